@@ -1,0 +1,120 @@
+"""Everything that can go wrong for a reason the user can act on.
+
+::
+
+    AnalyzerError                  base of all; `str(error)` is one sentence for the user
+    ├── SettingsError              an option has a value outside its range, or options contradict
+    ├── SourceError                what the user named could not be found or fetched (kind, retry)
+    ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
+    ├── ModelError                 a network is missing, damaged or does not fit
+    └── OutputError                results could not be written
+
+Third-party exceptions are turned into these at the one module that imports the third party, with the
+cause kept (``raise ... from``). Only `analyzer.cli` turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "AnalyzerError",
+    "MediaError",
+    "MediaErrorKind",
+    "ModelError",
+    "OutputError",
+    "SettingsError",
+    "SourceError",
+    "SourceErrorKind",
+]
+
+
+class AnalyzerError(Exception):
+    """Base of all errors of this package. The message is one sentence: what was wrong, what to do."""
+
+
+class SettingsError(AnalyzerError, ValueError):
+    """An option has a value outside its range, or two options contradict each other."""
+
+
+class SourceErrorKind(StrEnum):
+    """Why a source could not be had; the value is what tables and logs show."""
+
+    NOT_FOUND = "not_found"
+    """No such file, or HTTP 404/410."""
+    UNSUPPORTED = "unsupported"
+    """Nothing here knows how to read this address or file type."""
+    PRIVATE_OR_REMOVED = "private_or_removed"
+    LOGIN_OR_AGE = "login_or_age"
+    GEO_BLOCKED = "geo_blocked"
+    BOT_CHECK = "bot_check"
+    """The site takes this machine for a bot or limits its rate."""
+    NETWORK = "network"
+    TIMEOUT = "timeout"
+    """Our own deadline passed without enough data."""
+    EXPIRED_OR_FORBIDDEN = "expired_or_forbidden"
+    """HTTP 401/403: the address has expired or needs rights."""
+    TOO_LARGE = "too_large"
+    NO_FORMAT = "no_format"
+    """The page is known but offers no format that can be downloaded."""
+    DRM = "drm"
+    LIVE = "live"
+    """A live or not yet started stream."""
+    PLAYLIST = "playlist"
+    """A playlist or channel was named without asking for its entries."""
+    EMPTY = "empty"
+    """A folder or playlist without anything to analyse."""
+    OTHER = "other"
+
+
+class SourceError(AnalyzerError):
+    """What the user named could not be found or fetched.
+
+    Attributes:
+        kind: Why, one of `SourceErrorKind`.
+        source: What the user named, or the address of the playlist entry.
+        retry: Whether trying again later can help.
+    """
+
+    def __init__(self, message: str, *, kind: SourceErrorKind, source: str, retry: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.source = source
+        self.retry = retry
+
+
+class MediaErrorKind(StrEnum):
+    """Why a fetched file cannot be analysed."""
+
+    EMPTY = "empty"
+    NOT_MEDIA = "not_media"
+    """Neither a picture nor a video in a format of the allow-list."""
+    NO_VIDEO = "no_video"
+    """Audio only, perhaps with a cover picture."""
+    NO_FRAMES = "no_frames"
+    DAMAGED = "damaged"
+    """The index is missing, or too many packets are bad."""
+    TOO_LARGE = "too_large"
+    """More pixels than the limit."""
+    CODEC = "codec"
+    """The video's codec is not on the allow-list or not built in."""
+
+
+class MediaError(AnalyzerError):
+    """A file was fetched but cannot be read as pictures.
+
+    Attributes:
+        kind: Why, one of `MediaErrorKind`.
+    """
+
+    def __init__(self, message: str, *, kind: MediaErrorKind) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class ModelError(AnalyzerError):
+    """A network is missing, damaged, or does not fit what is asked of it."""
+
+
+class OutputError(AnalyzerError):
+    """Results could not be written: no such folder, no right, no space."""

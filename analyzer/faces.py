@@ -1,0 +1,175 @@
+"""`Faces`, the one currency between detector, attributes, tracker and tables; and the protocols.
+
+Absence has one spelling: -1 for an id, NaN for a measurement, no rows for no faces.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AttributeModel", "FaceDetector", "Faces", "face_widths", "iou"]
+
+Float = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+_SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
+    "boxes": ((4,), np.float32),
+    "scores": ((), np.float32),
+    "landmarks": ((5, 2), np.float32),
+    "female_prob": ((), np.float32),
+    "age_years": ((), np.float32),
+    "age_spread_years": ((), np.float32),
+    "track_ids": ((), np.int64),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The N faces of one sample, as parallel arrays. Frozen, checked on construction.
+
+    Raises:
+        ValueError: On construction, if a shape, dtype or range is wrong; the message gives both.
+
+    >>> two = Faces.build(boxes=[[0, 0, 10, 10], [5, 5, 9, 9]], scores=[0.9, 0.6])
+    >>> len(two), len(two[two.scores > 0.7]), len(Faces.empty())
+    (2, 1, 0)
+    """
+
+    boxes: Float
+    """(N, 4) float32, x1 y1 x2 y2 in pixels of the upright picture, x1 <= x2 and y1 <= y2."""
+    scores: Float
+    """(N,) float32 in [0, 1]: the detector's confidence that this is a face."""
+    landmarks: Float
+    """(N, 5, 2) float32 x y in pixels: the eye, eye, nose tip, mouth corner, mouth corner, each pair left
+    to right in the picture; NaN where the detector gives none."""
+    female_prob: Float
+    """(N,) float32 in [0, 1]: probability of the perceived gender female; NaN where not judged."""
+    age_years: Float
+    """(N,) float32: expectation of the perceived age; NaN where not judged."""
+    age_spread_years: Float
+    """(N,) float32: standard deviation of the network's own age distribution; NaN where not judged."""
+    track_ids: NDArray[np.int64]
+    """(N,) int64: the tracklet within the segment, -1 where the face belongs to none."""
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        for name, (tail, dtype) in _SHAPES.items():
+            array = getattr(self, name)
+            if array.shape != (n, *tail) or array.dtype != dtype:
+                raise ValueError(
+                    f"Faces.{name} must be {np.dtype(dtype)} {(n, *tail)}, got {array.dtype} {array.shape}"
+                )
+            array.flags.writeable = False
+        for name in ("scores", "female_prob"):
+            array = getattr(self, name)
+            if ((array < 0) | (array > 1)).any():
+                raise ValueError(f"Faces.{name} must lie in [0, 1], got {array.min()} to {array.max()}")
+        if n and not (self.boxes[:, :2] <= self.boxes[:, 2:]).all():
+            raise ValueError("Faces.boxes must have x1 <= x2 and y1 <= y2")
+
+    @classmethod
+    def build(cls, *, boxes: object, scores: object, **arrays: object) -> Self:
+        """Make `Faces` from anything array-like; what is not given is absent (NaN or -1)."""
+        n = len(np.asarray(scores))
+        given = {"boxes": boxes, "scores": scores, **arrays}
+        made: dict[str, Any] = {}
+        for name, (tail, dtype) in _SHAPES.items():
+            if name in given:
+                made[name] = np.array(given[name], dtype=dtype).reshape(n, *tail)
+            else:
+                made[name] = np.full((n, *tail), -1 if dtype is np.int64 else np.nan, dtype=dtype)
+        return cls(**made)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No faces."""
+        return cls.build(boxes=[], scores=[])
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Self:
+        """The chosen faces, all arrays sliced together by a mask, indices or a slice."""
+        return type(self)(**{name: np.array(getattr(self, name)[index]) for name in _SHAPES})
+
+    def __repr__(self) -> str:
+        return f"Faces({len(self)})"
+
+    def replace(self, **arrays: object) -> Self:
+        """A copy with some arrays changed, converted to their dtype and checked."""
+        made: dict[str, Any] = {
+            name: np.array(value, dtype=_SHAPES[name][1]) for name, value in arrays.items()
+        }
+        return dataclasses.replace(self, **made)
+
+
+class FaceDetector(Protocol):
+    """Finds faces in pictures."""
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame."""
+        ...
+
+    def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
+        """Find the faces in pictures scaled to `input_size`.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, all of one size.
+            sizes: For each, the width and height of the full frame; boxes come back in its pixels.
+        """
+        ...
+
+
+class AttributeModel(Protocol):
+    """Estimates perceived gender and age of faces."""
+
+    def estimate(self, images: list[Image], faces: list[Faces]) -> list[Faces]:
+        """The same faces with `female_prob`, `age_years` and `age_spread_years` filled in.
+
+        Args:
+            images: (H, W, 3) uint8 BGR full frames.
+            faces: For each, the faces to judge; their landmarks must not be NaN.
+        """
+        ...
+
+
+def face_widths(boxes: Float) -> Float:
+    """Width in pixels of each box: the size by which a face is judged large enough.
+
+    Args:
+        boxes: (N, 4) float32.
+
+    Returns:
+        (N,) float32.
+
+    >>> face_widths(np.array([[10, 0, 34, 50]], np.float32)).tolist()
+    [24.0]
+    """
+    widths: Float = boxes[:, 2] - boxes[:, 0]
+    return widths
+
+
+def iou(a: Float, b: Float) -> Float:
+    """Intersection over union of every box of `a` with every box of `b`.
+
+    Args:
+        a: (N, 4) float32.
+        b: (M, 4) float32.
+
+    Returns:
+        (N, M) float32 in [0, 1]; 0 for empty boxes.
+
+    >>> iou(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2], [5, 5, 6, 6]], np.float32)).round(3)
+    array([[0.333, 0.   ]], dtype=float32)
+    """
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    inter = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
+    union = areas[0][:, None] + areas[1][None, :] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0).astype(np.float32)

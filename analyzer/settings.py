@@ -1,0 +1,339 @@
+"""Frozen settings: every default, range and help text has its one home here.
+
+The command line makes its options from these fields, ``run.json`` records them, and the key of a
+segment's part file is a hash of those that change what a segment yields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_args
+
+from analyzer.errors import SettingsError
+
+__all__ = ["AGE_BANDS", "AgeBand", "Option", "Settings", "options"]
+
+Group = Literal["source", "reading", "faces", "people", "tables", "video", "engine"]
+
+
+@dataclass(frozen=True)
+class AgeBand:
+    """One column of an age table: whole years `low` to `high`, both included."""
+
+    name: str
+    low: float
+    high: float
+
+    @property
+    def column(self) -> str:
+        """Name of the timeline's column.
+
+        >>> AgeBand("65+", 65, math.inf).column
+        'age_65_plus'
+        """
+        return "age_" + self.name.replace("-", "_").replace("+", "_plus")
+
+
+def _bands(*names: str) -> tuple[AgeBand, ...]:
+    bands = []
+    for name in names:
+        low, _, high = name.rstrip("+").partition("-")
+        bands.append(AgeBand(name, float(low), float(high) if high else math.inf))
+    return tuple(bands)
+
+
+AGE_BANDS: dict[str, tuple[AgeBand, ...]] = {
+    # The bands of YouTube Analytics, with one for children before them.
+    "youtube": _bands("0-12", "13-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"),
+    # Levi and Hassner 2015. They leave gaps: an age is given to the nearest band.
+    "adience": _bands("0-2", "4-6", "8-12", "15-20", "25-32", "38-43", "48-53", "60+"),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a settings field means: for the command line, for checks, for the documents."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    group: Group
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    many: bool = False
+    flag: str = ""
+    segment: bool = False
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in the field's type.
+
+        Raises:
+            SettingsError: The value has another type, is out of range, or is no choice.
+        """
+        if value is None and self.optional:
+            return None
+        if self.many:
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                raise SettingsError(f"{self.name} takes a list, not {value!r}")
+            checked = tuple(dict.fromkeys(self._check_one(item) for item in value))
+            if not checked:
+                raise SettingsError(f"{self.name} needs at least one of {', '.join(self.choices)}")
+            return checked
+        return self._check_one(value)
+
+    def _check_one(self, value: Any) -> Any:
+        numeric = self.type in (int, float)
+        wrong_type = isinstance(value, bool) if numeric else not isinstance(value, self.type)
+        try:
+            converted = self.type(value)
+        except (TypeError, ValueError):
+            wrong_type, converted = True, None
+        if wrong_type or (self.type is int and converted != value):
+            raise SettingsError(f"{self.name} must be {_type_name(self.type)}, not {value!r}")
+        if self.choices and converted not in self.choices:
+            raise SettingsError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
+        if numeric and not (
+            math.isfinite(converted)
+            and (self.low is None or converted >= self.low)
+            and (self.high is None or converted <= self.high)
+        ):
+            raise SettingsError(f"{self.name} must be {self.range_text}, not {value!r}")
+        return converted
+
+    @property
+    def range_text(self) -> str:
+        """The allowed range in words.
+
+        >>> Option("fps", float, 5.0, "", "reading", low=0.01, high=240).range_text
+        'between 0.01 and 240'
+        """
+        if self.low is not None and self.high is not None:
+            return f"between {self.low:g} and {self.high:g}"
+        if self.low is not None:
+            return f"at least {self.low:g}"
+        if self.high is not None:
+            return f"at most {self.high:g}"
+        return "a finite number"
+
+
+def _type_name(kind: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+
+
+def _field(default: Any, help: str, group: Group, **meta: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, **meta})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a video is analysed. Frozen; `replace` gives a changed copy, checked again.
+
+    Fields marked ``segment`` change what a segment's analysis yields; the others only change what is
+    derived from it, and can be changed without reading the video again.
+
+    Raises:
+        SettingsError: On construction, if a value is out of its range or two contradict.
+
+    >>> Settings().fps
+    5.0
+    >>> Settings(fps=-1)
+    Traceback (most recent call last):
+    analyzer.errors.SettingsError: fps must be between 0.01 and 240, not -1
+    """
+
+    # source
+    playlist: bool = _field(False, "Analyse every video of a playlist or channel.", "source")
+    limit: int | None = _field(
+        None, "With a playlist or folder: at most this many videos.", "source", low=1, optional=True
+    )
+    max_height: int = _field(
+        720,
+        "Download the smallest format of at most this height.",
+        "source",
+        unit="pixels",
+        low=64,
+        high=8640,
+    )
+    max_size_mb: int = _field(
+        4096, "Give up a download beyond this size.", "source", unit="MB", low=1, high=1_000_000
+    )
+    timeout_s: float = _field(
+        20.0, "Give up when a server sends too little for this long.", "source", unit="s", low=0.5, high=3600
+    )
+    keep_download: bool = _field(False, "Keep the downloaded video in the run's folder.", "source")
+
+    # reading
+    fps: float = _field(
+        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
+    )
+    every: int | None = _field(
+        None,
+        "Analyse every N-th frame instead (the classic frame skip).",
+        "reading",
+        unit="frames",
+        low=1,
+        high=1_000_000,
+        optional=True,
+        segment=True,
+    )
+    keyframes: bool = _field(
+        False, "Decode and analyse only keyframes: fastest, coarse.", "reading", segment=True
+    )
+    start_s: float = _field(
+        0.0, "Begin at this time.", "reading", unit="s", low=0, high=1e7, flag="start", segment=True
+    )
+    end_s: float | None = _field(
+        None,
+        "Stop at this time.",
+        "reading",
+        unit="s",
+        low=0,
+        high=1e7,
+        optional=True,
+        flag="end",
+        segment=True,
+    )
+    segment_s: float = _field(
+        60.0,
+        "Length of the stretches that are analysed and saved on their own.",
+        "reading",
+        unit="s",
+        low=1,
+        high=3600,
+        segment=True,
+    )
+    max_pixels: int = _field(
+        64_000_000,
+        "Refuse pictures with more pixels (protects the memory).",
+        "reading",
+        unit="pixels",
+        low=10_000,
+        high=1_000_000_000,
+    )
+
+    # faces
+    detector_size: int = _field(
+        640,
+        "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces.",
+        "faces",
+        unit="pixels",
+        low=128,
+        high=4096,
+        segment=True,
+    )
+    min_score: float = _field(
+        0.5, "Detections with a lower score are dropped.", "faces", low=0.05, high=0.99, segment=True
+    )
+    min_judged_px: int = _field(
+        24,
+        "Faces narrower than this say nothing about gender and age.",
+        "faces",
+        unit="pixels",
+        low=1,
+        high=1000,
+        segment=True,
+    )
+
+    # people
+    min_confidence: float = _field(
+        0.6, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
+    )
+
+    # tables
+    bin_s: float = _field(
+        1.0, "Length of a row of the timeline.", "tables", unit="s", low=0.01, high=86400, flag="bin"
+    )
+    age_bands: str = _field("youtube", "Age bands of the tables.", "tables", choices=tuple(AGE_BANDS))
+    formats: tuple[str, ...] = _field(
+        ("csv", "parquet"),
+        "Formats of the timeline and people tables.",
+        "tables",
+        choices=("csv", "parquet"),
+        flag="format",
+    )
+
+    # video
+    video: bool = _field(True, "Write the annotated video.", "video")
+    blur: bool = _field(False, "Hide the faces in the annotated video.", "video")
+
+    # engine
+    engine: str = _field(
+        "openvino", "What runs the networks.", "engine", choices=("openvino", "onnxruntime"), segment=True
+    )
+    precision: str = _field(
+        "auto",
+        "Arithmetic of the face detector: auto is bfloat16 where the processor has it.",
+        "engine",
+        choices=("auto", "f32"),
+        segment=True,
+    )
+    threads: int = _field(
+        0, "Threads for the networks and the decoder; 0: as many as cores.", "engine", low=0, high=512
+    )
+
+    def __post_init__(self) -> None:
+        for option in options():
+            object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.every is not None and self.keyframes:
+            raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
+        if self.blur and not self.video:
+            raise SettingsError("blur hides faces in the annotated video, which is switched off")
+
+    @property
+    def bands(self) -> tuple[AgeBand, ...]:
+        """The age bands of the tables."""
+        return AGE_BANDS[self.age_bands]
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed.
+
+        Raises:
+            SettingsError: A name is unknown, or a value is out of its range.
+        """
+        unknown = changes.keys() - {option.name for option in options()}
+        if unknown:
+            raise SettingsError(f"there is no setting named {sorted(unknown)[0]!r}")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+    def segment_hash(self) -> str:
+        """Hash of the fields that change what a segment's analysis yields (12 hex digits).
+
+        >>> Settings().segment_hash() == Settings(bin_s=5, video=False).segment_hash()
+        True
+        >>> Settings().segment_hash() == Settings(fps=2).segment_hash()
+        False
+        """
+        values = {option.name: getattr(self, option.name) for option in options() if option.segment}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def options() -> tuple[Option, ...]:
+    """Every settings field with its type, default, range and help text."""
+    return _OPTIONS
+
+
+def _describe(field: dataclasses.Field[Any]) -> Option:
+    meta = dict(field.metadata)
+    text = str(field.type)
+    many = text.startswith("tuple")
+    base = text.removeprefix("tuple[").split("|")[0].split(",")[0].strip()
+    kind = {"int": int, "float": float, "bool": bool, "str": str}[base]
+    return Option(name=field.name, type=kind, default=field.default, many=many, **meta)
+
+
+_OPTIONS: tuple[Option, ...] = tuple(_describe(field) for field in dataclasses.fields(Settings))
+assert {option.group for option in _OPTIONS} <= set(get_args(Group))
