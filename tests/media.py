@@ -59,7 +59,8 @@ def write_video(
         stream.codec_context.time_base = TICK
         sound = container.add_stream(audio_codec, rate=48_000) if audio_s else None
         for index, image in enumerate(images):
-            stream.height, stream.width = image.shape[:2]
+            if index == 0:
+                stream.height, stream.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             time_s = times_s[index] if times_s is not None else index / fps
             frame.pts, frame.time_base = round(time_s / TICK), TICK
