@@ -6,9 +6,46 @@ the same folder, flushed to the disk and renamed, so a file that has its final n
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analyzer.errors import OutputError
+from analyzer.faces import Faces
+from analyzer.segment import SegmentResult
+from analyzer.settings import AGE_BANDS, Settings
+
+__all__ = [
+    "FACES",
+    "PEOPLE",
+    "SAMPLES",
+    "SCHEMA_VERSION",
+    "Column",
+    "PartStore",
+    "Run",
+    "documentation",
+    "empty_table",
+    "publish",
+    "segment_tables",
+    "timeline_columns",
+    "write_csv",
+    "write_json",
+    "write_parquet",
+    "writing",
+]
 
 SCHEMA_VERSION = 1
 
@@ -60,3 +97,380 @@ FACES = (
     Column("tracklet_id", _INT, "The face followed within one segment; -1 where it was not followed."),
     Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
 )
+PEOPLE = (
+    Column("video_id", _TEXT, "Stable name of the video."),
+    Column("person_id", _INT, "Number of the person within the video, from 1, by first appearance."),
+    Column("first_s", _REAL, "First seen.", "s"),
+    Column("last_s", _REAL, "Last seen: end of the last sample that shows the person.", "s"),
+    Column("on_screen_s", _REAL, "Sum of the durations of the samples that show the person.", "s"),
+    Column("appearances", _INT, "Continuous stretches on screen; a gap of over 2 s begins a new one."),
+    Column("samples", _INT, "Analysed frames that show the person."),
+    Column("gender", _TEXT, "Perceived gender: female, male, or unknown below the stated confidence."),
+    Column(
+        "female_prob",
+        _FLOAT,
+        "Mean probability of female; empty where no sighting could be judged.",
+        "0 to 1",
+    ),
+    Column("age_years", _FLOAT, "Mean perceived age; empty where no sighting could be judged.", "years"),
+    Column("age_low", _FLOAT, "Lower end of the 80 % interval of the age.", "years"),
+    Column("age_high", _FLOAT, "Upper end of the 80 % interval of the age.", "years"),
+    Column("age_band", _TEXT, "Age band of `age_years`, or unknown."),
+    Column("face_px_median", _FLOAT, "Median width of the face.", "pixels"),
+    Column("frontal_share", _FLOAT, "Share of sightings that look towards the camera.", "0 to 1"),
+    Column("judged_samples", _INT, "Sightings large enough to say something about gender and age."),
+)
+
+
+def timeline_columns(settings: Settings) -> tuple[Column, ...]:
+    """The timeline's columns; one per age band of `settings`."""
+    return (
+        Column("video_id", _TEXT, "Stable name of the video."),
+        Column("start_s", _REAL, "Start of the bin.", "s"),
+        Column("end_s", _REAL, "End of the bin; the next one begins here.", "s"),
+        Column("samples", _INT, "Analysed frames in the bin; 0: nothing is known of it."),
+        Column(
+            "faces_mean",
+            _FLOAT,
+            "Faces per analysed frame, also those that are no person; empty without samples.",
+        ),
+        Column("people", _INT, "Distinct people seen in the bin."),
+        Column("new_people", _INT, "Those of them seen for the first time."),
+        Column("female", _INT, "People of perceived gender female."),
+        Column("male", _INT, "People of perceived gender male."),
+        Column("unknown_gender", _INT, "People whose gender is unknown. The three add up to `people`."),
+        *(Column(band.column, _INT, f"People of perceived age {band.name}.") for band in settings.bands),
+        Column("unknown_age", _INT, "People whose age is unknown. With the bands it adds up to `people`."),
+    )
+
+
+# --- writing -----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside `path`; rename it when the block ends well.
+
+    Raises:
+        OutputError: There is no space, no right, or no such folder.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with _output_errors(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"no space is left for {path}: free some, then run the same command again"
+        else:
+            message = (
+                f"{path} cannot be written ({error.strerror or error}): choose another folder with --out"
+            )
+        raise OutputError(message) from error
+
+
+def _to_arrow(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pa.Table:
+    missing = [column.name for column in columns if column.name not in frame]
+    extra = [name for name in frame if name not in {column.name for column in columns}]
+    if missing or extra:
+        raise ValueError(f"table does not fit its schema: missing {missing}, not in it {extra}")
+    schema = pa.schema(
+        [pa.field(c.name, c.type, metadata={"meaning": c.meaning, "unit": c.unit}) for c in columns],
+        metadata={"analyzer_schema_version": str(SCHEMA_VERSION)},
+    )
+    if frame.empty:
+        return schema.empty_table()
+    return pa.Table.from_pandas(frame[[c.name for c in columns]], schema=schema, preserve_index=False)
+
+
+def write_parquet(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
+    """Write a table as Parquet, one row group, types and meanings from the schema.
+
+    Raises:
+        OutputError: It cannot be written.
+        ValueError: The table does not fit the schema.
+    """
+    table = _to_arrow(frame, columns)
+    with writing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, len(table)))
+
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
+
+
+def safe_cell(text: str) -> str:
+    """Text that a spreadsheet will not take for a formula.
+
+    >>> safe_cell("=1+1"), safe_cell("a=1")
+    ("'=1+1", 'a=1')
+    """
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
+def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
+    """Write a table as CSV (UTF-8); text cells cannot be taken for formulas, numbers stay numbers.
+
+    Raises:
+        OutputError: It cannot be written.
+        ValueError: The table does not fit the schema.
+    """
+    table = _to_arrow(frame, columns).to_pandas()
+    for column in columns:
+        if column.type == _TEXT:
+            table[column.name] = table[column.name].map(safe_cell, na_action="ignore")
+        elif column.type == _REAL:
+            table[column.name] = table[column.name].round(6)
+        elif column.type == _FLOAT:
+            table[column.name] = table[column.name].astype(np.float64).round(4)
+    with writing(path) as temporary:
+        table.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with writing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", "utf-8")
+
+
+def empty_table(columns: tuple[Column, ...]) -> pd.DataFrame:
+    """A table without rows."""
+    schema = pa.schema([pa.field(column.name, column.type) for column in columns])
+    table: pd.DataFrame = schema.empty_table().to_pandas()
+    return table
+
+
+# --- segments ----------------------------------------------------------------------------------------
+
+
+def segment_tables(result: SegmentResult, video_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The samples and faces of one segment as tables.
+
+    Sample and tracklet numbers count within the segment here; `PartStore.collect` makes them count
+    within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
+    """
+    samples = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "segment": result.segment,
+            "sample": np.arange(len(result.times_s)),
+            "time_s": np.array(result.times_s, dtype=np.float64),
+            "duration_s": 0.0,
+            "image": list(result.image_names),
+        }
+    )
+    counts = [len(faces) for faces in result.faces]
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in (*result.faces, Faces.empty())])
+
+    boxes = joined("boxes")
+    faces = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "segment": result.segment,
+            "sample": np.repeat(np.arange(len(counts)), counts),
+            "time_s": np.repeat(np.array(result.times_s, dtype=np.float64), counts),
+            **{name: boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))},
+            "score": joined("scores"),
+            "landmarks": list(joined("landmarks").reshape(-1, 10)),
+            "female_prob": joined("female_prob"),
+            "age_years": joined("age_years"),
+            "age_spread_years": joined("age_spread_years"),
+            "tracklet_id": joined("track_ids"),
+            "person_id": np.full(len(boxes), -1),
+        }
+    )
+    return samples, faces
+
+
+class PartStore:
+    """The finished segments of an unfinished run: one folder each, committed by rename.
+
+    A part's name holds the key of the work, so that parts of other settings, networks or files are
+    neither used nor kept.
+    """
+
+    def __init__(self, run_folder: Path, key: str) -> None:
+        self.folder = run_folder / ".parts"
+        self._key = key
+
+    def _part(self, segment: int) -> Path:
+        return self.folder / f"{self._key}-{segment:06d}"
+
+    def commit(self, result: SegmentResult, video_id: str) -> None:
+        """Keep a finished segment.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        final = self._part(result.segment)
+        with _output_errors(final):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
+            samples, faces = segment_tables(result, video_id)
+            write_parquet(temporary / "samples.parquet", samples, SAMPLES)
+            write_parquet(temporary / "faces.parquet", faces, FACES)
+            if final.exists():
+                shutil.rmtree(final)
+            temporary.replace(final)
+
+    def segments(self) -> list[int]:
+        """The numbers of the segments that are kept, ascending."""
+        return sorted(int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{self._key}-*"))
+
+    def collect(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Samples and faces of all kept segments, numbered through."""
+        samples, faces = [empty_table(SAMPLES)], [empty_table(FACES)]
+        sample_start = tracklet_start = 0
+        for segment in self.segments():
+            part = self._part(segment)
+            some = pq.read_table(part / "samples.parquet").to_pandas()
+            seen = pq.read_table(part / "faces.parquet").to_pandas()
+            some["sample"] += sample_start
+            seen["sample"] += sample_start
+            seen["tracklet_id"] += tracklet_start
+            sample_start += len(some)
+            tracklet_start += int(seen["tracklet_id"].max()) + 1 if len(seen) else 0
+            samples.append(some)
+            faces.append(seen)
+        return _concat(samples), _concat(faces)
+
+    def clear(self) -> None:
+        """Remove all parts, also those of other keys."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else frames[0]
+
+
+# --- run folder --------------------------------------------------------------------------------------
+
+_OUTPUTS = (
+    "run.json",
+    "timeline.csv",
+    "timeline.parquet",
+    "people.csv",
+    "people.parquet",
+    "samples.parquet",
+    "faces.parquet",
+    "annotated.mp4",
+    "annotated",
+)
+
+
+def publish(staging: Path, run_folder: Path) -> None:
+    """Move finished outputs into the run's folder in place of those of an earlier run.
+
+    ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
+
+    Raises:
+        OutputError: They cannot be moved.
+    """
+    with _output_errors(run_folder):
+        for name in _OUTPUTS:
+            old = run_folder / name
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
+        names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == "run.json")
+        for name in names:
+            (staging / name).replace(run_folder / name)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what ``run.json`` says. Tables are read on first use."""
+
+    folder: Path
+    info: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Open a run's folder.
+
+        Raises:
+            OutputError: It holds no finished run.
+        """
+        path = Path(folder)
+        try:
+            info = json.loads((path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} holds no finished run: analyse the video again") from error
+        return cls(path, info)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole video was read."""
+        return bool(self.info["complete"])
+
+    @functools.cached_property
+    def timeline(self) -> pd.DataFrame:
+        """One row a bin: the columns of `timeline_columns`."""
+        return self._read("timeline")
+
+    @functools.cached_property
+    def people(self) -> pd.DataFrame:
+        """One row a person: the columns of `PEOPLE`."""
+        return self._read("people")
+
+    @functools.cached_property
+    def faces(self) -> pd.DataFrame:
+        """One row a face: the columns of `FACES`."""
+        return self._read("faces")
+
+    @functools.cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row an analysed frame: the columns of `SAMPLES`."""
+        return self._read("samples")
+
+    def _read(self, name: str) -> pd.DataFrame:
+        parquet = self.folder / f"{name}.parquet"
+        if parquet.exists():
+            table: pd.DataFrame = pq.read_table(parquet).to_pandas()
+            return table
+        return pd.read_csv(self.folder / f"{name}.csv")
+
+
+# --- documents ---------------------------------------------------------------------------------------
+
+
+def documentation() -> str:
+    """``docs/records.md``: every table and column, from the schema."""
+    lines = [
+        "# Tables",
+        "",
+        "Generated from the schema in `analyzer/records.py` by `make docs`; schema version "
+        f"{SCHEMA_VERSION}. Absence has one spelling: an empty cell (NaN) for a measurement, -1 for an id, "
+        "`unknown` for a category, a row of zeros for a bin without people.",
+    ]
+    tables = {
+        "timeline": (timeline_columns(Settings()), "timeline.csv, timeline.parquet", "One row a bin."),
+        "people": (PEOPLE, "people.csv, people.parquet", "One row a person."),
+        "faces": (FACES, "faces.parquet", "One row a face in an analysed frame."),
+        "samples": (SAMPLES, "samples.parquet", "One row an analysed frame, also those without a face."),
+    }
+    for name, (columns, files, meaning) in tables.items():
+        lines += ["", f"## {name}", "", f"{meaning} Files: {files}.", ""]
+        lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
+        lines += [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |" for c in columns]
+    lines += ["", "## Age bands", ""]
+    for name, bands in AGE_BANDS.items():
+        lines.append(f"- `--age-bands {name}`: " + ", ".join(band.name for band in bands))
+    return "\n".join(lines) + "\n"

@@ -166,7 +166,13 @@ class Settings:
         4096, "Give up a download beyond this size.", "source", unit="MB", low=1, high=1_000_000
     )
     timeout_s: float = _field(
-        20.0, "Give up when a server sends too little for this long.", "source", unit="s", low=0.5, high=3600
+        20.0,
+        "Give up when a server sends too little for this long.",
+        "source",
+        unit="s",
+        low=0.5,
+        high=3600,
+        flag="timeout",
     )
     keep_download: bool = _field(False, "Keep the downloaded video in the run's folder.", "source")
 
@@ -208,6 +214,7 @@ class Settings:
         unit="s",
         low=1,
         high=3600,
+        flag="segment",
         segment=True,
     )
     max_pixels: int = _field(
@@ -233,7 +240,7 @@ class Settings:
         0.5, "Detections with a lower score are dropped.", "faces", low=0.05, high=0.99, segment=True
     )
     min_judged_px: int = _field(
-        24,
+        32,
         "Faces narrower than this say nothing about gender and age.",
         "faces",
         unit="pixels",
@@ -244,7 +251,7 @@ class Settings:
 
     # people
     min_confidence: float = _field(
-        0.6, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
+        0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
     )
 
     # tables

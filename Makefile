@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all the set-up there is: each makes the virtual environment it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint docs lock bench accuracy clean
+
+demo: $(STAMP)
+	$(BIN)/python benchmarks/demo.py outputs/demo.mp4
+	$(BIN)/python cli.py analyze outputs/demo.mp4
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Pages that are generated from the code.
+docs: $(STAMP)
+	$(BIN)/python -c "from analyzer.records import documentation; print(documentation(), end='')" > docs/records.md
+
+# Measurements; they write docs/performance.md and docs/accuracy.md.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/performance.py
+
+accuracy: $(STAMP)
+	$(BIN)/python benchmarks/accuracy.py
+
+# New versions of everything, within the bounds of pyproject.toml.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --editable ".[dev]"
+	.venv-lock/bin/pip freeze --exclude-editable > constraints.txt
+	rm -rf .venv-lock
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,175 @@
+"""The command line: parse, call one library function, draw.
+
+Only this package prints, draws bars and knows exit codes. Heavy imports happen inside the commands.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyzer import __version__
+from analyzer.errors import AnalyzerError, SettingsError
+from analyzer.settings import Option, Settings, options
+
+__all__ = ["EXIT_CODES", "main"]
+
+DONE, SOME_FAILED, USAGE, NOTHING_USABLE, INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_CODES = {
+    DONE: "every video was analysed to its end",
+    SOME_FAILED: "some videos failed or were read only in part; the tables of the others are written",
+    USAGE: "the command line is wrong: unknown option, value out of its range, contradiction",
+    NOTHING_USABLE: "no video could be analysed, or the results could not be written",
+    INTERRUPTED: "interrupted by Ctrl-C; finished segments are kept, and the same command goes on from there",
+}
+_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+
+
+def _click_type(option: Option) -> click.ParamType:
+    if option.choices:
+        return _ChoiceList(option.choices) if option.many else click.Choice(option.choices)
+    if option.type is int:
+        return click.IntRange(_whole(option.low), _whole(option.high))
+    if option.type is float:
+        return click.FloatRange(option.low, option.high)
+    return click.STRING
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+class _ChoiceList(click.ParamType):
+    name = "list"
+
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self._choices = choices
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return "[" + ",".join(self._choices) + "]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        items = tuple(part.strip() for part in value.split(",") if part.strip())
+        wrong = [item for item in items if item not in self._choices]
+        if wrong or not items:
+            self.fail(f"{value!r} is not a list of {', '.join(self._choices)}", param, ctx)
+        return items
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each field of `Settings`."""
+    for option in reversed(options()):
+        name = "--" + (option.flag or option.name).replace("_", "-")
+        unit = f" [{option.unit}]" if option.unit and option.type is not bool else ""
+        declared: dict[str, Any] = {"help": option.help + unit, "default": option.default}
+        if option.type is bool:
+            negative = name.replace("--", "--no-")
+            command = click.option(
+                f"{name}/{negative}" if option.default else name, option.name, is_flag=True, **declared
+            )(command)
+            continue
+        declared["default"] = ",".join(option.default) if option.many else option.default
+        command = click.option(
+            name, option.name, type=_click_type(option), show_default=option.default is not None, **declared
+        )(command)
+    return command
+
+
+@click.group(
+    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, prog_name="analyzer")
+def cli() -> None:
+    """Who is on screen in a video, when, for how long, and of which perceived gender and age."""
+
+
+@cli.command(epilog=_EPILOG)
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="outputs",
+    show_default=True,
+    help="Folder in which each video's run folder is made.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
+)
+@_settings_options
+def analyze(
+    sources: tuple[str, ...], out: Path, as_json: bool, quiet: bool, log_file: Path | None, **values: Any
+) -> None:
+    """Analyse videos: tables, an annotated video, and how they came about.
+
+    SOURCE is a video file, a folder of videos or pictures, a picture, the address of a video or of a page
+    with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or channel.
+
+    \b
+    Examples:
+      python cli.py analyze talk.mp4
+      python cli.py analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
+      python cli.py analyze https://www.youtube.com/@channel --playlist --limit 3
+    """
+    try:
+        settings = Settings(**values)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    from analyzer.cli.console import Console
+
+    _set_up_logging(log_file)
+    console = Console(quiet=quiet, as_json=as_json)
+    try:
+        from analyzer.jobs import analyze_all
+
+        with console:
+            results = list(analyze_all(sources, settings, out=out, on_event=console.on_event))
+        console.summary(results)
+    except KeyboardInterrupt:
+        console.error("Interrupted. Finished segments are kept: the same command goes on from there.")
+        sys.exit(INTERRUPTED)
+    except AnalyzerError as error:
+        console.error(str(error))
+        sys.exit(NOTHING_USABLE)
+    sys.exit(_exit_code(results))
+
+
+def _exit_code(results: list[Any]) -> int:
+    from analyzer.jobs import Finished
+
+    runs = [result.run for result in results if isinstance(result, Finished)]
+    if not runs:
+        return NOTHING_USABLE
+    return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
+
+
+def _set_up_logging(log_file: Path | None) -> None:
+    root = logging.getLogger("analyzer")
+    # Errors reach the user as sentences; without a file the log goes nowhere.
+    root.propagate = False
+    if log_file is None:
+        root.addHandler(logging.NullHandler())
+        return
+    try:
+        handler = logging.FileHandler(log_file, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def main() -> None:
+    """Entry point of ``python cli.py`` and of the console script."""
+    cli(prog_name="analyzer")

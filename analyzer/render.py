@@ -1,0 +1,1021 @@
+"""The annotated video: a second, cheap pass that draws the finished tables over the source.
+
+Three parts, top down: `render_video` and `render_pictures`; where each face is at any moment (`_Spans`)
+and how it is drawn (`_Painter`); what is written (`_Mp4`, `_Sound`).
+
+Decided here, once:
+
+- The picture is H.264 4:2:0 with BT.709 colours, of one even size: an odd picture is padded by one row or
+  column, a picture of another size than the first is scaled to fit and framed in black, never distorted.
+- Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
+- Of several sound tracks the first is taken. AAC, MP3, AC-3 and E-AC-3 are copied packet by packet. All
+  else becomes AAC, Opus too: mp4 may hold it, but QuickTime and slide programs play such a file silently.
+- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands as
+  long as the one before it.
+- Sound that is missing or damaged never costs the picture; `RenderResult.audio` says what became of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple, Self, TypeAlias
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+import supervision as sv
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Discard
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageChops, ImageDraw, ImageFont
+
+from analyzer.errors import MediaError, MediaErrorKind, OutputError
+from analyzer.faces import iou
+from analyzer.frames import PictureReader, VideoInfo, VideoReader, read_ahead
+from analyzer.records import writing
+from analyzer.settings import Settings
+
+__all__ = ["RenderResult", "render_pictures", "render_video"]
+
+Image = NDArray[np.uint8]
+Boxes = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Progress = Callable[[float], None]
+
+_TICK = Fraction(1, 90_000)
+_AHEAD = 4
+_JPEG_QUALITY = 92
+
+# What may be opened for its sound; formats that name other files are not here.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,aac,flac,wav"
+# By the decoders' names.
+_COPIED = frozenset({"aac", "ac3", "eac3", "mp3", "mp3float"})
+_DECODED = frozenset(
+    {"aac_latm", "adpcm_ima_wav", "adpcm_ms", "alac", "amrnb", "amrwb", "dca", "flac", "mp2", "mp2float"}
+    | {"opus", "truehd", "vorbis", "wmav1", "wmav2", "pcm_alaw", "pcm_f32le", "pcm_mulaw", "pcm_u8"}
+    | {"pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"}
+)
+_SOUND_GAP_S = 10
+"""A hole in the sound up to this long is filled with silence; a longer one is left as a hole."""
+_JUMP_S = Fraction(1, 10)
+"""Times that go back by more are a new beginning; the reader of the picture has the same measure."""
+_LEAD_S = 2.0
+"""How long before the cut reading of the sound begins."""
+
+_JOIN_S = 1.0
+"""Boxes move between two sightings that are not further apart, or at most two samples."""
+_JOIN_IOU = 0.3
+_HIDDEN_S = 0.5
+"""A face is hidden for at least this long before its first and after its last sighting."""
+
+# Okabe and Ito's colours, told apart with any kind of colour vision; neighbours in the list differ most.
+_PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
+_GREY = "#B4B4B4"
+_CHILD_YEARS = 13
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """What `render_video` wrote."""
+
+    path: Path
+    frames: int
+    width: int
+    """Pixels, even."""
+    height: int
+    audio: str
+    """``copied`` or ``encoded``, then in brackets what was lost on the way, if anything; or ``none: `` and
+    the reason."""
+
+
+def render_video(
+    reader: VideoReader,
+    target: Path,
+    *,
+    faces: pd.DataFrame,
+    people: pd.DataFrame,
+    samples: pd.DataFrame,
+    settings: Settings,
+    audio_path: Path | None,
+    on_progress: Progress | None = None,
+) -> RenderResult:
+    """Draw boxes, labels and counts over the video, from ``settings.start_s`` to ``settings.end_s``.
+
+    `target` appears when it is whole: what is being written has another name in the same folder, and is
+    removed if anything goes wrong. A finished file of an earlier time stays until then.
+
+    Args:
+        reader: The open video; its frames are read once.
+        target: The file to write, mp4 whatever its name says; its folder must exist.
+        faces: The faces table (columns of `analyzer.records.FACES`), boxes in pixels of the upright picture.
+        people: The people table: ``person_id``, ``gender``, ``age_years``.
+        samples: The samples table: ``time_s`` of every analysed frame, also of those without faces.
+        settings: ``start_s``, ``end_s``, ``blur``, ``threads`` and the sampling rate are used.
+        audio_path: File whose first sound track is used; None for the video file itself. Both files count
+            their time from their own beginning.
+        on_progress: Called after every frame with the share that is done, 0 to 1; 1 once, at the end. It
+            stays 0 while the length of the video is unknown.
+
+    Raises:
+        MediaError: The video cannot be read, or has no picture in the range.
+        OutputError: The file cannot be written.
+    """
+    scene = _Scene(faces, people, samples, settings)
+    with ExitStack() as stack:
+        part = stack.enter_context(writing(target))
+        sound, silence = _open_sound(audio_path or reader._path, settings.start_s)
+        if sound is not None:
+            stack.callback(sound.close)
+        frames = reader.frames(settings.start_s, settings.end_s)
+        mp4: _Mp4 | None = None
+        painter: _Painter | None = None
+        for frame in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
+            image = frame.image()
+            if mp4 is None or painter is None:
+                size = image.shape[1], image.shape[0]
+                mp4 = stack.enter_context(_Mp4(part, size, reader.info, settings, sound))
+                painter = _Painter(mp4.width, mp4.height, people, scene.most)
+            image, placing = _fit(image, mp4.width, mp4.height)
+            scene.draw(painter, image, frame.time_s, placing)
+            mp4.write(image, frame.time_s - settings.start_s)
+            if on_progress is not None:
+                on_progress(mp4.share)
+        if mp4 is None:
+            raise MediaError("The video has no picture in the range.", kind=MediaErrorKind.NO_FRAMES)
+        mp4.finish()
+    if on_progress is not None:
+        on_progress(1.0)
+    outcome = sound.outcome if sound is not None else silence
+    return RenderResult(target, mp4.frames, mp4.width, mp4.height, outcome)
+
+
+def render_pictures(
+    reader: PictureReader,
+    folder: Path,
+    *,
+    faces: pd.DataFrame,
+    people: pd.DataFrame,
+    samples: pd.DataFrame,
+    settings: Settings,
+    on_progress: Progress | None = None,
+) -> list[Path]:
+    """Write an annotated copy of every picture: JPEG, named after the picture, in the reader's order.
+
+    Each picture stands on its own: nothing is carried from one to the next but the number of people so far.
+    Two pictures that differ only in their ending get different names.
+
+    Args:
+        reader: The open pictures.
+        folder: Where to write; made if it is missing.
+        faces: The faces table, as for `render_video`.
+        people: The people table, likewise.
+        samples: The samples table; ``image`` holds the name of each picture.
+        settings: ``blur`` is used.
+        on_progress: Called after every picture with the share that is done, 0 to 1.
+
+    Raises:
+        MediaError: A picture cannot be read.
+        OutputError: A copy cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made ({error.strerror}): choose another folder") from error
+    scene = _Scene(faces, people, samples, settings)
+    written: dict[Path, None] = {}
+    pictures = reader.samples(settings.start_s, settings.end_s)
+    with closing(read_ahead(pictures, _AHEAD)) as shots:
+        for number, shot in enumerate(shots, 1):
+            image = shot.frame.image()
+            painter = _Painter(image.shape[1], image.shape[0], people, scene.most)
+            scene.draw_single(painter, image, shot.frame.time_s)
+            target = _free_name(folder, Path(shot.image_name).stem, written)
+            with writing(target) as part:
+                coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+                part.write_bytes(coded.tobytes())
+            written[target] = None
+            if on_progress is not None:
+                on_progress(number / max(number, len(samples)))
+    return list(written)
+
+
+def _free_name(folder: Path, stem: str, taken: Container[Path]) -> Path:
+    target, number = folder / f"{stem}.jpg", 1
+    while target in taken:
+        number += 1
+        target = folder / f"{stem}-{number}.jpg"
+    return target
+
+
+# --- where the faces are ---
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """N stretches of time, sorted by beginning, in each of which a box stands still or moves evenly."""
+
+    begin_s: Floats
+    """(N,) seconds, included."""
+    end_s: Floats
+    """(N,) seconds, not included."""
+    first: Boxes
+    """(N, 4) pixels: the box at the beginning."""
+    last: Boxes
+    """(N, 4) pixels: the box at the end."""
+    person: Ints
+    """(N,) -1 for nobody."""
+
+    @classmethod
+    def of(cls, begin_s: Floats, end_s: Floats, first: Boxes, last: Boxes, person: Ints) -> _Spans:
+        order = np.argsort(begin_s, kind="stable")
+        return cls(begin_s[order], end_s[order], first[order], last[order], person[order])
+
+
+class _Sweep:
+    """Hands out the boxes of one moment after another; the moments must not run backwards."""
+
+    def __init__(self, spans: _Spans) -> None:
+        self._spans = spans
+        self._read = 0
+        self._active: Ints = np.empty(0, np.int64)
+
+    def at(self, time_s: float) -> tuple[Boxes, Ints]:
+        """(M, 4) boxes and (M,) persons that are to be seen at `time_s`."""
+        spans = self._spans
+        now = time_s + 1e-6  # times that went through a file may differ in the last digits
+        read = int(np.searchsorted(spans.begin_s, now, "right"))
+        active = np.concatenate([self._active, np.arange(self._read, read)])
+        self._read = read
+        self._active = active = active[spans.end_s[active] > now]
+        begin, end = spans.begin_s[active], spans.end_s[active]
+        way = np.clip((time_s - begin) / (end - begin), 0, 1)[:, None].astype(np.float32)
+        boxes: Boxes = spans.first[active] + (spans.last[active] - spans.first[active]) * way
+        return boxes, spans.person[active]
+
+
+class _Scene:
+    """The faces table as something to be drawn: what is where at any moment, and who has been seen so far."""
+
+    def __init__(
+        self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
+    ) -> None:
+        table = faces.sort_values(["segment", "tracklet_id", "time_s"], kind="stable")
+        self._time: Floats = table["time_s"].to_numpy(np.float64)
+        self._box: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        self._person: Ints = table["person_id"].to_numpy(np.int64)
+        self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
+        self._segment: Ints = table["segment"].to_numpy(np.int64)
+        self._sampled: Floats = np.unique(samples["time_s"].to_numpy(np.float64))
+        steps = np.diff(self._sampled)
+        self._step = float(np.median(steps)) if len(steps) else 1 / settings.fps
+        self._limit = max(_JOIN_S, 2 * self._step) + 1e-6
+        self._blur = settings.blur
+        self._seen: set[int] = set()
+        self.people = people
+        a, b = self._pairs()
+        self._shown = _Sweep(self._shown_spans(a, b))
+        self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
+
+    def draw(self, painter: _Painter, image: Image, time_s: float, placing: _Placing) -> None:
+        """Draw the moment `time_s` into `image`, (H, W, 3) uint8 BGR, in place."""
+        if self._hidden is not None:
+            painter.hide(image, placing.boxes(self._hidden.at(time_s)[0]))
+        boxes, persons = self._shown.at(time_s)
+        self._mark(painter, image, placing.boxes(boxes), persons)
+
+    def draw_single(self, painter: _Painter, image: Image, time_s: float) -> None:
+        """Draw only what was found in the sample at `time_s`."""
+        here = np.abs(self._time - time_s) < 1e-6
+        if self._blur:
+            painter.hide(image, _cover(self._box[here], np.float32(0)))
+        self._mark(painter, image, self._box[here], self._person[here])
+
+    def _mark(self, painter: _Painter, image: Image, boxes: Boxes, persons: Ints) -> None:
+        now = set(persons[persons > 0].tolist())
+        self._seen |= now
+        panel = painter.panel(now, len(self._seen))
+        painter.mark(image, boxes, persons, panel)
+
+    def _pairs(self) -> tuple[Ints, Ints]:
+        """Rows a and b, (P,) each, between which a face was followed: drawn as moving from a to b."""
+        a = np.arange(max(0, len(self._time) - 1))
+        b = a + 1
+        same = (self._segment[a] == self._segment[b]) & (self._tracklet[a] == self._tracklet[b])
+        same &= self._tracklet[a] >= 0
+        c, d = self._meetings(np.r_[True, ~same][: len(self._time)], np.r_[~same, True][: len(self._time)])
+        followed = same & self._close(a, b)
+        return np.r_[a[followed], c], np.r_[b[followed], d]
+
+    def _meetings(self, head: NDArray[np.bool_], tail: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """Rows where a tracklet ends, and where the same person's next one begins in the same place.
+
+        Without joining them boxes would blink where segments meet.
+
+        Args:
+            head: (N,) whether the row is the first of its tracklet.
+            tail: (N,) whether it is the last.
+        """
+        known = self._person > 0
+        row = np.r_[np.flatnonzero(head & known), np.flatnonzero(tail & known)]
+        ends = np.arange(len(row)) >= np.count_nonzero(head & known)
+        order = np.lexsort((ends, self._time[row], self._person[row]))
+        row, ends = row[order], ends[order]
+        c, d = row[:-1], row[1:]
+        meets = ends[:-1] & ~ends[1:] & (self._person[c] == self._person[d]) & self._close(c, d)
+        overlap = [
+            iou(self._box[i : i + 1], self._box[j : j + 1]).item()
+            for i, j in zip(c[meets], d[meets], strict=True)
+        ]
+        in_place = np.array(overlap) >= _JOIN_IOU
+        return c[meets][in_place], d[meets][in_place]
+
+    def _close(self, a: Ints, b: Ints) -> NDArray[np.bool_]:
+        gap = self._time[b] - self._time[a]
+        near: NDArray[np.bool_] = (gap > 0) & (gap <= self._limit)
+        return near
+
+    def _shown_spans(self, a: Ints, b: Ints) -> _Spans:
+        """Where boxes are drawn: from sample to sample, and a little beyond the last.
+
+        A face that is gone in the next sample left at some moment before it: its box stands for half the
+        way. A face that was not followed may well be there again, and nothing is known to end after the
+        last sample: these stand until the next sample is due.
+        """
+        end = np.setdiff1d(np.arange(len(self._time)), a)
+        stays = (self._tracklet[end] < 0) | (self._time[end] >= self._sampled.max(initial=-math.inf) - 1e-6)
+        hold = np.minimum(self._gaps()[1][end], self._step) * np.where(stays, 1.0, 0.5)
+        return _Spans.of(
+            np.r_[self._time[a], self._time[end]],
+            np.r_[self._time[b], self._time[end] + hold],
+            np.r_[self._box[a], self._box[end]],
+            np.r_[self._box[b], self._box[end]],
+            np.r_[self._person[a], self._person[end]],
+        )
+
+    def _hidden_spans(self, a: Ints, b: Ints) -> _Spans:
+        """Where faces are hidden: wherever one was seen, from earlier and for longer than boxes are drawn.
+
+        Between two samples that cannot be joined, the last place and the next are both hidden all the way.
+        """
+        rows = np.arange(len(self._time))
+        begin, end = np.setdiff1d(rows, b), np.setdiff1d(rows, a)
+        before, after = (np.maximum(1.5 * gaps, _HIDDEN_S) for gaps in self._gaps())
+        # Nobody moves evenly: the faster, the more room.
+        room = np.abs(self._box[b] - self._box[a]).max(axis=1, keepdims=True, initial=0) / 4
+        still = _cover(self._box, np.float32(0))
+        return _Spans.of(
+            np.r_[self._time[a], self._time[begin] - before[begin], self._time[end]],
+            np.r_[self._time[b], self._time[begin], self._time[end] + after[end]],
+            np.r_[_cover(self._box[a], room), still[begin], still[end]],
+            np.r_[_cover(self._box[b], room), still[begin], still[end]],
+            np.r_[self._person[a], self._person[begin], self._person[end]],
+        )
+
+    def _gaps(self) -> tuple[Floats, Floats]:
+        """For every face, (N,) seconds since the sample before its own and until the one after."""
+        padded = np.r_[-math.inf, self._sampled, math.inf]
+        before = self._time - padded[np.searchsorted(self._sampled, self._time - 1e-6, "left")]
+        after = padded[np.searchsorted(self._sampled, self._time + 1e-6, "right") + 1] - self._time
+        return (
+            np.where(np.isfinite(before), before, self._step),
+            np.where(np.isfinite(after), after, self._step),
+        )
+
+
+def _cover(boxes: Boxes, room: Boxes | np.float32) -> Boxes:
+    """(N, 4) the bounds of the ellipses that cover faces: each goes round its box, and `room` pixels more.
+
+    Args:
+        boxes: (N, 4) pixels.
+        room: (N, 1) pixels, or one number for all.
+    """
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2
+    reach = half * np.float32(1.05 * math.sqrt(2)) + 2 + room
+    return np.hstack([middle - reach, middle + reach])
+
+
+class _Placing(NamedTuple):
+    """Where the source's picture lies in the output's."""
+
+    scale: float
+    left: int
+    top: int
+
+    def boxes(self, boxes: Boxes) -> Boxes:
+        """(N, 4) boxes in pixels of the output."""
+        offset = np.array([self.left, self.top] * 2, np.float32)
+        return boxes * np.float32(self.scale) + offset
+
+
+def _fit(image: Image, width: int, height: int) -> tuple[Image, _Placing]:
+    """The picture in the output's size, and where it lies there; the same array if it has that size."""
+    high, wide = image.shape[:2]
+    if (wide, high) == (width, height):
+        return image, _Placing(1, 0, 0)
+    if (wide + wide % 2, high + high % 2) == (width, height):
+        # Repeating the edge keeps a foreign colour from bleeding in through the shared colour samples.
+        padded = cv2.copyMakeBorder(image, 0, height - high, 0, width - wide, cv2.BORDER_REPLICATE)
+        return padded.astype(np.uint8, copy=False), _Placing(1, 0, 0)
+    scale = min(width / wide, height / high)
+    size = max(1, round(wide * scale)), max(1, round(high * scale))
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    framed = np.zeros((height, width, 3), np.uint8)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    framed[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
+    return framed, _Placing(scale, left, top)
+
+
+# --- how they are drawn ---
+
+
+class _Sprite(NamedTuple):
+    """A small picture with soft edges, ready to be laid over another."""
+
+    colour: NDArray[np.uint16]
+    """(h, w, 3) BGR times opacity, up to 255 * 255."""
+    keep: NDArray[np.uint16]
+    """(h, w, 1) how much of what lies below stays, 0 to 255."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.keep.shape[1], self.keep.shape[0]
+
+    def lay(self, image: Image, left: int, top: int) -> None:
+        """Draw into `image` in place; must lie inside it."""
+        width, height = self.size
+        below = image[top : top + height, left : left + width]
+        below[:] = (self.colour + below * self.keep + 127) // 255
+
+
+class _Text(NamedTuple):
+    text: str
+    left: float
+    baseline: float
+    font: ImageFont.FreeTypeFont
+    colour: str
+
+
+def _sprite(
+    size: tuple[int, int], fill: str, opacity: float, radius: float, texts: Iterable[_Text]
+) -> _Sprite:
+    """A rounded plate with writing on it."""
+    fine = 4  # Pillow draws shapes without soft edges: draw large, then shrink
+    plate = Pillow.new("L", (size[0] * fine, size[1] * fine))
+    outer = (0, 0, size[0] * fine - 1, size[1] * fine - 1)
+    ImageDraw.Draw(plate).rounded_rectangle(outer, radius * fine, round(255 * opacity))
+    alpha = plate.resize(size, Pillow.Resampling.BOX)
+    picture = Pillow.new("RGB", size, fill)
+    for line in texts:
+        ink = Pillow.new("L", size)
+        ImageDraw.Draw(ink).text((line.left, line.baseline), line.text, 255, line.font, anchor="ls")
+        picture.paste(Pillow.new("RGB", size, line.colour), mask=ink)
+        alpha = ImageChops.lighter(alpha, ink)
+    solid = np.asarray(alpha, np.uint16)[:, :, None]
+    return _Sprite(np.asarray(picture, np.uint16)[:, :, ::-1] * solid, 255 - solid)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # every wheel of Pillow has FreeType
+    return font
+
+
+def _ink(paper: str) -> str:
+    """Black or white, whichever is read more easily on a colour (WCAG contrast).
+
+    >>> _ink("#F0E442"), _ink("#0072B2")
+    ('#000000', '#FFFFFF')
+    """
+    parts = [int(paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
+
+
+def _caption(person: int, gender: str, age: float) -> str:
+    """What a label says.
+
+    >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
+    ('#3 woman 34', '#4 boy 8', '#5 man')
+    >>> _caption(6, "unknown", 34.4), _caption(7, "unknown", math.nan)
+    ('#6 age 34', '#7 ?')
+    """
+    known = math.isfinite(age)
+    if gender in ("female", "male"):
+        child = known and round(age) < _CHILD_YEARS
+        word = ("girl" if child else "woman") if gender == "female" else ("boy" if child else "man")
+        return f"#{person} {word} {round(age)}" if known else f"#{person} {word}"
+    return f"#{person} age {round(age)}" if known else f"#{person} ?"
+
+
+class _Painter:
+    """Draws on pictures of one size: all measures follow from its shorter side."""
+
+    def __init__(self, width: int, height: int, people: pd.DataFrame, everywhere: Boxes) -> None:
+        """Prepare for pictures of one size.
+
+        Args:
+            width: Pixels.
+            height: Pixels.
+            people: The people table.
+            everywhere: (N, 4) all boxes that will be drawn: the panel goes where the fewest are.
+        """
+        short = min(width, height)
+        self._size = width, height
+        self._text = max(9, round(8 + short * 0.0165))
+        self._line = 1 if short < 200 else max(2, round(short / 330))
+        self._font = _font(self._text)
+        self._small = _font(max(9, round(self._text * 0.85)))
+        self._digits = len(str(len(people)))
+        gender, age = people["gender"].astype(str).tolist(), people["age_years"].astype(float).tolist()
+        ids = people["person_id"].tolist()
+        self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
+        self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
+        self._labels: dict[int, _Sprite] = {}
+        self._spots: dict[int, int] = {}
+        self._panel: tuple[tuple[int, ...], _Sprite] | None = None
+        self._corner = self._best_corner(everywhere)
+        palette = sv.ColorPalette.from_hex(list(_PALETTE))
+        # A dark rim keeps bright lines visible on bright pictures.
+        self._rim = sv.BoxAnnotator(sv.Color.BLACK, self._line + 2)
+        self._boxes = sv.BoxAnnotator(palette, self._line)
+        self._nobody = sv.BoxAnnotator(sv.Color.from_hex(_GREY), max(1, self._line // 2))
+
+    def hide(self, image: Image, covers: Boxes) -> None:
+        """Make unrecognisable what is inside the ellipses with these bounds, (N, 4) pixels, in place."""
+        for left, top, right, bottom in covers.astype(np.float64):
+            x1, y1 = max(0, math.floor(left)), max(0, math.floor(top))
+            x2, y2 = min(image.shape[1], math.ceil(right)), min(image.shape[0], math.ceil(bottom))
+            if x1 >= x2 or y1 >= y2:
+                continue
+            below = image[y1:y2, x1:x2]
+            # Some four means across a face: too few for eyes and mouth, and the rest is gone for good.
+            cell = max(right - left, bottom - top) / 6
+            grid = max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell))
+            means = cv2.resize(below, grid, interpolation=cv2.INTER_AREA)
+            soft = cv2.resize(means, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+            xs = (np.arange(x1, x2) + 0.5 - (left + right) / 2) / ((right - left) / 2)
+            ys = (np.arange(y1, y2) + 0.5 - (top + bottom) / 2) / ((bottom - top) / 2)
+            inside = xs[None, :] ** 2 + ys[:, None] ** 2 <= 1
+            np.copyto(below, soft.astype(np.uint8, copy=False), where=inside[:, :, None])
+
+    def mark(self, image: Image, boxes: Boxes, persons: Ints, panel: _Sprite | None) -> None:
+        """Draw boxes (M, 4), their labels, and the panel, in place."""
+        width, height = self._size
+        boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2).astype(np.float32)
+        someone = persons > 0
+        if not someone.all():
+            strangers = boxes[~someone]
+            self._nobody.annotate(image, sv.Detections(strangers, class_id=np.zeros(len(strangers), int)))
+        if someone.any():
+            found = sv.Detections(boxes[someone], class_id=(persons[someone] - 1) % len(_PALETTE))
+            self._boxes.annotate(self._rim.annotate(image, found), found)
+        corner = self._margin
+        if panel is not None:
+            panel.lay(image, corner, corner)
+        taken = (
+            np.zeros((0, 4)) if panel is None else np.array([[corner, corner, *np.add(panel.size, corner)]])
+        )
+        for box, person in zip(boxes[someone], persons[someone].tolist(), strict=True):
+            label = self._label(person)
+            if label.size[0] > width or label.size[1] > height // 3:
+                continue
+            left, top = self._place(person, box, label.size, boxes, taken)
+            label.lay(image, left, top)
+            taken = np.vstack([taken, [left, top, left + label.size[0], top + label.size[1]]])
+
+    @property
+    def _margin(self) -> int:
+        return round(self._text * 0.7)
+
+    def _label(self, person: int) -> _Sprite:
+        if person not in self._labels:
+            caption = self._captions.get(person) or _caption(person, "unknown", math.nan)
+            pad = round(self._text * 0.4)
+            size = round(self._font.getlength(caption)) + 2 * pad, round(self._text * 1.4)
+            cap_height = -self._font.getbbox("0", anchor="ls")[1]
+            paper = _PALETTE[(person - 1) % len(_PALETTE)]
+            text = _Text(caption, pad, round((size[1] + cap_height) / 2), self._font, _ink(paper))
+            self._labels[person] = _sprite(size, paper, 1, self._text * 0.2, [text])
+        return self._labels[person]
+
+    def _place(
+        self, person: int, box: Boxes, size: tuple[int, int], faces: Boxes, taken: Floats
+    ) -> tuple[int, int]:
+        """Left and top of a label: outside all faces and off other labels if that can be had.
+
+        Keeps to the side that the person's label had before unless another is clearly better, so that
+        labels do not hop.
+
+        Args:
+            person: Whose label it is.
+            box: (4,) the face it belongs to.
+            size: Width and height of the label.
+            faces: (M, 4) all boxes of the picture.
+            taken: (K, 4) where labels and the panel are already; a panel counts like a label.
+        """
+        wide, high = size
+        rim = self._line // 2 + 1
+        x1, y1, x2, y2 = box[0] - rim, box[1] - rim, box[2] + rim + 1, box[3] + rim + 1
+        above, below, inner_right = y1 - high, y2, x2 - wide
+        spots = np.array(
+            [
+                *((x1, above), (inner_right, above), (x1, below), (inner_right, below)),
+                *((x2, y1), (x1 - wide, y1), (x2, y2 - high), (x1 - wide, y2 - high)),
+                *(
+                    (x1, above - high),
+                    (inner_right, above - high),
+                    (x1, below + high),
+                    (inner_right, below + high),
+                ),
+            ]
+        )
+        spots = np.clip(np.rint(spots), 0, np.subtract(self._size, size))
+        rects = np.hstack([spots, spots + size])
+        cost = 3 * _overlap(rects, faces) + 2 * _overlap(rects, taken)
+        cost = cost / (wide * high) + 0.02 * np.arange(len(spots))
+        if person in self._spots:
+            cost[self._spots[person]] -= 0.15
+        self._spots[person] = best = int(np.argmin(cost))
+        return int(spots[best, 0]), int(spots[best, 1])
+
+    def panel(self, now: set[int], so_far: int) -> _Sprite | None:
+        """The counts of one moment; None where the picture is too small for them.
+
+        Args:
+            now: The people on screen.
+            so_far: How many different people have been on screen until now.
+        """
+        genders = [self._gender.get(person, "unknown") for person in now]
+        women, men = genders.count("female"), genders.count("male")
+        counts = len(now), so_far, women, men, len(now) - women - men
+        if self._panel is None or self._panel[0] != counts:
+            self._panel = counts, self._draw_panel(*counts)
+        sprite = self._panel[1]
+        room = sprite.size[0] + self._margin, sprite.size[1] + self._margin
+        return sprite if room[0] <= self._size[0] and room[1] <= self._size[1] * 0.3 else None
+
+    def _draw_panel(self, now: int, so_far: int, women: int, men: int, unknown: int) -> _Sprite:
+        pad = round(self._text * 0.6)
+        step = round(self._text * 1.35)
+        # As wide as the largest numbers to come, so that it does not breathe.
+        most = 10**self._digits - 1
+        lines = [self._panel_lines(*(most,) * 5), self._panel_lines(now, so_far, women, men, unknown)]
+        fonts = self._font, self._small
+        width = max(font.getlength(text) for font, text in zip(fonts, lines[0], strict=True))
+        size = math.ceil(width) + 2 * pad, 2 * pad + self._text + step - round(self._text * 0.25)
+        first = pad + round(self._text * 0.75)
+        texts = [
+            _Text(lines[1][0], pad, first, self._font, "#FFFFFF"),
+            _Text(lines[1][1], pad, first + step, self._small, "#D8D8D8"),
+        ]
+        return _sprite(size, "#101418", 0.62, self._text * 0.35, texts)
+
+    @staticmethod
+    def _panel_lines(now: int, so_far: int, women: int, men: int, unknown: int) -> tuple[str, str]:
+        return f"{now} on screen  ·  {so_far} so far", f"{women} female  ·  {men} male  ·  {unknown} unknown"
+
+
+def _overlap(rects: Floats, others: Boxes | Floats) -> Floats:
+    """(R,) how many pixels of each rectangle (R, 4) others (K, 4) cover, counted once for each of them."""
+    low = np.maximum(rects[:, None, :2], others[None, :, :2])
+    high = np.minimum(rects[:, None, 2:], others[None, :, 2:])
+    covered: Floats = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
+    return covered
+
+
+# --- what is written ---
+
+
+class _Mp4:
+    """The file being written. As a context manager it lets go of the file whatever happens."""
+
+    def __init__(
+        self, part: Path, size: tuple[int, int], info: VideoInfo, settings: Settings, sound: _Sound | None
+    ) -> None:
+        self.width, self.height = (side + side % 2 for side in size)
+        self.frames = 0
+        self._part, self._sound = part, sound
+        rate = info.fps or Fraction(25)
+        self._last = -1
+        self._stands = max(1, round(1 / (rate * _TICK)))
+        ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
+        self._length_s = max(0.0, min(ends) - settings.start_s) if ends else math.inf
+        self._end_s = math.inf if settings.end_s is None else settings.end_s - settings.start_s
+        self._scaler = VideoReformatter()
+        self._container = av.open(
+            f"file:{part.absolute()}", "w", format="mp4", options={"movflags": "+faststart"}
+        )
+        self._stream = self._container.add_stream(
+            "libx264", rate=rate, options={"preset": "veryfast", "crf": "23"}
+        )
+        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
+        context = self._stream.codec_context
+        context.time_base = _TICK
+        context.thread_count = settings.threads or os.cpu_count() or 1
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        if sound is not None:
+            sound.add_to(self._container)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is not None:
+            # Closing rewrites the whole file to put its index first; of an empty file that is quick.
+            with suppress(OSError):
+                os.truncate(self._part, 0)
+            with suppress(Exception):
+                self._container.close()
+
+    @property
+    def share(self) -> float:
+        """How much of the expected length is written, 0 to 1."""
+        return min(1.0, self._last * float(_TICK) / self._length_s) if self._length_s else 1.0
+
+    def write(self, image: Image, time_s: float) -> None:
+        """Add a picture that is shown from `time_s` seconds after the beginning of the file.
+
+        Args:
+            image: (height, width, 3) uint8 BGR.
+            time_s: Not before the picture before.
+
+        Raises:
+            OSError: It cannot be written.
+            OutputError: It cannot be encoded.
+        """
+        pts = max(round(time_s / _TICK), self._last + 1)
+        if self.frames:
+            self._stands = pts - self._last
+        self._last = pts
+        self.frames += 1
+        frame = self._scaler.reformat(
+            av.VideoFrame.from_numpy_buffer(image, "bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pts, frame.time_base = pts, _TICK
+        self._encode(frame)
+
+    def finish(self) -> None:
+        """Write what is under way, and the index.
+
+        Raises:
+            OSError: It cannot be written.
+            OutputError: It cannot be encoded.
+        """
+        self._encode(None)
+        self._mux_sound(min((self._last + self._stands) * float(_TICK), self._end_s), last=True)
+        self._container.close()
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        try:
+            for packet in self._stream.encode(frame):
+                packet.duration = self._stands  # the muxer works out all but the last
+                # The encoder is many pictures behind: sound goes by what leaves it, so nothing piles up.
+                if packet.dts is not None:
+                    self._mux_sound(float(packet.dts * _TICK))
+                self._container.mux(packet)
+        except OSError:
+            raise
+        except av.FFmpegError as error:
+            raise OutputError(f"The annotated video cannot be encoded ({error.strerror}).") from error
+
+    def _mux_sound(self, until_s: float, *, last: bool = False) -> None:
+        if self._sound is None:
+            return
+        try:
+            for packet in self._sound.packets(until_s, last=last):
+                self._container.mux(packet)
+        except OSError:
+            raise
+        except av.FFmpegError as error:
+            self._sound.give_up(str(error))
+
+
+_Packet: TypeAlias = "Packet[av.AudioStream]"
+_Piece: TypeAlias = "_Packet | av.AudioFrame"
+
+
+class _NoSoundError(Exception):
+    """There is no sound to be had; the message says why."""
+
+
+def _open_sound(path: Path, start_s: float) -> tuple[_Sound | None, str]:
+    """The sound of a file from `start_s` on, or None and the outcome to report."""
+    try:
+        return _Sound(path, start_s), ""
+    except _NoSoundError as error:
+        return None, f"none: {error}"
+
+
+class _Sound:
+    """The first sound track of a file as packets for the output, read only as far as asked for."""
+
+    def __init__(self, path: Path, start_s: float) -> None:
+        if not path.is_file():  # a pipe or a device would never end
+            raise _NoSoundError(f"there is no file {path}")
+        options = {
+            "format_whitelist": _FORMATS,
+            "protocol_whitelist": "file",
+            "codec_whitelist": ",".join(sorted(_COPIED | _DECODED)),
+        }
+        try:
+            self._container = av.open(
+                f"file:{path.absolute()}",
+                options=options,
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise _NoSoundError("the file with the sound cannot be read") from error
+        try:
+            self._begin(start_s)
+        except _NoSoundError:
+            self.close()
+            raise
+        except (av.FFmpegError, OSError) as error:
+            self.close()
+            raise _NoSoundError("the sound is damaged") from error
+
+    def _begin(self, start_s: float) -> None:
+        streams = self._container.streams.audio
+        if not streams:
+            raise _NoSoundError("the video has no sound")
+        self._source = streams[0]
+        context = self._source.codec_context
+        codec = "unknown" if context is None else context.name
+        self._copies = codec in _COPIED and context.sample_rate > 0 and context.channels > 0
+        if not self._copies and codec not in _COPIED | _DECODED:
+            raise _NoSoundError(f"sound of the kind {codec} cannot be used")
+        for stream in self._container.streams:
+            stream.discard = Discard.default if stream is self._source else Discard.all
+        self._start_s = start_s
+        self._zero = Fraction(self._container.start_time or 0, av.time_base) + Fraction(start_s)
+        self._shape: tuple[str, int] | None = None
+        self._bad = 0
+        self._muxed = 0
+        self._trouble = ""
+        self._pieces: Iterator[_Piece] = self._packets() if self._copies else self._frames()
+        self._next: _Piece | None = None
+        self._advance()
+        if self._next is None:
+            raise _NoSoundError("the sound is damaged" if self._bad else "there is no sound in this stretch")
+
+    def _advance(self) -> None:
+        self._next = next(self._pieces, None)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Make the stream of the output that `packets` belong to."""
+        if isinstance(self._next, av.AudioFrame):
+            layout, rate = self._next.layout, self._next.sample_rate
+            self._stream = output.add_stream(
+                "aac", rate, layout=layout.name, bit_rate=96_000 * layout.nb_channels
+            )
+        else:
+            self._stream = output.add_stream_from_template(self._source)
+
+    def packets(self, until_s: float, *, last: bool = False) -> Iterator[_Packet]:
+        """The packets that begin before `until_s` seconds of the output; with `last`, all that come then."""
+        while (piece := self._next) is not None:
+            if (piece.pts or 0) * (piece.time_base or 0) >= until_s:
+                break
+            if isinstance(piece, av.AudioFrame):
+                yield from self._counted(self._stream.encode(piece))
+            else:
+                piece.stream = self._stream
+                yield from self._counted([piece])
+            self._advance()
+        if last and not self._copies:
+            yield from self._counted(self._stream.encode(None))
+
+    def give_up(self, reason: str) -> None:
+        """No more packets are wanted, for they cannot be written."""
+        self._next, self._trouble = None, reason
+
+    @property
+    def outcome(self) -> str:
+        """What `RenderResult.audio` says."""
+        how = "copied" if self._copies else "encoded"
+        if not self._muxed:
+            return f"none: {self._trouble or 'the sound begins after the end of the picture'}"
+        if self._trouble:
+            return f"{how} (in part: {self._trouble})"
+        return f"{how} ({self._bad} damaged packets left out)" if self._bad else how
+
+    def _counted(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
+        for packet in packets:
+            self._muxed += 1
+            yield packet
+
+    def _packets(self) -> Iterator[_Packet]:
+        """The packets of the cut; their times are the output's, and strictly increasing."""
+        # Decoders reckon in the container's ticks, the output in samples.
+        sample = Fraction(1, self._source.codec_context.sample_rate or 48_000)
+        shift = Fraction(0)
+        end: Fraction | None = None
+        previous = -math.inf
+        for packet in self._read():
+            if packet.pts is None or packet.is_corrupt:
+                self._bad += packet.is_corrupt
+                continue
+            length = (packet.duration or 0) * packet.time_base
+            begin = packet.pts * packet.time_base - self._zero + shift
+            if end is not None and begin < end - _JUMP_S:  # two recordings joined: time begins anew
+                shift += end - begin
+                begin = end
+            tick = sample if self._copies else packet.time_base
+            pts = round(begin / tick)
+            if pts <= previous:
+                continue
+            previous, end = pts, begin + length
+            # A decoder needs the packet before the first to be heard; players leave it out again.
+            if self._start_s and end + length <= 0:
+                continue
+            packet.pts = packet.dts = pts
+            packet.duration = round(length / tick)
+            packet.time_base = tick
+            yield packet
+
+    def _read(self) -> Iterator[_Packet]:
+        """What the file has of the track, from a while before the cut on; ends early where it is damaged."""
+        try:
+            for lead in (_LEAD_S, math.inf) if self._start_s > _LEAD_S else (math.inf,):
+                if math.isfinite(lead):
+                    self._container.seek(int((self._zero - Fraction(lead)) * av.time_base))
+                elif self._start_s > _LEAD_S:
+                    self._container.seek(self._container.start_time or 0)
+                packets = self._container.demux(self._source)
+                first = next(packets)
+                if math.isfinite(lead) and (first.pts is None or first.pts * first.time_base > self._zero):
+                    continue  # either the sound begins late, or the place was missed
+                yield first
+                yield from packets
+                return
+        except (av.FFmpegError, OSError):
+            self._trouble = "the file is damaged"
+
+    def _frames(self) -> Iterator[av.AudioFrame]:
+        """The sound of the cut in the form that AAC wants, without gaps, from time 0 on."""
+        resampler: av.AudioResampler | None = None
+        form: tuple[int, str, str] | None = None
+        end = Fraction(0)
+        for frame in self._decoded():
+            rate = frame.sample_rate
+            begin = end if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+            length = Fraction(frame.samples, rate)
+            if begin + length <= 0:
+                continue
+            if resampler is None or form != _form(frame) or begin > end + _SOUND_GAP_S:
+                if resampler is not None:
+                    yield from resampler.resample(None)
+                resampler, form = (
+                    self._resampler(frame, from_zero=end == 0 and begin < _SOUND_GAP_S),
+                    _form(frame),
+                )
+            end = begin + length
+            frame.pts, frame.time_base = round(begin * rate), Fraction(1, rate)
+            yield from resampler.resample(frame)
+        if resampler is not None:
+            yield from resampler.resample(None)
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        for packet in self._packets():
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                self._bad += 1
+        with suppress(av.FFmpegError):
+            yield from self._source.decode(None)
+
+    def _resampler(self, frame: av.AudioFrame, *, from_zero: bool) -> av.AudioResampler:
+        if not self._shape:
+            rate = 44_100 if frame.sample_rate == 44_100 else 48_000
+            self._shape = "mono" if frame.layout.nb_channels == 1 else "stereo", rate
+        # Short holes are filled with silence, overlaps are cut, and 20 ms of jitter are let pass.
+        options = {"async": "1", "min_hard_comp": "0.02"}
+        if from_zero:
+            options["first_pts"] = "0"
+        layout, rate = self._shape
+        return av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024, options=options)
+
+
+def _form(frame: av.AudioFrame) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.format.name, frame.layout.name

@@ -1,0 +1,198 @@
+"""`analyse_segment`: find, judge and follow the faces of one stretch of video.
+
+A pure function of (samples of the segment, models, settings): nothing of what was analysed before enters,
+so it does not matter who analyses a segment, when, or in which order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from analyzer.faces import AttributeModel, FaceDetector, Faces, face_widths
+from analyzer.frames import Sample
+from analyzer.settings import Settings
+from analyzer.vision.attributes import DlibAttributes
+from analyzer.vision.detectors import CenterFace
+
+__all__ = ["LOST_AFTER_S", "Models", "SegmentResult", "analyse_segment", "follow"]
+
+# Samples analysed together: enough for the attribute networks' batches, few enough for the memory.
+_CHUNK = 4
+# Between samples a face moves by a part of its width: boxes are compared with this margin around them.
+_MATCH_MARGIN = 0.3
+_MATCH_IOU = 0.1
+# The unit in which the tracker counts its patience, whatever the true rate.
+_TRACKER_RATE = 30.0
+LOST_AFTER_S = 1.0
+"""A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """One loaded set of networks."""
+
+    detector: FaceDetector
+    attributes: AttributeModel
+    provenance: tuple[dict[str, object], ...]
+    """What ``run.json`` says of each network and of what runs it."""
+
+    @classmethod
+    def load(cls, settings: Settings) -> Self:
+        """Load the default networks.
+
+        Raises:
+            ModelError: One is missing or damaged.
+        """
+        detector, attributes = CenterFace(settings), DlibAttributes(settings)
+        return cls(
+            detector,
+            attributes,
+            (
+                {**detector.model.provenance(), "engine": detector.engine},
+                *({**model.provenance(), "engine": attributes.engine} for model in attributes.models),
+            ),
+        )
+
+    @property
+    def key(self) -> str:
+        """Identifies the networks and their arithmetic in the key of a part file."""
+        return ",".join(f"{model['sha256']}:{model['engine']}" for model in self.provenance)
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What one segment yields: its samples, and the faces of each."""
+
+    segment: int
+    times_s: tuple[float, ...]
+    image_names: tuple[str, ...]
+    faces: tuple[Faces, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.times_s) == len(self.image_names) == len(self.faces):
+            raise ValueError("a segment needs one time, one name and one Faces per sample")
+
+
+def analyse_segment(
+    samples: Iterable[Sample], segment: int, models: Models, settings: Settings
+) -> SegmentResult:
+    """Find, judge and follow the faces of one segment.
+
+    Args:
+        samples: Those of this segment, in the order of time.
+        segment: Its number.
+        models: Loaded networks.
+        settings: How to analyse.
+
+    Raises:
+        MediaError: The samples' reader failed.
+        ModelError: A network failed.
+    """
+    times: list[float] = []
+    names: list[str] = []
+    found: list[Faces] = []
+    iterator = iter(samples)
+    while chunk := list(itertools.islice(iterator, _CHUNK)):
+        found += _look(chunk, models, settings)
+        times += [sample.frame.time_s for sample in chunk]
+        names += [sample.image_name for sample in chunk]
+    # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
+    faces = follow(found, times)
+    return SegmentResult(segment, tuple(times), tuple(names), tuple(faces))
+
+
+def _look(chunk: list[Sample], models: Models, settings: Settings) -> list[Faces]:
+    found = []
+    for sample in chunk:
+        frame = sample.frame
+        size = models.detector.input_size(frame.width, frame.height)
+        found += models.detector.detect([frame.scaled(*size)], [(frame.width, frame.height)])
+    # The full picture is converted only where there is a face to judge.
+    judged = [
+        index
+        for index, faces in enumerate(found)
+        if (face_widths(faces.boxes) >= settings.min_judged_px).any()
+    ]
+    results = models.attributes.estimate(
+        [chunk[index].frame.image() for index in judged], [found[index] for index in judged]
+    )
+    for index, faces in zip(judged, results, strict=True):
+        found[index] = faces
+    return found
+
+
+def follow(found: Sequence[Faces], times_s: Sequence[float]) -> list[Faces]:
+    """Follow faces through the samples of a segment: fills in `track_ids`, from 0.
+
+    ByteTrack (Zhang et al. 2022) of the `trackers` library with buffered IoU, told the true times. A face
+    that is seen once belongs to a tracklet of one sighting.
+
+    Args:
+        found: The faces of each sample.
+        times_s: When each sample is shown, strictly increasing.
+
+    >>> walk = [Faces.build(boxes=[[x, 0, x + 20, 20]], scores=[0.9]) for x in (0, 8, 16)]
+    >>> [faces.track_ids.tolist() for faces in follow(walk, [0.0, 0.2, 0.4])]
+    [[0], [0], [0]]
+    """
+    ids = _track(found, times_s) if len(found) > 1 else [np.full(len(faces), -1) for faces in found]
+    _adopt_first_sightings(found, ids)
+    following = itertools.count(max((int(one.max()) for one in ids if len(one)), default=-1) + 1)
+    for one in ids:
+        for index in np.flatnonzero(one < 0):
+            one[index] = next(following)
+    return [faces.replace(track_ids=one) for faces, one in zip(found, ids, strict=True)]
+
+
+def _track(found: Sequence[Faces], times_s: Sequence[float]) -> list[np.ndarray]:
+    import supervision as sv
+    from trackers import ByteTrackTracker
+    from trackers.utils.iou import BIoU
+
+    interval_s = float(np.median(np.diff(times_s)))
+    tracker = ByteTrackTracker(
+        lost_track_buffer=round(max(LOST_AFTER_S, 2.5 * interval_s) * _TRACKER_RATE),
+        frame_rate=1 / interval_s,
+        track_activation_threshold=0.0,
+        high_conf_det_threshold=0.0,
+        minimum_consecutive_frames=1,
+        minimum_iou_threshold=_MATCH_IOU,
+        iou=BIoU(_MATCH_MARGIN),
+    )
+    ids = []
+    for faces, time_s in zip(found, times_s, strict=True):
+        detections = sv.Detections(
+            xyxy=np.array(faces.boxes, dtype=np.float64),
+            confidence=np.array(faces.scores),
+            data={"row": np.arange(len(faces))},
+        )
+        tracked = tracker.update(detections, timestamp=time_s)
+        one = np.full(len(faces), -1, dtype=np.int64)
+        if len(tracked):
+            one[tracked.data["row"].astype(np.int64)] = tracked.tracker_id
+        ids.append(one)
+    return ids
+
+
+def _adopt_first_sightings(found: Sequence[Faces], ids: list[np.ndarray]) -> None:
+    """Give each tracklet its very first face, which the tracker returns before it has an id."""
+    from trackers.utils.iou import BIoU
+
+    known: set[int] = set()
+    for sample, one in enumerate(ids):
+        new = [index for index in np.flatnonzero(one >= 0) if int(one[index]) not in known]
+        known.update(int(one[index]) for index in new)
+        free = np.flatnonzero(ids[sample - 1] < 0) if sample else np.empty(0, dtype=np.int64)
+        if not new or not len(free):
+            continue
+        overlap = BIoU(_MATCH_MARGIN).compute(found[sample - 1].boxes[free], found[sample].boxes[new])
+        for column, index in enumerate(new):
+            row = int(overlap[:, column].argmax())
+            if overlap[row, column] > 0:
+                ids[sample - 1][free[row]] = one[index]
+                overlap[row] = 0

@@ -1,0 +1,1276 @@
+"""What the user names -> videos on the disk. The only importer of yt-dlp.
+
+::
+
+    fetcher = Fetcher(settings, want_audio=True)
+    for item in fetcher.resolve("https://..."):    # lazy: nothing is fetched yet
+        video = fetcher.fetch(item, folder)        # SourceError says why not
+
+How a hostile or broken server is survived: all work of yt-dlp runs in a worker thread, watched by the
+caller's thread against a deadline. Socket timeouts alone are not enough, because a server that dribbles
+a few bytes now and then never trips them. At the deadline (or at Ctrl-C) an exception is raised inside
+the worker, which ends it at its next Python instruction; a worker that sits in one blocking system call
+is left behind as a daemon thread and ends when the call does, at latest after the socket timeout. A
+child process could be killed more finally, but costs a second at every start, needs `__main__` guards in
+every program that uses this library, and cannot take extractor objects.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import itertools
+import logging
+import math
+import os
+import re
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar
+from urllib.parse import urldefrag, urlsplit
+
+from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind
+from analyzer.settings import Settings
+
+if TYPE_CHECKING:
+    from yt_dlp.extractor.common import InfoExtractor
+
+__all__ = ["JSON", "FetchProgress", "Fetcher", "Item", "MediaKind", "Video", "choose_formats"]
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+Info: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".apng", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
+)
+"""What is picked from a folder. A file that is named by itself may have any suffix."""
+
+_BLOCK_BYTES = 32 * 1024
+"""The least that must arrive within `Settings.timeout_s` while downloading (1.6 kB/s by default), and the
+size of the pieces in which bodies are read: progress is seen once a whole piece is there."""
+_MAX_PAGE_BYTES = 64 * 1024 * 1024
+"""Largest page or manifest; these are held in memory."""
+_EXTRACTION_TIMEOUTS = 6
+"""Looking a page up takes several requests; all together may take this many times `timeout_s`."""
+_RETRIES = 3
+_POLL_S = 0.05
+_GRACE_S = 0.5
+"""How long a stopped worker is waited for, twice."""
+_MAX_HOPS = 10
+_MAX_DEPTH = 4
+_MAX_WAIT_S = 60.0
+_FINGERPRINT_BYTES = 1024 * 1024
+_LIST_TYPES = ("playlist", "multi_video")
+_URL_TYPES = ("url", "url_transparent")
+
+
+class MediaKind(StrEnum):
+    """What an item is made of."""
+
+    VIDEO = "video"
+    IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One video to come; nothing has been fetched."""
+
+    source: str
+    """The path or address. It names the item again in a later run."""
+    kind: MediaKind
+    paths: tuple[Path, ...] = ()
+    """Local files; empty for an address."""
+    title: str | None = None
+    """Untrusted raw text, where it is known without a request."""
+    error: SourceError | None = None
+    """A dead playlist entry: `Fetcher.fetch` raises this."""
+    entry: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What the playlist said about this entry; for `Fetcher.fetch` only, never to be stored."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that lies on the disk."""
+
+    video_id: str
+    """Stable and safe in file names (`[A-Za-z0-9_-]`); its case matters. `youtube-<id>` and the like for
+    sites, `web-<12 hex digits of the address>` for plain addresses, 12 hex digits for local files: the
+    hash of their size, first and last MiB, so that renaming a file does not make it another video."""
+    kind: MediaKind
+    paths: tuple[Path, ...]
+    """One video file, or the pictures in natural order of their names."""
+    audio_path: Path | None
+    """Separately downloaded audio; None: in the video file if anywhere."""
+    source: str
+    title: str
+    """Untrusted raw text."""
+    url: str | None
+    """The page of the video, without user name and password; None for local files."""
+    channel: str | None
+    """Untrusted raw text."""
+    uploaded: str | None
+    """ISO date."""
+    duration_s: float | None
+    """As the site declares it, in seconds."""
+    fetched: bool
+    """Downloaded by us: to be removed afterwards."""
+    details: dict[str, JSON]
+    """Provenance, an allow-list: never cookies, headers or signed addresses. Sizes in bytes."""
+
+
+@dataclass(frozen=True)
+class FetchProgress:
+    """How far a download is."""
+
+    source: str
+    received_bytes: int
+    total_bytes: int | None
+    """Declared by the server or estimated; None where unknown."""
+    bytes_per_s: float | None
+
+
+class Fetcher:
+    """Turns what the user names into videos on the disk.
+
+    Args:
+        settings: Uses `playlist`, `limit`, `max_height`, `max_size_mb`, `timeout_s`.
+        want_audio: Whether sound is needed; if not, it is never downloaded on its own.
+        extractors: Further yt-dlp extractors, asked before yt-dlp's own. Classes are better than
+            instances, which cannot serve two downloads at a time.
+        on_progress: Called in the caller's thread, at most 20 times a second.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        want_audio: bool,
+        extractors: Sequence[type[InfoExtractor] | InfoExtractor] = (),
+        on_progress: Callable[[FetchProgress], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._want_audio = want_audio
+        self._extractors = tuple(extractors)
+        self._on_progress = on_progress
+
+    def resolve(self, source: str) -> Iterator[Item]:
+        """List the videos of a file, folder, address or (with `Settings.playlist`) playlist, in order.
+
+        Lazy: entries beyond `Settings.limit` are never asked for. Without `Settings.playlist` an address
+        is handed on without any request.
+
+        Raises:
+            SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be had.
+                Later troubles become items with an `error`.
+        """
+        mode = _file_mode(source)
+        if mode is not None:
+            items = iter(_local_items(Path(source), source, mode))
+        else:
+            _check_address(source)
+            if not self._settings.playlist:
+                yield Item(source, MediaKind.VIDEO)
+                return
+            items = self._walk_address(source)
+        empty = True
+        for item in itertools.islice(items, self._settings.limit):
+            empty = False
+            yield item
+        if empty:
+            raise SourceError(
+                f"There is nothing to analyse in {source}", kind=SourceErrorKind.EMPTY, source=source
+            )
+
+    def fetch(self, item: Item, folder: Path) -> Video:
+        """Download a video into `folder`; local files are not copied.
+
+        Args:
+            item: From `resolve`.
+            folder: Exists and is empty. After a failure nothing of ours stays in it.
+
+        Raises:
+            SourceError: The video cannot be had; `kind` and `retry` say why and whether to try again.
+            OutputError: The download could not be written to `folder`.
+        """
+        if item.error is not None:
+            raise item.error
+        if item.paths:
+            return _local_video(item)
+        if item.entry is None:
+            _check_address(item.source)
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
+        except OSError as error:
+            raise OutputError(f"Cannot download into {folder}: {error.strerror}") from error
+        session = _Session(self._settings, item.source, extractors=self._extractors, folder=staging)
+        try:
+            info, files = session.run(
+                lambda: session.download(item, want_audio=self._want_audio), self._report
+            )
+            self._report(session)
+            return _publish(item, info, files, folder)
+        except Exception as error:
+            raise _explained(error, item.source) from error
+        finally:
+            session.close()
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _report(self, session: _Session) -> None:
+        progress = session.take_progress()
+        if self._on_progress is not None and progress is not None:
+            self._on_progress(progress)
+
+    def _walk_address(self, source: str) -> Iterator[Item]:
+        session = _Session(self._settings, source, extractors=self._extractors, whole_playlist=True)
+        try:
+            try:
+                raw = session.run(lambda: session.extract(source))
+            except Exception as error:
+                raise _explained(error, source) from error
+            if raw.get("_type", "video") in _LIST_TYPES:
+                yield from self._walk(session, raw, source, _MAX_DEPTH)
+            else:
+                yield Item(source, MediaKind.VIDEO, title=raw.get("title"))
+        finally:
+            session.close()
+
+    def _walk(self, session: _Session, raw: Info, source: str, depth: int) -> Iterator[Item]:
+        """The entries of a playlist, one after the other; the troubles of one do not end the rest."""
+        page = raw.get("webpage_url") or source
+        entries = iter(raw.get("entries") or ())
+        for number in itertools.count(1):
+            name = f"{page}#{number}"
+            try:
+                entry = session.run(lambda: next(entries, _END))
+            except Exception as error:  # noqa: BLE001 - extractors raise anything
+                # The generator is dead: one item stands for the entries that cannot be listed.
+                yield _dead(_explained(error, name), name)
+                return
+            if entry is _END:
+                return
+            if not entry:
+                kind = SourceErrorKind.PRIVATE_OR_REMOVED
+                yield _dead(_failure(kind, name, f"entry {number} of the playlist"), name)
+                continue
+            # Entries that hold a whole video lack what yt-dlp takes over from the playlist.
+            inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
+            yield from self._walk_entry(session, {**inherited, **entry}, name, depth)
+
+    def _walk_entry(self, session: _Session, entry: Info, name: str, depth: int) -> Iterator[Item]:
+        kind = entry.get("_type", "video")
+        if kind in _URL_TYPES:
+            name = _own_address(entry) or name
+            if session.names_playlist(entry):
+                try:
+                    entry = session.run(lambda: session.open(entry))
+                except Exception as error:  # noqa: BLE001
+                    yield _dead(_explained(error, name), name)
+                    return
+                kind = entry.get("_type", "video")
+        if kind in _LIST_TYPES:
+            if depth > 0:
+                yield from self._walk(session, entry, name, depth - 1)
+            else:
+                yield _dead(_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name)
+            return
+        title = entry.get("title")
+        if title in ("[Private video]", "[Deleted video]"):
+            yield _dead(_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title), name)
+        else:
+            yield Item(name, MediaKind.VIDEO, title=title, entry=entry)
+
+
+_END: Any = object()
+
+
+def _dead(error: AnalyzerError, name: str) -> Item:
+    if not isinstance(error, SourceError):
+        raise error
+    return Item(name, MediaKind.VIDEO, error=error)
+
+
+def _own_address(entry: Info) -> str | None:
+    """The address of a playlist entry, without what yt-dlp's extractors tell each other behind the #."""
+    url = str(entry.get("url") or "").partition("#__youtubedl_smuggle")[0]
+    return url if url.startswith(("http://", "https://")) else None
+
+
+# ---------------------------------------------------------------------------------------- local files
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key by which ``2.png`` comes before ``10.png``."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part], name
+
+
+def _file_mode(source: str) -> int | None:
+    """The mode of the file or folder with this name; None if there is none."""
+    try:
+        return Path(source).stat().st_mode if source else None
+    except (OSError, ValueError):  # ValueError: a NUL character
+        return None
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _local_items(path: Path, source: str, mode: int) -> list[Item]:
+    if not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):
+            raise _irregular(source)
+        kind = MediaKind.IMAGES if _is_picture(path) else MediaKind.VIDEO
+        return [Item(source, kind, (path,), path.stem)]
+    try:
+        files = [each for each in path.iterdir() if not each.name.startswith(".") and each.is_file()]
+    except OSError as error:
+        message = f"The folder {source} cannot be read: {error.strerror}"
+        raise SourceError(message, kind=SourceErrorKind.OTHER, source=source) from error
+    files.sort(key=lambda each: _natural(each.name))
+    items = [
+        Item(str(each), MediaKind.VIDEO, (each,), each.stem)
+        for each in files
+        if each.suffix.lower() in VIDEO_SUFFIXES
+    ]
+    pictures = tuple(each for each in files if _is_picture(each))
+    if pictures:
+        items.append(Item(source, MediaKind.IMAGES, pictures, path.resolve().name))
+    return items
+
+
+def _irregular(source: str) -> SourceError:
+    return SourceError(f"{source} is not a regular file", kind=SourceErrorKind.UNSUPPORTED, source=source)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file that cannot block: opening a FIFO would wait for a writer, /dev/zero never ends.
+
+    Raises:
+        SourceError: Not there, not readable, or not a regular file.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"There is no file {path}", kind=SourceErrorKind.NOT_FOUND, source=str(path)
+        ) from error
+    except OSError as error:
+        raise SourceError(
+            f"The file {path} cannot be read: {error.strerror}", kind=SourceErrorKind.OTHER, source=str(path)
+        ) from error
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise _irregular(str(path))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def _fingerprint(path: Path) -> tuple[str, int]:
+    """sha256 of size, first and last MiB, and the size in bytes. Reads at most 2 MiB."""
+    with _open_regular(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(f"{size}:".encode())
+        for start in (0, max(0, size - _FINGERPRINT_BYTES)):
+            file.seek(start)
+            digest.update(file.read(_FINGERPRINT_BYTES))
+    return digest.hexdigest(), size
+
+
+def _local_video(item: Item) -> Video:
+    prints = [(path.name, *_fingerprint(path)) for path in item.paths]
+    if len(prints) == 1:
+        identity = prints[0][1]
+    else:  # the names give the order of the pictures, so they count
+        listing = "\n".join(f"{name}\0{size}\0{digest}" for name, digest, size in prints)
+        identity = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return Video(
+        video_id=identity[:12],
+        kind=item.kind,
+        paths=item.paths,
+        audio_path=None,
+        source=item.source,
+        title=item.title or item.paths[0].stem,
+        url=None,
+        channel=None,
+        uploaded=None,
+        duration_s=None,
+        fetched=False,
+        details={"files": len(prints), "size_bytes": sum(size for _, _, size in prints)},
+    )
+
+
+# ------------------------------------------------------------------------------------------ addresses
+
+
+def _check_address(source: str) -> None:
+    """Refuse everything but web addresses before yt-dlp sees it: it would search, or read other schemes.
+
+    Raises:
+        SourceError: Not found or unsupported.
+    """
+
+    def refuse(message: str, kind: SourceErrorKind = SourceErrorKind.UNSUPPORTED) -> SourceError:
+        return SourceError(message, kind=kind, source=source)
+
+    if re.fullmatch(r"[0-9]{1,3}", source):
+        raise refuse(f"Cameras are not supported yet ({source} would be the number of one)")
+    # Two characters at least: C:\talk.mp4 is a path.
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source)
+    if scheme is None:
+        hint = "; a web address must begin with https://" if re.match(r"[\w-]+\.[\w.-]+/", source) else ""
+        name = source if source.isprintable() else repr(source)
+        raise refuse(f"There is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
+    name = scheme[1].lower()
+    if name.startswith(("rtsp", "rtmp", "rtp", "udp", "srt")):
+        raise refuse(f"Live camera addresses ({name}://) are not supported yet")
+    if name not in ("http", "https"):
+        raise refuse(f"Only files, folders and http or https addresses can be analysed, not {name}:")
+    try:
+        host = urlsplit(source).hostname
+    except ValueError:
+        host = None
+    if not host or not source.isprintable():
+        raise refuse("This is not a complete web address")
+
+
+# -------------------------------------------------------------------------------------------- formats
+
+# What yt-dlp downloads by itself; the other protocols need an ffmpeg executable or are not finite.
+_PROTOCOLS = ("https", "http", "http_dash_segments", "m3u8_native", "m3u8")
+_ENOUGH_AUDIO_KBPS = 64
+# The faster to decode, the earlier; compared without regard to case.
+_CODECS = ("avc|h264", "vp0?9", "hev|hvc|h265", "av0?1")
+
+
+def choose_formats(
+    formats: Sequence[Mapping[str, Any]], *, max_height: int, want_audio: bool, duration_s: float | None
+) -> list[Mapping[str, Any]]:
+    """The smallest formats that suffice: the picture's, and the sound's if that is a file of its own.
+
+    The picture is the tallest of at most `max_height`, else the lowest above it, else (where the site
+    tells no sizes) the best. Of the same height, the smallest download is taken: on the slow path from
+    the site to here bytes cost more than decoding does. Only where that leaves a tie, which is common
+    because many sites declare no sizes, the codec that is decoded fastest wins.
+
+    Args:
+        formats: yt-dlp's, the best last.
+        max_height: In pixels; the shorter side counts, as with upright videos.
+        want_audio: Whether sound is needed.
+        duration_s: In seconds, to estimate sizes from bit rates.
+
+    Returns:
+        None, one or two formats; the picture's first.
+    """
+    usable = [each for each in formats if (each.get("protocol") or "https") in _PROTOCOLS]
+    pictures = [each for each in usable if each.get("vcodec") != "none"]
+    sounds = [each for each in usable if each.get("vcodec") == "none" and each.get("acodec") != "none"]
+
+    def size(each: Mapping[str, Any]) -> float:
+        known = each.get("filesize") or each.get("filesize_approx")
+        return float(known or (each.get("tbr") or math.inf) * 125 * (duration_s or 60))
+
+    def common(each: Mapping[str, Any]) -> tuple[float, ...]:
+        """First of all: formats that are known to be bad come last, the original language first."""
+        bad = each.get("__needs_testing") or (each.get("preference") or 0) < -1
+        return (bool(bad), -(each.get("language_preference") or -1))
+
+    def sound_rank(each: Mapping[str, Any]) -> tuple[float, ...]:
+        rate = each.get("abr") or each.get("tbr") or _ENOUGH_AUDIO_KBPS
+        worth = (0, size(each)) if rate >= _ENOUGH_AUDIO_KBPS else (1, -rate)
+        return (*common(each), *worth, each.get("ext") != "m4a", _PROTOCOLS.index(_protocol(each)))
+
+    sound = min(sounds, key=sound_rank, default=None) if want_audio else None
+
+    def picture_rank(index: int) -> tuple[float, ...]:
+        each = pictures[index]
+        silent = each.get("acodec") == "none"
+        side = min((each[key] for key in ("width", "height") if each.get(key)), default=None)
+        fit = (2, -index) if side is None else (0, -side) if side <= max_height else (1, side)
+        total = size(each) + (size(sound) if silent and sound is not None else 0)
+        codec = each.get("vcodec") or ""
+        return (
+            *common(each),
+            *fit,
+            want_audio and silent and sound is None,
+            total,
+            silent is want_audio,
+            each.get("fps") or 0,
+            next((at for at, known in enumerate(_CODECS) if re.match(known, codec, re.I)), len(_CODECS)),
+            _PROTOCOLS.index(_protocol(each)),
+        )
+
+    if not pictures:
+        return []
+    picture = pictures[min(range(len(pictures)), key=picture_rank)]
+    if sound is not None and picture.get("acodec") == "none":
+        return [picture, sound]
+    return [picture]
+
+
+def _protocol(each: Mapping[str, Any]) -> str:
+    return str(each.get("protocol") or "https")
+
+
+# ------------------------------------------------------------------------------------ watching a worker
+
+
+class _Stopped(BaseException):
+    """Raised inside a worker from outside. Not an Exception, so that no handler of yt-dlp's keeps it."""
+
+
+class _Watch:
+    """Whether enough arrives: the deadline of a worker, told by the worker, read by the caller."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self.restart()
+
+    def restart(self) -> None:
+        """A new piece of work begins."""
+        self._began = self._last = time.monotonic()
+        self._window = 0
+        self._extracting = True
+
+    def downloading(self) -> None:
+        """From here on only bytes count, else a million tiny answers would keep a download alive."""
+        self._last = time.monotonic()
+        self._extracting = False
+
+    def answered(self) -> None:
+        """A server sent the head of an answer."""
+        if self._extracting:
+            self._last = time.monotonic()
+
+    def received(self, count: int) -> None:
+        """`count` bytes arrived."""
+        self._window += count
+        if self._window >= _BLOCK_BYTES:
+            self._window, self._last = 0, time.monotonic()
+
+    def allow(self, seconds: float) -> None:
+        """Silence of `seconds` is to be expected now."""
+        self._last = time.monotonic() + seconds
+
+    def expired(self) -> bool:
+        """Whether too little arrived for too long."""
+        now = time.monotonic()
+        too_long = self._extracting and now - self._began > _EXTRACTION_TIMEOUTS * self._timeout_s
+        return too_long or now - self._last > self._timeout_s
+
+
+class _Job(Generic[T]):
+    """One piece of work in a thread of its own that can be stopped from outside."""
+
+    def __init__(self, work: Callable[[], T], cleanup: Callable[[], None]) -> None:
+        self.done = threading.Event()
+        self._work, self._cleanup = work, cleanup
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._over = self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._value = self._work()
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                self._error = error
+            with self._lock:  # after this no exception is sent any more
+                self._over = True
+            self.done.set()
+        except _Stopped as error:  # it came after the work had ended
+            self._error, self._over = error, True
+            self.done.set()
+        if self._abandoned:
+            self._cleanup()
+
+    def result(self) -> T:
+        """What the work returned; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+    def stop(self) -> bool:
+        """End the work. Returns whether the thread has ended; if not, it cleans up when it does."""
+        self._abandoned = True
+        for _ in range(2):  # the second, if the first was lost in a place that swallows exceptions
+            with self._lock:
+                if not self._over:
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Stopped)
+                    )
+            self._thread.join(_GRACE_S)
+            if not self._thread.is_alive():
+                return True
+        return False
+
+
+# --------------------------------------------------------------------------------------------- yt-dlp
+
+
+class _Logger:
+    """Takes yt-dlp's messages. Its errors are raised as well, so that here they are only of interest."""
+
+    def debug(self, message: str) -> None:
+        _log.debug("%s", message)
+
+    def info(self, message: str) -> None:
+        _log.debug("%s", message)
+
+    def warning(self, message: str) -> None:
+        _log.info("%s", message)
+
+    def error(self, message: str) -> None:
+        _log.info("%s", message)
+
+
+def _cache_folder() -> str:
+    """Where yt-dlp keeps what it learnt of a site's player between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(base) / "audience-analyzer" / "yt-dlp")
+
+
+def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> Info:
+    """yt-dlp's options. All that matter are set: the library's defaults are not the program's."""
+
+    def pause(n: int) -> float:
+        # Short against the deadline, which goes on while yt-dlp sleeps.
+        return float(min(0.25 * 2**n, settings.timeout_s / 8))
+
+    return {
+        "quiet": True,
+        "noprogress": True,
+        "progress_delta": 1.0,
+        "logger": _Logger(),
+        "color": "no_color",
+        "ignoreerrors": False,
+        "noplaylist": not whole_playlist,
+        "extract_flat": "in_playlist",
+        "lazy_playlist": True,
+        # We choose from `formats` ourselves: this only keeps yt-dlp from complaining about its choice.
+        "format": lambda context: context["formats"][-1:],
+        "check_formats": False,
+        "allow_unplayable_formats": False,
+        "retries": _RETRIES,
+        "fragment_retries": _RETRIES,
+        "extractor_retries": _RETRIES,
+        "file_access_retries": _RETRIES,
+        "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), pause),
+        # A missing fragment would otherwise be left out and the download called complete.
+        "skip_unavailable_fragments": False,
+        # One at a time: with more, yt-dlp starts threads that our deadline does not reach.
+        "concurrent_fragment_downloads": 1,
+        "hls_prefer_native": True,
+        "external_downloader": None,
+        # A folder without an ffmpeg executable: what needs one fails alike on every machine.
+        "ffmpeg_location": str(folder) if folder is not None else None,
+        "socket_timeout": settings.timeout_s,
+        # Pieces of one size, so that a line that becomes slow is not mistaken for a silent one.
+        "buffersize": _BLOCK_BYTES,
+        "noresizebuffer": True,
+        "continuedl": True,
+        "overwrites": True,
+        "updatetime": False,
+        "outtmpl": {"default": str(folder / "video.%(ext)s") if folder is not None else "video.%(ext)s"},
+        "restrictfilenames": True,
+        "fixup": "never",
+        "postprocessors": [],
+        "cachedir": _cache_folder(),
+        "cookiefile": None,
+        "cookiesfrombrowser": None,
+        "usenetrc": False,
+        "nocheckcertificate": False,
+        "enable_file_urls": False,
+        # A made-up X-Forwarded-For header would get round a block by pretending.
+        "geo_bypass": False,
+        "wait_for_video": None,
+        "warn_when_outdated": False,
+    }
+
+
+class _Session:
+    """One use of yt-dlp: for one video, or for the entries of one playlist."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: str,
+        *,
+        extractors: Iterable[type[InfoExtractor] | InfoExtractor],
+        folder: Path | None = None,
+        whole_playlist: bool = False,
+    ) -> None:
+        # Before the import: plugins would be loaded from the whole of sys.path.
+        os.environ["YTDLP_NO_PLUGINS"] = "1"
+        import yt_dlp
+
+        self._settings = settings
+        self._source = source
+        self._folder = folder
+        self._watch = _Watch(settings.timeout_s)
+        self._ydl = yt_dlp.YoutubeDL(_options(settings, folder, whole_playlist), auto_init=False)
+        for each in extractors:
+            self._ydl.add_info_extractor(each() if isinstance(each, type) else each)
+        self._ydl.add_default_info_extractors()
+        self._ydl.add_progress_hook(self._on_progress)
+        # All requests of yt-dlp, in every phase, pass through this one method.
+        self._urlopen = self._ydl.urlopen
+        self._ydl.urlopen = self._open_watched
+        self._responses: list[Any] = []
+        self._files: dict[str, Info] = {}
+        self._expected_bytes: list[int | None] = []
+        self._progress: FetchProgress | None = None
+        self._downloading = False
+        self._lost = False
+
+    # -- threads
+
+    def run(self, work: Callable[[], T], on_wait: Callable[[_Session], None] | None = None) -> T:
+        """Do `work` in a worker and wait for it, until the deadline.
+
+        Raises:
+            SourceError: TIMEOUT. Or whatever `work` raises.
+        """
+        self._watch.restart()
+        job = _Job(work, self._close)
+        try:
+            while not job.done.wait(_POLL_S):
+                if on_wait is not None:
+                    on_wait(self)
+                if self._watch.expired():
+                    detail = f"too little for {self._settings.timeout_s:g} s"
+                    raise _failure(SourceErrorKind.TIMEOUT, self._source, detail)
+        finally:
+            if not job.done.is_set():
+                self._lost = not job.stop()
+        return job.result()
+
+    def close(self) -> None:
+        """Close all connections, unless a worker still uses them: then that does it."""
+        if not self._lost:
+            self._close()
+
+    def _close(self) -> None:
+        self._close_responses()
+        self._ydl.close()
+
+    def _close_responses(self) -> None:
+        for response in self._responses:
+            response.close()
+        self._responses.clear()
+
+    def take_progress(self) -> FetchProgress | None:
+        """The newest progress; None if it has been taken already."""
+        progress, self._progress = self._progress, None
+        return progress
+
+    # -- requests
+
+    def _open_watched(self, request: Any) -> Any:
+        from yt_dlp.networking.exceptions import HTTPError
+
+        try:
+            response = self._urlopen(request)
+        except HTTPError as error:
+            self._keep(error.response)
+            raise
+        self._keep(response)
+        return response
+
+    def _keep(self, response: Any) -> None:
+        self._watch.answered()
+        self._responses = [each for each in self._responses if not each.closed]
+        self._responses.append(response)
+        read = response.read
+
+        def read_watched(amt: int | None = None) -> bytes:
+            if amt is not None:
+                data: bytes = read(amt)
+                self._watch.received(len(data))
+                return data
+            pieces: list[bytes] = []
+            total = 0
+            while piece := read(_BLOCK_BYTES):
+                self._watch.received(len(piece))
+                pieces.append(piece)
+                total += len(piece)
+                if total > _MAX_PAGE_BYTES:
+                    raise _failure(SourceErrorKind.TOO_LARGE, self._source, "an endless page")
+            return b"".join(pieces)
+
+        response.read = read_watched
+
+    # -- extraction
+
+    def extract(self, url: str, ie_key: str | None = None) -> Info:
+        """What the extractors know of an address, redirections followed: a raw video or playlist."""
+        return self.open({"_type": "url", "url": url, "ie_key": ie_key})
+
+    def open(self, entry: Mapping[str, Any]) -> Info:
+        """Follow a result of yt-dlp's until it is a raw video or playlist."""
+        raw = dict(entry)
+        outer: Info = {}
+        for _ in range(_MAX_HOPS):
+            kind = raw.get("_type", "video")
+            if kind not in _URL_TYPES:
+                return {**raw, **outer}
+            if kind == "url_transparent":  # the embedding page knows better than the embedded player
+                known = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
+                outer = {**{key: raw[key] for key in known if raw.get(key) is not None}, **outer}
+            found = self._ydl.extract_info(
+                raw["url"], download=False, process=False, ie_key=raw.get("ie_key")
+            )
+            if found is None:
+                raise _failure(SourceErrorKind.OTHER, self._source, "the site's extractor found nothing")
+            raw = found
+        raise _failure(SourceErrorKind.OTHER, self._source, "too many redirections")
+
+    def names_playlist(self, entry: Info) -> bool:
+        """Whether a playlist entry is known to be a playlist itself, such as a tab of a channel."""
+        key = entry.get("ie_key")
+        if not key:
+            return False
+        try:
+            extractor = self._ydl.get_info_extractor(key)
+        except (AttributeError, KeyError):
+            return False
+        # YouTube's tabs are "any" for yt-dlp because of addresses that do not occur as entries.
+        return key == "YoutubeTab" or extractor.is_single_video(entry["url"]) is False
+
+    def _single(self, raw: Info) -> Info:
+        """The video of a page; a playlist of one is as good.
+
+        Raises:
+            SourceError: PLAYLIST or EMPTY.
+        """
+        for _ in range(_MAX_DEPTH):
+            if raw.get("_type", "video") not in _LIST_TYPES:
+                return raw
+            entries = list(itertools.islice(iter(raw.get("entries") or ()), 2))
+            if not entries:
+                raise _failure(SourceErrorKind.EMPTY, self._source)
+            if len(entries) > 1 or not entries[0]:
+                raise _failure(SourceErrorKind.PLAYLIST, self._source)
+            inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
+            raw = self.open({**inherited, **entries[0]})
+        raise _failure(SourceErrorKind.PLAYLIST, self._source)
+
+    def _refuse_live(self, info: Info) -> None:
+        status = info.get("live_status")
+        if status == "is_upcoming":
+            raise _failure(SourceErrorKind.LIVE, self._source, "it has not begun yet")
+        if info.get("is_live") or status in ("is_live", "post_live"):
+            raise _failure(SourceErrorKind.LIVE, self._source)
+
+    # -- download
+
+    def download(self, item: Item, *, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
+        """Find out about a video, check it against the settings, and download it into the folder.
+
+        Returns:
+            What yt-dlp knows of the video, and the files with their formats, the picture's first.
+
+        Raises:
+            SourceError: It is refused. Or whatever yt-dlp raises.
+        """
+        try:
+            return self._download_once(item, want_audio)
+        except Exception as error:
+            # Addresses of media are signed and expire: asking the site again gives a fresh one. Once.
+            if not self._downloading or _http_status(error) != 403:
+                raise
+        self._close_responses()
+        assert self._folder is not None
+        for each in self._folder.iterdir():
+            each.unlink()
+        self._watch.restart()
+        return self._download_once(item, want_audio)
+
+    def _download_once(self, item: Item, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
+        self._downloading = False
+        self._files.clear()
+        raw = self.extract(item.source) if item.entry is None else self.open(item.entry)
+        raw = self._single(raw)
+        self._refuse_live(raw)
+        info = self._ydl.process_ie_result(raw, download=False)
+        self._refuse_live(info)
+        formats = info.get("formats") or [info]
+        chosen = choose_formats(
+            formats,
+            max_height=self._settings.max_height,
+            want_audio=want_audio,
+            duration_s=info.get("duration"),
+        )
+        if not chosen:
+            detail = "only sound" if any(each.get("acodec") != "none" for each in formats) else ""
+            raise _failure(SourceErrorKind.NO_FORMAT, self._source, detail)
+        self._expected_bytes = [each.get("filesize") for each in chosen]
+        self._check_size(sum(size or 0 for size in self._expected_bytes))
+
+        self._downloading = True
+        self._close_responses()  # what extraction left open
+        files = []
+        assert self._folder is not None
+        for number, each in enumerate(chosen):
+            path = self._folder / str(number)
+            self._download_file(path, {**info, **self._finite(info, each)})
+            files.append((path, dict(each)))
+        return info, files
+
+    def _finite(self, info: Info, each: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Refuse an HLS stream that goes on; yt-dlp would take what is there now for the whole.
+
+        Returns:
+            The format, with the manifest that was read.
+        """
+        from yt_dlp.networking import Request
+
+        if not _protocol(each).startswith("m3u8") or info.get("live_status") is not None:
+            return each
+        response = self._ydl.urlopen(Request(each["url"], headers=each.get("http_headers") or {}))
+        manifest = response.read().decode("utf-8", "replace")
+        if "#EXT-X-STREAM-INF" in manifest:
+            return each
+        if "#EXT-X-ENDLIST" not in manifest:
+            raise _failure(SourceErrorKind.LIVE, self._source)
+        return {**each, "url": response.url, "hls_media_playlist_data": manifest}
+
+    def _download_file(self, path: Path, info: Info) -> None:
+        self._watch.downloading()
+        # Some sites make clients wait before the first byte; yt-dlp sleeps until then.
+        wait_s = (info.get("available_at") or 0) - time.time()
+        if wait_s > 0:
+            self._watch.allow(min(wait_s + 1, _MAX_WAIT_S))
+        # The downloader itself, not `YoutubeDL.process_info`: the name is ours, nothing is merged or
+        # post-processed, and errors arrive with their cause.
+        complete, _ = self._ydl.dl(str(path), info)
+        # Success must be proven. yt-dlp compares the bytes with the declared length and tries again;
+        # what is on the disk is compared with what it counted.
+        status = self._files.get(str(path), {})
+        size = path.stat().st_size if path.is_file() else 0
+        whole = status.get("status") == "finished" and size == status.get("downloaded_bytes")
+        fragments, last = status.get("fragment_count"), status.get("fragment_index")
+        if not complete or not size or not whole or (fragments and (last or 0) < fragments):
+            raise _failure(SourceErrorKind.NETWORK, self._source, "the transfer is incomplete")
+
+    def _on_progress(self, status: Info) -> None:
+        name = str(status.get("filename"))
+        # The last report of a file in fragments does not repeat their number: keep what was known.
+        known = self._files.setdefault(name, dict.fromkeys(_STATUS_KEYS))
+        known.update({key: status[key] for key in _STATUS_KEYS if key in status})
+        received = sum(each["downloaded_bytes"] or 0 for each in self._files.values())
+        declared = sum(each["total_bytes"] or 0 for each in self._files.values())
+        self._check_size(max(received, declared))
+        totals = [each["total_bytes"] or each["total_bytes_estimate"] for each in self._files.values()]
+        totals += self._expected_bytes[len(totals) :]
+        total = None if any(each is None for each in totals) else round(sum(totals))
+        self._progress = FetchProgress(self._source, received, total, status.get("speed"))
+
+    def _check_size(self, size: float) -> None:
+        if size > self._settings.max_size_mb * 1e6:
+            raise _failure(
+                SourceErrorKind.TOO_LARGE, self._source, f"more than {self._settings.max_size_mb} MB"
+            )
+
+
+_STATUS_KEYS = (
+    "status",
+    "downloaded_bytes",
+    "total_bytes",
+    "total_bytes_estimate",
+    "fragment_count",
+    "fragment_index",
+)
+
+
+# ------------------------------------------------------------------------------------------- results
+
+
+def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:
+    """Give the downloaded files their names, and describe them."""
+    video_id = _video_id(item, info)
+    paths = []
+    for (path, each), part in zip(files, ("", ".audio"), strict=False):
+        suffix = str(each.get("ext") or "")
+        # The name is ours; an unknown suffix from a site could be anything, and is not needed to read it.
+        suffix = suffix if re.fullmatch(r"[a-z0-9]{2,4}", suffix) and suffix in _SAFE_SUFFIXES else "video"
+        paths.append((path, folder / f"{video_id}{part}.{suffix}"))
+    size = sum(path.stat().st_size for path, _ in paths)
+    try:
+        for path, target in paths:
+            path.replace(target)
+    except OSError as error:
+        for _, target in paths:
+            target.unlink(missing_ok=True)
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
+    picture = files[0][1]
+    date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
+    page = str(info.get("webpage_url") or item.source)
+    return Video(
+        video_id=video_id,
+        kind=MediaKind.VIDEO,
+        paths=(paths[0][1],),
+        audio_path=paths[1][1] if len(paths) > 1 else None,
+        source=item.source,
+        title=str(info.get("title") or item.title or video_id),
+        url=re.sub(r"^(https?://)[^/?#]*@", r"\1", page, flags=re.I),
+        channel=info.get("channel") or info.get("uploader"),
+        uploaded="-".join(date.groups()) if date else None,
+        duration_s=info.get("duration"),
+        fetched=True,
+        details={
+            "extractor": str(info.get("extractor_key") or ""),
+            "id": str(info.get("id") or ""),
+            "formats": [str(each.get("format_id") or "") for _, each in files],
+            "width": picture.get("width"),
+            "height": picture.get("height"),
+            "fps": picture.get("fps"),
+            "size_bytes": size,
+            "yt_dlp": _yt_dlp_version(),
+        },
+    )
+
+
+_SAFE_SUFFIXES = frozenset(
+    {"3gp", "aac", "avi", "flv", "m4a", "m4v", "mka", "mkv", "mov", "mp3", "mp4", "mpg", "ogg", "ogv"}
+    | {"opus", "ts", "wav", "weba", "webm"}
+)
+
+
+def _video_id(item: Item, info: Info) -> str:
+    key, name = str(info.get("extractor_key") or "Generic").lower(), str(info.get("id") or "")
+    if key == "generic":  # its ids are the last parts of addresses: not unique
+        address = urldefrag(item.source).url
+        if item.entry is not None and item.entry.get("_type", "video") == "video":
+            address += f"#{name}"  # several videos of one page share its address
+        return "web-" + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
+    full = f"{key}-{name}"
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
+    if safe == full and len(full) <= 64:
+        return full
+    return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+# ------------------------------------------------------------------------------------------- errors
+
+_LATER = "trying again later may help"
+_NEVER = "trying again will not help"
+_MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
+    SourceErrorKind.NOT_FOUND: ("There is nothing at this address", _NEVER),
+    SourceErrorKind.UNSUPPORTED: ("No video was found at this address", _NEVER),
+    SourceErrorKind.PRIVATE_OR_REMOVED: ("The video is private or has been removed", _NEVER),
+    SourceErrorKind.LOGIN_OR_AGE: ("The site shows this video only after signing in", _NEVER),
+    SourceErrorKind.GEO_BLOCKED: ("The site does not show this video in this country", _NEVER),
+    SourceErrorKind.BOT_CHECK: (
+        "The site takes this computer for a bot or limits its requests",
+        "trying again after an hour or more may help",
+    ),
+    SourceErrorKind.NETWORK: ("The server could not be reached or broke off the transfer", _LATER),
+    SourceErrorKind.TIMEOUT: ("The server sent too little or nothing", _LATER),
+    SourceErrorKind.EXPIRED_OR_FORBIDDEN: (
+        "The server forbids access or the address has expired",
+        "trying again with the same address will not help",
+    ),
+    SourceErrorKind.TOO_LARGE: (
+        "The download is larger than allowed",
+        "trying again will not help without a higher --max-size-mb",
+    ),
+    SourceErrorKind.NO_FORMAT: (
+        "The page offers no format that can be downloaded",
+        "trying again will not help but a newer yt-dlp may",
+    ),
+    SourceErrorKind.DRM: ("The video is protected against copying (DRM)", _NEVER),
+    SourceErrorKind.LIVE: (
+        "Live streams are not supported yet",
+        "trying again may help once the recording is online",
+    ),
+    SourceErrorKind.PLAYLIST: (
+        "This is a playlist or channel",
+        "add --playlist, and --limit N for its first N videos only, to analyse them",
+    ),
+    SourceErrorKind.EMPTY: ("There is no video in this playlist", _NEVER),
+    SourceErrorKind.OTHER: ("The video could not be fetched", _NEVER),
+}
+_RETRY = frozenset(
+    {
+        SourceErrorKind.BOT_CHECK,
+        SourceErrorKind.NETWORK,
+        SourceErrorKind.TIMEOUT,
+        SourceErrorKind.LIVE,
+    }
+)
+
+# Most refusals of sites have no class of their own in yt-dlp, only words. The order matters: "Private
+# video. Sign in ..." is private, "Sign in to confirm you're not a bot" is a bot check.
+_WORDS: tuple[tuple[SourceErrorKind, str], ...] = (
+    (
+        SourceErrorKind.BOT_CHECK,
+        r"not a bot|captcha|rate.?limit|too many requests|unusual traffic|anti-bot|try again later",
+    ),
+    (SourceErrorKind.DRM, r"\bDRM\b"),
+    (SourceErrorKind.PRIVATE_OR_REMOVED, r"\bprivate (?:video|account)|\bis private\b"),
+    (
+        SourceErrorKind.GEO_BLOCKED,
+        r"\b(?:in|from) your (?:country|region|location)|\bgeo.?(?:restrict|block)",
+    ),
+    (
+        SourceErrorKind.LIVE,
+        r"\bwill begin\b|\bpremieres? (?:in|will)\b|not currently live|is (?:currently )?offline"
+        r"|has(?: not|n.t) (?:yet )?(?:started|begun)",
+    ),
+    (
+        SourceErrorKind.LOGIN_OR_AGE,
+        r"\bage.?(?:restrict|verif|gate)|confirm your age|inappropriate for some|members?[ -]only"
+        r"|available to .*members|registered users|\blog(?:ged)? ?in\b|\bsign(?:ed)? in\b|\bsubscri(?:b|pt)"
+        r"|\bpremium\b|\bpayment\b|\bpurchase",
+    ),
+    (
+        SourceErrorKind.PRIVATE_OR_REMOVED,
+        r"been (?:removed|deleted|terminated|taken down)|removed by|no longer (?:available|exist)"
+        r"|\b(?:video|content|recording) (?:is |has become )?(?:unavailable|(?:not|isn.t) available)"
+        r"|\bisn.t available|does not exist|was deleted",
+    ),
+    (
+        SourceErrorKind.NO_FORMAT,
+        r"requested format is not available|no (?:video|usable|playable|suitable) formats"
+        r"|only images are available|ffmpeg could not be found",
+    ),
+    (SourceErrorKind.EXPIRED_OR_FORBIDDEN, r"\b(?:has|link|url|token) expired\b"),
+    (SourceErrorKind.UNSUPPORTED, r"unsupported url|no suitable extractor|not a valid url"),
+)
+_STATUS: dict[int, SourceErrorKind] = {
+    401: SourceErrorKind.EXPIRED_OR_FORBIDDEN,
+    403: SourceErrorKind.EXPIRED_OR_FORBIDDEN,
+    404: SourceErrorKind.NOT_FOUND,
+    408: SourceErrorKind.TIMEOUT,
+    410: SourceErrorKind.NOT_FOUND,
+    429: SourceErrorKind.BOT_CHECK,
+    451: SourceErrorKind.GEO_BLOCKED,
+}
+_NETWORK_WORDS = (
+    r"connect|resolv|getaddrinfo|name or service|unreachable|bytes read|expected \d+ bytes"
+    r"|data blocks|file is empty|\bssl\b|certificate|fragment \d+ not found|network"
+)
+_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
+
+
+def _yt_dlp_version() -> str:
+    from yt_dlp.version import __version__
+
+    return str(__version__)
+
+
+def _failure(kind: SourceErrorKind, source: str, detail: str = "") -> SourceError:
+    what, advice = _MEANINGS[kind]
+    quoted = f" ({detail})" if detail else ""
+    message = f"{what}{quoted}; {advice} (yt-dlp {_yt_dlp_version()})"
+    return SourceError(message, kind=kind, source=source, retry=kind in _RETRY)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what yt-dlp says caused it, the outermost first."""
+    seen: list[BaseException | None] = [None]
+    current: BaseException | None = error
+    while current not in seen and current is not None:
+        seen.append(current)
+        yield current
+        wrapped = getattr(current, "exc_info", None)
+        cause = getattr(current, "cause", None)
+        candidates = (wrapped[1] if wrapped else None, cause, current.__cause__)
+        current = next(
+            (each for each in candidates if isinstance(each, BaseException) and each not in seen), None
+        )
+
+
+def _http_status(error: BaseException) -> int | None:
+    for each in _causes(error):
+        status = getattr(each, "status", None)
+        if isinstance(status, int):
+            return status
+    # After the last retry yt-dlp raises the text only.
+    found = re.search(r"HTTP Error ([0-9]{3})\b", str(error))
+    return int(found[1]) if found else None
+
+
+def _explained(error: Exception, source: str) -> AnalyzerError:
+    """Whatever yt-dlp or an extractor raised, as an error of ours."""
+    causes = list(_causes(error))
+    for each in causes:
+        if isinstance(each, AnalyzerError):
+            return each
+        if isinstance(each, OSError) and each.errno in _DISK_ERRNOS and not _is_network(each):
+            return OutputError(f"The download cannot be written: {each.strerror}")
+    text = "\n".join(str(each) for each in causes)
+    if re.search(r"unable to (?:write data|open for writing)", text):
+        return OutputError(f"The download cannot be written ({_plain(str(error))})")
+    kind = _classify(error, causes, text)
+    _log.debug("Fetching %s failed", source, exc_info=error)
+    inner = next((each.orig_msg for each in causes if hasattr(each, "orig_msg")), str(error))
+    return _failure(kind, source, _plain(str(inner)) or type(error).__name__)
+
+
+def _is_network(error: OSError) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith("requests")
+
+
+def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> SourceErrorKind:
+    from yt_dlp.networking.exceptions import TransportError
+    from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
+
+    classes: tuple[tuple[type[BaseException], SourceErrorKind], ...] = (
+        (GeoRestrictedError, SourceErrorKind.GEO_BLOCKED),
+        (UnsupportedError, SourceErrorKind.UNSUPPORTED),
+        (UserNotLive, SourceErrorKind.LIVE),
+    )
+    for cls, kind in classes:
+        if any(isinstance(each, cls) for each in causes):
+            return kind
+    for kind, words in _WORDS:
+        if re.search(words, text, re.I):
+            return kind
+    status = _http_status(error)
+    if status is not None:
+        unknown = SourceErrorKind.NETWORK if status >= 500 else SourceErrorKind.OTHER
+        return _STATUS.get(status, unknown)
+    if re.search(r"timed? ?out", text, re.I):
+        return SourceErrorKind.TIMEOUT
+    network = (TransportError, ContentTooShortError, ConnectionError)
+    if any(isinstance(each, network) for each in causes) or re.search(_NETWORK_WORDS, text, re.I):
+        return SourceErrorKind.NETWORK
+    return SourceErrorKind.OTHER
+
+
+def _plain(text: str) -> str:
+    """The first sentence of a message of yt-dlp's, for people: one short line without addresses.
+
+    >>> _plain("ERROR: [youtube] abc: Private video. Sign in if you've been granted access")
+    'Private video'
+    """
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    text = "".join(each if each.isprintable() else " " for each in text)
+    text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
+    text = re.sub(r"\s*\(caused by .*", "", text)
+    text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
+    # Addresses of media are signed, some hold passwords: the host is enough.
+    text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
+    text = re.split(r"(?<=[.!?])\s|\. Giving up", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
+    return text if len(text) <= 160 else text[:159] + "…"

