@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 .PHONY: demo test lint docs lock bench accuracy clean
 
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py outputs/demo.mp4
+	$(BIN)/python -m benchmarks.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
 
 test: $(STAMP) lint
@@ -23,10 +23,10 @@ docs: $(STAMP)
 
 # Measurements; they write docs/performance.md and docs/accuracy.md.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/performance.py
+	$(BIN)/python -m benchmarks.performance
 
 accuracy: $(STAMP)
-	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python -m benchmarks.accuracy
 
 # New versions of everything, within the bounds of pyproject.toml.
 lock:

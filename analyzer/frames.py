@@ -26,13 +26,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import av
 import av.error
 import cv2
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import PictureType
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -72,7 +73,7 @@ _PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
-_PICTURE_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+_PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
 
@@ -251,7 +252,9 @@ class VideoReader:
         with _Source(self._path, settings.max_pixels, threads=1, look=True):
             pass  # codec and size are allowed: only now may a decoder see the file
         with _Source(self._path, settings.max_pixels, threads=1) as source:
-            self.info = source.info()
+            self.info, first_s = source.info()
+        # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
+        self._late_s = first_s if self.info.container == "avi" else 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -314,20 +317,23 @@ class VideoReader:
         self._iterations.add(iteration)
         return iteration
 
+    def _source(self) -> _Source:
+        return _Source(self._path, self._settings.max_pixels, self._settings.threads, late_s=self._late_s)
+
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
         spare = self._plan.spare(tally.start) if sampled and not keyframes else None
         start = tally.start
+        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and self.info.container in _INDEXED]
         try:
-            for lead in (0.0, 10.0, 60.0, None) if start > 0 else (None,):
-                with _Source(self._path, self._settings.max_pixels, self._settings.threads) as source:
+            for lead in (*leads, None):
+                with self._source() as source:
                     if lead is not None and not source.go_to(start - lead):
                         continue
-                    from_front = lead is None
-                    pictures = source.pictures(start if from_front else None, keyframes, spare)
+                    pictures = source.pictures(start if lead is None else None, keyframes, spare)
                     first = next(pictures, None)
-                    if not from_front and (first is None or first[1] > start):
-                        continue  # the picture that is shown at the start comes from further back
+                    if lead is not None and not _begins(first, start):
+                        continue  # what is shown at the start comes from further back
                     try:
                         yield from self._within(first, pictures, tally)
                         tally.ended = not self._closed
@@ -409,17 +415,16 @@ class _Tally:
         """Raise what makes the whole iteration worthless."""
         if not self.ended:
             return
-        if (self.last_seen_s < 0 and self.bad) or (self.whole and self._too_bad):
+        without = self.last_seen_s < 0 and not self.covered
+        if (without and self.bad) or (self.whole and self._too_bad):
+            share = "none" if without else f"only {self.packets - self.bad}"
             raise MediaError(
-                f"{_shown(path)} is damaged: {self.bad} of its {self.packets} packets cannot be decoded;"
-                " get the file again.",
+                f"{_shown(path)} is damaged: {share} of its {self.packets} packets can be decoded; "
+                "get the file again.",
                 kind=MediaErrorKind.DAMAGED,
             )
-        if self.last_seen_s < 0:
-            raise MediaError(
-                f"{_shown(path)} has a video track without a single picture; get the file again.",
-                kind=MediaErrorKind.NO_FRAMES,
-            )
+        if without:
+            raise _no_frames(path)
 
     def report(self) -> ReadReport:
         reason = self.reason
@@ -439,14 +444,17 @@ class _Tally:
 class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
-    def __init__(self, path: Path, max_pixels: int, threads: int, *, look: bool = False) -> None:
+    def __init__(
+        self, path: Path, max_pixels: int, threads: int, *, late_s: float = 0.0, look: bool = False
+    ) -> None:
         self._path = path
         self._max_pixels = max_pixels
         self.container = _open(path, max_pixels, look=look)
         try:
             self._stream = self._choose_stream()
             self._context = self._prepare(threads)
-            self.clock = self._make_clock()
+            self.clock = self._make_clock(late_s)
+            self._late = self.clock.ticks(late_s) - self.clock.ticks(0.0)
         except BaseException:
             self.container.close()
             raise
@@ -468,6 +476,8 @@ class _Source:
     def _choose_stream(self) -> av.VideoStream:
         hidden = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
         streams = [s for s in self.container.streams.video if not s.disposition & hidden]
+        if not self.container.streams:
+            raise _no_frames(self._path)
         if not streams:
             raise MediaError(
                 f"{_shown(self._path)} has no video track, only sound; give a file with moving pictures.",
@@ -506,13 +516,16 @@ class _Source:
             kind=MediaErrorKind.TOO_LARGE,
         )
 
-    def _make_clock(self) -> _Clock:
+    def _make_clock(self, late_s: float) -> _Clock:
         tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
         # Absent in formats without times.
         start: int | None = self.container.start_time
         origin = (self._stream.start_time or 0) * tick if start is None else Fraction(start, 1_000_000)
+        if self.container.format.name == "avi" and self._stream.codec_context.name in ("h264", "hevc"):
+            # There the times that FFmpeg makes up for packets that have none are wrong.
+            self.container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
         rate = self._rate()
-        return _Clock(tick, origin, float(1 / rate) if rate else 0.04)
+        return _Clock(tick, origin + Fraction(late_s), float(1 / rate) if rate else 0.04)
 
     def _rate(self) -> Fraction | None:
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -520,6 +533,8 @@ class _Source:
 
     def duration_s(self) -> float | None:
         """Length of the video stream in seconds as declared; of the file where the stream has none."""
+        if self.container.format.name == "avi" and self._stream.frames and self._stream.time_base:
+            return float(self._stream.frames * self._stream.time_base)  # the rest is guessed from the size
         if self._stream.duration:
             return self.clock.seconds((self._stream.start_time or 0) + self._stream.duration)
         tag = _DURATION_TAG.fullmatch(self._stream.metadata.get("DURATION", ""))
@@ -530,11 +545,12 @@ class _Source:
             return self.container.duration / 1_000_000
         return None
 
-    def info(self) -> VideoInfo:
-        """What the container declares, and the size of the first picture (which is decoded for it)."""
-        context, turn = self._context, 0
+    def info(self) -> tuple[VideoInfo, float]:
+        """What the container declares, and size and time of the first picture (which is decoded for it)."""
+        context, turn, first_s = self._context, 0, 0.0
         width, height, pix_fmt = context.width, context.height, context.pix_fmt
-        for picture, _ in self.pictures(None, keyframes=False, spare=None):
+        for picture, time_s in self.pictures(None, keyframes=False, spare=None):
+            first_s = time_s
             width, height, pix_fmt = picture.width, picture.height, picture.format.name
             turn = _turn_of(picture)
             break
@@ -543,7 +559,7 @@ class _Source:
         if turn in (90, 270):
             width, height = height, width
         sound = next(iter(self.container.streams.audio), None)
-        return VideoInfo(
+        info = VideoInfo(
             width=width,
             height=height,
             rotation_deg=turn,
@@ -554,11 +570,10 @@ class _Source:
             pix_fmt=pix_fmt,
             audio_codec=sound.codec_context.codec.canonical_name if sound and sound.codec_context else None,
         )
+        return info, first_s
 
     def go_to(self, time_s: float) -> bool:
-        """Go to the keyframe before a time; False where the format cannot, or there is none."""
-        if time_s <= 0 or self.container.format.name not in _INDEXED:
-            return False
+        """Go to the keyframe before a time; False if there is none. Only for formats with an index."""
         try:
             self.container.seek(self.clock.ticks(time_s), stream=self._stream, backward=True)
         except av.FFmpegError:
@@ -586,7 +601,8 @@ class _Source:
             return
         skipping = False
         for packet in packets:
-            if spare is not None and skipping != spare(clock.packet_s(packet)):
+            # A decoder that is to tell the time by counting packets must see them all.
+            if spare is not None and skipping != (packet.pts is not None and spare(clock.packet_s(packet))):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
             yield from self._decode(packet)
@@ -599,6 +615,8 @@ class _Source:
         for packet in packets:
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
             if packet.is_keyframe:
+                if packet.pts is None and packet.dts is not None:
+                    packet.pts = packet.dts + self._late
                 yield from self._decode(packet)
                 yield from self._decode(None)
                 self._context.flush_buffers()
@@ -714,22 +732,21 @@ class _Clock:
 
     def picture_s(self, picture: av.VideoFrame) -> float:
         """When the picture is shown. Call for each, in order."""
-        ticks = picture.pts
-        if ticks is not None:
-            time_s = self.seconds(ticks)
+        if picture.pts is not None:
+            time_s = self.seconds(picture.pts)
+            faulty = time_s < -1e-3
         else:
-            self.repaired += 1
             time_s = -math.inf if picture.dts is None else self.seconds(picture.dts)
+            faulty = True
             if time_s <= self._last_s:
                 time_s = self._last_s + self.step_s
-        if time_s < 0:
-            self.repaired += time_s < -1e-3 and ticks is not None
-            time_s = 0.0
+        time_s = max(time_s, 0.0)
         if time_s <= self._last_s:
-            self.repaired += ticks is not None
             time_s = self._last_s + self._least_s
+            faulty = True
         elif self._last_s >= 0:
             self.step_s = time_s - self._last_s
+        self.repaired += faulty
         self._last_s = time_s
         return time_s
 
@@ -808,6 +825,14 @@ class _Plan:
         return surely_none
 
 
+def _begins(first: tuple[av.VideoFrame, float] | None, start_s: float) -> bool:
+    """Whether all from `start_s` on can be made from this picture, the first after going to a keyframe."""
+    if first is None or first[1] > start_s:
+        return False
+    # Where pictures are refreshed in parts, keyframes are marked that are none.
+    return first[0].pict_type not in (PictureType.P, PictureType.B)
+
+
 def _turn_of(picture: av.VideoFrame) -> int:
     """By how much to turn a picture clockwise: 0, 90, 180 or 270."""
     return round(-picture.rotation / 90) * 90 % 360
@@ -874,7 +899,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
     """
     with path.open("rb") as file:
         head = file.read(12)
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+    if _is_heif(head):
         raise _heif(path)
     # An FLV file names its streams too late for the limit to reach their decoders.
     blind = look or head.startswith(b"FLV")
@@ -886,8 +911,20 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
     }
     try:
         return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except av.error.EOFError as error:
+        raise _no_frames(path) from error
     except (av.FFmpegError, ValueError) as error:
         raise _explain(path) from error
+
+
+def _no_frames(path: Path) -> MediaError:
+    return MediaError(
+        f"{_shown(path)} ends before its first picture; get the file again.", kind=MediaErrorKind.NO_FRAMES
+    )
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
 def _heif(path: Path) -> MediaError:
@@ -1007,20 +1044,18 @@ class PictureReader:
         problem: MediaError | SourceError | None = None
         for path in self._paths:
             try:
-                with _open_picture(path, self._settings.max_pixels) as picture:
-                    turned = (picture.getexif().get(_ORIENTATION) or 1) >= 5
-                    width, height = reversed(picture.size) if turned else picture.size
-                    return VideoInfo(
-                        width=width,
-                        height=height,
-                        rotation_deg=0,
-                        duration_s=float(len(self._paths)),
-                        fps=Fraction(1),
-                        codec=(picture.format or "").lower(),
-                        container="pictures",
-                        pix_fmt=None,
-                        audio_codec=None,
-                    )
+                image, codec = _load_picture(path, self._settings.max_pixels)
+                return VideoInfo(
+                    width=image.shape[1],
+                    height=image.shape[0],
+                    rotation_deg=0,
+                    duration_s=float(len(self._paths)),
+                    fps=Fraction(1),
+                    codec=codec,
+                    container="pictures",
+                    pix_fmt=None,
+                    audio_codec=None,
+                )
             except (MediaError, SourceError) as error:
                 problem = problem or error
         if problem is None:
@@ -1037,7 +1072,7 @@ class PictureReader:
                 if self._closed:
                     return
                 try:
-                    image = _load_picture(self._paths[index], self._settings.max_pixels)
+                    image, _ = _load_picture(self._paths[index], self._settings.max_pixels)
                 except (MediaError, SourceError) as error:
                     problem = problem or error
                     bad.append(_shown(self._paths[index]))
@@ -1063,70 +1098,60 @@ class PictureReader:
             )
 
 
-_ORIENTATION = 0x0112
-
-
-def _open_picture(path: Path, max_pixels: int) -> PillowImage.Image:
-    """Open a picture and check its header; nothing is decoded.
+def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
+    """Decode a picture: (H, W, 3) uint8 BGR, upright; and the name of its codec. Its header is checked first.
 
     Raises:
-        MediaError: It is no picture of the allowed formats, or has more than `max_pixels` pixels.
+        MediaError: It is no picture of the allowed formats, or damaged, or has more than `max_pixels` pixels.
         SourceError: There is no such file.
     """
     _check_file(path)
     name = _shown(path)
     try:
         with warnings.catch_warnings():
-            # Pillow has a limit of its own; ours is checked below.
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            picture = PillowImage.open(path, formats=_PICTURE_FORMATS)
+            # Pillow warns above a limit of its own, and of harmless faults in metadata.
+            warnings.simplefilter("ignore")
+            with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
+                _check_header(picture, name, max_pixels)
+                upright = ImageOps.exif_transpose(picture)
+                if upright.mode.startswith("I;16"):
+                    rgb = cv2.cvtColor((np.asarray(upright) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+                else:
+                    rgb = np.asarray(upright.convert("RGB"))
+                image = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+                return image, (picture.format or "").lower()
+    except MediaError:
+        raise
     except PillowImage.DecompressionBombError as error:
         raise MediaError(
-            f"{name} has more pixels than the limit of {max_pixels} (max_pixels).",
+            f"{name} has more than the limit of {max_pixels} pixels (max_pixels).",
             kind=MediaErrorKind.TOO_LARGE,
         ) from error
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             head = file.read(12)
-        if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        if _is_heif(head):
             raise _heif(path) from error
         raise MediaError(
             f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
             kind=MediaErrorKind.NOT_MEDIA,
         ) from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # on damaged files Pillow raises almost anything
         raise MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED) from error
-    try:
-        if picture.width * picture.height > max_pixels:
-            raise MediaError(
-                f"{name} has {picture.width}x{picture.height} pixels, more than the limit of {max_pixels} "
-                "(max_pixels).",
-                kind=MediaErrorKind.TOO_LARGE,
-            )
-        if picture.format == "WEBP" and getattr(picture, "is_animated", False):
-            raise MediaError(
-                f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
-                kind=MediaErrorKind.NOT_MEDIA,
-            )
-    except BaseException:
-        picture.close()
-        raise
-    return picture
 
 
-def _load_picture(path: Path, max_pixels: int) -> Image:
-    """Decode a picture: (H, W, 3) uint8 BGR, upright."""
-    with _open_picture(path, max_pixels) as picture:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                upright = ImageOps.exif_transpose(picture)
-                rgb = np.asarray(upright.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise MediaError(
-                f"{_shown(path)} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED
-            ) from error
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+def _check_header(picture: PillowImage.Image, name: str, max_pixels: int) -> None:
+    if picture.width * picture.height > max_pixels:
+        raise MediaError(
+            f"{name} has {picture.width}x{picture.height} pixels, more than the limit of {max_pixels} "
+            "(max_pixels).",
+            kind=MediaErrorKind.TOO_LARGE,
+        )
+    if picture.format == "WEBP" and getattr(picture, "is_animated", False):
+        raise MediaError(
+            f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
+            kind=MediaErrorKind.NOT_MEDIA,
+        )
 
 
 def _as_frame(image: Image) -> av.VideoFrame:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import hashlib
 import itertools
@@ -193,6 +194,7 @@ def analyze_all(
     """
     folder = Path(out)
     _check_writable(folder)
+    _return_large_blocks()
     fetcher = fetcher or Fetcher(
         settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
     )
@@ -202,6 +204,17 @@ def analyze_all(
             result = item if isinstance(item, Failed) else worker.attempt(item)
             on_event(result)
             yield result
+
+
+def _return_large_blocks() -> None:
+    """Have large blocks given back to the system as soon as they are free (glibc only).
+
+    By default glibc takes pictures from its heap once it has seen some, and each small table row that is
+    kept between two pictures leaves a hole: memory grew by 600 MB in a minute of 1080p video.
+    """
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 20)
 
 
 def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:

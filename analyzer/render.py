@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import supervision as sv
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
@@ -65,6 +65,10 @@ _DECODED = frozenset(
     {"aac_latm", "adpcm_ima_wav", "adpcm_ms", "alac", "amrnb", "amrwb", "dca", "flac", "mp2", "mp2float"}
     | {"opus", "truehd", "vorbis", "wmav1", "wmav2", "pcm_alaw", "pcm_f32le", "pcm_mulaw", "pcm_u8"}
     | {"pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"}
+)
+_LOOKED_INTO = frozenset(
+    {"h264", "hevc", "libdav1d", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4", "theora"}
+    | {"av1", "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3"}
 )
 _SOUND_GAP_S = 10
 """A hole in the sound up to this long is filled with silence; a longer one is left as a hole."""
@@ -134,21 +138,21 @@ def render_video(
     scene = _Scene(faces, people, samples, settings)
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
-        sound, silence = _open_sound(audio_path or reader._path, settings.start_s)
+        sound, silence = _open_sound(reader, audio_path, settings)
         if sound is not None:
             stack.callback(sound.close)
-        frames = reader.frames(settings.start_s, settings.end_s)
+        # Decoding and the conversion to BGR go on in the reading thread.
+        pictures = ((frame, frame.image()) for frame in reader.frames(settings.start_s, settings.end_s))
         mp4: _Mp4 | None = None
         painter: _Painter | None = None
-        for frame in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
-            image = frame.image()
+        for frame, image in stack.enter_context(closing(read_ahead(pictures, _AHEAD))):
             if mp4 is None or painter is None:
                 size = image.shape[1], image.shape[0]
                 mp4 = stack.enter_context(_Mp4(part, size, reader.info, settings, sound))
-                painter = _Painter(mp4.width, mp4.height, people, scene.most)
-            image, placing = _fit(image, mp4.width, mp4.height)
-            scene.draw(painter, image, frame.time_s, placing)
-            mp4.write(image, frame.time_s - settings.start_s)
+                painter = _Painter(mp4.width, mp4.height, people, scene.boxes)
+            canvas, placing = _fit(image, mp4.width, mp4.height)
+            scene.draw(painter, canvas, frame.time_s, placing)
+            mp4.write(canvas, frame.time_s - settings.start_s)
             if on_progress is not None:
                 on_progress(mp4.share)
         if mp4 is None:
@@ -198,8 +202,7 @@ def render_pictures(
     with closing(read_ahead(pictures, _AHEAD)) as shots:
         for number, shot in enumerate(shots, 1):
             image = shot.frame.image()
-            painter = _Painter(image.shape[1], image.shape[0], people, scene.most)
-            scene.draw_single(painter, image, shot.frame.time_s)
+            scene.draw_single(image, people, shot.frame.time_s)
             target = _free_name(folder, Path(shot.image_name).stem, written)
             with writing(target) as part:
                 coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
@@ -272,7 +275,8 @@ class _Scene:
     ) -> None:
         table = faces.sort_values(["segment", "tracklet_id", "time_s"], kind="stable")
         self._time: Floats = table["time_s"].to_numpy(np.float64)
-        self._box: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        self.boxes: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        """(N, 4) pixels of the source."""
         self._person: Ints = table["person_id"].to_numpy(np.int64)
         self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
         self._segment: Ints = table["segment"].to_numpy(np.int64)
@@ -282,7 +286,6 @@ class _Scene:
         self._limit = max(_JOIN_S, 2 * self._step) + 1e-6
         self._blur = settings.blur
         self._seen: set[int] = set()
-        self.people = people
         a, b = self._pairs()
         self._shown = _Sweep(self._shown_spans(a, b))
         self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
@@ -294,18 +297,18 @@ class _Scene:
         boxes, persons = self._shown.at(time_s)
         self._mark(painter, image, placing.boxes(boxes), persons)
 
-    def draw_single(self, painter: _Painter, image: Image, time_s: float) -> None:
-        """Draw only what was found in the sample at `time_s`."""
+    def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
+        """Draw only what was found in the sample at `time_s`, into its picture, in place."""
         here = np.abs(self._time - time_s) < 1e-6
+        painter = _Painter(image.shape[1], image.shape[0], people, self.boxes[here])
         if self._blur:
-            painter.hide(image, _cover(self._box[here], np.float32(0)))
-        self._mark(painter, image, self._box[here], self._person[here])
+            painter.hide(image, _cover(self.boxes[here], np.float32(0)))
+        self._mark(painter, image, self.boxes[here], self._person[here])
 
     def _mark(self, painter: _Painter, image: Image, boxes: Boxes, persons: Ints) -> None:
         now = set(persons[persons > 0].tolist())
         self._seen |= now
-        panel = painter.panel(now, len(self._seen))
-        painter.mark(image, boxes, persons, panel)
+        painter.mark(image, boxes, persons, now, len(self._seen))
 
     def _pairs(self) -> tuple[Ints, Ints]:
         """Rows a and b, (P,) each, between which a face was followed: drawn as moving from a to b."""
@@ -334,7 +337,7 @@ class _Scene:
         c, d = row[:-1], row[1:]
         meets = ends[:-1] & ~ends[1:] & (self._person[c] == self._person[d]) & self._close(c, d)
         overlap = [
-            iou(self._box[i : i + 1], self._box[j : j + 1]).item()
+            iou(self.boxes[i : i + 1], self.boxes[j : j + 1]).item()
             for i, j in zip(c[meets], d[meets], strict=True)
         ]
         in_place = np.array(overlap) >= _JOIN_IOU
@@ -358,8 +361,8 @@ class _Scene:
         return _Spans.of(
             np.r_[self._time[a], self._time[end]],
             np.r_[self._time[b], self._time[end] + hold],
-            np.r_[self._box[a], self._box[end]],
-            np.r_[self._box[b], self._box[end]],
+            np.r_[self.boxes[a], self.boxes[end]],
+            np.r_[self.boxes[b], self.boxes[end]],
             np.r_[self._person[a], self._person[end]],
         )
 
@@ -372,13 +375,13 @@ class _Scene:
         begin, end = np.setdiff1d(rows, b), np.setdiff1d(rows, a)
         before, after = (np.maximum(1.5 * gaps, _HIDDEN_S) for gaps in self._gaps())
         # Nobody moves evenly: the faster, the more room.
-        room = np.abs(self._box[b] - self._box[a]).max(axis=1, keepdims=True, initial=0) / 4
-        still = _cover(self._box, np.float32(0))
+        room = np.abs(self.boxes[b] - self.boxes[a]).max(axis=1, keepdims=True, initial=0) / 4
+        still = _cover(self.boxes, np.float32(0))
         return _Spans.of(
             np.r_[self._time[a], self._time[begin] - before[begin], self._time[end]],
             np.r_[self._time[b], self._time[begin], self._time[end] + after[end]],
-            np.r_[_cover(self._box[a], room), still[begin], still[end]],
-            np.r_[_cover(self._box[b], room), still[begin], still[end]],
+            np.r_[_cover(self.boxes[a], room), still[begin], still[end]],
+            np.r_[_cover(self.boxes[b], room), still[begin], still[end]],
             np.r_[self._person[a], self._person[begin], self._person[end]],
         )
 
@@ -539,15 +542,14 @@ class _Painter:
         self._line = 1 if short < 200 else max(2, round(short / 330))
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
-        self._digits = len(str(len(people)))
         gender, age = people["gender"].astype(str).tolist(), people["age_years"].astype(float).tolist()
         ids = people["person_id"].tolist()
         self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
         self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
         self._labels: dict[int, _Sprite] = {}
         self._spots: dict[int, int] = {}
-        self._panel: tuple[tuple[int, ...], _Sprite] | None = None
-        self._corner = self._best_corner(everywhere)
+        self._counts: tuple[tuple[int, ...], _Sprite] | None = None
+        self._panel = self._panel_box(everywhere)
         palette = sv.ColorPalette.from_hex(list(_PALETTE))
         # A dark rim keeps bright lines visible on bright pictures.
         self._rim = sv.BoxAnnotator(sv.Color.BLACK, self._line + 2)
@@ -567,13 +569,23 @@ class _Painter:
             grid = max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell))
             means = cv2.resize(below, grid, interpolation=cv2.INTER_AREA)
             soft = cv2.resize(means, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
-            xs = (np.arange(x1, x2) + 0.5 - (left + right) / 2) / ((right - left) / 2)
-            ys = (np.arange(y1, y2) + 0.5 - (top + bottom) / 2) / ((bottom - top) / 2)
-            inside = xs[None, :] ** 2 + ys[:, None] ** 2 <= 1
-            np.copyto(below, soft.astype(np.uint8, copy=False), where=inside[:, :, None])
+            mask = np.zeros(soft.shape[:2], np.uint8)
+            middle, reach = ((left + right) / 2 - x1, (top + bottom) / 2 - y1), (right - left, bottom - top)
+            # In sixteenths of a pixel, so that the edge does not jump from pixel to pixel.
+            centre, axes = [round(m * 16) for m in middle], [round(r * 8) for r in reach]
+            cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, cv2.FILLED, cv2.LINE_8, 4)
+            cv2.copyTo(soft, mask, below)
 
-    def mark(self, image: Image, boxes: Boxes, persons: Ints, panel: _Sprite | None) -> None:
-        """Draw boxes (M, 4), their labels, and the panel, in place."""
+    def mark(self, image: Image, boxes: Boxes, persons: Ints, now: set[int], so_far: int) -> None:
+        """Draw boxes, labels and the panel in place.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            boxes: (M, 4) pixels.
+            persons: (M,) whose boxes they are, -1 for nobody.
+            now: The people on screen.
+            so_far: How many different people have been on screen until now.
+        """
         width, height = self._size
         boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2).astype(np.float32)
         someone = persons > 0
@@ -583,12 +595,10 @@ class _Painter:
         if someone.any():
             found = sv.Detections(boxes[someone], class_id=(persons[someone] - 1) % len(_PALETTE))
             self._boxes.annotate(self._rim.annotate(image, found), found)
-        corner = self._margin
-        if panel is not None:
-            panel.lay(image, corner, corner)
-        taken = (
-            np.zeros((0, 4)) if panel is None else np.array([[corner, corner, *np.add(panel.size, corner)]])
-        )
+        taken = np.zeros((0, 4))
+        if self._panel is not None:
+            self._count(now, so_far).lay(image, self._panel[0], self._panel[1])
+            taken = np.array([self._panel], float)
         for box, person in zip(boxes[someone], persons[someone].tolist(), strict=True):
             label = self._label(person)
             if label.size[0] > width or label.size[1] > height // 3:
@@ -596,10 +606,6 @@ class _Painter:
             left, top = self._place(person, box, label.size, boxes, taken)
             label.lay(image, left, top)
             taken = np.vstack([taken, [left, top, left + label.size[0], top + label.size[1]]])
-
-    @property
-    def _margin(self) -> int:
-        return round(self._text * 0.7)
 
     def _label(self, person: int) -> _Sprite:
         if person not in self._labels:
@@ -652,41 +658,42 @@ class _Painter:
         self._spots[person] = best = int(np.argmin(cost))
         return int(spots[best, 0]), int(spots[best, 1])
 
-    def panel(self, now: set[int], so_far: int) -> _Sprite | None:
-        """The counts of one moment; None where the picture is too small for them.
-
-        Args:
-            now: The people on screen.
-            so_far: How many different people have been on screen until now.
-        """
-        genders = [self._gender.get(person, "unknown") for person in now]
-        women, men = genders.count("female"), genders.count("male")
-        counts = len(now), so_far, women, men, len(now) - women - men
-        if self._panel is None or self._panel[0] != counts:
-            self._panel = counts, self._draw_panel(*counts)
-        sprite = self._panel[1]
-        room = sprite.size[0] + self._margin, sprite.size[1] + self._margin
-        return sprite if room[0] <= self._size[0] and room[1] <= self._size[1] * 0.3 else None
-
-    def _draw_panel(self, now: int, so_far: int, women: int, men: int, unknown: int) -> _Sprite:
-        pad = round(self._text * 0.6)
-        step = round(self._text * 1.35)
+    def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:
+        """Where the panel stands: the corner that hides least of `faces`; None if there is no room."""
+        pad, margin = round(self._text * 0.6), round(self._text * 0.7)
         # As wide as the largest numbers to come, so that it does not breathe.
-        most = 10**self._digits - 1
-        lines = [self._panel_lines(*(most,) * 5), self._panel_lines(now, so_far, women, men, unknown)]
-        fonts = self._font, self._small
-        width = max(font.getlength(text) for font, text in zip(fonts, lines[0], strict=True))
-        size = math.ceil(width) + 2 * pad, 2 * pad + self._text + step - round(self._text * 0.25)
-        first = pad + round(self._text * 0.75)
-        texts = [
-            _Text(lines[1][0], pad, first, self._font, "#FFFFFF"),
-            _Text(lines[1][1], pad, first + step, self._small, "#D8D8D8"),
-        ]
-        return _sprite(size, "#101418", 0.62, self._text * 0.35, texts)
+        lines = self._panel_lines(*(10 ** len(str(len(self._gender))) - 1,) * 5)
+        wide = max(self._font.getlength(lines[0]), self._small.getlength(lines[1]))
+        width, height = math.ceil(wide) + 2 * pad, 2 * pad + round(self._text * 2.1)
+        right, bottom = self._size[0] - width - margin, self._size[1] - height - margin
+        if right < margin or height > self._size[1] * 0.3:
+            return None
+        spots = ((margin, margin), (right, margin), (margin, bottom), (right, bottom))
+        corners = [(left, top, left + width, top + height) for left, top in spots]
+        return corners[int(np.argmin(_overlap(np.array(corners, float), faces)))]
+
+    def _count(self, now: set[int], so_far: int) -> _Sprite:
+        genders = [self._gender.get(person, "unknown") for person in now]
+        female, male = genders.count("female"), genders.count("male")
+        counts = len(now), so_far, female, male, len(now) - female - male
+        if self._counts is None or self._counts[0] != counts:
+            assert self._panel is not None
+            size = self._panel[2] - self._panel[0], self._panel[3] - self._panel[1]
+            pad, text = round(self._text * 0.6), self._panel_lines(*counts)
+            first = pad + round(self._text * 0.75)
+            lines = [
+                _Text(text[0], pad, first, self._font, "#FFFFFF"),
+                _Text(text[1], pad, first + round(self._text * 1.35), self._small, "#D8D8D8"),
+            ]
+            self._counts = counts, _sprite(size, "#101418", 0.62, self._text * 0.35, lines)
+        return self._counts[1]
 
     @staticmethod
-    def _panel_lines(now: int, so_far: int, women: int, men: int, unknown: int) -> tuple[str, str]:
-        return f"{now} on screen  ·  {so_far} so far", f"{women} female  ·  {men} male  ·  {unknown} unknown"
+    def _panel_lines(now: int, so_far: int, female: int, male: int, unknown: int) -> tuple[str, str]:
+        return (
+            f"{now} on screen  ·  {so_far} seen so far",
+            f"{female} female  ·  {male} male  ·  {unknown} unknown",
+        )
 
 
 def _overlap(rects: Floats, others: Boxes | Floats) -> Floats:
@@ -719,9 +726,10 @@ class _Mp4:
         self._container = av.open(
             f"file:{part.absolute()}", "w", format="mp4", options={"movflags": "+faststart"}
         )
-        self._stream = self._container.add_stream(
-            "libx264", rate=rate, options={"preset": "veryfast", "crf": "23"}
-        )
+        # Without B frames the last frame stands as long as it should, whatever the frame rate did before, and
+        # players that know no edit lists begin in time; it is faster, and files grow by a fifth.
+        coding = {"preset": "veryfast", "crf": "23", "bf": "0"}
+        self._stream = self._container.add_stream("libx264", rate=rate, options=coding)
         self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
         context = self._stream.codec_context
         context.time_base = _TICK
@@ -816,10 +824,16 @@ class _NoSoundError(Exception):
     """There is no sound to be had; the message says why."""
 
 
-def _open_sound(path: Path, start_s: float) -> tuple[_Sound | None, str]:
-    """The sound of a file from `start_s` on, or None and the outcome to report."""
+def _open_sound(
+    reader: VideoReader, audio_path: Path | None, settings: Settings
+) -> tuple[_Sound | None, str]:
+    """The sound of the cut, or None and the outcome to report."""
+    codecs = _COPIED | _DECODED
+    if audio_path is None:
+        # Where time begins depends on all tracks, and on the decoders that may look into them.
+        codecs |= _LOOKED_INTO
     try:
-        return _Sound(path, start_s), ""
+        return _Sound(audio_path or reader._path, codecs, settings), ""
     except _NoSoundError as error:
         return None, f"none: {error}"
 
@@ -827,53 +841,60 @@ def _open_sound(path: Path, start_s: float) -> tuple[_Sound | None, str]:
 class _Sound:
     """The first sound track of a file as packets for the output, read only as far as asked for."""
 
-    def __init__(self, path: Path, start_s: float) -> None:
+    def __init__(self, path: Path, codecs: frozenset[str], settings: Settings) -> None:
         if not path.is_file():  # a pipe or a device would never end
-            raise _NoSoundError(f"there is no file {path}")
-        options = {
+            raise _NoSoundError("there is no such file as the one named for the sound")
+        self._path = path
+        self._options = {
             "format_whitelist": _FORMATS,
             "protocol_whitelist": "file",
-            "codec_whitelist": ",".join(sorted(_COPIED | _DECODED)),
+            "codec_whitelist": ",".join(sorted(codecs)),
+            "max_pixels": str(settings.max_pixels),
         }
-        try:
-            self._container = av.open(
-                f"file:{path.absolute()}",
-                options=options,
-            )
-        except (av.FFmpegError, OSError) as error:
-            raise _NoSoundError("the file with the sound cannot be read") from error
-        try:
-            self._begin(start_s)
-        except _NoSoundError:
-            self.close()
-            raise
-        except (av.FFmpegError, OSError) as error:
-            self.close()
-            raise _NoSoundError("the sound is damaged") from error
-
-    def _begin(self, start_s: float) -> None:
-        streams = self._container.streams.audio
-        if not streams:
-            raise _NoSoundError("the video has no sound")
-        self._source = streams[0]
-        context = self._source.codec_context
-        codec = "unknown" if context is None else context.name
-        self._copies = codec in _COPIED and context.sample_rate > 0 and context.channels > 0
-        if not self._copies and codec not in _COPIED | _DECODED:
-            raise _NoSoundError(f"sound of the kind {codec} cannot be used")
-        for stream in self._container.streams:
-            stream.discard = Discard.default if stream is self._source else Discard.all
-        self._start_s = start_s
-        self._zero = Fraction(self._container.start_time or 0, av.time_base) + Fraction(start_s)
+        self._start_s = settings.start_s
+        self._container, self._source = self._open()
+        self._zero = Fraction(self._container.start_time or 0, av.time_base) + Fraction(self._start_s)
         self._shape: tuple[str, int] | None = None
         self._bad = 0
         self._muxed = 0
         self._trouble = ""
-        self._pieces: Iterator[_Piece] = self._packets() if self._copies else self._frames()
-        self._next: _Piece | None = None
-        self._advance()
-        if self._next is None:
-            raise _NoSoundError("the sound is damaged" if self._bad else "there is no sound in this stretch")
+        try:
+            self._pieces = self._choose()
+            self._next: _Piece | None = None
+            self._advance()
+            if self._next is None:
+                damaged = self._bad or self._trouble
+                raise _NoSoundError(
+                    "the sound is damaged" if damaged else "there is no sound in this stretch"
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> tuple[InputContainer, av.AudioStream]:
+        try:
+            container = av.open(
+                f"file:{self._path.absolute()}", options=self._options, metadata_errors="replace"
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _NoSoundError("the file with the sound cannot be read") from error
+        if not container.streams.audio:
+            container.close()
+            raise _NoSoundError("the video has no sound")
+        source = container.streams.audio[0]
+        for stream in container.streams:
+            stream.discard = Discard.default if stream.index == source.index else Discard.all
+        return container, source
+
+    def _choose(self) -> Iterator[_Piece]:
+        context = self._source.codec_context
+        codec = "unknown" if context is None else context.name
+        self._copies = codec in _COPIED and context.sample_rate > 0 and context.channels > 0
+        if self._copies:
+            return self._packets()
+        if codec not in _COPIED | _DECODED:
+            raise _NoSoundError(f"sound of the kind {codec} cannot be used")
+        return self._frames()
 
     def _advance(self) -> None:
         self._next = next(self._pieces, None)
@@ -957,20 +978,25 @@ class _Sound:
     def _read(self) -> Iterator[_Packet]:
         """What the file has of the track, from a while before the cut on; ends early where it is damaged."""
         try:
-            for lead in (_LEAD_S, math.inf) if self._start_s > _LEAD_S else (math.inf,):
-                if math.isfinite(lead):
-                    self._container.seek(int((self._zero - Fraction(lead)) * av.time_base))
-                elif self._start_s > _LEAD_S:
-                    self._container.seek(self._container.start_time or 0)
-                packets = self._container.demux(self._source)
-                first = next(packets)
-                if math.isfinite(lead) and (first.pts is None or first.pts * first.time_base > self._zero):
-                    continue  # either the sound begins late, or the place was missed
+            first = self._go_to_cut() if self._start_s > _LEAD_S else None
+            if first is not None:
                 yield first
-                yield from packets
-                return
+            yield from self._container.demux(self._source)
         except (av.FFmpegError, OSError):
             self._trouble = "the file is damaged"
+
+    def _go_to_cut(self) -> _Packet | None:
+        """The first packet read there; None where the file is to be read from its beginning."""
+        tick = self._source.time_base or Fraction(1, 90_000)
+        with suppress(av.FFmpegError):
+            self._container.seek(int((self._zero - Fraction(_LEAD_S)) / tick), stream=self._source)
+            first = next(self._container.demux(self._source), None)
+            if first is not None and first.pts is not None and first.pts * first.time_base <= self._zero:
+                return first
+        # The sound begins later than the cut, or the place was missed.
+        self._container.close()
+        self._container, self._source = self._open()
+        return None
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """The sound of the cut in the form that AAC wants, without gaps, from time 0 on."""

@@ -91,7 +91,8 @@ class Option:
 
     def _check_one(self, value: Any) -> Any:
         numeric = self.type in (int, float)
-        wrong_type = isinstance(value, bool) if numeric else not isinstance(value, self.type)
+        expected = (int, float) if numeric else self.type
+        wrong_type = not isinstance(value, expected) or (numeric and isinstance(value, bool))
         try:
             converted = self.type(value)
         except (TypeError, ValueError):

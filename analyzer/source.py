@@ -8,11 +8,12 @@
 
 How a hostile or broken server is survived: all work of yt-dlp runs in a worker thread, watched by the
 caller's thread against a deadline. Socket timeouts alone are not enough, because a server that dribbles
-a few bytes now and then never trips them. At the deadline (or at Ctrl-C) an exception is raised inside
-the worker, which ends it at its next Python instruction; a worker that sits in one blocking system call
-is left behind as a daemon thread and ends when the call does, at latest after the socket timeout. A
-child process could be killed more finally, but costs a second at every start, needs `__main__` guards in
-every program that uses this library, and cannot take extractor objects.
+a few bytes now and then never trips them. At the deadline (or at Ctrl-C) the caller goes on at once, and
+the worker ends by itself at its next request, byte or socket timeout. One that is caught in a dribble
+inside the HTTP library gets an exception from outside, somewhat later: at once, it could interrupt the
+cleaning up after a socket timeout. A child process could be killed more finally, but costs a second at
+every start, needs `__main__` guards in every program that uses this library, and cannot be handed
+extractors and hooks.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ _EXTRACTION_TIMEOUTS = 6
 """Looking a page up takes several requests; all together may take this many times `timeout_s`."""
 _RETRIES = 3
 _POLL_S = 0.05
-_GRACE_S = 0.5
-"""How long a stopped worker is waited for, twice."""
+_GRACE_S = 0.3
+"""How long a stopped worker is waited for."""
 _MAX_HOPS = 10
 _MAX_DEPTH = 4
 _MAX_WAIT_S = 60.0
@@ -531,7 +532,7 @@ def _protocol(each: Mapping[str, Any]) -> str:
 
 
 class _Stopped(BaseException):
-    """Raised inside a worker from outside. Not an Exception, so that no handler of yt-dlp's keeps it."""
+    """Ends a worker that was stopped. Not an Exception, so that no handler of yt-dlp's keeps it."""
 
 
 class _Watch:
@@ -609,19 +610,27 @@ class _Job(Generic[T]):
             raise self._error
         return self._value  # type: ignore[return-value]
 
-    def stop(self) -> bool:
-        """End the work. Returns whether the thread has ended; if not, it cleans up when it does."""
+    def stop(self, patience_s: float) -> bool:
+        """Wait shortly for a worker that was told to end.
+
+        Returns:
+            Whether it has ended. If not, it cleans up when it does, which is forced after `patience_s`.
+        """
         self._abandoned = True
-        for _ in range(2):  # the second, if the first was lost in a place that swallows exceptions
-            with self._lock:
-                if not self._over:
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                        ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Stopped)
-                    )
-            self._thread.join(_GRACE_S)
-            if not self._thread.is_alive():
-                return True
+        self._thread.join(_GRACE_S)
+        if not self._thread.is_alive():
+            return True
+        reaper = threading.Timer(patience_s, self._force)
+        reaper.daemon = True
+        reaper.start()
         return False
+
+    def _force(self) -> None:
+        with self._lock:
+            if not self._over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(_Stopped)
+                )
 
 
 # --------------------------------------------------------------------------------------------- yt-dlp
@@ -731,7 +740,6 @@ class _Session:
         for each in extractors:
             self._ydl.add_info_extractor(each() if isinstance(each, type) else each)
         self._ydl.add_default_info_extractors()
-        self._ydl.add_progress_hook(self._on_progress)
         # All requests of yt-dlp, in every phase, pass through this one method.
         self._urlopen = self._ydl.urlopen
         self._ydl.urlopen = self._open_watched
@@ -740,7 +748,7 @@ class _Session:
         self._expected_bytes: list[int | None] = []
         self._progress: FetchProgress | None = None
         self._downloading = False
-        self._lost = False
+        self._stopping = self._lost = False
 
     # -- threads
 
@@ -761,7 +769,9 @@ class _Session:
                     raise _failure(SourceErrorKind.TIMEOUT, self._source, detail)
         finally:
             if not job.done.is_set():
-                self._lost = not job.stop()
+                self._stopping = True
+                # Longer than a silent server can hold the worker.
+                self._lost = not job.stop(1.5 * self._settings.timeout_s)
         return job.result()
 
     def close(self) -> None:
@@ -785,9 +795,14 @@ class _Session:
 
     # -- requests
 
+    def _go_on(self) -> None:
+        if self._stopping:
+            raise _Stopped
+
     def _open_watched(self, request: Any) -> Any:
         from yt_dlp.networking.exceptions import HTTPError
 
+        self._go_on()
         try:
             response = self._urlopen(request)
         except HTTPError as error:
@@ -805,11 +820,13 @@ class _Session:
         def read_watched(amt: int | None = None) -> bytes:
             if amt is not None:
                 data: bytes = read(amt)
+                self._go_on()
                 self._watch.received(len(data))
                 return data
             pieces: list[bytes] = []
             total = 0
             while piece := read(_BLOCK_BYTES):
+                self._go_on()
                 self._watch.received(len(piece))
                 pieces.append(piece)
                 total += len(piece)
@@ -921,7 +938,7 @@ class _Session:
             duration_s=info.get("duration"),
         )
         if not chosen:
-            detail = "only sound" if any(each.get("acodec") != "none" for each in formats) else ""
+            detail = "only sound" if all(each.get("vcodec") == "none" for each in formats) else ""
             raise _failure(SourceErrorKind.NO_FORMAT, self._source, detail)
         self._expected_bytes = [each.get("filesize") for each in chosen]
         self._check_size(sum(size or 0 for size in self._expected_bytes))
@@ -960,9 +977,7 @@ class _Session:
         wait_s = (info.get("available_at") or 0) - time.time()
         if wait_s > 0:
             self._watch.allow(min(wait_s + 1, _MAX_WAIT_S))
-        # The downloader itself, not `YoutubeDL.process_info`: the name is ours, nothing is merged or
-        # post-processed, and errors arrive with their cause.
-        complete, _ = self._ydl.dl(str(path), info)
+        complete = self._run_downloader(path, info)
         # Success must be proven. yt-dlp compares the bytes with the declared length and tries again;
         # what is on the disk is compared with what it counted.
         status = self._files.get(str(path), {})
@@ -971,6 +986,31 @@ class _Session:
         fragments, last = status.get("fragment_count"), status.get("fragment_index")
         if not complete or not size or not whole or (fragments and (last or 0) < fragments):
             raise _failure(SourceErrorKind.NETWORK, self._source, "the transfer is incomplete")
+
+    def _run_downloader(self, path: Path, info: Info) -> bool:
+        """Let yt-dlp's downloader write a file; returns whether it thinks that it is complete.
+
+        The downloader itself, not `YoutubeDL.process_info`: so the name is ours, nothing is merged or
+        post-processed, and errors arrive with their cause.
+        """
+        from yt_dlp.downloader import get_suitable_downloader
+
+        downloader = get_suitable_downloader(info, self._ydl.params)(self._ydl, self._ydl.params)
+        downloader.add_progress_hook(self._on_progress)
+        opened = []
+        open_file = downloader.sanitize_open
+
+        def open_noted(*args: Any) -> Any:
+            stream, name = open_file(*args)
+            opened.append(stream)
+            return stream, name
+
+        downloader.sanitize_open = open_noted
+        try:
+            return bool(downloader.download(str(path), info)[0])
+        finally:
+            for stream in opened:  # those that fragments go into are left open after an error
+                stream.close()
 
     def _on_progress(self, status: Info) -> None:
         name = str(status.get("filename"))
@@ -1270,6 +1310,8 @@ def _plain(text: str) -> str:
     text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
     text = re.sub(r"\s*\(caused by .*", "", text)
     text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
+    text = re.sub(r"Unable to download webpage: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text)
+    text = re.sub(r"Unable to download webpage: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text)
     # Addresses of media are signed, some hold passwords: the host is enough.
     text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
     text = re.split(r"(?<=[.!?])\s|\. Giving up", " ".join(text.split()), maxsplit=1)[0].rstrip(".")

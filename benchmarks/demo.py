@@ -3,7 +3,7 @@
 The photographs come inside installed packages: Eileen Collins (NASA, scikit-image's ``astronaut``) and
 Grace Hopper (US Navy, matplotlib's sample data).
 
-    python benchmarks/demo.py outputs/demo.mp4
+    python -m benchmarks.demo outputs/demo.mp4
 """
 
 from __future__ import annotations

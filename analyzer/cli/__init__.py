@@ -5,9 +5,10 @@ Only this package prints, draws bars and knows exit codes. Heavy imports happen 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,18 @@ __all__ = ["EXIT_CODES", "main"]
 DONE, SOME_FAILED, USAGE, NOTHING_USABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = {
     DONE: "every video was analysed to its end",
-    SOME_FAILED: "some videos failed or were read only in part; the tables of the others are written",
-    USAGE: "the command line is wrong: unknown option, value out of its range, contradiction",
-    NOTHING_USABLE: "no video could be analysed, or the results could not be written",
-    INTERRUPTED: "interrupted by Ctrl-C; finished segments are kept, and the same command goes on from there",
+    SOME_FAILED: "some videos failed or were read only in part; the others' results are written",
+    USAGE: "the command line is wrong: unknown option, value out of range, contradiction",
+    NOTHING_USABLE: "no video could be analysed, or nothing could be written",
+    INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
 }
-_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
-def _click_type(option: Option) -> click.ParamType:
+_METAVARS = {int: "N", float: "X"}
+
+
+def _click_type(option: Option) -> click.ParamType[Any]:
     if option.choices:
         return _ChoiceList(option.choices) if option.many else click.Choice(option.choices)
     if option.type is int:
@@ -44,7 +48,7 @@ def _whole(bound: float | None) -> int | None:
     return None if bound is None else int(bound)
 
 
-class _ChoiceList(click.ParamType):
+class _ChoiceList(click.ParamType[tuple[str, ...]]):
     name = "list"
 
     def __init__(self, choices: tuple[str, ...]) -> None:
@@ -80,7 +84,12 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             continue
         declared["default"] = ",".join(option.default) if option.many else option.default
         command = click.option(
-            name, option.name, type=_click_type(option), show_default=option.default is not None, **declared
+            name,
+            option.name,
+            type=_click_type(option),
+            show_default=option.default is not None,
+            metavar=_METAVARS.get(option.type) if not option.choices else None,
+            **declared,
         )(command)
     return command
 
@@ -126,9 +135,13 @@ def analyze(
         settings = Settings(**values)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    with _logging(log_file):
+        sys.exit(_run(sources, settings, out, quiet=quiet, as_json=as_json))
+
+
+def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
 
-    _set_up_logging(log_file)
     console = Console(quiet=quiet, as_json=as_json)
     try:
         from analyzer.jobs import analyze_all
@@ -137,12 +150,12 @@ def analyze(
             results = list(analyze_all(sources, settings, out=out, on_event=console.on_event))
         console.summary(results)
     except KeyboardInterrupt:
-        console.error("Interrupted. Finished segments are kept: the same command goes on from there.")
-        sys.exit(INTERRUPTED)
+        console.error("interrupted; finished segments are kept, and the same command goes on from there")
+        return INTERRUPTED
     except AnalyzerError as error:
         console.error(str(error))
-        sys.exit(NOTHING_USABLE)
-    sys.exit(_exit_code(results))
+        return NOTHING_USABLE
+    return _exit_code(results)
 
 
 def _exit_code(results: list[Any]) -> int:
@@ -154,20 +167,27 @@ def _exit_code(results: list[Any]) -> int:
     return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
 
 
-def _set_up_logging(log_file: Path | None) -> None:
+@contextlib.contextmanager
+def _logging(log_file: Path | None) -> Iterator[None]:
     root = logging.getLogger("analyzer")
-    # Errors reach the user as sentences; without a file the log goes nowhere.
-    root.propagate = False
-    if log_file is None:
-        root.addHandler(logging.NullHandler())
-        return
-    try:
-        handler = logging.FileHandler(log_file, encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler: logging.Handler = logging.NullHandler()
+    if log_file is not None:
+        try:
+            handler = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    # Errors reach the user as sentences: the log goes to the file or nowhere.
+    before = root.level, root.propagate
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    root.propagate = False
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        root.level, root.propagate = before
 
 
 def main() -> None:

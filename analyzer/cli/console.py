@@ -64,7 +64,7 @@ class Console:
             case Failed(source, error):
                 self._close_bar()
                 log.error("failed %r: %s", source, printable(str(error)))
-                self.error(f"{printable(source)}: {error}")
+                self.error(str(error) if source in str(error) else f"{source}: {error}")
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""
@@ -138,9 +138,7 @@ def describe(run: Run) -> str:
     if not run.complete:
         lines.append(f"  incomplete: {run.info['incomplete_reason']}")
     if len(people):
-        lines.append(
-            f"  {'person':>6}  {'gender':<7}  {'age':>3}  {'80 % interval':>13}  {'first':>8}  {'on screen':>9}"
-        )
+        lines.append("  person  gender   age  80 % interval     first  on screen")
     shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
     for row in shown.sort_values("person_id").to_dict("records"):
         judged = row["age_years"] == row["age_years"]

@@ -22,7 +22,8 @@ Float = NDArray[np.float32]
 
 AGE_CHIP_PX = 64
 GENDER_CHIP_PX = 32
-_MAX_BATCH = 64
+_BATCH = 4
+_MAX_STACKED = 64
 
 # Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
 # chip's side. Fitted on labelled faces against dlib's own chips by benchmarks/fit_chips.py.
@@ -102,8 +103,8 @@ class DlibAttributes:
 
     def __init__(self, settings: Settings) -> None:
         # Both networks are small: exact arithmetic costs little and gives the package's own results.
-        self._age = load_network(catalog.locate(catalog.AGE), settings, exact=True)
-        self._gender = load_network(catalog.locate(catalog.GENDER), settings, exact=True)
+        self._age = load_network(catalog.locate(catalog.AGE), settings, exact=True, batch=_BATCH)
+        self._gender = load_network(catalog.locate(catalog.GENDER), settings, exact=True, batch=_BATCH)
         self._min_width = settings.min_judged_px
         self.engine = self._age.engine
 
@@ -157,8 +158,8 @@ class DlibAttributes:
     @staticmethod
     def _probabilities(network: Network, chips: list[NDArray[np.uint8]], side: int, classes: int) -> Float:
         rows = [np.empty((0, classes), np.float32)]
-        for start in range(0, len(chips), _MAX_BATCH):
-            bgr = np.stack([_shrink(chip, side) for chip in chips[start : start + _MAX_BATCH]])
+        for start in range(0, len(chips), _MAX_STACKED):
+            bgr = np.stack([_shrink(chip, side) for chip in chips[start : start + _MAX_STACKED]])
             rgb = bgr[..., ::-1].astype(np.float32)
             batch = np.ascontiguousarray(
                 ((rgb - _CHANNEL_MEANS) / 256).transpose(0, 3, 1, 2), dtype=np.float32

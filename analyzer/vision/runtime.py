@@ -1,14 +1,17 @@
 """Runs networks: OpenVINO, or ONNX Runtime as second engine, behind one small interface.
 
-A network takes one float32 or uint8 array and gives named float32 arrays. Batch (and picture) sizes are
-free: whatever shape is given is run.
+A network takes one float32 array (N, 3, H, W) and gives float32 arrays; N is free. It is computed in
+batches of one fixed size, filled up where needed: engines keep working memory and repacked weights for
+every shape they have met, which with free batch sizes cost hundreds of megabytes.
 """
 
 from __future__ import annotations
 
-import logging
+import importlib
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +21,6 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 
 __all__ = ["Network", "load_network"]
-
-log = logging.getLogger(__name__)
 
 
 class Network(Protocol):
@@ -33,13 +34,14 @@ class Network(Protocol):
         ...
 
 
-def load_network(path: Path, settings: Settings, *, exact: bool) -> Network:
+def load_network(path: Path, settings: Settings, *, exact: bool, batch: int = 1) -> Network:
     """Load an ONNX file with the engine of `settings`.
 
     Args:
         path: A single-file ONNX model, its hash already checked.
         settings: Gives engine, precision and threads.
         exact: Always compute in float32, whatever `settings.precision` says.
+        batch: How many pictures are computed together.
 
     Raises:
         ModelError: The engine cannot load the file.
@@ -48,7 +50,7 @@ def load_network(path: Path, settings: Settings, *, exact: bool) -> Network:
         settings.engine
     ]
     try:
-        return loader(path, exact or settings.precision == "f32", settings.threads)
+        return _Batched(loader(path, batch, exact or settings.precision == "f32", settings.threads), batch)
     except Exception as error:  # each engine has its own family of exceptions
         raise ModelError(f"{settings.engine} cannot load {path.name}: {error}") from error
 
@@ -57,16 +59,46 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _OpenVino:
-    def __init__(self, path: Path, f32: bool, threads: int) -> None:
-        import openvino as ov
+class _Batched:
+    """Cuts what it is given into batches of one size, the last one filled up by repeating a picture."""
 
+    def __init__(self, network: Network, batch: int) -> None:
+        self._network = network
+        self._batch = batch
+        self.engine = network.engine
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        count = len(batch)
+        if count == self._batch:
+            return self._network.run(batch)
+        filled = np.concatenate([batch, np.repeat(batch[-1:], -count % self._batch, axis=0)])
+        pieces = [
+            self._network.run(filled[start : start + self._batch])
+            for start in range(0, len(filled), self._batch)
+        ]
+        return [np.concatenate(outputs)[:count] for outputs in zip(*pieces, strict=True)]
+
+
+def _import_openvino() -> ModuleType:
+    """OpenVINO without its model converter, which reports each import to its maker over the network."""
+    converter = "openvino.tools.ovc"
+    if converter in sys.modules or "openvino" in sys.modules:
+        return importlib.import_module("openvino")
+    sys.modules[converter] = None  # type: ignore[assignment]  # the import fails, as if not installed
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[converter]
+
+
+class _OpenVino:
+    def __init__(self, path: Path, batch: int, f32: bool, threads: int) -> None:
+        ov = _import_openvino()
         core = ov.Core()
         model = core.read_model(str(path))
-        shape = ov.PartialShape([-1, *model.inputs[0].partial_shape[1:]])
-        if model.inputs[0].partial_shape.is_static:
-            # An exporter's placeholder sizes: the network is fully convolutional, any picture fits.
-            shape = ov.PartialShape([-1, 3, -1, -1])
+        sides = [-1, -1] if model.inputs[0].partial_shape.is_static else model.inputs[0].partial_shape[2:]
+        # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
+        shape = ov.PartialShape([batch, 3, *sides])
         model.reshape({model.inputs[0]: shape})
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads or _cores()}
         if f32:
@@ -82,11 +114,11 @@ class _OpenVino:
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, f32: bool, threads: int) -> None:
+    def __init__(self, path: Path, batch: int, f32: bool, threads: int) -> None:
         import onnx
         import onnxruntime
 
-        del f32  # its CPU kernels compute in float32 anyway
+        del batch, f32  # it takes any batch, and its CPU kernels compute in float32 anyway
         model = onnx.load(str(path), load_external_data=False)
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in weights]

