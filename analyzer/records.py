@@ -209,12 +209,13 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 def safe_cell(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula.
+    """Text that a spreadsheet will not take for a formula, nor a reader for the end of a row.
 
     >>> safe_cell("=1+1"), safe_cell("a=1")
     ("'=1+1", 'a=1')
     """
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    guarded = "'" + text if text.startswith(_FORMULA_STARTS) else text
+    return guarded.replace("\r", " ").replace("\0", " ")
 
 
 def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:

@@ -542,7 +542,10 @@ class _Painter:
         self._line = 1 if short < 200 else max(2, round(short / 330))
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
-        gender, age = people["gender"].astype(str).tolist(), people["age_years"].astype(float).tolist()
+        gender, age = (
+            people["gender"].astype(str).tolist(),
+            people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist(),
+        )
         ids = people["person_id"].tolist()
         self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
         self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
@@ -812,7 +815,7 @@ class _Mp4:
                 self._container.mux(packet)
         except OSError:
             raise
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError) as error:
             self._sound.give_up(str(error))
 
 
@@ -867,6 +870,9 @@ class _Sound:
                 raise _NoSoundError(
                     "the sound is damaged" if damaged else "there is no sound in this stretch"
                 )
+        except (av.FFmpegError, ValueError) as error:
+            self.close()
+            raise _NoSoundError(f"the sound cannot be used ({error})") from error
         except BaseException:
             self.close()
             raise

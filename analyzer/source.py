@@ -536,7 +536,11 @@ class _Stopped(BaseException):
 
 
 class _Watch:
-    """Whether enough arrives: the deadline of a worker, told by the worker, read by the caller."""
+    """Whether enough arrives: the deadline of a worker, told by the worker, read by the caller.
+
+    Used as a context around everything that waits for a server. Only the time spent in there is silence:
+    what yt-dlp computes on a busy machine, or sleeps between two tries, is not the server's fault.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -544,35 +548,41 @@ class _Watch:
 
     def restart(self) -> None:
         """A new piece of work begins."""
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
+        self._entered: float | None = None
+        self._silent_s = 0.0
         self._window = 0
         self._extracting = True
 
     def downloading(self) -> None:
         """From here on only bytes count, else a million tiny answers would keep a download alive."""
-        self._last = time.monotonic()
+        self._silent_s = 0.0
         self._extracting = False
+
+    def __enter__(self) -> None:
+        self._entered = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._silent_s += time.monotonic() - (self._entered or 0)
+        self._entered = None
 
     def answered(self) -> None:
         """A server sent the head of an answer."""
         if self._extracting:
-            self._last = time.monotonic()
+            self._silent_s = 0.0
 
     def received(self, count: int) -> None:
         """`count` bytes arrived."""
         self._window += count
         if self._window >= _BLOCK_BYTES:
-            self._window, self._last = 0, time.monotonic()
-
-    def allow(self, seconds: float) -> None:
-        """Silence of `seconds` is to be expected now."""
-        self._last = time.monotonic() + seconds
+            self._window, self._silent_s = 0, 0.0
 
     def expired(self) -> bool:
         """Whether too little arrived for too long."""
-        now = time.monotonic()
+        now, entered = time.monotonic(), self._entered
         too_long = self._extracting and now - self._began > _EXTRACTION_TIMEOUTS * self._timeout_s
-        return too_long or now - self._last > self._timeout_s
+        silent_s = self._silent_s + (now - entered if entered is not None else 0)
+        return too_long or silent_s > self._timeout_s
 
 
 class _Job(Generic[T]):
@@ -804,7 +814,8 @@ class _Session:
 
         self._go_on()
         try:
-            response = self._urlopen(request)
+            with self._watch:
+                response = self._urlopen(request)
         except HTTPError as error:
             self._keep(error.response)
             raise
@@ -817,17 +828,19 @@ class _Session:
         self._responses.append(response)
         read = response.read
 
+        def read_piece(size: int) -> bytes:
+            with self._watch:
+                piece: bytes = read(size)
+            self._go_on()
+            self._watch.received(len(piece))
+            return piece
+
         def read_watched(amt: int | None = None) -> bytes:
             if amt is not None:
-                data: bytes = read(amt)
-                self._go_on()
-                self._watch.received(len(data))
-                return data
+                return read_piece(amt)
             pieces: list[bytes] = []
             total = 0
-            while piece := read(_BLOCK_BYTES):
-                self._go_on()
-                self._watch.received(len(piece))
+            while piece := read_piece(_BLOCK_BYTES):
                 pieces.append(piece)
                 total += len(piece)
                 if total > _MAX_PAGE_BYTES:
@@ -973,10 +986,8 @@ class _Session:
 
     def _download_file(self, path: Path, info: Info) -> None:
         self._watch.downloading()
-        # Some sites make clients wait before the first byte; yt-dlp sleeps until then.
-        wait_s = (info.get("available_at") or 0) - time.time()
-        if wait_s > 0:
-            self._watch.allow(min(wait_s + 1, _MAX_WAIT_S))
+        if info.get("available_at"):  # some sites make clients wait; yt-dlp sleeps until then
+            info["available_at"] = min(info["available_at"], time.time() + _MAX_WAIT_S)
         complete = self._run_downloader(path, info)
         # Success must be proven. yt-dlp compares the bytes with the declared length and tries again;
         # what is on the disk is compared with what it counted.
@@ -1310,8 +1321,12 @@ def _plain(text: str) -> str:
     text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
     text = re.sub(r"\s*\(caused by .*", "", text)
     text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
-    text = re.sub(r"Unable to download webpage: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text)
-    text = re.sub(r"Unable to download webpage: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text)
+    text = re.sub(
+        r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
+    )
+    text = re.sub(
+        r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
+    )
     # Addresses of media are signed, some hold passwords: the host is enough.
     text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
     text = re.split(r"(?<=[.!?])\s|\. Giving up", " ".join(text.split()), maxsplit=1)[0].rstrip(".")

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,7 +65,8 @@ class Console:
             case Failed(source, error):
                 self._close_bar()
                 log.error("failed %r: %s", source, printable(str(error)))
-                self.error(str(error) if source in str(error) else f"{source}: {error}")
+                named = Path(source).name in str(error)
+                self.error(str(error) if named else f"{source}: {error}")
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""

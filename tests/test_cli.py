@@ -1,0 +1,455 @@
+"""The product as its users meet it: the command line and the one-line Python call, on real videos."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+import analyzer
+from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, USAGE, cli
+from analyzer.errors import MediaError, SourceError
+from analyzer.jobs import Analysing, Finished, Started, analyze_all
+from analyzer.records import Run
+from analyzer.settings import Settings, options
+from benchmarks.demo import positions
+from benchmarks.videos import panning
+from tests.conftest import clip
+from tests.media import flip_bytes, noisy, numbered, write_sound, write_video
+from tests.servers import serve
+
+ROOT = Path(__file__).parents[1]
+Portraits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def run_cli(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="analyzer")
+
+
+def analyse(source: Path | str, out: Path, *arguments: str) -> tuple[Result, Run]:
+    """Run the command over one source that must come out."""
+    result = run_cli("analyze", source, "--out", out, *arguments)
+    assert result.exit_code in (DONE, SOME_FAILED), result.output
+    folders = [path.parent for path in out.glob("*/run.json")]
+    assert len(folders) == 1
+    return result, Run.load(folders[0])
+
+
+def portrait_pictures(portraits: Portraits, seconds: float, fps: int) -> list[NDArray[np.uint8]]:
+    """The demo's two portraits, moving, (720, 1280, 3) RGB each."""
+    pictures = []
+    for number in range(round(seconds * fps)):
+        picture = np.full((720, 1280, 3), 110, np.uint8)
+        for portrait, (x, y) in zip(portraits, positions(number / fps), strict=True):
+            picture[y : y + 320, x : x + 300] = portrait
+        pictures.append(picture)
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def two_people(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portraits) -> Path:
+    """A video of 4 s with sound: two people from the first picture to the last."""
+    path = tmp_path_factory.mktemp("videos") / "=two people.mp4"
+    return write_video(path, portrait_pictures(two_portraits, 4, 15), fps=15, audio_s=4)
+
+
+@pytest.fixture(scope="module")
+def finished(two_people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
+    """One whole run with everything switched on."""
+    return analyse(two_people, tmp_path_factory.mktemp("out"), "--segment", "2")
+
+
+def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_people: Path) -> None:
+    result, run = finished
+    assert result.exit_code == DONE
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "annotated.mp4",
+        "faces.parquet",
+        "people.csv",
+        "people.parquet",
+        "run.json",
+        "samples.parquet",
+        "timeline.csv",
+        "timeline.parquet",
+    ]
+    assert re.fullmatch(r"two-people-[0-9a-f]{12}", run.folder.name)
+    assert "2 people" in result.stdout and str(run.folder) in result.stdout
+
+
+def test_two_people_come_out_as_the_networks_see_them(finished: tuple[Result, Run]) -> None:
+    run = finished[1]
+    people = run.people.sort_values("age_years", ignore_index=True)
+    # The second is a woman in uniform: what the networks say is stated, not what is true.
+    assert people["gender"].tolist() == ["female", "male"]
+    assert 28 <= people.loc[0, "age_years"] <= 42 and people.loc[1, "age_years"] >= 70
+    assert people["on_screen_s"].tolist() == pytest.approx([4.0, 4.0], abs=0.25)
+    assert run.timeline["people"].tolist() == [2, 2, 2, 2]
+    assert run.timeline["new_people"].tolist() == [2, 0, 0, 0]
+    assert len(run.samples) == 20 and len(run.faces) == 40
+
+
+def test_provenance_is_complete(finished: tuple[Result, Run], two_people: Path) -> None:
+    info = finished[1].info
+    assert info["complete"] and info["incomplete_reason"] == ""
+    assert info["title"] == two_people.stem
+    assert info["settings"] == Settings(segment_s=2).to_dict()
+    assert {model["role"] for model in info["models"]} == {"detector", "age", "gender"}
+    assert all(len(model["sha256"]) == 64 and model["licence"] for model in info["models"])
+    assert info["libraries"]["av"] == av.__version__
+    assert info["counts"]["people"] == 2 and info["counts"]["faces"] == 40
+    assert info["reading"]["bad_packets"] == 0
+    assert info["annotated"]["audio"] == "copied"
+    assert {"fetch", "models", "analysis", "render"} <= info["timings_s"].keys()
+
+
+def test_csv_and_parquet_of_a_run_agree(finished: tuple[Result, Run]) -> None:
+    folder = finished[1].folder
+    for name in ("timeline", "people"):
+        csv, parquet = pd.read_csv(folder / f"{name}.csv"), pd.read_parquet(folder / f"{name}.parquet")
+        assert list(csv) == list(parquet)
+        numbers = csv.select_dtypes("number").columns
+        np.testing.assert_allclose(csv[numbers], parquet[numbers].astype(float), atol=1e-3)
+
+
+def test_annotated_video_plays_with_the_sources_times_and_sound(
+    finished: tuple[Result, Run], two_people: Path
+) -> None:
+    times = []
+    for path in (two_people, finished[1].folder / "annotated.mp4"):
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+            assert len(container.streams.audio) == 1
+            times.append([frame.time for frame in container.decode(video=0)])
+    assert times[0] == pytest.approx(times[1], abs=1e-3)
+
+
+def test_segments_of_any_length_give_the_same_people(two_people: Path, tmp_path: Path) -> None:
+    tables = []
+    for length in ("1", "60"):
+        _, run = analyse(
+            two_people, tmp_path / length, "--segment", length, "--no-video", "--precision", "f32"
+        )
+        tables.append(run)
+    one, other = tables
+    np.testing.assert_allclose(one.samples["time_s"], other.samples["time_s"])
+    np.testing.assert_allclose(one.faces[["x1", "y2"]], other.faces[["x1", "y2"]], atol=1e-4)
+    columns = ["person_id", "gender", "on_screen_s", "samples"]
+    pd.testing.assert_frame_equal(one.people[columns], other.people[columns])
+
+
+def test_python_call_gives_dataframes(two_people: Path, tmp_path: Path) -> None:
+    events: list[object] = []
+    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, bin_s=2, on_event=events.append)
+    assert len(run.timeline) == 2 and len(run.people) == 2 and len(run.faces) == 16
+    kinds = [type(event) for event in events]
+    assert kinds[0] is Started and kinds[-1] is Finished and Analysing in kinds
+    with pytest.raises(MediaError, match="empty"):
+        (tmp_path / "empty.mp4").touch()
+        analyzer.analyze(tmp_path / "empty.mp4", out=tmp_path)
+    with pytest.raises(SourceError, match="more than one"):
+        for name in ("a.mp4", "b.mp4"):
+            (tmp_path / "many").mkdir(exist_ok=True)
+            (tmp_path / "many" / name).write_bytes(two_people.read_bytes())
+        analyzer.analyze(tmp_path / "many", out=tmp_path / "out", video=False, fps=1)
+
+
+def test_pictures_of_a_folder_are_one_run(two_portraits: Portraits, tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for name, portrait in zip(("2.png", "10.png"), two_portraits, strict=True):
+        cv2.imwrite(str(folder / name), portrait[:, :, ::-1])
+    result, run = analyse(folder, tmp_path / "out")
+    assert result.exit_code == DONE, result.output
+    assert run.samples["image"].tolist() == ["2.png", "10.png"]
+    assert run.people["gender"].tolist() == ["female", "male"]
+    assert len(list((run.folder / "annotated").iterdir())) == 2
+
+
+def test_video_without_faces(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "grey.mp4", [np.full((96, 128, 3), 120, np.uint8)] * 45, fps=15)
+    result, run = analyse(path, tmp_path / "out")
+    assert result.exit_code == DONE
+    assert len(run.people) == 0 and len(run.faces) == 0
+    assert run.timeline["people"].tolist() == [0, 0, 0]
+    assert (run.folder / "annotated.mp4").exists()
+
+
+def test_formats_bands_and_bins(two_people: Path, tmp_path: Path) -> None:
+    arguments = ("--no-video", "--format", "csv", "--age-bands", "adience", "--bin", "0.5", "--start", "1")
+    _, run = analyse(two_people, tmp_path, *arguments)
+    assert not list(run.folder.glob("timeline.parquet")) and not list(run.folder.glob("*.mp4"))
+    assert {"age_4_6", "age_60_plus"} <= set(run.timeline)
+    assert run.timeline["start_s"].tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
+    assert run.samples["time_s"].min() == 1.0
+
+
+def test_json_is_one_document_also_with_failures(two_people: Path, tmp_path: Path) -> None:
+    result = run_cli(
+        "analyze", two_people, tmp_path / "none.mp4", "--out", tmp_path / "out", "--no-video", "--json"
+    )
+    assert result.exit_code == SOME_FAILED
+    done, failed = json.loads(result.stdout)
+    assert done["status"] == "done" and done["run"]["counts"]["people"] == 2 and len(done["people"]) == 2
+    assert failed["status"] == "failed" and failed["kind"] == "not_found" and failed["retry"] is False
+
+
+def test_quiet_prints_nothing_and_the_log_tells(two_people: Path, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    result = run_cli(
+        "analyze", two_people, "--out", tmp_path / "out", "--no-video", "--quiet", "--log-file", log
+    )
+    assert (result.exit_code, result.output) == (DONE, "")
+    assert "started" in log.read_text() and '"people": 2' in log.read_text()
+
+
+def test_second_run_takes_the_place_of_the_first(two_people: Path, tmp_path: Path) -> None:
+    _, first = analyse(two_people, tmp_path, "--fps", "1")
+    assert (first.folder / "annotated.mp4").exists()
+    _, second = analyse(two_people, tmp_path, "--fps", "2", "--no-video")
+    assert second.folder == first.folder
+    assert not (second.folder / "annotated.mp4").exists()
+    assert len(second.samples) == 8
+
+
+def cut(path: Path, share: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def _text(path: Path) -> Path:
+    path.write_text("WEBVTT\n\nThis is no video.\n" * 50)
+    return path
+
+
+def _no_index(path: Path) -> Path:
+    return cut(write_video(path, noisy(numbered(60))), 0.7)
+
+
+def _sound_only(path: Path) -> Path:
+    write_sound(path.with_suffix(".m4a"), 1)
+    return path.with_suffix(".m4a")
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path, "no file"),
+        (_empty, "empty"),
+        (_text, "video"),
+        (_sound_only, "no video|sound"),
+        (_no_index, "index|cut"),
+    ],
+)
+def test_bad_file_is_one_sentence_and_leaves_nothing(
+    make: Callable[[Path], Path], words: str, tmp_path: Path
+) -> None:
+    source = make(tmp_path / "bad.mp4")
+    result = run_cli("analyze", source, "--out", tmp_path / "out")
+    assert result.exit_code == NOTHING_USABLE
+    assert re.search(words, result.stderr, re.IGNORECASE), result.stderr
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_video_cut_in_the_middle_keeps_its_rows_and_says_so(tmp_path: Path) -> None:
+    whole, path = panning(tmp_path / "whole.mp4", 6, 960, 540), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": "faststart"}) as target:
+        video = source.streams.video[0]
+        stream = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    cut(path, 0.6)
+    result, run = analyse(path, tmp_path / "out", "--no-video")
+    assert result.exit_code == SOME_FAILED
+    assert run.info["complete"] is False and run.info["incomplete_reason"]
+    assert "incomplete" in result.stdout
+    assert 6 <= len(run.samples) < 28 and len(run.people) > 1
+    assert run.timeline["people"].gt(0).all()
+
+
+def test_flipped_bytes_cost_few_samples_and_are_counted(two_portraits: Portraits, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mp4"
+    pictures = portrait_pictures(two_portraits, 12, 15)
+    write_video(path, pictures, fps=15, options={"g": "15", "bf": "0"})
+    flip_bytes(path)
+    _, run = analyse(path, tmp_path / "out", "--no-video")
+    assert len(run.samples) >= 0.95 * 60
+    assert run.info["reading"]["bad_packets"] > 0
+
+
+def test_logged_times_are_those_of_the_container(tmp_path: Path) -> None:
+    gaps = np.resize([0.033, 0.066, 0.2], 60)
+    times = np.round(np.cumsum(gaps), 3) - 0.033
+    path = write_video(tmp_path / "vfr.mp4", numbered(60), times_s=times.tolist())
+    _, run = analyse(path, tmp_path / "out", "--no-video", "--every", "1")
+    np.testing.assert_allclose(run.samples["time_s"], times, atol=1e-3)
+
+
+def test_output_folder_that_cannot_be_written_is_a_sentence(two_people: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run_cli("analyze", two_people, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == NOTHING_USABLE
+    assert "cannot be written" in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--fps", "0"],
+        ["--fps", "many"],
+        ["--every", "3", "--keyframes"],
+        ["--start", "9", "--end", "3"],
+        ["--format", "xls"],
+        ["--age-bands", "decades"],
+        ["--no-such-option"],
+        ["--blur", "--no-video"],
+    ],
+)
+def test_wrong_option_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
+    result = run_cli("analyze", "video.mp4", "--out", tmp_path / "out", *arguments)
+    assert result.exit_code == USAGE
+    assert arguments[0].strip("-") in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_addresses_of_a_server_work_to_the_end(two_people: Path, tmp_path: Path) -> None:
+    with serve() as server:
+        server.add("/talk.mp4", two_people)
+        missing, there = server.url("/none.mp4"), server.url("/talk.mp4")
+        result = run_cli("analyze", there, missing, "--out", tmp_path, "--fps", "2", "--timeout", "5")
+    assert result.exit_code == SOME_FAILED, result.output
+    assert "yt-dlp" in result.stderr
+    (folder,) = tmp_path.iterdir()
+    run = Run.load(folder)
+    assert len(run.people) == 2 and run.info["source"] == there
+    assert run.info["annotated"]["audio"] == "copied"
+    assert not list(folder.glob("download*"))
+
+
+def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> None:
+    with serve() as server:
+        server.add("/talk.mp4", two_people)
+        arguments = ("--fps", "1", "--no-video", "--keep-download")
+        _, run = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
+    (name,) = run.info["download"]
+    assert (run.folder / name).read_bytes() == two_people.read_bytes()
+
+
+def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
+    path = panning(tmp_path / "pan.mp4", 12, 960, 540)
+    command = [sys.executable, "cli.py", "analyze", str(path), "--out", str(tmp_path / "out")]
+    command += ["--segment", "2", "--fps", "15", "--precision", "f32", "--no-video"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/*/.parts/*-000001")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "nterrupted" in stderr and "Traceback" not in stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert [entry.name for entry in folder.iterdir()] == [".parts"]
+
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=200)
+    resumed = Run.load(folder)
+    assert resumed.info["resumed_segments"] >= 1
+    assert not (folder / ".parts").exists()
+    whole = analyzer.analyze(path, Settings(**resumed.info["settings"]), out=tmp_path / "again")
+    pd.testing.assert_frame_equal(resumed.faces, whole.faces)
+    pd.testing.assert_frame_equal(resumed.people, whole.people)
+    pd.testing.assert_frame_equal(resumed.timeline, whole.timeline)
+
+
+def test_terminal_text_of_strangers_is_harmless(two_people: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[31mred\u202etxt\n.mp4"
+    path.write_bytes(two_people.read_bytes())
+    result, _ = analyse(path, tmp_path / "out", "--no-video", "--fps", "1")
+    assert "\x1b" not in result.output and "\u202e" not in result.output
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from analyzer.cli import cli\n"
+        "assert CliRunner().invoke(cli, ['analyze', '--help']).exit_code == 0\n"
+        "heavy = {'numpy', 'cv2', 'av', 'pandas', 'openvino', 'yt_dlp', 'supervision', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_setting_has_an_option_with_help_and_every_exit_code_is_documented() -> None:
+    text = " ".join(run_cli("analyze", "--help").output.split())
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for option in options():
+        name = "--" + (option.flag or option.name).replace("_", "-")
+        assert name in text and option.help.split()[0] in text, name
+    for code in EXIT_CODES:
+        assert re.search(rf"\b{code}\b", text) and f"| {code} |" in readme
+
+
+def test_public_names_are_exactly_those_documented() -> None:
+    assert set(analyzer.__all__) == set(dir(analyzer))
+    for name in analyzer.__all__:
+        assert getattr(analyzer, name) is not None
+    with pytest.raises(AttributeError):
+        analyzer.no_such_name  # noqa: B018
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "genders"),
+    [
+        ("head-pose-face-detection-female-and-male.gif", ["female", "male"]),
+        ("head-pose-face-detection-female.gif", ["female"]),
+    ],
+)
+def test_real_clips_show_the_people_that_are_in_them(name: str, genders: list[str], tmp_path: Path) -> None:
+    run = analyzer.analyze(clip(name), out=tmp_path)
+    assert sorted(run.people["gender"]) == genders
+    assert run.complete
+
+
+@pytest.mark.shared
+def test_small_faces_are_people_of_unknown_gender_and_age(tmp_path: Path) -> None:
+    run = analyzer.analyze(clip("face-demographics-walking.gif"), out=tmp_path, video=False)
+    assert len(run.people) == 2
+    assert set(run.people["gender"]) == {"unknown"} and run.people["age_years"].isna().all()
+    assert run.info["counts"]["people_unjudged"] == 2
+    assert run.info["counts"]["faces_unjudged"] == len(run.faces) > 20
+
+
+def test_one_networks_set_serves_many_videos(two_people: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(two_people.read_bytes() + os.urandom(8))
+    settings = Settings(video=False, fps=1)
+    results: list[Any] = list(analyze_all([str(two_people), str(copy)], settings, out=tmp_path / "out"))
+    assert [type(result) for result in results] == [Finished, Finished]
+    first, second = (result.run.info["timings_s"]["models"] for result in results)
+    assert second < first
