@@ -77,12 +77,16 @@ _PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
 
+_UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
 _MAX_THREADS = 16
 _PIXELS_IN_FLIGHT = 128_000_000
+"""For each decoding thread holds a picture."""
 _HELD_BYTES = 64_000_000
+"""Packets kept undecoded while the last keyframe before a start is looked for."""
 _CELL_SLACK_S = 1e-3
 """Containers round times, at worst to a millisecond: a picture this close before a cell belongs to it."""
 _JUMP_S = 0.1
+"""Decoding times going back by more than this are a new recording, by less a fault."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ class _Scaler:
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
         method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
-        # Players take large pictures that do not say so for BT.709; swscale's own guess is BT.601.
-        untold = picture.colorspace == 2 and (picture.width >= 1280 or picture.height > 576)
+        # Players take large pictures whose matrix is not declared for BT.709; swscale takes all for BT.601.
+        untold = picture.colorspace == _UNDECLARED and (picture.width >= 1280 or picture.height > 576)
         # A reformatter serves one thread, and changes marks of the picture while it works.
         with self._lock:
             if size not in self._by_size and len(self._by_size) > 8:
@@ -359,7 +363,7 @@ class VideoReader:
             if time_s >= end:
                 tally.covered = True
                 return
-            tally.last_seen_s = time_s
+            tally.last_seen_s, tally.last_ticks = time_s, picture.duration
             if time_s >= start:
                 tally.frames += 1
                 tally.last_s = time_s
@@ -378,6 +382,8 @@ class _Tally:
     last_s: float | None = None
     last_seen_s: float = -math.inf
     """Time of the last picture, before the start too."""
+    last_ticks: int = 0
+    """How long it is shown, in the container's unit; 0 if not declared."""
     covered: bool = False
     """A picture at or after the end was seen."""
     ended: bool = False
@@ -390,7 +396,8 @@ class _Tally:
     def close(self, source: _Source) -> None:
         """Take over what the source counted."""
         self.packets, self.bad, self.repaired = source.packets, source.bad, source.clock.repaired
-        seen_to = max(self.last_seen_s, source.last_packet_s) + source.clock.step_s
+        shown_s = max(source.clock.step_s, source.clock.length_s(self.last_ticks))
+        seen_to = max(self.last_seen_s, source.last_packet_s) + shown_s
         self.reason = self._missing(source, max(seen_to, 0.0))
 
     def _missing(self, source: _Source, seen_to: float) -> str:
@@ -502,7 +509,6 @@ class _Source:
         if pixels > self._max_pixels:
             raise self.too_large(f" of {context.width}x{context.height} pixels")
         context.thread_type = "AUTO"
-        # Each thread holds a picture.
         context.thread_count = min(
             threads or _cores(), _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1))
         )
@@ -693,7 +699,7 @@ class _Clock:
         rest = float(origin_s - self._origin * tick)
         self._rest = rest if abs(rest) > 1e-6 else 0.0
         self.step_s = step_s
-        """How long the last picture was shown, or is expected to be."""
+        """Time between the last two pictures, or what is expected."""
         self._least_s = min(float(tick), 1e-3)
         self._jump = round(_JUMP_S / tick)
         self._step = max(1, round(step_s / tick))
@@ -708,6 +714,9 @@ class _Clock:
 
     def ticks(self, seconds: float) -> int:
         return self._origin + math.floor((seconds + self._rest) * self._den / self._num)
+
+    def length_s(self, ticks: int) -> float:
+        return ticks * self._num / self._den
 
     def stamp(self, packet: av.Packet[av.VideoStream]) -> None:
         """Move a packet behind the one before if its recording began anew. Call for each, in order."""

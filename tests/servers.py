@@ -130,12 +130,13 @@ class Server(ThreadingHTTPServer):
         self.routes[path] = route
         return self.url(path)
 
-    def add_slow(self, path: str, data: bytes, block: int, pause_s: float) -> str:
-        """A whole body, slowly: `block` bytes, a pause, and so on."""
+    def add_slow(self, path: str, data: bytes, block: int, pause_s: float, at_once: int = 0) -> str:
+        """A whole body, slowly: `at_once` bytes, then `block` bytes, a pause, and so on."""
 
         def route(handler: Handler) -> None:
             handler.head(len(data))
-            for start in range(0, len(data), block):
+            handler.wfile.write(data[:at_once])
+            for start in range(at_once, len(data), block):
                 handler.wfile.write(data[start : start + block])
                 if self.stopping.wait(pause_s):
                     return

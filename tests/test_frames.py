@@ -478,6 +478,20 @@ def test_index_at_the_end_and_cut_off(tmp_path: Path) -> None:
     assert "index" in str(error)
 
 
+def test_last_picture_shown_for_long_is_no_cut(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", numbered(30), options={"preset": "ultrafast", "bf": "0"})
+
+    def last_for_long(index: int, packet: av.Packet) -> None:
+        if index == 29:
+            packet.duration = 20 * 90_000
+
+    path = remux(tmp_path / "b.mp4", source, last_for_long)
+    with VideoReader(path, Settings()) as reader:
+        assert reader.info.duration_s == pytest.approx(21, abs=0.1)
+        assert len(list(reader.frames())) == 30
+        assert reader.report().complete, reader.report().reason
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.avi", "a.flv"])
 def test_other_formats_cut_off(tmp_path: Path, name: str) -> None:
     tick = Fraction(1, 30) if name == "a.avi" else Fraction(1, 90_000)

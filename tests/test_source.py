@@ -716,14 +716,33 @@ def test_endless_page_is_stopped(server: Server, folder: Path, monkeypatch: pyte
 
 
 def test_declared_size_is_too_large(server: Server, folder: Path) -> None:
-    error = refused(server.add("/clip.mp4", b"\0" * 1_500_000), folder, max_size_mb=1)
+    def route(handler: Any) -> None:  # if it were waited for, it would be a timeout
+        handler.head(1_500_000)
+        handler.wfile.write(b"\0" * 100_000)
+        server.stopping.wait()
+
+    server.routes["/clip.mp4"] = route
+    error = refused(server.url("/clip.mp4"), folder, max_size_mb=1)
     assert (error.kind, error.retry) == (Kind.TOO_LARGE, False)
     media = {"formats": [{"url": server.url("/other.mp4"), "ext": "mp4", "filesize": 1_500_000}]}
-    assert (
-        refused("https://scripted.test/abc", folder, scripted(abc=media), max_size_mb=1).kind
-        == Kind.TOO_LARGE
-    )
+    error = refused("https://scripted.test/abc", folder, scripted(abc=media), max_size_mb=1)
+    assert error.kind == Kind.TOO_LARGE
     assert server.count("/other.mp4") == 0
+
+
+@pytest.mark.parametrize("written", [None, b"", b"half"])
+def test_success_must_be_proven(
+    written: bytes | None, server: Server, clip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lie(self: Any, filename: str, info: Any) -> bool:
+        if written is not None:
+            Path(filename).write_bytes(written)
+        self._hook_progress({"status": "finished", "filename": filename, "downloaded_bytes": 8}, info)
+        return True
+
+    monkeypatch.setattr("yt_dlp.downloader.http.HttpFD.real_download", lie)
+    error = refused(server.add("/clip.mp4", clip), folder)
+    assert (error.kind, error.retry) == (Kind.NETWORK, True)
 
 
 @pytest.mark.parametrize("phase", ["silent", "dribbling", "silent page", "dribbling page", "dribbling hls"])
@@ -746,9 +765,21 @@ def test_deadline(server: Server, hls: Path, folder: Path, phase: str) -> None:
     error = refused(source, folder, site)
     assert (error.kind, error.retry) == (Kind.TIMEOUT, True)
     assert TIMEOUT_S * 0.9 < time.monotonic() - began < 2 * TIMEOUT_S + 1.5
-    if phase != "dribbling":  # there the worker must be ended by force
+    if phase not in ("dribbling", "silent"):  # that must be ended by force, this ends at the next request
         server.stopping.set()
     ended_soon()
+    assert server.count("/clip.mp4") <= 1
+
+
+def test_many_tiny_parts_are_a_dribble_too(server: Server, folder: Path) -> None:
+    names = [f"part{number}.ts" for number in range(40)]
+    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", *(f"#EXTINF:1,\n{name}" for name in names)]
+    source = server.add("/index.m3u8", "\n".join([*lines, "#EXT-X-ENDLIST"]).encode())
+    for name in names:
+        server.add_slow(f"/{name}", b"\0" * 188, 100, 0.1)
+    began = time.monotonic()
+    assert refused(source, folder).kind == Kind.TIMEOUT
+    assert time.monotonic() - began < 2 * TIMEOUT_S + 1.5
 
 
 def ended_soon() -> None:
@@ -760,9 +791,9 @@ def ended_soon() -> None:
 
 
 def test_slow_is_not_silent(server: Server, folder: Path) -> None:
-    """Longer than the deadline altogether, and never silent for as long."""
-    body = os.urandom(400_000)
-    source = server.add_slow("/clip.mp4", body, 60_000, 0.4)
+    """Fast, then slow; longer than the deadline altogether, and never silent for as long."""
+    body = os.urandom(4_400_000)
+    source = server.add_slow("/clip.mp4", body, 60_000, 0.4, at_once=4_000_000)
     began = time.monotonic()
     assert fetch(source, folder).paths[0].read_bytes() == body
     assert time.monotonic() - began > TIMEOUT_S
