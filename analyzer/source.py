@@ -149,8 +149,8 @@ class Fetcher:
     Args:
         settings: Uses `playlist`, `limit`, `max_height`, `max_size_mb`, `timeout_s`.
         want_audio: Whether sound is needed; if not, it is never downloaded on its own.
-        extractors: Further yt-dlp extractors, asked before yt-dlp's own. Classes are better than
-            instances, which cannot serve two downloads at a time.
+        extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
+            Classes are better than instances, which cannot serve two downloads at a time.
         on_progress: Called in the caller's thread, at most 20 times a second.
     """
 
@@ -185,7 +185,7 @@ class Fetcher:
             if not self._settings.playlist:
                 yield Item(source, MediaKind.VIDEO)
                 return
-            items = self._walk_address(source)
+            items = self._walk_address({"_type": "url", "url": source}, source, _MAX_DEPTH)
         empty = True
         for item in itertools.islice(items, self._settings.limit):
             empty = False
@@ -223,6 +223,8 @@ class Fetcher:
             )
             self._report(session)
             return _publish(item, info, files, folder)
+        except AnalyzerError:
+            raise
         except Exception as error:
             raise _explained(error, item.source) from error
         finally:
@@ -234,17 +236,24 @@ class Fetcher:
         if self._on_progress is not None and progress is not None:
             self._on_progress(progress)
 
-    def _walk_address(self, source: str) -> Iterator[Item]:
-        session = _Session(self._settings, source, extractors=self._extractors, whole_playlist=True)
+    def _walk_address(self, entry: Info, name: str, depth: int) -> Iterator[Item]:
+        """What an address or the link to a playlist holds.
+
+        Raises:
+            AnalyzerError: It cannot be opened at all.
+        """
+        session = _Session(self._settings, name, extractors=self._extractors, whole_playlist=True)
         try:
             try:
-                raw = session.run(lambda: session.extract(source))
+                raw = session.run(lambda: session.open(entry))
+            except AnalyzerError:
+                raise
             except Exception as error:
-                raise _explained(error, source) from error
+                raise _explained(error, name) from error
             if raw.get("_type", "video") in _LIST_TYPES:
-                yield from self._walk(session, raw, source, _MAX_DEPTH)
+                yield from self._walk(session, raw, name, depth)
             else:
-                yield Item(source, MediaKind.VIDEO, title=raw.get("title"))
+                yield Item(name, MediaKind.VIDEO, title=raw.get("title"))
         finally:
             session.close()
 
@@ -271,27 +280,24 @@ class Fetcher:
             yield from self._walk_entry(session, {**inherited, **entry}, name, depth)
 
     def _walk_entry(self, session: _Session, entry: Info, name: str, depth: int) -> Iterator[Item]:
-        kind = entry.get("_type", "video")
+        kind, title = entry.get("_type", "video"), entry.get("title")
+        linked = kind in _URL_TYPES and session.names_playlist(entry)
         if kind in _URL_TYPES:
             name = _own_address(entry) or name
-            if session.names_playlist(entry):
-                try:
-                    entry = session.run(lambda: session.open(entry))
-                except Exception as error:  # noqa: BLE001
-                    yield _dead(_explained(error, name), name)
-                    return
-                kind = entry.get("_type", "video")
-        if kind in _LIST_TYPES:
-            if depth > 0:
-                yield from self._walk(session, entry, name, depth - 1)
+        if not linked and kind not in _LIST_TYPES:
+            if title in ("[Private video]", "[Deleted video]"):
+                yield _dead(_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title), name)
             else:
-                yield _dead(_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name)
-            return
-        title = entry.get("title")
-        if title in ("[Private video]", "[Deleted video]"):
-            yield _dead(_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title), name)
+                yield Item(name, MediaKind.VIDEO, title=title, entry=entry)
+        elif depth == 0:
+            yield _dead(_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name)
+        elif linked:  # with a session of its own, so that its end by the deadline does not end this one
+            try:
+                yield from self._walk_address(entry, name, depth - 1)
+            except AnalyzerError as error:
+                yield _dead(error, name)
         else:
-            yield Item(name, MediaKind.VIDEO, title=title, entry=entry)
+            yield from self._walk(session, entry, name, depth - 1)
 
 
 _END: Any = object()
@@ -299,7 +305,7 @@ _END: Any = object()
 
 def _dead(error: AnalyzerError, name: str) -> Item:
     if not isinstance(error, SourceError):
-        raise error
+        error = _failure(SourceErrorKind.OTHER, name, str(error))
     return Item(name, MediaKind.VIDEO, error=error)
 
 
@@ -766,8 +772,10 @@ class _Session:
         """Do `work` in a worker and wait for it, until the deadline.
 
         Raises:
-            SourceError: TIMEOUT. Or whatever `work` raises.
+            SourceError: TIMEOUT, also if it came before. Or whatever `work` raises.
         """
+        if self._stopping:  # a stopped worker may still use yt-dlp
+            raise self._too_silent()
         self._watch.restart()
         job = _Job(work, self._close)
         try:
@@ -775,14 +783,17 @@ class _Session:
                 if on_wait is not None:
                     on_wait(self)
                 if self._watch.expired():
-                    detail = f"too little for {self._settings.timeout_s:g} s"
-                    raise _failure(SourceErrorKind.TIMEOUT, self._source, detail)
+                    raise self._too_silent()
         finally:
             if not job.done.is_set():
                 self._stopping = True
                 # Longer than a silent server can hold the worker.
                 self._lost = not job.stop(1.5 * self._settings.timeout_s)
         return job.result()
+
+    def _too_silent(self) -> SourceError:
+        detail = f"for {self._settings.timeout_s:g} s"
+        return _failure(SourceErrorKind.TIMEOUT, self._source, detail)
 
     def close(self) -> None:
         """Close all connections, unless a worker still uses them: then that does it."""
@@ -1076,6 +1087,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
     picture = files[0][1]
     date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
     page = str(info.get("webpage_url") or item.source)
+    channel = info.get("channel") or info.get("uploader")
     return Video(
         video_id=video_id,
         kind=MediaKind.VIDEO,
@@ -1084,7 +1096,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         source=item.source,
         title=str(info.get("title") or item.title or video_id),
         url=re.sub(r"^(https?://)[^/?#]*@", r"\1", page, flags=re.I),
-        channel=info.get("channel") or info.get("uploader"),
+        channel=str(channel) if channel else None,
         uploaded="-".join(date.groups()) if date else None,
         duration_s=info.get("duration"),
         fetched=True,

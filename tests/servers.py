@@ -130,6 +130,17 @@ class Server(ThreadingHTTPServer):
         self.routes[path] = route
         return self.url(path)
 
+    def add_dribbling_head(self, path: str) -> str:
+        """As `add_dribble`, but it is a header that never ends."""
+
+        def route(handler: Handler) -> None:
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+            while not self.stopping.wait(0.5):
+                handler.wfile.write(b"x" * 20)
+
+        self.routes[path] = route
+        return self.url(path)
+
     def add_slow(self, path: str, data: bytes, block: int, pause_s: float, at_once: int = 0) -> str:
         """A whole body, slowly: `at_once` bytes, then `block` bytes, a pause, and so on."""
 
