@@ -46,11 +46,14 @@ def load_network(path: Path, settings: Settings, *, exact: bool, batch: int = 1)
     Raises:
         ModelError: The engine cannot load the file.
     """
-    loader: type[_OpenVino] | type[_OnnxRuntime] = {"openvino": _OpenVino, "onnxruntime": _OnnxRuntime}[
-        settings.engine
-    ]
+    f32 = exact or settings.precision == "f32"
     try:
-        return _Batched(loader(path, batch, exact or settings.precision == "f32", settings.threads), batch)
+        network: Network
+        if settings.engine == "openvino":
+            network = _OpenVino(path, batch, f32, settings.threads)
+        else:
+            network = _OnnxRuntime(path, settings.threads)
+        return _Batched(network, batch)
     except Exception as error:  # each engine has its own family of exceptions
         raise ModelError(f"{settings.engine} cannot load {path.name}: {error}") from error
 
@@ -114,11 +117,11 @@ class _OpenVino:
 
 
 class _OnnxRuntime:
-    def __init__(self, path: Path, batch: int, f32: bool, threads: int) -> None:
+    # It takes any batch, and its CPU kernels compute in float32 whatever is asked for.
+    def __init__(self, path: Path, threads: int) -> None:
         import onnx
         import onnxruntime
 
-        del batch, f32  # it takes any batch, and its CPU kernels compute in float32 anyway
         model = onnx.load(str(path), load_external_data=False)
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in weights]
