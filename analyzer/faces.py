@@ -6,13 +6,14 @@ Absence has one spelling: -1 for an id, NaN for a measurement, no rows for no fa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttributeModel", "FaceDetector", "Faces", "face_widths", "iou"]
+__all__ = ["AttributeModel", "FaceDetector", "Faces", "Picture", "face_widths", "iou"]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -108,6 +109,22 @@ class Faces:
         return dataclasses.replace(self, **made)
 
 
+class Picture(Protocol):
+    """Something that faces can be cut out of."""
+
+    def cut(self, transforms: Float, sides: Sequence[int]) -> list[Image]:
+        """Square pieces of the picture.
+
+        Args:
+            transforms: (N, 2, 3) float32, from pixels of the upright picture to shares of a piece's side.
+            sides: Of each piece, in pixels.
+
+        Returns:
+            (side, side, 3) uint8 BGR each, interpolated linearly; black outside the picture.
+        """
+        ...
+
+
 class FaceDetector(Protocol):
     """Finds faces in pictures."""
 
@@ -128,11 +145,11 @@ class FaceDetector(Protocol):
 class AttributeModel(Protocol):
     """Estimates perceived gender and age of faces."""
 
-    def estimate(self, images: list[Image], faces: list[Faces]) -> list[Faces]:
+    def estimate(self, pictures: Sequence[Picture], faces: Sequence[Faces]) -> list[Faces]:
         """The same faces with `female_prob`, `age_years` and `age_spread_years` filled in.
 
         Args:
-            images: (H, W, 3) uint8 BGR full frames.
+            pictures: Full frames.
             faces: For each, the faces to judge; their landmarks must not be NaN.
         """
         ...

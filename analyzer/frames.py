@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import PictureType
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
@@ -47,6 +47,7 @@ __all__ = [
     "PictureReader",
     "ReadReport",
     "Sample",
+    "Still",
     "VideoInfo",
     "VideoReader",
     "read_ahead",
@@ -116,7 +117,13 @@ class _Scaler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_size: dict[tuple[int, int] | None, VideoReformatter] = {}
+        self._by_size: dict[tuple[int, int] | None, tuple[threading.Lock, VideoReformatter]] = {}
+
+    def _reformatter(self, size: tuple[int, int] | None) -> tuple[threading.Lock, VideoReformatter]:
+        with self._lock:
+            if size not in self._by_size and len(self._by_size) > 8:
+                self._by_size.clear()
+            return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
     def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
         """The picture in BGR, `size` (width, height) or full size, not turned."""
@@ -124,20 +131,15 @@ class _Scaler:
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
         method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
-        # Players take large pictures whose matrix is not declared for BT.709; swscale takes all for BT.601.
-        untold = picture.colorspace == _UNDECLARED and (picture.width >= 1280 or picture.height > 576)
-        # A reformatter serves one thread, and changes marks of the picture while it works.
-        with self._lock:
-            if size not in self._by_size and len(self._by_size) > 8:
-                self._by_size.clear()
-            reformatter = self._by_size.setdefault(size, VideoReformatter())
+        lock, reformatter = self._reformatter(size)
+        with lock:  # a reformatter serves one thread
             try:
                 out = reformatter.reformat(
                     picture,
                     width,
                     height,
                     "bgr24",
-                    src_colorspace=Colorspace.ITU709 if untold else None,
+                    src_colorspace=_taken_for(picture),
                     interpolation=method,
                     threads=1,
                 )
@@ -148,6 +150,18 @@ class _Scaler:
                     kind=MediaErrorKind.CODEC,
                 ) from error
             return np.ascontiguousarray(out.to_ndarray())
+
+
+def _matrix(picture: av.VideoFrame) -> int:
+    """The AVColorSpace of a picture; where it is not declared, what players take it for."""
+    if picture.colorspace != _UNDECLARED:
+        return int(picture.colorspace)
+    return 1 if picture.width >= 1280 or picture.height > 576 else 6
+
+
+def _taken_for(picture: av.VideoFrame) -> Colorspace | None:
+    # swscale takes all that is not declared for BT.601.
+    return Colorspace.ITU709 if picture.colorspace == _UNDECLARED and _matrix(picture) == 1 else None
 
 
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -167,6 +181,8 @@ class Frame:
     _picture: av.VideoFrame = field(repr=False)
     _turn_deg: int = field(repr=False)
     _scaler: _Scaler = field(repr=False)
+    # Converting changes marks of the picture for a while.
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def width(self) -> int:
@@ -184,7 +200,7 @@ class Frame:
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        return self._upright(self._scaler.bgr(self._picture, None))
+        return self._bgr(None)
 
     def scaled(self, width: int, height: int) -> Image:
         """The upright picture scaled to (height, width, 3) uint8 BGR, in one step from what the decoder gave.
@@ -193,12 +209,113 @@ class Frame:
             MediaError: The pixel format cannot be converted.
         """
         size = (height, width) if self._turn_deg in (90, 270) else (width, height)
-        return self._upright(self._scaler.bgr(self._picture, size))
+        return self._bgr(size)
 
-    def _upright(self, image: Image) -> Image:
+    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int]) -> list[Image]:
+        """Square pieces of the upright picture, `analyzer.faces.Picture`.
+
+        From common formats the planes that the decoder gave are sampled and only the pieces are converted
+        to BGR; from others the whole picture is.
+
+        Raises:
+            MediaError: The pixel format cannot be converted.
+        """
+        planes = _planes(self._picture)
+        if planes is None:
+            return Still(self.image()).cut(transforms, sides)
+        stored = _to_upright(self._turn_deg, self._picture.width, self._picture.height)
+        return [
+            planes.cut(transform @ stored, side) for transform, side in zip(transforms, sides, strict=True)
+        ]
+
+    def _bgr(self, size: tuple[int, int] | None) -> Image:
+        with self._lock:
+            image = self._scaler.bgr(self._picture, size)
         if not self._turn_deg:
             return image
         return np.asarray(cv2.rotate(image, _TURNS[self._turn_deg]), np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Still:
+    """A picture held as an array: (H, W, 3) uint8 BGR."""
+
+    image: Image
+
+    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int]) -> list[Image]:
+        """Square pieces of the picture, `analyzer.faces.Picture`."""
+        return [
+            _warp(self.image, transform, side, 0) for transform, side in zip(transforms, sides, strict=True)
+        ]
+
+
+def _warp(image: Image, transform: NDArray[np.floating], side: int, outside: int) -> Image:
+    border = (outside,) * 3
+    return np.asarray(cv2.warpAffine(image, transform * side, (side, side), borderValue=border), np.uint8)
+
+
+# What the planes of 4:2:0 pictures mean: from (Y, U, V, 1) to blue, green, red, by AVColorSpace. The weights
+# of red and blue in brightness are those of BT.601 and BT.709.
+_WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114)}
+_LIMITED = ("yuv420p", 16.0, 255 / 219, 255 / 224)
+_FULL = ("yuvj420p", 0.0, 1.0, 1.0)
+# Chroma samples lie between luma samples.
+_CHROMA_TO_LUMA = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Planes:
+    y: Image
+    u: Image
+    v: Image
+    black: int
+    to_bgr: NDArray[np.float64]
+
+    def cut(self, transform: NDArray[np.floating], side: int) -> Image:
+        chroma = transform @ _CHROMA_TO_LUMA
+        pieces = [
+            _warp(self.y, transform, side, self.black),
+            _warp(self.u, chroma, side, 128),
+            _warp(self.v, chroma, side, 128),
+        ]
+        return np.asarray(cv2.transform(cv2.merge(pieces), self.to_bgr), np.uint8)
+
+
+def _planes(picture: av.VideoFrame) -> _Planes | None:
+    """The decoder's own planes, where they are 8 bits in 4:2:0 of a known matrix; else None."""
+    space = _matrix(picture)
+    if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS:
+        return None
+    full = picture.format.name == _FULL[0] or picture.color_range == ColorRange.JPEG
+    _, black, luma, chroma = _FULL if full else _LIMITED
+    red, blue = _WEIGHTS[space]
+    green = 1 - red - blue
+    u_to_blue, v_to_red = 2 * (1 - blue) * chroma, 2 * (1 - red) * chroma
+    weights = np.array(
+        [
+            [luma, u_to_blue, 0],
+            [luma, -u_to_blue * blue / green, -v_to_red * red / green],
+            [luma, 0, v_to_red],
+        ]
+    )
+    offset = -weights @ (black, 128, 128)
+    y, u, v = (
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        for plane in picture.planes
+    )
+    return _Planes(y, u, v, int(black), np.column_stack([weights, offset]))
+
+
+def _to_upright(turn_deg: int, width: int, height: int) -> NDArray[np.float64]:
+    """(3, 3): from pixels as stored to pixels of the upright picture."""
+    right, down = width - 1, height - 1
+    rows = {
+        0: [[1, 0, 0], [0, 1, 0]],
+        90: [[0, -1, down], [1, 0, 0]],
+        180: [[-1, 0, right], [0, -1, down]],
+        270: [[0, 1, 0], [-1, 0, right]],
+    }
+    return np.array([*rows[turn_deg], [0, 0, 1]], np.float64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +29,8 @@ import pandas as pd
 
 import analyzer
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind
-from analyzer.frames import PictureReader, ReadReport, Sample, VideoInfo, VideoReader, read_ahead
+from analyzer.faces import Faces
+from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, read_ahead
 from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
 from analyzer.records import (
     FACES,
@@ -194,7 +195,7 @@ def analyze_all(
     """
     folder = Path(out)
     _check_writable(folder)
-    _return_large_blocks()
+    _few_arenas()
     fetcher = fetcher or Fetcher(
         settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
     )
@@ -206,15 +207,12 @@ def analyze_all(
             yield result
 
 
-def _return_large_blocks() -> None:
-    """Have large blocks given back to the system as soon as they are free (glibc only).
-
-    By default glibc takes pictures from its heap once it has seen some, and each small table row that is
-    kept between two pictures leaves a hole: memory grew by 600 MB in a minute of 1080p video.
-    """
-    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+def _few_arenas() -> None:
+    """Have threads share their memory (glibc only): each new thread would begin a heap of its own, and a
+    long video would keep what its many reading threads have let go."""
+    arena_max = -8  # M_ARENA_MAX of malloc.h
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 20)
+        ctypes.CDLL(None).mallopt(arena_max, 1)
 
 
 def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
@@ -308,32 +306,27 @@ class _Worker:
 
     def _read(self, video: Video, reader: Reader, models: Models, parts: PartStore) -> int:
         """Analyse what is not yet kept; gives the number of segments kept from an earlier, broken-off run."""
+        settings = self._settings
         kept = parts.segments()
         # The last one kept is read again: how the video ends is seen by reading its end.
         resumed = max(0, len(kept) - 1) if kept == list(range(len(kept))) else 0
         samples = reader.samples(reader.segment_bounds(resumed)[0]) if resumed else reader.samples()
-        seen = faces = 0
-        with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
-            for segment, group in itertools.groupby(ahead, key=lambda sample: sample.segment):
-                result = analyse_segment(
-                    self._announce(video, reader, group, faces), segment, models, self._settings
-                )
-                parts.commit(result, video.video_id)
-                seen += len(result.faces)
-                faces += sum(len(one) for one in result.faces)
-        log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
-        return resumed
-
-    def _announce(
-        self, video: Video, reader: Reader, samples: Iterable[Sample], faces: int
-    ) -> Iterator[Sample]:
-        settings = self._settings
         end_s = settings.end_s if settings.end_s is not None else reader.info.duration_s
         duration_s = None if end_s is None else end_s - settings.start_s
-        for sample in samples:
-            passed_s = sample.frame.time_s - settings.start_s
-            self._on_event(Analysing(video.title, passed_s, duration_s, sample.index, faces))
-            yield sample
+        seen = faces = 0
+
+        def announce(time_s: float, found: Sequence[Faces]) -> None:
+            nonlocal seen, faces
+            seen += len(found)
+            faces += sum(len(one) for one in found)
+            self._on_event(Analysing(video.title, time_s - settings.start_s, duration_s, seen, faces))
+
+        with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
+            for segment, group in itertools.groupby(ahead, key=lambda sample: sample.segment):
+                result = analyse_segment(group, segment, models, settings, on_progress=announce)
+                parts.commit(result, video.video_id)
+        log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
+        return resumed
 
     def _render(self, video: Video, staging: Path, tables: _Tables) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.

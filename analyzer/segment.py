@@ -6,20 +6,26 @@ so it does not matter who analyses a segment, when, or in which order.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import supervision as sv
+from trackers import ByteTrackTracker
+from trackers.utils.iou import BIoU
 
 from analyzer.faces import AttributeModel, FaceDetector, Faces, face_widths
-from analyzer.frames import Sample
+from analyzer.frames import Sample, read_ahead
 from analyzer.settings import Settings
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.detectors import CenterFace
 
 __all__ = ["LOST_AFTER_S", "Models", "SegmentResult", "analyse_segment", "follow"]
+
+OnProgress = Callable[[float, Sequence[Faces]], None]
 
 # Samples analysed together: enough for the attribute networks' batches, few enough for the memory.
 _CHUNK = 4
@@ -79,7 +85,12 @@ class SegmentResult:
 
 
 def analyse_segment(
-    samples: Iterable[Sample], segment: int, models: Models, settings: Settings
+    samples: Iterable[Sample],
+    segment: int,
+    models: Models,
+    settings: Settings,
+    *,
+    on_progress: OnProgress | None = None,
 ) -> SegmentResult:
     """Find, judge and follow the faces of one segment.
 
@@ -88,6 +99,7 @@ def analyse_segment(
         segment: Its number.
         models: Loaded networks.
         settings: How to analyse.
+        on_progress: Called now and then with the time reached and the faces of the latest samples.
 
     Raises:
         MediaError: The samples' reader failed.
@@ -96,34 +108,45 @@ def analyse_segment(
     times: list[float] = []
     names: list[str] = []
     found: list[Faces] = []
+    # Faces are looked for in one thread and judged in another, a chunk later.
+    with contextlib.closing(read_ahead(_detected(samples, models.detector), 1)) as chunks:
+        for chunk, faces in chunks:
+            judged = _judged(chunk, faces, models.attributes, settings)
+            if on_progress is not None:
+                on_progress(chunk[-1].frame.time_s, judged)
+            found += judged
+            times += [sample.frame.time_s for sample in chunk]
+            names += [sample.image_name for sample in chunk]
+    # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
+    return SegmentResult(segment, tuple(times), tuple(names), tuple(follow(found, times)))
+
+
+def _detected(
+    samples: Iterable[Sample], detector: FaceDetector
+) -> Iterator[tuple[list[Sample], list[Faces]]]:
     iterator = iter(samples)
     while chunk := list(itertools.islice(iterator, _CHUNK)):
-        found += _look(chunk, models, settings)
-        times += [sample.frame.time_s for sample in chunk]
-        names += [sample.image_name for sample in chunk]
-    # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-    faces = follow(found, times)
-    return SegmentResult(segment, tuple(times), tuple(names), tuple(faces))
+        found: list[Faces] = []
+        # Pictures of one size go together; videos seldom change their size, folders of pictures often.
+        for size, group in itertools.groupby(chunk, key=lambda one: (one.frame.width, one.frame.height)):
+            scaled = [sample.frame.scaled(*detector.input_size(*size)) for sample in group]
+            found += detector.detect(scaled, [size] * len(scaled))
+        yield chunk, found
 
 
-def _look(chunk: list[Sample], models: Models, settings: Settings) -> list[Faces]:
-    found = []
-    for sample in chunk:
-        frame = sample.frame
-        size = models.detector.input_size(frame.width, frame.height)
-        found += models.detector.detect([frame.scaled(*size)], [(frame.width, frame.height)])
-    # The full picture is converted only where there is a face to judge.
-    judged = [
+def _judged(
+    chunk: list[Sample], found: list[Faces], attributes: AttributeModel, settings: Settings
+) -> list[Faces]:
+    wanted = [
         index
         for index, faces in enumerate(found)
         if (face_widths(faces.boxes) >= settings.min_judged_px).any()
     ]
-    results = models.attributes.estimate(
-        [chunk[index].frame.image() for index in judged], [found[index] for index in judged]
+    results = attributes.estimate(
+        [chunk[index].frame for index in wanted], [found[index] for index in wanted]
     )
-    for index, faces in zip(judged, results, strict=True):
-        found[index] = faces
-    return found
+    judged = dict(zip(wanted, results, strict=True))
+    return [judged.get(index, faces) for index, faces in enumerate(found)]
 
 
 def follow(found: Sequence[Faces], times_s: Sequence[float]) -> list[Faces]:
@@ -150,10 +173,6 @@ def follow(found: Sequence[Faces], times_s: Sequence[float]) -> list[Faces]:
 
 
 def _track(found: Sequence[Faces], times_s: Sequence[float]) -> list[np.ndarray]:
-    import supervision as sv
-    from trackers import ByteTrackTracker
-    from trackers.utils.iou import BIoU
-
     interval_s = float(np.median(np.diff(times_s)))
     tracker = ByteTrackTracker(
         lost_track_buffer=round(max(LOST_AFTER_S, 2.5 * interval_s) * _TRACKER_RATE),
@@ -181,8 +200,6 @@ def _track(found: Sequence[Faces], times_s: Sequence[float]) -> list[np.ndarray]
 
 def _adopt_first_sightings(found: Sequence[Faces], ids: list[np.ndarray]) -> None:
     """Give each tracklet its very first face, which the tracker returns before it has an id."""
-    from trackers.utils.iou import BIoU
-
     known: set[int] = set()
     for sample, one in enumerate(ids):
         new = [index for index in np.flatnonzero(one >= 0) if int(one[index]) not in known]

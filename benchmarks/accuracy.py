@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.faces import face_widths
+from analyzer.frames import Still
 from analyzer.settings import Settings
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.detectors import CenterFace
@@ -62,7 +63,7 @@ def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64
         if not len(found):
             rows.append([face.age_years, face.female, *[np.nan] * 4])
             continue
-        one = attributes.estimate([image], [found])[0]
+        one = attributes.estimate([Still(image)], [found])[0]
         measured = (one.female_prob[0], one.age_years[0], one.age_spread_years[0], face_widths(one.boxes)[0])
         rows.append([face.age_years, face.female, *measured])
     return np.array(rows, dtype=np.float64)

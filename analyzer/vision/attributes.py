@@ -6,24 +6,25 @@ detector's own five landmarks; the networks then see nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.faces import Faces, face_widths
+from analyzer.faces import Faces, Picture, face_widths
 from analyzer.settings import Settings
 from analyzer.vision import catalog
-from analyzer.vision.runtime import Network, load_network
+from analyzer.vision.runtime import Network, Pixels, load_network
 
-__all__ = ["CHIP_LANDMARKS", "DlibAttributes", "chip_transforms", "cut_chip"]
+__all__ = ["CHIP_LANDMARKS", "DlibAttributes", "chip_sides", "chip_transforms"]
 
 Float = NDArray[np.float32]
 
 AGE_CHIP_PX = 64
 GENDER_CHIP_PX = 32
 _BATCH = 4
-_MAX_STACKED = 64
 
 # Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
 # chip's side. Fitted on labelled faces against dlib's own chips by benchmarks/fit_chips.py.
@@ -34,7 +35,7 @@ CHIP_LANDMARKS = np.array(
 # The age network's classes are whole years; the package counts the first one as a quarter year.
 AGES_YEARS = np.arange(81, dtype=np.float32)
 AGES_YEARS[0] = 0.25
-_CHANNEL_MEANS = np.array([122.781998, 117.000999, 104.297997], np.float32)
+_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=256)
 
 
 def chip_transforms(landmarks: Float) -> Float:
@@ -68,21 +69,18 @@ def chip_transforms(landmarks: Float) -> Float:
     return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
 
 
-def cut_chip(image: NDArray[np.uint8], transform: Float) -> NDArray[np.uint8]:
-    """Cut one chip out of a picture at about the picture's own resolution, so that nothing is skipped.
+def chip_sides(transforms: Float) -> list[int]:
+    """At which size to cut chips: about the picture's own resolution, so that no pixel is skipped.
 
     Args:
-        image: (H, W, 3) uint8.
-        transform: (2, 3) float32 from `chip_transforms`.
+        transforms: (N, 2, 3) float32 from `chip_transforms`.
 
     Returns:
-        (S, S, 3) uint8 in the picture's colour order, S a multiple of `AGE_CHIP_PX` up to 8 times; black
-        outside the picture. Shrink it by area averages to the size wanted.
+        Multiples of `AGE_CHIP_PX`, up to 8 times; shrink the chips by area averages to the size wanted.
     """
-    pixels_across = 1 / max(float(np.hypot(transform[0, 0], transform[0, 1])), 1e-6)
-    side = AGE_CHIP_PX * int(np.clip(round(pixels_across / AGE_CHIP_PX), 1, 8))
-    chip = cv2.warpAffine(image, transform * side, (side, side), flags=cv2.INTER_LINEAR)
-    return chip.astype(np.uint8, copy=False)
+    pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
+    factors = np.clip(np.round(pixels_across / AGE_CHIP_PX), 1, 8)
+    return [AGE_CHIP_PX * int(factor) for factor in factors]
 
 
 def _shrink(chip: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -104,27 +102,28 @@ class DlibAttributes:
 
     def __init__(self, settings: Settings) -> None:
         # Both networks are small: exact arithmetic costs little and gives the package's own results.
-        self._age = load_network(catalog.locate(catalog.AGE), settings, exact=True, batch=_BATCH)
-        self._gender = load_network(catalog.locate(catalog.GENDER), settings, exact=True, batch=_BATCH)
+        self._age, self._gender = (
+            load_network(catalog.locate(model), settings, exact=True, pixels=_PIXELS, batch=_BATCH)
+            for model in self.models
+        )
         self._min_width = settings.min_judged_px
         self.engine = self._age.engine
 
-    def estimate(self, images: list[NDArray[np.uint8]], faces: list[Faces]) -> list[Faces]:
+    def estimate(self, pictures: Sequence[Picture], faces: Sequence[Faces]) -> list[Faces]:
         """The same faces with `female_prob`, `age_years` and `age_spread_years` where large enough.
 
         Args:
-            images: (H, W, 3) uint8 BGR full frames.
+            pictures: Full frames.
             faces: For each, the faces found in it, with landmarks.
 
         Raises:
             ModelError: A network failed.
         """
         judged = [face_widths(one.boxes) >= self._min_width for one in faces]
-        chips = [
-            cut_chip(image, transform)
-            for image, one, mask in zip(images, faces, judged, strict=True)
-            for transform in chip_transforms(one.landmarks[mask])
-        ]
+        chips: list[NDArray[np.uint8]] = []
+        for picture, one, mask in zip(pictures, faces, judged, strict=True):
+            transforms = chip_transforms(one.landmarks[mask])
+            chips += picture.cut(transforms, chip_sides(transforms))
         female, age, spread = self.judge_chips(chips)
         results, start = [], 0
         for one, mask in zip(faces, judged, strict=True):
@@ -158,15 +157,9 @@ class DlibAttributes:
 
     @staticmethod
     def _probabilities(network: Network, chips: list[NDArray[np.uint8]], side: int, classes: int) -> Float:
-        rows = [np.empty((0, classes), np.float32)]
-        for start in range(0, len(chips), _MAX_STACKED):
-            bgr = np.stack([_shrink(chip, side) for chip in chips[start : start + _MAX_STACKED]])
-            rgb = bgr[..., ::-1].astype(np.float32)
-            batch = np.ascontiguousarray(
-                ((rgb - _CHANNEL_MEANS) / 256).transpose(0, 3, 1, 2), dtype=np.float32
-            )
-            try:
-                rows.append(network.run(batch)[0])
-            except RuntimeError as error:
-                raise ModelError(f"judging {len(batch)} faces failed: {error}") from error
-        return np.concatenate(rows)
+        if not chips:
+            return np.empty((0, classes), np.float32)
+        try:
+            return network.run([_shrink(chip, side) for chip in chips])[0]
+        except RuntimeError as error:
+            raise ModelError(f"judging {len(chips)} faces failed: {error}") from error

@@ -52,20 +52,21 @@ class CenterFace:
         Raises:
             ModelError: The network failed.
         """
-        found = []
-        for image, size in zip(images, sizes, strict=True):
-            # One by one: on CPU a batch is no faster than its pictures in turn, and needs more memory.
-            blob = cv2.dnn.blobFromImage(image).astype(np.float32, copy=False)
-            try:
-                outputs = self._network.run(blob)
-            except RuntimeError as error:
-                raise ModelError(
-                    f"the face detector failed on a picture of {image.shape}: {error}"
-                ) from error
-            height, width = image.shape[:2]
-            faces = decode_centerface(outputs, width, height, self._min_score)
-            found.append(_rescale(faces, size[0] / width, size[1] / height))
-        return found
+        if not images:
+            return []
+        try:
+            outputs = self._network.run(images)
+        except RuntimeError as error:
+            raise ModelError(f"the face detector failed on {images[0].shape} pictures: {error}") from error
+        height, width = images[0].shape[:2]
+        return [
+            _rescale(
+                decode_centerface([output[index] for output in outputs], width, height, self._min_score),
+                size[0] / width,
+                size[1] / height,
+            )
+            for index, size in enumerate(sizes)
+        ]
 
 
 def _round_up(side: float) -> int:
@@ -76,15 +77,15 @@ def decode_centerface(outputs: list[NDArray[np.float32]], width: int, height: in
     """Turn CenterFace's four maps into faces, best first.
 
     Args:
-        outputs: heat map (1, 1, h, w), log sizes (1, 2, h, w) y x, offsets (1, 2, h, w) y x, landmarks
-            (1, 10, h, w) as y x pairs in units of the box; h and w are a quarter of the picture's.
+        outputs: heat map (1, h, w), log sizes (2, h, w) y x, offsets (2, h, w) y x, landmarks (10, h, w)
+            as y x pairs in units of the box; h and w are a quarter of the picture's.
         width, height: Of the picture that the network saw, in pixels.
         min_score: Lower scores are dropped.
 
     Returns:
         Faces in pixels of that picture, clipped to it, overlapping ones removed (IoU 0.3).
     """
-    heat, sizes, offsets, points = (output[0] for output in outputs)
+    heat, sizes, offsets, points = outputs
     rows, columns = np.nonzero(heat[0] > min_score)
     if not len(rows):
         return Faces.empty()
