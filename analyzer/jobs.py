@@ -46,7 +46,7 @@ from analyzer.records import (
     write_json,
     write_parquet,
 )
-from analyzer.segment import Models, analyse_segment
+from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video
 
@@ -207,12 +207,21 @@ def analyze_all(
             yield result
 
 
+def _glibc(function: str, *arguments: int) -> None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        getattr(ctypes.CDLL(None), function)(*arguments)
+
+
 def _few_arenas() -> None:
     """Have threads share their memory (glibc only): each new thread would begin a heap of its own, and a
     long video would keep what its many reading threads have let go."""
     arena_max = -8  # M_ARENA_MAX of malloc.h
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(arena_max, 1)
+    _glibc("mallopt", arena_max, 1)
+
+
+def _give_back_memory() -> None:
+    """Give freed pictures back to the system before the tables are made (glibc only)."""
+    _glibc("malloc_trim", 0)
 
 
 def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
@@ -284,6 +293,7 @@ class _Worker:
                 staging = _make_staging(folder)
                 resumed = self._read(video, reader, models, parts)
                 report = reader.report()
+                _give_back_memory()
                 tables = _derive(video, parts, reader, settings)
                 _write_tables(staging, tables, settings)
                 timings["analysis"] = time.perf_counter() - opened
@@ -322,9 +332,10 @@ class _Worker:
             self._on_event(Analysing(video.title, time_s - settings.start_s, duration_s, seen, faces))
 
         with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
-            for segment, group in itertools.groupby(ahead, key=lambda sample: sample.segment):
-                result = analyse_segment(group, segment, models, settings, on_progress=announce)
-                parts.commit(result, video.video_id)
+            results = analyse_segments(ahead, models, settings, on_progress=announce)
+            with contextlib.closing(results):
+                for result in results:
+                    parts.commit(result, video.video_id)
         log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
         return resumed
 

@@ -1,14 +1,14 @@
-"""`analyse_segment`: find, judge and follow the faces of one stretch of video.
+"""`analyse_segments`: find, judge and follow the faces of stretches of video.
 
-A pure function of (samples of the segment, models, settings): nothing of what was analysed before enters,
-so it does not matter who analyses a segment, when, or in which order.
+What a segment yields is a pure function of (its samples, models, settings): nothing of another segment
+enters, so it does not matter who analyses it, when, or in which order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,12 +23,12 @@ from analyzer.settings import Settings
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.detectors import CenterFace
 
-__all__ = ["LOST_AFTER_S", "Models", "SegmentResult", "analyse_segment", "follow"]
+__all__ = ["LOST_AFTER_S", "Models", "SegmentResult", "analyse_segments", "follow"]
 
 OnProgress = Callable[[float, Sequence[Faces]], None]
 
 # Samples analysed together: enough for the attribute networks' batches, few enough for the memory.
-_CHUNK = 4
+_CHUNK = 2
 # Between samples a face moves by a part of its width: boxes are compared with this margin around them.
 _MATCH_MARGIN = 0.3
 _MATCH_IOU = 0.1
@@ -84,19 +84,13 @@ class SegmentResult:
             raise ValueError("a segment needs one time, one name and one Faces per sample")
 
 
-def analyse_segment(
-    samples: Iterable[Sample],
-    segment: int,
-    models: Models,
-    settings: Settings,
-    *,
-    on_progress: OnProgress | None = None,
-) -> SegmentResult:
-    """Find, judge and follow the faces of one segment.
+def analyse_segments(
+    samples: Iterable[Sample], models: Models, settings: Settings, *, on_progress: OnProgress | None = None
+) -> Generator[SegmentResult, None, None]:
+    """Find, judge and follow the faces of segments, one after another; give each as soon as it is done.
 
     Args:
-        samples: Those of this segment, in the order of time.
-        segment: Its number.
+        samples: Those of one or more whole segments, in the order of time.
         models: Loaded networks.
         settings: How to analyse.
         on_progress: Called now and then with the time reached and the faces of the latest samples.
@@ -105,48 +99,51 @@ def analyse_segment(
         MediaError: The samples' reader failed.
         ModelError: A network failed.
     """
-    times: list[float] = []
-    names: list[str] = []
-    found: list[Faces] = []
-    # Faces are looked for in one thread and judged in another, a chunk later.
+    # Faces are looked for in one thread and judged in another, a chunk later, also over a segment's end.
     with contextlib.closing(read_ahead(_detected(samples, models.detector), 1)) as chunks:
-        for chunk, faces in chunks:
-            judged = _judged(chunk, faces, models.attributes, settings)
-            if on_progress is not None:
-                on_progress(chunk[-1].frame.time_s, judged)
-            found += judged
-            times += [sample.frame.time_s for sample in chunk]
-            names += [sample.image_name for sample in chunk]
-    # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-    return SegmentResult(segment, tuple(times), tuple(names), tuple(follow(found, times)))
+        for segment, group in itertools.groupby(chunks, key=lambda chunk: chunk.samples[0].segment):
+            times: list[float] = []
+            names: list[str] = []
+            found: list[Faces] = []
+            for chunk in group:
+                judged = _judged(chunk, models.attributes, settings)
+                found += judged
+                times += [sample.frame.time_s for sample in chunk.samples]
+                names += [sample.image_name for sample in chunk.samples]
+                if on_progress is not None:
+                    on_progress(times[-1], judged)
+            # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
+            yield SegmentResult(segment, tuple(times), tuple(names), tuple(follow(found, times)))
 
 
-def _detected(
-    samples: Iterable[Sample], detector: FaceDetector
-) -> Iterator[tuple[list[Sample], list[Faces]]]:
-    iterator = iter(samples)
-    while chunk := list(itertools.islice(iterator, _CHUNK)):
-        found: list[Faces] = []
-        # Pictures of one size go together; videos seldom change their size, folders of pictures often.
-        for size, group in itertools.groupby(chunk, key=lambda one: (one.frame.width, one.frame.height)):
-            scaled = [sample.frame.scaled(*detector.input_size(*size)) for sample in group]
-            found += detector.detect(scaled, [size] * len(scaled))
-        yield chunk, found
+@dataclass(frozen=True)
+class _Chunk:
+    samples: list[Sample]
+    faces: list[Faces]
 
 
-def _judged(
-    chunk: list[Sample], found: list[Faces], attributes: AttributeModel, settings: Settings
-) -> list[Faces]:
+def _detected(samples: Iterable[Sample], detector: FaceDetector) -> Iterator[_Chunk]:
+    for _, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
+        while chunk := list(itertools.islice(of_segment, _CHUNK)):
+            found: list[Faces] = []
+            # Pictures of one size go together; videos seldom change their size.
+            for size, group in itertools.groupby(chunk, key=lambda one: (one.frame.width, one.frame.height)):
+                scaled = [sample.frame.scaled(*detector.input_size(*size)) for sample in group]
+                found += detector.detect(scaled, [size] * len(scaled))
+            yield _Chunk(chunk, found)
+
+
+def _judged(chunk: _Chunk, attributes: AttributeModel, settings: Settings) -> list[Faces]:
     wanted = [
         index
-        for index, faces in enumerate(found)
+        for index, faces in enumerate(chunk.faces)
         if (face_widths(faces.boxes) >= settings.min_judged_px).any()
     ]
     results = attributes.estimate(
-        [chunk[index].frame for index in wanted], [found[index] for index in wanted]
+        [chunk.samples[index].frame for index in wanted], [chunk.faces[index] for index in wanted]
     )
     judged = dict(zip(wanted, results, strict=True))
-    return [judged.get(index, faces) for index, faces in enumerate(found)]
+    return [judged.get(index, faces) for index, faces in enumerate(chunk.faces)]
 
 
 def follow(found: Sequence[Faces], times_s: Sequence[float]) -> list[Faces]:

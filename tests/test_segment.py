@@ -10,7 +10,7 @@ import pytest
 
 from analyzer.faces import Faces
 from analyzer.frames import VideoReader
-from analyzer.segment import Models, analyse_segment, follow
+from analyzer.segment import Models, analyse_segments, follow
 from analyzer.settings import Settings
 from benchmarks.videos import panning
 
@@ -88,10 +88,10 @@ def test_segment_alone_equals_segment_in_passing(
 ) -> None:
     settings = exact.replace(segment_s=2, fps=fps)
     with VideoReader(pan, settings) as reader:
-        passing = [sample for sample in reader.samples() if sample.segment == 1]
-        in_passing = analyse_segment(passing, 1, models, settings)
+        in_passing = list(analyse_segments(reader.samples(), models, settings))[1]
     with VideoReader(pan, settings) as reader:
-        alone = analyse_segment(reader.samples(2, 4), 1, models, settings)
+        (alone,) = analyse_segments(reader.samples(*reader.segment_bounds(1)), models, settings)
+    assert alone.segment == in_passing.segment == 1
     assert alone.times_s == in_passing.times_s and len(alone.times_s) == 2 * fps
     assert sum(len(faces) for faces in alone.faces) > 5
     for one, other in zip(alone.faces, in_passing.faces, strict=True):
