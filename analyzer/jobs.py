@@ -28,7 +28,7 @@ from typing import Any
 import pandas as pd
 
 import analyzer
-from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind
+from analyzer.errors import AnalyzerError, MediaError, OutputError, SourceError, SourceErrorKind
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, read_ahead
 from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
@@ -288,30 +288,24 @@ class _Worker:
         settings = self._settings
         parts = PartStore(folder, _work_key(video, settings, models))
         opened = time.perf_counter()
-        with _open_reader(video, settings) as reader:
-            try:
-                staging = _make_staging(folder)
-                resumed = self._read(video, reader, models, parts)
-                report = reader.report()
-                _give_back_memory()
-                tables = _derive(video, parts, reader, settings)
-                _write_tables(staging, tables, settings)
-                timings["analysis"] = time.perf_counter() - opened
-                with _timed(timings, "render"):
-                    rendered = self._render(video, staging, tables) if settings.video else None
-                info = _run_info(video, settings, models, tables, (reader.info, report))
-                info["resumed_segments"] = resumed
-                info["annotated"] = rendered
-                info["timings_s"] = {name: round(value, 3) for name, value in timings.items()}
-                if settings.keep_download and video.fetched:
-                    info["download"] = _keep_download(video, folder)
-                write_json(staging / "run.json", info)
-                publish(staging, folder)
-                parts.clear()
-            finally:
-                shutil.rmtree(folder / ".new", ignore_errors=True)
-                with contextlib.suppress(OSError):
-                    folder.rmdir()  # only if nothing was kept
+        with _open_reader(video, settings) as reader, _claimed(folder) as staging:
+            resumed = self._read(video, reader, models, parts)
+            report = reader.report()
+            _give_back_memory()
+            tables = _derive(video, parts, reader, settings)
+            _write_tables(staging, tables, settings)
+            timings["analysis"] = time.perf_counter() - opened
+            with _timed(timings, "render"):
+                rendered = self._render(video, staging, tables) if settings.video else None
+            info = _run_info(video, settings, models, tables, (reader.info, report))
+            info["resumed_segments"] = resumed
+            info["annotated"] = rendered
+            info["timings_s"] = {name: round(value, 3) for name, value in timings.items()}
+            if settings.keep_download and video.fetched:
+                info["download"] = _keep_download(video, folder)
+            write_json(staging / "run.json", info)
+            publish(staging, folder)
+            parts.clear()
         return Run(folder, json.loads(json.dumps(info, default=str)))
 
     def _read(self, video: Video, reader: Reader, models: Models, parts: PartStore) -> int:
@@ -334,8 +328,12 @@ class _Worker:
         with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
             results = analyse_segments(ahead, models, settings, on_progress=announce)
             with contextlib.closing(results):
-                for result in results:
-                    parts.commit(result, video.video_id)
+                try:
+                    for result in results:
+                        parts.commit(result, video.video_id)
+                except MediaError:
+                    parts.clear()  # trying again would end the same way
+                    raise
         log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
         return resumed
 
@@ -399,16 +397,45 @@ def _work_key(video: Video, settings: Settings, models: Models) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _make_staging(folder: Path) -> Path:
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[Path]:
+    """Make a run's folder, keep other processes out of it, and give an empty staging folder inside.
+
+    Raises:
+        OutputError: The folder cannot be written, or another process works in it.
+    """
     staging = folder / ".new"
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.callback(_remove_if_empty, folder)
+            _lock(folder, stack)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+        except BlockingIOError as error:
+            raise OutputError(f"{folder} is in use by another run of the same video: wait for it") from error
+        except OSError as error:
+            raise OutputError(
+                f"{folder} cannot be written ({error.strerror}): choose another folder with --out"
+            ) from error
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        yield staging
+
+
+def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}): choose another folder with --out"
-        ) from error
-    return staging
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    # The system lets go of the lock when the process ends, however it ends.
+    descriptor = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _derive(video: Video, parts: PartStore, reader: Reader, settings: Settings) -> _Tables:

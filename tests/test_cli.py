@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -350,6 +351,27 @@ def test_addresses_of_a_server_work_to_the_end(two_people: Path, tmp_path: Path)
     assert not list(folder.glob("download*"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "retry"),
+    [("not_found", False), ("expired_or_forbidden", False), ("timeout", True), ("network", True)],
+)
+def test_address_that_fails_is_one_sentence_with_its_kind(kind: str, retry: bool, tmp_path: Path) -> None:
+    with serve() as server:
+        address = {
+            "not_found": server.url("/none.mp4"),
+            "expired_or_forbidden": server.add_status("/forbidden.mp4", 403),
+            "timeout": server.add_silent("/silent.mp4"),
+            "network": "http://no-such-host.invalid/video.mp4",
+        }[kind]
+        result = run_cli("analyze", address, "--out", tmp_path / "out", "--timeout", "1", "--json")
+    assert result.exit_code == NOTHING_USABLE
+    (failed,) = json.loads(result.stdout)
+    assert (failed["kind"], failed["retry"]) == (kind, retry)
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert "yt-dlp" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> None:
     with serve() as server:
         server.add("/talk.mp4", two_people)
@@ -382,6 +404,19 @@ def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path)
     pd.testing.assert_frame_equal(resumed.faces, whole.faces)
     pd.testing.assert_frame_equal(resumed.people, whole.people)
     pd.testing.assert_frame_equal(resumed.timeline, whole.timeline)
+
+
+def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
+    _, run = analyse(two_people, tmp_path, "--no-video", "--fps", "1")
+    before = (run.folder / "run.json").read_bytes()
+    descriptor = os.open(run.folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video")
+    finally:
+        os.close(descriptor)
+    assert result.exit_code == NOTHING_USABLE and "in use" in result.stderr
+    assert (run.folder / "run.json").read_bytes() == before
 
 
 def test_terminal_text_of_strangers_is_harmless(two_people: Path, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class Console:
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 bar = self._open_bar("analysing", printable(event.title), total, "s")
                 if bar is not None:
-                    bar.set_postfix_str(f"{event.samples} samples, {event.faces} faces", refresh=False)
+                    rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
+                    bar.set_postfix_str(f"{rate:.0f} samples/s, {event.faces} faces", refresh=False)
                 self._advance(bar, event.time_s)
             case Rendering(title, share):
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
