@@ -351,33 +351,14 @@ class ReadReport:
     """Empty when complete; else a sentence."""
 
 
-class VideoReader:
-    """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
+class _Reader:
+    """What both readers share: closing, the range to read, the report."""
 
-    `path` is the file, `info` what is known of it before it is read through.
-
-    Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
-
-    Raises:
-        MediaError: On construction, if the file is no video that can be read (`MediaError.kind` says why).
-        SourceError: On construction, if there is no such file or it may not be read.
-    """
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self.path = Path(path)
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._scaler = _Scaler()
-        self._plan = _Plan.of(settings)
         self._closed = False
         self._report: ReadReport | None = None
-        self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
-        _check_file(self.path)
-        with _Source(self.path, settings.max_pixels, threads=1, look=True):
-            pass  # codec and size are allowed: only now may a decoder see the file
-        with _Source(self.path, settings.max_pixels, threads=1) as source:
-            self.info, first_s = source.info()
-        # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
-        self._late_s = first_s if self.info.container == "avi" else 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -390,6 +371,53 @@ class VideoReader:
     def close(self) -> None:
         """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
         self._closed = True
+
+    def report(self) -> ReadReport:
+        """How the last iteration went; call it after the iteration.
+
+        Raises:
+            RuntimeError: No iteration has ended yet.
+        """
+        if self._report is None:
+            raise RuntimeError("there is no report before an iteration has ended")
+        return self._report
+
+    def _range(self, start_s: float, end_s: float | None) -> tuple[float, float]:
+        """The range asked for, within the cut of the settings."""
+        if self._closed:
+            raise RuntimeError("the reader is closed")
+        ends = [end for end in (end_s, self._settings.end_s) if end is not None]
+        return max(start_s, self._settings.start_s), min(ends, default=math.inf)
+
+
+class VideoReader(_Reader):
+    """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
+
+    `path` is the file, `info` what is known of it before it is read through.
+
+    Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
+
+    Raises:
+        MediaError: On construction, if the file is no video that can be read (`MediaError.kind` says why).
+        SourceError: On construction, if there is no such file or it may not be read.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        super().__init__(settings)
+        self.path = Path(path)
+        self._plan = _Plan.of(settings)
+        self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
+        _check_file(self.path)
+        with _Source(self.path, settings.max_pixels, threads=1, look=True):
+            pass  # codec and size are allowed: only now may a decoder see the file
+        with _Source(self.path, settings.max_pixels, threads=1) as source:
+            self.info, first_s = source.info()
+        # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
+        self._late_s = first_s if self.info.container == "avi" else 0.0
+
+    def close(self) -> None:
+        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        super().close()
         for iteration in list(self._iterations):
             try:
                 iteration.close()
@@ -419,23 +447,9 @@ class VideoReader:
         """Start and end in seconds of a segment, to be given to `samples` as they are."""
         return self._plan.bound(segment), self._plan.bound(segment + 1)
 
-    def report(self) -> ReadReport:
-        """How the last iteration went; call it after the iteration.
-
-        Raises:
-            RuntimeError: No iteration has ended yet.
-        """
-        if self._report is None:
-            raise RuntimeError("there is no report before an iteration has ended")
-        return self._report
-
     def _start(self, start_s: float, end_s: float | None, *, sampled: bool) -> Generator[Frame, None, None]:
-        if self._closed:
-            raise RuntimeError("the reader is closed")
-        cut_end = math.inf if self._settings.end_s is None else self._settings.end_s
-        start = max(start_s, self._settings.start_s)
-        end = min(math.inf if end_s is None else end_s, cut_end)
-        whole = start <= self._settings.start_s and end >= cut_end
+        start, end = self._range(start_s, end_s)
+        whole = (start, end) == self._range(0.0, None)
         iteration = self._read(_Tally(start, end, whole), sampled=sampled)
         self._iterations.add(iteration)
         return iteration
@@ -1105,7 +1119,7 @@ def _has_index(path: Path) -> bool:
     return False
 
 
-class PictureReader:
+class PictureReader(_Reader):
     """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
 
     Raises:
@@ -1114,24 +1128,9 @@ class PictureReader:
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings) -> None:
+        super().__init__(settings)
         self._paths = tuple(Path(path) for path in paths)
-        self._settings = settings
-        self._scaler = _Scaler()
-        self._closed = False
-        self._report: ReadReport | None = None
         self.info = self._look()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the iterations that are still open."""
-        self._closed = True
 
     def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
         """Every picture whose index lies in the range, within the cut of the settings.
@@ -1147,26 +1146,12 @@ class PictureReader:
         Raises:
             MediaError: While iterating: none of the pictures could be read.
         """
-        if self._closed:
-            raise RuntimeError("the reader is closed")
-        cut_end = math.inf if self._settings.end_s is None else self._settings.end_s
-        start = max(start_s, self._settings.start_s)
-        end = min(math.inf if end_s is None else end_s, cut_end)
+        start, end = self._range(start_s, end_s)
         return self._read([i for i in range(len(self._paths)) if start <= i < end])
 
     def segment_bounds(self, segment: int) -> tuple[float, float]:
         """Start and end in seconds of a segment, to be given to `samples` as they are."""
         return float(segment), float(segment + 1)
-
-    def report(self) -> ReadReport:
-        """How the last iteration went; call it after the iteration.
-
-        Raises:
-            RuntimeError: No iteration has ended yet.
-        """
-        if self._report is None:
-            raise RuntimeError("there is no report before an iteration has ended")
-        return self._report
 
     def _look(self) -> VideoInfo:
         problem: MediaError | SourceError | None = None
