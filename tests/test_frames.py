@@ -554,6 +554,72 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     began = time.monotonic()
     for path in (pipe, Path("/dev/zero"), tmp_path):
+        assert refusal(path).kind == MediaErrorKind.NOT_MEDIA
+        with pytest.raises(MediaError):
+            PictureReader([path], Settings())
+    assert time.monotonic() - began < 1
+    (tmp_path / "empty.mp4").touch()
+    assert refusal(tmp_path / "empty.mp4").kind == MediaErrorKind.EMPTY
+    for name in ("missing.mp4", "zero\0byte.mp4", "x" * 300 + ".mp4"):
+        with pytest.raises(SourceError) as caught:
+            VideoReader(tmp_path / name, Settings())
+        assert caught.value.kind == SourceErrorKind.NOT_FOUND
+        assert len(str(caught.value)) < 200 and "\0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.txt", "a.m3u8", "a.ffconcat"])
+def test_text_never_opens_another_file(plain: Path, tmp_path: Path, name: str) -> None:
+    sibling = tmp_path / "sibling.mp4"
+    sibling.write_bytes(plain.read_bytes())
+    segment = write_video(tmp_path / "segment.ts", numbered(30), options=X264)
+    before = {path: path.stat().st_atime_ns for path in (sibling, segment)}
+    for text in (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{segment.name}\n#EXT-X-ENDLIST\n",
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\nfile:{segment}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {sibling.name}\n",
+        f"ffconcat version 1.0\nfile '{sibling}'\n",
+        "just some text\n" * 100,
+    ):
+        path = tmp_path / name
+        path.write_text(text)
+        assert refusal(path).kind == MediaErrorKind.NOT_MEDIA
+        with pytest.raises(MediaError):
+            PictureReader([path], Settings())
+    assert before == {path: path.stat().st_atime_ns for path in (sibling, segment)}
+
+
+@pytest.mark.parametrize(
+    "name", ["concat:a.mp4|a.mp4", "im%d.png.mp4", "-i.mp4", "a b;c.mp4", "é\n\x1b[31m.mp4"]
+)
+def test_names_are_only_names(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(plain.read_bytes())
+    with VideoReader(Path(name), Settings(end_s=0.2)) as reader:
+        assert len(list(reader.frames())) == 6
+    Path(name).write_text("text")
+    with pytest.raises(MediaError) as caught:
+        VideoReader(Path(name), Settings())
+    assert str(caught.value).isprintable()
+
+
+def test_random_bytes_behind_known_beginnings(plain: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    heads = [
+        b"",
+        b"\x1a\x45\xdf\xa3",
+        b"RIFF\0\0\0\0AVI ",
+        b"FLV\x01",
+        b"GIF89a",
+        b"OggS",
+        b"\x47",
+        b"\0\0\1\xba",
+    ]
+    heads += [plain.read_bytes()[:n] for n in (12, 40, 700)]
+    for index, head in enumerate(heads):
+        path = tmp_path / f"{index}.mp4"
+        path.write_bytes(head + rng.bytes(20_000))
         assert refusal(path).kind is not MediaErrorKind.EMPTY
 
 
