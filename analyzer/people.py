@@ -30,25 +30,36 @@ AGE_INTERVAL_FACTOR, AGE_INTERVAL_FLOOR_YEARS = 1.41, 5.0
 single faces, for the default age network only."""
 
 
-def sample_durations(times_s: NDArray[np.float64], end_s: float | None = None) -> NDArray[np.float64]:
-    """For how long each sample stands: until the next one, at most twice the usual distance.
+def sample_durations(
+    times_s: NDArray[np.float64], end_s: float | None = None, *, gaps_are_losses: bool = False
+) -> NDArray[np.float64]:
+    """For how long each sample stands: until the next one.
+
+    A video may hold a picture for as long as it likes. Where packets were lost, though, a gap is a loss:
+    there no sample stands for more than twice the usual distance.
 
     Args:
         times_s: (S,) strictly increasing, in seconds.
-        end_s: End of the video, where known: the last sample stands until then, at most.
+        end_s: End of the video, where known: the last sample stands until then.
+        gaps_are_losses: Whether the video was damaged.
 
     Returns:
         (S,) seconds.
 
-    >>> sample_durations(np.array([0.0, 0.2, 0.4, 5.0]), 5.1).round(3).tolist()
-    [0.2, 0.2, 0.4, 0.1]
+    >>> times = np.array([0.0, 0.2, 0.4, 5.0])
+    >>> sample_durations(times, 6.0).round(3).tolist()
+    [0.2, 0.2, 4.6, 1.0]
+    >>> sample_durations(times, 6.0, gaps_are_losses=True).round(3).tolist()
+    [0.2, 0.2, 0.4, 0.2]
     """
     if not len(times_s):
         return np.empty(0)
     gaps = np.diff(times_s)
     usual = float(np.median(gaps)) if len(gaps) else 1.0
-    last = usual if end_s is None else max(0.0, min(usual, end_s - float(times_s[-1])))
-    return np.append(np.minimum(gaps, 2 * usual), last)
+    last = usual if end_s is None or end_s <= times_s[-1] else end_s - float(times_s[-1])
+    if gaps_are_losses:
+        return np.append(np.minimum(gaps, 2 * usual), min(last, usual))
+    return np.append(gaps, last)
 
 
 def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame) -> NDArray[np.int64]:
@@ -72,12 +83,15 @@ def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame) -> NDArray[np.int
         (np.asarray(index) for index in rows.values()), key=lambda index: (index[0], index[-1])
     )
     starts = faces["time_s"].to_numpy()[[index[0] for index in tracklets]]
-    ends = faces["time_s"].to_numpy()[[index[-1] for index in tracklets]]
-    # A picture is no moment after the one before it.
-    moving = samples["image"].eq("").all()
-    reach_s = max(LOST_AFTER_S, 2.5 * interval_s) if moving else 0.0
-    follows = _continuations(tracklets, starts, ends, boxes, reach_s)
-
+    # A tracklet lasts as long as its last sample stands, also when that picture is held for long.
+    stands_until = (samples["time_s"] + samples["duration_s"]).set_axis(samples["sample"])
+    last_samples = faces["sample"].to_numpy()[[index[-1] for index in tracklets]]
+    ends = stands_until.loc[last_samples].to_numpy()
+    follows = np.full(len(tracklets), -1, dtype=np.int64)
+    moving = bool(samples["image"].eq("").all())
+    if moving:  # a picture of a folder is no moment after the one before it
+        reach_s = max(LOST_AFTER_S, 2.5 * interval_s)
+        follows = _continuations(tracklets, starts, ends, boxes, reach_s)
     chain = np.arange(len(tracklets))
     for number in range(len(tracklets)):
         if follows[number] >= 0:
@@ -104,7 +118,8 @@ def _continuations(
     sorted_ends = ends[by_end]
     pairs = []
     for number, start in enumerate(starts):
-        low, high = np.searchsorted(sorted_ends, [start - reach_s, start])
+        # What ends at the start at the latest ends in an earlier sample; times carry rounding errors.
+        low, high = np.searchsorted(sorted_ends, [start - reach_s, start + 1e-9])
         for before in by_end[low:high]:
             overlap = iou(boxes[tracklets[before][-1:]], boxes[tracklets[number][:1]])[0, 0]
             if overlap >= LINK_IOU:
@@ -157,10 +172,8 @@ def fuse_people(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) 
 def _fuse_one(
     person: int, seen: pd.DataFrame, durations: pd.Series[float], settings: Settings
 ) -> dict[str, object]:
-    # A face and its reflection can be one person in one sample.
-    once = seen.drop_duplicates("sample")
-    times = once["time_s"].to_numpy()
-    stands = durations.loc[once["sample"]].to_numpy()
+    times = seen["time_s"].to_numpy()
+    stands = durations.loc[seen["sample"]].to_numpy()
     judged = seen[seen["female_prob"].notna()]
     weights = (judged["x2"] - judged["x1"]).to_numpy(np.float64)
 
@@ -175,7 +188,7 @@ def _fuse_one(
         "last_s": float(times[-1] + stands[-1]),
         "on_screen_s": float(stands.sum()),
         "appearances": 1 + int((np.diff(times) > APPEARANCE_GAP_S + stands[:-1]).sum()),
-        "samples": len(once),
+        "samples": len(seen),
         "gender": _gender(female, settings.min_confidence),
         "female_prob": female,
         "age_years": age,
@@ -235,8 +248,8 @@ def timeline(
         table["faces_mean"] = face_counts / table["samples"].replace(0, np.nan)
     present = faces.loc[faces["person_id"] > 0, ["sample", "person_id"]]
     present = present.assign(slot=slot_of.loc[present["sample"]].to_numpy(np.int64))
-    present = present.drop_duplicates(["slot", "person_id"])
     first = present.drop_duplicates("person_id")
+    present = _held(present, slots, ends - origin, samples, bin_s).drop_duplicates(["slot", "person_id"])
 
     def per_slot(rows: pd.DataFrame) -> NDArray[np.int64]:
         return np.bincount(rows["slot"].to_numpy(np.int64), minlength=count)
@@ -251,3 +264,20 @@ def timeline(
         table[one.column] = per_slot(present[band == one.name])
     table["unknown_age"] = per_slot(present[band == "unknown"])
     return table
+
+
+def _held(
+    present: pd.DataFrame,
+    slots: NDArray[np.int64],
+    ends: NDArray[np.float64],
+    samples: pd.DataFrame,
+    bin_s: float,
+) -> pd.DataFrame:
+    """`present` with the bins added that have no sample of their own but show a picture that is held."""
+    last_slots = np.ceil(ends / bin_s - 1e-6).astype(np.int64) - 1
+    before_next = np.append(slots[1:] - 1, np.iinfo(np.int64).max)
+    held = np.maximum(np.minimum(last_slots, before_next) - slots, 0)
+    counts = pd.Series(held, index=samples["sample"].to_numpy()).loc[present["sample"]].to_numpy(np.int64)
+    extra = present.loc[present.index.repeat(counts)]
+    steps = np.concatenate([np.arange(1, count + 1) for count in counts]) if counts.any() else 0
+    return pd.concat([present, extra.assign(slot=extra["slot"] + steps)], ignore_index=True)

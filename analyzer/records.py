@@ -67,7 +67,12 @@ SAMPLES = (
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
     Column("sample", _INT, "Number of the analysed frame within the video, from 0."),
     Column("time_s", _REAL, "When it is shown, from the container's own time stamps.", "s"),
-    Column("duration_s", _REAL, "For how long it stands: until the next sample, at most.", "s"),
+    Column(
+        "duration_s",
+        _REAL,
+        "For how long it stands: until the next sample, unless pictures in between were lost.",
+        "s",
+    ),
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
 )
 FACES = (
@@ -94,7 +99,7 @@ FACES = (
     ),
     Column("age_years", _FLOAT, "Perceived age (expectation); empty where the face was not judged.", "years"),
     Column("age_spread_years", _FLOAT, "Standard deviation of the network's own age distribution.", "years"),
-    Column("tracklet_id", _INT, "The face followed within one segment; -1 where it was not followed."),
+    Column("tracklet_id", _INT, "The face followed within one segment."),
     Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
 )
 PEOPLE = (
@@ -128,7 +133,11 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
         Column("video_id", _TEXT, "Stable name of the video."),
         Column("start_s", _REAL, "Start of the bin.", "s"),
         Column("end_s", _REAL, "End of the bin; the next one begins here.", "s"),
-        Column("samples", _INT, "Analysed frames in the bin; 0: nothing is known of it."),
+        Column(
+            "samples",
+            _INT,
+            "Analysed frames in the bin; 0: the last one before it still stands, or nothing is known.",
+        ),
         Column(
             "faces_mean",
             _FLOAT,
@@ -158,12 +167,22 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         with _output_errors(path):
             yield temporary
-            with temporary.open("rb") as file:
+            with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power cut, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -327,12 +346,22 @@ class PartStore:
             write_parquet(temporary / "samples.parquet", samples, SAMPLES)
             write_parquet(temporary / "faces.parquet", faces, FACES)
             if final.exists():
-                shutil.rmtree(final)
+                final.replace(temporary.with_name(f"old-{temporary.name}"))
             temporary.replace(final)
+            _sync_folder(self.folder)
 
     def segments(self) -> list[int]:
-        """The numbers of the segments that are kept, ascending."""
-        return sorted(int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{self._key}-*"))
+        """The numbers of the segments that are kept whole, ascending; a damaged part is removed."""
+        kept = []
+        for part in sorted(self.folder.glob(f"{self._key}-*")):
+            try:
+                for name in ("samples", "faces"):
+                    pq.read_table(part / f"{name}.parquet")
+            except (OSError, pa.ArrowException):
+                shutil.rmtree(part, ignore_errors=True)
+                continue
+            kept.append(int(part.name.rpartition("-")[2]))
+        return kept
 
     def collect(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Samples and faces of all kept segments, numbered through."""
@@ -394,6 +423,7 @@ def publish(staging: Path, run_folder: Path) -> None:
         names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == "run.json")
         for name in names:
             (staging / name).replace(run_folder / name)
+        _sync_folder(run_folder)
 
 
 @dataclass(frozen=True)
@@ -447,7 +477,10 @@ class Run:
         if parquet.exists():
             table: pd.DataFrame = pq.read_table(parquet).to_pandas()
             return table
-        return pd.read_csv(self.folder / f"{name}.csv")
+        # An id of digits alone must stay text.
+        return pd.read_csv(
+            self.folder / f"{name}.csv", dtype={c.name: str for c in PEOPLE if c.type == _TEXT}
+        )
 
 
 # --- documents ---------------------------------------------------------------------------------------

@@ -701,7 +701,7 @@ class _Mp4:
         self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
         context = self._stream.codec_context
         context.time_base = _TICK
-        context.thread_count = settings.threads or os.cpu_count() or 1
+        context.thread_count = settings.thread_count
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if sound is not None:

@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 import supervision as sv
+from scipy.optimize import linear_sum_assignment
 from trackers import ByteTrackTracker
 from trackers.utils.iou import BIoU
 
@@ -205,8 +206,7 @@ def _adopt_first_sightings(found: Sequence[Faces], ids: list[np.ndarray]) -> Non
         if not new or not len(free):
             continue
         overlap = BIoU(_MATCH_MARGIN).compute(found[sample - 1].boxes[free], found[sample].boxes[new])
-        for column, index in enumerate(new):
-            row = int(overlap[:, column].argmax())
-            if overlap[row, column] > 0:
-                ids[sample - 1][free[row]] = one[index]
-                overlap[row] = 0
+        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbour.
+        for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+            if overlap[row, column] >= _MATCH_IOU:
+                ids[sample - 1][free[row]] = one[new[column]]

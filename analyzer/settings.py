@@ -10,12 +10,16 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from analyzer.errors import SettingsError
 
-__all__ = ["AGE_BANDS", "AgeBand", "Option", "Settings", "options"]
+__all__ = ["AGE_BANDS", "DEFAULT_OUT", "AgeBand", "Option", "Settings", "options"]
+
+DEFAULT_OUT = "outputs"
+"""Folder of the runs, where none is named."""
 
 Group = Literal["source", "reading", "faces", "people", "tables", "video", "engine"]
 
@@ -95,7 +99,7 @@ class Option:
         wrong_type = not isinstance(value, expected) or (numeric and isinstance(value, bool))
         try:
             converted = self.type(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wrong_type, converted = True, None
         if wrong_type or (self.type is int and converted != value):
             raise SettingsError(f"{self.name} must be {_type_name(self.type)}, not {value!r}")
@@ -113,8 +117,8 @@ class Option:
     def range_text(self) -> str:
         """The allowed range in words.
 
-        >>> Option("fps", float, 5.0, "", "reading", low=0.01, high=240).range_text
-        'between 0.01 and 240'
+        >>> Option("fps", float, 5.0, "", "reading", low=0.02, high=240).range_text
+        'between 0.02 and 240'
         """
         if self.low is not None and self.high is not None:
             return f"between {self.low:g} and {self.high:g}"
@@ -138,7 +142,7 @@ class Settings:
     """How a video is analysed. Frozen; `replace` gives a changed copy, checked again.
 
     Fields marked ``segment`` change what a segment's analysis yields; the others only change what is
-    derived from it, and can be changed without reading the video again.
+    derived from it.
 
     Raises:
         SettingsError: On construction, if a value is out of its range or two contradict.
@@ -147,7 +151,7 @@ class Settings:
     5.0
     >>> Settings(fps=-1)
     Traceback (most recent call last):
-    analyzer.errors.SettingsError: fps must be between 0.01 and 240, not -1
+    analyzer.errors.SettingsError: fps must be between 0.02 and 240, not -1
     """
 
     # source
@@ -179,7 +183,7 @@ class Settings:
 
     # reading
     fps: float = _field(
-        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
+        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.02, high=240, segment=True
     )
     every: int | None = _field(
         None,
@@ -294,8 +298,17 @@ class Settings:
             raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
+        if self.fps * self.segment_s < 1:
+            raise SettingsError(f"fps {self.fps:g} gives less than one frame a segment: raise fps or segment")
         if self.blur and not self.video:
             raise SettingsError("blur hides faces in the annotated video, which is switched off")
+
+    @property
+    def thread_count(self) -> int:
+        """`threads`, or the number of cores that this process may use."""
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def bands(self) -> tuple[AgeBand, ...]:

@@ -44,7 +44,16 @@ from analyzer.settings import Settings
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
 
-__all__ = ["JSON", "FetchProgress", "Fetcher", "Item", "MediaKind", "Video", "choose_formats"]
+__all__ = [
+    "JSON",
+    "FetchProgress",
+    "Fetcher",
+    "Item",
+    "MediaKind",
+    "Video",
+    "choose_formats",
+    "without_login",
+]
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Info: TypeAlias = dict[str, Any]
@@ -1093,9 +1102,9 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         kind=MediaKind.VIDEO,
         paths=(paths[0][1],),
         audio_path=paths[1][1] if len(paths) > 1 else None,
-        source=item.source,
+        source=without_login(item.source),
         title=str(info.get("title") or item.title or video_id),
-        url=re.sub(r"^(https?://)[^/?#]*@", r"\1", page, flags=re.I),
+        url=without_login(page),
         channel=str(channel) if channel else None,
         uploaded="-".join(date.groups()) if date else None,
         duration_s=info.get("duration"),
@@ -1322,6 +1331,15 @@ def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> S
     return SourceErrorKind.OTHER
 
 
+def without_login(source: str) -> str:
+    """An address without user name and password, as it may be shown and stored; paths stay as they are.
+
+    >>> without_login("https://user:secret@example.org/a.mp4?b")
+    'https://example.org/a.mp4?b'
+    """
+    return re.sub(r"^(https?://)[^/?#]*@", r"\1", source, flags=re.I)
+
+
 def _plain(text: str) -> str:
     """The first sentence of a message of yt-dlp's, for people: one short line without addresses.
 
@@ -1333,9 +1351,6 @@ def _plain(text: str) -> str:
     text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
     text = re.sub(r"\s*\(caused by .*", "", text)
     text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
-    text = re.sub(
-        r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
-    )
     text = re.sub(
         r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
     )

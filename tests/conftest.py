@@ -18,6 +18,8 @@ from benchmarks.faces import SHARED
 from benchmarks.videos import wall
 
 CLIPS = SHARED / "clips"
+OURS = ("read-ahead", "fetch")
+"""Names of the threads that the project starts."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +36,7 @@ def no_thread_is_left() -> Iterator[None]:
     """Every thread that a test starts has ended with it."""
     before = set(threading.enumerate())
     yield
-    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    left = [thread for thread in threading.enumerate() if thread not in before and thread.name in OURS]
     assert not left, f"threads left running: {left}"
 
 

@@ -23,7 +23,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 import analyzer
-from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, USAGE, cli
+from analyzer import jobs
+from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, TERMINATED, USAGE, cli
 from analyzer.errors import MediaError, SourceError
 from analyzer.jobs import Analysing, Finished, Started, analyze_all
 from analyzer.records import Run
@@ -404,6 +405,103 @@ def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path)
     pd.testing.assert_frame_equal(resumed.faces, whole.faces)
     pd.testing.assert_frame_equal(resumed.people, whole.people)
     pd.testing.assert_frame_equal(resumed.timeline, whole.timeline)
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "stop"),
+    [("start", INTERRUPTED, signal.SIGINT), ("drawing", TERMINATED, signal.SIGTERM)],
+)
+def test_stopped_early_or_late_leaves_no_result(
+    when: str, code: int, stop: signal.Signals, two_people: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "cli.py", "analyze", str(two_people), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wanted = "out" if when == "start" else "out/*/.new/.annotated.mp4.part"
+    while not list(tmp_path.glob(wanted)) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(stop)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (code, "")
+    assert "interrupted" in stderr and "Traceback" not in stderr
+    assert not list(tmp_path.glob("out/*/run.json")) and not list(tmp_path.glob("out/*/annotated.mp4"))
+    assert not list(tmp_path.glob("out/.download-*"))
+
+
+def test_parts_of_other_settings_are_not_gone_on_with(
+    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_derive", broken)
+        with pytest.raises(KeyboardInterrupt):
+            analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=2)
+    (folder,) = tmp_path.iterdir()
+    assert len(list((folder / ".parts").iterdir())) == 2
+    other = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, segment_s=2)
+    assert other.info["resumed_segments"] == 0 and len(other.samples) == 8
+
+
+def test_damaged_part_is_made_again(
+    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_derive", broken)
+        with pytest.raises(KeyboardInterrupt):
+            analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
+    part = next(tmp_path.glob("*/.parts/*-000003"))
+    cut(part / "faces.parquet", 0.5)
+    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
+    assert run.info["resumed_segments"] == 2 and len(run.samples) == 4 and len(run.people) == 2
+
+
+def test_start_beyond_the_end_is_a_sentence(two_people: Path, tmp_path: Path) -> None:
+    result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video", "--start", "100")
+    assert result.exit_code == NOTHING_USABLE and "--start" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_held_picture_shows_its_people_until_the_next(two_portraits: Portraits, tmp_path: Path) -> None:
+    pictures = portrait_pictures(two_portraits, 2, 10)
+    times = [number / 10 for number in range(10)] + [6 + number / 10 for number in range(10)]
+    path = write_video(tmp_path / "held.mp4", pictures, times_s=times)
+    _, run = analyse(path, tmp_path / "out", "--no-video")
+    assert len(run.people) == 2
+    assert run.timeline["people"].tolist() == [2] * 7
+    assert run.people["on_screen_s"].tolist() == pytest.approx([7.0, 7.0], abs=0.3)
+
+
+def test_unexpected_error_costs_one_video_only(
+    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = jobs.fuse_people
+    calls = iter([True, False])
+
+    def sometimes(*arguments: Any) -> pd.DataFrame:
+        if next(calls):
+            raise ZeroDivisionError
+        return real(*arguments)
+
+    monkeypatch.setattr(jobs, "fuse_people", sometimes)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(two_people.read_bytes() + b"1")
+    out = tmp_path / "out"
+    result = run_cli("analyze", two_people, copy, "--out", out, "--no-video", "--fps", "1")
+    assert result.exit_code == SOME_FAILED
+    assert "ZeroDivisionError" in result.stderr and "Traceback" not in result.stderr
+    assert len(list(out.glob("*/run.json"))) == 1
+
+
+def test_password_in_an_address_is_not_kept(two_people: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serve() as server:
+        address = server.add("/talk.mp4", two_people).replace("http://", "http://user:secret@")
+        _, run = analyse(address, tmp_path / "out", "--no-video", "--fps", "1", "--log-file", str(log))
+    assert "secret" not in json.dumps(run.info) and "secret" not in log.read_text()
 
 
 def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:

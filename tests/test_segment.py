@@ -45,6 +45,14 @@ def test_crossing_faces_keep_their_ids() -> None:
     assert all(len(set(one)) == 2 for one in result)
 
 
+def test_pan_gives_no_face_to_its_neighbour() -> None:
+    # All move by more than half of their width between samples, as under a camera that pans.
+    times = [number / 5 for number in range(4)]
+    paths = [[(100 + 24 * n, 50) for n in range(4)], [(142 + 24 * n, 50) for n in range(4)]]
+    result = ids(moving(paths), times)
+    assert all(one == result[1] for one in result)
+
+
 def test_short_loss_keeps_the_id_and_a_long_one_does_not() -> None:
     def path(lost: range) -> list[tuple[float, float] | None]:
         return [None if number in lost else (100, 50) for number in range(40)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,17 +17,18 @@ import click
 
 from analyzer import __version__
 from analyzer.errors import AnalyzerError, SettingsError
-from analyzer.settings import Option, Settings, options
+from analyzer.settings import DEFAULT_OUT, Option, Settings, options
 
 __all__ = ["EXIT_CODES", "main"]
 
-DONE, SOME_FAILED, USAGE, NOTHING_USABLE, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, SOME_FAILED, USAGE, NOTHING_USABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 EXIT_CODES = {
     DONE: "every video was analysed to its end",
     SOME_FAILED: "some videos failed or were read only in part; the others' results are written",
     USAGE: "the command line is wrong: unknown option, value out of range, contradiction",
     NOTHING_USABLE: "no video could be analysed, or nothing could be written",
     INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
+    TERMINATED: "ended by SIGTERM; likewise",
 }
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -107,7 +109,7 @@ def cli() -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default="outputs",
+    default=DEFAULT_OUT,
     show_default=True,
     help="Folder in which each video's run folder is made.",
 )
@@ -141,20 +143,18 @@ def analyze(
 
 def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
+    from analyzer.jobs import Failed, Finished, analyze_all
 
     console = Console(quiet=quiet, as_json=as_json)
+    results: list[Finished | Failed] = []
     try:
-        from analyzer.jobs import analyze_all
-
         with console:
-            results = list(analyze_all(sources, settings, out=out, on_event=console.on_event))
-        console.summary(results)
-    except KeyboardInterrupt:
-        console.error("interrupted; finished segments are kept, and the same command goes on from there")
-        return INTERRUPTED
+            for result in analyze_all(sources, settings, out=out, on_event=console.on_event):
+                results.append(result)
     except AnalyzerError as error:
         console.error(str(error))
-        return NOTHING_USABLE
+    finally:
+        console.summary(results)
     return _exit_code(results)
 
 
@@ -167,6 +167,13 @@ def _exit_code(results: list[Any]) -> int:
     return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
 
 
+class _OneLine(logging.Formatter):
+    """Strangers' text cannot begin a line of its own in the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\r", " ").replace("\n", "\n  ")
+
+
 @contextlib.contextmanager
 def _logging(log_file: Path | None) -> Iterator[None]:
     root = logging.getLogger("analyzer")
@@ -176,7 +183,7 @@ def _logging(log_file: Path | None) -> Iterator[None]:
             handler = logging.FileHandler(log_file, encoding="utf-8")
         except OSError as error:
             raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
     # Errors reach the user as sentences: the log goes to the file or nowhere.
     before = root.level, root.propagate
     root.addHandler(handler)
@@ -192,4 +199,20 @@ def _logging(log_file: Path | None) -> Iterator[None]:
 
 def main() -> None:
     """Entry point of ``python cli.py`` and of the console script."""
-    cli(prog_name="analyzer")
+    stopped_by = INTERRUPTED
+
+    def terminate(signal_number: int, frame: object) -> None:
+        nonlocal stopped_by
+        del signal_number, frame
+        stopped_by = TERMINATED
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        sys.exit(cli.main(prog_name="analyzer", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Error: interrupted; the same command goes on where it stopped", err=True)
+        sys.exit(stopped_by)

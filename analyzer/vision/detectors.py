@@ -70,7 +70,8 @@ class CenterFace:
 
 
 def _round_up(side: float) -> int:
-    return max(_MULTIPLE, int(np.ceil(side / _MULTIPLE)) * _MULTIPLE)
+    # Rounded first: 640.0000000000001 is 640.
+    return max(_MULTIPLE, int(np.ceil(round(side, 6) / _MULTIPLE)) * _MULTIPLE)
 
 
 def decode_centerface(outputs: list[NDArray[np.float32]], width: int, height: int, min_score: float) -> Faces:

@@ -8,7 +8,6 @@ free batch sizes cost hundreds of megabytes.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,17 +72,13 @@ def load_network(
     """
     f32 = exact or settings.precision == "f32"
     wanted = pixels or Pixels()
-    threads = settings.threads or _cores()
+    threads = settings.thread_count
     try:
         if settings.engine == "openvino":
             return _OpenVino(path, wanted, batch, f32=f32, threads=threads)
         return _OnnxRuntime(path, wanted, batch, threads=threads)
     except Exception as error:  # each engine has its own family of exceptions
         raise ModelError(f"{settings.engine} cannot load {path.name}: {error}") from error
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
@@ -126,7 +121,6 @@ class _OpenVino:
         self._compiled = core.compile_model(self._with_pixels(ov, model, pixels), "CPU", config)
         self._queue = ov.AsyncInferQueue(self._compiled, streams)
         self._queue.set_callback(self._keep)
-        self._pieces: list[Arrays] = []
         self._batch = batch
         precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.engine = f"openvino {ov.__version__.split('-')[0]} CPU {precision}"
@@ -145,16 +139,18 @@ class _OpenVino:
         steps.mean(list(pixels.means)).scale(pixels.scale)
         return prepared.build()
 
-    def _keep(self, request: Any, index: int) -> None:
-        self._pieces[index] = [np.array(tensor.data) for tensor in request.output_tensors]
+    @staticmethod
+    def _keep(request: Any, target: tuple[list[Arrays], int]) -> None:
+        pieces, index = target
+        pieces[index] = [np.array(tensor.data) for tensor in request.output_tensors]
 
     def run(self, pictures: Sequence[Image]) -> Arrays:
         batches = _batches(pictures, self._batch)
-        self._pieces = [[] for _ in batches]
+        pieces: list[Arrays] = [[] for _ in batches]
         for index, batch in enumerate(batches):
-            self._queue.start_async({0: batch}, index)
+            self._queue.start_async({0: batch}, (pieces, index))
         self._queue.wait_all()
-        return _joined(self._pieces, len(pictures))
+        return _joined(pieces, len(pictures))
 
 
 class _OnnxRuntime:
@@ -196,5 +192,8 @@ class _OnnxRuntime:
             ordered = batch[..., ::-1] if self._pixels.rgb else batch
             values = (ordered - np.array(self._pixels.means, np.float32)) / np.float32(self._pixels.scale)
             planes = np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
-            pieces.append(list(self._session.run(None, {self._input: planes})))
+            try:
+                pieces.append(list(self._session.run(None, {self._input: planes})))
+            except Exception as error:  # its exceptions share no base
+                raise RuntimeError(str(error)) from error
         return _joined(pieces, len(pictures))
