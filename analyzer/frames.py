@@ -87,6 +87,8 @@ _HELD_BYTES = 64_000_000
 _CELL_SLACK_S = 1e-3
 """Containers round times, at worst to a millisecond: a picture this close before a cell belongs to it."""
 _JUMP_S = 0.1
+_TOLERATED_DAMAGE = 0.1
+"""Share of bad packets beyond which a video was not read to the full."""
 """Decoding times going back by more than this are a new recording, by less a fault."""
 
 
@@ -543,7 +545,7 @@ class _Tally:
                 return f"the video ends at {at} of {declared:.1f} s declared"
         elif source.stopped:
             return f"the file is damaged or cut off at {at}"
-        if self._too_bad:
+        if self.bad > _TOLERATED_DAMAGE * self.packets:
             return f"{self.bad} of {self.packets} packets are damaged"
         return ""
 
@@ -903,7 +905,11 @@ class _Plan:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        return cls(settings.start_s, settings.segment_s, settings.fps, settings.every, settings.keyframes)
+        # A whole number of sampling steps, so that their grid goes on over the borders.
+        steps = math.ceil(settings.segment_s * settings.fps - 1e-6)
+        by_time = settings.every is None and not settings.keyframes
+        segment_s = steps / settings.fps if by_time else settings.segment_s
+        return cls(settings.start_s, segment_s, settings.fps, settings.every, settings.keyframes)
 
     def bound(self, segment: int) -> float:
         """Where a segment begins; computed in one way only, so that neighbours meet exactly."""

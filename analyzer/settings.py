@@ -18,6 +18,9 @@ from analyzer.errors import SettingsError
 
 __all__ = ["AGE_BANDS", "DEFAULT_OUT", "AgeBand", "Option", "Settings", "options"]
 
+# Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
+_BLUR_FPS = 5.0
+
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
 
@@ -117,8 +120,8 @@ class Option:
     def range_text(self) -> str:
         """The allowed range in words.
 
-        >>> Option("fps", float, 5.0, "", "reading", low=0.02, high=240).range_text
-        'between 0.02 and 240'
+        >>> Option("fps", float, 5.0, "", "reading", low=0.01, high=240).range_text
+        'between 0.01 and 240'
         """
         if self.low is not None and self.high is not None:
             return f"between {self.low:g} and {self.high:g}"
@@ -151,7 +154,7 @@ class Settings:
     5.0
     >>> Settings(fps=-1)
     Traceback (most recent call last):
-    analyzer.errors.SettingsError: fps must be between 0.02 and 240, not -1
+    analyzer.errors.SettingsError: fps must be between 0.01 and 240, not -1
     """
 
     # source
@@ -183,11 +186,11 @@ class Settings:
 
     # reading
     fps: float = _field(
-        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.02, high=240, segment=True
+        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
     )
     every: int | None = _field(
         None,
-        "Analyse every N-th frame instead (the classic frame skip).",
+        "Analyse every N-th frame instead (the classic frame skip), counted anew in each segment.",
         "reading",
         unit="frames",
         low=1,
@@ -214,7 +217,7 @@ class Settings:
     )
     segment_s: float = _field(
         60.0,
-        "Length of the stretches that are analysed and saved on their own.",
+        "Length of the stretches that are analysed and saved on their own; rounded up to whole samples.",
         "reading",
         unit="s",
         low=1,
@@ -274,7 +277,11 @@ class Settings:
 
     # video
     video: bool = _field(True, "Write the annotated video.", "video")
-    blur: bool = _field(False, "Hide the faces in the annotated video.", "video")
+    blur: bool = _field(
+        False,
+        "Hide the faces that are found in the annotated video; higher --fps finds faster ones.",
+        "video",
+    )
 
     # engine
     engine: str = _field(
@@ -298,10 +305,12 @@ class Settings:
             raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
-        if self.fps * self.segment_s < 1:
-            raise SettingsError(f"fps {self.fps:g} gives less than one frame a segment: raise fps or segment")
         if self.blur and not self.video:
             raise SettingsError("blur hides faces in the annotated video, which is switched off")
+        if self.blur and (self.keyframes or self.every not in (None, 1) or self.fps < _BLUR_FPS):
+            raise SettingsError(
+                f"blur hides the faces that are found: it needs fps of at least {_BLUR_FPS:g}, or every 1"
+            )
 
     @property
     def thread_count(self) -> int:

@@ -420,8 +420,8 @@ def _local_video(item: Item) -> Video:
         kind=item.kind,
         paths=item.paths,
         audio_path=None,
-        source=item.source,
-        title=item.title or item.paths[0].stem,
+        source=shown_name(item.source),
+        title=shown_name(item.title or item.paths[0].stem),
         url=None,
         channel=None,
         uploaded=None,
@@ -1329,6 +1329,11 @@ def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> S
     if any(isinstance(each, network) for each in causes) or re.search(_NETWORK_WORDS, text, re.I):
         return SourceErrorKind.NETWORK
     return SourceErrorKind.OTHER
+
+
+def shown_name(name: str) -> str:
+    """A file name as text that can be written: bytes that are no UTF-8 become replacement characters."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def without_login(source: str) -> str:

@@ -329,6 +329,8 @@ def test_output_folder_that_cannot_be_written_is_a_sentence(two_people: Path, tm
         ["--age-bands", "decades"],
         ["--no-such-option"],
         ["--blur", "--no-video"],
+        ["--blur", "--keyframes"],
+        ["--blur", "--fps", "2"],
     ],
 )
 def test_wrong_option_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
@@ -502,6 +504,33 @@ def test_password_in_an_address_is_not_kept(two_people: Path, tmp_path: Path) ->
         address = server.add("/talk.mp4", two_people).replace("http://", "http://user:secret@")
         _, run = analyse(address, tmp_path / "out", "--no-video", "--fps", "1", "--log-file", str(log))
     assert "secret" not in json.dumps(run.info) and "secret" not in log.read_text()
+
+
+def test_file_name_that_is_no_text_is_written_as_text(two_people: Path, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    Path(os.fsdecode(path)).write_bytes(two_people.read_bytes())
+    _, run = analyse(os.fsdecode(path), tmp_path / "out", "--no-video", "--fps", "1")
+    assert run.info["title"] == "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_low_rates_hold_over_the_segments_borders(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "slow.mp4", numbered(60), fps=1)
+    _, run = analyse(path, tmp_path / "out", "--no-video", "--fps", "0.15", "--segment", "10")
+    np.testing.assert_allclose(np.diff(run.samples["time_s"]), 20 / 3, atol=1)
+    assert len(run.samples) == 9
+
+
+def test_abandoned_downloads_are_removed_and_living_ones_are_not(two_people: Path, tmp_path: Path) -> None:
+    for name in (".download-dead", ".download-alive"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "video.part").touch()
+    descriptor = os.open(tmp_path / ".download-alive", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        analyse(two_people, tmp_path, "--no-video", "--fps", "1")
+    finally:
+        os.close(descriptor)
+    assert [path.name for path in tmp_path.glob(".download-*")] == [".download-alive"]
 
 
 def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:

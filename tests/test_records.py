@@ -117,6 +117,13 @@ def test_parts_come_back_numbered_through(tmp_path: Path) -> None:
     assert len(faces["landmarks"].iloc[0]) == 10
 
 
+def test_tracklets_of_a_hundred_segments_are_numbered_through(tmp_path: Path) -> None:
+    store = PartStore(tmp_path, "key")
+    for segment in range(100):
+        store.commit(result(segment, [1]), "v")
+    assert store.collect()[1]["tracklet_id"].tolist() == list(range(100))
+
+
 def test_part_committed_twice_counts_once(tmp_path: Path) -> None:
     store = PartStore(tmp_path, "key")
     store.commit(result(0, [1]), "v")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ class Console:
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
             case Finished(run):
                 self._close_bar()
+                if not self._quiet and not self._as_json:
+                    click.echo(describe(run))
                 log.info("finished %s: %s", run.folder, json.dumps(run.info["counts"]))
             case Failed(source, error):
                 self._close_bar()
@@ -74,15 +77,9 @@ class Console:
         click.echo(f"Error: {printable(sentence)}", err=True)
 
     def summary(self, results: Sequence[Finished | Failed]) -> None:
-        """Print the results: a table, or JSON."""
+        """Print one JSON document, if that was asked for; tables are printed as they come."""
         if self._as_json:
             click.echo(json.dumps([_as_json(result) for result in results], indent=2, ensure_ascii=False))
-            return
-        if self._quiet:
-            return
-        for result in results:
-            if isinstance(result, Finished):
-                click.echo(describe(result.run))
 
     def _open_bar(self, stage: str, title: str, total: float | None, unit: str) -> tqdm[Any] | None:
         if not self._draws:
@@ -90,7 +87,8 @@ class Console:
         if self._bar is None or self._stage != stage:
             self._close_bar()
             self._stage = stage
-            shown = title if len(title) <= 32 else title[:31] + "…"
+            room = max(8, min(32, shutil.get_terminal_size().columns // 3))
+            shown = title if len(title) <= room else title[: room - 1] + "…"
             count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
             self._bar = tqdm(
                 total=total,
@@ -101,10 +99,7 @@ class Console:
                 dynamic_ncols=True,
                 bar_format=None
                 if unit == "B"
-                else "{desc} {percentage:3.0f}%|{bar}| "
-                + count
-                + unit
-                + " [{elapsed}<{remaining}] {postfix}",
+                else "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]",
             )
         return self._bar
 
@@ -132,12 +127,18 @@ def printable(text: str) -> str:
 def describe(run: Run) -> str:
     """A run in a few lines: headline, its people, where the files are."""
     counts, people = run.info["counts"], run.people
-    last_s = run.info["reading"]["last_s"] or 0.0
+    number = counts["people"]
+    pictures = run.info["kind"] == "images"
+    stretch = f"{counts['samples']} pictures" if pictures else f"{counts['analysed_s']:.1f} s"
     lines = [
         f"{printable(run.info['title'])}",
-        f"  {counts['people']} people in {last_s:.1f} s: {counts['female']} female, {counts['male']} male, "
+        f"  {number} {'person' if number == 1 else 'people'} in {stretch}: "
+        f"{counts['female']} female, {counts['male']} male, "
         f"{counts['unknown_gender']} unknown ({counts['samples']} samples, {counts['faces']} faces)",
     ]
+    bad = run.info["reading"]["bad_packets"]
+    if bad:
+        lines.append(f"  damaged: {bad} packets could not be read")
     if not run.complete:
         lines.append(f"  incomplete: {run.info['incomplete_reason']}")
     if len(people):
