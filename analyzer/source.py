@@ -1130,7 +1130,7 @@ _SAFE_SUFFIXES = frozenset(
 
 def _video_id(item: Item, info: Info) -> str:
     key, name = str(info.get("extractor_key") or "Generic").lower(), str(info.get("id") or "")
-    if key == "generic":  # its ids are the last parts of addresses: not unique
+    if key in ("generic", "html5mediaembed"):  # their ids are the last parts of addresses: not unique
         address = urldefrag(item.source).url
         if item.entry is not None and item.entry.get("_type", "video") == "video":
             address += f"#{name}"  # several videos of one page share its address

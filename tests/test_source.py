@@ -297,6 +297,7 @@ def test_page_with_a_video_element(server: Server, clip: Path, folder: Path) -> 
     assert frames_of(video.paths[0]) == list(range(30))
     assert video.title.startswith("=A page")
     assert video.url == server.url("/page.html")
+    assert re.fullmatch(r"web-[0-9a-f]{12}", video.video_id)  # another site may name a page the same
 
 
 def test_page_without_a_video(server: Server, folder: Path) -> None:
