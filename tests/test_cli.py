@@ -429,17 +429,24 @@ def test_stopped_early_or_late_leaves_no_result(
     assert not list(tmp_path.glob("out/.download-*"))
 
 
+def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: Any) -> Path:
+    """Break a run off when all its segments are kept; gives the run's folder."""
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with patch.context() as inside:
+        inside.setattr(jobs, "_derive", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            analyzer.analyze(source, out=out, video=False, **settings)
+    (folder,) = out.iterdir()
+    return folder
+
+
 def test_parts_of_other_settings_are_not_gone_on_with(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_derive", broken)
-        with pytest.raises(KeyboardInterrupt):
-            analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=2)
-    (folder,) = tmp_path.iterdir()
+    folder = interrupted(two_people, tmp_path, monkeypatch, fps=1, segment_s=2)
     assert len(list((folder / ".parts").iterdir())) == 2
     other = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, segment_s=2)
     assert other.info["resumed_segments"] == 0 and len(other.samples) == 8
@@ -448,14 +455,8 @@ def test_parts_of_other_settings_are_not_gone_on_with(
 def test_damaged_part_is_made_again(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(jobs, "_derive", broken)
-        with pytest.raises(KeyboardInterrupt):
-            analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
-    part = next(tmp_path.glob("*/.parts/*-000003"))
+    folder = interrupted(two_people, tmp_path, monkeypatch, fps=1, segment_s=1)
+    (part,) = folder.glob(".parts/*-000003")
     cut(part / "faces.parquet", 0.5)
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
     assert run.info["resumed_segments"] == 2 and len(run.samples) == 4 and len(run.people) == 2
