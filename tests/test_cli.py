@@ -452,6 +452,15 @@ def test_parts_of_other_settings_are_not_gone_on_with(
     assert other.info["resumed_segments"] == 0 and len(other.samples) == 8
 
 
+def test_run_with_all_segments_kept_still_sees_how_the_video_ends(
+    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(two_people, tmp_path, monkeypatch, fps=2, segment_s=2)
+    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, segment_s=2)
+    assert run.info["resumed_segments"] == 1
+    assert run.complete and run.info["reading"]["last_s"] > 3.8 and len(run.samples) == 8
+
+
 def test_damaged_part_is_made_again(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

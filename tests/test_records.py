@@ -154,6 +154,27 @@ def test_publishing_replaces_everything_of_an_earlier_run(tmp_path: Path) -> Non
     assert Run.load(run).complete
 
 
+def test_publishing_that_breaks_off_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, staging = tmp_path / "run", tmp_path / "run" / ".new"
+    staging.mkdir(parents=True)
+    for name in ("run.json", "people.csv", "timeline.csv"):
+        (staging / name).write_text("new")
+        (run / name).write_text("old")
+    real, moved = Path.replace, []
+
+    def replace(path: Path, target: Path) -> Path:
+        if len(moved) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        moved.append(path.name)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OutputError):
+        publish(staging, run)
+    with pytest.raises(OutputError, match="no finished run"):
+        Run.load(run)
+
+
 def test_folder_without_run_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="holds no finished run"):
         Run.load(tmp_path)
