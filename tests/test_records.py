@@ -158,8 +158,8 @@ def test_publishing_that_breaks_off_is_no_run(tmp_path: Path, monkeypatch: pytes
     run, staging = tmp_path / "run", tmp_path / "run" / ".new"
     staging.mkdir(parents=True)
     for name in ("run.json", "people.csv", "timeline.csv"):
-        (staging / name).write_text("new")
-        (run / name).write_text("old")
+        (staging / name).write_text("{}")
+        (run / name).write_text("{}")
     real, moved = Path.replace, []
 
     def replace(path: Path, target: Path) -> Path:
