@@ -166,11 +166,12 @@ def analyze(
     chosen = (settings or Settings()).replace(**changes)
     name = os.fspath(source)
     fetcher = _fetcher(chosen, on_event)
-    if len(list(itertools.islice(fetcher.resolve(name), 2))) > 1:
+    items = list(itertools.islice(_items(fetcher, name), 2))
+    if len(items) > 1:
         raise SourceError(
             f"{name} holds more than one video: use analyze_all", kind=SourceErrorKind.PLAYLIST, source=name
         )
-    (result,) = analyze_all([name], chosen, out=out, on_event=on_event, fetcher=fetcher)
+    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher)
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -200,17 +201,22 @@ def analyze_all(
         OutputError: `out` cannot be written to.
         ModelError: A network is missing or damaged.
     """
-    folder = Path(out)
-    _check_writable(folder)
-    _remove_abandoned_downloads(folder)
+    chosen = fetcher or _fetcher(settings, on_event)
+    items = itertools.chain.from_iterable(_items(chosen, source) for source in sources)
+    yield from _analyse_items(items, settings, Path(out), on_event, chosen)
+
+
+def _analyse_items(
+    items: Iterable[Item | Failed], settings: Settings, out: Path, on_event: OnEvent, fetcher: Fetcher
+) -> Iterator[Finished | Failed]:
+    _check_writable(out)
+    _remove_abandoned_downloads(out)
     _few_arenas()
-    fetcher = fetcher or _fetcher(settings, on_event)
-    worker = _Worker(settings, folder, fetcher, on_event)
-    for source in sources:
-        for item in _items(fetcher, source):
-            result = item if isinstance(item, Failed) else worker.attempt(item)
-            on_event(result)
-            yield result
+    worker = _Worker(settings, out, fetcher, on_event)
+    for item in items:
+        result = item if isinstance(item, Failed) else worker.attempt(item)
+        on_event(result)
+        yield result
 
 
 def _glibc(function: str, *arguments: int) -> None:

@@ -279,5 +279,6 @@ def _held(
     held = np.maximum(np.minimum(last_slots, before_next) - slots, 0)
     counts = pd.Series(held, index=samples["sample"].to_numpy()).loc[present["sample"]].to_numpy(np.int64)
     extra = present.loc[present.index.repeat(counts)]
-    steps = np.concatenate([np.arange(1, count + 1) for count in counts]) if counts.any() else 0
+    # 1, 2, ... for each face whose picture is held.
+    steps = 1 + np.arange(len(extra)) - np.repeat(np.cumsum(counts) - counts, counts)
     return pd.concat([present, extra.assign(slot=extra["slot"] + steps)], ignore_index=True)

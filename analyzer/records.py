@@ -352,16 +352,19 @@ class PartStore:
             _sync_folder(self.folder)
 
     def segments(self) -> list[int]:
-        """The numbers of the segments that are kept whole, ascending; a damaged part is removed."""
-        kept = []
+        """The numbers of the segments that are kept, ascending.
+
+        They are committed in order, and reading goes on from the last one: a part that is not whole is
+        removed together with all later ones, so that none is missing in between.
+        """
+        kept: list[int] = []
+        damaged = False
         for part in sorted(self.folder.glob(f"{self._key}-*")):
-            try:
-                for name in ("samples", "faces"):
-                    pq.read_table(part / f"{name}.parquet")
-            except (OSError, pa.ArrowException):
+            damaged = damaged or not _is_whole(part)
+            if damaged:
                 shutil.rmtree(part, ignore_errors=True)
-                continue
-            kept.append(int(part.name.rpartition("-")[2]))
+            else:
+                kept.append(int(part.name.rpartition("-")[2]))
         return kept
 
     def collect(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -384,6 +387,15 @@ class PartStore:
     def clear(self) -> None:
         """Remove all parts, also those of other keys."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_whole(part: Path) -> bool:
+    try:
+        for name in ("samples", "faces"):
+            pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -461,14 +461,15 @@ def test_run_with_all_segments_kept_still_sees_how_the_video_ends(
     assert run.complete and run.info["reading"]["last_s"] > 3.8 and len(run.samples) == 8
 
 
-def test_damaged_part_is_made_again(
-    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("damaged", "resumed"), [(3, 2), (2, 1), (0, 0)])
+def test_damaged_part_and_what_follows_are_made_again(
+    damaged: int, resumed: int, two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = interrupted(two_people, tmp_path, monkeypatch, fps=1, segment_s=1)
-    (part,) = folder.glob(".parts/*-000003")
+    (part,) = folder.glob(f".parts/*-{damaged:06d}")
     cut(part / "faces.parquet", 0.5)
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
-    assert run.info["resumed_segments"] == 2 and len(run.samples) == 4 and len(run.people) == 2
+    assert run.info["resumed_segments"] == resumed and len(run.samples) == 4 and len(run.people) == 2
 
 
 def test_start_beyond_the_end_is_a_sentence(two_people: Path, tmp_path: Path) -> None:

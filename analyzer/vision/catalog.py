@@ -6,6 +6,7 @@ checked against its SHA-256 before anything opens it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 from dataclasses import dataclass
@@ -38,14 +39,7 @@ class Model:
 
     def provenance(self) -> dict[str, Any]:
         """What ``run.json`` says of the network."""
-        return {
-            "name": self.name,
-            "role": self.role,
-            "sha256": self.sha256,
-            "licence": self.licence,
-            "commercial_use": self.commercial_use,
-            "source": self.source,
-        }
+        return dataclasses.asdict(self)
 
 
 CENTERFACE = Model(
