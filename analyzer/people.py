@@ -1,9 +1,4 @@
-"""Tracklets to people: linking, fusing, and the timeline. Everything here is derived from the tables.
-
-Linking is by time and place alone: two tracklets become one person where one ends and the other begins at
-nearly the same place within a short time, over a segment's border or a loss. Faces are not compared, so a
-person who leaves and comes back is a new person.
-"""
+"""People from their faces: fusing, and the timeline. Everything here is derived from the tables."""
 
 from __future__ import annotations
 
@@ -11,23 +6,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyzer.faces import iou
-from analyzer.segment import LOST_AFTER_S
-from analyzer.settings import AgeBand, Settings
+from analyzer.faces import frontality
+from analyzer.settings import Settings, assign_band
+from analyzer.vision.calibration import Calibration, logit
 
-__all__ = ["assign_band", "fuse_people", "link_tracklets", "sample_durations", "timeline"]
+__all__ = ["fuse_estimates", "fuse_people", "sample_durations", "timeline"]
 
-LINK_IOU = 0.3
-"""Two tracklets continue each other where their boxes overlap at least this much."""
-FRONTAL_ASYMMETRY = 0.35
-"""A face counts as frontal while the nose lies this close to the middle between the eyes."""
+FRONTAL = 0.65
+"""A face counts as looking towards the camera from this frontality on."""
 APPEARANCE_GAP_S = 2.0
 """Not seen for longer than this: the next sighting is a new appearance."""
-SPARSE_S = 0.5
-"""Where samples are further apart than this, one sighting makes a person; else it takes two."""
-AGE_INTERVAL_FACTOR, AGE_INTERVAL_FLOOR_YEARS = 1.41, 5.0
-"""Half the 80 % interval is factor * sqrt(spread^2 + floor^2): fitted by benchmarks/fit_interval.py on
-single faces, for the default age network only."""
+FULL_PX, WORTHLESS_SCORE = 80.0, 0.3
+"""How sightings are weighted: see `fuse_estimates`."""
 
 
 def sample_durations(
@@ -62,159 +52,96 @@ def sample_durations(
     return np.append(gaps, last)
 
 
-def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame) -> NDArray[np.int64]:
-    """Which person each face belongs to.
+def fuse_estimates(faces: pd.DataFrame) -> pd.DataFrame:
+    """What the judged sightings of each person say together about gender and age.
+
+    Weighted means; a sighting weighs by the face's width, up to `FULL_PX`, and by how far the detector's
+    score is above `WORTHLESS_SCORE`: of all that was tried (width, score, sharpness, frontality) those two
+    tell best how far a sighting lies from the truth. Of the probability of female the mean is taken over
+    its log odds.
 
     Args:
-        faces: Rows of the faces table in the order of time; `person_id` is not read.
-        samples: Rows of the samples table.
+        faces: Rows of the faces table with `person_id`.
 
     Returns:
-        (faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces of a tracklet
-        too short to be a person (one sighting, unless samples are more than `SPARSE_S` apart).
+        Indexed by `person_id`, all that have a judged sighting: `female_prob`, `age_years`,
+        `age_spread_years`, `judged_samples`.
     """
-    if faces.empty:
-        return np.empty(0, dtype=np.int64)
-    times = samples["time_s"].to_numpy()
-    interval_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
-    boxes = faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-    rows = faces.groupby("tracklet_id", sort=False).indices
-    tracklets = sorted(
-        (np.asarray(index) for index in rows.values()), key=lambda index: (index[0], index[-1])
-    )
-    starts = faces["time_s"].to_numpy()[[index[0] for index in tracklets]]
-    # A tracklet lasts as long as its last sample stands, also when that picture is held for long.
-    stands_until = (samples["time_s"] + samples["duration_s"]).set_axis(samples["sample"])
-    last_samples = faces["sample"].to_numpy()[[index[-1] for index in tracklets]]
-    ends = stands_until.loc[last_samples].to_numpy()
-    follows = np.full(len(tracklets), -1, dtype=np.int64)
-    moving = bool(samples["image"].eq("").all())
-    if moving:  # a picture of a folder is no moment after the one before it
-        reach_s = max(LOST_AFTER_S, 2.5 * interval_s)
-        follows = _continuations(tracklets, starts, ends, boxes, reach_s)
-    chain = np.arange(len(tracklets))
-    for number in range(len(tracklets)):
-        if follows[number] >= 0:
-            chain[number] = chain[follows[number]]
-    sightings = np.bincount(chain, weights=[len(index) for index in tracklets], minlength=len(tracklets))
-    least = 1 if interval_s > SPARSE_S or not moving else 2
-    person_ids = np.full(len(faces), -1, dtype=np.int64)
-    numbers: dict[int, int] = {}
-    for number, index in enumerate(tracklets):
-        if sightings[chain[number]] >= least:
-            person_ids[index] = numbers.setdefault(int(chain[number]), len(numbers) + 1)
-    return person_ids
+    judged = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
+    width = (judged["x2"] - judged["x1"]).clip(upper=FULL_PX)
+    weight = (width * (judged["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
+    values = {
+        "odds": logit(judged["female_prob"].to_numpy(np.float64)),
+        "age_years": judged["age_years"].to_numpy(np.float64),
+        "age_spread_years": judged["age_spread_years"].to_numpy(np.float64),
+    }
+    table = pd.DataFrame({name: value * weight for name, value in values.items()}).assign(weight=weight)
+    sums = table.groupby(judged["person_id"].to_numpy()).sum()
+    means = sums[list(values)].div(sums["weight"], axis=0)
+    means["female_prob"] = 1 / (1 + np.exp(-means.pop("odds")))
+    means["judged_samples"] = judged["person_id"].value_counts()
+    return means
 
 
-def _continuations(
-    tracklets: list[NDArray[np.intp]],
-    starts: NDArray[np.float64],
-    ends: NDArray[np.float64],
-    boxes: NDArray[np.float32],
-    reach_s: float,
-) -> NDArray[np.int64]:
-    """For each tracklet, the earlier one that it continues, or -1. Each is continued at most once."""
-    by_end = np.argsort(ends, kind="stable")
-    sorted_ends = ends[by_end]
-    pairs = []
-    for number, start in enumerate(starts):
-        # What ends at the start at the latest ends in an earlier sample; times carry rounding errors.
-        low, high = np.searchsorted(sorted_ends, [start - reach_s, start + 1e-9])
-        for before in by_end[low:high]:
-            overlap = iou(boxes[tracklets[before][-1:]], boxes[tracklets[number][:1]])[0, 0]
-            if overlap >= LINK_IOU:
-                pairs.append((start - ends[before], -overlap, number, int(before)))
-    follows = np.full(len(tracklets), -1, dtype=np.int64)
-    continued: set[int] = set()
-    for _, _, number, before in sorted(pairs):
-        if follows[number] < 0 and before not in continued:
-            follows[number] = before
-            continued.add(before)
-    return follows
-
-
-def assign_band(age_years: float, bands: tuple[AgeBand, ...]) -> str:
-    """Name of the band for an age, or ``unknown`` for NaN; in a gap, the nearest band.
-
-    >>> from analyzer.settings import AGE_BANDS
-    >>> assign_band(34.6, AGE_BANDS["youtube"]), assign_band(34.4, AGE_BANDS["youtube"])
-    ('35-44', '25-34')
-    >>> assign_band(22.0, AGE_BANDS["adience"]), assign_band(float("nan"), AGE_BANDS["adience"])
-    ('15-20', 'unknown')
-    """
-    if np.isnan(age_years):
-        return "unknown"
-    age = np.floor(age_years + 0.5)
-    return min(bands, key=lambda band: max(band.low - age, age - band.high, 0.0)).name
-
-
-def fuse_people(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def fuse_people(
+    faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings, calibration: Calibration
+) -> pd.DataFrame:
     """One row for each person, from all sightings.
-
-    Gender and age are averages over the judged sightings, weighted by the width of the face.
 
     Args:
         faces: Rows of the faces table with `person_id`.
         samples: Rows of the samples table, with `duration_s`.
-        settings: Gives the confidence below which gender is unknown, and the age bands.
+        settings: Gives when gender stays unknown, and the age bands.
+        calibration: Of the networks that judged the faces.
 
     Returns:
         The columns of the people table, in the order of `person_id`.
     """
-    durations = samples.set_index("sample")["duration_s"]
-    rows = [
-        _fuse_one(int(str(person)), seen, durations, settings)
-        for person, seen in faces[faces["person_id"] > 0].groupby("person_id", sort=True)
-    ]
-    return pd.DataFrame(rows)
+    seen = faces[faces["person_id"] > 0].sort_values(["person_id", "time_s"], kind="stable")
+    person = seen["person_id"].to_numpy(np.int64)
+    stands = samples.set_index("sample")["duration_s"].loc[seen["sample"]].to_numpy(np.float64)
+    times = seen["time_s"].to_numpy(np.float64)
+    returns = np.zeros(len(seen), bool)
+    returns[1:] = (person[1:] == person[:-1]) & (np.diff(times) > APPEARANCE_GAP_S + stands[:-1])
+    frontal = frontality(_landmarks(seen)) >= FRONTAL if len(seen) else np.empty(0, bool)
+    sightings = pd.DataFrame(
+        {
+            "time_s": times,
+            "until_s": times + stands,
+            "stands_s": stands,
+            "returns": returns,
+            "width": (seen["x2"] - seen["x1"]).to_numpy(),
+            "frontal": frontal,
+        }
+    ).groupby(person)
+    table = pd.DataFrame(
+        {
+            "first_s": sightings["time_s"].first(),
+            "last_s": sightings["until_s"].last(),
+            "on_screen_s": sightings["stands_s"].sum(),
+            "appearances": 1 + sightings["returns"].sum(),
+            "samples": sightings.size(),
+            "face_px_median": sightings["width"].median(),
+            "frontal_share": sightings["frontal"].mean(),
+        }
+    )
+    table = table.join(fuse_estimates(seen))
+    table["judged_samples"] = table["judged_samples"].fillna(0).astype(np.int64)
+    age = table["age_years"].to_numpy(np.float64)
+    spread = table.pop("age_spread_years").to_numpy(np.float64)
+    table["age_low"], table["age_high"] = calibration.age_interval(age, spread)
+    table["age_band"] = [assign_band(one, settings.bands) for one in age]
+    female = table["female_prob"].to_numpy(np.float64)
+    sure = np.maximum(female, 1 - female) >= settings.min_confidence  # NaN is not
+    if not settings.gender_of_children:
+        sure &= ~(age < calibration.child_years)
+    table["gender"] = np.where(sure, np.where(female > 0.5, "female", "male"), "unknown")
+    return table.rename_axis("person_id").reset_index()
 
 
-def _fuse_one(
-    person: int, seen: pd.DataFrame, durations: pd.Series[float], settings: Settings
-) -> dict[str, object]:
-    times = seen["time_s"].to_numpy()
-    stands = durations.loc[seen["sample"]].to_numpy()
-    judged = seen[seen["female_prob"].notna()]
-    weights = (judged["x2"] - judged["x1"]).to_numpy(np.float64)
-
-    def mean(column: str) -> float:
-        return float(np.average(judged[column], weights=weights)) if len(judged) else float("nan")
-
-    female, age, spread = mean("female_prob"), mean("age_years"), mean("age_spread_years")
-    half = AGE_INTERVAL_FACTOR * float(np.hypot(spread, AGE_INTERVAL_FLOOR_YEARS))
-    return {
-        "person_id": person,
-        "first_s": float(times[0]),
-        "last_s": float(times[-1] + stands[-1]),
-        "on_screen_s": float(stands.sum()),
-        "appearances": 1 + int((np.diff(times) > APPEARANCE_GAP_S + stands[:-1]).sum()),
-        "samples": len(seen),
-        "gender": _gender(female, settings.min_confidence),
-        "female_prob": female,
-        "age_years": age,
-        "age_low": max(0.0, age - half) if len(judged) else float("nan"),
-        "age_high": age + half,
-        "age_band": assign_band(age, settings.bands),
-        "face_px_median": float((seen["x2"] - seen["x1"]).median()),
-        "frontal_share": float(_frontal(seen).mean()),
-        "judged_samples": len(judged),
-    }
-
-
-def _gender(female_prob: float, min_confidence: float) -> str:
-    if np.isnan(female_prob) or max(female_prob, 1 - female_prob) < min_confidence:
-        return "unknown"
-    return "female" if female_prob > 0.5 else "male"
-
-
-def _frontal(faces: pd.DataFrame) -> NDArray[np.bool_]:
-    points = np.stack(list(faces["landmarks"])).reshape(-1, 5, 2).astype(np.float64)
-    left, right, nose = points[:, 0], points[:, 1], points[:, 2]
-    axis = right - left
-    length = np.maximum(np.hypot(axis[:, 0], axis[:, 1]), 1e-6)
-    # How far along the line between the eyes the nose lies: 0.5 is the middle.
-    share = ((nose - left) * axis).sum(axis=1) / length**2
-    return np.abs(2 * share - 1) <= FRONTAL_ASYMMETRY
+def _landmarks(faces: pd.DataFrame) -> NDArray[np.float32]:
+    """(N, 5, 2) float32."""
+    return np.stack(list(faces["landmarks"])).reshape(-1, 5, 2).astype(np.float32)
 
 
 def timeline(

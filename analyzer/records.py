@@ -27,13 +27,16 @@ from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.segment import SegmentResult
 from analyzer.settings import AGE_BANDS, Settings
+from analyzer.shots import CutFinder
 from analyzer.source import shown_name
 
 __all__ = [
+    "EMBEDDINGS",
     "FACES",
     "PEOPLE",
     "SAMPLES",
     "SCHEMA_VERSION",
+    "SHARES",
     "Column",
     "PartStore",
     "Run",
@@ -48,7 +51,7 @@ __all__ = [
     "writing",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ SAMPLES = (
         "For how long it stands: until the next sample, unless pictures in between were lost.",
         "s",
     ),
+    Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
 )
 FACES = (
@@ -100,7 +104,7 @@ FACES = (
     ),
     Column("age_years", _FLOAT, "Perceived age (expectation); empty where the face was not judged.", "years"),
     Column("age_spread_years", _FLOAT, "Standard deviation of the network's own age distribution.", "years"),
-    Column("tracklet_id", _INT, "The face followed within one segment."),
+    Column("tracklet_id", _INT, "The face followed within one shot of one segment."),
     Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
 )
 PEOPLE = (
@@ -125,6 +129,25 @@ PEOPLE = (
     Column("face_px_median", _FLOAT, "Median width of the face.", "pixels"),
     Column("frontal_share", _FLOAT, "Share of sightings that look towards the camera.", "0 to 1"),
     Column("judged_samples", _INT, "Sightings large enough to say something about gender and age."),
+)
+SHARES = (
+    Column("video_id", _TEXT, "Stable name of the video."),
+    Column("dimension", _TEXT, "What is shared out: gender or age."),
+    Column("group", _TEXT, "The group: female, male; or an age band."),
+    Column("people_share", _FLOAT, "Estimated share of the people.", "0 to 1"),
+    Column("people_low", _FLOAT, "Lower end of its 95 % interval.", "0 to 1"),
+    Column("people_high", _FLOAT, "Upper end.", "0 to 1"),
+    Column("time_share", _FLOAT, "Estimated share of the time that people are on screen.", "0 to 1"),
+    Column("time_low", _FLOAT, "Lower end of its 95 % interval.", "0 to 1"),
+    Column("time_high", _FLOAT, "Upper end.", "0 to 1"),
+)
+EMBEDDINGS = (
+    Column("video_id", _TEXT, "Stable name of the video."),
+    Column("tracklet_id", _INT, "The tracklet of the faces table."),
+    Column("person_id", _INT, "The person of the people table; -1 where it belongs to none."),
+    Column("views", _INT, "How many views were compared."),
+    Column("view_px", _FLOAT, "Width of the face in the widest of them.", "pixels"),
+    Column("embedding", pa.list_(pa.float32()), "Mean of the views' embeddings."),
 )
 
 
@@ -278,10 +301,19 @@ def empty_table(columns: tuple[Column, ...]) -> pd.DataFrame:
 # --- segments ----------------------------------------------------------------------------------------
 
 
-def segment_tables(result: SegmentResult, video_id: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The samples and faces of one segment as tables.
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """What was recorded while reading: the tables that everything else is derived from."""
 
-    Sample and tracklet numbers count within the segment here; `PartStore.collect` makes them count
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    embeddings: pd.DataFrame
+
+
+def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
+    """The tables of one segment.
+
+    Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
     within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
     """
     samples = pd.DataFrame(
@@ -291,6 +323,7 @@ def segment_tables(result: SegmentResult, video_id: str) -> tuple[pd.DataFrame, 
             "sample": np.arange(len(result.times_s)),
             "time_s": np.array(result.times_s, dtype=np.float64),
             "duration_s": 0.0,
+            "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
             "image": [shown_name(name) for name in result.image_names],
         }
     )
@@ -316,14 +349,25 @@ def segment_tables(result: SegmentResult, video_id: str) -> tuple[pd.DataFrame, 
             "person_id": np.full(len(boxes), -1),
         }
     )
-    return samples, faces
+    looks = result.tracklets
+    embeddings = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "tracklet_id": looks.ids,
+            "person_id": np.full(len(looks), -1),
+            "views": looks.views,
+            "view_px": looks.view_px,
+            "embedding": list(looks.embeddings),
+        }
+    )
+    return Recorded(samples, faces, embeddings)
 
 
 class PartStore:
     """The finished segments of an unfinished run: one folder each, committed by rename.
 
     A part's name holds the key of the work, so that parts of other settings, networks or files are
-    neither used nor kept.
+    neither used nor kept. Parts hold embeddings of faces: the folder is its owner's alone.
     """
 
     def __init__(self, run_folder: Path, key: str) -> None:
@@ -341,11 +385,14 @@ class PartStore:
         """
         final = self._part(result.segment)
         with _output_errors(final):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
-            samples, faces = segment_tables(result, video_id)
-            write_parquet(temporary / "samples.parquet", samples, SAMPLES)
-            write_parquet(temporary / "faces.parquet", faces, FACES)
+            tables = segment_tables(result, video_id)
+            write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
+            write_parquet(temporary / "faces.parquet", tables.faces, FACES)
+            write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
+            with writing(temporary / "edges.npy") as path, path.open("wb") as file:
+                np.save(file, np.stack(result.edges))
             if final.exists():
                 final.replace(temporary.with_name(f"old-{temporary.name}"))
             temporary.replace(final)
@@ -367,22 +414,35 @@ class PartStore:
                 kept.append(int(part.name.rpartition("-")[2]))
         return kept
 
-    def collect(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Samples and faces of all kept segments, numbered through."""
-        samples, faces = [empty_table(SAMPLES)], [empty_table(FACES)]
-        sample_start = tracklet_start = 0
+    def collect(self) -> Recorded:
+        """The tables of all kept segments, numbered through."""
+        samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
+        sample_start = tracklet_start = shot_start = 0
+        last_edge: np.ndarray | None = None
         for segment in self.segments():
             part = self._part(segment)
-            some = pq.read_table(part / "samples.parquet").to_pandas()
-            seen = pq.read_table(part / "faces.parquet").to_pandas()
+            some, seen, views = (
+                pq.read_table(part / f"{name}.parquet").to_pandas()
+                for name in ("samples", "faces", "embeddings")
+            )
+            edges = np.load(part / "edges.npy", allow_pickle=False)
+            if last_edge is not None:
+                finder = CutFinder()
+                finder.is_cut(last_edge)
+                shot_start += finder.is_cut(edges[0])
+            last_edge = edges[1]
             some["sample"] += sample_start
+            some["shot"] += shot_start
             seen["sample"] += sample_start
-            seen["tracklet_id"] += tracklet_start
+            for table in (seen, views):
+                table["tracklet_id"] += tracklet_start
             sample_start += len(some)
+            shot_start = int(some["shot"].iloc[-1])
             tracklet_start = int(seen["tracklet_id"].max()) + 1 if len(seen) else tracklet_start
             samples.append(some)
             faces.append(seen)
-        return _concat(samples), _concat(faces)
+            looks.append(views)
+        return Recorded(_concat(samples), _concat(faces), _concat(looks))
 
     def clear(self) -> None:
         """Remove all parts, also those of other keys."""
@@ -391,9 +451,10 @@ class PartStore:
 
 def _is_whole(part: Path) -> bool:
     try:
-        for name in ("samples", "faces"):
+        for name in ("samples", "faces", "embeddings"):
             pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
-    except (OSError, pa.ArrowException):
+        np.load(part / "edges.npy", allow_pickle=False)
+    except (OSError, ValueError, pa.ArrowException):
         return False
     return True
 
@@ -411,8 +472,11 @@ _OUTPUTS = (
     "timeline.parquet",
     "people.csv",
     "people.parquet",
+    "shares.csv",
+    "shares.parquet",
     "samples.parquet",
     "faces.parquet",
+    "embeddings.parquet",
     "annotated.mp4",
     "annotated",
 )
@@ -476,6 +540,11 @@ class Run:
         return self._read("people")
 
     @functools.cached_property
+    def shares(self) -> pd.DataFrame:
+        """One row a group: the columns of `SHARES`."""
+        return self._read("shares")
+
+    @functools.cached_property
     def faces(self) -> pd.DataFrame:
         """One row a face: the columns of `FACES`."""
         return self._read("faces")
@@ -511,8 +580,14 @@ def documentation() -> str:
     tables = {
         "timeline": (timeline_columns(Settings()), "timeline.csv, timeline.parquet", "One row a bin."),
         "people": (PEOPLE, "people.csv, people.parquet", "One row a person."),
+        "shares": (SHARES, "shares.csv, shares.parquet", "One row a group of people."),
         "faces": (FACES, "faces.parquet", "One row a face in an analysed frame."),
         "samples": (SAMPLES, "samples.parquet", "One row an analysed frame, also those without a face."),
+        "embeddings": (
+            EMBEDDINGS,
+            "embeddings.parquet, only with `--keep-embeddings`",
+            "One row a tracklet that could be compared with others.",
+        ),
     }
     for name, (columns, files, meaning) in tables.items():
         lines += ["", f"## {name}", "", f"{meaning} Files: {files}.", ""]

@@ -1,4 +1,4 @@
-"""`analyse_segments`: find, judge and follow the faces of stretches of video.
+"""`analyse_segments`: find, judge and follow the faces of stretches of video, and look for cuts.
 
 What a segment yields is a pure function of (its samples, models, settings): nothing of another segment
 enters, so it does not matter who analyses it, when, or in which order.
@@ -13,30 +13,24 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import supervision as sv
-from scipy.optimize import linear_sum_assignment
-from trackers import ByteTrackTracker
-from trackers.utils.iou import BIoU
+from numpy.typing import NDArray
 
-from analyzer.faces import AttributeModel, FaceDetector, Faces, face_widths
+from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces, face_widths
+from analyzer.follow import Follower, Tracklets
 from analyzer.frames import Sample, read_ahead
 from analyzer.settings import Settings
+from analyzer.shots import CutFinder, glance
 from analyzer.vision.attributes import DlibAttributes
+from analyzer.vision.calibration import Calibration
 from analyzer.vision.detectors import CenterFace
+from analyzer.vision.embedding import DlibEmbedding
 
-__all__ = ["LOST_AFTER_S", "Models", "SegmentResult", "analyse_segments", "follow"]
+__all__ = ["Models", "SegmentResult", "analyse_segments"]
 
 OnProgress = Callable[[float, Sequence[Faces]], None]
 
 # Samples analysed together: enough for the attribute networks' batches, few enough for the memory.
 _CHUNK = 2
-# Between samples a face moves by a part of its width: boxes are compared with this margin around them.
-_MATCH_MARGIN = 0.3
-_MATCH_IOU = 0.1
-# The unit in which the tracker counts its patience, whatever the true rate.
-_TRACKER_RATE = 30.0
-LOST_AFTER_S = 1.0
-"""A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,9 @@ class Models:
 
     detector: FaceDetector
     attributes: AttributeModel
+    embedding: EmbeddingModel
+    calibration: Calibration
+    """How the answers of `attributes` are read."""
     provenance: tuple[dict[str, object], ...]
     """What ``run.json`` says of each network and of what runs it."""
 
@@ -56,33 +53,43 @@ class Models:
             ModelError: One is missing or damaged.
         """
         detector, attributes = CenterFace(settings), DlibAttributes(settings)
+        embedding = DlibEmbedding(settings)
         return cls(
             detector,
             attributes,
+            embedding,
+            attributes.calibration,
             (
                 {**detector.model.provenance(), "engine": detector.engine},
                 *({**model.provenance(), "engine": attributes.engine} for model in attributes.models),
+                {**embedding.model.provenance(), "engine": embedding.engine},
             ),
         )
 
     @property
     def key(self) -> str:
         """Identifies the networks and their arithmetic in the key of a part file."""
-        return ",".join(f"{model['sha256']}:{model['engine']}" for model in self.provenance)
+        networks = ",".join(f"{model['sha256']}:{model['engine']}" for model in self.provenance)
+        return f"{networks},{self.calibration.gender}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SegmentResult:
-    """What one segment yields: its samples, and the faces of each."""
+    """What one segment yields: its samples, the faces of each, and what their tracklets look like."""
 
     segment: int
     times_s: tuple[float, ...]
     image_names: tuple[str, ...]
+    cuts: tuple[bool, ...]
+    """Whether a cut lies before each sample; before the first one only its neighbour knows."""
+    edges: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    """The first and the last sample at a glance, to tell whether a cut lies between two segments."""
     faces: tuple[Faces, ...]
+    tracklets: Tracklets
 
     def __post_init__(self) -> None:
-        if not len(self.times_s) == len(self.image_names) == len(self.faces):
-            raise ValueError("a segment needs one time, one name and one Faces per sample")
+        if not len(self.times_s) == len(self.image_names) == len(self.cuts) == len(self.faces):
+            raise ValueError("a segment needs one time, name, cut and Faces per sample")
 
 
 def analyse_segments(
@@ -105,21 +112,34 @@ def analyse_segments(
         for segment, group in itertools.groupby(chunks, key=lambda chunk: chunk.samples[0].segment):
             times: list[float] = []
             names: list[str] = []
-            found: list[Faces] = []
+            cuts: list[bool] = []
+            glances: list[NDArray[np.uint8]] = []
+            finder = CutFinder()
+            follower: Follower | None = None
             for chunk in group:
                 judged = _judged(chunk, models.attributes, settings)
-                found += judged
-                times += [sample.frame.time_s for sample in chunk.samples]
-                names += [sample.image_name for sample in chunk.samples]
+                for sample, faces, look in zip(chunk.samples, judged, chunk.glances, strict=True):
+                    # Pictures have no motion: each is a segment of its own, each face in it a tracklet.
+                    follower = follower or Follower(None if sample.image_name else models.embedding)
+                    cuts.append(finder.is_cut(look))
+                    follower.add(faces, sample.frame.time_s, sample.frame, cut=cuts[-1])
+                    times.append(sample.frame.time_s)
+                    names.append(sample.image_name)
+                    glances = [*glances[:1], look]
                 if on_progress is not None:
                     on_progress(times[-1], judged)
-            # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-            yield SegmentResult(segment, tuple(times), tuple(names), tuple(follow(found, times)))
+            assert follower is not None
+            found, tracklets = follower.finish()
+            edges = glances[0], glances[-1]
+            yield SegmentResult(
+                segment, tuple(times), tuple(names), tuple(cuts), edges, tuple(found), tracklets
+            )
 
 
 @dataclass(frozen=True)
 class _Chunk:
     samples: list[Sample]
+    glances: list[NDArray[np.uint8]]
     faces: list[Faces]
 
 
@@ -127,11 +147,13 @@ def _detected(samples: Iterable[Sample], detector: FaceDetector) -> Iterator[_Ch
     for _, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
         while chunk := list(itertools.islice(of_segment, _CHUNK)):
             found: list[Faces] = []
+            glances: list[NDArray[np.uint8]] = []
             # Pictures of one size go together; videos seldom change their size.
             for size, group in itertools.groupby(chunk, key=lambda one: (one.frame.width, one.frame.height)):
                 scaled = [sample.frame.scaled(*detector.input_size(*size)) for sample in group]
                 found += detector.detect(scaled, [size] * len(scaled))
-            yield _Chunk(chunk, found)
+                glances += [glance(picture) for picture in scaled]
+            yield _Chunk(chunk, glances, found)
 
 
 def _judged(chunk: _Chunk, attributes: AttributeModel, settings: Settings) -> list[Faces]:
@@ -145,68 +167,3 @@ def _judged(chunk: _Chunk, attributes: AttributeModel, settings: Settings) -> li
     )
     judged = dict(zip(wanted, results, strict=True))
     return [judged.get(index, faces) for index, faces in enumerate(chunk.faces)]
-
-
-def follow(found: Sequence[Faces], times_s: Sequence[float]) -> list[Faces]:
-    """Follow faces through the samples of a segment: fills in `track_ids`, from 0.
-
-    ByteTrack (Zhang et al. 2022) of the `trackers` library with buffered IoU, told the true times. A face
-    that is seen once belongs to a tracklet of one sighting.
-
-    Args:
-        found: The faces of each sample.
-        times_s: When each sample is shown, strictly increasing.
-
-    >>> walk = [Faces.build(boxes=[[x, 0, x + 20, 20]], scores=[0.9]) for x in (0, 8, 16)]
-    >>> [faces.track_ids.tolist() for faces in follow(walk, [0.0, 0.2, 0.4])]
-    [[0], [0], [0]]
-    """
-    ids = _track(found, times_s) if len(found) > 1 else [np.full(len(faces), -1) for faces in found]
-    _adopt_first_sightings(found, ids)
-    following = itertools.count(max((int(one.max()) for one in ids if len(one)), default=-1) + 1)
-    for one in ids:
-        for index in np.flatnonzero(one < 0):
-            one[index] = next(following)
-    return [faces.replace(track_ids=one) for faces, one in zip(found, ids, strict=True)]
-
-
-def _track(found: Sequence[Faces], times_s: Sequence[float]) -> list[np.ndarray]:
-    interval_s = float(np.median(np.diff(times_s)))
-    tracker = ByteTrackTracker(
-        lost_track_buffer=round(max(LOST_AFTER_S, 2.5 * interval_s) * _TRACKER_RATE),
-        frame_rate=1 / interval_s,
-        track_activation_threshold=0.0,
-        high_conf_det_threshold=0.0,
-        minimum_consecutive_frames=1,
-        minimum_iou_threshold=_MATCH_IOU,
-        iou=BIoU(_MATCH_MARGIN),
-    )
-    ids = []
-    for faces, time_s in zip(found, times_s, strict=True):
-        detections = sv.Detections(
-            xyxy=np.array(faces.boxes, dtype=np.float64),
-            confidence=np.array(faces.scores),
-            data={"row": np.arange(len(faces))},
-        )
-        tracked = tracker.update(detections, timestamp=time_s)
-        one = np.full(len(faces), -1, dtype=np.int64)
-        if len(tracked):
-            one[tracked.data["row"].astype(np.int64)] = tracked.tracker_id
-        ids.append(one)
-    return ids
-
-
-def _adopt_first_sightings(found: Sequence[Faces], ids: list[np.ndarray]) -> None:
-    """Give each tracklet its very first face, which the tracker returns before it has an id."""
-    known: set[int] = set()
-    for sample, one in enumerate(ids):
-        new = [index for index in np.flatnonzero(one >= 0) if int(one[index]) not in known]
-        known.update(int(one[index]) for index in new)
-        free = np.flatnonzero(ids[sample - 1] < 0) if sample else np.empty(0, dtype=np.int64)
-        if not new or not len(free):
-            continue
-        overlap = BIoU(_MATCH_MARGIN).compute(found[sample - 1].boxes[free], found[sample].boxes[new])
-        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbour.
-        for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
-            if overlap[row, column] >= _MATCH_IOU:
-                ids[sample - 1][free[row]] = one[new[column]]

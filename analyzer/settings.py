@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from analyzer.errors import SettingsError
 
-__all__ = ["AGE_BANDS", "DEFAULT_OUT", "AgeBand", "Option", "Settings", "options"]
+__all__ = ["AGE_BANDS", "DEFAULT_OUT", "AgeBand", "Option", "Settings", "assign_band", "options"]
 
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
 _BLUR_FPS = 5.0
@@ -59,6 +60,20 @@ AGE_BANDS: dict[str, tuple[AgeBand, ...]] = {
     # Levi and Hassner 2015. They leave gaps: an age is given to the nearest band.
     "adience": _bands("0-2", "4-6", "8-12", "15-20", "25-32", "38-43", "48-53", "60+"),
 }
+
+
+def assign_band(age_years: float, bands: Sequence[AgeBand]) -> str:
+    """Name of the band for an age, or ``unknown`` for NaN; in a gap, the nearest band.
+
+    >>> assign_band(34.6, AGE_BANDS["youtube"]), assign_band(34.4, AGE_BANDS["youtube"])
+    ('35-44', '25-34')
+    >>> assign_band(22.0, AGE_BANDS["adience"]), assign_band(float("nan"), AGE_BANDS["adience"])
+    ('15-20', 'unknown')
+    """
+    if math.isnan(age_years):
+        return "unknown"
+    age = math.floor(age_years + 0.5)
+    return min(bands, key=lambda band: max(band.low - age, age - band.high, 0.0)).name
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,7 @@ class Settings:
         segment=True,
     )
     min_score: float = _field(
-        0.5, "Detections with a lower score are dropped.", "faces", low=0.05, high=0.99, segment=True
+        0.35, "Detections with a lower score are dropped.", "faces", low=0.05, high=0.99, segment=True
     )
     min_judged_px: int = _field(
         32,
@@ -260,6 +275,15 @@ class Settings:
     # people
     min_confidence: float = _field(
         0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
+    )
+
+    gender_of_children: bool = _field(
+        False,
+        "State the gender of children too, on whom the networks are unreliable.",
+        "people",
+    )
+    keep_embeddings: bool = _field(
+        False, "Keep the embeddings by which faces were compared (biometric data).", "people"
     )
 
     # tables

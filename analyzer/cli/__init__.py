@@ -6,10 +6,12 @@ Only this package prints, draws bars and knows exit codes. Heavy imports happen 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,13 @@ class _ChoiceList(click.ParamType[tuple[str, ...]]):
         return items
 
 
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one option for each field of `Settings`."""
+def _settings_options(
+    command: Callable[..., Any], left_out: Callable[[Option], bool] = lambda option: False
+) -> Callable[..., Any]:
+    """Give a command one option for each field of `Settings` that is not left out."""
     for option in reversed(options()):
+        if left_out(option):
+            continue
         name = "--" + (option.flag or option.name).replace("_", "-")
         unit = f" [{option.unit}]" if option.unit and option.type is not bool else ""
         declared: dict[str, Any] = {"help": option.help + unit, "default": option.default}
@@ -141,6 +147,63 @@ def analyze(
         sys.exit(_run(sources, settings, out, quiet=quiet, as_json=as_json))
 
 
+def _not_for_labels(option: Option) -> bool:
+    """Labelled material lies on the disk, is judged whole, and no video is drawn of it."""
+    return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats")
+
+
+@cli.command(epilog=_EPILOG)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write accuracy.md, accuracy.json and two charts into this folder.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="At most this many faces of each source of pictures."
+)
+@click.option(
+    "--keep-runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the tables of what was analysed in this folder.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
+)
+@partial(_settings_options, left_out=_not_for_labels)
+def evaluate(
+    paths: tuple[str, ...],
+    *,
+    out: Path | None,
+    limit: int | None,
+    keep_runs: Path | None,
+    as_json: bool,
+    quiet: bool,
+    log_file: Path | None,
+    **values: Any,
+) -> None:
+    """Score the networks on labelled faces and videos, along the way that analyze goes.
+
+    PATH is a folder or a .tar of pictures named age_gender_race_....jpg as in UTKFace (gender 0: male, 1:
+    female), a .csv with the columns image, age_years, gender and perhaps x1, y1, x2, y2, a truth.json beside
+    its video, or a folder that holds such folders.
+
+    \b
+    Examples:
+      python cli.py evaluate utkface.tar --limit 1000
+      python cli.py evaluate utkface.tar labelled-clips --out docs
+    """
+    try:
+        settings = Settings(video=False, **values)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    with _logging(log_file):
+        how = {"limit": limit, "keep_runs": keep_runs}
+        sys.exit(_evaluate(paths, settings, out, quiet=quiet, as_json=as_json, **how))
+
+
 def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
     from analyzer.jobs import Failed, Finished, analyze_all
@@ -156,6 +219,32 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
     finally:
         console.summary(results)
     return _exit_code(results)
+
+
+def _evaluate(
+    paths: tuple[str, ...], settings: Settings, out: Path | None, *, quiet: bool, as_json: bool, **how: Any
+) -> int:
+    from analyzer.cli.console import Console, describe_evaluation
+    from analyzer.evaluate import check_out, evaluate
+
+    console = Console(quiet=quiet, as_json=as_json, lists_runs=False)
+    try:
+        if out is not None:
+            check_out(out)
+        with console:
+            evaluation = evaluate(paths, settings, on_event=console.on_event, **how)
+        if evaluation.usable and out is not None:
+            evaluation.save(out)
+    except AnalyzerError as error:
+        console.error(str(error))
+        return NOTHING_USABLE
+    if as_json:
+        click.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+    elif evaluation.usable and not quiet:
+        click.echo(describe_evaluation(evaluation, out))
+    if not evaluation.usable:
+        return NOTHING_USABLE
+    return SOME_FAILED if evaluation.failed else DONE
 
 
 def _exit_code(results: list[Any]) -> int:

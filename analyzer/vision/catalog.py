@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from analyzer.errors import ModelError
 
-__all__ = ["AGE", "CENTERFACE", "GENDER", "MODELS", "Model", "locate"]
+__all__ = ["AGE", "CENTERFACE", "EMBEDDING", "GENDER", "MODELS", "Model", "locate"]
 
-Role = Literal["detector", "age", "gender"]
+Role = Literal["detector", "age", "gender", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,22 @@ GENDER = Model(
     trained_on="not stated by its authors",
     known_bias="Unreliable on children.",
 )
-MODELS = {model.name: model for model in (CENTERFACE, AGE, GENDER)}
+EMBEDDING = Model(
+    name="dlib-resnet",
+    role="embedding",
+    package="face_recognition_models",
+    file="models/dlib_face_recognition_resnet_model_v1.dat",
+    sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    licence="CC0-1.0",
+    commercial_use=True,
+    source="https://github.com/davisking/dlib-models",
+    paper="none; after He et al. 2016, Deep Residual Learning for Image Recognition, with fewer layers and "
+    "half the filters",
+    trained_on="about 3 million faces: FaceScrub, the VGG face data set and pictures from the web",
+    known_bias="Tells children apart less well than adults; faces seen from the side lie farther from the "
+    "same person's others.",
+)
+MODELS = {model.name: model for model in (CENTERFACE, AGE, GENDER, EMBEDDING)}
 
 
 @cache

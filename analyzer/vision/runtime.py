@@ -56,12 +56,12 @@ class Network(Protocol):
 
 
 def load_network(
-    path: Path, settings: Settings, *, exact: bool, pixels: Pixels | None = None, batch: int = 1
+    model: Path | bytes, settings: Settings, *, exact: bool, pixels: Pixels | None = None, batch: int = 1
 ) -> Network:
-    """Load an ONNX file with the engine of `settings`.
+    """Load an ONNX network with the engine of `settings`.
 
     Args:
-        path: A single-file ONNX model, its hash already checked.
+        model: A single-file ONNX model, its hash already checked; or its content.
         settings: Gives engine, precision and threads.
         exact: Always compute in float32, whatever `settings.precision` says.
         pixels: What the network wants of pixels; by default 0 to 255, blue first.
@@ -75,10 +75,11 @@ def load_network(
     threads = settings.thread_count
     try:
         if settings.engine == "openvino":
-            return _OpenVino(path, wanted, batch, f32=f32, threads=threads)
-        return _OnnxRuntime(path, wanted, batch, threads=threads)
+            return _OpenVino(model, wanted, batch, f32=f32, threads=threads)
+        return _OnnxRuntime(model, wanted, batch, threads=threads)
     except Exception as error:  # each engine has its own family of exceptions
-        raise ModelError(f"{settings.engine} cannot load {path.name}: {error}") from error
+        name = model.name if isinstance(model, Path) else "a converted network"
+        raise ModelError(f"{settings.engine} cannot load {name}: {error}") from error
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
@@ -107,10 +108,10 @@ class _OpenVino:
     """Each batch is computed by one thread, several batches side by side: the decoder works on the same
     cores, and threads that wait for each other inside a network would wait for it too."""
 
-    def __init__(self, path: Path, pixels: Pixels, batch: int, *, f32: bool, threads: int) -> None:
+    def __init__(self, source: Path | bytes, pixels: Pixels, batch: int, *, f32: bool, threads: int) -> None:
         ov = _import_openvino()
         core = ov.Core()
-        model = core.read_model(str(path))
+        model = core.read_model(str(source) if isinstance(source, Path) else source)
         sides = [-1, -1] if model.inputs[0].partial_shape.is_static else model.inputs[0].partial_shape[2:]
         # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
         model.reshape({model.inputs[0]: ov.PartialShape([batch, 3, *sides])})
@@ -156,11 +157,12 @@ class _OpenVino:
 class _OnnxRuntime:
     """Its CPU kernels compute in float32 whatever is asked for."""
 
-    def __init__(self, path: Path, pixels: Pixels, batch: int, *, threads: int) -> None:
+    def __init__(self, source: Path | bytes, pixels: Pixels, batch: int, *, threads: int) -> None:
         import onnx
         import onnxruntime
 
-        model = onnx.load(str(path), load_external_data=False)
+        content = source.read_bytes() if isinstance(source, Path) else source
+        model = onnx.load_model_from_string(content)
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in weights]
         # Sizes that an exporter froze are freed; weights listed as inputs would only cause warnings.

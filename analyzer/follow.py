@@ -1,0 +1,421 @@
+"""Following faces inside a segment: tracklets, and what their best views look like.
+
+A tracklet lives inside one shot of one segment. While it lives, its few best views are kept as small
+pictures; when it ends they become one embedding and are forgotten.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import supervision as sv
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from trackers import ByteTrackTracker
+from trackers.core.base import BaseTracker
+from trackers.utils.iou import BIoU
+
+from analyzer.faces import EmbeddingModel, Faces, Picture, face_widths, frontality, iou
+
+__all__ = ["LOST_AFTER_S", "SPARSE_S", "Follower", "Tracklets", "follow", "lost_after_s"]
+
+LOST_AFTER_S = 1.0
+"""A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
+SPARSE_S = 0.5
+"""Where samples are further apart than this, one sighting can be a person; else it takes two."""
+EMBEDDED_PX = 28
+"""Faces narrower than this, in pixels, are not compared with others."""
+
+# Between samples a face moves by a part of its width: boxes are compared with this margin around them.
+_MATCH_MARGIN = 0.3
+_MATCH_IOU = 0.1
+# The unit in which the trackers count their patience, whatever the true rate.
+_TRACKER_RATE = 30.0
+# Where another tracklet fits a face this share as well as its own, who is who is left to the faces' looks.
+_RIVAL = 0.7
+# Samples from which a segment's usual distance between samples is learnt before following begins.
+_LEARN = 8
+# Of each tracklet one view in so many seconds is compared.
+_VIEW_EVERY_S = 1.0
+# A view in place of another must be clearly better to be worth cutting out.
+_BETTER = 1.15
+# Views of one tracklet farther apart than this are two people: the tracker went over to another one.
+_OTHER_PERSON = 0.6
+# Wide enough for the embedding's own chip: more pixels add nothing.
+_FULL_PX = 100.0
+_EMBED_TOGETHER = 16
+_NO_CHIP = np.empty((0, 0, 3), np.uint8)
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+Image = NDArray[np.uint8]
+
+
+def lost_after_s(interval_s: float) -> float:
+    """How long a face may be lost and still be followed, given the usual distance between samples."""
+    return max(LOST_AFTER_S, 2.5 * interval_s)
+
+
+@dataclass(frozen=True, eq=False)
+class Tracklets:
+    """What T tracklets of a segment look like; only those with a view good enough to be compared."""
+
+    ids: Int
+    """(T,) int64: `Faces.track_ids`, ascending."""
+    embeddings: Float
+    """(T, D) float32: mean of the views' embeddings, weighted by their quality."""
+    view_px: Float
+    """(T,) float32: width in pixels of the widest view."""
+    views: Int
+    """(T,) int64: how many views were compared."""
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.embeddings.ndim != 2 or not n == len(self.embeddings) == len(self.view_px) == len(self.views):
+            raise ValueError(f"Tracklets needs arrays of one length, got {n}, {self.embeddings.shape}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(eq=False)
+class _View:
+    """A face cut out for the embedding: `chip` is (S, S, 3) uint8 BGR."""
+
+    chip: Image
+    quality: float
+    width_px: float
+    time_s: float
+    since_s: float
+    """When the stretch of time began of which it is the best view."""
+
+
+@dataclass(eq=False)
+class _Seen:
+    """One sample: its faces, their tracklets so far (-1: none), and the views cut from it."""
+
+    faces: Faces
+    time_s: float
+    cut: bool
+    ids: Int
+    quality: Float
+    views: dict[int, _View] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Live:
+    """Where a face that is followed was last: box (4,) in pixels, its speed in pixels a second, and when."""
+
+    box: NDArray[np.float64]
+    speed: NDArray[np.float64]
+    time_s: float
+
+    def at(self, time_s: float) -> NDArray[np.float64]:
+        """(4,) where it should be now."""
+        return self.box + self.speed * (time_s - self.time_s)
+
+    def seen(self, box: Float, time_s: float) -> None:
+        self.speed = (box - self.box) / max(time_s - self.time_s, 1e-6)
+        self.box, self.time_s = box.astype(np.float64), time_s
+
+
+class Follower:
+    """Follows faces through the samples of one segment and keeps the best views of each.
+
+    ByteTrack (Zhang et al. 2022) of the `trackers` library with buffered IoU, told the true times; chosen
+    by measurement (docs/design.md). Samples are given one by one in the order of time.
+
+    Args:
+        embedding: Makes embeddings of the best views; None: tracklets only.
+    """
+
+    def __init__(self, embedding: EmbeddingModel | None = None) -> None:
+        self._embedding = embedding
+        self._waiting: list[_Seen] = []
+        self._samples: list[_Seen] = []
+        self._tracker: BaseTracker | None = None
+        self._interval_s = 0.0
+        self._names: dict[int, int] = {}
+        self._next_id = 0
+        self._views: dict[int, _View] = {}
+        self._queue: list[tuple[int, _View]] = []
+        self._compared: dict[int, list[tuple[_View, Float]]] = {}
+        self._splits: list[tuple[int, float, float, int]] = []
+        self._live: dict[int, _Live] = {}
+
+    def add(self, faces: Faces, time_s: float, picture: Picture | None = None, *, cut: bool = False) -> None:
+        """Take the next sample.
+
+        Args:
+            faces: Its faces.
+            time_s: When it is shown, later than the one before.
+            picture: What views are cut from; not kept.
+            cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
+        """
+        quality = _quality(faces)
+        seen = _Seen(faces, time_s, cut, np.full(len(faces), -1, np.int64), quality)
+        if self._interval_s:
+            self._step(seen)
+            self._cut_views(seen, picture)
+            if len(self._queue) >= _EMBED_TOGETHER:
+                self._embed()
+        else:
+            # Not followed yet: each face may be a tracklet's first view.
+            self._cut_views(seen, picture)
+            self._waiting.append(seen)
+            if len(self._waiting) > _LEARN:
+                self._begin()
+
+    def finish(self) -> tuple[list[Faces], Tracklets]:
+        """The samples' faces with `track_ids`, from 0, and what the tracklets look like."""
+        self._begin()
+        if self._samples:
+            self._settle(self._samples[-1])
+        self._queue += self._views.items()
+        self._embed()
+        tracklets = self._tracklets()
+        return [seen.faces.replace(track_ids=seen.ids) for seen in self._samples], tracklets
+
+    def _begin(self) -> None:
+        if not self._waiting:
+            return
+        times = [seen.time_s for seen in self._waiting]
+        self._interval_s = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+        for seen in self._waiting:
+            self._step(seen)
+            for row in np.flatnonzero(seen.ids >= 0):
+                self._offer(int(seen.ids[row]), seen.views.pop(int(row), None))
+        self._waiting = []
+
+    def _step(self, seen: _Seen) -> None:
+        """Find out which tracklets the faces of a sample continue."""
+        before = self._samples[-1] if self._samples else None
+        if self._tracker is None or seen.cut:
+            self._tracker = _tracker(self._interval_s)
+            self._names = {}
+            if before is not None:
+                self._settle(before)
+                before = None
+            self._live = {}
+        tracked = _update(self._tracker, seen.faces, seen.time_s)
+        self._break_up(seen, tracked)
+        new = [int(row) for row in np.flatnonzero(tracked >= 0) if int(tracked[row]) not in self._names]
+        for row in np.flatnonzero(tracked >= 0):
+            seen.ids[row] = self._names.setdefault(int(tracked[row]), self._next_id)
+            self._next_id = max(self._next_id, int(seen.ids[row]) + 1)
+        if before is not None:
+            self._adopt(before, seen, tracked, new)
+            self._settle(before)
+        for row in np.flatnonzero(tracked >= 0):
+            self._note(int(tracked[row]), seen, int(row))
+        gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
+        self._live = {one: live for one, live in self._live.items() if live.time_s >= gone_s}
+        alive = {self._names[one] for one in self._live}
+        for tracklet in self._views.keys() - alive:
+            self._queue.append((tracklet, self._views.pop(tracklet)))
+        self._samples.append(seen)
+
+    def _note(self, tracked: int, seen: _Seen, row: int) -> None:
+        box = seen.faces.boxes[row]
+        if tracked in self._live:
+            self._live[tracked].seen(box, seen.time_s)
+        else:
+            self._live[tracked] = _Live(box.astype(np.float64), np.zeros(4), seen.time_s)
+
+    def _break_up(self, seen: _Seen, tracked: Int) -> None:
+        """End tracklets where people cross: the tracker goes by place alone, and may have swapped them.
+
+        Only where faces can be compared: their looks then tell who went where.
+        """
+        alive = list(self._live)
+        if len(alive) < 2:
+            return
+        there = np.stack([self._live[one].at(seen.time_s) for one in alive])
+        fits = BIoU(_MATCH_MARGIN).compute(there, seen.faces.boxes.astype(np.float64))
+        row_of = {int(one): row for row, one in enumerate(tracked) if one >= 0}
+        for row in np.flatnonzero((seen.quality > 0) & np.isin(tracked, alive)):
+            mine = alive.index(int(tracked[row]))
+            for rival in np.flatnonzero(fits[:, row] >= _MATCH_IOU):
+                kept, swapped = fits[mine, row], fits[rival, row]
+                other = row_of.get(alive[rival])
+                if other is not None:
+                    kept, swapped = kept + fits[rival, other], swapped + fits[mine, other]
+                if rival != mine and swapped > _RIVAL * kept:
+                    self._names.pop(int(tracked[row]), None)
+
+    def _adopt(self, before: _Seen, seen: _Seen, tracked: Int, new: Sequence[int]) -> None:
+        """Give each new tracklet its very first face, which the tracker returns before it has an id."""
+        free = np.flatnonzero(before.ids < 0)
+        new = [row for row in new if int(tracked[row]) not in self._live]
+        if not new or not len(free):
+            return
+        overlap = BIoU(_MATCH_MARGIN).compute(before.faces.boxes[free], seen.faces.boxes[list(new)])
+        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbour.
+        for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+            if overlap[row, column] >= _MATCH_IOU:
+                tracklet = int(seen.ids[new[column]])
+                before.ids[free[row]] = tracklet
+                self._note(int(tracked[new[column]]), before, int(free[row]))
+                self._offer(tracklet, before.views.pop(int(free[row]), None))
+
+    def _settle(self, seen: _Seen) -> None:
+        """A face that no tracklet has taken by now is a tracklet of its own."""
+        for row in np.flatnonzero(seen.ids < 0):
+            seen.ids[row] = self._next_id
+            self._next_id += 1
+            self._offer(int(seen.ids[row]), seen.views.get(int(row)))
+        seen.views.clear()
+
+    # --- views ---
+
+    def _cut_views(self, seen: _Seen, picture: Picture | None) -> None:
+        if picture is None or self._embedding is None:
+            return
+        rows = [row for row in range(len(seen.faces)) if self._wants(seen, row)]
+        if not rows:
+            return
+        transforms = self._embedding.transforms(seen.faces.landmarks[rows])
+        chips = picture.cut(transforms, [self._embedding.chip_px] * len(rows))
+        widths = face_widths(seen.faces.boxes)
+        for row, chip in zip(rows, chips, strict=True):
+            view = _View(chip, float(seen.quality[row]), float(widths[row]), seen.time_s, seen.time_s)
+            if seen.ids[row] < 0:
+                seen.views[row] = view
+            else:
+                self._offer(int(seen.ids[row]), view)
+
+    def _wants(self, seen: _Seen, row: int) -> bool:
+        if not seen.quality[row] > 0:
+            return False
+        kept = self._views.get(int(seen.ids[row]))
+        if kept is None or seen.time_s - kept.since_s >= _VIEW_EVERY_S - 1e-6:
+            return True
+        return bool(seen.quality[row] > _BETTER * kept.quality)
+
+    def _offer(self, tracklet: int, view: _View | None) -> None:
+        """Keep a view if it is the best of its stretch of time."""
+        if view is None:
+            return
+        kept = self._views.get(tracklet)
+        if kept is not None and view.time_s - kept.since_s < _VIEW_EVERY_S - 1e-6:
+            if view.quality <= kept.quality:
+                return
+            view.since_s = kept.since_s
+        elif kept is not None:
+            self._queue.append((tracklet, kept))
+        self._views[tracklet] = view
+
+    def _embed(self) -> None:
+        if self._embedding is None or not self._queue:
+            return
+        vectors = self._embedding.embed([view.chip for _, view in self._queue])
+        for (tracklet, view), vector in zip(self._queue, vectors, strict=True):
+            view.chip = _NO_CHIP
+            self._compared.setdefault(tracklet, []).append((view, vector))
+        self._queue.clear()
+
+    def _tracklets(self) -> Tracklets:
+        """What the tracklets look like; one that went over to another person is split."""
+        made: dict[int, tuple[Float, float, int]] = {}
+        for first, compared in self._compared.items():
+            tracklet, part = first, [compared[0]]
+            for before, after in itertools.pairwise(compared):
+                if np.linalg.norm(after[1] - before[1]) > _OTHER_PERSON:
+                    made[tracklet] = _described(part)
+                    tracklet, part = self._split(tracklet, before[0].time_s, after[0].time_s), []
+                part.append(after)
+            made[tracklet] = _described(part)
+        ids = sorted(made)
+        size = 0 if self._embedding is None else self._embedding.size
+        return Tracklets(
+            np.array(ids, np.int64),
+            np.array([made[one][0] for one in ids], np.float32).reshape(len(ids), size),
+            np.array([made[one][1] for one in ids], np.float32),
+            np.array([made[one][2] for one in ids], np.int64),
+        )
+
+    def _split(self, tracklet: int, before_s: float, after_s: float) -> int:
+        """Give the later part of a tracklet an id of its own; returns that."""
+        rows = [
+            (seen, row)
+            for seen in self._samples
+            if seen.time_s > before_s - 1e-6
+            for row in np.flatnonzero(seen.ids == tracklet)
+        ]
+
+        def likeness(index: int) -> float:
+            (one, a), (two, b) = rows[index - 1 : index + 1]
+            return float(iou(one.faces.boxes[[a]], two.faces.boxes[[b]])[0, 0])
+
+        # It went over where the face moved least like itself.
+        between = [i for i in range(1, len(rows)) if rows[i][0].time_s <= after_s + 1e-6]
+        for seen, row in rows[min(between, key=likeness) :]:
+            seen.ids[row] = self._next_id
+        self._next_id += 1
+        return self._next_id - 1
+
+
+def _described(compared: Sequence[tuple[_View, Float]]) -> tuple[Float, float, int]:
+    """Mean embedding, width of the widest view, number of views."""
+    weights = [view.quality for view, _ in compared]
+    mean = np.average([vector for _, vector in compared], axis=0, weights=weights)
+    return mean.astype(np.float32), max(view.width_px for view, _ in compared), len(compared)
+
+
+def _quality(faces: Faces) -> Float:
+    """(N,) float32: how much a view says about who it is; 0 where it cannot be compared."""
+    widths = face_widths(faces.boxes)
+    quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(faces.landmarks)) * faces.scores
+    usable = (widths >= EMBEDDED_PX) & np.isfinite(faces.landmarks).all(axis=(1, 2))
+    return np.where(usable, quality, 0).astype(np.float32)
+
+
+def follow(
+    found: Sequence[Faces], times_s: Sequence[float], cuts: Sequence[bool] | None = None
+) -> list[Faces]:
+    """Follow faces through the samples of a segment: fills in `track_ids`, from 0.
+
+    A face that is seen once belongs to a tracklet of one sighting.
+
+    Args:
+        found: The faces of each sample.
+        times_s: When each sample is shown, strictly increasing.
+        cuts: For each, whether a cut lies before it.
+
+    >>> walk = [Faces.build(boxes=[[x, 0, x + 20, 20]], scores=[0.9]) for x in (0, 8, 16)]
+    >>> [faces.track_ids.tolist() for faces in follow(walk, [0.0, 0.2, 0.4])]
+    [[0], [0], [0]]
+    """
+    follower = Follower()
+    for faces, time_s, cut in zip(found, times_s, cuts or [False] * len(found), strict=True):
+        follower.add(faces, time_s, cut=cut)
+    return follower.finish()[0]
+
+
+def _tracker(interval_s: float) -> BaseTracker:
+    return ByteTrackTracker(
+        lost_track_buffer=round(lost_after_s(interval_s) * _TRACKER_RATE),
+        frame_rate=1 / interval_s,
+        track_activation_threshold=0.0,
+        high_conf_det_threshold=0.0,
+        minimum_consecutive_frames=1,
+        minimum_iou_threshold=_MATCH_IOU,
+        iou=BIoU(_MATCH_MARGIN),
+    )
+
+
+def _update(tracker: BaseTracker, faces: Faces, time_s: float) -> Int:
+    """The tracker's ids for the faces of a sample; -1 where it has none yet."""
+    detections = sv.Detections(
+        xyxy=np.array(faces.boxes, dtype=np.float64),
+        confidence=np.array(faces.scores),
+        data={"row": np.arange(len(faces))},
+    )
+    tracked = tracker.update(detections, timestamp=time_s)
+    ids = np.full(len(faces), -1, dtype=np.int64)
+    if len(tracked):
+        ids[tracked.data["row"].astype(np.int64)] = tracked.tracker_id
+    return ids

@@ -1,0 +1,385 @@
+"""Tracklets to people: who is who over segment borders, losses, cuts and re-entries.
+
+Two kinds of links. Where one tracklet ends and another begins in the same shot, shortly after and at the
+place where the first was going, they are one (time and place). Else faces are compared: the tracklets'
+embeddings are clustered by average linkage, bottom up, and two faces in one sample are never one person.
+
+The clustering is one tree, cut at three heights: the people table is cut where the two kinds of error are
+balanced, `people_high` where only certain links are left, `people_low` where all plausible ones are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from trackers.utils.iou import BIoU
+
+from analyzer.follow import lost_after_s
+
+__all__ = ["Linked", "link_tracklets"]
+
+CERTAIN, LIKELY, PLAUSIBLE = 0.38, 0.5, 0.62
+"""Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
+CONTRADICTION = 0.55
+"""Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
+SLIP = 0.15
+"""Share of the samples of the shorter of two clusters in which both may be seen, if they certainly are one
+person: where people cross, a tracklet may hold some faces of another person."""
+LINK_MARGIN, LINK_IOU = 0.3, 0.1
+"""Time and place: boxes widened by this share of their size overlap at least so much."""
+PERSON_SCORE = 0.6
+"""A person is seen at least once with this detection score,"""
+PERSON_S = 1.0
+"""and in all for so many seconds (in very short videos for half of it)."""
+
+_BLOCK = 1024
+
+Float = NDArray[np.float32]
+Real = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Linked:
+    """Who is who in a video."""
+
+    person_ids: Int
+    """(faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces too few or too
+    weak to be a person."""
+    low: int
+    """Number of people if all plausible links are made."""
+    high: int
+    """Number of people if only certain links are made."""
+    reason: str
+    """Why the two differ, in a sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Nodes:
+    """What is to be clustered: N groups of tracklets."""
+
+    mean: Float
+    """(N, D) float32: mean embedding."""
+    square: Float
+    """(N,) float32: mean squared length of the embeddings."""
+    weight: Float
+    """(N,) float32."""
+    meets: sparse.csr_array
+    """(N, N) int32: in how many samples two nodes are seen both, and so are two people."""
+    samples: Int
+    """(N,) in how many samples each is seen."""
+
+    def merged(self, into: Int) -> _Nodes:
+        """Nodes with the same number in `into`, (N,), become one."""
+        count = int(into.max()) + 1
+        ones = np.ones(len(into), np.float32)
+        gather = sparse.csr_array((ones, (into, np.arange(len(into)))), shape=(count, len(into)))
+        weight = gather @ self.weight
+        mean = (gather @ (self.mean * self.weight[:, None])) / weight[:, None]
+        square = (gather @ (self.square * self.weight)) / weight
+        meets = sparse.csr_array((gather @ self.meets @ gather.T).astype(np.int32))
+        samples = np.bincount(into, weights=self.samples).astype(np.int64)
+        return _Nodes(mean.astype(np.float32), square.astype(np.float32), weight, meets, samples)
+
+
+def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame, looks: pd.DataFrame) -> Linked:
+    """Find out which person each face belongs to.
+
+    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`; other faces
+    belong to nobody. Pictures of a folder are not moments of one video: each face in them is a person.
+
+    Args:
+        faces: Rows of the faces table in the order of time; `person_id` is not read.
+        samples: Rows of the samples table, with `shot`.
+        looks: Of the tracklets that can be compared: `tracklet_id`, `embedding` (a vector each), `view_px`,
+            `views`.
+    """
+    if faces.empty:
+        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen")
+    tracklets = _Tracklets.of(faces, samples)
+    moving = bool(samples["image"].eq("").all())
+    times = samples["time_s"].to_numpy()
+    interval_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
+    least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
+    chains = np.arange(len(tracklets.ids))
+    appearance = _appearance(looks, tracklets.ids)
+    if moving:
+        chains = _continued(tracklets, appearance, lost_after_s(interval_s))
+    merges, heights = _tree(tracklets, chains, appearance)
+
+    def people(height: float) -> Int:
+        """(tracklets,) cluster numbers; -1 for those that are no person."""
+        cluster = _cut(chains, merges[heights <= height**2])
+        strong = np.bincount(cluster, weights=tracklets.seen_s) >= least_s
+        best = np.zeros(len(strong))
+        np.maximum.at(best, cluster, tracklets.score)
+        return np.where((strong & (best >= PERSON_SCORE))[cluster], cluster, -1)
+
+    certain, likely, plausible = (people(height) for height in (CERTAIN, LIKELY, PLAUSIBLE))
+    return Linked(
+        _numbered(likely[tracklets.number]), *_range(certain, likely, plausible, tracklets, appearance)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracklets:
+    """T tracklets, in the order of their first face, and where their ends lie."""
+
+    ids: Int
+    """(T,) `tracklet_id`."""
+    number: Int
+    """(faces,) which tracklet each face belongs to, 0 to T - 1."""
+    sample: Int
+    """(faces,) the sample of each face."""
+    sightings: Int
+    """(T,) in how many samples it is seen."""
+    seen_s: Real
+    """(T,) for how long those stand."""
+    score: Float
+    """(T,) the best detection score."""
+    first_s: Real
+    """(T,)"""
+    last_s: Real
+    """(T,)"""
+    until_s: Real
+    """(T,) how long the last sample stands, also where that picture is held for long."""
+    shot: Int
+    """(T,)"""
+    first_box: Float
+    """(T, 4) pixels."""
+    last_box: Float
+    """(T, 4) pixels."""
+    speed: Float
+    """(T, 4) pixels a second at the end."""
+
+    @classmethod
+    def of(cls, faces: pd.DataFrame, samples: pd.DataFrame) -> _Tracklets:
+        ids, first, number = np.unique(faces["tracklet_id"], return_index=True, return_inverse=True)
+        place = np.empty(len(ids), np.int64)
+        order = np.argsort(first, kind="stable")
+        place[order] = np.arange(len(ids))
+        number = place[number]
+        rows = np.argsort(number, kind="stable")  # grouped by tracklet, each in the order of time
+        starts = np.searchsorted(number[rows], np.arange(len(ids)))
+        ends = np.append(starts[1:], len(rows)) - 1
+        head, tail, before = rows[starts], rows[ends], rows[np.maximum(ends - 1, starts)]
+        boxes = faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        times = faces["time_s"].to_numpy(np.float64)
+        of_sample = samples.set_index("sample")
+        last_sample = faces["sample"].to_numpy()[tail]
+        stands = (of_sample["time_s"] + of_sample["duration_s"]).loc[last_sample].to_numpy()
+        elapsed = np.where(tail == before, np.inf, times[tail] - times[before])
+        return cls(
+            ids=ids[order],
+            number=number,
+            sample=faces["sample"].to_numpy(np.int64),
+            sightings=ends - starts + 1,
+            seen_s=np.add.reduceat(of_sample["duration_s"].loc[faces["sample"]].to_numpy()[rows], starts),
+            score=np.maximum.reduceat(faces["score"].to_numpy(np.float32)[rows], starts),
+            first_s=times[head],
+            last_s=times[tail],
+            until_s=stands,
+            shot=of_sample["shot"].loc[last_sample].to_numpy(np.int64),
+            first_box=boxes[head],
+            last_box=boxes[tail],
+            speed=((boxes[tail] - boxes[before]) / elapsed[:, None]).astype(np.float32),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Appearance:
+    """Of T tracklets: `known` (T,) bool, `vector` (T, D) float32 (0 where not known), `weight` (T,)."""
+
+    known: NDArray[np.bool_]
+    vector: Float
+    weight: Float
+
+
+def _appearance(looks: pd.DataFrame, ids: Int) -> _Appearance:
+    known = np.zeros(len(ids), bool)
+    weight = np.zeros(len(ids), np.float32)
+    if looks.empty:
+        return _Appearance(known, np.zeros((len(ids), 1), np.float32), weight)
+    place = pd.Series(np.arange(len(ids)), index=ids).loc[looks["tracklet_id"]].to_numpy()
+    embeddings = np.stack(list(looks["embedding"])).astype(np.float32)
+    vector = np.zeros((len(ids), embeddings.shape[1]), np.float32)
+    known[place] = True
+    vector[place] = embeddings
+    weight[place] = looks["views"].to_numpy(np.float32) * looks["view_px"].to_numpy(np.float32)
+    return _Appearance(known, vector, weight)
+
+
+def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -> Int:
+    """(T,) the chain of each tracklet: those that continue each other by time and place have one number.
+
+    Each tracklet is continued at most once, the nearest in time first. One goes on where it was going.
+    """
+    by_end = np.argsort(tracklets.until_s, kind="stable")
+    ends = tracklets.until_s[by_end]
+    pairs = []
+    for number, start in enumerate(tracklets.first_s):
+        # What ends at the start at the latest ends in an earlier sample; times carry rounding errors.
+        low, high = np.searchsorted(ends, [start - reach_s, start + 1e-9])
+        before = by_end[low:high]
+        before = before[tracklets.shot[before] == tracklets.shot[number]]
+        if not len(before):
+            continue
+        gap = start - tracklets.last_s[before]
+        # Over a picture that is held for long nothing is known of where a face was going.
+        moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
+        there = BIoU(LINK_MARGIN).compute(
+            (tracklets.last_box[before] + moved).astype(np.float64),
+            tracklets.first_box[number : number + 1].astype(np.float64),
+        )[:, 0]
+        apart = ((appearance.vector[before] - appearance.vector[number]) ** 2).sum(axis=1)
+        comparable = appearance.known[before] & appearance.known[number]
+        fits = (there >= LINK_IOU) & ~(comparable & (apart > CONTRADICTION**2))
+        waited = start - tracklets.until_s[before]
+        pairs += [(waited[row], -there[row], number, int(before[row])) for row in np.flatnonzero(fits)]
+    chains = np.arange(len(tracklets.ids))
+    taken: set[int] = set()
+    follows: dict[int, int] = {}
+    for _, _, number, earlier in sorted(pairs):
+        if number not in follows and earlier not in taken:
+            follows[number] = earlier
+            taken.add(earlier)
+    for number in sorted(follows):  # the earlier one has the lower number
+        chains[number] = chains[follows[number]]
+    return chains
+
+
+def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[Int, Real]:
+    """Cluster chains of tracklets by their looks, up to `PLAUSIBLE`.
+
+    Average linkage: the distance of two clusters is the mean of the squared distances between their
+    members, infinite where two members are seen in one sample. In each round all pairs merge that are each
+    other's nearest, which gives the tree of one merge at a time (Murtagh 1983), because average linkage is
+    reducible.
+
+    Returns:
+        (M, 2) int64: pairs of chains that were merged (one of each cluster), and (M,) the squared heights.
+    """
+    known = np.unique(chains[appearance.known])
+    if len(known) < 2:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    place = np.full(len(chains), -1)
+    place[known] = np.arange(len(known))
+    nodes = _nodes(tracklets, chains, appearance, place)
+    members = known  # one chain of each node
+    merges: list[Int] = []
+    heights: list[Real] = []
+    while len(members) > 1:
+        nearest, apart = _nearest(nodes)
+        rows = np.arange(len(members))
+        mutual = (nearest[nearest] == rows) & (rows < nearest) & (apart <= PLAUSIBLE**2)
+        if not mutual.any():
+            closest = int(np.argmin(apart))
+            if apart[closest] > PLAUSIBLE**2:
+                break
+            mutual[closest] = True  # distances that differ by rounding only
+        first, second = rows[mutual], nearest[mutual]
+        merges.append(np.stack([members[first], members[second]], axis=1))
+        heights.append(apart[first].astype(np.float64))
+        into = rows.copy()
+        into[second] = first
+        kept, into = np.unique(into, return_inverse=True)
+        nodes, members = nodes.merged(into), members[kept]
+    if not merges:
+        return np.empty((0, 2), np.int64), np.empty(0)
+    return np.concatenate(merges), np.concatenate(heights)
+
+
+def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: Int) -> _Nodes:
+    """The chains that can be compared, each a node: node `place[c]` is chain `c`."""
+    rows = place[chains[tracklets.number]]  # of each face
+    compared = rows >= 0
+    count = int(place.max()) + 1
+    seen = sparse.csr_array(
+        (np.ones(int(compared.sum()), np.float32), (rows[compared], tracklets.sample[compared])),
+        shape=(count, int(tracklets.sample.max()) + 1),
+    )
+    meets = sparse.csr_array((seen @ seen.T).astype(np.int32))
+    known = appearance.known
+    single = _Nodes(
+        appearance.vector[known],
+        (appearance.vector[known] ** 2).sum(axis=1),
+        appearance.weight[known],
+        sparse.csr_array((int(known.sum()), int(known.sum())), dtype=np.int32),
+        np.zeros(int(known.sum()), np.int64),
+    )
+    grouped = single.merged(place[chains[known]])
+    return dataclasses.replace(grouped, meets=meets, samples=meets.diagonal().astype(np.int64))
+
+
+def _nearest(nodes: _Nodes) -> tuple[Int, Float]:
+    """For each node, the nearest that it may be merged with, and the squared distance (infinite: none)."""
+    count = len(nodes.mean)
+    nearest = np.zeros(count, np.int64)
+    apart = np.empty(count, np.float32)
+    for start in range(0, count, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, count))
+        squared = nodes.square[rows, None] + nodes.square[None, :] - 2 * (nodes.mean[rows] @ nodes.mean.T)
+        both = nodes.meets[rows].tocoo()
+        shorter = np.minimum(nodes.samples[rows][both.row], nodes.samples[both.col])
+        apart_here = squared[both.row, both.col]
+        barred = (both.data > SLIP * shorter) | (apart_here > CERTAIN**2)
+        squared[both.row[barred], both.col[barred]] = np.inf
+        squared[np.arange(squared.shape[0]), np.arange(rows.start, rows.stop)] = np.inf
+        nearest[rows] = squared.argmin(axis=1)
+        apart[rows] = squared[np.arange(squared.shape[0]), nearest[rows]]
+    return nearest, apart
+
+
+def _cut(chains: Int, merges: Int) -> Int:
+    """(T,) cluster numbers from 0, after the given merges of chains."""
+    count = len(chains)
+    graph = sparse.csr_array((np.ones(len(merges)), (merges[:, 0], merges[:, 1])), shape=(count, count))
+    return sparse.csgraph.connected_components(graph, directed=False)[1][chains].astype(np.int64)
+
+
+def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
+    """(faces,) as given, but -1 where a person would have two faces in a sample: of the shorter tracklet."""
+    longest = np.argsort(-tracklets.sightings[tracklets.number], kind="stable")
+    pairs = np.stack([tracklets.sample, clusters], axis=1)[longest]
+    kept = longest[np.unique(pairs, axis=0, return_index=True)[1]]
+    alone = np.full(len(clusters), -1)
+    alone[kept] = clusters[kept]
+    return alone
+
+
+def _numbered(clusters: Int) -> Int:
+    """(faces,) person numbers from 1 by first appearance; -1 stays."""
+    kept, first = np.unique(clusters[clusters >= 0], return_index=True)
+    numbers = np.full(int(clusters.max(initial=-1)) + 2, -1)  # the last one for those who are nobody
+    numbers[kept[np.argsort(first, kind="stable")]] = np.arange(1, len(kept) + 1)
+    return numbers[clusters]
+
+
+def _range(
+    certain: Int, likely: Int, plausible: Int, tracklets: _Tracklets, appearance: _Appearance
+) -> tuple[int, int, str]:
+    """The lowest and the highest number of people, and why they differ.
+
+    Args:
+        certain, likely, plausible: (T,) clusters of the tracklets at the three heights, -1 for no person.
+    """
+    count, most, fewest = (len(np.unique(one[one >= 0])) for one in (likely, certain, plausible))
+    compared = len(np.unique(plausible[(plausible >= 0) & appearance.known]))
+    # Faces too small to be compared may be anybody who is not seen at the same moment.
+    present = plausible[tracklets.number]
+    at_once = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
+    low = min(count, max(compared, int(at_once) if count else 0))
+    high = max(count, most)
+    reasons = []
+    if high > count:
+        reasons.append(f"{high - count} of the links between their appearances are likely, but not certain")
+    if count > fewest:
+        reasons.append(f"{count - fewest} further links are plausible")
+    if min(fewest, count) > low:
+        reasons.append(f"{min(fewest, count) - low} people have faces too small to be compared with others")
+    return low, high, "; ".join(reasons) or "every link is certain, and no other is plausible"

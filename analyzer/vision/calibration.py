@@ -1,0 +1,143 @@
+"""What was measured of the default age and gender networks, and how their answers are read by it.
+
+The numbers stand in ``calibration.json`` beside this file. They were fitted by
+``benchmarks/fit_calibration.py`` on labelled faces; they hold for those two networks alone and are refused
+for others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.settings import AgeBand, assign_band
+from analyzer.vision import catalog
+
+__all__ = ["Calibration", "Confusion", "gender_terms", "logit"]
+
+Real = NDArray[np.float64]
+
+_LEAST_PROB = 1e-4
+_FILE = "calibration.json"
+
+
+def logit(probability: Real) -> Real:
+    """Log odds; probabilities are kept 0.0001 away from 0 and 1.
+
+    >>> logit(np.array([0.5, 1.0])).round(2).tolist()
+    [0.0, 9.21]
+    """
+    kept = np.clip(np.asarray(probability, np.float64), _LEAST_PROB, 1 - _LEAST_PROB)
+    return np.log(kept / (1 - kept))
+
+
+def gender_terms(raw: Real, age_years: Real) -> Real:
+    """(6, N): what `Calibration.gender` weighs, from the two networks' answers, (N,) each."""
+    odds, age = logit(raw), np.asarray(age_years, np.float64)
+    young, old = np.clip((20 - age) / 12, 0, 1), np.clip((age - 50) / 25, 0, 1)
+    return np.stack([odds, odds * young, odds * old, np.ones_like(odds), young, old])
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """What labelled people of each class were seen as."""
+
+    classes: tuple[str, ...]
+    """Names of the C classes."""
+    edges: Real
+    """(K - 1,) ascending: borders between the K categories of what is seen."""
+    counts: Real
+    """(C, K): number of labelled people."""
+
+    def category(self, values: Real) -> NDArray[np.int64]:
+        """(N,) category of each value, 0 to K - 1; a value on a border is in the upper one."""
+        return np.searchsorted(self.edges, values, side="right").astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How to read the answers of one pair of age and gender networks.
+
+    Attributes carry the names they have in the file, where each is explained.
+    """
+
+    fitted_on: str
+    gender: Sequence[float]
+    interval_knots_years: Sequence[float]
+    interval_low_years: Sequence[float]
+    interval_high_years: Sequence[float]
+    interval_spread: Sequence[float]
+    child_years: float
+    seen_gender_edges: Sequence[float]
+    seen_gender: dict[str, list[int]]
+    seen_age_edges_years: Sequence[float]
+    seen_age: dict[str, list[int]]
+
+    @classmethod
+    @cache
+    def load(cls) -> Self:
+        """The calibration of the default networks.
+
+        Raises:
+            ModelError: The file holds that of other networks.
+        """
+        text = resources.files("analyzer.vision").joinpath(_FILE).read_text("utf-8")
+        values: dict[str, Any] = json.loads(text)
+        networks = values.pop("networks")
+        if networks != {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER)}:
+            raise ModelError(f"{_FILE} was fitted for other networks: fit it anew for these")
+        del values["explained"]
+        return cls(**values)
+
+    def female_prob(self, raw: Real, age_years: Real) -> Real:
+        """Probability of the perceived gender female.
+
+        Logistic calibration (Platt 1999) of the network's own log odds, with a slope and an offset that
+        change below 20 and above 50 years: of children it is far surer than right.
+
+        Args:
+            raw: (N,) the gender network's probability.
+            age_years: (N,) the age network's expectation.
+
+        Returns:
+            (N,) in [0, 1].
+        """
+        odds = np.tensordot(np.asarray(self.gender), gender_terms(raw, age_years), axes=1)
+        return 1 / (1 + np.exp(-odds))
+
+    def age_interval(self, age_years: Real, spread_years: Real) -> tuple[Real, Real]:
+        """Lower and upper end of the 80 % interval of a person's age.
+
+        Quantile regression (Koenker and Bassett 1978) of the true age on the estimate and on the spread of
+        the network's distribution.
+
+        Args:
+            age_years, spread_years: (N,) as in the faces table, averaged over the person's sightings.
+        """
+        low = np.interp(age_years, self.interval_knots_years, self.interval_low_years)
+        high = np.interp(age_years, self.interval_knots_years, self.interval_high_years)
+        low = age_years - low - self.interval_spread[0] * spread_years
+        high = age_years + high + self.interval_spread[1] * spread_years
+        return np.clip(np.minimum(low, age_years), 0, None), np.maximum(high, age_years)
+
+    def gender_confusion(self) -> Confusion:
+        """What people are seen as by `female_prob`."""
+        classes = tuple(self.seen_gender)
+        counts = np.array([self.seen_gender[name] for name in classes], np.float64)
+        return Confusion(classes, np.array(self.seen_gender_edges), counts)
+
+    def age_confusion(self, bands: Sequence[AgeBand]) -> Confusion:
+        """What people of each band are seen as by `age_years`."""
+        counts = np.zeros((len(bands), len(self.seen_age_edges_years) + 1))
+        names = [band.name for band in bands]
+        for age, seen in self.seen_age.items():
+            counts[names.index(assign_band(float(age), bands))] += seen
+        return Confusion(tuple(names), np.array(self.seen_age_edges_years), counts)

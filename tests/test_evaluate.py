@@ -1,0 +1,588 @@
+"""Scoring against labels: figures worked out by hand, and the command on small labelled material."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
+from analyzer.errors import AnalyzerError, OutputError, SettingsError, SourceError
+from analyzer.evaluate import OUTPUTS, Evaluation, central_face, evaluate, figure_text
+from analyzer.metrics import (
+    Figure,
+    assigned,
+    box_matches,
+    calibration,
+    figures,
+    group_scores,
+    identity,
+    judgements,
+    span_matches,
+    true_shares,
+    width_bin,
+)
+from analyzer.records import Run
+from analyzer.settings import AGE_BANDS, Settings
+from benchmarks.demo import positions
+from tests.media import write_video
+
+Portraits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+NAN = math.nan
+ENDS = ("share", "low", "high")
+
+
+def run_cli(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", *map(str, arguments)], prog_name="analyzer")
+
+
+def judged(*rows: tuple[str, float, str, float, float, float, float]) -> pd.DataFrame:
+    """A table of the judged from (true gender, true age, gender, female_prob, age, low, high)."""
+    names = ("true_gender", "true_age", "gender", "female_prob", "age_years", "age_low", "age_high")
+    table = pd.DataFrame(rows, columns=names)
+    return table.assign(found=table["gender"].ne(""), face_px=50.0, unit=np.arange(len(table)))
+
+
+def exactly(value: float, n: int) -> dict[str, Any]:
+    """A figure of the document of fewer than ten, which has no interval."""
+    return {"value": pytest.approx(value, abs=1e-4), "n": n, "low": None, "high": None}
+
+
+# --- figures -----------------------------------------------------------------------------------------
+
+
+def test_judgements_count_only_those_who_say_something() -> None:
+    table = judged(
+        ("female", 30, "female", 0.9, 34, 25, 43),  # right
+        ("female", 70, "male", 0.2, 50, 40, 60),  # wrong, too young by 20
+        ("male", 8, "unknown", 0.4, 13, 5, 21),  # unsure, but the likelier one is right
+        ("", NAN, "male", 0.1, 40, 30, 50),  # no label: found only
+        ("male", 40, "", NAN, NAN, NAN, NAN),  # not found
+        ("male", 25, "unknown", NAN, NAN, NAN, NAN),  # found but too small to be judged
+    )
+    scores = figures(judgements(table))
+    expected = {
+        "found": (5 / 6, 6),
+        "gender_right": (1 / 2, 2),
+        "gender_unknown": (2 / 4, 4),
+        "likelier_right": (2 / 3, 3),
+        "age_abs_error": ((4 + 20 + 5) / 3, 3),
+        "age_error": ((4 - 20 + 5) / 3, 3),
+        "age_in_interval": (2 / 3, 3),
+        # 30 and 34 are both nearest to 25-32; 70 is 60+ but 50 is 48-53; 8 is 8-12, 13 too (15 is further).
+        "adience_exact": (2 / 3, 3),
+        "adience_one_off": (1.0, 3),
+    }
+    for name, (value, number) in expected.items():
+        assert (scores[name].value, scores[name].n) == (pytest.approx(value), number), name
+
+
+@pytest.mark.parametrize(
+    ("true", "estimated", "exact", "one_off"),
+    [(5, 4, 1, 1), (5, 9, 0, 1), (5, 16, 0, 0), (62, 90, 1, 1), (5, 1, 0, 1), (7, 1, 0, 1)],
+)
+def test_adience_bands_are_the_nearest(true: float, estimated: float, exact: float, one_off: float) -> None:
+    row = judgements(judged(("", true, "unknown", NAN, estimated, NAN, NAN))).iloc[0]
+    assert (row["adience_exact"], row["adience_one_off"]) == (exact, one_off)
+
+
+def test_groups_are_those_of_the_labels() -> None:
+    table = judged(
+        ("female", 8, "male", 0.2, 9, 5, 13),
+        ("female", 30, "female", 0.9, 30, 20, 40),
+        ("male", 13, "male", 0.1, 20, 15, 25),
+    )
+    table["face_px"] = [20.0, 100.0, 30.0]
+    groups = group_scores(table)
+    assert set(groups["gender"]) == {"women", "men", "women 13+", "men 13+"}
+    assert (groups["all"]["all"]["gender_right"].n, groups["all"]["13+"]["gender_right"].n) == (3, 2)
+    assert groups["gender"]["women"]["gender_right"].value == 0.5
+    assert groups["gender"]["women 13+"]["gender_right"].value == 1.0
+    assert set(groups["age"]) == {"0-12", "13-17", "25-34"}
+    assert set(groups["width"]) == {"<24", "24-32", "96-160"}
+
+
+def test_width_bins_have_their_lower_edge() -> None:
+    widths = [23.9, 24, 31.9, 32, 48, 64, 96, 159.9, 160]
+    assert [width_bin(width) for width in widths] == [
+        *("<24", "24-32", "24-32", "32-48", "48-64", "64-96", "96-160", "96-160", ">160")
+    ]
+
+
+def test_calibration_error_is_the_weighted_gap() -> None:
+    # Confidences 0.9 (2 of 2 right), 0.8 (1 of 2 right); the one not judged does not count.
+    prob = np.array([0.9, 0.1, 0.8, 0.8, NAN], np.float32)
+    female = np.array([True, False, True, False, True])
+    scores = calibration(prob, female)
+    assert scores["n"] == 4
+    assert scores["ece"] == pytest.approx((2 * 0.1 + 2 * 0.3) / 4)
+    filled = [one for one in scores["by_confidence"] if one["n"]]
+    assert [(one["low"], one["n"], one["observed"]) for one in filled] == [(0.8, 2, 0.5), (0.9, 2, 1.0)]
+    filled = [one for one in scores["by_female_prob"] if one["n"]]
+    assert [(one["low"], one["n"], one["observed"]) for one in filled] == [
+        (0.1, 1, 0.0),
+        (0.8, 2, 0.5),
+        (0.9, 1, 1.0),
+    ]
+    assert calibration(np.array([]), np.array([], bool))["n"] == 0
+
+
+def test_intervals_draw_whole_units() -> None:
+    values = np.tile([0.0, 1.0], 50)
+    alone = figures(pd.DataFrame({"x": values}), list(range(100)))["x"]
+    assert alone.value == 0.5 and 0.39 <= alone.low <= 0.42 and 0.58 <= alone.high <= 0.61
+    # Ten videos, all rows of one alike: ten values, not a hundred.
+    together = figures(pd.DataFrame({"x": np.repeat([0.0, 1.0], 50)}), (np.arange(100) // 10).tolist())["x"]
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+    assert math.isnan(figures(pd.DataFrame({"x": values[:9]}), list(range(9)))["x"].low)
+    assert math.isnan(figures(pd.DataFrame({"x": values}), None)["x"].low)
+    empty = figures(pd.DataFrame({"x": [NAN]}), [0])["x"]
+    assert math.isnan(empty.value) and empty.n == 0
+    assert alone == figures(pd.DataFrame({"x": values}), list(range(100)))["x"]
+
+
+# --- matching ----------------------------------------------------------------------------------------
+
+
+def still(seconds: float, x: float) -> NDArray[np.float64]:
+    """True boxes of somebody who stands still: ten a second."""
+    return np.array([[time, x, 0, x + 100, 100] for time in np.arange(0, seconds, 0.1)])
+
+
+def test_people_are_matched_by_the_samples_in_which_boxes_overlap() -> None:
+    # Found person 7 stands on the first true person for 4 samples, then on the second for 6.
+    times = np.arange(10) * 0.5
+    x = np.where(np.arange(10) < 4, 0.0, 400.0)
+    boxes = np.stack([x, np.zeros(10), x + 100, np.full(10, 100.0)], axis=1)
+    owners = [7] * 10
+    counts, best = box_matches([still(5, 0), still(5, 400)], times, boxes, owners, [7, 9])
+    assert counts.tolist() == [[4, 0], [6, 0]] == best.tolist()
+    assert assigned(counts) == {1: 0}
+    assert identity(best) == (0.6, 1.0)
+
+
+def test_boxes_belong_to_a_sample_within_a_tenth_of_a_second() -> None:
+    true = [np.array([[1.0, 0, 0, 100, 100]])]
+    box = np.array([[0.0, 0, 100, 100]])
+    for time, count in ((0.9, 1), (1.1, 1), (1.11, 0), (0.89, 0)):
+        counts, _ = box_matches(true, np.array([time]), box, [1], [1])
+        assert counts.tolist() == [[count]], time
+
+
+def test_boxes_must_overlap_by_three_tenths() -> None:
+    true = [np.array([[0.0, 0, 0, 100, 100]])]
+    # Shifted by d of 100: IoU is (100 - d) / (100 + d), 0.3 at 53.8.
+    for shift, count in ((53, 1), (55, 0)):
+        box = np.array([[shift, 0.0, 100 + shift, 100]])
+        assert box_matches(true, np.zeros(1), box, [1], [1])[0].tolist() == [[count]]
+
+
+def test_matching_without_anything_to_match() -> None:
+    nobody = np.zeros((0, 4))
+    assert box_matches([], np.zeros(0), nobody, [], [])[0].shape == (0, 0)
+    assert box_matches([np.zeros((0, 5))], np.zeros(1), np.ones((1, 4)), [3], [3])[0].tolist() == [[0]]
+    assert assigned(np.zeros((0, 3))) == {} and assigned(np.zeros((2, 2))) == {}
+    assert all(math.isnan(one) for one in identity(np.zeros((1, 1), np.int64)))
+
+
+def test_without_boxes_the_stretch_on_screen_decides() -> None:
+    true = np.array([[0.0, 10.0], [0.0, 4.0]])
+    found = np.array([[0.0, 5.0], [0.0, 9.0], [20.0, 30.0]])
+    matches = span_matches(true, found)
+    assert matches[0].tolist() == pytest.approx([0.5, 0.9, 0.0])
+    assert assigned(matches) == {0: 1, 1: 0}
+
+
+def test_true_shares_are_over_known_labels() -> None:
+    ages = [30.0, 31.0, 70.0, NAN]
+    shares = true_shares(["female", "male", "male", ""], ages, [1, 1, 2, 5], AGE_BANDS["youtube"])
+    assert shares["gender", "female"] == pytest.approx((1 / 3, 1 / 4))
+    assert shares["age", "25-34"] == pytest.approx((2 / 3, 1 / 2))
+    assert shares["age", "0-12"] == (0.0, 0.0)
+    assert true_shares([""], [NAN], [1], AGE_BANDS["youtube"]) == {}
+
+
+def test_the_labelled_face_is_large_and_central() -> None:
+    corner, centre, tiny = [0, 0, 50, 50], [80, 80, 120, 120], [99, 99, 101, 101]
+    assert central_face(np.array([corner, centre, tiny], np.float32), 200, 200) == 1
+    # Twice as large outweighs the way from the centre to here.
+    assert central_face(np.array([centre, [10, 60, 90, 140]], np.float32), 200, 200) == 1
+
+
+def test_figure_texts() -> None:
+    figure: dict[str, Any] = {"value": -0.0312, "n": 7, "low": None, "high": None}
+    assert figure_text(figure, "signed points") == "-3.1 points (n 7)"
+    assert figure_text(figure | {"value": None}, "percent") == ""
+    assert figure_text(figure | {"value": -0.0001, "low": -0.0001, "high": 0.1}, "percent") == (
+        "0.0 % (0.0 to 10.0; n 7)"
+    )
+
+
+# --- whole runs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named_faces(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portraits) -> Path:
+    """Two pictures named as in UTKFace, one in a folder of its own, and one without a field."""
+    folder = tmp_path_factory.mktemp("faces")
+    (folder / "more").mkdir()
+    names = ("36_1_0_20200101.jpg", "more/78_1_0_20200102.png", "39_1_20200103.jpg")
+    for name, portrait in zip(names, (*two_portraits, two_portraits[0]), strict=True):
+        cv2.imwrite(str(folder / name), portrait[:, :, ::-1])
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def picture_of_both(portraits: Portraits, time_s: float) -> NDArray[np.uint8]:
+    picture = np.full((720, 1280, 3), 110, np.uint8)
+    for portrait, (x, y) in zip(portraits, positions(time_s), strict=True):
+        picture[y : y + 320, x : x + 300] = portrait
+    return picture
+
+
+def truth_of_both(seconds: float, *, boxes: bool, kind: str = "demo") -> dict[str, Any]:
+    """The truth of a video of `picture_of_both`, with a third person whom the video does not show."""
+    times = np.arange(0, seconds, 0.2)
+    # About where the two faces are within their portraits.
+    faces = [[100, 60, 200, 200], [85, 70, 205, 225]]
+    people: list[dict[str, Any]] = []
+    for number, (age, x1y1x2y2) in enumerate(zip((36, 78), faces, strict=True)):
+        rows = [
+            [float(time), *(np.array(x1y1x2y2) + np.tile(positions(time)[number], 2)).tolist()]
+            for time in times
+        ]
+        person = {"id": number + 1, "age_years": age, "gender": "female", "first_s": 0.0, "last_s": seconds}
+        people.append(person | ({"boxes": rows} if boxes else {}))
+    unseen = {"id": 9, "age_years": None, "gender": None, "first_s": seconds, "last_s": seconds + 1}
+    people.append(unseen | ({"boxes": []} if boxes else {}))
+    return {"version": 1, "kind": kind, "seed": 1, "people": people}
+
+
+@pytest.fixture(scope="module")
+def labelled_videos(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portraits) -> Path:
+    """A folder with two labelled videos of 2 s: one with boxes, one without."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, boxes in (("one", True), ("two", False)):
+        (folder / name).mkdir()
+        pictures = [picture_of_both(two_portraits, number / 10) for number in range(20)]
+        write_video(folder / name / "video.mp4", pictures, fps=10, audio_s=2 if boxes else 0)
+        (folder / name / "truth.json").write_text(json.dumps(truth_of_both(2, boxes=boxes)))
+    return folder
+
+
+def test_pictures_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None:
+    out = tmp_path / "docs"
+    result = run_cli(named_faces, "--out", out)
+    assert result.exit_code == DONE, result.output
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    document = json.loads((out / "accuracy.json").read_text())
+    figures_of_all = document["faces"]["groups"]["all"]["all"]
+    assert document["faces"]["labelled"] == 2 and figures_of_all["found"] == exactly(1.0, 2)
+    # Collins is seen as a woman; Hopper, in uniform, as a man.
+    assert figures_of_all["gender_right"]["value"] == 0.5
+    assert figures_of_all["age_abs_error"]["value"] < 10
+    assert document["sources"][0] == {
+        "name": named_faces.name,
+        "kind": "pictures",
+        "labelled": 2,
+        "unparsed": ["39_1_20200103.jpg"],
+        "used": 2,
+        "failed": [],
+        "unreadable": 0,
+        "pictures_with_several_faces": 0,
+    }
+    assert {model["role"] for model in document["models"]} >= {"detector", "age", "gender"}
+    assert document["videos"] is None and document["changed_settings"] == {}
+    page = (out / "accuracy.md").read_text()
+    assert "39_1_20200103.jpg" in page and "](accuracy-age.png)" in page and "](accuracy-gender.png)" in page
+    assert "nan" not in page.lower() and str(named_faces) not in page
+    for name in OUTPUTS[2:]:
+        assert cv2.imread(str(out / name)).shape[1] > 800
+    assert "gender right, where stated" in result.stdout and "39_1_20200103.jpg" in result.stdout
+    assert str(out / "accuracy.md") in result.stdout and result.stderr == ""
+
+
+def test_json_limit_and_kept_runs(named_faces: Path, tmp_path: Path) -> None:
+    result = run_cli(named_faces, "--limit", "1", "--json", "--keep-runs", tmp_path, "--min-confidence", "1")
+    assert result.exit_code == DONE, result.output
+    document = json.loads(result.stdout)
+    assert document["sources"][0]["used"] == 1 and document["faces"]["labelled"] == 1
+    assert document["faces"]["groups"]["all"]["all"]["gender_unknown"]["value"] == 1.0
+    assert document["changed_settings"] == {"min_confidence": 1.0}
+    (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
+    run = Run.load(folder)
+    # The SHA-1 of its name, cb50…, comes before d9b6… of the other.
+    assert len(run.samples) == 1 and run.samples["image"][0] == "000000-78_1_0_20200102.png"
+
+
+def test_a_tar_is_the_same_as_its_folder(named_faces: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "faces.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(named_faces / "36_1_0_20200101.jpg", "../36_1_0_20200101.jpg")
+        tar.add(named_faces / "more" / "78_1_0_20200102.png", "/more/78_1_0_20200102.png")
+        link = tarfile.TarInfo("20_1_0_link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, str(named_faces / "36_1_0_20200101.jpg")
+        tar.addfile(link)
+    before = sorted(tmp_path.rglob("*"))
+    settings = Settings(precision="f32")
+    packed, loose = (evaluate([path], settings).to_dict() for path in (archive, named_faces))
+    assert packed["faces"] == loose["faces"]
+    assert packed["sources"][0]["labelled"] == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_list_of_labelled_images(two_portraits: Portraits, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "both.png"), picture_of_both(two_portraits, 0)[:, :, ::-1])
+    cv2.imwrite(str(tmp_path / "one.png"), two_portraits[0][:, :, ::-1])
+    (x1, y1), (x2, y2) = positions(0)
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "\ufeffimage,age_years,gender,x1,y1,x2,y2,remark\n"
+        f"both.png,78,female,{x2 + 85},{y2 + 70},{x2 + 205},{y2 + 225},Hopper\n"
+        f"both.png,36,female,{x1 + 100},{y1 + 60},{x1 + 200},{y1 + 200},Collins\n"
+        "one.png,,Female,,,,,Collins\n"
+        "both.png,20,male,10,10,60,60,nobody\n",
+        encoding="utf-8",
+    )
+    evaluation = evaluate([table])
+    faces = evaluation.faces.set_index("true_age", drop=False)
+    assert faces.loc[78, "gender"] == "male" and faces.loc[78, "age_years"] > 60
+    assert faces.loc[36, "gender"] == "female" and faces.loc[36, "age_years"] < 50
+    assert not faces.loc[20, "found"]
+    scores = evaluation.to_dict()["faces"]["groups"]["all"]["all"]
+    assert (scores["gender_right"]["n"], scores["age_error"]["n"], scores["found"]["n"]) == (3, 2, 4)
+    # Each of the two faces of a picture is a unit of the same picture.
+    assert evaluation.faces["unit"].nunique() == 2
+
+
+def test_labelled_videos_with_and_without_boxes(labelled_videos: Path, tmp_path: Path) -> None:
+    result = run_cli(labelled_videos, "--out", tmp_path, "--fps", "5")
+    assert result.exit_code == DONE, result.output
+    assert "2 videos: 6 true people, 4 found" in result.stdout
+    document = json.loads((tmp_path / "accuracy.json").read_text())
+    scores = document["videos"]["kinds"]["all"]
+    assert (scores["missed"], scores["extra"], scores["without_boxes"]) == (2, 0, 1)
+    assert scores["count_error"]["value"] == pytest.approx(-1 / 3, abs=1e-4)
+    assert scores["missed_share"]["value"] == pytest.approx(1 / 3, abs=1e-4)
+    assert (scores["purity"]["value"], scores["purity"]["n"]) == (1.0, 1)
+    # The truth is women alone, of whom one is taken for a man; the third has no label.
+    assert scores["women_people_counted_error"]["value"] == pytest.approx(-0.5, abs=1e-4)
+    # The third true person has one second that nobody shows: 4 of 5 seconds are found.
+    assert scores["time_error"]["value"] == pytest.approx(-0.2, abs=0.05)
+    people = document["videos"]["people"]
+    assert people["groups"]["all"]["all"]["found"] == exactly(2 / 3, 6)
+    assert set(document["videos"]["kinds"]) == {"all"} and document["faces"] is None
+    page = (tmp_path / "accuracy.md").read_text()
+    assert "## People in videos" in page and "nan" not in page.lower()
+
+
+def test_a_folder_and_a_file_in_it_count_once(labelled_videos: Path) -> None:
+    evaluation = evaluate([labelled_videos / "one" / "truth.json", labelled_videos], Settings(fps=2))
+    assert len(evaluation.videos) == 2 and evaluation.usable and not evaluation.failed
+
+
+def test_counts_within_the_stated_range_and_stated_shares(
+    labelled_videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whatever the runs state; where they state nothing, nothing is counted."""
+    path = labelled_videos / "one" / "truth.json"
+    rows = [("gender", "female", 0.6, 0.4, 1.0), ("gender", "male", 0.4, 0.0, 0.6)]
+    rows += [("age", "35-44", 0.5, 0.3, 0.7), ("age", "65+", 0.1, 0.0, 0.2), ("age", "45-54", 0.4, 0.2, 0.6)]
+    table = pd.DataFrame(
+        [
+            {"dimension": dimension, "group": group}
+            | {
+                f"{what}_{end}": value
+                for what in ("people", "time")
+                for end, value in zip(ENDS, values, strict=True)
+            }
+            for dimension, group, *values in rows
+        ]
+    )
+    monkeypatch.setattr(Run, "shares", table, raising=False)
+    scores = evaluate([path], Settings(fps=2)).to_dict()["videos"]["kinds"]["all"]
+    assert scores["women_people_stated_error"]["value"] == pytest.approx(-0.4)
+    assert scores["women_people_in_interval"] == exactly(1.0, 1)
+    # Bands: 0.5 within 0.3 to 0.7; 0.5 not within 0 to 0.2; 0 not within 0.2 to 0.6.
+    assert scores["age_people_in_interval"]["value"] == pytest.approx(1 / 3, abs=1e-4)
+    assert scores["age_time_abs_error"]["value"] == pytest.approx((0 + 0.4 + 0.4) / 3, abs=1e-4)
+
+
+def test_a_source_that_fails_does_not_end_the_others(labelled_videos: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "broken.mp4").write_bytes(b"no video at all" * 100)
+    (bad / "truth.json").write_text(json.dumps(truth_of_both(2, boxes=False)))
+    result = run_cli(bad, labelled_videos / "one", "--fps", "2")
+    assert result.exit_code == SOME_FAILED
+    assert result.stderr.count("\n") == 1 and "broken.mp4" in result.stderr
+    assert "1 videos" in result.stdout and "not scored" in result.stdout
+    assert run_cli(bad, "--out", tmp_path / "out").exit_code == NOTHING_USABLE
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_picture_that_cannot_be_read_is_counted(named_faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "36_1_0_a.jpg").write_bytes((named_faces / "36_1_0_20200101.jpg").read_bytes())
+    (tmp_path / "20_0_0_b.jpg").write_bytes(b"no picture")
+    evaluation = evaluate([tmp_path])
+    assert len(evaluation.faces) == 1 and evaluation.sources[0]["unreadable"] == 1
+    assert len(evaluation.failed) == 1 and "1 of 2 pictures" in evaluation.failed[0]
+
+
+# --- what is wrong is said in a sentence -------------------------------------------------------------
+
+
+def csv_of(text: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        cv2.imwrite(str(folder / "a.png"), np.zeros((64, 64, 3), np.uint8))
+        (folder / "labels.csv").write_text(text)
+        return folder / "labels.csv"
+
+    return make
+
+
+def truth_of(text: str | None = None, **changes: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "a.mp4").touch()
+        value = truth_of_both(2, boxes=False) | changes
+        (folder / "truth.json").write_text(json.dumps(value) if text is None else text)
+        return folder / "truth.json"
+
+    return make
+
+
+def person(**changes: Any) -> list[dict[str, Any]]:
+    return [{"id": 4, "age_years": 3, "gender": "male", "first_s": 0, "last_s": 1} | changes]
+
+
+def _tar(folder: Path) -> Path:
+    with tarfile.open(folder / "faces.tar", "w") as tar:
+        member = tarfile.TarInfo("../x")
+        member.size = 3
+        tar.addfile(member, io.BytesIO(b"abc"))
+    return folder / "faces.tar"
+
+
+def _written(name: str, content: bytes = b"text") -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none", "no such file or folder"),
+        (lambda folder: folder, "no picture here is named"),
+        (_written("labels.xls"), "labels are read from"),
+        (_tar, "no picture in this archive"),
+        (_written("faces.tar"), "archive cannot be read"),
+        (csv_of("image,gender\na.png,male\n"), "column age_years is missing"),
+        (csv_of("image,age_years,gender,x1\na.png,3,male,4\n"), "all four or none"),
+        (csv_of(HEAD), "no rows"),
+        (csv_of(HEAD + "a.png,3,male,,,,\nb.png,3,male,,,,\n"), "line 3: there is no picture 'b.png'"),
+        (
+            csv_of(HEAD + "a.png,old,male,,,,\n"),
+            "line 2: age_years must be a number from 0 to 130, not 'old'",
+        ),
+        (csv_of(HEAD + "a.png,3,boy,,,,\n"), "line 2: gender must be"),
+        (csv_of(HEAD + "a.png,3,male,1,2,3,\n"), "line 2: y2 must be a number"),
+        (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
+        (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),
+        (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "each needs a box"),
+        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "no CSV that can be read"),
+        (truth_of("{broken"), "no JSON that can be read"),
+        (truth_of("[" * 100_000), "no JSON that can be read"),
+        (truth_of("[]"), "must be an object"),
+        (truth_of(version=2), '"version": 1'),
+        (truth_of(kind=""), "kind must be"),
+        (truth_of(people=3), "people must be"),
+        (truth_of(video="gone.mp4"), "there is no video 'gone.mp4'"),
+        (truth_of(video="../a.mp4"), "in the same folder"),
+        (truth_of(people=person() * 2), "an id"),
+        (truth_of(people=person(gender="boy")), "person 4: gender must be"),
+        (truth_of(people=person(last_s=-1)), "person 4: last_s is before first_s"),
+        (truth_of(people=person(first_s=True)), "person 4: first_s must be a number"),
+        (truth_of(people=person(age_years=1e9)), "person 4: age_years must be a number from 0"),
+        (truth_of(people=person(boxes=[[0, 1, 1, 1, 2]])), "person 4: boxes must be"),
+        (truth_of(people=person(boxes=[]) + person(id=5)), "all people have boxes or none"),
+    ],
+)
+def test_bad_labels_are_one_sentence(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = make(tmp_path / "in")
+    result = run_cli(path, "--out", tmp_path / "out")
+    assert result.exit_code == NOTHING_USABLE, result.output
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert words in result.stderr and result.stdout == ""
+    assert isinstance(result.exception, SystemExit)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_several_videos_beside_a_truth_need_a_name(tmp_path: Path) -> None:
+    path = truth_of()(tmp_path)
+    (tmp_path / "b.mkv").touch()
+    with pytest.raises(SourceError, match="2 videos lie beside it"):
+        evaluate([path])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--fps", "0"], ["--limit", "0"], ["--blur"], ["--start", "3"], ["--every", "2", "--keyframes"]],
+)
+def test_wrong_options_are_usage_errors(arguments: list[str], tmp_path: Path) -> None:
+    result = run_cli(tmp_path, *arguments)
+    assert result.exit_code == USAGE and "Traceback" not in result.output
+
+
+def test_library_refuses_what_it_cannot_score(tmp_path: Path, named_faces: Path) -> None:
+    with pytest.raises(SettingsError, match="start and end"):
+        evaluate([named_faces], Settings(start_s=1))
+    with pytest.raises(SettingsError, match="limit"):
+        evaluate([named_faces], limit=0)
+    (tmp_path / "file").touch()
+    result = run_cli(named_faces, "--out", tmp_path / "file")
+    assert result.exit_code == USAGE
+    result = run_cli(named_faces, "--out", tmp_path / "file" / "docs")
+    assert result.exit_code == NOTHING_USABLE and "cannot be written" in result.stderr
+    with pytest.raises(AnalyzerError):
+        evaluate([named_faces], keep_runs=tmp_path / "file" / "runs")
+
+
+def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
+    """A face that was not found leaves figures without a value; the page and charts bear it."""
+    row = judged(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", name="x", face_female_prob=NAN)
+    row["face_px"] = NAN
+    source = {"name": "a|b", "kind": "pictures", "labelled": 1, "used": 1, "unparsed": [], "failed": []}
+    empty = pd.DataFrame()
+    evaluation = Evaluation(
+        measured_on="2026-01-01",
+        settings=Settings(video=False),
+        sources=(source,),
+        provenance={"models": None, "libraries": None, "python": None},
+        faces=row,
+        people=empty,
+        videos=empty,
+        shares=empty,
+    )
+    assert len(evaluation.save(tmp_path)) == 4
+    assert "a\\|b" in evaluation.markdown()
+    assert isinstance(figures(judgements(row))["found"], Figure)
+    with pytest.raises(OutputError):
+        evaluation.save(tmp_path / "accuracy.md")
