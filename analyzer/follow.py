@@ -20,12 +20,10 @@ from trackers.utils.iou import BIoU
 
 from analyzer.faces import EmbeddingModel, Faces, Picture, face_widths, frontality, iou
 
-__all__ = ["LOST_AFTER_S", "SPARSE_S", "Follower", "Tracklets", "follow", "lost_after_s"]
+__all__ = ["LOST_AFTER_S", "Follower", "Tracklets", "follow", "lost_after_s"]
 
 LOST_AFTER_S = 1.0
 """A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
-SPARSE_S = 0.5
-"""Where samples are further apart than this, one sighting can be a person; else it takes two."""
 EMBEDDED_PX = 28
 """Faces narrower than this, in pixels, are not compared with others."""
 

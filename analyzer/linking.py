@@ -19,23 +19,25 @@ from numpy.typing import NDArray
 from scipy import sparse
 from trackers.utils.iou import BIoU
 
-from analyzer.follow import lost_after_s
+from analyzer.follow import LOST_AFTER_S, lost_after_s
 
 __all__ = ["Linked", "link_tracklets"]
 
-CERTAIN, LIKELY, PLAUSIBLE = 0.38, 0.5, 0.62
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.5, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 CONTRADICTION = 0.55
 """Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
-SLIP = 0.15
+SLIP = 0.3
 """Share of the samples of the shorter of two clusters in which both may be seen, if they certainly are one
 person: where people cross, a tracklet may hold some faces of another person."""
 LINK_MARGIN, LINK_IOU = 0.3, 0.1
 """Time and place: boxes widened by this share of their size overlap at least so much."""
-PERSON_SCORE = 0.6
-"""A person is seen at least once with this detection score,"""
+PERSON_SCORE, PICTURED_SCORE = 0.6, 0.5
+"""A person is seen at least once with this detection score (in pictures of a folder, with the second),"""
 PERSON_S = 1.0
 """and in all for so many seconds (in very short videos for half of it)."""
+FAINT_SHARE = 0.4
+"""Who was seen for this share of that, with `PICTURED_SCORE`, may be a person: `people_high` counts them."""
 
 _BLOCK = 1024
 
@@ -102,28 +104,24 @@ def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame, looks: pd.DataFra
     if faces.empty:
         return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen")
     tracklets = _Tracklets.of(faces, samples)
-    moving = bool(samples["image"].eq("").all())
-    times = samples["time_s"].to_numpy()
-    interval_s = float(np.median(np.diff(times))) if len(times) > 1 else np.inf
-    least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
-    chains = np.arange(len(tracklets.ids))
     appearance = _appearance(looks, tracklets.ids)
-    if moving:
-        chains = _continued(tracklets, appearance, lost_after_s(interval_s))
+    chains = np.arange(len(tracklets.ids))
+    least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
+    if not samples["image"].eq("").all():
+        person_ids = _numbered(_people(chains, tracklets, least_s, PICTURED_SCORE)[tracklets.number])
+        count = int(person_ids.max())
+        return Linked(person_ids, count, count, "faces in different pictures are not compared")
+    times = samples["time_s"].to_numpy()
+    interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
+    chains = _continued(tracklets, appearance, lost_after_s(interval_s))
     merges, heights = _tree(tracklets, chains, appearance)
-
-    def people(height: float) -> Int:
-        """(tracklets,) cluster numbers; -1 for those that are no person."""
-        cluster = _cut(chains, merges[heights <= height**2])
-        strong = np.bincount(cluster, weights=tracklets.seen_s) >= least_s
-        best = np.zeros(len(strong))
-        np.maximum.at(best, cluster, tracklets.score)
-        return np.where((strong & (best >= PERSON_SCORE))[cluster], cluster, -1)
-
-    certain, likely, plausible = (people(height) for height in (CERTAIN, LIKELY, PLAUSIBLE))
-    return Linked(
-        _numbered(likely[tracklets.number]), *_range(certain, likely, plausible, tracklets, appearance)
+    certain, likely, plausible = (_cut(chains, merges[heights <= height**2]) for height in HEIGHTS)
+    faint = _people(certain, tracklets, FAINT_SHARE * least_s, PICTURED_SCORE)
+    certain, likely, plausible = (
+        _people(clusters, tracklets, least_s, PERSON_SCORE) for clusters in (certain, likely, plausible)
     )
+    person_ids = _numbered(_one_each(likely[tracklets.number], tracklets))
+    return Linked(person_ids, *_range((faint, certain, likely, plausible), tracklets, appearance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,6 +340,14 @@ def _cut(chains: Int, merges: Int) -> Int:
     return sparse.csgraph.connected_components(graph, directed=False)[1][chains].astype(np.int64)
 
 
+def _people(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> Int:
+    """(T,) as given, but -1 where the whole cluster was seen too briefly or too faintly to be a person."""
+    seen_s = np.bincount(clusters, weights=tracklets.seen_s)
+    score = np.zeros(len(seen_s))
+    np.maximum.at(score, clusters, tracklets.score)
+    return np.where(((seen_s >= least_s) & (score >= least_score))[clusters], clusters, -1)
+
+
 def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
     """(faces,) as given, but -1 where a person would have two faces in a sample: of the shorter tracklet."""
     longest = np.argsort(-tracklets.sightings[tracklets.number], kind="stable")
@@ -361,25 +367,28 @@ def _numbered(clusters: Int) -> Int:
 
 
 def _range(
-    certain: Int, likely: Int, plausible: Int, tracklets: _Tracklets, appearance: _Appearance
+    clusters: tuple[Int, Int, Int, Int], tracklets: _Tracklets, appearance: _Appearance
 ) -> tuple[int, int, str]:
     """The lowest and the highest number of people, and why they differ.
 
     Args:
-        certain, likely, plausible: (T,) clusters of the tracklets at the three heights, -1 for no person.
+        clusters: (T,) of the tracklets, -1 for no person: with certain links and faint sightings, then at
+            the three heights.
     """
-    count, most, fewest = (len(np.unique(one[one >= 0])) for one in (likely, certain, plausible))
+    with_faint, most, count, fewest = (len(np.unique(one[one >= 0])) for one in clusters)
+    plausible = clusters[-1]
     compared = len(np.unique(plausible[(plausible >= 0) & appearance.known]))
     # Faces too small to be compared may be anybody who is not seen at the same moment.
     present = plausible[tracklets.number]
     at_once = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
     low = min(count, max(compared, int(at_once) if count else 0))
-    high = max(count, most)
-    reasons = []
-    if high > count:
-        reasons.append(f"{high - count} of the links between their appearances are likely, but not certain")
-    if count > fewest:
-        reasons.append(f"{count - fewest} further links are plausible")
-    if min(fewest, count) > low:
-        reasons.append(f"{min(fewest, count) - low} people have faces too small to be compared with others")
-    return low, high, "; ".join(reasons) or "every link is certain, and no other is plausible"
+    most = max(count, most)
+    high = max(most, with_faint)
+    reasons = {
+        "links are likely, but not certain": most - count,
+        "more people may have been seen too briefly or too faintly to be counted": high - most,
+        "further links are plausible": count - fewest,
+        "people have faces too small to be compared with others": min(fewest, count) - low,
+    }
+    told = [f"{number} {what}" for what, number in reasons.items() if number > 0]
+    return low, high, "; ".join(told) or "every link is certain, and no other is plausible"
