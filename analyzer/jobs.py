@@ -514,13 +514,13 @@ def _derive(
         )
     linked = link_tracklets(faces, samples, embeddings)
     faces["person_id"] = linked.person_ids
-    people = fuse_people(faces, samples, settings, calibration)
+    owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
+    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
+    people = fuse_people(faces, samples, embeddings, settings, calibration)
     people = people if len(people) else empty_table(PEOPLE)
     bins = timeline(faces, people, samples, settings)
     shares = estimate_shares(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
-    owner = faces.drop_duplicates("tracklet_id").set_index("tracklet_id")["person_id"]
-    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
     count = linked.low, linked.high, linked.reason
     return _Tables(samples, faces, embeddings, people, bins, shares, count)
 

@@ -27,7 +27,7 @@ CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.5, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 CONTRADICTION = 0.55
 """Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
-SLIP = 0.3
+SLIP = 0.5
 """Share of the samples of the shorter of two clusters in which both may be seen, if they certainly are one
 person: where people cross, a tracklet may hold some faces of another person."""
 LINK_MARGIN, LINK_IOU = 0.3, 0.1

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analyzer.faces import frontality
 from analyzer.settings import Settings, assign_band
-from analyzer.vision.calibration import Calibration, logit
+from analyzer.vision.calibration import Calibration, Estimates, logit
 
 __all__ = ["fuse_estimates", "fuse_people", "sample_durations", "timeline"]
 
@@ -52,7 +52,7 @@ def sample_durations(
     return np.append(gaps, last)
 
 
-def fuse_estimates(faces: pd.DataFrame) -> pd.DataFrame:
+def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
     """What the judged sightings of each person say together about gender and age.
 
     Weighted means; a sighting weighs by the face's width, up to `FULL_PX`, and by how far the detector's
@@ -62,35 +62,53 @@ def fuse_estimates(faces: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         faces: Rows of the faces table with `person_id`.
+        embeddings: Rows of the embeddings table with `person_id`.
 
     Returns:
-        Indexed by `person_id`, all that have a judged sighting: `female_prob`, `age_years`,
-        `age_spread_years`, `judged_samples`.
+        (N,) `person_id` of those with a judged sighting, ascending, and what is said of them.
     """
     judged = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
     width = (judged["x2"] - judged["x1"]).clip(upper=FULL_PX)
     weight = (width * (judged["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
     values = {
         "odds": logit(judged["female_prob"].to_numpy(np.float64)),
-        "age_years": judged["age_years"].to_numpy(np.float64),
-        "age_spread_years": judged["age_spread_years"].to_numpy(np.float64),
+        "age": judged["age_years"].to_numpy(np.float64),
+        "spread": judged["age_spread_years"].to_numpy(np.float64),
     }
     table = pd.DataFrame({name: value * weight for name, value in values.items()}).assign(weight=weight)
     sums = table.groupby(judged["person_id"].to_numpy()).sum()
-    means = sums[list(values)].div(sums["weight"], axis=0)
-    means["female_prob"] = 1 / (1 + np.exp(-means.pop("odds")))
-    means["judged_samples"] = judged["person_id"].value_counts()
-    return means
+    ids = sums.index.to_numpy(np.int64)
+    means = {name: (sums[name] / sums["weight"]).to_numpy(np.float64) for name in values}
+    return ids, Estimates(means["odds"], means["age"], means["spread"], _mean_looks(embeddings, ids))
+
+
+def _mean_looks(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, D) the mean embedding of each person, NaN where there is none."""
+    some = embeddings[embeddings["person_id"].isin(ids)]
+    if some.empty:
+        return np.full((len(ids), 1), np.nan)
+    vectors = np.stack(list(some["embedding"])).astype(np.float64)
+    weight = (some["views"] * some["view_px"]).to_numpy(np.float64)
+    place = np.searchsorted(ids, some["person_id"].to_numpy())
+    sums = np.zeros((len(ids), vectors.shape[1]))
+    np.add.at(sums, place, vectors * weight[:, None])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / np.bincount(place, weights=weight, minlength=len(ids))[:, None])
 
 
 def fuse_people(
-    faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings, calibration: Calibration
+    faces: pd.DataFrame,
+    samples: pd.DataFrame,
+    embeddings: pd.DataFrame,
+    settings: Settings,
+    calibration: Calibration,
 ) -> pd.DataFrame:
     """One row for each person, from all sightings.
 
     Args:
         faces: Rows of the faces table with `person_id`.
         samples: Rows of the samples table, with `duration_s`.
+        embeddings: Rows of the embeddings table with `person_id`.
         settings: Gives when gender stays unknown, and the age bands.
         calibration: Of the networks that judged the faces.
 
@@ -125,11 +143,14 @@ def fuse_people(
             "frontal_share": sightings["frontal"].mean(),
         }
     )
-    table = table.join(fuse_estimates(seen))
-    table["judged_samples"] = table["judged_samples"].fillna(0).astype(np.int64)
+    ids, estimates = fuse_estimates(seen, embeddings)
+    probability, years = calibration.person(estimates)
+    low, high = calibration.age_interval(years, estimates.spread_years)
+    read = {"female_prob": probability, "age_years": years, "age_low": low, "age_high": high}
+    table = table.join(pd.DataFrame(read, index=ids))
+    judged = seen.loc[seen["female_prob"].notna(), "person_id"].value_counts()
+    table["judged_samples"] = judged.reindex(table.index, fill_value=0)
     age = table["age_years"].to_numpy(np.float64)
-    spread = table.pop("age_spread_years").to_numpy(np.float64)
-    table["age_low"], table["age_high"] = calibration.age_interval(age, spread)
     table["age_band"] = [assign_band(one, settings.bands) for one in age]
     female = table["female_prob"].to_numpy(np.float64)
     sure = np.maximum(female, 1 - female) >= settings.min_confidence  # NaN is not

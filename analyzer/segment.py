@@ -115,12 +115,11 @@ def analyse_segments(
             cuts: list[bool] = []
             glances: list[NDArray[np.uint8]] = []
             finder = CutFinder()
-            follower: Follower | None = None
+            follower = Follower(models.embedding)
+            # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
             for chunk in group:
                 judged = _judged(chunk, models.attributes, settings)
                 for sample, faces, look in zip(chunk.samples, judged, chunk.glances, strict=True):
-                    # Pictures have no motion: each is a segment of its own, each face in it a tracklet.
-                    follower = follower or Follower(None if sample.image_name else models.embedding)
                     cuts.append(finder.is_cut(look))
                     follower.add(faces, sample.frame.time_s, sample.frame, cut=cuts[-1])
                     times.append(sample.frame.time_s)
@@ -128,7 +127,6 @@ def analyse_segments(
                     glances = [*glances[:1], look]
                 if on_progress is not None:
                     on_progress(times[-1], judged)
-            assert follower is not None
             found, tracklets = follower.finish()
             edges = glances[0], glances[-1]
             yield SegmentResult(

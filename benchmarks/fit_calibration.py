@@ -1,10 +1,10 @@
 """Fits how the answers of the default age and gender networks are read: ``analyzer/vision/calibration.json``.
 
-Each labelled face of the part set aside for fitting is shown six times: once as it is, as on a photograph,
-and five times as in a video: shrunk to 30 to 190 pixels, darker or lighter, blurred, noisy and compressed.
-What the networks say of the five is fused as the sightings of a person are.
+Each labelled face of the part set aside for fitting is shown three times: once as it is, as on a photograph,
+and twice as in a video: shrunk to 30 to 190 pixels, darker or lighter, blurred, noisy and compressed. What
+the networks say of those two is fused as the sightings of a person are.
 
-    python -m benchmarks.fit_calibration [--faces 6000]
+    python -m benchmarks.fit_calibration [--faces 8000]
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import linprog, minimize
 
 from analyzer.faces import face_widths
@@ -26,15 +28,20 @@ from analyzer.people import fuse_estimates
 from analyzer.settings import Settings
 from analyzer.vision import calibration, catalog
 from analyzer.vision.attributes import DlibAttributes, chip_sides, chip_transforms
-from analyzer.vision.calibration import Calibration, gender_terms
+from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
 from analyzer.vision.detectors import CenterFace
+from analyzer.vision.embedding import DlibEmbedding
 from benchmarks.faces import FIT, LabelledFace, labelled_faces
 
 Image = NDArray[np.uint8]
 Real = NDArray[np.float64]
 
-VIEWS = 5
+VIEWS = 2
+FOLDS = 3
 KNOTS_YEARS = (0.0, 4.0, 10.0, 18.0, 26.0, 36.0, 48.0, 60.0, 75.0)
+AGE_KNOTS_YEARS = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0)
+RIDGE_AGE, RIDGE_GENDER = 1e-5, 1e-5
+"""Strength of the penalty on the coefficients of the embedding, which all have about the same range."""
 GENDER_EDGES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
 RELIABLE = 0.9
@@ -42,6 +49,8 @@ RELIABLE = 0.9
 EXPLAINED = {
     "networks": "SHA-256 of the networks that all this holds for",
     "gender": "coefficients of log odds, log odds * young, log odds * old, 1, young, old",
+    "person_gender, person_gender_looks": "likewise for a person, and coefficients of its mean embedding",
+    "person_age_*": "age of a person, between knots of the mean estimate, plus a sum over its embedding",
     "interval_*": "80 % interval of age: years below and above the estimate, between knots of the estimate; "
     "plus shares of the spread",
     "child_years": "perceived age below which fewer than 90 % of the genders are right",
@@ -69,85 +78,158 @@ def degraded(image: Image, random: np.random.Generator) -> Image:
 
 
 def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
-    """What the networks say of each view: a row each, with the face's labels.
+    """What the networks say of each view that is large enough: a row each, with the face's labels.
 
     `female_prob` is the network's own, not calibrated.
     """
     settings = Settings(min_judged_px=1)
-    detector, attributes = CenterFace(settings), DlibAttributes(settings)
+    detector, attributes, embedding = CenterFace(settings), DlibAttributes(settings), DlibEmbedding(settings)
     rows = []
-    for number, face in enumerate(faces, 1):
+    for number, face in enumerate(faces):
         random = np.random.default_rng(number)
         for view in range(1 + VIEWS):
             image = face.image if view == 0 else degraded(face.image, random)
             height, width = image.shape[:2]
             scaled = cv2.resize(image, detector.input_size(width, height))
-            found = detector.detect([scaled], [(width, height)])[0]
-            if not len(found):
+            best = detector.detect([scaled], [(width, height)])[0][:1]
+            if not len(best) or face_widths(best.boxes)[0] < Settings().min_judged_px:
                 continue
-            off = np.abs(found.boxes[:, :2] + found.boxes[:, 2:] - [width, height]).sum(axis=1)
-            one = found[np.array([off.argmin()])]
-            transforms = chip_transforms(one.landmarks)
-            female, age, spread = attributes.judge_chips(Still(image).cut(transforms, chip_sides(transforms)))
+            transforms = chip_transforms(best.landmarks)
+            picture = Still(image)
+            female, age, spread = attributes.judge_chips(picture.cut(transforms, chip_sides(transforms)))
+            chips = picture.cut(embedding.transforms(best.landmarks), [embedding.chip_px])
             rows.append(
                 {
-                    "person_id": number,
+                    "person_id": number + 1,
                     "view": view,
                     "true_age": face.age_years,
                     "true_female": face.female,
                     "x1": 0.0,
-                    "x2": float(face_widths(one.boxes)[0]),
-                    "score": float(one.scores[0]),
+                    "x2": float(face_widths(best.boxes)[0]),
+                    "score": float(best.scores[0]),
                     "female_prob": float(female[0]),
                     "age_years": float(age[0]),
                     "age_spread_years": float(spread[0]),
+                    "embedding": embedding.embed(chips)[0],
                 }
             )
     return pd.DataFrame(rows)
 
 
-def fit_gender(views: pd.DataFrame) -> list[float]:
-    """Coefficients of the logistic calibration, by maximum likelihood."""
-    terms = gender_terms(views["female_prob"].to_numpy(), views["age_years"].to_numpy())
-    female = views["true_female"].to_numpy(bool)
+def fit_logistic(terms: Real, female: NDArray[np.bool_], ridge: Real) -> Real:
+    """Coefficients of (T, N) terms by maximum likelihood, with a penalty of `ridge`, (T,), on each."""
 
-    def loss(coefficients: Real) -> float:
-        odds = np.tensordot(coefficients, terms, axes=1)
-        return float(np.mean(np.logaddexp(0, odds) - female * odds))
+    def loss(coefficients: Real) -> tuple[float, Real]:
+        odds = coefficients @ terms
+        error = 1 / (1 + np.exp(-odds)) - female
+        value = np.mean(np.logaddexp(0, odds) - female * odds) + ridge @ coefficients**2
+        return float(value), terms @ error / len(female) + 2 * ridge * coefficients
 
     start = np.zeros(len(terms))
     start[0] = 1
-    return [round(float(value), 4) for value in minimize(loss, start).x]
+    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x)
 
 
-def fit_quantile(people: pd.DataFrame, share: float) -> Real:
+def fit_absolute(terms: Real, target: Real, ridge: Real) -> Real:
+    """Coefficients of (N, T) terms with the least mean absolute error, by reweighted least squares."""
+    weights = np.ones(len(target))
+    coefficients = np.zeros(terms.shape[1])
+    for _ in range(50):
+        weighted = terms * weights[:, None]
+        coefficients = np.linalg.solve(weighted.T @ terms + len(target) * np.diag(ridge), weighted.T @ target)
+        weights = 1 / np.maximum(np.abs(target - terms @ coefficients), 0.7)
+    return coefficients
+
+
+def hats(values: Real, knots: tuple[float, ...]) -> Real:
+    """(N, K) weights of linear interpolation between K knots."""
+    return np.stack([np.interp(values, knots, row) for row in np.eye(len(knots))], axis=1)
+
+
+def fit_people(people: People) -> dict[str, list[float]]:
+    """How a person's gender and age follow from all sightings and from the mean embedding."""
+    estimates = people.estimates
+    terms = np.concatenate([gender_terms(estimates.odds, estimates.age_years), estimates.looks.T])
+    ridge = np.r_[np.zeros(6), np.full(estimates.looks.shape[1], RIDGE_GENDER)]
+    gender = fit_logistic(terms, people.female, ridge)
+    columns = np.concatenate([hats(estimates.age_years, AGE_KNOTS_YEARS), estimates.looks], axis=1)
+    ridge = np.r_[np.full(len(AGE_KNOTS_YEARS), 1e-6), np.full(estimates.looks.shape[1], RIDGE_AGE)]
+    age = fit_absolute(columns, people.age, ridge)
+    knots = len(AGE_KNOTS_YEARS)
+    return {
+        "person_gender": gender[:6].round(4).tolist(),
+        "person_gender_looks": gender[6:].round(3).tolist(),
+        "person_age_knots_years": list(AGE_KNOTS_YEARS),
+        "person_age_years": age[:knots].round(2).tolist(),
+        "person_age_looks": age[knots:].round(2).tolist(),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Labelled people and what their sightings say together."""
+
+    estimates: Estimates
+    age: Real
+    """(N,) true age in years."""
+    female: NDArray[np.bool_]
+    """(N,) true gender."""
+
+    @classmethod
+    def of(cls, views: pd.DataFrame) -> People:
+        """The views of each face fused as the sightings of a person; `female_prob` is calibrated."""
+        looks = views[["person_id", "embedding"]].assign(views=1, view_px=views["x2"].clip(upper=100))
+        ids, estimates = fuse_estimates(views, looks)
+        labels = views.drop_duplicates("person_id").set_index("person_id").loc[ids]
+        return cls(estimates, labels["true_age"].to_numpy(float), labels["true_female"].to_numpy(bool))
+
+    def chosen(self, rows: NDArray[np.bool_]) -> People:
+        """Some of them."""
+        arrays = {field.name: getattr(self.estimates, field.name)[rows] for field in fields(Estimates)}
+        return People(Estimates(**arrays), self.age[rows], self.female[rows])
+
+    def joined(self, other: People) -> People:
+        """All of both."""
+        arrays = {
+            field.name: np.concatenate([getattr(one.estimates, field.name) for one in (self, other)])
+            for field in fields(Estimates)
+        }
+        return People(Estimates(**arrays), np.r_[self.age, other.age], np.r_[self.female, other.female])
+
+
+def read_across(people: People) -> pd.DataFrame:
+    """What is read of each person by coefficients that were fitted on other people."""
+    fold = np.arange(len(people.age)) % FOLDS
+    table = pd.DataFrame(
+        {"age": people.age, "female": people.female, "spread": people.estimates.spread_years}
+    )
+    for number in range(FOLDS):
+        reader = replace(Calibration.load(), **fit_people(people.chosen(fold != number)))
+        rows = fold == number
+        table.loc[rows, "female_prob"], table.loc[rows, "age_years"] = reader.person(
+            people.chosen(rows).estimates
+        )
+    return table
+
+
+def fit_quantile(read: pd.DataFrame, share: float) -> Real:
     """Quantile regression of true minus estimated age on the estimate (between knots) and the spread."""
-    age = people["age_years"].to_numpy()
-    hats = np.stack([np.interp(age, KNOTS_YEARS, row) for row in np.eye(len(KNOTS_YEARS))], axis=1)
-    terms = np.column_stack([hats, people["age_spread_years"]])
-    target = (people["true_age"] - age).to_numpy()
+    terms = np.column_stack([hats(read["age_years"].to_numpy(), KNOTS_YEARS), read["spread"]])
+    target = (read["age"] - read["age_years"]).to_numpy()
     count, size = terms.shape
     # Least asymmetric absolute deviation, as a linear programme: residual = above - below.
     cost = np.r_[np.zeros(size), np.full(count, share), np.full(count, 1 - share)]
-    from scipy import sparse
-
     equations = sparse.hstack([sparse.csr_array(terms), sparse.eye_array(count), -sparse.eye_array(count)])
     bounds = [(None, None)] * size + [(0, None)] * (2 * count)
     return np.asarray(linprog(cost, A_eq=equations, b_eq=target, bounds=bounds, method="highs").x[:size])
 
 
-def people_of(views: pd.DataFrame) -> pd.DataFrame:
-    """The views of each face fused as the sightings of a person, with the labels."""
-    large = views[views["x2"] >= Settings().min_judged_px]
-    labels = large.groupby("person_id")[["true_age", "true_female"]].first()
-    return fuse_estimates(large).join(labels)
-
-
-def child_years(people: pd.DataFrame) -> float:
-    """The perceived age from which on, in windows of three years, enough genders are right."""
-    right = (people["female_prob"] > 0.5) == people["true_female"]
+def child_years(read: pd.DataFrame) -> float:
+    """The perceived age below which, in windows of three years, too few of the stated genders are right."""
+    sure = np.maximum(read["female_prob"], 1 - read["female_prob"]) >= Settings().min_confidence
+    right = (read["female_prob"] > 0.5) == read["female"]
     for age in range(30, 0, -1):
-        window = people["age_years"].between(age - 3, age, inclusive="left")
+        window = sure & read["age_years"].between(age - 3, age, inclusive="left")
         if right[window].mean() < RELIABLE:
             return float(age)
     return 0.0
@@ -157,40 +239,50 @@ def fit(views: pd.DataFrame, source: str) -> dict[str, object]:
     """The content of the file."""
     result: dict[str, object] = {
         "explained": EXPLAINED,
-        "networks": {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER)},
+        "networks": {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)},
         "fitted_on": source,
     }
-    result["gender"] = fit_gender(views[views["x2"] >= Settings().min_judged_px])
-    odds = np.tensordot(result["gender"], gender_terms(views["female_prob"], views["age_years"]), axes=1)
-    views = views.assign(female_prob=1 / (1 + np.exp(-odds)))
-    photographed = people_of(views[views["view"] == 0])
-    filmed = people_of(views[views["view"] > 0])
-    both = pd.concat([photographed, filmed])
-    low, high = (fit_quantile(both, share) for share in (0.1, 0.9))
+    terms = gender_terms(logit(views["female_prob"].to_numpy()), views["age_years"].to_numpy())
+    gender = fit_logistic(terms, views["true_female"].to_numpy(bool), np.zeros(6)).round(4)
+    result["gender"] = gender.tolist()
+    views = views.assign(female_prob=1 / (1 + np.exp(-(gender @ terms))))
+    filmed, photographed = People.of(views[views["view"] > 0]), People.of(views[views["view"] == 0])
+    result |= fit_people(filmed.joined(photographed))
+    in_video = read_across(filmed)
+    read = pd.concat([in_video, read_across(photographed)], ignore_index=True)
+    low, high = (fit_quantile(read, share) for share in (0.1, 0.9))
     result["interval_knots_years"] = list(KNOTS_YEARS)
     result["interval_low_years"] = (-low[:-1]).round(2).tolist()
     result["interval_high_years"] = high[:-1].round(2).tolist()
     result["interval_spread"] = [round(float(-low[-1]), 3), round(float(high[-1]), 3)]
-    result["child_years"] = child_years(filmed)
-    result["seen_gender_edges"] = list(GENDER_EDGES)
-    bins = np.searchsorted(GENDER_EDGES, filmed["female_prob"], side="right")
-    result["seen_gender"] = {
-        name: np.bincount(bins[filmed["true_female"] == female], minlength=len(GENDER_EDGES) + 1).tolist()
-        for name, female in (("female", True), ("male", False))
-    }
-    result["seen_age_edges_years"] = list(AGE_EDGES_YEARS)
-    bins = np.searchsorted(AGE_EDGES_YEARS, filmed["age_years"], side="right")
-    result["seen_age"] = {
-        str(age): np.bincount(bins[filmed["true_age"] == age], minlength=len(AGE_EDGES_YEARS) + 1).tolist()
-        for age in sorted(filmed["true_age"].unique())
-    }
+    result["child_years"] = child_years(read)
+    for name, edges, values, classes in (
+        ("gender", GENDER_EDGES, in_video["female_prob"], np.where(in_video["female"], "female", "male")),
+        ("age", AGE_EDGES_YEARS, in_video["age_years"], in_video["age"].astype(int).astype(str)),
+    ):
+        bins = np.searchsorted(edges, values, side="right")
+        counts = pd.crosstab(classes, bins).reindex(columns=range(len(edges) + 1), fill_value=0)
+        unit = "_years" if name == "age" else ""
+        result[f"seen_{name}_edges{unit}"] = list(edges)
+        result[f"seen_{name}"] = {str(label): row.tolist() for label, row in counts.iterrows()}
+    report(read)
     return result
+
+
+def report(read: pd.DataFrame) -> None:
+    """Print how well people are read whom the coefficients were not fitted on."""
+    for name, part in (("all", read), ("13 and older", read[read["age"] >= 13])):
+        sure = np.maximum(part["female_prob"], 1 - part["female_prob"]) >= Settings().min_confidence
+        right = (part["female_prob"] > 0.5) == part["female"]
+        error = np.abs(part["age_years"] - part["age"]).mean()
+        print(f"{name}: {len(part)} people, age error {error:.2f} years, gender right {right.mean():.1%}")
+        print(f"    where stated {right[sure].mean():.1%}, unknown {1 - sure.mean():.1%}")
 
 
 def main() -> None:
     """Fit and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, default=6000, help="how many labelled faces")
+    parser.add_argument("--faces", type=int, default=8000, help="how many labelled faces")
     count = parser.parse_args().faces
     views = measure(labelled_faces(FIT, count))
     source = f"{views['person_id'].nunique()} faces of UTKFace (fitting part), {1 + VIEWS} views each"

@@ -1,7 +1,7 @@
-"""What was measured of the default age and gender networks, and how their answers are read by it.
+"""What was measured of the default networks, and how their answers about age and gender are read by it.
 
 The numbers stand in ``calibration.json`` beside this file. They were fitted by
-``benchmarks/fit_calibration.py`` on labelled faces; they hold for those two networks alone and are refused
+``benchmarks/fit_calibration.py`` on labelled faces; they hold for those networks alone and are refused
 for others.
 """
 
@@ -21,7 +21,7 @@ from analyzer.errors import ModelError
 from analyzer.settings import AgeBand, assign_band
 from analyzer.vision import catalog
 
-__all__ = ["Calibration", "Confusion", "gender_terms", "logit"]
+__all__ = ["Calibration", "Confusion", "Estimates", "gender_terms", "logit"]
 
 Real = NDArray[np.float64]
 
@@ -39,9 +39,9 @@ def logit(probability: Real) -> Real:
     return np.log(kept / (1 - kept))
 
 
-def gender_terms(raw: Real, age_years: Real) -> Real:
-    """(6, N): what `Calibration.gender` weighs, from the two networks' answers, (N,) each."""
-    odds, age = logit(raw), np.asarray(age_years, np.float64)
+def gender_terms(odds: Real, age_years: Real) -> Real:
+    """(6, N): what the calibrations of gender weigh, from log odds and an age in years, (N,) each."""
+    odds, age = np.asarray(odds, np.float64), np.asarray(age_years, np.float64)
     young, old = np.clip((20 - age) / 12, 0, 1), np.clip((age - 50) / 25, 0, 1)
     return np.stack([odds, odds * young, odds * old, np.ones_like(odds), young, old])
 
@@ -63,14 +63,33 @@ class Confusion:
 
 
 @dataclass(frozen=True, eq=False)
+class Estimates:
+    """What the sightings of N people say together."""
+
+    odds: Real
+    """(N,) mean log odds of female, calibrated face by face; NaN where nobody could be judged."""
+    age_years: Real
+    """(N,) mean of the age network's expectation."""
+    spread_years: Real
+    """(N,) mean standard deviation of its distribution."""
+    looks: Real
+    """(N, 128) mean embedding, or NaN."""
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """How to read the answers of one pair of age and gender networks.
+    """How to read the answers of one set of networks.
 
     Attributes carry the names they have in the file, where each is explained.
     """
 
     fitted_on: str
     gender: Sequence[float]
+    person_gender: Sequence[float]
+    person_gender_looks: Sequence[float]
+    person_age_knots_years: Sequence[float]
+    person_age_years: Sequence[float]
+    person_age_looks: Sequence[float]
     interval_knots_years: Sequence[float]
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
@@ -92,7 +111,9 @@ class Calibration:
         text = resources.files("analyzer.vision").joinpath(_FILE).read_text("utf-8")
         values: dict[str, Any] = json.loads(text)
         networks = values.pop("networks")
-        if networks != {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER)}:
+        if networks != {
+            model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)
+        }:
             raise ModelError(f"{_FILE} was fitted for other networks: fit it anew for these")
         del values["explained"]
         return cls(**values)
@@ -110,8 +131,26 @@ class Calibration:
         Returns:
             (N,) in [0, 1].
         """
-        odds = np.tensordot(np.asarray(self.gender), gender_terms(raw, age_years), axes=1)
+        odds = np.tensordot(np.asarray(self.gender), gender_terms(logit(raw), age_years), axes=1)
         return 1 / (1 + np.exp(-odds))
+
+    def person(self, estimates: Estimates) -> tuple[Real, Real]:
+        """Probability of female and age in years of people, (N,) each, from all their sightings.
+
+        The embedding by which faces are compared holds something of gender and age too, and it is a second
+        opinion: where a person has one, both answers are corrected by a linear function of it (logistic
+        regression, and regression of the least absolute error), else they stay as they are.
+        """
+        odds, age = estimates.odds.copy(), estimates.age_years.copy()
+        known = np.flatnonzero(np.isfinite(estimates.looks).all(axis=1))
+        if len(known):
+            looks = estimates.looks[known]
+            terms = gender_terms(odds[known], age[known])
+            odds[known] = np.tensordot(np.asarray(self.person_gender), terms, axes=1)
+            odds[known] += looks @ np.asarray(self.person_gender_looks)
+            age[known] = np.interp(age[known], self.person_age_knots_years, self.person_age_years)
+            age[known] += looks @ np.asarray(self.person_age_looks)
+        return 1 / (1 + np.exp(-odds)), np.clip(age, 0, None)
 
     def age_interval(self, age_years: Real, spread_years: Real) -> tuple[Real, Real]:
         """Lower and upper end of the 80 % interval of a person's age.
@@ -120,7 +159,8 @@ class Calibration:
         the network's distribution.
 
         Args:
-            age_years, spread_years: (N,) as in the faces table, averaged over the person's sightings.
+            age_years: (N,) of `person`.
+            spread_years: (N,) of `Estimates`.
         """
         low = np.interp(age_years, self.interval_knots_years, self.interval_low_years)
         high = np.interp(age_years, self.interval_knots_years, self.interval_high_years)

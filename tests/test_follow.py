@@ -1,0 +1,492 @@
+"""Following faces inside a segment: who is the same tracklet, where it breaks, what is kept to compare."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analyzer.faces import Faces
+from analyzer.follow import EMBEDDED_PX, Follower, Tracklets, follow
+from analyzer.frames import Still
+from analyzer.vision.attributes import CHIP_LANDMARKS
+
+Place = tuple[float, float] | None
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def moving(paths: Sequence[Sequence[Place]], size: float = 40, landmarks: bool = False) -> list[Faces]:
+    """Faces of one sample each from paths of upper left corners; None: not seen."""
+    samples = []
+    for places in zip(*paths, strict=True):
+        boxes = [[x, y, x + size, y + size] for x, y in (place for place in places if place is not None)]
+        samples.append(faces_in(boxes, landmarks=landmarks))
+    return samples
+
+
+def faces_in(boxes: list[list[float]], score: float = 0.9, landmarks: bool = True) -> Faces:
+    points = {}
+    if landmarks:
+        points["landmarks"] = [
+            CHIP_LANDMARKS * (box[2] - box[0], box[3] - box[1]) + (box[0], box[1]) for box in boxes
+        ]
+    return Faces.build(boxes=boxes, scores=[score] * len(boxes), **points)
+
+
+def ids(found: list[Faces], times_s: Sequence[float], cuts: Sequence[bool] | None = None) -> list[list[int]]:
+    return [faces.track_ids.tolist() for faces in follow(found, times_s, cuts)]
+
+
+class Colours:
+    """An embedding that is the mean colour of a chip, 0 to 1; remembers what it was given."""
+
+    chip_px = 8
+    size = 3
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+        low, high = landmarks.min(axis=1), landmarks.max(axis=1)
+        side = (high - low).max(axis=1)
+        made = np.zeros((len(landmarks), 2, 3), np.float32)
+        made[:, 0, 0] = made[:, 1, 1] = 1 / side
+        made[:, :, 2] = -low / side[:, None]
+        return made
+
+    def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        self.batches.append(len(chips))
+        assert all(chip.shape == (self.chip_px, self.chip_px, 3) for chip in chips)
+        return np.array([chip.mean(axis=(0, 1)) / 255 for chip in chips], np.float32)
+
+
+def painted(boxes: Sequence[Sequence[float]], colours: Sequence[Sequence[float]]) -> Still:
+    """A grey picture with a face of even colour in each box."""
+    image = np.full((200, 700, 3), 90, np.uint8)
+    for (x1, y1, x2, y2), colour in zip(boxes, colours, strict=True):
+        image[round(y1) : round(y2), round(x1) : round(x2)] = colour
+    return Still(image)
+
+
+def followed(
+    samples: Sequence[tuple[Faces, Sequence[Sequence[float]]]],
+    times_s: Sequence[float],
+    cuts: Sequence[int] = (),
+    model: Colours | None = None,
+) -> tuple[list[list[int]], Tracklets, Follower]:
+    follower = Follower(model or Colours())
+    for number, ((faces, colours), time_s) in enumerate(zip(samples, times_s, strict=True)):
+        follower.add(faces, time_s, painted(faces.boxes.tolist(), colours), cut=number in cuts)
+    found, tracklets = follower.finish()
+    return [faces.track_ids.tolist() for faces in found], tracklets, follower
+
+
+def still_faces(count: int, boxes: list[list[float]], colours: Any) -> list[tuple[Faces, Any]]:
+    return [(faces_in(boxes), colours)] * count
+
+
+def times_at(fps: float, count: int) -> list[float]:
+    return [number / fps for number in range(count)]
+
+
+# --- places and times --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fps", [2, 5, 10])
+def test_two_faces_side_by_side_keep_their_ids(fps: int) -> None:
+    times = times_at(fps, 3 * fps)
+    paths = [[(100 + 30 * t, 50) for t in times], [(400 - 30 * t, 60) for t in times]]
+    result = ids(moving(paths), times)
+    assert all(sorted(one) == [0, 1] for one in result)
+    assert all(one == result[0] for one in result)
+
+
+def test_crossing_faces_that_cannot_be_compared_keep_their_ids() -> None:
+    times = times_at(5, 40)
+    paths = [[(100 + 50 * t, 50) for t in times], [(500 - 50 * t, 65) for t in times]]
+    result = ids(moving(paths), times)
+    assert result[-1] == result[0]
+    assert all(len(set(one)) == 2 for one in result)
+
+
+def test_pan_gives_no_face_to_its_neighbour() -> None:
+    # All move by more than half of their width between samples, as under a camera that pans.
+    times = times_at(5, 4)
+    paths = [[(100 + 24 * n, 50) for n in range(4)], [(142 + 24 * n, 50) for n in range(4)]]
+    result = ids(moving(paths), times)
+    assert all(one == result[1] for one in result)
+
+
+def test_short_loss_keeps_the_id_and_a_long_one_does_not() -> None:
+    def path(lost: range) -> list[Place]:
+        return [None if number in lost else (100, 50) for number in range(40)]
+
+    times = times_at(5, 40)
+    short = ids(moving([path(range(10, 13))]), times)
+    long = ids(moving([path(range(10, 25))]), times)
+    assert {one[0] for one in short if one} == {0}
+    assert {one[0] for one in long if one} == {0, 1}
+
+
+def test_times_decide_not_the_number_of_samples() -> None:
+    # The same places, but a pause of five seconds in the middle.
+    places = moving([[(100, 50)] * 10])
+    steady = times_at(5, 10)
+    paused = [time + (5 if number >= 5 else 0) for number, time in enumerate(steady)]
+    assert {one[0] for one in ids(places, steady)} == {0}
+    assert {one[0] for one in ids(places, paused)} == {0, 1}
+
+
+def test_trackers_of_two_segments_share_nothing() -> None:
+    times = times_at(5, 10)
+    places = moving([[(100, 50)] * 10, [(300, 50)] * 10])
+    assert ids(places, times) == ids(places, times)
+
+
+def test_single_sample_and_empty_samples() -> None:
+    assert follow([], []) == []
+    assert ids(moving([[(0, 0)], [(90, 0)]]), [0.0]) == [[0, 1]]
+    assert ids([Faces.empty(), Faces.empty()], [0.0, 0.2]) == [[], []]
+
+
+@pytest.mark.parametrize("count", [3, 8, 9, 20])
+def test_what_is_learnt_first_is_followed_like_the_rest(count: int) -> None:
+    # Following begins after some samples; their number must not show.
+    times = times_at(5, count)
+    paths = [[(100, 50)] * count, [(300, 50)] * count]
+    assert ids(moving(paths), times) == [[0, 1]] * count
+
+
+# --- cuts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 9, 15, 19])
+def test_cut_ends_every_tracklet(cut: int) -> None:
+    times = times_at(5, 20)
+    places = moving([[(100, 50)] * 20, [(300, 50)] * 20])
+    result = ids(places, times, [number == cut for number in range(20)])
+    assert result == [[0, 1]] * cut + [[2, 3]] * (20 - cut)
+
+
+def test_every_sample_its_own_shot() -> None:
+    times = times_at(5, 12)
+    result = ids(moving([[(100, 50)] * 12]), times, [True] * 12)
+    assert result == [[number] for number in range(12)]
+
+
+def test_nothing_seen_before_a_cut_is_kept_after_it() -> None:
+    # Lost one sample before the cut and back one after it, inside of the tracker's patience.
+    times = times_at(5, 20)
+    path: list[Place] = [None if number in (9, 10) else (100, 50) for number in range(20)]
+    result = ids(moving([path]), times, [number == 10 for number in range(20)])
+    assert {one[0] for one in result[:9]} == {0} and {one[0] for one in result[11:]} == {1}
+
+
+# --- crossing ----------------------------------------------------------------------------------------
+
+
+def crossing(size: float, landmarks: bool) -> list[list[int]]:
+    """Two walk past each other, the second a little lower."""
+    reach = [max(-9, min(9, number - 15)) * size / 2 for number in range(30)]
+    left = [(300 + offset, 50.0) for offset in reach]
+    right = [(300 - offset, 50.0 + size * 0.2) for offset in reach]
+    return ids(moving([left, right], size, landmarks), times_at(5, 30))
+
+
+def turning_back(speed: float, nearest: float, lower: float, count: int = 40) -> list[list[list[float]]]:
+    """Boxes of two who walk up to each other and back: by place alone they seem to pass.
+
+    All in widths of a face: `speed` a sample, half the `nearest` distance, how much `lower` the second is.
+    """
+    size = 40
+    away = [min(300, (abs(n - count // 2) * speed + nearest) * size) for n in range(count)]
+    top = 50 + lower * size
+    return [[[320 - o, 50, 360 - o, 90], [320 + o, top, 360 + o, top + size]] for o in away]
+
+
+@pytest.mark.parametrize("speed", [0.2, 0.3, 0.5])
+def test_tracklets_that_place_alone_would_swap_end_instead(speed: float) -> None:
+    boxes = turning_back(speed, 0.1, 0)
+    swapped = ids([faces_in(one, landmarks=False) for one in boxes], times_at(5, 40))
+    assert swapped[0] == [0, 1] and swapped[-1] == [1, 0]
+    ended = ids([faces_in(one) for one in boxes], times_at(5, 40))
+    assert ended[0] == [0, 1] and set(ended[-1]).isdisjoint([0, 1])
+    assert all(one == [0, 1] for one in ended[:18])
+
+
+@pytest.mark.parametrize("fps", [2, 5, 10])
+@pytest.mark.parametrize("speed", [0.2, 0.4, 0.7])
+def test_no_tracklet_holds_two_people_whoever_turns_back(fps: int, speed: float) -> None:
+    # Where the tracker is sure of the wrong one, the looks of the views tell.
+    for nearest in (0.3, 0.4, 0.5, 0.6):
+        for lower in (0, 0.2, 0.4):
+            boxes = turning_back(speed, nearest, lower)
+            samples = [(faces_in(one), [RED, BLUE]) for one in boxes]
+            result, _, _ = followed(samples, times_at(fps, 40))
+            assert {one for one, _ in result}.isdisjoint({one for _, one in result}), (nearest, lower)
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 2])
+def test_one_that_passes_another_leaves_no_tracklet_of_both(hidden: int) -> None:
+    # Who walks by is hidden for some samples; the one who stands there is seen all the time.
+    places = [[300 + (n - 15) * 12, 55] for n in range(30)]
+    walker = [x_y if abs(n - 15) > hidden else None for n, x_y in enumerate(places)]
+    samples = []
+    for place in walker:
+        boxes = [[300.0, 50, 340, 90]] + ([[*place, place[0] + 40, place[1] + 40]] if place else [])
+        samples.append((faces_in(boxes), [RED, BLUE][: len(boxes)]))
+    result, _, _ = followed(samples, times_at(5, 30))
+    standing = {one[0] for one in result}
+    assert standing.isdisjoint({one[1] for one in result if len(one) > 1})
+
+
+def test_tracklets_end_where_faces_cross_that_can_be_compared() -> None:
+    result = crossing(40, landmarks=True)
+    assert set(result[0]).isdisjoint(result[-1])
+    assert all(len(set(one)) == 2 for one in result)
+    # Broken where they meet only.
+    assert all(one == [0, 1] for one in result[:12])
+    assert all(one == result[-1] for one in result[18:])
+
+
+def test_crossing_faces_too_small_or_without_landmarks_are_not_broken() -> None:
+    for result in (crossing(EMBEDDED_PX - 1, landmarks=True), crossing(40, landmarks=False)):
+        assert all(sorted(one) == [0, 1] for one in result)
+    assert set(crossing(EMBEDDED_PX, landmarks=True)[-1]).isdisjoint([0, 1])
+
+
+@pytest.mark.parametrize("gap", [0, 6, 20])
+@pytest.mark.parametrize("step", [0, 3, 20])
+def test_people_side_by_side_are_not_broken(gap: int, step: int) -> None:
+    # As near as shoulders allow, three of them, still or walking together, with a little tremble.
+    random = np.random.default_rng(1)
+    count = 20
+    paths = [
+        [
+            (100 + (40 + gap) * who + step * n + random.uniform(-2, 2), 50 + random.uniform(-2, 2))
+            for n in range(count)
+        ]
+        for who in range(3)
+    ]
+    result = ids(moving(paths, landmarks=True), times_at(5, count))
+    assert result == [result[0]] * count and sorted(result[0]) == [0, 1, 2]
+
+
+def test_far_from_the_crossing_nothing_breaks() -> None:
+    times = times_at(5, 30)
+    reach = [(number - 15) * 20.0 for number in range(30)]
+    paths = [[(300 + o, 50) for o in reach], [(300 - o, 58) for o in reach], [(300, 400)] * 30]
+    result = ids(moving(paths, landmarks=True), times)
+    assert {one[2] for one in result} == {2}
+    assert set(result[0][:2]).isdisjoint(result[-1][:2])
+
+
+# --- splitting ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [6, 11, 17, 23])
+def test_tracklet_that_goes_over_to_another_person_is_split_there(change: int) -> None:
+    # The other person appears a third of the face aside, between two samples.
+    samples = []
+    for number in range(30):
+        x = 100 if number < change else 114
+        samples.append((faces_in([[x, 50, x + 40, 90]]), [RED if number < change else BLUE]))
+    result, tracklets, _ = followed(samples, times_at(5, 30))
+    assert [one[0] for one in result] == [0] * change + [1] * (30 - change)
+    assert tracklets.ids.tolist() == [0, 1]
+    np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE]) / 255, atol=0.02)
+
+
+def test_tracklet_that_goes_over_twice_is_three() -> None:
+    samples = []
+    for number in range(45):
+        turn = number // 15
+        x = 100 + 14 * turn
+        samples.append((faces_in([[x, 50, x + 40, 90]]), [(RED, BLUE, GREEN)[turn]]))
+    result, tracklets, _ = followed(samples, times_at(5, 45))
+    assert [one[0] for one in result] == [0] * 15 + [1] * 15 + [2] * 15
+    np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE, GREEN]) / 255, atol=0.02)
+    assert tracklets.views.tolist() == [3, 3, 3]
+
+
+def test_split_of_one_leaves_the_other_as_it_is() -> None:
+    samples = []
+    for number in range(20):
+        x = 100 if number < 10 else 114
+        boxes = [[x, 50, x + 40, 90], [400, 50, 440, 90]]
+        samples.append((faces_in(boxes), [RED if number < 10 else BLUE, GREEN]))
+    result, tracklets, _ = followed(samples, times_at(5, 20))
+    assert result == [[0, 1]] * 10 + [[2, 1]] * 10
+    np.testing.assert_allclose(tracklets.embeddings, np.array([RED, GREEN, BLUE]) / 255, atol=0.02)
+    assert tracklets.views.tolist() == [2, 4, 2]
+
+
+def test_face_that_slowly_changes_is_not_split() -> None:
+    samples = [(faces_in([[100, 50, 140, 90]]), [(255 - 8 * number, 8 * number, 0)]) for number in range(30)]
+    result, tracklets, _ = followed(samples, times_at(5, 30))
+    assert result == [[0]] * 30 and len(tracklets) == 1
+
+
+# --- views -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fps", [2, 5, 10])
+def test_one_view_a_second_is_compared(fps: int) -> None:
+    model = Colours()
+    boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
+    samples = still_faces(4 * fps, boxes, [RED, BLUE])
+    _, tracklets, _ = followed(samples, times_at(fps, 4 * fps), model=model)
+    assert tracklets.ids.tolist() == [0, 1]
+    assert tracklets.views.tolist() == [4, 4] and sum(model.batches) == 8
+
+
+@pytest.mark.parametrize("best", [0, 2, 4, 13])
+def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
+    # All views of a second are greenish but the widest one, which is red: of 15 samples 3 views.
+    samples = []
+    for number in range(15):
+        width = 60 if number == best else 40
+        boxes = [[100.0, 50, 100 + width, 50 + width]]
+        samples.append((faces_in(boxes), [(130, 0, 0) if number == best else (20, 0, 0)]))
+    _, tracklets, _ = followed(samples, times_at(5, 15))
+    assert tracklets.views.tolist() == [3] and tracklets.view_px.tolist() == [60]
+    # The mean is weighted by quality: 60 of 60 + 40 + 40.
+    expected = (60 * 130 + 80 * 20) / 140 / 255
+    np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
+
+
+@pytest.mark.parametrize("what", ["score", "turned"])
+def test_quality_is_also_score_and_frontality(what: str) -> None:
+    samples = []
+    for number in range(5):
+        faces = faces_in([[100.0, 50, 140, 90]], score=0.9 if what == "turned" or number == 2 else 0.4)
+        if what == "turned" and number != 2:
+            points = faces.landmarks.copy()
+            points[:, 2, 0] = points[:, 1, 0]  # the nose beside an eye
+            faces = faces.replace(landmarks=points)
+        samples.append((faces, [RED if number == 2 else BLUE]))
+    _, tracklets, _ = followed(samples, times_at(5, 5))
+    np.testing.assert_allclose(tracklets.embeddings, [[1, 0, 0]], atol=0.02)
+
+
+@pytest.mark.parametrize(("width", "compared"), [(EMBEDDED_PX - 1, 0), (EMBEDDED_PX, 1)])
+def test_faces_too_small_are_not_compared(width: int, compared: int) -> None:
+    model = Colours()
+    samples = still_faces(12, [[100.0, 50, 100 + width, 50 + width]], [RED])
+    result, tracklets, _ = followed(samples, times_at(5, 12), model=model)
+    assert result == [[0]] * 12
+    assert len(tracklets) == compared and (not compared) == (sum(model.batches) == 0)
+    assert tracklets.embeddings.shape == (compared, 3)
+
+
+def test_faces_without_landmarks_are_not_compared() -> None:
+    samples = [(faces_in([[100.0, 50, 140, 90]], landmarks=False), [RED])] * 12
+    result, tracklets, _ = followed(samples, times_at(5, 12))
+    assert result == [[0]] * 12 and len(tracklets) == 0
+
+
+@pytest.mark.parametrize("people", [3, 16, 17, 40])
+@pytest.mark.parametrize("count", [1, 5, 30])
+def test_each_tracklet_gets_its_own_vectors(people: int, count: int) -> None:
+    # So many that they are embedded in several batches, each of its own colour.
+    random = np.random.default_rng(people)
+    boxes = [
+        [10.0 + 65 * (i % 10), 5 + 48 * (i // 10), 45 + 65 * (i % 10), 40 + 48 * (i // 10)]
+        for i in range(people)
+    ]
+    colours = random.integers(0, 256, (people, 3)).tolist()
+    order = random.permutation(people)
+    samples = still_faces(count, [boxes[i] for i in order], [colours[i] for i in order])
+    result, tracklets, _ = followed(samples, times_at(5, count))
+    assert tracklets.ids.tolist() == list(range(people))
+    expected = {one: colours[i] for one, i in zip(result[0], order, strict=True)}
+    np.testing.assert_allclose(
+        tracklets.embeddings, np.array([expected[one] for one in range(people)]) / 255, atol=0.02
+    )
+
+
+def test_vectors_are_its_own_also_where_tracklets_come_and_go() -> None:
+    random = np.random.default_rng(4)
+    # One place after another is taken for some samples by somebody of a colour of their own.
+    spans = [
+        (int(start), int(start) + int(random.integers(1, 25)), lane)
+        for lane in range(10)
+        for start in (0, 40, 80)
+    ]
+    samples = []
+    tints = random.integers(0, 256, (len(spans), 3))
+    for number in range(110):
+        present = [i for i, (start, end, _) in enumerate(spans) if start <= number < end]
+        boxes = [[10.0 + 65 * spans[i][2], 50, 50 + 65 * spans[i][2], 90] for i in present]
+        samples.append((faces_in(boxes) if boxes else Faces.empty(), tints[present].tolist()))
+    result, tracklets, _ = followed(samples, times_at(5, 110))
+    assert tracklets.ids.tolist() == list(range(len(spans)))
+    for i, (start, end, _) in enumerate(spans):
+        name = {
+            result[number][[j for j, s in enumerate(spans) if s[0] <= number < s[1]].index(i)]
+            for number in range(start, end)
+        }
+        assert len(name) == 1
+        np.testing.assert_allclose(tracklets.embeddings[name.pop()], tints[i] / 255, atol=0.02)
+
+
+def test_views_do_not_reach_over_a_cut() -> None:
+    samples = still_faces(10, [[100.0, 50, 140, 90]], [RED]) + still_faces(10, [[100.0, 50, 140, 90]], [BLUE])
+    result, tracklets, _ = followed(samples, times_at(5, 20), cuts=[10])
+    assert result == [[0]] * 10 + [[1]] * 10
+    np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE]) / 255, atol=0.02)
+
+
+def test_without_a_network_there_are_tracklets_only() -> None:
+    follower = Follower(None)
+    for number in range(12):
+        boxes = [[100.0, 50, 140, 90]]
+        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+    found, tracklets = follower.finish()
+    assert [faces.track_ids.tolist() for faces in found] == [[0]] * 12
+    assert len(tracklets) == 0 and tracklets.embeddings.shape == (0, 0)
+
+
+def test_no_samples_give_nothing() -> None:
+    found, tracklets = Follower(Colours()).finish()
+    assert found == [] and len(tracklets) == 0 and tracklets.embeddings.shape == (0, 3)
+
+
+def chips_held(thing: object) -> int:
+    """How many pictures of faces can be reached from it."""
+    seen: set[int] = set()
+    waiting, held = [thing], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type):
+            continue
+        seen.add(id(one))
+        if isinstance(one, np.ndarray):
+            held += one.dtype == np.uint8 and one.size > 0
+        elif type(one).__module__.startswith(("analyzer", "builtins")) and not callable(one):
+            waiting += gc.get_referents(one)
+    return held
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
+    model = Colours()
+    boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
+    follower = Follower(model)
+    for number in range(count):
+        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED, BLUE]))
+        # While it goes on: at most a view of each and what waits to be embedded or followed.
+        assert chips_held(follower) <= 2 * 9 + 16
+    assert chips_held(follower) > 0
+    result = follower.finish()
+    assert chips_held(follower) == chips_held(result) == 0
+    assert sum(model.batches) == 2 * (1 + (count - 1) // 5)
+
+
+def test_tracklets_of_unequal_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="one length"):
+        Tracklets(np.arange(2), np.zeros((1, 3), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int64))
