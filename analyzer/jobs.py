@@ -58,7 +58,7 @@ from analyzer.records import (
 )
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
-from analyzer.shares import estimate_shares
+from analyzer.shares import estimate_shares, in_words
 from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, without_login
 from analyzer.vision.calibration import Calibration
 
@@ -568,6 +568,7 @@ def _run_info(
         "complete": report.complete,
         "incomplete_reason": report.reason,
         "counts": _counts(tables),
+        "shares_in_words": in_words(tables.shares),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,
@@ -589,6 +590,7 @@ def _run_info(
         },
         "settings": settings.to_dict(),
         "models": list(models.provenance),
+        "calibration": {"fitted_on": models.calibration.fitted_on},
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),

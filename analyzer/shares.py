@@ -6,11 +6,13 @@ of each class are seen as what (the confusion, from `Calibration`); from that an
 video, a Gibbs sampler draws the share of each class and the class of each person, again and again. The mean
 of the draws is the estimate, the middle 95 % are its interval.
 
-Two uncertainties are in it: how often the networks are wrong, which is known from a limited number of faces
-(Dirichlet draws of the confusion); and which of this video's people they are wrong about (draws of the
-classes, also of people who could not be judged). The model is that of multinomial data with
-misclassification: Swartz et al. 2004, Bayesian identifiability and misclassification in multinomial data,
-Canadian Journal of Statistics 32.
+Three uncertainties are in it: how often the networks are wrong, which is known from a limited number of faces
+(Dirichlet draws of the confusion); which of this video's people they are wrong about (draws of the classes,
+also of people who could not be judged); and the sampling: who was missed, counted twice or as one with
+another, and seen for how long (each person's weight is drawn, as in the Bayesian bootstrap of Rubin 1981, but
+with half its spread, because most of a video's people are seen). The model of the classes is that of
+multinomial data with misclassification: Swartz et al. 2004, Bayesian identifiability and misclassification in
+multinomial data, Canadian Journal of Statistics 32.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ from numpy.typing import NDArray
 from analyzer.settings import Settings
 from analyzer.vision.calibration import Calibration, Confusion
 
-__all__ = ["INTERVAL", "SHARE_COLUMNS", "estimate_shares"]
+__all__ = ["INTERVAL", "SHARE_COLUMNS", "estimate_shares", "in_words"]
 
 INTERVAL = 0.95
 """Share of the draws that lies inside of an interval."""
 
 _BURN_IN, _DRAWS = 50, 400
 _PRIOR_PEOPLE = 20.0
+_WEIGHT_SHAPE = 4.0
 _SEED = 20150101
 
 Real = NDArray[np.float64]
@@ -73,6 +76,24 @@ SHARE_COLUMNS = (
 )
 
 
+def in_words(shares: pd.DataFrame) -> str:
+    """What the table says of women, in a sentence; empty where nobody was judged.
+
+    Args:
+        shares: Rows of the shares table.
+    """
+    of_women = shares[shares["group"] == "female"]
+    if of_women.empty:
+        return ""
+    row = of_women.iloc[0]
+    return (
+        f"About {row['people_share']:.0%} of the people look like women ({row['people_low']:.0%} to "
+        f"{row['people_high']:.0%}), and {row['time_share']:.0%} of the time on screen is theirs "
+        f"({row['time_low']:.0%} to {row['time_high']:.0%}): knowing how often the networks are wrong, the "
+        "true share lies in such a range in about 95 of 100 cases."
+    )
+
+
 def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real) -> Real:
     """Draws of the shares.
 
@@ -108,5 +129,6 @@ def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real) -> R
         chosen = (np.cumsum(chances, axis=0) < random.random(len(category)) * (1 - 1e-12)).sum(axis=0)
         members = np.zeros((len(category), classes))
         members[np.arange(len(category)), chosen] = 1
-        draws[number] = (weights @ members) / weights.sum(axis=1, keepdims=True)
+        drawn = weights * random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, weights.shape)
+        draws[number] = (drawn @ members) / drawn.sum(axis=1, keepdims=True)
     return draws

@@ -1,4 +1,4 @@
-"""Linking, fusing and the timeline, against tables whose truth is written down here."""
+"""Fusing and the timeline, against tables whose truth is written down here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.people import fuse_people, link_tracklets, sample_durations, timeline
-from analyzer.records import PEOPLE, timeline_columns
+from analyzer.linking import link_tracklets
+from analyzer.people import (
+    APPEARANCE_GAP_S,
+    FULL_PX,
+    WORTHLESS_SCORE,
+    fuse_estimates,
+    fuse_people,
+    sample_durations,
+    timeline,
+)
+from analyzer.records import EMBEDDINGS, PEOPLE, empty_table, timeline_columns
 from analyzer.settings import AGE_BANDS, Settings
+from analyzer.vision.calibration import Calibration
 
 FRONTAL = [10, 10, 30, 10, 20, 20, 12, 30, 28, 30]
 TURNED = [10, 10, 30, 10, 29, 20, 20, 30, 28, 30]
@@ -24,6 +34,7 @@ def samples_at(times_s: list[float], end_s: float | None = None, image: bool = F
             "segment": 0,
             "time_s": times,
             "duration_s": sample_durations(times, end_s),
+            "shot": 0,
             "image": [f"{number}.jpg" if image else "" for number in range(len(times))],
         }
     )
@@ -37,6 +48,7 @@ def face(sample: int, tracklet: int, x: float = 0, **values: Any) -> dict[str, A
         "y1": 0.0,
         "x2": x + width,
         "y2": 50.0,
+        "score": 0.9,
         "tracklet_id": tracklet,
         "female_prob": 0.9,
         "age_years": 30.0,
@@ -52,77 +64,141 @@ def faces_of(rows: list[dict[str, Any]], samples: pd.DataFrame) -> pd.DataFrame:
     return faces.sort_values("sample", kind="stable", ignore_index=True)
 
 
-def people_of(faces: pd.DataFrame, samples: pd.DataFrame, **changes: Any) -> pd.DataFrame:
-    faces["person_id"] = link_tracklets(faces, samples)
-    return fuse_people(faces, samples, Settings(**changes))
+def people_of(
+    faces: pd.DataFrame, samples: pd.DataFrame, embeddings: pd.DataFrame | None = None, **changes: Any
+) -> pd.DataFrame:
+    """Each tracklet is a person."""
+    faces["person_id"] = faces["tracklet_id"] + 1
+    looks = empty_table(EMBEDDINGS) if embeddings is None else embeddings
+    return fuse_people(faces, samples, looks, Settings(**changes), Calibration.load())
 
 
-def test_tracklet_over_a_segments_border_is_one_person() -> None:
-    samples = samples_at([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    faces = faces_of(
-        [face(s, 0, x=100 + 5 * s) for s in range(3)] + [face(s, 1, x=100 + 5 * s) for s in range(3, 6)],
-        samples,
-    )
-    assert link_tracklets(faces, samples).tolist() == [1] * 6
+def looks_of(*rows: tuple[int, int, float, list[float]]) -> pd.DataFrame:
+    """Rows of the embeddings table: person, views, pixels, vector."""
+    return pd.DataFrame(rows, columns=["person_id", "views", "view_px", "embedding"])
 
 
-def test_elsewhere_or_much_later_is_another_person() -> None:
-    samples = samples_at([number / 5 for number in range(40)])
-    early = [face(s, 0) for s in range(3)]
-    elsewhere = faces_of(early + [face(s, 1, x=200) for s in range(3, 6)], samples)
-    later = faces_of(early + [face(s, 1) for s in range(20, 23)], samples)
-    assert set(link_tracklets(elsewhere, samples)) == {1, 2}
-    assert set(link_tracklets(later, samples)) == {1, 2}
+def mean_odds(probabilities: list[float], weights: list[float]) -> float:
+    values = np.array(probabilities)
+    return float(np.average(np.log(values / (1 - values)), weights=weights))
 
 
-def test_two_faces_in_one_sample_are_never_one_person() -> None:
-    samples = samples_at([number / 5 for number in range(6)])
-    # Both later tracklets begin where the early one ended: only one may continue it.
-    rows = [face(s, 0) for s in range(3)]
-    rows += [face(s, 1, x=2) for s in range(3, 6)] + [face(s, 2, x=8) for s in range(3, 6)]
+# --- fusing ------------------------------------------------------------------------------------------
+
+
+def test_sightings_weigh_by_width_and_score() -> None:
+    samples = samples_at([0.0, 0.2, 0.4, 0.6, 0.8])
+    rows = [
+        face(0, 0, female_prob=0.8, age_years=20.0, age_spread_years=4.0, width=40.0, score=0.9),
+        face(1, 0, female_prob=0.6, age_years=40.0, age_spread_years=8.0, width=60.0, score=0.5),
+        # Wider than full is no better.
+        face(2, 0, female_prob=0.1, age_years=50.0, age_spread_years=6.0, width=3 * FULL_PX, score=0.8),
+        # Hardly a face: it says next to nothing, but something.
+        face(
+            3,
+            0,
+            female_prob=0.99,
+            age_years=5.0,
+            age_spread_years=9.0,
+            width=40.0,
+            score=WORTHLESS_SCORE - 0.1,
+        ),
+        face(4, 0, female_prob=np.nan, age_years=np.nan, age_spread_years=np.nan),
+    ]
     faces = faces_of(rows, samples)
-    faces["person_id"] = link_tracklets(faces, samples)
-    assert not faces.duplicated(["sample", "person_id"]).any()
-    assert faces["person_id"].nunique() == 2
+    faces["person_id"] = 7
+    ids, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
+    weights = [40 * 0.6, 60 * 0.2, FULL_PX * 0.5, 40 * 0.01]
+    assert ids.tolist() == [7]
+    assert estimates.odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99], weights), rel=1e-5)
+    assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5], weights=weights), rel=1e-5)
+    assert estimates.spread_years[0] == pytest.approx(np.average([4, 8, 6, 9], weights=weights), rel=1e-5)
+    assert np.isnan(estimates.looks).all() and len(estimates.looks) == 1
 
 
-def test_one_sighting_is_no_person_unless_samples_are_rare() -> None:
-    often, seldom = samples_at([0.0, 0.2, 0.4]), samples_at([0.0, 2.0, 4.0])
-    rows = [face(0, 0), face(1, 0), face(1, 1, x=300)]
-    assert link_tracklets(faces_of(rows, often), often).tolist() == [1, 1, -1]
-    assert link_tracklets(faces_of(rows, seldom), seldom).tolist() == [1, 1, 2]
+def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
+    samples = samples_at([0.0, 0.2])
+    faces = faces_of([face(0, one) for one in range(5)], samples)
+    faces["person_id"] = [2, 3, 5, -1, 9]
+    faces.loc[faces["person_id"] == 9, "female_prob"] = np.nan
+    looks = looks_of(
+        (2, 3, 40.0, [1.0, 0.0]),
+        (5, 1, 30.0, [0.0, 1.0]),
+        (2, 1, 40.0, [0.0, 1.0]),
+        (-1, 5, 90.0, [9.0, 9.0]),
+        (9, 5, 90.0, [8.0, 8.0]),
+    )
+    ids, estimates = fuse_estimates(faces, looks)
+    # Who could not be judged has no row; who has no embedding has no looks.
+    assert ids.tolist() == [2, 3, 5]
+    np.testing.assert_allclose(estimates.looks, [[0.75, 0.25], [np.nan, np.nan], [0, 1]])
 
 
-def test_faces_of_different_pictures_are_different_people() -> None:
-    samples = samples_at([0.0, 1.0], image=True)
-    faces = faces_of([face(0, 0), face(1, 1)], samples)
-    assert link_tracklets(faces, samples).tolist() == [1, 2]
-
-
-def test_person_is_fused_from_all_judged_sightings() -> None:
+def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     samples = samples_at([0.0, 0.2, 0.4, 3.0, 3.2], end_s=3.4)
     rows = [
         face(0, 0, female_prob=0.8, age_years=20.0, age_spread_years=4.0),
         face(1, 0, female_prob=0.6, age_years=40.0, age_spread_years=4.0, width=80.0, landmarks=TURNED),
         face(2, 0, female_prob=np.nan, age_years=np.nan, age_spread_years=np.nan),
     ]
-    person = people_of(faces_of(rows, samples), samples).iloc[0]
-    assert person["female_prob"] == pytest.approx((0.8 * 40 + 0.6 * 80) / 120)
-    assert person["age_years"] == pytest.approx((20 * 40 + 40 * 80) / 120)
+    table = people_of(faces_of(rows, samples), samples)
+    assert set(table) | {"video_id"} == {column.name for column in PEOPLE} and len(table) == 1
+    person = table.iloc[0]
+    assert np.log(person["female_prob"] / (1 - person["female_prob"])) == pytest.approx(
+        mean_odds([0.8, 0.6], [40, 80]), rel=1e-5
+    )
+    age = (20 * 40 + 40 * 80) / 120
+    assert person["age_years"] == pytest.approx(age)
+    low, high = Calibration.load().age_interval(np.array([age]), np.array([4.0]))
+    assert (person["age_low"], person["age_high"]) == pytest.approx((low[0], high[0]))
     assert person["judged_samples"] == 2 and person["samples"] == 3
     assert person["frontal_share"] == pytest.approx(2 / 3)
-    assert person["age_low"] < person["age_years"] < person["age_high"]
     assert person["age_band"] == "25-34"
     assert (person["first_s"], person["appearances"]) == (0.0, 1)
     # The third picture is held until the next one, 2.6 s later.
-    assert person["on_screen_s"] == pytest.approx(0.2 + 0.2 + 2.6)
+    assert person["on_screen_s"] == pytest.approx(0.2 + 0.2 + 2.6) and person["last_s"] == pytest.approx(3.0)
+    assert person["face_px_median"] == 40
+
+
+def test_person_with_an_embedding_is_read_with_it() -> None:
+    samples = samples_at([0.0, 0.2])
+    rows = [face(s, one, x=200 * one) for s in range(2) for one in range(2)]
+    faces = faces_of(rows, samples)
+    vector = (np.random.default_rng(0).normal(size=128) * 0.08).tolist()
+    without = people_of(faces, samples)
+    table = people_of(faces, samples, looks_of((2, 1, 40.0, vector)))
+    pd.testing.assert_frame_equal(table.iloc[:1], without.iloc[:1])
+    calibration = Calibration.load()
+    _, estimates = fuse_estimates(faces, looks_of((2, 1, 40.0, vector)))
+    female, age = calibration.person(estimates)
+    assert table.loc[1, "female_prob"] == pytest.approx(female[1])
+    assert table.loc[1, "age_years"] == pytest.approx(age[1])
+    assert abs(age[1] - 30) > 0.01 and age[0] == pytest.approx(30)
+    # Band and interval are those of what is written.
+    low, high = calibration.age_interval(age, estimates.spread_years)
+    np.testing.assert_allclose(table["age_low"], low)
+    np.testing.assert_allclose(table["age_high"], high)
+
+
+def test_person_who_could_not_be_judged_has_neither_gender_nor_age() -> None:
+    samples = samples_at([0.0, 0.2])
+    unknown = {"female_prob": np.nan, "age_years": np.nan, "age_spread_years": np.nan}
+    rows = [face(s, one, x=200 * one, **(unknown if one else {})) for s in range(2) for one in range(2)]
+    table = people_of(faces_of(rows, samples), samples, looks_of((2, 1, 40.0, [0.1] * 128)))
+    known, person = table.iloc[0], table.iloc[1]
+    assert (person["gender"], person["age_band"], person["judged_samples"]) == ("unknown", "unknown", 0)
+    assert person[["female_prob", "age_years", "age_low", "age_high"]].isna().all()
+    assert person["samples"] == 2 and person["on_screen_s"] == pytest.approx(0.4)
+    assert known["gender"] == "female" and known["judged_samples"] == 2
+    alone = people_of(faces_of([face(s, 0, **unknown) for s in range(2)], samples), samples)
+    assert alone.loc[0, "gender"] == "unknown" and np.isnan(alone.loc[0, "age_high"])
 
 
 @pytest.mark.parametrize(
     ("female_prob", "expected"),
     [
         (0.95, "female"),
-        (0.7, "female"),
+        (0.701, "female"),
         (0.69, "unknown"),
         (0.31, "unknown"),
         (0.29, "male"),
@@ -135,13 +211,51 @@ def test_gender_is_unknown_below_the_confidence(female_prob: float, expected: st
     assert people_of(faces_of(rows, samples), samples, min_confidence=0.7).loc[0, "gender"] == expected
 
 
-def test_coming_back_is_an_appearance() -> None:
+@pytest.mark.parametrize(("older", "gender"), [(-0.5, "unknown"), (0.5, "female")])
+def test_gender_of_children_is_unknown_unless_asked_for(older: float, gender: str) -> None:
+    age = Calibration.load().child_years + older
+    samples = samples_at([0.0, 0.2])
+    faces = faces_of([face(s, 0, age_years=age) for s in range(2)], samples)
+    table = people_of(faces, samples)
+    assert table.loc[0, "gender"] == gender
+    assert people_of(faces, samples, gender_of_children=True).loc[0, "gender"] == "female"
+    # The number stays: it is the word that is not said.
+    assert table.loc[0, "female_prob"] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(("longer", "appearances"), [(-0.1, 1), (0.0, 1), (0.5, 2)])
+def test_coming_back_after_a_gap_is_an_appearance(longer: float, appearances: int) -> None:
+    # Gone from when the last sample ends.
+    away = round((APPEARANCE_GAP_S + longer) / 0.1)
+    samples = samples_at([number / 10 for number in range(60)])
+    faces = faces_of([face(s, 0) for s in (0, 1, 2, 3, 4 + away, 5 + away)], samples)
+    person = people_of(faces, samples).iloc[0]
+    assert person["appearances"] == appearances
+    assert person["on_screen_s"] == pytest.approx(0.6)
+
+
+def test_people_are_separate_whatever_the_order_of_their_faces() -> None:
     samples = samples_at([number / 2 for number in range(30)])
-    faces = faces_of([face(s, 0) for s in (0, 1, 2, 3, 20, 21)], samples)
-    faces["person_id"] = 1
-    person = fuse_people(faces, samples, Settings()).iloc[0]
-    assert person["appearances"] == 2
-    assert person["on_screen_s"] == pytest.approx(3.0)
+    # The second is there while the first is away: no return of the one is the other's.
+    rows = [face(s, 0) for s in (0, 1, 20, 21)] + [face(s, 1, x=300) for s in range(2, 9)]
+    table = people_of(faces_of(rows, samples), samples)
+    assert table["person_id"].tolist() == [1, 2]
+    assert table["appearances"].tolist() == [2, 1]
+    assert table["first_s"].tolist() == [0.0, 1.0] and table["last_s"].tolist() == [11.0, 4.5]
+    assert table["samples"].tolist() == [4, 7]
+
+
+def test_faces_of_nobody_are_in_no_person() -> None:
+    samples = samples_at([0.0, 0.2])
+    faces = faces_of([face(0, 0), face(1, 0), face(0, 1, x=300, age_years=80.0)], samples)
+    faces["person_id"] = [1, -1, 1]
+    table = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())
+    assert table["samples"].tolist() == [2] and table.loc[0, "age_years"] == pytest.approx(30)
+    faces["person_id"] = -1
+    assert len(fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())) == 0
+
+
+# --- the timeline ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bands", AGE_BANDS)
@@ -178,7 +292,6 @@ def test_timeline_has_every_bin_and_its_columns_add_up(bands: str, bin_s: float)
 def test_video_without_faces_has_bins_and_no_people() -> None:
     samples = samples_at([0.0, 0.2, 1.4], end_s=2.0)
     faces = faces_of([face(0, 0)], samples).iloc[:0]
-    faces["person_id"] = link_tracklets(faces, samples)
     people = pd.DataFrame(columns=[column.name for column in PEOPLE])
     table = timeline(faces, people, samples, Settings())
     assert table["people"].tolist() == [0, 0]
@@ -207,22 +320,13 @@ def test_in_a_damaged_video_a_gap_shows_nobody() -> None:
     assert table["people"].tolist() == [1, 0, 0, 0, 0, 0]
 
 
-def test_person_stays_one_over_a_held_picture() -> None:
+def test_person_is_there_while_a_picture_is_held() -> None:
     times = [0.0, 0.2, 0.4, 5.4, 5.6, 5.8, 10.8, 11.0]
     samples = samples_at(times, end_s=16.0)
     # The tracker begins anew after each long picture.
     faces = faces_of([face(s, tracklet) for s, tracklet in enumerate([0, 0, 0, 1, 1, 1, 2, 2])], samples)
-    people = people_of(faces, samples)
+    faces["person_id"] = link_tracklets(faces, samples, empty_table(EMBEDDINGS)).person_ids
+    people = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())
     assert len(people) == 1 and people.loc[0, "on_screen_s"] == pytest.approx(16.0)
     table = timeline(faces, people, samples, Settings())
     assert len(table) == 16 and (table["people"] == 1).all()
-
-
-@pytest.mark.parametrize(("gap_s", "shift", "people"), [(0.9, 0, 1), (1.2, 0, 2), (0.4, 20, 1), (0.4, 24, 2)])
-def test_link_reaches_so_far_and_no_farther(gap_s: float, shift: float, people: int) -> None:
-    # Lost in a video that goes on, and found again aside: boxes 40 wide have an IoU of 0.3 at 21.5.
-    lost = round(gap_s / 0.1)
-    samples = samples_at([number / 10 for number in range(10 + lost)])
-    rows = [face(s, 0) for s in range(5)] + [face(s, 1, x=shift) for s in range(5 + lost, 10 + lost)]
-    faces = faces_of(rows, samples)
-    assert len(set(link_tracklets(faces, samples))) == people

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
+import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +16,13 @@ import pytest
 
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
+from analyzer.follow import Tracklets
 from analyzer.records import (
+    EMBEDDINGS,
     FACES,
+    PEOPLE,
     SAMPLES,
+    SHARES,
     Column,
     PartStore,
     Run,
@@ -28,19 +35,58 @@ from analyzer.records import (
     writing,
 )
 from analyzer.segment import SegmentResult
+from analyzer.shots import glance
 
 ROOT = Path(__file__).parents[1]
 
 
 def samples(**columns: object) -> pd.DataFrame:
-    row = {"video_id": "v", "segment": 0, "sample": 0, "time_s": 0.5, "duration_s": 0.2, "image": ""}
+    row = {
+        "video_id": "v",
+        "segment": 0,
+        "sample": 0,
+        "time_s": 0.5,
+        "duration_s": 0.2,
+        "shot": 0,
+        "image": "",
+    }
     return pd.DataFrame([row | columns])
 
 
-def result(segment: int, counts: list[int]) -> SegmentResult:
+def look(picture: int) -> np.ndarray:
+    """A glance at one of several pictures that have nothing in common."""
+    random = np.random.default_rng(picture)
+    fields = random.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return glance(np.repeat(np.repeat(fields, 60, axis=0), 60, axis=1))
+
+
+def result(
+    segment: int,
+    counts: list[int],
+    *,
+    cuts: list[bool] | None = None,
+    pictures: tuple[int, int] = (0, 0),
+    compared: list[int] | None = None,
+) -> SegmentResult:
+    """A segment of samples with so many faces, of which some tracklets could be compared."""
     faces = tuple(Faces.build(boxes=[[0, 0, 9, 9]] * n, scores=[0.9] * n, track_ids=range(n)) for n in counts)
     times = tuple(segment * 10.0 + number for number in range(len(counts)))
-    return SegmentResult(segment, times, ("",) * len(counts), faces)
+    ids = list(range(max(counts, default=0))) if compared is None else compared
+    tracklets = Tracklets(
+        np.array(ids, np.int64),
+        np.array([[100.0 * segment + one, 1, 2, 3] for one in ids], np.float32).reshape(-1, 4),
+        np.array([30.0 + one for one in ids], np.float32),
+        np.array([1 + one for one in ids], np.int64),
+    )
+    return SegmentResult(
+        segment=segment,
+        times_s=times,
+        image_names=("",) * len(counts),
+        cuts=tuple(cuts or [False] * len(counts)),
+        edges=(look(pictures[0]), look(pictures[1])),
+        faces=faces,
+        tracklets=tracklets,
+    )
 
 
 def test_docs_are_those_of_the_schema() -> None:
@@ -66,7 +112,7 @@ def test_table_that_does_not_fit_its_schema_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("columns", [SAMPLES, FACES])
+@pytest.mark.parametrize("columns", [SAMPLES, FACES, PEOPLE, SHARES, EMBEDDINGS])
 def test_empty_table_keeps_its_types(tmp_path: Path, columns: tuple[Column, ...]) -> None:
     write_parquet(tmp_path / "t.parquet", empty_table(columns), columns)
     schema = pq.read_schema(tmp_path / "t.parquet")
@@ -108,37 +154,137 @@ def test_parts_come_back_numbered_through(tmp_path: Path) -> None:
     store = PartStore(tmp_path, "key")
     store.commit(result(1, [1, 0]), "v")
     store.commit(result(0, [2, 1, 0]), "v")
-    found, faces = store.collect()
+    recorded = store.collect()
+    found, faces = recorded.samples, recorded.faces
     assert store.segments() == [0, 1]
     assert found["sample"].tolist() == [0, 1, 2, 3, 4]
     assert found["time_s"].tolist() == [0, 1, 2, 10, 11]
     assert faces["sample"].tolist() == [0, 0, 1, 3]
     assert faces["tracklet_id"].tolist() == [0, 1, 0, 2]
     assert len(faces["landmarks"].iloc[0]) == 10
+    assert (faces["person_id"] == -1).all()
+    for table, columns in ((found, SAMPLES), (faces, FACES), (recorded.embeddings, EMBEDDINGS)):
+        assert list(table) == [column.name for column in columns]
+
+
+def test_parts_carry_what_tracklets_look_like(tmp_path: Path) -> None:
+    store = PartStore(tmp_path, "key")
+    # Of four tracklets of the first segment two could be compared, of the second none, then the first.
+    store.commit(result(0, [4, 2], compared=[1, 3]), "v")
+    store.commit(result(1, [3], compared=[]), "v")
+    store.commit(result(2, [2], compared=[0]), "v")
+    looks = store.collect().embeddings
+    assert looks["tracklet_id"].tolist() == [1, 3, 7]
+    assert [vector[0] for vector in looks["embedding"]] == [1, 3, 200]
+    assert all(vector.dtype == np.float32 and len(vector) == 4 for vector in looks["embedding"])
+    assert looks["view_px"].tolist() == [31, 33, 30] and looks["views"].tolist() == [2, 4, 1]
+    assert (looks["person_id"] == -1).all() and set(looks["video_id"]) == {"v"}
+
+
+def test_embeddings_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).normal(size=(50, 128)).astype(np.float32)
+    one = result(0, [50])
+    ids = np.arange(50)
+    looks = Tracklets(ids, vectors, np.ones(50, np.float32), np.ones(50, np.int64))
+    store = PartStore(tmp_path, "key")
+    store.commit(dataclasses.replace(one, tracklets=looks), "v")
+    np.testing.assert_array_equal(np.stack(store.collect().embeddings["embedding"].tolist()), vectors)
+
+
+def test_shots_go_on_over_a_border_without_a_cut(tmp_path: Path) -> None:
+    store = PartStore(tmp_path, "key")
+    store.commit(result(0, [1, 1, 1], cuts=[False, False, True], pictures=(0, 1)), "v")
+    store.commit(result(1, [1, 1], cuts=[False, True], pictures=(1, 2)), "v")  # goes on
+    store.commit(result(2, [1, 1], pictures=(3, 3)), "v")  # another picture
+    store.commit(result(3, [1], pictures=(3, 3)), "v")
+    store.commit(result(5, [1, 1], cuts=[False, True], pictures=(0, 4)), "v")  # nothing in between
+    assert store.collect().samples["shot"].tolist() == [0, 0, 1, 1, 2, 3, 3, 3, 4, 5]
 
 
 def test_tracklets_of_a_hundred_segments_are_numbered_through(tmp_path: Path) -> None:
     store = PartStore(tmp_path, "key")
     for segment in range(100):
         store.commit(result(segment, [1]), "v")
-    assert store.collect()[1]["tracklet_id"].tolist() == list(range(100))
+    recorded = store.collect()
+    assert recorded.faces["tracklet_id"].tolist() == list(range(100))
+    assert recorded.embeddings["tracklet_id"].tolist() == list(range(100))
 
 
 def test_part_committed_twice_counts_once(tmp_path: Path) -> None:
     store = PartStore(tmp_path, "key")
     store.commit(result(0, [1]), "v")
     store.commit(result(0, [1, 1]), "v")
-    assert len(store.collect()[0]) == 2
+    recorded = store.collect()
+    assert len(recorded.samples) == 2 and len(recorded.embeddings) == 1
 
 
 def test_parts_of_other_work_are_not_used(tmp_path: Path) -> None:
     PartStore(tmp_path, "other").commit(result(0, [1]), "v")
     store = PartStore(tmp_path, "key")
     assert store.segments() == []
-    found, faces = store.collect()
-    assert len(found) == len(faces) == 0
+    recorded = store.collect()
+    assert len(recorded.samples) == len(recorded.faces) == len(recorded.embeddings) == 0
     store.clear()
     assert not store.folder.exists()
+
+
+def test_parts_are_their_owners_alone(tmp_path: Path) -> None:
+    # They hold embeddings of faces.
+    old = os.umask(0)
+    try:
+        store = PartStore(tmp_path / "run", "key")
+        store.commit(result(0, [1]), "v")
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert all(stat.S_IMODE(part.stat().st_mode) == 0o700 for part in store.folder.iterdir())
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _damages() -> list[Any]:
+    names = ("samples.parquet", "faces.parquet", "embeddings.parquet", "edges.npy")
+    crash = pytest.mark.xfail(
+        strict=True, raises=EOFError, reason="NumPy has another error for an empty file"
+    )
+    return [
+        pytest.param(name, damage, marks=[crash] if (name, damage) == ("edges.npy", _emptied) else [])
+        for name in names
+        for damage in (_cut_off, _emptied, _removed)
+    ]
+
+
+@pytest.mark.parametrize(("file", "damage"), _damages())
+def test_damaged_part_takes_the_later_ones_with_it(tmp_path: Path, file: str, damage: Any) -> None:
+    store = PartStore(tmp_path, "key")
+    for segment in range(4):
+        store.commit(result(segment, [1]), "v")
+    (damaged,) = store.folder.glob("*-000001")
+    damage(damaged / file)
+    assert store.segments() == [0]
+    assert [part.name for part in store.folder.iterdir()] == ["key-000000"]
+    recorded = store.collect()
+    assert len(recorded.samples) == len(recorded.faces) == len(recorded.embeddings) == 1
+    store.commit(result(1, [1]), "v")
+    assert store.segments() == [0, 1]
+
+
+def test_edges_that_hold_objects_are_not_opened(tmp_path: Path) -> None:
+    store = PartStore(tmp_path, "key")
+    store.commit(result(0, [1]), "v")
+    (part,) = store.folder.iterdir()
+    np.save(part / "edges.npy", np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    assert store.segments() == []
 
 
 def test_publishing_replaces_everything_of_an_earlier_run(tmp_path: Path) -> None:

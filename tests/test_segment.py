@@ -1,108 +1,160 @@
-"""Following faces inside a segment, and the segment as a pure unit of work."""
+"""The segment as a pure unit of work: alone, in passing, in other processes."""
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analyzer.faces import Faces
-from analyzer.frames import VideoReader
-from analyzer.segment import Models, analyse_segments, follow
+from analyzer.frames import PictureReader, VideoReader
+from analyzer.linking import link_tracklets
+from analyzer.people import fuse_people, sample_durations
+from analyzer.records import PartStore
+from analyzer.segment import Models, SegmentResult, analyse_segments
 from analyzer.settings import Settings
-from benchmarks.videos import panning
+from benchmarks.videos import wall
+from tests.media import write_video
 
-
-def moving(paths: Sequence[Sequence[tuple[float, float] | None]], size: float = 40) -> list[Faces]:
-    """Faces of one sample each from paths of upper left corners; None: not seen."""
-    samples = []
-    for places in zip(*paths, strict=True):
-        boxes = [[x, y, x + size, y + size] for x, y in (place for place in places if place is not None)]
-        samples.append(Faces.build(boxes=boxes, scores=[0.9] * len(boxes)))
-    return samples
-
-
-def ids(found: list[Faces], times_s: Sequence[float]) -> list[list[int]]:
-    return [faces.track_ids.tolist() for faces in follow(found, times_s)]
-
-
-@pytest.mark.parametrize("fps", [2, 5, 10])
-def test_two_faces_side_by_side_keep_their_ids(fps: int) -> None:
-    times = [number / fps for number in range(3 * fps)]
-    paths = [[(100 + 30 * t, 50) for t in times], [(400 - 30 * t, 60) for t in times]]
-    result = ids(moving(paths), times)
-    assert all(sorted(one) == [0, 1] for one in result)
-    assert all(one == result[0] for one in result)
-
-
-def test_crossing_faces_keep_their_ids() -> None:
-    times = [number / 5 for number in range(40)]
-    paths = [[(100 + 50 * t, 50) for t in times], [(500 - 50 * t, 65) for t in times]]
-    result = ids(moving(paths), times)
-    assert result[-1] == result[0]
-    assert all(len(set(one)) == 2 for one in result)
-
-
-def test_pan_gives_no_face_to_its_neighbour() -> None:
-    # All move by more than half of their width between samples, as under a camera that pans.
-    times = [number / 5 for number in range(4)]
-    paths = [[(100 + 24 * n, 50) for n in range(4)], [(142 + 24 * n, 50) for n in range(4)]]
-    result = ids(moving(paths), times)
-    assert all(one == result[1] for one in result)
-
-
-def test_short_loss_keeps_the_id_and_a_long_one_does_not() -> None:
-    def path(lost: range) -> list[tuple[float, float] | None]:
-        return [None if number in lost else (100, 50) for number in range(40)]
-
-    times = [number / 5 for number in range(40)]
-    short = ids(moving([path(range(10, 13))]), times)
-    long = ids(moving([path(range(10, 25))]), times)
-    assert {one[0] for one in short if one} == {0}
-    assert {one[0] for one in long if one} == {0, 1}
-
-
-def test_times_decide_not_the_number_of_samples() -> None:
-    # The same places, but a pause of five seconds in the middle.
-    places = moving([[(100, 50)] * 10])
-    steady = [number / 5 for number in range(10)]
-    paused = [time + (5 if number >= 5 else 0) for number, time in enumerate(steady)]
-    assert {one[0] for one in ids(places, steady)} == {0}
-    assert {one[0] for one in ids(places, paused)} == {0, 1}
-
-
-def test_trackers_of_two_segments_share_nothing() -> None:
-    times = [number / 5 for number in range(10)]
-    places = moving([[(100, 50)] * 10, [(300, 50)] * 10])
-    assert ids(places, times) == ids(places, times)
-
-
-def test_single_sample_and_empty_samples() -> None:
-    assert follow([], []) == []
-    assert ids(moving([[(0, 0)], [(90, 0)]]), [0.0]) == [[0, 1]]
-    assert ids([Faces.empty(), Faces.empty()], [0.0, 0.2]) == [[], []]
+FPS = 30
+CUT_S = (1.0, 2.8, 4.0)
+"""Within the first segment of two seconds, within the second, and where the third begins."""
 
 
 @pytest.fixture(scope="module")
-def pan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return panning(tmp_path_factory.mktemp("segment") / "pan.mp4", 6, 960, 540)
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds of pans over portraits: a shot begins at each of `CUT_S`, between them the camera moves."""
+    picture = wall(4, 2)
+    width, height = 960, 540
+    starts = [(0, 0), (1200, 500), (100, 600), (1240, 0)]
+    images = []
+    for number in range(6 * FPS):
+        shot = sum(number / FPS >= cut for cut in CUT_S)
+        x, y = starts[shot]
+        x += number
+        images.append(picture[y : y + height, x : x + width])
+    path = tmp_path_factory.mktemp("segment") / "film.mp4"
+    return write_video(path, images, fps=FPS, options={"preset": "ultrafast", "crf": "18"})
 
 
-@pytest.mark.parametrize("fps", [5.0, 2.0])
+@pytest.fixture(scope="module", params=[5.0, 2.0])
+def settings(request: pytest.FixtureRequest, exact: Settings) -> Settings:
+    return exact.replace(segment_s=2, threads=1, fps=request.param)
+
+
+@pytest.fixture(scope="module")
+def in_passing(film: Path, models: Models, settings: Settings) -> list[SegmentResult]:
+    """All segments, read in one go."""
+    with VideoReader(film, settings) as reader:
+        return list(analyse_segments(reader.samples(), models, settings))
+
+
+def assert_same(one: SegmentResult, other: SegmentResult) -> None:
+    for name in ("segment", "times_s", "image_names"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbour knows
+    np.testing.assert_array_equal(one.edges, other.edges)
+    for mine, theirs in zip(one.faces, other.faces, strict=True):
+        for name in ("boxes", "scores", "landmarks", "age_years", "female_prob", "track_ids"):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
+    for name in ("ids", "embeddings", "view_px", "views"):
+        np.testing.assert_array_equal(getattr(one.tracklets, name), getattr(other.tracklets, name))
+
+
+@pytest.mark.parametrize("segment", [1, 2])
 def test_segment_alone_equals_segment_in_passing(
-    pan: Path, models: Models, exact: Settings, fps: float
+    film: Path, models: Models, settings: Settings, in_passing: list[SegmentResult], segment: int
 ) -> None:
-    settings = exact.replace(segment_s=2, fps=fps)
-    with VideoReader(pan, settings) as reader:
-        in_passing = list(analyse_segments(reader.samples(), models, settings))[1]
-    with VideoReader(pan, settings) as reader:
-        (alone,) = analyse_segments(reader.samples(*reader.segment_bounds(1)), models, settings)
-    assert alone.segment == in_passing.segment == 1
-    assert alone.times_s == in_passing.times_s and len(alone.times_s) == 2 * fps
-    assert sum(len(faces) for faces in alone.faces) > 5
-    for one, other in zip(alone.faces, in_passing.faces, strict=True):
-        np.testing.assert_array_equal(one.boxes, other.boxes)
-        np.testing.assert_array_equal(one.age_years, other.age_years)
-        np.testing.assert_array_equal(one.track_ids, other.track_ids)
+    with VideoReader(film, settings) as reader:
+        (alone,) = analyse_segments(reader.samples(*reader.segment_bounds(segment)), models, settings)
+    assert alone.segment == segment and len(alone.times_s) == 2 * settings.fps
+    assert_same(alone, in_passing[segment])
+    # There is something to compare.
+    assert sum(len(faces) for faces in alone.faces) > 5 and len(alone.tracklets) >= 2
+    assert sum(alone.cuts) == (segment == 1)
+    assert (np.linalg.norm(alone.tracklets.embeddings, axis=1) > 0.5).all()
+
+
+def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> None:
+    for result in in_passing:
+        for (before, now), cut in zip(itertools.pairwise(result.times_s), result.cuts[1:], strict=True):
+            assert cut == any(before < one <= now + 1e-6 for one in CUT_S)
+        assert not result.cuts[0]  # no neighbour is looked at
+        # No tracklet lives on over a cut.
+        at = result.cuts.index(True) if any(result.cuts) else 0
+        ids = [set(faces.track_ids.tolist()) for faces in result.faces]
+        assert set().union(*ids[:at]).isdisjoint(set().union(*ids[at:]))
+        assert set(result.tracklets.ids.tolist()) <= set().union(*ids)
+    # The last sample of one and the first of the next are glances of different pictures.
+    for one, other in itertools.pairwise(in_passing):
+        assert one.edges[1].shape == (54, 96, 3)
+        assert not np.array_equal(one.edges[0], one.edges[1])
+        assert not np.array_equal(one.edges[1], other.edges[0])
+
+
+def test_pictures_are_segments_of_one_sample(
+    tmp_path: Path, models: Models, exact: Settings, two_portraits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    import cv2
+
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, portrait in zip(paths, two_portraits, strict=True):
+        cv2.imwrite(str(path), np.ascontiguousarray(portrait[:, :, ::-1]))
+    with PictureReader(paths, exact) as reader:
+        results = list(analyse_segments(reader.samples(), models, exact))
+    assert [result.segment for result in results] == [0, 1]
+    assert [result.image_names for result in results] == [("0.png",), ("1.png",)]
+    for result in results:
+        assert result.cuts == (False,)
+        assert [faces.track_ids.tolist() for faces in result.faces] == [[0]]
+        np.testing.assert_array_equal(result.edges[0], result.edges[1])
+
+
+def analyse_alone(path: Path, run: Path, settings: Settings, segments: Sequence[int]) -> None:
+    """What another process does: the given segments, one by one, committed."""
+    models = Models.load(settings)
+    parts = PartStore(run, "key")
+    with VideoReader(path, settings) as reader:
+        for segment in segments:
+            for result in analyse_segments(reader.samples(*reader.segment_bounds(segment)), models, settings):
+                parts.commit(result, "v")
+
+
+@pytest.mark.parametrize("settings", [2.0], indirect=True)
+def test_two_processes_record_what_one_does(
+    film: Path, models: Models, settings: Settings, in_passing: list[SegmentResult], tmp_path: Path
+) -> None:
+    one = PartStore(tmp_path / "one", "key")
+    for result in in_passing:
+        one.commit(result, "v")
+    context = multiprocessing.get_context("spawn")
+    # In no order: the first does the last segment first.
+    workers = [
+        context.Process(target=analyse_alone, args=(film, tmp_path / "many", settings, segments))
+        for segments in ([2, 0], [1])
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    many = PartStore(tmp_path / "many", "key")
+    assert many.segments() == one.segments() == [0, 1, 2]
+    mine, theirs = one.collect(), many.collect()
+    for name in ("samples", "faces", "embeddings"):
+        table = getattr(mine, name)
+        assert len(table) > 5
+        pd.testing.assert_frame_equal(table, getattr(theirs, name), check_exact=True)
+    # A shot begins with each cut, also with the one between two segments, and with no border alone.
+    times = mine.samples["time_s"].to_numpy()
+    assert mine.samples["shot"].tolist() == np.searchsorted(CUT_S, times + 1e-6).tolist()
+    # And the people are who they are.
+    mine.samples["duration_s"] = sample_durations(times, 6.0)
+    linked = link_tracklets(mine.faces, mine.samples, mine.embeddings)
+    mine.faces["person_id"] = linked.person_ids
+    people = fuse_people(mine.faces, mine.samples, mine.embeddings, settings, models.calibration)
+    assert linked.low <= len(people) <= linked.high and len(people) >= 2

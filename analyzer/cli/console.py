@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -134,9 +135,11 @@ def describe(run: Run) -> str:
     number = counts["people"]
     pictures = run.info["kind"] == "images"
     stretch = f"{counts['samples']} pictures" if pictures else f"{counts['analysed_s']:.1f} s"
+    low, high = counts["people_low"], counts["people_high"]
+    between = "" if low == high else f" ({low} to {high})"
     lines = [
         f"{printable(run.info['title'])}",
-        f"  {number} {'person' if number == 1 else 'people'} in {stretch}: "
+        f"  {number} {'person' if number == 1 else 'people'}{between} in {stretch}: "
         f"{counts['female']} female, {counts['male']} male, "
         f"{counts['unknown_gender']} unknown ({counts['samples']} samples, {counts['faces']} faces)",
     ]
@@ -158,6 +161,8 @@ def describe(run: Run) -> str:
         )
     if len(people) > len(shown):
         lines.append(f"  ... and {len(people) - len(shown)} people seen for less time")
+    width = min(110, shutil.get_terminal_size().columns)
+    lines += textwrap.wrap(run.info["shares_in_words"], width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
     annotated = run.info["annotated"]
     if annotated:
