@@ -271,8 +271,11 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
     members = known  # one chain of each node
     merges: list[Int] = []
     heights: list[Real] = []
+    nearest, apart = np.zeros(len(known), np.int64), np.zeros(len(known), np.float32)
+    stale = np.ones(len(known), bool)
     while len(members) > 1:
-        nearest, apart = _nearest(nodes)
+        # A merger is never nearer than the nearer of its parts was: who was nearest to another node still is.
+        _find_nearest(nodes, np.flatnonzero(stale), nearest, apart)
         rows = np.arange(len(members))
         mutual = (nearest[nearest] == rows) & (rows < nearest) & (apart <= PLAUSIBLE**2)
         if not mutual.any():
@@ -283,10 +286,13 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
         first, second = rows[mutual], nearest[mutual]
         merges.append(np.stack([members[first], members[second]], axis=1))
         heights.append(apart[first].astype(np.float64))
-        into = rows.copy()
+        into, merged = rows.copy(), np.zeros(len(rows), bool)
         into[second] = first
+        merged[first] = merged[second] = True
         kept, into = np.unique(into, return_inverse=True)
         nodes, members = nodes.merged(into), members[kept]
+        stale = (merged | (merged[nearest] & (apart <= PLAUSIBLE**2)))[kept]
+        nearest, apart = into[nearest[kept]], apart[kept]
     if not merges:
         return np.empty((0, 2), np.int64), np.empty(0)
     return np.concatenate(merges), np.concatenate(heights)
@@ -314,23 +320,22 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
     return dataclasses.replace(grouped, meets=meets, samples=meets.diagonal().astype(np.int64))
 
 
-def _nearest(nodes: _Nodes) -> tuple[Int, Float]:
-    """For each node, the nearest that it may be merged with, and the squared distance (infinite: none)."""
-    count = len(nodes.mean)
-    nearest = np.zeros(count, np.int64)
-    apart = np.empty(count, np.float32)
-    for start in range(0, count, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, count))
+def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float) -> None:
+    """Fill in, for the `wanted` nodes, the nearest that each may be merged with, and the squared distance.
+
+    The distance is infinite where there is none.
+    """
+    for start in range(0, len(wanted), _BLOCK):
+        rows = wanted[start : start + _BLOCK]
         squared = nodes.square[rows, None] + nodes.square[None, :] - 2 * (nodes.mean[rows] @ nodes.mean.T)
         both = nodes.meets[rows].tocoo()
         shorter = np.minimum(nodes.samples[rows][both.row], nodes.samples[both.col])
-        apart_here = squared[both.row, both.col]
-        barred = (both.data > SLIP * shorter) | (apart_here > CERTAIN**2)
+        barred = (both.data > SLIP * shorter) | (squared[both.row, both.col] > CERTAIN**2)
         squared[both.row[barred], both.col[barred]] = np.inf
-        squared[np.arange(squared.shape[0]), np.arange(rows.start, rows.stop)] = np.inf
+        here = np.arange(len(rows))
+        squared[here, rows] = np.inf
         nearest[rows] = squared.argmin(axis=1)
-        apart[rows] = squared[np.arange(squared.shape[0]), nearest[rows]]
-    return nearest, apart
+        apart[rows] = squared[here, nearest[rows]]
 
 
 def _cut(chains: Int, merges: Int) -> Int:

