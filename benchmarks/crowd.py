@@ -630,8 +630,11 @@ def _casts(rng: np.random.Generator, people: int, shots: int, repeats: set[int])
 def _places(rng: np.random.Generator, count: int, taken: list[_Place]) -> list[_Place]:
     """Places for `count` people who do not hide each other; `taken` come first and are kept."""
     places = list(taken)
-    largest = 220.0
+    largest, tries = 220.0, 0
     while len(places) < count:
+        tries += 1
+        if tries % 300 == 0:  # those placed so far leave no room for another
+            places = list(taken)
         width = np.exp(rng.uniform(np.log(60), np.log(max(61, largest))))
         y = rng.uniform(0.75 * width + 15, min(HEIGHT - 0.9 * width, 0.75 * width + 330))
         place = _Place(rng.uniform(0.85 * width, WIDTH - 0.85 * width), y, width)

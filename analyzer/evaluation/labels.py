@@ -150,7 +150,8 @@ def _material(
     path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None
 ) -> Material:
     if faces.empty:
-        raise _bad(path, "no picture here is named age_gender_race_….jpg", SourceErrorKind.EMPTY)
+        what = f"no picture here is named age_gender_race_….jpg, and there is no {_TRUTH}"
+        raise _bad(path, what, SourceErrorKind.EMPTY)
     hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
     chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
     about = {"name": shown_name(path.resolve().name), "kind": kind, "labelled": len(faces)}
@@ -176,18 +177,16 @@ def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | Non
         for number, member in enumerate(archive)
         if member.isreg() and not member.issparse() and member.size <= _MAX_PICTURE_BYTES
     }
-    material = _material(
-        path, "archive", *_named_faces([key for key in members if not key.name.startswith(".")]), limit
-    )
-    faces = material.faces
-    assert faces is not None
+    named = _named_faces([key for key in members if not key.name.startswith(".")])
+    material = _material(path, "archive", *named, limit)
+    assert material.faces is not None
+    targets = {key: work / f"{key.parent}{key.suffix.lower()}" for key in material.faces["path"]}
     work.mkdir()
-    for key in faces["path"]:
+    for key, target in targets.items():
         content = archive.extractfile(members[key])
         assert content is not None
-        (work / key.parent.name).with_suffix(key.suffix.lower()).write_bytes(content.read())
-    where = [(work / key.parent.name).with_suffix(key.suffix.lower()) for key in faces["path"]]
-    return Material(material.about, faces.assign(path=pd.Series(where, faces.index, dtype=object)))
+        target.write_bytes(content.read())
+    return Material(material.about, material.faces.assign(path=material.faces["path"].map(targets)))
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
