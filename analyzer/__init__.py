@@ -30,6 +30,7 @@ _HOMES = {
     "SourceError": "analyzer.errors",
     "analyze": "analyzer.jobs",
     "analyze_all": "analyzer.jobs",
+    "evaluate": "analyzer.evaluation",
 }
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "analyze",
     "analyze_all",
+    "evaluate",
 ]
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         SettingsError,
         SourceError,
     )
+    from analyzer.evaluation import evaluate
     from analyzer.jobs import analyze, analyze_all
     from analyzer.records import Run
     from analyzer.settings import Settings

@@ -146,7 +146,6 @@ class Follower:
         self._views: dict[int, _View] = {}
         self._queue: list[tuple[int, _View]] = []
         self._compared: dict[int, list[tuple[_View, Float]]] = {}
-        self._splits: list[tuple[int, float, float, int]] = []
         self._live: dict[int, _Live] = {}
 
     def add(self, faces: Faces, time_s: float, picture: Picture | None = None, *, cut: bool = False) -> None:
@@ -217,7 +216,7 @@ class Follower:
         gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
         self._live = {one: live for one, live in self._live.items() if live.time_s >= gone_s}
         alive = {self._names[one] for one in self._live}
-        for tracklet in self._views.keys() - alive:
+        for tracklet in sorted(self._views.keys() - alive):
             self._queue.append((tracklet, self._views.pop(tracklet)))
         self._samples.append(seen)
 

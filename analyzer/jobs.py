@@ -568,7 +568,7 @@ def _run_info(
         "complete": report.complete,
         "incomplete_reason": report.reason,
         "counts": _counts(tables),
-        "shares_in_words": in_words(tables.shares),
+        "shares_in_words": in_words(tables.shares, tables.people),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,

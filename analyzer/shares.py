@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from analyzer.settings import Settings
 from analyzer.vision.calibration import Calibration, Confusion
 
-__all__ = ["INTERVAL", "SHARE_COLUMNS", "estimate_shares", "in_words"]
+__all__ = ["FEW_PEOPLE", "INTERVAL", "SHARE_COLUMNS", "estimate_shares", "in_words"]
 
 INTERVAL = 0.95
 """Share of the draws that lies inside of an interval."""
+FEW_PEOPLE = 5
+"""Of fewer people no share is stated in words."""
 
 _BURN_IN, _DRAWS = 50, 400
 _PRIOR_PEOPLE = 20.0
@@ -76,14 +78,15 @@ SHARE_COLUMNS = (
 )
 
 
-def in_words(shares: pd.DataFrame) -> str:
-    """What the table says of women, in a sentence; empty where nobody was judged.
+def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
+    """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged.
 
     Args:
         shares: Rows of the shares table.
+        people: Rows of the people table.
     """
     of_women = shares[shares["group"] == "female"]
-    if of_women.empty:
+    if (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
         return ""
     row = of_women.iloc[0]
     return (

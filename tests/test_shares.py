@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analyzer import shares as shares_module
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import INTERVAL, SHARE_COLUMNS, estimate_shares
+from analyzer.shares import INTERVAL, SHARE_COLUMNS, estimate_shares, in_words
 from analyzer.vision.calibration import Calibration
 
 Counts = dict[str, list[int]]
@@ -78,6 +78,13 @@ def sane(shares: pd.DataFrame, settings: Settings) -> None:
             assert share[shares["dimension"] == dimension].sum() == pytest.approx(1)
 
 
+@pytest.fixture
+def all_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is missed or counted twice: the error bars of sampling are left out."""
+    monkeypatch.setattr(shares_module, "_WEIGHT_SHAPE", 1e12)
+
+
+@pytest.mark.usefixtures("all_seen")
 def test_with_networks_that_are_never_wrong_shares_are_counts() -> None:
     ages = np.array([10.0] * 10 + [30.0] * 25 + [70.0] * 5)
     people = people_of([True] * 30 + [False] * 10, ages=ages)
@@ -88,6 +95,7 @@ def test_with_networks_that_are_never_wrong_shares_are_counts() -> None:
         assert one.people_high - one.people_low <= 0.03  # a person of forty at the most
 
 
+@pytest.mark.usefixtures("all_seen")
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_known_errors_are_taken_out(share: float) -> None:
     # Exactly a fifth of both is mistaken: counting leans towards the half.
@@ -104,6 +112,21 @@ def test_known_errors_are_taken_out(share: float) -> None:
         assert abs(naive - share) > 0.05
         assert not found["people_low"] <= naive <= found["people_high"]
     assert 0.02 < found["people_high"] - found["people_low"] < 0.25
+
+
+@pytest.mark.parametrize("count", [20, 80])
+def test_sampling_widens_the_interval_by_half_of_the_bootstraps(count: int) -> None:
+    # With networks that are never wrong nothing else does.
+    seen = np.arange(count) % 4 > 0
+    found = row(estimate_shares(people_of(seen), Settings(), calibration(PERFECT)))
+    spread = np.sqrt(0.75 * 0.25 / count) / 2
+    for kind in ("people", "time"):
+        assert found[f"{kind}_share"] == pytest.approx(0.75, abs=0.01)
+        assert found[f"{kind}_high"] - found[f"{kind}_low"] == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    # Who is on screen for most of the time is most of the uncertainty.
+    times = np.where(np.arange(count) < 2, 1000.0, 1.0)
+    found = row(estimate_shares(people_of(seen, on_screen_s=times), Settings(), calibration(PERFECT)))
+    assert found["time_high"] - found["time_low"] > 2 * (found["people_high"] - found["people_low"])
 
 
 def test_networks_that_say_nothing_leave_a_wide_interval() -> None:
@@ -123,6 +146,7 @@ def test_few_labelled_faces_leave_a_wider_interval() -> None:
     assert wide["people_high"] - wide["people_low"] > 1.5 * (many["people_high"] - many["people_low"])
 
 
+@pytest.mark.usefixtures("all_seen")
 def test_people_who_could_not_be_judged_widen_the_interval() -> None:
     seen = [True] * 20 + [False] * 20
     judged, some, many = (
@@ -136,6 +160,7 @@ def test_people_who_could_not_be_judged_widen_the_interval() -> None:
     assert lone["people_share"] > 0.9
 
 
+@pytest.mark.usefixtures("all_seen")
 def test_shares_of_time_weigh_by_time() -> None:
     times = np.array([9.0] * 10 + [1.0] * 30)
     people = people_of([True] * 10 + [False] * 30, on_screen_s=times)
@@ -197,12 +222,23 @@ def test_a_class_seen_on_a_border_is_in_the_upper_category() -> None:
     assert found["people_share"] > 0.99
 
 
+def test_sentence_says_what_the_table_says() -> None:
+    shares = estimate_shares(random_people(30, 5), Settings(), Calibration.load())
+    found = row(shares)
+    told = in_words(shares)
+    for kind in ("people", "time"):
+        share, low, high = (found[f"{kind}_{name}"] for name in ("share", "low", "high"))
+        assert f"{share:.0%}" in told and f"({low:.0%} to {high:.0%})" in told
+    assert in_words(shares.iloc[:0]) == ""
+
+
 def test_nobody_and_nobody_judged_have_no_shares() -> None:
     for people in (people_of([]), people_of([], unjudged=5)):
         shares = estimate_shares(people, Settings(), calibration(FIFTH))
         assert len(shares) == 0 and list(shares) == list(SHARE_COLUMNS)
 
 
+@pytest.mark.usefixtures("all_seen")
 def test_intervals_cover_the_truth_of_small_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     # Videos drawn from the model: their shares from its prior, people and what they are seen as by chance.
     monkeypatch.setattr(shares_module, "_DRAWS", 200)

@@ -32,7 +32,17 @@ EXIT_CODES = {
     INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
     TERMINATED: "ended by SIGTERM; likewise",
 }
-_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in EXIT_CODES.items())
+_EVALUATE_CODES = EXIT_CODES | {
+    DONE: "all labelled material was analysed to its end and scored",
+    SOME_FAILED: "some of it could not be analysed, or only in part; the rest is scored",
+    NOTHING_USABLE: "nothing could be scored or written, or a label is wrong",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    TERMINATED: "ended by SIGTERM",
+}
+
+
+def _epilog(codes: dict[int, str]) -> str:
+    return "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
 
 
 _METAVARS = {int: "N", float: "X"}
@@ -103,14 +113,15 @@ def _settings_options(
 
 
 @click.group(
-    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    epilog=_epilog(EXIT_CODES),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="analyzer")
 def cli() -> None:
     """Who is on screen in a video, when, for how long, and of which perceived gender and age."""
 
 
-@cli.command(epilog=_EPILOG)
+@cli.command(epilog=_epilog(EXIT_CODES))
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",
@@ -152,7 +163,7 @@ def _not_for_labels(option: Option) -> bool:
     return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats")
 
 
-@cli.command(epilog=_EPILOG)
+@cli.command(epilog=_epilog(_EVALUATE_CODES))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out",
@@ -225,7 +236,7 @@ def _evaluate(
     paths: tuple[str, ...], settings: Settings, out: Path | None, *, quiet: bool, as_json: bool, **how: Any
 ) -> int:
     from analyzer.cli.console import Console, describe_evaluation
-    from analyzer.evaluate import check_out, evaluate
+    from analyzer.evaluation import check_out, evaluate
 
     console = Console(quiet=quiet, as_json=as_json, lists_runs=False)
     try:

@@ -19,7 +19,7 @@ from analyzer.jobs import Analysing, Event, Failed, Fetching, Finished, Renderin
 from analyzer.records import Run
 
 if TYPE_CHECKING:
-    from analyzer.evaluate import Evaluation
+    from analyzer.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -173,44 +173,32 @@ def describe(run: Run) -> str:
 def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     """The headline figures of an evaluation in a short table, and where the files are."""
     # Late: analysing needs nothing of it.
-    from analyzer.evaluate import VIDEO_FIGURES, figure_text
+    from analyzer.evaluation.page import JUDGED_FIGURES, VIDEO_FIGURES, figure_text
 
     document = evaluation.to_dict()
     faces, videos = document["faces"], document["videos"]
-    parts: list[tuple[str, dict[str, Any], Any]] = []
-    if faces is not None:
-        parts += _judged_parts("faces", faces)
+    parts: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]]]] = []
     if videos is not None:
         kinds = videos["kinds"]["all"]
         count = f"{kinds['videos']} videos: {kinds['true_people']} true people, {kinds['found_people']} found"
         parts.append((count, kinds, VIDEO_FIGURES))
-        parts += _judged_parts("people", videos["people"]) if videos["people"] else []
+    for noun, scores in (("faces", faces), ("people", videos and videos["people"])):
+        heads = {"all": f"all {noun}", "13+": f"{noun} of 13 and more"}
+        groups = scores["groups"]["all"] if scores else {}
+        parts += [(heads[name], figures, JUDGED_FIGURES) for name, figures in groups.items()]
     lines = []
     for head, figures, listed in parts:
-        lines.append(head)
-        for key, words, form in listed:
-            text = figure_text(figures[key], form)
-            lines += [f"  {words:<58}  {text}"] if text else []
+        texts = {words: figure_text(figures[key], unit) for key, (words, unit) in listed.items()}
+        lines += [head, *(f"  {words:<50}  {text}" for words, text in texts.items() if text)]
     lines += [f"  not scored: {printable(sentence)}" for sentence in evaluation.failed]
     for source in evaluation.sources:
         if source["unparsed"]:
             named = ", ".join(source["unparsed"][:3]) + (", ..." if len(source["unparsed"]) > 3 else "")
-            names = "name says" if len(source["unparsed"]) == 1 else "names say"
-            lines.append(
-                f"  {printable(source['name'])}: {len(source['unparsed'])} file {names} no label: "
-                f"{printable(named)}"
-            )
+            count = f"{len(source['unparsed'])} without a label in the name"
+            lines.append(f"  {printable(source['name'])}: {count}: {printable(named)}")
     if out is not None:
         lines.append(f"  page:    {out / 'accuracy.md'}")
     return "\n".join(lines)
-
-
-def _judged_parts(noun: str, scores: dict[str, Any]) -> list[tuple[str, dict[str, Any], Any]]:
-    from analyzer.evaluate import JUDGED_FIGURES
-
-    heads = {"all": f"{scores['labelled']} {noun}", "13+": f"{noun} of 13 years and older"}
-    groups = scores["groups"]["all"]
-    return [(heads[name], groups[name], JUDGED_FIGURES) for name in heads if name in groups]
 
 
 def _as_json(result: Finished | Failed) -> dict[str, Any]:

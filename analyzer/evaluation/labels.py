@@ -146,9 +146,7 @@ def _number(value: object, name: str, low: float = -1e9, high: float = 1e9) -> f
 # --- faces -------------------------------------------------------------------------------------------
 
 
-def _material(
-    path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None
-) -> Material:
+def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None) -> Material:
     if faces.empty:
         what = f"no picture here is named age_gender_race_….jpg, and there is no {_TRUTH}"
         raise _bad(path, what, SourceErrorKind.EMPTY)
@@ -161,7 +159,9 @@ def _material(
 def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The faces whose labels are in the names of pictures, and the names of pictures that have none."""
     pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    faces = pd.DataFrame({"path": pictures, "name": [shown_name(path.name) for path in pictures]}, dtype=object)
+    faces = pd.DataFrame(
+        {"path": pictures, "name": [shown_name(path.name) for path in pictures]}, dtype=object
+    )
     parts = faces["name"].astype(str).str.extract(_UTKFACE)
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})

@@ -198,9 +198,7 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     return {"faces": table.assign(**own)}
 
 
-def _judged(
-    labels: pd.DataFrame, people: pd.DataFrame, found: pd.Series, face_px: pd.Series
-) -> pd.DataFrame:
+def _judged(labels: pd.DataFrame, people: pd.DataFrame, found: pd.Series, face_px: pd.Series) -> pd.DataFrame:
     """A table of the judged, from rows of the people table beside those of the labels."""
     numbers = ["female_prob", "age_years", "age_low", "age_high"]
     estimates = {name: people[name].astype(float) for name in numbers}
@@ -418,8 +416,9 @@ class Evaluation:
             columns = {"faces": "face_female_prob", "people": "female_prob"}
             document["faces"] = _judged_scores(self.faces, by, columns)
         if len(self.videos):
-            people = _judged_scores(self.people, "kind", {"people": "female_prob"})
-            document["videos"] = {"kinds": self._kinds(), "people": people if len(self.people) else None}
+            columns = {"people": "female_prob"}
+            people = _judged_scores(self.people, "kind", columns) if len(self.people) else None
+            document["videos"] = {"kinds": self._kinds(), "people": people}
         plain: dict[str, Any] = _plain(document)
         return plain
 

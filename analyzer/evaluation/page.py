@@ -1,0 +1,279 @@
+"""The page of an evaluation, and how its figures are written: from the document of `Evaluation.to_dict`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
+from analyzer.settings import AGE_BANDS
+
+__all__ = ["JUDGED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
+
+Words = dict[str, tuple[str, str]]
+
+JUDGED_FIGURES: Words = {
+    "found": ("found", "%"),
+    "gender_right": ("gender right, where stated", "%"),
+    "gender_unknown": ("gender left unknown", "%"),
+    "likelier_right": ("likelier gender right", "%"),
+    "age_abs_error": ("age, mean absolute error", "years"),
+    "age_error": ("age, mean error", "±years"),
+    "age_in_interval": ("80 % interval covers the age", "%"),
+    "adience_exact": ("Adience band right", "%"),
+    "adience_one_off": ("Adience band right or next to it", "%"),
+}
+"""Key in the document -> words for it, unit (± where the sign matters)."""
+VIDEO_FIGURES: Words = {
+    "count_abs_error": ("number of people, mean absolute error", "%"),
+    "count_error": ("number of people, mean error", "±%"),
+    "count_in_interval": ("true number within the stated range", "%"),
+    "missed_share": ("missed, share of the true people", "%"),
+    "extra_share": ("extra, share of the true people", "%"),
+    "women_people_stated_error": ("share of women, people: mean error", "±points"),
+    "women_people_stated_abs_error": ("share of women, people: mean absolute error", "points"),
+    "women_time_stated_error": ("share of women, time: mean error", "±points"),
+    "women_time_stated_abs_error": ("share of women, time: mean absolute error", "points"),
+    "women_people_in_interval": ("error bars cover the share of women, people", "%"),
+    "women_time_in_interval": ("error bars cover the share of women, time", "%"),
+    "age_people_in_interval": ("error bars cover the shares of age bands, people", "%"),
+    "age_time_in_interval": ("error bars cover the shares of age bands, time", "%"),
+}
+_HEADLINE = ("gender_right", "gender_unknown", "age_abs_error", "age_in_interval")
+_BY_GROUP = ("found", "gender_right", "gender_unknown", "age_abs_error", "age_error", "age_in_interval")
+_COUNTS: Words = {
+    "videos": ("videos", ""),
+    "true_people": ("true people", ""),
+    "count_abs_error": ("mean absolute error", "%"),
+    "count_error": ("mean error", "±%"),
+    "count_in_interval": ("true number within the stated range", "%"),
+    "missed": ("missed", ""),
+    "extra": ("extra", ""),
+}
+_FOLLOWING: Words = {
+    "purity": ("purity", "%"),
+    "completeness": ("completeness", "%"),
+    "time_abs_error": ("time on screen, mean absolute error", "%"),
+    "time_error": ("mean error", "±%"),
+    "person_time_abs_error_s": ("of one person", "s"),
+}
+_WAYS = ("people", "time")
+
+
+def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> str:
+    """A figure of the document for people, short with its number alone; empty where nothing was measured.
+
+    >>> figure = {"value": 0.921, "n": 310, "low": 0.91, "high": 0.932}
+    >>> figure_text(figure, "%"), figure_text(figure, "±%", short=True)
+    ('92.1 % (91.0 to 93.2; n 310)', '+92.1 % (310)')
+    """
+    if figure["value"] is None:
+        return ""
+    factor, sign = 100 if unit.endswith(("%", "points")) else 1, "+" if unit.startswith("±") else ""
+
+    def text(key: str) -> str:
+        return f"{round(factor * figure[key], 1) + 0.0:{sign}.1f}"  # + 0.0: no -0.0
+
+    number = f"{text('value')} {unit.lstrip('±')}"
+    if short:
+        return f"{number} ({figure['n']})"
+    between = "" if figure["low"] is None else f"{text('low')} to {text('high')}; "
+    return f"{number} ({between}n {figure['n']})"
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page, as Markdown."""
+    faces, videos = document["faces"], document["videos"]
+    lines = [
+        "# Accuracy",
+        "",
+        "## How to read this",
+        "",
+        "Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it,",
+        "and what came out was set against their labels. All figures are estimates of how people look, never",
+        "of what they are. The number in brackets says over how many faces, people or videos a figure is; of",
+        "few, it tells little.",
+    ]
+    if faces is not None:
+        lines += ["", "## Single faces", "", "Labelled pictures, each face seen once."]
+        lines += [*_headline(faces, "faces"), *_group_tables(faces)]
+    if videos is not None:
+        lines += _of_videos(videos)
+        if videos["people"] is not None:
+            lines += ["", "## People in videos, one by one"]
+            lines += [*_headline(videos["people"], "people"), *_group_tables(videos["people"])]
+    lines += [
+        "",
+        "## Charts",
+        "",
+        "![Stated probability of female against the observed share of women](accuracy-gender.png)",
+        "",
+        "![True against estimated age, and how often the 80 % interval holds the true age](accuracy-age.png)",
+        *_of_sources(document),
+        *_definitions(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: object) -> str:
+    """Text from elsewhere for one cell of a table of the page."""
+    plain = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+    return re.sub(r"([|\\`*<>\[\]])", r"\\\1", plain)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["", *("| " + " | ".join(line) + " |" for line in lines)]
+
+
+def _figures(
+    title: str, groups: dict[str, dict[str, Any]], words: Words, keys: Iterable[str] = ()
+) -> list[str]:
+    """A table with a row a group and a column a figure (or plain number)."""
+    columns = {key: words[key] for key in keys or words}
+    rows = [
+        [
+            _cell(name),
+            *(
+                figure_text(one[key], unit, short=True) if unit else str(one[key])
+                for key, (_, unit) in columns.items()
+            ),
+        ]
+        for name, one in groups.items()
+    ]
+    return _table([title, *(text for text, _ in columns.values())], rows) if rows else []
+
+
+def _headline(scores: dict[str, Any], noun: str) -> list[str]:
+    """The main table of faces or people, with intervals."""
+    groups = scores["groups"]["all"]
+    heads = {"all": f"all {noun}", "13+": f"{noun} of {ADULT_FROM_YEARS} and more"}
+    lines = _table(
+        ["", *(heads[name] for name in groups)],
+        [
+            [text, *(figure_text(one[key], unit) for one in groups.values())]
+            for key, (text, unit) in JUDGED_FIGURES.items()
+        ],
+    )
+    names = {"faces": "in the faces table", "people": "in the people table"}
+    errors = [
+        f"{100 * one['ece']:.1f} points {names[key]} (n {one['n']})"
+        for key, one in scores["calibration"].items()
+        if one["n"]
+    ]
+    if errors:
+        lines += ["", f"Calibration error of the probability of gender: {', '.join(errors)}."]
+    return lines
+
+
+def _group_tables(scores: dict[str, Any]) -> list[str]:
+    titles = {"age": "true age", "gender": "true gender", "width": "width of the face, pixels"}
+    groups = scores["groups"]
+    lines = []
+    for way in ("age", "gender", "width", "source"):
+        keys = [key for key in _BY_GROUP if way != "width" or key != "found"]
+        lines += _figures(titles.get(way, way), groups.get(way, {}), JUDGED_FIGURES, keys)
+    return lines
+
+
+def _of_videos(videos: dict[str, Any]) -> list[str]:
+    kinds = videos["kinds"]
+    women = {
+        f"women_{what}_stated_{error}": (f"{what}: {text}", unit)
+        for what in _WAYS
+        for error, text, unit in (
+            ("error", "mean error", "±points"),
+            ("abs_error", "mean absolute error", "points"),
+        )
+    }
+    counted = {key: kinds["all"][key.replace("stated", "counted")] for key in women}
+    bars = {
+        f"{name}_{what}_in_interval": (f"{words}, {what}", "%")
+        for name, words in (("women", "gender"), ("age", "age bands"))
+        for what in _WAYS
+    }
+    lines = ["", "## Videos", "", "How many people were counted, in % of the true number; means over videos."]
+    lines += _figures("kind", kinds, _COUNTS)
+    if kinds["all"]["without_boxes"]:
+        lines += [
+            "",
+            f"In {kinds['all']['without_boxes']} videos people were matched by time alone: their truth has no "
+            "boxes.",
+        ]
+    if videos["people"] is not None:
+        groups = videos["people"]["groups"]
+        adults = {name: one for name, one in groups["all"].items() if name == "13+"}
+        several = groups["kind 13+"] if len(groups["kind 13+"]) > 1 else {}
+        lines += ["", f"The people of {ADULT_FROM_YEARS} and more:"]
+        lines += _figures(
+            "kind", {"all": adults["13+"], **several} if adults else {}, JUDGED_FIGURES, _HEADLINE
+        )
+    lines += [
+        "",
+        "The share of women, among the people and in their time on screen. *Simply counted* is the people",
+    ]
+    lines += ["table alone, without what is known of how often the networks are wrong:"]
+    lines += _figures("kind", {**kinds, "all, simply counted": counted}, women)
+    lines += ["", "How often the error bars (95 %) cover the true share:"]
+    lines += _figures("kind", kinds, bars)
+    lines += ["", "Who is who, and for how long:"]
+    return lines + _figures("kind", kinds, _FOLLOWING)
+
+
+def _of_sources(document: dict[str, Any]) -> list[str]:
+    rows = []
+    for source in document["sources"]:
+        unparsed, failed = source["unparsed"], source["failed"]
+        shown = ", ".join(unparsed[:5]) + (" …" if len(unparsed) > 5 else "")
+        remarks = {
+            f"pictures without a label in their name: {shown}": len(unparsed),
+            "faces in pictures that could not be read": source.get("unreadable", 0),
+            "pictures with several faces found": source.get("pictures_with_several_faces", 0),
+            "could not be analysed, or only in part": len(failed),
+        }
+        used = (
+            f"{source['used']} of {source['labelled']} {'videos' if source['kind'] == 'videos' else 'faces'}"
+        )
+        told = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
+        rows.append([_cell(source["name"]), source["kind"], used, _cell(told)])
+    changed = ", ".join(f"`{key}` = {_cell(value)}" for key, value in document["changed_settings"].items())
+    libraries = ", ".join(f"{name} {version}" for name, version in (document["libraries"] or {}).items())
+    models = [
+        [model["role"], f"`{model['name']}`", f"`{model['sha256'][:16]}…`", model["licence"]]
+        for model in document["models"] or ()
+    ]
+    return [
+        "",
+        "## What was measured, with what",
+        "",
+        f"Written by `python cli.py evaluate`, version {document['analyzer_version']}, on "
+        f"{document['measured_on']}. Settings that differ from",
+        f"the defaults: {changed or 'none'}. Python {document['python']}; {libraries}.",
+        *_table(["source", "kind", "used", "remarks"], rows),
+        *_table(["role", "network", "SHA-256", "licence"], models),
+    ]
+
+
+def _definitions() -> list[str]:
+    bands = ", ".join(band.name for band in AGE_BANDS["adience"])
+    return [
+        "",
+        "## What the figures mean",
+        "",
+        "- *Gender right* counts those whose gender is stated; *unknown* is the share of the found for whom it is",
+        "  not. *Likelier gender right* takes the likelier one, however unsure, as published figures do.",
+        "- *Mean error* has a sign: of age, negative where people are taken for too young; of people, where too",
+        "  few are counted.",
+        f"- Below {ADULT_FROM_YEARS}, gender can hardly be seen.",
+        f"- *Adience band*: each age is given to the nearest of {bands}.",
+        "- *Calibration error*: the mean difference between how sure the networks say they are and how often they",
+        "  are right, over ten bins of confidence from 50 to 100 %.",
+        "- Of several faces found in a labelled picture, the large and central one is meant; where the label has a",
+        f"  box, the one that overlaps it (IoU of at least {MATCH_IOU}).",
+        "- People in videos are matched one to one by where they are, or without boxes by when; gender and age",
+        "  play no part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got",
+        "  one number, *completeness* where one human got several.",
+        "- Intervals hold 95 % of a bootstrap over pictures, or over videos; of fewer than "
+        f"{MIN_UNITS} none is given.",
+    ]
