@@ -109,7 +109,7 @@ def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame, looks: pd.DataFra
     least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
     if not samples["image"].eq("").all():
         person_ids = _numbered(_people(chains, tracklets, least_s, PICTURED_SCORE)[tracklets.number])
-        count = int(person_ids.max())
+        count = max(0, int(person_ids.max()))
         return Linked(person_ids, count, count, "faces in different pictures are not compared")
     times = samples["time_s"].to_numpy()
     interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
@@ -136,8 +136,8 @@ class _Tracklets:
     """(faces,) the sample of each face."""
     sightings: Int
     """(T,) in how many samples it is seen."""
-    seen_s: Real
-    """(T,) for how long those stand."""
+    stands_s: Real
+    """(faces,) for how long each face's sample stands."""
     score: Float
     """(T,) the best detection score."""
     first_s: Real
@@ -177,7 +177,7 @@ class _Tracklets:
             number=number,
             sample=faces["sample"].to_numpy(np.int64),
             sightings=ends - starts + 1,
-            seen_s=np.add.reduceat(of_sample["duration_s"].loc[faces["sample"]].to_numpy()[rows], starts),
+            stands_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
             score=np.maximum.reduceat(faces["score"].to_numpy(np.float32)[rows], starts),
             first_s=times[head],
             last_s=times[tail],
@@ -272,7 +272,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
     merges: list[Int] = []
     heights: list[Real] = []
     nearest, apart = np.zeros(len(known), np.int64), np.zeros(len(known), np.float32)
-    stale = np.ones(len(known), bool)
+    stale, reached = np.ones(len(known), bool), np.zeros(len(known), np.float32)
     while len(members) > 1:
         # A merger is never nearer than the nearer of its parts was: who was nearest to another node still is.
         _find_nearest(nodes, np.flatnonzero(stale), nearest, apart)
@@ -285,14 +285,16 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
             mutual[closest] = True  # distances that differ by rounding only
         first, second = rows[mutual], nearest[mutual]
         merges.append(np.stack([members[first], members[second]], axis=1))
-        heights.append(apart[first].astype(np.float64))
+        # A slip that a merger makes pardonable must not be cut apart from it.
+        reached[first] = np.maximum.reduce([apart[first], reached[first], reached[second]])
+        heights.append(reached[first].astype(np.float64))
         into, merged = rows.copy(), np.zeros(len(rows), bool)
         into[second] = first
         merged[first] = merged[second] = True
         kept, into = np.unique(into, return_inverse=True)
         nodes, members = nodes.merged(into), members[kept]
         stale = (merged | (merged[nearest] & (apart <= PLAUSIBLE**2)))[kept]
-        nearest, apart = into[nearest[kept]], apart[kept]
+        nearest, apart, reached = into[nearest[kept]], apart[kept], reached[kept]
     if not merges:
         return np.empty((0, 2), np.int64), np.empty(0)
     return np.concatenate(merges), np.concatenate(heights)
@@ -307,6 +309,8 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
         (np.ones(int(compared.sum()), np.float32), (rows[compared], tracklets.sample[compared])),
         shape=(count, int(tracklets.sample.max()) + 1),
     )
+    seen.sum_duplicates()
+    seen.data[:] = 1
     meets = sparse.csr_array((seen @ seen.T).astype(np.int32))
     known = appearance.known
     single = _Nodes(
@@ -347,7 +351,10 @@ def _cut(chains: Int, merges: Int) -> Int:
 
 def _people(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> Int:
     """(T,) as given, but -1 where the whole cluster was seen too briefly or too faintly to be a person."""
-    seen_s = np.bincount(clusters, weights=tracklets.seen_s)
+    # Of two faces in one sample the time counts once.
+    moments = clusters[tracklets.number] * (tracklets.sample.max() + 1) + tracklets.sample
+    first = np.unique(moments, return_index=True)[1]
+    seen_s = np.bincount(clusters[tracklets.number[first]], weights=tracklets.stands_s[first])
     score = np.zeros(len(seen_s))
     np.maximum.at(score, clusters, tracklets.score)
     return np.where(((seen_s >= least_s) & (score >= least_score))[clusters], clusters, -1)

@@ -32,7 +32,7 @@ FEW_PEOPLE = 5
 """Of fewer people no share is stated in words."""
 
 _BURN_IN, _DRAWS = 50, 400
-_PRIOR_PEOPLE = 20.0
+_PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
 _WEIGHT_SHAPE = 4.0
 _SEED = 20150101
 
@@ -60,9 +60,11 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
         if not judged.any():
             continue
         category = np.where(judged, confusion.category(seen.to_numpy(np.float64)), -1)
-        draws = _draw(category, confusion, weights)
-        low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+        draws = _draw(category, confusion, weights, _PRIOR_PEOPLE[dimension])
         mean = draws.mean(axis=0)
+        low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+        # Of very few people the mean may lie outside; sums of shares are rounded.
+        low, high = np.clip(np.minimum(low, mean), 0, 1), np.clip(np.maximum(high, mean), 0, 1)
         for index, group in enumerate(confusion.classes):
             row: dict[str, object] = {"dimension": dimension, "group": group}
             for kind, name in enumerate(("people", "time")):
@@ -97,13 +99,15 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
     )
 
 
-def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real) -> Real:
+def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real, prior_people: float) -> Real:
     """Draws of the shares.
 
     Args:
         category: (N,) what each person was seen as; -1 for those who could not be judged.
         confusion: What people of each of C classes are seen as.
         weights: (W, N) by which people are summed up.
+        prior_people: As how many people, composed as the labelled ones, the prior weighs. A few people say
+            little about who there is: without one, neighbouring ages could not be told apart.
 
     Returns:
         (draws, W, C).
@@ -111,9 +115,7 @@ def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real) -> R
     random = np.random.default_rng(_SEED)
     classes = len(confusion.classes)
     seen = np.bincount(category[category >= 0], minlength=confusion.counts.shape[1])
-    # A few people say little about how many there are of whom: without a prior, neighbouring ages could
-    # not be told apart. It weighs as much as so many people, composed as the labelled ones.
-    prior = _PRIOR_PEOPLE * confusion.counts.sum(axis=1) / confusion.counts.sum()
+    prior = prior_people * confusion.counts.sum(axis=1) / confusion.counts.sum()
     shares = prior / prior.sum()
     draws = np.empty((_DRAWS, len(weights), classes))
     for number in range(-_BURN_IN, _DRAWS):

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.errors import AnalyzerError, OutputError, SettingsError, SourceError
-from analyzer.evaluate import OUTPUTS, Evaluation, central_face, evaluate, figure_text
-from analyzer.metrics import (
+from analyzer.evaluation import Evaluation, evaluate
+from analyzer.evaluation.metrics import (
     Figure,
     assigned,
     box_matches,
@@ -29,10 +29,12 @@ from analyzer.metrics import (
     group_scores,
     identity,
     judgements,
+    known_shares,
     span_matches,
-    true_shares,
-    width_bin,
+    width_bins,
 )
+from analyzer.evaluation.page import figure_text
+from analyzer.evaluation.scoring import OUTPUTS, central_face
 from analyzer.records import Run
 from analyzer.settings import AGE_BANDS, Settings
 from benchmarks.demo import positions
@@ -104,26 +106,30 @@ def test_groups_are_those_of_the_labels() -> None:
         ("male", 13, "male", 0.1, 20, 15, 25),
     )
     table["face_px"] = [20.0, 100.0, 30.0]
-    groups = group_scores(table)
+    table["kind"] = ["a", "a", "b"]
+    groups = group_scores(table, "kind")
     assert set(groups["gender"]) == {"women", "men", "women 13+", "men 13+"}
     assert (groups["all"]["all"]["gender_right"].n, groups["all"]["13+"]["gender_right"].n) == (3, 2)
     assert groups["gender"]["women"]["gender_right"].value == 0.5
     assert groups["gender"]["women 13+"]["gender_right"].value == 1.0
     assert set(groups["age"]) == {"0-12", "13-17", "25-34"}
     assert set(groups["width"]) == {"<24", "24-32", "96-160"}
+    assert {name: one["found"].n for name, one in groups["kind"].items()} == {"a": 2, "b": 1}
+    assert {name: one["found"].n for name, one in groups["kind 13+"].items()} == {"a": 1, "b": 1}
 
 
 def test_width_bins_have_their_lower_edge() -> None:
     widths = [23.9, 24, 31.9, 32, 48, 64, 96, 159.9, 160]
-    assert [width_bin(width) for width in widths] == [
+    assert width_bins(pd.Series(widths)).tolist() == [
         *("<24", "24-32", "24-32", "32-48", "48-64", "64-96", "96-160", "96-160", ">160")
     ]
+    assert width_bins(pd.Series([NAN])).isna().all()
 
 
 def test_calibration_error_is_the_weighted_gap() -> None:
     # Confidences 0.9 (2 of 2 right), 0.8 (1 of 2 right); the one not judged does not count.
-    prob = np.array([0.9, 0.1, 0.8, 0.8, NAN], np.float32)
-    female = np.array([True, False, True, False, True])
+    prob = pd.Series([0.9, 0.1, 0.8, 0.8, NAN], dtype=np.float32)
+    female = pd.Series([True, False, True, False, True])
     scores = calibration(prob, female)
     assert scores["n"] == 4
     assert scores["ece"] == pytest.approx((2 * 0.1 + 2 * 0.3) / 4)
@@ -135,21 +141,21 @@ def test_calibration_error_is_the_weighted_gap() -> None:
         (0.8, 2, 0.5),
         (0.9, 1, 1.0),
     ]
-    assert calibration(np.array([]), np.array([], bool))["n"] == 0
+    assert calibration(pd.Series([NAN]), pd.Series([True]))["n"] == 0
 
 
 def test_intervals_draw_whole_units() -> None:
     values = np.tile([0.0, 1.0], 50)
-    alone = figures(pd.DataFrame({"x": values}), list(range(100)))["x"]
+    alone = figures(pd.DataFrame({"x": values}), pd.Series(range(100)))["x"]
     assert alone.value == 0.5 and 0.39 <= alone.low <= 0.42 and 0.58 <= alone.high <= 0.61
     # Ten videos, all rows of one alike: ten values, not a hundred.
-    together = figures(pd.DataFrame({"x": np.repeat([0.0, 1.0], 50)}), (np.arange(100) // 10).tolist())["x"]
+    together = figures(pd.DataFrame({"x": np.repeat([0.0, 1.0], 50)}), pd.Series(np.arange(100) // 10))["x"]
     assert together.high - together.low > 2 * (alone.high - alone.low)
-    assert math.isnan(figures(pd.DataFrame({"x": values[:9]}), list(range(9)))["x"].low)
+    assert math.isnan(figures(pd.DataFrame({"x": values[:9]}), pd.Series(range(9)))["x"].low)
     assert math.isnan(figures(pd.DataFrame({"x": values}), None)["x"].low)
-    empty = figures(pd.DataFrame({"x": [NAN]}), [0])["x"]
+    empty = figures(pd.DataFrame({"x": [NAN]}), pd.Series([0]))["x"]
     assert math.isnan(empty.value) and empty.n == 0
-    assert alone == figures(pd.DataFrame({"x": values}), list(range(100)))["x"]
+    assert alone == figures(pd.DataFrame({"x": values}), pd.Series(range(100)))["x"]
 
 
 # --- matching ----------------------------------------------------------------------------------------
@@ -160,13 +166,20 @@ def still(seconds: float, x: float) -> NDArray[np.float64]:
     return np.array([[time, x, 0, x + 100, 100] for time in np.arange(0, seconds, 0.1)])
 
 
+def found_faces(times_s: Any, boxes: Any, person: int) -> pd.DataFrame:
+    """Rows of the faces table."""
+    table = pd.DataFrame(np.asarray(boxes, np.float32), columns=["x1", "y1", "x2", "y2"])
+    return table.assign(time_s=np.asarray(times_s, np.float64), person_id=person)
+
+
 def test_people_are_matched_by_the_samples_in_which_boxes_overlap() -> None:
     # Found person 7 stands on the first true person for 4 samples, then on the second for 6.
-    times = np.arange(10) * 0.5
     x = np.where(np.arange(10) < 4, 0.0, 400.0)
     boxes = np.stack([x, np.zeros(10), x + 100, np.full(10, 100.0)], axis=1)
-    owners = [7] * 10
-    counts, best = box_matches([still(5, 0), still(5, 400)], times, boxes, owners, [7, 9])
+    faces = found_faces(np.arange(10) * 0.5, boxes, 7)
+    # Faces that belong to nobody count for nobody.
+    faces = pd.concat([faces, found_faces([0.0], [[0, 0, 100, 100]], -1)])
+    counts, best = box_matches([still(5, 0), still(5, 400)], faces, [7, 9])
     assert counts.tolist() == [[4, 0], [6, 0]] == best.tolist()
     assert assigned(counts) == {1: 0}
     assert identity(best) == (0.6, 1.0)
@@ -174,9 +187,8 @@ def test_people_are_matched_by_the_samples_in_which_boxes_overlap() -> None:
 
 def test_boxes_belong_to_a_sample_within_a_tenth_of_a_second() -> None:
     true = [np.array([[1.0, 0, 0, 100, 100]])]
-    box = np.array([[0.0, 0, 100, 100]])
     for time, count in ((0.9, 1), (1.1, 1), (1.11, 0), (0.89, 0)):
-        counts, _ = box_matches(true, np.array([time]), box, [1], [1])
+        counts, _ = box_matches(true, found_faces([time], [[0, 0, 100, 100]], 1), [1])
         assert counts.tolist() == [[count]], time
 
 
@@ -184,14 +196,14 @@ def test_boxes_must_overlap_by_three_tenths() -> None:
     true = [np.array([[0.0, 0, 0, 100, 100]])]
     # Shifted by d of 100: IoU is (100 - d) / (100 + d), 0.3 at 53.8.
     for shift, count in ((53, 1), (55, 0)):
-        box = np.array([[shift, 0.0, 100 + shift, 100]])
-        assert box_matches(true, np.zeros(1), box, [1], [1])[0].tolist() == [[count]]
+        faces = found_faces([0.0], [[shift, 0, 100 + shift, 100]], 1)
+        assert box_matches(true, faces, [1])[0].tolist() == [[count]]
 
 
 def test_matching_without_anything_to_match() -> None:
-    nobody = np.zeros((0, 4))
-    assert box_matches([], np.zeros(0), nobody, [], [])[0].shape == (0, 0)
-    assert box_matches([np.zeros((0, 5))], np.zeros(1), np.ones((1, 4)), [3], [3])[0].tolist() == [[0]]
+    faces = found_faces([0.0], [[0, 0, 1, 1]], 3)
+    assert box_matches([np.empty((0, 5))], faces, [3])[0].tolist() == [[0]]
+    assert box_matches([still(1, 0)], faces[:0], [3])[0].tolist() == [[0]]
     assert assigned(np.zeros((0, 3))) == {} and assigned(np.zeros((2, 2))) == {}
     assert all(math.isnan(one) for one in identity(np.zeros((1, 1), np.int64)))
 
@@ -204,13 +216,14 @@ def test_without_boxes_the_stretch_on_screen_decides() -> None:
     assert assigned(matches) == {0: 1, 1: 0}
 
 
-def test_true_shares_are_over_known_labels() -> None:
-    ages = [30.0, 31.0, 70.0, NAN]
-    shares = true_shares(["female", "male", "male", ""], ages, [1, 1, 2, 5], AGE_BANDS["youtube"])
-    assert shares["gender", "female"] == pytest.approx((1 / 3, 1 / 4))
-    assert shares["age", "25-34"] == pytest.approx((2 / 3, 1 / 2))
-    assert shares["age", "0-12"] == (0.0, 0.0)
-    assert true_shares([""], [NAN], [1], AGE_BANDS["youtube"]) == {}
+def test_shares_are_over_known_labels() -> None:
+    genders, ages = pd.Series(["female", "male", "male", "unknown"]), pd.Series([30.0, 31.0, 70.0, NAN])
+    table = known_shares(genders, ages, pd.Series([1, 1, 2, 5]), AGE_BANDS["youtube"])
+    shares = table.set_index(["dimension", "group"])
+    assert shares.loc[("gender", "female")].tolist() == pytest.approx([1 / 3, 1 / 4])
+    assert shares.loc[("age", "25-34")].tolist() == pytest.approx([2 / 3, 1 / 2])
+    assert shares.loc[("age", "0-12")].tolist() == [0.0, 0.0]
+    assert known_shares(pd.Series([""]), pd.Series([NAN]), pd.Series([1]), AGE_BANDS["youtube"]).empty
 
 
 def test_the_labelled_face_is_large_and_central() -> None:
@@ -222,9 +235,9 @@ def test_the_labelled_face_is_large_and_central() -> None:
 
 def test_figure_texts() -> None:
     figure: dict[str, Any] = {"value": -0.0312, "n": 7, "low": None, "high": None}
-    assert figure_text(figure, "signed points") == "-3.1 points (n 7)"
-    assert figure_text(figure | {"value": None}, "percent") == ""
-    assert figure_text(figure | {"value": -0.0001, "low": -0.0001, "high": 0.1}, "percent") == (
+    assert figure_text(figure, "±points") == "-3.1 points (n 7)"
+    assert figure_text(figure | {"value": None}, "%") == ""
+    assert figure_text(figure | {"value": -0.0001, "low": -0.0001, "high": 0.1}, "%") == (
         "0.0 % (0.0 to 10.0; n 7)"
     )
 
@@ -491,8 +504,8 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (lambda folder: folder / "none", "no such file or folder"),
         (lambda folder: folder, "no picture here is named"),
         (_written("labels.xls"), "labels are read from"),
-        (_tar, "no picture in this archive"),
-        (_written("faces.tar"), "archive cannot be read"),
+        (_tar, "no picture here is named"),
+        (_written("faces.tar"), "faces.tar: truncated header"),
         (csv_of("image,gender\na.png,male\n"), "column age_years is missing"),
         (csv_of("image,age_years,gender,x1\na.png,3,male,4\n"), "all four or none"),
         (csv_of(HEAD), "no rows"),
@@ -506,9 +519,9 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
         (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),
         (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "each needs a box"),
-        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "no CSV that can be read"),
-        (truth_of("{broken"), "no JSON that can be read"),
-        (truth_of("[" * 100_000), "no JSON that can be read"),
+        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "can't decode byte 0xff"),
+        (truth_of("{broken"), "truth.json: Expecting property name"),
+        (truth_of("[" * 100_000), "recursion depth"),
         (truth_of("[]"), "must be an object"),
         (truth_of(version=2), '"version": 1'),
         (truth_of(kind=""), "kind must be"),
@@ -567,7 +580,7 @@ def test_library_refuses_what_it_cannot_score(tmp_path: Path, named_faces: Path)
 
 def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     """A face that was not found leaves figures without a value; the page and charts bear it."""
-    row = judged(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", name="x", face_female_prob=NAN)
+    row = judged(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", face_female_prob=NAN)
     row["face_px"] = NAN
     source = {"name": "a|b", "kind": "pictures", "labelled": 1, "used": 1, "unparsed": [], "failed": []}
     empty = pd.DataFrame()
@@ -582,7 +595,7 @@ def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
         shares=empty,
     )
     assert len(evaluation.save(tmp_path)) == 4
-    assert "a\\|b" in evaluation.markdown()
+    assert "a\\|b" in (tmp_path / "accuracy.md").read_text()
     assert isinstance(figures(judgements(row))["found"], Figure)
     with pytest.raises(OutputError):
         evaluation.save(tmp_path / "accuracy.md")

@@ -368,6 +368,15 @@ def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
     np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
 
 
+def test_better_view_does_not_make_its_second_longer() -> None:
+    samples = []
+    for number in range(11):
+        width = 60 if number == 4 else 40
+        samples.append((faces_in([[100.0, 50, 100 + width, 50 + width]]), [RED]))
+    _, tracklets, _ = followed(samples, times_at(5, 11))
+    assert tracklets.views.tolist() == [3]
+
+
 @pytest.mark.parametrize("what", ["score", "turned"])
 def test_quality_is_also_score_and_frontality(what: str) -> None:
     samples = []
@@ -481,7 +490,7 @@ def chips_held(thing: object) -> int:
     return held
 
 
-@pytest.mark.parametrize("count", [1, 5, 40])
+@pytest.mark.parametrize("count", [1, 5, 200])
 def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
     model = Colours()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]

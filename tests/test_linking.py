@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from analyzer import linking
 from analyzer.linking import (
     CERTAIN,
     CONTRADICTION,
@@ -292,7 +294,6 @@ def test_common_samples_count_of_the_whole_person() -> None:
     assert found == [{1}, {1, -1}, {2}]
 
 
-@pytest.mark.xfail(strict=True, reason="samples with two faces of a person are counted twice")
 def test_common_samples_are_seen_once() -> None:
     # Four samples, 0.8 s: too brief. Five sightings, though.
     ann = corner(0, 0.6)
@@ -313,7 +314,6 @@ def inverted() -> list[Seen]:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a merge may lie lower than the ones it is made of: cut between them")
 def test_two_who_are_always_seen_together_are_no_slip_at_any_height() -> None:
     found, _ = linked(inverted(), seconds(50))
     assert found[0] != found[1] and -1 not in found[0] | found[1]
@@ -366,7 +366,6 @@ def test_faces_of_different_pictures_are_different_people(count: int) -> None:
     assert linked(faint, samples)[0][-1] == {-1}
 
 
-@pytest.mark.xfail(strict=True, reason="the number of people is then the greatest id, -1")
 def test_pictures_with_faint_faces_alone_show_nobody() -> None:
     samples = samples_at([0.0, 1.0], end_s=2.0, image=True)
     found, result = linked([Seen([0], score=PICTURED_SCORE - 0.1)], samples)
@@ -533,6 +532,50 @@ def test_average_linkage_is_that_of_scipy(seed: int, size: int) -> None:
         fcluster(tree, LIKELY**2, "distance").tolist()
     )
     assert (result.low, result.high) == (counts[2], counts[0])
+
+
+def by_definition(cast: Sequence[Seen]) -> set[frozenset[int]]:
+    """Average linkage, one merge of the nearest two at a time, up to `LIKELY`; who meet stay apart."""
+    weights = [one.views * one.view_px for one in cast]
+    clusters = [[number] for number in range(len(cast))]
+
+    def apart(mine: list[int], theirs: list[int]) -> float:
+        total = 0.0
+        for i, j in itertools.product(mine, theirs):
+            if set(cast[i].samples) & set(cast[j].samples):
+                return np.inf
+            difference = np.subtract(cast[i].looks, cast[j].looks)
+            total += weights[i] * weights[j] * float(difference @ difference)
+        return total / (sum(weights[i] for i in mine) * sum(weights[j] for j in theirs))
+
+    while len(clusters) > 1:
+        pairs = [(apart(a, b), i, j) for (i, a), (j, b) in itertools.combinations(enumerate(clusters), 2)]
+        height, first, second = min(pairs)
+        if height > LIKELY**2:
+            break
+        clusters[first] += clusters.pop(second)
+    return {frozenset(cluster) for cluster in clusters}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_average_linkage_with_cannot_links_is_that_of_its_definition(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linking, "SLIP", 0.0)
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(4, 3)) * 0.4
+    cast = [
+        Seen(
+            range(start, start + int(random.integers(5, 25))),
+            centres[random.integers(4)] + random.normal(size=3) * random.uniform(0.05, 0.2),
+            x=300.0 * number,
+            views=int(random.integers(1, 10)),
+        )
+        for number, start in enumerate(random.integers(0, 60, 18).tolist())
+    ]
+    found = places(cast, seconds(24, cuts=range(120)))
+    assert partition(found) == by_definition(cast)
+    assert 4 <= len(set(found)) < len(cast)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -238,11 +238,12 @@ def test_people_are_separate_whatever_the_order_of_their_faces() -> None:
     samples = samples_at([number / 2 for number in range(30)])
     # The second is there while the first is away: no return of the one is the other's.
     rows = [face(s, 0) for s in (0, 1, 20, 21)] + [face(s, 1, x=300) for s in range(2, 9)]
+    rows += [face(s, 2, x=600) for s in (28, 29)]
     table = people_of(faces_of(rows, samples), samples)
-    assert table["person_id"].tolist() == [1, 2]
-    assert table["appearances"].tolist() == [2, 1]
-    assert table["first_s"].tolist() == [0.0, 1.0] and table["last_s"].tolist() == [11.0, 4.5]
-    assert table["samples"].tolist() == [4, 7]
+    assert table["person_id"].tolist() == [1, 2, 3]
+    assert table["appearances"].tolist() == [2, 1, 1]
+    assert table["first_s"].tolist() == [0, 1, 14] and table["last_s"].tolist() == [11, 4.5, 15]
+    assert table["samples"].tolist() == [4, 7, 2]
 
 
 def test_faces_of_nobody_are_in_no_person() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analyzer import shares as shares_module
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import INTERVAL, SHARE_COLUMNS, estimate_shares, in_words
+from analyzer.shares import FEW_PEOPLE, INTERVAL, SHARE_COLUMNS, estimate_shares, in_words
 from analyzer.vision.calibration import Calibration
 
 Counts = dict[str, list[int]]
@@ -174,7 +174,6 @@ def test_shares_of_time_weigh_by_time() -> None:
     assert found["people_high"] - found["people_low"] < 0.05
 
 
-@pytest.mark.xfail(strict=True, reason="a prior of 20 people, half of them women, outweighs 400 men")
 def test_where_all_are_men_no_woman_is_possible() -> None:
     # Seen as the labelled men are seen.
     reading = Calibration.load()
@@ -209,7 +208,6 @@ def test_shares_are_shares_with_the_real_calibration(bands: str, count: int) -> 
     pd.testing.assert_frame_equal(shares, estimate_shares(people, settings, Calibration.load()))
 
 
-@pytest.mark.xfail(strict=True, reason="a mean of a few zeros and halves is above 97.5 % of them")
 @pytest.mark.parametrize("count", [1, 2])
 def test_shares_of_very_few_people_lie_in_their_intervals(count: int) -> None:
     sane(estimate_shares(random_people(count, 0), Settings(), Calibration.load()), Settings())
@@ -223,13 +221,14 @@ def test_a_class_seen_on_a_border_is_in_the_upper_category() -> None:
 
 
 def test_sentence_says_what_the_table_says() -> None:
-    shares = estimate_shares(random_people(30, 5), Settings(), Calibration.load())
+    people = random_people(30, 5)
+    shares = estimate_shares(people, Settings(), Calibration.load())
     found = row(shares)
-    told = in_words(shares)
+    told = in_words(shares, people)
     for kind in ("people", "time"):
         share, low, high = (found[f"{kind}_{name}"] for name in ("share", "low", "high"))
         assert f"{share:.0%}" in told and f"({low:.0%} to {high:.0%})" in told
-    assert in_words(shares.iloc[:0]) == ""
+    assert in_words(shares, people.head(FEW_PEOPLE - 1)) == ""
 
 
 def test_nobody_and_nobody_judged_have_no_shares() -> None:
@@ -273,4 +272,4 @@ def test_intervals_cover_the_truth_of_small_videos(monkeypatch: pytest.MonkeyPat
     for kind, hits in inside.items():
         assert np.mean(hits) >= 0.85, kind
     # They say something all the same.
-    assert INTERVAL == 0.95 and np.mean(widths) < 0.35
+    assert INTERVAL == 0.95 and np.mean(widths) < 0.45

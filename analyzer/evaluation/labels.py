@@ -22,7 +22,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence

@@ -280,22 +280,13 @@ def box_matches(
     """
     names = ["time_s", "x1", "y1", "x2", "y2"]
     found = faces[[*names, "person_id"]].astype(np.float64).sort_values("time_s")
-    overlaps = np.stack(
-        [
-            _overlap(
-                pd.merge_asof(
-                    found[["time_s"]],
-                    pd.DataFrame(rows, columns=names).sort_values("time_s"),
-                    on="time_s",
-                    direction="nearest",
-                    # Guards a distance of exactly the limit against the last bit of two times.
-                    tolerance=MATCH_TIME_S + 1e-9,
-                )[names[1:]].to_numpy(),
-                found[names[1:]].to_numpy(),
-            )
-            for rows in true_boxes
-        ]
-    )
+    overlaps = np.zeros((len(true_boxes), len(found)))
+    # Guards a distance of exactly the limit against the last bit of two times.
+    nearest: dict[str, Any] = {"on": "time_s", "direction": "nearest", "tolerance": MATCH_TIME_S + 1e-9}
+    for number, rows in enumerate(true_boxes):
+        true = pd.DataFrame(rows, columns=names).sort_values("time_s")
+        then = pd.merge_asof(found[["time_s"]], true, **nearest)
+        overlaps[number] = _overlap(then[names[1:]].to_numpy(), found[names[1:]].to_numpy())
     owned = (found["person_id"].to_numpy()[:, None] == np.asarray(people)).astype(np.int64)
     over = overlaps >= MATCH_IOU
     most = over & (overlaps.argmax(axis=0) == np.arange(len(true_boxes))[:, None])
@@ -374,10 +365,8 @@ def known_shares(
         A row for each ``dimension`` (gender, age) and ``group`` with ``people`` and ``time``, both 0 to 1;
         the time is NaN where nobody is on screen. Dimensions of which nothing is known are left out.
 
-    >>> nan = float("nan")
-    >>> known_shares(
-    ...     pd.Series(["female", "male", ""]), pd.Series([nan] * 3), pd.Series([1, 3, 9]), AGE_BANDS["youtube"]
-    ... ).round(2).values.tolist()
+    >>> genders, ages = pd.Series(["female", "male", ""]), pd.Series([float("nan")] * 3)
+    >>> known_shares(genders, ages, pd.Series([1, 3, 9]), AGE_BANDS["youtube"]).values.tolist()
     [['gender', 'female', 0.5, 0.25], ['gender', 'male', 0.5, 0.75]]
     """
     table = pd.DataFrame({"people": 1.0, "time": on_screen_s.astype(float)})

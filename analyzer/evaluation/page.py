@@ -29,36 +29,61 @@ VIDEO_FIGURES: Words = {
     "count_abs_error": ("number of people, mean absolute error", "%"),
     "count_error": ("number of people, mean error", "±%"),
     "count_in_interval": ("true number within the stated range", "%"),
-    "missed_share": ("missed, share of the true people", "%"),
-    "extra_share": ("extra, share of the true people", "%"),
-    "women_people_stated_error": ("share of women, people: mean error", "±points"),
-    "women_people_stated_abs_error": ("share of women, people: mean absolute error", "points"),
-    "women_time_stated_error": ("share of women, time: mean error", "±points"),
-    "women_time_stated_abs_error": ("share of women, time: mean absolute error", "points"),
-    "women_people_in_interval": ("error bars cover the share of women, people", "%"),
-    "women_time_in_interval": ("error bars cover the share of women, time", "%"),
-    "age_people_in_interval": ("error bars cover the shares of age bands, people", "%"),
-    "age_time_in_interval": ("error bars cover the shares of age bands, time", "%"),
-}
-_HEADLINE = ("gender_right", "gender_unknown", "age_abs_error", "age_in_interval")
-_BY_GROUP = ("found", "gender_right", "gender_unknown", "age_abs_error", "age_error", "age_in_interval")
-_COUNTS: Words = {
-    "videos": ("videos", ""),
-    "true_people": ("true people", ""),
-    "count_abs_error": ("mean absolute error", "%"),
-    "count_error": ("mean error", "±%"),
-    "count_in_interval": ("true number within the stated range", "%"),
-    "missed": ("missed", ""),
-    "extra": ("extra", ""),
-}
-_FOLLOWING: Words = {
+    "missed_share": ("missed, share of the true number", "%"),
+    "extra_share": ("extra, share of the true number", "%"),
+    "women_people_stated_error": ("women among people, mean error", "±points"),
+    "women_people_stated_abs_error": ("women among people, mean absolute error", "points"),
+    "women_time_stated_error": ("women in time on screen, mean error", "±points"),
+    "women_time_stated_abs_error": ("women in time on screen, mean absolute error", "points"),
+    "women_people_in_interval": ("error bars cover women among people", "%"),
+    "women_time_in_interval": ("error bars cover women in time on screen", "%"),
+    "age_people_in_interval": ("error bars cover age bands among people", "%"),
+    "age_time_in_interval": ("error bars cover age bands in time on screen", "%"),
     "purity": ("purity", "%"),
     "completeness": ("completeness", "%"),
     "time_abs_error": ("time on screen, mean absolute error", "%"),
-    "time_error": ("mean error", "±%"),
-    "person_time_abs_error_s": ("of one person", "s"),
+    "time_error": ("time on screen, mean error", "±%"),
+    "person_time_abs_error_s": ("time of one person, mean absolute error", "s"),
 }
-_WAYS = ("people", "time")
+_COUNTS = ("videos", "true_people", "count_abs_error", "count_error", "count_in_interval", "missed", "extra")
+_WOMEN = tuple(key for key in VIDEO_FIGURES if "_stated_" in key)
+_BARS = tuple(key for key in VIDEO_FIGURES if key.endswith(("people_in_interval", "time_in_interval")))
+_FOLLOWING = ("purity", "completeness", "time_abs_error", "time_error", "person_time_abs_error_s")
+_BY_GROUP = ("found", "gender_right", "gender_unknown", "age_abs_error", "age_error", "age_in_interval")
+_ADULTS = ("gender_right", "gender_unknown", "age_abs_error", "age_in_interval")
+
+_HEAD = """# Accuracy
+
+## How to read this
+
+Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it, and what
+came out was set against their labels. All figures are estimates of how people look, never of what they are.
+The number in brackets says of how many faces, people, videos or shares it is a mean: of few, it says little.
+"""
+_DEFINITIONS = f"""
+## What the figures mean
+
+- *Gender right* counts those whose gender is stated; *unknown* is the share of the found for whom it is not.
+  *Likelier gender right* takes the likelier one, however unsure, as published figures do. Below
+  {ADULT_FROM_YEARS}, gender can hardly be seen.
+- *Mean error* has a sign: of age, negative where people are taken for too young; of the number of people,
+  where too few are counted.
+- *Adience band*: each age is given to the nearest of {", ".join(band.name for band in AGE_BANDS["adience"])}.
+- *Calibration error*: the mean difference between how sure the networks say they are and how often they are
+  right, over ten bins of confidence from 50 to 100 %.
+- Of several faces found in a labelled picture, the large and central one is meant; where the label has a box,
+  the one that overlaps it (IoU of at least {MATCH_IOU}).
+- People in videos are matched one to one by where they are, or without boxes by when; gender and age play no
+  part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got one number,
+  *completeness* where one human got several.
+- Intervals hold 95 % of a bootstrap over pictures, or over videos; of fewer than {MIN_UNITS} there is none.
+"""
+_CHARTS = """## Charts
+
+![Stated probability of female against the observed share of women](accuracy-gender.png)
+
+![True against estimated age, and how often the 80 % interval holds the true age](accuracy-age.png)
+"""
 
 
 def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> str:
@@ -85,35 +110,16 @@ def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> st
 def page(document: dict[str, Any]) -> str:
     """The page, as Markdown."""
     faces, videos = document["faces"], document["videos"]
-    lines = [
-        "# Accuracy",
-        "",
-        "## How to read this",
-        "",
-        "Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it,",
-        "and what came out was set against their labels. All figures are estimates of how people look, never",
-        "of what they are. The number in brackets says over how many faces, people or videos a figure is; of",
-        "few, it tells little.",
-    ]
+    lines = [_HEAD]
     if faces is not None:
-        lines += ["", "## Single faces", "", "Labelled pictures, each face seen once."]
-        lines += [*_headline(faces, "faces"), *_group_tables(faces)]
+        lines += ["## Single faces", "", "Labelled pictures, each face seen once."]
+        lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
     if videos is not None:
-        lines += _of_videos(videos)
+        lines += ["## Videos", "", *_of_videos(videos), ""]
         if videos["people"] is not None:
-            lines += ["", "## People in videos, one by one"]
-            lines += [*_headline(videos["people"], "people"), *_group_tables(videos["people"])]
-    lines += [
-        "",
-        "## Charts",
-        "",
-        "![Stated probability of female against the observed share of women](accuracy-gender.png)",
-        "",
-        "![True against estimated age, and how often the 80 % interval holds the true age](accuracy-age.png)",
-        *_of_sources(document),
-        *_definitions(),
-    ]
-    return "\n".join(lines) + "\n"
+            lines += ["## People in videos, one by one"]
+            lines += [*_headline(videos["people"], "people"), *_group_tables(videos["people"]), ""]
+    return "\n".join([*lines, _CHARTS, *_of_sources(document), _DEFINITIONS])
 
 
 def _cell(text: object) -> str:
@@ -127,22 +133,20 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["", *("| " + " | ".join(line) + " |" for line in lines)]
 
 
-def _figures(
-    title: str, groups: dict[str, dict[str, Any]], words: Words, keys: Iterable[str] = ()
-) -> list[str]:
-    """A table with a row a group and a column a figure (or plain number)."""
-    columns = {key: words[key] for key in keys or words}
+def _figures(title: str, groups: dict[str, Any], words: Words, keys: Iterable[str]) -> list[str]:
+    """A table with a row a group and a column a figure, or a plain number."""
+    head = [title, *(words[key][0] if key in words else key.replace("_", " ") for key in keys)]
     rows = [
         [
             _cell(name),
             *(
-                figure_text(one[key], unit, short=True) if unit else str(one[key])
-                for key, (_, unit) in columns.items()
+                figure_text(one[key], words[key][1], short=True) if key in words else str(one[key])
+                for key in keys
             ),
         ]
         for name, one in groups.items()
     ]
-    return _table([title, *(text for text, _ in columns.values())], rows) if rows else []
+    return _table(head, rows) if rows else []
 
 
 def _headline(scores: dict[str, Any], noun: str) -> list[str]:
@@ -168,57 +172,37 @@ def _headline(scores: dict[str, Any], noun: str) -> list[str]:
 
 
 def _group_tables(scores: dict[str, Any]) -> list[str]:
-    titles = {"age": "true age", "gender": "true gender", "width": "width of the face, pixels"}
-    groups = scores["groups"]
+    titles = {"age": "true age", "gender": "true gender", "width": "face width, pixels", "source": "source"}
     lines = []
-    for way in ("age", "gender", "width", "source"):
-        keys = [key for key in _BY_GROUP if way != "width" or key != "found"]
-        lines += _figures(titles.get(way, way), groups.get(way, {}), JUDGED_FIGURES, keys)
+    for way, title in titles.items():
+        keys = _BY_GROUP[1:] if way == "width" else _BY_GROUP
+        lines += _figures(title, scores["groups"].get(way, {}), JUDGED_FIGURES, keys)
     return lines
 
 
 def _of_videos(videos: dict[str, Any]) -> list[str]:
     kinds = videos["kinds"]
-    women = {
-        f"women_{what}_stated_{error}": (f"{what}: {text}", unit)
-        for what in _WAYS
-        for error, text, unit in (
-            ("error", "mean error", "±points"),
-            ("abs_error", "mean absolute error", "points"),
-        )
-    }
-    counted = {key: kinds["all"][key.replace("stated", "counted")] for key in women}
-    bars = {
-        f"{name}_{what}_in_interval": (f"{words}, {what}", "%")
-        for name, words in (("women", "gender"), ("age", "age bands"))
-        for what in _WAYS
-    }
-    lines = ["", "## Videos", "", "How many people were counted, in % of the true number; means over videos."]
-    lines += _figures("kind", kinds, _COUNTS)
+    lines = ["How many people were counted, in % of the true number; means over videos:"]
+    lines += _figures("kind", kinds, VIDEO_FIGURES, _COUNTS)
     if kinds["all"]["without_boxes"]:
-        lines += [
-            "",
-            f"In {kinds['all']['without_boxes']} videos people were matched by time alone: their truth has no "
-            "boxes.",
-        ]
-    if videos["people"] is not None:
-        groups = videos["people"]["groups"]
-        adults = {name: one for name, one in groups["all"].items() if name == "13+"}
-        several = groups["kind 13+"] if len(groups["kind 13+"]) > 1 else {}
-        lines += ["", f"The people of {ADULT_FROM_YEARS} and more:"]
-        lines += _figures(
-            "kind", {"all": adults["13+"], **several} if adults else {}, JUDGED_FIGURES, _HEADLINE
-        )
+        number = kinds["all"]["without_boxes"]
+        lines += ["", f"In {number} videos people were matched by time alone: their truth has no boxes."]
+    groups = videos["people"]["groups"] if videos["people"] is not None else {"all": {}}
+    if "13+" in groups["all"]:
+        several = groups["kind 13+"] if len(kinds) > 1 else {}
+        lines += ["", f"The true people of {ADULT_FROM_YEARS} and more that were found:"]
+        lines += _figures("kind", {"all": groups["all"]["13+"], **several}, JUDGED_FIGURES, _ADULTS)
+    counted = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
     lines += [
         "",
-        "The share of women, among the people and in their time on screen. *Simply counted* is the people",
+        "The share of women among the people, and in their time on screen, in points. *Simply counted*",
     ]
-    lines += ["table alone, without what is known of how often the networks are wrong:"]
-    lines += _figures("kind", {**kinds, "all, simply counted": counted}, women)
-    lines += ["", "How often the error bars (95 %) cover the true share:"]
-    lines += _figures("kind", kinds, bars)
+    lines += ["is the people table alone, without what is known of how often the networks are wrong:"]
+    lines += _figures("kind", {**kinds, "all, simply counted": counted}, VIDEO_FIGURES, _WOMEN)
+    lines += ["", "How often the error bars (95 %) cover the true share of women, and of each age band:"]
+    lines += _figures("kind", kinds, VIDEO_FIGURES, _BARS)
     lines += ["", "Who is who, and for how long:"]
-    return lines + _figures("kind", kinds, _FOLLOWING)
+    return lines + _figures("kind", kinds, VIDEO_FIGURES, _FOLLOWING)
 
 
 def _of_sources(document: dict[str, Any]) -> list[str]:
@@ -244,7 +228,6 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         for model in document["models"] or ()
     ]
     return [
-        "",
         "## What was measured, with what",
         "",
         f"Written by `python cli.py evaluate`, version {document['analyzer_version']}, on "
@@ -252,28 +235,4 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         f"the defaults: {changed or 'none'}. Python {document['python']}; {libraries}.",
         *_table(["source", "kind", "used", "remarks"], rows),
         *_table(["role", "network", "SHA-256", "licence"], models),
-    ]
-
-
-def _definitions() -> list[str]:
-    bands = ", ".join(band.name for band in AGE_BANDS["adience"])
-    return [
-        "",
-        "## What the figures mean",
-        "",
-        "- *Gender right* counts those whose gender is stated; *unknown* is the share of the found for whom it is",
-        "  not. *Likelier gender right* takes the likelier one, however unsure, as published figures do.",
-        "- *Mean error* has a sign: of age, negative where people are taken for too young; of people, where too",
-        "  few are counted.",
-        f"- Below {ADULT_FROM_YEARS}, gender can hardly be seen.",
-        f"- *Adience band*: each age is given to the nearest of {bands}.",
-        "- *Calibration error*: the mean difference between how sure the networks say they are and how often they",
-        "  are right, over ten bins of confidence from 50 to 100 %.",
-        "- Of several faces found in a labelled picture, the large and central one is meant; where the label has a",
-        f"  box, the one that overlaps it (IoU of at least {MATCH_IOU}).",
-        "- People in videos are matched one to one by where they are, or without boxes by when; gender and age",
-        "  play no part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got",
-        "  one number, *completeness* where one human got several.",
-        "- Intervals hold 95 % of a bootstrap over pictures, or over videos; of fewer than "
-        f"{MIN_UNITS} none is given.",
     ]

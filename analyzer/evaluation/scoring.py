@@ -160,7 +160,7 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
 
 
 def _linked(faces: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Link pictures under names of our own in a folder, given as `image`: others' may be altered in tables."""
+    """Link pictures under names of our own, given as `image`: others' may be altered in tables."""
     folder.mkdir(parents=True)
     images: dict[Path, str] = {}
     for path, name in faces[["path", "name"]].itertuples(index=False):
@@ -422,10 +422,6 @@ class Evaluation:
         plain: dict[str, Any] = _plain(document)
         return plain
 
-    def markdown(self) -> str:
-        """The page: what was measured on what, and the tables. It embeds the two pictures of `save`."""
-        return page(self.to_dict())
-
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write `OUTPUTS` into a folder, each under its name only when it is whole; the page comes last.
 
@@ -479,7 +475,8 @@ def _judged_scores(table: pd.DataFrame, by: str | None, probabilities: dict[str,
 
 def _share_figures(shares: pd.DataFrame) -> dict[str, Figure]:
     women, ages = shares[shares["group"] == "female"], shares[shares["dimension"] == "age"]
-    of_women, of_ages = {}, {}
+    of_women: dict[str, pd.Series] = {}
+    of_ages: dict[str, pd.Series] = {}
     for what in ("people", "time"):
         for way in ("counted", "stated"):
             error = women[f"{what}_{way}_error"].astype(float)
