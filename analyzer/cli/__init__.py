@@ -314,5 +314,6 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Error: interrupted; the same command goes on where it stopped", err=True)
+        goes_on = "" if "evaluate" in sys.argv[1:2] else "; the same command goes on where it stopped"
+        click.echo(f"Error: interrupted{goes_on}", err=True)
         sys.exit(stopped_by)

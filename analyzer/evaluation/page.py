@@ -58,7 +58,8 @@ _HEAD = """# Accuracy
 
 Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it, and what
 came out was set against their labels. All figures are estimates of how people look, never of what they are.
-The number in brackets says of how many faces, people, videos or shares it is a mean: of few, it says little.
+In brackets: the 95 % interval, where there are enough for one, and the number of faces, people, videos or
+shares that the figure is a mean of; a mean of few says little.
 """
 _DEFINITIONS = f"""
 ## What the figures mean
