@@ -895,7 +895,7 @@ def _is_made(target: Path, archives: range) -> bool:
         truth = json.loads((target / "truth.json").read_text())
     except (OSError, ValueError):
         return False
-    same = truth.get("version") == VERSION and truth.get("archives") == list(archives)
+    same = truth.get("maker_version") == VERSION and truth.get("archives") == list(archives)
     return same and (target / "video.mp4").exists()
 
 
@@ -925,7 +925,8 @@ def make(kind: str, seed: int, folder: Path, archives: range) -> Path:
     boxes = _film(film, rng, target / "video.mp4")
     frames = np.cumsum([shot.frames for shot in film.shots])
     truth = {
-        "version": VERSION,
+        "version": 1,
+        "maker_version": VERSION,
         "kind": kind,
         "seed": seed,
         "archives": list(archives),
