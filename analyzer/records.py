@@ -454,7 +454,7 @@ def _is_whole(part: Path) -> bool:
         for name in ("samples", "faces", "embeddings"):
             pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
         np.load(part / "edges.npy", allow_pickle=False)
-    except (OSError, ValueError, pa.ArrowException):
+    except (OSError, EOFError, ValueError, pa.ArrowException):
         return False
     return True
 

@@ -52,14 +52,18 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
     """
     weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
     judged = people["judged_samples"].to_numpy() > 0
+    telling = judged.copy()
+    if not settings.gender_of_children:
+        telling &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
     rows: list[dict[str, object]] = []
-    for dimension, confusion, seen in (
-        ("gender", calibration.gender_confusion(), people["female_prob"]),
-        ("age", calibration.age_confusion(settings.bands), people["age_years"]),
+    for dimension, confusion, column, known in (
+        ("gender", calibration.gender_confusion(), "female_prob", telling),
+        ("age", calibration.age_confusion(settings.bands), "age_years", judged),
     ):
         if not judged.any():
             continue
-        category = np.where(judged, confusion.category(seen.to_numpy(np.float64)), -1)
+        seen = confusion.category(people[column].to_numpy(np.float64))
+        category = np.where(known, seen, -1)
         draws = _draw(category, confusion, weights, _PRIOR_PEOPLE[dimension])
         mean = draws.mean(axis=0)
         low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)

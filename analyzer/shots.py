@@ -17,8 +17,10 @@ Image = NDArray[np.uint8]
 
 _GLANCE = (96, 54)
 # Colours that differ more than this are another shot, whatever moves. Chosen on made edits, pans and real
-# clips at 2, 5 and 10 samples a second: cuts differ by 0.12 and more, all else by at most 0.055.
+# clips at 2, 5 and 10 samples a second: cuts differ by 0.12 and more, all else by at most 0.055. An even
+# ground that becomes a little lighter has other colours too, but hardly another content; cuts have over 20.
 _OTHER_COLOURS = 0.1
+_SOME_CONTENT = 7.0
 # Where the colours differ less (two cameras in one room), everything else must differ: PySceneDetect's
 # own threshold, which a fast pan alone also reaches.
 _SIMILAR_COLOURS = 0.03
@@ -52,6 +54,7 @@ class CutFinder:
     def __init__(self) -> None:
         self._other_colours = _ColourHistogram(_OTHER_COLOURS, min_scene_len=0)
         self._similar_colours = _ColourHistogram(_SIMILAR_COLOURS, min_scene_len=0)
+        self._some_content = ContentDetector(_SOME_CONTENT, min_scene_len=0)
         self._other_content = ContentDetector(_OTHER_CONTENT, min_scene_len=0)
         self._number = 0
 
@@ -64,8 +67,8 @@ class CutFinder:
         # Only the order counts: these detectors know no time between two pictures.
         now = FrameTimecode(self._number, fps=1.0)
         self._number += 1
-        colours, similar, content = (
+        colours, some_content, similar, content = (
             bool(one.process_frame(now, look))
-            for one in (self._other_colours, self._similar_colours, self._other_content)
+            for one in (self._other_colours, self._some_content, self._similar_colours, self._other_content)
         )
-        return colours or (similar and content)
+        return (colours and some_content) or (similar and content)

@@ -173,6 +173,8 @@ def test_two_cannot_go_on_as_one() -> None:
     assert places(cast, seconds(4)) == [1, 1, 2]
     cast = [Seen(range(10)), Seen(range(10), x=6), Seen(range(10, 20), x=7)]
     assert places(cast, seconds(4)) == [1, 2, 2]
+    # Nor does one go on as another that began before its end.
+    assert places([Seen(range(10)), Seen(range(8, 18), x=5)], seconds(4)) == [1, 2]
 
 
 def test_person_stays_one_over_a_held_picture() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import multiprocessing
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyzer.faces import Faces
 from analyzer.frames import PictureReader, VideoReader
 from analyzer.linking import link_tracklets
 from analyzer.people import fuse_people, sample_durations
@@ -94,6 +96,37 @@ def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> N
         assert one.edges[1].shape == (54, 96, 3)
         assert not np.array_equal(one.edges[0], one.edges[1])
         assert not np.array_equal(one.edges[1], other.edges[0])
+
+
+class OneFace:
+    """Finds one face at the same place of every picture, and judges it by nothing."""
+
+    def input_size(self, width: int, height: int) -> tuple[int, int]:
+        return width, height
+
+    def detect(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[Faces]:
+        del sizes
+        return [Faces.build(boxes=[[40, 20, 100, 90]], scores=[0.9]) for _ in images]
+
+    def estimate(self, pictures: Sequence[object], faces: Sequence[Faces]) -> list[Faces]:
+        del pictures
+        return list(faces)
+
+
+def test_tracklet_ends_at_a_cut_though_the_next_face_is_in_its_place(
+    tmp_path: Path, models: Models, exact: Settings
+) -> None:
+    portrait = np.ascontiguousarray(wall(1, 1)[:180, :320])
+    other = np.ascontiguousarray(255 - portrait[::-1])
+    path = write_video(tmp_path / "cut.mp4", [portrait] * 40 + [other] * 50, fps=FPS)
+    fake = OneFace()
+    seeing = dataclasses.replace(models, detector=fake, attributes=fake)
+    with VideoReader(path, exact) as reader:
+        (result,) = analyse_segments(reader.samples(), seeing, exact)
+    before = sum(time < 40 / FPS for time in result.times_s)
+    assert 5 < before < len(result.times_s) - 5
+    ids = [faces.track_ids.tolist() for faces in result.faces]
+    assert ids == [[0]] * before + [[1]] * (len(ids) - before)
 
 
 def test_pictures_are_segments_of_one_sample(

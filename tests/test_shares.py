@@ -129,6 +129,17 @@ def test_sampling_widens_the_interval_by_half_of_the_bootstraps(count: int) -> N
     assert found["time_high"] - found["time_low"] > 2 * (found["people_high"] - found["people_low"])
 
 
+def test_many_people_outweigh_the_prior_of_ages() -> None:
+    # All are thirty; a third is seen as forty, as is known of the networks.
+    ages = np.where(np.arange(300) % 10 < 3, 40.0, 30.0)
+    reading = calibration(PERFECT, wrong_ages=0.3)
+    shares = estimate_shares(people_of([True] * 300, ages=ages), Settings(), reading)
+    assert row(shares, "25-34")["people_share"] > 0.85
+    # Of a few people the prior keeps it open.
+    few = estimate_shares(people_of([True] * 5, ages=np.full(5, 40.0)), Settings(), reading)
+    assert 0.1 < row(few, "25-34")["people_share"] < 0.6 < row(few, "25-34")["people_high"]
+
+
 def test_networks_that_say_nothing_leave_a_wide_interval() -> None:
     blind: Counts = {"female": [500, 500], "male": [500, 500]}
     seen = [True] * 50
