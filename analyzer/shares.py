@@ -42,6 +42,8 @@ Real = NDArray[np.float64]
 def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
     """Shares by gender and by age band.
 
+    Who looks like a child counts as not judged in gender, unless `settings.gender_of_children`.
+
     Args:
         people: Rows of the people table.
         settings: Gives the age bands.
