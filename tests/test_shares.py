@@ -88,7 +88,7 @@ def all_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_with_networks_that_are_never_wrong_shares_are_counts() -> None:
     ages = np.array([10.0] * 10 + [30.0] * 25 + [70.0] * 5)
     people = people_of([True] * 30 + [False] * 10, ages=ages)
-    shares = estimate_shares(people, Settings(), calibration(PERFECT))
+    shares = estimate_shares(people, Settings(gender_of_children=True), calibration(PERFECT))
     expected = {"female": 0.75, "male": 0.25, "0-12": 0.25, "25-34": 0.625, "65+": 0.125}
     for one in shares.itertuples():
         assert one.people_share == pytest.approx(expected.get(one.group, 0), abs=0.005)
@@ -222,6 +222,14 @@ def test_shares_are_shares_with_the_real_calibration(bands: str, count: int) -> 
 @pytest.mark.parametrize("count", [1, 2])
 def test_shares_of_very_few_people_lie_in_their_intervals(count: int) -> None:
     sane(estimate_shares(random_people(count, 0), Settings(), Calibration.load()), Settings())
+
+
+@pytest.mark.usefixtures("all_seen")
+def test_who_looks_like_a_child_says_nothing_about_gender_unless_asked() -> None:
+    people = people_of([True] * 20 + [False] * 20, ages=np.array([8.0] * 20 + [30.0] * 20))
+    silent = row(estimate_shares(people, Settings(), calibration(PERFECT)))
+    asked = row(estimate_shares(people, Settings(gender_of_children=True), calibration(PERFECT)))
+    assert silent["people_share"] < 0.1 and asked["people_share"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_class_seen_on_a_border_is_in_the_upper_category() -> None:
