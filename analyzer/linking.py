@@ -23,7 +23,7 @@ from analyzer.follow import LOST_AFTER_S, lost_after_s
 
 __all__ = ["Linked", "link_tracklets"]
 
-CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.5, 0.62
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 CONTRADICTION = 0.55
 """Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
