@@ -6,6 +6,7 @@ of their ratios: the machine's own speed and mood fall out.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -112,10 +113,10 @@ def run(code: str, *arguments: str) -> tuple[str, float]:
     return result.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(name: str, video: Path, settings: dict[str, object], rounds: int = ROUNDS) -> Row:
+def measure(name: str, video: Path, settings: dict[str, object], rounds: int | None = None) -> Row:
     """Decode and analyse `video` in turn, `rounds` times."""
     decode, analysis, cpu, info = [], [], [], {}
-    for _ in range(rounds):
+    for _ in range(rounds or ROUNDS):
         decode.append(float(run(DECODE, str(video))[0]))
         output, seconds = run(ANALYSE, str(video), json.dumps(settings))
         info = json.loads(output)
@@ -228,6 +229,10 @@ def start_up_s(video: Path) -> tuple[float, float]:
 
 def main() -> None:
     """Measure and write the page."""
+    global ROUNDS  # noqa: PLW0603 - read all over this script
+    parser = argparse.ArgumentParser(description="Write docs/performance.md.")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    ROUNDS = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         minute = panning(Path(folder) / "minute.mp4", 60)
         short = panning(Path(folder) / "short.mp4", 2)
