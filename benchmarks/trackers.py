@@ -164,8 +164,8 @@ def main() -> None:
         "- *switches*: sightings at which a tracklet goes over to another person, per 1,000",
         "",
         "ByteTrack with buffered IoU 0.3 is what the project uses: of those that do not lose every fast face",
-        "(few tracklets) it and SORT go wrong least. What remains is mended by looks: tracklets are broken where people cross, and",
-        "split where their views are two people (`analyzer/follow.py`).",
+        "(few tracklets) it and SORT go wrong least. What remains is mended by looks: tracklets are broken",
+        "where people cross, and split where their views are two people (`analyzer/follow.py`).",
     ]
     for rate in RATES:
         thinned = [one.thinned(max(RATES) // rate) for one in watched]
