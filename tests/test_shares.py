@@ -221,7 +221,9 @@ def test_shares_are_shares_with_the_real_calibration(bands: str, count: int) -> 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_shares_of_very_few_people_lie_in_their_intervals(count: int) -> None:
-    sane(estimate_shares(random_people(count, 0), Settings(), Calibration.load()), Settings())
+    shares = estimate_shares(random_people(count, 0), Settings(), Calibration.load())
+    sane(shares, Settings())
+    assert shares["people_share"].between(shares["people_low"], shares["people_high"]).all()
 
 
 @pytest.mark.usefixtures("all_seen")
