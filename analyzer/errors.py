@@ -16,6 +16,8 @@ cause kept (``raise ... from``). Only `analyzer.cli` turns them into exit codes.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 __all__ = [
     "AnalyzerError",
@@ -82,6 +84,10 @@ class SourceError(AnalyzerError):
         self.source = source
         self.retry = retry
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What a worker process raises is sent to the one that waits for it.
+        return partial(type(self), kind=self.kind, source=self.source, retry=self.retry), self.args
+
 
 class MediaErrorKind(StrEnum):
     """Why a fetched file cannot be analysed."""
@@ -110,6 +116,9 @@ class MediaError(AnalyzerError):
     def __init__(self, message: str, *, kind: MediaErrorKind) -> None:
         super().__init__(message)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), kind=self.kind), self.args
 
 
 class ModelError(AnalyzerError):

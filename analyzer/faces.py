@@ -137,8 +137,13 @@ class Picture(Protocol):
 class FaceDetector(Protocol):
     """Finds faces in pictures."""
 
-    def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame."""
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
+
+        Args:
+            width, height: Of the frame.
+            reduction: By how much less closely it is to be looked at: 2 is half the size.
+        """
         ...
 
     def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
@@ -154,12 +159,20 @@ class FaceDetector(Protocol):
 class AttributeModel(Protocol):
     """Estimates perceived gender and age of faces."""
 
-    def estimate(self, pictures: Sequence[Picture], faces: Sequence[Faces]) -> list[Faces]:
-        """The same faces with `female_prob`, `age_years` and `age_spread_years` filled in.
+    def chips(self, picture: Picture, faces: Faces) -> list[Image]:
+        """What is judged of each face: (S, S, 3) uint8 BGR, S the same for all.
 
         Args:
-            pictures: Full frames.
-            faces: For each, the faces to judge; their landmarks must not be NaN.
+            picture: The full frame.
+            faces: To be cut out; their landmarks must not be NaN.
+        """
+        ...
+
+    def judge(self, chips: Sequence[Image]) -> tuple[Float, Float, Float]:
+        """Probability of female, age in years and its standard deviation in years, each (N,) float32.
+
+        Args:
+            chips: N pieces as `chips` gives them.
         """
         ...
 

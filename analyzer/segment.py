@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces, face_widths
+from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces
 from analyzer.follow import Follower, Tracklets
 from analyzer.frames import Sample, read_ahead
+from analyzer.looking import Looked, look_for_faces
 from analyzer.settings import Settings
-from analyzer.shots import CutFinder, glance
+from analyzer.stages import Stages
 from analyzer.vision.attributes import DlibAttributes
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.detectors import CenterFace
@@ -27,10 +29,10 @@ from analyzer.vision.embedding import DlibEmbedding
 
 __all__ = ["Models", "SegmentResult", "analyse_segments"]
 
-OnProgress = Callable[[float, Sequence[Faces]], None]
+OnProgress = Callable[[float, Faces], None]
 
-# Samples analysed together: enough for the attribute networks' batches, few enough for the memory.
-_CHUNK = 2
+# Samples between the search for faces and following: each holds a picture.
+_LOOKED_AHEAD = 6
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,14 @@ class Models:
         Raises:
             ModelError: One is missing or damaged.
         """
-        detector, attributes = CenterFace(settings), DlibAttributes(settings)
-        embedding = DlibEmbedding(settings)
+        # Reading and compiling wait for the disk and for one core each.
+        with ThreadPoolExecutor() as pool:
+            loading = (
+                pool.submit(DlibEmbedding, settings),
+                pool.submit(CenterFace, settings),
+                pool.submit(DlibAttributes, settings),
+            )
+            embedding, detector, attributes = (loading[0].result(), loading[1].result(), loading[2].result())
         return cls(
             detector,
             attributes,
@@ -82,18 +90,26 @@ class SegmentResult:
     image_names: tuple[str, ...]
     cuts: tuple[bool, ...]
     """Whether a cut lies before each sample; before the first one only its neighbour knows."""
+    carried_s: tuple[float, ...]
+    """0 where faces were looked for; else how much earlier the look was whose faces the sample took over."""
     edges: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     """The first and the last sample at a glance, to tell whether a cut lies between two segments."""
     faces: tuple[Faces, ...]
     tracklets: Tracklets
 
     def __post_init__(self) -> None:
-        if not len(self.times_s) == len(self.image_names) == len(self.cuts) == len(self.faces):
-            raise ValueError("a segment needs one time, name, cut and Faces per sample")
+        n = len(self.times_s)
+        if any(n != len(one) for one in (self.image_names, self.cuts, self.carried_s, self.faces)):
+            raise ValueError("a segment needs one time, name, cut, age and Faces per sample")
 
 
 def analyse_segments(
-    samples: Iterable[Sample], models: Models, settings: Settings, *, on_progress: OnProgress | None = None
+    samples: Iterable[Sample],
+    models: Models,
+    settings: Settings,
+    *,
+    on_progress: OnProgress | None = None,
+    stages: Stages | None = None,
 ) -> Generator[SegmentResult, None, None]:
     """Find, judge and follow the faces of segments, one after another; give each as soon as it is done.
 
@@ -101,67 +117,45 @@ def analyse_segments(
         samples: Those of one or more whole segments, in the order of time.
         models: Loaded networks.
         settings: How to analyse.
-        on_progress: Called now and then with the time reached and the faces of the latest samples.
+        on_progress: Called with the time and the faces of each sample.
+        stages: Counts the time.
 
     Raises:
         MediaError: The samples' reader failed.
         ModelError: A network failed.
     """
-    # Faces are looked for in one thread and judged in another, a chunk later, also over a segment's end.
-    with contextlib.closing(read_ahead(_detected(samples, models.detector), 1)) as chunks:
-        for segment, group in itertools.groupby(chunks, key=lambda chunk: chunk.samples[0].segment):
-            times: list[float] = []
-            names: list[str] = []
-            cuts: list[bool] = []
-            glances: list[NDArray[np.uint8]] = []
-            finder = CutFinder()
-            follower = Follower(models.embedding)
+    stages = stages or Stages()
+    # Faces are looked for in one thread, followed and judged in another, also over a segment's end.
+    with contextlib.closing(read_ahead(_looked(samples, models, settings, stages), _LOOKED_AHEAD)) as looks:
+        for segment, group in itertools.groupby(looks, key=lambda pair: pair[0]):
+            looked: list[Looked] = []
             # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-            for chunk in group:
-                judged = _judged(chunk, models.attributes, settings)
-                for sample, faces, look in zip(chunk.samples, judged, chunk.glances, strict=True):
-                    cuts.append(finder.is_cut(look))
-                    follower.add(faces, sample.frame.time_s, sample.frame, cut=cuts[-1])
-                    times.append(sample.frame.time_s)
-                    names.append(sample.image_name)
-                    glances = [*glances[:1], look]
+            follower = Follower(models.embedding, models.attributes, settings, stages=stages)
+            for _, one in group:
+                follower.add(one.faces, one.time_s, one.frame, cut=one.cut)
+                looked.append(one.without_frame())
                 if on_progress is not None:
-                    on_progress(times[-1], judged)
-            found, tracklets = follower.finish()
-            edges = glances[0], glances[-1]
-            yield SegmentResult(
-                segment, tuple(times), tuple(names), tuple(cuts), edges, tuple(found), tracklets
-            )
+                    on_progress(one.time_s, one.faces)
+            yield _result(segment, looked, follower)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    samples: list[Sample]
-    glances: list[NDArray[np.uint8]]
-    faces: list[Faces]
+def _looked(
+    samples: Iterable[Sample], models: Models, settings: Settings, stages: Stages
+) -> Iterator[tuple[int, Looked]]:
+    for segment, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
+        for looked in look_for_faces(of_segment, models.detector, settings, stages):
+            yield segment, looked
 
 
-def _detected(samples: Iterable[Sample], detector: FaceDetector) -> Iterator[_Chunk]:
-    for _, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
-        while chunk := list(itertools.islice(of_segment, _CHUNK)):
-            found: list[Faces] = []
-            glances: list[NDArray[np.uint8]] = []
-            # Pictures of one size go together; videos seldom change their size.
-            for size, group in itertools.groupby(chunk, key=lambda one: (one.frame.width, one.frame.height)):
-                scaled = [sample.frame.scaled(*detector.input_size(*size)) for sample in group]
-                found += detector.detect(scaled, [size] * len(scaled))
-                glances += [glance(picture) for picture in scaled]
-            yield _Chunk(chunk, glances, found)
-
-
-def _judged(chunk: _Chunk, attributes: AttributeModel, settings: Settings) -> list[Faces]:
-    wanted = [
-        index
-        for index, faces in enumerate(chunk.faces)
-        if (face_widths(faces.boxes) >= settings.min_judged_px).any()
-    ]
-    results = attributes.estimate(
-        [chunk.samples[index].frame for index in wanted], [chunk.faces[index] for index in wanted]
+def _result(segment: int, looked: Sequence[Looked], follower: Follower) -> SegmentResult:
+    found, tracklets = follower.finish()
+    return SegmentResult(
+        segment,
+        tuple(one.time_s for one in looked),
+        tuple(one.image_name for one in looked),
+        tuple(one.cut for one in looked),
+        tuple(one.carried_s for one in looked),
+        (looked[0].glance, looked[-1].glance),
+        tuple(found),
+        tracklets,
     )
-    judged = dict(zip(wanted, results, strict=True))
-    return [judged.get(index, faces) for index, faces in enumerate(chunk.faces)]

@@ -17,13 +17,32 @@ from typing import Any, Literal, Self, get_args
 
 from analyzer.errors import SettingsError
 
-__all__ = ["AGE_BANDS", "DEFAULT_OUT", "AgeBand", "Option", "Settings", "assign_band", "options"]
+__all__ = [
+    "AGE_BANDS",
+    "DEFAULT_OUT",
+    "DEFAULT_PRESET",
+    "PRESETS",
+    "AgeBand",
+    "Option",
+    "Settings",
+    "assign_band",
+    "budget_s",
+    "options",
+]
 
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
 _BLUR_FPS = 5.0
 
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
+
+DEFAULT_PRESET = "balanced"
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"fps": 2.0, "compare_every_s": 2.0, "judge_every_s": 1.0},
+    DEFAULT_PRESET: {},
+    "accurate": {"detector_size": 960, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
+}
+"""What each preset changes of the defaults. docs/presets.md says what it gains and loses."""
 
 Group = Literal["source", "reading", "faces", "people", "tables", "video", "engine"]
 
@@ -89,6 +108,8 @@ class Option:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """Words that may stand in place of a number."""
     optional: bool = False
     many: bool = False
     flag: str = ""
@@ -112,6 +133,8 @@ class Option:
         return self._check_one(value)
 
     def _check_one(self, value: Any) -> Any:
+        if isinstance(value, str) and value in self.words:
+            return value
         numeric = self.type in (int, float)
         expected = (int, float) if numeric else self.type
         wrong_type = not isinstance(value, expected) or (numeric and isinstance(value, bool))
@@ -120,7 +143,8 @@ class Option:
         except (TypeError, ValueError, OverflowError):
             wrong_type, converted = True, None
         if wrong_type or (self.type is int and converted != value):
-            raise SettingsError(f"{self.name} must be {_type_name(self.type)}, not {value!r}")
+            expected_text = " or ".join((_type_name(self.type), *self.words))
+            raise SettingsError(f"{self.name} must be {expected_text}, not {value!r}")
         if self.choices and converted not in self.choices:
             raise SettingsError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
         if numeric and not (
@@ -230,6 +254,13 @@ class Settings:
         flag="end",
         segment=True,
     )
+    budget: str | None = _field(
+        None,
+        "Take at most so long for the analysis (30s), or for each second of video (0.1x), by sampling less; "
+        "the annotated video comes on top.",
+        "reading",
+        optional=True,
+    )
     segment_s: float = _field(
         60.0,
         "Length of the stretches that are analysed and saved on their own; rounded up to whole samples.",
@@ -250,13 +281,15 @@ class Settings:
     )
 
     # faces
-    detector_size: int = _field(
-        640,
-        "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces.",
+    detector_size: int | str = _field(
+        "auto",
+        "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces. "
+        "auto: 640, and less between two looks at 640 that found no small face.",
         "faces",
         unit="pixels",
         low=128,
         high=4096,
+        words=("auto",),
         segment=True,
     )
     min_score: float = _field(
@@ -269,6 +302,38 @@ class Settings:
         unit="pixels",
         low=1,
         high=1000,
+        segment=True,
+    )
+    compare_every_s: float = _field(
+        1.0,
+        "Of each followed face the best view in so many seconds is compared with other faces.",
+        "faces",
+        unit="s",
+        low=0.01,
+        high=3600,
+        flag="compare_every",
+        segment=True,
+    )
+    judge_every_s: float = _field(
+        0.5,
+        "Of each followed face the best view in so many seconds is judged for gender and age, in the long "
+        "run fewer; 0: every sighting.",
+        "faces",
+        unit="s",
+        low=0,
+        high=3600,
+        flag="judge_every",
+        segment=True,
+    )
+    carry_s: float = _field(
+        5.0,
+        "Where the picture hardly changes, faces are taken over from the sample before, for so long at most; "
+        "0: never.",
+        "faces",
+        unit="s",
+        low=0,
+        high=3600,
+        flag="carry",
         segment=True,
     )
 
@@ -311,12 +376,26 @@ class Settings:
     engine: str = _field(
         "openvino", "What runs the networks.", "engine", choices=("openvino", "onnxruntime"), segment=True
     )
+    device: str = _field(
+        "cpu",
+        "Where the networks run; cuda: a graphics card of NVIDIA, by ONNX Runtime and in float32.",
+        "engine",
+        choices=("cpu", "cuda"),
+        segment=True,
+    )
     precision: str = _field(
         "auto",
-        "Arithmetic of the face detector: auto is bfloat16 where the processor has it.",
+        "Arithmetic of the networks: auto is bfloat16 where the processor has it.",
         "engine",
         choices=("auto", "f32"),
         segment=True,
+    )
+    workers: int = _field(
+        0,
+        "Processes that analyse segments of a video side by side; 0: fitted to cores and memory.",
+        "engine",
+        low=0,
+        high=256,
     )
     threads: int = _field(
         0, "Threads for the networks and the decoder; 0: as many as cores.", "engine", low=0, high=512
@@ -329,12 +408,44 @@ class Settings:
             raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
+        if self.budget is not None:
+            budget_s(self.budget, 1.0)
+            if self.every is not None or self.keyframes:
+                raise SettingsError("budget chooses the sampling itself: leave out every and keyframes")
         if self.blur and not self.video:
             raise SettingsError("blur hides faces in the annotated video, which is switched off")
         if self.blur and (self.keyframes or self.every not in (None, 1) or self.fps < _BLUR_FPS):
             raise SettingsError(
                 f"blur hides the faces that are found: it needs fps of at least {_BLUR_FPS:g}, or every 1"
             )
+
+    @classmethod
+    def from_preset(cls, preset: str = DEFAULT_PRESET, **changes: Any) -> Self:
+        """The settings of a preset, with some fields changed.
+
+        Raises:
+            SettingsError: There is no such preset, a name is unknown, or a value is out of its range.
+
+        >>> Settings.from_preset("balanced") == Settings()
+        True
+        """
+        if preset not in PRESETS:
+            raise SettingsError(f"there is no preset named {preset!r}: choose one of {', '.join(PRESETS)}")
+        return cls().replace(**(PRESETS[preset] | changes))
+
+    @property
+    def preset(self) -> str | None:
+        """The preset that these settings are, all else being as it may; None where they are none.
+
+        >>> Settings.from_preset("fast", bin_s=5).preset, Settings(fps=3).preset
+        ('fast', None)
+        """
+        fields = sorted({name for changes in PRESETS.values() for name in changes})
+        for name, changes in PRESETS.items():
+            wanted = type(self)(**changes)
+            if all(getattr(self, one) == getattr(wanted, one) for one in fields):
+                return name
+        return None
 
     @property
     def thread_count(self) -> int:
@@ -373,6 +484,25 @@ class Settings:
         """
         values = {option.name: getattr(self, option.name) for option in options() if option.segment}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def budget_s(budget: str, duration_s: float) -> float:
+    """How long an analysis may take, in seconds, for a video of so many.
+
+    Raises:
+        SettingsError: It is no budget.
+
+    >>> budget_s("30s", 600), budget_s("0.1x", 600)
+    (30.0, 60.0)
+    """
+    number, unit = budget[:-1], budget[-1:]
+    try:
+        value = float(number) if unit in ("s", "x") else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise SettingsError(f"budget must be seconds or a share of the video, as 30s or 0.1x, not {budget!r}")
+    return value if unit == "s" else value * duration_s
 
 
 def options() -> tuple[Option, ...]:

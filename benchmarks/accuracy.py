@@ -73,9 +73,10 @@ def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64
         if not len(found):
             rows.append([face.age_years, face.female, *[np.nan] * 4])
             continue
-        one = attributes.estimate([Still(image)], [found])[0]
-        measured = (one.female_prob[0], one.age_years[0], one.age_spread_years[0], face_widths(one.boxes)[0])
-        rows.append([face.age_years, face.female, *measured])
+        large = face_widths(found.boxes) >= settings.min_judged_px
+        answers = attributes.judge(attributes.chips(Still(image), found[large]))
+        judged = [answer[0] for answer in answers] if large.any() else [np.nan] * 3
+        rows.append([face.age_years, face.female, *judged, face_widths(found.boxes)[0]])
     return np.array(rows, dtype=np.float64)
 
 

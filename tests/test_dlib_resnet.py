@@ -66,7 +66,7 @@ def test_descriptors_are_dlibs(
 ) -> None:
     engine, batch = engine_and_batch
     network = load_network(
-        to_onnx(data), exact.replace(engine=engine), exact=True, pixels=PIXELS, batch=batch
+        to_onnx(data), exact.replace(engine=engine), pixels=PIXELS, batch=batch
     )
     (descriptors,) = network.run(chips)
     assert descriptors.shape == (len(chips), DESCRIPTOR_SIZE) and len(chips) >= 40
@@ -76,7 +76,7 @@ def test_descriptors_are_dlibs(
 
 def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, chips: Chips, exact: Settings) -> None:
     quick, precise = (
-        load_network(to_onnx(data), exact.replace(precision=precision), exact=False, pixels=PIXELS).run(
+        load_network(to_onnx(data), exact.replace(precision=precision), pixels=PIXELS).run(
             chips
         )[0]
         for precision in ("auto", "f32")

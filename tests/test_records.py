@@ -48,6 +48,7 @@ def samples(**columns: object) -> pd.DataFrame:
         "time_s": 0.5,
         "duration_s": 0.2,
         "shot": 0,
+        "carried_s": 0.0,
         "image": "",
     }
     return pd.DataFrame([row | columns])
@@ -83,6 +84,7 @@ def result(
         times_s=times,
         image_names=("",) * len(counts),
         cuts=tuple(cuts or [False] * len(counts)),
+        carried_s=(0.0,) * len(counts),
         edges=(look(pictures[0]), look(pictures[1])),
         faces=faces,
         tracklets=tracklets,
@@ -258,18 +260,32 @@ def _damages() -> list[Any]:
 
 
 @pytest.mark.parametrize(("file", "damage"), _damages())
-def test_damaged_part_takes_the_later_ones_with_it(tmp_path: Path, file: str, damage: Any) -> None:
+def test_damaged_part_is_removed(tmp_path: Path, file: str, damage: Any) -> None:
     store = PartStore(tmp_path, "key")
     for segment in range(4):
         store.commit(result(segment, [1]), "v")
     (damaged,) = store.folder.glob("*-000001")
     damage(damaged / file)
-    assert store.segments() == [0]
-    assert [part.name for part in store.folder.iterdir()] == ["key-000000"]
+    assert store.segments() == [0, 2, 3]
+    assert not damaged.exists()
     recorded = store.collect()
-    assert len(recorded.samples) == len(recorded.faces) == len(recorded.embeddings) == 1
+    assert len(recorded.samples) == len(recorded.faces) == len(recorded.embeddings) == 3
     store.commit(result(1, [1]), "v")
+    assert store.segments() == [0, 1, 2, 3]
+
+
+def test_segment_without_samples_is_kept_as_such(tmp_path: Path) -> None:
+    store = PartStore(tmp_path, "key")
+    store.commit(result(0, [1], pictures=(0, 1)), "v")
+    store.commit_empty(1)
     assert store.segments() == [0, 1]
+    store.commit(result(2, [1], pictures=(2, 2)), "v")
+    with_gap = store.collect()
+    assert with_gap.samples["segment"].tolist() == [0, 2]
+    assert with_gap.samples["shot"].tolist() == [0, 1]  # the neighbours are those that there are
+    store.clear()
+    store.commit_empty(0)
+    assert store.collect().samples.empty
 
 
 def test_edges_that_hold_objects_are_not_opened(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def in_passing(film: Path, models: Models, settings: Settings) -> list[SegmentRe
 
 
 def assert_same(one: SegmentResult, other: SegmentResult) -> None:
-    for name in ("segment", "times_s", "image_names"):
+    for name in ("segment", "times_s", "image_names", "carried_s"):
         assert getattr(one, name) == getattr(other, name)
     assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbour knows
     np.testing.assert_array_equal(one.edges, other.edges)
@@ -101,16 +101,20 @@ def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> N
 class OneFace:
     """Finds one face at the same place of every picture, and judges it by nothing."""
 
-    def input_size(self, width: int, height: int) -> tuple[int, int]:
-        return width, height
+    def input_size(self, width: int, height: int, reduction: int = 1) -> tuple[int, int]:
+        return width // reduction, height // reduction
 
     def detect(self, images: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[Faces]:
         del sizes
         return [Faces.build(boxes=[[40, 20, 100, 90]], scores=[0.9]) for _ in images]
 
-    def estimate(self, pictures: Sequence[object], faces: Sequence[Faces]) -> list[Faces]:
-        del pictures
-        return list(faces)
+    def chips(self, picture: object, faces: Faces) -> list[np.ndarray]:
+        del picture
+        return [np.zeros((1, 1, 3), np.uint8)] * len(faces)
+
+    def judge(self, chips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        nothing = np.full(len(chips), np.nan, np.float32)
+        return nothing, nothing, nothing
 
 
 def test_tracklet_ends_at_a_cut_though_the_next_face_is_in_its_place(

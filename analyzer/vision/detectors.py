@@ -10,9 +10,12 @@ from analyzer.errors import ModelError
 from analyzer.faces import Faces
 from analyzer.settings import Settings
 from analyzer.vision import catalog
-from analyzer.vision.runtime import load_network
+from analyzer.vision.runtime import BATCHES, load_network
 
-__all__ = ["CenterFace", "decode_centerface"]
+__all__ = ["AUTO_PX", "CenterFace", "decode_centerface"]
+
+AUTO_PX = 640
+"""Longer side of the picture where the size is left to the program."""
 
 _STRIDE = 4
 _MULTIPLE = 32
@@ -22,8 +25,8 @@ _NMS_IOU = 0.3
 class CenterFace:
     """CenterFace (Xu et al. 2019): one pass of a MobileNetV2, anchor free, with five landmarks.
 
-    The frame is scaled to `settings.detector_size` on its longer side (never enlarged), each side rounded
-    up to a multiple of 32.
+    The frame is scaled to `settings.detector_size` on its longer side (auto: `AUTO_PX`; never enlarged), each
+    side rounded up to a multiple of 32.
 
     Raises:
         ModelError: The network is missing or damaged.
@@ -32,14 +35,20 @@ class CenterFace:
     model = catalog.CENTERFACE
 
     def __init__(self, settings: Settings) -> None:
-        self._network = load_network(catalog.locate(self.model), settings, exact=False)
-        self._size = settings.detector_size
+        batch = BATCHES[settings.device][self.model.role]
+        self._network = load_network(catalog.locate(self.model), settings, batch=batch)
+        self._size = AUTO_PX if isinstance(settings.detector_size, str) else settings.detector_size
         self._min_score = settings.min_score
         self.engine = self._network.engine
 
-    def input_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame."""
-        factor = min(1.0, self._size / max(width, height))
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
+
+        Args:
+            width, height: Of the frame.
+            reduction: By how much less closely it is to be looked at.
+        """
+        factor = min(1.0, self._size / max(width, height)) / reduction
         return _round_up(width * factor), _round_up(height * factor)
 
     def detect(self, images: list[NDArray[np.uint8]], sizes: list[tuple[int, int]]) -> list[Faces]:

@@ -12,11 +12,10 @@ from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.attributes import CHIP_LANDMARKS, CHIP_PADDING, DLIB_PIXELS, chip_transforms
 from analyzer.vision.dlib_resnet import to_onnx
-from analyzer.vision.runtime import load_network
+from analyzer.vision.runtime import BATCHES, load_network
 
 __all__ = ["DlibEmbedding"]
 
-_BATCH = 4
 # The chips are those of the age network with a margin of a quarter around dlib's template of a face.
 _PADDING = 0.25
 _LANDMARKS = (CHIP_LANDMARKS * (1 + 2 * CHIP_PADDING) - CHIP_PADDING + _PADDING) / (1 + 2 * _PADDING)
@@ -41,7 +40,8 @@ class DlibEmbedding:
             converted = to_onnx(path.read_bytes())
         except (OSError, ValueError) as error:
             raise ModelError(f"the network {self.model.name} cannot be read: {error}") from error
-        self._network = load_network(converted, settings, exact=False, pixels=DLIB_PIXELS, batch=_BATCH)
+        batch = BATCHES[settings.device][self.model.role]
+        self._network = load_network(converted, settings, pixels=DLIB_PIXELS, batch=batch)
         self.engine = self._network.engine
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:

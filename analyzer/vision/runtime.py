@@ -1,4 +1,4 @@
-"""Runs networks: OpenVINO, or ONNX Runtime as second engine, behind one small interface.
+"""Runs networks: OpenVINO, or ONNX Runtime as second engine and for CUDA, behind one small interface.
 
 A network takes pictures and gives float32 arrays. Pictures are computed in batches of one fixed size, filled
 up where needed: engines keep working memory and repacked weights for every shape they have met, which with
@@ -7,8 +7,11 @@ free batch sizes cost hundreds of megabytes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +23,30 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
+from analyzer.vision.catalog import Role
 
-__all__ = ["Network", "Pixels", "load_network"]
+__all__ = ["BATCHES", "Network", "Pixels", "load_network"]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
 
+BATCHES: dict[str, dict[Role, int]] = {
+    "cpu": {"detector": 1, "age": 4, "gender": 4, "embedding": 4},
+    "cuda": {"detector": 8, "age": 64, "gender": 64, "embedding": 32},
+}
+"""How many pictures are computed together, by device and by what the network is for. Small on a processor,
+where filling a batch up costs time and larger ones gain none; those of CUDA are not measured."""
+
 # More streams than this only cost memory: the decoder feeds no more.
 _MAX_STREAMS = 8
+
+_CUDA = "CUDAExecutionProvider"
+_PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "cpu": [("CPUExecutionProvider", {})],
+    # The search is exhaustive by default: at the first picture of each size every algorithm would be tried.
+    # TF32, on by default, has 10 of the 23 bits of float32.
+    "cuda": [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), ("CPUExecutionProvider", {})],
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class Network(Protocol):
     """A loaded network."""
 
     engine: str
-    """What runs it and how, for the records: ``openvino 2026.4.1 CPU bf16``."""
+    """What runs it, where and how, for the records: ``openvino 2026.4.1 CPU bf16``."""
 
     def run(self, pictures: Sequence[Image]) -> Arrays:
         """The network's outputs, in its own order, each (N, ...) float32.
@@ -56,30 +75,32 @@ class Network(Protocol):
 
 
 def load_network(
-    model: Path | bytes, settings: Settings, *, exact: bool, pixels: Pixels | None = None, batch: int = 1
+    model: Path | bytes, settings: Settings, *, pixels: Pixels | None = None, batch: int = 1
 ) -> Network:
     """Load an ONNX network with the engine of `settings`.
 
     Args:
         model: A single-file ONNX model, its hash already checked; or its content.
-        settings: Gives engine, precision and threads.
-        exact: Always compute in float32, whatever `settings.precision` says.
+        settings: Gives device, engine, precision and threads; on CUDA it is always ONNX Runtime in float32.
         pixels: What the network wants of pixels; by default 0 to 255, blue first.
         batch: How many pictures are computed together.
 
     Raises:
-        ModelError: The engine cannot load the file.
+        ModelError: The engine cannot load the file, or CUDA is wanted and cannot be had.
     """
-    f32 = exact or settings.precision == "f32"
+    f32 = settings.precision == "f32"
     wanted = pixels or Pixels()
     threads = settings.thread_count
+    engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
-        if settings.engine == "openvino":
+        if engine == "openvino":
             return _OpenVino(model, wanted, batch, f32=f32, threads=threads)
-        return _OnnxRuntime(model, wanted, batch, threads=threads)
+        return _OnnxRuntime(model, wanted, batch, device=settings.device, threads=threads)
+    except ModelError:
+        raise
     except Exception as error:  # each engine has its own family of exceptions
         name = model.name if isinstance(model, Path) else "a converted network"
-        raise ModelError(f"{settings.engine} cannot load {name}: {error}") from error
+        raise ModelError(f"{engine} cannot load {name}: {error}") from error
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
@@ -92,16 +113,20 @@ def _joined(pieces: list[Arrays], count: int) -> Arrays:
     return [np.concatenate(outputs)[:count] for outputs in zip(*pieces, strict=True)]
 
 
+_importing = threading.Lock()
+
+
 def _import_openvino() -> ModuleType:
     """OpenVINO without its model converter, which reports each import to its maker over the network."""
     converter = "openvino.tools.ovc"
-    if converter in sys.modules or "openvino" in sys.modules:
-        return importlib.import_module("openvino")
-    sys.modules[converter] = None  # type: ignore[assignment]  # the import fails, as if not installed
-    try:
-        return importlib.import_module("openvino")
-    finally:
-        del sys.modules[converter]
+    with _importing:
+        if converter in sys.modules or "openvino" in sys.modules:
+            return importlib.import_module("openvino")
+        sys.modules[converter] = None  # type: ignore[assignment]  # the import fails, as if not installed
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[converter]
 
 
 class _OpenVino:
@@ -155,47 +180,109 @@ class _OpenVino:
 
 
 class _OnnxRuntime:
-    """Its CPU kernels compute in float32 whatever is asked for."""
+    """Its CPU kernels compute in float32 whatever is asked for. The devices differ in `_PROVIDERS` alone."""
 
-    def __init__(self, source: Path | bytes, pixels: Pixels, batch: int, *, threads: int) -> None:
+    def __init__(
+        self, source: Path | bytes, pixels: Pixels, batch: int, *, device: str, threads: int
+    ) -> None:
         import onnx
         import onnxruntime
 
+        if device == "cuda":
+            _prepare_cuda(onnxruntime)
         content = source.read_bytes() if isinstance(source, Path) else source
         model = onnx.load_model_from_string(content)
-        weights = {tensor.name for tensor in model.graph.initializer}
-        inputs = [value for value in model.graph.input if value.name not in weights]
-        # Sizes that an exporter froze are freed; weights listed as inputs would only cause warnings.
-        del model.graph.input[:]
-        model.graph.input.extend(inputs)
-        for value in [*model.graph.input, *model.graph.output]:
-            dims = value.type.tensor_type.shape.dim
-            free = range(len(dims)) if len(dims) == 4 and dims[0].dim_value else range(1)
-            for axis in free:
-                if axis != 1:
-                    dims[axis].dim_param = f"{value.name}_{axis}"
+        _free_sizes(model.graph)
+        _take_pictures(model.graph, pixels)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Idle threads must not spin: the decoder needs the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # By default a device that fails is silently replaced, now or in the middle of a video.
         self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=_PROVIDERS[device], enable_fallback=0
         )
+        if device == "cuda" and _CUDA not in self._session.get_providers():
+            raise ModelError(
+                "ONNX Runtime could not start CUDA: look whether nvidia-smi finds the graphics card, "
+                'install CUDA and cuDNN by pip install "audience-analyzer[cuda]", or leave out --device cuda'
+            )
         self._input = self._session.get_inputs()[0].name
         self._batch = batch
-        self._pixels = pixels
-        self.engine = f"onnxruntime {onnxruntime.__version__} CPU f32"
+        self.engine = f"onnxruntime {onnxruntime.__version__} {device.upper()} f32"
 
     def run(self, pictures: Sequence[Image]) -> Arrays:
         pieces = []
         for batch in _batches(pictures, self._batch):
-            ordered = batch[..., ::-1] if self._pixels.rgb else batch
-            values = (ordered - np.array(self._pixels.means, np.float32)) / np.float32(self._pixels.scale)
-            planes = np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
             try:
-                pieces.append(list(self._session.run(None, {self._input: planes})))
+                pieces.append(list(self._session.run(None, {self._input: batch})))
             except Exception as error:  # its exceptions share no base
                 raise RuntimeError(str(error)) from error
         return _joined(pieces, len(pictures))
+
+
+def _prepare_cuda(onnxruntime: Any) -> None:
+    """Load CUDA's own libraries where pip installed them.
+
+    Raises:
+        ModelError: This ONNX Runtime was built without CUDA.
+    """
+    if _CUDA not in onnxruntime.get_available_providers():
+        # Both packages bring one folder `onnxruntime`; the one installed last prevails.
+        raise ModelError(
+            'device cuda needs ONNX Runtime with CUDA: pip install "audience-analyzer[cuda]", and after it '
+            f"pip install --force-reinstall --no-deps onnxruntime-gpu=={onnxruntime.__version__}"
+        )
+    # It prints what it misses; whether that matters is seen from the session.
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls()
+
+
+def _free_sizes(graph: Any) -> None:
+    """Free the sizes that an exporter froze; take weights off the inputs, where they only cause warnings."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for value in [*graph.input, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        free = range(len(dims)) if len(dims) == 4 and dims[0].dim_value else range(1)
+        for axis in free:
+            if axis != 1:
+                dims[axis].dim_param = f"{value.name}_{axis}"
+
+
+def _take_pictures(graph: Any, pixels: Pixels) -> None:
+    """Build the conversion of pixels into the network: the device does it, and is sent bytes, not floats."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    planes = graph.input[0].name
+    count, _, height, width = (
+        size.dim_param or size.dim_value for size in graph.input[0].type.tensor_type.shape.dim
+    )
+    taken = helper.make_tensor_value_info("pictures", TensorProto.UINT8, [count, height, width, 3])
+    steps: list[Any] = []
+
+    def step(kind: str, values: NDArray[Any] | None = None, **attributes: Any) -> None:
+        inputs = [f"pictures_{len(steps)}" if steps else "pictures"]
+        if values is not None:
+            inputs.append(f"pictures_{kind}")
+            graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
+        steps.append(helper.make_node(kind, inputs, [f"pictures_{len(steps) + 1}"], **attributes))
+
+    # Whole planes are put in order, which is cheaper than colours of pixels.
+    step("Transpose", perm=[0, 3, 1, 2])
+    if pixels.rgb:
+        step("Gather", np.array([2, 1, 0], np.int64), axis=1)
+    step("Cast", to=TensorProto.FLOAT)
+    if any(pixels.means):
+        step("Sub", np.array(pixels.means, np.float32).reshape(3, 1, 1))
+    if pixels.scale != 1:
+        step("Div", np.array(pixels.scale, np.float32))
+    steps[-1].output[0] = planes
+    nodes = [*steps, *graph.node]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.input.append(taken)

@@ -1,0 +1,208 @@
+"""Segments of one video in several processes.
+
+Each process reads its segments from the file by itself and commits them as parts. A segment yields the same
+whoever analyses it, so the results do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind
+from analyzer.faces import Faces
+from analyzer.frames import ReadReport, VideoReader, read_ahead
+from analyzer.records import PartStore
+from analyzer.segment import Models, analyse_segments
+from analyzer.settings import Settings
+from analyzer.stages import Stages
+from analyzer.system import available_memory_mb, die_with_parent, few_arenas
+
+__all__ = ["READ_AHEAD", "Task", "WorkerJob", "analyse_in_processes", "worker_count"]
+
+READ_AHEAD = 6
+"""Samples kept between the decoder and the search for faces."""
+# What one process may need at 1080p, with something to spare.
+_WORKER_MB = 800.0
+# Decoding and the networks together keep two cores busy.
+_CORES_EACH = 2
+
+Progress = tuple[int, float, int]
+"""Of each sample: segment of the task, time in seconds, number of faces."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stretch to be analysed by one process."""
+
+    segment: int
+    start_s: float
+    end_s: float | None
+    """None: to the end of the video, however many segments that is."""
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What every process is told once."""
+
+    path: Path
+    """The video file."""
+    video_id: str
+    """Goes into the tables."""
+    settings: Settings
+    """How to analyse; their threads are shared out."""
+    parts: PartStore
+    """Where segments are kept."""
+
+
+def worker_count(settings: Settings, segments: int) -> int:
+    """How many processes to use: as the settings say, or fitted to cores, memory and segments."""
+    if settings.workers:
+        return min(settings.workers, segments)
+    memory_mb = available_memory_mb()
+    by_memory = math.inf if memory_mb is None else memory_mb // _WORKER_MB
+    return max(1, int(min(settings.thread_count // _CORES_EACH, by_memory, segments)))
+
+
+def analyse_in_processes(
+    job: WorkerJob,
+    tasks: Sequence[Task],
+    *,
+    workers: int,
+    on_progress: Callable[[Progress], None],
+    stages: Stages,
+) -> list[ReadReport]:
+    """Analyse and commit stretches of a video.
+
+    Args:
+        job: The video and what to do with it.
+        tasks: In the order of time; the last one may be open.
+        workers: Number of processes.
+        on_progress: Told how far the processes are, in the calling thread.
+        stages: Counts the time.
+
+    Returns:
+        How each stretch was read, in the order of `tasks`.
+
+    Raises:
+        MediaError: The video cannot be read.
+        ModelError: A network failed.
+        OutputError: A part cannot be written.
+        AnalyzerError: A process died.
+    """
+    # A forked copy of a process with threads may hang.
+    context = multiprocessing.get_context("spawn")
+    messages: SimpleQueue[Progress] = context.SimpleQueue()
+    stop = context.Event()
+    threads = max(1, job.settings.thread_count // workers)
+    job = dataclasses.replace(job, settings=job.settings.replace(threads=threads, workers=1))
+    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, stop))
+    try:
+        with _caller_not_run_again():
+            futures = [pool.submit(_Process.analyse, task) for task in tasks]
+        for message in _messages(futures, messages):
+            on_progress(message)
+        results = [future.result() for future in futures]
+    except BrokenProcessPool as error:
+        raise AnalyzerError(
+            "a worker process ended unexpectedly, perhaps for want of memory: the same command goes on "
+            "where it stopped; --workers 1 needs least memory"
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    for _, seconds in results:
+        stages.add(seconds)
+    return [report for report, _ in results]
+
+
+@contextlib.contextmanager
+def _caller_not_run_again() -> Iterator[None]:
+    """Start processes that do not import the program that calls us: a script that does not guard its main
+    part (``if __name__ == "__main__"``) would run again in each."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _messages(
+    futures: Sequence[Future[tuple[ReadReport, dict[str, float]]]], messages: SimpleQueue[Progress]
+) -> Iterator[Progress]:
+    """What the processes say, until all are done or one has failed."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
+        while not messages.empty():
+            yield messages.get()
+        for future in done:
+            future.result()
+
+
+class _StoppedError(Exception):
+    """The run was ended: what is not yet committed is not needed."""
+
+
+class _Process:
+    """What a worker process holds."""
+
+    job: ClassVar[WorkerJob]
+    models: ClassVar[Models]
+    messages: ClassVar[SimpleQueue[Progress]]
+    stop: ClassVar[Event]
+
+    @classmethod
+    def begin(cls, job: WorkerJob, messages: SimpleQueue[Progress], stop: Event) -> None:
+        die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to say what happens
+        few_arenas()
+        cls.job, cls.messages, cls.stop = job, messages, stop
+        cls.models = Models.load(job.settings)
+
+    @classmethod
+    def analyse(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
+        job, stages = cls.job, Stages()
+
+        def tell(time_s: float, faces: Faces) -> None:
+            if cls.stop.is_set():
+                raise _StoppedError
+            cls.messages.put((task.segment, time_s, len(faces)))
+
+        committed: set[int] = set()
+        with VideoReader(job.path, job.settings) as reader:
+            samples = stages.each("decode", reader.samples(task.start_s, task.end_s))
+            with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated(task):
+                results = analyse_segments(ahead, cls.models, job.settings, on_progress=tell, stages=stages)
+                with contextlib.closing(results):
+                    for result in results:
+                        with stages("write"):
+                            job.parts.commit(result, job.video_id)
+                        committed.add(result.segment)
+            if task.segment not in committed:
+                job.parts.commit_empty(task.segment)
+            return reader.report(), stages.seconds
+
+
+@contextlib.contextmanager
+def _tolerated(task: Task) -> Iterator[None]:
+    """A stretch without a good picture does not make the others worthless; the whole is judged later."""
+    try:
+        yield
+    except MediaError as error:
+        if error.kind not in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES):
+            raise

@@ -1,0 +1,162 @@
+"""CUDA runs by the code that is tested here on the processor; what cannot be had is a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.segment import Models
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.attributes import AGE_CHIP_PX, DLIB_PIXELS, GENDER_CHIP_PX
+from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
+from analyzer.vision.runtime import BATCHES, Network, Pixels, load_network
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+TOLERANCE = 1e-4
+"""As a share of an output's largest value; seen on processors: 1e-5."""
+SIZES = {  # width and height
+    "detector": (320, 192),
+    "age": (AGE_CHIP_PX,) * 2,
+    "gender": (GENDER_CHIP_PX,) * 2,
+    "embedding": (SIDE_PX,) * 2,
+}
+
+Pictures = list[NDArray[np.uint8]]
+
+
+@dataclass
+class Device:
+    """Stands in for a graphics card; the processor computes."""
+
+    starts: bool = True
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    """With what each session was made."""
+    batches: set[int] = field(default_factory=set)
+    """Numbers of pictures that were sent together."""
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """An ONNX Runtime with CUDA."""
+    device = Device()
+    real = onnxruntime.InferenceSession
+
+    class Session:
+        def __init__(self, model: bytes, options: object, **asked: Any) -> None:
+            device.asked.append(asked)
+            self._session = real(model, options, providers=[CPU])
+            self.get_inputs = self._session.get_inputs
+
+        def get_providers(self) -> list[str]:
+            return [CUDA, CPU] if device.starts else [CPU]
+
+        def run(self, outputs: None, inputs: dict[str, NDArray[Any]]) -> Any:
+            device.batches.update(len(values) for values in inputs.values())
+            return self._session.run(outputs, inputs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcudnn"))  # noqa: T201
+    return device
+
+
+def pictures(role: str, crowd: Pictures, count: int) -> Pictures:
+    """Pieces of the crowd in the size that the network takes."""
+    pieces = [cv2.resize(crowd[index % len(crowd)], SIZES[role]) for index in range(count)]
+    return [np.roll(piece, 7 * index, axis=1).astype(np.uint8) for index, piece in enumerate(pieces)]
+
+
+def network(model: catalog.Model, settings: Settings, batch: int) -> Network:
+    path = catalog.locate(model)
+    source = to_onnx(path.read_bytes()) if model.role == "embedding" else path
+    pixels = Pixels() if model.role == "detector" else DLIB_PIXELS
+    return load_network(source, settings, pixels=pixels, batch=batch)
+
+
+@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.role)
+def test_batches_of_cuda_give_what_openvino_gives(
+    model: catalog.Model, exact: Settings, crowd: Pictures
+) -> None:
+    batch = BATCHES["cuda"][model.role]
+    sent = pictures(model.role, crowd, batch + 1)  # the last batch is filled up
+    expected = network(model, exact, BATCHES["cpu"][model.role]).run(sent)
+    given = network(model, exact.replace(engine="onnxruntime"), batch).run(sent)
+    assert len(given) == len(expected) > 0
+    for ours, theirs in zip(given, expected, strict=True):
+        assert ours.dtype == np.float32 and ours.shape == theirs.shape and len(ours) == len(sent)
+        # Not one picture's answer for all.
+        assert np.ptp(theirs, axis=0).max() > 100 * TOLERANCE
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+
+
+def test_cuda_runs_every_network_in_large_batches(
+    device: Device, exact: Settings, models: Models, crowd: Pictures, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exact.engine == "openvino"
+    loaded = Models.load(exact.replace(device="cuda"))
+    engines = {model["engine"] for model in loaded.provenance}
+    assert engines == {f"onnxruntime {onnxruntime.__version__} CUDA f32"}
+    assert loaded.key != models.key
+    assert len(device.asked) == len(catalog.MODELS)
+    for asked in device.asked:
+        assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
+        assert asked["enable_fallback"] == 0
+    chips = pictures("embedding", crowd, 3)
+    given, expected = (one.embedding.embed(chips) for one in (loaded, models))
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
+    assert device.batches == {BATCHES["cuda"]["embedding"]}
+    assert capsys.readouterr().out == ""
+
+
+def test_large_batches_are_larger() -> None:
+    assert BATCHES.keys() == {"cpu", "cuda"}
+    for role, batch in BATCHES["cpu"].items():
+        assert BATCHES["cuda"][role] >= 8 * batch
+
+
+def test_cuda_that_does_not_start_is_refused(device: Device, exact: Settings) -> None:
+    device.starts = False
+    with pytest.raises(ModelError, match=r'could not start CUDA.*"audience-analyzer\[cuda\]"') as caught:
+        Models.load(exact.replace(device="cuda"))
+    assert len(device.asked) == 1  # not by the first check
+    assert "\n" not in str(caught.value) and "cannot load" not in str(caught.value)
+
+
+def test_onnx_runtime_without_cuda_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    with pytest.raises(ModelError, match=r'pip install "audience-analyzer\[cuda\]"') as caught:
+        Models.load(exact.replace(device="cuda"))
+    assert f"onnxruntime-gpu=={onnxruntime.__version__}" in str(caught.value)
+    assert "\n" not in str(caught.value) and "cannot load" not in str(caught.value)
+
+
+def test_what_is_no_network_names_the_engine_of_cuda(device: Device) -> None:
+    with pytest.raises(ModelError, match="onnxruntime cannot load a converted network") as caught:
+        load_network(b"no network", Settings(device="cuda"))
+    assert caught.value.__cause__ is not None
+
+
+def test_device_is_part_of_what_a_segment_yields() -> None:
+    assert Settings(device="cuda").segment_hash() != Settings().segment_hash()
+
+
+@pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime without CUDA")
+@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.role)
+def test_a_graphics_card_gives_what_the_processor_gives(
+    model: catalog.Model, exact: Settings, crowd: Pictures
+) -> None:
+    sent = pictures(model.role, crowd, 9)
+    expected = network(model, exact, 1).run(sent)
+    given = network(model, exact.replace(device="cuda"), BATCHES["cuda"][model.role]).run(sent)
+    assert len(given) == len(expected)
+    for ours, theirs in zip(given, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
