@@ -121,15 +121,16 @@ class Faces:
 class Picture(Protocol):
     """Something that faces can be cut out of."""
 
-    def cut(self, transforms: Float, sides: Sequence[int]) -> list[Image]:
+    def cut(self, transforms: Float, sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the picture.
 
         Args:
             transforms: (N, 2, 3) float32, from pixels of the upright picture to shares of a piece's side.
-            sides: Of each piece, in pixels.
+            sides: With so many pixels across each piece is sampled, linearly.
+            size: Side of all pieces in the end, in pixels: averaged down from `sides`.
 
         Returns:
-            (side, side, 3) uint8 BGR each, interpolated linearly; black outside the picture.
+            (size, size, 3) uint8 BGR each; black outside the picture.
         """
         ...
 

@@ -48,6 +48,8 @@ _SPREAD = (4, 8)
 _BETTER = 1.15
 # Views of one tracklet farther apart than this are two people: the tracker went over to another one.
 _OTHER_PERSON = 0.6
+# Where faces were looked for less closely, their landmarks and so the chips are less precise.
+_LESS_CLOSE = np.float32(0.7)
 # Wide enough for the embedding's own chip: more pixels add nothing.
 _FULL_PX = 100.0
 _TOGETHER = 16
@@ -246,7 +248,15 @@ class Follower:
         self._compared: dict[int, list[tuple[_View, Float]]] = {}
         self._live: dict[int, _Live] = {}
 
-    def add(self, faces: Faces, time_s: float, picture: Picture | None = None, *, cut: bool = False) -> None:
+    def add(
+        self,
+        faces: Faces,
+        time_s: float,
+        picture: Picture | None = None,
+        *,
+        cut: bool = False,
+        close: bool = True,
+    ) -> None:
         """Take the next sample.
 
         Args:
@@ -254,8 +264,11 @@ class Follower:
             time_s: When it is shown, later than the one before.
             picture: What views are cut from; not kept. None: no view is taken of this sample.
             cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
+            close: Whether faces were looked for in full size: its views are preferred.
         """
         seen = _Seen.of(faces, time_s, cut=cut)
+        if not close:
+            seen.quality *= _LESS_CLOSE
         if self._interval_s:
             self._step(seen)
             self._cut_views(seen, picture)
@@ -415,7 +428,8 @@ class Follower:
             return []
         with self._stages("chips"):
             transforms = self._embedding.transforms(seen.faces.landmarks[rows])
-            return picture.cut(transforms, [self._embedding.chip_px] * len(rows))
+            side = self._embedding.chip_px
+            return picture.cut(transforms, [side] * len(rows), side)
 
     def _judged_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Image]:
         assert self._attributes is not None

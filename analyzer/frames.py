@@ -232,7 +232,7 @@ class Frame:
         with self._lock:
             return self._scaler.convert(picture, size, "gray")
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int]) -> list[Image]:
+    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the upright picture, `analyzer.faces.Picture`.
 
         From common formats the planes that the decoder gave are sampled and only the pieces are converted
@@ -243,10 +243,11 @@ class Frame:
         """
         planes = _planes(self._picture)
         if planes is None:
-            return Still(self.image()).cut(transforms, sides)
+            return Still(self.image()).cut(transforms, sides, size)
         stored = _to_upright(self._turn_deg, self._picture.width, self._picture.height)
         return [
-            planes.cut(transform @ stored, side) for transform, side in zip(transforms, sides, strict=True)
+            planes.cut(transform @ stored, side, size)
+            for transform, side in zip(transforms, sides, strict=True)
         ]
 
     def _bgr(self, size: tuple[int, int] | None) -> Image:
@@ -263,16 +264,20 @@ class Still:
 
     image: Image
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int]) -> list[Image]:
+    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the picture, `analyzer.faces.Picture`."""
         return [
-            _warp(self.image, transform, side, 0) for transform, side in zip(transforms, sides, strict=True)
+            _warp(self.image, transform, side, size, 0)
+            for transform, side in zip(transforms, sides, strict=True)
         ]
 
 
-def _warp(image: Image, transform: NDArray[np.floating], side: int, outside: int) -> Image:
+def _warp(image: Image, transform: NDArray[np.floating], side: int, size: int, outside: int) -> Image:
     border = (outside,) * 3
-    return np.asarray(cv2.warpAffine(image, transform * side, (side, side), borderValue=border), np.uint8)
+    piece = cv2.warpAffine(image, transform * side, (side, side), borderValue=border)
+    if side != size:
+        piece = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(piece, np.uint8)
 
 
 # What the planes of 4:2:0 pictures mean: from (Y, U, V, 1) to blue, green, red, by AVColorSpace. The weights
@@ -292,12 +297,13 @@ class _Planes:
     black: int
     to_bgr: NDArray[np.float64]
 
-    def cut(self, transform: NDArray[np.floating], side: int) -> Image:
+    def cut(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
+        half = max(size, side // 2)  # of chroma there are half as many samples
         pieces = [
-            _warp(self.y, transform, side, self.black),
-            _warp(self.u, chroma, side, 128),
-            _warp(self.v, chroma, side, 128),
+            _warp(self.y, transform, side, size, self.black),
+            _warp(self.u, chroma, half, size, 128),
+            _warp(self.v, chroma, half, size, 128),
         ]
         return np.asarray(cv2.transform(cv2.merge(pieces), self.to_bgr), np.uint8)
 

@@ -347,7 +347,9 @@ class _Worker:
         self._on_event(Started(without_login(item.source)))
         timings: dict[str, float] = {}
         with _timed(timings, "models"):  # before anything is downloaded: without them all is in vain
-            self._models = self._models or Models.load(self._settings)
+            if self._models is None:
+                self._models = Models.load(self._settings)
+                give_back_memory()
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:

@@ -59,6 +59,8 @@ class Looked:
     """(54, 96, 3) uint8 BGR: the sample at a glance."""
     carried_s: float
     """0 where faces were looked for; else how much earlier the look was whose faces it took over."""
+    close: bool
+    """Whether it was looked at in the detector's full size: then landmarks are at their most precise."""
 
     def without_frame(self) -> Looked:
         return dataclasses.replace(self, frame=None)
@@ -90,8 +92,16 @@ class _Measured:
 
     def looked(self) -> Looked:
         assert self.faces is not None
-        sample = self.sample
-        return Looked(self.time_s, sample.image_name, sample.frame, self.faces, self.cut, self.glance, 0.0)
+        return Looked(
+            time_s=self.time_s,
+            image_name=self.sample.image_name,
+            frame=self.sample.frame,
+            faces=self.faces,
+            cut=self.cut,
+            glance=self.glance,
+            carried_s=0.0,
+            close=self.close,
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -104,8 +114,16 @@ class _Carried:
 
     def looked(self) -> Looked:
         assert self.like.faces is not None
-        age_s = self.time_s - self.like.time_s
-        return Looked(self.time_s, self.image_name, None, self.like.faces, False, self.like.glance, age_s)
+        return Looked(
+            time_s=self.time_s,
+            image_name=self.image_name,
+            frame=None,
+            faces=self.like.faces,
+            cut=False,
+            glance=self.like.glance,
+            carried_s=self.time_s - self.like.time_s,
+            close=False,
+        )
 
 
 def look_for_faces(

@@ -1,12 +1,13 @@
 """The annotated video: a second, cheap pass that draws the finished tables over the source.
 
-Three parts, top down: `render_video` and `render_pictures`; where each face is at any moment (`_Spans`)
-and how it is drawn (`_Painter`); what is written (`_Mp4`). The sound is that of `analyzer.sound`.
+Three parts, top down: `render_video` and `render_pictures`; where each face is at any moment (`_Spans`); and
+what is written (`_Film`, `_Mp4`). How it is drawn is up to `analyzer.drawing`, the sound to `analyzer.sound`.
 
 Decided here, once:
 
 - The picture is H.264 4:2:0 with BT.709 colours, of one even size: an odd picture is padded by one row or
   column, a picture of another size than the first is scaled to fit and framed in black, never distorted.
+- A picture that is like that already is not converted: where nothing is drawn it stays as it was decoded.
 - Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
 - Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands as
   long as the one before it.
@@ -16,26 +17,27 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import av
 import cv2
 import numpy as np
 import pandas as pd
-import supervision as sv
+from av.codec.hwaccel import HWAccel
+from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageChops, ImageDraw, ImageFont
 
+from analyzer.drawing import Marks, Painter, Planes, hide, planes_of
 from analyzer.errors import MediaError, MediaErrorKind, OutputError
 from analyzer.faces import iou
-from analyzer.frames import PictureReader, VideoInfo, VideoReader, read_ahead
+from analyzer.frames import _TURNS, Frame, PictureReader, VideoInfo, VideoReader, _matrix, read_ahead
 from analyzer.records import writing
 from analyzer.settings import Settings
 from analyzer.sound import Sound, open_sound
@@ -52,16 +54,20 @@ _TICK = Fraction(1, 90_000)
 _AHEAD = 4
 _JPEG_QUALITY = 92
 
+ENCODER = "libx264"
+ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
+"""Used where no hardware encoder works.
+
+Without B frames the last frame stands as long as it should, whatever the frame rate did before, and players
+that know no edit lists begin in time; it is faster, and files grow by a fifth. Encoding 20 s of 1080p anew at
+this crf took, in processor time: superfast 8.6 s (7.5 MB), veryfast 12.0 s (4.1 MB), faster 17.1 s (4.4 MB).
+"""
+
 _JOIN_S = 1.0
 """Boxes move between two sightings that are not further apart, or at most two samples."""
 _JOIN_IOU = 0.3
 _HIDDEN_S = 0.5
 """A face is hidden for at least this long before its first and after its last sighting."""
-
-# Okabe and Ito's colours, told apart with any kind of colour vision; neighbours in the list differ most.
-_PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-_GREY = "#B4B4B4"
-_CHILD_YEARS = 13
 
 
 @dataclass(frozen=True)
@@ -116,18 +122,16 @@ def render_video(
         sound, silence = open_sound(audio_path or reader.path, settings, shared=audio_path is None)
         if sound is not None:
             stack.callback(sound.close)
-        # Decoding and the conversion to BGR go on in the reading thread.
-        pictures = ((frame, frame.image()) for frame in reader.frames(settings.start_s, settings.end_s))
+        film = _Film(scene, people)
+        frames = film.drawn(reader.frames(settings.start_s, settings.end_s))
         mp4: _Mp4 | None = None
-        painter: _Painter | None = None
-        for frame, image in stack.enter_context(closing(read_ahead(pictures, _AHEAD))):
-            if mp4 is None or painter is None:
-                size = image.shape[1], image.shape[0]
-                mp4 = stack.enter_context(_Mp4(part, size, reader.info, settings, sound))
-                painter = _Painter(mp4.width, mp4.height, people, scene.boxes)
-            canvas, placing = _fit(image, mp4.width, mp4.height)
-            scene.draw(painter, canvas, frame.time_s, placing)
-            mp4.write(canvas, frame.time_s - settings.start_s)
+        # Decoding, drawing and encoding go on in three threads.
+        for time_s, picture in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
+            if mp4 is None:
+                mp4 = stack.enter_context(
+                    _Mp4(part, (picture.width, picture.height), reader.info, settings, sound)
+                )
+            mp4.write(picture, time_s - settings.start_s)
             if on_progress is not None:
                 on_progress(mp4.share)
         if mp4 is None:
@@ -265,25 +269,24 @@ class _Scene:
         self._shown = _Sweep(self._shown_spans(a, b))
         self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
 
-    def draw(self, painter: _Painter, image: Image, time_s: float, placing: _Placing) -> None:
-        """Draw the moment `time_s` into `image`, (H, W, 3) uint8 BGR, in place."""
-        if self._hidden is not None:
-            painter.hide(image, placing.boxes(self._hidden.at(time_s)[0]))
+    def at(self, time_s: float, painter: Painter, placing: _Placing) -> tuple[Boxes, Marks]:
+        """What is to be hidden at the moment `time_s`, (N, 4) bounds of ellipses, and what to be drawn."""
+        hidden = self._hidden.at(time_s)[0] if self._hidden is not None else np.empty((0, 4), np.float32)
         boxes, persons = self._shown.at(time_s)
-        self._mark(painter, image, placing.boxes(boxes), persons)
+        return placing.boxes(hidden), self._marks(painter, placing.boxes(boxes), persons)
 
     def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
-        """Draw only what was found in the sample at `time_s`, into its picture, in place."""
+        """Draw only what was found in the sample at `time_s`, into its picture, (H, W, 3) uint8 BGR."""
         here = np.abs(self._time - time_s) < 1e-6
-        painter = _Painter(image.shape[1], image.shape[0], people, self.boxes[here])
+        painter = Painter(image.shape[1], image.shape[0], people, self.boxes[here], yuv=False)
         if self._blur:
-            painter.hide(image, _cover(self.boxes[here], np.float32(0)))
-        self._mark(painter, image, self.boxes[here], self._person[here])
+            hide([(image, 1)], _cover(self.boxes[here], np.float32(0)))
+        painter.draw(image, self._marks(painter, self.boxes[here], self._person[here]))
 
-    def _mark(self, painter: _Painter, image: Image, boxes: Boxes, persons: Ints) -> None:
+    def _marks(self, painter: Painter, boxes: Boxes, persons: Ints) -> Marks:
         now = set(persons[persons > 0].tolist())
         self._seen |= now
-        painter.mark(image, boxes, persons, now, len(self._seen))
+        return painter.marks(boxes, persons, now, len(self._seen))
 
     def _pairs(self) -> tuple[Ints, Ints]:
         """Rows a and b, (P,) each, between which a face was followed: drawn as moving from a to b."""
@@ -415,264 +418,112 @@ def _fit(image: Image, width: int, height: int) -> tuple[Image, _Placing]:
     return framed, _Placing(scale, left, top)
 
 
-# --- how they are drawn ---
+class _Film:
+    """Turns decoded frames into the pictures of the output, drawn on: yuv420p, BT.709, of one even size."""
 
+    def __init__(self, scene: _Scene, people: pd.DataFrame) -> None:
+        self._scene, self._people = scene, people
+        self._scaler = VideoReformatter()
 
-class _Sprite(NamedTuple):
-    """A small picture with soft edges, ready to be laid over another."""
+    def drawn(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
+        """Time in seconds and picture of every frame; the first one gives the size of all."""
+        painter: Painter | None = None
+        with closing(read_ahead(frames, _AHEAD)) as ahead:
+            for frame in ahead:
+                if painter is None:
+                    width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
+                    painter = Painter(width, height, self._people, self._scene.boxes, yuv=True)
+                    scratch = np.empty((height, width, 3), np.uint8)
+                picture, placing = self._picture(frame, width, height)
+                covers, marks = self._scene.at(frame.time_s, painter, placing)
+                if len(covers) or marks:
+                    planes = Planes(picture)
+                    planes.hide(covers)
+                    planes.draw(painter, marks, scratch)
+                yield frame.time_s, picture
 
-    colour: NDArray[np.uint16]
-    """(h, w, 3) BGR times opacity, up to 255 * 255."""
-    keep: NDArray[np.uint16]
-    """(h, w, 1) how much of what lies below stays, 0 to 255."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.keep.shape[1], self.keep.shape[0]
-
-    def lay(self, image: Image, left: int, top: int) -> None:
-        """Draw into `image` in place; must lie inside it."""
-        width, height = self.size
-        below = image[top : top + height, left : left + width]
-        below[:] = (self.colour + below * self.keep + 127) // 255
-
-
-class _Text(NamedTuple):
-    text: str
-    left: float
-    baseline: float
-    font: ImageFont.FreeTypeFont
-    colour: str
-
-
-def _sprite(
-    size: tuple[int, int], fill: str, opacity: float, radius: float, texts: Iterable[_Text]
-) -> _Sprite:
-    """A rounded plate with writing on it."""
-    fine = 4  # Pillow draws shapes without soft edges: draw large, then shrink
-    plate = Pillow.new("L", (size[0] * fine, size[1] * fine))
-    outer = (0, 0, size[0] * fine - 1, size[1] * fine - 1)
-    ImageDraw.Draw(plate).rounded_rectangle(outer, radius * fine, round(255 * opacity))
-    alpha = plate.resize(size, Pillow.Resampling.BOX)
-    picture = Pillow.new("RGB", size, fill)
-    for line in texts:
-        ink = Pillow.new("L", size)
-        ImageDraw.Draw(ink).text((line.left, line.baseline), line.text, 255, line.font, anchor="ls")
-        picture.paste(Pillow.new("RGB", size, line.colour), mask=ink)
-        alpha = ImageChops.lighter(alpha, ink)
-    solid = np.asarray(alpha, np.uint16)[:, :, None]
-    return _Sprite(np.asarray(picture, np.uint16)[:, :, ::-1] * solid, 255 - solid)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # every wheel of Pillow has FreeType
-    return font
-
-
-def _ink(paper: str) -> str:
-    """Black or white, whichever is read more easily on a colour (WCAG contrast).
-
-    >>> _ink("#F0E442"), _ink("#0072B2")
-    ('#000000', '#FFFFFF')
-    """
-    parts = [int(paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
-
-
-def _caption(person: int, gender: str, age: float) -> str:
-    """What a label says.
-
-    >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
-    ('#3 woman 34', '#4 boy 8', '#5 man')
-    >>> _caption(6, "unknown", 34.4), _caption(7, "unknown", math.nan)
-    ('#6 age 34', '#7 ?')
-    """
-    known = math.isfinite(age)
-    if gender in ("female", "male"):
-        child = known and round(age) < _CHILD_YEARS
-        word = ("girl" if child else "woman") if gender == "female" else ("boy" if child else "man")
-        return f"#{person} {word} {round(age)}" if known else f"#{person} {word}"
-    return f"#{person} age {round(age)}" if known else f"#{person} ?"
-
-
-class _Painter:
-    """Draws on pictures of one size: all measures follow from its shorter side."""
-
-    def __init__(self, width: int, height: int, people: pd.DataFrame, everywhere: Boxes) -> None:
-        """Prepare for pictures of one size.
-
-        Args:
-            width: Pixels.
-            height: Pixels.
-            people: The people table.
-            everywhere: (N, 4) all boxes that will be drawn: the panel goes where the fewest are.
-        """
-        short = min(width, height)
-        self._size = width, height
-        self._text = max(9, round(8 + short * 0.0165))
-        self._line = 1 if short < 200 else max(2, round(short / 330))
-        self._font = _font(self._text)
-        self._small = _font(max(9, round(self._text * 0.85)))
-        ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
-        age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
-        self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
-        self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
-        self._labels: dict[int, _Sprite] = {}
-        self._spots: dict[int, int] = {}
-        self._counts: tuple[tuple[int, ...], _Sprite] | None = None
-        self._panel = self._panel_box(everywhere)
-        palette = sv.ColorPalette.from_hex(list(_PALETTE))
-        # A dark rim keeps bright lines visible on bright pictures.
-        self._rim = sv.BoxAnnotator(sv.Color.BLACK, self._line + 2)
-        self._boxes = sv.BoxAnnotator(palette, self._line)
-        self._nobody = sv.BoxAnnotator(sv.Color.from_hex(_GREY), max(1, self._line // 2))
-
-    def hide(self, image: Image, covers: Boxes) -> None:
-        """Make unrecognisable what is inside the ellipses with these bounds, (N, 4) pixels, in place."""
-        for left, top, right, bottom in covers.astype(np.float64):
-            x1, y1 = max(0, math.floor(left)), max(0, math.floor(top))
-            x2, y2 = min(image.shape[1], math.ceil(right)), min(image.shape[0], math.ceil(bottom))
-            if x1 >= x2 or y1 >= y2:
-                continue
-            below = image[y1:y2, x1:x2]
-            # Some four means across a face: too few for eyes and mouth, and the rest is gone for good.
-            cell = max(right - left, bottom - top) / 6
-            grid = max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell))
-            means = cv2.resize(below, grid, interpolation=cv2.INTER_AREA)
-            soft = cv2.resize(means, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
-            mask = np.zeros(soft.shape[:2], np.uint8)
-            middle, reach = ((left + right) / 2 - x1, (top + bottom) / 2 - y1), (right - left, bottom - top)
-            # In sixteenths of a pixel, so that the edge does not jump from pixel to pixel.
-            centre, axes = [round(m * 16) for m in middle], [round(r * 8) for r in reach]
-            cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, cv2.FILLED, cv2.LINE_8, 4)
-            cv2.copyTo(soft, mask, below)
-
-    def mark(self, image: Image, boxes: Boxes, persons: Ints, now: set[int], so_far: int) -> None:
-        """Draw boxes, labels and the panel in place.
-
-        Args:
-            image: (H, W, 3) uint8 BGR.
-            boxes: (M, 4) pixels.
-            persons: (M,) whose boxes they are, -1 for nobody.
-            now: The people on screen.
-            so_far: How many different people have been on screen until now.
-        """
-        width, height = self._size
-        boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2).astype(np.float32)
-        someone = persons > 0
-        if not someone.all():
-            strangers = boxes[~someone]
-            self._nobody.annotate(image, sv.Detections(strangers, class_id=np.zeros(len(strangers), int)))
-        if someone.any():
-            found = sv.Detections(boxes[someone], class_id=(persons[someone] - 1) % len(_PALETTE))
-            self._boxes.annotate(self._rim.annotate(image, found), found)
-        taken = np.zeros((0, 4))
-        if self._panel is not None:
-            self._count(now, so_far).lay(image, self._panel[0], self._panel[1])
-            taken = np.array([self._panel], float)
-        for box, person in zip(boxes[someone], persons[someone].tolist(), strict=True):
-            label = self._label(person)
-            if label.size[0] > width or label.size[1] > height // 3:
-                continue
-            left, top = self._place(person, box, label.size, boxes, taken)
-            label.lay(image, left, top)
-            taken = np.vstack([taken, [left, top, left + label.size[0], top + label.size[1]]])
-
-    def _label(self, person: int) -> _Sprite:
-        if person not in self._labels:
-            caption = self._captions.get(person) or _caption(person, "unknown", math.nan)
-            pad = round(self._text * 0.4)
-            size = round(self._font.getlength(caption)) + 2 * pad, round(self._text * 1.4)
-            cap_height = -self._font.getbbox("0", anchor="ls")[1]
-            paper = _PALETTE[(person - 1) % len(_PALETTE)]
-            text = _Text(caption, pad, round((size[1] + cap_height) / 2), self._font, _ink(paper))
-            self._labels[person] = _sprite(size, paper, 1, self._text * 0.2, [text])
-        return self._labels[person]
-
-    def _place(
-        self, person: int, box: Boxes, size: tuple[int, int], faces: Boxes, taken: Floats
-    ) -> tuple[int, int]:
-        """Left and top of a label: outside all faces and off other labels if that can be had.
-
-        Keeps to the side that the person's label had before unless another is clearly better, so that
-        labels do not hop.
-
-        Args:
-            person: Whose label it is.
-            box: (4,) the face it belongs to.
-            size: Width and height of the label.
-            faces: (M, 4) all boxes of the picture.
-            taken: (K, 4) where labels and the panel are already; a panel counts like a label.
-        """
-        wide, high = size
-        rim = self._line // 2 + 1
-        x1, y1, x2, y2 = box[0] - rim, box[1] - rim, box[2] + rim + 1, box[3] + rim + 1
-        above, below, flush = y1 - high, y2, x2 - wide
-        # Over and under the box, beside it, then a row further off.
-        xs = [x1, flush, x1, flush, x2, x1 - wide, x2, x1 - wide, x1, flush, x1, flush]
-        ys = [above, above, below, below, y1, y1, y2 - high, y2 - high]
-        ys += [above - high, above - high, below + high, below + high]
-        spots = np.clip(np.rint(np.column_stack([xs, ys])), 0, np.subtract(self._size, size))
-        rects = np.hstack([spots, spots + size])
-        cost = 3 * _overlap(rects, faces) + 2 * _overlap(rects, taken)
-        cost = cost / (wide * high) + 0.02 * np.arange(len(spots))
-        if person in self._spots:
-            cost[self._spots[person]] -= 0.15
-        self._spots[person] = best = int(np.argmin(cost))
-        return int(spots[best, 0]), int(spots[best, 1])
-
-    def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:
-        """Where the panel stands: the corner that hides least of `faces`; None if there is no room."""
-        pad, margin = round(self._text * 0.6), round(self._text * 0.7)
-        # As wide as the largest numbers to come, so that it does not breathe.
-        lines = self._panel_lines(*(10 ** len(str(len(self._gender))) - 1,) * 5)
-        wide = max(self._font.getlength(lines[0]), self._small.getlength(lines[1]))
-        width, height = math.ceil(wide) + 2 * pad, 2 * pad + round(self._text * 2.1)
-        right, bottom = self._size[0] - width - margin, self._size[1] - height - margin
-        if right < margin or height > self._size[1] * 0.3:
-            return None
-        spots = ((margin, margin), (right, margin), (margin, bottom), (right, bottom))
-        corners = [(left, top, left + width, top + height) for left, top in spots]
-        some = faces[:: 1 + len(faces) // 10_000]  # a long film has millions
-        return corners[int(np.argmin(_overlap(np.array(corners, float), some)))]
-
-    def _count(self, now: set[int], so_far: int) -> _Sprite:
-        genders = [self._gender.get(person, "unknown") for person in now]
-        female, male = genders.count("female"), genders.count("male")
-        counts = len(now), so_far, female, male, len(now) - female - male
-        if self._counts is None or self._counts[0] != counts:
-            assert self._panel is not None
-            size = self._panel[2] - self._panel[0], self._panel[3] - self._panel[1]
-            pad, text = round(self._text * 0.6), self._panel_lines(*counts)
-            first = pad + round(self._text * 0.75)
-            lines = [
-                _Text(text[0], pad, first, self._font, "#FFFFFF"),
-                _Text(text[1], pad, first + round(self._text * 1.35), self._small, "#D8D8D8"),
-            ]
-            self._counts = counts, _sprite(size, "#101418", 0.62, self._text * 0.35, lines)
-        return self._counts[1]
-
-    @staticmethod
-    def _panel_lines(now: int, so_far: int, female: int, male: int, unknown: int) -> tuple[str, str]:
-        return (
-            f"{now} on screen  ·  {so_far} seen so far",
-            f"{female} female  ·  {male} male  ·  {unknown} unknown",
+    def _picture(self, frame: Frame, width: int, height: int) -> tuple[av.VideoFrame, _Placing]:
+        """The decoder's own picture where it is already as the output's are, else converted and fitted."""
+        native = _native(frame)
+        if native is not None and (native.width, native.height) == (width, height):
+            return native, _Placing(1, 0, 0)
+        canvas, placing = _fit(frame.image(), width, height)
+        converted = self._scaler.reformat(
+            av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
         )
+        return converted, placing
 
 
-def _overlap(rects: Floats, others: Boxes | Floats) -> Floats:
-    """(R,) how many pixels of each rectangle (R, 4) others (K, 4) cover, counted once for each of them."""
-    low = np.maximum(rects[:, None, :2], others[None, :, :2])
-    high = np.minimum(rects[:, None, 2:], others[None, :, 2:])
-    covered: Floats = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
-    return covered
+def _native(frame: Frame) -> av.VideoFrame | None:
+    """The picture as decoded, turned upright, if it is yuv420p of BT.709 in limited range; else None."""
+    picture = frame._picture
+    limited = picture.format.name == "yuv420p" and picture.color_range != ColorRange.JPEG
+    # Pictures stored from the bottom up cannot be looked into.
+    readable = all(plane.line_size > 0 for plane in picture.planes)
+    odd = picture.width % 2 or picture.height % 2
+    if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
+        return None
+    if frame._turn_deg:
+        upright = av.VideoFrame(frame.width, frame.height, "yuv420p")
+        for stored, turned in zip(planes_of(picture), planes_of(upright), strict=True):
+            cv2.rotate(stored, _TURNS[frame._turn_deg], turned)
+        return upright
+    picture.pict_type = PictureType.NONE  # else the encoder would make it of the same type
+    return picture
 
 
 # --- what is written ---
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A way to make H.264."""
+
+    name: str
+    options: dict[str, str]
+    pix_fmt: str = "yuv420p"
+    """What it takes; made from yuv420p without loss."""
+    device_type: str = ""
+    """Whose memory the pictures are brought to first; empty for encoders that see to it themselves."""
+
+    def device(self) -> HWAccel | None:
+        """To be handed to PyAV."""
+        return HWAccel(self.device_type) if self.device_type else None
+
+    def works(self, width: int, height: int) -> bool:
+        """Whether it opens and encodes a picture of this size. That FFmpeg lists it says nothing."""
+        try:
+            context = cast(
+                av.VideoCodecContext, av.CodecContext.create(self.name, "w", hwaccel=self.device())
+            )
+            context.width, context.height, context.pix_fmt = width, height, self.pix_fmt
+            context.time_base, context.framerate = _TICK, Fraction(25)
+            context.options = self.options
+            picture = av.VideoFrame(width, height, "yuv420p")
+            picture.pts, picture.time_base = 0, _TICK
+            return any(packet.size for packet in [*context.encode(picture), *context.encode(None)])
+        except Exception:  # noqa: BLE001 - drivers fail in many ways, and there is always another encoder
+            return False
+
+
+HARDWARE_ENCODERS = (
+    Encoder("h264_nvenc", {"preset": "p4", "rc": "vbr", "cq": "23", "b": "0", "bf": "0"}),
+    Encoder("h264_qsv", {"preset": "fast", "global_quality": "23", "bf": "0"}, "nv12"),
+    Encoder("h264_vaapi", {"rc_mode": "CQP", "qp": "23", "bf": "0"}, "nv12", "vaapi"),
+    Encoder("h264_videotoolbox", {"flags": "+qscale", "global_quality": str(60 * 118), "bf": "0"}),
+    Encoder("h264_amf", {"rc": "cqp", "qp_i": "23", "qp_p": "23", "bf": "0"}, "nv12"),
+)
+"""Tried in this order, at a constant quality like that of libx264."""
+
+
+@cache
+def find_encoder(width: int, height: int) -> Encoder:
+    """The first hardware encoder that works for pictures of this size, else libx264. Asked once."""
+    software = Encoder(ENCODER, ENCODER_OPTIONS)
+    return next((one for one in HARDWARE_ENCODERS if one.works(width, height)), software)
 
 
 class _Mp4:
@@ -690,18 +541,19 @@ class _Mp4:
         ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
         self._length_s = max(0.0, min(ends) - settings.start_s) if ends else math.inf
         self._end_s = math.inf if settings.end_s is None else settings.end_s - settings.start_s
-        self._scaler = VideoReformatter()
         self._container = av.open(
             f"file:{part.absolute()}", "w", format="mp4", options={"movflags": "+faststart"}
         )
-        # Without B frames the last frame stands as long as it should, whatever the frame rate did before, and
-        # players that know no edit lists begin in time; it is faster, and files grow by a fifth.
-        coding = {"preset": "veryfast", "crf": "23", "bf": "0"}
-        self._stream = self._container.add_stream("libx264", rate=rate, options=coding)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, "yuv420p"
+        encoder = find_encoder(self.width, self.height)
+        stream = self._container.add_stream(
+            encoder.name, rate=rate, options=encoder.options, hwaccel=encoder.device()
+        )
+        self._stream = cast(av.VideoStream, stream)
+        self._stream.width, self._stream.height = self.width, self.height
+        self._stream.pix_fmt = encoder.pix_fmt
         context = self._stream.codec_context
         context.time_base = _TICK
-        context.thread_count = settings.thread_count
+        context.thread_count = settings.threads  # 0: as many as the encoder likes
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if sound is not None:
@@ -723,11 +575,11 @@ class _Mp4:
         """How much of the expected length is written, 0 to 1."""
         return min(1.0, self._last * float(_TICK) / self._length_s) if self._length_s else 1.0
 
-    def write(self, image: Image, time_s: float) -> None:
+    def write(self, picture: av.VideoFrame, time_s: float) -> None:
         """Add a picture that is shown from `time_s` seconds after the beginning of the file.
 
         Args:
-            image: (height, width, 3) uint8 BGR.
+            picture: yuv420p in BT.709 and limited range; it gets the time of the output.
             time_s: Not before the picture before.
 
         Raises:
@@ -739,14 +591,8 @@ class _Mp4:
             self._stands = pts - self._last
         self._last = pts
         self.frames += 1
-        frame = self._scaler.reformat(
-            av.VideoFrame.from_numpy_buffer(image, "bgr24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-        )
-        frame.pts, frame.time_base = pts, _TICK
-        self._encode(frame)
+        picture.pts, picture.time_base = pts, _TICK
+        self._encode(picture)
 
     def finish(self) -> None:
         """Write what is under way, and the index.

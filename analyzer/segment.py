@@ -32,7 +32,7 @@ __all__ = ["Models", "SegmentResult", "analyse_segments"]
 OnProgress = Callable[[float, Faces], None]
 
 # Samples between the search for faces and following: each holds a picture.
-_LOOKED_AHEAD = 6
+_LOOKED_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def analyse_segments(
             # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
             follower = Follower(models.embedding, models.attributes, settings, stages=stages)
             for _, one in group:
-                follower.add(one.faces, one.time_s, one.frame, cut=one.cut)
+                follower.add(one.faces, one.time_s, one.frame, cut=one.cut, close=one.close)
                 looked.append(one.without_frame())
                 if on_progress is not None:
                     on_progress(one.time_s, one.faces)

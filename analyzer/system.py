@@ -24,7 +24,7 @@ def few_arenas() -> None:
 
 
 def give_back_memory() -> None:
-    """Give freed pictures back to the system before the tables are made (glibc only)."""
+    """Give what was freed back to the system: what compiling networks took, and pictures (glibc only)."""
     _libc("malloc_trim", 0)
 
 

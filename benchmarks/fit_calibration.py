@@ -27,7 +27,7 @@ from analyzer.frames import Still
 from analyzer.people import fuse_estimates
 from analyzer.settings import Settings
 from analyzer.vision import calibration, catalog
-from analyzer.vision.attributes import DlibAttributes, chip_sides, chip_transforms
+from analyzer.vision.attributes import AGE_CHIP_PX, DlibAttributes, chip_sides, chip_transforms
 from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
 from analyzer.vision.detectors import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
@@ -96,8 +96,12 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
                 continue
             transforms = chip_transforms(best.landmarks)
             picture = Still(image)
-            female, age, spread = attributes.judge_chips(picture.cut(transforms, chip_sides(transforms)))
-            chips = picture.cut(embedding.transforms(best.landmarks), [embedding.chip_px])
+            female, age, spread = attributes.judge_chips(
+                picture.cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
+            )
+            chips = picture.cut(
+                embedding.transforms(best.landmarks), [embedding.chip_px], embedding.chip_px
+            )
             rows.append(
                 {
                     "person_id": number + 1,

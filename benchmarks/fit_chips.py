@@ -61,7 +61,9 @@ def main() -> None:
             [
                 chip
                 for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
-                for chip in Still(face.image).cut(transform, attributes.chip_sides(transform))
+                for chip in Still(face.image).cut(
+                    transform, attributes.chip_sides(transform), attributes.AGE_CHIP_PX
+                )
             ]
         )
         error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()

@@ -13,14 +13,17 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
+from analyzer import render as rendering
+from analyzer.drawing import Painter, Planes, hide
 from analyzer.errors import MediaError, OutputError
 from analyzer.faces import iou
-from analyzer.frames import PictureReader, VideoReader
+from analyzer.frames import Frame, PictureReader, VideoReader
 from analyzer.render import RenderResult, render_pictures, render_video
 from analyzer.settings import Settings
-from tests.media import number_of, numbered, write_video
+from tests.media import noisy, number_of, numbered, write_video
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -28,6 +31,8 @@ Box = tuple[float, float, float, float]
 SKY = (86, 180, 233)  # the colour of person 1, RGB
 GREY = (180, 180, 180)
 RATE = 48_000
+BT709 = {"x264-params": "colormatrix=bt709"}
+"""Options that make a small video one whose pictures need no conversion."""
 
 
 # --- tables, made by hand ---
@@ -655,7 +660,273 @@ def test_person_missing_from_the_people_table(tmp_path: Path) -> None:
     assert near(pictures(result.path)[2][1], 100, 170, SKY)
 
 
+# --- pictures that need no conversion, and those that do ---
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[list[Image]]:
+    """Y, U and V of every picture that the encoder was given."""
+    pictures: list[list[Image]] = []
+    write = rendering._Mp4.write
+
+    def spy(mp4: rendering._Mp4, picture: av.VideoFrame, time_s: float) -> None:
+        pictures.append(planes(picture))
+        write(mp4, picture, time_s)
+
+    monkeypatch.setattr(rendering._Mp4, "write", spy)
+    return pictures
+
+
+def planes(picture: av.VideoFrame) -> list[Image]:
+    return [
+        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width].copy()
+        for plane in picture.planes
+    ]
+
+
+def decoded(path: Path) -> list[list[Image]]:
+    with av.open(str(path)) as container:
+        return [planes(frame) for frame in container.decode(video=0)]
+
+
+def as_yuv(image: Image) -> av.VideoFrame:
+    """(H, W, 3) BGR in yuv420p of BT.709."""
+    frame = av.VideoFrame.from_ndarray(image, "bgr24")
+    return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+
+
+def test_what_is_not_drawn_on_stays_as_it_was_decoded(tmp_path: Path, handed: list[list[Image]]) -> None:
+    # Noise: a picture that was drawn on would spoil those that the decoder makes from it.
+    source = write_video(tmp_path / "a.mp4", noisy(numbered(30, 640, 360)), options=BT709)
+    faces = face_table((0.0, 0, 1, HERE), (0.8, 0, 1, (141.0, 121.0, 221.0, 221.0)))
+    render(source, tmp_path / "out.mp4", faces=faces, people=ONE)
+    panel, label_high, rim = np.s_[0:60, 0:200], 24, 4
+    for number, (before, after) in enumerate(zip(decoded(source), handed, strict=True)):
+        left = 100 + round(41 * min(number / 24, 1))
+        free = np.ones((360, 640), bool)
+        free[panel] = False
+        free[120 - label_high - rim : 220 + label_high + rim, left - rim : left + 140] = False
+        free[120 + rim + 1 : 220 - rim, left + rim + 1 : left + 80 - rim] = True  # the face itself
+        free_chroma = free.reshape(180, 2, 320, 2).all(axis=(1, 3))
+        assert (before[0] == after[0])[free].all()
+        assert all((old == new)[free_chroma].all() for old, new in zip(before[1:], after[1:], strict=True))
+        assert np.abs(before[0].astype(int) - after[0])[panel].mean() > 20
+        if number <= 26:
+            assert after[0][140:200, left].std() < 5, "the line of the box"
+
+
+def test_picture_without_anything_to_draw_is_passed_on(tmp_path: Path, handed: list[list[Image]]) -> None:
+    source = write_video(tmp_path / "a.mp4", noisy(numbered(6, 96, 64)), options=BT709)
+    render(source, tmp_path / "out.mp4")
+    before = decoded(source)
+    assert len(before) == len(handed) == 6
+    assert all(
+        np.array_equal(old, new)
+        for a, b in zip(before, handed, strict=True)
+        for old, new in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_turned_picture_is_only_turned(tmp_path: Path, handed: list[list[Image]], turn: int) -> None:
+    source = write_video(tmp_path / "a.mp4", noisy(numbered(6, 96, 64)), options=BT709, rotation_deg=turn)
+    render(source, tmp_path / "out.mp4")
+    before = decoded(source)
+    assert len(before) == len(handed) == 6
+    assert all(
+        np.array_equal(np.rot90(old, -turn // 90), new)
+        for a, b in zip(before, handed, strict=True)
+        for old, new in zip(a, b, strict=True)
+    )
+
+
+def test_keyframes_of_the_source_are_not_forced_on_the_output(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", plain(30), options={"g": "1", **BT709})
+    with av.open(str(render(source, tmp_path / "out.mp4").path)) as container:
+        keys = [frame.key_frame for frame in container.decode(video=0)]
+    assert keys == [True] + [False] * 29
+
+
+def scenery(width: int, height: int) -> Image:
+    """A picture with soft changes of brightness and colour, (H, W, 3) BGR."""
+    y, x = np.mgrid[:height, :width]
+    channels = [90 + 60 * np.sin(x / 90), 110 + 50 * np.cos(y / 70), 120 + 60 * np.sin((x + y) / 110)]
+    return np.dstack(channels).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (642, 358)])
+def test_drawn_on_planes_it_looks_as_drawn_in_bgr(width: int, height: int) -> None:
+    image = scenery(width, height)
+    people = people_table(*[("female", 30.0), ("male", math.nan), ("unknown", 41.0)] * 3)
+    boxes = np.array(
+        [*crowd_boxes(width, height), (-20, 3, 31, 60), (width - 41, height - 51, width, height)]
+    )
+    persons = np.array([1, 2, 3, 4, -1, 6, 7, 8, 9, -1])
+    drawn = []
+    for yuv in (True, False):
+        painter = Painter(width, height, people, boxes.astype(np.float32), yuv=yuv)
+        marks = painter.marks(boxes.astype(np.float32), persons, {1, 2, 3}, 9)
+        if yuv:
+            picture = as_yuv(image)
+            Planes(picture).draw(painter, marks, np.full((height, width, 3), 77, np.uint8))
+        else:
+            canvas = image.copy()
+            painter.draw(canvas, marks)
+            picture = as_yuv(canvas)
+        drawn.append(planes(picture))
+    undrawn = planes(as_yuv(image))
+    for on_planes, in_bgr, before, limit in zip(*drawn, undrawn, (4, 30, 30), strict=True):
+        off = np.abs(on_planes.astype(int) - in_bgr)
+        assert np.abs(in_bgr.astype(int) - before).max() > 60, "there is something drawn"
+        assert off.max() <= limit, "chroma of thin lines is averaged in another way"
+        assert off.mean() < 0.3
+
+
+FORMS = {
+    "as decoded": {"options": BT709},
+    "BT.601": {"options": {"x264-params": "colormatrix=smpte170m"}},
+    "full range": {"options": BT709, "pix_fmt": "yuvj420p"},
+    "4:2:2": {"options": BT709, "pix_fmt": "yuv422p"},
+    "10 bits": {"options": BT709, "pix_fmt": "yuv420p10le"},
+    "gray": {"options": BT709, "pix_fmt": "gray"},
+    "RGB": {"codec": "libx264rgb", "pix_fmt": "rgb24"},
+    "gray, odd size": {"options": BT709, "pix_fmt": "gray"},
+    "RGB, odd size": {"codec": "libx264rgb", "pix_fmt": "rgb24"},
+    "turned": {"options": BT709, "rotation_deg": 90},
+    "upside down": {"options": BT709, "rotation_deg": 180},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_colours_of_every_form_stay(tmp_path: Path, form: str) -> None:
+    odd = int("odd" in form)
+    source = write_video(tmp_path / "a.mkv", [scenery(320 + odd, 240 + odd)] * 3, **FORMS[form])
+    with VideoReader(source, Settings()) as reader:
+        seen = [frame.image() for frame in reader.frames()]
+    faces = face_table((0.0, 0, 1, (140.0, 130.0, 190.0, 180.0)))
+    result = render(source, tmp_path / "out.mp4", faces=faces, people=ONE)
+    assert (result.width, result.height) == (seen[0].shape[1] + odd, seen[0].shape[0] + odd)
+    for (_, image), before in zip(pictures(result.path), seen, strict=True):
+        off = np.abs(image[: before.shape[0], : before.shape[1], ::-1].astype(int) - before)
+        assert off[60:, :120].mean() < 3, "nothing is drawn there"
+        assert off[:, :120].max() > 60, "the panel is"
+        assert near(image, 140, 160, SKY)
+
+
+def test_full_range_without_a_format_of_its_own_is_converted() -> None:
+    picture = as_yuv(scenery(64, 48))
+    for color_range, native in (
+        (ColorRange.MPEG, True),
+        (ColorRange.UNSPECIFIED, True),
+        (ColorRange.JPEG, False),
+    ):
+        picture.color_range = color_range
+        frame = Frame(0.0, True, picture, 0, None)  # type: ignore[arg-type]
+        assert (rendering._native(frame) is picture) == native
+
+
+# --- encoders ---
+
+
+class Context:
+    """Stands for an encoder that FFmpeg lists; nothing but the first picture tells whether it works."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def encode(self, picture: object) -> list[av.Packet]:
+        if self.name == "fails at the first picture":
+            raise av.FFmpegError(1, "no")
+        return [] if self.name == "gives nothing" else [av.Packet(b"data")]
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Makes encoders be listed; gives the names of those asked for."""
+    asked: list[str] = []
+
+    class Contexts:
+        @staticmethod
+        def create(name: str, mode: str, hwaccel: object) -> Context:
+            asked.append(name)
+            if name == "fails to open":
+                raise av.FFmpegError(1, "no device")
+            return Context(name)
+
+    def be_listed(*encoders: rendering.Encoder) -> list[str]:
+        monkeypatch.setattr(av, "CodecContext", Contexts)
+        monkeypatch.setattr(rendering, "HARDWARE_ENCODERS", encoders)
+        rendering.find_encoder.cache_clear()
+        return asked
+
+    yield be_listed
+    rendering.find_encoder.cache_clear()
+
+
+def test_encoders_that_do_not_work_leave_it_to_libx264(
+    tmp_path: Path, listed: Callable[..., list[str]]
+) -> None:
+    names = ["fails to open", "fails at the first picture", "gives nothing"]
+    asked = listed(*(rendering.Encoder(name, {}) for name in names))
+    source = write_video(tmp_path / "a.mp4", plain(5, 160, 96))
+    for name in ("1.mp4", "2.mp4"):
+        assert_plays(render(source, tmp_path / name).path, 160, 96)
+    assert asked == names, "each is tried once, not for every video"
+    assert rendering.find_encoder(160, 96) == rendering.Encoder("libx264", rendering.ENCODER_OPTIONS)
+
+
+def test_an_encoder_that_works_is_used(tmp_path: Path, listed: Callable[..., list[str]]) -> None:
+    # Stands for a hardware encoder; its own pixel format tells it from the one that is fallen back on.
+    other = rendering.Encoder("libx264", {"bf": "0"}, pix_fmt="yuv444p")
+    listed(rendering.Encoder("fails to open", {}), other, rendering.Encoder("gives nothing", {}))
+    source = write_video(tmp_path / "a.mp4", plain(5, 160, 96))
+    path = render(source, tmp_path / "out.mp4").path
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv444p"
+    shown = pictures(path)
+    assert len(shown) == 5
+    assert all(untouched(image, (0, 60, 160, 96)) for _, image in shown)
+
+
+def test_an_encoder_is_asked_in_earnest() -> None:
+    assert rendering.Encoder("libx264", rendering.ENCODER_OPTIONS).works(160, 96)
+    assert rendering.Encoder("libx264rgb", {}, pix_fmt="rgb24").works(160, 96)
+    assert not rendering.Encoder("libx264", {}, pix_fmt="rgb24").works(160, 96), "it cannot be opened so"
+    assert not rendering.Encoder("no such encoder", {}).works(160, 96)
+    assert not rendering.Encoder("libx264", {}, device_type="no such device").works(160, 96)
+
+
 # --- hiding ---
+
+
+@pytest.mark.parametrize(
+    "cover",
+    [
+        (31.3, 20.7, 90.2, 110.9),
+        (-12.5, -7.0, 40.0, 33.0),
+        (150.1, 100.0, 201.0, 141.0),
+        (61.0, 61.0, 66.0, 68.0),
+    ],
+)
+def test_on_planes_the_same_is_hidden_as_in_bgr(cover: Box) -> None:
+    def squares(height: int, width: int) -> Image:
+        return (np.indices((height, width)).sum(axis=0) % 2 * 200 + 20).astype(np.uint8)
+
+    image = cv2.merge([squares(120, 180)] * 3).astype(np.uint8)
+    layers = [squares(120, 180), squares(60, 90), squares(60, 90)]
+    before = [image.copy(), *(layer.copy() for layer in layers)]
+    covers = np.array([cover], np.float32)
+    hide([(image, 1)], covers)
+    hide(list(zip(layers, (1, 2, 2), strict=True)), covers)
+    in_bgr, y, u, v = ((old != new) for old, new in zip(before, [image, *layers], strict=True))
+    in_bgr = in_bgr.any(axis=2)
+    assert in_bgr.any()
+    assert y[in_bgr].all(), "never less"
+    nearby = cv2.dilate(in_bgr.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert not y[~nearby].any()
+    touched = y.reshape(60, 2, 90, 2).any(axis=(1, 3))
+    assert np.array_equal(u, touched)
+    assert np.array_equal(v, touched)
 
 
 def textured(count: int) -> Iterable[Image]:
@@ -673,8 +944,9 @@ def inner(box: Box) -> tuple[slice, slice]:
     return np.s_[y1 + 8 : y2 - 8, x1 + 8 : x2 - 8]
 
 
-def test_blur_hides_every_face_and_nothing_else(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "a.mp4", textured(60))
+@pytest.mark.parametrize("options", [{}, BT709], ids=["converted", "as decoded"])
+def test_blur_hides_every_face_and_nothing_else(tmp_path: Path, options: dict[str, str]) -> None:
+    source = write_video(tmp_path / "a.mp4", textured(60), options=options)
     faces = face_table(
         (1.0, 0, 1, HERE),
         (1.2, 0, 1, (160.0, 120.0, 240.0, 220.0)),

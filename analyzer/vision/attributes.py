@@ -87,7 +87,7 @@ def chip_sides(transforms: Float) -> list[int]:
         transforms: (N, 2, 3) float32 from `chip_transforms`.
 
     Returns:
-        Multiples of `AGE_CHIP_PX`, up to 8 times; shrink the chips by area averages to the size wanted.
+        Multiples of `AGE_CHIP_PX`, up to 8 times, for `Picture.cut`.
     """
     pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
     factors = np.clip(np.round(pixels_across / AGE_CHIP_PX), 1, 8)
@@ -128,7 +128,7 @@ class DlibAttributes:
             faces: To be cut out, with landmarks.
         """
         transforms = chip_transforms(faces.landmarks)
-        return [_shrink(chip, AGE_CHIP_PX) for chip in picture.cut(transforms, chip_sides(transforms))]
+        return picture.cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
 
     def judge(self, chips: Sequence[NDArray[np.uint8]]) -> tuple[Float, Float, Float]:
         """Probability of female (calibrated), age in years, standard deviation of the age in years.
