@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageChops, ImageDraw, ImageFont
 
-__all__ = ["Marks", "Painter", "Planes", "hide", "planes_of"]
+from analyzer.frames import planes_of
+
+__all__ = ["Marks", "Painter", "Planes", "hide"]
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
@@ -374,14 +376,6 @@ def _halved(plane: Image) -> Image:
     """The means of two by two; a mask of 0 and 255 stays above 0 wherever one of the four was."""
     height, width = plane.shape[:2]
     return np.asarray(cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def planes_of(picture: av.VideoFrame) -> list[Image]:
-    """The planes of a picture in 8 bits, (h, w) uint8 each, in the picture's own memory."""
-    return [
-        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
-        for plane in picture.planes
-    ]
 
 
 class Planes:

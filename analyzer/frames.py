@@ -51,6 +51,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "joined_report",
+    "planes_of",
     "read_ahead",
 ]
 
@@ -250,6 +251,24 @@ class Frame:
             for transform, side in zip(transforms, sides, strict=True)
         ]
 
+    def yuv(self) -> av.VideoFrame | None:
+        """The upright picture as the decoder gave it, not to be changed unless `av.VideoFrame.make_writable`
+        was called; None unless it is yuv420p in limited range, of BT.709 and an even size."""
+        picture = self._picture
+        limited = picture.format.name == _LIMITED[0] and picture.color_range != ColorRange.JPEG
+        # Pictures stored from the bottom up cannot be looked into.
+        readable = all(plane.line_size > 0 for plane in picture.planes)
+        odd = picture.width % 2 or picture.height % 2
+        if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
+            return None
+        if self._turn_deg:
+            upright = av.VideoFrame(self.width, self.height, _LIMITED[0])
+            for stored, turned in zip(planes_of(picture), planes_of(upright), strict=True):
+                cv2.rotate(stored, _TURNS[self._turn_deg], turned)
+            return upright
+        picture.pict_type = PictureType.NONE  # else an encoder would make it of the same type
+        return picture
+
     def _bgr(self, size: tuple[int, int] | None) -> Image:
         with self._lock:
             image = self._scaler.convert(self._picture, size)
@@ -308,10 +327,19 @@ class _Planes:
         return np.asarray(cv2.transform(cv2.merge(pieces), self.to_bgr), np.uint8)
 
 
+def planes_of(picture: av.VideoFrame) -> list[Image]:
+    """The planes of a picture in 8 bits, (h, w) uint8 each, in the picture's own memory."""
+    return [
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        for plane in picture.planes
+    ]
+
+
 def _planes(picture: av.VideoFrame) -> _Planes | None:
     """The decoder's own planes, where they are 8 bits in 4:2:0 of a known matrix; else None."""
     space = _matrix(picture)
-    if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS:
+    readable = all(plane.line_size > 0 for plane in picture.planes)
+    if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS or not readable:
         return None
     full = picture.format.name == _FULL[0] or picture.color_range == ColorRange.JPEG
     _, black, luma, chroma = _FULL if full else _LIMITED
@@ -326,10 +354,7 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
         ]
     )
     offset = -weights @ (black, 128, 128)
-    y, u, v = (
-        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in picture.planes
-    )
+    y, u, v = planes_of(picture)
     return _Planes(y, u, v, int(black), np.column_stack([weights, offset]))
 
 

@@ -30,14 +30,13 @@ import cv2
 import numpy as np
 import pandas as pd
 from av.codec.hwaccel import HWAccel
-from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
 
-from analyzer.drawing import Marks, Painter, Planes, hide, planes_of
+from analyzer.drawing import Marks, Painter, Planes, hide
 from analyzer.errors import MediaError, MediaErrorKind, OutputError
 from analyzer.faces import iou
-from analyzer.frames import _TURNS, Frame, PictureReader, VideoInfo, VideoReader, _matrix, read_ahead
+from analyzer.frames import Frame, PictureReader, VideoInfo, VideoReader, read_ahead
 from analyzer.records import writing
 from analyzer.settings import Settings
 from analyzer.sound import Sound, open_sound
@@ -444,7 +443,7 @@ class _Film:
 
     def _picture(self, frame: Frame, width: int, height: int) -> tuple[av.VideoFrame, _Placing]:
         """The decoder's own picture where it is already as the output's are, else converted and fitted."""
-        native = _native(frame)
+        native = frame.yuv()
         if native is not None and (native.width, native.height) == (width, height):
             return native, _Placing(1, 0, 0)
         canvas, placing = _fit(frame.image(), width, height)
@@ -455,24 +454,6 @@ class _Film:
             dst_color_range=ColorRange.MPEG,
         )
         return converted, placing
-
-
-def _native(frame: Frame) -> av.VideoFrame | None:
-    """The picture as decoded, turned upright, if it is yuv420p of BT.709 in limited range; else None."""
-    picture = frame._picture
-    limited = picture.format.name == "yuv420p" and picture.color_range != ColorRange.JPEG
-    # Pictures stored from the bottom up cannot be looked into.
-    readable = all(plane.line_size > 0 for plane in picture.planes)
-    odd = picture.width % 2 or picture.height % 2
-    if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
-        return None
-    if frame._turn_deg:
-        upright = av.VideoFrame(frame.width, frame.height, "yuv420p")
-        for stored, turned in zip(planes_of(picture), planes_of(upright), strict=True):
-            cv2.rotate(stored, _TURNS[frame._turn_deg], turned)
-        return upright
-    picture.pict_type = PictureType.NONE  # else the encoder would make it of the same type
-    return picture
 
 
 # --- what is written ---

@@ -822,7 +822,7 @@ def test_full_range_without_a_format_of_its_own_is_converted() -> None:
     ):
         picture.color_range = color_range
         frame = Frame(0.0, True, picture, 0, None)  # type: ignore[arg-type]
-        assert (rendering._native(frame) is picture) == native
+        assert (frame.yuv() is picture) == native
 
 
 # --- encoders ---
