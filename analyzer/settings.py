@@ -385,7 +385,8 @@ class Settings:
     )
     precision: str = _field(
         "auto",
-        "Arithmetic of the networks: auto is bfloat16 where the processor has it.",
+        "Arithmetic of the networks: auto is 8 bits for the face detector and bfloat16 for the others, "
+        "as far as engine and processor have them.",
         "engine",
         choices=("auto", "f32"),
         segment=True,

@@ -28,7 +28,7 @@ from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAI
 from analyzer.errors import MediaError, SourceError
 from analyzer.jobs import Analysing, Finished, Started, analyze_all
 from analyzer.records import Run
-from analyzer.settings import Settings, options
+from analyzer.settings import PRESETS, Settings, options
 from benchmarks.demo import positions
 from benchmarks.videos import panning
 from tests.conftest import clip
@@ -335,6 +335,14 @@ def test_output_folder_that_cannot_be_written_is_a_sentence(two_people: Path, tm
         ["--blur", "--no-video"],
         ["--blur", "--keyframes"],
         ["--blur", "--fps", "2"],
+        ["--blur", "--preset", "fast"],
+        ["--preset", "slow"],
+        ["--detector-size", "foo"],
+        ["--detector-size", "127"],
+        ["--workers", "-1"],
+        ["--budget", "5"],
+        ["--budget", "1s", "--every", "3"],
+        ["--budget", "1s", "--keyframes"],
     ],
 )
 def test_wrong_option_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
@@ -630,3 +638,63 @@ def test_one_networks_set_serves_many_videos(two_people: Path, tmp_path: Path) -
     assert [type(result) for result in results] == [Finished, Finished]
     first, second = (result.run.info["timings_s"]["models"] for result in results)
     assert second < first
+
+
+# --- presets and words -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "preset", "changes"),
+    [
+        ((), "balanced", {}),
+        (("--preset", "fast"), "fast", PRESETS["fast"]),
+        (("--preset", "accurate"), "accurate", PRESETS["accurate"]),
+        (("--preset", "fast", "--bin", "2"), "fast", PRESETS["fast"] | {"bin_s": 2.0}),
+        # What is given counts, also where it is the default.
+        (("--preset", "fast", "--fps", "5"), None, PRESETS["fast"] | {"fps": 5.0}),
+        (("--fps", "5", "--preset", "fast"), None, PRESETS["fast"] | {"fps": 5.0}),
+        (
+            ("--preset", "accurate", "--detector-size", "auto"),
+            None,
+            PRESETS["accurate"] | {"detector_size": "auto"},
+        ),
+        (("--detector-size", "auto"), "balanced", {}),
+        (("--detector-size", "320"), None, {"detector_size": 320}),
+        (("--fps", "3"), None, {"fps": 3.0}),
+    ],
+)
+def test_preset_is_changed_by_what_is_given(
+    arguments: tuple[str, ...],
+    preset: str | None,
+    changes: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Settings] = []
+
+    def remember(sources: object, settings: Settings, **how: object) -> list[Finished]:
+        asked.append(settings)
+        return []
+
+    monkeypatch.setattr(jobs, "analyze_all", remember)
+    result = run_cli("analyze", "video.mp4", "--out", tmp_path, *arguments)
+    assert result.exit_code == NOTHING_USABLE and result.output == ""
+    (settings,) = asked
+    assert settings == Settings(**changes)
+    assert settings.preset == preset
+
+
+def test_run_says_which_preset_it_was(two_people: Path, tmp_path: Path) -> None:
+    _, run = analyse(two_people, tmp_path / "fast", "--no-video", "--preset", "fast")
+    assert run.info["preset"] == "fast"
+    assert run.info["settings"] == Settings.from_preset("fast", video=False).to_dict()
+    assert len(run.samples) == 10 and len(run.people) == 2
+    _, run = analyse(two_people, tmp_path / "other", "--no-video", "--preset", "fast", "--fps", "1")
+    assert run.info["preset"] is None and len(run.samples) == 4
+
+
+def test_help_shows_word_and_presets() -> None:
+    text = " ".join(run_cli("analyze", "--help").output.split())
+    assert "--preset [fast|balanced|accurate]" in text and "--detector-size [auto|N]" in text
+    wrong = run_cli("analyze", "video.mp4", "--detector-size", "foo")
+    assert "foo" in wrong.stderr and wrong.exit_code == USAGE

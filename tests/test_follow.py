@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analyzer.faces import Faces
 from analyzer.follow import EMBEDDED_PX, Follower, Tracklets, follow
 from analyzer.frames import Still
+from analyzer.settings import Settings
 from analyzer.vision.attributes import CHIP_LANDMARKS
 
 Place = tuple[float, float] | None
@@ -508,3 +509,201 @@ def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
 def test_tracklets_of_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="one length"):
         Tracklets(np.arange(2), np.zeros((1, 3), np.float32), np.zeros(2, np.float32), np.zeros(2, np.int64))
+
+
+# --- judging -----------------------------------------------------------------------------------------
+
+
+class Shades:
+    """Judges a chip by its colour: red is female, green is the age; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def chips(self, picture: Still, faces: Faces) -> list[NDArray[np.uint8]]:
+        middles = ((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2).astype(int)
+        return [picture.image[y : y + 1, x : x + 1] for x, y in middles]
+
+    def judge(self, chips: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], ...]:
+        self.batches.append(len(chips))
+        colours = np.array([chip[0, 0] for chip in chips], np.float32).reshape(-1, 3)
+        return colours[:, 0] / 255, colours[:, 1], np.full(len(chips), 7, np.float32)
+
+
+def judged(
+    samples: Sequence[Faces],
+    times_s: Sequence[float],
+    *,
+    carried: Sequence[int] = (),
+    distant: Sequence[int] = (),
+    cuts: Sequence[int] = (),
+    **settings: Any,
+) -> list[list[int]]:
+    """For each face of a sample, in its order of boxes, the numbers of the samples in which it was judged.
+
+    A sample's number is the age that its faces are judged at; `carried` ones have no picture, `distant` ones
+    were not looked at closely.
+    """
+    model = Shades()
+    follower = Follower(Colours(), model, Settings(**settings))
+    for number, (faces, time_s) in enumerate(zip(samples, times_s, strict=True)):
+        tints = [(51, number, 0)] * len(faces)
+        picture = None if number in carried else painted(faces.boxes.tolist(), tints)
+        follower.add(faces, time_s, picture, cut=number in cuts, close=number not in distant)
+    found, _ = follower.finish()
+    chosen: list[list[int]] = [[] for _ in range(max(map(len, samples)))]
+    for number, faces in enumerate(found):
+        was = ~np.isnan(faces.age_years)
+        # What is said is said of this very sighting, and all of it or nothing.
+        assert (faces.age_years[was] == number).all()
+        np.testing.assert_allclose(faces.female_prob[was], 0.2, atol=1e-3)
+        assert (faces.age_spread_years[was] == 7).all()
+        for name in ("female_prob", "age_spread_years"):
+            np.testing.assert_array_equal(~np.isnan(getattr(faces, name)), was)
+        for row in np.flatnonzero(was).tolist():
+            chosen[row].append(number)
+    assert sum(model.batches) == sum(map(len, chosen))
+    return chosen
+
+
+def one_face(count: int, widths: dict[int, float] | None = None, size: float = 40) -> list[Faces]:
+    """A face that stands still, of the given widths in some samples."""
+    made = []
+    for number in range(count):
+        wide = (widths or {}).get(number, size)
+        made.append(faces_in([[100, 50, 100 + wide, 50 + wide]]))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("fps", "every_s", "expected"),
+    [
+        (2, 0.5, [0, 1, 2, 3]),
+        (5, 0.5, [0, 3, 6, 9]),
+        (5, 1.0, [0, 5, 10]),
+        (10, 0.5, [0, 5, 10]),
+        (5, 60.0, [0]),
+    ],
+)
+def test_one_view_of_each_stretch_is_judged(fps: float, every_s: float, expected: list[int]) -> None:
+    count = expected[-1] + 1 if every_s < 60 else 40
+    chosen = judged(one_face(count), times_at(fps, count), judge_every_s=every_s)
+    assert chosen == [expected]
+
+
+def test_every_sighting_is_judged_if_so_asked() -> None:
+    boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
+    chosen = judged([faces_in(boxes)] * 40, times_at(5, 40), judge_every_s=0)
+    assert chosen == [list(range(40))] * 2
+
+
+def test_views_are_taken_twice_as_far_apart_after_four_and_four_times_after_eight() -> None:
+    chosen = judged(one_face(48), times_at(2, 48), judge_every_s=0.5)
+    # Half a second is one sample, then two, then four.
+    assert chosen == [[0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 44]]
+
+
+def test_each_tracklet_is_judged_as_often_as_if_it_were_alone() -> None:
+    # The second one comes later, the third after a cut: each begins anew.
+    boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
+    samples = [faces_in(boxes[: 1 + (number >= 12)]) for number in range(24)]
+    assert judged(samples, times_at(2, 24), judge_every_s=0.5) == [
+        [0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20],
+        [12, 13, 14, 15, 16, 18, 20, 22],
+    ]
+    after_cut = judged(one_face(14), times_at(2, 14), judge_every_s=0.5, cuts=[7])
+    assert after_cut == [[0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13]]
+
+
+@pytest.mark.parametrize("best", [0, 1, 4, 7, 12])
+def test_best_view_of_a_stretch_is_the_one_that_is_judged(best: int) -> None:
+    chosen = judged(one_face(15, {best: 60}), times_at(5, 15), judge_every_s=1.0)
+    assert chosen == [[best if best // 5 * 5 == start else start for start in (0, 5, 10)]]
+
+
+@pytest.mark.parametrize("every_s", [0.0, 0.5])
+@pytest.mark.parametrize("least", [30, 41])
+def test_faces_narrower_than_asked_are_not_judged(every_s: float, least: int) -> None:
+    # 40 pixels wide but for the fourth and the tenth.
+    samples = one_face(12, {4: least - 1, 10: least}, size=least - 2)
+    chosen = judged(samples, times_at(2, 12), judge_every_s=every_s, min_judged_px=least)
+    assert chosen == [[10]]
+
+
+@pytest.mark.parametrize("every_s", [0.0, 0.5])
+def test_faces_without_landmarks_are_not_judged(every_s: float) -> None:
+    samples = [faces_in([[100, 50, 140, 90]], landmarks=number == 5) for number in range(12)]
+    assert judged(samples, times_at(2, 12), judge_every_s=every_s) == [[5]]
+
+
+@pytest.mark.parametrize(("every_s", "expected"), [(0.0, [0, 3, 8, 11]), (0.5, [0, 3, 8, 11])])
+def test_sightings_that_were_taken_over_are_never_judged(every_s: float, expected: list[int]) -> None:
+    carried = [number for number in range(12) if number not in expected]
+    # The widest views are among them.
+    samples = one_face(12, dict.fromkeys(carried, 90.0))
+    assert judged(samples, times_at(2, 12), judge_every_s=every_s, carried=carried) == [expected]
+
+
+def test_sightings_that_were_taken_over_are_not_compared() -> None:
+    model = Colours()
+    follower = Follower(model)
+    boxes = [[100.0, 50, 140, 90]]
+    for number in range(20):
+        picture = painted(boxes, [RED]) if number in (0, 12) else None
+        follower.add(faces_in(boxes), number / 5, picture)
+    found, tracklets = follower.finish()
+    assert [faces.track_ids.tolist() for faces in found] == [[0]] * 20
+    assert tracklets.views.tolist() == [2] and sum(model.batches) == 2
+
+
+@pytest.mark.parametrize(("width", "chosen"), [(40, 0), (56, 0), (59, 2), (90, 2)])
+def test_view_of_a_less_close_look_must_be_clearly_better(width: float, chosen: int) -> None:
+    # Seven tenths of the quality: better than 40 pixels from 57 pixels on.
+    samples = one_face(5, {2: width})
+    assert judged(samples, times_at(5, 5), judge_every_s=1.0, distant=[2]) == [[chosen]]
+    assert judged(samples, times_at(5, 5), judge_every_s=1.0) == [[2 if width > 40 else 0]]
+
+
+@pytest.mark.parametrize(
+    ("width", "distant", "chosen"), [(44, [], 0), (48, [], 20), (64, [20], 0), (68, [20], 20)]
+)
+def test_later_view_must_be_better_by_a_seventh(width: float, distant: list[int], chosen: int) -> None:
+    # 46 pixels and more in place of 40; of a less close look 66 and more.
+    samples = one_face(24, {20: width})
+    assert judged(samples, times_at(5, 24), judge_every_s=100.0, distant=distant) == [[chosen]]
+
+
+def test_close_look_takes_the_place_of_a_less_close_one() -> None:
+    # Also where its face is somewhat smaller.
+    chosen = judged(one_face(5, {3: 36}), times_at(5, 5), judge_every_s=1.0, distant=[0, 1, 2, 4])
+    assert chosen == [[3]]
+    model = Colours()
+    follower = Follower(model)
+    boxes = [[100.0, 50, 140, 90]]
+    for number in range(5):
+        tint = [GREEN if number == 3 else RED]
+        follower.add(faces_in(boxes), number / 5, painted(boxes, tint), close=number == 3)
+    _, tracklets = follower.finish()
+    np.testing.assert_allclose(tracklets.embeddings, [[0, 1, 0]], atol=0.02)
+
+
+def test_without_a_network_nobody_is_judged() -> None:
+    follower = Follower(Colours(), None, Settings(judge_every_s=0))
+    boxes = [[100.0, 50, 140, 90]]
+    for number in range(12):
+        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+    found, tracklets = follower.finish()
+    assert all(np.isnan(faces.age_years).all() and np.isnan(faces.female_prob).all() for faces in found)
+    assert tracklets.views.tolist() == [3]
+
+
+@pytest.mark.parametrize(("every_s", "views"), [(0.4, 6), (1.0, 3), (5.0, 1)])
+def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, views: int) -> None:
+    # Those that are judged get rarer; these do not.
+    follower = Follower(Colours(), None, Settings(compare_every_s=every_s))
+    boxes = [[100.0, 50, 140, 90]]
+    for repeat in (12, 120):
+        follower = Follower(Colours(), None, Settings(compare_every_s=every_s))
+        for number in range(repeat):
+            follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+        assert follower.finish()[1].views.tolist() == [views if repeat == 12 else int(24 / every_s + 0.99)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analyzer.errors import SettingsError
-from analyzer.settings import AGE_BANDS, Settings, options
+from analyzer.settings import AGE_BANDS, DEFAULT_PRESET, PRESETS, Settings, options
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,20 @@ def test_only_what_changes_a_segment_changes_its_hash() -> None:
         "detector_size": 320,
         "min_score": 0.6,
         "min_judged_px": 40,
+        "compare_every_s": 2.0,
+        "judge_every_s": 0.0,
+        "carry_s": 0.0,
         "engine": "onnxruntime",
+        "device": "cuda",
         "precision": "f32",
     }
     for name, value in changed.items():
         assert base.replace(**{name: value}).segment_hash() != base.segment_hash(), name
+    assert changed.keys() == {option.name for option in options() if option.segment}
     others = {"bin_s": 5.0, "video": False, "min_confidence": 0.9, "age_bands": "adience", "threads": 1}
-    assert base.replace(**others).segment_hash() == base.segment_hash()
+    others |= {"workers": 3, "budget": "30s"}
+    for name, value in others.items():
+        assert base.replace(**{name: value}).segment_hash() == base.segment_hash(), name
 
 
 @pytest.mark.parametrize("name", AGE_BANDS)
@@ -90,3 +97,78 @@ def test_age_bands_ascend_without_overlap(name: str) -> None:
     assert all(band.low <= band.high for band in bands)
     assert all(before.high < after.low for before, after in itertools.pairwise(bands))
     assert len({band.column for band in bands}) == len(bands)
+
+
+# --- presets and words -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_settings_that_know_its_name(name: str) -> None:
+    settings = Settings.from_preset(name)
+    assert settings == Settings(**PRESETS[name])
+    assert settings.preset == name
+    for field, value in PRESETS[name].items():
+        assert getattr(settings, field) == value != getattr(Settings(), field)
+
+
+def test_presets_are_those_promised_and_the_default_changes_nothing() -> None:
+    assert list(PRESETS) == ["fast", "balanced", "accurate"] and DEFAULT_PRESET == "balanced"
+    assert Settings.from_preset() == Settings() and PRESETS[DEFAULT_PRESET] == {}
+    assert Settings.from_preset("fast").fps < Settings().fps
+    assert Settings.from_preset("accurate").judge_every_s == 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_changes_count_more_than_the_preset(name: str) -> None:
+    settings = Settings.from_preset(name, fps=7, judge_every_s=0.75, bin_s=3)
+    expected = PRESETS[name] | {"fps": 7.0, "judge_every_s": 0.75, "bin_s": 3.0}
+    assert settings == Settings(**expected)
+    with pytest.raises(SettingsError, match="fps"):
+        Settings.from_preset(name, fps=-1)
+    with pytest.raises(SettingsError, match="no_such"):
+        Settings.from_preset(name, no_such=1)
+
+
+def test_unknown_preset_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(SettingsError, match="'slow'") as caught:
+        Settings.from_preset("slow")
+    assert all(name in str(caught.value) for name in PRESETS)
+
+
+def test_settings_that_differ_from_a_preset_in_one_of_its_fields_are_none() -> None:
+    fields = {name for changes in PRESETS.values() for name in changes}
+    other = {"fps": 3.0, "judge_every_s": 2.0, "detector_size": 320, "precision": "f32", "carry_s": 1.0}
+    assert fields <= other.keys()
+    for preset in PRESETS:
+        settings = Settings.from_preset(preset)
+        for name in fields:
+            changed = settings.replace(**{name: other[name]})
+            assert changed.preset == (preset if changed == settings else None), (preset, name)
+        # What no preset is about does not count.
+        assert settings.replace(bin_s=9, video=False, workers=2, min_score=0.5).preset == preset
+
+
+def test_word_may_stand_in_place_of_a_number() -> None:
+    assert Settings(detector_size="auto").detector_size == "auto" == Settings().detector_size
+    assert Settings(detector_size=320).detector_size == 320
+    assert Settings(**Settings(detector_size=320).to_dict()).detector_size == 320
+
+
+@pytest.mark.parametrize("value", ["foo", "Auto", "", "320", None, 2.5, True])
+def test_other_words_are_refused_in_a_sentence_that_names_the_one(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"detector_size must be a whole number or auto, not") as caught:
+        Settings(detector_size=value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [127, 4097, -1])
+def test_number_out_of_range_is_refused_though_words_are_allowed(value: int) -> None:
+    with pytest.raises(SettingsError, match="between 128 and 4096"):
+        Settings(detector_size=value)
+
+
+def test_words_are_allowed_where_they_are_meant_only() -> None:
+    for option in options():
+        if option.type in (int, float) and not option.words and not option.many:
+            with pytest.raises(SettingsError, match=option.name):
+                Settings(**{option.name: "auto"})

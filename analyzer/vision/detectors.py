@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,16 @@ from analyzer.errors import ModelError
 from analyzer.faces import Faces
 from analyzer.settings import Settings
 from analyzer.vision import catalog
+from analyzer.vision.quantize import Ranges
 from analyzer.vision.runtime import BATCHES, load_network
 
-__all__ = ["AUTO_PX", "CenterFace", "decode_centerface"]
+__all__ = ["AUTO_PX", "RANGES_FILE", "CenterFace", "decode_centerface"]
 
 AUTO_PX = 640
 """Longer side of the picture where the size is left to the program."""
+
+RANGES_FILE = Path(__file__).with_name("centerface_int8.json")
+"""Written by benchmarks/fit_int8.py."""
 
 _STRIDE = 4
 _MULTIPLE = 32
@@ -36,7 +42,8 @@ class CenterFace:
 
     def __init__(self, settings: Settings) -> None:
         batch = BATCHES[settings.device][self.model.role]
-        self._network = load_network(catalog.locate(self.model), settings, batch=batch)
+        path, ranges = catalog.locate(self.model), Ranges.load(RANGES_FILE, self.model.sha256)
+        self._network = load_network(path, settings, batch=batch, ranges=ranges)
         self._size = AUTO_PX if isinstance(settings.detector_size, str) else settings.detector_size
         self._min_score = settings.min_score
         self.engine = self._network.engine

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision.catalog import Role
+from analyzer.vision.quantize import Ranges, quantize
 
-__all__ = ["BATCHES", "Network", "Pixels", "load_network"]
+__all__ = ["BATCHES", "Network", "Pixels", "import_openvino", "load_network"]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
@@ -75,7 +76,12 @@ class Network(Protocol):
 
 
 def load_network(
-    model: Path | bytes, settings: Settings, *, pixels: Pixels | None = None, batch: int = 1
+    model: Path | bytes,
+    settings: Settings,
+    *,
+    pixels: Pixels | None = None,
+    batch: int = 1,
+    ranges: Ranges | None = None,
 ) -> Network:
     """Load an ONNX network with the engine of `settings`.
 
@@ -84,6 +90,7 @@ def load_network(
         settings: Gives device, engine, precision and threads; on CUDA it is always ONNX Runtime in float32.
         pixels: What the network wants of pixels; by default 0 to 255, blue first.
         batch: How many pictures are computed together.
+        ranges: With them OpenVINO computes in eight bits, where `settings.precision` leaves it the choice.
 
     Raises:
         ModelError: The engine cannot load the file, or CUDA is wanted and cannot be had.
@@ -94,7 +101,7 @@ def load_network(
     engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
         if engine == "openvino":
-            return _OpenVino(model, wanted, batch, f32=f32, threads=threads)
+            return _OpenVino(model, wanted, batch, None if f32 else ranges, f32=f32, threads=threads)
         return _OnnxRuntime(model, wanted, batch, device=settings.device, threads=threads)
     except ModelError:
         raise
@@ -116,7 +123,7 @@ def _joined(pieces: list[Arrays], count: int) -> Arrays:
 _importing = threading.Lock()
 
 
-def _import_openvino() -> ModuleType:
+def import_openvino() -> ModuleType:
     """OpenVINO without its model converter, which reports each import to its maker over the network."""
     converter = "openvino.tools.ovc"
     with _importing:
@@ -133,13 +140,26 @@ class _OpenVino:
     """Each batch is computed by one thread, several batches side by side: the decoder works on the same
     cores, and threads that wait for each other inside a network would wait for it too."""
 
-    def __init__(self, source: Path | bytes, pixels: Pixels, batch: int, *, f32: bool, threads: int) -> None:
-        ov = _import_openvino()
+    def __init__(
+        self,
+        source: Path | bytes,
+        pixels: Pixels,
+        batch: int,
+        ranges: Ranges | None,
+        *,
+        f32: bool,
+        threads: int,
+    ) -> None:
+        ov = import_openvino()
         core = ov.Core()
         model = core.read_model(str(source) if isinstance(source, Path) else source)
         sides = [-1, -1] if model.inputs[0].partial_shape.is_static else model.inputs[0].partial_shape[2:]
         # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
         model.reshape({model.inputs[0]: ov.PartialShape([batch, 3, *sides])})
+        if ranges is not None and "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            ranges = None
+        if ranges is not None:
+            quantize(ov, model, ranges)
         streams = min(threads, _MAX_STREAMS)
         config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
         if f32:
@@ -149,6 +169,8 @@ class _OpenVino:
         self._queue.set_callback(self._keep)
         self._batch = batch
         precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if ranges is not None:
+            precision = f"int8-{ranges.key}"
         self.engine = f"openvino {ov.__version__.split('-')[0]} CPU {precision}"
 
     @staticmethod

@@ -1,0 +1,490 @@
+"""Looking for faces: what is taken over, what is looked at how closely, and that a segment decides alone."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analyzer import looking
+from analyzer.faces import Faces
+from analyzer.frames import LUMA_PX, Frame, Sample, VideoReader, _Scaler
+from analyzer.looking import Looked, look_for_faces
+from analyzer.segment import _looked
+from analyzer.settings import Settings
+from analyzer.stages import Stages
+from tests.media import write_video
+
+Image = NDArray[np.uint8]
+SCALER = _Scaler()
+NEVER = {"carry_s": 0.0}
+"""Each sample is looked at."""
+STILL = "yuvj420p"
+"""Brightness from 0 to 255, as it is compared."""
+WIDTH, HEIGHT = 1280, 720
+FULL = 640
+"""Width of the detector's picture in full size: half of the frame's."""
+
+
+@pytest.fixture(autouse=True)
+def looks_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two close looks lie a second and four samples at most, however far apart they are else."""
+    monkeypatch.setattr(looking, "_BETWEEN", 4)
+    monkeypatch.setattr(looking, "_BETWEEN_S", 1.0)
+
+
+def frame_of(picture: Image, time_s: float, pixels: str = "bgr24") -> Frame:
+    return Frame(time_s, True, av.VideoFrame.from_ndarray(picture, pixels), 0, SCALER)
+
+
+def samples_of(pictures: Sequence[Image], fps: float = 5, pixels: str = "bgr24") -> Iterator[Sample]:
+    for number, picture in enumerate(pictures):
+        yield Sample(frame_of(picture, number / fps, pixels), 0, number)
+
+
+def level_of(number: int) -> int:
+    return 20 + 4 * number
+
+
+def plain(number: int, shot: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image:
+    """An even picture from which its number can be read; no cut lies between two of one shot."""
+    level = level_of(number)
+    colour = (level, level, level) if shot == 0 else (level, 250, 10)
+    return np.full((size[1], size[0], 3), colour, np.uint8)
+
+
+class Detector:
+    """Finds faces of the widths that are given for each sample, in pixels of the frame; remembers its looks.
+
+    `batches` holds the numbers of the samples that were looked at together, `looks` the width of the picture
+    of each.
+    """
+
+    def __init__(self, widths: dict[int, Sequence[float]] | None = None) -> None:
+        self.widths = widths or {}
+        self.batches: list[list[int]] = []
+        self.looks: dict[int, int] = {}
+
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        factor = min(1.0, FULL / max(width, height)) / reduction
+        return round(width * factor), round(height * factor)
+
+    def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
+        assert len(images) == len(sizes)
+        numbers = [round((int(image[0, 0, 0]) - 20) / 4) for image in images]
+        self.batches.append(numbers)
+        for number, image in zip(numbers, images, strict=True):
+            assert number not in self.looks
+            self.looks[number] = image.shape[1]
+        return [self._found(number) for number in numbers]
+
+    def _found(self, number: int) -> Faces:
+        widths = self.widths.get(number, ())
+        # Its place tells of which sample it is.
+        boxes = [[number, 0, number + width, width] for width in widths]
+        return Faces.build(boxes=boxes, scores=[0.9] * len(boxes)) if boxes else Faces.empty()
+
+
+def looked_at(
+    samples: Iterator[Sample] | list[Sample], detector: Any = None, **settings: Any
+) -> tuple[list[Looked], Detector]:
+    detector = detector or Detector()
+    return list(look_for_faces(samples, detector, Settings(**settings), Stages())), detector
+
+
+def ages(looked: Sequence[Looked]) -> list[float]:
+    return [round(one.carried_s, 6) for one in looked]
+
+
+# --- faces taken over --------------------------------------------------------------------------------
+
+
+def still(level: int = 100, width: int = 1920, height: int = 1080) -> Image:
+    """A picture as decoders give it, (H * 3 / 2, W) uint8 yuvj420p: of one brightness, without colour."""
+    picture = np.full((height * 3 // 2, width), 128, np.uint8)
+    picture[:height] = level
+    return picture
+
+
+def textured(seed: int, width: int = 640, height: int = 360) -> Image:
+    random = np.random.default_rng(seed).integers(20, 236, (height // 20, width // 20, 3), np.uint8)
+    return np.asarray(cv2.resize(random, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def carried(pictures: Sequence[Image], fps: float = 5, pixels: str = STILL, **settings: Any) -> list[float]:
+    return ages(looked_at(samples_of(pictures, fps, pixels), AnyDetector(), **settings)[0])
+
+
+class AnyDetector(Detector):
+    """Finds one face in each picture, whose place is how many pictures were looked at before."""
+
+    def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
+        del sizes
+        first = sum(map(len, self.batches))
+        self.batches.append(list(range(first, first + len(images))))
+        return [Faces.build(boxes=[[n, 0, n + 100, 100]], scores=[0.9]) for n in self.batches[-1]]
+
+
+def test_unchanged_picture_takes_over_the_faces_of_the_look() -> None:
+    looked, detector = looked_at(samples_of([plain(3)] * 8), Detector({3: (60, 200)}))
+    assert detector.batches == [[3]]
+    assert ages(looked) == pytest.approx([number / 5 for number in range(8)])
+    assert [one.time_s for one in looked] == [number / 5 for number in range(8)]
+    for one in looked:
+        np.testing.assert_array_equal(one.faces.boxes, [[3, 0, 63, 60], [3, 0, 203, 200]])
+        np.testing.assert_array_equal(one.glance, looked[0].glance)
+        assert not one.cut
+    assert [one.close for one in looked] == [True] + [False] * 7
+
+
+@pytest.mark.parametrize(
+    ("carry_s", "every"), [(0.0, 1), (0.2, 1), (0.25, 2), (0.5, 3), (0.7, 3), (1.0, 5), (3600.0, 20)]
+)
+def test_faces_are_never_carried_for_longer_than_asked(carry_s: float, every: int) -> None:
+    # Four samples a second: their times are exact.
+    result = carried([still()] * 20, 4, carry_s=carry_s)
+    assert result == [number % every / 4 for number in range(20)]
+    assert max(result) <= carry_s
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 1080), (160, 90)])
+def test_noise_of_a_sensor_does_not_end_carrying(width: int, height: int) -> None:
+    # The smaller one is not averaged: there two pictures differ by up to 4.
+    random = np.random.default_rng(0)
+    pictures = []
+    for _ in range(6):
+        noise = random.integers(-2, 3, (height * 3 // 2, width))
+        pictures.append((still(100, width, height) + noise).astype(np.uint8))
+    assert carried(pictures) == pytest.approx([number / 5 for number in range(6)])
+
+
+@pytest.mark.parametrize("place", [(0, 0), (960, 540), (1908, 1068)])
+@pytest.mark.parametrize(("change", "anew"), [(6, False), (7, True), (-6, False), (-7, True)])
+def test_change_of_a_field_is_seen_from_the_threshold_on(
+    place: tuple[int, int], change: int, anew: bool
+) -> None:
+    # At 1080p a field is 12 x 12 pixels.
+    x, y = place
+    other = still(100)
+    other[y : y + 12, x : x + 12] += np.array(change).astype(np.uint8)
+    assert carried([still(100), still(100), other]) == pytest.approx([0, 0.2, 0.0 if anew else 0.4])
+
+
+@pytest.mark.parametrize("side", [120, 300, 600])
+def test_face_that_moves_by_a_fiftieth_of_its_width_is_looked_at_anew(
+    side: int, two_portraits: tuple[Image, Image]
+) -> None:
+    for portrait in two_portraits:
+        face = cv2.resize(portrait, (side * 2, side * 2), interpolation=cv2.INTER_AREA)
+        pictures = []
+        for x in (400, 400, 400 + side // 50):
+            picture = np.full((1200, 1920, 3), 110, np.uint8)
+            picture[:, :] = np.linspace(60, 160, 1920)[None, :, None]
+            picture[0 : side * 2, x : x + side * 2] = face
+            pictures.append(picture)
+        assert carried(pictures, pixels="rgb24") == pytest.approx([0, 0.2, 0])
+
+
+def test_slow_drift_adds_up_against_the_last_look() -> None:
+    # From one to the next the brightness differs by 2 only, from the look by 8 at the fourth.
+    pictures = [still(100 + 2 * number) for number in range(12)]
+    assert carried(pictures) == pytest.approx([0, 0.2, 0.4, 0.6] * 3)
+
+
+def test_what_comes_back_is_compared_with_the_last_look_only() -> None:
+    pictures = [still(level) for level in (100, 130, 130, 100, 100)]
+    looked, detector = looked_at(samples_of(pictures, 5, STILL), AnyDetector())
+    assert ages(looked) == pytest.approx([0, 0, 0.2, 0, 0.2])
+    # The face of each is that of its own look.
+    assert [int(one.faces.boxes[0, 0]) for one in looked] == [0, 1, 1, 2, 2]
+    assert sum(map(len, detector.batches)) == 3
+
+
+def test_frame_of_a_carried_sample_is_let_go() -> None:
+    most = 0
+
+    def samples() -> Iterator[Sample]:
+        nonlocal most
+        for number in range(40):
+            yield Sample(frame_of(plain(0, size=(64, 48)), number / 5), 0, number)
+            most = max(most, sum(isinstance(thing, Frame) for thing in gc.get_objects()))
+
+    before = sum(isinstance(thing, Frame) for thing in gc.get_objects())
+    looked, _ = looked_at(samples(), carry_s=100)
+    assert [one.frame is None for one in looked] == [False] + [True] * 39
+    # The one that was looked at, and the one in hand.
+    assert most - before <= 3
+
+
+def test_cut_ends_carrying() -> None:
+    pictures = [textured(1)] * 4 + [textured(2)] * 4
+    looked, _ = looked_at(samples_of(pictures), AnyDetector())
+    assert ages(looked) == pytest.approx([0, 0.2, 0.4, 0.6] * 2)
+    assert [one.cut for one in looked] == [False] * 4 + [True] + [False] * 3
+    assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 4 + [1] * 4
+    assert looked[4].frame is not None and not np.array_equal(looked[3].glance, looked[4].glance)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (360, 640), (96, 54)])
+def test_change_of_the_frames_size_ends_carrying(width: int, height: int) -> None:
+    pictures = [plain(5, size=(640, 360))] * 3 + [plain(5, size=(width, height))] * 3
+    looked, _ = looked_at(samples_of(pictures), AnyDetector())
+    assert ages(looked) == pytest.approx([0, 0.2, 0.4] * 2)
+    assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 3 + [1] * 3
+
+
+def test_luma_is_about_as_wide_as_promised() -> None:
+    for width, height in ((1920, 1080), (1080, 1920), (3840, 1632)):
+        luma = frame_of(still(77, width, height), 0.0, STILL).luma()
+        assert max(luma.shape) == LUMA_PX and luma.dtype == np.uint8
+        assert abs(luma.shape[1] / luma.shape[0] - width / height) < 0.02
+        assert int(luma.max()) - int(luma.min()) <= 3 and abs(float(luma.mean()) - 77) < 2
+    assert frame_of(still(77, 64, 48), 0.0, STILL).luma().shape == (48, 64)
+
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+
+def numbered_samples(count: int, fps: float = 5, cuts: Sequence[int] = ()) -> list[Sample]:
+    pictures = [plain(number, sum(number >= cut for cut in cuts) % 2) for number in range(count)]
+    return list(samples_of(pictures, fps))
+
+
+def full_ones(detector: Detector) -> list[int]:
+    return sorted(number for number, width in detector.looks.items() if width == FULL)
+
+
+@pytest.mark.parametrize(
+    ("fps", "count", "close"),
+    [
+        (5, 13, [0, 5, 10, 12]),
+        (5, 11, [0, 5, 10]),
+        (2, 8, [0, 2, 4, 6, 7]),
+        (3, 9, [0, 3, 6, 8]),
+        (10, 17, [0, 5, 10, 15, 16]),
+        (30, 12, [0, 5, 10, 11]),
+        (1, 4, [0, 1, 2, 3]),
+        (0.5, 3, [0, 1, 2]),
+        (5, 1, [0]),
+        (5, 2, [0, 1]),
+        (5, 3, [0, 2]),
+    ],
+)
+def test_first_last_and_one_a_second_or_every_fifth_are_looked_at_closely(
+    fps: float, count: int, close: list[int]
+) -> None:
+    looked, detector = looked_at(numbered_samples(count, fps), **NEVER)
+    assert full_ones(detector) == close
+    assert [number for number, one in enumerate(looked) if one.close] == close
+    assert sorted(detector.looks) == list(range(count))
+    # Nobody is seen: half the size for the others.
+    assert {width for number, width in detector.looks.items() if number not in close} <= {FULL // 2}
+
+
+@pytest.mark.parametrize("fps", [0.4, 1, 3, 5, 30])
+def test_as_it_stands_close_looks_are_no_farther_apart_than_promised(
+    fps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    samples, seconds = looking._BETWEEN, looking._BETWEEN_S
+    assert 1 <= samples < 15 and 0.5 <= seconds <= 3
+    _, detector = looked_at(numbered_samples(40, fps), **NEVER)
+    steps = np.diff(full_ones(detector))
+    # The last one is looked at closely whenever it comes.
+    expected = max(1, min(samples + 1, math.ceil(seconds * fps - 1e-6)))
+    assert set(steps[:-1].tolist()) == {expected} and steps[-1] <= expected
+
+
+@pytest.mark.parametrize(
+    ("cuts", "close"),
+    [
+        ([1], [0, 1, 6, 11, 12]),
+        ([3], [0, 2, 3, 8, 12]),
+        ([5], [0, 4, 5, 10, 12]),
+        ([6], [0, 5, 6, 11, 12]),
+        ([7], [0, 5, 6, 7, 12]),
+        ([4, 5], [0, 3, 4, 5, 10, 12]),
+        ([12], [0, 5, 10, 11, 12]),
+    ],
+)
+def test_shot_begins_and_ends_with_a_close_look(cuts: list[int], close: list[int]) -> None:
+    looked, detector = looked_at(numbered_samples(13, cuts=cuts), **NEVER)
+    assert [number for number, one in enumerate(looked) if one.cut] == cuts
+    assert full_ones(detector) == close
+
+
+def test_carried_samples_do_not_count_between_close_looks_but_their_time_does() -> None:
+    # Of each two the second is as the first: 5 a second, so the third of those looked at is 1.2 s on.
+    pictures = [plain(number // 2 * 2) for number in range(13)]
+    looked, detector = looked_at(samples_of(pictures), carry_s=0.3)
+    assert ages(looked) == pytest.approx([0, 0.2] * 6 + [0])
+    assert full_ones(detector) == [0, 6, 12]
+    assert sorted(detector.looks) == [0, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize("later", ["before", "after", "both"])
+@pytest.mark.parametrize(
+    ("width", "picture"),
+    [
+        # In pixels of the frame, twice those of the detector's picture: 20 must be left there.
+        (400, FULL / 4),
+        (160, FULL / 4),
+        (159, FULL / 2),
+        (80, FULL / 2),
+        (79, 448),
+        (57.2, 448),
+        (57, FULL),
+        (40, FULL),
+        (3, FULL),
+    ],
+)
+def test_between_two_close_looks_the_smallest_face_of_both_decides(
+    width: float, picture: float, later: str
+) -> None:
+    wide = {"before": ((width,), (900,)), "after": ((900,), (width,)), "both": ((900, width), (width, 900))}
+    before, after = wide[later]
+    _, detector = looked_at(numbered_samples(6), Detector({0: before, 5: after}), **NEVER)
+    assert detector.looks == {0: FULL, 5: FULL} | dict.fromkeys(range(1, 5), picture)
+
+
+@pytest.mark.parametrize(("height", "picture"), [(600, FULL / 4), (160, FULL / 2), (50, FULL)])
+def test_height_says_how_large_a_face_is_that_is_cut_off(height: float, picture: float) -> None:
+    class AtTheBorder(Detector):
+        def _found(self, number: int) -> Faces:
+            return Faces.build(boxes=[[0, 0, 8, height]], scores=[0.9])
+
+    _, detector = looked_at(numbered_samples(6), AtTheBorder(), **NEVER)
+    assert detector.looks == {0: FULL, 5: FULL} | dict.fromkeys(range(1, 5), picture)
+
+
+def test_where_nobody_is_seen_half_the_size_does() -> None:
+    _, detector = looked_at(numbered_samples(6), **NEVER)
+    assert detector.looks == {0: FULL, 5: FULL} | dict.fromkeys(range(1, 5), FULL // 2)
+
+
+def test_faces_seen_between_do_not_decide() -> None:
+    # Only close looks do: what is found between them says nothing of the next stretch.
+    widths = {0: (400,), 3: (3,), 5: (400,), 10: (400,)}
+    _, detector = looked_at(numbered_samples(11), Detector(widths), **NEVER)
+    assert {detector.looks[number] for number in (1, 2, 3, 4, 6, 7, 8, 9)} == {FULL // 4}
+
+
+def test_small_face_only_in_the_later_look_keeps_those_before_it_in_full_size() -> None:
+    # 5 and 10 are taken in different batches, 10 and 15 in one.
+    for small, full in ((5, range(11)), (10, range(5, 16)), (15, range(10, 21))):
+        widths = dict.fromkeys((0, 5, 10, 15, 20), (400,)) | {small: (400, 30)}
+        _, detector = looked_at(numbered_samples(21), Detector(widths), **NEVER)
+        assert full_ones(detector) == sorted({0, 5, 10, 15, 20, *full})
+
+
+def test_small_face_before_a_cut_says_nothing_of_the_next_shot() -> None:
+    widths = {0: (30,), 4: (30,), 5: (400,), 10: (400,)}
+    _, detector = looked_at(numbered_samples(11, cuts=[5]), Detector(widths), **NEVER)
+    assert full_ones(detector) == [0, 1, 2, 3, 4, 5, 10]
+    assert {detector.looks[number] for number in (6, 7, 8, 9)} == {FULL // 4}
+
+
+@pytest.mark.parametrize("size", [320, 640])
+def test_fixed_size_means_full_size_always(size: int) -> None:
+    widths = dict.fromkeys(range(13), (900,))
+    looked, detector = looked_at(numbered_samples(13), Detector(widths), detector_size=size, **NEVER)
+    assert full_ones(detector) == list(range(13))
+    assert all(one.close for one in looked)
+    assert [number for batch in detector.batches for number in batch] == list(range(13))
+    assert max(map(len, detector.batches)) >= 2
+
+
+def test_results_come_in_order_whatever_is_looked_at_first() -> None:
+    widths: dict[int, Sequence[float]] = dict.fromkeys(range(22), (400,)) | {5: (15,), 11: (21,)}
+    looked, detector = looked_at(numbered_samples(22, cuts=[8]), Detector(widths), **NEVER)
+    assert [one.time_s for one in looked] == [number / 5 for number in range(22)]
+    assert [int(one.faces.boxes[0, 0]) for one in looked] == list(range(22))
+    assert all(one.frame is not None and one.frame.time_s == one.time_s for one in looked)
+    # How closely to look is known when the close look that follows is done.
+    close = [0, 5, 7, 8, 13, 18, 21]
+    turn = {number: turn for turn, batch in enumerate(detector.batches) for number in batch}
+    assert [number for number, one in enumerate(looked) if one.close] == close
+    for number in sorted(set(range(22)) - set(close)):
+        assert turn[number] > turn[next(one for one in close if one > number)]
+    # Those of one size go together.
+    assert any(len(batch) >= 4 for batch in detector.batches)
+
+
+def test_pictures_of_several_sizes_are_never_in_one_batch() -> None:
+    sizes = [(640, 360)] * 7 + [(400, 400)] * 6
+    pictures = [plain(number, size=size) for number, size in enumerate(sizes)]
+    looked, detector = looked_at(samples_of(pictures), Detector(dict.fromkeys(range(13), (100,))), **NEVER)
+    assert [int(one.faces.boxes[0, 0]) for one in looked] == list(range(13))
+    for batch in detector.batches:
+        assert len({sizes[number] for number in batch}) == 1
+    # The first of another size is looked at closely.
+    assert [number for number, one in enumerate(looked) if one.close] == [0, 5, 7, 12]
+
+
+def test_no_samples_give_nothing() -> None:
+    looked, detector = looked_at([])
+    assert looked == [] and detector.batches == []
+
+
+# --- segments ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """4 s of 160 x 96 pixels: half a second each of movement and of rest."""
+    picture = cv2.GaussianBlur(textured(3), (0, 0), 6)
+    images = []
+    for number in range(60):
+        x = number if number // 8 % 2 else number // 8 * 8
+        images.append(picture[100:196, x : x + 160])
+    path = tmp_path_factory.mktemp("looking") / "film.mp4"
+    return write_video(path, images, fps=15, options={"crf": "18"})
+
+
+class Bright(Detector):
+    """Finds a face as wide as the picture is bright: what it finds depends on the picture alone."""
+
+    def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
+        self.batches.append([len(images)])
+        widths = [5 + float(image.mean()) / 4 for image in images]
+        del sizes
+        return [Faces.build(boxes=[[0, 0, width, width]], scores=[0.9]) for width in widths]
+
+
+@pytest.mark.parametrize("segment_s", [1.0, 2.0])
+def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_s: float) -> None:
+    settings = Settings(segment_s=segment_s, fps=5)
+    models: Any = SimpleNamespace(detector=Bright())
+    with VideoReader(film, settings) as reader:
+        passing = list(_looked(reader.samples(), models, settings, Stages()))
+        by_segment = {
+            number: [one for _, one in group]
+            for number, group in itertools.groupby(passing, key=lambda pair: pair[0])
+        }
+        assert len(by_segment) == 4 / segment_s
+        for segment, there in by_segment.items():
+            samples = reader.samples(*reader.segment_bounds(segment))
+            alone = list(look_for_faces(samples, Bright(), settings, Stages()))
+            for mine, theirs in zip(alone, there, strict=True):
+                for name in ("time_s", "image_name", "carried_s", "cut", "close"):
+                    assert getattr(mine, name) == getattr(theirs, name)
+                np.testing.assert_array_equal(mine.faces.boxes, theirs.faces.boxes)
+                np.testing.assert_array_equal(mine.glance, theirs.glance)
+    looked = [one for _, one in passing]
+    assert len(looked) == 20
+    # There is something to decide: carried ones, close ones, others.
+    assert sum(one.carried_s > 0 for one in looked) >= 4
+    assert sum(one.close for one in looked) >= 4
+    assert sum(not one.close and not one.carried_s for one in looked) >= 2
+    # No segment begins with what the one before has seen.
+    assert all(there[0].close and not there[0].carried_s for there in by_segment.values())

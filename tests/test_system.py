@@ -1,0 +1,80 @@
+"""What the operating system says of its memory."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from analyzer import system
+from analyzer.system import available_memory_mb
+
+MEMINFO = "MemTotal:       8000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4096000 kB\n"
+
+
+class Files:
+    """Stands in for `Path`: only these files exist."""
+
+    def __init__(self, **texts: str) -> None:
+        self._texts = {name.replace("__", "."): text for name, text in texts.items()}
+        self.asked: list[str] = []
+
+    def __call__(self, name: str) -> Files:
+        self.asked.append(name)
+        return self
+
+    def read_text(self, encoding: str) -> str:
+        assert encoding == "ascii"
+        name = self.asked[-1].rpartition("/")[2]
+        if name not in self._texts:
+            raise FileNotFoundError(name)
+        return self._texts[name]
+
+
+def available(monkeypatch: pytest.MonkeyPatch, **texts: str) -> float | None:
+    files = Files(**texts)
+    monkeypatch.setattr(system, "Path", files)
+    found = available_memory_mb()
+    assert "/proc/meminfo" in files.asked and "/sys/fs/cgroup/memory.max" in files.asked
+    return found
+
+
+def test_this_machine_has_memory_left() -> None:
+    left = available_memory_mb()
+    assert left is not None and 0 < left < 1e9
+
+
+def test_without_a_container_it_is_what_the_machine_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available(monkeypatch, meminfo=MEMINFO) == 4000
+
+
+def test_container_without_a_limit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = available(monkeypatch, meminfo=MEMINFO, memory__max="max\n", memory__current="123456\n")
+    assert found == 4000
+
+
+@pytest.mark.parametrize(("limit_mb", "used_mb", "expected"), [(2048, 48, 2000), (90_000, 1000, 4000)])
+def test_smaller_of_machine_and_container_counts(
+    limit_mb: int, used_mb: int, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"memory__max": f"{limit_mb << 20}\n", "memory__current": f"{used_mb << 20}\n"}
+    assert available(monkeypatch, meminfo=MEMINFO, **texts) == expected
+
+
+def test_container_counts_also_where_the_machine_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"memory__max": f"{1000 << 20}\n", "memory__current": f"{400 << 20}\n"}
+    assert available(monkeypatch, **texts) == 600
+
+
+@pytest.mark.parametrize("texts", [{}, {"memory__max": "max\n", "memory__current": "1\n"}])
+def test_free_pages_count_where_nothing_else_does(
+    texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 256_000}
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    assert available(monkeypatch, **texts) == 1000
+
+
+def test_system_that_says_nothing_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert available(monkeypatch) is None

@@ -1,0 +1,403 @@
+"""Segments of a video in several processes: the same results, and no process is left whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+import analyzer
+from analyzer import jobs, workers
+from analyzer.cli import INTERRUPTED
+from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.jobs import Analysing
+from analyzer.records import Run
+from analyzer.settings import Settings
+from analyzer.workers import worker_count
+from benchmarks.videos import wall
+from tests.media import flip_bytes, write_video
+
+Running = tuple[subprocess.Popen[str], list[psutil.Process]]
+
+ROOT = Path(__file__).parents[1]
+TABLES = ("samples", "faces", "people", "timeline", "shares")
+FPS = 15
+SECONDS = 9
+SETTINGS = Settings(segment_s=2, fps=3, video=False, threads=2)
+SEGMENTS = 5
+
+
+def film_pictures() -> list[np.ndarray]:
+    """A camera that moves over portraits; a cut within a segment, one between two, and a second of rest."""
+    picture = wall(4, 2)
+    starts = [(0, 0), (1200, 500), (100, 600)]
+    images = []
+    for number in range(SECONDS * FPS):
+        shot = (number >= 3 * FPS) + (number >= 6 * FPS)
+        x, y = starts[shot]
+        x += 3 * min(number, 7 * FPS)
+        images.append(picture[y : y + 480, x : x + 854])
+    return images
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`SECONDS` long, a keyframe a second, its index in front."""
+    path = tmp_path_factory.mktemp("workers") / "film.mp4"
+    options = {"preset": "ultrafast", "crf": "23", "g": str(FPS)}
+    return write_video(
+        path, film_pictures(), fps=FPS, options=options, container_options={"movflags": "faststart"}
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What one process makes of it."""
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path_factory.mktemp("alone"), workers=1)
+    # There is something to compare.
+    assert len(run.samples) == 27 and len(run.faces) > 20 and len(run.people) >= 2
+    assert run.info["counts"]["samples_carried"] >= 3 and run.info["counts"]["shots"] == 3
+    assert run.complete and sorted(run.samples["segment"].unique()) == list(range(SEGMENTS))
+    return run
+
+
+def assert_same(run: Run, other: Run) -> None:
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(run, name), getattr(other, name), check_exact=True)
+    for name in ("complete", "incomplete_reason", "counts"):
+        assert run.info[name] == other.info[name]
+    assert run.info["reading"]["last_s"] == other.info["reading"]["last_s"]
+
+
+def most_processes() -> tuple[list[int], Callable[[object], None]]:
+    """Collects how many processes there were at each event."""
+    counts: list[int] = []
+    return counts, lambda event: counts.append(len(multiprocessing.active_children()))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_tables_do_not_depend_on_the_number_of_processes(
+    count: int, film: Path, alone: Run, tmp_path: Path
+) -> None:
+    counts, on_event = most_processes()
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=count, on_event=on_event)
+    assert max(counts) == count
+    assert_same(run, alone)
+    assert run.info["resumed_segments"] == 0
+    assert not multiprocessing.active_children() and not (run.folder / ".parts").exists()
+
+
+def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Path:
+    """Break a run off when all its segments are kept; gives the folder of its parts."""
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
+        inside.setattr(jobs, "_derive", interrupt)
+        analyzer.analyze(film, SETTINGS, out=out, workers=count)
+    (parts,) = out.glob("*/.parts")
+    assert len(list(parts.iterdir())) == SEGMENTS
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "removed", "resumed"),
+    [(1, 2, (1, 3), 2), (2, 1, (2,), 2), (1, 2, (), 4)],
+)
+def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
+    first: int,
+    then: int,
+    removed: tuple[int, ...],
+    resumed: int,
+    film: Path,
+    alone: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = broken_off(film, tmp_path, monkeypatch, first)
+    for segment in removed:
+        (part,) = parts.glob(f"*-{segment:06d}")
+        shutil.rmtree(part)
+    analysed: list[object] = []
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=then, on_event=analysed.append)
+    assert run.info["resumed_segments"] == resumed
+    # The last segment is always read again; by one process all from the first that is missing.
+    again = set(removed) | {SEGMENTS - 1} if then > 1 else set(range(removed[0], SEGMENTS))
+    counts = alone.samples["segment"].value_counts()
+    assert sum(isinstance(event, Analysing) for event in analysed) == sum(counts[one] for one in again)
+    assert_same(run, alone)
+
+
+def test_progress_adds_up_over_the_processes(film: Path, tmp_path: Path) -> None:
+    told: list[Any] = []
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2, on_event=told.append)
+    events = [event for event in told if isinstance(event, Analysing)]
+    assert [event.samples for event in events] == list(range(1, len(run.samples) + 1))
+    assert events[-1].faces == len(run.faces)
+    times = [event.time_s for event in events]
+    assert times == sorted(times) and 0 < times[-1] <= SECONDS
+    assert all(event.duration_s == pytest.approx(SECONDS) for event in events)
+
+
+# --- programs that call us ---------------------------------------------------------------------------
+
+
+SCRIPT = """
+import multiprocessing
+import sys
+
+from analyzer import analyze
+
+print("the body runs")
+most = 0
+
+
+def on_event(event):
+    global most
+    most = max(most, len(multiprocessing.active_children()))
+
+
+run = analyze(sys.argv[1], out=sys.argv[2], workers=2, segment_s=2, fps=3, video=False, on_event=on_event)
+print("processes", most)
+print("name", __name__, sys.modules["__main__"].__file__ == __file__)
+"""
+
+
+def test_script_without_a_guard_runs_its_body_once(film: Path, alone: Run, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(film), str(tmp_path / "out")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["the body runs", "processes 2", "name __main__ True"]
+    assert "Traceback" not in done.stderr and "freeze_support" not in done.stderr
+    (folder,) = (tmp_path / "out").iterdir()
+    assert_same(Run.load(folder), alone)
+
+
+# --- how many ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "memory_mb", "segments", "expected"),
+    [
+        # Two cores each.
+        (0, 1, 1e6, 100, 1),
+        (0, 2, 1e6, 100, 1),
+        (0, 3, 1e6, 100, 1),
+        (0, 4, 1e6, 100, 2),
+        (0, 16, 1e6, 100, 8),
+        (0, 16, None, 100, 8),
+        # 800 MB each.
+        (0, 16, 3999, 100, 4),
+        (0, 16, 4000, 100, 5),
+        (0, 16, 100, 100, 1),
+        (0, 16, -50, 100, 1),
+        # No more than there are segments.
+        (0, 16, 1e6, 3, 3),
+        (0, 16, 1e6, 1, 1),
+        # As asked for, whatever the machine.
+        (5, 2, 100, 100, 5),
+        (1, 64, 1e6, 100, 1),
+        (5, 64, 1e6, 2, 2),
+    ],
+)
+def test_processes_are_fitted_to_cores_memory_and_segments(  # noqa: PLR0917
+    asked: int,
+    threads: int,
+    memory_mb: float | None,
+    segments: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "available_memory_mb", lambda: memory_mb)
+    count = worker_count(Settings(workers=asked, threads=threads), segments)
+    assert count == expected and isinstance(count, int)
+
+
+def test_without_a_number_of_threads_the_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "available_memory_mb", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    assert worker_count(Settings(), 100) == 6
+
+
+# --- processes that end --------------------------------------------------------------------------------
+
+
+def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
+    film: Path, alone: Run, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(event: object) -> None:
+        kept = [path for path in tmp_path.glob("*/.parts/*") if not path.name.startswith("new-")]
+        if isinstance(event, Analysing) and kept and not killed:
+            killed.append(multiprocessing.active_children()[0].pid or 0)
+            os.kill(killed[0], signal.SIGKILL)
+
+    with pytest.raises(AnalyzerError, match="worker process ended unexpectedly") as caught:
+        analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2, on_event=kill)
+    assert killed and "same command goes on" in str(caught.value) and "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+    (folder,) = tmp_path.iterdir()
+    assert [entry.name for entry in folder.iterdir()] == [".parts"]
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2)
+    assert run.info["resumed_segments"] >= 1
+    assert_same(run, alone)
+
+
+@pytest.fixture
+def command(film: Path, tmp_path: Path) -> list[str]:
+    """The command line over enough samples that there is time to end it."""
+    options = ["--segment", "2", "--fps", "15", "--no-video", "--workers", "2", "--carry", "0"]
+    return [sys.executable, "cli.py", "analyze", str(film), "--out", str(tmp_path / "out"), *options]
+
+
+@pytest.fixture
+def running(
+    command: list[str], tmp_path: Path
+) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """The command in a process group of its own, when a part is kept, and what it started."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    children: list[psutil.Process] = []
+    try:
+        while not kept_parts(tmp_path) and process.poll() is None:
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        yield process, children
+    finally:
+        for one in (process, *children):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.communicate(timeout=30)
+
+
+def kept_parts(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("out/*/.parts/*") if not path.name.startswith("new-")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_no_worker_outlives_a_parent_that_is_killed(
+    running: Running,
+) -> None:
+    process, children = running
+    process.kill()
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert len(gone) == len(children) and not alive
+
+
+def test_interrupt_is_one_sentence_and_leaves_no_process(
+    running: Running,
+    command: list[str],
+    tmp_path: Path,
+) -> None:
+    process, children = running
+    os.killpg(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (INTERRUPTED, "")
+    assert stderr.strip() == "Error: interrupted; the same command goes on where it stopped"
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    (folder,) = (tmp_path / "out").iterdir()
+    assert [entry.name for entry in folder.iterdir()] == [".parts"] and kept_parts(tmp_path)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    assert Run.load(folder).info["resumed_segments"] >= 1
+
+
+# --- damage ------------------------------------------------------------------------------------------
+
+
+def damaged(film: Path, path: Path, count: int, start: float, stop: float) -> Path:
+    path.write_bytes(film.read_bytes())
+    return flip_bytes(path, count, start, stop)
+
+
+def outcome(path: Path, out: Path, count: int) -> Run:
+    return analyzer.analyze(path, SETTINGS, out=out / str(count), workers=count)
+
+
+@pytest.mark.parametrize(("count", "start", "stop"), [(5, 0.45, 0.55), (60, 0.45, 0.5)])
+def test_damaged_middle_costs_the_same_samples(
+    count: int, start: float, stop: float, film: Path, tmp_path: Path
+) -> None:
+    path = damaged(film, tmp_path / "damaged.mp4", count, start, stop)
+    one, two = (outcome(path, tmp_path, processes) for processes in (1, 2))
+    assert one.info["reading"]["bad_packets"] > 0 and two.info["reading"]["bad_packets"] > 0
+    assert 15 <= len(one.samples) <= 27 and one.complete == two.complete
+    assert one.info["incomplete_reason"] == two.info["incomplete_reason"]
+    # What a decoder makes up where data is damaged depends on where it began; all else does not.
+    for name in ("segment", "sample", "time_s", "duration_s", "image"):
+        pd.testing.assert_series_equal(one.samples[name], two.samples[name], check_exact=True)
+    before, after = ("segment < 1", f"segment > {SEGMENTS - 2}")
+    for stretch in (before, after):
+        mine, theirs = (
+            run.faces.query(stretch)[["time_s", "x1", "y2", "score"]].reset_index(drop=True)
+            for run in (one, two)
+        )
+        assert len(mine) >= 3
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
+
+
+@pytest.mark.parametrize("share", [0.35, 0.7])
+def test_video_that_breaks_off_is_incomplete_likewise(share: float, film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    data = film.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    one, two = (outcome(path, tmp_path, processes) for processes in (1, 2))
+    assert not one.complete and one.info["incomplete_reason"]
+    assert 3 <= len(one.samples) < 27
+    assert_same(one, two)
+
+
+def test_video_mostly_damaged_is_refused_likewise(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ruin.mp4"
+    data = film.read_bytes()
+    good, rest = len(data) // 5, len(data) - len(data) // 5
+    path.write_bytes(data[:good] + bytes(rest))
+    for count in (1, 2):
+        with pytest.raises(MediaError) as caught:
+            outcome(path, tmp_path, count)
+        assert caught.value.kind is MediaErrorKind.DAMAGED
+        assert "ruin.mp4 is damaged" in str(caught.value) and "\n" not in str(caught.value)
+        # Trying again would end the same way: nothing is kept.
+        assert not list((tmp_path / str(count)).iterdir())
+    assert not multiprocessing.active_children()
+
+
+# --- errors on their way -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MediaError("a.mp4 is damaged", kind=MediaErrorKind.DAMAGED),
+        SourceError("no such page", kind=SourceErrorKind.NETWORK, source="http://a", retry=True),
+        SourceError("no file", kind=SourceErrorKind.NOT_FOUND, source="a.mp4"),
+        AnalyzerError("a sentence"),
+    ],
+)
+def test_errors_survive_the_way_between_processes(error: AnalyzerError) -> None:
+    sent = pickle.loads(pickle.dumps(error))
+    assert type(sent) is type(error) and str(sent) == str(error)
+    assert vars(sent) == vars(error)
+    assert sent.args == error.args
