@@ -538,8 +538,16 @@ class VideoReader(_Reader):
         self._iterations.add(iteration)
         return iteration
 
-    def _source(self) -> _Source:
-        return _Source(self.path, self._settings.max_pixels, self._settings.thread_count, late_s=self._late_s)
+    def _source(self, *, sampled: bool) -> _Source:
+        settings = self._settings
+        # Coarse pictures may be good enough to be analysed, never to be shown.
+        return _Source(
+            self.path,
+            settings.max_pixels,
+            settings.thread_count,
+            late_s=self._late_s,
+            deblock=settings.deblock or not sampled,
+        )
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
@@ -548,7 +556,7 @@ class VideoReader(_Reader):
         leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and self.info.container in _INDEXED]
         try:
             for lead in (*leads, None):
-                with self._source() as source:
+                with self._source(sampled=sampled) as source:
                     if lead is not None and not source.go_to(start - lead):
                         continue
                     pictures = source.pictures(start if lead is None else None, keyframes, spare)
@@ -662,14 +670,21 @@ class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
     def __init__(
-        self, path: Path, max_pixels: int, threads: int, *, late_s: float = 0.0, look: bool = False
+        self,
+        path: Path,
+        max_pixels: int,
+        threads: int,
+        *,
+        late_s: float = 0.0,
+        look: bool = False,
+        deblock: bool = True,
     ) -> None:
         self._path = path
         self._max_pixels = max_pixels
         self.container = _open(path, max_pixels, look=look)
         try:
             self._stream = self._choose_stream()
-            self._context = self._prepare(threads)
+            self._context = self._prepare(threads, deblock=deblock)
             self.clock = self._make_clock(late_s)
             self._late = self.clock.ticks(late_s) - self.clock.ticks(0.0)
         except BaseException:
@@ -707,7 +722,7 @@ class _Source:
                 stream.discard = av.stream.Discard.all
         return chosen
 
-    def _prepare(self, threads: int) -> av.VideoCodecContext:
+    def _prepare(self, threads: int, *, deblock: bool) -> av.VideoCodecContext:
         context = self._stream.codec_context
         if context is None or context.name not in _CODECS.split(","):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
@@ -721,6 +736,8 @@ class _Source:
         context.thread_type = "AUTO"
         context.thread_count = min(threads, _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1)))
         context.options = {"max_pixels": str(_padded(self._max_pixels))}
+        if not deblock:
+            context.options |= {"skip_loop_filter": "all"}
         return context
 
     def too_large(self, size: str = "") -> MediaError:

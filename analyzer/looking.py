@@ -10,6 +10,7 @@ Three things save work, each decided by the samples of the segment alone:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.faces import FaceDetector, Faces, face_widths
-from analyzer.frames import Frame, Sample
+from analyzer.frames import Frame, Sample, read_ahead
 from analyzer.settings import Settings
 from analyzer.shots import CutFinder, glance
 from analyzer.stages import Stages
@@ -42,6 +43,8 @@ _REDUCTIONS = (4.0, 2.0, 640 / 448)
 _ENOUGH_PX = 18.0
 # How wide a face is, as a share of its height.
 _WIDTH_OF_HEIGHT = 0.75
+# Samples prepared while faces are looked for in earlier ones: each holds a picture.
+_PREPARED_AHEAD = 8
 _NOTHING = np.empty((0, 0, 3), np.uint8)
 
 
@@ -144,44 +147,33 @@ def look_for_faces(
     Raises:
         ModelError: The detector failed.
     """
-    yield from _Looker(detector, settings, stages).look(samples)
+    prepared = _Preparer(detector, settings, stages).prepared(samples)
+    with contextlib.closing(read_ahead(prepared, _PREPARED_AHEAD)) as ahead:
+        yield from _Looker(detector, settings, stages).look(ahead)
 
 
-class _Looker:
+class _Preparer:
+    """Scales samples, looks for cuts, and decides which are looked at, and which closely.
+
+    It needs no network, so it runs while faces are looked for in earlier samples.
+    """
+
     def __init__(self, detector: FaceDetector, settings: Settings, stages: Stages) -> None:
         self._detector = detector
         self._stages = stages
         self._chooses = settings.detector_size == "auto"
-        # So many close looks are taken together: frames are held until then. Between two of them lie others
-        # that fill the detector's batches, and its streams.
-        self._together = max(1 if self._chooses else 2, BATCHES[settings.device]["detector"])
         self._carry_s = settings.carry_s
         self._finder = CutFinder()
         self._last: _Measured | None = None
         self._last_close_s = -np.inf
         self._between = 0
-        self._least_px = np.inf
 
-    def look(self, samples: Iterable[Sample]) -> Iterator[Looked]:
-        waiting: list[_Measured | _Carried] = []
-        close = 0
+    def prepared(self, samples: Iterable[Sample]) -> Iterator[_Measured | _Carried]:
         for sample in samples:
             one = self._prepare(sample)
-            waiting.append(one)
-            if isinstance(one, _Carried):
-                continue
-            if one.cut and self._last is not None and not self._last.close:
-                self._last.close = True  # a shot begins and ends with a close look
-                close += 1
-            self._last = one
-            close += one.close
-            if one.close and close >= self._together:
-                yield from self._resolved(waiting)
-                waiting, close = [], 0
-        if self._last is not None:
-            self._last.close = True
-        if waiting:
-            yield from self._resolved(waiting)
+            yield one
+            if isinstance(one, _Measured):
+                self._last = one
 
     def _prepare(self, sample: Sample) -> _Measured | _Carried:
         frame, before = sample.frame, self._last
@@ -218,6 +210,40 @@ class _Looker:
         if due:
             self._between, self._last_close_s = 0, one.time_s
         return due
+
+
+class _Looker:
+    """Looks for faces in samples that are prepared."""
+
+    def __init__(self, detector: FaceDetector, settings: Settings, stages: Stages) -> None:
+        self._detector = detector
+        self._stages = stages
+        # So many close looks are taken together: frames are held until then. Between two of them lie others
+        # that fill the detector's batches, and its streams.
+        least = 1 if settings.detector_size == "auto" else 2
+        self._together = max(least, BATCHES[settings.device]["detector"])
+        self._least_px = np.inf
+
+    def look(self, prepared: Iterable[_Measured | _Carried]) -> Iterator[Looked]:
+        waiting: list[_Measured | _Carried] = []
+        last: _Measured | None = None
+        close = 0
+        for one in prepared:
+            waiting.append(one)
+            if isinstance(one, _Carried):
+                continue
+            if one.cut and last is not None and not last.close:
+                last.close = True  # a shot begins and ends with a close look
+                close += 1
+            last = one
+            close += one.close
+            if one.close and close >= self._together:
+                yield from self._resolved(waiting)
+                waiting, close = [], 0
+        if last is not None:
+            last.close = True
+        if waiting:
+            yield from self._resolved(waiting)
 
     def _resolved(self, waiting: list[_Measured | _Carried]) -> list[Looked]:
         measured = [one for one in waiting if isinstance(one, _Measured)]

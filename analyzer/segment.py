@@ -32,7 +32,7 @@ __all__ = ["Models", "SegmentResult", "analyse_segments"]
 OnProgress = Callable[[float, Faces], None]
 
 # Samples between the search for faces and following: each holds a picture.
-_LOOKED_AHEAD = 4
+_LOOKED_AHEAD = 8
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ DEFAULT_OUT = "outputs"
 
 DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"fps": 2.5, "judge_every_s": 1.0},
+    "fast": {"fps": 2.0, "deblock": False, "compare_every_s": 2.0, "judge_every_s": 1.0},
     DEFAULT_PRESET: {},
     "accurate": {"detector_size": 960, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
 }
@@ -239,6 +239,13 @@ class Settings:
     )
     keyframes: bool = _field(
         False, "Decode and analyse only keyframes: fastest, coarse.", "reading", segment=True
+    )
+    deblock: bool = _field(
+        True,
+        "Smooth the edges of blocks when decoding, as the codec means it; without, H.264 is decoded a fifth "
+        "faster and coarser.",
+        "reading",
+        segment=True,
     )
     start_s: float = _field(
         0.0, "Begin at this time.", "reading", unit="s", low=0, high=1e7, flag="start", segment=True

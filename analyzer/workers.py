@@ -33,7 +33,7 @@ from analyzer.system import available_memory_mb, die_with_parent, few_arenas
 
 __all__ = ["READ_AHEAD", "Task", "WorkerJob", "analyse_in_processes", "worker_count"]
 
-READ_AHEAD = 4
+READ_AHEAD = 2
 """Samples kept between the decoder and the search for faces."""
 # What one process may need at 1080p, with something to spare.
 _WORKER_MB = 800.0

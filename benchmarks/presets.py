@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,27 +101,26 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
     for name in PRESETS:
         one = outcomes[name]
         right, likelier = (
-            100 * (one.people(figure) - everything.people(figure))
+            f"{100 * (one.people(figure) - everything.people(figure)):+.1f} points"
             for figure in ("gender_right", "likelier_right")
         )
         age = one.people("age_abs_error") - everything.people("age_abs_error")
-        losses.append(
-            f"| **{name}** | {one.found - everything.found:+d} | {right:+.1f} points | {likelier:+.1f} points | {age:+.2f} years |"
-        )
+        people = one.found - everything.found
+        losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
+    intro = (
+        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people (seeds "
+        "and faces that were used for no fitting; `make accuracy` says more of them). `--preset NAME` sets the "
+        "options below; options that are given besides count more. **everything** is no preset: it looks for "
+        "faces in every sample at 640 pixels and judges every one, in float32."
+    )
+    notes = (
+        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels and "
+        "full of small faces, so that hardly any can be looked at less closely; "
+        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's total."
+    )
     return [
-        "# Presets",
-        "",
-        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people (seeds",
-        "and faces that were used for no fitting; `make accuracy` says more of them). `--preset NAME` sets",
-        "the options below; options that are given besides count more. **everything** is no preset: it looks",
-        "for faces in every sample at 640 pixels and judges every one in float32.",
-        "",
-        *lines,
-        "",
-        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels, on a",
-        "machine that does nothing else; these videos are full of small faces. Time on screen is the mean error",
-        "of the people's total.",
-        "",
+        *("# Presets", "", *textwrap.wrap(intro, 110), ""),
+        *(*lines, "", *textwrap.wrap(notes, 110), ""),
         *losses,
     ]
 

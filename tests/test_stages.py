@@ -125,7 +125,8 @@ def test_each_counts_the_waiting_and_not_the_use(clock: Clock) -> None:
 @pytest.mark.parametrize("taken", [1, 3])
 def test_each_that_is_left_early_closes_its_iterator(clock: Clock, taken: int) -> None:
     stages, items = Stages(), Items(clock)
-    each = stages.each("decode", items.give(10))
+    given = items.give(10)
+    each = stages.each("decode", given)
     for _ in range(taken):
         next(each)
     assert not items.closed
