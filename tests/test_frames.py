@@ -936,6 +936,25 @@ def test_read_ahead_of_a_video(plain: Path) -> None:
     assert not helpers()
 
 
+def test_coarse_decoding_is_for_samples_alone(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    picture = random.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    images = [np.roll(picture, 3 * number, axis=1) for number in range(30)]
+    path = write_video(tmp_path / "a.mp4", images, fps=30, options={"crf": "38"})
+    read: dict[bool, list[tuple[float, np.ndarray]]] = {}
+    shown: dict[bool, list[np.ndarray]] = {}
+    for deblock in (True, False):
+        with VideoReader(path, Settings(fps=30, deblock=deblock)) as reader:
+            read[deblock] = [(s.frame.time_s, s.frame.image()) for s in reader.samples()]
+            shown[deblock] = [frame.image() for frame in reader.frames()]
+    assert [time for time, _ in read[True]] == [time for time, _ in read[False]]
+    differences = [
+        np.abs(a.astype(int) - b).mean() for (_, a), (_, b) in zip(read[True], read[False], strict=True)
+    ]
+    assert 0.5 < np.mean(differences) < 20
+    np.testing.assert_array_equal(shown[True], shown[False])
+
+
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le"])
 def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fmt: str) -> None:

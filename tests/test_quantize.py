@@ -1,0 +1,102 @@
+"""Eight bits: what is computed stays near, what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from analyzer.errors import ModelError
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.detectors import RANGES_FILE, CenterFace
+from analyzer.vision.quantize import Ranges, convolutions, quantize
+from analyzer.vision.runtime import import_openvino, load_network
+
+
+def convolution(weights: NDArray[np.float32], groups: int = 1) -> bytes:
+    """An ONNX network of one convolution of pictures with values from 0 to 255."""
+    planes = ["batch", 3, "height", "width"]
+    node = helper.make_node("Conv", ["pixels", "weights"], ["sums"], group=groups, pads=[1, 1, 1, 1])
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, planes)],
+        [
+            helper.make_tensor_value_info(
+                "sums", TensorProto.FLOAT, ["batch", len(weights), "height", "width"]
+            )
+        ],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_sums_stay_within_the_steps(groups: int) -> None:
+    random = np.random.default_rng(3)
+    # Channels of very different weights: one step for all would lose the small ones.
+    weights = random.normal(size=(6, 3 // groups, 3, 3)).astype(np.float32)
+    weights *= np.array([1, 0.01, 1, 100, 1, 1], np.float32)[:, None, None, None]
+    picture = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    ranges = Ranges({"pixels": (0.0, 255.0)}, "test")
+    network = convolution(weights, groups)
+    quick = load_network(network, Settings(), ranges=ranges)
+    exact = load_network(network, Settings(precision="f32"), ranges=ranges)
+    assert "int8-test" in quick.engine and "int8" not in exact.engine
+    ((got,), (wanted,)) = quick.run([picture]), exact.run([picture])
+    error = np.abs(got - wanted).max(axis=(0, 2, 3)) / np.abs(wanted).max(axis=(0, 2, 3))
+    assert error.max() < 0.01
+    assert error.max() > 0, "it was computed in float32"
+
+
+def test_values_outside_the_range_are_cut_off() -> None:
+    weights = np.zeros((1, 3, 3, 3), np.float32)
+    weights[0, 0, 1, 1] = 1
+    network = load_network(convolution(weights), Settings(), ranges=Ranges({"pixels": (0.0, 100.0)}, "test"))
+    (sums,) = network.run([np.full((32, 32, 3), 200, np.uint8)])
+    np.testing.assert_allclose(sums, 100, atol=0.5)
+
+
+def test_every_convolution_of_the_detector_is_marked() -> None:
+    ov = import_openvino()
+    model = ov.Core().read_model(str(catalog.locate(catalog.CENTERFACE)))
+    ranges = Ranges.load(RANGES_FILE, catalog.CENTERFACE.sha256)
+    assert {tensor for _, tensor in convolutions(model)} == set(ranges.by_tensor)
+    quantize(ov, model, ranges)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Convolution", "GroupConvolution"):
+            inputs = [node.input_value(index).get_node().get_type_name() for index in range(2)]
+            assert inputs == ["FakeQuantize", "FakeQuantize"]
+
+
+def test_tensor_without_a_range_is_a_sentence() -> None:
+    weights = np.ones((1, 3, 3, 3), np.float32)
+    with pytest.raises(ModelError, match="no range for the tensor pixels"):
+        load_network(convolution(weights), Settings(), ranges=Ranges({}, "test"))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"network_sha256": "x"}'])
+def test_damaged_ranges_are_a_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "ranges.json"
+    path.write_text(content)
+    with pytest.raises(ModelError, match="cannot be read"):
+        Ranges.load(path, "x")
+
+
+def test_ranges_of_another_network_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ranges.json"
+    path.write_text(json.dumps(json.loads(RANGES_FILE.read_text("utf-8"))))
+    assert Ranges.load(path, catalog.CENTERFACE.sha256).by_tensor
+    with pytest.raises(ModelError, match="another network"):
+        Ranges.load(path, "0" * 64)
+
+
+def test_onnxruntime_ignores_the_ranges() -> None:
+    other = CenterFace(Settings(engine="onnxruntime"))
+    assert "int8" not in other.engine and "f32" in other.engine
