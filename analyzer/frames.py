@@ -80,8 +80,8 @@ _PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
 
-LUMA_PX = 160
-"""Longer side of `Frame.luma`."""
+FIELDS = 160
+"""Longer side of `Frame.fields`."""
 
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
 _MAX_THREADS = 16
@@ -136,7 +136,7 @@ class _Scaler:
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
     def convert(self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24") -> Image:
-        """The picture in BGR or gray, `size` (width, height) or full size, not turned."""
+        """The picture in BGR or another format, `size` (width, height) or full size, not turned."""
         width, height = size or (picture.width, picture.height)
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
@@ -221,17 +221,19 @@ class Frame:
         size = (height, width) if self._turn_deg in (90, 270) else (width, height)
         return self._bgr(size)
 
-    def luma(self) -> Image:
-        """How bright the picture is, field by field: (h, w) uint8, w about `LUMA_PX`; as stored, not turned.
+    def fields(self) -> Image:
+        """Brightness and colour, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
+
+        The longer side has `FIELDS` at most.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
         picture = self._picture
-        factor = min(1.0, LUMA_PX / max(picture.width, picture.height))
+        factor = min(1.0, FIELDS / max(picture.width, picture.height))
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         with self._lock:
-            return self._scaler.convert(picture, size, "gray")
+            return self._scaler.convert(picture, size, "yuvj444p")
 
     def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the upright picture, `analyzer.faces.Picture`.
@@ -401,6 +403,8 @@ class ReadReport:
     """Whether all was read that the container declares, within the range."""
     reason: str
     """Empty when complete; else a sentence."""
+    too_damaged: bool = False
+    """Whether it is not complete for nothing but the share of bad packets."""
 
 
 def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
@@ -412,15 +416,27 @@ def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
     packets, bad = sum(one.packets for one in reports), sum(one.bad_packets for one in reports)
     if _too_bad(packets, bad):
         raise _worthless(path, packets, bad)
+    # What share is bad is judged over the whole video, as in one pass.
+    reason = next((one.reason for one in reports if one.reason and not one.too_damaged), "")
+    too_damaged = not reason and _damaged(packets, bad)
     return ReadReport(
         frames=sum(one.frames for one in reports),
         bad_packets=bad,
         packets=packets,
         repaired_times=sum(one.repaired_times for one in reports),
         last_s=max((one.last_s for one in reports if one.last_s is not None), default=None),
-        complete=all(one.complete for one in reports),
-        reason=next((one.reason for one in reports if one.reason), ""),
+        complete=not reason and not too_damaged,
+        reason=_damage(packets, bad) if too_damaged else reason,
+        too_damaged=too_damaged,
     )
+
+
+def _damaged(packets: int, bad: int) -> bool:
+    return bad > _TOLERATED_DAMAGE * packets
+
+
+def _damage(packets: int, bad: int) -> str:
+    return f"{bad} of {packets} packets are damaged"
 
 
 def _too_bad(packets: int, bad: int) -> bool:
@@ -617,6 +633,7 @@ class _Tally:
     bad: int = 0
     repaired: int = 0
     reason: str = ""
+    too_damaged: bool = False
 
     def close(self, source: _Source) -> None:
         """Take over what the source counted."""
@@ -635,9 +652,8 @@ class _Tally:
                 return f"the video ends at {at} of {declared:.1f} s declared"
         elif source.stopped:
             return f"the file is damaged or cut off at {at}"
-        if self.bad > _TOLERATED_DAMAGE * self.packets:
-            return f"{self.bad} of {self.packets} packets are damaged"
-        return ""
+        self.too_damaged = _damaged(self.packets, self.bad)
+        return _damage(self.packets, self.bad) if self.too_damaged else ""
 
     def check(self, path: Path) -> None:
         """Raise what makes the whole iteration worthless."""
@@ -663,6 +679,7 @@ class _Tally:
             last_s=self.last_s,
             complete=not reason,
             reason=reason,
+            too_damaged=self.too_damaged and self.ended,
         )
 
 

@@ -31,8 +31,8 @@ __all__ = ["Looked", "look_for_faces"]
 
 Image = NDArray[np.uint8]
 
-# Brightness, in 160 fields across the picture, may differ by so much of 255 in the same picture: noise of
-# cameras and encoders stays below, a face that moves by a hundredth of its width does not.
+# Brightness and colour, in 160 fields across the picture, may differ by so much of 255 in the same picture:
+# noise of cameras and encoders stays below, a face that moves by a hundredth of its width does not.
 _SAME = 6
 # Between two close looks lie at most so many samples, and so much time.
 _BETWEEN = 9
@@ -77,7 +77,7 @@ class _Measured:
     sample: Sample
     scaled: Image
     """(H, W, 3) uint8 BGR in the detector's full size; let go after the look."""
-    luma: Image
+    fields: Image
     glance: Image
     cut: bool
     close: bool = True
@@ -178,23 +178,25 @@ class _Preparer:
     def _prepare(self, sample: Sample) -> _Measured | _Carried:
         frame, before = sample.frame, self._last
         with self._stages("convert"):
-            luma = frame.luma()
-        if before is not None and self._same(before, frame.time_s, luma):
+            fields = frame.fields()
+        if before is not None and self._same(before, sample, fields):
             return _Carried(frame.time_s, sample.image_name, before)
         with self._stages("convert"):
             scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height))
             look = glance(scaled)
         with self._stages("cuts"):
             cut = self._finder.is_cut(look)
-        one = _Measured(sample, scaled, luma, look, cut)
+        one = _Measured(sample, scaled, fields, look, cut)
         one.close = self._is_due(one)
         return one
 
-    def _same(self, before: _Measured, time_s: float, luma: Image) -> bool:
+    def _same(self, before: _Measured, sample: Sample, fields: Image) -> bool:
+        frame = sample.frame
         return (
-            time_s - before.time_s <= self._carry_s
-            and before.luma.shape == luma.shape
-            and cv2.norm(before.luma, luma, cv2.NORM_INF) <= _SAME
+            frame.time_s - before.time_s <= self._carry_s + 1e-6
+            and before.size == (frame.width, frame.height)
+            and before.fields.shape == fields.shape
+            and cv2.norm(before.fields, fields, cv2.NORM_INF) <= _SAME
         )
 
     def _is_due(self, one: _Measured) -> bool:

@@ -420,6 +420,10 @@ class Settings:
             budget_s(self.budget, 1.0)
             if self.every is not None or self.keyframes:
                 raise SettingsError("budget chooses the sampling itself: leave out every and keyframes")
+            if self.blur:
+                raise SettingsError(
+                    "blur needs close sampling, which budget may give up: leave out one of them"
+                )
         if self.blur and not self.video:
             raise SettingsError("blur hides faces in the annotated video, which is switched off")
         if self.blur and (self.keyframes or self.every not in (None, 1) or self.fps < _BLUR_FPS):

@@ -40,15 +40,22 @@ def available_memory_mb() -> float | None:
     The smaller of what the machine has left and what the container allows (cgroup v2).
     """
     left: list[float] = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        left.append(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:")))
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        limit, used = (
-            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii")) for name in ("max", "current")
-        )
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        left.append(_numbers("/proc/meminfo")["MemAvailable:"] / 1024)
+    with contextlib.suppress(OSError, ValueError):
+        files = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+        limit, used = (int(file.read_text("ascii")) for file in files)  # "max" is no number: no limit
+        with contextlib.suppress(OSError, KeyError):
+            # Files that were read and lie in memory make room when asked to.
+            used -= _numbers("/sys/fs/cgroup/memory.stat")["inactive_file"]
         left.append((limit - used) / 2**20)
     if not left and hasattr(os, "sysconf"):
         with contextlib.suppress(OSError, ValueError):
             left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20)
     return min(left, default=None)
+
+
+def _numbers(path: str) -> dict[str, int]:
+    """The first word and the number of each line."""
+    rows = (line.split() for line in Path(path).read_text("ascii").splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import math
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ READ_AHEAD = 2
 """Samples kept between the decoder and the search for faces."""
 # What one process may need at 1080p, with something to spare.
 _WORKER_MB = 800.0
+_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 # Decoding and the networks together keep two cores busy.
 _CORES_EACH = 2
 
@@ -135,10 +137,14 @@ def _caller_not_run_again() -> Iterator[None]:
     part (``if __name__ == "__main__"``) would run again in each."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _CAN_BLOCK else None
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _messages(
@@ -169,6 +175,9 @@ class _Process:
     @classmethod
     def begin(cls, job: WorkerJob, messages: SimpleQueue[Progress], stop: Event) -> None:
         die_with_parent()
+        parent = multiprocessing.parent_process()
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # it ended while this process began
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to say what happens
         few_arenas()
         cls.job, cls.messages, cls.stop = job, messages, stop

@@ -63,7 +63,7 @@ def test_what_is_no_budget_is_refused_with_an_example(text: str) -> None:
         assert repr(text) in str(caught.value)
 
 
-@pytest.mark.parametrize("how", [{"every": 3}, {"keyframes": True}])
+@pytest.mark.parametrize("how", [{"every": 3}, {"keyframes": True}, {"blur": True}])
 def test_budget_and_another_way_of_sampling_contradict(how: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="budget"):
         Settings(budget="30s", **how)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analyzer import looking
 from analyzer.faces import Faces
-from analyzer.frames import LUMA_PX, Frame, Sample, VideoReader, _Scaler
+from analyzer.frames import FIELDS, Frame, Sample, VideoReader, _Scaler
 from analyzer.looking import Looked, look_for_faces
 from analyzer.segment import _looked
 from analyzer.settings import Settings
@@ -237,7 +237,7 @@ def test_cut_ends_carrying() -> None:
     assert looked[4].frame is not None and not np.array_equal(looked[3].glance, looked[4].glance)
 
 
-@pytest.mark.parametrize(("width", "height"), [(640, 480), (360, 640), (96, 54)])
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (360, 640), (96, 54), (1280, 720)])
 def test_change_of_the_frames_size_ends_carrying(width: int, height: int) -> None:
     pictures = [plain(5, size=(640, 360))] * 3 + [plain(5, size=(width, height))] * 3
     looked, _ = looked_at(samples_of(pictures), AnyDetector())
@@ -245,13 +245,27 @@ def test_change_of_the_frames_size_ends_carrying(width: int, height: int) -> Non
     assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 3 + [1] * 3
 
 
-def test_luma_is_about_as_wide_as_promised() -> None:
-    for width, height in ((1920, 1080), (1080, 1920), (3840, 1632)):
-        luma = frame_of(still(77, width, height), 0.0, STILL).luma()
-        assert max(luma.shape) == LUMA_PX and luma.dtype == np.uint8
-        assert abs(luma.shape[1] / luma.shape[0] - width / height) < 0.02
-        assert int(luma.max()) - int(luma.min()) <= 3 and abs(float(luma.mean()) - 77) < 2
-    assert frame_of(still(77, 64, 48), 0.0, STILL).luma().shape == (48, 64)
+def test_change_of_colour_alone_is_a_cut() -> None:
+    grey = np.full((360, 640, 3), 75, np.uint8)
+    red = np.zeros_like(grey)
+    red[..., 2] = 255
+    assert abs(int(cv2.cvtColor(red, cv2.COLOR_BGR2GRAY)[0, 0]) - 75) <= 1
+    looked, _ = looked_at(samples_of([grey, grey, red, red]))
+    assert ages(looked) == pytest.approx([0, 0.2, 0, 0.2])
+    assert [one.cut for one in looked] == [False, False, True, False]
+
+
+def test_limit_of_an_age_is_no_matter_of_rounding() -> None:
+    assert carried([still()] * 40, carry_s=0.2) == pytest.approx([0, 0.2] * 20)
+
+
+def test_fields_are_about_as_many_as_promised() -> None:
+    for width, height in ((1920, 1080), (1080, 1920), (640, 480)):
+        fields = frame_of(still(77, width, height), 0.0, STILL).fields()
+        assert len(fields) == 3 and max(fields.shape) == FIELDS and fields.dtype == np.uint8
+        assert abs(fields.shape[2] / fields.shape[1] - width / height) < 0.02
+        assert np.ptp(fields[0]) <= 3 and np.abs(fields[1:].astype(int) - 128).max() <= 3
+    assert frame_of(still(77, 64, 48), 0.0, STILL).fields().shape == (3, 48, 64)
 
 
 # --- sizes -------------------------------------------------------------------------------------------

@@ -78,3 +78,15 @@ def test_free_pages_count_where_nothing_else_does(
 def test_system_that_says_nothing_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sysconf")
     assert available(monkeypatch) is None
+
+
+def test_files_in_memory_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"memory__max": f"{2000 << 20}\n", "memory__current": f"{1500 << 20}\n"}
+    stat = f"anon 1\ninactive_file {1000 << 20}\n"
+    assert available(monkeypatch, meminfo=MEMINFO, **texts) == 500
+    assert available(monkeypatch, meminfo=MEMINFO, memory__stat=stat, **texts) == 1500
+
+
+def test_kernel_that_does_not_say_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"memory__max": f"{2000 << 20}\n", "memory__current": f"{1500 << 20}\n"}
+    assert available(monkeypatch, meminfo="MemTotal: 100 kB\nMemFree: 50 kB\n", **texts) == 500
