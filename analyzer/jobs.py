@@ -293,23 +293,21 @@ class _Progress:
     """Adds up what is done, over all processes."""
 
     def __init__(self, work: _Work, on_event: OnEvent) -> None:
-        settings = work.settings
         self._title = work.video.title
-        self._start_s = settings.start_s
-        end_s = min(_ends(work.reader, settings), default=None)
-        self._duration_s = None if end_s is None else max(0.0, end_s - settings.start_s)
+        end_s = min(_ends(work.reader, work.settings), default=None)
+        self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
         self._on_event = on_event
-        self._reached: dict[int, tuple[float, float]] = {}
+        self._reader = work.reader
+        self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
     def tell(self, message: Progress) -> None:
         """Take a message of a process, and tell all."""
         stretch, time_s, faces = message
-        begun, _ = self._reached.setdefault(stretch, (time_s if self._reached else self._start_s, time_s))
-        self._reached[stretch] = begun, time_s
+        self._done_s[stretch] = time_s - self._reader.segment_bounds(stretch)[0]
         self.samples += 1
         self.faces += faces
-        done_s = sum(reached - begun for begun, reached in self._reached.values())
+        done_s = sum(self._done_s.values())
         self._on_event(Analysing(self._title, done_s, self._duration_s, self.samples, self.faces))
 
 

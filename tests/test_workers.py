@@ -269,26 +269,38 @@ def command(film: Path, tmp_path: Path) -> list[str]:
     return [sys.executable, "cli.py", "analyze", str(film), "--out", str(tmp_path / "out"), *options]
 
 
-@pytest.fixture
-def running(
-    command: list[str], tmp_path: Path
-) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
-    """The command in a process group of its own, when a part is kept, and what it started."""
+@contextlib.contextmanager
+def in_a_group(
+    command: list[str], ready: Callable[[psutil.Process], list[psutil.Process]]
+) -> Iterator[Running]:
+    """The command in a process group of its own, when `ready` gives what it started."""
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     children: list[psutil.Process] = []
     try:
-        while not kept_parts(tmp_path) and process.poll() is None:
+        while not children and process.poll() is None:
             time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 2
+            with contextlib.suppress(psutil.NoSuchProcess):
+                children = ready(psutil.Process(process.pid))
         yield process, children
     finally:
         for one in (process, *children):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         process.communicate(timeout=30)
+
+
+@pytest.fixture
+def running(command: list[str], tmp_path: Path) -> Iterator[Running]:
+    """The command, when a part is kept."""
+
+    def ready(parent: psutil.Process) -> list[psutil.Process]:
+        return parent.children(recursive=True) if kept_parts(tmp_path) else []
+
+    with in_a_group(command, ready) as started:
+        assert len(started[1]) >= 2
+        yield started
 
 
 def kept_parts(folder: Path) -> list[Path]:
@@ -306,9 +318,13 @@ def test_no_worker_outlives_a_parent_that_is_killed(
     assert len(gone) == len(children) and not alive
 
 
+def is_worker(process: psutil.Process) -> bool:
+    return any("spawn_main" in word for word in process.cmdline())
+
+
 def ignores(process: psutil.Process, number: signal.Signals) -> bool:
     lines = Path(f"/proc/{process.pid}/status").read_text("ascii").splitlines()
-    if not any("spawn_main" in word for word in process.cmdline()):
+    if not is_worker(process):
         return False  # what looks after shared memory ignores it anyway
     mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:"))
     return bool(mask >> (number - 1) & 1)
@@ -316,24 +332,15 @@ def ignores(process: psutil.Process, number: signal.Signals) -> bool:
 
 @pytest.fixture
 def beginning(command: list[str]) -> Iterator[Running]:
-    """The command, when its worker processes exist but have not begun to work, and what it started."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    children: list[psutil.Process] = []
-    try:
-        while len(children) < 2 and process.poll() is None:
-            time.sleep(0.01)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found = psutil.Process(process.pid).children(recursive=True)
-                children = [one for one in found if any("spawn_main" in word for word in one.cmdline())]
+    """The command, when its worker processes exist but have not begun to work."""
+
+    def ready(parent: psutil.Process) -> list[psutil.Process]:
+        found = [one for one in parent.children(recursive=True) if is_worker(one)]
+        return found if len(found) == 2 else []
+
+    with in_a_group(command, ready) as started:
         time.sleep(0.3)
-        yield process, children
-    finally:
-        for one in (process, *children):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.communicate(timeout=30)
+        yield started
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
