@@ -38,9 +38,9 @@ DEFAULT_OUT = "outputs"
 
 DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"fps": 2.0, "deblock": False, "compare_every_s": 2.0, "judge_every_s": 1.0},
+    "fast": {"fps": 2.5, "deblock": False, "judge_every_s": 1.0},
     DEFAULT_PRESET: {},
-    "accurate": {"detector_size": 960, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
+    "accurate": {"detector_size": 640, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
 }
 """What each preset changes of the defaults. docs/presets.md says what it gains and loses."""
 

@@ -1,6 +1,6 @@
 """What the presets gain and lose, on made videos with known people: writes ``docs/presets.md``.
 
-All is measured against analysing every face of every sample in float32 (`EVERYTHING`).
+All is measured against `accurate`, which judges every face of every sample in float32.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from analyzer import Settings, evaluate
-from analyzer.settings import PRESETS
+from analyzer.settings import PRESETS, options
 from benchmarks.crowd import KINDS, make
 from benchmarks.faces import REPORT
 from benchmarks.timed import decode
 
 ROOT = Path(__file__).parents[1]
 
-EVERYTHING = "everything"
-MEASURED: dict[str, dict[str, Any]] = {
-    **{name: {"preset": name} for name in PRESETS},
-    EVERYTHING: {"detector_size": 640, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
-}
+EVERYTHING = "accurate"
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Outcome:
 
 def measure(name: str, folders: Sequence[Path]) -> Outcome:
     """Analyse and score all videos."""
-    settings = Settings.from_preset(**({"video": False} | MEASURED[name]))
+    settings = Settings.from_preset(name, video=False)
     with tempfile.TemporaryDirectory() as runs:
         document = evaluate([str(folder) for folder in folders], settings, keep_runs=Path(runs)).to_dict()
         infos = [json.loads(path.read_text("utf-8")) for path in Path(runs).rglob("run.json")]
@@ -61,15 +57,16 @@ def measure(name: str, folders: Sequence[Path]) -> Outcome:
 
 
 def changes(name: str) -> str:
-    """What a way of analysing changes of the defaults, in words."""
-    listed = PRESETS.get(name, MEASURED[name])
-    options = [
-        f"`--{key.removesuffix('_s').replace('_', '-')} {value:g}`"
-        if not isinstance(value, str)
-        else f"`--{key.replace('_', '-')} {value}`"
-        for key, value in listed.items()
-    ]
-    return ", ".join(options) or "the defaults"
+    """What a preset changes of the defaults, in words."""
+    meant = {option.name: option for option in options()}
+    words = []
+    for key, value in PRESETS[name].items():
+        flag = (meant[key].flag or key).replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"`--{flag if value else 'no-' + flag}`")
+        else:
+            words.append(f"`--{flag} {value if isinstance(value, str) else format(value, 'g')}`")
+    return ", ".join(words) or "the defaults"
 
 
 def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str]:
@@ -95,11 +92,12 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         )
         lines.append(f"| {' | '.join(cells)} |")
     losses = [
-        "| against everything | people | gender right | likelier gender right | age error |",
+        "| against accurate | people | gender right | likelier gender right | age error |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name in PRESETS:
-        one = outcomes[name]
+    for name, one in outcomes.items():
+        if name == EVERYTHING:
+            continue
         right, likelier = (
             f"{100 * (one.people(figure) - everything.people(figure)):+.1f} points"
             for figure in ("gender_right", "likelier_right")
@@ -108,19 +106,19 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         people = one.found - everything.found
         losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
     intro = (
-        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people (seeds "
-        "and faces that were used for no fitting; `make accuracy` says more of them). `--preset NAME` sets the "
-        "options below; options that are given besides count more. **everything** is no preset: it looks for "
-        "faces in every sample at 640 pixels and judges every one, in float32."
+        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people (seeds",
+        "and faces that were used for no fitting; `make accuracy` says more of them). `--preset NAME` sets the",
+        "options below; options that are given besides count more. **accurate** leaves nothing out: it looks",
+        "for faces in every sample at 640 pixels and judges every one, in float32.",
     )
     notes = (
-        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels and "
-        "full of small faces, so that hardly any can be looked at less closely; "
-        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's total."
+        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels and",
+        "full of small faces, so that hardly any can be looked at less closely;",
+        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's total.",
     )
     return [
-        *("# Presets", "", *textwrap.wrap(intro, 110), ""),
-        *(*lines, "", *textwrap.wrap(notes, 110), ""),
+        *("# Presets", "", *textwrap.wrap(" ".join(intro), 110), ""),
+        *(*lines, "", *textwrap.wrap(" ".join(notes), 110), ""),
         *losses,
     ]
 
@@ -130,23 +128,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/presets.md.")
     parser.add_argument("--seeds", default="1000-1004", help="of the made videos: first-last")
     parser.add_argument("--videos", type=Path, help="where the made videos are kept")
-    parser.add_argument("--only", default=",".join(MEASURED), help="which to measure; a part is only printed")
-    options = parser.parse_args()
-    first, _, last = options.seeds.partition("-")
+    parser.add_argument("--only", default=",".join(PRESETS), help="which to measure; a part is only printed")
+    arguments = parser.parse_args()
+    first, _, last = arguments.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     with tempfile.TemporaryDirectory() as temporary:
-        kept = options.videos or Path(temporary)
+        kept = arguments.videos or Path(temporary)
         folders = [make(kind, seed, kept, REPORT) for kind in KINDS for seed in seeds]
         names = [json.loads((folder / "truth.json").read_text("utf-8"))["video"] for folder in folders]
         decode_s = sum(
             decode(str(folder / name))["seconds"] for folder, name in zip(folders, names, strict=True)
         )
         outcomes = {}
-        for name in options.only.split(","):
+        for name in arguments.only.split(","):
             outcomes[name] = measure(name, folders)
             one = outcomes[name]
             print(name, one.found, f"{one.seconds / decode_s:.2f}", file=sys.stderr, flush=True)
-    if set(outcomes) == set(MEASURED):
+    if set(outcomes) == set(PRESETS):
         text = "\n".join(page(outcomes, decode_s, len(folders))) + "\n"
         (ROOT / "docs" / "presets.md").write_text(text, encoding="utf-8")
         print(text)

@@ -150,8 +150,9 @@ _preset_option = click.option(
     type=click.Choice(tuple(PRESETS)),
     default=DEFAULT_PRESET,
     show_default=True,
-    help="A set of options: fast samples and compares less, accurate looks closer and judges every "
-    "sighting. Options that are given count more. The defaults below are those of balanced.",
+    help="A set of options: fast samples half as often, accurate leaves nothing out: it looks at every "
+    "sample in full and judges every sighting, in float32. Options that are given count more. The defaults "
+    "below are those of balanced.",
 )
 
 
