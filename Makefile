@@ -21,12 +21,13 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -c "from analyzer.records import documentation; print(documentation(), end='')" > docs/records.md
 
-# Measurements; they write docs/performance.md and docs/accuracy.md.
+# Measurements; they write docs/performance.md, docs/accuracy.md and docs/presets.md.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance
 
 accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.presets
 
 # New versions of everything, within the bounds of pyproject.toml.
 lock:

@@ -99,9 +99,7 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
             female, age, spread = attributes.judge_chips(
                 picture.cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
             )
-            chips = picture.cut(
-                embedding.transforms(best.landmarks), [embedding.chip_px], embedding.chip_px
-            )
+            chips = picture.cut(embedding.transforms(best.landmarks), [embedding.chip_px], embedding.chip_px)
             rows.append(
                 {
                     "person_id": number + 1,

@@ -106,15 +106,17 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         people = one.found - everything.found
         losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
     intro = (
-        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people (seeds",
-        "and faces that were used for no fitting; `make accuracy` says more of them). `--preset NAME` sets the",
-        "options below; options that are given besides count more. **accurate** leaves nothing out: it looks",
-        "for faces in every sample at 640 pixels and judges every one, in float32.",
+        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people",
+        "(seeds and faces that were used for no fitting; `make accuracy` says more of them).",
+        "`--preset NAME` sets the options below; options that are given besides count more.",
+        "**accurate** leaves nothing out: it looks for faces in every sample at 640 pixels and judges",
+        "every one, in float32.",
     )
     notes = (
-        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels and",
-        "full of small faces, so that hardly any can be looked at less closely;",
-        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's total.",
+        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels",
+        "and full of small faces, so that hardly any can be looked at less closely;",
+        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's",
+        "total.",
     )
     return [
         *("# Presets", "", *textwrap.wrap(" ".join(intro), 110), ""),

@@ -65,9 +65,7 @@ def test_descriptors_are_dlibs(
     engine_and_batch: tuple[str, int],
 ) -> None:
     engine, batch = engine_and_batch
-    network = load_network(
-        to_onnx(data), exact.replace(engine=engine), pixels=PIXELS, batch=batch
-    )
+    network = load_network(to_onnx(data), exact.replace(engine=engine), pixels=PIXELS, batch=batch)
     (descriptors,) = network.run(chips)
     assert descriptors.shape == (len(chips), DESCRIPTOR_SIZE) and len(chips) >= 40
     assert descriptors.dtype == np.float32
@@ -76,9 +74,7 @@ def test_descriptors_are_dlibs(
 
 def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, chips: Chips, exact: Settings) -> None:
     quick, precise = (
-        load_network(to_onnx(data), exact.replace(precision=precision), pixels=PIXELS).run(
-            chips
-        )[0]
+        load_network(to_onnx(data), exact.replace(precision=precision), pixels=PIXELS).run(chips)[0]
         for precision in ("auto", "f32")
     )
     assert np.linalg.norm(quick - precise, axis=1).max() < BFLOAT16_DISTANCE
