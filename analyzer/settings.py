@@ -393,9 +393,9 @@ class Settings:
     precision: str = _field(
         "auto",
         "Arithmetic of the networks: auto is 8 bits for the face detector and bfloat16 for the others, "
-        "as far as engine and processor have them.",
+        "as far as engine and processor have them; int8 is float32 for the others.",
         "engine",
-        choices=("auto", "f32"),
+        choices=("auto", "int8", "f32"),
         segment=True,
     )
     workers: int = _field(

@@ -95,13 +95,14 @@ def load_network(
     Raises:
         ModelError: The engine cannot load the file, or CUDA is wanted and cannot be had.
     """
-    f32 = settings.precision == "f32"
+    f32 = settings.precision in ("f32", "int8")
     wanted = pixels or Pixels()
     threads = settings.thread_count
     engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
         if engine == "openvino":
-            return _OpenVino(model, wanted, batch, None if f32 else ranges, f32=f32, threads=threads)
+            ranges = None if settings.precision == "f32" else ranges
+            return _OpenVino(model, wanted, batch, ranges, f32=f32, threads=threads)
         return _OnnxRuntime(model, wanted, batch, device=settings.device, threads=threads)
     except ModelError:
         raise
