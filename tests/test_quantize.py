@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.errors import ModelError
+from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.detectors import RANGES_FILE, CenterFace
@@ -95,6 +96,13 @@ def test_ranges_of_another_network_are_refused(tmp_path: Path) -> None:
     assert Ranges.load(path, catalog.CENTERFACE.sha256).by_tensor
     with pytest.raises(ModelError, match="another network"):
         Ranges.load(path, "0" * 64)
+
+
+def test_eight_bits_beside_float32() -> None:
+    models = Models.load(Settings(precision="int8"))
+    engines = {str(model["role"]): str(model["engine"]) for model in models.provenance}
+    assert "int8" in engines.pop("detector")
+    assert engines and all(engine.endswith("f32") for engine in engines.values())
 
 
 def test_onnxruntime_ignores_the_ranges() -> None:
