@@ -46,7 +46,14 @@ GROUPS = {
     "long": "20 times the length",
     "start": "starting",
     "people": "who is who",
+    "limits": "reading samples alone",
 }
+LIMITS: dict[str, dict[str, Any]] = {
+    "balanced": {},
+    "fast": {"preset": "fast"},
+    "1 a second": {"fps": 1},
+}
+"""Settings whose samples are also read without being analysed."""
 VIDEOS: dict[str, Callable[[Path, float], Path]] = {
     "pan.mp4": panning,
     "pan-720p.mp4": partial(panning, width=1280, height=720),
@@ -139,6 +146,10 @@ def plan(seconds: float) -> list[Row]:
         other(LOOP, "loop", "--fps", "5", limit=6),
         other("classic loop, every picture", "loop"),
         other(PACKAGE, "package", "--fps", "5", limit=12),
+        *(
+            Row("limits", f"samples of {name}", ours(PAN, "read", **settings), decoding(PAN))
+            for name, settings in LIMITS.items()
+        ),
         Row("people", "with cuts and looks", ours(PAN), ours(PAN, "by_place")),
     ]
 
@@ -318,6 +329,7 @@ def page(measured: Measured, rounds: int, seconds: float) -> list[str]:
         f"Machine: {processor}, {system}.",
         *_section("Targets", targets(measured)),
         *_section("Against decoding alone", decoded(measured)),
+        *_section("What limits it", limits(measured)),
         *_section("Against other programs", others(measured, seconds)),
         *_section("The annotated video", rendered(measured)),
         *_section("A long video", long_video(measured, seconds)),
@@ -394,7 +406,7 @@ def decoded(measured: Measured) -> list[str]:
     head = ("work", "decoding alone", "analysis", "ratio", "CPU", "peak memory", "faces/sample", "people")
     lines = []
     for row, pairs in measured.rows.items():
-        if row.against.action != "decode":
+        if row.against.action != "decode" or row.group == "limits":
             continue
         one = Summary(row, pairs)
         seconds = (
@@ -412,6 +424,29 @@ def decoded(measured: Measured) -> list[str]:
         "of the same wall of portraits.",
     )
     return [*_table(head, lines), "", *note]
+
+
+def limits(measured: Measured) -> list[str]:
+    """How much of the time of decoding all pictures is left for the analysis."""
+    rows = [
+        [row.name, Summary(row, pairs).ratio_text]
+        for row, pairs in measured.rows.items()
+        if row.group == "limits"
+    ]
+    if not rows:
+        return []
+    return [
+        *_paragraph(
+            "Reading the samples and doing nothing with them, against decoding all pictures. It takes less,",
+            "because pictures that no other is made from are passed over unless they are samples; all others",
+            "must be decoded, however few samples are wanted. What is left to a target is the time for all",
+            "else: with `fast` faces are still found, followed and compared 2.5 times a second, and with one",
+            "sample a second every face of every sample is cut out, judged and compared, because no better",
+            "view of it comes within the same second.",
+        ),
+        "",
+        *_table(("samples", "reading alone"), rows),
+    ]
 
 
 def others(measured: Measured, seconds: float) -> list[str]:

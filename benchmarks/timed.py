@@ -39,6 +39,18 @@ def decode(video: str) -> Result:
         return {"seconds": time.perf_counter() - start, "frames": frames}
 
 
+def read(video: str, settings: str = "{}") -> Result:
+    """Read the samples of the settings, and do nothing with them: what no analysis can be faster than."""
+    from analyzer import Settings
+    from analyzer.frames import VideoReader
+
+    chosen = Settings.from_preset(**json.loads(settings))
+    with VideoReader(Path(video), chosen) as reader:
+        start = time.perf_counter()
+        samples = sum(1 for _ in reader.samples())
+        return {"seconds": time.perf_counter() - start, "samples": samples}
+
+
 def encode(video: str) -> Result:
     """Decode and encode again with PyAV, with the encoder's settings of the annotated video."""
     import av
@@ -179,7 +191,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-WORK = {work.__name__: work for work in (decode, encode, analyse, annotate, by_place, link)}
+WORK = {work.__name__: work for work in (decode, read, encode, analyse, annotate, by_place, link)}
 
 
 def main() -> None:
