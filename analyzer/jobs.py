@@ -463,6 +463,7 @@ class _Worker:
                         for segment in range(max(due, result.segment - _EMPTY_KEPT), result.segment):
                             parts.commit_empty(segment)
                         parts.commit(result, work.video.video_id)
+                    give_back_memory()  # else a long video would need more than a short one
                     due = result.segment + 1
 
     def _render(self, video: Video, settings: Settings, staging: Path, tables: _Tables) -> dict[str, Any]:

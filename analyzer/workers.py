@@ -30,7 +30,7 @@ from analyzer.records import PartStore
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.stages import Stages
-from analyzer.system import available_memory_mb, die_with_parent, few_arenas
+from analyzer.system import available_memory_mb, die_with_parent, few_arenas, give_back_memory
 
 __all__ = ["READ_AHEAD", "Task", "WorkerJob", "analyse_in_processes", "worker_count"]
 
@@ -201,6 +201,7 @@ class _Process:
                     for result in results:
                         with stages("write"):
                             job.parts.commit(result, job.video_id)
+                        give_back_memory()
                         committed.add(result.segment)
             if task.segment not in committed:
                 job.parts.commit_empty(task.segment)
