@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
-from analyzer.segment import SegmentResult
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shots import CutFinder
-from analyzer.source import shown_name
+
+if TYPE_CHECKING:
+    from analyzer.segment import SegmentResult
 
 __all__ = [
     "EMBEDDINGS",
@@ -327,6 +327,8 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
     Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
     within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
     """
+    from analyzer.source import shown_name  # late, as all that only analysing needs: reading runs is quick
+
     samples = pd.DataFrame(
         {
             "video_id": video_id,
@@ -434,6 +436,8 @@ class PartStore:
 
     def collect(self) -> Recorded:
         """The tables of all kept segments, numbered through."""
+        from analyzer.shots import CutFinder
+
         samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
         sample_start = tracklet_start = shot_start = 0
         last_edge: np.ndarray | None = None

@@ -17,6 +17,10 @@ multinomial data, Canadian Journal of Statistics 32.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -24,7 +28,17 @@ from numpy.typing import NDArray
 from analyzer.settings import Settings
 from analyzer.vision.calibration import Calibration, Confusion
 
-__all__ = ["FEW_PEOPLE", "INTERVAL", "SHARE_COLUMNS", "estimate_shares", "in_words"]
+__all__ = [
+    "FEW_PEOPLE",
+    "INTERVAL",
+    "SHARE_COLUMNS",
+    "ShareDraws",
+    "draw_shares",
+    "estimate_shares",
+    "in_words",
+    "interval",
+    "share_table",
+]
 
 INTERVAL = 0.95
 """Share of the draws that lies inside of an interval."""
@@ -52,32 +66,89 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
     Returns:
         The columns of the shares table; no rows where nobody was judged.
     """
+    everybody = np.zeros(len(people), np.int64)
+    draws = draw_shares(people, settings, calibration, groups=everybody)
+    return share_table(draws, 0) if (people["judged_samples"] > 0).any() else _empty_shares()
+
+
+@dataclass(frozen=True, eq=False)
+class ShareDraws:
+    """Draws of the shares of C classes in each of G groups of people."""
+
+    dimension: str
+    classes: tuple[str, ...]
+    values: Real
+    """(draws, G, W, C): by people and by time; with clusters also both once more, clusters drawn anew. All
+    groups are seen through the same draw of the confusion, so their draws can be subtracted. NaN where a
+    group has nobody."""
+
+
+def draw_shares(
+    people: pd.DataFrame,
+    settings: Settings,
+    calibration: Calibration,
+    *,
+    groups: NDArray[np.int64],
+    clusters: NDArray[np.int64] | None = None,
+) -> tuple[ShareDraws, ...]:
+    """Draws of the shares by gender and by age band, for several groups of people at once.
+
+    Args:
+        people: N rows of the people table, of one or more videos.
+        settings: Gives the age bands.
+        calibration: Of the networks that judged the people.
+        groups: (N,) number of each person's group, from 0.
+        clusters: (N,) number of each person's video, if draws are wanted in which the videos themselves are
+            drawn (Bayesian bootstrap): how much a share depends on which videos there are.
+
+    Returns:
+        Of gender and of age.
+    """
     weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
     judged = people["judged_samples"].to_numpy() > 0
     telling = judged.copy()
     if not settings.gender_of_children:
         telling &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
+    found = []
+    # Both at once, in threads: most of the work is done outside of Python.
+    with ThreadPoolExecutor(2) as pool:
+        for dimension, confusion, column, known in (
+            ("gender", calibration.gender_confusion(), "female_prob", telling),
+            ("age", calibration.age_confusion(settings.bands), "age_years", judged),
+        ):
+            seen = confusion.category(people[column].to_numpy(np.float64))
+            members = _Members(np.where(known, seen, -1), groups, weights, clusters)
+            values = pool.submit(_draw, members, confusion, _PRIOR_PEOPLE[dimension])
+            found.append((dimension, confusion.classes, values))
+    return tuple(ShareDraws(dimension, classes, values.result()) for dimension, classes, values in found)
+
+
+def share_table(draws: Iterable[ShareDraws], group: int) -> pd.DataFrame:
+    """The shares table of one group, without `video_id`."""
     rows: list[dict[str, object]] = []
-    for dimension, confusion, column, known in (
-        ("gender", calibration.gender_confusion(), "female_prob", telling),
-        ("age", calibration.age_confusion(settings.bands), "age_years", judged),
-    ):
-        if not judged.any():
-            continue
-        seen = confusion.category(people[column].to_numpy(np.float64))
-        category = np.where(known, seen, -1)
-        draws = _draw(category, confusion, weights, _PRIOR_PEOPLE[dimension])
-        mean = draws.mean(axis=0)
-        low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-        # Of very few people the mean may lie outside; sums of shares are rounded.
-        low, high = np.clip(np.minimum(low, mean), 0, 1), np.clip(np.maximum(high, mean), 0, 1)
-        for index, group in enumerate(confusion.classes):
-            row: dict[str, object] = {"dimension": dimension, "group": group}
-            for kind, name in enumerate(("people", "time")):
+    for one in draws:
+        mean, low, high = interval(one.values[:, group, :2])
+        for index, name in enumerate(one.classes):
+            row: dict[str, object] = {"dimension": one.dimension, "group": name}
+            for kind, weighed in enumerate(("people", "time")):
                 values = mean[kind, index], low[kind, index], high[kind, index]
-                row |= dict(zip((f"{name}_share", f"{name}_low", f"{name}_high"), values, strict=True))
+                row |= dict(
+                    zip((f"{weighed}_share", f"{weighed}_low", f"{weighed}_high"), values, strict=True)
+                )
             rows.append(row)
     return pd.DataFrame(rows, columns=list(SHARE_COLUMNS))
+
+
+def _empty_shares() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(SHARE_COLUMNS))
+
+
+def interval(draws: Real, within: tuple[float, float] = (0.0, 1.0)) -> tuple[Real, Real, Real]:
+    """Mean of draws along the first axis, and lower and upper end of their interval, kept `within` bounds."""
+    mean = draws.mean(axis=0)
+    low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    # Of very few people the mean may lie outside; sums of shares are rounded.
+    return mean, np.clip(np.minimum(low, mean), *within), np.clip(np.maximum(high, mean), *within)
 
 
 SHARE_COLUMNS = (
@@ -105,41 +176,68 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
     )
 
 
-def _draw(category: NDArray[np.int64], confusion: Confusion, weights: Real, prior_people: float) -> Real:
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """N people, as they are drawn."""
+
+    category: NDArray[np.int64]
+    """(N,) what each was seen as; -1 for those who could not be judged."""
+    groups: NDArray[np.int64]
+    weights: Real
+    """(W, N) by which people are summed up."""
+    clusters: NDArray[np.int64] | None
+
+
+def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
     """Draws of the shares.
 
     Args:
-        category: (N,) what each person was seen as; -1 for those who could not be judged.
+        people: Who was seen as what.
         confusion: What people of each of C classes are seen as.
-        weights: (W, N) by which people are summed up.
         prior_people: As how many people, composed as the labelled ones, the prior weighs. A few people say
             little about who there is: without one, neighbouring ages could not be told apart.
 
     Returns:
-        (draws, W, C).
+        (draws, G, W, C); 2 W with clusters.
     """
     random = np.random.default_rng(_SEED)
-    classes = len(confusion.classes)
-    seen = np.bincount(category[category >= 0], minlength=confusion.counts.shape[1])
+    classes, categories = confusion.counts.shape
+    groups = int(people.groups.max(initial=0)) + 1
+    known = people.category >= 0
+    seen = np.zeros((groups, categories), np.int64)
+    np.add.at(seen, (people.groups[known], people.category[known]), 1)
     prior = prior_people * confusion.counts.sum(axis=1) / confusion.counts.sum()
-    shares = prior / prior.sum()
-    draws = np.empty((_DRAWS, len(weights), classes))
+    shares = np.tile(prior / prior.sum(), (groups, 1))
+    # Which row of the chances is a person's: those who could not be judged have one of their own.
+    row = people.groups * (categories + 1) + np.where(known, people.category, categories)
+    draws = []
     for number in range(-_BURN_IN, _DRAWS):
         # How often each class is seen as each category; half a face more everywhere: never is not proven.
         gammas = random.standard_gamma(confusion.counts + 0.5)
         seen_as = gammas / gammas.sum(axis=1, keepdims=True)
-        of_class = shares[:, None] * seen_as
-        of_class /= of_class.sum(axis=0)
-        counts = random.multinomial(seen, of_class.T).sum(axis=0)
+        of_class = shares[:, :, None] * seen_as
+        of_class /= of_class.sum(axis=1, keepdims=True)
+        counts = random.multinomial(seen, of_class.transpose(0, 2, 1)).sum(axis=1)
         gammas = random.standard_gamma(counts + prior)
-        shares = gammas / gammas.sum()
+        shares = gammas / gammas.sum(axis=1, keepdims=True)
         if number < 0:
             continue
         # Who could not be judged is as the others are.
-        chances = np.concatenate([of_class, shares[:, None]], axis=1)[:, category]
-        chosen = (np.cumsum(chances, axis=0) < random.random(len(category)) * (1 - 1e-12)).sum(axis=0)
-        members = np.zeros((len(category), classes))
-        members[np.arange(len(category)), chosen] = 1
-        drawn = weights * random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, weights.shape)
-        draws[number] = (drawn @ members) / drawn.sum(axis=1, keepdims=True)
-    return draws
+        chances = np.concatenate([of_class, shares[:, :, None]], axis=2).transpose(0, 2, 1)
+        # One ascending list of borders, a stretch of length 1 for each row, is searched for all at once.
+        borders = (
+            np.cumsum(chances, axis=2).reshape(-1, classes) + np.arange(groups * (categories + 1))[:, None]
+        )
+        place = row + random.random(len(row)) * (1 - 1e-9)
+        chosen = np.clip(np.searchsorted(borders.ravel(), place) - row * classes, 0, classes - 1)
+        drawn = people.weights * random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, people.weights.shape)
+        if people.clusters is not None:
+            videos = random.standard_exponential(int(people.clusters.max(initial=0)) + 1)
+            drawn = np.concatenate([drawn, drawn * videos[people.clusters]])
+        cell = people.groups * classes + chosen
+        sums = np.stack(
+            [np.bincount(cell, one, groups * classes).reshape(groups, classes) for one in drawn], 1
+        )
+        with np.errstate(invalid="ignore"):
+            draws.append(sums / sums.sum(axis=2, keepdims=True))
+    return np.stack(draws)

@@ -100,6 +100,11 @@ class Calibration:
     seen_age_edges_years: Sequence[float]
     seen_age: dict[str, list[int]]
 
+    @staticmethod
+    def networks() -> dict[str, str]:
+        """The networks that it holds for: their names and SHA-256."""
+        return {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)}
+
     @classmethod
     @cache
     def load(cls) -> Self:
@@ -110,10 +115,7 @@ class Calibration:
         """
         text = resources.files("analyzer.vision").joinpath(_FILE).read_text("utf-8")
         values: dict[str, Any] = json.loads(text)
-        networks = values.pop("networks")
-        if networks != {
-            model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)
-        }:
+        if values.pop("networks") != cls.networks():
             raise ModelError(f"{_FILE} was fitted for other networks: fit it anew for these")
         del values["explained"]
         return cls(**values)

@@ -1,0 +1,331 @@
+"""Reports: what one run or a thousand say, as figures, charts and pages.
+
+::
+
+    from analyzer.report import make_report
+
+    report = make_report(["outputs"], by="week")
+    report.document["total"]["presence"]
+    report.save(["html", "png"])
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import analyzer
+from analyzer.errors import OutputError, SettingsError
+from analyzer.records import Run
+from analyzer.report.audience import read_export
+from analyzer.report.files import FORMATS, save
+from analyzer.report.numbers import Numbers
+from analyzer.report.runs import Chosen, Corpus, Found, find_runs, newest_run
+from analyzer.settings import DEFAULT_OUT
+from analyzer.shares import FEW_PEOPLE
+
+__all__ = ["FORMATS", "Chosen", "Report", "make_report"]
+
+REPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report.
+
+    Attributes:
+        document: All that it says, as JSON knows values; `docs/report.md` explains it.
+        folders: The run folders, in the order of the document's videos.
+        failed: What could not be reported on though it should have been, a sentence each.
+    """
+
+    document: dict[str, Any]
+    folders: tuple[Path, ...]
+    failed: tuple[str, ...]
+
+    @property
+    def default_out(self) -> Path | None:
+        """Beside the run, or in the folder that holds all runs; None where they lie in different ones."""
+        if len(self.folders) == 1:
+            return self.folders[0]
+        parents = {folder.absolute().parent for folder in self.folders}
+        return self.folders[0].parent if len(parents) == 1 else None
+
+    def save(self, formats: Iterable[str], out: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Write it; gives the files.
+
+        Args:
+            formats: Of `FORMATS`.
+            out: Folder; `default_out` if not given.
+
+        Raises:
+            OutputError: It cannot be written.
+            SettingsError: A format is unknown, or there is no default folder.
+        """
+        folder = self.default_out if out is None else Path(out)
+        if folder is None:
+            raise SettingsError("the runs lie in different folders: say with --out where the report is to go")
+        return save(self.linked(folder), formats, folder)
+
+    def linked(self, out: Path) -> dict[str, Any]:
+        """The document for a page in `out`, with links to what lies beside it."""
+        videos = []
+        for video, folder in zip(self.document["videos"], self.folders, strict=True):
+            media, page = (_link(folder, name, out) for name in ("annotated.mp4", "report.html"))
+            videos.append(video | {"media": media, "page": None if len(self.folders) == 1 else page})
+        return self.document | {"videos": videos}
+
+
+def _link(folder: Path, name: str, out: Path) -> str | None:
+    path = folder / name
+    if not path.is_file():
+        return None
+    try:
+        relative = os.path.relpath(path.absolute(), out.absolute())
+    except ValueError:  # on another drive
+        return None
+    return quote(Path(relative).as_posix())
+
+
+def make_report(
+    paths: Iterable[str | os.PathLike[str]] = (),
+    *,
+    chosen: Chosen | None = None,
+    by: str | None = None,
+    min_people: int = 1,
+    youtube_analytics: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = DEFAULT_OUT,
+) -> Report:
+    """Report on runs.
+
+    Args:
+        paths: Folders of runs, or with runs in them; none: the newest run in `out`.
+        chosen: Which of them.
+        by: Figures also for each day, week, month, hour, or value of a column of the runs.
+        min_people: Nothing is told of fewer people.
+        youtube_analytics: YouTube Analytics' table of age and gender, to be compared with.
+        out: Where runs lie.
+
+    Raises:
+        SettingsError: A choice is wrong, or contradicts another.
+        OutputError: There is no run to report on.
+    """
+    named = list(paths)
+    found = find_runs(named) if named else newest_run(out)
+    chosen = chosen or Chosen()
+    with Corpus.open(_in_order(found), chosen) as corpus:
+        failed = tuple(f"{one.folder} {one.reason}" for one in corpus.skipped if one.fault)
+        if not corpus.runs:
+            raise OutputError(_nothing(named, out, chosen, found, failed))
+        numbers = Numbers(corpus, by=by, min_people=min_people)
+        document = _document(numbers, chosen)
+        if youtube_analytics is not None:
+            document["audience"] = _audience(numbers, Path(youtube_analytics))
+    return Report(document, tuple(run.folder for run in corpus.runs), failed)
+
+
+def _in_order(found: Found) -> Found:
+    """Newest first."""
+
+    def key(run: Run) -> tuple[str, str]:
+        info = run.info
+        return str(info.get("uploaded") or info.get("analysed_at")), str(info.get("analysed_at"))
+
+    return Found(tuple(sorted(found.runs, key=key, reverse=True)), found.skipped)
+
+
+def _nothing(
+    named: list[Any], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
+) -> str:
+    if not named:
+        return f"{os.fspath(out)} holds no finished run: analyse a video first"
+    if found.runs and not failed:
+        return f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: choose less"
+    reasons = "; ".join(failed) or "no finished run was found: analyse a video first"
+    return f"there is nothing to report: {reasons}"
+
+
+def _audience(numbers: Numbers, path: Path) -> dict[str, Any]:
+    if numbers.min_people > len(numbers.people):
+        raise SettingsError(
+            "--youtube-analytics has nothing to compare with: --min-people withholds everyone"
+        )
+    ids = []
+    for run in numbers.corpus.runs:
+        address = urlsplit(str(run.info.get("url") or ""))
+        ids.append(parse_qs(address.query).get("v", [address.path.rpartition("/")[2]])[0])
+    anybody = bool((numbers.people["judged_samples"] > 0).any())
+    return read_export(path, tuple(ids)).against(numbers.draws if anybody else None)
+
+
+def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
+    corpus = numbers.corpus
+    videos = _videos(numbers)
+    title = videos[0]["title"] if numbers.single else f"{len(videos):,} videos"
+    groups = numbers.groups
+    rows = (
+        None if groups is None else {"by": groups.by, "timely": groups.timely, "rows": numbers.group_rows()}
+    )
+    return {
+        "report_version": REPORT_VERSION,
+        "analyzer_version": analyzer.__version__,
+        "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "title": title,
+        "kind": "video" if numbers.single else "videos",
+        "filters": chosen.in_words(),
+        "min_people": numbers.min_people,
+        "age_bands": [band.name for band in numbers.bands],
+        "total": numbers.total(),
+        "videos": videos,
+        "groups": rows,
+        "shares": numbers.shares(),
+        "pyramid": numbers.pyramid(),
+        "at_once": numbers.at_once(),
+        "moments": numbers.moments(),
+        "timeline": numbers.timeline(),
+        "people": numbers.people_rows(),
+        "pairs": numbers.pairs(),
+        "trend": numbers.trend(),
+        "audience": None,
+        "provenance": _provenance(corpus),
+        "notes": _notes(numbers),
+        "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],
+    }
+
+
+def _videos(numbers: Numbers) -> list[dict[str, Any]]:
+    corpus = numbers.corpus
+    known = corpus.table.astype(object).where(corpus.table.notna(), None).to_dict("records")
+    longest = numbers.per_run[["longest_id", "longest_start_s", "longest_end_s"]].itertuples(index=False)
+    rows = []
+    for run, row, figures, (person, start_s, end_s) in zip(
+        corpus.runs, known, numbers.videos(), longest, strict=True
+    ):
+        settings = run.info.get("settings") or {}
+        duration_s = row["duration_s"]
+        whole = max(float(duration_s or 0), float(figures["analysed_s"] or 0))
+        told = numbers.min_people == 1 and not math.isnan(person)  # NaN: nobody
+        head = {
+            name: row[name] for name in ("run", "video_id", "title", "channel", "source", "url", "day_is")
+        }
+        rows.append(
+            head
+            | {"day": row["day"].isoformat(), "complete": row["complete"], "kind": row["kind"]}
+            | {"incomplete_reason": str(run.info.get("incomplete_reason") or ""), "duration_s": duration_s}
+            | {"analysed_share": figures["analysed_s"] / whole if whole else None}
+            | {"media": None, "page": None, "media_start_s": float(settings.get("start_s") or 0)}
+            | {"audio": bool((run.info.get("video") or {}).get("audio_codec"))}
+            | {"own": {name: row[name] for name in numbers.own_columns}}
+            | {
+                "longest_person": {"person_id": int(person), "start_s": start_s, "end_s": end_s}
+                if told
+                else None
+            }
+            | figures
+        )
+    return rows
+
+
+# --- where the numbers come from ---------------------------------------------------------------------
+
+_SETTINGS = (
+    *("preset", "fps", "every", "keyframes", "start_s", "end_s", "budget", "min_score", "min_judged_px"),
+    *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
+)
+_VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "trackers", "yt-dlp")
+
+
+def _provenance(corpus: Corpus) -> dict[str, Any]:
+    infos = [run.info for run in corpus.runs]
+    models: dict[tuple[str, str], dict[str, Any]] = {}
+    for info in infos:
+        for model in info.get("models") or []:
+            names = ("name", "role", "licence", "commercial_use", "sha256", "trained_on", "known_bias")
+            entry = {name: model.get(name) for name in names} | {"videos": 0}
+            models.setdefault((str(model.get("name")), str(model.get("sha256"))), entry)["videos"] += 1
+    settings = [
+        _counted(name, [info.get("preset") if name == "preset" else _setting(info, name) for info in infos])
+        for name in _SETTINGS
+    ]
+    versions = [_counted("analyzer", [info.get("analyzer_version") for info in infos])]
+    for name in _VERSIONS:
+        libraries = [info.get("libraries") or {} for info in infos]
+        versions.append(
+            _counted(
+                name,
+                [info.get(name) or known.get(name) for info, known in zip(infos, libraries, strict=True)],
+            )
+        )
+    times = sorted(str(info["analysed_at"]) for info in infos if info.get("analysed_at"))
+    fitted = {str((info.get("calibration") or {}).get("fitted_on") or "") for info in infos}
+    return {
+        "models": list(models.values()),
+        "settings": [one for one in settings if one["values"]],
+        "versions": [one for one in versions if one["values"]],
+        "fitted_on": sorted(fitted - {""}),
+        "schema_versions": sorted({int(info["schema_version"]) for info in infos}),
+        "analysed_at": [times[0], times[-1]] if times else [],
+    }
+
+
+def _setting(info: dict[str, Any], name: str) -> Any:
+    return (info.get("settings") or {}).get(name)
+
+
+def _counted(name: str, values: list[Any]) -> dict[str, Any]:
+    counts = Counter(str(value) for value in values if value is not None)
+    return {"name": name, "values": [{"value": value, "videos": n} for value, n in counts.most_common()]}
+
+
+def _notes(numbers: Numbers) -> list[str]:
+    """What the reader must know of these data."""
+    table, runs = numbers.corpus.table, numbers.corpus.runs
+    notes = []
+    if parts := int((~table["complete"].astype(bool)).sum()):
+        reason = runs[0].info.get("incomplete_reason") if numbers.single else ""
+        subject = "The video was" if numbers.single else f"{_videos_words(parts)} were"
+        notes.append(f"{subject} not read to the end{f' ({reason})' if reason else ''}.")
+    if pictures := int((table["kind"] == "images").sum()):
+        subject = "This run is" if numbers.single else f"{_videos_words(pictures)} are"
+        notes.append(f"{subject} pictures, not video: each counts as one second.")
+    if bad := sum(int((run.info.get("reading") or {}).get("bad_packets") or 0) for run in runs):
+        notes.append(f"{bad:,} damaged packets could not be read; what they would have shown is missing.")
+    judged = int((numbers.people["judged_samples"] > 0).sum())
+    if 0 < judged < FEW_PEOPLE:
+        notes.append(
+            f"Only {judged} of the people could be judged: too few to say what shares they stand for."
+        )
+    if not numbers.single:
+        dated = table["day_is"].value_counts()
+        if analysed := int(dated.get("analysed", 0)):
+            notes.append(f"The day of {_videos_words(analysed)} is that of the analysis: no other is known.")
+        if unlike := int((~numbers.judged_alike).sum()):
+            notes.append(
+                f"{_videos_words(unlike)} were judged by other networks than those whose errors are known "
+                "here: they are left out of the estimated shares."
+            )
+        if twice := int(table["video_id"].duplicated().sum()):
+            notes.append(
+                f"{_videos_words(twice)} are here more than once, from different runs: all are counted."
+            )
+        for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
+            if len({str(_setting(run.info, name)) for run in runs}) > 1:
+                notes.append(
+                    f"The videos were analysed with different {words}: their figures differ for it too."
+                )
+    if numbers.min_people > 1:
+        notes.append(
+            f"Nothing is told of groups of fewer than {numbers.min_people} people, nor of single people."
+        )
+    return notes
+
+
+def _videos_words(number: int) -> str:
+    return f"{number:,} video" + ("s" if number != 1 else "")

@@ -1,0 +1,744 @@
+"""The charts of a report, for slides: each is drawn from the document and its title says what it shows.
+
+Colours are told apart with any colour vision, and nothing is told by colour alone: bars and areas have
+hatches or labels as well. Titles of videos are untrusted: no formula is read in them, and characters that no
+installed font can draw become boxes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from analyzer.report.files import CHARTS, ends_of, one_line
+from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, figure_text
+from analyzer.shares import FEW_PEOPLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["DPI", "draw"]
+
+DPI = 300
+
+Document = dict[str, Any]
+Real = NDArray[np.float64]
+
+# From the palette of Okabe and Ito, with hatches for those who see no difference.
+_GENDERS = {"female": ("#E69F00", ""), "male": ("#0072B2", "///"), "unknown": ("#8C8C8C", "..")}
+_ALL, _DARK, _SOFT, _GRID = "#4D5B66", "#222222", "#555555", "#DDDDDD"
+_PEOPLE_MARK = {"marker": "o", "color": _DARK}
+_TIME_MARK = {"marker": "D", "color": "#009E73"}
+_WIDTH, _HEIGHT = 8.0, 4.5
+_ROWS = 22
+"""So many rows of labels fit on a sheet; for more of them it is made larger, in the same proportions."""
+_FEW_ROWS = 5
+_MOST_PEOPLE, _MOST_VIDEOS, _MOST_GROUPS, _MOST_PERIODS = 30, 20, 20, 12
+_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+_SMALL_MULTIPLES = ("presence", "people_per_video", "female_time_share")
+_FIGURES = {figure.name: figure for figure in FIGURES}
+_OTHER_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "PingFang SC", "Arial Unicode MS"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Leelawadee UI", "Noto Emoji"),
+)
+"""Where installed, they draw what the font that comes with Matplotlib has no pictures of."""
+
+
+def draw(document: Document) -> dict[str, Figure]:
+    """The charts of a report by their names; those that have nothing to show are left out.
+
+    Args:
+        document: Of the report.
+    """
+    charts: tuple[Callable[[Document], Figure | None], ...] = (
+        *(_timeline, _timeline_ages, _people, _pyramid, _shares),
+        *(_at_once, _videos, _groups, _trend, _audience),
+    )
+    drawn = ((name, chart(document)) for name, chart in zip(CHARTS, charts, strict=True))
+    return {name: figure for name, figure in drawn if figure is not None}
+
+
+# --- sheets and text ---------------------------------------------------------------------------------
+
+
+def _sheet(title: str, document: Document, *remarks: str, rows: int = 0) -> Figure:
+    """An empty chart with its title, and below it what it is about."""
+    scale = max(1.0, rows / _ROWS)
+    engine = ConstrainedLayoutEngine(rect=(0.012, 0.015, 0.97, 0.825))
+    figure = Figure(figsize=(_WIDTH * scale, _HEIGHT * scale), dpi=DPI, layout=engine)
+    figure.text(
+        0.02, 0.965, title, fontsize=15 * scale, fontweight="bold", color=_DARK, va="top", parse_math=False
+    )
+    about = [*remarks, *document["filters"]]
+    room = max(24, 88 - len(" · ".join(about)))
+    text = _literal(_short(" · ".join((_short(document["title"], room), *about)), 96))
+    figure.text(0.02, 0.89, text, fontsize=10.5 * scale, color=_SOFT, va="top", fontfamily=_families())
+    return figure
+
+
+def _calm(axes: Axes, *, grid: str = "both") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_SOFT)
+    axes.tick_params(labelsize=10, color=_SOFT)
+    axes.grid(axis=grid, color=_GRID, linewidth=0.7)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def _rows_axis(axes: Axes, at: Sequence[float] | Real, labels: Sequence[str]) -> None:
+    """One label a row, from the top down."""
+    _calm(axes, grid="x")
+    axes.set_yticks(at, [_literal(label) for label in labels], fontsize=10, fontfamily=_families())
+    axes.tick_params(axis="y", length=0)
+    # A few rows need not fill the sheet.
+    air = max(0.6, (_FEW_ROWS - len(at)) / 2)
+    axes.set_ylim(max(at) + air, min(at) - air)
+
+
+def _percent_axis(axes: Axes, *, vertical: bool = False, steps: int = 5) -> None:
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+
+
+def _clock_axis(axes: Axes, start_s: float, end_s: float) -> None:
+    length_s = max(end_s - start_s, 1.0)
+    hours = 3600.0 * math.ceil(length_s / 8 / 3600)
+    step_s = next((step for step in _STEPS_S if length_s / step <= 8), hours)
+    axes.xaxis.set_major_locator(MultipleLocator(step_s))
+    axes.xaxis.set_major_formatter(lambda value, _: clock(value))
+    axes.set_xlim(start_s, start_s + length_s)
+    axes.set_xlabel("time in the video", fontsize=10.5)
+
+
+@functools.cache
+def _families() -> tuple[str, ...]:
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed))
+
+
+@functools.cache
+def _drawable(letter: str) -> bool:
+    fonts = (font_manager.get_font(font_manager.findfont(name)) for name in _families())
+    return any(font.get_char_index(ord(letter)) for font in fonts)
+
+
+def _short(text: str, room: int, instead: str = "") -> str:
+    """Untrusted text in one line that can be drawn, not wider than `room` letters.
+
+    Args:
+        text: To be drawn.
+        room: Wide letters, as those of Chinese, count twice.
+        instead: Taken where most of the text cannot be drawn.
+    """
+    line = "".join(each for each in one_line(text) if each.isprintable())
+    drawn = "".join(each if _drawable(each) else "\N{WHITE SQUARE}" for each in line)
+    if instead and 2 * sum(map(str.__ne__, line, drawn)) > len(line):
+        return _short(instead, room)
+    wide = [1 + (unicodedata.east_asian_width(each) in "WF") for each in drawn]
+    if sum(wide) > room:
+        drawn = drawn[: int(np.searchsorted(np.cumsum(wide), room - 1, side="right"))].rstrip() + "…"
+    return drawn
+
+
+def _literal(text: str) -> str:
+    """Text in which Matplotlib reads no formula."""
+    return text.replace("$", r"\$")
+
+
+def _real(values: Sequence[Any]) -> Real:
+    """Numbers, with NaN for what is not known."""
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _bars(value: Real, low: Real, high: Real) -> Real:
+    """Error bars as Matplotlib wants them; NaN, none, where the interval is not known."""
+    return np.clip([value - low, high - value], 0, None)
+
+
+# --- one video ---------------------------------------------------------------------------------------
+
+_Area = tuple[str, Sequence[Any], Any, str]
+"""Words, values, colour, hatch."""
+
+
+def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list[Patch]:
+    """Stacked steps over the time, with hatched gaps where nothing is known; returns the legend's patches."""
+    start, end = _real(timeline["start_s"]), _real(timeline["end_s"])
+    values = np.stack([_real(area[1]) for area in areas])
+    known = np.isfinite(values).all(axis=0)
+    runs = np.flatnonzero(np.diff(np.concatenate([[0], known.astype(int), [0]])))
+    tops = np.vstack([np.zeros(len(start)), np.cumsum(np.nan_to_num(values), axis=0)])
+    for first, after in zip(runs[::2], runs[1::2], strict=True):
+        here = slice(first, after)
+        times = np.append(start[here], end[after - 1])
+        heights = np.hstack([tops[:, here], tops[:, after - 1 : after]])
+        for index, (_, _, colour, hatch) in enumerate(areas):
+            axes.fill_between(
+                times,
+                heights[index],
+                heights[index + 1],
+                step="post",
+                facecolor=colour,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0,
+            )
+    shown = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0, label=words)
+        for (words, _, colour, hatch), row in zip(areas, values, strict=True)
+        if np.nansum(row) > 0
+    ]
+    gap: dict[str, Any] = {"facecolor": "white", "edgecolor": "#BBBBBB", "hatch": "xxx", "linewidth": 0}
+    gaps = np.flatnonzero(~known)
+    for place in gaps:
+        axes.axvspan(start[place], end[place], **gap)
+    if len(gaps):
+        shown.append(Patch(label="not analysed", **gap))
+    _calm(axes, grid="y")
+    _clock_axis(axes, start[0], end[-1])
+    axes.set_ylim(0, max(1.0, 1.06 * tops[-1].max()))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    bin_s = timeline["bin_s"]
+    axes.set_ylabel("people in each " + ("second" if bin_s == 1 else f"{bin_s:g} s"), fontsize=10.5)
+    return shown
+
+
+def _has_people(timeline: dict[str, Any] | None) -> bool:
+    return timeline is not None and bool(np.nansum(_real(timeline["people"])) > 0)
+
+
+def _timeline(document: Document) -> Figure | None:
+    timeline = document["timeline"]
+    if not _has_people(timeline):
+        return None
+    by_gender = {name: timeline[name] for name in ("female", "male", "unknown_gender")}
+    areas: list[_Area] = [("people (genders withheld)", timeline["people"], _ALL, "")]
+    title = "People on screen over time"
+    if all(values is not None and np.isfinite(_real(values)).any() for values in by_gender.values()):
+        areas = [
+            (GENDER_WORDS[gender], values, *_GENDERS[gender])
+            for gender, values in zip(_GENDERS, by_gender.values(), strict=True)
+        ]
+        title += ", by perceived gender"
+    figure = _sheet(title, document)
+    axes = figure.subplots()
+    shown = _stack(axes, timeline, areas)
+    axes.legend(
+        handles=shown,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        fontsize=10.5,
+        borderaxespad=0.2,
+    )
+    return figure
+
+
+def _timeline_ages(document: Document) -> Figure | None:
+    timeline = document["timeline"]
+    if not _has_people(timeline) or not timeline["ages"]:
+        return None
+    known = {name: values for name, values in timeline["ages"].items() if values is not None}
+    if not any(np.isfinite(_real(values)).any() for values in known.values()):
+        return None
+    bands = [name for name in known if name != "unknown"]
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.02, 0.98, max(len(bands), 1)))
+    areas: list[_Area] = [
+        (band, known[band], colour, ("", "..")[index % 2])
+        for index, (band, colour) in enumerate(zip(bands, colours, strict=True))
+    ]
+    if "unknown" in known:
+        areas.append(("unknown", known["unknown"], _GENDERS["unknown"][0], "xx"))
+    figure = _sheet("People on screen over time, by perceived age", document)
+    axes = figure.subplots()
+    shown = _stack(axes, timeline, areas)
+    axes.legend(
+        handles=shown[::-1],
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.03),
+        frameon=False,
+        fontsize=10.5,
+        title="age, years",
+        title_fontsize=10.5,
+        alignment="left",
+    )
+    return figure
+
+
+def _people(document: Document) -> Figure | None:
+    everybody = document["people"]
+    if not everybody:
+        return None
+    longest = sorted(everybody, key=lambda one: -(one["on_screen_s"] or 0))[:_MOST_PEOPLE]
+    chosen = {one["person_id"] for one in longest}
+    people = [one for one in everybody if one["person_id"] in chosen]
+    number = f"{len(everybody)} people" if len(everybody) > 1 else "1 person"
+    some = number if len(people) == len(everybody) else f"the {len(people)} longest on screen of {number}"
+    figure = _sheet(
+        "Who is on screen when", document, some, "number, perceived gender, age", rows=len(people)
+    )
+    axes = figure.subplots()
+    labels = []
+    for row, one in enumerate(people):
+        colour, hatch = _GENDERS[one["gender"]]
+        spans = [(start, end - start) for start, end in one["stretches"]]
+        # The thin edge keeps the shortest stretches visible; over it goes the hatch.
+        axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=colour, edgecolor=colour, linewidth=0.6)
+        if hatch:
+            axes.broken_barh(
+                spans, (row - 0.36, 0.72), facecolor="none", edgecolor="white", hatch=hatch, linewidth=0
+            )
+        age = figure_text(one["age_years"], "years")
+        labels.append(
+            " · ".join((f"{one['person_id']}", GENDER_WORDS[one["gender"]], *([age] if age else [])))
+        )
+        axes.annotate(
+            "" if one["on_screen_s"] is None else clock(one["on_screen_s"]),
+            (1, row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=10,
+            color=_SOFT,
+            annotation_clip=False,
+        )
+    _rows_axis(axes, range(len(people)), labels)
+    timeline = document["timeline"]
+    ends = [end for one in people for _, end in one["stretches"]] + (
+        timeline["end_s"][-1:] if timeline else []
+    )
+    starts = timeline["start_s"][:1] if timeline else [0.0]
+    _clock_axis(axes, min(starts, default=0.0), max(ends, default=1.0))
+    axes.annotate(
+        "on screen",
+        (1, 1),
+        xytext=(6, 2),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=10,
+        color=_SOFT,
+        annotation_clip=False,
+    )
+    return figure
+
+
+# --- who -----------------------------------------------------------------------------------------------
+
+
+def _pyramid(document: Document) -> Figure | None:
+    cells = {(one["gender"], one["band"]): one["people"] for one in document["pyramid"]}
+    if not any(cells.values()):
+        return None
+    bands = document["age_bands"]
+    rows = {"unknown": float(len(bands)) + 0.5} | {
+        band: float(len(bands) - 1 - i) for i, band in enumerate(bands)
+    }
+    sides = {gender: [cells.get((gender, band), 0) for band in rows] for gender in _GENDERS}
+    most = {gender: max(value or 0 for value in values) for gender, values in sides.items()}
+    both = max(most["female"], most["male"], 1)
+    lone = max(most["unknown"], both / 3)
+    figure = _sheet("People by perceived gender and age", document, "as stated, not corrected")
+    left, right = figure.subplots(
+        1, 2, sharey=True, width_ratios=(2 * both, lone), gridspec_kw={"wspace": 0.1}
+    )
+    at = list(rows.values())
+    for gender, axes, sign in (("female", left, -1), ("male", left, 1), ("unknown", right, 1)):
+        colour, hatch = _GENDERS[gender]
+        lengths = [sign * (value or 0) for value in sides[gender]]
+        axes.barh(at, lengths, height=0.8, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+        for y, value in zip(at, sides[gender], strict=True):
+            if value == 0:
+                continue
+            axes.annotate(
+                WITHHELD if value is None else f"{value:,.0f}",
+                (sign * (value or 0), y),
+                xytext=(4 * sign, 0),
+                textcoords="offset points",
+                ha="left" if sign > 0 else "right",
+                va="center",
+                fontsize=10,
+                style="italic" if value is None else "normal",
+                color=_SOFT if value is None else _DARK,
+            )
+    _rows_axis(left, at, ["unknown", *bands])
+    for axes, reach in ((left, both), (right, lone)):
+        _calm(axes, grid="x")
+        axes.set_xlim(-1.22 * reach if axes is left else 0, 1.22 * reach)
+        axes.xaxis.set_major_locator(MaxNLocator(6 if axes is left else 2, integer=True))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
+        axes.axvline(0, color=_SOFT, linewidth=0.8)
+        axes.tick_params(axis="y", length=0)
+    left.set_title("female", loc="left", fontsize=11, color=_DARK)
+    left.set_title("male", loc="right", fontsize=11, color=_DARK)
+    right.set_title("gender unknown", loc="left", fontsize=11, color=_DARK)
+    left.set_xlabel("people", fontsize=10.5)
+    left.set_ylabel("age, years", fontsize=10.5)
+    right.set_xlabel("people", fontsize=10.5)
+    return figure
+
+
+def _shares(document: Document) -> Figure | None:
+    rows = [one for one in document["shares"] if not one["by"] and one["people_share"] is not None]
+    judged = max((one["judged"] or 0 for one in rows), default=0)
+    if not judged:
+        return None
+    if judged < FEW_PEOPLE:
+        figure = _sheet("Shares by perceived gender and age", document, _judged_words(judged))
+        words = f"Too few people to say:\n{_judged_words(judged)}, shares need at least {FEW_PEOPLE}"
+        figure.text(0.5, 0.45, words, ha="center", va="center", fontsize=15, color=_SOFT, linespacing=1.6)
+        return figure
+    rows = [one for one in rows if (one["judged"] or 0) >= FEW_PEOPLE]
+    rows.sort(key=lambda one: one["dimension"] != "gender")
+    figure = _sheet(
+        "Estimated shares of the people and of their time on screen",
+        document,
+        _judged_words(judged),
+        "95 % intervals",
+        rows=len(rows) + 3,
+    )
+    axes = figure.subplots()
+    at = _grouped_rows(rows)
+    furthest = 0.45
+    for (kind, mark), shift in zip(
+        (("people", _PEOPLE_MARK), ("time", _TIME_MARK)), (-0.17, 0.17), strict=True
+    ):
+        value, low, high = (_real([one[f"{kind}_{end}"] for one in rows]) for end in ("share", "low", "high"))
+        furthest = max(furthest, np.nanmax(np.fmax(value, high), initial=0.0))
+        words = {"people": "share of the people", "time": "share of the time on screen"}[kind]
+        axes.errorbar(
+            value,
+            at + shift,
+            xerr=_bars(value, low, high),
+            linestyle="none",
+            markersize=6.5,
+            elinewidth=1.8,
+            capsize=3,
+            label=words,
+            **mark,  # type: ignore[arg-type]
+        )
+    _rows_axis(axes, at, [one["group"] for one in rows])
+    axes.set_xlim(-0.01, min(1.01, furthest + 0.05))
+    _percent_axis(axes)
+    texts = [[figure_text(one[f"{kind}_share"], "share") for kind in ("people", "time")] for one in rows]
+    _columns(axes, at, ("people", "time"), texts)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=10.5, borderaxespad=0.2
+    )
+    return figure
+
+
+def _judged_words(judged: int) -> str:
+    return "1 person was judged" if judged == 1 else f"{judged:,} people were judged"
+
+
+def _grouped_rows(rows: list[dict[str, Any]]) -> Real:
+    """Where the rows stand: with a gap between gender and age."""
+    aged = np.array([one["dimension"] == "age" for one in rows])
+    gap = 0.6 if aged.any() and not aged.all() else 0.0
+    return np.arange(len(rows)) + gap * aged
+
+
+def _columns(
+    axes: Axes, at: Real, heads: Sequence[str], rows: Sequence[Sequence[str]], width: int = 52
+) -> None:
+    """Text to the right of the rows, in columns of `width` points."""
+    for y, texts in ((min(at) - 0.95, heads), *zip(at, rows, strict=True)):
+        for column, text in enumerate(texts):
+            axes.annotate(
+                text,
+                (1, y),
+                xytext=(width * (column + 1), 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=10,
+                color=_SOFT if texts is heads else _DARK,
+                annotation_clip=False,
+            )
+
+
+def _label_ends(axes: Axes, ends: Real, at: Real, texts: Sequence[str]) -> None:
+    """Text to the right of the bars."""
+    for x, y, text in zip(ends, at, texts, strict=True):
+        axes.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=10)
+
+
+def _at_once(document: Document) -> Figure | None:
+    rows = sorted(document["at_once"], key=lambda one: one["people"])
+    share = _real([one["share"] for one in rows])
+    people = _real([one["people"] for one in rows])
+    if not np.nansum(share[people > 0]) > 0:
+        return None
+    total = document["total"]
+    remarks = [
+        f"{words} {figure_text(total[name], 'people')}"
+        for name, words in (("at_once_mean", "mean"), ("at_once_most", "most"))
+        if total[name] is not None
+    ]
+    figure = _sheet("How many people are on screen at once", document, *remarks)
+    axes = figure.subplots()
+    drawn = axes.bar(people, share, width=0.8, color=np.where(people > 0, _ALL, "#BFC7CE"))
+    if len(rows) <= 15:
+        # With the time too where there is room for it.
+        stacked = len(rows) <= 11
+        labels = [
+            figure_text(one["share"], "share")
+            + (f"\n{figure_text(one['time_s'], 'clock')}" if stacked else "")
+            for one in rows
+        ]
+        axes.bar_label(drawn, labels, padding=2, fontsize=10, color=_DARK)
+    _calm(axes, grid="y")
+    axes.xaxis.set_major_locator(MaxNLocator(15, integer=True))
+    axes.set_xlim(min(people.min(), 0) - 0.6, max(people.max(), 3) + 0.6)
+    axes.set_ylim(0, 1.18 * np.nanmax(share))
+    _percent_axis(axes, vertical=True)
+    axes.set_xlabel("people on screen at once", fontsize=10.5)
+    axes.set_ylabel("share of the analysed time", fontsize=10.5)
+    return figure
+
+
+# --- several videos ------------------------------------------------------------------------------------
+
+
+def _videos(document: Document) -> Figure | None:
+    known = [one for one in document["videos"] if one["people"] is not None]
+    if document["kind"] != "videos" or not any(one["people"] for one in known):
+        return None
+    videos = sorted(known, key=lambda one: -one["people"])[:_MOST_VIDEOS]
+    number = len(document["videos"])
+    title = "People in each video" if len(videos) == number else "The videos with the most people"
+    bars = "error bars: fewest to most"
+    figure = _sheet(title, document, f"{len(videos)} of {number} videos", bars, rows=len(videos))
+    axes = figure.subplots()
+    at = np.arange(len(videos), dtype=np.float64)
+    value, low, high = (
+        _real([one[name] for one in videos]) for name in ("people", "people_low", "people_high")
+    )
+    axes.barh(at, value, height=0.72, color="#9FB4C7")
+    axes.errorbar(
+        value, at, xerr=_bars(value, low, high), linestyle="none", ecolor=_DARK, elinewidth=1.6, capsize=3
+    )
+    _rows_axis(axes, at, [_short(one["title"], 38, one["run"]) for one in videos])
+    ends = np.fmax(value, high)
+    axes.set_xlim(0, 1.08 * ends.max())
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.set_xlabel("distinct people", fontsize=10.5)
+    _label_ends(axes, ends, at, [figure_text(number, "people") for number in value])
+    return figure
+
+
+def _groups(document: Document) -> Figure | None:
+    groups = document["groups"]
+    if groups is None or not groups["rows"]:
+        return None
+    # Periods with the changes between them are the chart `trend`.
+    if groups["timely"] and document["trend"] and document["trend"]["by"] == groups["by"]:
+        return None
+    names = [name for name in _SMALL_MULTIPLES if any(row[name] is not None for row in groups["rows"])]
+    if not names:
+        return None
+    if groups["timely"]:
+        rows = groups["rows"][-_MOST_PERIODS:]
+        series: dict[str, list[_Point]] = {
+            name: [(row["group"], row[name], *ends_of(row, name), None) for row in rows] for name in names
+        }
+        return _periods(
+            f"Who is on screen, by {groups['by']}", document, series, _cut_words(rows, groups["rows"], "last")
+        )
+    rows = groups["rows"][:_MOST_GROUPS]
+    figure = _sheet(
+        f"Who is on screen, by {groups['by']}",
+        document,
+        _cut_words(rows, groups["rows"], "first"),
+        rows=len(rows) + 2,
+    )
+    at = np.arange(len(rows), dtype=np.float64)
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        figure_of = _FIGURES[name]
+        value = _real([row[name] for row in rows])
+        low, high = (_real([ends_of(row, name)[end] for row in rows]) for end in (0, 1))
+        ends = np.fmax(value, high)
+        axes.barh(at, np.nan_to_num(value), height=0.7, color="#9FB4C7")
+        axes.errorbar(
+            value, at, xerr=_bars(value, low, high), linestyle="none", ecolor=_DARK, elinewidth=1.6, capsize=3
+        )
+        _rows_axis(axes, at, [_short(row["group"], 24) for row in rows])
+        if figure_of.unit == "share":
+            axes.set_xlim(0, 1.28)
+            axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        else:
+            axes.set_xlim(0, 1.28 * max(np.nanmax(ends), 1))
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+        _label_ends(axes, np.nan_to_num(ends), at, [figure_text(number, figure_of.unit) for number in value])
+        axes.set_title(_panel_words(name), fontsize=10.5, loc="left")
+        for y in np.flatnonzero(np.isnan(value)):
+            words = WITHHELD if rows[y]["withheld"] else "not known"
+            axes.text(
+                0.02, y, words, style="italic", fontsize=10, va="center", transform=axes.get_yaxis_transform()
+            )
+    return figure
+
+
+def _panel_words(name: str, words: str = "") -> str:
+    """Words of a figure in two lines, if one would be too wide for a panel."""
+    words = words or _FIGURES[name].words
+    if len(words) <= 24:
+        return words
+    half = words.rfind(" ", 0, len(words) // 2 + 5)
+    return words[:half] + "\n" + words[half + 1 :]
+
+
+def _cut_words(some: Sequence[Any], everything: Sequence[Any], which: str) -> str:
+    if len(some) == len(everything):
+        return f"{len(some)} groups" if len(some) > 1 else "1 group"
+    return f"the {which} {len(some)} of {len(everything)} groups"
+
+
+_Point = tuple[str, Any, Any, Any, int | None]
+"""Period, value, low, high, and 1 or -1 where it went up or down by more than the error bars."""
+
+
+def _trend(document: Document) -> Figure | None:
+    trend = document["trend"]
+    if trend is None:
+        return None
+    rows = [row for row in trend["rows"] if row["value"] is not None]
+    found = list(dict.fromkeys(row["figure"] for row in rows))
+    names = [name for name in _SMALL_MULTIPLES if name in found] or found[:3]
+    if not names:
+        return None
+    periods = sorted({row[end] for row in rows for end in ("previous", "period")})[-_MOST_PERIODS:]
+    series = {}
+    for name in names:
+        of_figure = [row for row in rows if row["figure"] == name]
+        before = {row["previous"]: (row["previous_value"], None, None, None) for row in of_figure}
+        points = before | {
+            row["period"]: (row["value"], row["value_low"], row["value_high"], _way(row)) for row in of_figure
+        }
+        series[name] = [(period, *points.get(period, (None,) * 4)) for period in periods]
+    marked = any(point[4] for points in series.values() for point in points)
+    remark = "▲ ▼ change beyond its error bars" if marked else "no change is beyond its error bars"
+    words = {row["figure"]: row["words"] for row in rows}
+    return _periods(f"Who is on screen, {trend['by']} by {trend['by']}", document, series, remark, words)
+
+
+def _way(row: dict[str, Any]) -> int | None:
+    if not row["exceeds"] or row["change"] is None:
+        return None
+    return 1 if row["change"] > 0 else -1
+
+
+def _periods(
+    title: str,
+    document: Document,
+    series: dict[str, list[_Point]],
+    remark: str,
+    words: dict[str, str] | None = None,
+) -> Figure:
+    """Small multiples, a figure each, over the periods."""
+    figure = _sheet(title, document, remark, "95 % intervals")
+    panels = figure.subplots(1, len(series), squeeze=False)[0]
+    for axes, (name, points) in zip(panels, series.items(), strict=True):
+        value, low, high = (_real([point[place] for point in points]) for place in (1, 2, 3))
+        at = np.arange(len(points))
+        axes.errorbar(
+            at,
+            value,
+            yerr=_bars(value, low, high),
+            color=_DARK,
+            marker="o",
+            markersize=5.5,
+            linewidth=1.2,
+            elinewidth=1.6,
+            ecolor="#7C8791",
+            capsize=3,
+        )
+        top = np.fmax(value, high)
+        for x, point in enumerate(points):
+            if point[4]:
+                axes.annotate(
+                    "▲" if point[4] > 0 else "▼",
+                    (x, top[x]),
+                    xytext=(0, 4),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=13,
+                    color="#D55E00",
+                )
+        _calm(axes, grid="y")
+        labels = [_literal(_short(point[0], 14)) for point in points]
+        axes.set_xticks(at, labels, rotation=90 if len(at) > 3 else 0)
+        axes.set_xlim(-0.5, len(at) - 0.5)
+        axes.set_title(_panel_words(name, (words or {}).get(name, "")), fontsize=10.5, loc="left")
+        largest = 1.15 * max(np.nanmax(top), 0.01)
+        share = name not in _FIGURES or _FIGURES[name].unit == "share"
+        axes.set_ylim(0, min(largest, 1.08) if share else largest)
+        if share:
+            _percent_axis(axes, vertical=True)
+    return figure
+
+
+def _audience(document: Document) -> Figure | None:
+    audience = document["audience"]
+    rows = [] if audience is None else [row for row in audience["rows"] if row["on_screen_share"] is not None]
+    if not rows:
+        return None
+    rows.sort(key=lambda one: one["dimension"] != "gender")
+    differences = [_difference(row) for row in rows]
+    source = f"audience from {_short(audience['file'], 30)}"
+    marks = ("▲ ▼ beyond its error bars",) if any(mark for _, mark in differences) else ()
+    figure = _sheet("Who is on screen, and who watches", document, source, *marks)
+    axes = figure.subplots()
+    at = _grouped_rows(rows)
+    value, low, high = (_real([row[f"on_screen_{end}"] for row in rows]) for end in ("share", "low", "high"))
+    watching = _real([row["audience_share"] for row in rows])
+    axes.hlines(at, np.fmin(value, watching), np.fmax(value, watching), color=_GRID, linewidth=5)
+    basis = {"time": "of the time on screen", "people": "of the people on screen"}[audience["basis"]]
+    axes.errorbar(
+        value,
+        at,
+        xerr=_bars(value, low, high),
+        linestyle="none",
+        markersize=7,
+        elinewidth=1.8,
+        capsize=3,
+        label=f"{basis}, 95 % intervals",
+        **_PEOPLE_MARK,  # type: ignore[arg-type]
+    )
+    axes.plot(
+        watching, at, linestyle="none", marker="D", markersize=7, color="#CC79A7", label="of the audience"
+    )
+    _rows_axis(axes, at, [_short(row["group"], 20) for row in rows])
+    axes.set_xlim(-0.01, max(0.5, 1.05 * np.nanmax([value, high, watching])))
+    _percent_axis(axes)
+    _columns(axes, at, ("on screen", ""), differences, 62)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=10.5, borderaxespad=0.2
+    )
+    return figure
+
+
+def _difference(row: dict[str, Any]) -> tuple[str, str]:
+    """The difference in percentage points, and whether it is beyond its error bars."""
+    difference, low, high = row["difference"], row["difference_low"], row["difference_high"]
+    if difference is None:
+        return "", ""
+    clear = low is not None and high is not None and (low > 0 or high < 0)
+    return f"{100 * difference:+.0f} points", ("▲ more" if difference > 0 else "▼ less") if clear else ""

@@ -1,0 +1,671 @@
+"""The files of a report: the page, charts, tables, Markdown and captions, all from its document.
+
+Every name begins with ``report.`` or ``report-``. Titles, channels and file names in the document are
+untrusted: in tables no spreadsheet takes them for formulas, in Markdown they are text and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from analyzer.errors import OutputError, SettingsError
+from analyzer.records import safe_cell, write_json, writing
+from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, Figure, Unit, clock, figure_text, span_text
+from analyzer.shares import FEW_PEOPLE
+
+__all__ = [
+    "CHARTS",
+    "FORMATS",
+    "ends_of",
+    "markdown",
+    "moment_url",
+    "one_line",
+    "report_files",
+    "save",
+    "tables",
+    "webvtt",
+]
+
+Document = dict[str, Any]
+Rows = list[dict[str, Any]]
+
+FORMATS = ("html", "png", "csv", "json", "md", "vtt")
+CHARTS = (
+    *("timeline", "timeline-ages", "people", "pyramid", "shares"),
+    *("at-once", "videos", "groups", "trend", "audience"),
+)
+"""Names of the charts; ``report-<name>.png`` are their files."""
+
+_TABLES: dict[str, tuple[str, ...]] = {
+    "figures": ("by", "group", "title", *(figure.name for figure in FIGURES)),
+    "shares": (
+        *("by", "group_value", "dimension", "group", "people_share", "people_low", "people_high"),
+        *("time_share", "time_low", "time_high", "judged"),
+    ),
+    "pyramid": ("gender", "band", "people", "on_screen_s"),
+    "moments": ("run", "start_s", "end_s", "people"),
+    "people": ("person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
+    "pairs": ("a", "b", "together_s"),
+    "trend": (
+        *("by", "figure", "words", "unit", "period", "previous", "value", "value_low", "value_high"),
+        *("previous_value", "change", "change_low", "change_high", "exceeds", "videos", "previous_videos"),
+    ),
+    "audience": (
+        *("basis", "dimension", "group", "audience_share", "on_screen_share", "on_screen_low"),
+        *("on_screen_high", "difference", "difference_low", "difference_high"),
+    ),
+    "at-once": ("people", "time_s", "share"),
+}
+"""Columns of the tables; ``report-<name>.csv`` are their files."""
+
+_MOST_VIDEOS, _MOST_ROWS = 50, 100
+TOO_FEW = "too few people to say"
+
+
+def report_files() -> tuple[str, ...]:
+    """The names of all files that a report can consist of.
+
+    >>> all(name.startswith(("report.", "report-")) for name in report_files())
+    True
+    """
+    return (
+        *(f"report.{form}" for form in FORMATS if form not in ("png", "csv")),
+        *(f"report-{name}.png" for name in CHARTS),
+        *(f"report-{name}.csv" for name in _TABLES),
+    )
+
+
+def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
+    """Write a report; files of the same formats that an earlier report left in the folder go.
+
+    Args:
+        document: Of the report.
+        formats: Of `FORMATS`; captions are only written for a single video.
+        out: Folder; made if need be.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OutputError: They cannot be written.
+        SettingsError: There is no such format.
+    """
+    chosen = set(formats)
+    if unknown := sorted(chosen.difference(FORMATS)):
+        raise SettingsError(
+            f"no such format of a report: {', '.join(unknown)}; there are {', '.join(FORMATS)}"
+        )
+    document = _clean(document)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the folder {out} cannot be made ({error.strerror}): choose another with --out"
+        ) from error
+    written: list[Path] = []
+
+    def text(name: str, content: str) -> None:
+        with writing(out / name) as temporary:
+            temporary.write_text(content, "utf-8", newline="\n")
+        written.append(out / name)
+
+    if "html" in chosen:
+        from analyzer.report.page import page
+
+        text("report.html", page(document))
+    if "png" in chosen:
+        written += _save_charts(document, out)
+    if "csv" in chosen:
+        for name, rows in tables(document).items():
+            text(f"report-{name}.csv", _csv(rows, _TABLES[name]))
+    if "json" in chosen:
+        write_json(out / "report.json", document)
+        written.append(out / "report.json")
+    if "md" in chosen:
+        text("report.md", markdown(document))
+    if "vtt" in chosen and document["kind"] == "video":
+        text("report.vtt", webvtt(document))
+    _remove_stale(out, chosen, {path.name for path in written})
+    return written
+
+
+def _save_charts(document: Document, out: Path) -> list[Path]:
+    from analyzer.report.charts import DPI, draw
+
+    written = []
+    for name, figure in draw(document).items():
+        path = out / f"report-{name}.png"
+        with writing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+        written.append(path)
+    return written
+
+
+def _remove_stale(out: Path, formats: set[str], written: set[str]) -> None:
+    """Remove what an earlier report left: it would pass for a part of this one, or tell what it withholds."""
+    for name in report_files():
+        path = out / name
+        if path.suffix[1:] in formats and name not in written and path.is_file():
+            try:
+                path.unlink()
+            except OSError as error:
+                raise OutputError(
+                    f"{path} of an earlier report cannot be removed ({error.strerror})"
+                ) from error
+
+
+def _clean(value: Any) -> Any:
+    """The document with null for numbers that JSON has not, and without letters that UTF-8 has not."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case Mapping():
+            return {_clean(key): _clean(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_clean(one) for one in value]
+    return value
+
+
+def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """The ends of a figure's interval; None where it has none, or they are not known.
+
+    >>> ends_of({"people": 4, "people_low": 3, "people_high": 6}, "people"), ends_of({}, "presence")
+    ((3, 6), (None, None))
+    """
+    stem = name.removesuffix("_share")
+    return figures.get(f"{stem}_low"), figures.get(f"{stem}_high")
+
+
+def one_line(text: Any) -> str:
+    """Untrusted text in one line, without control characters and those that turn the direction of writing.
+
+    >>> one_line("a\\n\\tb" + chr(0x202E) + "c")
+    'a bc'
+    """
+    marks = {*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0xFEFF}
+    kept = (each for each in str(text) if ord(each) not in marks)
+    spaced = (" " if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in kept)
+    return " ".join("".join(spaced).split())
+
+
+# --- links -------------------------------------------------------------------------------------------
+
+_YOUTUBE = ("youtube.com", "youtube-nocookie.com", "youtu.be")
+_YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{6,20}", re.ASCII)
+
+
+def moment_url(video: Mapping[str, Any], time_s: float) -> str | None:
+    """The address of a moment of a video; None if the video has no web address.
+
+    Args:
+        video: One of the document's.
+        time_s: Seconds in the video; rounded down, so that the moment is not missed.
+
+    >>> moment_url({"url": "https://youtu.be/dQw4w9WgXcQ?si=x"}, 35.9)
+    'https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=35s'
+    >>> moment_url({"url": "https://example.org/a.mp4#x"}, 35.9), moment_url({"url": "javascript:x"}, 1)
+    ('https://example.org/a.mp4#t=35', None)
+    """
+    url = _web_address(video["url"])
+    if url is None:
+        return None
+    second = max(0, math.floor(time_s))
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if any(host == name or host.endswith(f".{name}") for name in _YOUTUBE):
+        folders = parts.path.strip("/").split("/")
+        if host.endswith("youtu.be"):
+            video_id = folders[0]
+        elif folders[0] in ("shorts", "live", "embed") and len(folders) > 1:
+            video_id = folders[1]
+        else:
+            video_id = parse_qs(parts.query).get("v", [""])[0]
+        if _YOUTUBE_ID.fullmatch(video_id):
+            return f"https://www.youtube.com/watch?v={video_id}&t={second}s"
+    return f"{url.partition('#')[0]}#t={second}"
+
+
+def _web_address(url: Any) -> str | None:
+    """An address of the web; None if it is of another kind or none at all."""
+    text = str(url or "").strip()
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return None
+    return text if known and not re.search(r"[\s\x00-\x1f\x7f]", text) else None
+
+
+# --- tables ------------------------------------------------------------------------------------------
+
+
+def tables(document: Document) -> dict[str, Rows]:
+    """The tables by their names, those that the document has; what is not known or withheld is None."""
+    groups = document["groups"]
+    figures = [{"by": "", "group": "", "title": document["title"], **document["total"]}]
+    if groups is not None:
+        figures += [{"title": "", **row, "by": groups["by"]} for row in groups["rows"]]
+    figures += [{**video, "by": "video", "group": video["run"]} for video in document["videos"]]
+    found: dict[str, Rows] = {
+        "figures": figures,
+        **{name: document[name] for name in ("shares", "pyramid", "moments")},
+        "at-once": document["at_once"],
+    }
+    if document["people"] is not None:
+        found["people"] = [
+            {**one, "start_s": start_s, "end_s": end_s}
+            for one in document["people"]
+            for start_s, end_s in one["stretches"]
+        ]
+    if document["pairs"] is not None:
+        found["pairs"] = document["pairs"]
+    for name, key in (("trend", "by"), ("audience", "basis")):
+        if document[name] is not None:
+            found[name] = [{**row, key: document[name][key]} for row in document[name]["rows"]]
+    return found
+
+
+def _csv(rows: Rows, columns: Sequence[str]) -> str:
+    """A table; text cannot be taken for formulas, numbers have at most six decimals."""
+
+    def cell(value: Any) -> Any:
+        match value:
+            case str():
+                return safe_cell(value)
+            case float():
+                return round(value, 6) + 0.0  # + 0.0: no -0.0
+        return value
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(row[name]) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+# --- captions ----------------------------------------------------------------------------------------
+
+
+def webvtt(document: Document) -> str:
+    """Captions that count the people of each stretch of the timeline; none where nobody is seen.
+
+    Args:
+        document: Of a single video.
+    """
+    cues: list[tuple[int, int, str]] = []
+    timeline = document["timeline"]
+    for index in range(len(timeline["start_s"]) if timeline else 0):
+        start, end = (round(1000 * timeline[name][index]) for name in ("start_s", "end_s"))
+        text = _cue(timeline, index)
+        if not text or start >= end:
+            continue
+        if cues and cues[-1][1:] == (start, text):
+            cues[-1] = cues[-1][0], end, text
+        else:
+            cues.append((start, end, text))
+    blocks = [f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text}\n" for start, end, text in cues]
+    return "\n".join(
+        ["WEBVTT\n", "NOTE\nPeople on screen, and their perceived gender: estimates.\n", *blocks]
+    )
+
+
+def _cue(timeline: dict[str, Any], index: int) -> str:
+    def count(name: str) -> str:
+        values = timeline[name]
+        number = None if values is None else values[index]
+        # Where bins were joined, the counts are means.
+        return "" if not number or number < 0.05 else figure_text(number, "people").replace(".0", "")
+
+    people = count("people")
+    if not people:
+        return ""
+    words = f"{people} person" if people == "1" else f"{people} people"
+    genders = {"female": "female", "male": "male", "unknown_gender": "unknown"}
+    parts = [f"{count(name)} {GENDER_WORDS[gender]}" for name, gender in genders.items() if count(name)]
+    return f"{words}: {', '.join(parts)}" if parts else words
+
+
+def _vtt_time(milliseconds: int) -> str:
+    seconds, fraction = divmod(milliseconds, 1000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02d}:{minute:02d}:{second:02d}.{fraction:03d}"
+
+
+# --- Markdown ----------------------------------------------------------------------------------------
+
+_LIMITS = (
+    "The figures are estimates of how people look to networks, not facts about people: neither their",
+    "gender identity nor their date of birth. Counted over many people they are useful; about one person",
+    "they can be wrong. People are those whose face was seen for a second in all; who was off screen,",
+    "seen from behind or too small is not among them, and the same person in two videos counts twice.",
+    "Time on screen is time in which the face was seen in the analysed frames, not speaking time. Shares",
+    "are corrected for how often the networks are wrong, and the true share lies in about 95 of 100 such",
+    "intervals; counts by gender and age are as stated, not corrected. On screen are the people of the",
+    "video, never those who watch it.",
+)
+
+
+def markdown(document: Document) -> str:
+    """The report as a page for a wiki; text from outside is shown as text in any renderer."""
+    sections: list[tuple[str, Callable[[Document], list[str]]]] = [
+        ("Figures", _figures_part),
+        ("Estimated shares", _shares_part),
+        ("Busiest moments", _moments_part),
+        ("Videos", _videos_part),
+        ("Groups", _groups_part),
+        ("Changes", _trend_part),
+        ("On screen and audience", _audience_part),
+        ("Notes", _notes_part),
+        ("Method and limits", _limits_part),
+        ("Provenance", _provenance_part),
+    ]
+    day = _text(document["made_at"][:10])
+    about = [f"Made {day} with Audience Analyzer {_text(document['analyzer_version'])}."]
+    if document["kind"] == "video":
+        about += [_of_video(video) for video in document["videos"]]
+    if document["filters"]:
+        about.append(f"Chosen: {_text('; '.join(document['filters']))}.")
+    lines = [f"# Who is on screen: {_text(document['title'])}", "", " ".join(about)]
+    for title, part in sections:
+        if content := part(document):
+            lines += ["", f"## {title}", "", *content]
+    return "\n".join(lines) + "\n"
+
+
+def _of_video(video: Mapping[str, Any]) -> str:
+    """Where a single video is from, and whether it was read to its end."""
+    whole = "" if video["complete"] else f" It was read only in part: {_text(video['incomplete_reason'])}."
+    source = _link(_text(video["source"]), video["url"])
+    return f"Video: {source}, {_text(video['day_is'])} {_text(video['day'])}.{whole}"
+
+
+def _text(text: Any) -> str:
+    """Untrusted text for any renderer of Markdown: what could be markup becomes entities.
+
+    >>> _text("a|b <i> [x](javascript:y) *z*")
+    'a&#124;b &#60;i&#62; &#91;x&#93;(javascript&#58;y) &#42;z&#42;'
+    """
+    line = one_line(text)
+    # A colon makes an address or a smiley only before a letter; lists begin with a sign or a number.
+    markup = r"[&<>|`*_~\[\]{}\\$#@^]|:(?=\S)|(?<=\bwww)\.|^[-+=]"
+    line = re.sub(markup, lambda found: f"&#{ord(found[0])};", line)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", lambda found: f"{found[1]}&#{ord(found[2])};", line)
+
+
+def _link(words: str, url: str | None) -> str:
+    """A link around words that are Markdown already; the words alone if there is no address."""
+    address = _web_address(url)
+    if address is None:
+        return words
+    return f"[{words}]({quote(address, safe='/:?#@!$&=+,%~.-')})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _cut(rows: Sequence[Any], most: int, what: str) -> list[str]:
+    left = len(rows) - most
+    return ["", f"{left:,} more {what} are not listed."] if left > 0 else []
+
+
+def _judged(document: Document, by: str, group: str) -> int | None:
+    """How many people the share of women is of; None if nothing is known of it."""
+    for row in document["shares"]:
+        if (row["by"], row["group_value"], row["dimension"]) == (by, group, "gender"):
+            return int(row["judged"] or 0)
+    return None
+
+
+def _value(row: Mapping[str, Any], name: str, judged: int | None = None) -> str:
+    """A figure of a row of figures, or why there is none."""
+    figure = _BY_NAME[name]
+    if row[name] is None:
+        return WITHHELD if figure.personal and row.get("withheld") else "–"
+    if name.startswith("female_") and judged is not None and judged < FEW_PEOPLE:
+        return TOO_FEW
+    return figure_text(row[name], figure.unit)
+
+
+def _spanned(row: Mapping[str, Any], name: str, judged: int | None = None) -> str:
+    value = _value(row, name, judged)
+    return (
+        value
+        if value in (WITHHELD, TOO_FEW, "–")
+        else _with_span(value, *ends_of(row, name), _BY_NAME[name].unit)
+    )
+
+
+def _with_span(value: str, low: Any, high: Any, unit: Unit) -> str:
+    span = span_text(low, high, unit)
+    return f"{value} ({span})" if span else value
+
+
+_BY_NAME: dict[str, Figure] = {figure.name: figure for figure in FIGURES}
+_ENDS = tuple(figure.name for figure in FIGURES if figure.name.endswith(("_low", "_high")))
+
+
+def _figures_part(document: Document) -> list[str]:
+    total = document["total"]
+    judged = _judged(document, "", "")
+    several = ("videos", "people_per_video")
+    rows = []
+    for figure in FIGURES:
+        if figure.name in _ENDS or (document["kind"] == "video" and figure.name in several):
+            continue
+        value = _value(total, figure.name, judged)
+        span = "" if value == TOO_FEW else span_text(*ends_of(total, figure.name), figure.unit)
+        rows.append((figure.words, value, span, figure.meaning))
+    return _table(("figure", "value", "range", "meaning"), rows)
+
+
+def _shares_part(document: Document) -> list[str]:
+    rows = [row for row in document["shares"] if not row["by"]]
+    lines = []
+    for dimension in ("gender", "age"):
+        judged = max((row["judged"] or 0 for row in rows if row["dimension"] == dimension), default=0)
+        if 0 < judged < FEW_PEOPLE:
+            number = "1 person was" if judged == 1 else f"{judged} people were"
+            lines += [f"By {dimension}: {TOO_FEW}, {number} judged.", ""]
+    rows = [row for row in rows if (row["judged"] or 0) >= FEW_PEOPLE]
+    if rows:
+        lines += _table(
+            ("", "of the people (95 % interval)", "of the time on screen (95 % interval)"),
+            (
+                (
+                    f"{row['dimension']} {_text(row['group'])}",
+                    *(
+                        _with_span(
+                            figure_text(row[f"{kind}_share"], "share") or WITHHELD,
+                            row[f"{kind}_low"],
+                            row[f"{kind}_high"],
+                            "share",
+                        )
+                        for kind in ("people", "time")
+                    ),
+                )
+                for row in rows
+            ),
+        )
+    return lines[:-1] if lines and not lines[-1] else lines
+
+
+def _moments_part(document: Document) -> list[str]:
+    videos = {video["run"]: video for video in document["videos"]}
+    lines = []
+    for number, moment in enumerate(document["moments"], 1):
+        video = videos.get(moment["run"])
+        start_s = moment["start_s"]
+        when = _link(clock(start_s), moment_url(video, start_s) if video else None)
+        people = figure_text(moment["people"], "people") or "–"
+        what = f"{when} to {clock(moment['end_s'])}: {people} people at once on average"
+        where = f", in {_text(video['title'])}" if video and document["kind"] == "videos" else ""
+        lines.append(f"{number}. {what}{where}")
+    return lines
+
+
+def _videos_part(document: Document) -> list[str]:
+    videos = document["videos"]
+    if document["kind"] != "videos":
+        return []
+    rows = []
+    for video in videos[:_MOST_VIDEOS]:
+        judged = _judged(document, "video", video["run"])
+        title = _link(_text(video["title"]) or _text(video["run"]), video["url"])
+        names = ("presence", "at_once_mean", "female_time_share")
+        rows.append(
+            (
+                title if video["complete"] else f"{title} (incomplete: {_text(video['incomplete_reason'])})",
+                f"{_text(video['day'])} ({_text(video['day_is'])})",
+                _value(video, "analysed_s"),
+                *(_spanned(video, name, judged) for name in ("people", *names)),
+            )
+        )
+    words = [
+        _BY_NAME[name].words
+        for name in ("analysed_s", "people", "presence", "at_once_mean", "female_time_share")
+    ]
+    return [*_table(("video", "day", *words), rows), *_cut(videos, _MOST_VIDEOS, "videos")]
+
+
+_OF_GROUPS = ("videos", "people", "people_per_video", "presence", "female_people_share", "female_time_share")
+
+
+def _groups_part(document: Document) -> list[str]:
+    groups = document["groups"]
+    if groups is None or not groups["rows"]:
+        return []
+    rows = []
+    for row in groups["rows"][:_MOST_ROWS]:
+        judged = _judged(document, groups["by"], row["group"])
+        rows.append((_text(row["group"]), *(_spanned(row, name, judged) for name in _OF_GROUPS)))
+    head = (_text(groups["by"]), *(_BY_NAME[name].words for name in _OF_GROUPS))
+    return [*_table(head, rows), *_cut(groups["rows"], _MOST_ROWS, "groups")]
+
+
+def _trend_part(document: Document) -> list[str]:
+    trend = document["trend"]
+    if trend is None or not trend["rows"]:
+        return []
+    rows = [
+        (
+            _text(row["words"]),
+            f"{_text(row['previous'])} to {_text(row['period'])}",
+            f"{figure_text(row['previous_value'], row['unit']) or '–'} to "
+            f"{figure_text(row['value'], row['unit']) or '–'}",
+            _change(row["change"], row["change_low"], row["change_high"], row["unit"]),
+            {True: "**beyond its error bars**", False: "within", None: ""}[row["exceeds"]],
+            f"{row['previous_videos']} to {row['videos']}",
+        )
+        for row in trend["rows"][:_MOST_ROWS]
+    ]
+    head = ("figure", _text(trend["by"]), "value", "change (95 % interval)", "", "videos")
+    return [*_table(head, rows), *_cut(trend["rows"], _MOST_ROWS, "changes")]
+
+
+def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
+    """A change with its sign; of shares in percentage points."""
+    if change is None:
+        return "–"
+
+    def signed(value: float) -> str:
+        if unit == "share":
+            return f"{100 * value:+.1f}".replace("-0.0", "+0.0")
+        text = figure_text(abs(value), unit)
+        return ("−" if value < 0 else "+") + text
+
+    points = " points" if unit == "share" else ""
+    span = "" if low is None or high is None else f" ({signed(low)} to {signed(high)})"
+    return f"{signed(change)}{points}{span}".replace("-", "−")
+
+
+def _audience_part(document: Document) -> list[str]:
+    audience = document["audience"]
+    if audience is None or not audience["rows"]:
+        return []
+    basis = {"time": "time on screen", "people": "people on screen"}[audience["basis"]]
+    rows = []
+    for row in audience["rows"]:
+        low, high = row["difference_low"], row["difference_high"]
+        known = low is not None and high is not None
+        rows.append(
+            (
+                f"{row['dimension']} {_text(row['group'])}",
+                figure_text(row["audience_share"], "share") or "–",
+                _with_span(
+                    figure_text(row["on_screen_share"], "share") or "–",
+                    row["on_screen_low"],
+                    row["on_screen_high"],
+                    "share",
+                ),
+                _change(row["difference"], low, high, "share"),
+                "" if not known else "**beyond its error bars**" if low > 0 or high < 0 else "within",
+            )
+        )
+    head = ("", "of the audience", f"of the {basis} (95 % interval)", "difference (95 % interval)", "")
+    notes = [f"- {_text(note)}" for note in audience["notes"]]
+    lines = [f"Audience from {_text(audience['file'])}.", "", *_table(head, rows)]
+    return [*lines, *(["", *notes] if notes else [])]
+
+
+def _notes_part(document: Document) -> list[str]:
+    skipped = [f"Left out: {one['folder']}: {one['reason']}" for one in document["skipped"]]
+    notes = [*document["notes"], *skipped]
+    return [*(f"- {_text(note)}" for note in notes[:_MOST_ROWS]), *_cut(notes, _MOST_ROWS, "notes")]
+
+
+def _limits_part(document: Document) -> list[str]:
+    few = document["min_people"]
+    withheld = [f"Figures about fewer than {few} people are withheld."] if few > 1 else []
+    measured = (document["trend"] or {}).get("measured_only")
+    only = ["The error bars of changes hold the errors of measuring alone, not those of choosing the videos."]
+    return [" ".join([*_LIMITS, *(only if measured else []), *withheld])]
+
+
+def _provenance_part(document: Document) -> list[str]:
+    provenance = document["provenance"]
+    lines = []
+    if provenance["models"]:
+        rows = [
+            (
+                *(_text(model[name]) for name in ("name", "role", "licence")),
+                {True: "yes", False: "no"}.get(model["commercial_use"], "–"),
+                _text(str(model["sha256"])[:12]),
+                *(_text(model[name] or "–") for name in ("trained_on", "known_bias")),
+            )
+            for model in provenance["models"]
+        ]
+        head = ("network", "role", "licence", "commercial use", "sha256", "trained on", "known bias")
+        lines += [*_table(head, rows), ""]
+    for words, name in (("Settings", "settings"), ("Versions", "versions")):
+        if items := [_valued(item) for item in provenance[name]]:
+            lines += [f"- {words}: {'; '.join(items)}"]
+    for words, values in (
+        ("Calibration fitted on", provenance["fitted_on"]),
+        ("Schema of the tables", provenance["schema_versions"]),
+        ("Analysed from, to", provenance["analysed_at"]),
+    ):
+        if values:
+            lines += [f"- {words}: {_text(', '.join(map(str, values)))}"]
+    return lines
+
+
+def _valued(item: dict[str, Any]) -> str:
+    """A setting or version; with the number of videos of each value if there are several."""
+    values = item["values"]
+    texts = [
+        f"{one['value']} ({one['videos']} videos)" if len(values) > 1 else f"{one['value']}" for one in values
+    ]
+    return _text(f"{item['name']} {', '.join(texts)}")

@@ -1,0 +1,638 @@
+"""The figures: of each video, of groups of videos, of all; their shares with error bars; trends.
+
+Everything about time is computed by DuckDB from the faces and samples tables, never from bins. What is about
+shares is drawn as `analyzer.shares` draws it for one video, over the people of all videos at once: how often
+the networks are wrong is the same for all of them, so it does not average out over many.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analyzer.errors import SettingsError
+from analyzer.people import APPEARANCE_GAP_S as GAP_S
+from analyzer.records import Run
+from analyzer.report.runs import PERIODS, RUN_COLUMNS, Corpus
+from analyzer.report.words import FIGURES
+from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band
+from analyzer.shares import ShareDraws, draw_shares, interval, share_table
+from analyzer.vision.calibration import Calibration
+
+__all__ = ["MOMENT_S", "Groups", "Numbers", "withheld"]
+
+MOMENT_S = 10.0
+"""Length of the windows among which the busiest are looked for, in seconds."""
+_MOMENTS = {True: 5, False: 10}
+_MAX_POINTS = 2000
+_MAX_PAIRS = 50
+_DRAWS, _SEED = 400, 20260101
+_NOT_KNOWN = "not known"
+
+Row = dict[str, Any]
+Real = NDArray[np.float64]
+
+
+def _joined(key: str, visits: str) -> str:
+    """SQL: visits of the same `key` with gaps of at most `GAP_S` between them, as one stretch."""
+    return f"""SELECT {key}, min(start_s) AS start_s, max(end_s) AS end_s FROM (
+        SELECT *, sum(new) OVER (PARTITION BY {key} ORDER BY start_s) AS number FROM (
+            SELECT *, CASE WHEN start_s - lag(end_s) OVER (PARTITION BY {key} ORDER BY start_s) <= {GAP_S}
+                THEN 0 ELSE 1 END AS new
+            FROM {visits})
+        ) GROUP BY {key}, number"""
+
+
+_STRETCHES = _joined("run_no, person_id", "visit")
+
+# What a trend is made of, besides the shares: numerator and denominator of each video.
+_RATIOS = {
+    "people_per_video": ("people", "videos"),
+    "presence": ("presence_s", "analysed_s"),
+    "together": ("together_s", "analysed_s"),
+    "at_once_mean": ("crowd_s", "analysed_s"),
+}
+
+
+def withheld(counts: Sequence[int], least: int) -> NDArray[np.bool_]:
+    """Which of several numbers of people are not told, because fewer than `least` people are meant.
+
+    If those that are not told could be had as the difference to their sum, one more is not told.
+
+    >>> withheld([1, 9, 4, 0], 3).tolist()
+    [True, False, True, False]
+    >>> withheld([2, 2, 8], 3).tolist(), withheld([5, 8], 3).tolist()
+    ([True, True, False], [False, False])
+    """
+    numbers = np.asarray(counts)
+    hidden = (numbers > 0) & (numbers < least)
+    while hidden.any() and numbers[hidden].sum() < least and (~hidden & (numbers > 0)).any():
+        rest = np.where(~hidden & (numbers > 0), numbers, np.iinfo(np.int64).max)
+        hidden[int(rest.argmin())] = True
+    return hidden
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Videos in groups."""
+
+    by: str
+    names: tuple[str, ...]
+    of_run: NDArray[np.int64]
+    """(R,) number of each video's group."""
+
+    @property
+    def timely(self) -> bool:
+        """Whether the groups are periods, so that each can be compared with the one before."""
+        return self.by in PERIODS and self.by != "hour"
+
+
+class Numbers:
+    """All figures of a corpus.
+
+    Args:
+        corpus: The runs; stays the caller's to close.
+        by: `video`, one of `PERIODS`, or a column of the corpus' table; None: no groups.
+        min_people: Of fewer people nothing is told.
+
+    Raises:
+        SettingsError: There is no such column.
+    """
+
+    def __init__(self, corpus: Corpus, *, by: str | None = None, min_people: int = 1) -> None:
+        self.corpus = corpus
+        self.min_people = min_people
+        self.groups = None if by in (None, "video") else _grouped(corpus.table, str(by))
+        self.single = len(corpus.runs) == 1
+        self.bands = _common_bands(corpus.runs)
+        self.own_columns = [name for name in corpus.table if name not in {one.name for one in RUN_COLUMNS}]
+
+    # --- what everything is made of -------------------------------------------------------------------
+
+    @cached_property
+    def people(self) -> pd.DataFrame:
+        """One row a person, by video and number, with its age band."""
+        people = self.corpus.frame("SELECT * FROM person ORDER BY run_no, person_id")
+        # Of tables older than that column, whoever has an age was judged.
+        judged = people["judged_samples"].fillna(people["samples"].where(people["age_years"].notna(), 0))
+        names = [assign_band(age, self.bands) for age in people["age_years"].astype(np.float64)]
+        return people.assign(judged_samples=judged.astype(np.int64), band=names)
+
+    @cached_property
+    def per_run(self) -> pd.DataFrame:
+        """One row a video, in the order of the corpus: times, counts, longest stretches."""
+        count = len(self.corpus.runs)
+        times = self.corpus.frame(
+            """SELECT run_no, sum(duration_s) AS analysed_s,
+                coalesce(sum(duration_s) FILTER (people > 0), 0) AS presence_s,
+                coalesce(sum(duration_s) FILTER (people > 1), 0) AS together_s,
+                coalesce(sum(duration_s) FILTER (genders = 3), 0) AS mixed_s,
+                sum(duration_s * people) AS crowd_s,
+                max(people) AS at_once_most, min(time_s) FILTER (people > 0) AS first_s
+            FROM moment GROUP BY run_no"""
+        )
+        table = times.set_index("run_no").reindex(range(count))
+        people = self.people.groupby("run_no")
+        table["people"] = people.size().reindex(range(count), fill_value=0)
+        table["on_screen_s"] = people["on_screen_s"].sum().reindex(range(count), fill_value=0.0)
+        for gender in ("female", "male", "unknown"):
+            known = self.people.loc[self.people["gender"] == gender].groupby("run_no").size()
+            name = "unknown_gender" if gender == "unknown" else gender
+            table[name] = known.reindex(range(count), fill_value=0)
+        for name in ("people_low", "people_high"):
+            table[name] = self.corpus.table[name].fillna(table["people"]).astype(np.int64)
+        table["videos"] = 1
+        filled = table.fillna(
+            dict.fromkeys(("analysed_s", "presence_s", "together_s", "mixed_s", "crowd_s", "at_once_most"), 0)
+        )
+        return filled.join(self._longest())
+
+    def _longest(self) -> pd.DataFrame:
+        """The longest stretch of anybody and of one person, of each video."""
+        anybody = f"""(SELECT run_no, min(time_s) AS start_s, arg_max(time_s + duration_s, time_s) AS end_s
+            FROM moment WHERE people > 0 GROUP BY run_no, floor(time_s / {GAP_S}))"""
+        longest = self.corpus.frame(
+            f"""SELECT run_no, max(end_s - start_s) AS longest_presence_s
+            FROM ({_joined("run_no", anybody)}) GROUP BY run_no"""
+        )
+        # Of stretches of the same length, to the microsecond, the earliest.
+        of_person = self.corpus.frame(
+            f"""SELECT DISTINCT ON (run_no) run_no, end_s - start_s AS longest_person_s,
+                person_id AS longest_id, start_s AS longest_start_s, end_s AS longest_end_s
+            FROM ({_STRETCHES}) ORDER BY run_no, round(end_s - start_s, 6) DESC, start_s, person_id"""
+        )
+        return longest.set_index("run_no").join(of_person.set_index("run_no"), how="outer")
+
+    @cached_property
+    def judged_alike(self) -> NDArray[np.bool_]:
+        """(R,) whether a run's networks are those that the calibration is for."""
+        known = Calibration.networks()
+        found = []
+        for run in self.corpus.runs:
+            used = {model.get("name"): model.get("sha256") for model in run.info.get("models", [])}
+            found.append(all(used.get(name) == sha256 for name, sha256 in known.items()))
+        return np.array(found, bool)
+
+    # --- figures --------------------------------------------------------------------------------------
+
+    def total(self) -> Row:
+        """The figures of everything."""
+        if not self.corpus.runs:
+            return self._empty()
+        everything = np.zeros(len(self.corpus.runs), np.int64)
+        (row,) = self._figures(everything, [self._of_women(self._shares_of_all)], np.zeros(1, bool))
+        return row
+
+    def videos(self) -> list[Row]:
+        """The figures of each video, in the order of the corpus."""
+        numbers = range(len(self.corpus.runs))
+        of_women = self._stored[self._stored["group"] == "female"]
+        shares = dict(zip(of_women["run_no"], map(self._female, _records(of_women)), strict=True))
+        return self._figures(
+            np.array(numbers, np.int64), [shares.get(number, {}) for number in numbers], self._hidden_videos
+        )
+
+    def group_rows(self) -> list[Row]:
+        """The figures of each group, with its name."""
+        groups = self.groups
+        assert groups is not None
+        shares = [self._of_women(self._shares_of_group(number)) for number in range(len(groups.names))]
+        rows = self._figures(groups.of_run, shares, self._hidden_groups)
+        return [{"group": name} | row for name, row in zip(groups.names, rows, strict=True)]
+
+    @cached_property
+    def _hidden_videos(self) -> NDArray[np.bool_]:
+        return withheld(self.per_run["people"].tolist(), self.min_people)
+
+    @cached_property
+    def _hidden_groups(self) -> NDArray[np.bool_]:
+        groups = self.groups
+        assert groups is not None
+        people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names))
+        return withheld(people.astype(np.int64).tolist(), self.min_people)
+
+    def _figures(
+        self, of_run: NDArray[np.int64], shares: Sequence[Row], hidden: NDArray[np.bool_]
+    ) -> list[Row]:
+        """The figures of groups of videos: `of_run` is (R,) each video's group, none of them empty."""
+        videos = self.per_run.groupby(of_run)
+        counted = ["people", "people_low", "people_high", "female", "male", "unknown_gender", "videos"]
+        sums = videos[
+            [*counted, "analysed_s", "on_screen_s", "presence_s", "together_s", "mixed_s", "crowd_s"]
+        ]
+        table = sums.sum()
+        known = table["analysed_s"].where(table["analysed_s"] > 0)
+        for name in ("presence", "together", "mixed"):
+            table[name] = table[f"{name}_s"] / known
+        table["at_once_mean"] = table["crowd_s"] / known
+        table["people_per_video"] = table["people"] / table["videos"]
+        table["at_once_most"] = videos["at_once_most"].max()
+        table["first_s"] = videos["first_s"].median()
+        for name in ("longest_presence_s", "longest_person_s"):
+            table[name] = videos[name].max()
+        ages = self.people["age_years"].groupby(of_run[self.people["run_no"].to_numpy(np.int64)])
+        table["age_median_years"] = ages.median()
+        rows: list[Row] = []
+        for one, of_women, hide in zip(table.to_dict("records"), shares, hidden, strict=True):
+            told = one | of_women
+            withhold = bool(hide) or 0 < told["people"] < self.min_people
+            genders = ("female", "male", "unknown_gender")
+            few = withheld([int(told[name]) for name in genders], self.min_people)
+            gone = {name for name, no in zip(genders, few, strict=True) if no}
+            gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
+            figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
+            for name in {*counted, "at_once_most"} & figures.keys():
+                figures[name] = int(figures[name])
+            values = {figure.name: _known(figures.get(figure.name)) for figure in FIGURES}
+            rows.append({"withheld": withhold} | values)
+        return rows
+
+    @staticmethod
+    def _empty() -> Row:
+        return {"withheld": False} | {figure.name: None for figure in FIGURES} | {"videos": 0}
+
+    def _of_women(self, shares: pd.DataFrame | None) -> Row:
+        rows = [] if shares is None else _records(shares[shares["group"] == "female"])
+        return self._female(rows[0]) if rows else {}
+
+    @staticmethod
+    def _female(row: Row) -> Row:
+        """The figures in a row of a shares table."""
+        kinds = [(of, what) for of in ("people", "time") for what in ("share", "low", "high")]
+        return {f"female_{of}_{what}": row[f"{of}_{what}"] for of, what in kinds}
+
+    # --- shares ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _stored(self) -> pd.DataFrame:
+        """The shares tables of the runs."""
+        numbers = ("people_share", "people_low", "people_high", "time_share", "time_low", "time_high")
+        columns = {"dimension": "VARCHAR", "group": "VARCHAR"} | dict.fromkeys(numbers, "DOUBLE")
+        rows = self.corpus.frame(self.corpus.rows("shares", columns))
+        order = {name: n for n, name in enumerate(("female", "male", *(band.name for band in self.bands)))}
+        return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
+
+    @cached_property
+    def draws(self) -> tuple[ShareDraws, ...]:
+        """Draws of gender and age: of everything in group 0, then of each group."""
+        usable = self.judged_alike[self.people["run_no"]]
+        people = self.people[usable]
+        runs = people["run_no"].to_numpy(np.int64)
+        settings = Settings(
+            age_bands=_name_of(self.bands),
+            gender_of_children=_all_agree(self.corpus.runs, "gender_of_children"),
+        )
+        parts = [np.zeros(len(people), np.int64)]
+        if self.groups is not None:
+            parts.append(1 + self.groups.of_run[runs])
+        everyone = pd.concat([people] * len(parts), ignore_index=True)
+        return draw_shares(
+            everyone,
+            settings,
+            Calibration.load(),
+            groups=np.concatenate(parts),
+            clusters=np.tile(runs, len(parts)) if self.groups is not None else None,
+        )
+
+    @cached_property
+    def _shares_of_all(self) -> pd.DataFrame | None:
+        if self.single and len(self._stored):
+            return self._stored
+        return self._drawn(0, np.ones(len(self.corpus.runs), bool))
+
+    def _shares_of_group(self, number: int) -> pd.DataFrame | None:
+        assert self.groups is not None
+        return self._drawn(1 + number, self.groups.of_run == number)
+
+    def _drawn(self, group: int, members: NDArray[np.bool_]) -> pd.DataFrame | None:
+        judged = self._judged(members & self.judged_alike)
+        return share_table(self.draws, group) if judged else None
+
+    def _judged(self, members: NDArray[np.bool_]) -> int:
+        people = self.people[members[self.people["run_no"]]]
+        return int((people["judged_samples"] > 0).sum())
+
+    def shares(self) -> list[Row]:
+        """Shares of everything, of each group, of each video; none of too few people."""
+        count = len(self.corpus.runs)
+        everything = np.ones(count, bool)
+        rows = self._share_rows("", "", self._shares_of_all, everything)
+        if self.groups is not None:
+            for number, name in enumerate(self.groups.names):
+                if not self._hidden_groups[number]:
+                    members = self.groups.of_run == number
+                    rows += self._share_rows(self.groups.by, name, self._shares_of_group(number), members)
+        if not self.single:
+            judged = self.people[self.people["judged_samples"] > 0].groupby("run_no").size()
+            names = self.corpus.table["run"].to_numpy()
+            numbers = self._stored["run_no"].to_numpy(np.int64)
+            extra = self._stored.assign(
+                by="video",
+                group_value=names[numbers],
+                judged=judged.reindex(numbers, fill_value=0).to_numpy(),
+            )
+            rows += _records(extra[~self._hidden_videos[numbers]].drop(columns=["run_no", "place"]))
+        return rows
+
+    def _share_rows(
+        self, by: str, name: str, shares: pd.DataFrame | None, members: NDArray[np.bool_]
+    ) -> list[Row]:
+        people = int(self.per_run.loc[members, "people"].sum())
+        if shares is None or 0 < people < self.min_people:
+            return []
+        head = {"by": by, "group_value": name, "judged": self._judged(members)}
+        kept = shares.drop(columns=["run_no", "place"], errors="ignore")
+        return [head | row for row in _records(kept)]
+
+    # --- single tables --------------------------------------------------------------------------------
+
+    def pyramid(self) -> list[Row]:
+        """People and their time by gender and age band, as stated; every cell."""
+        if 0 < len(self.people) < self.min_people:
+            sums = None
+        else:
+            sums = self.people.groupby(["gender", "band"])["on_screen_s"].agg(["size", "sum"])
+        bands = [*(band.name for band in self.bands), "unknown"]
+        rows: list[Row] = []
+        for gender in ("female", "male", "unknown"):
+            cells = [(gender, band) for band in bands]
+            counts = [int(sums["size"].get(cell, 0)) if sums is not None else 0 for cell in cells]
+            hidden = withheld(counts, self.min_people) if sums is not None else np.ones(len(cells), bool)
+            for (_, band), people, no in zip(cells, counts, hidden, strict=True):
+                time_s = float(sums["sum"].get((gender, band), 0.0)) if sums is not None else 0.0
+                told = (
+                    {"people": people, "on_screen_s": time_s}
+                    if not no
+                    else {"people": None, "on_screen_s": None}
+                )
+                rows.append({"gender": gender, "band": band} | told)
+        return rows
+
+    def at_once(self) -> list[Row]:
+        """For how long how many people are on screen at once."""
+        rows = self.corpus.frame(
+            "SELECT people, sum(duration_s) AS time_s FROM moment GROUP BY people ORDER BY people"
+        )
+        whole = float(rows["time_s"].sum())
+        return [
+            {"people": int(people), "time_s": float(time), "share": float(time) / whole if whole else None}
+            for people, time in rows.itertuples(index=False)
+        ]
+
+    def moments(self) -> list[Row]:
+        """The windows of `MOMENT_S` with the most people: five of one video, of several ten videos' best."""
+        rows = self.corpus.frame(
+            f"""SELECT run_no, start_s, least(start_s + {MOMENT_S}, last_s) AS end_s, people FROM (
+                SELECT run_no, floor(time_s / {MOMENT_S}) * {MOMENT_S} AS start_s,
+                    max(time_s + duration_s) AS last_s,
+                    sum(people * duration_s) / sum(duration_s) AS people, sum(duration_s) AS known_s,
+                FROM moment WHERE duration_s > 0 GROUP BY ALL
+            ) WHERE people > 0 AND known_s >= least({MOMENT_S} / 2, (
+                SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = run_no)
+            ) ORDER BY round(people, 9) DESC, run_no, start_s"""
+        )
+        if not self.single:
+            rows = rows.drop_duplicates("run_no")
+        names = self.corpus.table["run"].to_numpy()
+        best = rows.head(_MOMENTS[self.single])
+        return [
+            {"run": str(names[row["run_no"]]), **{name: row[name] for name in ("start_s", "end_s", "people")}}
+            for row in _records(best)
+        ]
+
+    def people_rows(self) -> list[Row] | None:
+        """The people of the one video, with their stretches on screen."""
+        if self.min_people > 1 or not self.single:
+            return None
+        stretches = self.corpus.frame(f"{_STRETCHES} ORDER BY start_s")
+        times = stretches[["start_s", "end_s"]].round(3)
+        mine = {person: rows.to_numpy().tolist() for person, rows in times.groupby(stretches["person_id"])}
+        columns = ["person_id", "gender", "female_prob", "age_years", "age_low", "age_high", "band"]
+        columns += ["first_s", "last_s", "on_screen_s", "appearances"]
+        rows = _records(self.people[columns].rename(columns={"band": "age_band"}))
+        return [row | {"stretches": mine.get(row["person_id"], [])} for row in rows]
+
+    def pairs(self) -> list[Row] | None:
+        """Which two people of the one video are on screen together for how long."""
+        if self.min_people > 1 or not self.single:
+            return None
+        faces = self.corpus.rows("faces", {"sample": "INTEGER", "person_id": "INTEGER"})
+        rows = self.corpus.frame(
+            f"""WITH face AS MATERIALIZED (SELECT sample, person_id FROM ({faces}) WHERE person_id > 0)
+            SELECT a.person_id AS a, b.person_id AS b, sum(duration_s) AS together_s
+            FROM face a JOIN face b ON a.sample = b.sample AND a.person_id < b.person_id
+            JOIN moment ON moment.sample = a.sample
+            GROUP BY ALL ORDER BY round(together_s, 6) DESC, a, b LIMIT {_MAX_PAIRS}"""
+        )
+        return [
+            {"a": int(a), "b": int(b), "together_s": float(time)}
+            for a, b, time in rows.itertuples(index=False)
+        ]
+
+    def timeline(self) -> Row | None:
+        """The timeline of the one video; bins are joined where there are many."""
+        if not self.single:
+            return None
+        names = [*(band.column for band in self.bands), "unknown_age"]
+        kinds = ("people", "female", "male", "unknown_gender", *names)
+        columns = dict.fromkeys(("start_s", "end_s", *kinds), "DOUBLE")
+        rows = self.corpus.frame(self.corpus.rows("timeline", columns) + " ORDER BY start_s")
+        if rows.empty:
+            return None
+        known = self.corpus.frame("SELECT time_s, duration_s FROM moment ORDER BY time_s")
+        rows.loc[_covered_s(known, rows) <= 0, list(kinds)] = np.nan
+        joined = -(-len(rows) // _MAX_POINTS)
+        number = np.arange(len(rows)) // joined
+        bins = rows.groupby(number)
+        means = bins[list(kinds)].mean()
+
+        def told(name: str) -> list[float | None]:
+            return [None if np.isnan(value) else round(value, 3) for value in means[name]]
+
+        shown = self.min_people == 1
+        return {
+            "bin_s": float((rows["end_s"] - rows["start_s"]).iloc[0]) * joined,
+            "start_s": bins["start_s"].min().round(3).tolist(),
+            "end_s": bins["end_s"].max().round(3).tolist(),
+            "people": told("people"),
+            **{name: told(name) if shown else None for name in ("female", "male", "unknown_gender")},
+            "ages": {
+                **{band.name: told(band.column) for band in self.bands},
+                "unknown": told("unknown_age"),
+            }
+            if shown
+            else None,
+        }
+
+    # --- trends ---------------------------------------------------------------------------------------
+
+    def trend(self) -> Row | None:
+        """What changed from each period to the next, and whether by more than its error bars."""
+        groups = self.groups
+        if groups is None or not groups.timely or len(groups.names) < 2:
+            return None
+        figures = self._trend_draws(groups)
+        sizes = np.bincount(groups.of_run, minlength=len(groups.names))
+        people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names)).astype(np.int64)
+        hidden = withheld(people.tolist(), self.min_people)
+        rows: list[Row] = []
+        for (name, words, unit, personal), (value, draws) in figures.items():
+            bounds = (0.0, 1.0) if unit == "share" else (0.0, np.inf)
+            _, low, high = interval(draws, bounds)
+            for now in range(len(groups.names)):
+                if personal and hidden[now]:
+                    continue
+                row: Row = {"figure": name, "words": words, "unit": unit, "period": groups.names[now]}
+                row |= {"value": value[now], "value_low": low[now], "value_high": high[now]}
+                row |= {
+                    "videos": int(sizes[now]),
+                    "previous": None,
+                    "previous_value": None,
+                    "previous_videos": None,
+                }
+                row |= dict.fromkeys(("change", "change_low", "change_high", "exceeds"))
+                before = now - 1
+                if before >= 0 and not (personal and hidden[before]):
+                    row |= {"previous": groups.names[before], "previous_value": value[before]}
+                    row |= {"previous_videos": int(sizes[before]), "change": value[now] - value[before]}
+                    difference = draws[:, now] - draws[:, before]
+                    ends = np.quantile(difference, [0.025, 0.975])
+                    row |= {"change_low": ends[0], "change_high": ends[1]}
+                    known = min(sizes[now], sizes[before]) > 1
+                    row["exceeds"] = (
+                        bool(ends[0] > 0 or ends[1] < 0) if known and np.isfinite(ends).all() else None
+                    )
+                rows.append({key: _known(one) for key, one in row.items()})
+        return {"by": groups.by, "rows": rows}
+
+    def _trend_draws(self, groups: Groups) -> dict[tuple[str, str, str, bool], tuple[Real, Real]]:
+        """Value (G,) and draws (D, G) of each figure; the videos themselves are drawn too."""
+        words = {figure.name: (figure.words, figure.unit, figure.personal) for figure in FIGURES}
+        random = np.random.default_rng(_SEED)
+        weights = random.standard_exponential((_DRAWS, len(self.corpus.runs)))
+        count = len(groups.names)
+        into = np.zeros((len(self.corpus.runs), count))
+        into[np.arange(len(into)), groups.of_run] = 1
+        found: dict[tuple[str, str, str, bool], tuple[Real, Real]] = {}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for name, (above, below) in _RATIOS.items():
+                top, bottom = (self.per_run[one].to_numpy(np.float64) for one in (above, below))
+                draws = ((weights * top) @ into) / ((weights * bottom) @ into)
+                found[(name, *words[name])] = (top @ into) / (bottom @ into), draws
+        for one in self.draws if len(self.people) else ():
+            for index, name in enumerate(one.classes):
+                if name == "male":  # what the other does, the other way round
+                    continue
+                for kind, of in enumerate(("people", "time")):
+                    plain, drawn = (
+                        self._of_groups(one.values[:, :, k, index], count) for k in (kind, 2 + kind)
+                    )
+                    key = f"{name}_{of}_share"
+                    said = words.get(
+                        key, (f"aged {name}, share of {'people' if of == 'people' else 'time'}",)
+                    )[0]
+                    found[(key, said, "share", True)] = plain.mean(axis=0), drawn
+        return found
+
+    @staticmethod
+    def _of_groups(draws: Real, count: int) -> Real:
+        """(D, G) of the groups alone; NaN for those at the end in which nobody was judged."""
+        mine = draws[:, 1:]
+        return np.pad(mine, ((0, 0), (0, count - mine.shape[1])), constant_values=np.nan)
+
+
+def _known(value: Any) -> Any:
+    """A plain Python value; None for what is not known."""
+    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and not np.isfinite(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _records(table: pd.DataFrame) -> list[Row]:
+    """The rows of a table, in plain values."""
+    return [{str(name): _known(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _covered_s(known: pd.DataFrame, bins: pd.DataFrame) -> Real:
+    """(B,) for how many seconds of each bin something is known, from the times of the samples."""
+    starts = known["time_s"].to_numpy(np.float64)
+    lengths = known["duration_s"].to_numpy(np.float64)
+    # Time known before each border: it grows while a sample stands.
+    borders = np.stack([starts, starts + lengths], axis=1).ravel()
+    before = np.concatenate([[0.0], np.cumsum(lengths)])
+    grown = np.stack([before[:-1], before[1:]], axis=1).ravel()
+    if not len(borders):
+        return np.zeros(len(bins))
+    ends = (np.interp(bins[name].to_numpy(np.float64), borders, grown) for name in ("end_s", "start_s"))
+    covered: Real = np.subtract(*ends)
+    return np.where(covered > 1e-6, covered, 0.0)
+
+
+# --- groups ------------------------------------------------------------------------------------------
+
+
+def _grouped(table: pd.DataFrame, by: str) -> Groups:
+    if by in PERIODS:
+        names = [_period(day, hour, by) for day, hour in zip(table["day"], table["hour"], strict=True)]
+    elif by in table.columns:
+        names = [_NOT_KNOWN if _known(value) is None else _group_text(value) for value in table[by]]
+    else:
+        known = ", ".join(("video", *PERIODS, *table.columns))
+        raise SettingsError(f"--by {by} is no column: choose one of {known}")
+    distinct = sorted(set(names), key=lambda name: (name == _NOT_KNOWN, _natural(name)))
+    place = {name: number for number, name in enumerate(distinct)}
+    return Groups(by, tuple(distinct), np.array([place[name] for name in names], np.int64))
+
+
+def _group_text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name.casefold()
+
+
+def _period(day: datetime.date, hour: Any, by: str) -> str:
+    """The period that a day is in.
+
+    >>> [_period(datetime.date(2026, 11, 24), None, by) for by in ("day", "week", "month", "hour")]
+    ['2026-11-24', '2026-W48', '2026-11', 'not known']
+    """
+    match by:
+        case "day":
+            return day.isoformat()
+        case "week":
+            year, week, _ = day.isocalendar()
+            return f"{year}-W{week:02d}"
+        case "month":
+            return f"{day:%Y-%m}"
+    return _NOT_KNOWN if _known(hour) is None else f"{int(hour):02d}:00"
+
+
+# --- settings of the runs ----------------------------------------------------------------------------
+
+
+def _common_bands(runs: Iterable[Run]) -> tuple[AgeBand, ...]:
+    """The age bands of the runs, if they agree on known ones; else the usual ones."""
+    names = {str((run.info.get("settings") or {}).get("age_bands")) for run in runs}
+    (name,) = names if len(names) == 1 else (Settings().age_bands,)
+    return AGE_BANDS.get(name, AGE_BANDS[Settings().age_bands])
+
+
+def _name_of(bands: tuple[AgeBand, ...]) -> str:
+    return next(name for name, each in AGE_BANDS.items() if each == bands)
+
+
+def _all_agree(runs: Iterable[Run], setting: str) -> bool:
+    values = {bool((run.info.get("settings") or {}).get(setting)) for run in runs}
+    return values == {True}

@@ -1,0 +1,786 @@
+"""The report as a page: one HTML file that needs nothing else, from the document of `Report.to_dict`.
+
+Figures and tables are written here; `page/page.js` draws the charts from the data that the page carries.
+The page may load nothing but a video beside it: its Content-Security-Policy names the hash of each script.
+Titles, channels, sources and reasons come from strangers: they are only ever text.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, figure_text, span_text
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["page"]
+
+Row = dict[str, Any]
+
+MIN_JUDGED = 5
+"""Of fewer people no share is stated in words."""
+
+_FOLDER = Path(__file__).with_name("page")
+_FIGURES = {figure.name: figure for figure in FIGURES}
+_INTERVALS = {
+    "people": ("people_low", "people_high"),
+    "female_people_share": ("female_people_low", "female_people_high"),
+    "female_time_share": ("female_time_low", "female_time_high"),
+}
+_VIDEO_COLUMNS = (
+    *("people", "on_screen_s", "presence", "together", "female_people_share", "age_median_years"),
+    *("longest_person_s", "at_once_most"),
+)
+_GROUP_COLUMNS = (
+    *("videos", "analysed_s", "people", "people_per_video", "presence", "together"),
+    *("female_people_share", "female_time_share", "age_median_years"),
+)
+_CHARTED = (
+    *("people", "people_per_video", "on_screen_s", "presence", "together", "mixed", "at_once_mean"),
+    *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
+)
+_TOP, _PEOPLE_ROWS, _TABLE_ROWS, _VIDEO_ROWS, _STRETCHES = 20, 40, 200, 1000, 2000
+_UNITS = {"clock": "time", "share": "share", "years": "years", "s": "s", "people": "people", "": ""}
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page of a report as one string of HTML."""
+    from markupsafe import Markup
+
+    document = _completed(document)
+    script = (_FOLDER / "page.js").read_text("utf-8")
+    plotly, plotly_hash = _plotly()
+    return _template().render(
+        **_context(document),
+        css=Markup((_FOLDER / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        plotly=Markup(plotly),
+        script_src=f"'{plotly_hash}' '{_script_hash(script)}'",
+        data=Markup(_json(_chart_data(document))),
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(clock=_clock_or_dash, figure=figure_text, day=_day_words, cap=_capital)
+    return environment.get_template("page.html.j2")
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """The library's script and its hash; its package's file is read, which spares importing the package."""
+    spec = importlib.util.find_spec("plotly")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("plotly is not installed", name="plotly")
+    script = Path(spec.submodule_search_locations[0], "package_data", "plotly.min.js").read_text("utf-8")
+    return script, _script_hash(script)
+
+
+def _script_hash(script: str) -> str:
+    """As a Content-Security-Policy names it; reading as text has made the line ends those a browser sees."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _json(data: Any) -> str:
+    """JSON that cannot end the element it stands in."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its not-a-numbers as nulls, and without addresses that are none."""
+    document = _without_nan(document)
+    for video in document["videos"]:
+        video["url"] = _web_address(video.get("url"))
+        video["media"] = _near(video.get("media"))
+        video["page"] = _near(video.get("page"))
+        video["link"] = _link(video["url"])
+        video["media_start_s"] = video.get("media_start_s") or 0.0
+    return document
+
+
+def _without_nan(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _without_nan(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_without_nan(item) for item in value]
+        case float():
+            return value if abs(value) < float("inf") else None
+    return value
+
+
+def _web_address(url: Any) -> str | None:
+    """The address if a browser may be sent there: http or https, in one piece."""
+    if not isinstance(url, str) or re.search(r"[\s\x00-\x1f\x7f]", url):
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return url if parts.scheme in ("http", "https") and parts.netloc else None
+
+
+def _near(path: Any) -> str | None:
+    """A relative address, or one of a local file; nothing else belongs to the page's own files."""
+    if not isinstance(path, str) or not path or re.search(r"[\s\\\x00-\x1f]", path):
+        return None
+    return path if re.match(r"file:///|(?!//)[^:]*(/|$)", path) else None
+
+
+def _link(url: str | None) -> Row | None:
+    """What an address at a moment is made of: before and after its whole seconds."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
+    video = ""
+    if host == "youtube.com" and parts.path == "/watch":
+        video = parse_qs(parts.query).get("v", [""])[0]
+    elif host == "youtu.be":
+        video = parts.path[1:]
+    if re.fullmatch(r"[A-Za-z0-9_-]{11}", video):
+        return {"before": f"https://www.youtube.com/watch?v={video}&t=", "after": "s", "site": "YouTube"}
+    return {"before": url.partition("#")[0] + "#t=", "after": "", "site": parts.hostname or "its page"}
+
+
+# What the template writes
+
+
+def _context(document: dict[str, Any]) -> Row:
+    total, single = document["total"], document["kind"] == "video"
+    judged = _judged(document)
+    videos = document["videos"]
+    empty = total.get("people") == 0
+    return {
+        "doc": document,
+        "single": single,
+        "video": videos[0] if single and videos else None,
+        "empty": empty,
+        "cards": _cards(document, judged),
+        "meta": _meta(document),
+        "timeline_rows": _timeline_rows(document),
+        "people": _people_rows(document),
+        "people_shown": _PEOPLE_ROWS,
+        "pyramid": _pyramid_rows(document),
+        "shares": _share_rows(document, "", ""),
+        "judged": judged.get(("", "")),
+        "min_judged": MIN_JUDGED,
+        "moments": _moments(document),
+        "by_run": {video["run"]: video for video in videos},
+        "columns": [_FIGURES[name] for name in _VIDEO_COLUMNS],
+        "video_rows": [] if single else _video_rows(document, judged),
+        "video_limit": _VIDEO_ROWS,
+        "group_columns": [_FIGURES[name] for name in _GROUP_COLUMNS],
+        "group_rows": _group_rows(document, judged),
+        "chart_options": _chart_options(document),
+        "trend": _trend_tables(document),
+        "audience_rows": _audience_rows(document),
+        "gender_words": GENDER_WORDS,
+        "withheld_word": WITHHELD,
+        "sampling": _setting(document, "fps"),
+        "top": _TOP,
+        "table_rows": _TABLE_ROWS,
+        "moment": _moment,
+        "labels": _chart_labels(document),
+    }
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A figure in a table: what is read, what it is sorted by, and its interval as places between 0 and 1."""
+
+    text: str
+    state: str = ""
+    sort: float | str | None = None
+    span: str = ""
+    bar: tuple[float, float, float] | None = None
+    numeric: bool = True
+
+
+def _cell(row: Row, name: str, document: Row, *, few: bool = False) -> _Cell:
+    """`few`: there are too few people to state a share of them."""
+    figure, value = _FIGURES[name], row.get(name)
+    if value is None:
+        withheld = row.get("withheld", document.get("min_people", 1) > 1)
+        return _Cell("", "withheld" if figure.personal and withheld else "unknown")
+    if few and name in ("female_people_share", "female_time_share"):
+        return _Cell("", "few")
+    low, high = (row.get(end) for end in _INTERVALS.get(name, ("", "")))
+    bar = None
+    if figure.unit == "share" and low is not None and high is not None:
+        bar = (low, value, high)
+    return _Cell(figure_text(value, figure.unit), "", value, span_text(low, high, figure.unit), bar)
+
+
+def _judged(document: Row) -> dict[tuple[str, str], int]:
+    """How many people are behind the gender shares of everything, of each group, of each video."""
+    return {
+        (share["by"], share["group_value"]): share["judged"]
+        for share in document["shares"]
+        if share["dimension"] == "gender" and share.get("judged") is not None
+    }
+
+
+def _too_few(judged: dict[tuple[str, str], int], by: str, value: str) -> bool:
+    return judged.get((by, value), MIN_JUDGED) < MIN_JUDGED
+
+
+def _moment(video: Row | None, seconds: float | None) -> Row | None:
+    """Where a moment can be watched; without a video or an address it is a time only."""
+    if video is None or seconds is None:
+        return None
+    link = video["link"]
+    url = f"{link['before']}{int(seconds)}{link['after']}" if link else ""
+    media = video["media"]
+    at = max(0.0, seconds - video["media_start_s"])
+    return {
+        "run": video["run"],
+        "s": round(seconds, 3),
+        "text": clock(seconds),
+        "url": url,
+        "href": f"{media}#t={at:g}" if media else url,
+        "media": bool(media),
+    }
+
+
+def _meta(document: Row) -> list[str]:
+    """The line below the title, its links aside."""
+    total, videos = document["total"], document["videos"]
+    analysed = total.get("analysed_s")
+    if document["kind"] == "video":
+        video = videos[0]
+        share = video.get("analysed_share")
+        words = [
+            video.get("channel") or "",
+            f"{video.get('day_is') or 'of'} {_day_words(video.get('day'))}" if video.get("day") else "",
+            f"{clock(video['duration_s'])} long"
+            if video.get("duration_s") is not None
+            else "length not known",
+            f"{figure_text(share, 'share')} analysed" if share is not None else "",
+        ]
+        return [word for word in words if word]
+    channels = sorted({video["channel"] for video in videos if video.get("channel")})
+    days = sorted(video["day"] for video in videos if video.get("day"))
+    count = f"{len(videos):,} videos" if len(videos) != 1 else "1 video"
+    words = [count] if count != document["title"] else []
+    if days:
+        same = days[0] == days[-1]
+        words.append(_day_words(days[0]) if same else f"{_day_words(days[0])} to {_day_words(days[-1])}")
+    if channels:
+        words.append(channels[0] if len(channels) == 1 else f"{len(channels)} channels")
+    if analysed is not None:
+        words.append(f"{clock(analysed)} analysed")
+    return words
+
+
+def _cards(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+    total, single, videos = document["total"], document["kind"] == "video", document["videos"]
+    few = _too_few(judged, "", "")
+    video = videos[0] if single and videos else None
+
+    def card(name: str, words: str = "", note: str = "", moment: Row | None = None) -> Row:
+        cell = _cell(total, name, document, few=few)
+        figure = _FIGURES[name]
+        title = words or figure.words
+        return {
+            "name": name,
+            "words": title,
+            "cell": cell,
+            "meaning": figure.meaning,
+            "note": note,
+            "moment": moment,
+        }
+
+    stated = [
+        f"{figure_text(total.get(name), 'people')} {words}"
+        for name, words in (("female", "female"), ("male", "male"), ("unknown_gender", "unknown"))
+        if total.get(name) is not None
+    ]
+    analysed = total.get("analysed_s")
+    cards = [
+        card("people", note=" · ".join(stated)),
+        card("on_screen_s", note="of all people, added up"),
+        card("presence", note=f"of {clock(analysed)} analysed" if analysed is not None else ""),
+        card("together", note=_mean_words(total)),
+        card("female_people_share", note=_judged_words(judged, total)),
+        card("age_median_years", "median age", note="as perceived, in years"),
+        _longest_card(card, videos, video),
+        card(
+            "first_s",
+            note="of anybody" if single else "median of the videos",
+            moment=_moment(video, total.get("first_s")),
+        ),
+        card("at_once_most", "most at once", note="in one analysed frame"),
+    ]
+    if not single:
+        cards.insert(1, card("people_per_video", note="mean"))
+    return cards
+
+
+def _judged_words(judged: dict[tuple[str, str], int], total: Row) -> str:
+    count = judged.get(("", ""))
+    if total.get("female_people_share") is None:
+        return ""
+    if count is not None and count < MIN_JUDGED:
+        return "1 person judged" if count == 1 else f"{count} people judged"
+    return "estimate, 95 % interval"
+
+
+def _mean_words(total: Row) -> str:
+    mean = total.get("at_once_mean")
+    return f"{figure_text(mean, 'people')} at once on average" if mean is not None else "of the time analysed"
+
+
+def _longest_card(card: Any, videos: Sequence[Row], video: Row | None) -> Row:
+    known = [v for v in videos if v.get("longest_person") and v.get("longest_person_s") is not None]
+    best = video if video is not None else max(known, key=lambda v: v["longest_person_s"], default=None)
+    longest = best.get("longest_person") if best else None
+    moment = _moment(best, longest["start_s"]) if best and longest else None
+    note = f"person {longest['person_id']}" if longest else ""
+    if best and longest and video is None:
+        note += f" of {best['title']}"
+    row: Row = card("longest_person_s", note=note, moment=moment)
+    return row
+
+
+def _timeline_rows(document: Row) -> Row | None:
+    """At most 200 rows, evenly spread."""
+    timeline = document.get("timeline")
+    if not timeline or not timeline["start_s"]:
+        return None
+    count = len(timeline["start_s"])
+    step = -(-count // _TABLE_ROWS)
+    series = [("people", timeline["people"])]
+    if timeline.get("female"):
+        named = (("female", "female"), ("male", "male"), ("unknown gender", "unknown_gender"))
+        series += [(words, timeline[name]) for words, name in named]
+    ages = timeline.get("ages") or {}
+    series += [(f"age {band}", values) for band, values in ages.items() if any(values)]
+    rows = []
+    for index in range(0, count, step):
+        values = [values[index] if values else None for _, values in series]
+        rows.append((clock(timeline["start_s"][index]), [figure_text(value, "people") for value in values]))
+    return {"heads": [words for words, _ in series], "rows": rows, "step": step}
+
+
+def _person_words(person: Row) -> str:
+    """Such as "person 3 · female · about 34 (24 to 49)"."""
+    words = [f"person {person['person_id']}", _gender_words(person)]
+    if person.get("age_years") is not None:
+        span = (
+            span_text(round(person["age_low"]), round(person["age_high"]), "years") if _ranged(person) else ""
+        )
+        words.append(f"about {figure_text(person['age_years'], 'years')}" + (f" ({span})" if span else ""))
+    else:
+        words.append("age unknown")
+    return " · ".join(words)
+
+
+def _ranged(person: Row) -> bool:
+    return person.get("age_low") is not None and person.get("age_high") is not None
+
+
+def _gender_words(person: Row) -> str:
+    gender = person.get("gender") or "unknown"
+    return "gender unknown" if gender == "unknown" else GENDER_WORDS.get(gender, gender)
+
+
+def _people_rows(document: Row) -> list[Row]:
+    people = document.get("people") or []
+    return [
+        {
+            **person,
+            "words": _person_words(person),
+            "gender_words": GENDER_WORDS.get(person.get("gender") or "unknown", "unknown"),
+            "age_text": figure_text(person.get("age_years"), "years"),
+            "age_span": span_text(person.get("age_low"), person.get("age_high"), "years"),
+        }
+        for person in people[:_TABLE_ROWS]
+    ]
+
+
+def _pyramid_rows(document: Row) -> Row | None:
+    cells = {(cell["gender"], cell["band"]): cell for cell in document.get("pyramid") or []}
+    if not cells:
+        return None
+    bands = [*document["age_bands"], "unknown"]
+    rows = []
+    for band in bands:
+        row = []
+        for gender in ("female", "male", "unknown"):
+            cell = cells.get((gender, band), {"people": 0, "on_screen_s": 0.0})
+            hidden = cell["people"] is None
+            shown = "" if hidden else figure_text(cell["people"], "people")
+            seconds = cell["on_screen_s"]
+            row.append({"hidden": hidden, "people": shown, "time": "" if seconds is None else clock(seconds)})
+        rows.append((band, row))
+    return {"rows": rows, "hidden": any(cell["people"] is None for cell in cells.values())}
+
+
+def _share_rows(document: Row, by: str, value: str) -> list[Row]:
+    rows = []
+    for share in document["shares"]:
+        if share["by"] != by or share["group_value"] != value:
+            continue
+        row: Row = {"dimension": share["dimension"], "group": share["group"], "judged": share.get("judged")}
+        for basis in ("people", "time"):
+            middle, low, high = (share.get(f"{basis}_{end}") for end in ("share", "low", "high"))
+            row[basis] = {
+                "value": middle,
+                "low": low,
+                "high": high,
+                "text": figure_text(middle, "share"),
+                "span": span_text(low, high, "share"),
+            }
+        rows.append(row)
+    return rows
+
+
+def _moments(document: Row) -> list[Row]:
+    by_run = {video["run"]: video for video in document["videos"]}
+    rows = []
+    for moment in document.get("moments") or []:
+        video = by_run.get(moment["run"])
+        at = _moment(video, moment["start_s"])
+        if video and at:
+            people = figure_text(moment["people"], "people")
+            rows.append({"at": at, "end": clock(moment["end_s"]), "people": people, "title": video["title"]})
+    return rows
+
+
+def _video_rows(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+    rows = []
+    for video in document["videos"][:_VIDEO_ROWS]:
+        few = _too_few(judged, "video", video["run"])
+        longest = video.get("longest_person")
+        rows.append(
+            {
+                "video": video,
+                "cells": [_cell(video, name, document, few=few) for name in _VIDEO_COLUMNS],
+                "longest": _moment(video, longest["start_s"]) if longest else None,
+            }
+        )
+    return rows
+
+
+def _group_rows(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+    groups = document.get("groups")
+    if not groups:
+        return []
+    return [
+        {
+            "group": row["group"],
+            "cells": [
+                _cell(row, name, document, few=_too_few(judged, groups["by"], row["group"]))
+                for name in _GROUP_COLUMNS
+            ],
+        }
+        for row in groups["rows"]
+    ]
+
+
+def _change_text(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    if unit == "share":
+        size = figure_text(abs(value), "share").removesuffix(" %")
+        return f"{sign}{size} points"
+    return f"{sign}{figure_text(abs(value), unit)}"  # type: ignore[arg-type]
+
+
+def _change_span(low: float | None, high: float | None, unit: str) -> str:
+    if low is None or high is None:
+        return ""
+    return f"{_change_text(low, unit).removesuffix(' points')} to {_change_text(high, unit)}"
+
+
+def _trend_tables(document: Row) -> list[Row]:
+    """For each figure its periods and changes, in the order of time."""
+    trend = document.get("trend")
+    tables: dict[str, Row] = {}
+    for row in (trend or {}).get("rows", ()):
+        unit = row["unit"]
+        table = tables.setdefault(
+            row["figure"], {"figure": row["figure"], "words": row["words"], "unit": unit, "rows": []}
+        )
+        table["rows"].append(
+            {
+                **row,
+                "text": figure_text(row["value"], unit),
+                "span": span_text(row["value_low"], row["value_high"], unit),
+                "change_text": _change_text(row["change"], unit),
+                "change_span": _change_span(row["change_low"], row["change_high"], unit),
+                "verdict": _verdict(row["exceeds"], row["change"]),
+            }
+        )
+    return list(tables.values())
+
+
+def _verdict(exceeds: bool | None, change: float | None) -> str:
+    if exceeds is None or change is None:
+        return ""
+    if not exceeds:
+        return "within error bars"
+    return f"{'up' if change > 0 else 'down'}, more than chance"
+
+
+def _audience_rows(document: Row) -> list[Row]:
+    rows = []
+    for row in (document.get("audience") or {}).get("rows", ()):
+        low, high = row["difference_low"], row["difference_high"]
+        verdict = ""
+        if low is not None and high is not None:
+            verdict = (
+                "higher share on screen"
+                if low > 0
+                else "lower share on screen"
+                if high < 0
+                else "within error bars"
+            )
+        rows.append(
+            {
+                **row,
+                "on_screen": figure_text(row["on_screen_share"], "share"),
+                "span": span_text(row["on_screen_low"], row["on_screen_high"], "share"),
+                "audience": figure_text(row["audience_share"], "share"),
+                "difference_text": _change_text(row["difference"], "share"),
+                "difference_span": _change_span(low, high, "share"),
+                "verdict": verdict,
+            }
+        )
+    return rows
+
+
+def _setting(document: Row, name: str) -> str:
+    """A setting's value if all videos have the same; "" otherwise."""
+    for setting in document["provenance"].get("settings") or []:
+        if setting["name"] == name and len(setting["values"]) == 1:
+            return str(setting["values"][0]["value"]).removesuffix(".0")
+    return ""
+
+
+# What the script draws
+
+
+def _chart_data(document: Row) -> Row:
+    empty = document["total"].get("people") == 0
+    data: Row = {
+        "kind": document["kind"],
+        "bands": document["age_bands"],
+        "genders": GENDER_WORDS,
+        "withheld": WITHHELD,
+        "videos": _sources(document),
+    }
+    if document["kind"] == "videos":
+        data["top"] = _top(document)
+    if document.get("groups"):
+        data["groups"] = _grouped(document)
+    if document.get("trend"):
+        data["trend"] = _trend_points(document)
+    if document.get("audience"):
+        data["audience"] = _audience_rows(document)
+    if empty:
+        return data
+    data["shares"] = [
+        share for share in _share_rows(document, "", "") if share["people"]["value"] is not None
+    ]
+    data["pyramid"] = document.get("pyramid") or []
+    data["atOnce"] = [
+        {**row, "text": figure_text(row["share"], "share"), "time": clock(row["time_s"])}
+        for row in document.get("at_once") or []
+    ]
+    if document["kind"] == "video":
+        data["timeline"] = document.get("timeline")
+        data["people"] = _bars(document)
+    return data
+
+
+def _sources(document: Row) -> dict[str, Row]:
+    """What of each video can be watched; those without anything are left out."""
+    return {
+        video["run"]: {
+            "title": video["title"],
+            "media": video["media"],
+            "offset": video["media_start_s"],
+            "link": video["link"],
+            "duration": video.get("duration_s"),
+        }
+        for video in document["videos"]
+        if video["media"] or video["link"] or document["kind"] == "video"
+    }
+
+
+def _bars(document: Row) -> list[Row]:
+    people = document.get("people") or []
+    chosen = sorted(people, key=lambda person: -(person.get("on_screen_s") or 0.0))[:_PEOPLE_ROWS]
+    chosen.sort(key=lambda person: (person.get("first_s") or 0.0, person["person_id"]))
+    many = sum(len(person["stretches"]) for person in chosen) > _STRETCHES
+    ends = [stretch[1] for person in chosen for stretch in person["stretches"]]
+    gap = max(ends, default=0.0) / _STRETCHES if many else 0.0
+    return [
+        {
+            "id": person["person_id"],
+            "words": _person_words(person),
+            "gender": person.get("gender") or "unknown",
+            "stretches": _joined(person["stretches"], gap),
+        }
+        for person in chosen
+    ]
+
+
+def _joined(stretches: Iterable[Sequence[float]], gap: float) -> list[list[float]]:
+    """Stretches, those less than `gap` apart made one: the eye would not tell them apart."""
+    out: list[list[float]] = []
+    for start, end in stretches:
+        if out and gap and start - out[-1][1] < gap:
+            out[-1][1] = max(end, out[-1][1])
+        else:
+            out.append([start, end])
+    return out
+
+
+def _point(row: Row, name: str, label: str, document: Row, *, few: bool) -> Row | None:
+    cell = _cell(row, name, document, few=few)
+    if cell.state:
+        return None
+    low, high = (row.get(end) for end in _INTERVALS.get(name, ("", "")))
+    text = f"{cell.text} ({cell.span})" if cell.span else cell.text
+    return {"label": label, "value": row[name], "low": low, "high": high, "text": text}
+
+
+def _top(document: Row) -> list[Row]:
+    """For each figure the videos in which it is largest; shares only of those with enough people."""
+    judged = _judged(document)
+    charts = []
+    for name in _CHARTED:
+        if name in ("videos", "people_per_video"):
+            continue
+        points = []
+        for video in document["videos"]:
+            few = _too_few(judged, "video", video["run"])
+            point = _point(video, name, str(video["title"]), document, few=few)
+            if point:
+                points.append(point)
+        points.sort(key=lambda point: -point["value"])
+        if points:
+            charts.append(_chart(name, points[:_TOP]))
+    return charts
+
+
+def _chart(name: str, points: list[Row]) -> Row:
+    figure = _FIGURES[name]
+    return {"figure": name, "words": figure.words, "unit": _UNITS[figure.unit], "points": points}
+
+
+def _grouped(document: Row) -> Row:
+    groups, judged = document["groups"], _judged(document)
+    charts = []
+    for name in _CHARTED:
+        points = []
+        for row in groups["rows"]:
+            few = _too_few(judged, groups["by"], row["group"])
+            point = _point(row, name, str(row["group"]), document, few=few)
+            if point:
+                points.append(point)
+        if points:
+            charts.append(_chart(name, points))
+    return {"timely": bool(groups.get("timely")), "charts": charts}
+
+
+def _trend_points(document: Row) -> list[Row]:
+    charts = []
+    for table in _trend_tables(document):
+        points = []
+        rows = table["rows"]
+        if rows and rows[0].get("previous") is not None and rows[0].get("previous_value") is not None:
+            first = rows[0]
+            text = figure_text(first["previous_value"], table["unit"])
+            points.append({"label": str(first["previous"]), "value": first["previous_value"], "text": text})
+        for row in rows:
+            if row["value"] is None:
+                continue
+            text = row["text"] + (f" ({row['span']})" if row["span"] else "")
+            point = {"label": str(row["period"]), "value": row["value"], "text": text}
+            point |= {"low": row["value_low"], "high": row["value_high"], "exceeds": row["exceeds"]}
+            points.append(point)
+        unit = _UNITS.get(table["unit"], "")
+        charts.append({"figure": table["figure"], "words": table["words"], "unit": unit, "points": points})
+    return charts
+
+
+def _chart_options(document: Row) -> Row:
+    """The figures that can be chosen above a chart."""
+    groups = _grouped(document)["charts"] if document.get("groups") else []
+    top = _top(document) if document["kind"] == "videos" else []
+    return {
+        "top": [(chart["figure"], chart["words"]) for chart in top],
+        "groups": [(chart["figure"], chart["words"]) for chart in groups],
+        "trend": [(table["figure"], table["words"]) for table in _trend_tables(document)],
+    }
+
+
+def _chart_labels(document: Row) -> dict[str, str]:
+    """What each chart shows, for those who do not see it."""
+    total = document["total"]
+    most = figure_text(total.get("at_once_most"), "people") or "not known"
+    people = figure_text(total.get("people"), "people") or WITHHELD
+    shares = [
+        f"{row['group']} {row['people']['text']}"
+        + (f" ({row['people']['span']})" if row["people"]["span"] else "")
+        for row in _share_rows(document, "", "")
+        if row["people"]["text"]
+    ]
+    once = [
+        f"{row['people']}: {figure_text(row['share'], 'share')}"
+        for row in (document.get("at_once") or [])[:12]
+    ]
+    return {
+        "timeline": f"Stacked chart of the number of people on screen over the video; most at once: {most}.",
+        "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
+        "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
+        "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
+        "at_once": "Share of the time by number of people on screen. " + ", ".join(once) + ".",
+    }
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _clock_or_dash(seconds: float | None) -> str:
+    return "–" if seconds is None else clock(seconds)
+
+
+def _day_words(day: Any) -> str:
+    """Such as "3 November 2026"; what is no day stays as it is."""
+    from datetime import date
+
+    try:
+        parsed = date.fromisoformat(str(day)[:10])
+    except ValueError:
+        return str(day)
+    return f"{parsed.day} {parsed:%B %Y}"

@@ -1,0 +1,573 @@
+"""Finding runs, choosing among them, and laying them open to SQL.
+
+DuckDB reads the Parquet files where they lie: nothing is loaded but what a figure needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import itertools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analyzer.errors import OutputError, SettingsError
+from analyzer.people import APPEARANCE_GAP_S as GAP_S
+from analyzer.records import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, Column, Run, timeline_columns
+from analyzer.settings import DEFAULT_OUT, Settings
+
+__all__ = [
+    "PERIODS",
+    "RUN_COLUMNS",
+    "VIEWS",
+    "Chosen",
+    "Corpus",
+    "Found",
+    "Skipped",
+    "find_runs",
+    "newest_run",
+]
+
+log = logging.getLogger(__name__)
+
+_MEMORY_MB = 600
+_PARQUET = "read_parquet({}, union_by_name = true)"
+_CSV = "read_csv({}, header = true, all_varchar = true, union_by_name = true)"
+_TEXT, _REAL, _INT, _BOOL, _DATE = pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32()
+
+RUN_COLUMNS = (
+    Column("run", _TEXT, "Name of the run's folder; with those above it where two have the same."),
+    Column("video_id", _TEXT, "Stable name of the video."),
+    Column("title", _TEXT, "Its title."),
+    Column("channel", _TEXT, "Its channel; empty for files."),
+    Column("url", _TEXT, "Address of its page; empty for files."),
+    Column("source", _TEXT, "What was named on the command line, without folders."),
+    Column("kind", _TEXT, "video or images."),
+    Column(
+        "day",
+        _DATE,
+        "Day of the upload; of files the day of the recording if they tell, else of the analysis.",
+    ),
+    Column("day_is", _TEXT, "uploaded, recorded or analysed: what the day is."),
+    Column(
+        "hour", _INT, "Hour of the day (UTC) of the upload or recording, 0 to 23; empty where not known.", "h"
+    ),
+    Column("analysed_at", _TEXT, "When it was analysed, ISO 8601."),
+    Column("complete", _BOOL, "Whether it was read to its end."),
+    Column("duration_s", _REAL, "Length that the file declares.", "s"),
+    Column("analysed_s", _REAL, "Time for which the analysed frames stand.", "s"),
+    Column("samples", _INT, "Analysed frames."),
+    Column("faces", _INT, "Faces in them."),
+    Column("people", _INT, "People."),
+    Column("people_low", _INT, "People, at least."),
+    Column("people_high", _INT, "People, at most."),
+    Column("width", _INT, "Of the picture.", "pixels"),
+    Column("height", _INT, "Of the picture.", "pixels"),
+    Column("preset", _TEXT, "Preset whose settings it has; custom if none."),
+    Column("schema_version", _INT, "Of its tables."),
+)
+"""The view `runs`. Columns of the user's own come after these."""
+
+_TABLE_COLUMNS = {
+    "people": PEOPLE,
+    "shares": SHARES,
+    "timeline": timeline_columns(Settings()),
+    "faces": FACES,
+    "samples": SAMPLES,
+}
+_TABLES = {"people": True, "shares": True, "timeline": True, "faces": False, "samples": False}
+"""Views besides `runs`, and whether the table may be CSV. Each has the table's columns and `run`."""
+VIEWS = ("runs", *_TABLES)
+PERIODS = ("day", "week", "month", "hour")
+"""What `--by` makes of the day and hour, besides columns of `runs`. All but the hour are trends."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A folder that is not reported on.
+
+    Attributes:
+        fault: Whether something is wrong: the user named it, or it is damaged. Else it merely holds no run.
+    """
+
+    folder: Path
+    reason: str
+    fault: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """Runs, and what else was there."""
+
+    runs: tuple[Run, ...]
+    skipped: tuple[Skipped, ...]
+
+
+_UNFINISHED = "is unfinished: run analyze on the same source again"
+_FOREIGN = "holds no run"
+
+
+def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Found:
+    """The finished runs in some folders: a run's own, or one with runs in it, however deep."""
+    runs: dict[Path, Run] = {}
+    skipped: list[Skipped] = []
+    for path in (Path(name) for name in paths):
+        if not path.is_dir():
+            reason = (
+                "is no folder: name a run's folder or one with runs" if path.exists() else "does not exist"
+            )
+            skipped.append(Skipped(path, reason, fault=True))
+            continue
+        below: list[Run | Skipped] = list(_walk(path))
+        found = [one for one in below if isinstance(one, Run)]
+        runs |= {run.folder.resolve(): run for run in found}
+        others = [one for one in below if isinstance(one, Skipped)]
+        # The folder itself was named: that nothing is in it is worth an error.
+        skipped += [replace(one, fault=one.fault or (not found and one.folder == path)) for one in others]
+        if not below:
+            skipped.append(Skipped(path, _FOREIGN, fault=True))
+    return Found(tuple(runs.values()), tuple(skipped))
+
+
+def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
+    """The run that was analysed last among those in a folder."""
+    if not Path(out).is_dir():
+        return Found((), ())
+    found = find_runs([out])
+    newest = max(found.runs, key=lambda run: str(run.info.get("analysed_at", "")), default=None)
+    return Found((newest,) if newest else (), ())
+
+
+def _walk(folder: Path) -> Iterator[Run | Skipped]:
+    """Runs in a folder and below, and each folder in it that holds none."""
+    if (folder / "run.json").exists():
+        try:
+            run = Run.load(folder)
+        except OutputError:
+            yield Skipped(folder, "has a damaged run.json: analyse the video again", fault=True)
+            return
+        problem = _problem(run)
+        yield run if problem is None else Skipped(folder, problem, fault=True)
+        return
+    if (folder / ".parts").exists() or (folder / ".new").exists():
+        yield Skipped(folder, _UNFINISHED, fault=False)
+        return
+    try:
+        inside = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    except OSError as error:
+        yield Skipped(folder, f"cannot be read ({error.strerror})", fault=True)
+        return
+    for one in inside:
+        below = list(_walk(one))
+        # Of folders in folders without any run the uppermost is named.
+        has_runs = any(isinstance(each, Run) or each.reason != _FOREIGN for each in below)
+        yield from below if has_runs else [Skipped(one, _FOREIGN, fault=False)]
+
+
+def _problem(run: Run) -> str | None:
+    info = run.info
+    version = info.get("schema_version") if isinstance(info, dict) else None
+    if not isinstance(version, int) or not isinstance(info.get("counts"), dict):
+        return "has a run.json of another program"
+    if version > SCHEMA_VERSION:
+        return "was written by a newer version of this program: update it"
+    missing = [name for name, or_csv in _TABLES.items() if _table_file(run.folder, name, or_csv) is None]
+    missing = [name for name in missing if name not in ("shares", "timeline")]  # older versions had no shares
+    return f"lacks its table {missing[0]}: analyse the video again" if missing else None
+
+
+def _table_file(folder: Path, name: str, or_csv: bool = True) -> Path | None:
+    for suffix in ("parquet", "csv") if or_csv else ("parquet",):
+        if (path := folder / f"{name}.{suffix}").exists():
+            return path
+    return None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which of the runs are reported on.
+
+    Attributes:
+        since: This day or later.
+        channels: Of these channels, capital letters not minded; empty: of any.
+        where: A condition in SQL over the columns of `runs`.
+        columns: A CSV file with columns of the user's own: the first one is `run`, `video_id`, `title`, `url`
+            or `source` and says which runs a row is about.
+    """
+
+    since: datetime.date | None = None
+    channels: tuple[str, ...] = ()
+    where: str | None = None
+    columns: Path | None = None
+
+    def in_words(self) -> list[str]:
+        """What is left out, a phrase each."""
+        words = [f"since {self.since.isoformat()}"] if self.since else []
+        words += ["channel " + " or ".join(self.channels)] if self.channels else []
+        return words + ([f"where {self.where}"] if self.where else [])
+
+
+_PERSON = {
+    "person_id": "INTEGER",
+    "first_s": "DOUBLE",
+    "last_s": "DOUBLE",
+    "on_screen_s": "DOUBLE",
+    "appearances": "INTEGER",
+    "samples": "INTEGER",
+    "gender": "VARCHAR",
+    "female_prob": "DOUBLE",
+    "age_years": "DOUBLE",
+    "age_low": "DOUBLE",
+    "age_high": "DOUBLE",
+    "judged_samples": "INTEGER",
+}
+_SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
+_FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
+
+
+class Corpus:
+    """Runs open to SQL, numbered from 0 in the column `run_no`. To be closed; a context manager.
+
+    Tables: `person`, one row a person; `moment`, one row a sample, with the number of people and their
+    genders (1: female, 2: male, 3: both, 0: neither); `visit`, one row a person and stretch of `GAP_S` in
+    which it is seen.
+
+    Attributes:
+        runs: Those that are reported on.
+        table: One row for each: `RUN_COLUMNS` and the user's own.
+        skipped: What was left out because of what it is, not because it was not chosen.
+    """
+
+    def __init__(self, runs: Sequence[Run], table: pd.DataFrame) -> None:
+        self.runs = tuple(runs)
+        self.table = table
+        self.skipped: tuple[Skipped, ...] = ()
+        self._spill = Path(tempfile.mkdtemp(prefix="analyzer-report-"))
+        self.connection = duckdb.connect(
+            config={
+                "memory_limit": f"{_MEMORY_MB}MB",
+                "temp_directory": str(self._spill),
+                "preserve_insertion_order": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+            }
+        )
+        # Adding up faces before they are joined with people takes three times as long: there are many.
+        self.connection.execute("SET disabled_optimizers = 'partial_aggregate_pushdown'")
+
+    @classmethod
+    def open(cls, found: Found, chosen: Chosen | None = None) -> Self:
+        """Open what was found, as far as it is chosen and readable.
+
+        Raises:
+            SettingsError: A condition or the file of own columns is wrong.
+            OutputError: There is not enough memory or room for temporary files.
+        """
+        chosen = chosen or Chosen()
+        table = _runs_table(found.runs)
+        if chosen.columns is not None:
+            table = _with_own_columns(table, chosen.columns)
+        keep = np.ones(len(table), bool)
+        if chosen.since is not None:
+            keep &= [day >= chosen.since for day in table["day"]]
+        if chosen.channels:
+            wanted = {name.casefold() for name in chosen.channels}
+            keep &= [str(name or "").casefold() in wanted for name in table["channel"]]
+        runs, table = _kept(found.runs, table, keep)
+        skipped = list(found.skipped)
+        if chosen.where is not None:
+            keep = _where(runs, table, chosen.where, skipped)
+            runs, table = _kept(runs, table, keep)
+        while True:
+            corpus = cls(runs, table)
+            try:
+                damaged = corpus._load()
+            except duckdb.Error as error:
+                corpus.close()
+                if not (damaged := _damaged(runs)):
+                    raise OutputError(f"the runs cannot be put together ({_first_line(error)})") from error
+            except BaseException:
+                corpus.close()
+                raise
+            if not damaged:
+                corpus.skipped = tuple(skipped)
+                return corpus
+            corpus.close()
+            skipped += [Skipped(runs[number].folder, why, fault=True) for number, why in damaged.items()]
+            sound = np.array([number not in damaged for number in range(len(runs))], bool)
+            runs, table = _kept(runs, table, sound)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.connection.close()
+        shutil.rmtree(self._spill, ignore_errors=True)
+
+    def frame(self, sql: str, *values: object) -> pd.DataFrame:
+        """What a query yields."""
+        frame: pd.DataFrame = self.connection.execute(sql, list(values)).df()
+        return frame
+
+    def rows(self, name: str, columns: Mapping[str, str]) -> str:
+        """SQL for a table of all runs: `run_no` and some of its columns, cast to the types given.
+
+        Columns that a run lacks, because it was written by an older version, are NULL in its rows.
+        """
+        files = [(n, _table_file(run.folder, name, _TABLES[name])) for n, run in enumerate(self.runs)]
+        # Unions are made only where they are needed: through them joins are planned badly.
+        cast = ", ".join(f'"{column}"::{kind} AS "{column}"' for column, kind in columns.items())
+        none = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
+        parts = []
+        for suffix, reader in (("parquet", _PARQUET), ("csv", _CSV)):
+            mine = [(number, path) for number, path in files if path and path.suffix == f".{suffix}"]
+            if not mine:
+                continue
+            paths = "[" + ", ".join(_quoted(str(path.absolute())) for _, path in mine) + "]"
+            number = "file_index"
+            if [number for number, _ in mine] != list(range(len(mine))):
+                number = "[" + ", ".join(str(number) for number, _ in mine) + "][file_index + 1]"
+            whole = reader.format(paths)
+            if any(run.info["schema_version"] != SCHEMA_VERSION for run in self.runs):
+                missing = ", ".join(f'NULL AS "{column}"' for column in columns)
+                whole = (
+                    f"(SELECT file_index, * FROM {whole} "
+                    f"UNION ALL BY NAME SELECT NULL AS file_index, {missing} WHERE false)"
+                )
+            parts.append(f"SELECT ({number})::INTEGER AS run_no, {cast} FROM {whole}")
+        return " UNION ALL ".join(parts) or f"SELECT NULL::INTEGER AS run_no, {none} WHERE false"
+
+    def open_views(self) -> None:
+        """Make the views of `VIEWS`, for SQL by the user, and shut out all other files."""
+        connection = self.connection
+        connection.register("runs_frame", self.table.assign(run_no=range(len(self.table))))
+        connection.execute("CREATE TEMP TABLE runs AS SELECT * FROM runs_frame")
+        connection.unregister("runs_frame")
+        for name in _TABLES:
+            columns = {column.name: _sql_type(column) for column in _TABLE_COLUMNS[name]}
+            connection.execute(
+                f"CREATE TEMP VIEW {name} AS SELECT runs.run, t.* EXCLUDE (run_no) "
+                f"FROM ({self.rows(name, columns)}) t JOIN runs USING (run_no)"
+            )
+        folders = ", ".join(_quoted(f"{run.folder.absolute()}/") for run in self.runs)
+        connection.execute(f"SET allowed_directories = [{folders}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+
+    def _load(self) -> dict[int, str]:
+        """Make the tables; gives what is wrong with runs whose tables do not fit their ``run.json``."""
+        run = self.connection.execute
+        faces = self.rows("faces", _FACE)
+        run(f"CREATE TEMP TABLE person AS {self.rows('people', _PERSON)}")
+        run(f"CREATE TEMP TABLE taken AS {self.rows('samples', _SAMPLE)}")
+        run(
+            f"""CREATE TEMP TABLE moment AS
+            SELECT run_no, sample, time_s, duration_s, coalesce(people, 0) AS people,
+                coalesce(genders, 0) AS genders
+            FROM taken LEFT JOIN (
+                SELECT face.run_no, face.sample, count(*)::INTEGER AS people,
+                    bit_or(CASE gender WHEN 'female' THEN 1 WHEN 'male' THEN 2 ELSE 0 END) AS genders
+                FROM ({faces}) face JOIN person USING (run_no, person_id)
+                WHERE face.person_id > 0 GROUP BY ALL
+            ) USING (run_no, sample)"""
+        )
+        run(
+            f"""CREATE TEMP TABLE visit AS
+            SELECT run_no, person_id, start_s, last.time_s + last.duration_s AS end_s FROM (
+                SELECT run_no, person_id, floor(time_s / {GAP_S}) AS bin, min(time_s) AS start_s,
+                    max(sample) AS sample
+                FROM ({faces}) WHERE person_id > 0 GROUP BY ALL
+            ) JOIN taken last USING (run_no, sample)"""
+        )
+        run("DROP TABLE taken")
+        found = {}
+        for name, sql in (
+            ("samples", "moment"),
+            ("people", "person"),
+            ("faces", f"({self.rows('faces', {})})"),
+        ):
+            counted = dict(run(f"SELECT run_no, count(*) FROM {sql} GROUP BY run_no").fetchall())
+            for number, one in enumerate(self.runs):
+                if one.info["counts"].get(name, counted.get(number, 0)) != counted.get(number, 0):
+                    found[number] = f"has a table of {name} that does not fit its run.json: analyse it again"
+        return found
+
+
+def _kept(
+    runs: Sequence[Run], table: pd.DataFrame, keep: NDArray[np.bool_]
+) -> tuple[tuple[Run, ...], pd.DataFrame]:
+    return tuple(itertools.compress(runs, keep)), table[keep].reset_index(drop=True)
+
+
+def _damaged(runs: Sequence[Run]) -> dict[int, str]:
+    """Which runs cannot be read, and why."""
+    found = {}
+    for number, run in enumerate(runs):
+        one = Corpus((run,), pd.DataFrame())
+        try:
+            if wrong := one._load():
+                found[number] = wrong[0]
+        except duckdb.OutOfMemoryException:
+            pass  # says nothing about the file
+        except duckdb.Error as error:
+            log.info("%s: %s", run.folder, error)
+            found[number] = "has a damaged table: analyse the video again"
+        finally:
+            one.close()
+    return found
+
+
+def _where(
+    runs: Sequence[Run], table: pd.DataFrame, condition: str, skipped: list[Skipped]
+) -> NDArray[np.bool_]:
+    """Which runs meet a condition in SQL."""
+    with contextlib.closing(Corpus(runs, table)) as corpus:
+        try:
+            corpus.open_views()
+            sql = f"SELECT run_no FROM runs WHERE (\n{condition}\n)"
+            statements = corpus.connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise SettingsError(f"--where {condition!r} is no condition: one expression in SQL is needed")
+            met = {row[0] for row in corpus.connection.execute(sql).fetchall()}
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise SettingsError(
+                f"--where {condition!r} cannot be understood ({_first_line(error)}): columns are "
+                f"{', '.join(table.columns)}"
+            ) from error
+        except duckdb.Error as error:
+            if not (damaged := _damaged(runs)):
+                raise SettingsError(f"--where {condition!r} failed ({_first_line(error)})") from error
+        else:
+            return np.array([number in met for number in range(len(runs))], bool)
+    skipped += [Skipped(runs[number].folder, why, fault=True) for number, why in damaged.items()]
+    keep = np.array([number not in damaged for number in range(len(runs))], bool)
+    keep[keep] = _where(*_kept(runs, table, keep), condition, skipped)
+    return keep
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _sql_type(column: Column) -> str:
+    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        return "FLOAT[]"
+    return {_TEXT: "VARCHAR", _INT: "BIGINT"}.get(column.type, "DOUBLE")
+
+
+# --- what is known of each run -----------------------------------------------------------------------
+
+
+def _runs_table(runs: Sequence[Run]) -> pd.DataFrame:
+    names = _run_names([run.folder for run in runs])
+    rows = [_run_row(name, run.info) for name, run in zip(names, runs, strict=True)]
+    return pd.DataFrame(rows, columns=[column.name for column in RUN_COLUMNS], dtype=object)
+
+
+def _run_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names; where two have the same, with as many of those above as it takes."""
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while depth < max(map(len, parts), default=0) and len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    return ["/".join(each[-depth:]) for each in parts]
+
+
+def _run_row(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    counts, video = info["counts"], info.get("video") or {}
+    people = counts.get("people", 0)
+    day, day_is, hour = _day(info)
+    return {
+        "run": name,
+        "video_id": info.get("video_id"),
+        "title": info.get("title") or name,
+        "channel": info.get("channel"),
+        "url": info.get("url"),
+        "source": _without_folders(str(info.get("source") or "")),
+        "kind": info.get("kind", "video"),
+        "day": day,
+        "day_is": day_is,
+        "hour": hour,
+        "analysed_at": info.get("analysed_at"),
+        "complete": bool(info.get("complete")),
+        "duration_s": video.get("duration_s"),
+        "analysed_s": counts.get("analysed_s"),
+        "samples": counts.get("samples"),
+        "faces": counts.get("faces"),
+        "people": people,
+        "people_low": counts.get("people_low", people),
+        "people_high": counts.get("people_high", people),
+        "width": video.get("width"),
+        "height": video.get("height"),
+        "preset": info.get("preset") or "custom",
+        "schema_version": info["schema_version"],
+    }
+
+
+def _without_folders(source: str) -> str:
+    """A page that is handed on does not tell where its maker keeps files."""
+    return source if "://" in source else Path(source).name
+
+
+def _day(info: Mapping[str, Any]) -> tuple[datetime.date, str, int | None]:
+    for key, word in (("uploaded_at", "uploaded"), ("uploaded", "uploaded"), ("recorded_at", "recorded")):
+        with contextlib.suppress(ValueError):
+            if text := info.get(key):
+                known = datetime.datetime.fromisoformat(str(text))
+                known = known.astimezone(datetime.UTC) if known.tzinfo else known
+                return known.date(), word, None if key == "uploaded" else known.hour
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.fromisoformat(str(info.get("analysed_at"))).date(), "analysed", None
+    return datetime.date(1970, 1, 1), "analysed", None
+
+
+_KEYS = ("run", "video_id", "title", "url", "source")
+
+
+def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The table with the columns of a CSV file, whose first column says which run a row is about."""
+    try:
+        own = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=None, engine="python"
+        )
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise SettingsError(f"--columns {path} cannot be read ({reason}): a CSV file is needed") from error
+    key, *names = own.columns
+    if key not in _KEYS or not names:
+        raise SettingsError(
+            f"--columns {path} must begin with a column {', '.join(_KEYS[:-1])} or {_KEYS[-1]}, then your own"
+        )
+    taken = {*table.columns, *PERIODS, "video", "run_no"} & set(names)
+    if taken or len(set(names)) < len(names):
+        raise SettingsError(f"--columns {path} has a column whose name is taken: {sorted(taken or names)[0]}")
+    if own[key].duplicated().any():
+        twice = own.loc[own[key].duplicated(), key].iloc[0]
+        raise SettingsError(f"--columns {path} has two rows for {key} {twice!r}")
+    values = own.set_index(key).reindex(table[key].to_numpy()).reset_index(drop=True)
+    if values.isna().all(axis=None) and len(table):
+        raise SettingsError(f"--columns {path} fits none of the runs: its first column must hold their {key}")
+    return table.assign(
+        **{name: values[name].astype(object).where(values[name].notna(), None) for name in names}
+    )

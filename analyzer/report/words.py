@@ -1,0 +1,151 @@
+"""The figures of a report: their names, what they mean, and how they are written, once for all its forms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["FIGURES", "GENDER_WORDS", "WITHHELD", "Figure", "clock", "figure_text", "span_text"]
+
+Unit = Literal["", "s", "clock", "share", "people", "years"]
+
+WITHHELD = "withheld"
+"""What stands in place of a figure about too few people."""
+
+GENDER_WORDS = {"female": "female", "male": "male", "unknown": "unknown"}
+"""Perceived gender, as it is written."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a video, of a group of videos, or of all of them."""
+
+    name: str
+    words: str
+    unit: Unit
+    meaning: str
+    personal: bool = False
+    """Whether it says something about the people, so that it is withheld where they are too few."""
+
+
+FIGURES = (
+    Figure("videos", "videos", "", "Number of runs."),
+    Figure("analysed_s", "analysed", "clock", "Time for which the analysed frames stand."),
+    Figure("people", "people", "people", "Distinct people, counted video by video.", True),
+    Figure(
+        "people_low", "people, at least", "people", "If all plausible links between sightings hold.", True
+    ),
+    Figure("people_high", "people, at most", "people", "If only the certain links hold.", True),
+    Figure("people_per_video", "people per video", "people", "Mean number of people of a video.", True),
+    Figure("on_screen_s", "time on screen", "clock", "Of all people, added up.", True),
+    Figure("presence", "somebody on screen", "share", "Share of the analysed time with at least one person."),
+    Figure("together", "two or more at once", "share", "Share of the analysed time with two people or more."),
+    Figure(
+        "mixed",
+        "female and male at once",
+        "share",
+        "Share of the analysed time with people of both perceived genders at once.",
+        True,
+    ),
+    Figure(
+        "at_once_mean",
+        "people at once, mean",
+        "people",
+        "Mean over the analysed time, empty screen included.",
+    ),
+    Figure(
+        "at_once_most", "people at once, most", "people", "Largest number of people in one analysed frame."
+    ),
+    Figure(
+        "first_s",
+        "first appearance",
+        "clock",
+        "When the first person appears; over several videos the median.",
+    ),
+    Figure(
+        "longest_presence_s",
+        "longest presence of anybody",
+        "clock",
+        "Longest stretch in which the screen is never without a person for more than 2 s.",
+    ),
+    Figure(
+        "longest_person_s",
+        "longest presence of one person",
+        "clock",
+        "Longest stretch of one person on screen; gaps of at most 2 s do not end it.",
+        True,
+    ),
+    Figure("female", "perceived female", "people", "People of perceived gender female.", True),
+    Figure("male", "perceived male", "people", "People of perceived gender male.", True),
+    Figure("unknown_gender", "gender unknown", "people", "People whose gender is not stated.", True),
+    Figure("age_median_years", "age, median", "years", "Median of the people's perceived ages.", True),
+    Figure(
+        "female_people_share",
+        "share of female people",
+        "share",
+        "Estimated share of the people, corrected for how often the networks err; with a 95 % interval.",
+        True,
+    ),
+    Figure("female_people_low", "share of female people, low", "share", "Lower end of the interval.", True),
+    Figure("female_people_high", "share of female people, high", "share", "Upper end.", True),
+    Figure(
+        "female_time_share",
+        "female share of the time on screen",
+        "share",
+        "Estimated share of the people's time on screen; with a 95 % interval.",
+        True,
+    ),
+    Figure("female_time_low", "female share of the time, low", "share", "Lower end of the interval.", True),
+    Figure("female_time_high", "female share of the time, high", "share", "Upper end.", True),
+)
+
+
+def clock(seconds: float, *, exact: bool = False) -> str:
+    """A time as a player shows it; with tenths if `exact`.
+
+    >>> clock(75.04), clock(3600), clock(5.26, exact=True), clock(59.96, exact=True)
+    ('1:15', '1:00:00', '0:05.3', '1:00.0')
+    """
+    tenths = round(seconds * 10) if exact else round(seconds) * 10
+    whole, tenth = divmod(tenths, 10)
+    minutes, second = divmod(whole, 60)
+    hour, minute = divmod(minutes, 60)
+    text = f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
+    return f"{text}.{tenth}" if exact else text
+
+
+def figure_text(value: Any, unit: Unit) -> str:
+    """A figure for the eye; empty where it is not known.
+
+    >>> figure_text(0.4149, "share"), figure_text(1234.0, "people"), figure_text(2.345, "people")
+    ('41 %', '1,234', '2.3')
+    >>> figure_text(14.98, "people"), figure_text(0.0099, "share")
+    ('15', '1 %')
+    >>> figure_text(None, "share"), figure_text(0.004, "share"), figure_text(34.4, "years")
+    ('', '0.4 %', '34')
+    """
+    if value is None or math.isnan(value):
+        return ""
+    match unit:
+        case "share":
+            percent = 100 * value
+            return f"{percent:.1f} %" if 0 < percent < 0.95 else f"{percent:.0f} %"
+        case "clock":
+            return clock(value, exact=value < 60)
+        case "s":
+            return f"{value:.1f} s"
+        case "years":
+            return f"{value:.0f}"
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def span_text(low: Any, high: Any, unit: Unit) -> str:
+    """An interval for the eye; empty where it is not known or has no width.
+
+    >>> span_text(0.2, 0.5, "share"), span_text(3, 3, "people")
+    ('20 % to 50 %', '')
+    """
+    if low is None or high is None or math.isnan(low) or math.isnan(high) or low == high:
+        return ""
+    return f"{figure_text(low, unit)} to {figure_text(high, unit)}"
