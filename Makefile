@@ -24,6 +24,7 @@ docs: $(STAMP)
 # Measurements; they write docs/performance.md, docs/accuracy.md and docs/presets.md.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance
+	$(BIN)/python -m benchmarks.reports
 
 accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy

@@ -13,6 +13,7 @@ Three rules make a segment read on its own give the same samples as one pass ove
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import re
@@ -114,9 +115,26 @@ class VideoInfo:
     container: str
     pix_fmt: str | None
     audio_codec: str | None
+    recorded_at: str | None = None
+    """ISO time in UTC at which it was recorded or last encoded, where the container tells it."""
 
 
+_FIRST_YEAR = 1990
 _Target = tuple[tuple[int, int] | None, str]
+
+
+def _recorded_at(text: str | None) -> str | None:
+    """A container's creation time, if it is one: cameras without a clock write one of 1904 or 1970.
+
+    >>> _recorded_at("2024-05-01T10:20:30.000000Z"), _recorded_at("1970-01-01T00:00:00Z"), _recorded_at("x")
+    ('2024-05-01T10:20:30+00:00', None, None)
+    """
+    try:
+        moment = datetime.datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    moment = moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    return moment.isoformat(timespec="seconds") if moment.year >= _FIRST_YEAR else None
 
 
 class _Scaler:
@@ -817,6 +835,7 @@ class _Source:
             container=self.container.format.name,
             pix_fmt=pix_fmt,
             audio_codec=sound.codec_context.codec.canonical_name if sound and sound.codec_context else None,
+            recorded_at=_recorded_at(self.container.metadata.get("creation_time")),
         )
         return info, first_s
 

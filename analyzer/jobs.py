@@ -658,6 +658,8 @@ def _run_info(
         "url": video.url,
         "channel": video.channel,
         "uploaded": video.uploaded,
+        "uploaded_at": video.uploaded_at,
+        "recorded_at": info.recorded_at,
         "kind": str(video.kind),
         "complete": report.complete,
         "incomplete_reason": report.reason,

@@ -34,6 +34,9 @@ __all__ = [
     "EMBEDDINGS",
     "FACES",
     "PEOPLE",
+    "REPORT_CHARTS",
+    "REPORT_FORMATS",
+    "REPORT_TABLES",
     "SAMPLES",
     "SCHEMA_VERSION",
     "SHARES",
@@ -43,6 +46,7 @@ __all__ = [
     "documentation",
     "empty_table",
     "publish",
+    "report_files",
     "segment_tables",
     "timeline_columns",
     "write_csv",
@@ -506,8 +510,34 @@ _OUTPUTS = (
 )
 
 
+REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
+REPORT_CHARTS = (
+    *("timeline", "timeline-ages", "people", "pyramid", "shares"),
+    *("at-once", "videos", "groups", "trend", "audience"),
+)
+"""Names of a report's charts; ``report-<name>.png`` are their files."""
+REPORT_TABLES = (
+    *("figures", "shares", "pyramid", "moments", "people"),
+    *("pairs", "trend", "audience", "at-once"),
+)
+"""Names of a report's tables; ``report-<name>.csv`` are their files."""
+
+
+def report_files() -> tuple[str, ...]:
+    """The names of all files that a report can consist of.
+
+    >>> all(name.startswith(("report.", "report-")) for name in report_files())
+    True
+    """
+    return (
+        *(f"report.{form}" for form in REPORT_FORMATS if form not in ("png", "csv")),
+        *(f"report-{name}.png" for name in REPORT_CHARTS),
+        *(f"report-{name}.csv" for name in REPORT_TABLES),
+    )
+
+
 def publish(staging: Path, run_folder: Path) -> None:
-    """Move finished outputs into the run's folder in place of those of an earlier run.
+    """Move finished outputs into the run's folder in place of those of an earlier run and its report.
 
     ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
 
@@ -515,7 +545,7 @@ def publish(staging: Path, run_folder: Path) -> None:
         OutputError: They cannot be moved.
     """
     with _output_errors(run_folder):
-        for name in _OUTPUTS:
+        for name in (*_OUTPUTS, *report_files()):
             old = run_folder / name
             if old.is_dir():
                 shutil.rmtree(old)

@@ -19,6 +19,7 @@ extractors and hooks.
 from __future__ import annotations
 
 import ctypes
+import datetime
 import errno
 import hashlib
 import itertools
@@ -133,6 +134,8 @@ class Video:
     """Untrusted raw text."""
     uploaded: str | None
     """ISO date."""
+    uploaded_at: str | None
+    """ISO time in UTC, to the second, where the site tells it."""
     duration_s: float | None
     """As the site declares it, in seconds."""
     fetched: bool
@@ -425,6 +428,7 @@ def _local_video(item: Item) -> Video:
         url=None,
         channel=None,
         uploaded=None,
+        uploaded_at=None,
         duration_s=None,
         fetched=False,
         details={"files": len(prints), "size_bytes": sum(size for _, _, size in prints)},
@@ -1107,6 +1111,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         url=without_login(page),
         channel=str(channel) if channel else None,
         uploaded="-".join(date.groups()) if date else None,
+        uploaded_at=_utc(info.get("timestamp")),
         duration_s=info.get("duration"),
         fetched=True,
         details={
@@ -1120,6 +1125,21 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
             "yt_dlp": _yt_dlp_version(),
         },
     )
+
+
+def _utc(timestamp: object) -> str | None:
+    """ISO time of a Unix time in seconds; None for what is none.
+
+    >>> _utc(1_700_000_000), _utc("soon"), _utc(1e30)
+    ('2023-11-14T22:13:20+00:00', None, None)
+    """
+    if not isinstance(timestamp, int | float):
+        return None
+    try:
+        moment = datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="seconds")
 
 
 _SAFE_SUFFIXES = frozenset(

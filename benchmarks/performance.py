@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reports import kept_section
 from benchmarks.timed import TRACKLETS_A_PERSON
 from benchmarks.videos import crowd, mostly_still, panning, repeated, talking_heads
 
@@ -619,7 +620,9 @@ def main() -> None:
     lines = page(measured, rounds, options.seconds)
     print("\n".join(lines))
     if not options.only and not options.quick and options.seconds == 60:
-        (ROOT / "docs" / "performance.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        path = ROOT / "docs" / "performance.md"
+        reports = kept_section(path.read_text("utf-8"))
+        path.write_text("\n".join(lines) + "\n" + (reports and f"\n{reports}"), encoding="utf-8")
         write_readme(measured)
 
 

@@ -68,7 +68,12 @@ def random_plan(random: np.random.Generator, *, length_s: float, people: int, at
 
 
 def make_run(
-    folder: Path, plan: Plan, settings: Settings | None = None, *, shares: pd.DataFrame | None = None, **info: Any
+    folder: Path,
+    plan: Plan,
+    settings: Settings | None = None,
+    *,
+    shares: pd.DataFrame | None = None,
+    **info: Any,
 ) -> Path:
     """Write the run folder of a plan, with `info` in its ``run.json``; shares are estimated if not given."""
     settings = settings or Settings()
@@ -106,7 +111,9 @@ def make_run(
             write_parquet(folder / f"{name}.parquet", frame, columns)
     write_parquet(folder / "faces.parquet", faces, FACES)
     write_parquet(folder / "samples.parquet", samples, SAMPLES)
-    document = _info(video_id, samples, faces, people, settings) | {"shares_in_words": in_words(table, people)}
+    document = _info(video_id, samples, faces, people, settings) | {
+        "shares_in_words": in_words(table, people)
+    }
     write_json(folder / "run.json", document | info)
     return folder
 

@@ -6,6 +6,7 @@ Only this package prints, draws bars and knows exit codes. Heavy imports happen 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import logging
 import signal
@@ -36,6 +37,14 @@ _EVALUATE_CODES = EXIT_CODES | {
     DONE: "all labelled material was analysed to its end and scored",
     SOME_FAILED: "some of it could not be analysed, or only in part; the rest is scored",
     NOTHING_USABLE: "nothing could be scored or written, or a label is wrong",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    TERMINATED: "ended by SIGTERM",
+}
+_REPORT_CODES = {
+    DONE: "every run that was named is reported on",
+    SOME_FAILED: "some runs are damaged or none at all and were left out; the others are reported on",
+    USAGE: EXIT_CODES[USAGE],
+    NOTHING_USABLE: "there was no run to report on, or nothing could be written",
     INTERRUPTED: "interrupted by Ctrl-C",
     TERMINATED: "ended by SIGTERM",
 }
@@ -263,6 +272,154 @@ def evaluate(
         sys.exit(_evaluate(paths, settings, out, quiet=quiet, as_json=as_json, **how))
 
 
+class _Since(click.ParamType[datetime.date]):
+    name = "day"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx
+        return "DAY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime.date:
+        if isinstance(value, datetime.date):
+            return value
+        with contextlib.suppress(ValueError, OverflowError):
+            if value.endswith("d"):
+                return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=int(value[:-1]))
+            return datetime.date.fromisoformat(value)
+        self.fail(f"{value!r} is no day: write 2026-11-24, or 30d for the last 30 days", param, ctx)
+
+
+# The forms and periods of `analyzer.report`, which is loaded late; a test compares.
+_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
+
+
+@cli.command(epilog=_epilog(_REPORT_CODES))
+@click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "formats",
+    type=_ChoiceList(_FORMATS),
+    help="Write files: a page, charts for slides, tables, the whole document, Markdown, and for one video "
+    "its counts as captions (WebVTT). Without it a table is printed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the files. Default: beside the run, or in the folder that holds all runs.",
+)
+@click.option("--open", "opens", is_flag=True, help="Show the page in the browser; writes it if need be.")
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    help="Figures for each day, week, month or hour of upload, each channel, video, or value of another "
+    "column. Days, weeks and months are compared with the one before.",
+)
+@click.option("--since", type=_Since(), help="Only videos of this day or later: 2026-11-24, or 30d.")
+@click.option(
+    "--channel", "channels", multiple=True, metavar="NAME", help="Only this channel; may be repeated."
+)
+@click.option(
+    "--where",
+    metavar="SQL",
+    help='Only runs for which this holds, such as "duration_s > 60" (docs/report.md).',
+)
+@click.option(
+    "--columns",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="CSV file with columns of your own for --by and --where; the first says which run a row is about: "
+    "run, video_id, title, url or source.",
+)
+@click.option(
+    "--min-people",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Tell nothing of groups of fewer people, nor of single people.",
+)
+@click.option(
+    "--youtube-analytics",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YouTube Analytics' table of age and gender (CSV): who is on screen against who watches.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
+)
+def report(
+    paths: tuple[Path, ...],
+    *,
+    formats: tuple[str, ...] | None,
+    out: Path | None,
+    opens: bool,
+    quiet: bool,
+    as_json: bool,
+    log_file: Path | None,
+    **choices: Any,
+) -> None:
+    """Report on runs: figures with error bars, pages, charts.
+
+    PATH is a run's folder or one that holds runs; without it, the newest run in outputs.
+
+    \b
+    Examples:
+      python cli.py report
+      python cli.py report outputs/talk-24ad666ec43b --open
+      python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
+    """
+    if opens and formats is not None and "html" not in formats:
+        raise click.UsageError("--open shows the page: add html to --format, or leave --format out")
+    wanted = formats or (("html",) if opens else ())
+    if out is not None and not wanted:
+        raise click.UsageError("--out is where files go: say which with --format")
+    if quiet and not wanted and not as_json:
+        raise click.UsageError("--quiet without --format does nothing: say what to write")
+    with _logging(log_file):
+        sys.exit(_report(paths, wanted, out, quiet=quiet, as_json=as_json, opens=opens, **choices))
+
+
+def _report(
+    paths: tuple[Path, ...],
+    formats: tuple[str, ...],
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    opens: bool,
+    **choices: Any,
+) -> int:
+    from analyzer.cli.report import describe_files, describe_report, open_page, show_skipped
+    from analyzer.cli.text import show_error
+    from analyzer.report import Chosen, make_report
+
+    names = ("since", "channels", "where", "columns")
+    chosen = Chosen(**{name: choices.pop(name) for name in names})
+    try:
+        made = make_report(paths, chosen=chosen, **choices)
+        for sentence in made.failed:
+            show_error(sentence)
+        for sentence in () if quiet else made.passed_over:
+            show_skipped(sentence)
+        document = made.linked(out or made.default_out or Path())
+        if as_json:
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        elif not quiet:
+            click.echo(describe_report(document))
+        written = made.save(formats, out) if formats else []
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    except AnalyzerError as error:
+        show_error(str(error))
+        return NOTHING_USABLE
+    if written and not quiet and not as_json:
+        click.echo(describe_files(written))
+    page = next((path for path in written if path.name == "report.html"), None)
+    if opens and page is not None and not open_page(page):
+        show_error(f"no browser was found: open {page} in one")
+    return SOME_FAILED if made.failed else DONE
+
+
 def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
     from analyzer.jobs import Failed, Finished, analyze_all
@@ -362,6 +519,6 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        goes_on = "" if "evaluate" in sys.argv[1:2] else "; the same command goes on where it stopped"
+        goes_on = "; the same command goes on where it stopped" if "analyze" in sys.argv[1:2] else ""
         click.echo(f"Error: interrupted{goes_on}", err=True)
         sys.exit(stopped_by)

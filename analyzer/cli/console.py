@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
+from analyzer.cli.text import printable, show_error
 from analyzer.jobs import Analysing, Budgeted, Event, Failed, Fetching, Finished, Rendering, Started
 from analyzer.records import Run
 
@@ -84,7 +85,7 @@ class Console:
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""
-        click.echo(f"Error: {printable(sentence)}", err=True)
+        show_error(sentence)
 
     def summary(self, results: Sequence[Finished | Failed]) -> None:
         """Print one JSON document, if that was asked for; tables are printed as they come."""
@@ -122,16 +123,6 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def printable(text: str) -> str:
-    """Untrusted text for one line of a terminal: control characters and direction marks replaced.
-
-    >>> printable("a\\x1b[31mb\\nc")
-    'a�[31mb c'
-    """
-    spaced = " ".join(text.split())
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
 
 
 def describe(run: Run) -> str:

@@ -19,13 +19,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import analyzer
 from analyzer.errors import OutputError, SettingsError
 from analyzer.records import Run
 from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
+from analyzer.report.links import youtube_id
 from analyzer.report.numbers import Numbers
 from analyzer.report.runs import Chosen, Corpus, Found, find_runs, newest_run
 from analyzer.settings import DEFAULT_OUT
@@ -44,11 +45,13 @@ class Report:
         document: All that it says, as JSON knows values; `docs/report.md` explains it.
         folders: The run folders, in the order of the document's videos.
         failed: What could not be reported on though it should have been, a sentence each.
+        passed_over: What holds no finished run, a sentence each.
     """
 
     document: dict[str, Any]
     folders: tuple[Path, ...]
     failed: tuple[str, ...]
+    passed_over: tuple[str, ...]
 
     @property
     def default_out(self) -> Path | None:
@@ -72,7 +75,10 @@ class Report:
         folder = self.default_out if out is None else Path(out)
         if folder is None:
             raise SettingsError("the runs lie in different folders: say with --out where the report is to go")
-        return save(self.linked(folder), formats, folder)
+        wanted = list(formats)
+        if "vtt" in wanted and len(self.folders) > 1:
+            raise SettingsError("captions (vtt) are those of one video, and these are several: name one run")
+        return save(self.linked(folder), wanted, folder)
 
     def linked(self, out: Path) -> dict[str, Any]:
         """The document for a page in `out`, with links to what lies beside it."""
@@ -121,14 +127,17 @@ def make_report(
     found = find_runs(named) if named else newest_run(out)
     chosen = chosen or Chosen()
     with Corpus.open(_in_order(found), chosen) as corpus:
-        failed = tuple(f"{one.folder} {one.reason}" for one in corpus.skipped if one.fault)
+        failed, passed_over = (
+            tuple(f"{one.folder} {one.reason}" for one in corpus.skipped if one.fault == fault)
+            for fault in (True, False)
+        )
         if not corpus.runs:
             raise OutputError(_nothing(named, out, chosen, found, failed))
         numbers = Numbers(corpus, by=by, min_people=min_people)
         document = _document(numbers, chosen)
         if youtube_analytics is not None:
             document["audience"] = _audience(numbers, Path(youtube_analytics))
-    return Report(document, tuple(run.folder for run in corpus.runs), failed)
+    return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over)
 
 
 def _in_order(found: Found) -> Found:
@@ -157,12 +166,10 @@ def _audience(numbers: Numbers, path: Path) -> dict[str, Any]:
         raise SettingsError(
             "--youtube-analytics has nothing to compare with: --min-people withholds everyone"
         )
-    ids = []
-    for run in numbers.corpus.runs:
-        address = urlsplit(str(run.info.get("url") or ""))
-        ids.append(parse_qs(address.query).get("v", [address.path.rpartition("/")[2]])[0])
+    known = [youtube_id(run.info.get("url")) for run in numbers.corpus.runs]
+    ids = tuple(name for name in known if name)
     anybody = bool((numbers.people["judged_samples"] > 0).any())
-    return read_export(path, tuple(ids)).against(numbers.draws if anybody else None)
+    return read_export(path, ids).against(numbers.draws if anybody else None)
 
 
 def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:

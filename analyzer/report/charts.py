@@ -22,8 +22,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from analyzer.report.files import CHARTS, ends_of, one_line
-from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, figure_text
+from analyzer.report.files import CHARTS, one_line
+from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
 from analyzer.shares import FEW_PEOPLE
 
 if TYPE_CHECKING:

@@ -14,21 +14,37 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 from analyzer.errors import OutputError, SettingsError
-from analyzer.records import safe_cell, write_json, writing
-from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, Figure, Unit, clock, figure_text, span_text
+from analyzer.records import (
+    REPORT_CHARTS,
+    REPORT_FORMATS,
+    report_files,
+    safe_cell,
+    write_json,
+    writing,
+)
+from analyzer.report.links import moment_url, web_address
+from analyzer.report.words import (
+    FIGURES,
+    GENDER_WORDS,
+    TOO_FEW,
+    WITHHELD,
+    Figure,
+    Unit,
+    clock,
+    ends_of,
+    figure_text,
+    span_text,
+)
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = [
     "CHARTS",
     "FORMATS",
-    "ends_of",
     "markdown",
-    "moment_url",
     "one_line",
-    "report_files",
     "save",
     "tables",
     "webvtt",
@@ -37,12 +53,7 @@ __all__ = [
 Document = dict[str, Any]
 Rows = list[dict[str, Any]]
 
-FORMATS = ("html", "png", "csv", "json", "md", "vtt")
-CHARTS = (
-    *("timeline", "timeline-ages", "people", "pyramid", "shares"),
-    *("at-once", "videos", "groups", "trend", "audience"),
-)
-"""Names of the charts; ``report-<name>.png`` are their files."""
+FORMATS, CHARTS = REPORT_FORMATS, REPORT_CHARTS
 
 _TABLES: dict[str, tuple[str, ...]] = {
     "figures": ("by", "group", "title", *(figure.name for figure in FIGURES)),
@@ -64,23 +75,9 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "at-once": ("people", "time_s", "share"),
 }
-"""Columns of the tables; ``report-<name>.csv`` are their files."""
+"""Columns of the tables of `REPORT_TABLES`."""
 
 _MOST_VIDEOS, _MOST_ROWS = 50, 100
-TOO_FEW = "too few people to say"
-
-
-def report_files() -> tuple[str, ...]:
-    """The names of all files that a report can consist of.
-
-    >>> all(name.startswith(("report.", "report-")) for name in report_files())
-    True
-    """
-    return (
-        *(f"report.{form}" for form in FORMATS if form not in ("png", "csv")),
-        *(f"report-{name}.png" for name in CHARTS),
-        *(f"report-{name}.csv" for name in _TABLES),
-    )
 
 
 def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
@@ -176,16 +173,6 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
-    """The ends of a figure's interval; None where it has none, or they are not known.
-
-    >>> ends_of({"people": 4, "people_low": 3, "people_high": 6}, "people"), ends_of({}, "presence")
-    ((3, 6), (None, None))
-    """
-    stem = name.removesuffix("_share")
-    return figures.get(f"{stem}_low"), figures.get(f"{stem}_high")
-
-
 def one_line(text: Any) -> str:
     """Untrusted text in one line, without control characters and those that turn the direction of writing.
 
@@ -196,54 +183,6 @@ def one_line(text: Any) -> str:
     kept = (each for each in str(text) if ord(each) not in marks)
     spaced = (" " if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in kept)
     return " ".join("".join(spaced).split())
-
-
-# --- links -------------------------------------------------------------------------------------------
-
-_YOUTUBE = ("youtube.com", "youtube-nocookie.com", "youtu.be")
-_YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{6,20}", re.ASCII)
-
-
-def moment_url(video: Mapping[str, Any], time_s: float) -> str | None:
-    """The address of a moment of a video; None if the video has no web address.
-
-    Args:
-        video: One of the document's.
-        time_s: Seconds in the video; rounded down, so that the moment is not missed.
-
-    >>> moment_url({"url": "https://youtu.be/dQw4w9WgXcQ?si=x"}, 35.9)
-    'https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=35s'
-    >>> moment_url({"url": "https://example.org/a.mp4#x"}, 35.9), moment_url({"url": "javascript:x"}, 1)
-    ('https://example.org/a.mp4#t=35', None)
-    """
-    url = _web_address(video["url"])
-    if url is None:
-        return None
-    second = max(0, math.floor(time_s))
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    if any(host == name or host.endswith(f".{name}") for name in _YOUTUBE):
-        folders = parts.path.strip("/").split("/")
-        if host.endswith("youtu.be"):
-            video_id = folders[0]
-        elif folders[0] in ("shorts", "live", "embed") and len(folders) > 1:
-            video_id = folders[1]
-        else:
-            video_id = parse_qs(parts.query).get("v", [""])[0]
-        if _YOUTUBE_ID.fullmatch(video_id):
-            return f"https://www.youtube.com/watch?v={video_id}&t={second}s"
-    return f"{url.partition('#')[0]}#t={second}"
-
-
-def _web_address(url: Any) -> str | None:
-    """An address of the web; None if it is of another kind or none at all."""
-    text = str(url or "").strip()
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return None
-    return text if known and not re.search(r"[\s\x00-\x1f\x7f]", text) else None
 
 
 # --- tables ------------------------------------------------------------------------------------------
@@ -405,7 +344,7 @@ def _text(text: Any) -> str:
 
 def _link(words: str, url: str | None) -> str:
     """A link around words that are Markdown already; the words alone if there is no address."""
-    address = _web_address(url)
+    address = web_address(url)
     if address is None:
         return words
     return f"[{words}]({quote(address, safe='/:?#@!$&=+,%~.-')})"
@@ -508,7 +447,7 @@ def _moments_part(document: Document) -> list[str]:
     for number, moment in enumerate(document["moments"], 1):
         video = videos.get(moment["run"])
         start_s = moment["start_s"]
-        when = _link(clock(start_s), moment_url(video, start_s) if video else None)
+        when = _link(clock(start_s), moment_url(video["url"], start_s) if video else None)
         people = figure_text(moment["people"], "people") or "–"
         what = f"{when} to {clock(moment['end_s'])}: {people} people at once on average"
         where = f", in {_text(video['title'])}" if video and document["kind"] == "videos" else ""
@@ -629,9 +568,8 @@ def _notes_part(document: Document) -> list[str]:
 def _limits_part(document: Document) -> list[str]:
     few = document["min_people"]
     withheld = [f"Figures about fewer than {few} people are withheld."] if few > 1 else []
-    measured = (document["trend"] or {}).get("measured_only")
-    only = ["The error bars of changes hold the errors of measuring alone, not those of choosing the videos."]
-    return [" ".join([*_LIMITS, *(only if measured else []), *withheld])]
+    trend = ["The error bars of changes hold the errors of measuring and which videos there happen to be."]
+    return [" ".join([*_LIMITS, *(trend if document["trend"] else []), *withheld])]
 
 
 def _provenance_part(document: Document) -> list[str]:

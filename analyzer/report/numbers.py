@@ -247,6 +247,7 @@ class Numbers:
             few = withheld([int(told[name]) for name in genders], self.min_people)
             gone = {name for name, no in zip(genders, few, strict=True) if no}
             gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
+            gone |= {"longest_person_s"} if self.min_people > 1 else set()
             figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
             for name in {*counted, "at_once_most"} & figures.keys():
                 figures[name] = int(figures[name])
@@ -273,9 +274,7 @@ class Numbers:
     @cached_property
     def _stored(self) -> pd.DataFrame:
         """The shares tables of the runs."""
-        numbers = ("people_share", "people_low", "people_high", "time_share", "time_low", "time_high")
-        columns = {"dimension": "VARCHAR", "group": "VARCHAR"} | dict.fromkeys(numbers, "DOUBLE")
-        rows = self.corpus.frame(self.corpus.rows("shares", columns))
+        rows = self.corpus.frame("SELECT * FROM share")
         order = {name: n for n, name in enumerate(("female", "male", *(band.name for band in self.bands)))}
         return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
 
@@ -442,8 +441,8 @@ class Numbers:
             return None
         names = [*(band.column for band in self.bands), "unknown_age"]
         kinds = ("people", "female", "male", "unknown_gender", *names)
-        columns = dict.fromkeys(("start_s", "end_s", *kinds), "DOUBLE")
-        rows = self.corpus.frame(self.corpus.rows("timeline", columns) + " ORDER BY start_s")
+        columns = ", ".join(("start_s", "end_s", *kinds))
+        rows = self.corpus.frame(f"SELECT {columns} FROM bin ORDER BY start_s")
         if rows.empty:
             return None
         known = self.corpus.frame("SELECT time_s, duration_s FROM moment ORDER BY time_s")

@@ -1,6 +1,6 @@
 """The report as a page: one HTML file that needs nothing else, from the document of `Report.to_dict`.
 
-Figures and tables are written here; `page/page.js` draws the charts from the data that the page carries.
+Figures and tables are written here; `assets/page.js` draws the charts from the data that the page carries.
 The page may load nothing but a video beside it: its Content-Security-Policy names the hash of each script.
 Titles, channels, sources and reasons come from strangers: they are only ever text.
 """
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
+from analyzer.report.links import moments_of, web_address
 from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, figure_text, span_text
+from analyzer.shares import FEW_PEOPLE
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -28,10 +29,7 @@ __all__ = ["page"]
 
 Row = dict[str, Any]
 
-MIN_JUDGED = 5
-"""Of fewer people no share is stated in words."""
-
-_FOLDER = Path(__file__).with_name("page")
+_FOLDER = Path(__file__).with_name("assets")
 _FIGURES = {figure.name: figure for figure in FIGURES}
 _INTERVALS = {
     "people": ("people_low", "people_high"),
@@ -113,10 +111,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     """The document with its not-a-numbers as nulls, and without addresses that are none."""
     document = _without_nan(document)
     for video in document["videos"]:
-        video["url"] = _web_address(video.get("url"))
+        video["url"] = web_address(video.get("url"))
         video["media"] = _near(video.get("media"))
         video["page"] = _near(video.get("page"))
-        video["link"] = _link(video["url"])
+        moments = moments_of(video["url"])
+        video["link"] = moments and moments._asdict()
         video["media_start_s"] = video.get("media_start_s") or 0.0
     return document
 
@@ -132,38 +131,11 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _web_address(url: Any) -> str | None:
-    """The address if a browser may be sent there: http or https, in one piece."""
-    if not isinstance(url, str) or re.search(r"[\s\x00-\x1f\x7f]", url):
-        return None
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return None
-    return url if parts.scheme in ("http", "https") and parts.netloc else None
-
-
 def _near(path: Any) -> str | None:
     """A relative address, or one of a local file; nothing else belongs to the page's own files."""
     if not isinstance(path, str) or not path or re.search(r"[\s\\\x00-\x1f]", path):
         return None
     return path if re.match(r"file:///|(?!//)[^:]*(/|$)", path) else None
-
-
-def _link(url: str | None) -> Row | None:
-    """What an address at a moment is made of: before and after its whole seconds."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    host = (parts.hostname or "").removeprefix("www.").removeprefix("m.").removeprefix("music.")
-    video = ""
-    if host == "youtube.com" and parts.path == "/watch":
-        video = parse_qs(parts.query).get("v", [""])[0]
-    elif host == "youtu.be":
-        video = parts.path[1:]
-    if re.fullmatch(r"[A-Za-z0-9_-]{11}", video):
-        return {"before": f"https://www.youtube.com/watch?v={video}&t=", "after": "s", "site": "YouTube"}
-    return {"before": url.partition("#")[0] + "#t=", "after": "", "site": parts.hostname or "its page"}
 
 
 # What the template writes
@@ -187,7 +159,7 @@ def _context(document: dict[str, Any]) -> Row:
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
         "judged": judged.get(("", "")),
-        "min_judged": MIN_JUDGED,
+        "min_judged": FEW_PEOPLE,
         "moments": _moments(document),
         "by_run": {video["run"]: video for video in videos},
         "columns": [_FIGURES[name] for name in _VIDEO_COLUMNS],
@@ -245,7 +217,7 @@ def _judged(document: Row) -> dict[tuple[str, str], int]:
 
 
 def _too_few(judged: dict[tuple[str, str], int], by: str, value: str) -> bool:
-    return judged.get((by, value), MIN_JUDGED) < MIN_JUDGED
+    return judged.get((by, value), FEW_PEOPLE) < FEW_PEOPLE
 
 
 def _moment(video: Row | None, seconds: float | None) -> Row | None:
@@ -344,7 +316,7 @@ def _judged_words(judged: dict[tuple[str, str], int], total: Row) -> str:
     count = judged.get(("", ""))
     if total.get("female_people_share") is None:
         return ""
-    if count is not None and count < MIN_JUDGED:
+    if count is not None and count < FEW_PEOPLE:
         return "1 person judged" if count == 1 else f"{count} people judged"
     return "estimate, 95 % interval"
 

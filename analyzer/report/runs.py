@@ -11,6 +11,7 @@ import datetime
 import itertools
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
 from analyzer.records import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, Column, Run, timeline_columns
-from analyzer.settings import DEFAULT_OUT, Settings
+from analyzer.settings import AGE_BANDS, DEFAULT_OUT, Settings
 
 __all__ = [
     "PERIODS",
@@ -44,8 +45,12 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _MEMORY_MB = 600
-_PARQUET = "read_parquet({}, union_by_name = true)"
-_CSV = "read_csv({}, header = true, all_varchar = true, union_by_name = true)"
+# A folder named `a=1` is no column, and what separates the columns of a CSV file is not to be guessed.
+_PARQUET = "read_parquet({}, union_by_name = true, hive_partitioning = false)"
+_CSV = (
+    "read_csv({}, header = true, all_varchar = true, union_by_name = true, hive_partitioning = false, "
+    "delim = ',', quote = '\"', escape = '\"')"
+)
 _TEXT, _REAL, _INT, _BOOL, _DATE = pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32()
 
 RUN_COLUMNS = (
@@ -84,7 +89,14 @@ RUN_COLUMNS = (
 _TABLE_COLUMNS = {
     "people": PEOPLE,
     "shares": SHARES,
-    "timeline": timeline_columns(Settings()),
+    # With the age bands of whatever settings.
+    "timeline": tuple(
+        {
+            column.name: column
+            for bands in AGE_BANDS
+            for column in timeline_columns(Settings(age_bands=bands))
+        }.values()
+    ),
     "faces": FACES,
     "samples": SAMPLES,
 }
@@ -123,23 +135,25 @@ _FOREIGN = "holds no run"
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Found:
     """The finished runs in some folders: a run's own, or one with runs in it, however deep."""
     runs: dict[Path, Run] = {}
-    skipped: list[Skipped] = []
+    skipped: dict[Path, Skipped] = {}
     for path in (Path(name) for name in paths):
         if not path.is_dir():
             reason = (
                 "is no folder: name a run's folder or one with runs" if path.exists() else "does not exist"
             )
-            skipped.append(Skipped(path, reason, fault=True))
+            skipped[path] = Skipped(path, reason, fault=True)
             continue
-        below: list[Run | Skipped] = list(_walk(path))
-        found = [one for one in below if isinstance(one, Run)]
-        runs |= {run.folder.resolve(): run for run in found}
-        others = [one for one in below if isinstance(one, Skipped)]
+        below = list(_walk(path, {path.resolve()}))
+        found = {one.folder.resolve(): one for one in below if isinstance(one, Run)}
+        runs |= found
         # The folder itself was named: that nothing is in it is worth an error.
-        skipped += [replace(one, fault=one.fault or (not found and one.folder == path)) for one in others]
-        if not below:
-            skipped.append(Skipped(path, _FOREIGN, fault=True))
-    return Found(tuple(runs.values()), tuple(skipped))
+        others = [
+            replace(one, fault=one.fault or one.folder == path) for one in below if isinstance(one, Skipped)
+        ]
+        if not found and not any(one.fault for one in others):
+            others.append(Skipped(path, _FOREIGN, fault=True))
+        skipped |= {one.folder.resolve(): one for one in others}
+    return Found(tuple(runs.values()), tuple(skipped.values()))
 
 
 def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
@@ -151,12 +165,12 @@ def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
     return Found((newest,) if newest else (), ())
 
 
-def _walk(folder: Path) -> Iterator[Run | Skipped]:
-    """Runs in a folder and below, and each folder in it that holds none."""
+def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
+    """Runs in a folder and below, and each folder in it that holds none; nothing that was `seen` already."""
     if (folder / "run.json").exists():
         try:
             run = Run.load(folder)
-        except OutputError:
+        except (OutputError, RecursionError):  # the latter: nested too deeply
             yield Skipped(folder, "has a damaged run.json: analyse the video again", fault=True)
             return
         problem = _problem(run)
@@ -171,7 +185,10 @@ def _walk(folder: Path) -> Iterator[Run | Skipped]:
         yield Skipped(folder, f"cannot be read ({error.strerror})", fault=True)
         return
     for one in inside:
-        below = list(_walk(one))
+        if (place := one.resolve()) in seen:
+            continue
+        seen.add(place)
+        below = list(_walk(one, seen))
         # Of folders in folders without any run the uppermost is named.
         has_runs = any(isinstance(each, Run) or each.reason != _FOREIGN for each in below)
         yield from below if has_runs else [Skipped(one, _FOREIGN, fault=False)]
@@ -180,7 +197,12 @@ def _walk(folder: Path) -> Iterator[Run | Skipped]:
 def _problem(run: Run) -> str | None:
     info = run.info
     version = info.get("schema_version") if isinstance(info, dict) else None
-    if not isinstance(version, int) or not isinstance(info.get("counts"), dict):
+    parts = ("video", "settings", "reading", "calibration", "libraries")
+    if (
+        not isinstance(version, int)
+        or not isinstance(info.get("counts"), dict)
+        or not all(isinstance(info.get(name) or {}, dict) for name in parts)
+    ):
         return "has a run.json of another program"
     if version > SCHEMA_VERSION:
         return "was written by a newer version of this program: update it"
@@ -235,13 +257,18 @@ _PERSON = {
     "judged_samples": "INTEGER",
 }
 _SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
+_SHARE = {"dimension": "VARCHAR", "group": "VARCHAR"} | {
+    column.name: "DOUBLE" for column in SHARES if column.unit
+}
+_BIN = {column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name != "video_id"}
 _FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
 
 
 class Corpus:
     """Runs open to SQL, numbered from 0 in the column `run_no`. To be closed; a context manager.
 
-    Tables: `person`, one row a person; `moment`, one row a sample, with the number of people and their
+    Tables: `person`, one row a person; `share`, one row a group of people; `bin`, one row of the timeline if
+    there is but one run; `moment`, one row a sample, with the number of people and their
     genders (1: female, 2: male, 3: both, 0: neither); `visit`, one row a person and stretch of `GAP_S` in
     which it is seen.
 
@@ -282,10 +309,10 @@ class Corpus:
             table = _with_own_columns(table, chosen.columns)
         keep = np.ones(len(table), bool)
         if chosen.since is not None:
-            keep &= [day >= chosen.since for day in table["day"]]
+            keep &= np.array([day >= chosen.since for day in table["day"]], bool)
         if chosen.channels:
             wanted = {name.casefold() for name in chosen.channels}
-            keep &= [str(name or "").casefold() in wanted for name in table["channel"]]
+            keep &= np.array([str(name or "").casefold() in wanted for name in table["channel"]], bool)
         runs, table = _kept(found.runs, table, keep)
         skipped = list(found.skipped)
         if chosen.where is not None:
@@ -340,12 +367,13 @@ class Corpus:
             mine = [(number, path) for number, path in files if path and path.suffix == f".{suffix}"]
             if not mine:
                 continue
-            paths = "[" + ", ".join(_quoted(str(path.absolute())) for _, path in mine) + "]"
+            paths = "[" + ", ".join(_quoted(_no_pattern(path.absolute())) for _, path in mine) + "]"
             number = "file_index"
             if [number for number, _ in mine] != list(range(len(mine))):
-                number = "[" + ", ".join(str(number) for number, _ in mine) + "][file_index + 1]"
+                number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
             whole = reader.format(paths)
-            if any(run.info["schema_version"] != SCHEMA_VERSION for run in self.runs):
+            # The timeline's columns depend on the settings.
+            if name == "timeline" or any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs):
                 missing = ", ".join(f'NULL AS "{column}"' for column in columns)
                 whole = (
                     f"(SELECT file_index, * FROM {whole} "
@@ -366,7 +394,8 @@ class Corpus:
                 f"CREATE TEMP VIEW {name} AS SELECT runs.run, t.* EXCLUDE (run_no) "
                 f"FROM ({self.rows(name, columns)}) t JOIN runs USING (run_no)"
             )
-        folders = ", ".join(_quoted(f"{run.folder.absolute()}/") for run in self.runs)
+        names = [f"{run.folder.absolute()}/" for run in self.runs]
+        folders = ", ".join(map(_quoted, {*names, *map(_no_pattern, names)}))
         connection.execute(f"SET allowed_directories = [{folders}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -397,6 +426,9 @@ class Corpus:
             ) JOIN taken last USING (run_no, sample)"""
         )
         run("DROP TABLE taken")
+        run(f"CREATE TEMP TABLE share AS {self.rows('shares', _SHARE)}")
+        if len(self.runs) == 1:
+            run(f"CREATE TEMP TABLE bin AS {self.rows('timeline', _BIN)}")
         found = {}
         for name, sql in (
             ("samples", "moment"),
@@ -464,6 +496,15 @@ def _where(
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
+
+
+def _no_pattern(path: str | Path) -> str:
+    """A path in which no sign stands for others.
+
+    >>> _no_pattern("a*b[1]")
+    'a[*]b[[]1]'
+    """
+    return re.sub(r"[*?[]", r"[\g<0>]", str(path))
 
 
 def _quoted(text: str) -> str:
@@ -549,7 +590,13 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with the columns of a CSV file, whose first column says which run a row is about."""
     try:
         own = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", sep=None, engine="python"
+            path,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            sep=None,
+            engine="python",
+            index_col=False,
         )
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
@@ -559,9 +606,11 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise SettingsError(
             f"--columns {path} must begin with a column {', '.join(_KEYS[:-1])} or {_KEYS[-1]}, then your own"
         )
-    taken = {*table.columns, *PERIODS, "video", "run_no"} & set(names)
-    if taken or len(set(names)) < len(names):
-        raise SettingsError(f"--columns {path} has a column whose name is taken: {sorted(taken or names)[0]}")
+    taken = {"run_no", "video", *PERIODS, *table.columns}
+    for name in names:
+        if name.casefold() in taken:  # SQL does not mind capital letters
+            raise SettingsError(f"--columns {path} has a column whose name is taken: {name}")
+        taken.add(name.casefold())
     if own[key].duplicated().any():
         twice = own.loc[own[key].duplicated(), key].iloc[0]
         raise SettingsError(f"--columns {path} has two rows for {key} {twice!r}")

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["FIGURES", "GENDER_WORDS", "WITHHELD", "Figure", "clock", "figure_text", "span_text"]
+__all__ = [
+    "FIGURES",
+    "GENDER_WORDS",
+    "TOO_FEW",
+    "WITHHELD",
+    "Figure",
+    "clock",
+    "ends_of",
+    "figure_text",
+    "span_text",
+]
 
 Unit = Literal["", "s", "clock", "share", "people", "years"]
 
 WITHHELD = "withheld"
 """What stands in place of a figure about too few people."""
+
+TOO_FEW = "too few people to say"
+"""What stands in place of a share of fewer than `analyzer.shares.FEW_PEOPLE` people."""
 
 GENDER_WORDS = {"female": "female", "male": "male", "unknown": "unknown"}
 """Perceived gender, as it is written."""
@@ -99,6 +113,16 @@ FIGURES = (
     Figure("female_time_low", "female share of the time, low", "share", "Lower end of the interval.", True),
     Figure("female_time_high", "female share of the time, high", "share", "Upper end.", True),
 )
+
+
+def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
+    """The ends of a figure's interval; None where it has none, or they are not known.
+
+    >>> ends_of({"people": 4, "people_low": 3, "people_high": 6}, "people"), ends_of({}, "presence")
+    ((3, 6), (None, None))
+    """
+    stem = name.removesuffix("_share")
+    return figures.get(f"{stem}_low"), figures.get(f"{stem}_high")
 
 
 def clock(seconds: float, *, exact: bool = False) -> str:

@@ -1,0 +1,152 @@
+"""What ``report`` prints: the figures as a table, what was left out, where the files are."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyzer.cli.text import printable
+from analyzer.report.words import FIGURES, TOO_FEW, clock, ends_of, figure_text, span_text
+from analyzer.shares import FEW_PEOPLE
+
+__all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
+
+_HEADLINES = (
+    *("people", "on_screen_s", "presence", "together", "mixed", "at_once_mean", "at_once_most", "first_s"),
+    *("longest_presence_s", "longest_person_s", "female", "male", "unknown_gender", "age_median_years"),
+    *("female_people_share", "female_time_share"),
+)
+_COLUMNS = (
+    ("people", "people"),
+    ("on_screen_s", "on screen"),
+    ("presence", "somebody"),
+    ("together", "two or more"),
+    ("female_people_share", "female, of people"),
+)
+_FIGURES = {figure.name: figure for figure in FIGURES}
+_MAX_ROWS = 30
+_MAX_MOMENTS = 3
+
+
+def describe_report(document: dict[str, Any]) -> str:
+    """A report in a few lines."""
+    total, several = document["total"], document["kind"] == "videos"
+    judged = _judged(document)
+    about = "; ".join([*document["filters"], f"{figure_text(total['analysed_s'], 'clock')} analysed"])
+    lines = [f"{printable(document['title'])} ({printable(about)})"]
+    for name in _HEADLINES:
+        figure = _FIGURES[name]
+        value = _told(total, name, judged.get(("", "")))
+        span = span_text(*ends_of(total, name), figure.unit)
+        words = "first appearance, median" if several and name == "first_s" else figure.words
+        lines.append(f"  {words:<38}{value}{f' ({span})' if span and value[:1].isdigit() else ''}")
+    lines += _moments(document)
+    if document["groups"]:
+        lines += _table(document["groups"]["by"], document["groups"]["rows"], "group", judged)
+    elif several:
+        titled = [video | {"group": video["title"]} for video in document["videos"]]
+        lines += _table("video", titled, "run", judged)
+    lines += _changes(document)
+    lines += _audience(document)
+    width = min(110, shutil.get_terminal_size().columns)
+    for note in document["notes"]:
+        lines += textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def _judged(document: dict[str, Any]) -> dict[tuple[str, str], int]:
+    return {(row["by"], row["group_value"]): row["judged"] for row in document["shares"]}
+
+
+def _told(row: dict[str, Any], name: str, judged: int | None) -> str:
+    is_share = name in ("female_people_share", "female_time_share")
+    if is_share and row["people"] and judged is not None and judged < FEW_PEOPLE:
+        return TOO_FEW
+    if row[name] is None and row["withheld"] and _FIGURES[name].personal:
+        return "withheld"
+    return figure_text(row[name], _FIGURES[name].unit) or "-"
+
+
+def _moments(document: dict[str, Any]) -> list[str]:
+    titles = {video["run"]: video["title"] for video in document["videos"]}
+    several = document["kind"] == "videos"
+    lines = []
+    for moment in document["moments"][:_MAX_MOMENTS]:
+        where = f" in {printable(_short(titles[moment['run']], 50))}" if several else ""
+        at = f"{clock(moment['start_s'])} to {clock(moment['end_s'])}"
+        lines.append(f"  {'busiest: ' + at:<38}{figure_text(moment['people'], 'people')} at once{where}")
+    return lines
+
+
+def _short(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _table(
+    by: str, rows: Sequence[dict[str, Any]], key: str, judged: dict[tuple[str, str], int]
+) -> list[str]:
+    cells = [[by, *(words for _, words in _COLUMNS)]]
+    for row in rows[:_MAX_ROWS]:
+        texts = [_told(row, name, judged.get((by, row[key]))) for name, _ in _COLUMNS]
+        cells.append([printable(_short(str(row["group"]), 40)), *texts])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  "
+        + "  ".join(
+            [row[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in cells
+    ]
+    left = len(rows) - _MAX_ROWS
+    return lines + ([f"  ... and {left} more: --format csv or html shows all"] if left > 0 else [])
+
+
+def _changes(document: dict[str, Any]) -> list[str]:
+    """The changes of a trend that are more than its error bars."""
+    trend = document["trend"]
+    if trend is None:
+        return []
+    found = [row for row in trend["rows"] if row["exceeds"]]
+    lines = [
+        f"  {row['period']}: {row['words']} {figure_text(row['previous_value'], row['unit'])} -> "
+        f"{figure_text(row['value'], row['unit'])}"
+        for row in found[:_MAX_ROWS]
+    ]
+    head = "changed by more than the error bars:" if found else "no change exceeds its error bars"
+    return [f"  {head}", *(f"  {line}" for line in lines)]
+
+
+def _audience(document: dict[str, Any]) -> list[str]:
+    audience = document["audience"]
+    if audience is None:
+        return []
+    lines = [f"  {'on screen against audience':<38}{'on screen':>10}{'audience':>10}{'difference':>12}"]
+    for row in audience["rows"]:
+        difference = row["difference"]
+        points = "" if difference is None else f"{100 * difference:+.0f} points"
+        shown, watched = (figure_text(row[name], "share") for name in ("on_screen_share", "audience_share"))
+        lines.append(f"    {row['group']:<36}{shown or '-':>10}{watched:>10}{points:>12}")
+    return lines
+
+
+def describe_files(written: Sequence[Path]) -> str:
+    """Where the files are: a line each, or their folder if they are many."""
+    shown = (
+        [str(path) for path in written] if len(written) <= 3 else [f"{len(written)} in {written[0].parent}"]
+    )
+    return "\n".join(f"  written: {name}" for name in shown)
+
+
+def show_skipped(sentence: str) -> None:
+    """Name a folder that holds no finished run, on standard error."""
+    click.echo(f"Skipped: {printable(sentence)}", err=True)
+
+
+def open_page(path: Path) -> bool:
+    """Show a page in the browser; False where there is none."""
+    return click.launch(path.absolute().as_uri()) == 0

@@ -1,0 +1,626 @@
+"""The forms of a report other than its page, from documents written by hand."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from analyzer.errors import OutputError, SettingsError
+from analyzer.records import report_files
+from analyzer.report.charts import draw
+from analyzer.report.files import (
+    CHARTS,
+    FORMATS,
+    markdown,
+    save,
+    webvtt,
+)
+from analyzer.report.links import moment_url
+from analyzer.report.words import FIGURES, TOO_FEW, WITHHELD
+from analyzer.settings import AGE_BANDS
+from analyzer.shares import FEW_PEOPLE
+
+BANDS = [band.name for band in AGE_BANDS["youtube"]]
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "$x^2$ and $\\frac{1}$",
+    '=HYPERLINK("http://x")',
+    "| a | b",
+    "line\nbreak\r\n# head",
+    "party \U0001f389 日本語",
+    "\u202eevil\u200f שלום",
+    "[x](javascript:alert(1)) ![y](http://x) `c` *b* _i_ ~~s~~ @all {{t}}",
+    "long " * 60,
+    "-",
+    "",
+)
+
+
+def figures(**known: Any) -> dict[str, Any]:
+    return {figure.name: None for figure in FIGURES} | {"withheld": False} | known
+
+
+def shares(judged: int, by: str = "", group_value: str = "") -> list[dict[str, Any]]:
+    groups = [("gender", "female", 0.25), ("gender", "male", 0.75), *(("age", band, 0.125) for band in BANDS)]
+    return [
+        {
+            **{"by": by, "group_value": group_value, "dimension": dimension, "group": group},
+            **{"people_share": share, "people_low": share - 0.1, "people_high": share + 0.1},
+            **{"time_share": share, "time_low": share / 2, "time_high": 2 * share / 1.5, "judged": judged},
+        }
+        for dimension, group, share in groups
+    ]
+
+
+def video(**changes: Any) -> dict[str, Any]:
+    return figures(**COUNTS) | {
+        **{"run": "talk-1", "video_id": "1", "title": "talk", "channel": None, "source": "talk.mp4"},
+        **{"url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ", "day": "2026-11-01", "day_is": "uploaded"},
+        **{"complete": True, "incomplete_reason": "", "duration_s": 6.0, "analysed_share": 1.0},
+        **{"media": None, "audio": True, "page": None, "longest_person": None},
+        **changes,
+    }
+
+
+COUNTS = {
+    **{"videos": 1, "analysed_s": 6.0, "people": 2, "people_low": 2, "people_high": 3, "on_screen_s": 7.0},
+    **{
+        "presence": 5 / 6,
+        "together": 1 / 3,
+        "at_once_mean": 7 / 6,
+        "at_once_most": 2,
+        "female": 1,
+        "male": 1,
+    },
+    **{"unknown_gender": 0, "female_time_share": 0.25, "female_time_low": 0.15, "female_time_high": 0.35},
+    **{"people_per_video": 2.0},
+}
+
+
+def one_video(**changes: Any) -> dict[str, Any]:
+    """Two people in six seconds: one from 0 to 3 s and at 5 s, the other from 1 to 4 s; at 4 s nobody."""
+    person = {"female_prob": 0.9, "age_low": 20.0, "age_high": 40.0, "first_s": 0.0, "last_s": 6.0}
+    ages = {band: [0.0] * 6 for band in [*BANDS, "unknown"]}
+    ages["25-34"], ages["unknown"] = [1, 1, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]
+    return {
+        **{"report_version": 1, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00"},
+        **{"title": "talk", "kind": "video", "filters": [], "min_people": 1, "age_bands": BANDS},
+        "total": figures(**COUNTS),
+        "videos": [video()],
+        "groups": None,
+        "shares": shares(12),
+        "pyramid": [
+            {"gender": gender, "band": band, "people": int(band == "25-34"), "on_screen_s": 4.0}
+            for gender in ("female", "male", "unknown")
+            for band in [*BANDS, "unknown"]
+        ],
+        "at_once": [
+            {"people": n, "time_s": time_s, "share": time_s / 6}
+            for n, time_s in ((0, 1.0), (1, 3.0), (2, 2.0))
+        ],
+        "moments": [{"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75}],
+        "timeline": {
+            **{
+                "bin_s": 1.0,
+                "start_s": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
+                "end_s": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            },
+            **{"people": [1, 2, 2, 1, 0, 1], "female": [1, 1, 1, 0, 0, 1], "male": [0, 1, 1, 0, 0, 0]},
+            **{"unknown_gender": [0, 0, 0, 1, 0, 0], "ages": ages},
+        },
+        "people": [
+            {**person, "person_id": 1, "gender": "female", "age_years": 30.0, "age_band": "25-34"}
+            | {"on_screen_s": 4.0, "appearances": 2, "stretches": [[0.0, 3.0], [5.0, 6.0]]},
+            {**person, "person_id": 2, "gender": "male", "age_years": None, "age_band": ""}
+            | {"on_screen_s": 3.0, "appearances": 1, "stretches": [[1.0, 4.0]]},
+        ],
+        "pairs": [{"a": 1, "b": 2, "together_s": 2.0}],
+        **{"trend": None, "audience": None, "notes": [], "skipped": []},
+        "provenance": {
+            "models": [
+                {
+                    "name": "net",
+                    "role": "age",
+                    "licence": "CC0-1.0",
+                    "commercial_use": True,
+                    "sha256": "0f" * 32,
+                }
+                | {"trained_on": "faces", "known_bias": "", "videos": 1}
+            ],
+            "settings": [{"name": "fps", "values": [{"value": "5.0", "videos": 1}]}],
+            "versions": [{"name": "analyzer", "values": [{"value": "0.1.0", "videos": 1}]}],
+            **{"fitted_on": ["faces"], "schema_versions": [3], "analysed_at": ["2026-11-01", "2026-11-02"]},
+        },
+        **changes,
+    }
+
+
+def several_videos(**changes: Any) -> dict[str, Any]:
+    """A video for each hostile title, by channel, with a change, and set against an audience."""
+    videos = [video(run=f"run-{n}", title=title, people=n + 1) for n, title in enumerate(HOSTILE)]
+    interval = {"value_low": 0.5, "value_high": 0.7, "change": 0.2, "change_low": 0.1, "change_high": 0.3}
+    change = {
+        **{"figure": "presence", "words": "somebody on screen", "unit": "share", "period": "2026-11"},
+        **{"previous": "2026-10", "value": 0.6, "previous_value": 0.4, "exceeds": True, "videos": 7},
+        **{"previous_videos": 8, **interval},
+    }
+    against = {"dimension": "gender", "audience_share": 0.5, "on_screen_low": 0.15, "on_screen_high": 0.35}
+    difference = {"difference": -0.25, "difference_low": -0.35, "difference_high": -0.15}
+    return (
+        one_video(
+            kind="videos",
+            title="11 videos",
+            filters=["since 2026-11-01"],
+            videos=videos,
+            groups={
+                **{"by": "channel", "timely": False},
+                "rows": [
+                    {**figures(**COUNTS), "group": "=1+1 $a$ 日本"},
+                    {**figures(videos=1, presence=0.5), "group": "few", "withheld": True},
+                ],
+            },
+            trend={
+                **{"by": "month"},
+                "rows": [change, change | {"figure": "people_per_video", "unit": "people", "exceeds": False}],
+            },
+            audience={
+                **{"file": "export.csv", "basis": "time", "notes": ["A note."]},
+                "rows": [
+                    against | difference | {"group": "female", "on_screen_share": 0.25},
+                    against
+                    | {"group": "male", "on_screen_share": 0.75, "difference": 0.25}
+                    | {
+                        "on_screen_low": 0.65,
+                        "on_screen_high": 0.85,
+                        "difference_low": 0.15,
+                        "difference_high": 0.35,
+                    },
+                    against
+                    | difference
+                    | {"dimension": "age", "group": "65+", "on_screen_share": 0.4}
+                    | {"difference": -0.1, "difference_high": 0.05},
+                ],
+            },
+            timeline=None,
+            people=None,
+            pairs=None,
+        )
+        | changes
+    )
+
+
+def nobody() -> dict[str, Any]:
+    base = one_video(
+        **{
+            "total": figures(
+                videos=1, analysed_s=6.0, people=0, presence=0.0, at_once_mean=0.0, at_once_most=0
+            )
+        },
+        **{"videos": [video(people=0)], "shares": [], "moments": [], "people": [], "pairs": []},
+        at_once=[{"people": 0, "time_s": 6.0, "share": 1.0}],
+    )
+    line = base["timeline"]
+    for name in ("people", "female", "male", "unknown_gender"):
+        line[name] = [0] * 6
+    line["ages"] = {band: [0] * 6 for band in line["ages"]}
+    base["pyramid"] = [cell | {"people": 0} for cell in base["pyramid"]]
+    return base
+
+
+def withheld() -> dict[str, Any]:
+    base = one_video(min_people=5, people=None, pairs=None, shares=[])
+    for row in (base["total"], *base["videos"]):
+        row.update({figure.name: None for figure in FIGURES if figure.personal}, withheld=True)
+    base["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in base["pyramid"]]
+    base["timeline"] |= {"female": None, "male": None, "unknown_gender": None, "ages": None}
+    return base
+
+
+def without_figures(value: Any) -> Any:
+    """The document with null for every number that is a figure."""
+    kept = ("start_s", "end_s", "stretches", "bin_s", "min_people", "person_id", "report_version", "videos")
+    match value:
+        case dict():
+            return {
+                key: one
+                if key in kept and not (key == "videos" and isinstance(one, list))
+                else without_figures(one)
+                for key, one in value.items()
+            }
+        case list():
+            return [without_figures(one) for one in value]
+        case bool() | str() | None:
+            return value
+    return None
+
+
+def unknown(document: dict[str, Any]) -> dict[str, Any]:
+    # How many are at once is what a row is about, not a figure.
+    at_once = [row | {"time_s": None, "share": None} for row in document["at_once"]]
+    return without_figures(document) | {"at_once": at_once}
+
+
+DOCUMENTS = {
+    "one": one_video,
+    "several": several_videos,
+    "nobody": nobody,
+    "withheld": withheld,
+    "unknown": lambda: unknown(one_video()),
+    "unknown several": lambda: unknown(several_videos()),
+}
+documents = pytest.mark.parametrize("name", DOCUMENTS)
+
+
+@pytest.fixture(autouse=True)
+def stand_in_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is tested elsewhere."""
+    module = ModuleType("analyzer.report.page")
+    module.page = lambda document: "<!doctype html>"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "analyzer.report.page", module)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- saving ------------------------------------------------------------------------------------------
+
+
+@documents
+def test_every_document_is_saved_in_every_form(name: str, tmp_path: Path) -> None:
+    document = DOCUMENTS[name]()
+    written = save(document, FORMATS, tmp_path / "a" / "b")
+    assert sorted(written) == sorted((tmp_path / "a" / "b").iterdir())
+    assert {path.name for path in written} <= set(report_files())
+    assert {path.suffix[1:] for path in written} >= {"html", "csv", "json", "md"}
+    assert ((tmp_path / "a" / "b" / "report.vtt") in written) == (document["kind"] == "video")
+
+
+def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    save(one_video(), ("csv", "png", "vtt"), tmp_path)
+    (tmp_path / "report-of-mine.csv").write_text("a")
+    save(withheld(), ("csv",), tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "report-people.csv" not in left and "report-pairs.csv" not in left
+    assert {"report-of-mine.csv", "report-people.png", "report.vtt", "report-figures.csv"} <= left
+
+
+def test_unknown_format_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such format of a report: pdf"):
+        save(one_video(), ["csv", "pdf"], tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_full_disk_is_a_sentence(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=rf"no space is left for .*\.{form}"):
+        save(one_video(), [form], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OutputError, match=r"cannot be made .*choose another with --out"):
+            save(one_video(), ["md"], out)
+
+
+def test_matplotlib_is_loaded_for_charts_alone(tmp_path: Path) -> None:
+    (tmp_path / "document.json").write_text(json.dumps(one_video()))
+    program = (
+        "import json, sys; from pathlib import Path; from analyzer.report.files import save\n"
+        "document = json.loads(Path('document.json').read_text())\n"
+        "save(document, ('csv', 'json', 'md', 'vtt'), Path('out')); assert 'matplotlib' not in sys.modules\n"
+        "save(document, ('png',), Path('out')); assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+def test_json_is_the_document_without_numbers_that_json_has_not(tmp_path: Path) -> None:
+    document = one_video(title="日本 \ud800")
+    document["total"] |= {"presence": math.nan, "together": math.inf}
+    save(document, ["json"], tmp_path)
+    text = (tmp_path / "report.json").read_text("utf-8")
+    read = json.loads(text, parse_constant=pytest.fail)
+    assert "日本 ?" in text
+    assert read == document | {
+        "title": "日本 ?",
+        "total": document["total"] | {"presence": None, "together": None},
+    }
+
+
+# --- tables ------------------------------------------------------------------------------------------
+
+
+def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
+    document = several_videos()
+    save(document, ["csv"], tmp_path)
+    rows = rows_of(tmp_path / "report-figures.csv")
+    assert list(rows[0]) == ["by", "group", "title", *(figure.name for figure in FIGURES)]
+    by = [("", 1), ("channel", 2), ("video", len(HOSTILE))]
+    assert [row["by"] for row in rows] == [name for name, number in by for _ in range(number)]
+    sources = [document["total"], *document["groups"]["rows"], *document["videos"]]
+    for row, source in zip(rows, sources, strict=True):
+        for figure in FIGURES:
+            value = source[figure.name]
+            assert (row[figure.name] == "") == (value is None)
+            assert value is None or float(row[figure.name]) == pytest.approx(value, abs=5e-7)
+    assert rows[0]["presence"] == "0.833333"
+    assert [row["group"] for row in rows[3:]] == [one["run"] for one in document["videos"]]
+    shared = rows_of(tmp_path / "report-shares.csv")
+    assert [float(row["people_share"]) for row in shared] == [
+        row["people_share"] for row in document["shares"]
+    ]
+    against, *_ = rows_of(tmp_path / "report-audience.csv")
+    assert (against["basis"], against["group"], against["difference"]) == ("time", "female", "-0.25")
+    changes = rows_of(tmp_path / "report-trend.csv")
+    assert [(row["by"], row["figure"], row["exceeds"]) for row in changes] == [
+        ("month", "presence", "True"),
+        ("month", "people_per_video", "False"),
+    ]
+
+
+def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
+    save(one_video(), ["csv"], tmp_path)
+    assert (tmp_path / "report-people.csv").read_text() == (
+        "person_id,start_s,end_s,gender,age_years,age_band\n"
+        "1,0.0,3.0,female,30.0,25-34\n"
+        "1,5.0,6.0,female,30.0,25-34\n"
+        "2,1.0,4.0,male,,\n"
+    )
+    assert (tmp_path / "report-pairs.csv").read_text() == "a,b,together_s\n1,2,2.0\n"
+    assert (tmp_path / "report-moments.csv").read_text() == "run,start_s,end_s,people\ntalk-1,1.5,3.5,1.75\n"
+    assert rows_of(tmp_path / "report-at-once.csv")[2] == {
+        "people": "2",
+        "time_s": "2.0",
+        "share": "0.333333",
+    }
+
+
+def test_no_cell_of_text_is_a_formula(tmp_path: Path) -> None:
+    save(several_videos(), ["csv"], tmp_path)
+    rows = rows_of(tmp_path / "report-figures.csv")
+    assert rows[1]["group"] == "'=1+1 $a$ 日本"
+    assert {row["title"] for row in rows} >= {'\'=HYPERLINK("http://x")', "'-"}
+    assert not any(row[name].startswith(tuple("=+-@")) for row in rows for name in ("group", "title"))
+
+
+# --- captions ----------------------------------------------------------------------------------------
+
+
+def cues_of(text: str) -> list[tuple[float, float, str]]:
+    def seconds(time: str) -> float:
+        hour, minute, second = time.split(":")
+        return 3600 * int(hour) + 60 * int(minute) + float(second)
+
+    found = re.findall(r"^(\S+) --> (\S+)\n(.+)\n", text, re.M)
+    return [(seconds(start), seconds(end), words) for start, end, words in found]
+
+
+def test_captions_count_who_is_on_screen() -> None:
+    assert cues_of(webvtt(one_video())) == [
+        (0, 1, "1 person: 1 female"),
+        (1, 3, "2 people: 1 female, 1 male"),
+        (3, 4, "1 person: 1 unknown"),
+        (5, 6, "1 person: 1 female"),
+    ]
+    assert cues_of(webvtt(withheld())) == [
+        (0, 1, "1 person"),
+        (1, 3, "2 people"),
+        (3, 4, "1 person"),
+        (5, 6, "1 person"),
+    ]
+    assert cues_of(webvtt(nobody())) == []
+
+
+def test_captions_of_a_long_video_add_up() -> None:
+    start = np.arange(2000) * 3.5 + 0.0004
+    people = np.random.default_rng(1).integers(0, 3, 2000).astype(float)
+    line = one_video()["timeline"] | {"start_s": start.tolist(), "end_s": (start + 3.5).tolist()}
+    line |= {"people": people.tolist(), "female": (people / 2).tolist(), "male": (people / 2).tolist()}
+    line |= {"unknown_gender": [None] * 2000}
+    text = webvtt(one_video(timeline=line))
+    cues = cues_of(text)
+    assert sum(end - start for start, end, _ in cues) == pytest.approx(3.5 * (people > 0).sum())
+    assert {words for *_, words in cues} == {"1 person: 0.5 female, 0.5 male", "2 people: 1 female, 1 male"}
+    assert "01:56:" in text
+
+
+@documents
+def test_captions_can_be_read(name: str, tmp_path: Path) -> None:
+    document = DOCUMENTS[name]()
+    (tmp_path / "report.vtt").write_text(webvtt(document), "utf-8")
+    with av.open(str(tmp_path / "report.vtt")) as container:
+        (stream,) = container.streams
+        assert (stream.type, stream.codec_context.name) == ("subtitle", "webvtt")
+        read = [bytes(packet).decode() for packet in container.demux(stream) if packet.size]
+    assert read == [words for *_, words in cues_of(webvtt(document))]
+
+
+# --- Markdown ----------------------------------------------------------------------------------------
+
+
+def test_markdown_says_the_figures_with_their_intervals() -> None:
+    text = markdown(one_video())
+    assert "| somebody on screen | 83 % |" in text
+    assert "| people | 2 | 2 to 3 |" in text
+    assert "| female share of the time on screen | 25 % | 15 % to 35 % |" in text
+    assert "| gender female | 25 % (15 % to 35 %) | 25 % (12 % to 33 %) |" in text
+    assert "1. [0:02](https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=1s) to 0:04: 1.8 people at once" in text
+    assert "| net | age | CC0-1.0 | yes | 0f0f0f0f0f0f | faces | – |" in text
+
+
+def test_markdown_says_whether_a_change_is_beyond_its_error_bars() -> None:
+    text = markdown(several_videos())
+    words = "| somebody on screen | 2026-10 to 2026-11 | 40 % to 60 % | +20.0 points (+10.0 to +30.0)"
+    assert f"{words} | **beyond its error bars** | 8 to 7 |" in text
+    assert text.count("| within |") == 2
+    assert "| gender female | 50 % | 25 % (15 % to 35 %) | −25.0 points (−35.0 to −15.0) | **beyond" in text
+    assert "| +25.0 points (+15.0 to +35.0) | **beyond its error bars** |" in text
+    assert "| −10.0 points (−35.0 to +5.0) | within |" in text
+    assert "which videos there happen to be" in text
+
+
+def test_markdown_says_where_there_are_too_few_people() -> None:
+    text = markdown(one_video(shares=shares(FEW_PEOPLE - 1)))
+    assert f"| female share of the time on screen | {TOO_FEW} |  |" in text
+    assert f"By age: {TOO_FEW}, 4 people were judged." in text
+    assert "25 %" not in text
+    assert TOO_FEW not in markdown(one_video(shares=shares(FEW_PEOPLE)))
+
+
+def test_markdown_says_what_is_withheld() -> None:
+    text = markdown(withheld())
+    assert f"| people | {WITHHELD} |  |" in text
+    assert "| somebody on screen | 83 % |" in text
+    assert "Figures about fewer than 5 people are withheld." in text
+
+
+def test_text_from_outside_is_no_markup() -> None:
+    document = several_videos(notes=list(HOSTILE), skipped=[{"folder": HOSTILE[3], "reason": HOSTILE[0]}])
+    text = markdown(document)
+    clean = markdown(several_videos(notes=["x"] * len(HOSTILE), skipped=[{"folder": "x", "reason": "x"}]))
+    assert len(text.splitlines()) == len(clean.splitlines())
+    assert "<" not in text and "`" not in text and "javascript:" not in text and "\u202e" not in text
+    assert set(re.findall(r"\]\(([^)]*)\)", text)) == {"https://www.youtube.com/watch?v=dQw4w9WgXcQ"}
+    rows = [line for line in text.splitlines() if "(uploaded)" in line]
+    assert len(rows) == len(HOSTILE)
+    assert {line.count("|") for line in rows} == {8}
+
+
+def test_only_addresses_of_the_web_are_linked() -> None:
+    for url in (
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "//example.org",
+        None,
+        "http://[bad",
+        "https://a b",
+    ):
+        assert moment_url(url, 1) is None
+        assert "](" not in markdown(one_video(videos=[video(url=url)]))
+    text = markdown(one_video(videos=[video(url='https://example.org/a)b"<i>|_c_?d=é;#x')]))
+    assert "(https://example.org/a%29b%22%3Ci%3E%7C_c_?d=%C3%A9%3B#x)" in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://www.youtube.com/watch?v=dQw4w9WgXcQ&list=x&t=5",
+        "http://m.youtube.com/watch?app=x&v=dQw4w9WgXcQ#t=3",
+        "https://youtu.be/dQw4w9WgXcQ?t=9",
+        "https://youtube.com/shorts/dQw4w9WgXcQ",
+        "https://www.youtube.com/live/dQw4w9WgXcQ?feature=share",
+    ],
+)
+def test_moments_of_youtube(url: str) -> None:
+    assert moment_url(url, 75.99) == "https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=75s"
+
+
+def test_moments_of_other_addresses() -> None:
+    assert moment_url("https://example.org/a.mp4?b=1#t=3", 0.2) == "https://example.org/a.mp4?b=1#t=0"
+    assert moment_url("https://notyoutube.com/watch?v=dQw4w9WgXcQ", 1) == (
+        "https://notyoutube.com/watch?v=dQw4w9WgXcQ#t=1"
+    )
+    assert moment_url("https://www.youtube.com/watch?v=<b>", 1) == "https://www.youtube.com/watch?v=<b>#t=1"
+
+
+# --- charts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "charts"),
+    [
+        ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "at-once"}),
+        ("several", {"pyramid", "shares", "at-once", "videos", "groups", "trend", "audience"}),
+        ("nobody", set()),
+        ("withheld", {"timeline", "at-once"}),
+    ],
+)
+def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str]) -> None:
+    assert set(draw(DOCUMENTS[name]())) == charts <= set(CHARTS)
+
+
+def test_charts_are_for_slides(tmp_path: Path) -> None:
+    written = [
+        *save(one_video(), ["png"], tmp_path / "one"),
+        *save(several_videos(), ["png"], tmp_path / "several"),
+    ]
+    assert len(written) == 13
+    for path in written:
+        with Image.open(path) as image:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+            assert image.size == (2400, 1350)
+            drawn = np.asarray(image.convert("L"))
+        # Below the title too.
+        assert (drawn[300:] < 200).mean() > 0.005, path.name
+
+
+def texts(figure: Any) -> list[str]:
+    """Everything that is written on a chart."""
+    import matplotlib.text
+
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_visible()]
+
+
+def test_titles_are_drawn_as_they_are() -> None:
+    figure = draw(several_videos(filters=["$a$ since $"]))["videos"]
+    drawn = texts(figure)
+    # Matplotlib shows an escaped sign as the sign, and would not draw this as a formula.
+    assert r"\$x^2\$ and \$\frac{1}\$" in drawn
+    assert {"<script>alert(1)</script>", "| a | b", "line break # head", '=HYPERLINK("http://x")'} <= set(
+        drawn
+    )
+    assert not any("\u202e" in text or "\n" in text for text in drawn)
+    assert max(map(len, drawn)) < 100
+
+
+def test_too_few_people_have_no_shares() -> None:
+    few, enough = (draw(one_video(shares=shares(n)))["shares"] for n in (FEW_PEOPLE - 1, FEW_PEOPLE))
+    assert any("Too few people to say" in text for text in texts(few)) and not few.axes
+    assert "25 %" in texts(enough)
+    mixed = [row | {"judged": 4 + (row["dimension"] == "gender")} for row in shares(5)]
+    drawn = texts(draw(one_video(shares=mixed))["shares"])
+    assert "female" in drawn and "13-17" not in drawn
+
+
+def test_charts_say_what_they_show() -> None:
+    document = one_video()
+    document["pyramid"][3] |= {"people": None}
+    charts = draw(document)
+    assert {"1 · female · 30", "2 · male", "0:04"} <= set(texts(charts["people"]))
+    assert WITHHELD in texts(charts["pyramid"])
+    assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["at-once"]))
+    several = draw(several_videos())
+    assert texts(several["trend"]).count("▲") == 1
+    audience = texts(several["audience"])
+    assert (audience.count("▼ less"), audience.count("▲ more")) == (1, 1)
+    assert texts(several["groups"]).count(WITHHELD) == 2
+
+
+def test_at_most_thirty_people_are_drawn_the_longest_on_screen() -> None:
+    person = one_video()["people"][0]
+    people = [person | {"person_id": n, "on_screen_s": float(n % 7)} for n in range(1, 41)]
+    drawn = texts(draw(one_video(people=people))["people"])
+    labels = [text for text in drawn if text.endswith("· female · 30")]
+    assert len(labels) == 30 and "40 · female · 30" in labels and "7 · female · 30" not in labels
+    assert any("the 30 longest on screen of 40 people" in text for text in drawn)
