@@ -90,7 +90,7 @@ def _on_screen(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Share of the time of each group, lower and upper end; the groups add up to 1."""
     of = next((one for one in draws or () if one.dimension == dimension), None)
-    if of is None:
+    if of is None or not set(groups) <= set(of.classes):  # other age bands
         return None
     picked = of.values[:, 0, 1][:, [of.classes.index(name) for name in groups]]
     with np.errstate(invalid="ignore"):
@@ -163,7 +163,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
 def _of_one_video(
     path: Path, rows: list[dict[str, Any]], column: str, video_ids: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    there = {row[column] for row in rows if row[column]}
+    there = {row[column] for row in rows if str(row[column] or "").strip().lower() not in ("", "total")}
     if len(there) <= 1:
         return rows
     wanted = there & set(video_ids)

@@ -7,7 +7,9 @@ the networks are wrong is the same for all of them, so it does not average out o
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,8 +46,8 @@ def _joined(key: str, visits: str) -> str:
     """SQL: visits of the same `key` with gaps of at most `GAP_S` between them, as one stretch."""
     return f"""SELECT {key}, min(start_s) AS start_s, max(end_s) AS end_s FROM (
         SELECT *, sum(new) OVER (PARTITION BY {key} ORDER BY start_s) AS number FROM (
-            SELECT *, CASE WHEN start_s - lag(end_s) OVER (PARTITION BY {key} ORDER BY start_s) <= {GAP_S}
-                THEN 0 ELSE 1 END AS new
+            SELECT *, CASE WHEN start_s - lag(end_s) OVER (PARTITION BY {key} ORDER BY start_s)
+                <= {GAP_S + 1e-6} THEN 0 ELSE 1 END AS new
             FROM {visits})
         ) GROUP BY {key}, number"""
 
@@ -209,7 +211,14 @@ class Numbers:
 
     @cached_property
     def _hidden_videos(self) -> NDArray[np.bool_]:
-        return withheld(self.per_run["people"].tolist(), self.min_people)
+        people = self.per_run["people"].to_numpy()
+        hidden = withheld(people.tolist(), self.min_people)
+        if self.groups is not None:
+            # A group less those of its videos that are told may not be few people either.
+            for number, hide in enumerate(self._hidden_groups):
+                mine = self.groups.of_run == number
+                hidden[mine] |= hide or withheld(people[mine].tolist(), self.min_people)
+        return hidden
 
     @cached_property
     def _hidden_groups(self) -> NDArray[np.bool_]:
@@ -240,12 +249,17 @@ class Numbers:
         ages = self.people["age_years"].groupby(of_run[self.people["run_no"].to_numpy(np.int64)])
         table["age_median_years"] = ages.median()
         rows: list[Row] = []
-        for one, of_women, hide in zip(table.to_dict("records"), shares, hidden, strict=True):
+        genders = ("female", "male", "unknown_gender")
+        counts = table[list(genders)].to_numpy(np.int64)
+        few = np.array([withheld(each, self.min_people) for each in counts.tolist()], bool)
+        if len(table) > 1:
+            few |= few.any()  # else the sum less those that are told would tell of few
+        for one, of_women, hide, hidden_genders in zip(
+            table.to_dict("records"), shares, hidden, few, strict=True
+        ):
             told = one | of_women
             withhold = bool(hide) or 0 < told["people"] < self.min_people
-            genders = ("female", "male", "unknown_gender")
-            few = withheld([int(told[name]) for name in genders], self.min_people)
-            gone = {name for name, no in zip(genders, few, strict=True) if no}
+            gone = {name for name, no in zip(genders, hidden_genders, strict=True) if no}
             gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
             gone |= {"longest_person_s"} if self.min_people > 1 else set()
             figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
@@ -360,10 +374,13 @@ class Numbers:
             sums = self.people.groupby(["gender", "band"])["on_screen_s"].agg(["size", "sum"])
         bands = [*(band.name for band in self.bands), "unknown"]
         rows: list[Row] = []
-        for gender in ("female", "male", "unknown"):
+        genders = ("female", "male", "unknown")
+        of_gender = self.people["gender"].value_counts().reindex(genders, fill_value=0)
+        few = withheld(of_gender.tolist(), self.min_people)
+        for gender, all_hidden in zip(genders, few, strict=True):
             cells = [(gender, band) for band in bands]
             counts = [int(sums["size"].get(cell, 0)) if sums is not None else 0 for cell in cells]
-            hidden = withheld(counts, self.min_people) if sums is not None else np.ones(len(cells), bool)
+            hidden = withheld(counts, self.min_people) | bool(sums is None or all_hidden)
             for (_, band), people, no in zip(cells, counts, hidden, strict=True):
                 time_s = float(sums["sum"].get((gender, band), 0.0)) if sums is not None else 0.0
                 told = (
@@ -482,7 +499,7 @@ class Numbers:
         people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names)).astype(np.int64)
         hidden = withheld(people.tolist(), self.min_people)
         rows: list[Row] = []
-        for (name, words, unit, personal), (value, draws) in figures.items():
+        for (name, words, unit, personal), (value, draws, telling) in figures.items():
             bounds = (0.0, 1.0) if unit == "share" else (0.0, np.inf)
             _, low, high = interval(draws, bounds)
             for now in range(len(groups.names)):
@@ -504,47 +521,51 @@ class Numbers:
                     difference = draws[:, now] - draws[:, before]
                     ends = np.quantile(difference, [0.025, 0.975])
                     row |= {"change_low": ends[0], "change_high": ends[1]}
-                    known = min(sizes[now], sizes[before]) > 1
+                    known = min(telling[now], telling[before]) > 1
                     row["exceeds"] = (
                         bool(ends[0] > 0 or ends[1] < 0) if known and np.isfinite(ends).all() else None
                     )
                 rows.append({key: _known(one) for key, one in row.items()})
         return {"by": groups.by, "rows": rows}
 
-    def _trend_draws(self, groups: Groups) -> dict[tuple[str, str, str, bool], tuple[Real, Real]]:
-        """Value (G,) and draws (D, G) of each figure; the videos themselves are drawn too."""
+    def _trend_draws(self, groups: Groups) -> dict[tuple[str, str, str, bool], tuple[Real, Real, Real]]:
+        """Value (G,), draws (D, G), number of telling videos (G,) of each figure; videos are drawn too."""
         words = {figure.name: (figure.words, figure.unit, figure.personal) for figure in FIGURES}
         random = np.random.default_rng(_SEED)
         weights = random.standard_exponential((_DRAWS, len(self.corpus.runs)))
         count = len(groups.names)
         into = np.zeros((len(self.corpus.runs), count))
         into[np.arange(len(into)), groups.of_run] = 1
-        found: dict[tuple[str, str, str, bool], tuple[Real, Real]] = {}
+        found: dict[tuple[str, str, str, bool], tuple[Real, Real, Real]] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             for name, (above, below) in _RATIOS.items():
                 top, bottom = (self.per_run[one].to_numpy(np.float64) for one in (above, below))
                 draws = ((weights * top) @ into) / ((weights * bottom) @ into)
-                found[(name, *words[name])] = (top @ into) / (bottom @ into), draws
-        for one in self.draws if len(self.people) else ():
+                found[(name, *words[name])] = (top @ into) / (bottom @ into), draws, into.sum(axis=0)
+        judged = self.people.loc[self.people["judged_samples"] > 0, "run_no"].unique()
+        telling = np.isin(np.arange(len(into)), judged) & self.judged_alike
+        judging = telling @ into
+        for one in self.draws if judging.any() else ():
             for index, name in enumerate(one.classes):
                 if name == "male":  # what the other does, the other way round
                     continue
                 for kind, of in enumerate(("people", "time")):
                     plain, drawn = (
-                        self._of_groups(one.values[:, :, k, index], count) for k in (kind, 2 + kind)
+                        self._of_groups(one.values[:, :, k, index], judging) for k in (kind, 2 + kind)
                     )
                     key = f"{name}_{of}_share"
                     said = words.get(
                         key, (f"aged {name}, share of {'people' if of == 'people' else 'time'}",)
                     )[0]
-                    found[(key, said, "share", True)] = plain.mean(axis=0), drawn
+                    found[(key, said, "share", True)] = plain.mean(axis=0), drawn, judging
         return found
 
     @staticmethod
-    def _of_groups(draws: Real, count: int) -> Real:
-        """(D, G) of the groups alone; NaN for those at the end in which nobody was judged."""
+    def _of_groups(draws: Real, judging: Real) -> Real:
+        """(D, G) of the groups alone; NaN for those in which no video has judged people."""
         mine = draws[:, 1:]
-        return np.pad(mine, ((0, 0), (0, count - mine.shape[1])), constant_values=np.nan)
+        padded = np.pad(mine, ((0, 0), (0, len(judging) - mine.shape[1])), constant_values=np.nan)
+        return np.where(judging > 0, padded, np.nan)
 
 
 def _known(value: Any) -> Any:
@@ -556,7 +577,8 @@ def _known(value: Any) -> Any:
 
 def _records(table: pd.DataFrame) -> list[Row]:
     """The rows of a table, in plain values."""
-    return [{str(name): _known(value) for name, value in row.items()} for row in table.to_dict("records")]
+    plain = table.astype(object).where(table.notna() & ~table.isin([np.inf, -np.inf]), None)
+    return [dict(zip(plain.columns, row, strict=True)) for row in plain.itertuples(index=False, name=None)]
 
 
 def _covered_s(known: pd.DataFrame, bins: pd.DataFrame) -> Real:
@@ -581,7 +603,7 @@ def _grouped(table: pd.DataFrame, by: str) -> Groups:
     if by in PERIODS:
         names = [_period(day, hour, by) for day, hour in zip(table["day"], table["hour"], strict=True)]
     elif by in table.columns:
-        names = [_NOT_KNOWN if _known(value) is None else _group_text(value) for value in table[by]]
+        names = [_NOT_KNOWN if _known(value) in (None, "") else _group_text(value) for value in table[by]]
     else:
         known = ", ".join(("video", *PERIODS, *table.columns))
         raise SettingsError(f"--by {by} is no column: choose one of {known}")
@@ -595,10 +617,10 @@ def _group_text(value: Any) -> str:
 
 
 def _natural(name: str) -> tuple[int, float, str]:
-    try:
-        return 0, float(name), name
-    except ValueError:
-        return 1, 0.0, name.casefold()
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(name)):
+            return 0, number, name
+    return 1, 0.0, name.casefold()
 
 
 def _period(day: datetime.date, hour: Any, by: str) -> str:

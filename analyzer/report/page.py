@@ -108,27 +108,17 @@ def _json(data: Any) -> str:
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with its not-a-numbers as nulls, and without addresses that are none."""
-    document = _without_nan(document)
+    """The document with what its addresses lead to, without those that are none."""
+    videos = []
     for video in document["videos"]:
-        video["url"] = web_address(video.get("url"))
-        video["media"] = _near(video.get("media"))
-        video["page"] = _near(video.get("page"))
-        moments = moments_of(video["url"])
-        video["link"] = moments and moments._asdict()
-        video["media_start_s"] = video.get("media_start_s") or 0.0
-    return document
-
-
-def _without_nan(value: Any) -> Any:
-    match value:
-        case dict():
-            return {key: _without_nan(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_without_nan(item) for item in value]
-        case float():
-            return value if abs(value) < float("inf") else None
-    return value
+        moments = moments_of(video.get("url"))
+        videos.append(
+            video
+            | {"url": web_address(video.get("url")), "link": moments and moments._asdict()}
+            | {name: _near(video.get(name)) for name in ("media", "page")}
+            | {"media_start_s": video.get("media_start_s") or 0.0}
+        )
+    return document | {"videos": videos}
 
 
 def _near(path: Any) -> str | None:

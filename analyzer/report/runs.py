@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 
 _MEMORY_MB = 600
 # A folder named `a=1` is no column, and what separates the columns of a CSV file is not to be guessed.
-_PARQUET = "read_parquet({}, union_by_name = true, hive_partitioning = false)"
+_PARQUET = "read_parquet({}, union_by_name = {}, hive_partitioning = false)"
 _CSV = (
-    "read_csv({}, header = true, all_varchar = true, union_by_name = true, hive_partitioning = false, "
+    "read_csv({}, header = true, all_varchar = true, union_by_name = {}, hive_partitioning = false, "
     "delim = ',', quote = '\"', escape = '\"')"
 )
 _TEXT, _REAL, _INT, _BOOL, _DATE = pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32()
@@ -256,6 +256,7 @@ _PERSON = {
     "age_high": "DOUBLE",
     "judged_samples": "INTEGER",
 }
+_COUNTED = {"samples": "moment", "people": "person"}
 _SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
 _SHARE = {"dimension": "VARCHAR", "group": "VARCHAR"} | {
     column.name: "DOUBLE" for column in SHARES if column.unit
@@ -371,9 +372,10 @@ class Corpus:
             number = "file_index"
             if [number for number, _ in mine] != list(range(len(mine))):
                 number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
-            whole = reader.format(paths)
-            # The timeline's columns depend on the settings.
-            if name == "timeline" or any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs):
+            # The timeline's columns depend on the settings; to look for differences elsewhere takes time.
+            mixed = name == "timeline" or any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs)
+            whole = reader.format(paths, str(mixed).lower())
+            if mixed:
                 missing = ", ".join(f'NULL AS "{column}"' for column in columns)
                 whole = (
                     f"(SELECT file_index, * FROM {whole} "
@@ -407,16 +409,19 @@ class Corpus:
         run(f"CREATE TEMP TABLE person AS {self.rows('people', _PERSON)}")
         run(f"CREATE TEMP TABLE taken AS {self.rows('samples', _SAMPLE)}")
         run(
-            f"""CREATE TEMP TABLE moment AS
+            f"""CREATE TEMP TABLE shown AS
+            SELECT face.run_no, face.sample, count(*)::INTEGER AS people,
+                bit_or(CASE gender WHEN 'female' THEN 1 WHEN 'male' THEN 2 ELSE 0 END) AS genders
+            FROM ({faces}) face JOIN person USING (run_no, person_id)
+            WHERE face.person_id > 0 GROUP BY ALL"""
+        )
+        run(
+            """CREATE TEMP TABLE moment AS
             SELECT run_no, sample, time_s, duration_s, coalesce(people, 0) AS people,
                 coalesce(genders, 0) AS genders
-            FROM taken LEFT JOIN (
-                SELECT face.run_no, face.sample, count(*)::INTEGER AS people,
-                    bit_or(CASE gender WHEN 'female' THEN 1 WHEN 'male' THEN 2 ELSE 0 END) AS genders
-                FROM ({faces}) face JOIN person USING (run_no, person_id)
-                WHERE face.person_id > 0 GROUP BY ALL
-            ) USING (run_no, sample)"""
+            FROM taken LEFT JOIN shown USING (run_no, sample)"""
         )
+        run("DROP TABLE shown")
         run(
             f"""CREATE TEMP TABLE visit AS
             SELECT run_no, person_id, start_s, last.time_s + last.duration_s AS end_s FROM (
@@ -429,15 +434,22 @@ class Corpus:
         run(f"CREATE TEMP TABLE share AS {self.rows('shares', _SHARE)}")
         if len(self.runs) == 1:
             run(f"CREATE TEMP TABLE bin AS {self.rows('timeline', _BIN)}")
+        counted = {
+            name: dict(run(f"SELECT run_no, count(*) FROM {table} GROUP BY run_no").fetchall())
+            for name, table in _COUNTED.items()
+        }
+        # The files say themselves how many faces they hold: no need to count ten million.
+        paths = {str((one.folder / "faces.parquet").absolute()): n for n, one in enumerate(self.runs)}
+        listed = ", ".join(_quoted(_no_pattern(path)) for path in paths)
+        counted["faces"] = {}
+        if paths:
+            said = run(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])").fetchall()
+            counted["faces"] = {paths[name]: count for name, count in said}
         found = {}
-        for name, sql in (
-            ("samples", "moment"),
-            ("people", "person"),
-            ("faces", f"({self.rows('faces', {})})"),
-        ):
-            counted = dict(run(f"SELECT run_no, count(*) FROM {sql} GROUP BY run_no").fetchall())
-            for number, one in enumerate(self.runs):
-                if one.info["counts"].get(name, counted.get(number, 0)) != counted.get(number, 0):
+        for number, one in enumerate(self.runs):
+            for name, counts in counted.items():
+                there = counts.get(number, 0)
+                if one.info["counts"].get(name, there) != there:
                     found[number] = f"has a table of {name} that does not fit its run.json: analyse it again"
         return found
 

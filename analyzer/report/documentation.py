@@ -1,0 +1,122 @@
+"""``docs/report.md``: what a report says, from the lists that make it."""
+
+from __future__ import annotations
+
+from analyzer.records import REPORT_CHARTS, REPORT_TABLES
+from analyzer.report.numbers import MOMENT_S
+from analyzer.report.runs import PERIODS, RUN_COLUMNS, VIEWS
+from analyzer.report.words import FIGURES
+from analyzer.shares import FEW_PEOPLE
+
+__all__ = ["documentation"]
+
+_HEAD = """# Reports
+
+Generated from `analyzer/report/` by `make docs`.
+
+```
+python cli.py report                                   # the newest run in outputs, as a table
+python cli.py report outputs/talk-24ad666ec43b --open  # its page, in the browser
+python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
+```
+
+PATH is a run's folder or one that holds runs, however deep. Folders that hold no finished run are named and
+passed over. Runs that are damaged, or were written by a newer version, are named and left out, and the exit
+code is 1. Runs of older versions are reported as far as their tables go. Tables are read where they lie, by
+DuckDB; nothing but the columns that a figure needs is loaded.
+
+## Figures
+
+| name | words | unit | meaning |
+| --- | --- | --- | --- |
+"""
+
+_MIDDLE = """
+Times are computed from the analysed frames (`samples`, `faces`), not from the timeline's bins. The busiest
+moments are windows of {moment:g} s. People are counted video by video: the same person in two videos counts
+twice.
+
+## Shares and their intervals
+
+Of one run they are those of its `shares` table. Of several, the people of all runs are put through the same
+estimate at once, with one draw of the networks' errors for all of them: that the networks are wrong about a
+group is a common error, which does not average out over many videos. The interval holds 95 %. Of fewer than
+{few} judged people no share is stated in words. Runs judged by networks whose errors are not known here are
+left out of the estimate, and the report says so. What is stated person by person (`female`, `male`, the
+pyramid) is not corrected, so it can differ from the shares.
+
+## Groups and trends
+
+`--by` takes `video`, {periods}, or a column of `runs`. Periods are those of the upload; a file counts on the
+day of its recording if the file tells it, else on that of its analysis. Days, weeks and months are compared
+with the one before. The error bars of a change hold both how the videos were measured and which videos there
+happen to be: measured errors as above, and the videos drawn anew (Bayesian bootstrap, Rubin 1981). A change
+exceeds its error bars if its 95 % interval lies on one side of 0; with a single video in one of the periods
+nothing is said. Where many changes are looked at, one in twenty exceeds its error bars by chance.
+
+## Choosing runs
+
+`--since`, `--channel` and `--where`; the last is a condition in the SQL of DuckDB over the view `runs`. The
+views {views} can be used in it; each has the columns of [its table](records.md) and `run`:
+
+```
+python cli.py report outputs --where "people > 2 AND run IN (SELECT run FROM people WHERE age_years < 18)"
+```
+
+Nothing but the runs' own files can be read by it. `--columns mine.csv` adds columns of your own to `runs`,
+for `--where` and `--by`: the first column of that file is `run`, `video_id`, `title`, `url` or `source`.
+
+### The view runs
+
+| column | type | unit | meaning |
+| --- | --- | --- | --- |
+"""
+
+_TAIL = """
+## Few people
+
+With `--min-people N` nothing is told of groups of fewer than N people: no count, no share, no age. So that
+what is withheld cannot be had by subtraction, a second group is withheld where it would be. Nothing is then
+told of single people either: no bars of who was on screen when, no pairs, no timeline by gender or age.
+
+## On screen against audience
+
+`--youtube-analytics export.csv` takes YouTube Analytics' table of age and gender, as its API (`ageGroup`,
+`gender`, `viewerPercentage`), its bulk reports or Studio export it. It is laid beside the shares of the time
+on screen, of people who look 13 or older, since the export tells nothing of children. The difference has the
+interval of the share on screen; YouTube gives none for its own.
+
+## Files
+
+`--format` takes `html` (one page that needs nothing else; it plays the annotated video that lies beside it,
+else it links to the moment in the original), `png` (charts at 300 dpi: {charts}), `csv` (tables: {tables}),
+`json` (the whole document), `md`, and for a single run `vtt` (the counts as captions). Their names begin with
+`report.` or `report-`; analysing the video again removes them, because they would no longer fit.
+
+From Python:
+
+```python
+from analyzer.report import Chosen, make_report
+
+report = make_report(["outputs"], by="channel", chosen=Chosen(where="duration_s > 60"))
+report.document["total"]["presence"]  # what --format json writes
+report.save(["html", "csv"], "monthly")
+```
+"""
+
+
+def documentation() -> str:
+    """The page as Markdown."""
+    figures = "".join(f"| `{f.name}` | {f.words} | {_UNITS[f.unit]} | {f.meaning} |\n" for f in FIGURES)
+    columns = "".join(f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |\n" for c in RUN_COLUMNS)
+    middle = _MIDDLE.format(
+        moment=MOMENT_S,
+        few=FEW_PEOPLE,
+        periods=", ".join(f"`{period}`" for period in PERIODS),
+        views=", ".join(f"`{view}`" for view in VIEWS[1:]),
+    )
+    tail = _TAIL.format(charts=", ".join(REPORT_CHARTS), tables=", ".join(REPORT_TABLES))
+    return _HEAD + figures + middle + columns + tail
+
+
+_UNITS = {"clock": "s", "share": "0 to 1", "": "", "people": "", "years": "years", "s": "s"}
