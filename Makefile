@@ -8,6 +8,7 @@ STAMP := .venv/.installed
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
+	$(BIN)/python cli.py report --format html
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest

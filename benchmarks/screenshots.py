@@ -1,0 +1,61 @@
+"""Pictures of a report's page for the README: at a desk's width and at a phone's, side by side.
+
+The run is made (`benchmarks.runs`): nobody in it exists. Needs Chromium.
+
+    python -m benchmarks.screenshots [FILE]
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from analyzer.report import make_report
+from benchmarks.runs import make_run, random_plan
+
+ROOT = Path(__file__).parents[1]
+_SIZES = ((1280, 1500), (390, 1500))
+_GAP, _GROUND = 40, "#d9d9d6"
+
+
+def main() -> None:
+    """Write docs/report.png, or the file that is named."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "report.png"
+    with tempfile.TemporaryDirectory() as temporary:
+        plan = random_plan(np.random.default_rng(5), length_s=600, people=14, at_once=2.6)
+        about = {"channel": "City Hall", "uploaded": "2026-11-01", "url": "https://youtu.be/aaaaaaaaaaa"}
+        run = make_run(Path(temporary) / "run", plan, title="Panel discussion (a made example)", **about)
+        (page,) = make_report([run]).save(["html"])
+        pictures = [Image.open(io.BytesIO(shot)) for shot in _shots(page)]
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) + 1)
+    sheet = Image.new("RGB", (width, _SIZES[0][1] + 2 * _GAP), _GROUND)
+    x = _GAP
+    for picture in pictures:
+        sheet.paste(picture, (x, _GAP))
+        x += picture.width + _GAP
+    sheet.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+def _shots(page: Path) -> list[bytes]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        shots = []
+        for width, height in _SIZES:
+            tab = browser.new_page(viewport={"width": width, "height": height})
+            tab.goto(page.as_uri())
+            tab.wait_for_selector(".js-plotly-plot .main-svg")
+            tab.wait_for_timeout(800)
+            shots.append(tab.screenshot())
+        browser.close()
+    return shots
+
+
+if __name__ == "__main__":
+    main()
