@@ -615,6 +615,10 @@ _Point = tuple[str, Any, Any, Any, int | None]
 """Period, value, low, high, and 1 or -1 where it went up or down by more than the error bars."""
 
 
+_PANEL_LETTERS = 24
+"""As many letters stand below a panel side by side."""
+
+
 def _trend(document: Document) -> Figure | None:
     trend = document["trend"]
     if trend is None:
@@ -624,7 +628,9 @@ def _trend(document: Document) -> Figure | None:
     names = [name for name in _SMALL_MULTIPLES if name in found] or found[:3]
     if not names:
         return None
-    periods = sorted({row[end] for row in rows for end in ("previous", "period")})[-_MOST_PERIODS:]
+    # The first period has none before it.
+    ends = {row[end] for row in rows for end in ("previous", "period")} - {None}
+    periods = sorted(ends)[-_MOST_PERIODS:]
     series = {}
     for name in names:
         of_figure = [row for row in rows if row["figure"] == name]
@@ -684,7 +690,7 @@ def _periods(
                 )
         _calm(axes, grid="y")
         labels = [_literal(_short(point[0], 14)) for point in points]
-        axes.set_xticks(at, labels, rotation=90 if len(at) > 3 else 0)
+        axes.set_xticks(at, labels, rotation=90 if sum(map(len, labels)) > _PANEL_LETTERS else 0)
         axes.set_xlim(-0.5, len(at) - 0.5)
         axes.set_title(_panel_words(name, (words or {}).get(name, "")), fontsize=10.5, loc="left")
         largest = 1.15 * max(np.nanmax(top), 0.01)

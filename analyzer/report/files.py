@@ -496,7 +496,8 @@ def _groups_part(document: Document) -> list[str]:
 
 def _trend_part(document: Document) -> list[str]:
     trend = document["trend"]
-    if trend is None or not trend["rows"]:
+    changes = [row for row in trend["rows"] if row["previous"] is not None] if trend else []
+    if not changes:
         return []
     rows = [
         (
@@ -508,10 +509,10 @@ def _trend_part(document: Document) -> list[str]:
             {True: "**beyond its error bars**", False: "within", None: ""}[row["exceeds"]],
             f"{row['previous_videos']} to {row['videos']}",
         )
-        for row in trend["rows"][:_MOST_ROWS]
+        for row in changes[:_MOST_ROWS]
     ]
     head = ("figure", _text(trend["by"]), "value", "change (95 % interval)", "", "videos")
-    return [*_table(head, rows), *_cut(trend["rows"], _MOST_ROWS, "changes")]
+    return [*_table(head, rows), *_cut(changes, _MOST_ROWS, "changes")]
 
 
 def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
