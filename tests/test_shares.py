@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from analyzer import shares as shares_module
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import FEW_PEOPLE, INTERVAL, SHARE_COLUMNS, estimate_shares, in_words
+from analyzer.shares import (
+    FEW_PEOPLE,
+    INTERVAL,
+    SHARE_COLUMNS,
+    draw_shares,
+    estimate_shares,
+    in_words,
+    interval,
+    share_table,
+)
 from analyzer.vision.calibration import Calibration
 
 Counts = dict[str, list[int]]
@@ -294,3 +303,146 @@ def test_intervals_cover_the_truth_of_small_videos(monkeypatch: pytest.MonkeyPat
         assert np.mean(hits) >= 0.85, kind
     # They say something all the same.
     assert INTERVAL == 0.95 and np.mean(widths) < 0.45
+
+
+# --- groups of people -------------------------------------------------------------------------------------
+
+
+def female_draws(
+    people: pd.DataFrame, groups: NDArray[np.int64], clusters: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """(draws, G, W): shares of women with the real calibration."""
+    gender, _ = draw_shares(people, Settings(), Calibration.load(), groups=groups, clusters=clusters)
+    assert gender.dimension == "gender"
+    return gender.values[..., gender.classes.index("female")]
+
+
+def test_one_group_is_drawn_as_one_video_is() -> None:
+    people = random_people(30, 4)
+    draws = draw_shares(people, Settings(), Calibration.load(), groups=np.zeros(34, np.int64))
+    assert [(one.dimension, one.values.shape[1:]) for one in draws] == [
+        ("gender", (1, 2, 2)),
+        ("age", (1, 2, 8)),
+    ]
+    for one in draws:
+        np.testing.assert_allclose(one.values.sum(axis=-1), 1)
+    pd.testing.assert_frame_equal(
+        share_table(draws, 0), estimate_shares(people, Settings(), Calibration.load())
+    )
+
+
+def test_groups_drawn_together_are_as_each_alone() -> None:
+    sizes = [40, 3, 90, 0, 25]  # of the fourth there is nobody
+    parts = [random_people(size, size // 5) if size else people_of([]) for size in sizes]
+    groups = np.repeat(np.arange(5), [len(part) for part in parts])
+    draws = draw_shares(pd.concat(parts, ignore_index=True), Settings(), Calibration.load(), groups=groups)
+    for number, part in enumerate(parts):
+        if part.empty:
+            assert all(np.isnan(one.values[:, number]).all() for one in draws)
+            continue
+        together, alone = share_table(draws, number), estimate_shares(part, Settings(), Calibration.load())
+        for kind in ("people", "time"):
+            for end, near in (("share", 0.06), ("low", 0.12), ("high", 0.12)):
+                name = f"{kind}_{end}"
+                np.testing.assert_allclose(together[name], alone[name], atol=near, err_msg=f"{number} {name}")
+    # The order of the people does not matter, nor that of the groups.
+    order = np.random.default_rng(3).permutation(len(groups))
+    mixed = draw_shares(
+        pd.concat(parts, ignore_index=True).iloc[order],
+        Settings(),
+        Calibration.load(),
+        groups=4 - groups[order],
+    )
+    for number in (0, 2, 4):
+        one, other = share_table(draws, number), share_table(mixed, 4 - number)
+        np.testing.assert_allclose(one["people_share"], other["people_share"], atol=0.06)
+
+
+def test_many_small_videos_have_the_share_of_all_their_people() -> None:
+    # Each drawn alone leans to the prior; all people in one group do not.
+    seen = np.arange(300) % 10 < 8
+    shares = female_draws(people_of(seen), np.zeros(300, np.int64))[:, 0, 0]
+    single = female_draws(people_of(seen[:1]), np.zeros(1, np.int64))[:, 0, 0]
+    assert abs(shares.mean() - 0.8) < 0.06 and single.std() > 4 * shares.std()
+
+
+def test_errors_of_the_networks_are_the_same_in_all_groups() -> None:
+    # Two groups seen alike: what is not known of the networks shifts both, and hardly their difference.
+    few: Counts = {"female": [4, 16], "male": [16, 4]}
+    seen = np.arange(800) % 5 < 3
+    gender, _ = draw_shares(people_of(seen), Settings(), calibration(few), groups=np.arange(800) // 400)
+    one, other = (gender.values[:, number, 0, gender.classes.index("female")] for number in range(2))
+    assert np.corrcoef(one, other)[0, 1] > 0.6
+    assert (one - other).std() < 0.8 * one.std()
+
+
+def test_clusters_say_how_much_it_depends_on_which_videos_there_are() -> None:
+    # Ten videos of twenty people: in five all are women, in five men; or half of each in every one.
+    videos = np.arange(200) // 20
+    apart, mixed = videos % 2 == 0, np.arange(200) % 2 == 0
+    nobody = np.zeros(200, np.int64)
+    widths = {}
+    for name, seen in (("apart", apart), ("mixed", mixed)):
+        drawn = female_draws(people_of(seen), nobody, videos)[:, 0]
+        assert drawn.shape == (400, 4)
+        means, low, high = interval(drawn)
+        np.testing.assert_allclose(means, 0.5, atol=0.05)
+        widths[name] = high - low
+    # By people and by time; then the same with the videos drawn anew.
+    plain, drawn = widths["apart"][:2], widths["apart"][2:]
+    assert (drawn > 2 * plain).all()
+    # Standard error of a mean of ten values of 0 and 1, by the Bayesian bootstrap.
+    assert drawn == pytest.approx(np.full(2, 2 * 1.96 * 0.5 / np.sqrt(11)), rel=0.25)
+    assert widths["mixed"][2:] == pytest.approx(widths["mixed"][:2], rel=0.5)
+
+
+@pytest.mark.parametrize("people", [people_of([]), people_of([], unjudged=3)])
+def test_draws_of_nobody(people: pd.DataFrame) -> None:
+    draws = draw_shares(people, Settings(), Calibration.load(), groups=np.zeros(len(people), np.int64))
+    assert [one.values.shape[1] for one in draws] == [1, 1]
+    assert np.isnan(draws[0].values).all() == people.empty
+
+
+def test_interval_keeps_to_bounds_and_to_the_mean() -> None:
+    draws = np.linspace(-0.5, 1.5, 2001)[:, None]
+    mean, low, high = interval(draws)
+    assert (mean, low, high) == (pytest.approx([0.5]), pytest.approx([0]), pytest.approx([1]))
+    mean, low, high = interval(draws, (-10, 10))
+    assert (low, high) == (pytest.approx([-0.45]), pytest.approx([1.45]))
+    mean, low, high = interval(draws, (0, np.inf))
+    assert (low, high) == (pytest.approx([0]), pytest.approx([1.45]))
+    # One draw of a hundred is all that is not zero: the mean lies outside of the middle 95 %, and is taken in.
+    rare = np.zeros((100, 2))
+    rare[0, 0], rare[:, 1] = 1.0, 1 - rare[:, 1]
+    rare[0, 1] = 0.0
+    mean, low, high = interval(rare)
+    assert (
+        mean == pytest.approx([0.01, 0.99])
+        and high == pytest.approx([0.01, 1])
+        and low == pytest.approx([0, 0.99])
+    )
+
+
+def test_intervals_cover_the_truth_of_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    # People of known genders, seen as the labelled people of their gender were seen by the networks.
+    monkeypatch.setattr(shares_module, "_DRAWS", 200)
+    random = np.random.default_rng(21)
+    confusion = Calibration.load().gender_confusion()
+    chances = confusion.counts / confusion.counts.sum(axis=1, keepdims=True)
+    edges = np.array([0, *confusion.edges, 1])
+    women, men = (confusion.classes.index(name) for name in ("female", "male"))
+    count = 60
+    sizes = random.integers(12, 60, count)
+    groups = np.repeat(np.arange(count), sizes)
+    female = random.random(len(groups)) < random.uniform(0.1, 0.9, count)[groups]
+    seen = np.array([random.choice(len(edges) - 1, p=chances[women if one else men]) for one in female])
+    times = random.uniform(2, 40, len(groups))
+    people = people_of(female, on_screen_s=times).assign(female_prob=((edges[1:] + edges[:-1]) / 2)[seen])
+    drawn = female_draws(people, groups)
+    _, low, high = interval(drawn)
+    for kind, weights in enumerate((np.ones(len(groups)), times)):
+        truth = np.bincount(groups, weights * female) / np.bincount(groups, weights)
+        inside = (low[:, kind] <= truth) & (truth <= high[:, kind])
+        assert inside.mean() >= 0.85
+        assert np.abs(drawn[:, :, kind].mean(axis=0) - truth).mean() < 0.06
+    assert (high - low).mean() < 0.35  # and they say something

@@ -40,17 +40,18 @@ twice.
 
 Of one run they are those of its `shares` table. Of several, the people of all runs are put through the same
 estimate at once, with one draw of the networks' errors for all of them: that the networks are wrong about a
-group is a common error, which does not average out over many videos. The interval holds 95 %: measured up to
-270 people of 20 videos ([pooled.md](pooled.md)). Of far more people it gets narrower than the errors measured on
-labelled faces are known to carry over to other videos. Of fewer than {few} judged people no share is stated in
-words. Runs judged by networks whose errors are not known here are
-left out of the estimate, and the report says so. What is stated person by person (`female`, `male`, the
-pyramid) is not corrected, so it can differ from the shares.
+group is a common error, which does not average out over many videos. The interval holds 95 %: measured up
+to 270 people of 20 videos ([pooled.md](pooled.md)). Of far more people it gets narrower than the errors
+measured on labelled faces are known to carry over to other videos. Of fewer than {few} judged people no share
+is stated in words. Runs judged by networks whose errors are not known here are left out of the estimate, and
+the report says so. What is stated person by person (`female`, `male`, the pyramid) is not corrected, so it
+can differ from the shares.
 
 ## Groups and trends
 
-`--by` takes `video`, {periods}, or a column of `runs`. Periods are those of the upload; a file counts on the
-day of its recording if the file tells it, else on that of its analysis. Days, weeks and months are compared
+`--by` takes `video`, {periods}, or a column of `runs`.
+Periods are those of the upload; a file counts on the day of its recording if the file tells it, else on that
+of its analysis. Days, weeks and months are compared
 with the one before. The error bars of a change hold both how the videos were measured and which videos there
 happen to be: measured errors as above, and the videos drawn anew (Bayesian bootstrap, Rubin 1981). A change
 exceeds its error bars if its 95 % interval lies on one side of 0; with a single video in one of the periods

@@ -499,9 +499,11 @@ class Numbers:
         people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names)).astype(np.int64)
         hidden = withheld(people.tolist(), self.min_people)
         rows: list[Row] = []
-        for (name, words, unit, personal), (value, draws, telling) in figures.items():
+        for (name, words, unit, personal), (value, drawn, telling) in figures.items():
             bounds = (0.0, 1.0) if unit == "share" else (0.0, np.inf)
+            draws = value + (drawn - value) * _widening(telling)
             _, low, high = interval(draws, bounds)
+            low, high = np.minimum(low, value), np.maximum(high, value)  # where few draws are not zero
             for now in range(len(groups.names)):
                 if personal and hidden[now]:
                     continue
@@ -516,10 +518,12 @@ class Numbers:
                 row |= dict.fromkeys(("change", "change_low", "change_high", "exceeds"))
                 before = now - 1
                 if before >= 0 and not (personal and hidden[before]):
-                    row |= {"previous": groups.names[before], "previous_value": value[before]}
-                    row |= {"previous_videos": int(sizes[before]), "change": value[now] - value[before]}
+                    change = value[now] - value[before]
                     difference = draws[:, now] - draws[:, before]
-                    ends = np.quantile(difference, [0.025, 0.975])
+                    ends = np.clip(np.quantile(difference, [0.025, 0.975]), -bounds[1], bounds[1])
+                    ends = np.array([np.minimum(ends[0], change), np.maximum(ends[1], change)])
+                    row |= {"previous": groups.names[before], "previous_value": value[before]}
+                    row |= {"previous_videos": int(sizes[before]), "change": change}
                     row |= {"change_low": ends[0], "change_high": ends[1]}
                     known = min(telling[now], telling[before]) > 1
                     row["exceeds"] = (
@@ -566,6 +570,22 @@ class Numbers:
         mine = draws[:, 1:]
         padded = np.pad(mine, ((0, 0), (0, len(judging) - mine.shape[1])), constant_values=np.nan)
         return np.where(judging > 0, padded, np.nan)
+
+
+def _widening(videos: Real) -> Real:
+    """By how much draws of so many videos spread too little: a bootstrap of few is too narrow.
+
+    Of n values its variance is (n - 1) / (n + 1) of that of their mean, and few values tell their own spread
+    but roughly: intervals are those of Student's t, as in the comparison of two means of n values each.
+
+    >>> _widening(np.array([1, 2, 8, 100])).round(2).tolist()
+    [1.0, 3.8, 1.24, 1.02]
+    """
+    from scipy.special import stdtrit  # late: most reports have no trend
+
+    n = np.maximum(videos, 2)
+    factor = np.sqrt((n + 1) / (n - 1)) * stdtrit(2 * n - 2, 0.975) / stdtrit(np.inf, 0.975)
+    return np.where(videos > 1, factor, 1.0)
 
 
 def _known(value: Any) -> Any:
