@@ -1099,6 +1099,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
     picture = files[0][1]
     date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
+    uploaded_at = _utc(info.get("timestamp"))
     page = str(info.get("webpage_url") or item.source)
     channel = info.get("channel") or info.get("uploader")
     return Video(
@@ -1110,8 +1111,8 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         title=str(info.get("title") or item.title or video_id),
         url=without_login(page),
         channel=str(channel) if channel else None,
-        uploaded="-".join(date.groups()) if date else None,
-        uploaded_at=_utc(info.get("timestamp")),
+        uploaded="-".join(date.groups()) if date else uploaded_at and uploaded_at[:10],
+        uploaded_at=uploaded_at,
         duration_s=info.get("duration"),
         fetched=True,
         details={

@@ -62,6 +62,7 @@ def write_video(
     format: str | None = None,
     rotation_deg: int = 0,
     tick: Fraction = TICK,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Encode RGB pictures, with a tone of `audio_s` seconds if asked for.
 
@@ -69,6 +70,7 @@ def write_video(
     the pictures clockwise by `rotation_deg`. Some codecs need a coarse `tick`, the encoder's unit of time.
     """
     with av.open(str(path), "w", format=format, options=container_options or {}) as container:
+        container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, options=options or {})
         assert isinstance(stream, av.VideoStream)

@@ -387,6 +387,14 @@ def test_info(plain: Path) -> None:
     assert info.duration_s == pytest.approx(10, abs=0.01)
     assert (info.fps, info.codec, info.pix_fmt, info.audio_codec) == (30, "h264", "yuv420p", None)
     assert "mp4" in info.container
+    assert info.recorded_at is None
+
+
+def test_time_of_the_recording_is_the_containers(tmp_path: Path) -> None:
+    told = {"creation_time": "2024-05-01T12:20:30+02:00"}
+    path = write_video(tmp_path / "camera.mp4", numbered(10), metadata=told)
+    with VideoReader(path, Settings()) as reader:
+        assert reader.info.recorded_at == "2024-05-01T10:20:30+00:00"
 
 
 @pytest.mark.parametrize(

@@ -373,7 +373,7 @@ def test_errors_of_the_networks_are_the_same_in_all_groups() -> None:
     gender, _ = draw_shares(people_of(seen), Settings(), calibration(few), groups=np.arange(800) // 400)
     one, other = (gender.values[:, number, 0, gender.classes.index("female")] for number in range(2))
     assert np.corrcoef(one, other)[0, 1] > 0.6
-    assert (one - other).std() < 0.8 * one.std()
+    assert (one - other).std() < one.std()  # of independent ones it would be 1.4 times
 
 
 def test_clusters_say_how_much_it_depends_on_which_videos_there_are() -> None:
@@ -411,16 +411,12 @@ def test_interval_keeps_to_bounds_and_to_the_mean() -> None:
     assert (low, high) == (pytest.approx([-0.45]), pytest.approx([1.45]))
     mean, low, high = interval(draws, (0, np.inf))
     assert (low, high) == (pytest.approx([0]), pytest.approx([1.45]))
-    # One draw of a hundred is all that is not zero: the mean lies outside of the middle 95 %, and is taken in.
+    # But one draw of a hundred is zero, or one: the mean lies outside of the middle 95 %, and is taken in.
     rare = np.zeros((100, 2))
-    rare[0, 0], rare[:, 1] = 1.0, 1 - rare[:, 1]
-    rare[0, 1] = 0.0
+    rare[0, 0] = rare[1:, 1] = 1
     mean, low, high = interval(rare)
-    assert (
-        mean == pytest.approx([0.01, 0.99])
-        and high == pytest.approx([0.01, 1])
-        and low == pytest.approx([0, 0.99])
-    )
+    assert mean == pytest.approx([0.01, 0.99])
+    assert low == pytest.approx([0, 0.99]) and high == pytest.approx([0.01, 1])
 
 
 def test_intervals_cover_the_truth_of_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,6 +384,7 @@ def separate(server: Server, clip: Path) -> dict[str, Any]:
         "formats": formats,
         "channel": "=A channel",
         "upload_date": "20261120",
+        "timestamp": 1_795_219_200,
         "duration": 1.0,
         "http_headers": {"Cookie": "sid=SECRET-COOKIE"},
     }
@@ -400,6 +401,7 @@ def test_smallest_sufficient_format(server: Server, clip: Path, folder: Path, wa
     files = {video.paths[0], video.audio_path} if want_audio else {video.paths[0]}
     assert set(folder.iterdir()) == files
     assert (video.channel, video.uploaded, video.duration_s) == ("=A channel", "2026-11-20", 1.0)
+    assert video.uploaded_at == "2026-11-21T00:00:00+00:00"
     assert video.video_id == "scripted-abc" and video.url == "https://scripted.test/abc"
 
 
