@@ -29,11 +29,13 @@ from analyzer.records import (
 )
 from analyzer.settings import Settings, assign_band
 from analyzer.shares import estimate_shares, in_words
-from analyzer.vision.calibration import Calibration
+from analyzer.vision.calibration import Calibration, Confusion
 
 __all__ = ["Plan", "make_run", "random_plan"]
 
 _CHILD_YEARS, _UNSURE = 12, 0.7
+_SHARES_OF_AGE = (0.06, 0.04, 0.16, 0.26, 0.2, 0.14, 0.08, 0.06)
+"""Of the plan's people in each of the default age bands."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Plan:
 def random_plan(random: np.random.Generator, *, length_s: float, people: int, at_once: float) -> Plan:
     """People with one to four stretches on screen each, five samples a second, `at_once` of them on average.
 
-    Everybody is on screen at some time.
+    Everybody is on screen at some time, and is seen as the networks see labelled people: the plan's people
+    are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
     """
     times = np.arange(round(length_s * 5)) / 5
     present = np.zeros((len(times), people), bool)
@@ -62,9 +65,22 @@ def random_plan(random: np.random.Generator, *, length_s: float, people: int, at
             start = int(random.integers(0, len(times) - long + 1))
             present[start : start + long, person] = True
     order = np.argsort(present.argmax(axis=0), kind="stable")  # numbered by first appearance
-    female = random.beta(0.4, 0.4, people)
-    ages = np.clip(random.normal(36, 17, people), 3, 85)
-    return Plan(times, length_s, present[:, order], female, ages)
+    calibration = Calibration.load()
+    bands = Settings().bands
+    gender = _seen(random, calibration.gender_confusion(), random.integers(0, 2, people), (0.0, 1.0))
+    age = random.choice(len(bands), people, p=_SHARES_OF_AGE)
+    ages = _seen(random, calibration.age_confusion(bands), age, (2.0, 85.0))
+    return Plan(times, length_s, present[:, order], gender, ages)
+
+
+def _seen(
+    random: np.random.Generator, confusion: Confusion, classes: NDArray[np.int64], ends: tuple[float, float]
+) -> NDArray[np.float64]:
+    """What people of some classes are seen as: a value in a category that is drawn by the confusion."""
+    chances = confusion.counts / confusion.counts.sum(axis=1, keepdims=True)
+    categories = [random.choice(chances.shape[1], p=chances[one]) for one in classes]
+    edges = np.array([ends[0], *confusion.edges, ends[1]])
+    return np.array([random.uniform(edges[one], edges[one + 1]) for one in categories])
 
 
 def make_run(

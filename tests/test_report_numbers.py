@@ -1060,6 +1060,34 @@ def test_few_people_cannot_be_had_by_subtraction(by: str, small_groups: Path) ->
         assert made["total"][name] is None or people == 0 or people >= LEAST
 
 
+@pytest.mark.usefixtures("few_draws")
+@pytest.mark.parametrize("by", [None, "channel"])
+def test_one_woman_among_many_cannot_be_had_by_subtraction(by: str | None, tmp_path: Path) -> None:
+    for name, women, men in (("x", 1, 6), ("y", 8, 5), ("z", 6, 7)):
+        run_of(tmp_path / name, simple_plan(15, [True] * women + [False] * men), channel=name)
+    made = document(tmp_path, by=by, min_people=LEAST)
+    for rows in (made["videos"], *([made["groups"]["rows"]] if by else ())):
+        assert [row["people"] for row in sorted(rows, key=lambda row: row["people"])] == [7, 13, 13]
+        for name, rest in differences(made["total"], rows):
+            assert rest == 0 or rest >= LEAST, name
+    assert made["total"]["female"] == 15
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_trends_tell_nothing_of_periods_with_few_people(tmp_path: Path) -> None:
+    for day, people in enumerate((9, 2, 5, 8, 7)):  # of the second, and so that it cannot be had, the third
+        run_of(tmp_path / f"{day}", simple_plan(10 + day, [True] * people), uploaded=f"2026-03-0{day + 1}")
+    trend = document(tmp_path, by="day", min_people=LEAST)["trend"]["rows"]
+    open_figures = ("presence", "together", "at_once_mean")
+    personal = {
+        (int(row["period"][-1]), row["previous"] and int(row["previous"][-1]))
+        for row in trend
+        if row["figure"] not in open_figures
+    }
+    assert personal == {(1, None), (4, None), (5, 4)}
+    assert {row["period"][-1] for row in trend if row["figure"] == "presence"} == set("12345")
+
+
 @pytest.mark.parametrize(
     ("women", "men", "unsure"), [(2, 5, 0), (2, 2, 8), (1, 9, 9), (6, 5, 0), (3, 0, 4), (0, 2, 1), (9, 3, 5)]
 )
