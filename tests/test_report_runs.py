@@ -43,6 +43,7 @@ def plan_of(number: int, people: int = 3) -> Plan:
 
 def run_of(folder: Path, number: int = 0, settings: Settings | None = None, **info: Any) -> Path:
     """A small run; of other content for each number."""
+    settings = settings or Settings(formats=("parquet",))
     return make_run(folder, plan_of(number), settings, shares=some_shares(), **info)
 
 
@@ -652,12 +653,9 @@ def test_of_no_runs_none_is_chosen(choice: Chosen, channels: Path) -> None:
     ("condition", "left"),
     [
         ("true", "0123"),
-        ("people > 100", ""),
         ("channel = 'b'", "1"),
         ("channel ILIKE 'b'", "12"),
         ("url LIKE '%aaaa%'", "0"),
-        ("url IS NULL OR channel IS NULL", "123"),
-        ("NOT complete", "3"),
         ("hour >= 0", "12"),
         ("day BETWEEN '2026-01-01' AND '2026-01-31'", "0"),
         ("month(day) = 2 -- a comment", "123"),
@@ -665,8 +663,7 @@ def test_of_no_runs_none_is_chosen(choice: Chosen, channels: Path) -> None:
         ("title IN ('T 0', 'T 3') AND (people > 0", None),
         ("run = (SELECT max(run) FROM runs)", "3"),
         ("(SELECT count(*) FROM people p WHERE p.run = runs.run) = people", "0123"),
-        ("(SELECT count(*) FROM faces f WHERE f.run = runs.run) = faces", "0123"),
-        ("(SELECT count(*) FROM samples s WHERE s.run = runs.run) = samples", "0123"),
+        ("(SELECT count(*) FROM faces f WHERE f.run = runs.run) = faces AND NOT complete", "3"),
         ("(SELECT max(people) FROM timeline t WHERE t.run = runs.run) > 0", "0123"),
         ("EXISTS (SELECT 1 FROM shares s WHERE s.run = runs.run AND \"group\" = 'female')", "0123"),
         ("run IN (SELECT run FROM people WHERE gender = 'nobody')", ""),
@@ -693,7 +690,6 @@ def test_columns_that_are_empty_everywhere_can_be_asked_for(channels: Path) -> N
     [
         ("", "failed|cannot be understood"),
         ("nonsense", "cannot be understood .*columns are run, video_id, title"),
-        ("people >", "cannot be understood"),
         ("people > 1; SELECT 1", "cannot be understood|is no condition"),
         ("true); DELETE FROM runs; SELECT (1", "is no condition"),
         ("true); DROP TABLE runs; SELECT run_no FROM runs WHERE (true", "is no condition"),
@@ -701,7 +697,6 @@ def test_columns_that_are_empty_everywhere_can_be_asked_for(channels: Path) -> N
         ("true); ATTACH '{out}' AS x; SELECT (1", "is no condition"),
         ("true); INSTALL httpfs; LOAD httpfs; SELECT (1", "is no condition"),
         ("true); SET enable_external_access = true; SELECT (1", "is no condition"),
-        ("DELETE FROM runs", "cannot be understood"),
         ("COPY runs TO '{out}'", "cannot be understood"),
         ("(SELECT count(*) FROM read_csv('{secret}')) > 0", "failed .*[Pp]ermission"),
         ("(SELECT count(*) FROM '{secret}') > 0", "failed .*[Pp]ermission|cannot be understood"),
@@ -716,7 +711,6 @@ def test_columns_that_are_empty_everywhere_can_be_asked_for(channels: Path) -> N
         ("(SELECT count(*) FROM nothing) > 0", "cannot be understood"),
         ("(SELECT count(*) FROM corpus) > 0", "cannot be understood"),  # no variable of the program
         ("(SELECT count(*) FROM table_of_python) > 0", "cannot be understood"),
-        ("title", "failed|cannot be understood"),
         ("day > 'no day'", "failed"),
         ("title = 1", "failed|cannot be understood"),
         ("error('stop')", "failed"),
@@ -733,7 +727,7 @@ def test_conditions_that_are_none(condition: str, reason: str, channels: Path, t
         chosen_runs(channels, where=text)
     assert str(caught.value).startswith("--where") and "\n" not in str(caught.value).replace(text, "")
     assert not out.exists() and len(table_of_python) == 1
-    assert chosen_runs(channels) == ["r0", "r1", "r2", "r3"]
+    assert sorted(path.name for path in channels.iterdir()) == ["r0", "r1", "r2", "r3"]
 
 
 # --- own columns ----------------------------------------------------------------------------------------
@@ -765,10 +759,15 @@ def test_own_columns_by_each_key(key: str, values: list[str], channels: Path, tm
     assert groups == (two if key != "url" else {"Rot & Grün": 1, "not known": 3})
     assert list(groups)[-1] == "not known"
     assert {row["run"]: row["own"]["budget"] for row in made["videos"]}["r0"] == "10"
-    by_number = document(channels, by="budget", chosen=Chosen(columns=own))["groups"]["rows"]
-    assert next(row["group"] for row in by_number) == ("9" if key != "url" else "10")
-    assert chosen_runs(channels, columns=own, where="team = 'Rot & Grün'") == ["r0"]
-    assert chosen_runs(channels, columns=own, where="budget::INT > 1 AND team IS NOT NULL")[0] == "r0"
+    where = "team = 'Rot & Grün' AND budget::INT > 1"
+    assert chosen_runs(channels, columns=own, where=where) == ["r0"]
+
+
+def test_groups_of_own_numbers_are_in_their_order(channels: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("run,budget\nr0,10\nr1,9\nr2,1e3\nr3,none\n")
+    rows = document(channels, by="budget", chosen=Chosen(columns=own))["groups"]["rows"]
+    assert [row["group"] for row in rows] == ["9", "10", "1e3", "none"]
 
 
 def test_an_empty_cell_of_ones_own_is_not_known(channels: Path, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -283,10 +285,13 @@ class _Since(click.ParamType[datetime.date]):
         if isinstance(value, datetime.date):
             return value
         with contextlib.suppress(ValueError, OverflowError):
-            if value.endswith("d"):
-                return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=int(value[:-1]))
+            if back := re.fullmatch(r"(\d+)([dw])", value.strip().lower()):
+                days = int(back[1]) * (7 if back[2] == "w" else 1)
+                return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days)
             return datetime.date.fromisoformat(value)
-        self.fail(f"{value!r} is no day: write 2026-11-24, or 30d for the last 30 days", param, ctx)
+        self.fail(
+            f"{value!r} is no day: write 2026-11-24, or 30d for the last 30 days, 4w for weeks", param, ctx
+        )
 
 
 # The forms and periods of `analyzer.report`, which is loaded late; a test compares.
@@ -320,8 +325,9 @@ _FORMATS = ("html", "png", "csv", "json", "md", "vtt")
 )
 @click.option(
     "--where",
+    multiple=True,
     metavar="SQL",
-    help='Only runs for which this holds, such as "duration_s > 60" (docs/report.md).',
+    help='Only runs for which this holds, such as "duration_s > 60" (docs/report.md); if repeated, all must.',
 )
 @click.option(
     "--columns",
@@ -393,10 +399,14 @@ def _report(
     from analyzer.cli.text import show_error
     from analyzer.report import Chosen, make_report
 
-    names = ("since", "channels", "where", "columns")
-    chosen = Chosen(**{name: choices.pop(name) for name in names})
+    names = ("since", "channels", "columns")
+    parts = choices.pop("where")
+    where = " AND ".join(f"({part})" for part in parts) if len(parts) > 1 else next(iter(parts), None)
+    chosen = Chosen(**{name: choices.pop(name) for name in names}, where=where)
     try:
         made = make_report(paths, chosen=chosen, **choices)
+        if formats:
+            made.place(formats, out)  # before much is said
         for sentence in made.failed:
             show_error(sentence)
         for sentence in () if quiet else made.passed_over:
@@ -518,6 +528,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
+        sys.exit(NOTHING_USABLE)
     except (click.Abort, KeyboardInterrupt):
         goes_on = "; the same command goes on where it stopped" if "analyze" in sys.argv[1:2] else ""
         click.echo(f"Error: interrupted{goes_on}", err=True)

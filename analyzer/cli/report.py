@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from analyzer.cli.text import printable
-from analyzer.report.words import FIGURES, TOO_FEW, clock, ends_of, figure_text, span_text
+from analyzer.report.words import FIGURES, TOO_FEW, WITHHELD, clock, ends_of, figure_text, span_text
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
@@ -41,16 +42,16 @@ def describe_report(document: dict[str, Any]) -> str:
     lines = [f"{printable(document['title'])} ({printable(about)})"]
     for name in _HEADLINES:
         figure = _FIGURES[name]
-        value = _told(total, name, judged.get(("", "")))
+        value = _told(total, name, judged.get(("", "")), document["min_people"])
         span = span_text(*ends_of(total, name), figure.unit)
         words = "first appearance, median" if several and name == "first_s" else figure.words
         lines.append(f"  {words:<38}{value}{f' ({span})' if span and value[:1].isdigit() else ''}")
     lines += _moments(document)
     if document["groups"]:
-        lines += _table(document["groups"]["by"], document["groups"]["rows"], "group", judged)
+        lines += _table(document, document["groups"]["by"], document["groups"]["rows"], "group")
     elif several:
         titled = [video | {"group": video["title"]} for video in document["videos"]]
-        lines += _table("video", titled, "run", judged)
+        lines += _table(document, "video", titled, "run")
     lines += _changes(document)
     lines += _audience(document)
     width = min(110, shutil.get_terminal_size().columns)
@@ -63,12 +64,12 @@ def _judged(document: dict[str, Any]) -> dict[tuple[str, str], int]:
     return {(row["by"], row["group_value"]): row["judged"] for row in document["shares"]}
 
 
-def _told(row: dict[str, Any], name: str, judged: int | None) -> str:
+def _told(row: dict[str, Any], name: str, judged: int | None, least: int) -> str:
     is_share = name in ("female_people_share", "female_time_share")
     if is_share and row["people"] and judged is not None and judged < FEW_PEOPLE:
         return TOO_FEW
-    if row[name] is None and row["withheld"] and _FIGURES[name].personal:
-        return "withheld"
+    if row[name] is None and least > 1 and _FIGURES[name].personal:
+        return WITHHELD
     return figure_text(row[name], _FIGURES[name].unit) or "-"
 
 
@@ -87,12 +88,11 @@ def _short(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _table(
-    by: str, rows: Sequence[dict[str, Any]], key: str, judged: dict[tuple[str, str], int]
-) -> list[str]:
+def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]], key: str) -> list[str]:
+    judged, least = _judged(document), document["min_people"]
     cells = [[by, *(words for _, words in _COLUMNS)]]
     for row in rows[:_MAX_ROWS]:
-        texts = [_told(row, name, judged.get((by, row[key]))) for name, _ in _COLUMNS]
+        texts = [_told(row, name, judged.get((by, row[key])), least) for name, _ in _COLUMNS]
         cells.append([printable(_short(str(row["group"]), 40)), *texts])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -149,4 +149,4 @@ def show_skipped(sentence: str) -> None:
 
 def open_page(path: Path) -> bool:
     """Show a page in the browser; False where there is none."""
-    return click.launch(path.absolute().as_uri()) == 0
+    return webbrowser.open(path.absolute().as_uri())

@@ -46,20 +46,37 @@ class Report:
         folders: The run folders, in the order of the document's videos.
         failed: What could not be reported on though it should have been, a sentence each.
         passed_over: What holds no finished run, a sentence each.
+        root: The one folder that was named, if it was one.
     """
 
     document: dict[str, Any]
     folders: tuple[Path, ...]
     failed: tuple[str, ...]
     passed_over: tuple[str, ...]
+    root: Path | None = None
 
     @property
     def default_out(self) -> Path | None:
-        """Beside the run, or in the folder that holds all runs; None where they lie in different ones."""
-        if len(self.folders) == 1:
-            return self.folders[0]
+        """Beside the run, or in the folder that was named or holds all runs; None where there are several."""
+        if len(self.folders) == 1 or self.root is not None:
+            return self.folders[0] if len(self.folders) == 1 else self.root
         parents = {folder.absolute().parent for folder in self.folders}
         return self.folders[0].parent if len(parents) == 1 else None
+
+    def place(self, formats: Iterable[str], out: str | os.PathLike[str] | None = None) -> Path:
+        """The folder into which `save` would write these formats.
+
+        Raises:
+            SettingsError: There is no default folder, or no captions can be written.
+        """
+        folder = self.default_out if out is None else Path(out)
+        if folder is None:
+            raise SettingsError("the runs lie in different folders: say with --out where the report is to go")
+        if "vtt" in formats and len(self.folders) > 1:
+            raise SettingsError("captions (vtt) are those of one video, and these are several: name one run")
+        if "vtt" in formats and self.document["timeline"] is None:
+            raise SettingsError("captions (vtt) tell of single people, whom --min-people withholds")
+        return folder
 
     def save(self, formats: Iterable[str], out: str | os.PathLike[str] | None = None) -> list[Path]:
         """Write it; gives the files.
@@ -70,21 +87,21 @@ class Report:
 
         Raises:
             OutputError: It cannot be written.
-            SettingsError: A format is unknown, or there is no default folder.
+            SettingsError: A format is unknown, or `place` finds none.
         """
-        folder = self.default_out if out is None else Path(out)
-        if folder is None:
-            raise SettingsError("the runs lie in different folders: say with --out where the report is to go")
         wanted = list(formats)
-        if "vtt" in wanted and len(self.folders) > 1:
-            raise SettingsError("captions (vtt) are those of one video, and these are several: name one run")
+        folder = self.place(wanted, out)
         return save(self.linked(folder), wanted, folder)
 
     def linked(self, out: Path) -> dict[str, Any]:
         """The document for a page in `out`, with links to what lies beside it."""
         videos = []
+        # The annotated video names everybody in it, and a video's own page perhaps too.
+        open_hand = self.document["min_people"] == 1
         for video, folder in zip(self.document["videos"], self.folders, strict=True):
-            media, page = (_link(folder, name, out) for name in ("annotated.mp4", "report.html"))
+            media, page = (
+                _link(folder, name, out) if open_hand else None for name in ("annotated.mp4", "report.html")
+            )
             videos.append(video | {"media": media, "page": None if len(self.folders) == 1 else page})
         return self.document | {"videos": videos}
 
@@ -124,6 +141,7 @@ def make_report(
         OutputError: There is no run to report on.
     """
     named = list(paths)
+    root = Path(named[0]) if len(named) == 1 else None
     found = find_runs(named) if named else newest_run(out)
     chosen = chosen or Chosen()
     with Corpus.open(_in_order(found), chosen) as corpus:
@@ -137,7 +155,7 @@ def make_report(
         document = _document(numbers, chosen)
         if youtube_analytics is not None:
             document["audience"] = _audience(numbers, Path(youtube_analytics))
-    return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over)
+    return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root)
 
 
 def _in_order(found: Found) -> Found:
@@ -155,6 +173,12 @@ def _nothing(
 ) -> str:
     if not named:
         return f"{os.fspath(out)} holds no finished run: analyse a video first"
+    if found.runs and not failed and chosen.channels:
+        there = sorted({str(run.info.get("channel")) for run in found.runs if run.info.get("channel")})
+        listed = ", ".join(there[:20]) or "none"
+        return (
+            f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: channels are {listed}"
+        )
     if found.runs and not failed:
         return f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: choose less"
     reasons = "; ".join(failed) or "no finished run was found: analyse a video first"
@@ -297,15 +321,15 @@ def _notes(numbers: Numbers) -> list[str]:
     notes = []
     if parts := int((~table["complete"].astype(bool)).sum()):
         reason = runs[0].info.get("incomplete_reason") if numbers.single else ""
-        subject = "The video was" if numbers.single else f"{_videos_words(parts)} were"
+        subject = "The video was" if numbers.single else _videos_words(parts, "was", "were")
         notes.append(f"{subject} not read to the end{f' ({reason})' if reason else ''}.")
     if pictures := int((table["kind"] == "images").sum()):
-        subject = "This run is" if numbers.single else f"{_videos_words(pictures)} are"
-        notes.append(f"{subject} pictures, not video: each counts as one second.")
+        subject = "This run is" if numbers.single else _videos_words(pictures, "is", "are")
+        notes.append(f"{subject} pictures, not video: each picture counts as one second.")
     if bad := sum(int((run.info.get("reading") or {}).get("bad_packets") or 0) for run in runs):
         notes.append(f"{bad:,} damaged packets could not be read; what they would have shown is missing.")
     judged = int((numbers.people["judged_samples"] > 0).sum())
-    if 0 < judged < FEW_PEOPLE:
+    if 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
         notes.append(
             f"Only {judged} of the people could be judged: too few to say what shares they stand for."
         )
@@ -315,12 +339,13 @@ def _notes(numbers: Numbers) -> list[str]:
             notes.append(f"The day of {_videos_words(analysed)} is that of the analysis: no other is known.")
         if unlike := int((~numbers.judged_alike).sum()):
             notes.append(
-                f"{_videos_words(unlike)} were judged by other networks than those whose errors are known "
-                "here: they are left out of the estimated shares."
+                f"{_videos_words(unlike, 'was', 'were')} judged by other networks than those whose errors "
+                "are known here, and left out of the estimated shares."
             )
         if twice := int(table["video_id"].duplicated().sum()):
             notes.append(
-                f"{_videos_words(twice)} are here more than once, from different runs: all are counted."
+                f"{_videos_words(twice, 'is', 'are')} here more than once, from different runs: all are "
+                "counted."
             )
         for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
             if len({str(_setting(run.info, name)) for run in runs}) > 1:
@@ -334,5 +359,5 @@ def _notes(numbers: Numbers) -> list[str]:
     return notes
 
 
-def _videos_words(number: int) -> str:
-    return f"{number:,} video" + ("s" if number != 1 else "")
+def _videos_words(number: int, one: str = "", several: str = "") -> str:
+    return f"{number:,} video{'s' if number != 1 else ''} {one if number == 1 else several}".strip()

@@ -631,6 +631,7 @@ def _trend(document: Document) -> Figure | None:
     # The first period has none before it.
     ends = {row[end] for row in rows for end in ("previous", "period")} - {None}
     periods = sorted(ends)[-_MOST_PERIODS:]
+    shown = f"the last {len(periods)} of {len(ends)}" if len(ends) > len(periods) else ""
     series = {}
     for name in names:
         of_figure = [row for row in rows if row["figure"] == name]
@@ -641,6 +642,7 @@ def _trend(document: Document) -> Figure | None:
         series[name] = [(period, *points.get(period, (None,) * 4)) for period in periods]
     marked = any(point[4] for points in series.values() for point in points)
     remark = "▲ ▼ change beyond its error bars" if marked else "no change is beyond its error bars"
+    remark = f"{shown} · {remark}" if shown else remark
     words = {row["figure"]: row["words"] for row in rows}
     return _periods(f"Who is on screen, {trend['by']} by {trend['by']}", document, series, remark, words)
 

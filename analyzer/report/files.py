@@ -83,6 +83,8 @@ _MOST_VIDEOS, _MOST_ROWS = 50, 100
 def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
     """Write a report; files of the same formats that an earlier report left in the folder go.
 
+    Where people are withheld, all that an earlier report left goes.
+
     Args:
         document: Of the report.
         formats: Of `FORMATS`; captions are only written for a single video.
@@ -130,7 +132,8 @@ def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
         text("report.md", markdown(document))
     if "vtt" in chosen and document["kind"] == "video":
         text("report.vtt", webvtt(document))
-    _remove_stale(out, chosen, {path.name for path in written})
+    names = {path.name for path in written}
+    _remove_stale(out, chosen, names, everything=document["min_people"] > 1)
     return written
 
 
@@ -146,11 +149,14 @@ def _save_charts(document: Document, out: Path) -> list[Path]:
     return written
 
 
-def _remove_stale(out: Path, formats: set[str], written: set[str]) -> None:
-    """Remove what an earlier report left: it would pass for a part of this one, or tell what it withholds."""
+def _remove_stale(out: Path, formats: set[str], written: set[str], *, everything: bool) -> None:
+    """Remove what an earlier report left in the same forms, or `everything` of it.
+
+    It would pass for a part of this one, or tell what this one withholds.
+    """
     for name in report_files():
         path = out / name
-        if path.suffix[1:] in formats and name not in written and path.is_file():
+        if (everything or path.suffix[1:] in formats) and name not in written and path.is_file():
             try:
                 path.unlink()
             except OSError as error:
@@ -524,7 +530,7 @@ def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
         if unit == "share":
             return f"{100 * value:+.1f}".replace("-0.0", "+0.0")
         text = figure_text(abs(value), unit)
-        return ("−" if value < 0 else "+") + text
+        return text if not text.strip("0. %:") else ("−" if value < 0 else "+") + text
 
     points = " points" if unit == "share" else ""
     span = "" if low is None or high is None else f" ({signed(low)} to {signed(high)})"

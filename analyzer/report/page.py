@@ -186,7 +186,7 @@ def _cell(row: Row, name: str, document: Row, *, few: bool = False) -> _Cell:
     """`few`: there are too few people to state a share of them."""
     figure, value = _FIGURES[name], row.get(name)
     if value is None:
-        withheld = row.get("withheld", document.get("min_people", 1) > 1)
+        withheld = document["min_people"] > 1
         return _Cell("", "withheld" if figure.personal and withheld else "unknown")
     if few and name in ("female_people_share", "female_time_share"):
         return _Cell("", "few")

@@ -75,7 +75,8 @@ function ticks(low, high, unit, count) {
   }
   const values = [];
   for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step) values.push(+v.toFixed(9));
-  const words = (v) => unit === "time" ? clock(v) : unit === "share" ? `${+(100 * v).toFixed(1)} %` : number(v);
+  const digits = Math.max(1, Math.ceil(-Math.log10(step)));
+  const words = (v) => unit === "time" ? clock(v) : unit === "share" ? `${+(100 * v).toFixed(1)} %` : Number.isInteger(v) ? number(v) : v.toFixed(digits);
   return { tickmode: "array", tickvals: values, ticktext: values.map(words) };
 }
 
@@ -633,7 +634,7 @@ function sortable(table) {
     const keyed = [...body.rows].map((row) => [row.cells[column].dataset.v, row]);
     keyed.sort(([a], [b]) => {
       if (a === "" || b === "") return (a === "") - (b === "");     // what is not known comes last, either way
-      const order = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+      const order = isNaN(a) || isNaN(b) ? a.localeCompare(b, undefined, { numeric: true }) : a - b;
       return down ? -order : order;
     });
     body.append(...keyed.map(([, row]) => row));
@@ -641,15 +642,16 @@ function sortable(table) {
 }
 function filterable() {
   const find = $("find"), rows = [...$("table-videos").tBodies[0].rows], found = $("found"), all = found.textContent;
-  const texts = rows.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent).join(" ").toLowerCase());
+  const texts = rows.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent).join(" ").replace(/\s+/g, " ").toLowerCase());
   find.addEventListener("input", () => {
-    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean).join(" ");
     let count = 0;
     rows.forEach((row, i) => {
-      row.hidden = !words.every((word) => texts[i].includes(word));
+      row.hidden = !texts[i].includes(words);
       count += !row.hidden;
     });
-    found.textContent = words.length ? `${number(count)} of ${number(rows.length)} videos` : all;
+    find.closest(".card")?.querySelector(".scroll")?.scrollTo(0, 0);
+    found.textContent = words ? `${number(count)} of ${number(rows.length)} videos` : all;
   });
 }
 
