@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from analyzer.report.audience import Audience, read_export
 from analyzer.report.numbers import Numbers
 from analyzer.report.runs import Corpus, find_runs
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import ShareDraws
+from analyzer.shares import ShareDraws, draw_shares
+from analyzer.vision.calibration import Calibration
 from benchmarks.runs import make_run, random_plan
 from tests.test_report_numbers import UNJUDGED, change_people, document, run_of, simple_plan
 
@@ -63,7 +65,6 @@ FORMS = {
     .replace("39.25", ".3925"),
     "other order": "viewerPercentage,gender,ageGroup\n"
     + "".join(f"{share},{gender},age{band}\n" for (band, gender), share in reversed(CELLS.items())),
-    "in pieces": API.replace("20.0\n", "15\nage18-24,male,5\n"),
     "zeros": API + "age25-34,female,0\nage25-34,male,\n",
     "one video": API.replace("ageGroup", "video,ageGroup").replace("\nage", "\nabc,age"),
     "one video and the sum": "Content,"
@@ -96,11 +97,13 @@ def test_every_form_of_export_is_read(form: str, tmp_path: Path) -> None:
 
 
 def test_viewers_of_another_gender_are_left_out_of_the_genders_alone(tmp_path: Path) -> None:
-    text = API + "age25-34,user_specified,25\n"
+    parts = {"10.5": "8.4", "20.0": "16", "30.25": "24.2", "39.25": "31.4"}
+    text = functools.reduce(lambda text, part: text.replace(*part), parts.items(), API)
+    text += "age25-34,user_specified,20\n"
     audience = read_export(write(tmp_path / "e.csv", text)).against(None)
     told = {row["group"]: row["audience_share"] for row in audience["rows"]}
     assert told["female"] == pytest.approx(0.4075) and told["female"] + told["male"] == pytest.approx(1)
-    assert told["25-34"] == pytest.approx(25 / 125) and told["18-24"] == pytest.approx(30.5 / 125)
+    assert told["25-34"] == pytest.approx(0.2) and told["18-24"] == pytest.approx(0.8 * 0.305)
     assert any(note.startswith("20.0% of the viewers stated another gender") for note in audience["notes"])
     plain = read_export(write(tmp_path / "e.csv", API)).against(None)
     assert not any("another gender" in note for note in plain["notes"])
@@ -109,7 +112,7 @@ def test_viewers_of_another_gender_are_left_out_of_the_genders_alone(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "dimension", "shares"),
     [
-        ("ageGroup,viewerPercentage\nage18-24,30\nage65-,90\n", "age", {"18-24": 0.25, "65+": 0.75}),
+        ("ageGroup,viewerPercentage\nage18-24,20\nage65-,60\n", "age", {"18-24": 0.25, "65+": 0.75}),
         (
             "Viewer gender,Views (%)\nTotal,100\nFemale,60\nMale,20\nUser-specified,20\n",
             "gender",
@@ -158,7 +161,7 @@ def test_of_several_videos_the_report_s_own_is_taken(tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in read_export(path, (ONE,)).against(None)["rows"]}
     assert told["female"] == pytest.approx(0.75)
     for ids in ((), ("other",), (ONE, OTHER)):
-        with pytest.raises(SettingsError, match="tells of several videos: report one of them"):
+        with pytest.raises(SettingsError, match="tells of videos one by one: report one of them"):
             read_export(path, ids)
 
 
@@ -177,7 +180,7 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
     folder = run_of(tmp_path / "run", simple_plan(10, [True] * 6), url=url)
     path = write(tmp_path / "e.csv", SEVERAL)
     if not found:
-        with pytest.raises(SettingsError, match="several videos"):
+        with pytest.raises(SettingsError, match="videos one by one"):
             make_report([folder], youtube_analytics=path)
         return
     rows = document(folder, youtube_analytics=path)["audience"]["rows"]
@@ -188,7 +191,9 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
     ("text", "reason"),
     [
         ("", "has no columns ageGroup, gender and viewerPercentage"),
-        ("ageGroup,gender,viewerPercentage\n", "has no columns"),
+        ("ageGroup,gender,viewerPercentage\n", "holds no viewers: export a longer period"),
+        (API.replace("20.0", "120"), "adds up to 200 %, not to 100"),
+        (API + "age18-24,male,5\n", "has several rows for 18-24 male"),
         ("Date,Views\n2026-01-01,5\n", "has no columns"),
         ("ageGroup,gender\nage18-24,female\n", "has no columns"),
         ("<html><body>Sign in</body></html>\n<p>,</p>", "has no columns"),
@@ -287,7 +292,11 @@ def test_a_report_sets_the_audience_against_its_draws(tmp_path: Path) -> None:
     path = write(tmp_path / "e.csv", STUDIO)
     made = document(tmp_path / "runs", youtube_analytics=path, by="channel")["audience"]
     with Corpus.open(find_runs([tmp_path / "runs"])) as corpus:
-        gender, age = Numbers(corpus, by="channel").draws  # of everything in group 0
+        numbers = Numbers(corpus, by="channel")
+        grown_ups = numbers.people[numbers.people["age_years"] >= 12.5]
+        everybody = np.zeros(len(grown_ups), np.int64)
+        gender, _ = draw_shares(grown_ups, Settings(), Calibration.load(), groups=everybody)
+        _, age = numbers.total_draws
     rows = {row["group"]: row for row in made["rows"]}
     women = gender.values[:, 0, 1, gender.classes.index("female")]
     time = age.values[:, 0, 1]
@@ -310,9 +319,29 @@ def test_one_video_is_set_against_its_audience(tmp_path: Path) -> None:
     rows = {row["group"]: row for row in made["audience"]["rows"]}
     assert rows["male"]["on_screen_share"] > 0.9 and rows["male"]["difference_low"] > 0
     assert rows["65+"]["difference"] > 0.3
-    # As the stored shares, which are drawn in the same way.
+    # As the stored shares, which are drawn in the same way: there are no children.
     stored = next(row for row in made["shares"] if row["group"] == "male")
     assert rows["male"]["on_screen_share"] == pytest.approx(stored["time_share"], abs=0.02)
+
+
+@pytest.mark.parametrize(("people", "told"), [(4, False), (5, True)])
+def test_of_too_few_people_nothing_is_set_against_the_audience(
+    people: int, told: bool, tmp_path: Path
+) -> None:
+    folder = make_run(tmp_path / "run", simple_plan(15, [True] * people))
+    audience = document(folder, youtube_analytics=write(tmp_path / "e.csv", API))["audience"]
+    assert all((row["on_screen_share"] is not None) == told for row in audience["rows"])
+    assert any("too few people" in note for note in audience["notes"]) != told
+
+
+def test_children_count_for_neither_gender_against_the_audience(tmp_path: Path) -> None:
+    plan = simple_plan(15, [True] * 8 + [False] * 8)
+    plan.age_years[:8] = 6.0
+    folder = make_run(tmp_path / "run", plan, Settings(gender_of_children=True))
+    made = document(folder, youtube_analytics=write(tmp_path / "e.csv", API))
+    male = next(row for row in made["audience"]["rows"] if row["group"] == "male")
+    assert male["on_screen_share"] > 0.9
+    assert next(row for row in made["shares"] if row["group"] == "male")["time_share"] < 0.7
 
 
 def test_other_age_bands_cannot_be_set_against_the_audiences(tmp_path: Path) -> None:

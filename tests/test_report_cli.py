@@ -250,3 +250,38 @@ def test_lists_have_one_home_and_every_option_has_help() -> None:
         assert parameter.name == "paths" or getattr(parameter, "help", None), parameter.name
     shown = report("--help").output
     assert all(meaning in shown for meaning in _REPORT_CODES.values())
+
+
+def test_with_a_limit_nothing_leads_to_the_annotated_video(outputs: Path) -> None:
+    run = outputs / "talk-0"
+    (run / "annotated.mp4").write_bytes(b"")
+    assert report(run, "--format", "html,json,vtt", "-q").exit_code == DONE
+    assert "annotated.mp4" in (run / "report.html").read_text()
+    result = report(run, "--format", "html", "-q", "--min-people", "2")
+    assert result.exit_code == DONE
+    assert "annotated.mp4" not in (run / "report.html").read_text()
+    assert {path.name for path in run.glob("report*")} == {"report.html"}
+    refused = report(run, "--format", "vtt", "--min-people", "2")
+    assert refused.exit_code == USAGE
+    assert refused.stdout == ""
+
+
+def test_the_folder_that_was_named_is_the_place_of_the_report(outputs: Path) -> None:
+    (outputs / "deep").mkdir()
+    shutil.move(outputs / "talk-1", outputs / "deep" / "talk-1")
+    assert report(outputs, "--format", "json", "-q").exit_code == DONE
+    assert (outputs / "report.json").exists()
+
+
+def test_conditions_add_up(outputs: Path) -> None:
+    result = report(outputs, "--json", "--where", "title <> 'Talk 0'", "--where", "channel = 'Channel 1'")
+    assert [video["title"] for video in json.loads(result.stdout)["videos"]] == ["Talk 1"]
+    assert report(outputs, "--where", "").exit_code == USAGE
+
+
+def test_output_that_cannot_be_written_is_a_sentence(outputs: Path) -> None:
+    command = [sys.executable, str(ROOT / "cli.py"), "report", str(outputs.absolute())]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == NOTHING_USABLE
+    assert result.stderr.startswith("Error: the output cannot be written (No space left on device)")

@@ -580,7 +580,7 @@ def test_withheld_is_said(show: Any) -> None:
     shown = show(made)
     for name in ("people", "female_people_share", "age_median_years", "longest_person_s"):
         assert "withheld" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
-    assert shown.tab.locator("[data-figure=presence] .big").inner_text() == "90 %"
+    assert "withheld" in shown.tab.locator("[data-figure=presence]").inner_text()
     assert "Withheld: this would tell of single people" in shown.tab.locator("#time").inner_text()
     assert "Withheld: fewer than 10 people" in shown.tab.locator("#who").inner_text()
     assert shown.words("pyramid").count("withheld") == 27

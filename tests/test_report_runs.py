@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import json
 import os
 import shutil
@@ -25,7 +26,15 @@ from analyzer.report import Chosen, make_report
 from analyzer.report.runs import VIEWS, Corpus, Found, find_runs, newest_run
 from analyzer.settings import Settings
 from benchmarks.runs import Plan, make_run, random_plan
-from tests.test_report_numbers import Truth, assert_figures, document, nobody, some_shares, total_of
+from tests.test_report_numbers import (
+    Truth,
+    assert_figures,
+    document,
+    nobody,
+    simple_plan,
+    some_shares,
+    total_of,
+)
 
 Row = dict[str, Any]
 
@@ -629,7 +638,7 @@ def test_channels_without_minding_capitals(channels: Path) -> None:
     )
     assert both["filters"] == ["since 2026-01-02", "channel b", "where people > 0"]
     assert {row["run"] for row in both["videos"]} == {"r1", "r2"}
-    with pytest.raises(OutputError, match="none of the 4 runs is channel c: choose less"):
+    with pytest.raises(OutputError, match="none of the 4 runs is channel c: channels are B, Straße, b"):
         make_report([channels], chosen=Chosen(channels=("c",)))
 
 
@@ -758,8 +767,8 @@ def test_own_columns_by_each_key(key: str, values: list[str], channels: Path, tm
     two = {"Rot & Grün": 1, "blue": 1, "not known": 2}
     assert groups == (two if key != "url" else {"Rot & Grün": 1, "not known": 3})
     assert list(groups)[-1] == "not known"
-    assert {row["run"]: row["own"]["budget"] for row in made["videos"]}["r0"] == "10"
-    where = "team = 'Rot & Grün' AND budget::INT > 1"
+    assert {row["run"]: row["own"]["budget"] for row in made["videos"]}["r0"] == 10
+    where = "team = 'Rot & Grün' AND budget > 1"
     assert chosen_runs(channels, columns=own, where=where) == ["r0"]
 
 
@@ -823,3 +832,93 @@ def test_own_columns_go_with_everything_else(channels: Path, tmp_path: Path) -> 
     made = document(channels, by="my team", chosen=chosen)
     assert [row["run"] for row in made["videos"]] == ["r2"]
     assert made["groups"]["rows"][0]["group"] == "x" and made["videos"][0]["own"] == {"my team": "x"}
+
+
+ODD = {
+    "a title that is none": {"title": 42},
+    "a title of several": {"title": ["a"]},
+    "no networks": {"models": None},
+    "networks that are none": {"models": "x"},
+    "a network that is none": {"models": ["x"]},
+    "a length in words": {"video": {"duration_s": "long", "width": "wide"}},
+    "no settings": {"settings": None},
+    "days in words": {"uploaded": "yesterday", "uploaded_at": 5, "recorded_at": []},
+    "a channel that is none": {"channel": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_run_json_of_strange_values_costs_one_run_at_most(odd: str, tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree / "one", tmp_path / "runs" / "odd")
+    shutil.copytree(tree / "one", tmp_path / "runs" / "good")
+    path = tmp_path / "runs" / "odd" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | ODD[odd]))
+    report = make_report([tmp_path / "runs"], by="channel")
+    assert [folder.name for folder in report.folders if folder.name == "good"] == ["good"]
+    assert len(report.folders) + len(report.failed) == 2
+    report.save(["html", "md", "csv", "json"], tmp_path / "out")
+
+
+def test_what_may_not_be_read_is_said_to_be_so(tree: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("closed", "shut"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "shut" / "run.json").write_text("{}")
+    listing, reading = Path.iterdir, Path.read_text
+
+    def iterdir(path: Path) -> Any:
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    def read_text(path: Path, *rest: Any) -> str:
+        if path.parent.name == "shut":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return reading(path, *rest)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert reasons(find_runs([tmp_path])) == {
+        "closed": ("cannot be read (Permission denied)", True),
+        "shut": ("cannot be read: you have no right to", True),
+    }
+    assert len(find_runs([tree / "one", tmp_path]).runs) == 1
+
+
+def test_ctrl_c_in_a_query_is_ctrl_c() -> None:
+    class Interrupted:
+        def execute(self, *rest: Any) -> None:
+            raise RuntimeError("Query interrupted")
+
+        def close(self) -> None:
+            pass
+
+    corpus = Corpus((), pd.DataFrame())
+    corpus.connection.close()
+    corpus.connection = Interrupted()  # type: ignore[assignment]
+    with corpus, pytest.raises(KeyboardInterrupt):
+        corpus.execute("SELECT 1")
+
+
+def test_newest_day_comes_first_whatever_it_is_known_by(tmp_path: Path) -> None:
+    days = {
+        "a": {"uploaded": "2026-03-02"},
+        "b": {"recorded_at": "2026-03-04T10:00:00+00:00"},
+        "c": {"uploaded": "2026-03-01", "uploaded_at": "2026-03-03T01:00:00+00:00"},
+        "d": {"analysed_at": "2026-02-01T00:00:00+00:00"},
+        "e": {"uploaded_at": "2026-03-03T05:00:00+00:00"},
+    }
+    for name, info in days.items():
+        make_run(
+            tmp_path / name, simple_plan(5, [True]), **({"analysed_at": "2026-05-01T00:00:00+00:00"} | info)
+        )
+    videos = document(tmp_path)["videos"]
+    assert [row["run"] for row in videos] == list("becad")
+    assert [row["day_is"] for row in videos] == ["recorded", *["uploaded"] * 3, "analysed"]
+
+
+def test_numbers_in_own_columns_are_numbers(channels: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("run,score,code,mixed\nr0,10,007,1\nr1,9.5,010,x\nr2,,1,\n")
+    made = document(channels, by="Score", chosen=Chosen(columns=own, where="score > 9.7 OR code = '010'"))
+    assert [row["group"] for row in made["groups"]["rows"]] == ["9.5", "10"]
+    assert {row["run"]: row["own"]["code"] for row in made["videos"]} == {"r0": "007", "r1": "010"}

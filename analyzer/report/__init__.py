@@ -28,7 +28,7 @@ from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
 from analyzer.report.links import youtube_id
 from analyzer.report.numbers import Numbers
-from analyzer.report.runs import Chosen, Corpus, Found, find_runs, newest_run
+from analyzer.report.runs import Chosen, Corpus, Found, day_of, find_runs, newest_run
 from analyzer.settings import DEFAULT_OUT
 from analyzer.shares import FEW_PEOPLE
 
@@ -161,9 +161,9 @@ def make_report(
 def _in_order(found: Found) -> Found:
     """Newest first."""
 
-    def key(run: Run) -> tuple[str, str]:
-        info = run.info
-        return str(info.get("uploaded") or info.get("analysed_at")), str(info.get("analysed_at"))
+    def key(run: Run) -> tuple[str, int, str]:
+        day, _, hour = day_of(run.info)
+        return day.isoformat(), -1 if hour is None else hour, str(run.info.get("analysed_at"))
 
     return Found(tuple(sorted(found.runs, key=key, reverse=True)), found.skipped)
 
@@ -190,10 +190,8 @@ def _audience(numbers: Numbers, path: Path) -> dict[str, Any]:
         raise SettingsError(
             "--youtube-analytics has nothing to compare with: --min-people withholds everyone"
         )
-    known = [youtube_id(run.info.get("url")) for run in numbers.corpus.runs]
-    ids = tuple(name for name in known if name)
-    anybody = bool((numbers.people["judged_samples"] > 0).any())
-    return read_export(path, ids).against(numbers.draws if anybody else None)
+    ids = tuple(youtube_id(run.info.get("url")) for run in numbers.corpus.runs)
+    return read_export(path, ids).against(numbers.audience_draws())
 
 
 def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
@@ -332,6 +330,11 @@ def _notes(numbers: Numbers) -> list[str]:
     if 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
         notes.append(
             f"Only {judged} of the people could be judged: too few to say what shares they stand for."
+        )
+    if misfit := numbers.misfit():
+        notes.append(
+            f"Counts and estimated shares are {misfit[1]:.0%} apart for {misfit[0]}: how often the networks "
+            "err, as measured on labelled faces, may not fit these videos. Trust neither much."
         )
     if not numbers.single:
         dated = table["day_is"].value_counts()

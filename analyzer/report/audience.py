@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import SettingsError
+from analyzer.report.words import TOO_FEW
 from analyzer.settings import AGE_BANDS
-from analyzer.shares import ShareDraws, interval
+from analyzer.shares import FEW_PEOPLE, ShareDraws, interval
 
 __all__ = ["Audience", "read_export"]
 
@@ -25,6 +26,8 @@ _COLUMNS = {
     "share": ("viewerpercentage", "viewspercentage", "views%", "views"),
 }
 """What is needed -> names of its column, without spaces and signs: of the API, its bulk reports, Studio."""
+_MOST_PERCENT = 101.0
+"""Percentages are rounded."""
 _GENDERS = {"female": "female", "male": "male", "f": "female", "m": "male"}
 
 
@@ -47,7 +50,8 @@ class Audience:
         On screen counts the time of those who look 13 or older, since YouTube tells nothing of children.
 
         Args:
-            draws: Of the shares on screen, group 0 being what is compared; None where nobody was judged.
+            draws: Of the shares on screen, group 0 being what is compared: of gender without children, of
+                age. None where too few people were judged.
         """
         rows = []
         for dimension, groups, place in (("gender", ("female", "male"), 1), ("age", _BANDS, 0)):
@@ -66,7 +70,8 @@ class Audience:
                     told = [float(each[number]) for each in screen]
                     values = [*told, *(each - audience for each in told)]
                 rows.append(row | dict(zip(names, values, strict=True)))
-        return {"file": self.file, "basis": "time", "rows": rows, "notes": self._notes()}
+        notes = [] if draws else [f"On screen fewer than {FEW_PEOPLE} people were judged: {TOO_FEW}."]
+        return {"file": self.file, "basis": "time", "rows": rows, "notes": [*self._notes(), *notes]}
 
     def _sum(self, place: int, name: str) -> float:
         return sum(value for key, value in self.cells.items() if key[place] == name)
@@ -99,7 +104,7 @@ def _on_screen(
     return interval(picked) if len(picked) else None
 
 
-def read_export(path: Path, video_ids: tuple[str, ...] = ()) -> Audience:
+def read_export(path: Path, video_ids: tuple[str | None, ...] = ()) -> Audience:
     """Read a table of age and gender that YouTube Analytics has exported, as CSV.
 
     Understood are the columns of its API (ageGroup, gender, viewerPercentage), of its bulk reports
@@ -107,8 +112,8 @@ def read_export(path: Path, video_ids: tuple[str, ...] = ()) -> Audience:
 
     Args:
         path: The file.
-        video_ids: Of the report's videos, as YouTube names them: of an export with a column of videos, only
-            the rows of a single one can be compared.
+        video_ids: Of the report's videos, as YouTube names them, None for others: of an export with a column
+            of videos, only the rows of a single one can be compared.
 
     Raises:
         SettingsError: It cannot be read, or holds no such table.
@@ -118,29 +123,40 @@ def read_export(path: Path, video_ids: tuple[str, ...] = ()) -> Audience:
             sample = file.read(4096)
             file.seek(0)
             dialect = ";" if sample.count(";") > sample.count(",") else "\t" if "\t" in sample else ","
-            rows = list(csv.DictReader(file, delimiter=dialect))
+            reader = csv.DictReader(file, delimiter=dialect)
+            rows, names = list(reader), list(reader.fieldnames or ())
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise _wrong(path, f"cannot be read ({reason}): a CSV file is needed") from error
-    columns = _columns(rows)
+    columns = _columns(names)
     if "share" not in columns or not {"age", "gender"} & columns.keys():
         raise _wrong(
             path, "has no columns ageGroup, gender and viewerPercentage: export the table of age and gender"
         )
     if "video" in columns:
         rows = _of_one_video(path, rows, columns["video"], video_ids)
+    percent = columns["share"].lower().strip() != "views"
     cells: dict[tuple[str, str], float] = {}
     for row in rows:
-        share = _number(row[columns["share"]])
+        share = _number(row[columns["share"]], percent=percent)
         band = _band(row[columns["age"]]) if "age" in columns else ""
         gender = _gender(row[columns["gender"]]) if "gender" in columns else ""
         if band is None or gender is None:
             continue  # a sum, or an empty line
         if share is None:
             raise _wrong(path, f"has a percentage that is no number: {row[columns['share']]!r}")
-        cells[band, gender] = cells.get((band, gender), 0.0) + share
-    if sum(cells.values()) <= 0:
+        if (band, gender) in cells:
+            raise _wrong(
+                path,
+                f"has several rows for {' '.join(filter(None, (band, gender)))}: export one table for the "
+                "whole period, without other columns",
+            )
+        cells[band, gender] = share
+    whole = sum(cells.values())
+    if whole <= 0:
         raise _wrong(path, "holds no viewers: export a longer period")
+    if percent and whole > _MOST_PERCENT:
+        raise _wrong(path, f"adds up to {whole:.0f} %, not to 100: export the table anew")
     return Audience(path.name, cells)
 
 
@@ -148,35 +164,34 @@ def _wrong(path: Path, what: str) -> SettingsError:
     return SettingsError(f"--youtube-analytics {path} {what}")
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
-    if not rows:
-        return {}
-    plain = {re.sub(r"[^a-z%]", "", str(name).lower()): str(name) for name in rows[0] if name is not None}
+def _columns(names: list[str]) -> dict[str, str]:
+    plain = {re.sub(r"[^a-z%]", "", name.lower()): name for name in names}
     found = {}
-    for what, names in _COLUMNS.items():
-        for name in names:
+    for what, known in _COLUMNS.items():
+        for name in known:
             if name in plain and what not in found:
                 found[what] = plain[name]
     return found
 
 
 def _of_one_video(
-    path: Path, rows: list[dict[str, Any]], column: str, video_ids: tuple[str, ...]
+    path: Path, rows: list[dict[str, Any]], column: str, video_ids: tuple[str | None, ...]
 ) -> list[dict[str, Any]]:
     there = {row[column] for row in rows if str(row[column] or "").strip().lower() not in ("", "total")}
-    if len(there) <= 1:
+    if not there or (len(there) == 1 and len(video_ids) <= 1 and not any(video_ids)):  # a file may be a copy
         return rows
     wanted = there & set(video_ids)
     if len(video_ids) != 1 or len(wanted) != 1:
         raise _wrong(
             path,
-            "tells of several videos: report one of them, or export the table without a column of videos",
+            "tells of videos one by one: report one of them, or export the table without a column of videos",
         )
     return [row for row in rows if row[column] in wanted]
 
 
-def _number(text: Any) -> float | None:
-    plain = str(text or "").strip().rstrip("%").strip().replace(",", ".")
+def _number(text: Any, *, percent: bool) -> float | None:
+    """A percentage, perhaps with a decimal comma; or a count, perhaps with commas between its thousands."""
+    plain = str(text or "").strip().rstrip("%").strip().replace(",", "." if percent else "")
     try:
         value = float(plain or "0")
     except ValueError:

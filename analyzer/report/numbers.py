@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from analyzer.records import Run
 from analyzer.report.runs import PERIODS, RUN_COLUMNS, Corpus
 from analyzer.report.words import FIGURES
 from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band
-from analyzer.shares import ShareDraws, draw_shares, interval, share_table
+from analyzer.shares import FEW_PEOPLE, ShareDraws, draw_shares, interval, share_table
 from analyzer.vision.calibration import Calibration
 
 __all__ = ["MOMENT_S", "Groups", "Numbers", "withheld"]
@@ -33,6 +34,8 @@ __all__ = ["MOMENT_S", "Groups", "Numbers", "withheld"]
 MOMENT_S = 10.0
 """Length of the windows among which the busiest are looked for, in seconds."""
 _MOMENTS = {True: 5, False: 10}
+_MISFIT, _MISFIT_PEOPLE = 0.15, 50
+_GENDER_FIGURES = ("female", "male", "unknown_gender")
 _MAX_POINTS = 2000
 _MAX_PAIRS = 50
 _DRAWS, _SEED = 400, 20260101
@@ -178,7 +181,7 @@ class Numbers:
         known = Calibration.networks()
         found = []
         for run in self.corpus.runs:
-            used = {model.get("name"): model.get("sha256") for model in run.info.get("models", [])}
+            used = {model.get("name"): model.get("sha256") for model in run.info.get("models") or []}
             found.append(all(used.get(name) == sha256 for name, sha256 in known.items()))
         return np.array(found, bool)
 
@@ -249,25 +252,32 @@ class Numbers:
         ages = self.people["age_years"].groupby(of_run[self.people["run_no"].to_numpy(np.int64)])
         table["age_median_years"] = ages.median()
         rows: list[Row] = []
-        genders = ("female", "male", "unknown_gender")
-        counts = table[list(genders)].to_numpy(np.int64)
-        few = np.array([withheld(each, self.min_people) for each in counts.tolist()], bool)
-        if len(table) > 1:
-            few |= few.any()  # else the sum less those that are told would tell of few
+        if self.min_people > 1:  # a median can be one person's
+            table["age_median_years"] = table["age_median_years"].round()
+        few = self._few_genders(of_run)
         for one, of_women, hide, hidden_genders in zip(
             table.to_dict("records"), shares, hidden, few, strict=True
         ):
             told = one | of_women
             withhold = bool(hide) or 0 < told["people"] < self.min_people
-            gone = {name for name, no in zip(genders, hidden_genders, strict=True) if no}
+            gone = {name for name, no in zip(_GENDER_FIGURES, hidden_genders, strict=True) if no}
+            if gone:
+                gone |= {"mixed", *self._female(None)}
             gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
-            gone |= {"longest_person_s"} if self.min_people > 1 else set()
+            gone |= {figure.name for figure in FIGURES if figure.single} if self.min_people > 1 else set()
             figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
             for name in {*counted, "at_once_most"} & figures.keys():
                 figures[name] = int(figures[name])
             values = {figure.name: _known(figures.get(figure.name)) for figure in FIGURES}
             rows.append({"withheld": withhold} | values)
         return rows
+
+    def _few_genders(self, of_run: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(G, 3) which of `_GENDER_FIGURES` are not told of each group of videos."""
+        counts = self.per_run.groupby(of_run)[list(_GENDER_FIGURES)].sum().to_numpy(np.int64)
+        few = np.array([withheld(each, self.min_people) for each in counts.tolist()], bool)
+        # Else the sum less those that are told would tell of few.
+        return few | few.any() if len(few) > 1 else few
 
     @staticmethod
     def _empty() -> Row:
@@ -278,10 +288,10 @@ class Numbers:
         return self._female(rows[0]) if rows else {}
 
     @staticmethod
-    def _female(row: Row) -> Row:
-        """The figures in a row of a shares table."""
+    def _female(row: Row | None) -> Row:
+        """The figures in a row of a shares table; without one, their names."""
         kinds = [(of, what) for of in ("people", "time") for what in ("share", "low", "high")]
-        return {f"female_{of}_{what}": row[f"{of}_{what}"] for of, what in kinds}
+        return {f"female_{of}_{what}": row and row[f"{of}_{what}"] for of, what in kinds}
 
     # --- shares ---------------------------------------------------------------------------------------
 
@@ -293,40 +303,59 @@ class Numbers:
         return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
 
     @cached_property
+    def total_draws(self) -> tuple[ShareDraws, ...]:
+        """Draws of gender and age of everybody."""
+        return self._draws(self.usable, np.zeros(len(self.usable), np.int64))
+
+    @cached_property
     def draws(self) -> tuple[ShareDraws, ...]:
-        """Draws of gender and age: of everything in group 0, then of each group."""
-        usable = self.judged_alike[self.people["run_no"]]
-        people = self.people[usable]
-        runs = people["run_no"].to_numpy(np.int64)
+        """Draws of gender and age of each group, also with the videos drawn anew."""
+        assert self.groups is not None
+        runs = self.usable["run_no"].to_numpy(np.int64)
+        return self._draws(self.usable, self.groups.of_run[runs], runs)
+
+    def audience_draws(self) -> tuple[ShareDraws, ...] | None:
+        """Draws of the gender of those who do not look like children of up to 12, and of everybody's age.
+
+        None where too few people were judged.
+        """
+        if (self.usable["judged_samples"] > 0).sum() < FEW_PEOPLE:
+            return None
+        older = self.usable[
+            ~(self.usable["age_years"].astype(np.float64) < AGE_BANDS["youtube"][1].low - 0.5)
+        ]
+        gender, _ = self._draws(older, np.zeros(len(older), np.int64))
+        return gender, self.total_draws[1]
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """Those of `people` who were judged by networks whose errors are known."""
+        return self.people[self.judged_alike[self.people["run_no"]]]
+
+    def _draws(
+        self, people: pd.DataFrame, groups: NDArray[np.int64], clusters: NDArray[np.int64] | None = None
+    ) -> tuple[ShareDraws, ...]:
         settings = Settings(
             age_bands=_name_of(self.bands),
             gender_of_children=_all_agree(self.corpus.runs, "gender_of_children"),
         )
-        parts = [np.zeros(len(people), np.int64)]
-        if self.groups is not None:
-            parts.append(1 + self.groups.of_run[runs])
-        everyone = pd.concat([people] * len(parts), ignore_index=True)
-        return draw_shares(
-            everyone,
-            settings,
-            Calibration.load(),
-            groups=np.concatenate(parts),
-            clusters=np.tile(runs, len(parts)) if self.groups is not None else None,
-        )
+        return draw_shares(people, settings, Calibration.load(), groups=groups, clusters=clusters)
 
     @cached_property
     def _shares_of_all(self) -> pd.DataFrame | None:
         if self.single and len(self._stored):
             return self._stored
-        return self._drawn(0, np.ones(len(self.corpus.runs), bool))
+        judged = self._judged(self.judged_alike)
+        return share_table(self.total_draws, 0) if judged else None
 
     def _shares_of_group(self, number: int) -> pd.DataFrame | None:
         assert self.groups is not None
-        return self._drawn(1 + number, self.groups.of_run == number)
-
-    def _drawn(self, group: int, members: NDArray[np.bool_]) -> pd.DataFrame | None:
-        judged = self._judged(members & self.judged_alike)
-        return share_table(self.draws, group) if judged else None
+        members = self.groups.of_run == number
+        if members.sum() == 1 and self._judged(members):  # a single video's are those of its own table
+            stored = self._stored[self._stored["run_no"] == members.argmax()]
+            if len(stored):
+                return stored
+        return share_table(self.draws, number) if self._judged(members & self.judged_alike) else None
 
     def _judged(self, members: NDArray[np.bool_]) -> int:
         people = self.people[members[self.people["run_no"]]]
@@ -342,6 +371,12 @@ class Numbers:
                 if not self._hidden_groups[number]:
                     members = self.groups.of_run == number
                     rows += self._share_rows(self.groups.by, name, self._shares_of_group(number), members)
+        if self.min_people > 1:
+            few = [self._few_genders(np.zeros(count, np.int64)).any()]
+            few += [self._few_genders(self.groups.of_run).any()] if self.groups is not None else []
+            if any(few):
+                rows = [row for row in rows if row["dimension"] != "gender"]
+            return rows  # nor those of single videos: there are too many differences to hide
         if not self.single:
             judged = self.people[self.people["judged_samples"] > 0].groupby("run_no").size()
             names = self.corpus.table["run"].to_numpy()
@@ -362,13 +397,42 @@ class Numbers:
             return []
         head = {"by": by, "group_value": name, "judged": self._judged(members)}
         kept = shares.drop(columns=["run_no", "place"], errors="ignore")
-        return [head | row for row in _records(kept)]
+        stated = self.people.loc[members[self.people["run_no"]], "band"].value_counts()
+        bands = [band.name for band in self.bands]
+        few = withheld(stated.reindex(bands, fill_value=0).tolist(), self.min_people)
+        hidden = set(itertools.compress(bands, few))
+        return [head | row for row in _records(kept) if row["group"] not in hidden]
+
+    def misfit(self) -> tuple[str, float] | None:
+        """The group whose estimated share is farthest from that of those stated, if suspiciously far.
+
+        The correction moves shares: far only if what is seen is unlike anything seen of labelled faces.
+        """
+        shares = self._shares_of_all
+        if shares is None or self.min_people > 1 or self._judged(self.judged_alike) < _MISFIT_PEOPLE:
+            return None
+        stated = {
+            "gender": self.people.loc[self.people["gender"] != "unknown", "gender"],
+            "age": self.people.loc[self.people["band"] != "unknown", "band"],
+        }
+        apart = {
+            str(row["group"]): abs(
+                row["people_share"] - float((stated[row["dimension"]] == row["group"]).mean())
+            )
+            for row in _records(shares)
+        }
+        group = max(apart, key=lambda name: apart[name])
+        return (group, apart[group]) if apart[group] > _MISFIT else None
 
     # --- single tables --------------------------------------------------------------------------------
 
+    @property
+    def _all_hidden(self) -> bool:
+        return 0 < len(self.people) < self.min_people
+
     def pyramid(self) -> list[Row]:
         """People and their time by gender and age band, as stated; every cell."""
-        if 0 < len(self.people) < self.min_people:
+        if self._all_hidden:
             sums = None
         else:
             sums = self.people.groupby(["gender", "band"])["on_screen_s"].agg(["size", "sum"])
@@ -393,6 +457,8 @@ class Numbers:
 
     def at_once(self) -> list[Row]:
         """For how long how many people are on screen at once."""
+        if self._all_hidden:
+            return []
         rows = self.corpus.frame(
             "SELECT people, sum(duration_s) AS time_s FROM moment GROUP BY people ORDER BY people"
         )
@@ -416,6 +482,8 @@ class Numbers:
         )
         if not self.single:
             rows = rows.drop_duplicates("run_no")
+        if self.min_people > 1:
+            rows = rows[(rows["people"] >= self.min_people) & (not self._all_hidden)]
         names = self.corpus.table["run"].to_numpy()
         best = rows.head(_MOMENTS[self.single])
         return [
@@ -454,7 +522,7 @@ class Numbers:
 
     def timeline(self) -> Row | None:
         """The timeline of the one video; bins are joined where there are many."""
-        if not self.single:
+        if not self.single or self.min_people > 1:
             return None
         names = [*(band.column for band in self.bands), "unknown_age"]
         kinds = ("people", "female", "male", "unknown_gender", *names)
@@ -472,19 +540,16 @@ class Numbers:
         def told(name: str) -> list[float | None]:
             return [None if np.isnan(value) else round(value, 3) for value in means[name]]
 
-        shown = self.min_people == 1
         return {
             "bin_s": float((rows["end_s"] - rows["start_s"]).iloc[0]) * joined,
             "start_s": bins["start_s"].min().round(3).tolist(),
             "end_s": bins["end_s"].max().round(3).tolist(),
             "people": told("people"),
-            **{name: told(name) if shown else None for name in ("female", "male", "unknown_gender")},
+            **{name: told(name) for name in ("female", "male", "unknown_gender")},
             "ages": {
                 **{band.name: told(band.column) for band in self.bands},
                 "unknown": told("unknown_age"),
-            }
-            if shown
-            else None,
+            },
         }
 
     # --- trends ---------------------------------------------------------------------------------------
@@ -549,8 +614,10 @@ class Numbers:
         judged = self.people.loc[self.people["judged_samples"] > 0, "run_no"].unique()
         telling = np.isin(np.arange(len(into)), judged) & self.judged_alike
         judging = telling @ into
+        hidden = {"age"} if self.min_people > 1 else set()  # there are too many differences to hide
+        hidden |= {"gender"} if self._few_genders(groups.of_run).any() else set()
         for one in self.draws if judging.any() else ():
-            for index, name in enumerate(one.classes):
+            for index, name in enumerate(one.classes if one.dimension not in hidden else ()):
                 if name == "male":  # what the other does, the other way round
                     continue
                 for kind, of in enumerate(("people", "time")):
@@ -566,9 +633,8 @@ class Numbers:
 
     @staticmethod
     def _of_groups(draws: Real, judging: Real) -> Real:
-        """(D, G) of the groups alone; NaN for those in which no video has judged people."""
-        mine = draws[:, 1:]
-        padded = np.pad(mine, ((0, 0), (0, len(judging) - mine.shape[1])), constant_values=np.nan)
+        """(D, G), NaN for groups in which no video has judged people."""
+        padded = np.pad(draws, ((0, 0), (0, len(judging) - draws.shape[1])), constant_values=np.nan)
         return np.where(judging > 0, padded, np.nan)
 
 
@@ -620,12 +686,14 @@ def _covered_s(known: pd.DataFrame, bins: pd.DataFrame) -> Real:
 
 
 def _grouped(table: pd.DataFrame, by: str) -> Groups:
+    names_there = {name.casefold(): name for name in (*table.columns, *PERIODS)}
+    by = names_there.get(by.casefold(), by)
     if by in PERIODS:
         names = [_period(day, hour, by) for day, hour in zip(table["day"], table["hour"], strict=True)]
     elif by in table.columns:
         names = [_NOT_KNOWN if _known(value) in (None, "") else _group_text(value) for value in table[by]]
     else:
-        known = ", ".join(("video", *PERIODS, *table.columns))
+        known = ", ".join(dict.fromkeys(("video", *PERIODS, *table.columns)))
         raise SettingsError(f"--by {by} is no column: choose one of {known}")
     distinct = sorted(set(names), key=lambda name: (name == _NOT_KNOWN, _natural(name)))
     place = {name: number for number, name in enumerate(distinct)}

@@ -10,6 +10,7 @@ import csv
 import datetime
 import itertools
 import logging
+import math
 import os
 import re
 import shutil
@@ -38,6 +39,7 @@ __all__ = [
     "Corpus",
     "Found",
     "Skipped",
+    "day_of",
     "find_runs",
     "newest_run",
 ]
@@ -130,6 +132,7 @@ class Found:
 
 _UNFINISHED = "is unfinished: run analyze on the same source again"
 _FOREIGN = "holds no run"
+_FORBIDDEN = "cannot be read: you have no right to"
 
 
 def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Found:
@@ -167,20 +170,16 @@ def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
     """Runs in a folder and below, and each folder in it that holds none; nothing that was `seen` already."""
-    if (folder / "run.json").exists():
-        try:
-            run = Run.load(folder)
-        except (OutputError, RecursionError):  # the latter: nested too deeply
-            yield Skipped(folder, "has a damaged run.json: analyse the video again", fault=True)
-            return
-        problem = _problem(run)
-        yield run if problem is None else Skipped(folder, problem, fault=True)
-        return
-    if (folder / ".parts").exists() or (folder / ".new").exists():
-        yield Skipped(folder, _UNFINISHED, fault=False)
-        return
     try:
-        inside = sorted(one for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+        names = {one.name for one in folder.iterdir()}
+        if "run.json" in names:
+            yield _opened(folder)
+            return
+        if names & {".parts", ".new"}:
+            yield Skipped(folder, _UNFINISHED, fault=False)
+            return
+        inside = [folder / name for name in sorted(names) if not name.startswith(".")]
+        inside = [one for one in inside if one.is_dir()]
     except OSError as error:
         yield Skipped(folder, f"cannot be read ({error.strerror})", fault=True)
         return
@@ -194,6 +193,16 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
         yield from below if has_runs else [Skipped(one, _FOREIGN, fault=False)]
 
 
+def _opened(folder: Path) -> Run | Skipped:
+    try:
+        run = Run.load(folder)
+        problem = _problem(run)
+    except (OutputError, RecursionError) as error:  # the latter: nested too deeply
+        forbidden = isinstance(error.__cause__, PermissionError)
+        problem = _FORBIDDEN if forbidden else "has a damaged run.json: analyse the video again"
+    return run if problem is None else Skipped(folder, problem, fault=True)
+
+
 def _problem(run: Run) -> str | None:
     info = run.info
     version = info.get("schema_version") if isinstance(info, dict) else None
@@ -202,6 +211,7 @@ def _problem(run: Run) -> str | None:
         not isinstance(version, int)
         or not isinstance(info.get("counts"), dict)
         or not all(isinstance(info.get(name) or {}, dict) for name in parts)
+        or not all(isinstance(model, dict) for model in _listed(info.get("models")))
     ):
         return "has a run.json of another program"
     if version > SCHEMA_VERSION:
@@ -351,8 +361,21 @@ class Corpus:
 
     def frame(self, sql: str, *values: object) -> pd.DataFrame:
         """What a query yields."""
-        frame: pd.DataFrame = self.connection.execute(sql, list(values)).df()
+        frame: pd.DataFrame = self.execute(sql, *values).df()
         return frame
+
+    def execute(self, sql: str, *values: object) -> duckdb.DuckDBPyConnection:
+        """Run a statement.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, which DuckDB turns into an error of its own.
+        """
+        try:
+            return self.connection.execute(sql, list(values))
+        except RuntimeError as error:
+            if "interrupted" in str(error).lower():
+                raise KeyboardInterrupt from error
+            raise
 
     def rows(self, name: str, columns: Mapping[str, str]) -> str:
         """SQL for a table of all runs: `run_no` and some of its columns, cast to the types given.
@@ -404,7 +427,7 @@ class Corpus:
 
     def _load(self) -> dict[int, str]:
         """Make the tables; gives what is wrong with runs whose tables do not fit their ``run.json``."""
-        run = self.connection.execute
+        run = self.execute
         faces = self.rows("faces", _FACE)
         run(f"CREATE TEMP TABLE person AS {self.rows('people', _PERSON)}")
         run(f"CREATE TEMP TABLE taken AS {self.rows('samples', _SAMPLE)}")
@@ -472,7 +495,9 @@ def _damaged(runs: Sequence[Run]) -> dict[int, str]:
             pass  # says nothing about the file
         except duckdb.Error as error:
             log.info("%s: %s", run.folder, error)
-            found[number] = "has a damaged table: analyse the video again"
+            files = [_table_file(run.folder, name, or_csv) for name, or_csv in _TABLES.items()]
+            readable = all(os.access(path, os.R_OK) for path in files if path)
+            found[number] = "has a damaged table: analyse the video again" if readable else _FORBIDDEN
         finally:
             one.close()
     return found
@@ -549,14 +574,14 @@ def _run_names(folders: Sequence[Path]) -> list[str]:
 
 def _run_row(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
     counts, video = info["counts"], info.get("video") or {}
-    people = counts.get("people", 0)
-    day, day_is, hour = _day(info)
+    people = _whole(counts.get("people")) or 0
+    day, day_is, hour = day_of(info)
     return {
         "run": name,
         "video_id": info.get("video_id"),
-        "title": info.get("title") or name,
-        "channel": info.get("channel"),
-        "url": info.get("url"),
+        "title": str(info.get("title") or name),
+        "channel": _text(info.get("channel")),
+        "url": _text(info.get("url")),
         "source": _without_folders(str(info.get("source") or "")),
         "kind": info.get("kind", "video"),
         "day": day,
@@ -564,18 +589,35 @@ def _run_row(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
         "hour": hour,
         "analysed_at": info.get("analysed_at"),
         "complete": bool(info.get("complete")),
-        "duration_s": video.get("duration_s"),
-        "analysed_s": counts.get("analysed_s"),
-        "samples": counts.get("samples"),
-        "faces": counts.get("faces"),
+        "duration_s": _number(video.get("duration_s")),
+        "analysed_s": _number(counts.get("analysed_s")),
+        "samples": _whole(counts.get("samples")),
+        "faces": _whole(counts.get("faces")),
         "people": people,
-        "people_low": counts.get("people_low", people),
-        "people_high": counts.get("people_high", people),
-        "width": video.get("width"),
-        "height": video.get("height"),
+        "people_low": people if (known := _whole(counts.get("people_low"))) is None else known,
+        "people_high": people if (known := _whole(counts.get("people_high"))) is None else known,
+        "width": _whole(video.get("width")),
+        "height": _whole(video.get("height")),
         "preset": info.get("preset") or "custom",
         "schema_version": info["schema_version"],
     }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list, or one of a thing that is none: nothing but an empty one is what it should be."""
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _without_folders(source: str) -> str:
@@ -583,7 +625,7 @@ def _without_folders(source: str) -> str:
     return source if "://" in source else Path(source).name
 
 
-def _day(info: Mapping[str, Any]) -> tuple[datetime.date, str, int | None]:
+def day_of(info: Mapping[str, Any]) -> tuple[datetime.date, str, int | None]:
     for key, word in (("uploaded_at", "uploaded"), ("uploaded", "uploaded"), ("recorded_at", "recorded")):
         with contextlib.suppress(ValueError):
             if text := info.get(key):
@@ -596,6 +638,13 @@ def _day(info: Mapping[str, Any]) -> tuple[datetime.date, str, int | None]:
 
 
 _KEYS = ("run", "video_id", "title", "url", "source")
+
+
+def _numbers_if_all_are(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of texts as numbers, if that loses nothing: 007 is no number."""
+    known = column[column.notna() & (column != "")]
+    plain = known.map(lambda text: bool(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", str(text)))).all()
+    return pd.to_numeric(column.replace("", None)).convert_dtypes() if len(known) and plain else column
 
 
 def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -629,6 +678,7 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     values = own.set_index(key).reindex(table[key].to_numpy()).reset_index(drop=True)
     if values.isna().all(axis=None) and len(table):
         raise SettingsError(f"--columns {path} fits none of the runs: its first column must hold their {key}")
+    values = values.apply(_numbers_if_all_are)
     return table.assign(
         **{name: values[name].astype(object).where(values[name].notna(), None) for name in names}
     )

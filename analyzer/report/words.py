@@ -39,20 +39,23 @@ class Figure:
     words: str
     unit: Unit
     meaning: str
-    personal: bool = False
-    """Whether it says something about the people, so that it is withheld where they are too few."""
+    single: bool = False
+    """Whether it is about one person, so that it is never told where few people are withheld."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether it says something about the people, so that it is withheld where they are too few."""
+        return self.name not in ("videos", "analysed_s")
 
 
 FIGURES = (
     Figure("videos", "videos", "", "Number of runs."),
     Figure("analysed_s", "analysed", "clock", "Time for which the analysed frames stand."),
-    Figure("people", "people", "people", "Distinct people, counted video by video.", True),
-    Figure(
-        "people_low", "people, at least", "people", "If all plausible links between sightings hold.", True
-    ),
-    Figure("people_high", "people, at most", "people", "If only the certain links hold.", True),
-    Figure("people_per_video", "people per video", "people", "Mean number of people of a video.", True),
-    Figure("on_screen_s", "time on screen", "clock", "Of all people, added up.", True),
+    Figure("people", "people", "people", "Distinct people, counted video by video."),
+    Figure("people_low", "people, at least", "people", "If all plausible links between sightings hold."),
+    Figure("people_high", "people, at most", "people", "If only the certain links hold."),
+    Figure("people_per_video", "people per video", "people", "Mean number of people of a video."),
+    Figure("on_screen_s", "time on screen", "clock", "Of all people, added up."),
     Figure("presence", "somebody on screen", "share", "Share of the analysed time with at least one person."),
     Figure("together", "two or more at once", "share", "Share of the analysed time with two people or more."),
     Figure(
@@ -60,7 +63,6 @@ FIGURES = (
         "female and male at once",
         "share",
         "Share of the analysed time with people of both perceived genders at once.",
-        True,
     ),
     Figure(
         "at_once_mean",
@@ -76,42 +78,42 @@ FIGURES = (
         "first appearance",
         "clock",
         "When the first person appears; over several videos the median.",
+        single=True,
     ),
     Figure(
         "longest_presence_s",
         "longest presence of anybody",
         "clock",
         "Longest stretch in which the screen is never without a person for more than 2 s.",
+        single=True,
     ),
     Figure(
         "longest_person_s",
         "longest presence of one person",
         "clock",
         "Longest stretch of one person on screen; gaps of at most 2 s do not end it.",
-        True,
+        single=True,
     ),
-    Figure("female", "perceived female", "people", "People of perceived gender female.", True),
-    Figure("male", "perceived male", "people", "People of perceived gender male.", True),
-    Figure("unknown_gender", "gender unknown", "people", "People whose gender is not stated.", True),
-    Figure("age_median_years", "age, median", "years", "Median of the people's perceived ages.", True),
+    Figure("female", "perceived female", "people", "People of perceived gender female."),
+    Figure("male", "perceived male", "people", "People of perceived gender male."),
+    Figure("unknown_gender", "gender unknown", "people", "People whose gender is not stated."),
+    Figure("age_median_years", "age, median", "years", "Median of the people's perceived ages."),
     Figure(
         "female_people_share",
         "share of female people",
         "share",
         "Estimated share of the people, corrected for how often the networks err; with a 95 % interval.",
-        True,
     ),
-    Figure("female_people_low", "share of female people, low", "share", "Lower end of the interval.", True),
-    Figure("female_people_high", "share of female people, high", "share", "Upper end.", True),
+    Figure("female_people_low", "share of female people, low", "share", "Lower end of the interval."),
+    Figure("female_people_high", "share of female people, high", "share", "Upper end."),
     Figure(
         "female_time_share",
         "female share of the time on screen",
         "share",
         "Estimated share of the people's time on screen; with a 95 % interval.",
-        True,
     ),
-    Figure("female_time_low", "female share of the time, low", "share", "Lower end of the interval.", True),
-    Figure("female_time_high", "female share of the time, high", "share", "Upper end.", True),
+    Figure("female_time_low", "female share of the time, low", "share", "Lower end of the interval."),
+    Figure("female_time_high", "female share of the time, high", "share", "Upper end."),
 )
 
 
