@@ -46,6 +46,8 @@ FEW_PEOPLE = 5
 """Of fewer people no share is stated in words."""
 
 _BURN_IN, _DRAWS = 50, 400
+_MANY_PEOPLE, _DRAWS_OF_MANY = 5_000, 200
+"""Of many people the interval is narrow, and its ends need not be known as well."""
 _PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
 _WEIGHT_SHAPE = 4.0
 _SEED = 20150101
@@ -211,7 +213,7 @@ def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
     # Which row of the chances is a person's: those who could not be judged have one of their own.
     row = people.groups * (categories + 1) + np.where(known, people.category, categories)
     draws = []
-    for number in range(-_BURN_IN, _DRAWS):
+    for number in range(-_BURN_IN, _DRAWS if len(row) < _MANY_PEOPLE else _DRAWS_OF_MANY):
         # How often each class is seen as each category; half a face more everywhere: never is not proven.
         gammas = random.standard_gamma(confusion.counts + 0.5)
         seen_as = gammas / gammas.sum(axis=1, keepdims=True)

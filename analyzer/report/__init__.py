@@ -196,6 +196,8 @@ def _audience(numbers: Numbers, path: Path) -> dict[str, Any]:
 
 def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
     corpus = numbers.corpus
+    if not numbers.single:
+        numbers.start_drawing()
     videos = _videos(numbers)
     title = videos[0]["title"] if numbers.single else f"{len(videos):,} videos"
     groups = numbers.groups

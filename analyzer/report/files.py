@@ -167,16 +167,13 @@ def _remove_stale(out: Path, formats: set[str], written: set[str], *, everything
 
 def _clean(value: Any) -> Any:
     """The document with null for numbers that JSON has not, and without letters that UTF-8 has not."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case Mapping():
-            return {_clean(key): _clean(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_clean(one) for one in value]
-    return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_clean(key): _clean(one) for key, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def one_line(text: Any) -> str:

@@ -12,6 +12,7 @@ import datetime
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -117,6 +118,7 @@ class Numbers:
         self.groups = None if by in (None, "video") else _grouped(corpus.table, str(by))
         self.single = len(corpus.runs) == 1
         self.bands = _common_bands(corpus.runs)
+        self._drawing: Future[tuple[ShareDraws, ...]] | None = None
         self.own_columns = [name for name in corpus.table if name not in {one.name for one in RUN_COLUMNS}]
 
     # --- what everything is made of -------------------------------------------------------------------
@@ -302,10 +304,19 @@ class Numbers:
         order = {name: n for n, name in enumerate(("female", "male", *(band.name for band in self.bands)))}
         return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
 
+    def start_drawing(self) -> None:
+        """Begin with `total_draws` while other figures are computed."""
+        pool = ThreadPoolExecutor(1)
+        self._drawing = pool.submit(self._draws, self.usable, np.zeros(len(self.usable), np.int64))
+        pool.shutdown(wait=False)
+
     @cached_property
     def total_draws(self) -> tuple[ShareDraws, ...]:
         """Draws of gender and age of everybody."""
-        return self._draws(self.usable, np.zeros(len(self.usable), np.int64))
+        if self._drawing is None:
+            self.start_drawing()
+        assert self._drawing is not None
+        return self._drawing.result()
 
     @cached_property
     def draws(self) -> tuple[ShareDraws, ...]:

@@ -641,15 +641,17 @@ def _top(document: Row) -> list[Row]:
     for name in _CHARTED:
         if name in ("videos", "people_per_video"):
             continue
-        points = []
-        for video in document["videos"]:
+        told = [video for video in document["videos"] if video.get(name) is not None]
+        told.sort(key=lambda video: -video[name])
+        points: list[Row] = []
+        for video in told:
             few = _too_few(judged, "video", video["run"])
             point = _point(video, name, str(video["title"]), document, few=few)
-            if point:
-                points.append(point)
-        points.sort(key=lambda point: -point["value"])
+            points += [point] if point else []
+            if len(points) == _TOP:
+                break
         if points:
-            charts.append(_chart(name, points[:_TOP]))
+            charts.append(_chart(name, points))
     return charts
 
 

@@ -430,30 +430,34 @@ class Corpus:
         run = self.execute
         faces = self.rows("faces", _FACE)
         run(f"CREATE TEMP TABLE person AS {self.rows('people', _PERSON)}")
-        run(f"CREATE TEMP TABLE taken AS {self.rows('samples', _SAMPLE)}")
+        # One number for run and person makes the join of many faces with few people a look-up.
+        (most,) = run("SELECT coalesce(max(person_id), 0) + 1 FROM person").fetchone() or (1,)
+        key = f"run_no::BIGINT * {most} + person_id"
+        run(
+            f"""CREATE TEMP TABLE known AS SELECT {key} AS key,
+                CASE gender WHEN 'female' THEN 1 WHEN 'male' THEN 2 ELSE 0 END AS gender FROM person"""
+        )
         run(
             f"""CREATE TEMP TABLE shown AS
-            SELECT face.run_no, face.sample, count(*)::INTEGER AS people,
-                bit_or(CASE gender WHEN 'female' THEN 1 WHEN 'male' THEN 2 ELSE 0 END) AS genders
-            FROM ({faces}) face JOIN person USING (run_no, person_id)
-            WHERE face.person_id > 0 GROUP BY ALL"""
+            SELECT run_no, sample, count(*)::INTEGER AS people, bit_or(gender) AS genders
+            FROM ({faces}) JOIN known ON known.key = {key} WHERE person_id > 0 GROUP BY ALL"""
         )
         run(
-            """CREATE TEMP TABLE moment AS
+            f"""CREATE TEMP TABLE moment AS
             SELECT run_no, sample, time_s, duration_s, coalesce(people, 0) AS people,
                 coalesce(genders, 0) AS genders
-            FROM taken LEFT JOIN shown USING (run_no, sample)"""
+            FROM ({self.rows("samples", _SAMPLE)}) LEFT JOIN shown USING (run_no, sample)"""
         )
         run("DROP TABLE shown")
+        run("DROP TABLE known")
         run(
             f"""CREATE TEMP TABLE visit AS
             SELECT run_no, person_id, start_s, last.time_s + last.duration_s AS end_s FROM (
                 SELECT run_no, person_id, floor(time_s / {GAP_S}) AS bin, min(time_s) AS start_s,
                     max(sample) AS sample
                 FROM ({faces}) WHERE person_id > 0 GROUP BY ALL
-            ) JOIN taken last USING (run_no, sample)"""
+            ) JOIN moment last USING (run_no, sample)"""
         )
-        run("DROP TABLE taken")
         run(f"CREATE TEMP TABLE share AS {self.rows('shares', _SHARE)}")
         if len(self.runs) == 1:
             run(f"CREATE TEMP TABLE bin AS {self.rows('timeline', _BIN)}")
