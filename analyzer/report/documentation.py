@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from analyzer.records import REPORT_CHARTS, REPORT_TABLES
 from analyzer.report.numbers import MOMENT_S
 from analyzer.report.runs import PERIODS, RUN_COLUMNS, VIEWS
@@ -52,8 +54,9 @@ can differ from the shares.
 `--by` takes `video`, {periods}, or a column of `runs`.
 Periods are those of the upload; a file counts on the day of its recording if the file tells it, else on that
 of its analysis. Days, weeks and months are compared
-with the one before. The error bars of a change hold both how the videos were measured and which videos there
-happen to be: measured errors as above, and the videos drawn anew (Bayesian bootstrap, Rubin 1981). A change
+with the last one before that has videos. The error bars of a change hold both how the videos were measured
+and which videos there happen to be: measured errors as above, and the videos drawn anew (Bayesian bootstrap,
+Rubin 1981, widened where there are few videos, as Student's t does). A change
 exceeds its error bars if its 95 % interval lies on one side of 0; with a single video in one of the periods
 nothing is said. Where many changes are looked at, one in twenty exceeds its error bars by chance.
 
@@ -78,15 +81,19 @@ for `--where` and `--by`: the first column of that file is `run`, `video_id`, `t
 _TAIL = """
 ## Few people
 
-With `--min-people N` nothing is told of groups of fewer than N people: no count, no share, no age. So that
-what is withheld cannot be had by subtraction, a second group is withheld where it would be. Nothing is then
-told of single people either: no bars of who was on screen when, no pairs, no timeline by gender or age.
+With `--min-people N` nothing is told of groups of fewer than N people but how many videos they are in and how
+long those were analysed. So that what is withheld cannot be had by subtraction, another group is withheld
+where it would be. Nothing is then told of single people either: no timeline, captions, bars of who was on
+screen when or pairs, no moment of a first or longest presence, no shares of single videos, and no way to the
+annotated video, which names everybody in it. Files of an earlier report in the same folder are removed; the
+run's own tables stay as they are: hand on the report, not the folder.
 
 ## On screen against audience
 
 `--youtube-analytics export.csv` takes YouTube Analytics' table of age and gender, as its API (`ageGroup`,
 `gender`, `viewerPercentage`), its bulk reports or Studio export it. It is laid beside the shares of the time
-on screen, of people who look 13 or older, since the export tells nothing of children. The difference has the
+on screen, of people who look 13 or older, since the export tells nothing of children. Of fewer than
+{few} judged people nothing is set against it. The difference has the
 interval of the share on screen; YouTube gives none for its own.
 
 ## Files
@@ -118,8 +125,24 @@ def documentation() -> str:
         periods=", ".join(f"`{period}`" for period in PERIODS),
         views=", ".join(f"`{view}`" for view in VIEWS[1:]),
     )
-    tail = _TAIL.format(charts=", ".join(REPORT_CHARTS), tables=", ".join(REPORT_TABLES))
-    return _HEAD + figures + middle + columns + tail
+    tail = _TAIL.format(few=FEW_PEOPLE, charts=", ".join(REPORT_CHARTS), tables=", ".join(REPORT_TABLES))
+    return _wrapped(_HEAD + figures + middle + columns + tail)
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines of the same length; tables, headings and code as they are."""
+    done: list[str] = []
+    paragraph: list[str] = []
+    code = False
+    for line in [*text.splitlines(), ""]:
+        code ^= line.startswith("```")
+        if code or not line or line.startswith(("|", "#", "```")):
+            done += textwrap.wrap(" ".join(paragraph), 110, break_on_hyphens=False)
+            done.append(line)
+            paragraph = []
+        else:
+            paragraph.append(line)
+    return "\n".join(done)
 
 
 _UNITS = {"clock": "s", "share": "0 to 1", "": "", "people": "", "years": "years", "s": "s"}
