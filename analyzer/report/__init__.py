@@ -331,7 +331,7 @@ def _notes(numbers: Numbers) -> list[str]:
     judged = int((numbers.people["judged_samples"] > 0).sum())
     if 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
         notes.append(
-            f"Only {judged} of the people could be judged: too few to say what shares they stand for."
+            f"{judged} {'person' if judged == 1 else 'people'} could be judged: too few to say what shares they stand for."
         )
     if misfit := numbers.misfit():
         notes.append(
