@@ -330,9 +330,8 @@ def _notes(numbers: Numbers) -> list[str]:
         notes.append(f"{bad:,} damaged packets could not be read; what they would have shown is missing.")
     judged = int((numbers.people["judged_samples"] > 0).sum())
     if 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
-        notes.append(
-            f"{judged} {'person' if judged == 1 else 'people'} could be judged: too few to say what shares they stand for."
-        )
+        people = f"{judged} {'person' if judged == 1 else 'people'}"
+        notes.append(f"{people} could be judged: too few to say what shares they stand for.")
     if misfit := numbers.misfit():
         notes.append(
             f"Counts and estimated shares are {misfit[1]:.0%} apart for {misfit[0]}: how often the networks "
