@@ -230,9 +230,10 @@ def _info(
 
 
 def make_many(out: Path, runs: int, faces: int, kinds: int = 20) -> None:
-    """Write `runs` run folders with about `faces` faces in all, of `kinds` different plans."""
+    """Write `runs` run folders with `faces` faces or some more in all, of `kinds` different plans."""
     random = np.random.default_rng(0)
-    length_s, at_once = 600.0, faces / runs / 3000
+    # Some of a person's stretches overlap.
+    length_s, at_once = 600.0, 1.04 * faces / runs / 3000
     plans = [random_plan(random, length_s=length_s, people=16, at_once=at_once) for _ in range(kinds)]
     shares: list[pd.DataFrame | None] = [None] * kinds
     for number in range(runs):

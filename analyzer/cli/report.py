@@ -12,8 +12,7 @@ from typing import Any
 import click
 
 from analyzer.cli.text import printable
-from analyzer.report.words import FIGURES, TOO_FEW, WITHHELD, clock, ends_of, figure_text, span_text
-from analyzer.shares import FEW_PEOPLE
+from analyzer.report.words import BY_NAME, clock, ends_of, figure_text, judged_people, span_text, why_not
 
 __all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
 
@@ -29,7 +28,6 @@ _COLUMNS = (
     ("together", "two or more"),
     ("female_people_share", "female, of people"),
 )
-_FIGURES = {figure.name: figure for figure in FIGURES}
 _MAX_ROWS = 30
 _MAX_MOMENTS = 3
 
@@ -37,11 +35,11 @@ _MAX_MOMENTS = 3
 def describe_report(document: dict[str, Any]) -> str:
     """A report in a few lines."""
     total, several = document["total"], document["kind"] == "videos"
-    judged = _judged(document)
+    judged = judged_people(document)
     about = "; ".join([*document["filters"], f"{figure_text(total['analysed_s'], 'clock')} analysed"])
     lines = [f"{printable(document['title'])} ({printable(about)})"]
     for name in _HEADLINES:
-        figure = _FIGURES[name]
+        figure = BY_NAME[name]
         value = _told(total, name, judged.get(("", "")), document["min_people"])
         span = span_text(*ends_of(total, name), figure.unit)
         words = "first appearance, median" if several and name == "first_s" else figure.words
@@ -60,17 +58,8 @@ def describe_report(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _judged(document: dict[str, Any]) -> dict[tuple[str, str], int]:
-    return {(row["by"], row["group_value"]): row["judged"] for row in document["shares"]}
-
-
 def _told(row: dict[str, Any], name: str, judged: int | None, least: int) -> str:
-    is_share = name in ("female_people_share", "female_time_share")
-    if is_share and row["people"] and judged is not None and judged < FEW_PEOPLE:
-        return TOO_FEW
-    if row[name] is None and least > 1 and _FIGURES[name].personal:
-        return WITHHELD
-    return figure_text(row[name], _FIGURES[name].unit) or "-"
+    return why_not(row, name, least=least, judged=judged) or figure_text(row[name], BY_NAME[name].unit)
 
 
 def _moments(document: dict[str, Any]) -> list[str]:
@@ -89,7 +78,7 @@ def _short(text: str, room: int) -> str:
 
 
 def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]], key: str) -> list[str]:
-    judged, least = _judged(document), document["min_people"]
+    judged, least = judged_people(document), document["min_people"]
     cells = [[by, *(words for _, words in _COLUMNS)]]
     for row in rows[:_MAX_ROWS]:
         texts = [_told(row, name, judged.get((by, row[key])), least) for name, _ in _COLUMNS]

@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from analyzer.report.files import CHARTS, one_line
-from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
+from analyzer.report.words import BY_NAME, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
 from analyzer.shares import FEW_PEOPLE
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _FEW_ROWS = 5
 _MOST_PEOPLE, _MOST_VIDEOS, _MOST_GROUPS, _MOST_PERIODS = 30, 20, 20, 12
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _SMALL_MULTIPLES = ("presence", "people_per_video", "female_time_share")
-_FIGURES = {figure.name: figure for figure in FIGURES}
 _OTHER_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "PingFang SC", "Arial Unicode MS"),
@@ -571,7 +570,7 @@ def _groups(document: Document) -> Figure | None:
     at = np.arange(len(rows), dtype=np.float64)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
-        figure_of = _FIGURES[name]
+        figure_of = BY_NAME[name]
         value = _real([row[name] for row in rows])
         low, high = (_real([ends_of(row, name)[end] for row in rows]) for end in (0, 1))
         ends = np.fmax(value, high)
@@ -598,7 +597,7 @@ def _groups(document: Document) -> Figure | None:
 
 def _panel_words(name: str, words: str = "") -> str:
     """Words of a figure in two lines, if one would be too wide for a panel."""
-    words = words or _FIGURES[name].words
+    words = words or BY_NAME[name].words
     if len(words) <= 24:
         return words
     half = words.rfind(" ", 0, len(words) // 2 + 5)
@@ -696,7 +695,7 @@ def _periods(
         axes.set_xlim(-0.5, len(at) - 0.5)
         axes.set_title(_panel_words(name, (words or {}).get(name, "")), fontsize=10.5, loc="left")
         largest = 1.15 * max(np.nanmax(top), 0.01)
-        share = name not in _FIGURES or _FIGURES[name].unit == "share"
+        share = name not in BY_NAME or BY_NAME[name].unit == "share"
         axes.set_ylim(0, min(largest, 1.08) if share else largest)
         if share:
             _percent_axis(axes, vertical=True)

@@ -27,16 +27,18 @@ from analyzer.records import (
 )
 from analyzer.report.links import moment_url, web_address
 from analyzer.report.words import (
+    BY_NAME,
     FIGURES,
     GENDER_WORDS,
     TOO_FEW,
     WITHHELD,
-    Figure,
     Unit,
     clock,
     ends_of,
     figure_text,
+    judged_people,
     span_text,
+    why_not,
 )
 from analyzer.shares import FEW_PEOPLE
 
@@ -363,31 +365,16 @@ def _cut(rows: Sequence[Any], most: int, what: str) -> list[str]:
     return ["", f"{left:,} more {what} are not listed."] if left > 0 else []
 
 
-def _judged(document: Document, by: str, group: str) -> int | None:
-    """How many people the share of women is of; None if nothing is known of it."""
-    for row in document["shares"]:
-        if (row["by"], row["group_value"], row["dimension"]) == (by, group, "gender"):
-            return int(row["judged"] or 0)
-    return None
-
-
-def _value(row: Mapping[str, Any], name: str, judged: int | None = None) -> str:
+def _value(row: Mapping[str, Any], name: str, least: int, judged: int | None = None) -> str:
     """A figure of a row of figures, or why there is none."""
-    figure = _BY_NAME[name]
-    if row[name] is None:
-        return WITHHELD if figure.personal and row.get("withheld") else "–"
-    if name.startswith("female_") and judged is not None and judged < FEW_PEOPLE:
-        return TOO_FEW
-    return figure_text(row[name], figure.unit)
+    return why_not(row, name, least=least, judged=judged) or figure_text(row[name], BY_NAME[name].unit)
 
 
-def _spanned(row: Mapping[str, Any], name: str, judged: int | None = None) -> str:
-    value = _value(row, name, judged)
-    return (
-        value
-        if value in (WITHHELD, TOO_FEW, "–")
-        else _with_span(value, *ends_of(row, name), _BY_NAME[name].unit)
-    )
+def _spanned(row: Mapping[str, Any], name: str, least: int, judged: int | None = None) -> str:
+    value = _value(row, name, least, judged)
+    if why_not(row, name, least=least, judged=judged):
+        return value
+    return _with_span(value, *ends_of(row, name), BY_NAME[name].unit)
 
 
 def _with_span(value: str, low: Any, high: Any, unit: Unit) -> str:
@@ -395,19 +382,18 @@ def _with_span(value: str, low: Any, high: Any, unit: Unit) -> str:
     return f"{value} ({span})" if span else value
 
 
-_BY_NAME: dict[str, Figure] = {figure.name: figure for figure in FIGURES}
 _ENDS = tuple(figure.name for figure in FIGURES if figure.name.endswith(("_low", "_high")))
 
 
 def _figures_part(document: Document) -> list[str]:
     total = document["total"]
-    judged = _judged(document, "", "")
+    judged, least = judged_people(document).get(("", "")), document["min_people"]
     several = ("videos", "people_per_video")
     rows = []
     for figure in FIGURES:
         if figure.name in _ENDS or (document["kind"] == "video" and figure.name in several):
             continue
-        value = _value(total, figure.name, judged)
+        value = _value(total, figure.name, least, judged)
         span = "" if value == TOO_FEW else span_text(*ends_of(total, figure.name), figure.unit)
         rows.append((figure.words, value, span, figure.meaning))
     return _table(("figure", "value", "range", "meaning"), rows)
@@ -462,21 +448,22 @@ def _videos_part(document: Document) -> list[str]:
     videos = document["videos"]
     if document["kind"] != "videos":
         return []
+    known, least = judged_people(document), document["min_people"]
     rows = []
     for video in videos[:_MOST_VIDEOS]:
-        judged = _judged(document, "video", video["run"])
+        judged = known.get(("video", video["run"]))
         title = _link(_text(video["title"]) or _text(video["run"]), video["url"])
         names = ("presence", "at_once_mean", "female_time_share")
         rows.append(
             (
                 title if video["complete"] else f"{title} (incomplete: {_text(video['incomplete_reason'])})",
                 f"{_text(video['day'])} ({_text(video['day_is'])})",
-                _value(video, "analysed_s"),
-                *(_spanned(video, name, judged) for name in ("people", *names)),
+                _value(video, "analysed_s", least),
+                *(_spanned(video, name, least, judged) for name in ("people", *names)),
             )
         )
     words = [
-        _BY_NAME[name].words
+        BY_NAME[name].words
         for name in ("analysed_s", "people", "presence", "at_once_mean", "female_time_share")
     ]
     return [*_table(("video", "day", *words), rows), *_cut(videos, _MOST_VIDEOS, "videos")]
@@ -489,11 +476,12 @@ def _groups_part(document: Document) -> list[str]:
     groups = document["groups"]
     if groups is None or not groups["rows"]:
         return []
+    known, least = judged_people(document), document["min_people"]
     rows = []
     for row in groups["rows"][:_MOST_ROWS]:
-        judged = _judged(document, groups["by"], row["group"])
-        rows.append((_text(row["group"]), *(_spanned(row, name, judged) for name in _OF_GROUPS)))
-    head = (_text(groups["by"]), *(_BY_NAME[name].words for name in _OF_GROUPS))
+        judged = known.get((groups["by"], row["group"]))
+        rows.append((_text(row["group"]), *(_spanned(row, name, least, judged) for name in _OF_GROUPS)))
+    head = (_text(groups["by"]), *(BY_NAME[name].words for name in _OF_GROUPS))
     return [*_table(head, rows), *_cut(groups["rows"], _MOST_ROWS, "groups")]
 
 

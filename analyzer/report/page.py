@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.report.links import moments_of, web_address
-from analyzer.report.words import FIGURES, GENDER_WORDS, WITHHELD, clock, figure_text, span_text
+from analyzer.report.words import (
+    BY_NAME,
+    GENDER_WORDS,
+    NOT_KNOWN,
+    TOO_FEW,
+    WITHHELD,
+    clock,
+    ends_of,
+    figure_text,
+    judged_people,
+    span_text,
+    why_not,
+)
 from analyzer.shares import FEW_PEOPLE
 
 if TYPE_CHECKING:
@@ -30,12 +42,6 @@ __all__ = ["page"]
 Row = dict[str, Any]
 
 _FOLDER = Path(__file__).with_name("assets")
-_FIGURES = {figure.name: figure for figure in FIGURES}
-_INTERVALS = {
-    "people": ("people_low", "people_high"),
-    "female_people_share": ("female_people_low", "female_people_high"),
-    "female_time_share": ("female_time_low", "female_time_high"),
-}
 _VIDEO_COLUMNS = (
     *("people", "on_screen_s", "presence", "together", "female_people_share", "age_median_years"),
     *("longest_person_s", "at_once_most"),
@@ -49,6 +55,7 @@ _CHARTED = (
     *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
 )
 _TOP, _PEOPLE_ROWS, _TABLE_ROWS, _VIDEO_ROWS, _STRETCHES = 20, 40, 200, 1000, 2000
+_STATES = {WITHHELD: "withheld", TOO_FEW: "few", NOT_KNOWN: "unknown"}
 _UNITS = {"clock": "time", "share": "share", "years": "years", "s": "s", "people": "people", "": ""}
 
 
@@ -133,7 +140,7 @@ def _near(path: Any) -> str | None:
 
 def _context(document: dict[str, Any]) -> Row:
     total, single = document["total"], document["kind"] == "video"
-    judged = _judged(document)
+    judged = judged_people(document)
     videos = document["videos"]
     empty = total.get("people") == 0
     return {
@@ -152,16 +159,17 @@ def _context(document: dict[str, Any]) -> Row:
         "min_judged": FEW_PEOPLE,
         "moments": _moments(document),
         "by_run": {video["run"]: video for video in videos},
-        "columns": [_FIGURES[name] for name in _VIDEO_COLUMNS],
+        "columns": [BY_NAME[name] for name in _VIDEO_COLUMNS],
         "video_rows": [] if single else _video_rows(document, judged),
         "video_limit": _VIDEO_ROWS,
-        "group_columns": [_FIGURES[name] for name in _GROUP_COLUMNS],
+        "group_columns": [BY_NAME[name] for name in _GROUP_COLUMNS],
         "group_rows": _group_rows(document, judged),
         "chart_options": _chart_options(document),
         "trend": _trend_tables(document),
         "audience_rows": _audience_rows(document),
         "gender_words": GENDER_WORDS,
         "withheld_word": WITHHELD,
+        "too_few": TOO_FEW,
         "sampling": _setting(document, "fps"),
         "top": _TOP,
         "table_rows": _TABLE_ROWS,
@@ -184,26 +192,15 @@ class _Cell:
 
 def _cell(row: Row, name: str, document: Row, *, few: bool = False) -> _Cell:
     """`few`: there are too few people to state a share of them."""
-    figure, value = _FIGURES[name], row.get(name)
-    if value is None:
-        withheld = document["min_people"] > 1
-        return _Cell("", "withheld" if figure.personal and withheld else "unknown")
-    if few and name in ("female_people_share", "female_time_share"):
-        return _Cell("", "few")
-    low, high = (row.get(end) for end in _INTERVALS.get(name, ("", "")))
+    figure, value = BY_NAME[name], row.get(name)
+    reason = why_not(row, name, least=document["min_people"], judged=0 if few else None)
+    if value is None or reason:
+        return _Cell("", _STATES[reason])
+    low, high = ends_of(row, name)
     bar = None
     if figure.unit == "share" and low is not None and high is not None:
         bar = (low, value, high)
     return _Cell(figure_text(value, figure.unit), "", value, span_text(low, high, figure.unit), bar)
-
-
-def _judged(document: Row) -> dict[tuple[str, str], int]:
-    """How many people are behind the gender shares of everything, of each group, of each video."""
-    return {
-        (share["by"], share["group_value"]): share["judged"]
-        for share in document["shares"]
-        if share["dimension"] == "gender" and share.get("judged") is not None
-    }
 
 
 def _too_few(judged: dict[tuple[str, str], int], by: str, value: str) -> bool:
@@ -265,7 +262,7 @@ def _cards(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
 
     def card(name: str, words: str = "", note: str = "", moment: Row | None = None) -> Row:
         cell = _cell(total, name, document, few=few)
-        figure = _FIGURES[name]
+        figure = BY_NAME[name]
         title = words or figure.words
         return {
             "name": name,
@@ -629,14 +626,14 @@ def _point(row: Row, name: str, label: str, document: Row, *, few: bool) -> Row 
     cell = _cell(row, name, document, few=few)
     if cell.state:
         return None
-    low, high = (row.get(end) for end in _INTERVALS.get(name, ("", "")))
+    low, high = ends_of(row, name)
     text = f"{cell.text} ({cell.span})" if cell.span else cell.text
     return {"label": label, "value": row[name], "low": low, "high": high, "text": text}
 
 
 def _top(document: Row) -> list[Row]:
     """For each figure the videos in which it is largest; shares only of those with enough people."""
-    judged = _judged(document)
+    judged = judged_people(document)
     charts = []
     for name in _CHARTED:
         if name in ("videos", "people_per_video"):
@@ -656,12 +653,12 @@ def _top(document: Row) -> list[Row]:
 
 
 def _chart(name: str, points: list[Row]) -> Row:
-    figure = _FIGURES[name]
+    figure = BY_NAME[name]
     return {"figure": name, "words": figure.words, "unit": _UNITS[figure.unit], "points": points}
 
 
 def _grouped(document: Row) -> Row:
-    groups, judged = document["groups"], _judged(document)
+    groups, judged = document["groups"], judged_people(document)
     charts = []
     for name in _CHARTED:
         points = []

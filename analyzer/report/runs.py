@@ -359,19 +359,19 @@ class Corpus:
         self.connection.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
-    def frame(self, sql: str, *values: object) -> pd.DataFrame:
+    def frame(self, sql: str) -> pd.DataFrame:
         """What a query yields."""
-        frame: pd.DataFrame = self.execute(sql, *values).df()
+        frame: pd.DataFrame = self.execute(sql).df()
         return frame
 
-    def execute(self, sql: str, *values: object) -> duckdb.DuckDBPyConnection:
+    def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
         """Run a statement.
 
         Raises:
             KeyboardInterrupt: Ctrl-C, which DuckDB turns into an error of its own.
         """
         try:
-            return self.connection.execute(sql, list(values))
+            return self.connection.execute(sql)
         except RuntimeError as error:
             if "interrupted" in str(error).lower():
                 raise KeyboardInterrupt from error

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from analyzer.shares import FEW_PEOPLE
+
 __all__ = [
+    "BY_NAME",
     "FIGURES",
     "GENDER_WORDS",
+    "NOT_KNOWN",
     "TOO_FEW",
     "WITHHELD",
     "Figure",
     "clock",
     "ends_of",
     "figure_text",
+    "judged_people",
     "span_text",
+    "why_not",
 ]
 
 Unit = Literal["", "s", "clock", "share", "people", "years"]
@@ -26,6 +32,8 @@ WITHHELD = "withheld"
 
 TOO_FEW = "too few people to say"
 """What stands in place of a share of fewer than `analyzer.shares.FEW_PEOPLE` people."""
+
+NOT_KNOWN = "–"
 
 GENDER_WORDS = {"female": "female", "male": "male", "unknown": "unknown"}
 """Perceived gender, as it is written."""
@@ -115,6 +123,29 @@ FIGURES = (
     Figure("female_time_low", "female share of the time, low", "share", "Lower end of the interval."),
     Figure("female_time_high", "female share of the time, high", "share", "Upper end."),
 )
+
+
+BY_NAME = {figure.name: figure for figure in FIGURES}
+
+
+def judged_people(document: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    """How many people the gender shares are of: of everything, of each group, of each video."""
+    rows = (row for row in document["shares"] if row["dimension"] == "gender")
+    return {(row["by"], row["group_value"]): int(row["judged"] or 0) for row in rows}
+
+
+def why_not(row: Mapping[str, Any], name: str, *, least: int, judged: int | None = None) -> str:
+    """What stands in place of a figure; empty where the figure can be told.
+
+    Args:
+        row: Of figures.
+        name: Of the figure.
+        least: The document's `min_people`.
+        judged: How many people its shares are of, if that is known.
+    """
+    if row.get(name) is None:
+        return WITHHELD if least > 1 and BY_NAME[name].personal else NOT_KNOWN
+    return TOO_FEW if name.startswith("female_") and judged is not None and judged < FEW_PEOPLE else ""
 
 
 def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
