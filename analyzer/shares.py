@@ -68,9 +68,10 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
     Returns:
         The columns of the shares table; no rows where nobody was judged.
     """
+    if not (people["judged_samples"] > 0).any():
+        return pd.DataFrame(columns=list(SHARE_COLUMNS))
     everybody = np.zeros(len(people), np.int64)
-    draws = draw_shares(people, settings, calibration, groups=everybody)
-    return share_table(draws, 0) if (people["judged_samples"] > 0).any() else _empty_shares()
+    return share_table(draw_shares(people, settings, calibration, groups=everybody), 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +140,6 @@ def share_table(draws: Iterable[ShareDraws], group: int) -> pd.DataFrame:
                 )
             rows.append(row)
     return pd.DataFrame(rows, columns=list(SHARE_COLUMNS))
-
-
-def _empty_shares() -> pd.DataFrame:
-    return pd.DataFrame(columns=list(SHARE_COLUMNS))
 
 
 def interval(draws: Real, within: tuple[float, float] = (0.0, 1.0)) -> tuple[Real, Real, Real]:
