@@ -7,7 +7,8 @@
     ├── SourceError                what the user named could not be found or fetched (kind, retry)
     ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
     ├── ModelError                 a network is missing, damaged or does not fit
-    └── OutputError                results could not be written
+    ├── OutputError                results could not be written (no_space)
+    └── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
 
 Third-party exceptions are turned into these at the one module that imports the third party, with the
 cause kept (``raise ... from``). Only `analyzer.cli` turns them into exit codes.
@@ -21,6 +22,7 @@ from typing import Any
 
 __all__ = [
     "AnalyzerError",
+    "LedgerError",
     "MediaError",
     "MediaErrorKind",
     "ModelError",
@@ -66,6 +68,8 @@ class SourceErrorKind(StrEnum):
     """A playlist or channel was named without asking for its entries."""
     EMPTY = "empty"
     """A folder or playlist without anything to analyse."""
+    REJECTED = "rejected"
+    """A filter of the batch leaves it out."""
     OTHER = "other"
 
 
@@ -76,17 +80,27 @@ class SourceError(AnalyzerError):
         kind: Why, one of `SourceErrorKind`.
         source: What the user named, or the address of the playlist entry.
         retry: Whether trying again later can help.
+        retry_after_s: How long the server wants to be left alone, in seconds; None where it does not say.
     """
 
-    def __init__(self, message: str, *, kind: SourceErrorKind, source: str, retry: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: SourceErrorKind,
+        source: str,
+        retry: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.source = source
         self.retry = retry
+        self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What a worker process raises is sent to the one that waits for it.
-        return partial(type(self), kind=self.kind, source=self.source, retry=self.retry), self.args
+        return partial(type(self), **vars(self)), self.args
 
 
 class MediaErrorKind(StrEnum):
@@ -126,4 +140,27 @@ class ModelError(AnalyzerError):
 
 
 class OutputError(AnalyzerError):
-    """Results could not be written: no such folder, no right, no space."""
+    """Results could not be written: no such folder, no right, no space.
+
+    Attributes:
+        no_space: The disk is full, or the user's share of it.
+    """
+
+    def __init__(self, message: str, *, no_space: bool = False) -> None:
+        super().__init__(message)
+        self.no_space = no_space
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), no_space=self.no_space), self.args
+
+
+class LedgerError(AnalyzerError):
+    """The ledger of a batch cannot be used.
+
+    Attributes:
+        temporary: Another batch works with it, or the disk is full: the same command may succeed later.
+    """
+
+    def __init__(self, message: str, *, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary

@@ -229,13 +229,14 @@ def _output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if no_space:
             message = f"no space is left for {path}: free some, then run the same command again"
         else:
             message = (
                 f"{path} cannot be written ({error.strerror or error}): choose another folder with --out"
             )
-        raise OutputError(message) from error
+        raise OutputError(message, no_space=no_space) from error
 
 
 def _to_arrow(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pa.Table:
