@@ -8,6 +8,8 @@
     ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
     ├── ModelError                 a network is missing, damaged or does not fit
     ├── OutputError                results could not be written (no_space)
+    ├── CrashError                 a process that analysed ended unexpectedly
+    ├── StoppedError               the analysis was asked to end; the same call goes on where it stopped
     └── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
 
 Third-party exceptions are turned into these at the one module that imports the third party, with the
@@ -16,12 +18,14 @@ cause kept (``raise ... from``). Only `analyzer.cli` turns them into exit codes.
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
 __all__ = [
     "AnalyzerError",
+    "CrashError",
     "LedgerError",
     "MediaError",
     "MediaErrorKind",
@@ -30,6 +34,8 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "SourceErrorKind",
+    "StoppedError",
+    "is_full",
 ]
 
 
@@ -152,6 +158,19 @@ class OutputError(AnalyzerError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), no_space=self.no_space), self.args
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class CrashError(AnalyzerError):
+    """A process that analysed ended unexpectedly."""
+
+
+class StoppedError(AnalyzerError):
+    """The analysis was asked to end: what is committed is kept, and the same call goes on from there."""
 
 
 class LedgerError(AnalyzerError):

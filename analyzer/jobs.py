@@ -35,6 +35,7 @@ from analyzer.errors import (
     OutputError,
     SourceError,
     SourceErrorKind,
+    is_full,
 )
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, joined_report, read_ahead
@@ -47,6 +48,7 @@ from analyzer.records import (
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
+    Part,
     PartStore,
     Run,
     empty_table,
@@ -63,11 +65,23 @@ from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, with
 from analyzer.stages import Stages
 from analyzer.system import few_arenas, give_back_memory
 from analyzer.vision.calibration import Calibration
-from analyzer.workers import READ_AHEAD, Progress, Task, WorkerJob, analyse_in_processes, worker_count
+from analyzer.vision.catalog import models_hash
+from analyzer.workers import (
+    READ_AHEAD,
+    Message,
+    Task,
+    WorkerJob,
+    analyse_in_processes,
+    stopped,
+    worker_count,
+)
 
 __all__ = [
     "Analysing",
+    "Analyst",
+    "Begun",
     "Budgeted",
+    "Committed",
     "Event",
     "Failed",
     "Fetching",
@@ -116,6 +130,24 @@ class Budgeted:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A video is open; these of its segments lie finished on the disk."""
+
+    title: str
+    kept: tuple[int, ...]
+    expected: int | None
+    """How many segments there will be, as far as the container says."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A segment is finished and lies on the disk."""
+
+    title: str
+    part: Part
+
+
+@dataclass(frozen=True)
 class Analysing:
     """Samples are being analysed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
 
@@ -149,7 +181,7 @@ class Failed:
     error: AnalyzerError
 
 
-Event = Started | Fetching | Budgeted | Analysing | Rendering | Finished | Failed
+Event = Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed
 OnEvent = Callable[[Event], None]
 
 
@@ -260,7 +292,8 @@ def _check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(
-            f"the output folder {folder} cannot be written to ({error.strerror}): choose another with --out"
+            f"the output folder {folder} cannot be written to ({error.strerror}): choose another with --out",
+            no_space=is_full(error),
         ) from error
 
 
@@ -285,8 +318,17 @@ class _Work:
     models: Models
     parts: PartStore
     stages: Stages
+    timings: dict[str, float]
     resumed: int = 0
     """Segments kept from an earlier run that was broken off."""
+
+    def accounts(self) -> dict[str, Any]:
+        """What ``run.json`` says of how the work was done."""
+        return {
+            "resumed_segments": self.resumed,
+            "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
+            "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
+        }
 
 
 class _Progress:
@@ -301,8 +343,11 @@ class _Progress:
         self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
-    def tell(self, message: Progress) -> None:
+    def tell(self, message: Message) -> None:
         """Take a message of a process, and tell all."""
+        if isinstance(message, Part):
+            self._on_event(Committed(self._title, message))
+            return
         stretch, time_s, faces = message
         self._done_s[stretch] = time_s - self._reader.segment_bounds(stretch)[0]
         self.samples += 1
@@ -331,23 +376,19 @@ def _tasks(reader: Reader, kept: Sequence[int], settings: Settings) -> list[Task
 
 
 class _Worker:
-    """Analyses items one after another with one loaded set of networks."""
+    """Fetches and analyses items one after another with one loaded set of networks."""
 
     def __init__(self, settings: Settings, out: Path, fetcher: Fetcher, on_event: OnEvent) -> None:
-        self._settings = settings
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
-        self._models: Models | None = None
+        self._analyst = Analyst(settings, on_event)
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
         self._on_event(Started(without_login(item.source)))
         timings: dict[str, float] = {}
-        with _timed(timings, "models"):  # before anything is downloaded: without them all is in vain
-            if self._models is None:
-                self._models = Models.load(self._settings)
-                give_back_memory()
+        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
@@ -356,26 +397,74 @@ class _Worker:
                 _lock(download, stack)
                 with _timed(timings, "fetch"):
                     video = self._fetcher.fetch(item, download)
-                return Finished(self._analyse(video, timings))
+                return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
                 return Failed(without_login(item.source), error)
-            except Exception as error:
-                # One video must not end the others, whatever happens to it.
-                log.exception("unexpected error")
-                what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-                failure = AnalyzerError(f"the analysis broke off unexpectedly ({what}): please report it")
-                failure.__cause__ = error
-                return Failed(without_login(item.source), failure)
+            except Exception as error:  # noqa: BLE001 - one video must not end the others
+                return Failed(without_login(item.source), unexpected(error))
 
-    def _analyse(self, video: Video, timings: dict[str, float]) -> Run:
-        models = self._models
-        assert models is not None
-        folder = self._out / run_name(video)
+
+def unexpected(error: Exception) -> AnalyzerError:
+    """An error that nobody has foreseen, as a sentence; it goes to the log with its traceback."""
+    log.error("unexpected error", exc_info=error)
+    what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+    failure = AnalyzerError(f"the analysis broke off unexpectedly ({what}): please report it")
+    failure.__cause__ = error
+    return failure
+
+
+class Analyst:
+    """Analyses videos that lie on the disk, one after another, with one loaded set of networks.
+
+    Args:
+        settings: How.
+        on_event: Called with each `Event` of a video.
+        stop: Asked after each segment and while drawing; once it is true, `analyse` raises `StoppedError`.
+    """
+
+    def __init__(
+        self, settings: Settings, on_event: OnEvent = _ignore, *, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._settings = settings
+        self._on_event = on_event
+        self._stop = stop
+        self._models: Models | None = None
+
+    def load(self, timings: dict[str, float] | None = None) -> Models:
+        """Load the networks, if they are not.
+
+        Raises:
+            ModelError: One is missing or damaged.
+        """
+        with _timed({} if timings is None else timings, "models"):
+            if self._models is None:
+                self._models = Models.load(self._settings)
+                give_back_memory()
+            return self._models
+
+    def analyse(self, video: Video, out: Path, timings: dict[str, float] | None = None) -> Run:
+        """Analyse a video and publish its run in a folder of `out`.
+
+        Args:
+            video: From a `Fetcher`.
+            out: Exists.
+            timings: Seconds of what came before, for ``run.json``; what is done here is added.
+
+        Raises:
+            MediaError: It is not a video, or cannot be read.
+            ModelError: A network is missing or damaged.
+            OutputError: Results cannot be written, or another process works on the same video.
+            CrashError: A process that analysed ended.
+            StoppedError: `stop` was true; finished segments are kept.
+        """
+        timings = {} if timings is None else timings
+        models = self.load(timings)
+        folder = out / run_name(video)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
         with _open_reader(video, settings) as reader, _claimed(folder) as staging:
-            work = _Work(video, settings, reader, models, parts, stages)
+            work = _Work(video, settings, reader, models, parts, stages, timings)
             report = self._read(work)
             give_back_memory()
             with _timed(timings, "link"), stages("link"):
@@ -388,11 +477,10 @@ class _Worker:
                 with _timed(timings, "render"), stages("render"):
                     rendered = self._render(video, settings, staging, tables)
             info = _run_info(video, settings, models, tables, (reader.info, report))
-            info["resumed_segments"] = work.resumed
-            info["annotated"] = rendered
-            info["budget"] = budget
-            info["timings_s"] = {name: round(value, 3) for name, value in timings.items()}
-            info["stages_s"] = {name: round(value, 3) for name, value in stages.seconds.items()}
+            # What was asked for, by which a batch knows its work again.
+            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models_hash()
+            info["budget"], info["annotated"] = budget, rendered
+            info |= work.accounts()
             if settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
             write_json(staging / "run.json", info)
@@ -423,13 +511,16 @@ class _Worker:
         reader, settings, progress = work.reader, work.settings, _Progress(work, self._on_event)
         tasks = _tasks(reader, work.parts.segments(), settings)
         workers = worker_count(settings, len(tasks))
+        expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
+        self._on_event(Begun(work.video.title, tuple(work.parts.segments()), expected))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyse_in_processes(
                     WorkerJob(reader.path, work.video.video_id, settings, work.parts),
                     tasks,
                     workers=workers,
-                    on_progress=progress.tell,
+                    on_message=progress.tell,
+                    stop=self._stop,
                     stages=work.stages,
                 )
                 report = joined_report(reader.path, reports)
@@ -461,19 +552,28 @@ class _Worker:
                 for result in results:
                     with stages("write"):
                         for segment in range(max(due, result.segment - _EMPTY_KEPT), result.segment):
-                            parts.commit_empty(segment)
-                        parts.commit(result, work.video.video_id)
+                            progress.tell(parts.commit_empty(segment))
+                        progress.tell(parts.commit(result, work.video.video_id))
                     give_back_memory()  # else a long video would need more than a short one
                     due = result.segment + 1
+                    if self._stop():
+                        raise stopped()
 
     def _render(self, video: Video, settings: Settings, staging: Path, tables: _Tables) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
         from analyzer.render import render_pictures, render_video
 
+        def announce(share: float) -> None:
+            self._on_event(Rendering(video.title, share))
+            if share < 1 and self._stop():
+                raise stopped()
+
         drawn: dict[str, Any] = {"faces": tables.faces, "people": tables.people, "samples": tables.samples}
         with _open_reader(video, settings) as reader:
             if isinstance(reader, PictureReader):
-                pictures = render_pictures(reader, staging / "annotated", **drawn, settings=settings)
+                pictures = render_pictures(
+                    reader, staging / "annotated", **drawn, settings=settings, on_progress=announce
+                )
                 return {"file": "annotated", "pictures": len(pictures)}
             result = render_video(
                 reader,
@@ -481,7 +581,7 @@ class _Worker:
                 **drawn,
                 settings=settings,
                 audio_path=video.audio_path,
-                on_progress=lambda share: self._on_event(Rendering(video.title, share)),
+                on_progress=announce,
             )
         return {
             "file": result.path.name,
@@ -543,7 +643,8 @@ def _claimed(folder: Path) -> Iterator[Path]:
             raise OutputError(f"{folder} is in use by another run of the same video: wait for it") from error
         except OSError as error:
             raise OutputError(
-                f"{folder} cannot be written ({error.strerror}): choose another folder with --out"
+                f"{folder} cannot be written ({error.strerror}): choose another folder with --out",
+                no_space=is_full(error),
             ) from error
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
         yield staging

@@ -7,7 +7,6 @@ the same folder, flushed to the disk and renamed, so a file that has its final n
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import json
 import os
@@ -23,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.errors import OutputError
+from analyzer.errors import OutputError, is_full
 from analyzer.faces import Faces
 from analyzer.settings import AGE_BANDS, Settings
 
@@ -41,6 +40,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "SHARES",
     "Column",
+    "Part",
     "PartStore",
     "Run",
     "documentation",
@@ -229,7 +229,7 @@ def _output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        no_space = is_full(error)
         if no_space:
             message = f"no space is left for {path}: free some, then run the same command again"
         else:
@@ -383,6 +383,16 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
     return Recorded(samples, faces, embeddings)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A segment that was committed."""
+
+    segment: int
+    samples: int
+    faces: int
+    size_bytes: int
+
+
 class PartStore:
     """The finished segments of an unfinished run: one folder each, committed by rename.
 
@@ -397,24 +407,24 @@ class PartStore:
     def _part(self, segment: int) -> Path:
         return self.folder / f"{self._key}-{segment:06d}"
 
-    def commit(self, result: SegmentResult, video_id: str) -> None:
+    def commit(self, result: SegmentResult, video_id: str) -> Part:
         """Keep a finished segment.
 
         Raises:
             OutputError: It cannot be written.
         """
-        self._keep(result.segment, segment_tables(result, video_id), np.stack(result.edges))
+        return self._keep(result.segment, segment_tables(result, video_id), np.stack(result.edges))
 
-    def commit_empty(self, segment: int) -> None:
+    def commit_empty(self, segment: int) -> Part:
         """Keep that there are no samples in a segment.
 
         Raises:
             OutputError: It cannot be written.
         """
         nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
-        self._keep(segment, nothing, np.empty(0, np.uint8))
+        return self._keep(segment, nothing, np.empty(0, np.uint8))
 
-    def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> None:
+    def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
         final = self._part(segment)
         with _output_errors(final):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -426,8 +436,10 @@ class PartStore:
                 np.save(file, edges)
             if final.exists():
                 final.replace(temporary.with_name(f"old-{temporary.name}"))
+            size = sum(path.stat().st_size for path in temporary.iterdir())
             temporary.replace(final)
             _sync_folder(self.folder)
+        return Part(segment, len(tables.samples), len(tables.faces), size)
 
     def segments(self) -> list[int]:
         """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -114,6 +114,9 @@ class Option:
     many: bool = False
     flag: str = ""
     segment: bool = False
+    """Whether it changes what a segment's analysis yields."""
+    result: bool = True
+    """Whether it changes what comes out at all, and not only whether, when or how fast."""
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's type.
@@ -184,7 +187,7 @@ class Settings:
     """How a video is analysed. Frozen; `replace` gives a changed copy, checked again.
 
     Fields marked ``segment`` change what a segment's analysis yields; the others only change what is
-    derived from it.
+    derived from it, or nothing of it at all.
 
     Raises:
         SettingsError: On construction, if a value is out of its range or two contradict.
@@ -197,9 +200,14 @@ class Settings:
     """
 
     # source
-    playlist: bool = _field(False, "Analyse every video of a playlist or channel.", "source")
+    playlist: bool = _field(False, "Analyse every video of a playlist or channel.", "source", result=False)
     limit: int | None = _field(
-        None, "With a playlist or folder: at most this many videos.", "source", low=1, optional=True
+        None,
+        "With a playlist or folder: at most this many videos.",
+        "source",
+        low=1,
+        optional=True,
+        result=False,
     )
     max_height: int = _field(
         720,
@@ -210,7 +218,7 @@ class Settings:
         high=8640,
     )
     max_size_mb: int = _field(
-        4096, "Give up a download beyond this size.", "source", unit="MB", low=1, high=1_000_000
+        4096, "Give up a download beyond this size.", "source", unit="MB", low=1, high=1_000_000, result=False
     )
     timeout_s: float = _field(
         20.0,
@@ -220,6 +228,7 @@ class Settings:
         low=0.5,
         high=3600,
         flag="timeout",
+        result=False,
     )
     keep_download: bool = _field(False, "Keep the downloaded video in the run's folder.", "source")
 
@@ -404,9 +413,15 @@ class Settings:
         "engine",
         low=0,
         high=256,
+        result=False,
     )
     threads: int = _field(
-        0, "Threads for the networks and the decoder; 0: as many as cores.", "engine", low=0, high=512
+        0,
+        "Threads for the networks and the decoder; 0: as many as cores.",
+        "engine",
+        low=0,
+        high=512,
+        result=False,
     )
 
     def __post_init__(self) -> None:
@@ -494,7 +509,20 @@ class Settings:
         >>> Settings().segment_hash() == Settings(fps=2).segment_hash()
         False
         """
-        values = {option.name: getattr(self, option.name) for option in options() if option.segment}
+        return self._hash(option.name for option in options() if option.segment)
+
+    def result_hash(self) -> str:
+        """Hash of the fields that change what comes out (12 hex digits).
+
+        >>> Settings().result_hash() == Settings(workers=2, limit=5, timeout_s=9).result_hash()
+        True
+        >>> Settings().result_hash() == Settings(bin_s=5).result_hash()
+        False
+        """
+        return self._hash(option.name for option in options() if option.result)
+
+    def _hash(self, names: Iterable[str]) -> str:
+        values = {name: getattr(self, name) for name in names}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["available_memory_mb", "die_with_parent", "few_arenas", "give_back_memory"]
+__all__ = ["available_memory_mb", "die_with_parent", "few_arenas", "file_system", "give_back_memory"]
 
 
 def _libc(function: str, *arguments: int) -> None:
@@ -53,6 +53,23 @@ def available_memory_mb() -> float | None:
         with contextlib.suppress(OSError, ValueError):
             left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20)
     return min(left, default=None)
+
+
+def file_system(folder: Path) -> str | None:
+    """The type of the file system that a folder lies or will lie on, such as ``ext4`` (Linux only)."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    found: tuple[int, str] | None = None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        real = place.resolve()
+        for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines():
+            _, mounted, kind = line.split()[:3]
+            mount = Path(mounted.encode().decode("unicode_escape"))
+            # A later mount on the same place hides the earlier one.
+            if real.is_relative_to(mount) and (found is None or len(mount.parts) >= found[0]):
+                found = len(mount.parts), kind
+    return None if found is None else found[1]
 
 
 def _numbers(path: str) -> dict[str, int]:

@@ -23,16 +23,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
-from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind
+from analyzer.errors import CrashError, MediaError, MediaErrorKind, StoppedError
 from analyzer.faces import Faces
 from analyzer.frames import ReadReport, VideoReader, read_ahead
-from analyzer.records import PartStore
+from analyzer.records import Part, PartStore
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.stages import Stages
 from analyzer.system import available_memory_mb, die_with_parent, few_arenas, give_back_memory
 
-__all__ = ["READ_AHEAD", "Task", "WorkerJob", "analyse_in_processes", "worker_count"]
+__all__ = [
+    "READ_AHEAD",
+    "Task",
+    "WorkerJob",
+    "analyse_in_processes",
+    "caller_not_run_again",
+    "stopped",
+    "worker_count",
+]
 
 READ_AHEAD = 2
 """Samples kept between the decoder and the search for faces."""
@@ -44,6 +52,7 @@ _CORES_EACH = 2
 
 Progress = tuple[int, float, int]
 """Of each sample: segment of the task, time in seconds, number of faces."""
+Message = Progress | Part
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ def analyse_in_processes(
     tasks: Sequence[Task],
     *,
     workers: int,
-    on_progress: Callable[[Progress], None],
+    on_message: Callable[[Message], None],
+    stop: Callable[[], bool],
     stages: Stages,
 ) -> list[ReadReport]:
     """Analyse and commit stretches of a video.
@@ -93,7 +103,8 @@ def analyse_in_processes(
         job: The video and what to do with it.
         tasks: In the order of time; the last one may be open.
         workers: Number of processes.
-        on_progress: Told how far the processes are, in the calling thread.
+        on_message: Told how far the processes are and what they have committed, in the calling thread.
+        stop: Asked some times a second; once it is true, segments in work are finished, no more are begun.
         stages: Counts the time.
 
     Returns:
@@ -103,28 +114,32 @@ def analyse_in_processes(
         MediaError: The video cannot be read.
         ModelError: A network failed.
         OutputError: A part cannot be written.
-        AnalyzerError: A process died.
+        CrashError: A process died.
+        StoppedError: `stop` was true before all was done.
     """
     # A forked copy of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
-    messages: SimpleQueue[Progress] = context.SimpleQueue()
-    stop = context.Event()
+    messages: SimpleQueue[Message] = context.SimpleQueue()
+    events = _Events(finish=context.Event(), abandon=context.Event())
     threads = max(1, job.settings.thread_count // workers)
     job = dataclasses.replace(job, settings=job.settings.replace(threads=threads, workers=1))
-    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, stop))
+    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, events))
     try:
-        with _caller_not_run_again():
+        with caller_not_run_again():
             futures = [pool.submit(_Process.analyse, task) for task in tasks]
         for message in _messages(futures, messages):
-            on_progress(message)
+            if message is not None:
+                on_message(message)
+            if stop():
+                events.finish.set()
         results = [future.result() for future in futures]
     except BrokenProcessPool as error:
-        raise AnalyzerError(
+        raise CrashError(
             "a worker process ended unexpectedly, perhaps for want of memory: the same command goes on "
             "where it stopped; --workers 1 needs least memory"
         ) from error
     finally:
-        stop.set()
+        events.abandon.set()
         pool.shutdown(wait=True, cancel_futures=True)
     for _, seconds in results:
         stages.add(seconds)
@@ -132,13 +147,14 @@ def analyse_in_processes(
 
 
 @contextlib.contextmanager
-def _caller_not_run_again() -> Iterator[None]:
+def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
     """Start processes that do not import the program that calls us: a script that does not guard its main
-    part (``if __name__ == "__main__"``) would run again in each."""
+    part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
+    `blocked`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _CAN_BLOCK else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
     try:
         yield
     finally:
@@ -148,19 +164,25 @@ def _caller_not_run_again() -> Iterator[None]:
 
 
 def _messages(
-    futures: Sequence[Future[tuple[ReadReport, dict[str, float]]]], messages: SimpleQueue[Progress]
-) -> Iterator[Progress]:
-    """What the processes say, until all are done or one has failed."""
+    futures: Sequence[Future[tuple[ReadReport, dict[str, float]]]], messages: SimpleQueue[Message]
+) -> Iterator[Message | None]:
+    """What the processes say, until all are done or one has failed; None now and then."""
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
         while not messages.empty():
             yield messages.get()
+        yield None
         for future in done:
-            future.result()
+            with contextlib.suppress(StoppedError):  # the others finish their segments too
+                future.result()
 
 
-class _StoppedError(Exception):
+@dataclass(frozen=True)
+class _Events:
+    finish: Event
+    """The segment in work is the last one."""
+    abandon: Event
     """The run was ended: what is not yet committed is not needed."""
 
 
@@ -169,18 +191,18 @@ class _Process:
 
     job: ClassVar[WorkerJob]
     models: ClassVar[Models]
-    messages: ClassVar[SimpleQueue[Progress]]
-    stop: ClassVar[Event]
+    messages: ClassVar[SimpleQueue[Message]]
+    events: ClassVar[_Events]
 
     @classmethod
-    def begin(cls, job: WorkerJob, messages: SimpleQueue[Progress], stop: Event) -> None:
+    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], events: _Events) -> None:
         die_with_parent()
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)  # it ended while this process began
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to say what happens
         few_arenas()
-        cls.job, cls.messages, cls.stop = job, messages, stop
+        cls.job, cls.messages, cls.events = job, messages, events
         cls.models = Models.load(job.settings)
 
     @classmethod
@@ -188,10 +210,12 @@ class _Process:
         job, stages = cls.job, Stages()
 
         def tell(time_s: float, faces: Faces) -> None:
-            if cls.stop.is_set():
-                raise _StoppedError
+            if cls.events.abandon.is_set():
+                raise stopped()
             cls.messages.put((task.segment, time_s, len(faces)))
 
+        if cls.events.finish.is_set():
+            raise stopped()
         committed: set[int] = set()
         with VideoReader(job.path, job.settings) as reader:
             samples = stages.each("decode", reader.samples(task.start_s, task.end_s))
@@ -200,11 +224,13 @@ class _Process:
                 with contextlib.closing(results):
                     for result in results:
                         with stages("write"):
-                            job.parts.commit(result, job.video_id)
+                            cls.messages.put(job.parts.commit(result, job.video_id))
                         give_back_memory()
                         committed.add(result.segment)
+                        if task.end_s is None and cls.events.finish.is_set():
+                            raise stopped()
             if task.segment not in committed:
-                job.parts.commit_empty(task.segment)
+                cls.messages.put(job.parts.commit_empty(task.segment))
             return reader.report(), stages.seconds
 
 
@@ -216,3 +242,8 @@ def _tolerated(task: Task) -> Iterator[None]:
     except MediaError as error:
         if error.kind not in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES):
             raise
+
+
+def stopped() -> StoppedError:
+    """The error of an analysis that was asked to end."""
+    return StoppedError("the analysis was asked to end: the same command goes on where it stopped")

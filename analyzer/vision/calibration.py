@@ -26,7 +26,6 @@ __all__ = ["Calibration", "Confusion", "Estimates", "gender_terms", "logit"]
 Real = NDArray[np.float64]
 
 _LEAST_PROB = 1e-4
-_FILE = "calibration.json"
 
 
 def logit(probability: Real) -> Real:
@@ -113,10 +112,12 @@ class Calibration:
         Raises:
             ModelError: The file holds that of other networks.
         """
-        text = resources.files("analyzer.vision").joinpath(_FILE).read_text("utf-8")
+        text = resources.files("analyzer.vision").joinpath(catalog.CALIBRATION_FILE).read_text("utf-8")
         values: dict[str, Any] = json.loads(text)
         if values.pop("networks") != cls.networks():
-            raise ModelError(f"{_FILE} was fitted for other networks: fit it anew for these")
+            raise ModelError(
+                f"{catalog.CALIBRATION_FILE} was fitted for other networks: fit it anew for these"
+            )
         del values["explained"]
         return cls(**values)
 

@@ -11,13 +11,26 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from analyzer.errors import ModelError
 
-__all__ = ["AGE", "CENTERFACE", "EMBEDDING", "GENDER", "MODELS", "Model", "locate"]
+__all__ = [
+    "AGE",
+    "CALIBRATION_FILE",
+    "CENTERFACE",
+    "EMBEDDING",
+    "GENDER",
+    "MODELS",
+    "Model",
+    "locate",
+    "models_hash",
+]
 
+CALIBRATION_FILE = "calibration.json"
+"""Beside this file: how the networks' answers are read."""
 Role = Literal["detector", "age", "gender", "embedding"]
 
 
@@ -100,6 +113,15 @@ EMBEDDING = Model(
     "same person's others.",
 )
 MODELS = {model.name: model for model in (CENTERFACE, AGE, GENDER, EMBEDDING)}
+
+
+@cache
+def models_hash() -> str:
+    """Hash of the default networks and of their calibration (12 hex digits); opens none of them."""
+    digest = hashlib.sha256((resources.files(__package__) / CALIBRATION_FILE).read_bytes())
+    for model in MODELS.values():
+        digest.update(model.sha256.encode())
+    return digest.hexdigest()[:12]
 
 
 @cache

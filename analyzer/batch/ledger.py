@@ -1,0 +1,891 @@
+"""The ledger: what is to be done, what was done, and how it went. One SQLite file, one writer.
+
+A video's row is found by (identity, settings, networks): the same work is one row for ever, changed
+settings are another row. States::
+
+    new ──▶ claimed ──▶ downloaded ──▶ analysing ──▶ done
+     │         │             │              │
+     │         └─────────────┴──────────────┴──▶ failed (tried again at `next_try`) ──▶ dead
+     └──▶ skipped (`reason`)
+
+The ledger follows the files: a segment's part, and a run with its ``run.json``, are committed by rename
+before their row says so. What lies on the disk without a row is adopted after a kill, and a row without
+its file is work again, so the crash between the two may fall either way.
+
+Write-ahead log and ``synchronous=FULL``: what a transaction has committed survives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from analyzer.errors import LedgerError, is_full
+from analyzer.system import file_system
+
+__all__ = [
+    "FINAL",
+    "LEDGER_NAME",
+    "SCHEMA_VERSION",
+    "Ledger",
+    "Listed",
+    "State",
+    "Work",
+    "health",
+    "lock_ledger",
+]
+
+LEDGER_NAME = "ledger.sqlite"
+_APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
+_BUSY_S = 30.0
+"""How long another writer, a backup for instance, is waited for."""
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
+
+Row = sqlite3.Row
+
+
+class State(StrEnum):
+    """Where a video stands; the value is what the ledger, the log and the tables show."""
+
+    NEW = "new"
+    CLAIMED = "claimed"
+    """An attempt has begun: it is being looked up and downloaded."""
+    DOWNLOADED = "downloaded"
+    """It lies on the disk; local files do from the start."""
+    ANALYSING = "analysing"
+    DONE = "done"
+    SKIPPED = "skipped"
+    """Left out for a reason that is no error."""
+    FAILED = "failed"
+    """The last attempt failed; it is tried again at `next_try`."""
+    DEAD = "dead"
+    """Given up: only ``batch retry`` brings it back."""
+
+
+FINAL = (State.DONE, State.SKIPPED, State.DEAD)
+"""Nothing is to be done for these."""
+RUNNING = (State.CLAIMED, State.DOWNLOADED, State.ANALYSING)
+
+_MIGRATIONS = (
+    # 1
+    """
+    CREATE TABLE videos (
+        id INTEGER PRIMARY KEY,
+        identity TEXT NOT NULL,
+        settings_hash TEXT NOT NULL,
+        models_hash TEXT NOT NULL,
+        origin TEXT NOT NULL,
+        source TEXT NOT NULL,
+        standalone INTEGER NOT NULL,
+        folder TEXT NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT,
+        error_kind TEXT,
+        error TEXT,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
+        interrupted INTEGER NOT NULL DEFAULT 0,
+        next_try REAL,
+        title TEXT,
+        channel TEXT,
+        uploaded TEXT,
+        duration_s REAL,
+        size_bytes INTEGER,
+        video_id TEXT,
+        video TEXT,
+        segments INTEGER,
+        run TEXT,
+        complete INTEGER,
+        counts TEXT,
+        versions TEXT,
+        added_at REAL NOT NULL,
+        changed_at REAL NOT NULL,
+        done_at REAL,
+        UNIQUE (identity, settings_hash, models_hash)
+    );
+    CREATE INDEX videos_by_state ON videos (state, next_try);
+    CREATE INDEX videos_by_video_id ON videos (video_id);
+    CREATE TABLE segments (
+        video INTEGER NOT NULL REFERENCES videos (id) ON DELETE CASCADE,
+        segment INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        samples INTEGER,
+        faces INTEGER,
+        size_bytes INTEGER,
+        committed_at REAL NOT NULL,
+        PRIMARY KEY (video, segment)
+    ) WITHOUT ROWID;
+    CREATE TABLE attempts (
+        video INTEGER NOT NULL REFERENCES videos (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        started_at REAL NOT NULL,
+        ended_at REAL,
+        outcome TEXT,
+        error_kind TEXT,
+        error TEXT,
+        fetch_s REAL,
+        analysis_s REAL,
+        size_bytes INTEGER,
+        versions TEXT,
+        PRIMARY KEY (video, number)
+    ) WITHOUT ROWID;
+    """,
+    # 2: a site's complaint outlives the night, and nights are told apart
+    """
+    CREATE TABLE hosts (
+        host TEXT PRIMARY KEY,
+        paused_until REAL NOT NULL,
+        complaints INTEGER NOT NULL,
+        reason TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE nights (
+        id INTEGER PRIMARY KEY,
+        started_at REAL NOT NULL,
+        ended_at REAL,
+        outcome TEXT,
+        counts TEXT
+    );
+    """,
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
+"""Older ledgers are brought to this one when a batch opens them."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A video that a source has listed."""
+
+    identity: str
+    settings_hash: str
+    models_hash: str
+    origin: str
+    """The source of the jobs, without user name and password."""
+    source: str
+    """The video's own path or address, likewise."""
+    standalone: bool
+    """Whether `source` alone is enough to fetch it again."""
+    folder: Path
+    """Where its run's folder is made."""
+    title: str | None = None
+    uploaded: str | None = None
+    """ISO date."""
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A video's row, as far as the queue needs it."""
+
+    id: int
+    identity: str
+    origin: str
+    source: str
+    standalone: bool
+    folder: Path
+    state: State
+    reason: str | None
+    error_kind: str | None
+    attempts: int
+    fruitless: int
+    """Attempts since the last progress that ended with an error."""
+    interrupted: int
+    """Attempts since the last progress that ended because the whole batch did."""
+    next_try: float | None
+    title: str | None
+    uploaded: str | None
+    duration_s: float | None
+    size_bytes: int | None
+    video: dict[str, Any] | None
+    """What was downloaded, see `analyzer.batch.child`."""
+    run: Path | None
+
+
+def _now() -> float:
+    return time.time()
+
+
+@contextlib.contextmanager
+def lock_ledger(path: Path) -> Iterator[None]:
+    """Keep other batches away from a ledger; the system lets go of the lock when the process ends.
+
+    Raises:
+        LedgerError: Another batch works with it (temporary), or it lies where locks cannot be trusted.
+    """
+    kind = file_system(path.parent)
+    if kind is not None and kind.startswith(_NETWORK_FILE_SYSTEMS):
+        raise LedgerError(
+            f"the ledger {path} would lie on a network file system ({kind}), where it could be damaged: "
+            "name a place on a local disk with --ledger"
+        )
+    import fcntl
+
+    lock = path.with_name(f"{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(lock.open("a", encoding="ascii"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LedgerError(
+                f"another batch works with {path}: it goes on, this one ends", temporary=True
+            ) from error
+        except OSError as error:
+            raise LedgerError(
+                f"{path} cannot be written ({error.strerror}): choose another folder with --out",
+                temporary=is_full(error),
+            ) from error
+        yield
+
+
+class Ledger:
+    """An open ledger. Times are seconds since 1970, UTC; folders are kept relative to the ledger's.
+
+    Args:
+        path: The file.
+        read_only: For looking only: nothing is made, changed or migrated. Without a file the ledger is
+            empty.
+
+    Raises:
+        LedgerError: It is damaged, of another program, of a newer version, or cannot be read or written.
+            Every method raises this.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._base = path.parent
+        with self._errors():
+            if read_only:
+                self._db = _open(":memory:" if not path.exists() else path, read_only=path.exists())
+                if not path.exists():
+                    _migrate(self._db, 0)
+            else:
+                if not path.exists():
+                    _create(path)
+                self._db = _open(path)
+            try:
+                self._check()
+                if not read_only:
+                    _migrate(self._db, self._version())
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- opening
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _check(self) -> None:
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        version = self._version()
+        if application != _APPLICATION_ID or version == 0:
+            raise LedgerError(
+                f"{self.path} is no ledger of this program: move it away, or name another with --ledger"
+            )
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"the ledger {self.path} was written by a newer version of this program: update it"
+            )
+        if version < SCHEMA_VERSION and self._db.execute("PRAGMA query_only").fetchone()[0]:
+            # Looking at an older ledger: migrate a copy in memory.
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            copy.row_factory = Row
+            self._db.backup(copy)
+            self._db.close()
+            self._db = copy
+            _migrate(copy, version)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _explained(self.path, error) from error
+        except OSError as error:
+            raise LedgerError(
+                f"the ledger {self.path} cannot be opened ({error.strerror}): check the folder",
+                temporary=is_full(error),
+            ) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *values: Any) -> list[Row]:
+        with self._errors():
+            return self._db.execute(sql, values).fetchall()
+
+    def _change(self, sql: str, *values: Any) -> int:
+        with self._transaction() as db:
+            return db.execute(sql, values).rowcount
+
+    # -- videos
+
+    def add(self, listed: Listed) -> tuple[Work, bool]:
+        """The row of a listed video, made if there is none; and whether it is new.
+
+        Unfinished rows of the same source and video with other settings are closed: nobody wants them now.
+        """
+        now = _now()
+        key = listed.identity, listed.settings_hash, listed.models_hash
+        with self._transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO videos (identity, settings_hash, models_hash, origin, source, standalone,"
+                " folder, state, title, uploaded, duration_s, added_at, changed_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    *key,
+                    listed.origin,
+                    listed.source,
+                    listed.standalone,
+                    self._stored(listed.folder),
+                    State.NEW,
+                    listed.title,
+                    listed.uploaded,
+                    listed.duration_s,
+                    now,
+                    now,
+                ),
+            )
+            created = cursor.rowcount == 1
+            if created:
+                db.execute(
+                    "UPDATE videos SET state = ?, reason = ?, video = NULL, changed_at = ? WHERE identity = ?"
+                    " AND origin = ? AND state IN (?, ?, ?, ?, ?)"
+                    " AND (settings_hash != ? OR models_hash != ?)",
+                    (
+                        *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),
+                        *(State.NEW, State.FAILED, *RUNNING),
+                        *key[1:],
+                    ),
+                )
+            row = db.execute(
+                "SELECT * FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?", key
+            ).fetchone()
+        return self._work(row), created
+
+    def get(self, id: int) -> Work:
+        """A video's row.
+
+        Raises:
+            LedgerError: There is none.
+        """
+        rows = self._rows("SELECT * FROM videos WHERE id = ?", id)
+        if not rows:
+            raise LedgerError(f"the ledger {self.path} has no video {id}: batch status lists them")
+        return self._work(rows[0])
+
+    def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
+        """The rows that are neither done, skipped nor dead; of these origins, or all. Oldest first."""
+        rows = self._rows(f"SELECT * FROM videos WHERE state NOT IN ({_marks(FINAL)}) ORDER BY id", *FINAL)
+        wanted = None if origins is None else set(origins)
+        return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
+
+    def same_work(self, work: Work, video_id: str) -> int | None:
+        """The id of another row that has done, or is to do, the same for a video; None if there is none."""
+        rows = self._rows(
+            "SELECT other.id FROM videos AS other JOIN videos AS mine ON mine.id = ?"
+            " WHERE other.id != mine.id AND other.settings_hash = mine.settings_hash"
+            " AND other.models_hash = mine.models_hash AND (other.video_id = ? OR other.identity = ?)"
+            " AND other.state NOT IN (?, ?) ORDER BY other.id LIMIT 1",
+            work.id,
+            video_id,
+            video_id,
+            State.SKIPPED,
+            State.DEAD,
+        )
+        return rows[0]["id"] if rows else None
+
+    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.CLAIMED) -> int:
+        """Begin an attempt; it is counted before anything is done. Gives its number."""
+        now, text = _now(), json.dumps(versions)
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
+                " changed_at = ? WHERE id = ?",
+                (state, text, now, id),
+            )
+            number = db.execute("SELECT attempts FROM videos WHERE id = ?", (id,)).fetchone()[0]
+            db.execute(
+                "INSERT INTO attempts (video, number, started_at, versions) VALUES (?, ?, ?, ?)",
+                (id, number, now, text),
+            )
+        return int(number)
+
+    def describe(self, id: int, **facts: Any) -> None:
+        """Note what is known of a video: `video_id`, `title`, `channel`, `uploaded`, `duration_s`,
+        `size_bytes`, `segments`; what is None stays as it is."""
+        known = {name: value for name, value in facts.items() if value is not None}
+        assert known.keys() <= _FACTS, known.keys() - _FACTS
+        if known:
+            names = ", ".join(f"{name} = ?" for name in known)
+            self._change(f"UPDATE videos SET {names} WHERE id = ?", *known.values(), id)
+
+    def downloaded(self, id: int, video: Mapping[str, Any], *, size_bytes: int, fetch_s: float) -> None:
+        """A video lies on the disk."""
+        now = _now()
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE videos SET state = ?, video = ?, video_id = ?, size_bytes = ?, changed_at = ?"
+                " WHERE id = ?",
+                (State.DOWNLOADED, json.dumps(video), video["video_id"], size_bytes, now, id),
+            )
+            db.execute(
+                "UPDATE attempts SET fetch_s = ?, size_bytes = ? WHERE video = ? AND ended_at IS NULL",
+                (fetch_s, size_bytes, id),
+            )
+
+    def analysing(self, id: int) -> None:
+        """A process works on it."""
+        self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYSING, _now(), id)
+
+    def kept(self, id: int, segments: Sequence[int], expected: int | None) -> None:
+        """These segments lie on the disk, and no others: the rows follow."""
+        now = _now()
+        with self._transaction() as db:
+            rows = {row[0] for row in db.execute("SELECT segment FROM segments WHERE video = ?", (id,))}
+            for segment in rows - set(segments):
+                db.execute("DELETE FROM segments WHERE video = ? AND segment = ?", (id, segment))
+            for segment in set(segments) - rows:
+                db.execute(
+                    "INSERT INTO segments (video, segment, state, committed_at) VALUES (?, ?, ?, ?)",
+                    (id, segment, State.DONE, now),
+                )
+            if expected is not None:
+                db.execute("UPDATE videos SET segments = ? WHERE id = ?", (expected, id))
+
+    def segment(self, id: int, segment: int, *, samples: int, faces: int, size_bytes: int) -> bool:
+        """A segment was committed; gives whether that is progress, which forgives earlier failures."""
+        now = _now()
+        with self._transaction() as db:
+            known = db.execute(
+                "SELECT 1 FROM segments WHERE video = ? AND segment = ?", (id, segment)
+            ).fetchone()
+            db.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (video, segment) DO UPDATE SET"
+                " samples = excluded.samples, faces = excluded.faces, size_bytes = excluded.size_bytes,"
+                " committed_at = excluded.committed_at",
+                (id, segment, State.DONE, samples, faces, size_bytes, now),
+            )
+            if known is None:
+                db.execute("UPDATE videos SET fruitless = 0, interrupted = 0 WHERE id = ?", (id,))
+        return known is None
+
+    def done(self, id: int, run: Path, info: Mapping[str, Any], *, analysis_s: float | None = None) -> None:
+        """A video's run is published.
+
+        Args:
+            id: Its row.
+            run: The run's folder.
+            info: What ``run.json`` says.
+            analysis_s: How long the analysis took, the annotated video included.
+        """
+        now, folder = _now(), self._stored(run)
+        title = info.get("title")
+        with self._transaction() as db:
+            # One folder holds one run of a video: the newest.
+            db.execute(
+                "UPDATE videos SET state = ?, reason = ?, changed_at = ? WHERE run = ? AND id != ?"
+                " AND state = ?",
+                (State.SKIPPED, f"replaced by the run of {id}", now, folder, id, State.DONE),
+            )
+            db.execute(
+                "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, video = NULL,"
+                " fruitless = 0, interrupted = 0, next_try = NULL, run = ?, complete = ?, counts = ?,"
+                " video_id = ?, title = coalesce(?, title), channel = coalesce(?, channel),"
+                " uploaded = coalesce(?, uploaded), duration_s = coalesce(?, duration_s), changed_at = ?,"
+                " done_at = ? WHERE id = ?",
+                (
+                    *(State.DONE, folder, bool(info.get("complete")), json.dumps(info.get("counts"))),
+                    *(info.get("video_id"), title, info.get("channel"), info.get("uploaded")),
+                    *((info.get("video") or {}).get("duration_s"), now, now, id),
+                ),
+            )
+            self._end(db, id, State.DONE, analysis_s=analysis_s)
+
+    def skip(self, id: int, reason: str) -> None:
+        """Leave a video out."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE videos SET state = ?, reason = ?, video = NULL, next_try = NULL, changed_at = ?"
+                " WHERE id = ?",
+                (State.SKIPPED, reason, _now(), id),
+            )
+            self._end(db, id, State.SKIPPED, error=reason)
+
+    def fail(
+        self, id: int, kind: str, error: str, *, next_try: float | None, keep_download: bool = False
+    ) -> State:
+        """An attempt failed; without a `next_try` the video is dead. Gives the new state."""
+        state = State.DEAD if next_try is None else State.FAILED
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE videos SET state = ?, error_kind = ?, error = ?, fruitless = fruitless + 1,"
+                " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
+                (state, kind, error, next_try, keep_download, _now(), id),
+            )
+            self._end(db, id, state, kind=kind, error=error)
+        return state
+
+    def release(
+        self, id: int, state: State, *, outcome: str = "stopped", next_try: float | None = None
+    ) -> None:
+        """An attempt ends without a fault of the video: it is as before.
+
+        Args:
+            id: Its row.
+            state: Where it stands now: `State.NEW`, `State.FAILED`, or `State.DOWNLOADED` where the
+                download is kept.
+            outcome: ``stopped``: on demand; ``deferred``: for a reason outside; ``interrupted``: the batch
+                was killed.
+            next_try: Not before.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE videos SET state = ?, video = CASE WHEN ? THEN video END, interrupted = interrupted"
+                " + ?, next_try = ?, changed_at = ? WHERE id = ?",
+                (
+                    *(state, state is State.DOWNLOADED, outcome == "interrupted"),
+                    *(next_try, _now(), id),
+                ),
+            )
+            self._end(db, id, outcome)
+
+    def reopen(self, id: int) -> None:
+        """Make a skipped, failed or dead video new again, as if nothing had been tried."""
+        self._change(
+            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
+            " interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE id = ? AND state NOT IN"
+            " (?, ?, ?, ?)",
+            State.NEW,
+            _now(),
+            id,
+            State.DONE,
+            *RUNNING,
+        )
+
+    @staticmethod
+    def _end(
+        db: sqlite3.Connection,
+        id: int,
+        outcome: str,
+        *,
+        kind: str | None = None,
+        error: str | None = None,
+        analysis_s: float | None = None,
+    ) -> None:
+        db.execute(
+            "UPDATE attempts SET ended_at = ?, outcome = ?, error_kind = ?, error = ?, analysis_s = ?"
+            " WHERE video = ? AND ended_at IS NULL",
+            (_now(), outcome, kind, error, analysis_s, id),
+        )
+
+    # -- hosts
+
+    def paused_until(self, host: str) -> float:
+        """When a host may be asked again; 0 where it may be now."""
+        rows = self._rows("SELECT paused_until FROM hosts WHERE host = ?", host)
+        return float(rows[0][0]) if rows else 0.0
+
+    def pause_host(
+        self, host: str, reason: str, *, first_s: float, cap_s: float, least_s: float = 0
+    ) -> float:
+        """Leave a host alone, the longer the more often it has complained; gives until when.
+
+        Args:
+            host: Its name.
+            reason: In words.
+            first_s: Pause after the first complaint; doubled with each, up to `cap_s`.
+            cap_s: The longest pause, but for what the host itself has asked for.
+            least_s: What the host has asked for.
+        """
+        now = _now()
+        with self._transaction() as db:
+            row = db.execute("SELECT complaints FROM hosts WHERE host = ?", (host,)).fetchone()
+            complaints = 1 + (row[0] if row else 0)
+            until = now + max(least_s, min(cap_s, first_s * 2.0 ** min(complaints - 1, 30)))
+            db.execute(
+                "INSERT INTO hosts VALUES (?, ?, ?, ?) ON CONFLICT (host) DO UPDATE SET"
+                " paused_until = excluded.paused_until, complaints = excluded.complaints,"
+                " reason = excluded.reason",
+                (host, until, complaints, reason),
+            )
+        return until
+
+    def host_answered(self, host: str) -> None:
+        """A host gives what it is asked for: its complaints are forgotten."""
+        if self._rows("SELECT 1 FROM hosts WHERE host = ?", host):
+            self._change("DELETE FROM hosts WHERE host = ?", host)
+
+    # -- nights
+
+    def begin_night(self) -> int:
+        """A batch begins."""
+        with self._transaction() as db:
+            return int(db.execute("INSERT INTO nights (started_at) VALUES (?)", (_now(),)).lastrowid or 0)
+
+    def end_night(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
+        """A batch has ended."""
+        self._change(
+            "UPDATE nights SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
+            _now(),
+            outcome,
+            json.dumps(counts),
+            night,
+        )
+
+    # -- looking
+
+    def counts(self) -> dict[str, int]:
+        """How many videos are in each state; states without a video are missing."""
+        rows = self._rows("SELECT state, count(*) FROM videos GROUP BY state")
+        found = {row[0]: row[1] for row in rows}
+        return {state: found[state] for state in State if state in found}
+
+    def videos(self, states: Sequence[str] = (), limit: int | None = None) -> list[dict[str, Any]]:
+        """All rows, newest change first, as dictionaries; folders are full paths again."""
+        where = f"WHERE state IN ({_marks(states)})" if states else ""
+        rows = self._rows(
+            f"SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done FROM videos"
+            f" {where} ORDER BY changed_at DESC, id DESC LIMIT ?",
+            *states,
+            -1 if limit is None else limit,
+        )
+        return [self._document(row) for row in rows]
+
+    def history(self, id: int) -> dict[str, Any]:
+        """A video's row with its `attempts` and `segments_list`, all as JSON values.
+
+        Raises:
+            LedgerError: There is none.
+        """
+        self.get(id)
+        (row,) = self._rows(
+            "SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done"
+            " FROM videos WHERE id = ?",
+            id,
+        )
+        attempts = self._rows("SELECT * FROM attempts WHERE video = ? ORDER BY number", id)
+        segments = self._rows("SELECT * FROM segments WHERE video = ? ORDER BY segment", id)
+        return self._document(row) | {
+            "attempts_list": [_plain(each) for each in attempts],
+            "segments_list": [_plain(each) for each in segments],
+        }
+
+    def hosts(self) -> list[dict[str, Any]]:
+        """Hosts that are paused now."""
+        rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", _now())
+        return [_plain(row) for row in rows]
+
+    def nights(self, limit: int = 10) -> list[dict[str, Any]]:
+        """The last nights, the newest first."""
+        return [_plain(row) for row in self._rows("SELECT * FROM nights ORDER BY id DESC LIMIT ?", limit)]
+
+    def rates(self, settings_hash: str | None = None) -> list[tuple[float, float | None, int | None]]:
+        """Of the newest finished attempts: seconds of work (downloading and analysing), the video's
+        seconds, and its bytes."""
+        rows = self._rows(
+            "SELECT coalesce(a.fetch_s, 0) + a.analysis_s, v.duration_s, v.size_bytes FROM attempts AS a"
+            " JOIN videos AS v ON v.id = a.video WHERE a.outcome = ? AND a.analysis_s IS NOT NULL"
+            " AND (? IS NULL OR v.settings_hash = ?) ORDER BY a.ended_at DESC LIMIT 200",
+            State.DONE,
+            settings_hash,
+            settings_hash,
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    # -- tending
+
+    def retry(self, ids: Sequence[int], *, dead: bool) -> int:
+        """Make failed videos due now, and dead ones new again; gives how many.
+
+        Args:
+            ids: Only these, dead or failed; none: all failed ones.
+            dead: Without `ids`: the dead ones too.
+
+        Raises:
+            LedgerError: One of `ids` is not in the ledger.
+        """
+        for id in ids:
+            self.get(id)
+        states = (State.FAILED, State.DEAD) if dead or ids else (State.FAILED,)
+        where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
+        return self._change(
+            "UPDATE videos SET state = ?, error_kind = NULL, error = NULL, fruitless = 0, interrupted = 0,"
+            f" next_try = NULL, video = NULL, changed_at = ? WHERE {where}",
+            State.NEW,
+            _now(),
+            *states,
+            *ids,
+        )
+
+    def prune(self, before: float) -> int:
+        """Forget attempts and nights that ended earlier, except each video's last one; gives how many."""
+        with self._transaction() as db:
+            gone = db.execute(
+                "DELETE FROM attempts WHERE ended_at < ? AND number <"
+                " (SELECT max(number) FROM attempts AS other WHERE other.video = attempts.video)",
+                (before,),
+            ).rowcount
+            gone += db.execute("DELETE FROM nights WHERE ended_at < ?", (before,)).rowcount
+        with self._errors():
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return gone
+
+    # -- rows
+
+    def _stored(self, folder: Path) -> str:
+        absolute = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
+        base = Path(os.path.abspath(self._base))  # noqa: PTH100
+        return str(absolute.relative_to(base)) if absolute.is_relative_to(base) else str(absolute)
+
+    def _work(self, row: Row) -> Work:
+        return Work(
+            id=row["id"],
+            identity=row["identity"],
+            origin=row["origin"],
+            source=row["source"],
+            standalone=bool(row["standalone"]),
+            folder=self._base / row["folder"],
+            state=State(row["state"]),
+            reason=row["reason"],
+            error_kind=row["error_kind"],
+            attempts=row["attempts"],
+            fruitless=row["fruitless"],
+            interrupted=row["interrupted"],
+            next_try=row["next_try"],
+            title=row["title"],
+            uploaded=row["uploaded"],
+            duration_s=row["duration_s"],
+            size_bytes=row["size_bytes"],
+            video=json.loads(row["video"]) if row["video"] else None,
+            run=self._base / row["run"] if row["run"] else None,
+        )
+
+    def _document(self, row: Row) -> dict[str, Any]:
+        document = _plain(row)
+        del document["video"]
+        document["folder"] = str(self._base / row["folder"])
+        document["run"] = str(self._base / row["run"]) if row["run"] else None
+        document["complete"] = None if row["complete"] is None else bool(row["complete"])
+        document["standalone"] = bool(row["standalone"])
+        return document
+
+
+_FACTS = frozenset({"video_id", "title", "channel", "uploaded", "duration_s", "size_bytes", "segments"})
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    known = dict(row)
+    for name in ("counts", "versions"):
+        if isinstance(known.get(name), str):
+            known[name] = json.loads(known[name])
+    return known
+
+
+def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
+    if read_only:
+        address = f"{Path(os.path.abspath(path)).as_uri()}?mode=ro"  # noqa: PTH100
+        db = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
+        db.execute("PRAGMA query_only = ON")
+    else:
+        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    db.row_factory = Row
+    if path != ":memory:" and not read_only:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+def _create(path: Path) -> None:
+    """Make an empty ledger; by rename, so that a file without tables is always damage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as db:
+        _migrate(db, 0)
+    temporary.replace(path)
+
+
+def _migrate(db: sqlite3.Connection, version: int) -> None:
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        db.executescript(
+            f"BEGIN IMMEDIATE; {_MIGRATIONS[number - 1]}; PRAGMA user_version = {number};"
+            f" PRAGMA application_id = {_APPLICATION_ID}; COMMIT;"
+        )
+
+
+def _explained(path: Path, error: sqlite3.Error) -> LedgerError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    text = str(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LedgerError(
+            f"another program has kept the ledger {path} locked for {_BUSY_S:g} s: end it, or wait for it",
+            temporary=True,
+        )
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return LedgerError(
+            f"the ledger {path} cannot be written ({text}): free some space, then run the same command again",
+            temporary=True,
+        )
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return LedgerError(
+            f"the ledger {path} cannot be opened ({text}): check the rights of file and folder"
+        )
+    return LedgerError(
+        f"the ledger {path} is damaged ({text}): restore it from a backup, or move it away and run the batch "
+        "again, which adopts the finished runs in its folder"
+    )
+
+
+def health(path: Path) -> tuple[str, str]:
+    """What a ledger is like, and how to mend it (empty if there is nothing to mend)."""
+    if not path.exists():
+        return "none yet", ""
+    try:
+        with Ledger(path, read_only=True) as ledger:
+            found = ledger._rows("PRAGMA quick_check(1)")[0][0]
+            if found != "ok":
+                raise _explained(path, sqlite3.DatabaseError(found))
+            counts = ledger.counts()
+    except LedgerError as error:
+        return "it cannot be used", str(error)
+    listed = ", ".join(f"{number} {state}" for state, number in counts.items())
+    return f"{sum(counts.values())} videos" + (f": {listed}" if listed else ""), ""
