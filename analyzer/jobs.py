@@ -13,11 +13,9 @@ import json
 import logging
 import os
 import platform
-import re
 import shutil
 import tempfile
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -61,7 +59,7 @@ from analyzer.records import (
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.shares import estimate_shares, in_words
-from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, without_login
+from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, run_name, without_login
 from analyzer.stages import Stages
 from analyzer.system import few_arenas, give_back_memory
 from analyzer.vision.calibration import Calibration
@@ -459,7 +457,7 @@ class Analyst:
         """
         timings = {} if timings is None else timings
         models = self.load(timings)
-        folder = out / run_name(video)
+        folder = out / run_name(video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
@@ -599,18 +597,6 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
         yield
     finally:
         timings[name] = time.perf_counter() - start
-
-
-def run_name(video: Video) -> str:
-    """Name of the run's folder: a readable slug of the title, then the video's id.
-
-    >>> from types import SimpleNamespace as Fake
-    >>> run_name(Fake(title="Café: «Two» / people?", video_id="youtube-abc"))
-    'cafe-two-people-youtube-abc'
-    """
-    plain = unicodedata.normalize("NFKD", video.title).encode("ascii", "ignore").decode().lower()
-    slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:60].strip("-")
-    return f"{slug}-{video.video_id}" if slug else video.video_id
 
 
 def _open_reader(video: Video, settings: Settings) -> Reader:

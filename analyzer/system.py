@@ -6,9 +6,22 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-__all__ = ["available_memory_mb", "die_with_parent", "few_arenas", "file_system", "give_back_memory"]
+__all__ = [
+    "available_memory_mb",
+    "caller_not_run_again",
+    "die_with_parent",
+    "few_arenas",
+    "file_system",
+    "give_back_memory",
+    "resident_mb",
+]
+
+_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
 
 def _libc(function: str, *arguments: int) -> None:
@@ -53,6 +66,30 @@ def available_memory_mb() -> float | None:
         with contextlib.suppress(OSError, ValueError):
             left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20)
     return min(left, default=None)
+
+
+@contextlib.contextmanager
+def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
+    """Start processes that do not import the program that calls us: a script that does not guard its main
+    part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
+    `blocked`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def resident_mb() -> float | None:
+    """Memory that this process holds, in MB; None where the system does not say (Linux only)."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return _numbers("/proc/self/status")["VmRSS:"] / 1024
+    return None
 
 
 def file_system(folder: Path) -> str | None:

@@ -12,7 +12,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar
 
 from analyzer.errors import CrashError, MediaError, MediaErrorKind, StoppedError
@@ -30,14 +28,19 @@ from analyzer.records import Part, PartStore
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.stages import Stages
-from analyzer.system import available_memory_mb, die_with_parent, few_arenas, give_back_memory
+from analyzer.system import (
+    available_memory_mb,
+    caller_not_run_again,
+    die_with_parent,
+    few_arenas,
+    give_back_memory,
+)
 
 __all__ = [
     "READ_AHEAD",
     "Task",
     "WorkerJob",
     "analyse_in_processes",
-    "caller_not_run_again",
     "stopped",
     "worker_count",
 ]
@@ -46,7 +49,6 @@ READ_AHEAD = 2
 """Samples kept between the decoder and the search for faces."""
 # What one process may need at 1080p, with something to spare.
 _WORKER_MB = 800.0
-_CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 # Decoding and the networks together keep two cores busy.
 _CORES_EACH = 2
 
@@ -144,23 +146,6 @@ def analyse_in_processes(
     for _, seconds in results:
         stages.add(seconds)
     return [report for report, _ in results]
-
-
-@contextlib.contextmanager
-def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
-    """Start processes that do not import the program that calls us: a script that does not guard its main
-    part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
-    `blocked`."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _messages(

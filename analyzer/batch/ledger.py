@@ -21,6 +21,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from analyzer.batch.jobsfile import LEDGER_NAME
 from analyzer.errors import LedgerError, is_full
 from analyzer.system import file_system
 
@@ -43,7 +45,6 @@ __all__ = [
     "lock_ledger",
 ]
 
-LEDGER_NAME = "ledger.sqlite"
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
 """How long another writer, a backup for instance, is waited for."""
@@ -186,6 +187,8 @@ class Work:
 
     id: int
     identity: str
+    settings_hash: str
+    models_hash: str
     origin: str
     source: str
     standalone: bool
@@ -260,6 +263,8 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        # The thread that downloads looks things up, too.
+        self._lock = threading.RLock()
         self._base = path.parent
         with self._errors():
             if read_only:
@@ -327,7 +332,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._errors():
+        with self._lock, self._errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -343,7 +348,7 @@ class Ledger:
                 raise
 
     def _rows(self, sql: str, *values: Any) -> list[Row]:
-        with self._errors():
+        with self._lock, self._errors():
             return self._db.execute(sql, values).fetchall()
 
     def _change(self, sql: str, *values: Any) -> int:
@@ -381,8 +386,8 @@ class Ledger:
             created = cursor.rowcount == 1
             if created:
                 db.execute(
-                    "UPDATE videos SET state = ?, reason = ?, video = NULL, changed_at = ? WHERE identity = ?"
-                    " AND origin = ? AND state IN (?, ?, ?, ?, ?)"
+                    "UPDATE videos SET state = ?, reason = ?, error_kind = 'settings', video = NULL,"
+                    " changed_at = ? WHERE identity = ? AND origin = ? AND state IN (?, ?, ?, ?, ?)"
                     " AND (settings_hash != ? OR models_hash != ?)",
                     (
                         *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),
@@ -516,8 +521,8 @@ class Ledger:
         with self._transaction() as db:
             # One folder holds one run of a video: the newest.
             db.execute(
-                "UPDATE videos SET state = ?, reason = ?, changed_at = ? WHERE run = ? AND id != ?"
-                " AND state = ?",
+                "UPDATE videos SET state = ?, reason = ?, error_kind = 'replaced', changed_at = ?"
+                " WHERE run = ? AND id != ? AND state = ?",
                 (State.SKIPPED, f"replaced by the run of {id}", now, folder, id, State.DONE),
             )
             db.execute(
@@ -534,26 +539,50 @@ class Ledger:
             )
             self._end(db, id, State.DONE, analysis_s=analysis_s)
 
-    def skip(self, id: int, reason: str) -> None:
-        """Leave a video out."""
+    def skip(self, id: int, reason: str, kind: str) -> None:
+        """Leave a video out.
+
+        Args:
+            id: Its row.
+            reason: In words.
+            kind: ``filter``: by the jobs' filters, which are asked again every night; ``duplicate``: another
+                row is the same work. The ledger itself writes ``settings`` (they were changed before it was
+                done) and ``replaced`` (a run with other settings took its folder).
+        """
         with self._transaction() as db:
             db.execute(
-                "UPDATE videos SET state = ?, reason = ?, video = NULL, next_try = NULL, changed_at = ?"
-                " WHERE id = ?",
-                (State.SKIPPED, reason, _now(), id),
+                "UPDATE videos SET state = ?, reason = ?, error_kind = ?, error = NULL, video = NULL,"
+                " next_try = NULL, changed_at = ? WHERE id = ?",
+                (State.SKIPPED, reason, kind, _now(), id),
             )
-            self._end(db, id, State.SKIPPED, error=reason)
+            self._end(db, id, State.SKIPPED, kind=kind, error=reason)
 
     def fail(
-        self, id: int, kind: str, error: str, *, next_try: float | None, keep_download: bool = False
+        self,
+        id: int,
+        kind: str,
+        error: str,
+        *,
+        next_try: float | None,
+        keep_download: bool = False,
+        blamed: bool = True,
     ) -> State:
-        """An attempt failed; without a `next_try` the video is dead. Gives the new state."""
+        """An attempt failed; without a `next_try` the video is dead. Gives the new state.
+
+        Args:
+            id: Its row.
+            kind: Of failure.
+            error: One sentence.
+            next_try: Not before.
+            keep_download: What was downloaded lies there for the next attempt.
+            blamed: Whether it is the video's fault: too many such failures end in death.
+        """
         state = State.DEAD if next_try is None else State.FAILED
         with self._transaction() as db:
             db.execute(
-                "UPDATE videos SET state = ?, error_kind = ?, error = ?, fruitless = fruitless + 1,"
+                "UPDATE videos SET state = ?, error_kind = ?, error = ?, fruitless = fruitless + ?,"
                 " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
-                (state, kind, error, next_try, keep_download, _now(), id),
+                (state, kind, error, blamed, next_try, keep_download, _now(), id),
             )
             self._end(db, id, state, kind=kind, error=error)
         return state
@@ -731,7 +760,7 @@ class Ledger:
         """Make failed videos due now, and dead ones new again; gives how many.
 
         Args:
-            ids: Only these, dead or failed; none: all failed ones.
+            ids: Only these, whatever has become of them; none: all failed ones.
             dead: Without `ids`: the dead ones too.
 
         Raises:
@@ -739,11 +768,12 @@ class Ledger:
         """
         for id in ids:
             self.get(id)
-        states = (State.FAILED, State.DEAD) if dead or ids else (State.FAILED,)
+        every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
+        states = every if ids else every[: 1 + dead]
         where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
         return self._change(
-            "UPDATE videos SET state = ?, error_kind = NULL, error = NULL, fruitless = 0, interrupted = 0,"
-            f" next_try = NULL, video = NULL, changed_at = ? WHERE {where}",
+            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
+            f" interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE {where}",
             State.NEW,
             _now(),
             *states,
@@ -775,6 +805,8 @@ class Ledger:
         return Work(
             id=row["id"],
             identity=row["identity"],
+            settings_hash=row["settings_hash"],
+            models_hash=row["models_hash"],
             origin=row["origin"],
             source=row["source"],
             standalone=bool(row["standalone"]),
@@ -825,7 +857,7 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
         db.execute("PRAGMA query_only = ON")
     else:
-        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     db.row_factory = Row
     if path != ":memory:" and not read_only:
         db.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,1 @@
+"""Many videos, night after night: jobs, ledger, queue, engine."""

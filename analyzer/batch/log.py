@@ -1,0 +1,63 @@
+"""The log of a batch: one line of JSON an event."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from analyzer.errors import OutputError, is_full
+
+__all__ = ["EventLog", "OnEvent", "ignore"]
+
+OnEvent = Callable[[str, int | None, dict[str, Any]], None]
+"""Called with the event's name, the video's id in the ledger, and what else there is to say."""
+
+
+def ignore(event: str, video: int | None, facts: dict[str, Any]) -> None:
+    """Do nothing with an event."""
+    del event, video, facts
+
+
+class EventLog:
+    """Appends events to a file and passes them on. ASCII only, so that no stranger's title can end a line.
+
+    Args:
+        path: The file; its folder is made.
+        on_event: Told each event too.
+
+    Raises:
+        OutputError: The file cannot be opened. Later troubles with it do not end a night.
+    """
+
+    def __init__(self, path: Path, on_event: OnEvent = ignore) -> None:
+        self._on_event = on_event
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="ascii", buffering=1)
+        except OSError as error:
+            raise OutputError(
+                f"the log {path} cannot be written ({error.strerror}): name another place",
+                no_space=is_full(error),
+            ) from error
+
+    def __call__(self, event: str, video: int | None = None, **facts: Any) -> None:
+        """Write and pass on an event."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "event": event} | ({} if video is None else {"video": video}) | facts
+        with contextlib.suppress(OSError):  # a full disk: the ledger tells the same
+            self._file.write(json.dumps(line, default=str) + "\n")
+        self._on_event(event, video, facts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()

@@ -1,0 +1,827 @@
+"""One night: list the sources, download, analyse, and note everything in the ledger.
+
+One thread decides; it alone changes states. Downloads run in a second thread, one at a time, so that the
+next video is fetched while the last ones are analysed; analyses run in processes of the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+import os
+import random
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import analyzer
+from analyzer.batch.child import matching_run, settings_document, video_document
+from analyzer.batch.engine import Job, LocalEngine
+from analyzer.batch.jobsfile import BOT_PAUSE_CAP_S, Jobs, Source
+from analyzer.batch.ledger import Ledger, Listed, State, Work, lock_ledger
+from analyzer.batch.log import EventLog, OnEvent, ignore
+from analyzer.batch.retries import CRASHES, ENDING, HOST_PAUSES, Failure, delay_s
+from analyzer.errors import (
+    AnalyzerError,
+    LedgerError,
+    OutputError,
+    SourceError,
+    StoppedError,
+)
+from analyzer.settings import Settings
+from analyzer.source import (
+    Candidate,
+    Fetcher,
+    FetchProgress,
+    Item,
+    MediaKind,
+    Video,
+    host_of,
+    run_name,
+    shown_name,
+    without_login,
+)
+from analyzer.system import available_memory_mb
+from analyzer.vision.catalog import models_hash
+
+__all__ = ["DOWNLOADS", "Night", "Outcome", "Stop", "place_count"]
+
+DOWNLOADS = ".batch-downloads"
+"""Folder in the output folder: one folder a video that is downloaded and not yet done."""
+FetcherMaker = Callable[[Settings, Callable[[FetchProgress], None]], Fetcher]
+
+_POLL_S = 0.1
+_CORES_EACH = 2
+_DISK_EVERY_S = 2.0
+_SETTLED_S = 10.0
+"""A file of a watched folder that was changed less long ago may still be written to."""
+_INTERRUPTIONS = 10
+"""After so many kills of the whole batch without any progress on a video it is held to be their cause."""
+_LIBRARIES = ("yt-dlp", "av", "openvino")
+
+
+class Stop:
+    """Asks a night to end: segments in work are finished and committed first."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def request(self) -> None:
+        """Ask; may be called from a signal handler."""
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether it was asked for."""
+        return self._event.is_set()
+
+
+@dataclass
+class Outcome:
+    """How a night went."""
+
+    reason: str = "finished"
+    """``finished``, ``stopped``, ``time_budget``, ``no_space``, or ``broken``: nothing could be analysed."""
+    error: str | None = None
+    """Why it ended early, in a sentence."""
+    done: int = 0
+    incomplete: int = 0
+    """Of the done ones: those that could be read only in part."""
+    skipped: int = 0
+    failed: int = 0
+    """To be tried again."""
+    dead: int = 0
+    """Given up."""
+    left: int = 0
+    """Known and due, but not begun or not finished."""
+    sources_failed: int = 0
+    """Sources that could not be listed, or only in part."""
+    seconds: float = 0.0
+    people: int = 0
+    """On screen in the runs that were done."""
+    video_s: float = 0.0
+    """Seconds of video that were done."""
+    troubles: list[dict[str, Any]] = field(default_factory=list)
+    """Of each video and source that failed: `video`, `source`, `title`, `kind`, `error`, `state`."""
+
+    @property
+    def well(self) -> bool:
+        """Whether all that was to be done is done."""
+        return self.error is None and not (self.failed or self.dead or self.sources_failed or self.incomplete)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A video in tonight's queue."""
+
+    work: Work
+    source: Source
+    item: Item | None
+    rank: int
+    """How many of the same source come before it."""
+    due: float = 0.0
+    """Seconds since 1970; not before."""
+    host: str | None = None
+    fetch_s: float = 0.0
+    run_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    video: Video | None
+    error: BaseException | None
+    seconds: float
+
+
+class _RejectedError(AnalyzerError):
+    """A candidate is left out; `kind` says by what."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class _AdoptedError(AnalyzerError):
+    """The very run exists already."""
+
+    def __init__(self, run: Path, info: dict[str, Any]) -> None:
+        super().__init__("the run exists already")
+        self.run = run
+        self.info = info
+
+
+class _NoRoomError(AnalyzerError):
+    """The download would leave too little space."""
+
+
+def place_count(jobs: Jobs, settings: Settings) -> int:
+    """How many processes analyse videos side by side: as the jobs say, or fitted to cores and memory."""
+    if jobs.workers:
+        return jobs.workers
+    memory_mb = available_memory_mb()
+    by_memory = math.inf if memory_mb is None else memory_mb // jobs.limits.memory_mb
+    return max(1, int(min(settings.thread_count // _CORES_EACH, by_memory)))
+
+
+class Night:
+    """Works through jobs once.
+
+    Args:
+        jobs: What to do.
+        on_event: Told what happens, in the calling thread.
+        stop: Asks it to end.
+        fetchers: Makes what resolves and downloads; for tests.
+        prepare: Called in each analysing process first; for tests.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        *,
+        on_event: OnEvent = ignore,
+        stop: Stop | None = None,
+        fetchers: FetcherMaker | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self._jobs = jobs
+        self._on_event = on_event
+        self._stop = stop or Stop()
+        self._make_fetcher = fetchers or _default_fetcher
+        self._models = models_hash()
+        self._settings = jobs.sources[0].settings
+        self._places = place_count(jobs, self._settings)
+        self._engine = LocalEngine(self._places, jobs.limits, prepare)
+        self._versions = {"analyzer": analyzer.__version__} | {
+            name: metadata.version(name) for name in _LIBRARIES
+        }
+        self._outcome = Outcome()
+        self._queue: list[_Entry] = []
+        self._downloaded: deque[_Entry] = deque()
+        self._working: dict[int, _Entry] = {}
+        self._fetching: tuple[_Entry, Future[_Fetched]] | None = None
+        self._abandon = threading.Event()
+        self._free_at: dict[str, float] = {}
+        self._ending: str | None = None
+        self._disk_seen = 0.0
+        self._progress: FetchProgress | None = None
+
+    def run(self) -> Outcome:
+        """Do it.
+
+        Raises:
+            LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
+            OutputError: The output folder or the log cannot be written.
+        """
+        jobs, began = self._jobs, time.monotonic()
+        self._deadline = math.inf if jobs.time_budget_s is None else began + jobs.time_budget_s
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_ledger(jobs.ledger))
+            self._ledger = stack.enter_context(Ledger(jobs.ledger))
+            self._log = stack.enter_context(EventLog(jobs.log, self._on_event))
+            _make_folder(jobs.out)
+            stack.callback(self._engine.close)
+            pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead"))
+            stack.callback(self._abandon.set)
+            self._pool = pool
+            night = self._ledger.begin_night()
+            self._log("night_started", night=night, sources=len(jobs.sources), places=self._places)
+            try:
+                self._clean_up()
+                self._list_all()
+                self._work()
+            except StoppedError:
+                self._end("stopped")
+            except LedgerError as error:
+                if not error.temporary:
+                    raise
+                # The disk is full, or somebody holds the ledger: what is committed is committed.
+                self._end("no_space", str(error))
+            self._outcome.seconds = round(time.monotonic() - began, 1)
+            self._outcome.left = sum(entry.due <= time.time() for entry in self._waiting())
+            self._log("night_ended", night=night, **self._outcome.document())
+            with contextlib.suppress(LedgerError):
+                self._ledger.end_night(night, self._outcome.reason, self._outcome.document())
+        return self._outcome
+
+    def abandon(self) -> None:
+        """End all processes at once: for the second signal. What is committed stays."""
+        self._engine.close()
+
+    # -- before
+
+    def _clean_up(self) -> None:
+        """Bring the ledger in line with what a killed batch has left on the disk."""
+        kept = set()
+        for work in self._ledger.unfinished():
+            if work.state in (State.NEW, State.FAILED):
+                continue
+            if work.interrupted + 1 >= _INTERRUPTIONS:
+                self._ledger.fail(work.id, "interrupted", CRASHES["interrupted"], next_try=None)
+                self._remove_parts(work)
+                self._log("dead", work.id, source=work.source, kind="interrupted")
+                continue
+            whole = work.video is not None and _is_whole(work.video)
+            state = State.DOWNLOADED if whole else State.NEW
+            self._ledger.release(work.id, state, outcome="interrupted")
+            self._log("resumed", work.id, source=work.source, was=str(work.state), state=str(state))
+            if whole:
+                kept.add(str(work.id))
+        downloads = self._jobs.out / DOWNLOADS
+        if downloads.is_dir():
+            for folder in downloads.iterdir():
+                if folder.name not in kept:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _list_all(self) -> None:
+        for source in self._jobs.sources:
+            self._check_stop()
+            self._list(source)
+        listed = {entry.work.id for entry in self._queue}
+        for source in self._jobs.sources:
+            # What an earlier night has not finished is done even if its source lists it no more.
+            origin, hashes = _origin(source), (source.settings.result_hash(), self._models)
+            for work in self._ledger.unfinished([origin]):
+                same = (work.settings_hash, work.models_hash) == hashes
+                if work.id not in listed and same and (work.standalone or work.video is not None):
+                    listed.add(work.id)
+                    self._enqueue(source, work, None)
+        self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
+
+    def _list(self, source: Source) -> None:
+        fetcher, taken, listed = self._fetcher(source), 0, 0
+        try:
+            for item in fetcher.resolve(source.name, on_wait=self._check_stop):
+                listed += 1
+                if source.max_per_night is not None and taken >= source.max_per_night:
+                    break
+                taken += self._enlist(source, fetcher, item)
+        except StoppedError:
+            raise
+        except AnalyzerError as error:
+            self._source_failed(source, error)
+        self._log("listed", source=_origin(source), videos=listed, queued=taken)
+
+    def _source_failed(self, source: Source, error: AnalyzerError) -> None:
+        kind = str(getattr(error, "kind", "unexpected"))
+        if isinstance(error, SourceError) and kind in HOST_PAUSES:
+            self._pause(host_of(source.name), error)
+        self._outcome.sources_failed += 1
+        trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": str(error)}
+        self._outcome.troubles.append({"video": None, "title": None, "state": "source", **trouble})
+        self._log("source_failed", **trouble)
+
+    def _enlist(self, source: Source, fetcher: Fetcher, item: Item) -> bool:
+        """Note a listed video; gives whether it is in tonight's queue."""
+        if item.error is not None and (item.list_broke or item.error.retry):
+            self._source_failed(source, item.error)
+            return False
+        if source.watched and not _is_settled(item):
+            self._log("still_changing", source=shown_name(item.source))
+            return False
+        try:
+            identity = fetcher.identify(item)
+        except SourceError as error:  # a file that has gone since it was listed
+            self._source_failed(source, error)
+            return False
+        shown = without_login(shown_name(item.source))
+        listed = Listed(
+            identity=identity,
+            settings_hash=source.settings.result_hash(),
+            models_hash=self._models,
+            origin=_origin(source),
+            source=shown,
+            standalone=item.standalone and shown == item.source,
+            folder=source.folder,
+            title=item.title and shown_name(item.title),
+            uploaded=item.uploaded,
+            duration_s=item.duration_s,
+        )
+        work, created = self._ledger.add(listed)
+        if created:
+            self._log("found", work.id, source=work.source, title=work.title)
+        if item.error is not None:
+            if created:
+                self._ledger.begin(work.id, self._versions)
+                self._failed(_Entry(work, source, item, 0), _failure_of(item.error))
+            return False
+        return self._wanted(source, work) and self._enqueue(source, work, item)
+
+    def _wanted(self, source: Source, work: Work) -> bool:
+        """Whether a row is work, by the filters of today."""
+        reopened = work.state is State.SKIPPED and work.error_kind in ("filter", "replaced", "settings")
+        if work.state in (State.DONE, State.DEAD) or (work.state is State.SKIPPED and not reopened):
+            return False
+        reason = source.filters.why_not(
+            title=work.title, duration_s=work.duration_s, uploaded=work.uploaded, today=_today()
+        )
+        if reason is not None:
+            if work.state is not State.SKIPPED:
+                self._skip(work, reason, "filter")
+            return False
+        if reopened:
+            self._ledger.reopen(work.id)
+        return True
+
+    def _enqueue(self, source: Source, work: Work, item: Item | None) -> bool:
+        work = self._ledger.get(work.id)
+        now = time.time()
+        due = work.next_try or 0.0
+        if any(entry.work.id == work.id for entry in self._queue):
+            return False
+        if due > now + self._jobs.retry.patience_s:
+            return False
+        rank = sum(entry.source is source for entry in self._queue)
+        self._queue.append(_Entry(work, source, item, rank, due, host_of(work.source)))
+        return True
+
+    # -- the night
+
+    def _work(self) -> None:
+        told = False
+        while True:
+            self._look_around()
+            if self._ending is not None and not told:
+                self._log("stopping", reason=self._ending)
+                self._engine.stop()
+                self._abandon.set()
+                told = True
+            self._collect()
+            self._start_analyses()
+            self._start_fetch()
+            if self._fetching is None and not self._working and not self._goes_on():
+                return
+            for id, message in self._engine.poll(_POLL_S):
+                self._hear(self._working[id], message)
+
+    def _goes_on(self) -> bool:
+        """Whether, with nothing in work, something will be within the patience of the night."""
+        if self._ending is not None:
+            return False
+        if self._downloaded:
+            return True
+        soonest = min((self._due(entry) for entry in self._queue), default=math.inf)
+        return soonest <= time.time() + self._jobs.retry.patience_s
+
+    def _due(self, entry: _Entry) -> float:
+        paused = self._ledger.paused_until(entry.host) if entry.host else 0.0
+        return max(entry.due, paused)
+
+    def _waiting(self) -> list[_Entry]:
+        return [*self._queue, *self._downloaded]
+
+    def _check_stop(self) -> None:
+        if self._stop.requested:
+            raise StoppedError("the batch was asked to end")
+
+    def _look_around(self) -> None:
+        if self._stop.requested:
+            self._end("stopped")
+        elif time.monotonic() > self._deadline:
+            self._end("time_budget")
+        elif time.monotonic() - self._disk_seen > _DISK_EVERY_S:
+            self._disk_seen = time.monotonic()
+            if self._free_mb() < self._jobs.reserve_mb:
+                self._end(
+                    "no_space",
+                    f"less than {self._jobs.reserve_mb} MB are left in {self._jobs.out}: free some space, "
+                    "then run the same command again",
+                )
+
+    def _end(self, reason: str, error: str | None = None) -> None:
+        """Begin nothing more; the first reason counts."""
+        if self._ending is None:
+            self._ending = self._outcome.reason = reason
+            self._outcome.error = error
+
+    def _free_mb(self) -> float:
+        return shutil.disk_usage(self._jobs.out).free / 1e6
+
+    # -- fetching
+
+    def _fetcher(self, source: Source) -> Fetcher:
+        return self._make_fetcher(source.settings, self._hear_fetch)
+
+    def _hear_fetch(self, progress: FetchProgress) -> None:
+        self._progress = progress
+
+    def _start_fetch(self) -> None:
+        if self._ending is not None or self._fetching is not None:
+            return
+        if len(self._downloaded) > self._places:  # enough for the processes to go on with
+            return
+        now = time.time()
+        entry = next((one for one in self._queue if self._due(one) <= now and self._spared(one)), None)
+        if entry is None:
+            return
+        self._queue.remove(entry)
+        work = entry.work
+        if work.video is not None and _is_whole(work.video):  # downloaded by an earlier night
+            self._ledger.begin(work.id, self._versions, state=State.DOWNLOADED)
+            self._downloaded.append(entry)
+            return
+        number = self._ledger.begin(work.id, self._versions)
+        self._log("started", work.id, source=work.source, attempt=number)
+        folder = self._download_folder(work)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise OutputError(f"{folder} cannot be made ({error.strerror}): check the disk") from error
+        self._fetching = entry, self._pool.submit(self._fetch, entry, folder)
+
+    def _spared(self, entry: _Entry) -> bool:
+        """Whether a host has had its pause since the last download."""
+        return entry.host is None or time.monotonic() >= self._free_at.get(entry.host, 0.0)
+
+    def _download_folder(self, work: Work) -> Path:
+        return self._jobs.out / DOWNLOADS / str(work.id)
+
+    def _fetch(self, entry: _Entry, folder: Path) -> _Fetched:
+        """In the second thread."""
+        began = time.monotonic()
+        video: Video | None = None
+        error: BaseException | None = None
+        try:
+            fetcher = self._fetcher(entry.source)
+            item = entry.item or self._item_again(fetcher, entry.work)
+            video = fetcher.fetch(
+                item, folder, accept=lambda candidate: self._accept(entry, candidate), on_wait=self._go_on
+            )
+        except Exception as raised:  # noqa: BLE001 - handed to the thread that decides
+            error = raised
+        return _Fetched(video, error, time.monotonic() - began)
+
+    def _go_on(self) -> None:
+        if self._abandon.is_set():
+            raise StoppedError("the batch was asked to end")
+
+    @staticmethod
+    def _item_again(fetcher: Fetcher, work: Work) -> Item:
+        if host_of(work.source) is not None:
+            return Item(work.source, MediaKind.VIDEO, title=work.title)
+        return next(iter(fetcher.resolve(work.source)))
+
+    def _accept(self, entry: _Entry, candidate: Candidate) -> None:
+        """Whether a video is to be downloaded, now that the site has told about it; in the second thread."""
+        work, source = entry.work, entry.source
+        self._ledger.describe(
+            work.id,
+            video_id=candidate.video_id,
+            title=candidate.title,
+            channel=candidate.channel,
+            uploaded=candidate.uploaded,
+            duration_s=candidate.duration_s,
+        )
+        reason = source.filters.why_not(
+            title=candidate.title,
+            duration_s=candidate.duration_s,
+            uploaded=candidate.uploaded,
+            today=_today(),
+        )
+        if reason is not None:
+            raise _RejectedError(reason, "filter")
+        other = self._ledger.same_work(work, candidate.video_id)
+        if other is not None:
+            raise _RejectedError(f"the same video as {other}", "duplicate")
+        run = source.folder / run_name(candidate.title, candidate.video_id)
+        info = matching_run(run, candidate.video_id, work.settings_hash, work.models_hash)
+        if info is not None:
+            raise _AdoptedError(run, info)
+        needed_mb = (candidate.size_bytes or 0) / 1e6 if host_of(work.source) is not None else 0.0
+        if needed_mb and self._free_mb() - needed_mb < self._jobs.reserve_mb:
+            raise _NoRoomError(
+                f"the download of {needed_mb:.0f} MB would leave less than {self._jobs.reserve_mb} MB free: "
+                "make room, it is tried again later"
+            )
+
+    def _collect(self) -> None:
+        """Take in a finished download."""
+        if self._fetching is None:
+            return
+        entry, future = self._fetching
+        if self._progress is not None:
+            progress, self._progress = self._progress, None
+            self._on_event("fetching", entry.work.id, {"received_bytes": progress.received_bytes})
+        if not future.done():
+            return
+        self._fetching = None
+        fetched = future.result()
+        work, host = entry.work, entry.host
+        if host is not None:
+            pause = random.uniform(*self._jobs.pace.pause_s)
+            self._free_at[host] = time.monotonic() + pause
+        if fetched.video is not None:
+            if host is not None:
+                self._ledger.host_answered(host)
+            size = sum(path.stat().st_size for path in fetched.video.paths)
+            self._ledger.downloaded(
+                work.id, video_document(fetched.video), size_bytes=size, fetch_s=round(fetched.seconds, 3)
+            )
+            self._log("downloaded", work.id, size_bytes=size, seconds=round(fetched.seconds, 3))
+            entry.work = self._ledger.get(work.id)
+            entry.fetch_s = fetched.seconds
+            self._downloaded.append(entry)
+            return
+        self._remove_download(work)
+        assert fetched.error is not None
+        self._not_fetched(entry, fetched.error)
+
+    def _not_fetched(self, entry: _Entry, error: BaseException) -> None:
+        work = entry.work
+        match error:
+            case StoppedError():
+                self._ledger.release(work.id, _before(work), next_try=work.next_try)
+                self._queue.append(entry)
+            case _RejectedError():
+                self._skip(work, str(error), error.kind)
+            case _AdoptedError():
+                self._ledger.done(work.id, error.run, error.info)
+                self._count_done(error.info)
+                self._log("adopted", work.id, run=error.run.name)
+            case _NoRoomError():
+                self._failed(entry, Failure("too_large_for_disk", str(error)))
+            case _:
+                self._failed(entry, _failure_of(error))
+
+    # -- analysing
+
+    def _start_analyses(self) -> None:
+        while self._ending is None and self._downloaded and self._engine.free:
+            together = min(self._places, len(self._working) + len(self._downloaded))
+            entry = self._downloaded.popleft()
+            work, settings = entry.work, entry.source.settings
+            if self._places > 1:  # as many processes in all, whether for one video or for many
+                each = max(1, self._places // together)
+                threads = max(1, settings.thread_count * each // self._places)
+                settings = settings.replace(workers=each, threads=threads)
+            self._ledger.analysing(work.id)
+            self._working[work.id] = entry
+            _make_folder(entry.source.folder)
+            assert work.video is not None
+            entry.run_folder = entry.source.folder / run_name(work.video["title"], work.video["video_id"])
+            document = {
+                "video": work.video,
+                "settings": settings_document(settings),
+                "out": str(entry.source.folder),
+                "report": list(self._jobs.report),
+                "settings_hash": work.settings_hash,
+                "models_hash": work.models_hash,
+                "cpu_s": self._jobs.limits.cpu_s,
+                "fetch_s": entry.fetch_s,
+            }
+            self._log("analysing", work.id, title=work.title, duration_s=work.duration_s)
+            self._engine.submit(Job(work.id, document))
+
+    def _hear(self, entry: _Entry, message: dict[str, Any]) -> None:
+        id, what = entry.work.id, message.pop("what")
+        match what:
+            case "begun":
+                self._ledger.kept(id, message["kept"], message["expected"])
+                self._ledger.describe(id, segments=message["expected"])
+            case "segment":
+                number = message.pop("segment")
+                self._ledger.segment(id, number, **message)
+                self._log("segment", id, segment=number, **message)
+            case "done":
+                self._done(entry, message)
+            case "stopped":
+                del self._working[id]
+                self._ledger.release(id, State.DOWNLOADED)
+                entry.work = self._ledger.get(id)
+                self._downloaded.append(entry)
+                self._log("stopped", id)
+            case "failed":
+                del self._working[id]
+                self._failed(entry, Failure(message["kind"], message["error"], bool(message["retry"])))
+            case "progress" | "rendering":
+                self._on_event(what, id, message)
+
+    def _done(self, entry: _Entry, message: dict[str, Any]) -> None:
+        id, info = entry.work.id, message["info"]
+        del self._working[id]
+        self._ledger.done(id, Path(message["run"]), info, analysis_s=message["analysis_s"])
+        self._remove_download(entry.work)
+        self._count_done(info)
+        if not info["complete"]:
+            self._trouble(entry.work, "incomplete", str(info["incomplete_reason"]), State.DONE)
+        if message["report_error"]:
+            self._trouble(entry.work, "report", message["report_error"], State.DONE)
+        facts = {name: info["counts"][name] for name in ("people", "female", "male", "faces", "samples")}
+        self._log(
+            "done",
+            id,
+            run=Path(message["run"]).name,
+            complete=info["complete"],
+            seconds=message["analysis_s"],
+            resident_mb=message["resident_mb"],
+            **facts,
+        )
+
+    def _count_done(self, info: dict[str, Any]) -> None:
+        outcome = self._outcome
+        outcome.done += 1
+        outcome.incomplete += not info["complete"]
+        outcome.people += int(info["counts"]["people"])
+        outcome.video_s = round(outcome.video_s + float(info["counts"]["analysed_s"]), 3)
+
+    # -- what went wrong
+
+    def _failed(self, entry: _Entry, failure: Failure) -> None:
+        work, jobs = self._ledger.get(entry.work.id), self._jobs
+        if failure.kind in ENDING:
+            state = State.DOWNLOADED if work.video is not None else _before(work)
+            self._ledger.release(work.id, state, outcome="deferred")
+            self._downloaded.append(entry)  # it is left for another night
+            self._end("no_space" if failure.kind == "no_space" else "broken", failure.error)
+            self._log("deferred", work.id, kind=failure.kind, error=failure.error)
+            return
+        if entry.host is not None and (failure.kind in HOST_PAUSES or failure.retry_after_s):
+            until = self._pause(entry.host, failure)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._note_failure(entry, failure, State.FAILED, until)
+            return
+        pause = delay_s(failure, work.fruitless, jobs.retry, jobs.limits)
+        next_try = None if pause is None else time.time() + pause
+        again = failure.kind in CRASHES and next_try is not None
+        state = self._ledger.fail(
+            work.id, failure.kind, failure.error, next_try=next_try, keep_download=again
+        )
+        if not again:
+            self._remove_download(work)
+        if state is State.DEAD and entry.run_folder is not None:
+            _remove_parts(entry.run_folder)
+        self._note_failure(entry, failure, state, next_try)
+
+    def _note_failure(self, entry: _Entry, failure: Failure, state: State, next_try: float | None) -> None:
+        work = self._ledger.get(entry.work.id)
+        log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
+        self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try))
+        self._trouble(work, failure.kind, failure.error, state)
+        if next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s:
+            entry.work, entry.due = work, next_try
+            self._queue.append(entry)
+
+    def _trouble(self, work: Work, kind: str, error: str, state: State) -> None:
+        """What the summary tells; of each video the last one."""
+        known = [one for one in self._outcome.troubles if one["video"] != work.id]
+        known.append(
+            {
+                "video": work.id,
+                "source": work.source,
+                "title": work.title,
+                "kind": kind,
+                "error": error,
+                "state": str(state),
+            }
+        )
+        self._outcome.troubles = known
+        states = Counter(one["state"] for one in known if one["video"] is not None)
+        self._outcome.failed, self._outcome.dead = states[State.FAILED], states[State.DEAD]
+
+    def _pause(self, host: str | None, error: Failure | SourceError) -> float:
+        if host is None:
+            return time.time()
+        first_s = self._jobs.pace.bot_pause_s if error.kind in HOST_PAUSES else 0.0
+        if error.retry_after_s is not None:
+            first_s = 0.0  # the host has said what it wants
+        until = self._ledger.pause_host(
+            host,
+            str(error.error if isinstance(error, Failure) else error),
+            first_s=first_s,
+            cap_s=BOT_PAUSE_CAP_S,
+            least_s=error.retry_after_s or 0.0,
+        )
+        self._log("host_paused", host=host, until=_iso(until), kind=str(error.kind))
+        return until
+
+    def _skip(self, work: Work, reason: str, kind: str) -> None:
+        self._ledger.skip(work.id, reason, kind)
+        self._outcome.skipped += 1
+        self._log("skipped", work.id, source=work.source, reason=reason, kind=kind)
+
+    def _remove_download(self, work: Work) -> None:
+        shutil.rmtree(self._download_folder(work), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self._jobs.out / DOWNLOADS).rmdir()
+
+    def _remove_parts(self, work: Work) -> None:
+        if work.video is not None:
+            _remove_parts(work.folder / run_name(work.video["title"], work.video["video_id"]))
+
+
+def _default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
+    return Fetcher(settings, want_audio=settings.video, on_progress=on_progress)
+
+
+def _origin(source: Source) -> str:
+    return without_login(shown_name(source.name))
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
+def _iso(moment: float | None) -> str | None:
+    if moment is None:
+        return None
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec="seconds")
+
+
+def _before(work: Work) -> State:
+    """Where a video stood before an attempt that does not count."""
+    return State.FAILED if work.fruitless else State.NEW
+
+
+def _failure_of(error: BaseException) -> Failure:
+    match error:
+        case SourceError():
+            return Failure(str(error.kind), str(error), error.retry, error.retry_after_s)
+        case OutputError():
+            return Failure("no_space" if error.no_space else "output", str(error))
+        case AnalyzerError():
+            return Failure("unexpected", str(error))
+    return Failure("unexpected", f"it broke off unexpectedly ({error!r}): please report it")
+
+
+def _is_whole(video: dict[str, Any]) -> bool:
+    """Whether the files of a downloaded or local video are still there, as they were."""
+    try:
+        sizes = [os.stat(path).st_size for path in video["paths"]]  # noqa: PTH116
+        audio = video["audio_path"]
+        return sum(sizes) == video["details"]["size_bytes"] - (os.stat(audio).st_size if audio else 0)  # noqa: PTH116
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _is_settled(item: Item) -> bool:
+    newest = time.time() - _SETTLED_S
+    with contextlib.suppress(OSError):
+        return all(path.stat().st_mtime <= newest for path in item.paths)
+    return False
+
+
+def _remove_parts(run_folder: Path) -> None:
+    shutil.rmtree(run_folder / ".parts", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        run_folder.rmdir()  # if nothing else is in it
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the output folder {folder} cannot be made ({error.strerror}): choose another with --out"
+        ) from error

@@ -1,0 +1,80 @@
+"""When a failed video is tried again: one table."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from analyzer.batch.jobsfile import Limits, Retry
+from analyzer.errors import SourceErrorKind
+
+__all__ = ["CRASHES", "ENDING", "HOST_PAUSES", "Failure", "delay_s"]
+
+_HOUR = 3600.0
+
+CRASHES = {
+    "crash": "the process that analysed it died",
+    "memory": "it needs more memory than [limits] memory_mb allows",
+    "cpu_limit": "it took more processor time than [limits] cpu allows",
+    "time_limit": "it took longer than [limits] wall allows",
+    "stalled": "it made no progress for as long as [limits] stall allows",
+    "interrupted": "the whole batch ended again and again while it was in work",
+}
+"""Kinds of failure that end the analysing process, and what they mean."""
+ENDING = ("no_space", "model", "start")
+"""Kinds that are no fault of the video, and that all others would meet too: the night ends."""
+HOST_PAUSES = (SourceErrorKind.BOT_CHECK,)
+"""Kinds after which the whole host is left alone; the video is not blamed."""
+
+# The site may have changed its mind, or yt-dlp may have learnt something, by another night.
+_ANOTHER_NIGHT = {
+    SourceErrorKind.EXPIRED_OR_FORBIDDEN: _HOUR,
+    SourceErrorKind.NO_FORMAT: 12 * _HOUR,
+    SourceErrorKind.LIVE: 6 * _HOUR,
+}
+_PATIENT = {SourceErrorKind.LIVE: 10}
+"""How many times as many attempts these are worth."""
+_RETRIED = frozenset({"output", "unexpected", "too_large_for_disk"})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed."""
+
+    kind: str
+    """A `SourceErrorKind`, a `MediaErrorKind`, of `CRASHES` or `ENDING`, ``output``, ``too_large_for_disk``
+    or ``unexpected``."""
+    error: str
+    """One sentence."""
+    retry: bool = False
+    """Whether trying again can help, as far as the error itself knows."""
+    retry_after_s: float | None = None
+    """How long the server wants to be left alone."""
+
+
+def delay_s(failure: Failure, earlier: int, retry: Retry, limits: Limits) -> float | None:
+    """How long to wait before the next attempt, in seconds; None: never again.
+
+    Exponential with jitter: half of each pause is random, so that many do not come back at once.
+
+    Args:
+        failure: The last one.
+        earlier: Fruitless attempts before that.
+        retry: How patient to be.
+        limits: After how many crashes to give up.
+    """
+    count = earlier + 1
+    if failure.kind in CRASHES:
+        least, most = retry.base_s, limits.crashes
+    elif failure.kind in _ANOTHER_NIGHT:
+        kind = SourceErrorKind(failure.kind)
+        least, most = max(retry.base_s, _ANOTHER_NIGHT[kind]), retry.attempts * _PATIENT.get(kind, 1)
+    elif failure.retry or failure.kind in _RETRIED:
+        least, most = retry.base_s, retry.attempts
+    else:
+        return None
+    if count >= most:
+        return None
+    longest = min(max(retry.cap_s, least), least * 2.0 ** min(earlier, 30))
+    pause = random.uniform(0.5, 1.0) * longest
+    return max(pause, failure.retry_after_s or 0.0)
