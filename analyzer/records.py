@@ -6,13 +6,10 @@ the same folder, flushed to the disk and renamed, so a file that has its final n
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -22,8 +19,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.errors import OutputError, is_full
+from analyzer.errors import OutputError
 from analyzer.faces import Faces
+from analyzer.files import output_errors, sync_folder, writing
 from analyzer.settings import AGE_BANDS, Settings
 
 if TYPE_CHECKING:
@@ -52,7 +50,6 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_parquet",
-    "writing",
 ]
 
 SCHEMA_VERSION = 3
@@ -193,50 +190,6 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
 
 
 # --- writing -----------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name beside `path`; rename it when the block ends well.
-
-    Raises:
-        OutputError: There is no space, no right, or no such folder.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with _output_errors(path):
-            yield temporary
-            with temporary.open("r+b") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a power cut, where the system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        no_space = is_full(error)
-        if no_space:
-            message = f"no space is left for {path}: free some, then run the same command again"
-        else:
-            message = (
-                f"{path} cannot be written ({error.strerror or error}): choose another folder with --out"
-            )
-        raise OutputError(message, no_space=no_space) from error
 
 
 def _to_arrow(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pa.Table:
@@ -426,7 +379,7 @@ class PartStore:
 
     def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
         final = self._part(segment)
-        with _output_errors(final):
+        with output_errors(final):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
             write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
@@ -438,7 +391,7 @@ class PartStore:
                 final.replace(temporary.with_name(f"old-{temporary.name}"))
             size = sum(path.stat().st_size for path in temporary.iterdir())
             temporary.replace(final)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         return Part(segment, len(tables.samples), len(tables.faces), size)
 
     def segments(self) -> list[int]:
@@ -557,7 +510,7 @@ def publish(staging: Path, run_folder: Path) -> None:
     Raises:
         OutputError: They cannot be moved.
     """
-    with _output_errors(run_folder):
+    with output_errors(run_folder):
         for name in (*_OUTPUTS, *report_files()):
             old = run_folder / name
             if old.is_dir():
@@ -567,7 +520,7 @@ def publish(staging: Path, run_folder: Path) -> None:
         names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == "run.json")
         for name in names:
             (staging / name).replace(run_folder / name)
-        _sync_folder(run_folder)
+        sync_folder(run_folder)
 
 
 @dataclass(frozen=True)

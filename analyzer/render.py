@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from analyzer.drawing import Marks, Painter, Planes, hide
 from analyzer.errors import MediaError, MediaErrorKind, OutputError
 from analyzer.faces import iou
+from analyzer.files import writing
 from analyzer.frames import Frame, PictureReader, VideoInfo, VideoReader, read_ahead
-from analyzer.records import writing
 from analyzer.settings import Settings
 from analyzer.sound import Sound, open_sound
 

@@ -16,6 +16,7 @@ import pytest
 
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
+from analyzer.files import writing
 from analyzer.follow import Tracklets
 from analyzer.records import (
     EMBEDDINGS,
@@ -32,7 +33,6 @@ from analyzer.records import (
     write_csv,
     write_json,
     write_parquet,
-    writing,
 )
 from analyzer.segment import SegmentResult
 from analyzer.shots import glance

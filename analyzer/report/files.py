@@ -17,13 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 from analyzer.errors import OutputError, SettingsError
+from analyzer.files import writing
 from analyzer.records import (
     REPORT_CHARTS,
     REPORT_FORMATS,
     report_files,
     safe_cell,
     write_json,
-    writing,
 )
 from analyzer.report.links import moment_url, web_address
 from analyzer.report.words import (
