@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.files import output_errors, sync_folder, writing
-from analyzer.settings import AGE_BANDS, Settings
+from analyzer.settings import AGE_BANDS, REPORT_FORMATS, Settings
 
 if TYPE_CHECKING:
     from analyzer.segment import SegmentResult
@@ -32,7 +32,6 @@ __all__ = [
     "FACES",
     "PEOPLE",
     "REPORT_CHARTS",
-    "REPORT_FORMATS",
     "REPORT_TABLES",
     "SAMPLES",
     "SCHEMA_VERSION",
@@ -476,7 +475,6 @@ _OUTPUTS = (
 )
 
 
-REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
 REPORT_CHARTS = (
     *("timeline", "timeline-ages", "people", "pyramid", "shares"),
     *("at-once", "videos", "groups", "trend", "audience"),

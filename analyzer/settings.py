@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_OUT",
     "DEFAULT_PRESET",
     "PRESETS",
+    "REPORT_FORMATS",
     "AgeBand",
     "Option",
     "Settings",
@@ -35,6 +36,9 @@ _BLUR_FPS = 5.0
 
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
+
+REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
+"""Forms in which a report is written."""
 
 DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {

@@ -13,15 +13,18 @@ the worker ends by itself at its next request, byte or socket timeout. One that 
 inside the HTTP library gets an exception from outside, somewhat later: at once, it could interrupt the
 cleaning up after a socket timeout. A child process could be killed more finally, but costs a second at
 every start, needs `__main__` guards in every program that uses this library, and cannot be handed
-extractors and hooks.
+extractors and hooks. What callers hand in (`accept`, `on_wait`, `on_progress`) runs in the caller's thread;
+an exception of theirs ends the work as Ctrl-C does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import datetime
+import email.utils
 import errno
 import hashlib
+import ipaddress
 import itertools
 import logging
 import math
@@ -32,14 +35,15 @@ import stat
 import tempfile
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar
-from urllib.parse import urldefrag, urlsplit
+from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
-from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind
+from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
 from analyzer.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,12 +51,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JSON",
+    "Candidate",
     "FetchProgress",
     "Fetcher",
     "Item",
     "MediaKind",
     "Video",
     "choose_formats",
+    "host_of",
+    "run_name",
     "without_login",
 ]
 
@@ -83,9 +90,12 @@ _GRACE_S = 0.3
 _MAX_HOPS = 10
 _MAX_DEPTH = 4
 _MAX_WAIT_S = 60.0
+_MAX_RETRY_AFTER_S = 7 * 86_400.0
 _FINGERPRINT_BYTES = 1024 * 1024
 _LIST_TYPES = ("playlist", "multi_video")
 _URL_TYPES = ("url", "url_transparent")
+_SMUGGLED = "#__youtubedl_smuggle"
+"""What yt-dlp's extractors tell each other is behind this in an address."""
 
 
 class MediaKind(StrEnum):
@@ -106,6 +116,15 @@ class Item:
     """Local files; empty for an address."""
     title: str | None = None
     """Untrusted raw text, where it is known without a request."""
+    duration_s: float | None = None
+    """As the playlist declares it, in seconds; None where it does not."""
+    uploaded: str | None = None
+    """ISO date, where the playlist tells it."""
+    standalone: bool = True
+    """Whether `Item(source, kind)`, made again in a later run, can be fetched. False for entries that only
+    their playlist leads to."""
+    list_broke: bool = False
+    """Stands for all entries that could not be listed any more; not for a dead entry, which is one video."""
     error: SourceError | None = None
     """A dead playlist entry: `Fetcher.fetch` raises this."""
     entry: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -145,6 +164,24 @@ class Video:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """What is known of a video before it is downloaded."""
+
+    video_id: str
+    """As that of the `Video` to come."""
+    title: str
+    """Untrusted raw text."""
+    duration_s: float | None
+    """As the site declares it, in seconds; None where it does not, and for local files."""
+    uploaded: str | None
+    """ISO date."""
+    channel: str | None
+    """Untrusted raw text."""
+    size_bytes: int | None
+    """Declared or estimated size of what would be downloaded; None where unknown."""
+
+
+@dataclass(frozen=True)
 class FetchProgress:
     """How far a download is."""
 
@@ -178,12 +215,19 @@ class Fetcher:
         self._want_audio = want_audio
         self._extractors = tuple(extractors)
         self._on_progress = on_progress
+        self._sites: _Sites | None = None
 
-    def resolve(self, source: str) -> Iterator[Item]:
+    def resolve(self, source: str, on_wait: Callable[[], None] | None = None) -> Iterator[Item]:
         """List the videos of a file, folder, address or (with `Settings.playlist`) playlist, in order.
 
         Lazy: entries beyond `Settings.limit` are never asked for. Without `Settings.playlist` an address
-        is handed on without any request.
+        is handed on without any request. Where a server wants to be left alone for a while, the listing
+        ends there.
+
+        Args:
+            source: A path or an address.
+            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
+                What it raises ends the listing at once and reaches the caller as it is.
 
         Raises:
             SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be had.
@@ -197,7 +241,7 @@ class Fetcher:
             if not self._settings.playlist:
                 yield Item(source, MediaKind.VIDEO)
                 return
-            items = self._walk_address({"_type": "url", "url": source}, source, _MAX_DEPTH)
+            items = self._walk_address({"_type": "url", "url": source}, source, _MAX_DEPTH, _Call(on_wait))
         empty = True
         for item in itertools.islice(items, self._settings.limit):
             empty = False
@@ -207,65 +251,131 @@ class Fetcher:
                 f"There is nothing to analyse in {source}", kind=SourceErrorKind.EMPTY, source=source
             )
 
-    def fetch(self, item: Item, folder: Path) -> Video:
+    def identify(self, item: Item) -> str:
+        """A stable identity of an item, without any request: the `Video.video_id` to come, where it shows.
+
+        It shows for local files, for entries of playlists and for addresses from which yt-dlp reads the
+        site's id. It does not where only the site knows: addresses that redirect or name a video by words.
+        What has neither id nor address is named by its number in the list, which may shift.
+
+        Raises:
+            SourceError: A local file is gone or cannot be read; this is no address.
+        """
+        item = _with_paths(item)
+        if item.paths:
+            return _local_identity(item.paths)[0]
+        entry = item.entry
+        if entry is None:
+            if item.error is not None or not item.standalone:
+                return _web_id(item.source)
+            _check_address(item.source)
+            entry = {"_type": "url", "url": item.source}
+        if entry.get("_type", "video") in _URL_TYPES:
+            key, name = self._site_of(entry)
+        else:
+            key, name = entry.get("extractor_key"), entry.get("id")
+        if not name and not _is_generic(key):
+            return _web_id(item.source)
+        return _video_id(item, {"extractor_key": key, "id": name})
+
+    def _site_of(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """The extractor that will be asked about a link, and the id that it will give the video."""
+        key, name, url = entry.get("ie_key"), entry.get("id"), str(entry.get("url") or "")
+        if key and (_is_generic(key) or (name and entry["_type"] == "url")):
+            return key, name
+        if self._sites is None:
+            self._sites = _Sites(self._extractors)
+        found, read = self._sites.find(url, key)
+        return found, read or (None if found is None else name)
+
+    def fetch(
+        self,
+        item: Item,
+        folder: Path,
+        *,
+        accept: Callable[[Candidate], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Video:
         """Download a video into `folder`; local files are not copied.
 
         Args:
             item: From `resolve`.
             folder: Exists and is empty. After a failure nothing of ours stays in it.
+            accept: Called once, in the caller's thread, when the site's facts are known and nothing of the
+                video has been downloaded. What it raises ends the fetch and reaches the caller as it is.
+            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
+                What it raises ends the fetch at once and reaches the caller as it is.
 
         Raises:
-            SourceError: The video cannot be had; `kind` and `retry` say why and whether to try again.
+            SourceError: The video cannot be had; `kind` and `retry` say why and whether to try again,
+                `retry_after_s` how long the server wants to be left alone.
             OutputError: The download could not be written to `folder`.
         """
         if item.error is not None:
             raise item.error
+        item = _with_paths(item)
         if item.paths:
-            return _local_video(item)
+            video = _local_video(item)
+            if accept is not None:
+                size = video.details["size_bytes"]
+                assert isinstance(size, int)
+                accept(Candidate(video.video_id, video.title, None, None, None, size))
+            return video
         if item.entry is None:
             _check_address(item.source)
         try:
             staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
         except OSError as error:
-            raise OutputError(f"Cannot download into {folder}: {error.strerror}") from error
-        session = _Session(self._settings, item.source, extractors=self._extractors, folder=staging)
+            message = f"Cannot download into {folder}: {error.strerror}"
+            raise OutputError(message, no_space=is_full(error)) from error
         try:
+            return self._download(item, folder, staging, accept, _Call(on_wait))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _download(
+        self,
+        item: Item,
+        folder: Path,
+        staging: Path,
+        accept: Callable[[Candidate], None] | None,
+        call: _Call,
+    ) -> Video:
+        session = _Session(
+            self._settings, item.source, extractors=self._extractors, folder=staging, call=call
+        )
+        try:
+            plan = session.run(lambda: session.prepare(item, want_audio=self._want_audio))
+            if accept is not None:
+                accept(_candidate(item, plan))
             info, files = session.run(
-                lambda: session.download(item, want_audio=self._want_audio), self._report
+                lambda: session.download(item, plan, want_audio=self._want_audio), report=self._report
             )
             self._report(session)
             return _publish(item, info, files, folder)
-        except AnalyzerError:
-            raise
-        except Exception as error:
-            raise _explained(error, item.source) from error
         finally:
             session.close()
-            shutil.rmtree(staging, ignore_errors=True)
 
     def _report(self, session: _Session) -> None:
         progress = session.take_progress()
         if self._on_progress is not None and progress is not None:
             self._on_progress(progress)
 
-    def _walk_address(self, entry: Info, name: str, depth: int) -> Iterator[Item]:
+    def _walk_address(self, entry: Info, name: str, depth: int, call: _Call) -> Iterator[Item]:
         """What an address or the link to a playlist holds.
 
         Raises:
             AnalyzerError: It cannot be opened at all.
         """
-        session = _Session(self._settings, name, extractors=self._extractors, whole_playlist=True)
+        session = _Session(self._settings, name, extractors=self._extractors, whole_playlist=True, call=call)
         try:
-            try:
-                raw = session.run(lambda: session.open(entry))
-            except AnalyzerError:
-                raise
-            except Exception as error:
-                raise _explained(error, name) from error
+            raw = session.run(lambda: session.open(entry))
             if raw.get("_type", "video") in _LIST_TYPES:
                 yield from self._walk(session, raw, name, depth)
             else:
-                yield Item(name, MediaKind.VIDEO, title=raw.get("title"))
+                standalone = _stands_alone(entry)
+                # A link without an address of its own can be followed again only by the link itself.
+                yield _video_item(raw, name, standalone, None if standalone else entry)
         finally:
             session.close()
 
@@ -276,10 +386,12 @@ class Fetcher:
         for number in itertools.count(1):
             name = f"{page}#{number}"
             try:
-                entry = session.run(lambda: next(entries, _END))
-            except Exception as error:  # noqa: BLE001 - extractors raise anything
+                entry = session.run(lambda: next(entries, _END), name=name)
+            except AnalyzerError as error:
+                if session.call.ended:
+                    raise
                 # The generator is dead: one item stands for the entries that cannot be listed.
-                yield _dead(_explained(error, name), name)
+                yield _dead(error, name, list_broke=True)
                 return
             if entry is _END:
                 return
@@ -290,6 +402,8 @@ class Fetcher:
             # Entries that hold a whole video lack what yt-dlp takes over from the playlist.
             inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
             yield from self._walk_entry(session, {**inherited, **entry}, name, depth)
+            if session.call.refusal is not None:  # what broke off further down ends the rest as well
+                return
 
     def _walk_entry(self, session: _Session, entry: Info, name: str, depth: int) -> Iterator[Item]:
         kind, title = entry.get("_type", "video"), entry.get("title")
@@ -297,17 +411,20 @@ class Fetcher:
         if kind in _URL_TYPES:
             name = _own_address(entry) or name
         if not linked and kind not in _LIST_TYPES:
+            item = _video_item(entry, name, kind in _URL_TYPES and _stands_alone(entry), entry)
             if title in ("[Private video]", "[Deleted video]"):
-                yield _dead(_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title), name)
-            else:
-                yield Item(name, MediaKind.VIDEO, title=title, entry=entry)
+                item = replace(item, error=_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title))
+            yield item
         elif depth == 0:
             yield _dead(_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name)
         elif linked:  # with a session of its own, so that its end by the deadline does not end this one
             try:
-                yield from self._walk_address(entry, name, depth - 1)
+                yield from self._walk_address(entry, name, depth - 1, session.call)
             except AnalyzerError as error:
-                yield _dead(error, name)
+                if session.call.ended:
+                    raise
+                # A tab that may come back is a list that broke; one that is gone is a dead entry.
+                yield _dead(error, name, list_broke=getattr(error, "retry", False))
         else:
             yield from self._walk(session, entry, name, depth - 1)
 
@@ -315,16 +432,88 @@ class Fetcher:
 _END: Any = object()
 
 
-def _dead(error: AnalyzerError, name: str) -> Item:
+def _dead(error: AnalyzerError, name: str, list_broke: bool = False) -> Item:
+    """What stands for a list or an entry that leads nowhere."""
     if not isinstance(error, SourceError):
         error = _failure(SourceErrorKind.OTHER, name, str(error))
-    return Item(name, MediaKind.VIDEO, error=error)
+    return Item(name, MediaKind.VIDEO, standalone=False, list_broke=list_broke, error=error)
 
 
-def _own_address(entry: Info) -> str | None:
+def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> Item:
+    """An item of which the site or its playlist has told something: strangers' data."""
+    title = info.get("title")
+    return Item(
+        name,
+        MediaKind.VIDEO,
+        title=title if isinstance(title, str) else None,
+        duration_s=_seconds(info.get("duration")),
+        uploaded=_uploaded(info),
+        standalone=standalone,
+        entry=entry,
+    )
+
+
+def _own_address(entry: Mapping[str, Any]) -> str | None:
     """The address of a playlist entry, without what yt-dlp's extractors tell each other behind the #."""
-    url = str(entry.get("url") or "").partition("#__youtubedl_smuggle")[0]
+    url = str(entry.get("url") or "").partition(_SMUGGLED)[0]
     return url if url.startswith(("http://", "https://")) else None
+
+
+def _stands_alone(entry: Mapping[str, Any]) -> bool:
+    """Whether the address of a playlist entry is all that is needed to fetch it."""
+    return _own_address(entry) is not None and _SMUGGLED not in str(entry.get("url"))
+
+
+class _Sites:
+    """Which extractor a session will ask about an address, found without a session and without requests."""
+
+    def __init__(self, extractors: Iterable[type[InfoExtractor] | InfoExtractor]) -> None:
+        _forbid_plugins()
+        from yt_dlp.extractor import gen_extractor_classes
+
+        enabled = (each for each in gen_extractor_classes() if each._ENABLED)
+        self._ies: dict[str, Any] = {each.ie_key(): each for each in (*extractors, *enabled)}
+        self._tests: dict[str, Callable[[str], object]] = {}
+
+    def find(self, url: str, key: str | None = None) -> tuple[str | None, str | None]:
+        """The key of the extractor of an address, and the id that it reads from the address.
+
+        An address that yt-dlp knows as a playlist has no id: it is no video. About 1 ms at worst.
+        """
+        candidates = self._ies if key is None else {key: self._ies[key]} if key in self._ies else {}
+        for name, extractor in candidates.items():
+            test = self._tests.get(name)
+            if test is None:
+                test = self._tests[name] = _url_test(extractor)
+            if not test(url):
+                continue
+            if name.startswith("Youtube") and name != "Youtube" and (video := _without_list(url)):
+                found = self.find(video)
+                if found[0] == "Youtube":
+                    return found
+            if name == "YoutubeTab" or extractor._RETURN_TYPE == "playlist":
+                return name, None
+            read = extractor.get_temp_id(url)
+            return name, str(read) if read else None
+        return key, None
+
+
+def _url_test(extractor: Any) -> Callable[[str], object]:
+    """`extractor.suitable`. Most have that of their base, which its regular expression alone does faster."""
+    methods = (extractor.suitable, extractor._match_valid_url)
+    inherited = ("InfoExtractor.", "LazyLoadExtractor.")
+    pattern = extractor._VALID_URL
+    if isinstance(pattern, str) and all(each.__qualname__.startswith(inherited) for each in methods):
+        return re.compile(pattern).match
+    return extractor.suitable
+
+
+def _without_list(url: str) -> str | None:
+    """An address without its playlist: a video of a playlist is fetched as that video. None: it has none."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(key, value) for key, value in query if key != "list"]
+    return None if len(kept) == len(query) else parts._replace(query=urlencode(kept)).geturl()
 
 
 # ---------------------------------------------------------------------------------------- local files
@@ -411,15 +600,36 @@ def _fingerprint(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _local_video(item: Item) -> Video:
-    prints = [(path.name, *_fingerprint(path)) for path in item.paths]
+def _with_paths(item: Item) -> Item:
+    """An item that was made again from its path, with the files that it names."""
+    mode = _file_mode(item.source) if not item.paths and item.entry is None and item.standalone else None
+    if mode is None:
+        return item
+    for each in _local_items(Path(item.source), item.source, mode):
+        if each.source == item.source and each.kind == item.kind:
+            return each
+    return item
+
+
+def _local_identity(paths: Sequence[Path]) -> tuple[str, int]:
+    """The `Video.video_id` of files, and their size in bytes.
+
+    Raises:
+        SourceError: A file is gone or cannot be read.
+    """
+    prints = [(path.name, *_fingerprint(path)) for path in paths]
     if len(prints) == 1:
         identity = prints[0][1]
     else:  # the names give the order of the pictures, so they count
         listing = "\n".join(f"{name}\0{size}\0{digest}" for name, digest, size in prints)
         identity = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return identity[:12], sum(size for _, _, size in prints)
+
+
+def _local_video(item: Item) -> Video:
+    video_id, size = _local_identity(item.paths)
     return Video(
-        video_id=identity[:12],
+        video_id=video_id,
         kind=item.kind,
         paths=item.paths,
         audio_path=None,
@@ -431,7 +641,7 @@ def _local_video(item: Item) -> Video:
         uploaded_at=None,
         duration_s=None,
         fetched=False,
-        details={"files": len(prints), "size_bytes": sum(size for _, _, size in prints)},
+        details={"files": len(item.paths), "size_bytes": size},
     )
 
 
@@ -467,6 +677,39 @@ def _check_address(source: str) -> None:
         host = None
     if not host or not source.isprintable():
         raise refuse("This is not a complete web address")
+
+
+def host_of(address: str) -> str | None:
+    """The host that is to be left alone when a site complains; None for what is no web address.
+
+    Names of one site come out alike, without port; numeric and local hosts keep theirs, as servers of
+    different people may share such a host.
+
+    >>> host_of("https://www.YouTube.com/watch?v=x"), host_of("https://youtu.be/x"), host_of("a/b.mp4")
+    ('youtube.com', 'youtube.com', None)
+    >>> host_of("http://127.0.0.1:8080/a.mp4"), host_of("https://example.org:8443/")
+    ('127.0.0.1:8080', 'example.org')
+    """
+    try:
+        parts = urlsplit(address)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not host:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    if host == "localhost" or _is_ip(host):
+        return f"{shown}:{port}" if port is not None else shown
+    bare = re.sub(r"^(?:www\.|m\.)+(?=[^.]+\.)", "", host)
+    return "youtube.com" if bare in ("youtu.be", "youtube-nocookie.com") else bare
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 # -------------------------------------------------------------------------------------------- formats
@@ -602,6 +845,30 @@ class _Watch:
         too_long = self._extracting and now - self._began > _EXTRACTION_TIMEOUTS * self._timeout_s
         silent_s = self._silent_s + (now - entered if entered is not None else 0)
         return too_long or silent_s > self._timeout_s
+
+
+class _Call:
+    """What all sessions of one `Fetcher.fetch` or `Fetcher.resolve` share.
+
+    Attributes:
+        ended: `on_wait` has raised: whatever is caught on the way belongs to the caller.
+        refusal: A server wants to be left alone: no further request is made.
+    """
+
+    def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
+        self._on_wait = on_wait
+        self.ended = False
+        self.refusal: SourceError | None = None
+
+    def wait(self) -> None:
+        """A turn of waiting, in the caller's thread."""
+        if self._on_wait is None:
+            return
+        try:
+            self._on_wait()
+        except BaseException:
+            self.ended = True
+            raise
 
 
 class _Job(Generic[T]):
@@ -745,6 +1012,19 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
     }
 
 
+def _forbid_plugins() -> None:
+    """Before yt-dlp is imported: plugins would be loaded from the whole of sys.path."""
+    os.environ["YTDLP_NO_PLUGINS"] = "1"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A video that may be downloaded: what yt-dlp knows of it, and the formats, the picture's first."""
+
+    info: Info
+    formats: list[Mapping[str, Any]]
+
+
 class _Session:
     """One use of yt-dlp: for one video, or for the entries of one playlist."""
 
@@ -756,11 +1036,12 @@ class _Session:
         extractors: Iterable[type[InfoExtractor] | InfoExtractor],
         folder: Path | None = None,
         whole_playlist: bool = False,
+        call: _Call,
     ) -> None:
-        # Before the import: plugins would be loaded from the whole of sys.path.
-        os.environ["YTDLP_NO_PLUGINS"] = "1"
+        _forbid_plugins()
         import yt_dlp
 
+        self.call = call
         self._settings = settings
         self._source = source
         self._folder = folder
@@ -776,16 +1057,27 @@ class _Session:
         self._files: dict[str, Info] = {}
         self._expected_bytes: list[int | None] = []
         self._progress: FetchProgress | None = None
-        self._downloading = False
         self._stopping = self._lost = False
 
     # -- threads
 
-    def run(self, work: Callable[[], T], on_wait: Callable[[_Session], None] | None = None) -> T:
+    def run(
+        self,
+        work: Callable[[], T],
+        *,
+        name: str | None = None,
+        report: Callable[[_Session], None] | None = None,
+    ) -> T:
         """Do `work` in a worker and wait for it, until the deadline.
 
+        Args:
+            work: Uses yt-dlp.
+            name: What is fetched, for errors; by default the session's source.
+            report: Called in this thread about 20 times a second.
+
         Raises:
-            SourceError: TIMEOUT, also if it came before. Or whatever `work` raises.
+            AnalyzerError: TIMEOUT, also if it came before. Or what `work` raises, explained. What `report`
+                and the caller's `on_wait` raise comes as it is.
         """
         if self._stopping:  # a stopped worker may still use yt-dlp
             raise self._too_silent()
@@ -793,8 +1085,9 @@ class _Session:
         job = _Job(work, self._close)
         try:
             while not job.done.wait(_POLL_S):
-                if on_wait is not None:
-                    on_wait(self)
+                self.call.wait()
+                if report is not None:
+                    report(self)
                 if self._watch.expired():
                     raise self._too_silent()
         finally:
@@ -802,7 +1095,16 @@ class _Session:
                 self._stopping = True
                 # Longer than a silent server can hold the worker.
                 self._lost = not job.stop(1.5 * self._settings.timeout_s)
-        return job.result()
+        try:
+            value = job.result()
+        except AnalyzerError:
+            raise
+        except Exception as error:
+            raise _explained(error, name or self._source) from error
+        # An extractor may have kept it to itself and made do without.
+        if self.call.refusal is not None:
+            raise self.call.refusal
+        return value
 
     def _too_silent(self) -> SourceError:
         detail = f"for {self._settings.timeout_s:g} s"
@@ -832,6 +1134,8 @@ class _Session:
     def _go_on(self) -> None:
         if self._stopping:
             raise _Stopped
+        if self.call.refusal is not None:
+            raise self.call.refusal
 
     def _open_watched(self, request: Any) -> Any:
         from yt_dlp.networking.exceptions import HTTPError
@@ -842,6 +1146,12 @@ class _Session:
                 response = self._urlopen(request)
         except HTTPError as error:
             self._keep(error.response)
+            wait_s = _retry_after_s(error.response.headers.get("Retry-After"))
+            if error.status == 429 or (error.status == 503 and wait_s is not None):
+                # Trying again at once, as yt-dlp does, would make it worse.
+                kind = SourceErrorKind.BOT_CHECK if error.status == 429 else SourceErrorKind.NETWORK
+                self.call.refusal = _failure(kind, self._source, _plain(str(error)), retry_after_s=wait_s)
+                raise self.call.refusal from error
             raise
         self._keep(response)
         return response
@@ -937,30 +1247,12 @@ class _Session:
 
     # -- download
 
-    def download(self, item: Item, *, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
-        """Find out about a video, check it against the settings, and download it into the folder.
-
-        Returns:
-            What yt-dlp knows of the video, and the files with their formats, the picture's first.
+    def prepare(self, item: Item, *, want_audio: bool) -> _Plan:
+        """Find out about a video, check it against the settings, and choose its formats.
 
         Raises:
             SourceError: It is refused. Or whatever yt-dlp raises.
         """
-        try:
-            return self._download_once(item, want_audio)
-        except Exception as error:
-            # Addresses of media are signed and expire: asking the site again gives a fresh one. Once.
-            if not self._downloading or _http_status(error) != 403:
-                raise
-        self._close_responses()
-        assert self._folder is not None
-        for each in self._folder.iterdir():
-            each.unlink()
-        self._watch.restart()
-        return self._download_once(item, want_audio)
-
-    def _download_once(self, item: Item, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
-        self._downloading = False
         self._files.clear()
         raw = self.extract(item.source) if item.entry is None else self.open(item.entry)
         raw = self._single(raw)
@@ -979,16 +1271,40 @@ class _Session:
             raise _failure(SourceErrorKind.NO_FORMAT, self._source, detail)
         self._expected_bytes = [each.get("filesize") for each in chosen]
         self._check_size(sum(size or 0 for size in self._expected_bytes))
-
-        self._downloading = True
         self._close_responses()  # what extraction left open
+        return _Plan(info, chosen)
+
+    def download(self, item: Item, plan: _Plan, *, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
+        """Download a video into the folder.
+
+        Returns:
+            What yt-dlp knows of the video, and the files with their formats, the picture's first.
+
+        Raises:
+            SourceError: It is refused. Or whatever yt-dlp raises.
+        """
+        try:
+            return plan.info, self._download_files(plan)
+        except Exception as error:
+            # Addresses of media are signed and expire: asking the site again gives a fresh one. Once.
+            if _http_status(error) != 403:
+                raise
+        self._close_responses()
+        assert self._folder is not None
+        for each in self._folder.iterdir():
+            each.unlink()
+        self._watch.restart()
+        plan = self.prepare(item, want_audio=want_audio)
+        return plan.info, self._download_files(plan)
+
+    def _download_files(self, plan: _Plan) -> list[tuple[Path, Info]]:
         files = []
         assert self._folder is not None
-        for number, each in enumerate(chosen):
+        for number, each in enumerate(plan.formats):
             path = self._folder / str(number)
-            self._download_file(path, {**info, **self._finite(info, each)})
+            self._download_file(path, {**plan.info, **self._finite(plan.info, each)})
             files.append((path, dict(each)))
-        return info, files
+        return files
 
     def _finite(self, info: Info, each: Mapping[str, Any]) -> Mapping[str, Any]:
         """Refuse an HLS stream that goes on; yt-dlp would take what is there now for the whole.
@@ -1080,6 +1396,72 @@ _STATUS_KEYS = (
 # ------------------------------------------------------------------------------------------- results
 
 
+def _candidate(item: Item, plan: _Plan) -> Candidate:
+    """What the site says of a video and what is about to be downloaded."""
+    info = plan.info
+    video_id, duration_s = _video_id(item, info), _seconds(info.get("duration"))
+    sizes = [_size_bytes(each, duration_s) for each in plan.formats]
+    return Candidate(
+        video_id=video_id,
+        title=_title(item, info, video_id),
+        duration_s=duration_s,
+        uploaded=_uploaded(info),
+        channel=_channel(info),
+        size_bytes=None if None in sizes else sum(size or 0 for size in sizes),
+    )
+
+
+def _size_bytes(each: Mapping[str, Any], duration_s: float | None) -> int | None:
+    """Declared size of a format, else estimated from its bit rate; None where neither is known."""
+    for key in ("filesize", "filesize_approx"):
+        if size := _positive(each.get(key)):
+            return round(size)
+    rate_kbps = _positive(each.get("tbr"))
+    return round(rate_kbps * 125 * duration_s) if rate_kbps and duration_s else None
+
+
+def _positive(value: object) -> float | None:
+    """A number of a stranger's above 0 and of a sensible size; None for what is none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
+
+
+def _seconds(value: object) -> float | None:
+    """A duration of a stranger's, in seconds.
+
+    >>> _seconds(12), _seconds(0), _seconds("12"), _seconds(True), _seconds(float("nan")), _seconds(10**400)
+    (12.0, None, None, None, None, None)
+    """
+    return _positive(value)
+
+
+def _uploaded(info: Mapping[str, Any]) -> str | None:
+    """ISO date of what a site says about the day of an upload.
+
+    >>> _uploaded({"upload_date": "20240229"}), _uploaded({"timestamp": 1_700_000_000})
+    ('2024-02-29', '2023-11-14')
+    >>> _uploaded({"upload_date": "20230229"}), _uploaded({"timestamp": [1]}), _uploaded({})
+    (None, None, None)
+    """
+    date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
+    if date:
+        try:
+            return datetime.date(*map(int, date.groups())).isoformat()
+        except ValueError:
+            pass
+    moment = _utc(info.get("timestamp"))
+    return moment and moment[:10]
+
+
+def _title(item: Item, info: Mapping[str, Any], video_id: str) -> str:
+    return str(info.get("title") or item.title or video_id)
+
+
+def _channel(info: Mapping[str, Any]) -> str | None:
+    channel = info.get("channel") or info.get("uploader")
+    return str(channel) if channel else None
+
+
 def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:
     """Give the downloaded files their names, and describe them."""
     video_id = _video_id(item, info)
@@ -1089,31 +1471,29 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         # The name is ours; an unknown suffix from a site could be anything, and is not needed to read it.
         suffix = suffix if re.fullmatch(r"[a-z0-9]{2,4}", suffix) and suffix in _SAFE_SUFFIXES else "video"
         paths.append((path, folder / f"{video_id}{part}.{suffix}"))
-    size = sum(path.stat().st_size for path, _ in paths)
     try:
+        size = sum(path.stat().st_size for path, _ in paths)
         for path, target in paths:
             path.replace(target)
     except OSError as error:
         for _, target in paths:
             target.unlink(missing_ok=True)
-        raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
+        message = f"Cannot write to {folder}: {error.strerror}"
+        raise OutputError(message, no_space=is_full(error)) from error
     picture = files[0][1]
-    date = re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})", str(info.get("upload_date") or ""))
-    uploaded_at = _utc(info.get("timestamp"))
     page = str(info.get("webpage_url") or item.source)
-    channel = info.get("channel") or info.get("uploader")
     return Video(
         video_id=video_id,
         kind=MediaKind.VIDEO,
         paths=(paths[0][1],),
         audio_path=paths[1][1] if len(paths) > 1 else None,
         source=without_login(item.source),
-        title=str(info.get("title") or item.title or video_id),
+        title=_title(item, info, video_id),
         url=without_login(page),
-        channel=str(channel) if channel else None,
-        uploaded="-".join(date.groups()) if date else uploaded_at and uploaded_at[:10],
-        uploaded_at=uploaded_at,
-        duration_s=info.get("duration"),
+        channel=_channel(info),
+        uploaded=_uploaded(info),
+        uploaded_at=_utc(info.get("timestamp")),
+        duration_s=_seconds(info.get("duration")),
         fetched=True,
         details={
             "extractor": str(info.get("extractor_key") or ""),
@@ -1134,7 +1514,7 @@ def _utc(timestamp: object) -> str | None:
     >>> _utc(1_700_000_000), _utc("soon"), _utc(1e30)
     ('2023-11-14T22:13:20+00:00', None, None)
     """
-    if not isinstance(timestamp, int | float):
+    if not isinstance(timestamp, int | float) or isinstance(timestamp, bool):
         return None
     try:
         moment = datetime.datetime.fromtimestamp(timestamp, datetime.UTC)
@@ -1151,16 +1531,27 @@ _SAFE_SUFFIXES = frozenset(
 
 def _video_id(item: Item, info: Info) -> str:
     key, name = str(info.get("extractor_key") or "Generic").lower(), str(info.get("id") or "")
-    if key in ("generic", "html5mediaembed"):  # their ids are the last parts of addresses: not unique
+    if _is_generic(key):
         address = urldefrag(item.source).url
         if item.entry is not None and item.entry.get("_type", "video") == "video":
             address += f"#{name}"  # several videos of one page share its address
-        return "web-" + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
+        elif item.entry is not None and _own_address(item.entry) is None:
+            address += f"#{item.entry.get('url')}"  # and so do its links without addresses of their own
+        return _web_id(address)
     full = f"{key}-{name}"
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
     if safe == full and len(full) <= 64:
         return full
     return f"{safe[:48]}-{hashlib.sha256(full.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def _is_generic(key: str | None) -> bool:
+    """Whether the ids of this extractor are the last parts of addresses: not unique."""
+    return str(key or "Generic").lower() in ("generic", "html5mediaembed")
+
+
+def _web_id(address: str) -> str:
+    return "web-" + hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 # ------------------------------------------------------------------------------------------- errors
@@ -1201,6 +1592,10 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
         "add --playlist, and --limit N for its first N videos only, to analyse them",
     ),
     SourceErrorKind.EMPTY: ("There is no video in this playlist", _NEVER),
+    SourceErrorKind.REJECTED: (
+        "The video is left out by a filter",
+        "trying again will not help without another filter",
+    ),
     SourceErrorKind.OTHER: ("The video could not be fetched", _NEVER),
 }
 _RETRY = frozenset(
@@ -1272,11 +1667,35 @@ def _yt_dlp_version() -> str:
     return str(__version__)
 
 
-def _failure(kind: SourceErrorKind, source: str, detail: str = "") -> SourceError:
+def _failure(
+    kind: SourceErrorKind, source: str, detail: str = "", *, retry_after_s: float | None = None
+) -> SourceError:
     what, advice = _MEANINGS[kind]
     quoted = f" ({detail})" if detail else ""
     message = f"{what}{quoted}; {advice} (yt-dlp {_yt_dlp_version()})"
-    return SourceError(message, kind=kind, source=source, retry=kind in _RETRY)
+    return SourceError(message, kind=kind, source=source, retry=kind in _RETRY, retry_after_s=retry_after_s)
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """The seconds that a server asks for, between 0 and a week; None for what cannot be understood.
+
+    >>> _retry_after_s("120"), _retry_after_s("-5"), _retry_after_s("9" * 5000), _retry_after_s("soon")
+    (120.0, 0.0, 604800.0, None)
+    >>> _retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT"), _retry_after_s(None)
+    (0.0, None)
+    """
+    text = (header or "").strip()
+    if re.fullmatch(r"-?[0-9]+(?:\.[0-9]*)?", text):
+        seconds = float(text)
+    else:
+        try:
+            moment = email.utils.parsedate_to_datetime(text)
+            # A date of unknown zone is one of Greenwich.
+            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+            seconds = moment.timestamp() - time.time()
+        except (ValueError, OverflowError, TypeError):
+            return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -1311,7 +1730,7 @@ def _explained(error: Exception, source: str) -> AnalyzerError:
         if isinstance(each, AnalyzerError):
             return each
         if isinstance(each, OSError) and each.errno in _DISK_ERRNOS and not _is_network(each):
-            return OutputError(f"The download cannot be written: {each.strerror}")
+            return OutputError(f"The download cannot be written: {each.strerror}", no_space=is_full(each))
     text = "\n".join(str(each) for each in causes)
     if re.search(r"unable to (?:write data|open for writing)", text):
         return OutputError(f"The download cannot be written ({_plain(str(error))})")
@@ -1355,6 +1774,17 @@ def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> S
 def shown_name(name: str) -> str:
     """A file name as text that can be written: bytes that are no UTF-8 become replacement characters."""
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def run_name(title: str, video_id: str) -> str:
+    """Name of a run's folder: a readable slug of the title, then the video's id.
+
+    >>> run_name("Café: «Two» / people?", "youtube-abc")
+    'cafe-two-people-youtube-abc'
+    """
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:60].strip("-")
+    return f"{slug}-{video_id}" if slug else video_id
 
 
 def without_login(source: str) -> str:

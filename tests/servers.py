@@ -96,6 +96,18 @@ class Server(ThreadingHTTPServer):
         self.routes[path] = lambda handler: handler.send_error(status)
         return self.url(path)
 
+    def add_retry_after(self, path: str, status: int, value: str) -> str:
+        """Refuse with a status and say for how long: seconds or an HTTP date; returns the address."""
+
+        def route(handler: Handler) -> None:
+            handler.send_response(status)
+            handler.send_header("Retry-After", value)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+
+        self.routes[path] = route
+        return self.url(path)
+
     def add_cut(self, path: str, data: bytes) -> str:
         """Declare all of a body, send half, and close."""
 

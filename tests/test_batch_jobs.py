@@ -30,7 +30,6 @@ from analyzer.batch.jobsfile import (
     parse_duration,
 )
 from analyzer.errors import SettingsError
-from analyzer.records import REPORT_FORMATS
 from analyzer.settings import DEFAULT_OUT, Settings
 
 TODAY = datetime.date(2026, 3, 31)
@@ -314,10 +313,6 @@ def test_durations_may_be_text_and_one_pause_is_both() -> None:
     assert Retry(base_s="1h", cap_s=3600).cap_s == 3600.0  # type: ignore[arg-type]
     assert Pace(pause_s="3s").pause_s == (3.0, 3.0)  # type: ignore[arg-type]
     assert OnFailure(command=["mail"]).command == ("mail",)  # type: ignore[arg-type]
-
-
-def test_report_formats_are_those_of_reports() -> None:
-    assert jobsfile._REPORT_FORMATS == REPORT_FORMATS
 
 
 def test_nothing_heavy_is_loaded() -> None:

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analyzer import analyze
-from analyzer.cli import _FORMATS, _REPORT_CODES, DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
+from analyzer.cli import _REPORT_CODES, DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.cli import report as report_command
-from analyzer.records import REPORT_FORMATS, Run, publish, report_files
+from analyzer.records import Run, publish, report_files
 from analyzer.report.documentation import documentation
+from analyzer.settings import REPORT_FORMATS
 from benchmarks.runs import make_run, random_plan
 from tests.media import write_video
 from tests.test_cli import Portraits, portrait_pictures
@@ -244,7 +245,6 @@ def test_reporting_loads_nothing_that_only_analysing_needs(outputs: Path) -> Non
 
 
 def test_lists_have_one_home_and_every_option_has_help() -> None:
-    assert _FORMATS == REPORT_FORMATS
     assert (ROOT / "docs" / "report.md").read_text("utf-8") == documentation(), "run `make docs`"
     for parameter in report_command.params:
         assert parameter.name == "paths" or getattr(parameter, "help", None), parameter.name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
+import errno
 import itertools
 import json
 import os
@@ -11,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,9 @@ import av
 import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
-from analyzer.errors import OutputError, SourceError, SourceErrorKind
+from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
-from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, choose_formats
+from analyzer.source import Candidate, Fetcher, FetchProgress, Item, MediaKind, Video, choose_formats, host_of
 from tests.media import number_of, numbered, write_video
 from tests.servers import ScriptedListIE, Server, scripted, serve
 
@@ -170,6 +173,24 @@ def test_fingerprint_survives_renaming_and_sees_changes(tmp_path: Path) -> None:
         assert name_of(renamed) != before
     renamed.write_bytes(body + b"\0")
     assert name_of(renamed) != before
+
+
+def test_local_items_are_identified_as_they_will_be(tmp_path: Path) -> None:
+    for name in ("a.mp4", "1.png", "2.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    made = fetcher()
+    items = list(made.resolve(str(tmp_path)))
+    ids = [made.identify(item) for item in items]
+    assert ids == [made.fetch(item, tmp_path).video_id for item in items]
+    assert len(set(ids)) == 2 and all(item.standalone for item in items)
+    again = [Item(item.source, item.kind) for item in items]  # as a later run makes them
+    assert [made.identify(item) for item in again] == ids
+    assert [made.fetch(item, tmp_path).paths for item in again] == [item.paths for item in items]
+    (tmp_path / "a.mp4").unlink()
+    for gone in (items[0], again[0]):
+        with pytest.raises(SourceError) as caught:
+            made.identify(gone)
+        assert caught.value.kind == Kind.NOT_FOUND
 
 
 def test_empty_file_is_left_to_the_reader(tmp_path: Path) -> None:
@@ -633,7 +654,412 @@ def test_several_videos_in_one_page(server: Server, clip: Path, folder: Path) ->
     assert server.count("/a.mp4") == server.count("/b.mp4") == 1
 
 
+# --------------------------------------------------------------------------------------- identities
+
+
+@pytest.fixture
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever could make a request is out of order."""
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a session or a connection was opened")
+
+    monkeypatch.setattr("yt_dlp.YoutubeDL.__init__", never)
+    monkeypatch.setattr("socket.socket.connect", never)
+
+
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://youtu.be/dQw4w9WgXcQ", "youtube-dQw4w9WgXcQ"),
+        ("https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=3", "youtube-dQw4w9WgXcQ"),
+        ("https://m.youtube.com/watch?v=dQw4w9WgXcQ#t=3", "youtube-dQw4w9WgXcQ"),
+        ("https://www.youtube-nocookie.com/embed/dQw4w9WgXcQ", "youtube-dQw4w9WgXcQ"),
+        ("https://www.youtube.com/shorts/-Qw4w9WgXcQ", "youtube--Qw4w9WgXcQ"),
+        (
+            "https://www.youtube.com/watch?v=dQw4w9WgXcQ&list=PLabcdefghijklmnop&index=2",
+            "youtube-dQw4w9WgXcQ",
+        ),
+        ("https://youtu.be/dQw4w9WgXcQ?list=PLabcdefghijklmnop", "youtube-dQw4w9WgXcQ"),
+        ("https://vimeo.com/56015672", "vimeo-56015672"),
+        ("https://scripted.test/abc?x=1", "scripted-abc"),
+    ],
+)
+def test_addresses_that_name_the_video(address: str, expected: str) -> None:
+    assert fetcher(scripted()).identify(Item(address, MediaKind.VIDEO)) == expected
+
+
+@pytest.mark.usefixtures("no_session")
+def test_addresses_that_do_not_name_the_video() -> None:
+    made = fetcher(scripted())
+    addresses = [
+        "https://example.org/a.mp4",
+        "https://example.org/b.mp4",
+        "https://www.youtube.com/@someone/videos",  # playlists: no video has their id
+        "https://www.youtube.com/@someone/shorts",
+        "https://www.youtube.com/playlist?list=PLabcdefghijklmnop",
+    ]
+    ids = [made.identify(Item(address, MediaKind.VIDEO)) for address in addresses]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch("web-[0-9a-f]{12}", each) for each in ids)
+    assert made.identify(Item("https://example.org/a.mp4#t=3", MediaKind.VIDEO)) == ids[0]
+    for odd in ("ytsearch:cats", "file:///etc/passwd", "nothing.mp4"):
+        with pytest.raises(SourceError):
+            made.identify(Item(odd, MediaKind.VIDEO))
+
+
+def test_identities_of_a_channel_need_no_request(server: Server, clip: Path, folder: Path) -> None:
+    good = {"url": server.add("/clip.mp4", clip), "ext": "mp4"}
+    named = "https://scripted.test"
+    entries: list[Any] = [
+        {"_type": "url", "url": f"{named}/one", "ie_key": "Scripted", "id": "one"},
+        {"_type": "url", "url": f"{named}/two"},
+        {"_type": "url", "url": f"{named}/slug", "ie_key": "Scripted", "id": "3"},
+        {
+            "_type": "url_transparent",
+            "url": f"{named}/four",
+            "ie_key": "Scripted",
+            "id": "outside",
+            "title": "T",
+        },
+        {"_type": "url", "url": server.url("/clip.mp4?5"), "ie_key": "Generic", "id": "clip"},
+        {"_type": "url", "url": server.url("/clip.mp4?6"), "id": "clip"},
+        {"id": "seven", "title": "Seven", **good},
+        {"_type": "url", "url": f"{named}/eight#__youtubedl_smuggle=%7B%7D", "ie_key": "Scripted"},
+    ]
+    answers = {"slug": {**good, "id": "3"}, "list": {"_type": "playlist", "id": "l", "entries": entries}}
+    site = scripted(one=good, two=good, four=good, **{"eight": good, **answers})
+    made = fetcher(site, playlist=True)
+    items = list(made.resolve(f"{named}/list"))
+    ids = [made.identify(item) for item in items]
+    assert server.requests == [] and site.asked == ["list"]
+    site.answers["eight#__youtubedl_smuggle=%7B%7D"] = site.answers["eight"]
+    assert ids == [made.fetch(item, folder).video_id for item in items]
+    assert len(set(ids)) == len(ids)
+    assert [item.standalone for item in items] == [True] * 6 + [False] * 2
+    alone = [item for item in items if item.standalone]
+    again = [Item(item.source, item.kind) for item in alone if item.source != f"{named}/slug"]
+    expected = [
+        each for each, item in zip(ids, items, strict=True) if item.standalone and each != "scripted-3"
+    ]
+    assert [made.identify(item) for item in again] == expected
+    assert [made.fetch(item, folder).video_id for item in again] == expected
+
+
+def test_ten_thousand_identities() -> None:
+    def entry(number: int) -> dict[str, Any]:
+        return {
+            "_type": "url",
+            "url": f"https://youtu.be/{number:011}",
+            "ie_key": "Youtube",
+            "id": f"{number:011}",
+        }
+
+    entries = [entry(number) for number in range(10_000)]
+    items = [Item(each["url"], MediaKind.VIDEO, entry=each) for each in entries]
+    plain = [Item(f"https://www.youtube.com/watch?v={each['id']}", MediaKind.VIDEO) for each in entries]
+    unknown = [Item(f"https://example.org/{number}.mp4", MediaKind.VIDEO) for number in range(1000)]
+    made = fetcher()
+    made.identify(unknown[0])  # reads yt-dlp's list of extractors
+    began = time.process_time()
+    assert [made.identify(item) for item in items] == [made.identify(item) for item in plain]
+    assert len({made.identify(item) for item in unknown}) == 1000
+    assert time.process_time() - began < 10  # 2 s here; 100 s if the list were read each time
+
+
+def test_entries_without_anything_have_an_identity() -> None:
+    def entries() -> Iterator[Any]:
+        yield None
+        yield {
+            "_type": "url",
+            "url": "https://scripted.test/x",
+            "ie_key": "Scripted",
+            "title": "[Private video]",
+        }
+        yield None
+        raise ExtractorError("broken")
+
+    site = scripted(list=lambda name: {"_type": "playlist", "id": name, "entries": entries()})
+    made = fetcher(site, playlist=True)
+    first, second = ([*made.resolve("https://scripted.test/list")] for _ in range(2))
+    ids = [made.identify(item) for item in first]
+    assert ids == [made.identify(item) for item in second]
+    assert len(set(ids)) == 4 and ids[1] == "scripted-x"
+    assert [item.standalone for item in first] == [False, True, False, False]
+    assert [item.list_broke for item in first] == [False, False, False, True]
+    assert all(item.error is not None for item in first)
+
+
+def test_what_a_playlist_says_of_its_entries() -> None:
+    said: list[dict[str, Any]] = [
+        {"duration": 12, "upload_date": "20240229"},
+        {"duration": 1.5, "timestamp": 1_700_000_000},
+        {"duration": "12", "upload_date": "20230229", "timestamp": "soon", "title": ["x"]},
+        {"duration": float("nan"), "upload_date": 5, "timestamp": True},
+        {"duration": -1, "timestamp": 1e30},
+        {},
+    ]
+    links = [{"_type": "url", "url": f"https://scripted.test/{n}", **each} for n, each in enumerate(said)]
+    site = scripted(
+        list={"_type": "playlist", "entries": links}, one={"duration": 3, "url": "https://x.test/"}
+    )
+    items = list(fetcher(site, playlist=True).resolve("https://scripted.test/list"))
+    facts = [(12.0, "2024-02-29"), (1.5, "2023-11-14"), *[(None, None)] * 4]
+    assert [(item.duration_s, item.uploaded) for item in items] == facts
+    assert items[2].title is None
+    (one,) = fetcher(site, playlist=True).resolve("https://scripted.test/one")
+    assert (one.duration_s, one.uploaded, one.title) == (3.0, None, "Title one")
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://WWW.Example.ORG:8443/a", "example.org"),
+        ("https://m.youtube.com/watch?v=x", "youtube.com"),
+        ("http://youtu.be/x", "youtube.com"),
+        ("https://www.youtube-nocookie.com/embed/x", "youtube.com"),
+        ("https://user:secret@example.org./", "example.org"),
+        ("https://m.com/a", "m.com"),
+        ("https://m3.example.org/a", "m3.example.org"),
+        ("http://127.0.0.1:81/a", "127.0.0.1:81"),
+        ("http://localhost:81/a", "localhost:81"),
+        ("http://[::1]:81/a", "[::1]:81"),
+        ("http://127.0.0.1/a", "127.0.0.1"),
+        ("http://[::1", None),
+        ("C:\\talk.mp4", None),
+        ("/videos/talk.mp4", None),
+        ("talk.mp4", None),
+        ("ftp://example.org/a", None),
+        ("", None),
+    ],
+)
+def test_host_that_is_left_alone(address: str, host: str | None) -> None:
+    assert host_of(address) == host
+
+
+# ------------------------------------------------------------------------------------------ callbacks
+
+
+class HaltError(Exception):
+    """Not an error of the package's: it must come through as it is."""
+
+
+def test_accept_sees_the_facts_before_anything_is_downloaded(
+    server: Server, clip: Path, folder: Path
+) -> None:
+    seen: list[Candidate] = []
+
+    def accept(candidate: Candidate) -> None:
+        assert server.requests == [] and threading.current_thread() is threading.main_thread()
+        seen.append(candidate)
+
+    made = fetcher(scripted(abc=separate(server, clip)))
+    item = Item("https://scripted.test/abc", MediaKind.VIDEO)
+    video = made.fetch(item, folder, accept=accept)
+    (candidate,) = seen
+    assert candidate == Candidate("scripted-abc", "Title abc", 1.0, "2026-11-20", "=A channel", 149_000)
+    assert (video.video_id, video.title, video.duration_s) == ("scripted-abc", "Title abc", 1.0)
+    local = made.fetch(Item(str(clip), MediaKind.VIDEO, (clip,)), folder, accept=seen.append)
+    assert seen[1] == Candidate(local.video_id, "clip", None, None, None, clip.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("facts", "size"),
+    [
+        ({"filesize": 1000}, 1000),
+        ({"filesize_approx": 900.4}, 900),
+        ({"tbr": 80}, 20_000),
+        ({}, None),
+    ],
+)
+def test_size_of_a_candidate(facts: dict[str, Any], size: int | None, folder: Path) -> None:
+    seen: list[Candidate] = []
+
+    def refuse(candidate: Candidate) -> None:
+        seen.append(candidate)
+        raise HaltError
+
+    site = scripted(
+        abc={"formats": [{"url": "http://127.0.0.1:1/a.mp4", "ext": "mp4", **facts}], "duration": 2}
+    )
+    with pytest.raises(HaltError):
+        fetcher(site).fetch(Item("https://scripted.test/abc", MediaKind.VIDEO), folder, accept=refuse)
+    assert (seen[0].size_bytes, seen[0].duration_s) == (size, 2.0)
+
+
+@pytest.mark.parametrize("how", ["local", "direct", "site"])
+def test_what_accept_refuses_is_not_downloaded(how: str, server: Server, clip: Path, folder: Path) -> None:
+    refusal = SourceError("Too short", kind=Kind.REJECTED, source="x")
+
+    def refuse(candidate: Candidate) -> None:
+        raise refusal
+
+    site = scripted(abc=separate(server, clip))
+    direct = server.add("/clip.mp4", clip)
+    source = {"local": str(clip), "direct": direct, "site": "https://scripted.test/abc"}[how]
+    with pytest.raises(SourceError) as caught:
+        fetcher(site).fetch(Item(source, MediaKind.VIDEO), folder, accept=refuse)
+    assert caught.value is refusal
+    assert list(folder.iterdir()) == []
+    assert server.requests == (["/clip.mp4"] if how == "direct" else [])  # yt-dlp looks what it is
+    ended_soon()
+
+
+@pytest.mark.parametrize("stop", [HaltError(), StoppedError("enough"), KeyboardInterrupt()])
+@pytest.mark.parametrize("phase", ["extraction", "download", "listing", "entries", "tab"])
+def test_on_wait_may_end_everything(phase: str, stop: BaseException, server: Server, folder: Path) -> None:
+    server.add_dribble("/clip.mp4")
+    server.add_silent("/page")
+    threads: set[threading.Thread] = set()
+    calls: list[float] = []
+
+    def on_wait() -> None:
+        threads.add(threading.current_thread())
+        calls.append(time.monotonic())
+        if calls[-1] - calls[0] > 0.5:
+            raise stop
+
+    class SilentIE(ScriptedListIE):
+        def _real_extract(self, url: str) -> Any:
+            pages = (self._download_webpage(server.url("/page"), "page") for _ in range(2))
+            return self.playlist_result(pages, "id") if url.endswith("entries") else next(pages)
+
+    tab = {"_type": "url", "url": "https://lists.test/x", "ie_key": "Silent"}
+    site = scripted(
+        abc={"url": server.url("/clip.mp4"), "ext": "mp4"}, tabs={"_type": "playlist", "entries": [tab, tab]}
+    )
+    made = fetcher(site, SilentIE, playlist=True, timeout_s=30)
+    with pytest.raises(type(stop)) as caught:
+        if phase in ("listing", "entries", "tab"):
+            source = "https://scripted.test/tabs" if phase == "tab" else f"https://lists.test/{phase}"
+            list(made.resolve(source, on_wait=on_wait))
+        else:
+            source = "https://lists.test/x" if phase == "extraction" else "https://scripted.test/abc"
+            made.fetch(Item(source, MediaKind.VIDEO), folder, on_wait=on_wait)
+    assert caught.value is stop
+    assert time.monotonic() - calls[-1] < 5
+    assert threads == {threading.main_thread()}
+    assert 4 <= len(calls) <= 30
+    assert list(folder.iterdir()) == []
+    server.stopping.set()
+    ended_soon()
+    assert len(server.requests) == 1
+
+
 # ------------------------------------------------------------------------------------ broken servers
+
+
+def http_date(in_s: float) -> str:
+    return email.utils.formatdate(time.time() + in_s, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "low", "high"),
+    [
+        (429, lambda: "120", 120, 120),
+        (429, lambda: http_date(3600), 3500, 3601),
+        (429, lambda: http_date(-3600), 0, 0),
+        (429, lambda: "-5", 0, 0),
+        (429, lambda: "99999999999", 604_800, 604_800),
+        (429, lambda: http_date(30 * 86_400), 604_800, 604_800),
+        (503, lambda: "7", 7, 7),
+        (503, lambda: "0", 0, 0),
+    ],
+)
+@pytest.mark.parametrize("phase", ["direct", "page", "media", "part"])
+def test_server_that_wants_to_be_left_alone(
+    server: Server,
+    folder: Path,
+    *,
+    phase: str,
+    status: int,
+    value: Callable[[], str],
+    low: float,
+    high: float,
+) -> None:
+    class PageIE(scripted()):  # type: ignore[misc]
+        def _real_extract(self, url: str) -> Any:
+            for _ in range(3):  # some extractors try again, and some keep every error to themselves
+                with contextlib.suppress(Exception):
+                    self._download_webpage(server.url("/x.mp4"), "page")
+            return {"id": "abc", "title": "T", "url": server.url("/x.mp4"), "ext": "mp4"}
+
+    address = server.add_retry_after("/x.mp4", status, value())
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nx.mp4\n#EXTINF:1,\ny.mp4\n#EXT-X-ENDLIST"
+    server.add("/index.m3u8", playlist.encode())
+    site: Any = PageIE if phase == "page" else scripted(abc={"url": address, "ext": "mp4"})
+    named = {"direct": address, "part": server.url("/index.m3u8")}
+    error = refused(named.get(phase, "https://scripted.test/abc"), folder, site)
+    assert (error.kind, error.retry) == (Kind.BOT_CHECK if status == 429 else Kind.NETWORK, True)
+    assert error.retry_after_s is not None and low <= error.retry_after_s <= high
+    assert [each for each in server.requests if each != "/index.m3u8"] == ["/x.mp4"]
+
+
+def test_server_that_does_not_say_for_how_long(server: Server, folder: Path) -> None:
+    for value in ("soon", "", "1e9"):
+        error = refused(server.add_retry_after("/a.mp4", 429, value), folder)
+        assert (error.kind, error.retry_after_s) == (Kind.BOT_CHECK, None)
+    assert server.count("/a.mp4") == 3
+    for address in (server.add_retry_after("/b.mp4", 503, "soon"), server.add_status("/c.mp4", 503)):
+        error = refused("https://scripted.test/abc", folder, scripted(abc={"url": address, "ext": "mp4"}))
+        assert (error.kind, error.retry_after_s) == (Kind.NETWORK, None)
+    assert min(server.count("/b.mp4"), server.count("/c.mp4")) > 1  # then trying again at once is as before
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+@pytest.mark.parametrize("deep", [False, True])
+def test_listing_ends_where_the_server_wants_it(server: Server, deep: bool, swallowed: bool) -> None:
+    server.add_retry_after("/page", 429, "60")
+
+    def link(name: str) -> dict[str, Any]:
+        return {"_type": "url", "url": f"https://scripted.test/{name}"}
+
+    class PagesIE(ScriptedListIE):
+        _VALID_URL = r"https?://pages\.test/(?P<id>.+)"
+
+        def _real_extract(self, url: str) -> Any:
+            return self.playlist_result(self.entries(), "list")
+
+        def entries(self) -> Iterator[Any]:
+            yield link("a")
+            try:
+                self._download_webpage(server.url("/page"), "page")
+            except Exception:
+                if not swallowed:
+                    raise
+                return
+            yield link("b")
+
+    tab = {"_type": "url", "url": "https://pages.test/x", "ie_key": "Pages"}
+    site = scripted(channel={"_type": "playlist", "entries": [tab, tab, link("c")]})
+    made = fetcher(site, PagesIE, playlist=True)
+    items = list(made.resolve("https://scripted.test/channel" if deep else "https://pages.test/x"))
+    assert [(item.source[-1], item.list_broke, item.standalone) for item in items] == [
+        ("a", False, True),
+        ("2", True, False),
+    ]
+    error = items[1].error
+    assert error is not None and (error.kind, error.retry_after_s) == (Kind.BOT_CHECK, 60)
+    assert server.requests == ["/page"]
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_tab_that_cannot_be_opened(retry: bool) -> None:
+    trouble = ExtractorError("HTTP Error 503" if retry else "This tab does not exist", expected=True)
+    tab = {"_type": "url", "url": "https://lists.test/gone", "ie_key": "ScriptedList"}
+    site = scripted(channel={"_type": "playlist", "entries": [tab]})
+    made = fetcher(site, scripted(ScriptedListIE, gone=trouble), playlist=True)
+    (item,) = made.resolve("https://scripted.test/channel")
+    assert item.error is not None and item.error.retry is retry
+    assert (item.list_broke, item.standalone) == (retry, False)
+    assert re.fullmatch("web-[0-9a-f]{12}", made.identify(item))
+
+
+def test_first_page_of_a_list_that_wants_to_be_left_alone(server: Server) -> None:
+    with pytest.raises(SourceError) as caught:
+        list(fetcher(playlist=True).resolve(server.add_retry_after("/list.html", 429, "60")))
+    assert (caught.value.kind, caught.value.retry_after_s) == (Kind.BOT_CHECK, 60)
+    assert server.requests == ["/list.html"]
 
 
 @pytest.mark.parametrize(
@@ -870,6 +1296,34 @@ def test_disk_trouble_is_no_source_error(server: Server, clip: Path, tmp_path: P
     source = server.add("/clip.mp4", clip)
     with pytest.raises(OutputError):
         fetch(source, tmp_path / "missing")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+@pytest.mark.parametrize("where", ["tempfile.mkdtemp", "pathlib.Path.replace", "stream", "sanitize_open"])
+def test_full_disk(
+    server: Server, clip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, where: str, number: int
+) -> None:
+    source = server.add("/clip.mp4", clip)
+
+    def fail(*args: object, **kwargs: object) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    class Stream:
+        close = staticmethod(lambda: None)
+        write = staticmethod(fail)
+
+    if where == "stream":
+        monkeypatch.setattr(
+            "yt_dlp.downloader.http.HttpFD.sanitize_open", lambda self, name, mode: (Stream(), name)
+        )
+    elif where == "sanitize_open":
+        monkeypatch.setattr("yt_dlp.downloader.http.HttpFD.sanitize_open", fail)
+    else:
+        monkeypatch.setattr(where, fail)
+    with pytest.raises(OutputError) as caught:
+        fetch(source, folder)
+    assert caught.value.no_space is (number != errno.EACCES)
+    assert list(folder.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------- refusals

@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from analyzer.errors import SettingsError
-from analyzer.settings import DEFAULT_OUT, DEFAULT_PRESET, PRESETS, Settings, options
+from analyzer.settings import DEFAULT_OUT, DEFAULT_PRESET, PRESETS, REPORT_FORMATS, Settings, options
 
 __all__ = [
     "BOT_PAUSE_CAP_S",
@@ -58,8 +58,6 @@ BOT_PAUSE_CAP_S = 24 * _HOUR
 
 _LONGEST_S = 366 * _DAY
 _LONGEST_AGE_S = 100 * _LONGEST_S
-# Those of `analyzer.records`, which loads pandas; a test compares.
-_REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
 
 
 # -------------------------------------------------------------------------------- durations and days
@@ -501,10 +499,10 @@ class Jobs(_Checked):
         if not isinstance(report, list | tuple):
             raise SettingsError(f'report takes a list such as ["html"], not {_brief(report)}')
         for form in report:
-            if form not in _REPORT_FORMATS:
+            if form not in REPORT_FORMATS:
                 raise SettingsError(
-                    f"report must be of {', '.join(_REPORT_FORMATS)}, not {_brief(form)}"
-                    f"{_nearest(str(form), _REPORT_FORMATS)}"
+                    f"report must be of {', '.join(REPORT_FORMATS)}, not {_brief(form)}"
+                    f"{_nearest(str(form), REPORT_FORMATS)}"
                 )
         object.__setattr__(self, "report", tuple(dict.fromkeys(report)))
         # The same source named twice is looked at once.

@@ -411,6 +411,14 @@ class Ledger:
             raise LedgerError(f"the ledger {self.path} has no video {id}: batch status lists them")
         return self._work(rows[0])
 
+    def find(self, identity: str, settings_hash: str, models_hash: str) -> Work | None:
+        """The row of this work, if there is one."""
+        rows = self._rows(
+            "SELECT * FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?",
+            *(identity, settings_hash, models_hash),
+        )
+        return self._work(rows[0]) if rows else None
+
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
         """The rows that are neither done, skipped nor dead; of these origins, or all. Oldest first."""
         rows = self._rows(f"SELECT * FROM videos WHERE state NOT IN ({_marks(FINAL)}) ORDER BY id", *FINAL)

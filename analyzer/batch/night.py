@@ -52,7 +52,7 @@ from analyzer.source import (
 from analyzer.system import available_memory_mb
 from analyzer.vision.catalog import models_hash
 
-__all__ = ["DOWNLOADS", "Night", "Outcome", "Stop", "place_count"]
+__all__ = ["DOWNLOADS", "FetcherMaker", "Night", "Outcome", "Stop", "default_fetcher", "place_count"]
 
 DOWNLOADS = ".batch-downloads"
 """Folder in the output folder: one folder a video that is downloaded and not yet done."""
@@ -198,7 +198,7 @@ class Night:
         self._jobs = jobs
         self._on_event = on_event
         self._stop = stop or Stop()
-        self._make_fetcher = fetchers or _default_fetcher
+        self._make_fetcher = fetchers or default_fetcher
         self._models = models_hash()
         self._settings = jobs.sources[0].settings
         self._places = place_count(jobs, self._settings)
@@ -240,6 +240,7 @@ class Night:
             try:
                 self._clean_up()
                 self._list_all()
+                self._log("queued", videos=len(self._queue))
                 self._work()
             except StoppedError:
                 self._end("stopped")
@@ -565,6 +566,8 @@ class Night:
         if fetched.video is not None:
             if host is not None:
                 self._ledger.host_answered(host)
+            else:
+                self._remove_download(work)  # nothing was
             size = sum(path.stat().st_size for path in fetched.video.paths)
             self._ledger.downloaded(
                 work.id, video_document(fetched.video), size_bytes=size, fetch_s=round(fetched.seconds, 3)
@@ -761,7 +764,8 @@ class Night:
             _remove_parts(work.folder / run_name(work.video["title"], work.video["video_id"]))
 
 
-def _default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
+def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
+    """What resolves and downloads, with yt-dlp's own extractors."""
     return Fetcher(settings, want_audio=settings.video, on_progress=on_progress)
 
 

@@ -9,11 +9,9 @@ import contextlib
 import datetime
 import errno
 import json
-import logging
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,27 @@ from typing import Any
 import click
 
 from analyzer import __version__
+from analyzer.cli.batch_commands import batch
+from analyzer.cli.options import (
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    NOTHING_USABLE,
+    SOME_FAILED,
+    TERMINATED,
+    USAGE,
+    ChoiceList,
+    chosen,
+    epilog,
+    logging_to,
+    preset_option,
+    settings_options,
+)
 from analyzer.errors import AnalyzerError, SettingsError
-from analyzer.settings import DEFAULT_OUT, DEFAULT_PRESET, PRESETS, Option, Settings, options
+from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
 
 __all__ = ["EXIT_CODES", "main"]
 
-DONE, SOME_FAILED, USAGE, NOTHING_USABLE, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
-EXIT_CODES = {
-    DONE: "every video was analysed to its end",
-    SOME_FAILED: "some videos failed or were read only in part; the others' results are written",
-    USAGE: "the command line is wrong: unknown option, value out of range, contradiction",
-    NOTHING_USABLE: "no video could be analysed, or nothing could be written",
-    INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
-    TERMINATED: "ended by SIGTERM; likewise",
-}
 _EVALUATE_CODES = EXIT_CODES | {
     DONE: "all labelled material was analysed to its end and scored",
     SOME_FAILED: "some of it could not be analysed, or only in part; the rest is scored",
@@ -52,123 +57,8 @@ _REPORT_CODES = {
 }
 
 
-def _epilog(codes: dict[int, str]) -> str:
-    return "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
-
-
-_METAVARS = {int: "N", float: "X"}
-
-
-def _click_type(option: Option) -> click.ParamType[Any]:
-    if option.choices:
-        return _ChoiceList(option.choices) if option.many else click.Choice(option.choices)
-    if option.type is int:
-        number = click.IntRange(_whole(option.low), _whole(option.high))
-        return _NumberOrWord(number, option.words) if option.words else number
-    if option.type is float:
-        return click.FloatRange(option.low, option.high)
-    return click.STRING
-
-
-def _whole(bound: float | None) -> int | None:
-    return None if bound is None else int(bound)
-
-
-class _NumberOrWord(click.ParamType[int | str]):
-    name = "number"
-
-    def __init__(self, number: click.IntRange, words: tuple[str, ...]) -> None:
-        self._number = number
-        self._words = words
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        del param, ctx
-        return "[" + "|".join((*self._words, _METAVARS[int])) + "]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value in self._words:
-            return str(value)
-        return self._number.convert(value, param, ctx)
-
-
-class _ChoiceList(click.ParamType[tuple[str, ...]]):
-    name = "list"
-
-    def __init__(self, choices: tuple[str, ...]) -> None:
-        self._choices = choices
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        del param, ctx
-        return "[" + ",".join(self._choices) + "]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        items = tuple(part.strip() for part in value.split(",") if part.strip())
-        wrong = [item for item in items if item not in self._choices]
-        if wrong or not items:
-            self.fail(f"{value!r} is not a list of {', '.join(self._choices)}", param, ctx)
-        return items
-
-
-def _settings_options(
-    command: Callable[..., Any], left_out: Callable[[Option], bool] = lambda option: False
-) -> Callable[..., Any]:
-    """Give a command one option for each field of `Settings` that is not left out."""
-    for option in reversed(options()):
-        if left_out(option):
-            continue
-        name = "--" + (option.flag or option.name).replace("_", "-")
-        unit = f" [{option.unit}]" if option.unit and option.type is not bool else ""
-        declared: dict[str, Any] = {"help": option.help + unit, "default": option.default}
-        if option.type is bool:
-            negative = name.replace("--", "--no-")
-            command = click.option(
-                f"{name}/{negative}" if option.default else name, option.name, is_flag=True, **declared
-            )(command)
-            continue
-        declared["default"] = ",".join(option.default) if option.many else option.default
-        command = click.option(
-            name,
-            option.name,
-            type=_click_type(option),
-            show_default=option.default is not None,
-            metavar=_METAVARS.get(option.type) if not option.choices and not option.words else None,
-            **declared,
-        )(command)
-    return command
-
-
-def _chosen(preset: str, values: dict[str, Any], **fixed: Any) -> Settings:
-    """The settings of a preset, changed by the options that were given.
-
-    Raises:
-        click.UsageError: A value is out of its range, or two contradict.
-    """
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    given = {name: value for name, value in values.items() if context.get_parameter_source(name) != default}
-    try:
-        return Settings.from_preset(preset, **(fixed | given))
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from error
-
-
-_preset_option = click.option(
-    "--preset",
-    type=click.Choice(tuple(PRESETS)),
-    default=DEFAULT_PRESET,
-    show_default=True,
-    help="A set of options: fast samples half as often, accurate leaves nothing out: it looks at every "
-    "sample in full and judges every sighting, in float32. Options that are given count more. The defaults "
-    "below are those of balanced.",
-)
-
-
 @click.group(
-    epilog=_epilog(EXIT_CODES),
+    epilog=epilog(EXIT_CODES),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="analyzer")
@@ -176,7 +66,10 @@ def cli() -> None:
     """Who is on screen in a video, when, for how long, and of which perceived gender and age."""
 
 
-@cli.command(epilog=_epilog(EXIT_CODES))
+cli.add_command(batch)
+
+
+@cli.command(epilog=epilog(EXIT_CODES))
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option(
     "--out",
@@ -190,8 +83,8 @@ def cli() -> None:
 @click.option(
     "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
 )
-@_preset_option
-@_settings_options
+@preset_option
+@settings_options
 def analyze(
     sources: tuple[str, ...],
     *,
@@ -213,8 +106,8 @@ def analyze(
       python cli.py analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
       python cli.py analyze https://www.youtube.com/@channel --playlist --limit 3
     """
-    settings = _chosen(preset, values)
-    with _logging(log_file):
+    settings = chosen(preset, values)
+    with logging_to(log_file):
         sys.exit(_run(sources, settings, out, quiet=quiet, as_json=as_json))
 
 
@@ -223,7 +116,7 @@ def _not_for_labels(option: Option) -> bool:
     return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats", "budget")
 
 
-@cli.command(epilog=_epilog(_EVALUATE_CODES))
+@cli.command(epilog=epilog(_EVALUATE_CODES))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out",
@@ -243,8 +136,8 @@ def _not_for_labels(option: Option) -> bool:
 @click.option(
     "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
 )
-@_preset_option
-@partial(_settings_options, left_out=_not_for_labels)
+@preset_option
+@partial(settings_options, left_out=_not_for_labels)
 def evaluate(
     paths: tuple[str, ...],
     *,
@@ -268,8 +161,8 @@ def evaluate(
       python cli.py evaluate utkface.tar --limit 1000
       python cli.py evaluate utkface.tar labelled-clips --out docs
     """
-    settings = _chosen(preset, values, video=False)
-    with _logging(log_file):
+    settings = chosen(preset, values, video=False)
+    with logging_to(log_file):
         how = {"limit": limit, "keep_runs": keep_runs}
         sys.exit(_evaluate(paths, settings, out, quiet=quiet, as_json=as_json, **how))
 
@@ -294,16 +187,12 @@ class _Since(click.ParamType[datetime.date]):
         )
 
 
-# The forms and periods of `analyzer.report`, which is loaded late; a test compares.
-_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
-
-
-@cli.command(epilog=_epilog(_REPORT_CODES))
+@cli.command(epilog=epilog(_REPORT_CODES))
 @click.argument("paths", nargs=-1, metavar="[PATH...]", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "formats",
-    type=_ChoiceList(_FORMATS),
+    type=ChoiceList(REPORT_FORMATS),
     help="Write files: a page, charts for slides, tables, the whole document, Markdown, and for one video "
     "its counts as captions (WebVTT). Without it a table is printed.",
 )
@@ -381,7 +270,7 @@ def report(
         raise click.UsageError("--out is where files go: say which with --format")
     if quiet and not wanted and not as_json:
         raise click.UsageError("--quiet without --format does nothing: say what to write")
-    with _logging(log_file):
+    with logging_to(log_file):
         sys.exit(_report(paths, wanted, out, quiet=quiet, as_json=as_json, opens=opens, **choices))
 
 
@@ -402,9 +291,9 @@ def _report(
     names = ("since", "channels", "columns")
     parts = choices.pop("where")
     where = " AND ".join(f"({part})" for part in parts) if len(parts) > 1 else next(iter(parts), None)
-    chosen = Chosen(**{name: choices.pop(name) for name in names}, where=where)
+    which = Chosen(**{name: choices.pop(name) for name in names}, where=where)
     try:
-        made = make_report(paths, chosen=chosen, **choices)
+        made = make_report(paths, chosen=which, **choices)
         if formats:
             made.place(formats, out)  # before much is said
         for sentence in made.failed:
@@ -480,36 +369,6 @@ def _exit_code(results: list[Any]) -> int:
     if not runs:
         return NOTHING_USABLE
     return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
-
-
-class _OneLine(logging.Formatter):
-    """Strangers' text cannot begin a line of its own in the log."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\r", " ").replace("\n", "\n  ")
-
-
-@contextlib.contextmanager
-def _logging(log_file: Path | None) -> Iterator[None]:
-    root = logging.getLogger("analyzer")
-    handler: logging.Handler = logging.NullHandler()
-    if log_file is not None:
-        try:
-            handler = logging.FileHandler(log_file, encoding="utf-8")
-        except OSError as error:
-            raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
-        handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    # Errors reach the user as sentences: the log goes to the file or nowhere.
-    before = root.level, root.propagate
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
-        root.level, root.propagate = before
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from analyzer.errors import OutputError, SettingsError
 from analyzer.files import writing
 from analyzer.records import (
     REPORT_CHARTS,
-    REPORT_FORMATS,
     report_files,
     safe_cell,
     write_json,
@@ -40,6 +39,7 @@ from analyzer.report.words import (
     span_text,
     why_not,
 )
+from analyzer.settings import REPORT_FORMATS
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = [

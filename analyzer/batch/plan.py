@@ -1,0 +1,161 @@
+"""What a night would do, and how long it would take, without doing it."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analyzer.batch.jobsfile import Jobs, Source
+from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.night import FetcherMaker, default_fetcher, place_count
+from analyzer.errors import AnalyzerError
+from analyzer.source import Item, host_of, shown_name, without_login
+from analyzer.vision.catalog import models_hash
+
+__all__ = ["Plan", "Planned", "make_plan"]
+
+Rates = Sequence[tuple[float, float | None, int | None]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A video that a night would work on."""
+
+    source: str
+    title: str | None
+    state: State
+    """As it is now; `State.NEW` also where the ledger does not know it."""
+    duration_s: float | None
+    estimate_s: float | None
+    """How long it would take, in seconds; None: there are no past rates."""
+
+
+@dataclass
+class Plan:
+    """What a night would do."""
+
+    videos: list[Planned] = field(default_factory=list)
+    known: int = 0
+    """Listed videos with which nothing is to be done: done, given up, left out, or tried again later."""
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    """Source and reason of new videos that the filters leave out."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Sources that cannot be listed, and why."""
+    places: int = 1
+    """Processes that would analyse videos side by side."""
+    past: int = 0
+    """How many finished videos the estimate rests on."""
+
+    @property
+    def estimate_s(self) -> float | None:
+        """How long all would take, in seconds; None where nothing is known."""
+        known = [one.estimate_s for one in self.videos if one.estimate_s is not None]
+        if not known:
+            return None if self.videos else 0.0
+        unknown = len(self.videos) - len(known)
+        return (sum(known) + unknown * statistics.fmean(known)) / min(self.places, len(self.videos))
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "videos": [vars(one) for one in self.videos],
+            "known": self.known,
+            "rejected": [{"source": source, "reason": reason} for source, reason in self.rejected],
+            "failed": [{"source": source, "error": error} for source, error in self.failed],
+            "estimate_s": self.estimate_s,
+            "past": self.past,
+        }
+
+
+def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
+    """List the sources and look them up in the ledger; changes and downloads nothing.
+
+    Filters are asked as far as lists tell enough: what only a video's page tells may leave out more.
+
+    Raises:
+        LedgerError: The ledger cannot be used.
+    """
+    plan = Plan(places=place_count(jobs, jobs.sources[0].settings))
+    make = fetchers or default_fetcher
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        seen: set[tuple[str, str]] = set()
+        for source in jobs.sources:
+            settings_hash = source.settings.result_hash()
+            rates = ledger.rates(settings_hash) or ledger.rates()
+            plan.past = max(plan.past, len(rates))
+            fetcher, taken = make(source.settings, lambda progress: None), 0
+            try:
+                for item in fetcher.resolve(source.name):
+                    if source.max_per_night is not None and taken >= source.max_per_night:
+                        break
+                    if item.error is not None:
+                        plan.failed.append((without_login(shown_name(item.source)), str(item.error)))
+                        continue
+                    identity = fetcher.identify(item)
+                    if (identity, settings_hash) not in seen:
+                        seen.add((identity, settings_hash))
+                        planned = _planned(plan, ledger, source, item, identity)
+                        if planned is not None:
+                            plan.videos.append(_with_estimate(planned, item, rates))
+                            taken += 1
+            except AnalyzerError as error:
+                plan.failed.append((without_login(shown_name(source.name)), str(error)))
+    return plan
+
+
+def _planned(plan: Plan, ledger: Ledger, source: Source, item: Item, identity: str) -> Planned | None:
+    row = ledger.find(identity, source.settings.result_hash(), models_hash())
+    shown = without_login(shown_name(item.source))
+    title = item.title and shown_name(item.title)
+    duration_s, uploaded, state = item.duration_s, item.uploaded, State.NEW
+    if row is not None:
+        title, duration_s, uploaded = (
+            row.title or title,
+            row.duration_s or duration_s,
+            row.uploaded or uploaded,
+        )
+        state = row.state
+    today = datetime.datetime.now(datetime.UTC).date()
+    reason = source.filters.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=today)
+    if state in (State.DONE, State.DEAD) or (
+        state is State.SKIPPED and row and row.error_kind == "duplicate"
+    ):
+        plan.known += 1
+        return None
+    if reason is not None:
+        plan.rejected.append((shown, reason))
+        return None
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    if row is not None and row.next_try is not None and row.next_try > now:
+        plan.known += 1
+        return None
+    return Planned(shown, title, state, duration_s, None)
+
+
+def _with_estimate(planned: Planned, item: Item, rates: Rates) -> Planned:
+    size: int | None = None
+    if host_of(planned.source) is None:
+        size = sum(Path(path).stat().st_size for path in item.paths)
+    estimate = _estimate(planned.duration_s, size, rates)
+    return Planned(planned.source, planned.title, planned.state, planned.duration_s, estimate)
+
+
+def _estimate(duration_s: float | None, size_bytes: int | None, rates: Rates) -> float | None:
+    """By the length, else by the size, else what videos took so far: medians, as single ones may be odd.
+
+    >>> _estimate(60, None, [(6.0, 60.0, 1000), (12.0, 60.0, 1000), (5.0, 50.0, 1000)])
+    6.0
+    >>> _estimate(None, 2000, [(6.0, None, 1000)]), _estimate(None, None, [(6.0, None, None)])
+    (12.0, 6.0)
+    """
+    by_length = [work_s / length_s for work_s, length_s, _ in rates if length_s]
+    if duration_s is not None and by_length:
+        return duration_s * statistics.median(by_length)
+    by_size = [work_s / size for work_s, _, size in rates if size]
+    if size_bytes is not None and by_size:
+        return size_bytes * statistics.median(by_size)
+    return statistics.median([work_s for work_s, _, _ in rates]) if rates else None

@@ -1,0 +1,148 @@
+"""What is said at the end of a night: plain text for a terminal or for the mail of cron.
+
+Titles and sources come from strangers: they are on one line each, without control characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from analyzer.batch.ledger import State
+from analyzer.batch.night import Outcome
+
+__all__ = ["ENDINGS", "one_line", "rough_time", "summary"]
+
+ENDINGS = {
+    "finished": "finished",
+    "stopped": "it was asked to end",
+    "time_budget": "its time was up",
+    "no_space": "no space was left",
+    "broken": "nothing could be analysed",
+}
+"""`Outcome.reason` in words."""
+
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+_LISTED = 100
+"""The most entries of a list: mail is to be read."""
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """Strangers' text as one harmless line: control characters and direction marks replaced.
+
+    Joiners stay: Persian and emoji are written with them.
+
+    Args:
+        text: Any.
+        most: So many characters at most; what is cut off is marked.
+
+    >>> one_line("a\\x1b[31mb\\n\\u202ec"), one_line("abcdef", 4)
+    ('a�[31mb �c', 'abc…')
+    """
+    # Beyond that nothing of it can be in the result, however long it is.
+    spaced = " ".join(str(text)[: 10 * most].split())
+    plain = "".join(
+        char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
+    )
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
+def rough_time(seconds: float) -> str:
+    """A duration of this size in one unit.
+
+    >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
+    ('41 s', '41 min', '3.4 h', '1,111 h')
+    """
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
+
+
+def summary(outcome: Outcome) -> str:
+    """How a night went, in a few lines; of what did not happen there is no line. Ends without a newline."""
+    paragraphs = [[_totals(outcome)]]
+    if outcome.error is not None or outcome.reason != "finished":
+        paragraphs[0].append(_ending(outcome))
+    if outcome.left:
+        night = "is left for the next night" if outcome.left == 1 else "are left for the next night"
+        paragraphs[0].append(f"{_number(outcome.left, 'video')} {night}.")
+    if outcome.skipped:
+        paragraphs[0].append(f"{_number(outcome.skipped, 'video')} left out.")
+    for heading, troubles in _sorted_troubles(outcome.troubles):
+        paragraphs.append(_list(heading, troubles))
+    return "\n\n".join("\n".join(lines) for lines in paragraphs)
+
+
+def _totals(outcome: Outcome) -> str:
+    took = rough_time(outcome.seconds)
+    tried = outcome.done + outcome.failed + outcome.dead + outcome.left
+    if not tried:
+        return f"No video was to be done, in {took}."
+    videos = _number(tried, "video")
+    if not outcome.done:
+        return f"Done 0 of {videos}, in {took}."
+    people = "1 person" if outcome.people == 1 else f"{outcome.people:,} people"
+    count = f"{outcome.done:,} of {videos}" if outcome.done < tried else videos
+    return f"Done {count}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+
+
+def _ending(outcome: Outcome) -> str:
+    words = ENDINGS.get(outcome.reason, one_line(outcome.reason))
+    if outcome.error is None:
+        return f"Ended early: {words}."
+    return f"Ended early: {_sentence(outcome.error)}"
+
+
+def _sorted_troubles(
+    troubles: Iterable[Mapping[str, Any]],
+) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Headings with what belongs below them, without empty ones."""
+    groups: dict[str, list[Mapping[str, Any]]] = {
+        "Failed, tried again by itself": [],
+        "Given up; batch retry with the number tries it again": [],
+        "Done, but read only in part": [],
+        "Done, but without its report": [],
+        "Sources that could not be listed": [],
+        "Other troubles": [],
+    }
+    failed, dead, partly, unreported, sources, others = groups.values()
+    for one in troubles:
+        match one["state"], one["kind"]:
+            case (State.FAILED, _):
+                failed.append(one)
+            case (State.DEAD, _):
+                dead.append(one)
+            case (State.DONE, "incomplete"):
+                partly.append(one)
+            case (State.DONE, "report"):
+                unreported.append(one)
+            case ("source", _):
+                sources.append(one)
+            case _:
+                others.append(one)
+    return [(heading, listed) for heading, listed in groups.items() if listed]
+
+
+def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
+    lines = [f"{heading}:"]
+    for one in troubles[:_LISTED]:
+        number = "" if one["video"] is None else f"{one['video']}  "
+        lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
+        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])})")
+    if len(troubles) > _LISTED:
+        lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
+    return lines
+
+
+def _sentence(text: object) -> str:
+    """With a capital and a full stop, where the words leave room for that."""
+    line = one_line(text, 600)
+    first = line[:1].upper() if line.partition(" ")[0].isalpha() else line[:1]
+    return f"{first}{line[1:]}{'' if line.endswith(('.', '!', '?', '…')) else '.'}"
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

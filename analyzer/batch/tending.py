@@ -1,0 +1,63 @@
+"""Keeping a ledger and its folder small and in order."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyzer.batch.ledger import Ledger, State, lock_ledger
+from analyzer.batch.night import DOWNLOADS
+from analyzer.source import run_name
+
+__all__ = ["Pruned", "prune"]
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed."""
+
+    records: int
+    """Attempts and nights that were forgotten."""
+    folders: int
+    """Downloads that nobody needs, and parts of videos that were given up."""
+    size_bytes: int
+
+
+def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
+    """Forget old attempts and nights, and remove what no video of the ledger needs any more.
+
+    Videos stay in the ledger, else they would be analysed again; finished runs stay too.
+
+    Args:
+        ledger_path: The ledger.
+        out: The output folder.
+        keep_days: Attempts and nights younger than this are kept, as is each video's last attempt.
+
+    Raises:
+        LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
+    """
+    with lock_ledger(ledger_path), Ledger(ledger_path) as ledger:
+        records = ledger.prune(time.time() - keep_days * _DAY_S)
+        wanted = {str(work.id) for work in ledger.unfinished() if work.video is not None}
+        downloads = out / DOWNLOADS
+        gone = [path for path in downloads.glob("*") if path.name not in wanted]
+        alive = {(work.folder, work.video["video_id"]) for work in ledger.unfinished() if work.video}
+        for row in ledger.videos([State.DEAD]):
+            folder = Path(row["folder"])
+            if row["video_id"] and row["title"] and (folder, row["video_id"]) not in alive:
+                gone.append(folder / run_name(row["title"], row["video_id"]) / ".parts")
+        gone = [path for path in gone if path.is_dir()]
+        size = sum(file.stat().st_size for path in gone for file in path.rglob("*") if file.is_file())
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+            _remove_if_empty(path.parent)
+        return Pruned(records, len(gone), size)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,258 @@
+"""What ``batch`` draws and prints: a status line, sentences for errors, tables of the ledger."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from analyzer.batch.jobsfile import Jobs, duration_text
+from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.night import Night, Outcome, Stop
+from analyzer.batch.plan import Plan, make_plan
+from analyzer.batch.summary import summary
+from analyzer.batch.tending import prune
+from analyzer.cli.text import printable, show_error
+from analyzer.errors import LedgerError
+
+__all__ = ["describe_history", "describe_plan", "describe_status", "run_night", "show_plan", "tend"]
+
+_MAX_ROWS = 30
+_DRAWN = ("done", "adopted", "skipped", "dead", "failed")
+"""Events after which a video is not in tonight's queue any more."""
+
+
+class BatchConsole:
+    """Draws the events of a night: a line at the bottom of a terminal, one line a video that ends."""
+
+    def __init__(self, *, quiet: bool, as_json: bool) -> None:
+        self._talks = not quiet and not as_json
+        self._bar: tqdm[Any] | None = None
+        self._titles: dict[int, str] = {}
+
+    def on_event(self, event: str, video: int | None, facts: dict[str, Any]) -> None:
+        """Show what has happened."""
+        title = self._titles.get(video or 0, "")
+        match event:
+            case "found" | "analysing" | "started":
+                self._titles[video or 0] = printable(str(facts.get("title") or facts.get("source") or title))
+                self._say(f"{event} {self._titles[video or 0]}")
+            case "queued":
+                if self._talks and facts["videos"] and sys.stderr.isatty():
+                    self._bar = tqdm(total=facts["videos"], unit="video", leave=False, dynamic_ncols=True)
+            case "fetching":
+                self._say(f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB")
+            case "progress":
+                whole = facts["duration_s"]
+                share = f"{facts['time_s'] / whole:.0%}" if whole else f"{facts['time_s']:.0f} s"
+                self._say(f"analysing {title}", share)
+            case "rendering":
+                self._say(f"drawing {title}", f"{facts['share']:.0%}")
+            case "done":
+                partly = "" if facts["complete"] else ", read only in part"
+                self._line(
+                    f"{title}: {facts['people']} {'person' if facts['people'] == 1 else 'people'} "
+                    f"({facts['female']} female, {facts['male']} male), {facts['seconds']:.0f} s{partly}"
+                )
+            case "adopted":
+                self._line(f"{title}: analysed before")
+            case "failed" | "dead" | "source_failed" | "deferred":
+                named = printable(str(facts.get("title") or facts.get("source") or title))
+                self._error(f"{named}: {facts['error']}")
+            case "host_paused":
+                self._line(f"{facts['host']} is left alone until {facts['until']}")
+            case "stopping":
+                self._say("stopping: segments in work are finished first")
+        if event in _DRAWN and self._bar is not None:
+            self._bar.update()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _say(self, what: str, detail: str = "") -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(what if len(what) <= 50 else what[:49] + "…", refresh=False)
+            self._bar.set_postfix_str(detail)
+
+    def _line(self, text: str) -> None:
+        if self._talks:
+            with tqdm.external_write_mode():
+                click.echo(text)
+
+    @staticmethod
+    def _error(sentence: str) -> None:
+        with tqdm.external_write_mode():
+            show_error(sentence)
+
+
+def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int], None]) -> Outcome:
+    """Run a night; the first SIGTERM or Ctrl-C ends it after the segments in work, a second one at once.
+
+    Args:
+        jobs: What to do.
+        quiet: Print nothing but errors.
+        as_json: Print one JSON document at the end.
+        on_stop: Told the signal's number.
+    """
+    stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
+    night = Night(jobs, on_event=console.on_event, stop=stop)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if stop.requested:
+            night.abandon()
+            os._exit(128 + number)
+        on_stop(number)
+        stop.request()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        outcome = night.run()
+    finally:
+        console.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if as_json:
+        click.echo(json.dumps(outcome.document(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(summary(outcome))
+    return outcome
+
+
+def show_plan(jobs: Jobs, *, as_json: bool) -> bool:
+    """Print what a night would do; gives whether every source could be listed."""
+    plan = make_plan(jobs)
+    click.echo(json.dumps(plan.document(), indent=2, ensure_ascii=False) if as_json else describe_plan(plan))
+    return not plan.failed
+
+
+def describe_plan(plan: Plan) -> str:
+    """A plan in a few lines."""
+    lines = []
+    for one in plan.videos[:_MAX_ROWS]:
+        length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
+        takes = "" if one.estimate_s is None else f", about {_minutes(one.estimate_s)}"
+        lines.append(f"  {one.state:<10}  {printable(one.title or one.source)}{length}{takes}")
+    lines += _more(len(plan.videos), "videos")
+    for source, reason in plan.rejected[:_MAX_ROWS]:
+        lines.append(f"  left out    {printable(source)}: {printable(reason)}")
+    lines += _more(len(plan.rejected), "that are left out")
+    lines += [f"  not listed  {printable(source)}: {printable(error)}" for source, error in plan.failed]
+    count = len(plan.videos)
+    head = f"{count} {'video' if count == 1 else 'videos'} to be analysed"
+    if plan.known:
+        head += f", {plan.known} done, given up or waiting"
+    if not count:
+        return "\n".join([head, *lines])
+    if plan.estimate_s is None:
+        head += "; how long it takes is not known before the first video is done"
+    else:
+        head += f"; about {_minutes(plan.estimate_s)}, as the last {plan.past} took"
+    return "\n".join([head, *lines])
+
+
+def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
+    """The ledger as a table."""
+    counts = ledger.counts()
+    lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
+    for night in ledger.nights(1):
+        ended = night["outcome"] or "still at work, or killed"
+        lines.append(f"  last night: began {_moment(night['started_at'])}, {ended}")
+    for host in ledger.hosts():
+        lines.append(f"  paused: {printable(host['host'])} until {_moment(host['paused_until'])}")
+    rows = ledger.videos(states, limit)
+    if rows:
+        lines.append(f"  {'id':>6}  {'state':<10}  {'tries':>5}  {'changed':<16}  video")
+    for row in rows:
+        lines.append(
+            f"  {row['id']:>6}  {row['state']:<10}  {row['attempts']:>5}  {_moment(row['changed_at'])}  "
+            f"{printable(row['title'] or row['source'])}{_why(row)}"
+        )
+    shown = sum(counts.get(state, 0) for state in states) if states else sum(counts.values())
+    if shown > len(rows):
+        lines.append(f"  ... and {shown - len(rows)} more: --limit {shown}")
+    return "\n".join(lines)
+
+
+def _why(row: dict[str, Any]) -> str:
+    match row["state"]:
+        case State.SKIPPED:
+            return f": {printable(row['reason'] or '')}"
+        case State.FAILED:
+            again = f" (again {_moment(row['next_try'])})" if row["next_try"] else ""
+            return f": {printable(row['error'] or '')}{again}"
+        case State.DEAD:
+            return f": {printable(row['error'] or '')}"
+        case State.ANALYSING if row["segments"]:
+            return f": {row['segments_done']} of {row['segments']} segments"
+    return ""
+
+
+def describe_history(row: dict[str, Any]) -> str:
+    """A video with all its attempts."""
+    facts = {
+        "state": f"{row['state']}{_why(row)}",
+        "source": row["source"],
+        "listed by": row["origin"],
+        "video id": row["video_id"] or row["identity"],
+        "channel": row["channel"],
+        "uploaded": row["uploaded"],
+        "length": None if row["duration_s"] is None else duration_text(row["duration_s"]),
+        "run": row["run"],
+        "settings": f"{row['settings_hash']}, networks {row['models_hash']}",
+        "segments": f"{row['segments_done']} of {row['segments'] or '?'} done"
+        if row["segments_done"]
+        else None,
+    }
+    lines = [f"{row['id']}  {printable(row['title'] or row['source'])}"]
+    lines += [f"  {name:<10} {printable(str(value))}" for name, value in facts.items() if value]
+    for one in row["attempts_list"]:
+        took = f"{one['ended_at'] - one['started_at']:.0f} s" if one["ended_at"] else "not ended"
+        parts = [f"{one[name]:.1f} s {word}" for name, word in _PHASES if one[name] is not None]
+        parts += [f"{one['size_bytes'] / 1e6:.1f} MB"] if one["size_bytes"] else []
+        versions = ", ".join(f"{name} {version}" for name, version in (one["versions"] or {}).items())
+        error = f": {one['error_kind'] or ''}: {one['error']}" if one["error"] else ""
+        lines.append(
+            f"  attempt {one['number']}  {_moment(one['started_at'])}  {took}  {one['outcome'] or 'in work'}"
+            f"{printable(error)}"
+        )
+        lines.append(f"             {'; '.join([*parts, versions])}")
+    return "\n".join(lines)
+
+
+_PHASES = (("fetch_s", "fetching"), ("analysis_s", "analysing"))
+
+
+def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:
+    """Prune; gives what was done in words."""
+    if not ledger_path.exists():
+        raise LedgerError(f"there is no ledger {ledger_path}: name its folder with --out")
+    pruned = prune(ledger_path, out, keep_days=keep_days)
+    return (
+        f"forgot {pruned.records} old attempts and nights, removed {pruned.folders} folders of "
+        f"{pruned.size_bytes / 1e6:.1f} MB"
+    )
+
+
+def _more(count: int, what: str) -> list[str]:
+    return [f"  ... and {count - _MAX_ROWS} more {what}"] if count > _MAX_ROWS else []
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else duration_text(round(seconds / 60) * 60)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
