@@ -131,17 +131,22 @@ class _Worker:
         self._analyst: Any = None
         self._settings: Settings | None = None
         self._told_at = 0.0
-        self._committed = 0
+        self._ready = False
 
     def work(self, job: dict[str, Any]) -> None:
         """Do a job; says ``ready`` once the networks are loaded, and ``done``, ``failed`` or ``stopped``."""
         _limit_cpu(job["cpu_s"])
+        self._ready = False
         try:
             self._say("done", **self._done(job))
         except StoppedError:
             self._say("stopped")
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             failure = _failure(error)
+            if failure.kind == "memory" and not self._ready:
+                failure = Failure(
+                    "start", "the networks alone need more memory than [limits] memory_mb allows"
+                )
             # After this little may work: the process is of no more use.
             self._say("failed", broken=failure.kind == "memory", **dataclasses.asdict(failure))
         give_back_memory()
@@ -153,11 +158,11 @@ class _Worker:
         info = matching_run(folder, video.video_id, job["settings_hash"], job["models_hash"])
         if info is None:
             analyst = self._loaded(settings)
-            self._say("ready")
+            self._be_ready()
             run = analyst.analyse(video, out, {"fetch": job["fetch_s"]})
             folder, info = run.folder, run.info
         else:
-            self._say("ready")
+            self._be_ready()
         report_error = self._report(folder, job["report"])
         return {
             "run": str(folder),
@@ -166,6 +171,10 @@ class _Worker:
             "report_error": report_error,
             "resident_mb": resident_mb(),
         }
+
+    def _be_ready(self) -> None:
+        self._ready = True
+        self._say("ready")
 
     def _loaded(self, settings: Settings) -> Any:
         from analyzer.jobs import Analyst

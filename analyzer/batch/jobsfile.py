@@ -406,7 +406,9 @@ class Limits(_Checked):
     """What one item may take before it is stopped."""
 
     memory_mb: int = _within(4000, 500, 10_000_000)
-    """Memory of each analysing process, in MB."""
+    """What each analysing process may ask the system for, in MB. That is more than it uses: on two cores
+    2,100 for 1080p, of which 600 are used, and 2,600 for 2160p, of which 1,000 are used; more with more
+    cores."""
     cpu_s: float = _within(12 * _HOUR, 1.0, _LONGEST_S)
     """Processor time, in seconds."""
     wall_s: float = _within(6 * _HOUR, 1.0, _LONGEST_S)
