@@ -33,8 +33,10 @@ from analyzer.errors import (
     AnalyzerError,
     LedgerError,
     OutputError,
+    SettingsError,
     SourceError,
     StoppedError,
+    is_full,
 )
 from analyzer.settings import Settings
 from analyzer.source import (
@@ -89,7 +91,8 @@ class Outcome:
     """How a night went."""
 
     reason: str = "finished"
-    """``finished``, ``stopped``, ``time_budget``, ``no_space``, or ``broken``: nothing could be analysed."""
+    """``finished``, ``stopped``, ``time_budget``, ``no_space``, ``ledger``: it was held or could not be
+    written for the moment, or ``broken``: nothing could be analysed."""
     error: str | None = None
     """Why it ended early, in a sentence."""
     done: int = 0
@@ -207,12 +210,16 @@ class Night:
             name: metadata.version(name) for name in _LIBRARIES
         }
         self._outcome = Outcome()
+        self._claimed: dict[tuple[Path, str], Source] = {}
         self._queue: list[_Entry] = []
+        self._queued: set[int] = set()
+        self._ranks: Counter[str] = Counter()
         self._downloaded: deque[_Entry] = deque()
         self._working: dict[int, _Entry] = {}
         self._fetching: tuple[_Entry, Future[_Fetched]] | None = None
         self._abandon = threading.Event()
         self._free_at: dict[str, float] = {}
+        self._paused: dict[str, float] = {}
         self._ending: str | None = None
         self._disk_seen = 0.0
         self._progress: FetchProgress | None = None
@@ -240,6 +247,7 @@ class Night:
             try:
                 self._clean_up()
                 self._list_all()
+                self._remove_orphans()
                 self._log("queued", videos=len(self._queue))
                 self._work()
             except StoppedError:
@@ -248,7 +256,7 @@ class Night:
                 if not error.temporary:
                     raise
                 # The disk is full, or somebody holds the ledger: what is committed is committed.
-                self._end("no_space", str(error))
+                self._end("ledger", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
             self._outcome.left = sum(entry.due <= time.time() for entry in self._waiting())
             self._log("night_ended", night=night, **self._outcome.document())
@@ -264,7 +272,6 @@ class Night:
 
     def _clean_up(self) -> None:
         """Bring the ledger in line with what a killed batch has left on the disk."""
-        kept = set()
         for work in self._ledger.unfinished():
             if work.state in (State.NEW, State.FAILED):
                 continue
@@ -277,26 +284,27 @@ class Night:
             state = State.DOWNLOADED if whole else State.NEW
             self._ledger.release(work.id, state, outcome="interrupted")
             self._log("resumed", work.id, source=work.source, was=str(work.state), state=str(state))
-            if whole:
-                kept.add(str(work.id))
+
+    def _remove_orphans(self) -> None:
+        """Remove downloads that nobody waits for, left by a kill or by changed settings."""
+        kept = {str(work.id) for work in self._ledger.unfinished() if work.video is not None}
         downloads = self._jobs.out / DOWNLOADS
-        if downloads.is_dir():
-            for folder in downloads.iterdir():
-                if folder.name not in kept:
-                    shutil.rmtree(folder, ignore_errors=True)
+        for folder in downloads.iterdir() if downloads.is_dir() else ():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            downloads.rmdir()  # if nothing is left
 
     def _list_all(self) -> None:
         for source in self._jobs.sources:
             self._check_stop()
             self._list(source)
-        listed = {entry.work.id for entry in self._queue}
         for source in self._jobs.sources:
             # What an earlier night has not finished is done even if its source lists it no more.
             origin, hashes = _origin(source), (source.settings.result_hash(), self._models)
             for work in self._ledger.unfinished([origin]):
                 same = (work.settings_hash, work.models_hash) == hashes
-                if work.id not in listed and same and (work.standalone or work.video is not None):
-                    listed.add(work.id)
+                if same and (work.standalone or work.video is not None):
                     self._enqueue(source, work, None)
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
 
@@ -308,7 +316,7 @@ class Night:
                 if source.max_per_night is not None and taken >= source.max_per_night:
                     break
                 taken += self._enlist(source, fetcher, item)
-        except StoppedError:
+        except (StoppedError, LedgerError):
             raise
         except AnalyzerError as error:
             self._source_failed(source, error)
@@ -337,9 +345,19 @@ class Night:
             self._source_failed(source, error)
             return False
         shown = without_login(shown_name(item.source))
+        settings_hash = source.settings.result_hash()
+        first = self._claimed.setdefault((source.folder, identity), source)
+        if first.settings.result_hash() != settings_hash:
+            # Two runs of one video in one folder would replace each other night after night.
+            message = (
+                f"{shown} is listed by {_origin(first)} too, with other settings and the same folder: "
+                "give one of them `into`"
+            )
+            self._source_failed(source, SettingsError(message))
+            return False
         listed = Listed(
             identity=identity,
-            settings_hash=source.settings.result_hash(),
+            settings_hash=settings_hash,
             models_hash=self._models,
             origin=_origin(source),
             source=shown,
@@ -377,13 +395,12 @@ class Night:
 
     def _enqueue(self, source: Source, work: Work, item: Item | None) -> bool:
         work = self._ledger.get(work.id)
-        now = time.time()
         due = work.next_try or 0.0
-        if any(entry.work.id == work.id for entry in self._queue):
+        if work.id in self._queued or due > time.time() + self._jobs.retry.patience_s:
             return False
-        if due > now + self._jobs.retry.patience_s:
-            return False
-        rank = sum(entry.source is source for entry in self._queue)
+        self._queued.add(work.id)
+        rank = self._ranks[_origin(source)]
+        self._ranks[_origin(source)] += 1
         self._queue.append(_Entry(work, source, item, rank, due, host_of(work.source)))
         return True
 
@@ -416,8 +433,11 @@ class Night:
         return soonest <= time.time() + self._jobs.retry.patience_s
 
     def _due(self, entry: _Entry) -> float:
-        paused = self._ledger.paused_until(entry.host) if entry.host else 0.0
-        return max(entry.due, paused)
+        if entry.host is None:
+            return entry.due
+        if entry.host not in self._paused:
+            self._paused[entry.host] = self._ledger.paused_until(entry.host)
+        return max(entry.due, self._paused[entry.host])
 
     def _waiting(self) -> list[_Entry]:
         return [*self._queue, *self._downloaded]
@@ -479,7 +499,9 @@ class Night:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise OutputError(f"{folder} cannot be made ({error.strerror}): check the disk") from error
+            raise OutputError(
+                f"{folder} cannot be made ({error.strerror}): check the disk", no_space=is_full(error)
+            ) from error
         self._fetching = entry, self._pool.submit(self._fetch, entry, folder)
 
     def _spared(self, entry: _Entry) -> bool:
@@ -593,6 +615,8 @@ class Night:
                 self._ledger.done(work.id, error.run, error.info)
                 self._count_done(error.info)
                 self._log("adopted", work.id, run=error.run.name)
+            case LedgerError():
+                raise error
             case _NoRoomError():
                 self._failed(entry, Failure("too_large_for_disk", str(error)))
             case _:
@@ -746,11 +770,13 @@ class Night:
             cap_s=BOT_PAUSE_CAP_S,
             least_s=error.retry_after_s or 0.0,
         )
+        self._paused[host] = until
         self._log("host_paused", host=host, until=_iso(until), kind=str(error.kind))
         return until
 
     def _skip(self, work: Work, reason: str, kind: str) -> None:
         self._ledger.skip(work.id, reason, kind)
+        self._remove_download(work)
         self._outcome.skipped += 1
         self._log("skipped", work.id, source=work.source, reason=reason, kind=kind)
 
@@ -827,5 +853,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"the output folder {folder} cannot be made ({error.strerror}): choose another with --out"
+            f"the output folder {folder} cannot be made ({error.strerror}): choose another with --out",
+            no_space=is_full(error),
         ) from error

@@ -227,8 +227,10 @@ def _code_of(error: AnalyzerError) -> int:
 def _code(outcome: Outcome, stopped_by: list[int], sources: int) -> int:
     if outcome.reason == "stopped":
         return INTERRUPTED if stopped_by[:1] == [signal.SIGINT] else TERMINATED
-    if outcome.reason in ("no_space", "broken"):
-        return TEMPORARY if outcome.reason == "no_space" else NOTHING_USABLE
+    if outcome.reason in ("no_space", "ledger"):
+        return TEMPORARY
+    if outcome.reason == "broken":
+        return NOTHING_USABLE
     if outcome.well:
         return DONE
     return NOTHING_USABLE if not outcome.done and outcome.sources_failed >= sources else SOME_FAILED
