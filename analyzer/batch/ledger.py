@@ -36,6 +36,7 @@ from analyzer.system import file_system
 __all__ = [
     "FINAL",
     "LEDGER_NAME",
+    "NETWORK_FILE_SYSTEMS",
     "SCHEMA_VERSION",
     "Ledger",
     "Listed",
@@ -48,7 +49,7 @@ __all__ = [
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
 """How long another writer, a backup for instance, is waited for."""
-_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
 
 Row = sqlite3.Row
 
@@ -223,7 +224,7 @@ def lock_ledger(path: Path) -> Iterator[None]:
         LedgerError: Another batch works with it (temporary), or it lies where locks cannot be trusted.
     """
     kind = file_system(path.parent)
-    if kind is not None and kind.startswith(_NETWORK_FILE_SYSTEMS):
+    if kind is not None and kind.startswith(NETWORK_FILE_SYSTEMS):
         raise LedgerError(
             f"the ledger {path} would lie on a network file system ({kind}), where it could be damaged: "
             "name a place on a local disk with --ledger"

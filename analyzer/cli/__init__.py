@@ -371,6 +371,36 @@ def _exit_code(results: list[Any]) -> int:
     return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
 
 
+@cli.command(
+    epilog=epilog(
+        {
+            DONE: "nothing has failed; there may be warnings",
+            SOME_FAILED: "something has failed, and the line below it says how to mend it",
+            USAGE: EXIT_CODES[USAGE],
+            NOTHING_USABLE: "the output cannot be written",
+            INTERRUPTED: "interrupted by Ctrl-C",
+            TERMINATED: "ended by SIGTERM",
+        }
+    )
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_OUT,
+    show_default=True,
+    help="Folder in which runs and the ledger are kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of lines.")
+def doctor(out: Path, *, as_json: bool) -> None:
+    """Check what nightly jobs need of this machine, and say how to mend what is missing.
+
+    Packages, FFmpeg, networks, yt-dlp, disk, memory, ledger, clock. Nothing is asked over the network.
+    """
+    from analyzer.cli.doctor import show_checks
+
+    sys.exit(DONE if show_checks(out, as_json=as_json) else SOME_FAILED)
+
+
 def main() -> None:
     """Entry point of ``python cli.py`` and of the console script."""
     stopped_by = INTERRUPTED

@@ -1,0 +1,529 @@
+"""What a nightly job needs of a machine, looked at piece by piece, and how to mend what is missing.
+
+Nothing is asked over the network, and nothing stays on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from analyzer.errors import AnalyzerError, ModelError
+from analyzer.settings import Settings
+from analyzer.system import available_memory_mb, file_system
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+__all__ = ["Check", "State", "examine"]
+
+State = Literal["ok", "warning", "failed"]
+
+_PROJECT = "audience-analyzer"
+_OLD_DAYS = 60
+"""Sites change what they send every few weeks, and yt-dlp follows."""
+_DENO_LEAST = (2, 3, 0)
+"""Older ones are passed over by yt-dlp."""
+_DENO_S = 20.0
+_LOW_BYTES, _FULL_BYTES = 2e9, 2e8
+_LOW_MEMORY_MB = 1536
+# FFmpeg's own "av1" needs a graphics card: libdav1d is what decodes AV1 elsewhere.
+_DECODERS = ("h264", "hevc", "vp9", "libdav1d", "aac")
+_BEHIND = {
+    "python": ("packaging",),
+    "packages": ("packaging",),
+    "PyAV": ("av", "opencv-python", "numpy"),
+    "networks": ("openvino", "onnxruntime", "onnx", "opencv-python", "numpy"),
+}
+"""The packages to blame if a check breaks off."""
+_SIDE_PX = 256
+_SAME = 1e-3
+"""How far the engines' answers may differ in float32; where all is well they differ by less than 1e-5."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    found: str
+    """What was found: versions, amounts, or what is wrong."""
+    mend: str
+    """What to do about it; empty where all is well."""
+
+
+class _Findings:
+    """What one check comes upon; its state is the worst."""
+
+    def __init__(self) -> None:
+        self._state: State = "ok"
+        self._found: list[str] = []
+        self._mends: dict[str, None] = {}
+
+    def ok(self, found: str) -> None:
+        self._found.append(found)
+
+    def warn(self, found: str, mend: str) -> None:
+        self._found.append(found)
+        self._mends[mend] = None
+        if self._state == "ok":
+            self._state = "warning"
+
+    def fail(self, found: str, mend: str) -> None:
+        self.warn(found, mend)
+        self._state = "failed"
+
+    def check(self, name: str) -> Check:
+        return Check(name, self._state, ", ".join(self._found), "; ".join(self._mends))
+
+
+def examine(out: Path, *, today: date | None = None) -> Iterator[Check]:
+    """Look at one thing after another; what goes wrong in one check fails that check alone.
+
+    Args:
+        out: The folder in which runs are made; need not exist, and is not made.
+        today: The day by UTC that ages are reckoned from; by default the system's.
+    """
+    day = today or datetime.now(UTC).date()
+    looks: dict[str, Callable[[], _Findings]] = {
+        "python": _python,
+        "packages": _packages,
+        "PyAV": _pyav,
+        "networks": _networks,
+        "yt-dlp": partial(_yt_dlp, day),
+        "disk": partial(_disk, out),
+        "memory": _memory,
+        "ledger": partial(_ledger, out),
+        "clock": partial(_clock, day),
+    }
+    for name, look in looks.items():
+        yield _looked(name, look)
+
+
+def _looked(name: str, look: Callable[[], _Findings]) -> Check:
+    try:
+        return look().check(name)
+    except AnalyzerError as error:
+        return Check(name, "failed", str(error), _repair(name, error))
+    except Exception as error:  # noqa: BLE001 - a broken package fails in any way, and the rest is wanted
+        return Check(name, "failed", f"{type(error).__name__}: {error}", _repair(name, error))
+
+
+def _repair(name: str, error: Exception) -> str:
+    if isinstance(error, ImportError) and ".so" in str(error):
+        return "a library of the system is missing: on Debian and Ubuntu, apt install libgl1 libglib2.0-0"
+    if name in _BEHIND:
+        return f"install again what this needs: {_again(*_BEHIND[name])}"
+    return "nobody has foreseen this: report it together with this line"
+
+
+# --- what is installed ---
+
+
+def _pip(*arguments: str) -> str:
+    """A command that installs into the environment that runs this program.
+
+    >>> _pip("--upgrade", "one[two]>=3").partition(" -m ")[2]
+    "pip install --upgrade 'one[two]>=3'"
+    """
+    return shlex.join([sys.executable or "python", "-m", "pip", "install", *arguments])
+
+
+def _again(*packages: str) -> str:
+    return _pip("--force-reinstall", "--no-deps", *map(_wanted, packages))
+
+
+def _requirements(package: str, extra: str = "") -> list[Requirement]:
+    """What a package requires, of the extra only if one is named.
+
+    Raises:
+        PackageNotFoundError: It is not installed.
+    """
+    # Comes with matplotlib, onnxruntime and plotly, which cannot do without it.
+    from packaging.requirements import Requirement
+
+    every = map(Requirement, metadata.requires(package) or ())
+    return [one for one in every if one.marker is None or one.marker.evaluate({"extra": extra})]
+
+
+def _wanted(package: str) -> str:
+    """A package with extras and bounds as this project wants it, for pip; else its name."""
+    with contextlib.suppress(metadata.PackageNotFoundError, ImportError):
+        return next((str(one) for one in _requirements(_PROJECT) if one.name == package), package)
+    return package
+
+
+def _fault(requirement: Requirement) -> str:
+    """What is wrong with a package; empty if it is as required."""
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return f"{requirement.name} is not installed"
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return "" if fits else f"{requirement.name} {version} is not {requirement.specifier}"
+
+
+def _python() -> _Findings:
+    from packaging.specifiers import SpecifierSet
+
+    findings = _Findings()
+    version, bounds = platform.python_version(), ""
+    # Without metadata nothing is known of bounds, which is what `_packages` says.
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        bounds = next(iter(metadata.metadata(_PROJECT).get_all("Requires-Python") or ()), "")
+    if SpecifierSet(bounds).contains(version, prereleases=True):
+        findings.ok(version)
+    else:
+        findings.fail(
+            f"{version} is not {bounds}", f"make the virtual environment anew with a Python {bounds}"
+        )
+    return findings
+
+
+def _packages() -> _Findings:
+    findings = _Findings()
+    try:
+        requirements = _requirements(_PROJECT)
+    except metadata.PackageNotFoundError:
+        findings.warn(
+            "this project is not installed, so it is not known which packages it needs",
+            f"in the project's folder: {_pip('--editable', '.')}",
+        )
+        return findings
+    faults = {str(one): fault for one in requirements if (fault := _fault(one))}
+    if faults:
+        findings.fail(", ".join(faults.values()), _pip(*faults))
+    else:
+        findings.ok(f"all {len(requirements)} within their bounds")
+    return findings
+
+
+# --- reading and writing video ---
+
+
+def _pyav() -> _Findings:
+    import av
+
+    from analyzer.render import ENCODER
+
+    findings = _Findings()
+    again = f"install PyAV with its own FFmpeg: {_again('av')}"
+    findings.ok(f"PyAV {av.__version__}")
+    findings.ok(f"FFmpeg {av.ffmpeg_version_info}")
+    missing = [f"no decoder {name}" for name in _DECODERS if not _has_codec(name, "r")]
+    missing += [f"no encoder {name}" for name in (ENCODER, "aac") if not _has_codec(name, "w")]
+    for one in missing:
+        findings.fail(one, again)
+    try:
+        findings.ok(f"writes and reads H.264 ({_round_trip()})")
+    except (av.FFmpegError, ValueError) as error:
+        findings.fail(f"H.264 that was written cannot be read again: {error}", again)
+    return findings
+
+
+def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+    from av.codec.codec import Codec, UnknownCodecError
+
+    try:
+        Codec(name, mode)
+    except UnknownCodecError:
+        return False
+    return True
+
+
+def _round_trip() -> str:
+    """Encode a few grey pictures as the annotated video is, and decode them; gives the encoder's name.
+
+    Raises:
+        FFmpegError: It cannot be done.
+        ValueError: What comes out is not what went in.
+    """
+    import av
+    import numpy as np
+
+    from analyzer.render import find_encoder
+
+    encoder, levels, file = find_encoder(_SIDE_PX, _SIDE_PX), (60, 120, 180), io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        made = output.add_stream(encoder.name, rate=25, options=encoder.options, hwaccel=encoder.device())
+        stream = cast(av.VideoStream, made)
+        stream.width, stream.height, stream.pix_fmt = _SIDE_PX, _SIDE_PX, encoder.pix_fmt
+        for level in levels:
+            planes = np.full((_SIDE_PX * 3 // 2, _SIDE_PX), level, np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        output.mux(stream.encode(None))
+    file.seek(0)
+    with av.open(file, "r") as source:
+        frames = [frame.to_ndarray(format="yuv420p")[:_SIDE_PX] for frame in source.decode(video=0)]
+    if len(frames) != len(levels) or np.abs([f.mean() for f in frames] - np.array(levels)).max() > 8:
+        raise ValueError("other pictures come out than went in")
+    return encoder.name
+
+
+# --- networks ---
+
+
+def _networks() -> _Findings:
+    import onnxruntime
+
+    from analyzer.vision import catalog
+    from analyzer.vision.runtime import import_openvino
+
+    findings = _Findings()
+    openvino = import_openvino()
+    devices: list[str] = openvino.Core().available_devices
+    providers = [one.removesuffix("ExecutionProvider") for one in onnxruntime.get_available_providers()]
+    engines = (
+        ("openvino", "OpenVINO", openvino.__version__.split("-")[0], devices),
+        ("onnxruntime", "ONNX Runtime", onnxruntime.__version__, providers),
+    )
+    usable = True
+    for package, name, version, runs_on in engines:
+        found = f"{name} {version} ({', '.join(runs_on) or 'no device'})"
+        if "CPU" in runs_on:
+            findings.ok(found)
+        else:
+            usable = False
+            findings.fail(f"{found} does not run on the processor", _again(package))
+    for model in catalog.MODELS.values():
+        try:
+            catalog.locate(model)
+        except ModelError as error:
+            usable = usable and model.role != "detector"
+            findings.fail(str(error), _again(model.package.replace("_", "-")))
+    if usable:
+        findings.ok(f"{len(catalog.MODELS)} networks, the detector runs ({_inference(findings)})")
+    return findings
+
+
+def _inference(findings: _Findings) -> str:
+    """Run the default detector, and in float32 on both engines; gives what runs the default one.
+
+    Raises:
+        ModelError: It cannot be loaded, or fails.
+    """
+    import numpy as np
+
+    from analyzer.vision import catalog
+    from analyzer.vision.detectors import CenterFace
+    from analyzer.vision.runtime import load_network
+
+    picture = np.random.default_rng(0).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8)
+    detector = CenterFace(Settings())
+    detector.detect([picture], [(_SIDE_PX, _SIDE_PX)])
+    # A picture without faces tells little; that two engines agree on all they make of it tells much.
+    path, exact = catalog.locate(catalog.CENTERFACE), Settings(precision="f32")
+    answers = [
+        load_network(path, exact.replace(engine=engine)).run([picture])
+        for engine in ("openvino", "onnxruntime")
+    ]
+    if not all(np.allclose(one, two, rtol=0, atol=_SAME) for one, two in zip(*answers, strict=True)):
+        findings.fail(
+            "OpenVINO and ONNX Runtime compute different things of one picture",
+            _again("openvino", "onnxruntime"),
+        )
+    return detector.engine
+
+
+# --- downloading ---
+
+
+def _built(version: str) -> date | None:
+    """The day on which a yt-dlp was built (UTC), from its version.
+
+    >>> _built("2026.8.19"), _built("2026.08.19.233000.dev0"), _built("1.2")
+    (datetime.date(2026, 8, 19), datetime.date(2026, 8, 19), None)
+    """
+    if found := re.match(r"(\d{4})\.(\d{1,2})\.(\d{1,2})(?!\d)", version):
+        with contextlib.suppress(ValueError):
+            return date(*(int(part) for part in found.groups()))
+    return None
+
+
+def _yt_dlp(today: date) -> _Findings:
+    findings = _Findings()
+    update = _pip("--upgrade", _wanted("yt-dlp"))
+    try:
+        version = metadata.version("yt-dlp")
+    except metadata.PackageNotFoundError:
+        findings.fail("not installed", update)
+        return findings
+    built = _built(version)
+    if built is None:
+        findings.warn(f"{version}, of unknown age", f"install a release: {update}")
+    else:
+        days = (today - built).days
+        # Of a day before its making, which is for `_clock` to say, no age can be told.
+        age = f", {days} {'day' if days == 1 else 'days'} old" if days >= 0 else ""
+        shown = f"{built:%Y.%m.%d}{age}"
+        if days > _OLD_DAYS:
+            findings.warn(shown, f"sites may refuse so old a version: {update}")
+        else:
+            findings.ok(shown)
+    for fault, found in (_ejs(), _deno()):
+        if fault:
+            findings.warn(fault, f"YouTube will not work in full: {update}")
+        else:
+            findings.ok(found)
+    return findings
+
+
+def _ejs() -> tuple[str, str]:
+    """What is wrong with the scripts that solve YouTube's riddles, or else what they are."""
+    name = "yt-dlp-ejs"
+    # A yt-dlp takes only the scripts it was made with.
+    needed = (one for one in _requirements("yt-dlp", "default") if one.name == name)
+    fault = next((_fault(one) for one in needed), "")
+    try:
+        return fault, f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return fault or f"{name} is not installed", ""
+
+
+def _deno() -> tuple[str, str]:
+    """What is wrong with the JavaScript runtime that yt-dlp would take, or else what it is."""
+    # In yt-dlp's order: what pip has installed, else what PATH has; cron's PATH is short.
+    beside = Path(sysconfig.get_path("scripts")) / f"deno{sysconfig.get_config_var('EXE') or ''}"
+    program = str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which("deno")
+    if program is None:
+        return "no deno", ""
+    try:
+        shown = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_DENO_S,
+            check=True,
+            env=os.environ | {"DENO_NO_UPDATE_CHECK": "1"},
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"deno does not run ({type(error).__name__})", ""
+    found = re.match(r"deno (\d+)\.(\d+)\.(\d+)", shown)
+    if found is None:
+        return "deno does not say its version", ""
+    version = found[0]
+    if tuple(int(part) for part in found.groups()) < _DENO_LEAST:
+        return f"{version} is older than {'.'.join(map(str, _DENO_LEAST))}", ""
+    return "", version
+
+
+def _clock(today: date) -> _Findings:
+    findings = _Findings()
+    built = None
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        built = _built(metadata.version("yt-dlp"))
+    if built is not None and today < built:
+        findings.fail(
+            f"{today}, but yt-dlp was made on {built}",
+            "set the clock (timedatectl set-ntp true): with a wrong one no site can prove who it is",
+        )
+    else:
+        findings.ok(f"{today} UTC")
+    return findings
+
+
+# --- the machine ---
+
+
+def _disk(out: Path) -> _Findings:
+    # The ledger decides where it may lie.
+    from analyzer.batch.ledger import NETWORK_FILE_SYSTEMS
+
+    findings = _Findings()
+    elsewhere = "or choose another folder with --out"
+    place = out.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        findings.fail(f"{place} is no folder", f"remove it, {elsewhere}")
+        return findings
+    free, kind = shutil.disk_usage(place).free, file_system(place)
+    room = f"{free / 1e9:.1f} GB" if free >= _FULL_BYTES else f"{free / 1e6:.0f} MB"
+    found = f"{room} free in {out}{f' ({kind})' if kind else ''}"
+    if free < _FULL_BYTES:
+        findings.fail(found, f"free some space, {elsewhere}")
+    elif free < _LOW_BYTES:
+        findings.warn(found, f"free some space, {elsewhere}: videos are downloaded there, one by one")
+    else:
+        findings.ok(found)
+    if fault := _refused(place):
+        findings.fail(fault, f"mend the folder's rights or its disk, {elsewhere}")
+    if kind is not None and kind.startswith(NETWORK_FILE_SYSTEMS):
+        findings.fail(
+            "a network file system, where a ledger could be damaged",
+            "keep the ledger on a local disk with --ledger; the runs may stay",
+        )
+    return findings
+
+
+def _refused(folder: Path) -> str:
+    """What cannot be done in a folder of all that safe writing needs; empty if all can. Leaves nothing."""
+    import fcntl
+
+    doing = "it cannot be written"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as trial:
+            one, two = Path(trial, "one"), Path(trial, "two")
+            two.write_bytes(b"old")
+            with one.open("wb") as file:
+                file.write(b"new")
+                file.flush()
+                doing = "it cannot be flushed to the disk (fsync)"
+                os.fsync(file.fileno())
+            doing = "files cannot be replaced by renaming"
+            one.replace(two)
+            if two.read_bytes() != b"new":
+                return doing
+            doing = "files cannot be locked (flock)"
+            with two.open("ab") as first, two.open("ab") as second:
+                fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                try:
+                    fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return ""
+                return "locks (flock) do not keep others out"
+    except OSError as error:
+        return f"{doing}: {error.strerror or error}"
+
+
+def _memory() -> _Findings:
+    findings = _Findings()
+    free, cores = available_memory_mb(), Settings().thread_count
+    shown = "unknown memory" if free is None else f"{free / 1024:.1f} GB available"
+    found = f"{shown}, {cores} {'core' if cores == 1 else 'cores'}"
+    if free is not None and free < _LOW_MEMORY_MB:
+        findings.warn(found, "end other programs, or analyse in one process (--workers 1)")
+    else:
+        findings.ok(found)
+    return findings
+
+
+def _ledger(out: Path) -> _Findings:
+    from analyzer.batch.ledger import LEDGER_NAME, health
+
+    findings = _Findings()
+    found, mend = health(out / LEDGER_NAME)
+    if mend:
+        findings.fail(found, mend)
+    else:
+        findings.ok(found)
+    return findings
