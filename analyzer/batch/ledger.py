@@ -267,6 +267,7 @@ class Ledger:
         # The thread that downloads looks things up, too.
         self._lock = threading.RLock()
         self._base = path.parent
+        self._read_only = read_only
         with self._errors():
             if read_only:
                 self._db = _open(":memory:" if not path.exists() else path, read_only=path.exists())
@@ -291,7 +292,11 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. Then it is one file again, that may be copied, and looked at without a trace."""
+        if not self._read_only:
+            with contextlib.suppress(sqlite3.Error):  # somebody is looking at it: next time
+                self._db.execute("PRAGMA busy_timeout = 0")
+                self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
 
     # -- opening

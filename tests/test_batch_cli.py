@@ -1,0 +1,215 @@
+"""``batch`` on the command line: what it runs, prints and returns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from analyzer.batch.ledger import Ledger, lock_ledger
+from analyzer.cli import cli
+from analyzer.cli.batch_commands import _CODES, batch
+from analyzer.cli.options import DONE, NOTHING_USABLE, SOME_FAILED, TEMPORARY, USAGE
+from tests.media import numbered, write_video
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*args: object) -> Result:
+    """A command of ``batch``, in this process."""
+    result = CliRunner().invoke(cli, ["batch", *map(str, args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two tiny videos, and a file that is none."""
+    folder = tmp_path_factory.mktemp("clips")
+    write_video(folder / "one.mp4", numbered(10), fps=10)
+    write_video(folder / "two.mp4", numbered(12), fps=10)
+    (folder / "bad.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The output folder of a night over `clips`, and what was printed."""
+    out = tmp_path_factory.mktemp("night") / "out"
+    return out, run(clips, "--out", out, "--no-video", "--no-report")
+
+
+@pytest.fixture
+def night(first: tuple[Path, Result], tmp_path: Path) -> Iterator[Path]:
+    """A copy of that folder."""
+    shutil.copytree(first[0], tmp_path / "out")
+    yield tmp_path / "out"
+
+
+def test_a_night_says_what_was_done_and_what_failed(first: tuple[Path, Result]) -> None:
+    out, result = first
+    assert result.exit_code == SOME_FAILED
+    assert "one: 0 people" in result.stdout and "two: 0 people" in result.stdout
+    assert "bad.mp4 is not a video" in result.stderr
+    assert "2 of 3 videos" in result.stdout
+    assert len(list(out.glob("*/run.json"))) == 2
+    events = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events if event["event"] in ("night_started", "night_ended")] == [
+        "night_started",
+        "night_ended",
+    ]
+
+
+def test_the_next_night_does_nothing(clips: Path, night: Path) -> None:
+    before = everything(night)
+    result = run(clips, "--out", night, "--no-video", "--no-report", "--quiet")
+    assert (result.exit_code, result.output) == (DONE, "")
+    after = everything(night)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert {name.partition("-")[0] for name in changed} <= {"ledger.sqlite", "batch.jsonl", "index.html"}
+
+
+def test_the_plan_of_what_is_done_changes_nothing(clips: Path, night: Path, tmp_path: Path) -> None:
+    write_video(clips / "three.mp4", numbered(14), fps=10)
+    before = everything(night)
+    try:
+        result = run("plan", clips, "--out", night, "--no-video", "--json")
+        words = run("plan", clips, "--out", night, "--no-video").stdout
+        other = run("plan", clips, "--out", night, "--no-video", "--fps", 2, "--json")
+    finally:
+        (clips / "three.mp4").unlink()
+    assert result.exit_code == DONE
+    document = json.loads(result.stdout)
+    assert [video["title"] for video in document["videos"]] == ["three"]
+    assert document["known"] == 3 and document["past"] == 2 and document["estimate_s"] > 0
+    assert "1 video to be analysed, 3 done" in words and "about" in words
+    assert len(json.loads(other.stdout)["videos"]) == 4, "other settings are new work"
+    assert everything(night) == before
+    nothing = run("plan", clips, "--out", tmp_path / "none")
+    assert nothing.exit_code == DONE and "not known before the first" in nothing.stdout
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_and_show_tell_what_the_ledger_knows(night: Path) -> None:
+    text = run("status", "--out", night)
+    assert text.exit_code == DONE and "2 done, 1 dead" in text.stdout and "not a video" in text.stdout
+    document = json.loads(run("status", "--out", night, "--json", "--state", "dead").stdout)
+    assert [video["title"] for video in document["videos"]] == ["bad"]
+    assert document["counts"] == {"done": 2, "dead": 1} and document["nights"][0]["outcome"] == "finished"
+    id = document["videos"][0]["id"]
+    told = run("show", id, "--out", night)
+    assert "attempt 1" in told.stdout and "not_media" in told.stdout
+    row = json.loads(run("show", id, "--out", night, "--json").stdout)
+    assert row["attempts_list"][0]["error_kind"] == "not_media"
+    missing = run("show", 99, "--out", night)
+    assert missing.exit_code == NOTHING_USABLE and "no video 99" in missing.stderr
+    assert run("status", "--out", night, "--state", "finished").exit_code == USAGE
+
+
+def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path) -> None:
+    assert "0 videos" in run("retry", "--out", night).stdout
+    assert "1 video will" in run("retry", "--dead", "--out", night).stdout
+    again = run(clips, "--out", night, "--no-video", "--no-report")
+    assert again.exit_code == SOME_FAILED and "bad.mp4 is not a video" in again.stderr
+    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+        (bad,) = ledger.videos(["dead"])
+    assert bad["attempts"] == 2
+    assert "forgot 3" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
+    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+        assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.nights()
+
+
+def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -> None:
+    with lock_ledger(night / "ledger.sqlite"):
+        began = time.monotonic()
+        busy = run(clips, "--out", night)
+        assert busy.exit_code == TEMPORARY and "another batch works with" in busy.stderr
+        assert time.monotonic() - began < 10
+        assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
+        assert run("retry", "--dead", "--out", night).exit_code == TEMPORARY
+
+
+def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) -> None:
+    ledger = night / "ledger.sqlite"
+    ledger.write_bytes(b"not a database at all" * 500)
+    before = everything(night)
+    for command in ((clips,), ("plan", clips), ("status",), ("retry",), ("prune",)):
+        result = run(*command, "--out", night)
+        assert result.exit_code == NOTHING_USABLE and "damaged" in result.stderr, command
+    after = everything(night)
+    after.pop("ledger.sqlite.lock", None)
+    before.pop("ledger.sqlite.lock", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["missing.toml"], "missing.toml"),
+        (["a.toml", "b.mp4"], "stands alone"),
+        (["x.mp4", "--report", "pdf"], "pdf"),
+        (["x.mp4", "--report", "html", "--no-report"], "contradict"),
+        (["x.mp4", "--shorter-than", "soon"], "soon"),
+        (["x.mp4", "--shorter-than", "1min", "--longer-than", "2min"], "shorter_than"),
+        (["x.mp4", "--title", "("], "regular expression"),
+        (["x.mp4", "--newer-than", "yesterday"], "yesterday"),
+        (["x.mp4", "--fps", "0"], "fps"),
+        (["x.mp4", "--every", "2", "--keyframes"], "contradict"),
+        ([], "JOBS.toml | SOURCE"),
+        (["status", "--jobs", "missing.toml"], "missing.toml"),
+    ],
+)
+def test_wrong_command_lines_are_refused_before_anything_is_made(
+    args: list[str], sentence: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = run(*args, "--out", out) if args else CliRunner().invoke(cli, ["batch", "run"])
+    assert result.exit_code == USAGE and sentence in result.output
+    assert "Traceback" not in result.output and not out.exists()
+
+
+def test_a_jobs_file_takes_only_what_is_not_its_own(tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.toml"
+    jobs.write_text('[[source]]\nfile = "none.mp4"\n[[source]]\nfolder = "nothing"\n')
+    refused = run(jobs, "--fps", "3")
+    assert refused.exit_code == USAGE and "--fps belongs into the jobs file" in refused.stderr
+    assert run("plan", jobs, "--preset", "fast").exit_code == USAGE
+    gone = run(jobs, "--out", tmp_path / "other", "--workers", "1", "--time-budget", "1h")
+    assert gone.exit_code == NOTHING_USABLE and "no file or folder" in gone.stderr
+    assert (tmp_path / "other" / "ledger.sqlite").exists() and not (tmp_path / "outputs").exists()
+    assert "no videos yet" in run("status", "--jobs", jobs, "--out", tmp_path / "other").stdout
+
+
+def test_json_is_one_document(clips: Path, night: Path) -> None:
+    result = run(clips, "--out", night, "--no-video", "--no-report", "--json")
+    document = json.loads(result.stdout)
+    assert document["reason"] == "finished" and document["done"] == 0 and document["troubles"] == []
+
+
+def test_help_is_quick_and_tells_the_exit_codes() -> None:
+    for args in (["batch", "--help"], ["batch", "run", "--help"], ["batch", "--out"]):
+        shown = subprocess.run(
+            [sys.executable, "-X", "importtime", "cli.py", *args], capture_output=True, text=True, cwd=ROOT
+        )
+        loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+        assert not loaded & {"numpy", "pandas", "av", "yt_dlp", "sqlite3", "analyzer.batch.night"}
+        if "--help" in args:
+            assert all(str(code) in shown.stdout for code in _CODES), args
+
+
+def test_every_option_has_help() -> None:
+    for command in batch.commands.values():
+        assert command.help
+        for parameter in command.params:
+            assert parameter.param_type_name == "argument" or getattr(parameter, "help", None), parameter.name
