@@ -1,1 +1,39 @@
-"""Many videos, night after night: jobs, ledger, queue, engine."""
+"""Many videos, night after night: jobs, ledger, queue, engine.
+
+::
+
+    from pathlib import Path
+    from analyzer.batch import load_jobs, run_batch
+
+    outcome = run_batch(load_jobs(Path("jobs.toml")))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# What each public name needs is imported when it is first used.
+_HOMES = {
+    "Jobs": "analyzer.batch.jobsfile",
+    "Outcome": "analyzer.batch.night",
+    "Stop": "analyzer.batch.night",
+    "jobs_of": "analyzer.batch.jobsfile",
+    "load_jobs": "analyzer.batch.jobsfile",
+    "run_batch": "analyzer.batch.run",
+}
+
+__all__ = ["Jobs", "Outcome", "Stop", "jobs_of", "load_jobs", "run_batch"]
+
+if TYPE_CHECKING:
+    from analyzer.batch.jobsfile import Jobs, jobs_of, load_jobs
+    from analyzer.batch.night import Outcome, Stop
+    from analyzer.batch.run import run_batch
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'analyzer.batch' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -166,9 +166,9 @@ def _request(address: str, document: bytes | None) -> urllib.request.Request:
     if document is not None:
         request.add_header("Content-Type", "application/json")
     if login:
-        # urllib takes a login for a part of the host; another host is not to get it either.
+        # urllib takes a login for a part of the host.
         token = base64.b64encode(unquote(login).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {token}")
+        request.add_header("Authorization", f"Basic {token}")
     return request
 
 
@@ -184,6 +184,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
     ):
         opener.add_handler(handler)
     return opener

@@ -101,8 +101,8 @@ def _sorted_troubles(
 ) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """Headings with what belongs below them, without empty ones."""
     groups: dict[str, list[Mapping[str, Any]]] = {
-        "Failed, tried again by itself": [],
-        "Given up; batch retry with the number tries it again": [],
+        "Failed; another night tries again": [],
+        "Given up; batch retry with the number brings one back": [],
         "Done, but read only in part": [],
         "Done, but without its report": [],
         "Sources that could not be listed": [],

@@ -19,6 +19,7 @@ from analyzer.batch.jobsfile import Jobs, duration_text
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.plan import Plan, make_plan
+from analyzer.batch.run import close_night
 from analyzer.batch.summary import summary
 from analyzer.batch.tending import prune
 from analyzer.cli.text import printable, show_error
@@ -120,6 +121,8 @@ def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         outcome = night.run()
+        for sentence in close_night(jobs, outcome):
+            show_error(sentence)
     finally:
         console.close()
         for number, handler in before.items():

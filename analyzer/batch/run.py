@@ -1,0 +1,43 @@
+"""A night from beginning to end, for programs: the queue, then the index page, then who is to be told."""
+
+from __future__ import annotations
+
+from analyzer.batch.index import write_index
+from analyzer.batch.jobsfile import Jobs
+from analyzer.batch.ledger import Ledger
+from analyzer.batch.log import OnEvent, ignore
+from analyzer.batch.night import Night, Outcome, Stop
+from analyzer.batch.notify import notify
+from analyzer.batch.summary import summary
+from analyzer.errors import AnalyzerError
+
+__all__ = ["close_night", "run_batch"]
+
+
+def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = None) -> Outcome:
+    """Work through jobs once: what is new or due is analysed, nothing twice.
+
+    Args:
+        jobs: From `load_jobs` or `jobs_of`.
+        on_event: Told what happens, in the calling thread.
+        stop: Asks it to end after the segments in work.
+
+    Raises:
+        LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
+        OutputError: The output folder or the log cannot be written.
+    """
+    outcome = Night(jobs, on_event=on_event, stop=stop).run()
+    for sentence in close_night(jobs, outcome):
+        on_event("afterwards_failed", None, {"error": sentence})
+    return outcome
+
+
+def close_night(jobs: Jobs, outcome: Outcome) -> list[str]:
+    """Write the index page and tell who is to be told; gives sentences of what did not work."""
+    troubles = []
+    try:
+        with Ledger(jobs.ledger, read_only=True) as ledger:
+            write_index(ledger, jobs.out)
+    except AnalyzerError as error:
+        troubles.append(f"the index page was not written: {error}")
+    return troubles + notify(jobs.on_failure, outcome, summary(outcome))
