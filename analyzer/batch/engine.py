@@ -26,6 +26,8 @@ __all__ = ["Job", "LocalEngine"]
 _MOST_JOBS = 100
 """A process that has done so many makes room for a fresh one: what it may have leaked goes with it."""
 _GRACE_S = 2.0
+_MOST_BYTES = 16 * 2**20
+"""No message is longer: what decodes strangers' files is not to be believed."""
 
 Message = dict[str, Any]
 
@@ -102,7 +104,7 @@ class LocalEngine:
 
     def _hear(self, child: _Child) -> Iterator[tuple[int, Message]]:
         try:
-            message = json.loads(child.connection.recv_bytes())
+            message = json.loads(child.connection.recv_bytes(_MOST_BYTES))
         except (EOFError, OSError, ValueError):
             yield from self._died(child)
             return

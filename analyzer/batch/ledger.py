@@ -43,6 +43,7 @@ __all__ = [
     "State",
     "Work",
     "health",
+    "is_at_work",
     "lock_ledger",
 ]
 
@@ -247,6 +248,20 @@ def lock_ledger(path: Path) -> Iterator[None]:
                 temporary=is_full(error),
             ) from error
         yield
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether a batch works with a ledger at the moment."""
+    import fcntl
+
+    try:
+        with path.with_name(f"{path.name}.lock").open("r", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Ledger:

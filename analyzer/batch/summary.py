@@ -18,6 +18,7 @@ ENDINGS = {
     "stopped": "it was asked to end",
     "time_budget": "its time was up",
     "no_space": "no space was left",
+    "ledger": "the ledger could not be written",
     "broken": "nothing could be analysed",
 }
 """`Outcome.reason` in words."""

@@ -16,11 +16,11 @@ import click
 from tqdm import tqdm
 
 from analyzer.batch.jobsfile import Jobs, duration_text
-from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import close_night
-from analyzer.batch.summary import summary
+from analyzer.batch.summary import ENDINGS, summary
 from analyzer.batch.tending import prune
 from analyzer.cli.text import printable, show_error
 from analyzer.errors import LedgerError
@@ -171,8 +171,8 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     counts = ledger.counts()
     lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
     for night in ledger.nights(1):
-        ended = night["outcome"] or "still at work, or killed"
-        lines.append(f"  last night: began {_moment(night['started_at'])}, {ended}")
+        ended = night["outcome"] or ("at work now" if is_at_work(ledger.path) else "killed")
+        lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
         lines.append(f"  paused: {printable(host['host'])} until {_moment(host['paused_until'])}")
     rows = ledger.videos(states, limit)
