@@ -295,6 +295,8 @@ class Ledger:
             try:
                 self._check()
                 if not read_only:
+                    # Only now: this changes the file, and what is damaged or a stranger's stays as it is.
+                    self._db.execute("PRAGMA journal_mode = WAL")
                     _migrate(self._db, self._version())
             except BaseException:
                 self._db.close()
@@ -330,7 +332,12 @@ class Ledger:
             raise LedgerError(
                 f"the ledger {self.path} was written by a newer version of this program: update it"
             )
-        if version < SCHEMA_VERSION and self._db.execute("PRAGMA query_only").fetchone()[0]:
+        looking = self._db.execute("PRAGMA query_only").fetchone()[0]
+        if not looking:  # damage in the middle would show only when somebody comes by
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        if version < SCHEMA_VERSION and looking:
             # Looking at an older ledger: migrate a copy in memory.
             copy = sqlite3.connect(":memory:", isolation_level=None)
             copy.row_factory = Row
@@ -889,7 +896,6 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     db.row_factory = Row
     if path != ":memory:" and not read_only:
-        db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
     return db
@@ -900,6 +906,8 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
+    for suffix in ("-wal", "-shm"):  # of a ledger that was moved away: they would be taken for this one's
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as db:
         _migrate(db, 0)
     temporary.replace(path)
@@ -915,7 +923,7 @@ def _migrate(db: sqlite3.Connection, version: int) -> None:
 
 def _explained(path: Path, error: sqlite3.Error) -> LedgerError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    text = str(error)
+    text = str(error).rpartition("\n")[2]  # a check writes a heading first
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LedgerError(
             f"another program has kept the ledger {path} locked for {_BUSY_S:g} s: end it, or wait for it",

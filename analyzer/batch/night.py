@@ -99,6 +99,8 @@ class Outcome:
     incomplete: int = 0
     """Of the done ones: those that could be read only in part."""
     skipped: int = 0
+    unreported: int = 0
+    """Of the done ones: those whose report could not be written."""
     failed: int = 0
     """To be tried again."""
     dead: int = 0
@@ -113,12 +115,14 @@ class Outcome:
     video_s: float = 0.0
     """Seconds of video that were done."""
     troubles: list[dict[str, Any]] = field(default_factory=list)
-    """Of each video and source that failed: `video`, `source`, `title`, `kind`, `error`, `state`."""
+    """Of each video and source that failed: `video`, `source`, `title`, `kind`, `error`, `state`, `next_try`
+    (ISO time in UTC)."""
 
     @property
     def well(self) -> bool:
         """Whether all that was to be done is done."""
-        return self.error is None and not (self.failed or self.dead or self.sources_failed or self.incomplete)
+        wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported
+        return self.error is None and not any(wrong)
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -258,7 +262,7 @@ class Night:
                 # The disk is full, or somebody holds the ledger: what is committed is committed.
                 self._end("ledger", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
-            self._outcome.left = sum(entry.due <= time.time() for entry in self._waiting())
+            self._outcome.left = self._left()
             self._log("night_ended", night=night, **self._outcome.document())
             with contextlib.suppress(LedgerError):
                 self._ledger.end_night(night, self._outcome.reason, self._outcome.document())
@@ -328,7 +332,9 @@ class Night:
             self._pause(host_of(source.name), error)
         self._outcome.sources_failed += 1
         trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": str(error)}
-        self._outcome.troubles.append({"video": None, "title": None, "state": "source", **trouble})
+        self._outcome.troubles.append(
+            {"video": None, "title": None, "state": "source", "next_try": None, **trouble}
+        )
         self._log("source_failed", **trouble)
 
     def _enlist(self, source: Source, fetcher: Fetcher, item: Item) -> bool:
@@ -441,6 +447,12 @@ class Night:
 
     def _waiting(self) -> list[_Entry]:
         return [*self._queue, *self._downloaded]
+
+    def _left(self) -> int:
+        """How many videos are due, but for those that have failed tonight."""
+        told = {one["video"] for one in self._outcome.troubles}
+        now = time.time()
+        return sum(entry.due <= now and entry.work.id not in told for entry in self._waiting())
 
     def _check_stop(self) -> None:
         if self._stop.requested:
@@ -681,9 +693,10 @@ class Night:
         self._ledger.done(id, Path(message["run"]), info, analysis_s=message["analysis_s"])
         self._remove_download(entry.work)
         self._count_done(info)
+        self._no_trouble(id)  # of an attempt earlier tonight
         if not info["complete"]:
             self._trouble(entry.work, "incomplete", str(info["incomplete_reason"]), State.DONE)
-        if message["report_error"]:
+        elif message["report_error"]:
             self._trouble(entry.work, "report", message["report_error"], State.DONE)
         facts = {name: info["counts"][name] for name in ("people", "female", "male", "faces", "samples")}
         self._log(
@@ -735,15 +748,21 @@ class Night:
         work = self._ledger.get(entry.work.id)
         log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
         self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try))
-        self._trouble(work, failure.kind, failure.error, state)
+        self._trouble(work, failure.kind, failure.error, state, next_try)
         if next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s:
             entry.work, entry.due = work, next_try
             self._queue.append(entry)
 
-    def _trouble(self, work: Work, kind: str, error: str, state: State) -> None:
+    def _no_trouble(self, id: int) -> None:
+        self._outcome.troubles = [one for one in self._outcome.troubles if one["video"] != id]
+        self._count_troubles()
+
+    def _trouble(
+        self, work: Work, kind: str, error: str, state: State, next_try: float | None = None
+    ) -> None:
         """What the summary tells; of each video the last one."""
-        known = [one for one in self._outcome.troubles if one["video"] != work.id]
-        known.append(
+        self._no_trouble(work.id)
+        self._outcome.troubles.append(
             {
                 "video": work.id,
                 "source": work.source,
@@ -751,11 +770,16 @@ class Night:
                 "kind": kind,
                 "error": error,
                 "state": str(state),
+                "next_try": _iso(next_try),
             }
         )
-        self._outcome.troubles = known
-        states = Counter(one["state"] for one in known if one["video"] is not None)
-        self._outcome.failed, self._outcome.dead = states[State.FAILED], states[State.DEAD]
+        self._count_troubles()
+
+    def _count_troubles(self) -> None:
+        outcome = self._outcome
+        states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
+        outcome.failed, outcome.dead = states[State.FAILED], states[State.DEAD]
+        outcome.unreported = sum(one["kind"] == "report" for one in outcome.troubles)
 
     def _pause(self, host: str | None, error: Failure | SourceError) -> float:
         if host is None:

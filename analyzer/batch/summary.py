@@ -132,7 +132,8 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
         lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
-        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])})")
+        again = f"; again from {one['next_try']}" if one.get("next_try") else ""
+        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
     return lines
