@@ -46,10 +46,16 @@ class BatchConsole:
         match event:
             case "found" | "analysing" | "started":
                 self._titles[video or 0] = printable(str(facts.get("title") or facts.get("source") or title))
-                self._say(f"{event} {self._titles[video or 0]}")
+                if event == "analysing":
+                    self._say(f"analysing {self._titles[video or 0]}")
             case "queued":
                 if self._talks and facts["videos"] and sys.stderr.isatty():
-                    self._bar = tqdm(total=facts["videos"], unit="video", leave=False, dynamic_ncols=True)
+                    self._bar = tqdm(
+                        total=facts["videos"],
+                        leave=False,
+                        dynamic_ncols=True,
+                        bar_format="{desc} |{bar}| {n}/{total} videos [{elapsed}]",
+                    )
             case "fetching":
                 self._say(f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB")
             case "progress":
@@ -84,8 +90,8 @@ class BatchConsole:
 
     def _say(self, what: str, detail: str = "") -> None:
         if self._bar is not None:
-            self._bar.set_description_str(what if len(what) <= 50 else what[:49] + "…", refresh=False)
-            self._bar.set_postfix_str(detail)
+            shown = what if len(what) <= 50 else what[:49] + "…"
+            self._bar.set_description_str(f"{shown} {detail}")
 
     def _line(self, text: str) -> None:
         if self._talks:
