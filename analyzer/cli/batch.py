@@ -42,12 +42,12 @@ class BatchConsole:
 
     def on_event(self, event: str, video: int | None, facts: dict[str, Any]) -> None:
         """Show what has happened."""
+        if event in ("found", "started", "analysing") and video is not None:
+            self._titles[video] = printable(str(facts.get("title") or facts.get("source") or ""))
         title = self._titles.get(video or 0, "")
         match event:
-            case "found" | "analysing" | "started":
-                self._titles[video or 0] = printable(str(facts.get("title") or facts.get("source") or title))
-                if event == "analysing":
-                    self._say(f"analysing {self._titles[video or 0]}")
+            case "analysing":
+                self._say(f"analysing {title}")
             case "queued":
                 if self._talks and facts["videos"] and sys.stderr.isatty():
                     self._bar = tqdm(
