@@ -42,9 +42,7 @@ class BatchConsole:
 
     def on_event(self, event: str, video: int | None, facts: dict[str, Any]) -> None:
         """Show what has happened."""
-        if event in ("found", "started", "analysing") and video is not None:
-            self._titles[video] = printable(str(facts.get("title") or facts.get("source") or ""))
-        title = self._titles.get(video or 0, "")
+        title = self._title(event, video, facts)
         match event:
             case "analysing":
                 self._say(f"analysing {title}")
@@ -81,6 +79,11 @@ class BatchConsole:
                 self._say("stopping: segments in work are finished first")
         if event in _DRAWN and self._bar is not None:
             self._bar.update()
+
+    def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
+        if event in ("found", "started", "analysing") and video is not None:
+            self._titles[video] = printable(str(facts.get("title") or facts.get("source") or ""))
+        return self._titles.get(video or 0, "")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
