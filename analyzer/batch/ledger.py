@@ -388,7 +388,8 @@ class Ledger:
     def add(self, listed: Listed) -> tuple[Work, bool]:
         """The row of a listed video, made if there is none; and whether it is new.
 
-        Unfinished rows of the same source and video with other settings are closed: nobody wants them now.
+        Rows of the same source and video with other settings are closed, but for those that are done: nobody
+        wants them now.
         """
         now = _now()
         key = listed.identity, listed.settings_hash, listed.models_hash
@@ -415,11 +416,11 @@ class Ledger:
             if created:
                 db.execute(
                     "UPDATE videos SET state = ?, reason = ?, error_kind = 'settings', video = NULL,"
-                    " changed_at = ? WHERE identity = ? AND origin = ? AND state IN (?, ?, ?, ?, ?)"
+                    " changed_at = ? WHERE identity = ? AND origin = ? AND state IN (?, ?, ?, ?, ?, ?)"
                     " AND (settings_hash != ? OR models_hash != ?)",
                     (
                         *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),
-                        *(State.NEW, State.FAILED, *RUNNING),
+                        *(State.NEW, State.FAILED, State.DEAD, *RUNNING),
                         *key[1:],
                     ),
                 )
