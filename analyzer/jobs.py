@@ -88,6 +88,7 @@ __all__ = [
     "Started",
     "analyze",
     "analyze_all",
+    "remove_leftovers",
 ]
 
 log = logging.getLogger(__name__)
@@ -634,6 +635,17 @@ def _claimed(folder: Path) -> Iterator[Path]:
             ) from error
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
         yield staging
+
+
+def remove_leftovers(run_folder: Path) -> None:
+    """Remove what a process has left that was killed after it had published a run: parts hold embeddings.
+
+    A folder in which another process works stays as it is.
+    """
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        _lock(run_folder, stack)
+        for name in (".new", ".parts"):
+            shutil.rmtree(run_folder / name, ignore_errors=True)
 
 
 def _remove_abandoned_downloads(out: Path) -> None:

@@ -6,7 +6,9 @@ the same folder, flushed to the disk and renamed, so a file that has its final n
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import shutil
 import tempfile
@@ -378,14 +380,17 @@ class PartStore:
 
     def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
         final = self._part(segment)
-        with output_errors(final):
+        with output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space that is wanted
             write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
             write_parquet(temporary / "faces.parquet", tables.faces, FACES)
             write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
-            with writing(temporary / "edges.npy") as path, path.open("wb") as file:
-                np.save(file, edges)
+            packed = io.BytesIO()  # writing to a file, NumPy does not say why it could not
+            np.save(packed, edges)
+            with writing(temporary / "edges.npy") as path:
+                path.write_bytes(packed.getbuffer())
             if final.exists():
                 final.replace(temporary.with_name(f"old-{temporary.name}"))
             size = sum(path.stat().st_size for path in temporary.iterdir())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -86,6 +87,9 @@ def main(connection: Connection, memory_mb: int, prepare: Callable[[], None] | N
         prepare: Called first; for tests.
     """
     die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # it ended while this process began
     # The whole group or control group gets the signal; it is the parent's to say what happens.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -162,7 +166,10 @@ class _Worker:
             run = analyst.analyse(video, out, {"fetch": job["fetch_s"]})
             folder, info = run.folder, run.info
         else:
+            from analyzer.jobs import remove_leftovers
+
             self._be_ready()
+            remove_leftovers(folder)
         report_error = self._report(folder, job["report"])
         return {
             "run": str(folder),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,13 @@ def ignore(event: str, video: int | None, facts: dict[str, Any]) -> None:
     del event, video, facts
 
 
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
+
+
 class EventLog:
     """Appends events to a file and passes them on. ASCII only, so that no stranger's title can end a line.
 
@@ -39,6 +47,8 @@ class EventLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="ascii", buffering=1)
+            if not _ends_a_line(path):  # a full disk has cut it off
+                self._file.write("\n")
         except OSError as error:
             raise OutputError(
                 f"the log {path} cannot be written ({error.strerror}): name another place",

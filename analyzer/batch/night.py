@@ -216,7 +216,7 @@ class Night:
         self._outcome = Outcome()
         self._claimed: dict[tuple[Path, str], Source] = {}
         self._queue: list[_Entry] = []
-        self._queued: set[int] = set()
+        self._queued: dict[int, _Entry] = {}
         self._ranks: Counter[str] = Counter()
         self._downloaded: deque[_Entry] = deque()
         self._working: dict[int, _Entry] = {}
@@ -261,6 +261,10 @@ class Night:
                     raise
                 # The disk is full, or somebody holds the ledger: what is committed is committed.
                 self._end("ledger", str(error))
+            except OutputError as error:
+                if not error.no_space:
+                    raise
+                self._end("no_space", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
             self._outcome.left = self._left()
             self._log("night_ended", night=night, **self._outcome.document())
@@ -279,14 +283,15 @@ class Night:
         for work in self._ledger.unfinished():
             if work.state in (State.NEW, State.FAILED):
                 continue
-            if work.interrupted + 1 >= _INTERRUPTIONS:
+            waited = work.state is State.DOWNLOADED  # it cannot be the cause
+            if not waited and work.interrupted + 1 >= _INTERRUPTIONS:
                 self._ledger.fail(work.id, "interrupted", CRASHES["interrupted"], next_try=None)
                 self._remove_parts(work)
                 self._log("dead", work.id, source=work.source, kind="interrupted")
                 continue
             whole = work.video is not None and _is_whole(work.video)
             state = State.DOWNLOADED if whole else State.NEW
-            self._ledger.release(work.id, state, outcome="interrupted")
+            self._ledger.release(work.id, state, outcome="deferred" if waited else "interrupted")
             self._log("resumed", work.id, source=work.source, was=str(work.state), state=str(state))
 
     def _remove_orphans(self) -> None:
@@ -301,24 +306,40 @@ class Night:
 
     def _list_all(self) -> None:
         for source in self._jobs.sources:
+            self._take_up(source)
+        for source in self._jobs.sources:
             self._check_stop()
             self._list(source)
-        for source in self._jobs.sources:
-            # What an earlier night has not finished is done even if its source lists it no more.
-            origin, hashes = _origin(source), (source.settings.result_hash(), self._models)
-            for work in self._ledger.unfinished([origin]):
-                same = (work.settings_hash, work.models_hash) == hashes
-                if same and (work.standalone or work.video is not None):
-                    self._enqueue(source, work, None)
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
+
+    def _take_up(self, source: Source) -> None:
+        """Queue what an earlier night has not finished, whether or not its source still lists it."""
+        hashes = source.settings.result_hash(), self._models
+        for work in self._ledger.unfinished([_origin(source)]):
+            again = work.standalone or work.video is not None
+            if (work.settings_hash, work.models_hash) == hashes and again and self._has_room(source):
+                self._claimed.setdefault((source.folder, work.identity), source)
+                if self._wanted(source, work):
+                    self._enqueue(source, work, None)
+
+    def _has_room(self, source: Source) -> bool:
+        return source.max_per_night is None or self._ranks[_origin(source)] < source.max_per_night
 
     def _list(self, source: Source) -> None:
         fetcher, taken, listed = self._fetcher(source), 0, 0
+        host = host_of(source.name)
+        paused = self._ledger.paused_until(host) if host is not None else 0.0
+        if paused > time.time():
+            message = (
+                f"{host} is left alone until {_iso(paused)}, as it asked for: it is listed another night"
+            )
+            self._source_failed(source, AnalyzerError(message), "host_paused")
+            return
         try:
             for item in fetcher.resolve(source.name, on_wait=self._check_stop):
-                listed += 1
-                if source.max_per_night is not None and taken >= source.max_per_night:
+                if not self._has_room(source):
                     break
+                listed += 1
                 taken += self._enlist(source, fetcher, item)
         except (StoppedError, LedgerError):
             raise
@@ -326,8 +347,8 @@ class Night:
             self._source_failed(source, error)
         self._log("listed", source=_origin(source), videos=listed, queued=taken)
 
-    def _source_failed(self, source: Source, error: AnalyzerError) -> None:
-        kind = str(getattr(error, "kind", "unexpected"))
+    def _source_failed(self, source: Source, error: AnalyzerError, kind: str | None = None) -> None:
+        kind = kind or str(getattr(error, "kind", "unexpected"))
         if isinstance(error, SourceError) and kind in HOST_PAUSES:
             self._pause(host_of(source.name), error)
         self._outcome.sources_failed += 1
@@ -359,7 +380,7 @@ class Night:
                 f"{shown} is listed by {_origin(first)} too, with other settings and the same folder: "
                 "give one of them `into`"
             )
-            self._source_failed(source, SettingsError(message))
+            self._source_failed(source, SettingsError(message), "clash")
             return False
         listed = Listed(
             identity=identity,
@@ -402,12 +423,16 @@ class Night:
     def _enqueue(self, source: Source, work: Work, item: Item | None) -> bool:
         work = self._ledger.get(work.id)
         due = work.next_try or 0.0
-        if work.id in self._queued or due > time.time() + self._jobs.retry.patience_s:
+        queued = self._queued.get(work.id)
+        if queued is not None:
+            queued.item = queued.item or item  # the source knows more than the ledger may keep
             return False
-        self._queued.add(work.id)
+        if due > time.time() + self._jobs.retry.patience_s:
+            return False
         rank = self._ranks[_origin(source)]
         self._ranks[_origin(source)] += 1
-        self._queue.append(_Entry(work, source, item, rank, due, host_of(work.source)))
+        entry = self._queued[work.id] = _Entry(work, source, item, rank, due, host_of(work.source))
+        self._queue.append(entry)
         return True
 
     # -- the night
@@ -625,6 +650,7 @@ class Night:
                 self._skip(work, str(error), error.kind)
             case _AdoptedError():
                 self._ledger.done(work.id, error.run, error.info)
+                _remove_parts(error.run)
                 self._count_done(error.info)
                 self._log("adopted", work.id, run=error.run.name)
             case LedgerError():
@@ -867,7 +893,8 @@ def _is_settled(item: Item) -> bool:
 
 
 def _remove_parts(run_folder: Path) -> None:
-    shutil.rmtree(run_folder / ".parts", ignore_errors=True)
+    for name in (".parts", ".new"):
+        shutil.rmtree(run_folder / name, ignore_errors=True)
     with contextlib.suppress(OSError):
         run_folder.rmdir()  # if nothing else is in it
 

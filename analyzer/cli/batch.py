@@ -70,7 +70,7 @@ class BatchConsole:
                 )
             case "adopted":
                 self._line(f"{title}: analysed before")
-            case "failed" | "dead" | "source_failed" | "deferred":
+            case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
                 named = printable(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused":
