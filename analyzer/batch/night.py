@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from analyzer.errors import (
     OutputError,
     SettingsError,
     SourceError,
+    SourceErrorKind,
     StoppedError,
     is_full,
 )
@@ -317,6 +318,8 @@ class Night:
         hashes = source.settings.result_hash(), self._models
         for work in self._ledger.unfinished([_origin(source)]):
             again = work.standalone or work.video is not None
+            # A disk that is not there tonight may be there tomorrow.
+            again = again and (host_of(work.source) is not None or Path(work.source).exists())
             if (work.settings_hash, work.models_hash) == hashes and again and self._has_room(source):
                 self._claimed.setdefault((source.folder, work.identity), source)
                 if self._wanted(source, work):
@@ -658,7 +661,10 @@ class Night:
             case _NoRoomError():
                 self._failed(entry, Failure("too_large_for_disk", str(error)))
             case _:
-                self._failed(entry, _failure_of(error))
+                failure = _failure_of(error)
+                if entry.host is None and failure.kind == SourceErrorKind.NOT_FOUND:
+                    failure = replace(failure, retry=True)  # a file may come back
+                self._failed(entry, failure)
 
     # -- analysing
 
@@ -755,6 +761,11 @@ class Night:
             return
         if entry.host is not None and (failure.kind in HOST_PAUSES or failure.retry_after_s):
             until = self._pause(entry.host, failure)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._note_failure(entry, failure, State.FAILED, until)
+            return
+        if failure.kind == "too_large_for_disk":  # no fault of the video; not again tonight
+            until = time.time() + max(jobs.retry.cap_s, jobs.retry.patience_s + 1)
             self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
             self._note_failure(entry, failure, State.FAILED, until)
             return

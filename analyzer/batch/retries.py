@@ -34,7 +34,7 @@ _ANOTHER_NIGHT = {
 }
 _PATIENT = {SourceErrorKind.LIVE: 10}
 """How many times as many attempts these are worth."""
-_RETRIED = frozenset({"output", "unexpected", "too_large_for_disk"})
+_RETRIED = frozenset({"output", "unexpected"})
 
 
 @dataclass(frozen=True)
