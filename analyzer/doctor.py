@@ -281,13 +281,11 @@ def _round_trip() -> str:
 
 
 def _networks() -> _Findings:
-    import onnxruntime
-
     from analyzer.vision import catalog
-    from analyzer.vision.runtime import import_openvino
+    from analyzer.vision.runtime import import_onnxruntime, import_openvino
 
     findings = _Findings()
-    openvino = import_openvino()
+    openvino, onnxruntime = import_openvino(), import_onnxruntime()
     devices: list[str] = openvino.Core().available_devices
     providers = [one.removesuffix("ExecutionProvider") for one in onnxruntime.get_available_providers()]
     engines = (

@@ -1572,7 +1572,7 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     SourceErrorKind.TIMEOUT: ("The server sent too little or nothing", _LATER),
     SourceErrorKind.EXPIRED_OR_FORBIDDEN: (
         "The server forbids access or the address has expired",
-        "trying again with the same address will not help",
+        "a fresh address did not help, another day may",
     ),
     SourceErrorKind.TOO_LARGE: (
         "The download is larger than allowed",

@@ -50,18 +50,19 @@ def die_with_parent() -> None:
 def available_memory_mb() -> float | None:
     """Memory that processes may still take without swapping, in MB; None where the system does not say.
 
-    The smaller of what the machine has left and what the container allows (cgroup v2).
+    The smallest of what the machine has left and what container and service allow (cgroup v2).
     """
     left: list[float] = []
     with contextlib.suppress(OSError, ValueError, KeyError):
         left.append(_numbers("/proc/meminfo")["MemAvailable:"] / 1024)
-    with contextlib.suppress(OSError, ValueError):
-        files = (Path(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-        limit, used = (int(file.read_text("ascii")) for file in files)  # "max" is no number: no limit
-        with contextlib.suppress(OSError, KeyError):
-            # Files that were read and lie in memory make room when asked to.
-            used -= _numbers("/sys/fs/cgroup/memory.stat")["inactive_file"]
-        left.append((limit - used) / 2**20)
+    for group in _control_groups():
+        with contextlib.suppress(OSError, ValueError):
+            files = (Path(f"{group}/memory.{name}") for name in ("max", "current"))
+            limit, used = (int(file.read_text("ascii")) for file in files)  # "max" is no number: no limit
+            with contextlib.suppress(OSError, KeyError):
+                # Files that were read and lie in memory make room when asked to.
+                used -= _numbers(f"{group}/memory.stat")["inactive_file"]
+            left.append((limit - used) / 2**20)
     if not left and hasattr(os, "sysconf"):
         with contextlib.suppress(OSError, ValueError):
             left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20)
@@ -83,6 +84,17 @@ def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
         sys.modules["__main__"] = main
         if before is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _control_groups() -> list[str]:
+    """Folders of the control groups that this process is in, the outermost first; all their limits hold."""
+    folders = ["/sys/fs/cgroup"]
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/self/cgroup").read_text("ascii").splitlines()
+        own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+        for part in own.split("/") if own and ".." not in own else ():
+            folders.append(f"{folders[-1]}/{part}")
+    return folders
 
 
 def resident_mb() -> float | None:

@@ -125,7 +125,7 @@ def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path)
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         (bad,) = ledger.videos(["dead"])
     assert bad["attempts"] == 2
-    assert "forgot 3" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
+    assert "nights: 3;" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.nights()
 

@@ -446,7 +446,7 @@ def test_summary_of_a_bad_night() -> None:
         "  7  Unreported",
         "      The report cannot be written. (report)",
         "",
-        "Sources that could not be listed:",
+        "Sources with trouble:",
         "  https://example.org/None",
         "      The list is private. (private)",
     ]

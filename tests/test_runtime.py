@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +23,7 @@ from analyzer.vision.attributes import AGE_CHIP_PX, DLIB_PIXELS, GENDER_CHIP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
 from analyzer.vision.runtime import BATCHES, Network, Pixels, load_network
 
+ROOT = Path(__file__).parents[1]
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 TOLERANCE = 1e-4
@@ -160,3 +165,12 @@ def test_a_graphics_card_gives_what_the_processor_gives(
     assert len(given) == len(expected)
     for ours, theirs in zip(given, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+
+
+def test_onnx_runtime_notes_nothing_about_its_use(tmp_path: Path) -> None:
+    """Left to itself it writes an identity of the machine and events into the user's cache."""
+    code = "from analyzer.vision.runtime import import_onnxruntime as load; load()"
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
+    assert not [path.name for path in tmp_path.rglob("*") if "icrosoft" in path.name]

@@ -25,7 +25,7 @@ class Files:
 
     def read_text(self, encoding: str) -> str:
         assert encoding == "ascii"
-        name = self.asked[-1].rpartition("/")[2]
+        name = self.asked[-1] if self.asked[-1] in self._texts else self.asked[-1].rpartition("/")[2]
         if name not in self._texts:
             raise FileNotFoundError(name)
         return self._texts[name]
@@ -64,6 +64,16 @@ def test_smaller_of_machine_and_container_counts(
 def test_container_counts_also_where_the_machine_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"memory__max": f"{1000 << 20}\n", "memory__current": f"{400 << 20}\n"}
     assert available(monkeypatch, **texts) == 600
+
+
+def test_limit_of_a_service_counts_as_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"cgroup": "0::/system.slice/batch.service\n", "meminfo": MEMINFO}
+    for folder, limit_mb in (("", 3000), ("/system.slice", 2500), ("/system.slice/batch.service", 900)):
+        texts[f"/sys/fs/cgroup{folder}/memory.max"] = f"{limit_mb << 20}\n"
+        texts[f"/sys/fs/cgroup{folder}/memory.current"] = f"{100 << 20}\n"
+    assert available(monkeypatch, **texts) == 800
+    texts["cgroup"] = "0::/../outside\n"
+    assert available(monkeypatch, **texts) == 2900
 
 
 @pytest.mark.parametrize("texts", [{}, {"memory__max": "max\n", "memory__current": "1\n"}])

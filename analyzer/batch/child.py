@@ -147,10 +147,14 @@ class _Worker:
             self._say("stopped")
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             failure = _failure(error)
-            if failure.kind == "memory" and not self._ready:
-                failure = Failure(
-                    "start", "the networks alone need more memory than [limits] memory_mb allows"
+            if not self._ready and failure.kind in ("memory", "unexpected"):  # the video is not to blame
+                words = (
+                    f"the process that analyses cannot start ({error!r}): raise [limits] memory_mb, or ask "
+                    "doctor for the reason"
                 )
+                if failure.kind == "memory":
+                    words = "the networks alone need more memory than [limits] memory_mb allows"
+                failure = Failure("start", words)
             # After this little may work: the process is of no more use.
             self._say("failed", broken=failure.kind == "memory", **dataclasses.asdict(failure))
         give_back_memory()

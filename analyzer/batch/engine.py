@@ -135,15 +135,20 @@ class LocalEngine:
         if child.job is None:
             return
         detail = ""
-        if kind is None:
-            kind = "crash" if child.ready else "start"
-            if code is not None and code < 0:
-                name = _signal_name(-code)
-                kind = "cpu_limit" if name == "SIGXCPU" else kind
-                detail = f" ({name})"
-            elif code:
-                detail = f" (exit code {code})"
-        meaning = CRASHES.get(kind, "the process that analyses cannot start: doctor looks for the reason")
+        if kind is not None:
+            detail = "" if child.ready else f" ({CRASHES[kind]})"
+        elif code is not None and code < 0:
+            name = _signal_name(-code)
+            kind = "cpu_limit" if name == "SIGXCPU" else None
+            detail = f" ({name})"
+        elif code:
+            detail = f" (exit code {code})"
+        # Before the networks are loaded nothing of the video has been read: it is not to blame.
+        kind = (kind or "crash") if child.ready else "start"
+        meaning = CRASHES.get(
+            kind,
+            "the process that analyses cannot start: raise [limits] memory_mb, or ask doctor for the reason",
+        )
         yield child.job.id, {"what": "failed", "kind": kind, "error": f"{meaning}{detail}", "retry": False}
 
     def _start(self) -> _Child:

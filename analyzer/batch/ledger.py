@@ -794,7 +794,7 @@ class Ledger:
     # -- tending
 
     def retry(self, ids: Sequence[int], *, dead: bool) -> int:
-        """Make failed videos due now, and dead ones new again; gives how many.
+        """Make failed videos due now, and dead ones new again, and end all hosts' pauses; gives how many.
 
         Args:
             ids: Only these, whatever has become of them; none: all failed ones.
@@ -808,6 +808,7 @@ class Ledger:
         every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
         states = every if ids else every[: 1 + dead]
         where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
+        self._change("DELETE FROM hosts")
         return self._change(
             "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
             f" interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE {where}",

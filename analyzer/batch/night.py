@@ -332,22 +332,26 @@ class Night:
         fetcher, taken, listed = self._fetcher(source), 0, 0
         host = host_of(source.name)
         paused = self._ledger.paused_until(host) if host is not None else 0.0
-        if paused > time.time():
-            message = (
-                f"{host} is left alone until {_iso(paused)}, as it asked for: it is listed another night"
-            )
-            self._source_failed(source, AnalyzerError(message), "host_paused")
+        if paused > time.time():  # no trouble of this night: the one that met it has told
+            self._log("source_deferred", source=_origin(source), host=host, until=_iso(paused))
             return
         try:
             for item in fetcher.resolve(source.name, on_wait=self._check_stop):
                 if not self._has_room(source):
                     break
                 listed += 1
-                taken += self._enlist(source, fetcher, item)
+                try:
+                    taken += self._enlist(source, fetcher, item)
+                except AnalyzerError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one entry must not end the list
+                    self._source_failed(source, AnalyzerError(_failure_of(error).error))
         except (StoppedError, LedgerError):
             raise
         except AnalyzerError as error:
             self._source_failed(source, error)
+        except Exception as error:  # noqa: BLE001 - one source must not end the others
+            self._source_failed(source, AnalyzerError(_failure_of(error).error))
         self._log("listed", source=_origin(source), videos=listed, queued=taken)
 
     def _source_failed(self, source: Source, error: AnalyzerError, kind: str | None = None) -> None:
@@ -355,7 +359,8 @@ class Night:
         if isinstance(error, SourceError) and kind in HOST_PAUSES:
             self._pause(host_of(source.name), error)
         self._outcome.sources_failed += 1
-        trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": str(error)}
+        words = str(error).replace(source.name, _origin(source))  # messages quote what was named
+        trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": words}
         self._outcome.troubles.append(
             {"video": None, "title": None, "state": "source", "next_try": None, **trouble}
         )
@@ -764,10 +769,11 @@ class Night:
             self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
             self._note_failure(entry, failure, State.FAILED, until)
             return
-        if failure.kind == "too_large_for_disk":  # no fault of the video; not again tonight
-            until = time.time() + max(jobs.retry.cap_s, jobs.retry.patience_s + 1)
+        if failure.kind == "too_large_for_disk":  # no fault of the video
+            until = time.time() + jobs.retry.base_s
             self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
-            self._note_failure(entry, failure, State.FAILED, until)
+            # Videos that are done give back what they take; without any, nothing will change tonight.
+            self._note_failure(entry, failure, State.FAILED, until, tonight=bool(self._in_hand()))
             return
         pause = delay_s(failure, work.fruitless, jobs.retry, jobs.limits)
         next_try = None if pause is None else time.time() + pause
@@ -781,12 +787,17 @@ class Night:
             _remove_parts(entry.run_folder)
         self._note_failure(entry, failure, state, next_try)
 
-    def _note_failure(self, entry: _Entry, failure: Failure, state: State, next_try: float | None) -> None:
+    def _in_hand(self) -> int:
+        return len(self._working) + len(self._downloaded)
+
+    def _note_failure(
+        self, entry: _Entry, failure: Failure, state: State, next_try: float | None, *, tonight: bool = True
+    ) -> None:
         work = self._ledger.get(entry.work.id)
         log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
         self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try))
         self._trouble(work, failure.kind, failure.error, state, next_try)
-        if next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s:
+        if tonight and next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s:
             entry.work, entry.due = work, next_try
             self._queue.append(entry)
 
@@ -823,7 +834,8 @@ class Night:
             return time.time()
         first_s = self._jobs.pace.bot_pause_s if error.kind in HOST_PAUSES else 0.0
         if error.retry_after_s is not None:
-            first_s = 0.0  # the host has said what it wants
+            # It has said what it wants; but one that always says "at once" is not asked all night.
+            first_s = max(error.retry_after_s, self._jobs.retry.base_s)
         until = self._ledger.pause_host(
             host,
             str(error.error if isinstance(error, Failure) else error),

@@ -9,9 +9,9 @@ from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.notify import notify
 from analyzer.batch.summary import summary
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, LedgerError
 
-__all__ = ["close_night", "run_batch"]
+__all__ = ["run_and_close", "run_batch"]
 
 
 def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = None) -> Outcome:
@@ -26,18 +26,30 @@ def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = Non
         LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
         OutputError: The output folder or the log cannot be written.
     """
-    outcome = Night(jobs, on_event=on_event, stop=stop).run()
-    for sentence in close_night(jobs, outcome):
+    outcome, troubles = run_and_close(Night(jobs, on_event=on_event, stop=stop), jobs)
+    for sentence in troubles:
         on_event("afterwards_failed", None, {"error": sentence})
     return outcome
 
 
-def close_night(jobs: Jobs, outcome: Outcome) -> list[str]:
-    """Write the index page and tell who is to be told; gives sentences of what did not work."""
+def run_and_close(night: Night, jobs: Jobs) -> tuple[Outcome, list[str]]:
+    """Run a night, write the index page, and tell who is to be told; gives sentences of what did not work.
+
+    Raises:
+        LedgerError: As `run_batch`; who is to be told is told, but not of another batch at work.
+        OutputError: Likewise.
+    """
+    try:
+        outcome = night.run()
+    except AnalyzerError as error:
+        if not (isinstance(error, LedgerError) and error.temporary):
+            broken = Outcome(reason="broken", error=str(error))
+            notify(jobs.on_failure, broken, summary(broken))
+        raise
     troubles = []
     try:
         with Ledger(jobs.ledger, read_only=True) as ledger:
             write_index(ledger, jobs.out)
     except AnalyzerError as error:
         troubles.append(f"the index page was not written: {error}")
-    return troubles + notify(jobs.on_failure, outcome, summary(outcome))
+    return outcome, troubles + notify(jobs.on_failure, outcome, summary(outcome))

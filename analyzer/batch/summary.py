@@ -106,7 +106,7 @@ def _sorted_troubles(
         "Given up; batch retry with the number brings one back": [],
         "Done, but read only in part": [],
         "Done, but without its report": [],
-        "Sources that could not be listed": [],
+        "Sources with trouble": [],
         "Other troubles": [],
     }
     failed, dead, partly, unreported, sources, others = groups.values()

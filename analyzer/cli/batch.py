@@ -19,7 +19,7 @@ from analyzer.batch.jobsfile import Jobs, duration_text
 from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.plan import Plan, make_plan
-from analyzer.batch.run import close_night
+from analyzer.batch.run import run_and_close
 from analyzer.batch.summary import ENDINGS, summary
 from analyzer.batch.tending import prune
 from analyzer.cli.text import printable, show_error
@@ -73,8 +73,9 @@ class BatchConsole:
             case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
                 named = printable(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
-            case "host_paused":
-                self._line(f"{facts['host']} is left alone until {facts['until']}")
+            case "host_paused" | "source_deferred":
+                named = printable(facts.get("source") or facts["host"])
+                self._line(f"{named} is left alone until {facts['until']}")
             case "stopping":
                 self._say("stopping: segments in work are finished first")
         if event in _DRAWN and self._bar is not None:
@@ -129,8 +130,8 @@ def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        outcome = night.run()
-        for sentence in close_night(jobs, outcome):
+        outcome, sentences = run_and_close(night, jobs)
+        for sentence in sentences:
             show_error(sentence)
     finally:
         console.close()
@@ -253,7 +254,7 @@ def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:
         raise LedgerError(f"there is no ledger {ledger_path}: name its folder with --out")
     pruned = prune(ledger_path, out, keep_days=keep_days)
     return (
-        f"forgot {pruned.records} old attempts and nights, removed {pruned.folders} folders of "
+        f"forgot old attempts and nights: {pruned.records}; removed {pruned.folders} folders of "
         f"{pruned.size_bytes / 1e6:.1f} MB"
     )
 

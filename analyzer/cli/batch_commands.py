@@ -345,6 +345,7 @@ def show(id: int, *, as_json: bool, **place: Any) -> None:
 def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
     """Have failed videos tried again in the next batch, without waiting; or those named, whatever they are.
 
+    Pauses of sites that have complained end, too.
     A video that is done is analysed again if its run's folder was removed.
     """
     from analyzer.batch.ledger import Ledger, lock_ledger

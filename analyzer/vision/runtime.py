@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -202,6 +203,14 @@ class _OpenVino:
         return _joined(pieces, len(pictures))
 
 
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, with its reports about its use switched off: it would note events in the user's cache."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
+
+
 class _OnnxRuntime:
     """Its CPU kernels compute in float32 whatever is asked for. The devices differ in `_PROVIDERS` alone."""
 
@@ -209,8 +218,8 @@ class _OnnxRuntime:
         self, source: Path | bytes, pixels: Pixels, batch: int, *, device: str, threads: int
     ) -> None:
         import onnx
-        import onnxruntime
 
+        onnxruntime = import_onnxruntime()
         if device == "cuda":
             _prepare_cuda(onnxruntime)
         content = source.read_bytes() if isinstance(source, Path) else source
