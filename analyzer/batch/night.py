@@ -68,6 +68,8 @@ _SETTLED_S = 10.0
 """A file of a watched folder that was changed less long ago may still be written to."""
 _INTERRUPTIONS = 10
 """After so many kills of the whole batch without any progress on a video it is held to be their cause."""
+_STARVED_MB = 10
+"""With less space than this a batch may not even have been able to say how it has ended."""
 _LIBRARIES = ("yt-dlp", "av", "openvino")
 
 
@@ -281,18 +283,23 @@ class Night:
 
     def _clean_up(self) -> None:
         """Bring the ledger in line with what a killed batch has left on the disk."""
+        # On a full disk even the ledger cannot say how a batch has ended.
+        starved = self._free_mb() < max(self._jobs.reserve_mb, _STARVED_MB)
         for work in self._ledger.unfinished():
             if work.state in (State.NEW, State.FAILED):
                 continue
-            waited = work.state is State.DOWNLOADED  # it cannot be the cause
-            if not waited and work.interrupted + 1 >= _INTERRUPTIONS:
+            innocent = starved or work.state is State.DOWNLOADED  # that one only waited
+            if not innocent and work.interrupted + 1 >= _INTERRUPTIONS:
                 self._ledger.fail(work.id, "interrupted", CRASHES["interrupted"], next_try=None)
                 self._remove_parts(work)
-                self._log("dead", work.id, source=work.source, kind="interrupted")
+                error = CRASHES["interrupted"]
+                told = {"source": work.source, "title": work.title, "error": error}
+                self._log("dead", work.id, kind="interrupted", **told)
+                self._trouble(work, "interrupted", error, State.DEAD)
                 continue
             whole = work.video is not None and _is_whole(work.video)
             state = State.DOWNLOADED if whole else State.NEW
-            self._ledger.release(work.id, state, outcome="deferred" if waited else "interrupted")
+            self._ledger.release(work.id, state, outcome="deferred" if innocent else "interrupted")
             self._log("resumed", work.id, source=work.source, was=str(work.state), state=str(state))
 
     def _remove_orphans(self) -> None:
@@ -544,9 +551,11 @@ class Night:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise OutputError(
-                f"{folder} cannot be made ({error.strerror}): check the disk", no_space=is_full(error)
-            ) from error
+            message = f"{folder} cannot be made ({error.strerror}): check the disk"
+            if is_full(error):
+                self._failed(entry, Failure("no_space", message))
+                return
+            raise OutputError(message) from error
         self._fetching = entry, self._pool.submit(self._fetch, entry, folder)
 
     def _spared(self, entry: _Entry) -> bool:

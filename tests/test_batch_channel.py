@@ -1,0 +1,984 @@
+"""Nights over a channel in which everything goes wrong that can: one video's trouble costs that video."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from yt_dlp.utils import ExtractorError, GeoRestrictedError
+
+from analyzer.batch.jobsfile import Filters, Jobs, Limits, Pace, Retry, Source
+from analyzer.batch.ledger import Ledger
+from analyzer.batch.night import DOWNLOADS, Night, Outcome
+from analyzer.batch.summary import summary
+from analyzer.settings import Settings
+from analyzer.source import Fetcher
+from tests.batch_faults import (
+    EACH_S,
+    SEGMENTS,
+    cannot_load,
+    loads_for_ever,
+    marked,
+    mended,
+    with_networks,
+    without_networks,
+)
+from tests.media import numbered, png_bomb, write_packets, write_sound, write_video
+from tests.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted, serve
+
+LIST = "https://lists.test/channel"
+SETTINGS = Settings(video=False, fps=5, playlist=True, timeout_s=1.5, max_size_mb=1, threads=2)
+HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
+HOUR_S = 3600
+BASE_S = 600
+"""The first pause after a failure in the channel of `EXPECTED`: longer than its nights take."""
+
+
+def host(name: str) -> type[ScriptedIE]:
+    """An extractor of the pages of a host of its own, ``https://<name>.test/<video>``."""
+    pattern = rf"https?://(?:[^/@]*@)?{name}\.test/(?P<id>[^?#]+)"
+    return type(f"{name.capitalize()}IE", (ScriptedIE,), {"_VALID_URL": pattern})
+
+
+class ListIE(ScriptedListIE):
+    """Lists whose addresses may have a login."""
+
+    _VALID_URL = r"https?://(?:[^/@]*@)?lists\.test/(?P<id>[^?#]+)"
+
+
+@dataclass
+class World:
+    """Sites with their videos, and a batch that looks at them every night."""
+
+    server: Server
+    folder: Path
+    clip: Path
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    entries: list[Any] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """Pages and lists that extractors were asked for, in order."""
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def page(self, site: str, name: str, answer: Any) -> None:
+        """What an extractor says when it is asked for a page; an address is that of the file."""
+        if isinstance(answer, str):
+            answer = {"url": answer, "ext": "mp4"}
+        self.answers.setdefault(site, {})[name] = answer
+
+    def video(self, name: str, answer: Any = None, *, site: str = "site", **said: Any) -> str:
+        """A further video of the channel, a good one by default; `said` is what the channel says of it.
+        Gives the path of its file."""
+        path = f"/{site}-{name}.mp4"
+        if answer is None:
+            answer = self.server.add(path, self.clip)
+        self.page(site, name, answer)
+        self.entries.append(self.entry(name, site=site, **said))
+        return path
+
+    @staticmethod
+    def entry(name: str, *, site: str = "site", **said: Any) -> dict[str, Any]:
+        url = f"https://{site}.test/{name}"
+        known = {
+            "_type": "url",
+            "url": url,
+            "ie_key": site.capitalize(),
+            "id": name,
+            "title": f"Title {name}",
+        }
+        return known | said
+
+    def fetcher(self, settings: Settings, on_progress: Any) -> Fetcher:
+        def noted(site: str, name: str, answer: Any) -> Callable[[str], Any]:
+            def give(_: str) -> Any:
+                self.asked.append(f"{site}/{name}")
+                if isinstance(answer, Exception):
+                    raise answer
+                given = answer(name) if callable(answer) else answer
+                return {"id": name, "title": f"Title {name}"} | given
+
+            return give
+
+        lists: dict[str, Any] = {
+            "channel": lambda name: {"_type": "playlist", "entries": list(self.entries)}
+        } | self.answers.get("lists", {})
+        answers = self.answers | {"lists": lists}
+        extractors = [
+            scripted(
+                ListIE if site == "lists" else host(site),
+                **{name: noted(site, name, answer) for name, answer in known.items()},
+            )
+            for site, known in answers.items()
+        ]
+        return Fetcher(settings, want_audio=False, extractors=extractors, on_progress=on_progress)
+
+    def source(self, name: str = LIST, *, settings: Settings = SETTINGS, **more: Any) -> Source:
+        return Source(name=name, settings=settings, folder=self.out, **more)
+
+    def jobs(self, *sources: Source, **more: Any) -> Jobs:
+        known: dict[str, Any] = {
+            "out": self.out,
+            "ledger": self.out / "ledger.sqlite",
+            "log": self.out / "batch.jsonl",
+            "workers": 1,
+            "report": (),
+            "reserve_mb": 0,
+            "retry": Retry(base_s=1, patience_s=0),
+            "limits": Limits(memory_mb=1500),
+            "pace": Pace(pause_s=(0, 0)),
+        }
+        return Jobs(sources=sources or (self.source(),), **known | more)
+
+    def night(self, *sources: Source, prepare: Callable[[], None] = without_networks, **more: Any) -> Outcome:
+        """A whole night."""
+        return Night(self.jobs(*sources, **more), fetchers=self.fetcher, prepare=prepare).run()
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The ledger, by the last part of each source, with each one's list of attempts."""
+        with Ledger(self.out / "ledger.sqlite", read_only=True) as ledger:
+            rows = [ledger.history(row["id"]) for row in ledger.videos()]
+        return {row["source"].rpartition("/")[2]: row for row in rows}
+
+    def states(self) -> dict[str, str]:
+        return {name: row["state"] for name, row in self.rows().items()}
+
+    def log(self) -> list[dict[str, Any]]:
+        """The events so far."""
+        lines = (self.out / "batch.jsonl").read_bytes().split(b"\n")
+        assert lines.pop() == b""
+        return [json.loads(line) for line in lines]
+
+    def make_due(self, *names: str) -> None:
+        """As if the time of the next try had come."""
+        with contextlib.closing(sqlite3.connect(self.out / "ledger.sqlite")) as db, db:
+            for name in names:
+                changed = db.execute(
+                    "UPDATE videos SET next_try = 1 WHERE source LIKE ? AND state = 'failed'", (f"%/{name}",)
+                )
+                assert changed.rowcount == 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_yt_dlp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep yt-dlp's cache, and a proxy of this machine, out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.upper(), raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second."""
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", numbered(10), fps=10)
+
+
+@pytest.fixture
+def world(server: Server, tmp_path: Path, clip: Path) -> World:
+    server.requests.clear()
+    return World(server, tmp_path, clip)
+
+
+def media_requests(server: Server) -> list[str]:
+    return sorted(server.requests)
+
+
+def attempts(row: dict[str, Any]) -> list[tuple[str | None, str | None]]:
+    """Outcome and kind of each attempt."""
+    return [(each["outcome"], each["error_kind"]) for each in row["attempts_list"]]
+
+
+# --- one channel with everything ---------------------------------------------------------------------
+
+GOOD = {"good-1": 10, "good-2": 14, "good-3": 18, "good-4": 22, "fresh": 12}
+"""Videos that must be done whatever happens to the others, with their number of pictures, 10 a second."""
+
+EXPECTED: dict[str, tuple[str, str | None]] = {
+    "good-1": ("done", None),
+    "good-2": ("done", None),
+    "good-3": ("done", None),
+    "good-4": ("done", None),
+    "fresh": ("done", None),
+    "partly": ("done", None),
+    "channel#3": ("dead", "private_or_removed"),  # None
+    "dead-entry": ("dead", "private_or_removed"),
+    "private": ("dead", "private_or_removed"),
+    "removed": ("dead", "private_or_removed"),
+    "members": ("dead", "login_or_age"),
+    "geo": ("dead", "geo_blocked"),
+    "drm": ("dead", "drm"),
+    "live": ("failed", "live"),
+    "formats": ("failed", "no_format"),
+    "missing": ("dead", "not_found"),
+    "forbidden": ("failed", "expired_or_forbidden"),
+    "broken": ("failed", "network"),
+    "cut": ("failed", "network"),
+    "silent": ("failed", "timeout"),
+    "endless": ("dead", "too_large"),
+    "busy-1": ("failed", "bot_check"),
+    "busy-2": ("new", None),
+    "bot-1": ("failed", "bot_check"),
+    "bot-2": ("new", None),
+    "bot-3": ("new", None),
+    "bomb": ("dead", "too_large"),
+    "truncated": ("dead", "damaged"),
+    "text": ("dead", "not_media"),
+    "sound": ("dead", "no_video"),
+    "crash": ("failed", "crash"),
+    "memory": ("failed", "memory"),
+    "long": ("skipped", "filter"),
+}
+NOT_TRIED = ("busy-2", "bot-2", "bot-3", "long")
+
+
+def troubled(server: Server, folder: Path, clip: Path) -> World:
+    """The channel of `EXPECTED`."""
+    world = World(server, folder, clip)
+    files = folder / "files"
+    files.mkdir()
+
+    def good(name: str) -> str:
+        made = write_video(files / f"{name}.mp4", numbered(GOOD[name]), fps=10)
+        return server.add(f"/site-{name}.mp4", made)
+
+    def refused(words: str) -> ExtractorError:
+        return ExtractorError(words, expected=True)
+
+    def fresh(name: str) -> dict[str, Any]:
+        first = world.asked.count("site/fresh") == 1
+        return {"url": server.url("/expired") if first else good("fresh"), "ext": "mp4"}
+
+    def file(name: str, content: bytes | Path) -> None:
+        world.video(name, server.add(f"/site-{name}.mp4", content))
+
+    server.add_status("/expired", 403)
+    world.video("good-1", good("good-1"))
+    world.entries += [world.entry("dead-entry", title="[Private video]"), None]
+    world.video("private", refused("Private video. Sign in if you've been granted access to this video"))
+    world.video("good-2", {"url": good("good-2"), "ext": "mp4", "title": HOSTILE}, title=HOSTILE)
+    world.video("busy-1", server.add_retry_after("/busy-1", 429, str(HOUR_S)), site="busy")
+    world.video("busy-2", server.add("/busy-2.mp4", clip), site="busy")
+    for number in (1, 2, 3):
+        world.video(f"bot-{number}", refused("Sign in to confirm you're not a bot"), site="bots")
+    world.video("missing", server.add_status("/missing", 404))
+    world.video("fresh", fresh)
+    world.video("forbidden", server.add_status("/forbidden", 403))
+    world.video("silent", server.add_silent("/silent"))
+    world.video("endless", server.add_endless("/endless"))
+    world.video("cut", server.add_cut("/cut", clip.read_bytes()))
+    world.video("broken", server.add_status("/broken", 500))
+    world.video("removed", refused("Video unavailable. This video has been removed by the uploader"))
+    world.video("members", refused("Join this channel to get access to members-only content"))
+    world.video("geo", GeoRestrictedError("The uploader has not made this video available in your country"))
+    world.video("drm", refused("This video is DRM protected"))
+    world.video("live", {"url": server.url("/live"), "ext": "mp4", "is_live": True})
+    world.video("formats", {"formats": []})
+    world.video("good-3", good("good-3"))
+    file("bomb", write_packets(files / "bomb.mov", [png_bomb(16_000)] * 2))
+    file("truncated", clip.read_bytes()[: clip.stat().st_size // 2])
+    faststart = write_video(
+        files / "partly.mp4",
+        numbered(40),
+        fps=10,
+        options={"g": "5"},
+        container_options={"movflags": "faststart"},
+    )
+    file("partly", faststart.read_bytes()[: faststart.stat().st_size * 8 // 10])
+    file("text", b"This is no video.\n" * 500)
+    file("sound", write_sound(files / "sound.mp4", 1))
+    file("crash", marked(clip, "crash"))
+    file("memory", marked(clip, "memory"))
+    world.video("good-4", good("good-4"))
+    world.video("long", duration=2 * HOUR_S)
+    world.entries.append(world.entry("good-1"))  # listed twice
+    return world
+
+
+@dataclass
+class Seen:
+    """How a night has ended."""
+
+    outcome: Outcome
+    rows: dict[str, dict[str, Any]]
+    log: list[dict[str, Any]]
+    requests: list[str]
+    asked: list[str]
+    downloads: list[str]
+    seconds: float
+
+
+def seen(world: World, **more: Any) -> Seen:
+    began = time.monotonic()
+    world.server.requests.clear()
+    world.asked.clear()
+    known = len(world.log()) if (world.out / "batch.jsonl").exists() else 0
+    source = world.source(filters=Filters(shorter_than_s=HOUR_S))
+    retry = Retry(base_s=BASE_S, patience_s=0)
+    outcome = world.night(source, prepare=with_networks, retry=retry, **more)
+    left = sorted(path.name for path in (world.out / DOWNLOADS).glob("*"))
+    return Seen(
+        outcome,
+        world.rows(),
+        world.log()[known:],
+        media_requests(world.server),
+        list(world.asked),
+        left,
+        time.monotonic() - began,
+    )
+
+
+@pytest.fixture(scope="module")
+def channel(server: Server, tmp_path_factory: pytest.TempPathFactory, clip: Path) -> World:
+    return troubled(server, tmp_path_factory.mktemp("channel"), clip)
+
+
+@pytest.fixture(scope="module")
+def first(channel: World) -> Seen:
+    return seen(channel)
+
+
+@pytest.fixture(scope="module")
+def second(channel: World, first: Seen) -> Seen:
+    """The night right after: nothing that has failed is due."""
+    return seen(channel)
+
+
+def test_each_video_has_its_own_end(first: Seen) -> None:
+    found = {name: (row["state"], row["error_kind"]) for name, row in first.rows.items()}
+    assert found == EXPECTED
+
+
+def test_each_video_was_tried_once(first: Seen) -> None:
+    found = {name: row["attempts"] for name, row in first.rows.items()}
+    assert found == {name: 0 if name in NOT_TRIED else 1 for name in EXPECTED}
+    for name, row in first.rows.items():
+        state, kind = EXPECTED[name]
+        assert attempts(row) == ([] if name in NOT_TRIED else [(state, kind)]), name
+        assert all(each["ended_at"] is not None for each in row["attempts_list"]), name
+
+
+def test_what_has_failed_is_tried_again_and_what_is_dead_is_not(first: Seen) -> None:
+    for name, row in first.rows.items():
+        assert (row["next_try"] is not None) == (row["state"] == "failed"), name
+        if row["state"] in ("failed", "dead"):
+            assert "\n" not in row["error"], name
+            assert row["error"], name
+    failed = {name: row for name, row in first.rows.items() if row["state"] == "failed"}
+    waits = {name: row["next_try"] - row["attempts_list"][0]["ended_at"] for name, row in failed.items()}
+    for name in ("cut", "silent", "broken", "crash", "memory"):
+        assert BASE_S / 2 - 1 <= waits.pop(name) <= BASE_S, name
+    # Another night, or when the site has said.
+    assert set(waits) == {"forbidden", "formats", "live", "bot-1", "busy-1"}
+    assert all(wait >= HOUR_S / 2 - 1 for wait in waits.values())
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_good_ones_have_right_tables(first: Seen, channel: World, name: str) -> None:
+    row = first.rows[name]
+    run = Path(row["run"])
+    info = json.loads((run / "run.json").read_text())
+    frames = GOOD[name]
+    samples = pd.read_parquet(run / "samples.parquet")
+    assert samples["time_s"].tolist() == pytest.approx([number / 5 for number in range(frames // 2)])
+    timeline = pd.read_csv(run / "timeline.csv")
+    assert timeline["samples"].sum() == len(samples)
+    assert info["complete"]
+    assert (info["video_id"], info["video"]["duration_s"]) == (f"site-{name}", pytest.approx(frames / 10))
+    assert row["video_id"] == f"site-{name}"
+    assert row["complete"] is True
+    assert row["duration_s"] == pytest.approx(frames / 10)
+    assert row["counts"] == info["counts"]
+    assert row["segments_done"] == row["segments"] == 1
+    assert not (run / ".parts").exists()
+
+
+def test_a_video_that_breaks_off_is_done_in_part(first: Seen) -> None:
+    row = first.rows["partly"]
+    assert row["complete"] is False
+    samples = pd.read_parquet(Path(row["run"]) / "samples.parquet")
+    assert 5 <= len(samples) < 20
+    assert first.outcome.incomplete == 1
+    assert [one["kind"] for one in first.outcome.troubles if one["video"] == row["id"]] == ["incomplete"]
+
+
+def test_only_what_is_done_has_a_run(first: Seen, channel: World) -> None:
+    """And of the rest nothing is left: no folder, no part, no download but for those that are tried again
+    without another download."""
+    folders = {path.name for path in channel.out.iterdir() if path.is_dir() and path.name != DOWNLOADS}
+    assert folders == {Path(row["run"]).name for row in first.rows.values() if row["state"] == "done"}
+    assert first.downloads == sorted(str(first.rows[name]["id"]) for name in ("crash", "memory"))
+    left = [
+        path for path in channel.out.rglob("*") if path.suffix == ".part" or path.name.startswith(".fetch")
+    ]
+    assert left == []
+
+
+def test_an_expired_address_is_asked_for_anew_once(first: Seen) -> None:
+    assert first.asked.count("site/fresh") == 2
+    assert first.requests.count("/expired") == 1
+    assert first.requests.count("/site-fresh.mp4") == 1
+    assert first.asked.count("site/forbidden") == 2
+    assert first.requests.count("/forbidden") == 2
+
+
+def test_a_site_that_complains_is_left_alone(first: Seen) -> None:
+    """The first complaint pauses the whole host, and no other."""
+    assert [name for name in first.asked if name.startswith(("busy", "bots"))] == [
+        "busy/busy-1",
+        "bots/bot-1",
+    ]
+    assert first.requests.count("/busy-1") == 1
+    assert "/busy-2.mp4" not in first.requests
+    pauses = {event["host"]: event for event in first.log if event["event"] == "host_paused"}
+    assert set(pauses) == {"busy.test", "bots.test"}
+    assert first.outcome.left == 3  # known and due, but their sites are not to be asked
+
+
+def test_a_download_is_stopped_at_its_limits(first: Seen) -> None:
+    assert first.requests.count("/endless") == 1
+    assert first.requests.count("/silent") == 1
+    assert first.rows["endless"]["size_bytes"] is None
+    seconds = {name: first.rows[name]["attempts_list"][0] for name in ("endless", "silent")}
+    assert all(each["ended_at"] - each["started_at"] < 15 for each in seconds.values())
+
+
+def test_the_picture_bomb_was_not_decoded(first: Seen) -> None:
+    """The process that refused it is the same that went on, and it holds no 768 MB."""
+    resident = [event["resident_mb"] for event in first.log if event["event"] == "done"]
+    assert len(resident) == len(GOOD) + 1
+    assert max(resident) < 900
+
+
+def test_the_outcome_adds_up(first: Seen) -> None:
+    outcome = first.outcome
+    states = [state for state, _ in EXPECTED.values()]
+    assert outcome.reason == "finished"
+    assert outcome.error is None
+    assert (outcome.done, outcome.failed, outcome.dead, outcome.skipped) == tuple(
+        states.count(state) for state in ("done", "failed", "dead", "skipped")
+    )
+    assert outcome.sources_failed == 0
+    assert outcome.video_s == pytest.approx(
+        sum(GOOD.values()) / 10 + first.rows["partly"]["counts"]["analysed_s"], abs=1
+    )
+    assert not outcome.well
+
+
+def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
+    """Whatever titles hold: every line is one JSON value in plain ASCII, and videos have their ids."""
+    raw = (channel.out / "batch.jsonl").read_bytes()
+    assert all(32 <= byte < 127 or byte == 10 for byte in raw)
+    ids = {row["id"]: name for name, row in first.rows.items()}
+    about = {"found", "started", "downloaded", "analysing", "segment", "done", "failed", "dead", "skipped"}
+    names = {"night_started", "listed", "queued", "host_paused", "night_ended"} | about
+    for event in first.log:
+        assert event["event"] in names
+        assert ("video" in event) == (event["event"] in about)
+        assert event.get("video", 1) in ids
+    times = [event["time"] for event in first.log]
+    assert times == sorted(times)
+    counted: dict[str, list[str]] = {name: [] for name in names}
+    for event in first.log:
+        counted[event["event"]].append(ids.get(event.get("video", 0), ""))
+    assert sorted(counted["found"]) == sorted(EXPECTED)
+    for state in ("done", "failed", "dead", "skipped"):
+        assert sorted(counted[state]) == sorted(name for name, end in EXPECTED.items() if end[0] == state)
+    # Entries without a page were not begun, so that nothing says they were.
+    unasked = {"channel#3", "dead-entry", *NOT_TRIED}
+    assert sorted(counted["started"]) == sorted(EXPECTED.keys() - unasked)
+
+
+def test_a_hostile_title_stays_text(first: Seen) -> None:
+    row = first.rows["good-2"]
+    assert row["title"] == HOSTILE
+    assert Path(row["run"]).name == "one-two-31m-gpj-exe-script-1-1-site-good-2"
+    assert HOSTILE in [event.get("title") for event in first.log if event["event"] == "found"]
+    shown = summary(first.outcome)
+    assert all(line.isprintable() for line in shown.split("\n"))
+
+
+def test_the_next_night_leaves_all_in_peace(first: Seen, second: Seen) -> None:
+    """The list is asked for, nothing else; no attempt is made."""
+    assert second.asked == ["lists/channel"]
+    assert second.requests == []
+    assert second.rows == first.rows
+    assert {event["event"] for event in second.log} == {"night_started", "listed", "queued", "night_ended"}
+    outcome = second.outcome
+    assert (outcome.reason, outcome.done, outcome.failed, outcome.dead, outcome.left) == (
+        "finished",
+        0,
+        0,
+        0,
+        3,
+    )
+    assert outcome.troubles == []
+    assert second.downloads == first.downloads
+
+
+def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, second: Seen) -> None:
+    """The cause is gone for one: done. Another keeps crashing: dead, and its download is removed."""
+    channel.page("site", "cut", channel.server.add("/site-cut.mp4", channel.clip))
+    channel.make_due("cut", "crash")
+    channel.server.requests.clear()
+    night = seen(channel, limits=Limits(memory_mb=1500, crashes=2))
+    assert {name: row["state"] for name, row in night.rows.items() if row != second.rows[name]} == {
+        "cut": "done",
+        "crash": "dead",
+    }
+    assert attempts(night.rows["cut"]) == [("failed", "network"), ("done", None)]
+    assert attempts(night.rows["crash"]) == [("failed", "crash"), ("dead", "crash")]
+    assert "SIGSEGV" in night.rows["crash"]["error"]
+    # What has crashed lies on the disk: it is not downloaded again.
+    assert night.requests == ["/site-cut.mp4"]
+    assert night.downloads == [str(second.rows["memory"]["id"])]
+
+
+# --- poison ------------------------------------------------------------------------------------------
+
+
+def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> None:
+    """Over the nights, each kind by its limit; `retry` brings it back."""
+    limits = Limits(memory_mb=1500, stall_s=5, cpu_s=1, crashes=2)
+    faults = {"crash": "crash", "stall": "stalled", "burn": "cpu_limit"}
+    for fault in faults:
+        world.video(fault, world.server.add(f"/{fault}.mp4", marked(world.clip, fault)))
+        world.video(f"after-{fault}")
+    world.night(limits=limits, workers=2)
+    rows = world.rows()
+    assert {name: (rows[name]["state"], rows[name]["error_kind"]) for name in faults} == {
+        name: ("failed", kind) for name, kind in faults.items()
+    }
+    assert all(rows[f"after-{fault}"]["state"] == "done" for fault in faults)
+    assert "SIGXCPU" in rows["burn"]["error"]
+    assert "[limits] stall" in rows["stall"]["error"]
+
+    with contextlib.closing(sqlite3.connect(world.out / "ledger.sqlite")) as db, db:
+        db.execute("UPDATE videos SET next_try = 9e9 WHERE state = 'failed'")  # stalling takes long
+    world.make_due("crash", "burn")
+    world.video("new")
+    outcome = world.night(limits=limits, workers=2)
+    states = world.states()
+    assert {name: states[name] for name in (*faults, "new")} == {
+        "crash": "dead",
+        "burn": "dead",
+        "stall": "failed",
+        "new": "done",
+    }
+    assert (outcome.done, outcome.dead, outcome.failed) == (1, 2, 0)
+    before = world.rows()
+    assert [path.name for path in (world.out / DOWNLOADS).iterdir()] == [str(before["stall"]["id"])]
+
+    world.server.requests.clear()
+    world.night(limits=limits)
+    assert world.rows() == before
+    assert world.server.requests == []
+
+    with Ledger(world.out / "ledger.sqlite") as ledger:
+        assert ledger.retry([], dead=False) == 1
+        assert ledger.retry([], dead=True) == 2
+    outcome = world.night(limits=limits, prepare=mended)
+    assert set(world.states().values()) == {"done"}
+    assert (outcome.done, outcome.well) == (3, True)
+    assert not (world.out / DOWNLOADS).exists()
+    assert attempts(world.rows()["crash"]) == [("failed", "crash"), ("dead", "crash"), ("done", None)]
+
+
+def test_a_poison_is_given_up_within_one_night(world: World) -> None:
+    """Where the pauses are short; others go on between its attempts."""
+    world.video("crash", world.server.add("/crash.mp4", marked(world.clip, "crash")))
+    world.video("good")
+    world.night(retry=Retry(base_s=1, patience_s=30), limits=Limits(memory_mb=1500, crashes=2))
+    rows = world.rows()
+    assert attempts(rows["crash"]) == [("failed", "crash"), ("dead", "crash")]
+    assert rows["good"]["state"] == "done"
+    assert world.server.count("/crash.mp4") == 1
+    order = [
+        (each["event"], each["video"]) for each in world.log() if each["event"] in ("failed", "done", "dead")
+    ]
+    assert order == [
+        ("failed", rows["crash"]["id"]),
+        ("done", rows["good"]["id"]),
+        ("dead", rows["crash"]["id"]),
+    ]
+
+
+def test_what_takes_too_long_is_ended(world: World) -> None:
+    """Though it goes on."""
+    world.video("slow", world.server.add("/slow.mp4", marked(world.clip, "slow")))
+    world.night(limits=Limits(memory_mb=1500, wall_s=SEGMENTS * EACH_S / 2))
+    row = world.rows()["slow"]
+    assert (row["state"], row["error_kind"]) == ("failed", "time_limit")
+    assert row["segments_done"] < SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("prepare", "limits", "words"),
+    [
+        (with_networks, Limits(memory_mb=500, stall_s=10), "memory_mb"),
+        (cannot_load, Limits(memory_mb=1500), "bad allocation"),
+        (loads_for_ever, Limits(memory_mb=1500, stall_s=1), "no progress"),
+    ],
+)
+def test_networks_that_cannot_be_loaded_end_the_night(
+    world: World, prepare: Callable[[], None], limits: Limits, words: str
+) -> None:
+    """It is no video's fault, be it too little memory, an error or a hang: none is blamed, all are left."""
+    for name in "abc":
+        world.video(name)
+    outcome = world.night(prepare=prepare, limits=limits)
+    assert (outcome.reason, outcome.left, outcome.failed, outcome.dead) == ("broken", 3, 0, 0)
+    assert words in str(outcome.error)
+    with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
+        assert all(work.fruitless == 0 and work.error_kind is None for work in ledger.unfinished())
+    world.server.requests.clear()
+    assert world.night().done == 3
+    assert len(world.server.requests) <= 1  # what lay on the disk was not downloaded again
+
+
+# --- sites that want to be left alone ----------------------------------------------------------------
+
+
+def once(server: Server, path: str, body: bytes, *refusals: tuple[int, str | None]) -> list[float]:
+    """Serve a file after these refusals, status and Retry-After each; gives the times of all requests."""
+    times: list[float] = []
+
+    def route(handler: Handler) -> None:
+        times.append(time.time())
+        if len(times) <= len(refusals):
+            status, wait = refusals[len(times) - 1]
+            handler.send_response(status)
+            if wait is not None:
+                handler.send_header("Retry-After", wait)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        else:
+            handler.head(len(body))
+            handler.wfile.write(body)
+
+    server.routes[path] = route
+    return times
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_host_is_asked_again_when_it_said(world: World, status: int) -> None:
+    """Not before; other hosts go on meanwhile, and what was done in the end has not failed."""
+    times = once(world.server, "/later.mp4", world.clip.read_bytes(), (status, "2"))
+    world.video("later", world.server.url("/later.mp4"), site="busy")
+    world.video("same-host", site="busy")
+    world.video("other")
+    outcome = world.night(retry=Retry(base_s=1, patience_s=20))
+    rows = world.rows()
+    assert {name: row["state"] for name, row in rows.items()} == dict.fromkeys(rows, "done")
+    assert len(times) == 2
+    assert times[1] - times[0] >= 2
+    done = {name: row["done_at"] for name, row in rows.items()}
+    assert done["other"] < times[1]
+    assert rows["same-host"]["attempts_list"][0]["started_at"] >= times[0] + 2
+    assert attempts(rows["later"])[0][0] == "failed"
+    assert rows["later"]["fruitless"] == 0
+    assert (outcome.done, outcome.failed, outcome.troubles, outcome.well) == (3, 0, [], True)
+    with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
+        assert ledger.hosts() == []
+
+
+@pytest.mark.parametrize("wait", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_host_that_always_complains_is_not_asked_for_ever(world: World, wait: str) -> None:
+    """Though it says each time that it may be asked at once."""
+    world.video("busy", world.server.add_retry_after("/busy", 429, wait), site="busy")
+    outcome = world.night(retry=Retry(base_s=1, patience_s=1.5), time_budget_s=20)
+    assert outcome.reason == "finished"
+    assert world.server.count("/busy") == 2
+    assert world.states() == {"busy": "failed"}
+
+
+def test_a_list_that_is_refused_costs_that_source(world: World) -> None:
+    """Its host is left alone, and no other list of it is asked for; the other source is done."""
+    refused = ExtractorError("Sign in to confirm you're not a bot", expected=True)
+    world.page("other", "list", refused)
+    world.page("other", "again", refused)
+    world.video("good")
+    lists = [f"https://other.test/{name}" for name in ("list", "again")]
+    outcome = world.night(*map(world.source, lists), world.source())
+    assert world.states() == {"good": "done"}
+    assert (outcome.sources_failed, outcome.done) == (1, 1)
+    found = [(one["state"], one["source"], one["kind"]) for one in outcome.troubles]
+    assert found == [("source", lists[0], "bot_check")]
+    assert [event["source"] for event in world.log() if event["event"] == "source_deferred"] == lists[1:]
+    assert [name for name in world.asked if name.startswith("other")] == ["other/list"]
+    with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
+        assert [row["host"] for row in ledger.hosts()] == ["other.test"]
+
+
+# --- what is wanted ----------------------------------------------------------------------------------
+
+
+def test_filters_and_their_change(world: World) -> None:
+    """By what the list says without a request, else by what the page says, without a download."""
+    world.video("fits", duration=60, upload_date="20990101", title="A talk")
+    world.video("long", duration=7200)
+    world.video("old", upload_date="20010101")
+    song = {"url": world.server.add("/song.mp4", world.clip), "ext": "mp4", "title": "A song"}
+    world.video("other", song, title="A song")
+    world.video("page", {"url": world.server.add("/page.mp4", world.clip), "ext": "mp4", "duration": 7200})
+    filters = Filters(newer_than="30d", shorter_than_s=600, not_title="song")
+    outcome = world.night(world.source(filters=filters))
+    assert (outcome.done, outcome.skipped, outcome.well) == (1, 4, True)
+    rows = world.rows()
+    assert {name: (row["state"], row["error_kind"]) for name, row in rows.items()} == {
+        "fits": ("done", None),
+        **dict.fromkeys(("long", "old", "other", "page"), ("skipped", "filter")),
+    }
+    assert rows["long"]["reason"] == "longer than 10 min (2 h)"
+    assert "older than 30d" in rows["old"]["reason"]
+    assert "song" in rows["other"]["reason"]
+    assert world.asked == ["lists/channel", "site/fits", "site/page"]
+    assert world.server.requests == ["/site-fits.mp4"]
+
+    world.asked.clear()
+    assert world.night(world.source(filters=filters)).skipped == 0
+    assert world.asked == ["lists/channel"]
+    assert world.rows() == rows
+
+    outcome = world.night(world.source(filters=replace(filters, shorter_than_s=None)))
+    assert outcome.done == 2
+    assert world.states() == {
+        **dict.fromkeys(("fits", "long", "page"), "done"),
+        **dict.fromkeys(("old", "other"), "skipped"),
+    }
+    outcome = world.night(world.source(filters=Filters(title="so.g")))
+    assert outcome.done == 1
+    assert world.states()["other"] == "done"
+
+
+def test_so_many_a_night(world: World) -> None:
+    """The next night takes the next ones; what failed does not stand in their way."""
+    for name in ("a", "b", "c", "d", "e"):
+        world.video(name)
+    world.page("site", "b", world.server.add_status("/b", 500))
+    source = world.source(max_per_night=2)
+    world.night(source)
+    assert world.states() == {"a": "done", "b": "failed"}
+    with contextlib.closing(sqlite3.connect(world.out / "ledger.sqlite")) as db, db:
+        db.execute("UPDATE videos SET next_try = 9e9 WHERE state = 'failed'")
+    world.night(source)
+    assert world.states() == {"a": "done", "b": "failed", "c": "done", "d": "done"}
+    world.night(source)
+    assert world.states()["e"] == "done"
+    assert world.asked.count("site/b") == 1
+
+
+def test_one_video_of_two_sources_is_done_once(world: World) -> None:
+    """Whether the identity shows beforehand, or only when the site is asked."""
+    world.video("a")
+    world.page("words", "newest", {"_type": "url", "url": "https://site.test/a", "ie_key": "Site"})
+    single = replace(SETTINGS, playlist=False)
+    sources = [
+        world.source(),
+        world.source("https://site.test/a", settings=single),
+        world.source("https://words.test/newest", settings=single),
+    ]
+    outcome = world.night(*sources)
+    assert (outcome.done, outcome.skipped, outcome.well) == (1, 1, True)
+    rows = world.rows()
+    assert {name: (row["state"], row["error_kind"]) for name, row in rows.items()} == {
+        "a": ("done", None),
+        "newest": ("skipped", "duplicate"),
+    }
+    assert str(rows["a"]["id"]) in rows["newest"]["reason"]
+    assert world.server.requests == ["/site-a.mp4"]
+    world.asked.clear()
+    world.night(*sources)
+    assert world.rows() == rows
+    assert world.asked == ["lists/channel"]
+
+
+def test_two_settings_for_one_folder_are_refused(world: World) -> None:
+    world.video("a")
+    other = world.source("https://site.test/a", settings=Settings(video=False, fps=2))
+    outcome = world.night(world.source(), other)
+    assert world.states() == {"a": "done"}
+    assert outcome.sources_failed == 1
+    assert "into" in outcome.troubles[0]["error"]
+
+
+# --- local files -------------------------------------------------------------------------------------
+
+
+def local(world: World, *names: str, age_s: float = 60) -> Path:
+    """A folder of videos that were last changed so long ago."""
+    folder = world.folder / "films"
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        path = folder / f"{name}.mp4"
+        path.write_bytes(world.clip.read_bytes() + f"\0\0\0\x18free{name:16}".encode())
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
+    return folder
+
+
+def test_a_file_that_still_changes_is_left_for_later(world: World) -> None:
+    folder = local(world, "settled")
+    local(world, "growing", age_s=0)
+    source = world.source(str(folder), watched=True)
+    assert world.night(source).well
+    assert world.states() == {"settled.mp4": "done"}
+    events = [Path(each["source"]).name for each in world.log() if each["event"] == "still_changing"]
+    assert events == ["growing.mp4"]
+    local(world, "growing")
+    world.night(source)
+    assert world.states() == {"settled.mp4": "done", "growing.mp4": "done"}
+    # A folder that is not watched is taken as it is.
+    local(world, "now", age_s=0)
+    world.night(world.source(str(folder)))
+    assert world.states()["now.mp4"] == "done"
+
+
+def test_a_folder_that_is_away_for_a_night_costs_that_night(world: World) -> None:
+    """A disk that is not mounted: its videos are not given up."""
+    folder = local(world, "a", "b", "c")
+    slow = folder / "a.mp4"
+    slow.write_bytes(marked(slow, "slow"))
+    world.night(world.source(str(folder)), time_budget_s=1)
+    assert "done" not in world.states().values()
+    away = folder.rename(world.folder / "away")
+    outcome = world.night(world.source(str(folder)))
+    assert outcome.sources_failed == 1
+    assert "dead" not in world.states().values()
+    away.rename(folder)
+    world.night(world.source(str(folder)), prepare=mended)
+    assert world.states() == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
+
+
+# --- nights that end early, ledgers that are lost ----------------------------------------------------
+
+
+def test_what_a_night_has_no_time_for_is_done_the_next(world: World) -> None:
+    world.video("slow", world.server.add("/slow.mp4", marked(world.clip, "slow")))
+    for name in "abcd":
+        world.video(name)
+    outcome = world.night(time_budget_s=2)
+    assert (outcome.reason, outcome.done, outcome.error) == ("time_budget", 0, None)
+    assert outcome.left == 5
+    rows = world.rows()
+    assert (rows["slow"]["state"], rows["d"]["state"]) == ("downloaded", "new")
+    begun = [row for row in rows.values() if row["attempts"]]
+    lying = [row for row in rows.values() if row["state"] == "downloaded"]
+    world.server.requests.clear()
+    assert attempts(rows["slow"]) == [("stopped", None)]
+    assert len(begun) >= len(lying) >= 1
+    assert 1 <= rows["slow"]["segments_done"] < SEGMENTS
+    # No kill has interrupted them, so that no number of such nights is taken for one.
+    assert all(row["interrupted"] == 0 for row in rows.values())
+
+    outcome = world.night()
+    assert (outcome.reason, outcome.done, outcome.left, outcome.well) == ("finished", 5, 0, True)
+    rows = world.rows()
+    assert attempts(rows["slow"]) == [("stopped", None), ("done", None)]
+    # Nothing that lay there was downloaded again, nothing was analysed twice.
+    assert len(world.server.requests) == len(set(world.server.requests)) == 5 - len(lying)
+    segments = [event["segment"] for event in world.log() if event["event"] == "segment"]
+    assert segments == list(range(SEGMENTS))
+    assert all(row["interrupted"] == 0 for row in rows.values())
+    assert {attempt for row in rows.values() for attempt in attempts(row)} == {
+        *(("stopped", None), ("deferred", None), ("done", None))
+    }
+    assert not (world.out / DOWNLOADS).exists()
+
+
+def test_finished_runs_are_adopted_by_a_new_ledger(world: World) -> None:
+    for name in "ab":
+        world.video(name)
+    world.night()
+    (world.out / "ledger.sqlite").rename(world.folder / "lost.sqlite")
+    world.server.requests.clear()
+    world.video("c")
+    outcome = world.night()
+    assert (outcome.done, outcome.well) == (3, True)
+    assert world.server.requests == ["/site-c.mp4"]
+    assert [each["run"] for each in world.log() if each["event"] == "adopted"] == [
+        "title-a-site-a",
+        "title-b-site-b",
+    ]
+    rows = world.rows()
+    assert {name: attempts(row) for name, row in rows.items()} == {name: [("done", None)] for name in "abc"}
+    assert rows["a"]["counts"] == rows["c"]["counts"]
+    # The run of other settings is not the same.
+    other = world.source(settings=replace(SETTINGS, fps=2))
+    world.server.requests.clear()
+    world.night(other)
+    assert len(world.server.requests) == 3
+
+
+def test_a_login_is_written_nowhere(world: World) -> None:
+    """Of a channel, a video, a list that is empty, one that fails, and a video that fails."""
+    world.video("inside", url="https://me:hunter2@site.test/inside")
+    world.answers["lists"] = {
+        "empty": {"_type": "playlist", "entries": []},
+        "broken": ExtractorError("https://me:hunter2@lists.test/broken is odd", expected=True),
+    }
+    world.page("site", "odd", {"url": world.server.add_status("/odd", 404), "ext": "mp4"})
+    world.page("site", "fine", world.server.add("/fine.mp4", world.clip))
+    login = "https://me:hunter2@"
+    single = replace(SETTINGS, playlist=False)
+    sources = [world.source(f"{login}lists.test/{name}") for name in ("channel", "empty", "broken")]
+    sources += [world.source(f"{login}site.test/{name}", settings=single) for name in ("odd", "fine")]
+    direct = world.server.add("/direct.mp4", world.clip).replace("http://", "http://me:hunter2@")
+    sources.append(world.source(direct, settings=single))
+    outcome = world.night(*sources)
+    states = world.states()
+    assert states == {"inside": "done", "odd": "dead", "fine": "done", "direct.mp4": "done"}
+    assert outcome.sources_failed == 2
+    written = [path for path in world.out.rglob("*") if path.is_file()]
+    assert len([path for path in written if path.name == "run.json"]) == 3
+    for path in written:
+        assert b"hunter2" not in path.read_bytes(), path
+        assert b"me:" not in path.read_bytes().replace(b"time:", b""), path
+    assert "hunter2" not in json.dumps(outcome.document())
+
+
+# --- odd lists ---------------------------------------------------------------------------------------
+
+
+def test_titles_that_are_no_text_stop_nobody(world: World) -> None:
+    """Half a character: what cut-off emoji become."""
+    world.video(
+        "half", {"url": world.server.add("/half.mp4", world.clip), "ext": "mp4", "title": "a \ud83d b"}
+    )
+    world.entries[-1]["title"] = "a \ud83d b"
+    world.video("number", title=12)
+    world.video("good")
+    world.night()
+    states = world.states()
+    assert (states["number"], states["good"]) == ("done", "done")
+    assert states.get("half", "done") == "done"
+
+
+def test_a_list_that_breaks_our_code_costs_that_source(world: World) -> None:
+    """Nobody has foreseen it, so it is reported as such; what was listed before is done."""
+    world.video("before")
+    world.entries.append("no entry at all")
+    world.answers["lists"] = {"other": {"_type": "playlist", "entries": [world.entry("good")]}}
+    world.page("site", "good", world.server.add("/good.mp4", world.clip))
+    outcome = world.night(world.source(), world.source("https://lists.test/other"))
+    assert world.states() == {"before": "done", "good": "done"}
+    assert outcome.sources_failed == 1
+    (trouble,) = outcome.troubles
+    assert (trouble["source"], trouble["kind"]) == (LIST, "unexpected")
