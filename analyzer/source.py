@@ -248,7 +248,9 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyse in {source}", kind=SourceErrorKind.EMPTY, source=source
+                f"There is nothing to analyse in {without_login(source)}",
+                kind=SourceErrorKind.EMPTY,
+                source=source,
             )
 
     def identify(self, item: Item) -> str:
@@ -1454,12 +1456,12 @@ def _uploaded(info: Mapping[str, Any]) -> str | None:
 
 
 def _title(item: Item, info: Mapping[str, Any], video_id: str) -> str:
-    return str(info.get("title") or item.title or video_id)
+    return shown_name(str(info.get("title") or item.title or video_id))
 
 
 def _channel(info: Mapping[str, Any]) -> str | None:
     channel = info.get("channel") or info.get("uploader")
-    return str(channel) if channel else None
+    return shown_name(str(channel)) if channel else None
 
 
 def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:
@@ -1772,8 +1774,15 @@ def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> S
 
 
 def shown_name(name: str) -> str:
-    """A file name as text that can be written: bytes that are no UTF-8 become replacement characters."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A name or title as text that can be written: what is no UTF-8 becomes replacement characters.
+
+    >>> shown_name("half of an emoji: " + chr(0xD83D)).isprintable()
+    True
+    """
+    try:
+        return os.fsencode(name).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte of a file name
+        return name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def run_name(title: str, video_id: str) -> str:

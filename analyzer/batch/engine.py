@@ -111,6 +111,9 @@ class LocalEngine:
         child.heard = time.monotonic()
         if child.job is None:
             return
+        if not isinstance(message, dict) or not isinstance(message.get("what"), str):
+            yield from self._died(child, "crash")
+            return
         id, what = child.job.id, message["what"]
         child.ready = child.ready or what == "ready"
         if what in ("done", "failed", "stopped"):

@@ -237,7 +237,14 @@ def lock_ledger(path: Path) -> Iterator[None]:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(lock.open("a", encoding="ascii"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for last in (False, False, True):  # `is_at_work` holds it for a moment
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if last:
+                        raise
+                    time.sleep(0.1)
         except BlockingIOError as error:
             raise LedgerError(
                 f"another batch works with {path}: it goes on, this one ends", temporary=True
@@ -796,6 +803,8 @@ class Ledger:
     def retry(self, ids: Sequence[int], *, dead: bool) -> int:
         """Make failed videos due now, and dead ones new again, and end all hosts' pauses; gives how many.
 
+        A host is left alone all the same where only some `ids` are named.
+
         Args:
             ids: Only these, whatever has become of them; none: all failed ones.
             dead: Without `ids`: the dead ones too.
@@ -808,7 +817,8 @@ class Ledger:
         every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
         states = every if ids else every[: 1 + dead]
         where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
-        self._change("DELETE FROM hosts")
+        if not ids:
+            self._change("DELETE FROM hosts")
         return self._change(
             "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
             f" interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE {where}",

@@ -11,6 +11,9 @@ from analyzer.errors import SourceErrorKind
 __all__ = ["CRASHES", "ENDING", "HOST_PAUSES", "Failure", "delay_s"]
 
 _HOUR = 3600.0
+_GROWTH = 4.0
+"""Each pause is so many times as long: with the usual patience a night tries three times, so that an outage
+of one night leaves attempts for another."""
 
 CRASHES = {
     "crash": "the process that analysed it died",
@@ -75,6 +78,6 @@ def delay_s(failure: Failure, earlier: int, retry: Retry, limits: Limits) -> flo
         return None
     if count >= most:
         return None
-    longest = min(max(retry.cap_s, least), least * 2.0 ** min(earlier, 30))
+    longest = min(max(retry.cap_s, least), least * _GROWTH ** min(earlier, 30))
     pause = random.uniform(0.5, 1.0) * longest
     return max(pause, failure.retry_after_s or 0.0)
