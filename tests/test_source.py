@@ -426,6 +426,14 @@ def test_smallest_sufficient_format(server: Server, clip: Path, folder: Path, wa
     assert video.video_id == "scripted-abc" and video.url == "https://scripted.test/abc"
 
 
+def test_titles_that_are_no_text_can_be_written(server: Server, folder: Path, clip: Path) -> None:
+    """JSON may hold half of an emoji, which no file and no table can."""
+    page = {**separate(server, clip), "title": "half \ud83d", "channel": "\udcff other half \ude00"}
+    video = fetch("https://scripted.test/abc", folder, scripted(abc=page))
+    for text in (video.title, str(video.channel)):
+        assert "half" in text and text.encode()
+
+
 def test_no_secrets_in_the_record(server: Server, clip: Path, folder: Path) -> None:
     video = fetch("https://scripted.test/abc", folder, scripted(abc=separate(server, clip)))
     assert "SECRET" not in json.dumps(video.details)
