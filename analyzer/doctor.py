@@ -452,7 +452,7 @@ def _disk(out: Path) -> _Findings:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        findings.fail(f"{place} is no folder", f"remove it, {elsewhere}")
+        findings.fail(f"{place} is no folder", elsewhere.removeprefix("or "))
         return findings
     free, kind = shutil.disk_usage(place).free, file_system(place)
     room = f"{free / 1e9:.1f} GB" if free >= _FULL_BYTES else f"{free / 1e6:.0f} MB"

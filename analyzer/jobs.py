@@ -59,7 +59,7 @@ from analyzer.records import (
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.shares import estimate_shares, in_words
-from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, run_name, without_login
+from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, run_folder, without_login
 from analyzer.stages import Stages
 from analyzer.system import few_arenas, give_back_memory
 from analyzer.vision.calibration import Calibration
@@ -136,6 +136,8 @@ class Begun:
     kept: tuple[int, ...]
     expected: int | None
     """How many segments there will be, as far as the container says."""
+    duration_s: float | None
+    """Length of the video in seconds, likewise."""
 
 
 @dataclass(frozen=True)
@@ -458,7 +460,7 @@ class Analyst:
         """
         timings = {} if timings is None else timings
         models = self.load(timings)
-        folder = out / run_name(video.title, video.video_id)
+        folder = run_folder(out, video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
@@ -511,7 +513,8 @@ class Analyst:
         tasks = _tasks(reader, work.parts.segments(), settings)
         workers = worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
-        self._on_event(Begun(work.video.title, tuple(work.parts.segments()), expected))
+        kept = tuple(work.parts.segments())
+        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyse_in_processes(

@@ -26,6 +26,7 @@ import errno
 import hashlib
 import ipaddress
 import itertools
+import json
 import logging
 import math
 import os
@@ -59,6 +60,7 @@ __all__ = [
     "Video",
     "choose_formats",
     "host_of",
+    "run_folder",
     "run_name",
     "without_login",
 ]
@@ -1794,6 +1796,27 @@ def run_name(title: str, video_id: str) -> str:
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     slug = "-".join(re.findall(r"[a-z0-9]+", plain))[:60].strip("-")
     return f"{slug}-{video_id}" if slug else video_id
+
+
+def run_folder(out: Path, title: str, video_id: str) -> Path:
+    """The folder of a video's run: the one that is there, whatever the title was then, or the one to be."""
+    folder = out / run_name(title, video_id)
+    if folder.exists():
+        return folder
+    # A video that was renamed is the same video: a second run beside the first would count its people twice.
+    others = sorted(each for each in out.glob(f"*-{video_id}") if _holds(each, video_id))
+    return others[0] if others else folder
+
+
+def _holds(folder: Path, video_id: str) -> bool:
+    """Whether a folder holds the run of a video, or parts of one and nothing else."""
+    try:
+        info = json.loads((folder / "run.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return (folder / ".parts").is_dir()
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and info.get("video_id") == video_id
 
 
 def without_login(source: str) -> str:

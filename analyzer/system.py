@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
 
@@ -74,6 +75,8 @@ def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
     """Start processes that do not import the program that calls us: a script that does not guard its main
     part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
     `blocked`."""
+    # The first start of a process starts this one too, and lets all signals through again.
+    resource_tracker.ensure_running()
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.

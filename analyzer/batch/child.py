@@ -29,7 +29,7 @@ from analyzer.errors import (
     StoppedError,
 )
 from analyzer.settings import Settings
-from analyzer.source import MediaKind, Video, run_name
+from analyzer.source import MediaKind, Video, run_folder
 from analyzer.system import die_with_parent, few_arenas, give_back_memory, resident_mb
 
 __all__ = ["NOTED", "main", "matching_run", "settings_document", "video_document", "video_of"]
@@ -162,7 +162,7 @@ class _Worker:
     def _done(self, job: dict[str, Any]) -> dict[str, Any]:
         video, settings, out = video_of(job["video"]), Settings(**job["settings"]), Path(job["out"])
         began = time.monotonic()
-        folder = out / run_name(video.title, video.video_id)
+        folder = run_folder(out, video.title, video.video_id)
         info = matching_run(folder, video.video_id, job["settings_hash"], job["models_hash"])
         if info is None:
             analyst = self._loaded(settings)
@@ -226,8 +226,8 @@ class _Worker:
         from analyzer.jobs import Analysing, Begun, Committed, Rendering
 
         match event:
-            case Begun(_, kept, expected):
-                self._say("begun", kept=list(kept), expected=expected)
+            case Begun(_, kept, expected, duration_s):
+                self._say("begun", kept=list(kept), expected=expected, duration_s=duration_s)
             case Committed(_, part):
                 self._say("segment", **dataclasses.asdict(part))
             case Analysing():

@@ -174,10 +174,10 @@ class LocalEngine:
         child.process.close()
         child.connection.close()
 
-    def stop(self) -> None:
-        """Have every job finish its segment and say ``stopped``."""
+    def stop(self, id: int | None = None) -> None:
+        """Have every job, or one, finish its segment and say ``stopped``."""
         for child in self._children:
-            if child.job is not None:
+            if child.job is not None and id in (None, child.job.id):
                 with contextlib.suppress(OSError):
                     child.connection.send_bytes(b'{"stop": true}')
 

@@ -18,6 +18,7 @@ import dataclasses
 import datetime
 import difflib
 import math
+import os
 import re
 import tomllib
 import warnings
@@ -522,7 +523,7 @@ def jobs_of(
     sources: Sequence[str],
     settings: Settings,
     *,
-    out: Path,
+    out: str | os.PathLike[str],
     filters: Filters = _NO_FILTERS,
     max_per_night: int | None = None,
     watch: bool = False,
@@ -545,6 +546,7 @@ def jobs_of(
         SettingsError: A value is wrong, or a list cannot be read or names nothing.
     """
     _check_count(max_per_night, "max_per_night")
+    out = Path(out)
     names = [name for source in sources for name in _named(source, depth=2)]
     made = tuple(
         Source(
@@ -578,8 +580,9 @@ def _named(source: str, depth: int, where: Path | None = None) -> Iterator[str]:
         raise SettingsError(
             f"the list {_shown(source)} is named by a list that a list names: name it in the first one"
         )
-    lines = [line.strip() for line in _text_of(path).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    # An address may hold a #, but no blank before it.
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text_of(path).splitlines()]
+    lines = [line for line in lines if line]
     if not lines:
         raise SettingsError(f"the list {_shown(source)} names no source")
     for line in lines:
@@ -747,7 +750,7 @@ class _Common:
     tags: dict[str, _Layer]
 
 
-def load_jobs(path: Path, **overrides: Any) -> Jobs:
+def load_jobs(path: str | os.PathLike[str], **overrides: Any) -> Jobs:
     """Read a jobs file.
 
     Presets and settings go from the general to the particular: defaults, preset (the most particular one
@@ -761,6 +764,7 @@ def load_jobs(path: Path, **overrides: Any) -> Jobs:
         SettingsError: The file cannot be read, is not TOML, or says something wrong; one sentence with the
             place.
     """
+    path = Path(path)
     shown = _shown(str(path))
     text = _text_of(path)
     try:

@@ -590,8 +590,9 @@ class Ledger:
             id: Its row.
             reason: In words.
             kind: ``filter``: by the jobs' filters, which are asked again every night; ``duplicate``: another
-                row is the same work. The ledger itself writes ``settings`` (they were changed before it was
-                done) and ``replaced`` (a run with other settings took its folder).
+                row is the same work; ``gone``: a local file is not there any more. The ledger itself writes
+                ``settings``: they were changed before it was done, and ``replaced``: a run with others took
+                its folder.
         """
         with self._transaction() as db:
             db.execute(
@@ -812,12 +813,17 @@ class Ledger:
         Raises:
             LedgerError: One of `ids` is not in the ledger.
         """
+        named = bool(ids)
         for id in ids:
             self.get(id)
         every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
         states = every if ids else every[: 1 + dead]
+        # What is done and lies there would only be adopted again.
+        ids = [id for id in ids if not self._has_run(id)]
+        if named and not ids:
+            return 0
         where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
-        if not ids:
+        if not named:
             self._change("DELETE FROM hosts")
         return self._change(
             "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
@@ -827,6 +833,10 @@ class Ledger:
             *states,
             *ids,
         )
+
+    def _has_run(self, id: int) -> bool:
+        work = self.get(id)
+        return work.state is State.DONE and work.run is not None and (work.run / "run.json").exists()
 
     def prune(self, before: float) -> int:
         """Forget attempts and nights that ended earlier, except each video's last one; gives how many."""

@@ -46,9 +46,9 @@ class EventLog:
         self._on_event = on_event
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="ascii", buffering=1)
-            if not _ends_a_line(path):  # a full disk has cut it off
-                self._file.write("\n")
+            self._file = path.open("ab", buffering=0)
+            if not _ends_a_line(path):  # a power cut, or somebody's editor
+                self._file.write(b"\n")
         except OSError as error:
             raise OutputError(
                 f"the log {path} cannot be written ({error.strerror}): name another place",
@@ -60,8 +60,15 @@ class EventLog:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "event": event} | ({} if video is None else {"video": video}) | facts
         with contextlib.suppress(OSError):  # a full disk: the ledger tells the same
-            self._file.write(json.dumps(line, default=str) + "\n")
+            self._write((json.dumps(line, default=str) + "\n").encode("ascii"))
         self._on_event(event, video, facts)
+
+    def _write(self, line: bytes) -> None:
+        """Append a line, or nothing: on a full disk a part of it may have gone through."""
+        before = os.fstat(self._file.fileno()).st_size
+        written = self._file.write(line)
+        if written < len(line) and os.fstat(self._file.fileno()).st_size == before + written:
+            self._file.truncate(before)
 
     def __enter__(self) -> Self:
         return self

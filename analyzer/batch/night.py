@@ -48,7 +48,7 @@ from analyzer.source import (
     MediaKind,
     Video,
     host_of,
-    run_name,
+    run_folder,
     shown_name,
     without_login,
 )
@@ -63,6 +63,8 @@ FetcherMaker = Callable[[Settings, Callable[[FetchProgress], None]], Fetcher]
 
 _POLL_S = 0.1
 _CORES_EACH = 2
+_REOPENED = ("filter", "replaced", "settings", "gone")
+"""Kinds of skipped videos that are work again once the reason has passed."""
 _DISK_EVERY_S = 2.0
 _SETTLED_S = 10.0
 """A file of a watched folder that was changed less long ago may still be written to."""
@@ -146,6 +148,8 @@ class _Entry:
     host: str | None = None
     fetch_s: float = 0.0
     run_folder: Path | None = None
+    unwanted: str | None = None
+    """Why it is left out, where that shows only once it is open."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,7 @@ class Night:
         self._claimed: dict[tuple[Path, str], Source] = {}
         self._queue: list[_Entry] = []
         self._queued: dict[int, _Entry] = {}
+        self._missing: list[Work] = []
         self._ranks: Counter[str] = Counter()
         self._downloaded: deque[_Entry] = deque()
         self._working: dict[int, _Entry] = {}
@@ -318,6 +323,10 @@ class Night:
         for source in self._jobs.sources:
             self._check_stop()
             self._list(source)
+        for work in self._missing:
+            if work.id not in self._queued:
+                self._remove_parts(work)
+                self._skip(work, "its file is gone, or holds something else now", "gone")
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
 
     def _take_up(self, source: Source) -> None:
@@ -325,12 +334,25 @@ class Night:
         hashes = source.settings.result_hash(), self._models
         for work in self._ledger.unfinished([_origin(source)]):
             again = work.standalone or work.video is not None
-            # A disk that is not there tonight may be there tomorrow.
-            again = again and (host_of(work.source) is not None or Path(work.source).exists())
+            if again and host_of(work.source) is None:
+                path = Path(work.source)
+                if not path.parent.is_dir() or not any(path.parent.iterdir()):
+                    continue  # a disk that is not there tonight may be there tomorrow
+                if not self._is_still_there(source, work):
+                    self._missing.append(work)  # it may be listed by another name
+                    continue
             if (work.settings_hash, work.models_hash) == hashes and again and self._has_room(source):
                 self._claimed.setdefault((source.folder, work.identity), source)
                 if self._wanted(source, work):
                     self._enqueue(source, work, None)
+
+    def _is_still_there(self, source: Source, work: Work) -> bool:
+        """Whether a local file or folder of pictures is what it was."""
+        try:
+            items = list(self._fetcher(source).resolve(work.source))
+            return any(self._fetcher(source).identify(item) == work.identity for item in items)
+        except SourceError:
+            return False
 
     def _has_room(self, source: Source) -> bool:
         return source.max_per_night is None or self._ranks[_origin(source)] < source.max_per_night
@@ -356,7 +378,9 @@ class Night:
         except (StoppedError, LedgerError):
             raise
         except AnalyzerError as error:
-            self._source_failed(source, error)
+            # A folder that was emptied is no trouble.
+            if not (isinstance(error, SourceError) and error.kind is SourceErrorKind.EMPTY):
+                self._source_failed(source, error)
         except Exception as error:  # noqa: BLE001 - one source must not end the others
             self._source_failed(source, AnalyzerError(_failure_of(error).error))
         self._log("listed", source=_origin(source), videos=listed, queued=taken)
@@ -421,12 +445,10 @@ class Night:
 
     def _wanted(self, source: Source, work: Work) -> bool:
         """Whether a row is work, by the filters of today."""
-        reopened = work.state is State.SKIPPED and work.error_kind in ("filter", "replaced", "settings")
+        reopened = work.state is State.SKIPPED and work.error_kind in _REOPENED
         if work.state in (State.DONE, State.DEAD) or (work.state is State.SKIPPED and not reopened):
             return False
-        reason = source.filters.why_not(
-            title=work.title, duration_s=work.duration_s, uploaded=work.uploaded, today=_today()
-        )
+        reason = self._why_not(source, work)
         if reason is not None:
             if work.state is not State.SKIPPED:
                 self._skip(work, reason, "filter")
@@ -434,6 +456,21 @@ class Night:
         if reopened:
             self._ledger.reopen(work.id)
         return True
+
+    @staticmethod
+    def _why_not(source: Source, work: Work) -> str | None:
+        """Why a video is left out by its source's filters; None: it is wanted, as far as is known.
+
+        A local file has no day of upload: that of its last change counts.
+        """
+        uploaded = work.uploaded
+        if uploaded is None and host_of(work.source) is None:
+            with contextlib.suppress(OSError):
+                changed = datetime.datetime.fromtimestamp(Path(work.source).stat().st_mtime, datetime.UTC)
+                uploaded = changed.date().isoformat()
+        return source.filters.why_not(
+            title=work.title, duration_s=work.duration_s, uploaded=uploaded, today=_today()
+        )
 
     def _enqueue(self, source: Source, work: Work, item: Item | None) -> bool:
         work = self._ledger.get(work.id)
@@ -511,6 +548,11 @@ class Night:
                     f"less than {self._jobs.reserve_mb} MB are left in {self._jobs.out}: free some space, "
                     "then run the same command again",
                 )
+
+    def _check_signal(self) -> None:
+        """What ends badly after it was asked to end has ended because of that."""
+        if self._stop.requested:
+            self._end("stopped")
 
     def _end(self, reason: str, error: str | None = None) -> None:
         """Begin nothing more; the first reason counts."""
@@ -601,18 +643,13 @@ class Night:
             uploaded=candidate.uploaded,
             duration_s=candidate.duration_s,
         )
-        reason = source.filters.why_not(
-            title=candidate.title,
-            duration_s=candidate.duration_s,
-            uploaded=candidate.uploaded,
-            today=_today(),
-        )
+        reason = self._why_not(source, self._ledger.get(work.id))
         if reason is not None:
             raise _RejectedError(reason, "filter")
         other = self._ledger.same_work(work, candidate.video_id)
         if other is not None:
             raise _RejectedError(f"the same video as {other}", "duplicate")
-        run = source.folder / run_name(candidate.title, candidate.video_id)
+        run = run_folder(source.folder, candidate.title, candidate.video_id)
         info = matching_run(run, candidate.video_id, work.settings_hash, work.models_hash)
         if info is not None:
             raise _AdoptedError(run, info)
@@ -695,7 +732,7 @@ class Night:
             self._working[work.id] = entry
             _make_folder(entry.source.folder)
             assert work.video is not None
-            entry.run_folder = entry.source.folder / run_name(work.video["title"], work.video["video_id"])
+            entry.run_folder = run_folder(entry.source.folder, work.video["title"], work.video["video_id"])
             document = {
                 "video": work.video,
                 "settings": settings_document(settings),
@@ -714,13 +751,20 @@ class Night:
         match what:
             case "begun":
                 self._ledger.kept(id, message["kept"], message["expected"])
-                self._ledger.describe(id, segments=message["expected"])
+                self._ledger.describe(id, segments=message["expected"], duration_s=message["duration_s"])
+                entry.unwanted = self._why_not(entry.source, self._ledger.get(id))
+                if entry.unwanted is not None:  # only now its length is known
+                    self._engine.stop(id)
             case "segment":
                 number = message.pop("segment")
                 self._ledger.segment(id, number, **message)
                 self._log("segment", id, segment=number, **message)
             case "done":
                 self._done(entry, message)
+            case "stopped" if entry.unwanted is not None:
+                del self._working[id]
+                self._remove_parts(entry.work)
+                self._skip(entry.work, entry.unwanted, "filter")
             case "stopped":
                 del self._working[id]
                 self._ledger.release(id, State.DOWNLOADED)
@@ -770,6 +814,7 @@ class Night:
             state = State.DOWNLOADED if work.video is not None else _before(work)
             self._ledger.release(work.id, state, outcome="deferred")
             self._downloaded.append(entry)  # it is left for another night
+            self._check_signal()
             self._end("no_space" if failure.kind == "no_space" else "broken", failure.error)
             self._log("deferred", work.id, kind=failure.kind, error=failure.error)
             return
@@ -804,9 +849,11 @@ class Night:
     ) -> None:
         work = self._ledger.get(entry.work.id)
         log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
-        self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try))
+        soon = next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s
+        tonight = tonight and soon and self._ending is None
+        self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try), tonight=tonight)
         self._trouble(work, failure.kind, failure.error, state, next_try)
-        if tonight and next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s:
+        if tonight and next_try is not None:
             entry.work, entry.due = work, next_try
             self._queue.append(entry)
 
@@ -868,8 +915,8 @@ class Night:
             (self._jobs.out / DOWNLOADS).rmdir()
 
     def _remove_parts(self, work: Work) -> None:
-        if work.video is not None:
-            _remove_parts(work.folder / run_name(work.video["title"], work.video["video_id"]))
+        video_id = work.video["video_id"] if work.video is not None else work.identity
+        _remove_parts(run_folder(work.folder, work.title or "", video_id))
 
 
 def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:

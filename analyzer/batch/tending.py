@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.batch.ledger import Ledger, State, lock_ledger
+from analyzer.batch.ledger import Ledger, lock_ledger
 from analyzer.batch.night import DOWNLOADS
-from analyzer.source import run_name
+from analyzer.source import host_of, run_folder
 
 __all__ = ["Pruned", "prune"]
 
@@ -23,7 +24,7 @@ class Pruned:
     records: int
     """Attempts and nights that were forgotten."""
     folders: int
-    """Downloads that nobody needs, and parts of videos that were given up."""
+    """Downloads that nobody needs, and parts of runs that no unfinished video of the ledger goes on with."""
     size_bytes: int
 
 
@@ -45,17 +46,42 @@ def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
         wanted = {str(work.id) for work in ledger.unfinished() if work.video is not None}
         downloads = out / DOWNLOADS
         gone = [path for path in downloads.glob("*") if path.name not in wanted]
-        alive = {(work.folder, work.video["video_id"]) for work in ledger.unfinished() if work.video}
-        for row in ledger.videos([State.DEAD]):
-            folder = Path(row["folder"])
-            if row["video_id"] and row["title"] and (folder, row["video_id"]) not in alive:
-                gone.append(folder / run_name(row["title"], row["video_id"]) / ".parts")
+        unfinished = [work for work in ledger.unfinished() if not _is_gone(work.source)]
+        alive = {
+            run_folder(work.folder, work.title or "", id)
+            for work in unfinished
+            for id in (work.identity, work.video["video_id"] if work.video else work.identity)
+        }
+        folders = {Path(row["folder"]) for row in ledger.videos()} | {out}
+        parts = [part for folder in folders for part in folder.glob("*/.parts")]
+        gone += [part for part in parts if part.parent not in alive and _is_free(part.parent)]
         gone = [path for path in gone if path.is_dir()]
         size = sum(file.stat().st_size for path in gone for file in path.rglob("*") if file.is_file())
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
             _remove_if_empty(path.parent)
         return Pruned(records, len(gone), size)
+
+
+def _is_gone(source: str) -> bool:
+    return host_of(source) is None and not Path(source).exists()
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether no other process works in a run's folder."""
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -54,14 +54,8 @@ class BatchConsole:
                         dynamic_ncols=True,
                         bar_format="{desc} |{bar}| {n}/{total} videos [{elapsed}]",
                     )
-            case "fetching":
-                self._say(f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB")
-            case "progress":
-                whole = facts["duration_s"]
-                share = f"{facts['time_s'] / whole:.0%}" if whole else f"{facts['time_s']:.0f} s"
-                self._say(f"analysing {title}", share)
-            case "rendering":
-                self._say(f"drawing {title}", f"{facts['share']:.0%}")
+            case "fetching" | "progress" | "rendering":
+                self._say(*_progress(event, title, facts))
             case "done":
                 partly = "" if facts["complete"] else ", read only in part"
                 self._line(
@@ -70,14 +64,18 @@ class BatchConsole:
                 )
             case "adopted":
                 self._line(f"{title}: analysed before")
+            case "failed" if facts["tonight"]:
+                self._say(f"to be tried again: {title}")
             case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
                 named = printable(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
                 named = printable(facts.get("source") or facts["host"])
                 self._line(f"{named} is left alone until {facts['until']}")
-            case "stopping":
-                self._say("stopping: segments in work are finished first")
+            case "stopping" if self._talks:
+                self._error_line(
+                    "stopping: segments in work are finished first; a second signal ends at once"
+                )
         if event in _DRAWN and self._bar is not None:
             self._bar.update()
 
@@ -103,9 +101,25 @@ class BatchConsole:
                 click.echo(text)
 
     @staticmethod
+    def _error_line(text: str) -> None:
+        with tqdm.external_write_mode():
+            click.echo(text, err=True)
+
+    @staticmethod
     def _error(sentence: str) -> None:
         with tqdm.external_write_mode():
             show_error(sentence)
+
+
+def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
+    match event:
+        case "fetching":
+            return f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB"
+        case "rendering":
+            return f"drawing {title}", f"{facts['share']:.0%}"
+    whole = facts["duration_s"]
+    share = f"{facts['time_s'] / whole:.0%}" if whole else f"{facts['time_s']:.0f} s"
+    return f"analysing {title}", share
 
 
 def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int], None]) -> Outcome:
@@ -208,6 +222,8 @@ def _why(row: dict[str, Any]) -> str:
             return f": {printable(row['error'] or '')}{again}"
         case State.DEAD:
             return f": {printable(row['error'] or '')}"
+        case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
+            return ": its run was removed"
         case State.ANALYSING if row["segments"]:
             return f": {row['segments_done']} of {row['segments']} segments"
     return ""

@@ -173,7 +173,7 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
         values["report"] = ()
     preset = values.pop("preset")
     try:
-        if any(name.endswith(".toml") for name in sources):
+        if any(name.lower().endswith(".toml") for name in sources):
             if len(sources) > 1:
                 raise click.UsageError("a jobs file stands alone: write the other sources into it")
             extra = {**given(values), **given({"preset": preset})}
@@ -358,6 +358,8 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
         with lock_ledger(path), Ledger(path) as ledger:
             count = ledger.retry(ids, dead=dead)
         click.echo(f"{count} {'video' if count == 1 else 'videos'} will be tried again by the next batch")
+        if count < len(ids):
+            click.echo("the others are done, and their runs are there: remove a run's folder to have it anew")
         return DONE
 
     sys.exit(_looking(reopen))

@@ -6,6 +6,9 @@ import click
 
 __all__ = ["printable", "show_error"]
 
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+"""Persian and emoji are written with them."""
+
 
 def printable(text: str) -> str:
     """Untrusted text for one line of a terminal: control characters and direction marks replaced.
@@ -14,7 +17,9 @@ def printable(text: str) -> str:
     'a�[31mb c'
     """
     spaced = " ".join(text.split())
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
+    return "".join(
+        char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
+    )
 
 
 def show_error(sentence: str) -> None:
