@@ -1,0 +1,168 @@
+"""Files that are renamed, replaced or removed between two nights; and signals while a process starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.batch import Outcome, Stop, jobs_of, load_jobs, run_batch
+from analyzer.batch.jobsfile import Filters, Jobs
+from analyzer.batch.ledger import Ledger
+from analyzer.batch.night import Night
+from analyzer.batch.tending import prune
+from analyzer.cli.options import INTERRUPTED, TERMINATED
+from analyzer.settings import Settings
+from tests.media import numbered, write_video
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = Settings(video=False, segment_s=1, workers=1)
+
+
+def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Jobs:
+    return jobs_of([str(folder)], settings, out=folder.parent / "out", report=(), reserve_mb=0, **choices)
+
+
+def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
+    return Night(jobs_for(folder, settings, **choices)).run()
+
+
+def begin(folder: Path) -> None:
+    """A night that is stopped after the first segment."""
+    stop = Stop()
+
+    def hear(event: str, video: int | None, facts: dict[str, Any]) -> None:
+        if event == "segment":
+            stop.request()
+
+    assert Night(jobs_for(folder), on_event=hear, stop=stop).run().reason == "stopped"
+    assert parts(folder), "nothing was begun"
+
+
+def parts(folder: Path) -> list[Path]:
+    return list((folder.parent / "out").rglob("embeddings.parquet"))
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    with Ledger(folder.parent / "out" / "ledger.sqlite", read_only=True) as ledger:
+        return ledger.videos()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one video of four segments."""
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / "first.mp4", numbered(40), fps=10)
+    return tmp_path / "clips"
+
+
+def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -> None:
+    begin(folder)
+    (folder / "first.mp4").rename(folder / "second.mp4")
+    outcome = night(folder)
+    assert (outcome.done, outcome.skipped, outcome.well) == (1, 0, True)
+    (run,) = (folder.parent / "out").glob("*/run.json")
+    info = json.loads(run.read_text())
+    assert info["title"] == "second" and info["resumed_segments"] >= 1
+    assert run.parent.name.startswith("first-") and not parts(folder)
+
+
+def test_a_renamed_file_keeps_one_run(folder: Path) -> None:
+    night(folder)
+    (folder / "first.mp4").rename(folder / "second.mp4")
+    assert night(folder).done == 0
+    assert night(folder, SETTINGS.replace(fps=2)).done == 1
+    (run,) = (folder.parent / "out").glob("*/run.json")
+    assert json.loads(run.read_text())["settings"]["fps"] == 2
+    (folder.parent / "out" / "ledger.sqlite").unlink()
+    before = run.stat().st_mtime_ns
+    assert night(folder, SETTINGS.replace(fps=2)).done == 1
+    assert run.stat().st_mtime_ns == before, "adopted, not analysed again"
+
+
+@pytest.mark.parametrize("change", ["removed", "replaced"])
+def test_what_was_begun_of_a_file_that_is_gone_is_removed(folder: Path, change: str) -> None:
+    """Parts hold embeddings of faces."""
+    begin(folder)
+    (folder / "first.mp4").unlink()
+    (folder / "notes.txt").write_text("still a folder")
+    if change == "replaced":
+        write_video(folder / "first.mp4", numbered(20), fps=10)
+    outcome = night(folder)
+    assert not parts(folder) and outcome.well
+    states = {row["state"]: row["reason"] for row in rows(folder)}
+    assert states.keys() == ({"skipped"} if change == "removed" else {"skipped", "done"})
+    assert "gone" in states["skipped"]
+
+
+def test_a_file_that_comes_back_is_analysed(folder: Path) -> None:
+    begin(folder)
+    content = (folder / "first.mp4").read_bytes()
+    (folder / "first.mp4").unlink()
+    (folder / "notes.txt").write_text("still a folder")
+    assert night(folder).done == 0
+    (folder / "first.mp4").write_bytes(content)
+    assert night(folder).done == 1
+
+
+def test_prune_removes_parts_that_nobody_goes_on_with(folder: Path) -> None:
+    out = folder.parent / "out"
+    begin(folder)
+    prune(out / "ledger.sqlite", out, keep_days=0)
+    assert parts(folder), "they are still needed"
+    (folder / "first.mp4").unlink()
+    assert prune(out / "ledger.sqlite", out, keep_days=0).folders == 1
+    assert not parts(folder)
+
+
+def test_filters_hold_for_files_too(folder: Path) -> None:
+    write_video(folder / "short.mp4", numbered(12), fps=10)
+    outcome = night(folder, filters=Filters(shorter_than_s=2))
+    assert (outcome.done, outcome.skipped) == (1, 1) and not parts(folder)
+    assert night(folder, filters=Filters(shorter_than_s=2)).done == 0
+    old = time.time() - 40 * 86400
+    os.utime(folder / "first.mp4", (old, old))
+    assert night(folder, filters=Filters(newer_than="30d")).done == 0
+    assert night(folder).done == 1
+    assert {row["title"] for row in rows(folder) if row["state"] == "done"} == {"first", "short"}
+
+
+def test_an_emptied_folder_is_no_trouble(folder: Path) -> None:
+    (folder / "first.mp4").unlink()
+    assert night(folder).well
+
+
+def test_programs_may_name_files_by_text(folder: Path) -> None:
+    path = folder.parent / "jobs.toml"
+    path.write_text('report = []\n[settings]\nvideo = false\n[[source]]\nfolder = "clips"\n')
+    seen: list[str] = []
+    outcome = run_batch(load_jobs(str(path)), on_event=lambda event, video, facts: seen.append(event))
+    assert outcome.well and outcome.done == 1 and seen[-1] == "night_ended"
+    assert (folder.parent / "outputs" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)], ids=["INT", "TERM"]
+)
+def test_a_signal_to_all_while_a_process_starts_is_a_stop(folder: Path, number: int, code: int) -> None:
+    """A terminal and a service manager send it to the whole group."""
+    out = folder.parent / "out"
+    command = [sys.executable, "cli.py", "batch", str(folder), "--out", str(out), "--no-video", "--no-report"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    log = out / "batch.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and '"analysing"' in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors and "asked to end" in output
