@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/python cli.py report --format html
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -459,7 +459,7 @@ class Analyst:
             StoppedError: `stop` was true; finished segments are kept.
         """
         timings = {} if timings is None else timings
-        models = self.load(timings)
+        models = self.load(None if "models" in timings else timings)
         folder = run_folder(out, video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()

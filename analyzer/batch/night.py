@@ -751,7 +751,7 @@ class Night:
         match what:
             case "begun":
                 self._ledger.kept(id, message["kept"], message["expected"])
-                self._ledger.describe(id, segments=message["expected"], duration_s=message["duration_s"])
+                self._ledger.describe(id, segments=message["expected"], duration_s=message.get("duration_s"))
                 entry.unwanted = self._why_not(entry.source, self._ledger.get(id))
                 if entry.unwanted is not None:  # only now its length is known
                     self._engine.stop(id)

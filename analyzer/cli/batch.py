@@ -72,7 +72,7 @@ class BatchConsole:
             case "host_paused" | "source_deferred":
                 named = printable(facts.get("source") or facts["host"])
                 self._line(f"{named} is left alone until {facts['until']}")
-            case "stopping" if self._talks:
+            case "stopping" if self._talks and sys.stderr.isatty():
                 self._error_line(
                     "stopping: segments in work are finished first; a second signal ends at once"
                 )

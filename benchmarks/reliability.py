@@ -1,0 +1,1343 @@
+"""What a batch survives: kills, signals, a full disk, a locked ledger, crashes between two commits.
+
+Does real harm to ``python cli.py batch`` over made videos, and compares what comes out in the end with what
+an uninterrupted batch has written. Writes ``docs/reliability.md``; the tests use the same experiments.
+
+    python -m benchmarks.reliability [--quick] [--only kills,disk] [--folder FOLDER]
+
+With `--quick` or `--only` the page is printed and not written. A full disk is a small tmpfs, which only root
+can mount: else that experiment is left out, and the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import functools
+import itertools
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+import av
+import cv2
+import numpy as np
+import pandas as pd
+import psutil
+
+import analyzer
+from benchmarks.demo import portraits
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+WIDTH, HEIGHT, FPS = 426, 240, 10
+SETTINGS = "segment = 2\nfps = 10\nformat = ['csv', 'parquet']\n"
+MAY_DIFFER = ("analysed_at", "resumed_segments", "timings_s", "stages_s", "reading.frames_decoded")
+"""All that ``run.json`` of a video that was broken off may say otherwise."""
+LEDGER, LOG = "ledger.sqlite", "batch.jsonl"
+COMPANIONS = (f"{LEDGER}-wal", f"{LEDGER}-shm")
+"""SQLite's own files beside the ledger; it removes them when it closes the file in order."""
+DONE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 75, 130, 143
+GONE_S = 2.0
+"""So soon after the death of a batch none of its processes lives on; those that have just been started by
+one of several processes are given `STARTING_S`: they look around when they have loaded their libraries."""
+STARTING_S = 10.0
+PATIENCE_S = 240.0
+SECOND_S = 10.0
+"""A second batch ends much sooner; the machine may be busy."""
+KIB, MIB = 2**10, 2**20
+
+
+# --- made videos -------------------------------------------------------------------------------------
+
+
+def make_video(path: Path, seconds: float, number: int = 0, *, sound: bool = False, fps: float = FPS) -> Path:
+    """Two people who sway, and change places at a cut; the sizes of the faces are enough to judge them."""
+    faces = [cv2.resize(each, (150, 160), interpolation=cv2.INTER_AREA) for each in portraits()]
+    ground = np.repeat(np.linspace(60, 140, WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, axis=0)
+    ground = np.repeat(ground, 3, axis=2)
+    with av.open(str(path), "w") as container:
+        container.metadata["comment"] = f"{number}"  # no two files are the same
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100))
+        stream.options = {"preset": "ultrafast", "g": "10"}
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        tone = container.add_stream("aac", rate=48_000) if sound else None
+        for index in range(round(seconds * fps)):
+            time_s, picture = index / fps, ground.copy()
+            order = faces if time_s < 0.6 * seconds else faces[::-1]
+            for place, face in zip((30, 240), order, strict=True):
+                x = round(place + 20 * np.sin(1.1 * time_s + number + place))
+                y = round(40 + 15 * np.cos(0.9 * time_s + number))
+                picture[y : y + 160, x : x + 150] = face
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode())
+        if tone is not None:
+            _write_tone(container, tone, seconds)
+    return path
+
+
+def _write_tone(container: Any, stream: Any, seconds: float) -> None:
+    step = 1024
+    for start in range(0, int(seconds * 48_000), step):
+        wave = 0.2 * np.sin(2 * np.pi * 440 * np.arange(start, start + step) / 48_000).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+
+
+# --- batches -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a batch has ended."""
+
+    code: int
+    """Exit code; negative: the signal that killed it."""
+    error: str
+    """What it wrote to standard error."""
+    seconds: float
+
+
+class Batch:
+    """A running ``cli.py batch`` in a process group of its own."""
+
+    def __init__(self, command: Sequence[str], out: Path, gone_s: float) -> None:
+        self.out = out
+        self._gone_s = gone_s
+        self.temporary = out.with_name(f"{out.name}-tmp")
+        self.temporary.mkdir(exist_ok=True)
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._family: set[psutil.Process] = set()
+        self._began = time.monotonic()
+        self.process = psutil.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(self.temporary)},
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self.process, *self.family()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.process.wait()
+        self._errors.close()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self._began
+
+    def family(self) -> set[psutil.Process]:
+        """All processes that were ever seen below it."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._family |= set(self.process.children(recursive=True))
+        return self._family
+
+    def analysts(self) -> list[psutil.Process]:
+        """The living processes that analyse."""
+        found = []
+        for one in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any("spawn_main" in word for word in one.cmdline()):
+                    found.append(one)
+        return found
+
+    def lives_for(self, seconds: float) -> bool:
+        """Wait until it is so old; False if it ends before."""
+        while self.seconds < seconds:
+            self.family()
+            try:
+                self.process.wait(timeout=max(0.0, min(0.05, seconds - self.seconds)))
+            except psutil.TimeoutExpired:
+                continue
+            return False
+        return self.process.poll() is None
+
+    def lives_until(self, true: Callable[[], bool]) -> bool:
+        """Wait until something is true; False if it ends before."""
+        while self.process.poll() is None:
+            if true():
+                return True
+            self.family()
+            time.sleep(0.01)
+            if self.seconds > PATIENCE_S:
+                raise TimeoutError(f"the batch has not come so far in {PATIENCE_S:g} s")
+        return False
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        code = self.process.wait(timeout=PATIENCE_S)
+        taken = self.seconds
+        self._errors.seek(0)
+        return Ended(code, self._errors.read(), taken)
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send it a signal, or all of its group, as a terminal does."""
+        self.family()
+        with contextlib.suppress(ProcessLookupError):
+            if group:
+                os.killpg(self.process.pid, number)
+            else:
+                os.kill(self.process.pid, number)
+
+    def left_alive(self) -> int:
+        """How many of its processes live on, some time after its death."""
+        deadline, alive = time.monotonic() + self._gone_s, self.family()
+        while (alive := {one for one in alive if _lives(one)}) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return len(alive)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:  # those that nobody has asked about their end do not count
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def events(out: Path, *names: str) -> list[dict[str, Any]]:
+    """The log's events of these names, or all; what is no JSON is left out."""
+    found = []
+    path = out / LOG
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if not names or event["event"] in names:
+                found.append(event)
+    return found
+
+
+class Bench:
+    """Videos, how they are analysed, and what an uninterrupted batch makes of them.
+
+    Args:
+        folder: Where all lies; empty.
+        sources: Paths and addresses.
+        settings: Lines of the table ``[settings]``.
+        top: Lines of the jobs file before the first table.
+        tables: Further tables of the jobs file.
+        gone_s: How long processes may live on when the batch is dead.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sources: Sequence[Path | str],
+        *,
+        settings: str = SETTINGS,
+        top: str = "report = ['html']\n",
+        tables: str = "",
+        gone_s: float = GONE_S,
+    ) -> None:
+        self.folder = folder
+        self._gone_s = gone_s
+        self.count = len(sources)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.jobs = folder / "jobs.toml"
+        kinds = [("file" if isinstance(source, Path) else "url", str(source)) for source in sources]
+        listed = "".join(f"[[source]]\n{kind} = {json.dumps(name)}\n" for kind, name in kinds)
+        self.jobs.write_text(f"{top}[settings]\n{settings}{_RESERVE}{tables}{listed}", "utf-8")
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def whole(self) -> tuple[Path, float]:
+        """The output folder of an uninterrupted batch, and how many seconds it took."""
+        out = self.folder / "reference"
+        ended = self.run(out)
+        if ended.code != DONE:
+            raise RuntimeError(f"the uninterrupted batch ended with {ended.code}: {ended.error}")
+        return out, ended.seconds
+
+    @property
+    def reference(self) -> Path:
+        return self.whole[0]
+
+    @property
+    def seconds(self) -> float:
+        return self.whole[1]
+
+    def fresh(self) -> Path:
+        """The path of a new output folder."""
+        with self._lock:
+            return self.folder / f"out-{next(self._numbers)}"
+
+    def start(self, out: Path, *, crash_at: str = "", jobs: Path | None = None) -> Batch:
+        """Start the batch; it kills itself at a point of `POINTS` if one is named."""
+        arguments = ["batch", str(jobs or self.jobs), "--out", str(out)]
+        command = ["-c", _DRIVER, crash_at, *arguments] if crash_at else ["cli.py", *arguments]
+        return Batch(command, out, self._gone_s)
+
+    def run(self, out: Path, **how: Any) -> Ended:
+        """Run the batch to its end."""
+        with self.start(out, **how) as batch:
+            return batch.end()
+
+
+_RESERVE = "[disk]\nreserve_mb = 0\n[pace]\npause = 0\n"
+
+
+# --- what must hold ----------------------------------------------------------------------------------
+
+WORDS = {
+    "differing tables": "tables that are not those of an uninterrupted batch",
+    "differing run.json": "run.json that differ in more than is allowed",
+    "differing videos": "annotated videos with other frames",
+    "missing files": "files that an uninterrupted batch writes",
+    "orphan files": "files and folders that it does not write",
+    "duplicated rows": "",
+    "missing rows": "",
+    "ledger faults": "states, segments, attempts, integrity check",
+    "damaged log lines": "",
+    "left alive": f"processes that live on after {GONE_S:g} s, or {STARTING_S:g} s while they start others",
+    "analysed again": "segments and runs that were there already",
+}
+"""All that is counted and must be 0."""
+
+
+@dataclass
+class Result:
+    """What an experiment has found."""
+
+    fault: str
+    done: str
+    must: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    faults: Counter[str] = field(default_factory=Counter)
+    words: list[str] = field(default_factory=list)
+    """Each fault in words."""
+
+    def fault_if(self, wrong: bool, kind: str, words: str, count: int = 1) -> None:
+        """Count a fault."""
+        if wrong:
+            self.faults[kind] += count
+            self.words.append(words)
+
+    @property
+    def well(self) -> bool:
+        """Whether all held that must."""
+        return not self.words
+
+    def compare(self, out: Path, reference: Path) -> None:
+        """Find all in which a finished output folder is not as an uninterrupted batch would have left it."""
+        names, wanted = _names(out), _names(reference)
+        for name in sorted(names - wanted):
+            self.fault_if(True, "orphan files", f"{out.name}: {name} is left over")
+        for name in sorted(wanted - names):
+            self.fault_if(True, "missing files", f"{out.name}: {name} is missing")
+        for name in sorted(names & wanted):
+            path, other = out / name, reference / name
+            match path.suffix:
+                case ".parquet" | ".csv":
+                    self._compare_tables(path, other)
+                case ".mp4" if path.read_bytes() != other.read_bytes():
+                    wrong = _pictures(path) != _pictures(other)
+                    self.fault_if(wrong, "differing videos", f"{out.name}: {name} has other frames")
+            if path.name == "run.json":
+                keys = _differing_keys(json.loads(path.read_bytes()), json.loads(other.read_bytes()))
+                self.fault_if(bool(keys), "differing run.json", f"{out.name}: {name} differs in {keys}")
+        self._look_into_ledger(out, reference)
+        lines = (out / LOG).read_bytes().splitlines()
+        damaged = len(lines) - len(events(out))
+        self.fault_if(damaged > 0, "damaged log lines", f"{out.name}: {damaged} damaged log lines", damaged)
+
+    def _compare_tables(self, path: Path, other: Path) -> None:
+        if path.read_bytes() == other.read_bytes():
+            return
+        read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+        mine, theirs = read(path), read(other)
+        if mine.equals(theirs):
+            return
+        name = f"{path.parent.parent.name}: {path.parent.name}/{path.name}"
+        self.fault_if(True, "differing tables", f"{name} differs")
+        again = _repeated(mine) - _repeated(theirs)
+        self.fault_if(again > 0, "duplicated rows", f"{name} has {again} rows twice", again)
+        fewer = len(theirs) - len(mine)
+        self.fault_if(fewer > 0, "missing rows", f"{name} lacks {fewer} rows", fewer)
+
+    def _look_into_ledger(self, out: Path, reference: Path) -> None:
+        mine, theirs = (_ledger(folder) for folder in (out, reference))
+        for name, value in mine.items():
+            wrong = value != theirs[name]
+            words = f"{out.name}: in the ledger {name} is {value}, not {theirs[name]}"
+            self.fault_if(wrong, "ledger faults", words)
+
+    def run_again(self, bench: Bench, out: Path) -> None:
+        """A further batch finds nothing to do and changes no run."""
+        before, old = _stamps(out), len(events(out))
+        ended = bench.run(out)
+        self.fault_if(ended.code != DONE, "analysed again", f"{out.name}: a further run ended {ended.code}")
+        busy = [one["event"] for one in events(out)[old:] if one["event"] in _WORKING]
+        self.fault_if(bool(busy), "analysed again", f"{out.name}: a further run has done {busy}")
+        self.fault_if(_stamps(out) != before, "analysed again", f"{out.name}: a further run changed files")
+        self.compare(out, bench.reference)
+
+    def look_after(self, batch: Batch) -> None:
+        """No process of a dead batch lives on."""
+        alive = batch.left_alive()
+        self.fault_if(alive > 0, "left alive", f"{batch.out.name}: {alive} processes live on", alive)
+
+    def finish(self, bench: Bench, out: Path) -> None:
+        """Run the batch to its end and compare."""
+        ended = bench.run(out)
+        wrong = ended.code != DONE
+        self.fault_if(wrong, "ledger faults", f"{out.name}: the restart ended {ended.code}: {ended.error}")
+        self.compare(out, bench.reference)
+
+    def analysed_twice(self, out: Path) -> None:
+        """Each segment is committed once; only the last one may be read again, to see how the video ends."""
+        seen: dict[int, set[int]] = {}
+        for one in events(out, "segment"):
+            video, number = one["video"], one["segment"]
+            known = seen.setdefault(video, set())
+            again = number in known and number < max(known)
+            words = f"{out.name}: segment {number} of {video} was analysed again"
+            self.fault_if(again, "analysed again", words)
+            known.add(number)
+
+
+_WORKING = ("started", "downloaded", "analysing", "segment", "done", "adopted", "failed", "dead", "resumed")
+
+
+def _repeated(table: pd.DataFrame) -> int:
+    return int(table.astype(str).duplicated().sum())  # lists as text
+
+
+def _names(out: Path) -> set[str]:
+    """All files and folders, hidden ones too."""
+    return {str(path.relative_to(out)) for path in out.rglob("*")} - set(COMPANIONS)
+
+
+def _stamps(out: Path) -> dict[str, int]:
+    """When the files of the runs were changed."""
+    return {
+        str(path): path.stat().st_mtime_ns for run in out.glob("*/run.json") for path in run.parent.iterdir()
+    }
+
+
+def _pictures(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray").tobytes() for frame in container.decode(video=0)]
+
+
+def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], above: str = "") -> list[str]:
+    keys: list[str] = []
+    for name in sorted(mine.keys() | theirs.keys()):
+        key, one, other = f"{above}{name}", mine.get(name), theirs.get(name)
+        if key in MAY_DIFFER or one == other:
+            continue
+        both = isinstance(one, dict) and isinstance(other, dict)
+        keys += _differing_keys(one, other, f"{key}.") if both else [key]
+    return keys
+
+
+def _ledger(out: Path) -> dict[str, Any]:
+    """What the ledger says in the end, as far as it does not depend on how often the batch was ended."""
+    questions = {
+        "the integrity check": "PRAGMA integrity_check",
+        "the states": "SELECT state, count(*) FROM videos GROUP BY state",
+        "the runs": "SELECT identity, run, complete, counts FROM videos ORDER BY identity",
+        "the parts": "SELECT v.identity, s.segment FROM segments AS s JOIN videos AS v ON v.id = s.video"
+        " ORDER BY v.identity, s.segment",
+        "what is known of failures": "SELECT DISTINCT fruitless, interrupted, error, video FROM videos",
+        "the number of unended attempts": "SELECT count(*) FROM attempts WHERE ended_at IS NULL",
+        "the attempts that were done": "SELECT v.identity, count(*) FROM attempts AS a JOIN videos AS v"
+        " ON v.id = a.video WHERE a.outcome = 'done' GROUP BY v.identity ORDER BY v.identity",
+    }
+    with contextlib.closing(sqlite3.connect(out / LEDGER)) as db:
+        return {name: db.execute(question).fetchall() for name, question in questions.items()}
+
+
+def phase(out: Path) -> str:
+    """What a batch that was ended was at, as far as it shows on the disk."""
+    if not (out / LOG).exists():
+        return "starting"
+    hidden = {path.name for path in out.glob("*/.new/*")} | {path.name for path in out.glob("*/.new/.*")}
+    if any("annotated" in name for name in hidden):
+        return "drawing"
+    if hidden:
+        return "tables"
+    done = {one["run"] for one in events(out, "done", "adopted")}
+    if any(path.parent.name not in done for path in out.glob("*/run.json")):
+        return "report"
+    known = events(out)
+    if known and known[-1]["event"] in ("started", "downloaded", "analysing"):
+        return "loading or linking" if any(out.glob("*/.parts")) else "loading"
+    return "analysis" if any(out.glob("*/.parts")) else "between videos"
+
+
+# --- 1 and 2: kills and signals ----------------------------------------------------------------------
+
+
+def _spread(count: int, seconds: float, seed: int) -> list[float]:
+    """Random moments, one in each of `count` equal stretches."""
+    random_numbers = random.Random(seed)
+    return [(number + random_numbers.random()) / count * seconds for number in range(count)]
+
+
+def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
+    """SIGKILL at moments spread over a whole batch; it is restarted until it ends by itself."""
+    result = Result(
+        "SIGKILL",
+        f"the batch was killed at {count} random moments and restarted each time{how}",
+        "all tables as without a kill, nothing left over, no process lives on, a further run does nothing",
+    )
+    moments = _spread(count, bench.seconds, seed)
+    phases: Counter[str] = Counter()
+    rounds = restarts = temporary = 0
+    while moments:
+        out, moment = bench.fresh(), moments.pop()
+        rounds += 1
+        while True:
+            with bench.start(out) as batch:
+                if batch.lives_for(moment):
+                    batch.signal(signal.SIGKILL)
+                    batch.end()
+                    result.look_after(batch)
+                    phases[phase(out)] += 1
+                    moment = moments.pop(0) if moments else 1e9
+                    restarts += 1
+                    continue
+                ended = batch.end()
+            break
+        # Too late a moment for what was left to do is used in another round, a little earlier.
+        moments += [0.95 * moment] if moment < 1e9 else []
+        words = f"{out.name}: it ended {ended.code}: {ended.error}"
+        result.fault_if(ended.code != DONE, "ledger faults", words)
+        result.compare(out, bench.reference)
+        result.analysed_twice(out)
+        temporary += len(list(out.with_name(f"{out.name}-tmp").iterdir()))
+    result.run_again(bench, out)
+    result.numbers = {"kills": phases.total(), "restarts": restarts, "batches": rounds, **_listed(phases)}
+    result.numbers["temporary folders left"] = temporary
+    return result
+
+
+def _listed(phases: Counter[str]) -> dict[str, Any]:
+    return {"while": ", ".join(f"{name} {count}" for name, count in phases.most_common())}
+
+
+def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> Result:
+    """A signal at moments spread over a batch, which ends in order, until it ends by itself."""
+    expected = INTERRUPTED if number is signal.SIGINT else TERMINATED
+    result = Result(
+        number.name,
+        f"sent at {count} random moments after the start"
+        + (" to the whole process group, as Ctrl-C is" if number is signal.SIGINT else ""),
+        f"exit code {expected} after the segment in work, no committed segment is analysed again, tables as "
+        "without it",
+    )
+    moments = _spread(count, 0.8 * bench.seconds, seed)
+    moments.sort(key=lambda moment: random.Random(f"{seed} {moment}").random())
+    out, longest, sent = bench.fresh(), 0.0, 0
+    while moments:
+        with bench.start(out) as batch:
+            began = batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            if not (began and batch.lives_for(batch.seconds + moments[0])):
+                batch.end()
+                result.compare(out, bench.reference)
+                result.analysed_twice(out)
+                out = bench.fresh()
+                moments[0] *= 0.7
+                continue
+            moments.pop(0)
+            batch.signal(number, group=number is signal.SIGINT)
+            asked = batch.seconds
+            ended = batch.end()
+            sent += 1
+            result.look_after(batch)
+            longest = max(longest, ended.seconds - asked)
+            # The last video may have been done in the same moment.
+            fine = ended.code == expected or (ended.code == DONE and _is_done(out, bench))
+            result.fault_if(not fine, "ledger faults", f"it ended {ended.code}: {ended.error}")
+            lines = ended.error.strip().splitlines()
+            result.fault_if(bool(lines), "ledger faults", f"it said {lines}")
+    result.finish(bench, out)
+    result.analysed_twice(out)
+    result.numbers = {"signals": sent, "longest until the end": f"{longest:.1f} s"}
+    return result
+
+
+def _of_this_night(out: Path) -> list[dict[str, Any]]:
+    known = events(out)
+    starts = [index for index, one in enumerate(known) if one["event"] == "night_started"]
+    ends = [index for index, one in enumerate(known) if one["event"] == "night_ended"]
+    if not starts or (ends and ends[-1] > starts[-1]):
+        return []
+    return known[starts[-1] :]
+
+
+def _is_done(out: Path, bench: Bench) -> bool:
+    return dict(_ledger(out)["the states"]) == {"done": bench.count}
+
+
+def second_signal(bench: Bench, count: int = 1, seed: int = 3) -> Result:
+    """Two SIGTERM, one right after the other."""
+    result = Result(
+        "SIGTERM twice",
+        f"{count} pairs, 0.1 s apart",
+        f"exit code {TERMINATED} at once, consistent as after a kill",
+    )
+    longest = 0.0
+    for moment in _spread(count, 0.6 * bench.seconds, seed):
+        out = bench.fresh()
+        with bench.start(out) as batch:
+            assert batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            assert batch.lives_for(batch.seconds + moment)
+            batch.signal(signal.SIGTERM)
+            time.sleep(0.1)
+            batch.signal(signal.SIGTERM)
+            asked = batch.seconds
+            ended = batch.end()
+            result.look_after(batch)
+        longest = max(longest, ended.seconds - asked)
+        result.fault_if(ended.code != TERMINATED, "ledger faults", f"it ended {ended.code}: {ended.error}")
+        result.finish(bench, out)
+    result.numbers = {"pairs": count, "longest until the end": f"{longest:.2f} s"}
+    return result
+
+
+# --- 3: a full disk ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
+    """A tmpfs of this size.
+
+    Raises:
+        PermissionError: It cannot be mounted here.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise PermissionError("a tmpfs can be mounted by root only") from error
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+
+
+def leave_free(disk: Path, free: int) -> Path:
+    """Fill a disk up to so many bytes with a file, which is returned."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - free)
+    return ballast
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Serves files without saying how long they are, so that nobody can look whether they fit."""
+
+    folder: Path
+
+    def do_HEAD(self) -> None:
+        self._head()
+
+    def do_GET(self) -> None:
+        if (path := self._head()) is not None:
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                shutil.copyfileobj(file, self.wfile)
+
+    def _head(self) -> Path | None:
+        path = self.folder / self.path.rpartition("/")[2]
+        if not path.is_file():
+            self.send_error(404)
+            return None
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.end_headers()
+        return path
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep quiet."""
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A web server on this machine; gives the address of the folder."""
+    handler = type("Handler", (_Handler,), {"folder": folder})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def full_disk(bench: Bench, sizes: Iterable[int], repeats: int = 0) -> Result:
+    """Batches on a disk with little space; then there is room, and the same command ends well.
+
+    Args:
+        bench: What is analysed.
+        sizes: Bytes that are free at the beginning, one batch each.
+        repeats: How often the batch is run again on the full disk: that counts against no video.
+    """
+    sizes = tuple(sizes)
+    result = Result(
+        "disk full",
+        f"batches on a small tmpfs with {' to '.join(_size(each) for each in _ends(sizes))} of free space"
+        + (f", each run {repeats + 1} times" if repeats else ""),
+        f"exit code {TEMPORARY} and one sentence, no attempt counts, finished runs are whole; with room the "
+        "same command ends well, tables as ever",
+    )
+    phases: Counter[str] = Counter()
+    runs = 0
+    for size in sizes:
+        with small_disk(bench.folder / f"disk-{size}", 200) as disk:
+            ballast, out = leave_free(disk, size), disk / "out"
+            for _ in range(repeats + 1):
+                ended, runs = bench.run(out), runs + 1
+                where = f"{_size(size)} free"
+                wrong = ended.code != TEMPORARY
+                result.fault_if(wrong, "ledger faults", f"{where}: it ended {ended.code}: {ended.error}")
+                lines = ended.error.strip().splitlines()
+                result.fault_if(len(lines) != 1, "ledger faults", f"{where}: it said {lines}")
+                _whole_runs_are_right(result, out, bench, where)
+            phases[_full_at(ended.error)] += 1
+            ballast.unlink()
+            blamed = _blamed(out)
+            result.fault_if(bool(blamed), "ledger faults", f"{where}: blamed are {blamed}")
+            result.finish(bench, out)
+            result.analysed_twice(out)
+    result.numbers = {"disks": len(sizes), "batches that met a full disk": runs}
+    result.numbers["no space for"] = ", ".join(f"{name} {count}" for name, count in phases.most_common())
+    return result
+
+
+def _ends(sizes: Iterable[int]) -> list[int]:
+    return sorted({min(sizes), max(sizes)})
+
+
+def _size(count: int) -> str:
+    return f"{count / MIB:.1f} MiB" if count >= MIB else f"{count / KIB:g} KiB"
+
+
+def _full_at(sentence: str) -> str:
+    """What there was no space for, by the sentence."""
+    words = {
+        "download": ("ownload",),
+        "a part": (".parts",),
+        "the annotated video": ("annotated",),
+        "the report": ("report",),
+        "tables": (".parquet", ".csv", "run.json", ".new"),
+        "the ledger": (LEDGER,),
+        "the log": (LOG,),
+    }
+    return next((name for name, some in words.items() if any(one in sentence for one in some)), sentence)
+
+
+def _whole_runs_are_right(result: Result, out: Path, bench: Bench, where: str) -> None:
+    for run in out.glob("*/run.json"):
+        for path in run.parent.glob("*.parquet"):
+            same = path.read_bytes() == (bench.reference / path.relative_to(out)).read_bytes()
+            result.fault_if(not same, "differing tables", f"{where}: {path.name} of a finished run differs")
+
+
+def _blamed(out: Path) -> list[Any]:
+    if not (out / LEDGER).exists():
+        return []
+    with contextlib.closing(sqlite3.connect(out / LEDGER)) as db:
+        return db.execute(
+            "SELECT id, state, fruitless, interrupted, error FROM videos WHERE fruitless OR state IN"
+            " ('failed', 'dead', 'skipped')"
+        ).fetchall()
+
+
+def reserve_kept(bench: Bench) -> Result:
+    """With the default reserve nothing is begun on a small disk."""
+    result = Result(
+        "less free than the reserve",
+        "the same with the reserve that jobs keep by default",
+        f"exit code {TEMPORARY} and one sentence before anything is begun",
+    )
+    jobs = bench.folder / "reserve.toml"
+    text = bench.jobs.read_text("utf-8")
+    assert "reserve_mb = 0" in text
+    jobs.write_text(text.replace("reserve_mb = 0\n", ""), "utf-8")
+    with small_disk(bench.folder / "disk-reserve", 200) as disk:
+        out = disk / "out"
+        ended = bench.run(out, jobs=jobs)
+        wrong = ended.code != TEMPORARY or len(ended.error.strip().splitlines()) != 1
+        result.fault_if(wrong, "ledger faults", f"it ended {ended.code}: {ended.error}")
+        begun = len(events(out, "started", "analysing", "downloaded"))
+        result.fault_if(begun > 0, "analysed again", f"{begun} videos were begun")
+        result.numbers = {"begun": begun, "seconds": f"{ended.seconds:.1f}"}
+    return result
+
+
+# --- 4 and 6: who else works with the ledger ---------------------------------------------------------
+
+
+def locked_at_start(bench: Bench, seconds: float = 3.0) -> Result:
+    """Another program has the ledger locked when a batch begins."""
+    result = Result(
+        "ledger locked at the start",
+        f"another process had it locked (BEGIN EXCLUSIVE) for the first {seconds:g} s of a second batch",
+        "the batch waits and ends well",
+    )
+    out = bench.fresh()
+    bench.run(out)
+    with contextlib.closing(sqlite3.connect(out / LEDGER, isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        with bench.start(out) as batch:
+            waits = batch.lives_for(seconds)
+            db.execute("ROLLBACK")
+            ended = batch.end()
+    wrong = not waits or ended.code != DONE
+    result.fault_if(
+        wrong, "ledger faults", f"it ended {ended.code} after {ended.seconds:.1f} s: {ended.error}"
+    )
+    result.compare(out, bench.reference)
+    result.numbers = {"seconds": f"{ended.seconds:.1f}"}
+    return result
+
+
+def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
+    """Another program keeps the ledger locked while a video is analysed."""
+    result = Result(
+        "ledger locked",
+        f"another process had it locked (BEGIN EXCLUSIVE) for {seconds:g} s in the middle",
+        "the batch waits and ends well, tables as ever",
+    )
+    out = bench.fresh()
+    with bench.start(out) as batch:
+        assert batch.lives_until(lambda: bool(events(out, "segment")))
+        with contextlib.closing(sqlite3.connect(out / LEDGER, isolation_level=None)) as db:
+            db.execute("BEGIN EXCLUSIVE")
+            held = len(events(out, "segment"))
+            batch.lives_for(batch.seconds + seconds)
+            # What it was told of before may have been under way.
+            more = len(events(out, "segment")) - held
+            result.fault_if(more > 1, "ledger faults", "it did not wait: the ledger was not locked")
+            db.execute("ROLLBACK")
+        ended = batch.end()
+    result.fault_if(ended.code != DONE, "ledger faults", f"it ended {ended.code}: {ended.error}")
+    result.compare(out, bench.reference)
+    moments = [datetime.datetime.fromisoformat(one["time"]) for one in events(out)]
+    waited = max((after - before).total_seconds() for before, after in itertools.pairwise(moments))
+    result.fault_if(waited < 0.7 * seconds, "ledger faults", f"it waited {waited:.1f} s only")
+    result.numbers = {"waited": f"{waited:.1f} s"}
+    return result
+
+
+def two_batches(bench: Bench) -> Result:
+    """A second batch on the same ledger, and a third after the first was killed."""
+    result = Result(
+        "two batches at once",
+        "a second one was started on the same ledger; then the first was killed and another started",
+        f"the second exits {TEMPORARY} with one sentence in under 2 s, the first goes on; free after a kill",
+    )
+    out = bench.fresh()
+    with bench.start(out) as first:
+        assert first.lives_until(lambda: bool(_of_this_night(out)))
+        second = bench.run(out)
+        wrong = second.code != TEMPORARY or len(second.error.strip().splitlines()) != 1
+        result.fault_if(wrong, "ledger faults", f"the second ended {second.code}: {second.error}")
+        late = second.seconds > SECOND_S
+        result.fault_if(late, "ledger faults", f"the second took {second.seconds:.1f} s to see that")
+        result.fault_if(first.process.poll() is not None, "ledger faults", "the first did not go on")
+        ended = first.end()
+    result.fault_if(ended.code != DONE, "ledger faults", f"the first ended {ended.code}: {ended.error}")
+    result.compare(out, bench.reference)
+    out = bench.fresh()
+    with bench.start(out) as first:
+        assert first.lives_until(lambda: bool(events(out, "segment")))
+        first.signal(signal.SIGKILL)
+        first.end()
+        result.finish(bench, out)
+        result.look_after(first)
+    result.numbers = {"the second ended after": f"{second.seconds:.1f} s"}
+    return result
+
+
+# --- 5: crashes at a point ---------------------------------------------------------------------------
+
+_DRIVER = "from benchmarks.reliability import crashing; crashing()"
+PARENT_POINTS = {
+    "part renamed, ledger not told": ("segment", False),
+    "ledger told of a part": ("segment", True),
+    "run published, ledger not told": ("done", False),
+    "ledger told of the run": ("done", True),
+}
+CHILD_POINTS = (
+    "part written, not renamed",
+    "linking",
+    "drawing",
+    "half published",
+    "published, parts not removed",
+    "report half written",
+)
+POINTS = (*PARENT_POINTS, *CHILD_POINTS)
+"""Where a batch can be made to die as by SIGKILL. All but the last four leave no finished run."""
+_POINT = "RELIABILITY_POINT"
+
+
+def crashing() -> None:
+    """The command line of a batch that dies at a point: the first argument."""
+    from analyzer import cli
+    from analyzer.batch import night
+    from analyzer.batch.ledger import Ledger
+
+    point = sys.argv.pop(1)
+    os.environ[_POINT] = point
+    sys.argv[0] = "cli.py"
+    if point in PARENT_POINTS:
+        name, committed = PARENT_POINTS[point]
+        original = getattr(Ledger, name)
+
+        def dying(*args: Any, **more: Any) -> NoReturn:
+            if committed:
+                original(*args, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+        setattr(Ledger, name, dying)
+    elif point in CHILD_POINTS:
+        engine: Any = night.LocalEngine
+        night.LocalEngine = lambda places, limits, _: engine(places, limits, dying_child)  # type: ignore[misc, assignment]
+    else:
+        raise ValueError(point)
+    cli.main()
+
+
+def _die(*_: Any, **__: Any) -> NoReturn:
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(9)
+
+
+def dying_child() -> None:
+    """Prepare an analysing process to take its batch with it at a point."""
+    from analyzer import jobs, records, render
+    from analyzer.report import files
+
+    publish, render_video, writing = jobs.publish, render.render_video, files.writing
+
+    def publish_half(staging: Path, folder: Path) -> None:
+        with mock.patch.object(Path, "replace", _dies_at(4, Path.replace)):
+            publish(staging, folder)
+
+    def draw_half(*args: Any, on_progress: Any, **more: Any) -> Any:
+        return render_video(*args, on_progress=lambda share: share > 0.4 and _die(), **more)
+
+    @contextlib.contextmanager
+    def write_half(path: Path) -> Iterator[Path]:
+        with writing(path) as temporary:
+            yield temporary
+            _die()
+
+    match os.environ[_POINT]:
+        case "part written, not renamed":
+            records.sync_folder = _die  # type: ignore[assignment]
+            records.PartStore._keep = _dying_keep(records.PartStore._keep)  # type: ignore[method-assign]
+        case "linking":
+            jobs.link_tracklets = _die  # type: ignore[assignment]
+        case "drawing":
+            render.render_video = draw_half
+        case "half published":
+            jobs.publish = publish_half
+        case "published, parts not removed":
+            records.PartStore.clear = _die  # type: ignore[assignment, method-assign]
+        case "report half written":
+            files.writing = write_half
+
+
+def _dies_at(count: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    calls = itertools.count(1)
+
+    def replace(*args: Any) -> Any:
+        if next(calls) == count:
+            _die()
+        return original(*args)
+
+    return replace
+
+
+def _dying_keep(keep: Callable[..., Any]) -> Callable[..., Any]:
+    def dying(store: Any, segment: int, *args: Any) -> Any:
+        if segment < 2:
+            with mock.patch("analyzer.records.sync_folder"):
+                return keep(store, segment, *args)
+        original = Path.replace
+
+        def replace(path: Path, target: Any) -> Any:
+            return _die() if path.is_dir() else original(path, target)
+
+        with mock.patch.object(Path, "replace", replace):
+            return keep(store, segment, *args)
+
+    return dying
+
+
+def crashes(bench: Bench, points: Sequence[str] = POINTS, *, again: bool = True) -> Result:
+    """The batch dies at each of the points; once more, the part is gone of which the ledger was told."""
+    result = Result(
+        "crash between two commits",
+        f"the batch died at {len(points)} points: {'; '.join(points)}",
+        "each part counts once, a published run is not analysed again, tables as ever, nothing left over",
+    )
+    adopted = 0
+    for point in points:
+        for lost in (False, True) if point == "ledger told of a part" else (False,):
+            out = bench.fresh()
+            ended = bench.run(out, crash_at=point)
+            words = f"{point}: it ended {ended.code}: {ended.error}"
+            result.fault_if(ended.code != -signal.SIGKILL, "ledger faults", words)
+            if lost:
+                (part,) = [path for path in out.glob("*/.parts/*") if not path.name.startswith("new-")]
+                shutil.rmtree(part)
+            published = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
+            late = point in POINTS[-2:] or point in tuple(PARENT_POINTS)[2:]
+            words = f"{point}: {len(published)} runs were published"
+            result.fault_if(bool(published) != late, "ledger faults", words)
+            told = len(result.words)
+            result.finish(bench, out)
+            if not lost:
+                result.analysed_twice(out)
+            for path, stamp in published.items():
+                again = path.stat().st_mtime_ns != stamp
+                result.fault_if(again, "analysed again", f"{point}: {path.parent.name} was analysed again")
+                adopted += not again
+            result.words[told:] = [f"{point}: {each}" for each in result.words[told:]]
+    if again:
+        result.run_again(bench, out)
+    result.numbers = {"crashes": len(points) + ("ledger told of a part" in points), "runs adopted": adopted}
+    return result
+
+
+def poison(bench: Bench, count: int = 11) -> Result:
+    """The batch dies again and again while the same video is at work."""
+    result = Result(
+        "one video ends the batch each time",
+        f"the batch was killed again and again before the first of {bench.count} videos had made progress",
+        "that one is given up, the others are done: who only waited is not blamed",
+    )
+    out = bench.fresh()
+    killed = 0
+    while not _rows(out, "dead") and killed < count:
+        known = len(events(out, "analysing"))
+        with bench.start(out) as batch:
+            batch.lives_until(lambda known=known: len(events(out, "analysing")) > known)
+            # The others are looked up meanwhile, and wait.
+            batch.lives_until(lambda: len(_rows(out, "downloaded")) >= min(2, bench.count - 1))
+            if _rows(out, "dead"):
+                ended = batch.end()
+                break
+            batch.signal(signal.SIGKILL)
+            batch.end()
+            killed += 1
+            result.look_after(batch)
+    else:
+        ended = bench.run(out)
+    lines = ended.error.strip().splitlines()
+    wrong = ended.code != 1 or len(lines) != 1 or "again and again" not in lines[0]
+    result.fault_if(wrong, "ledger faults", f"it ended {ended.code}: {ended.error}")
+    states = Counter(state for state, _ in _rows(out))
+    wanted = {"done": bench.count - 1, "dead": 1}
+    result.fault_if(states != wanted, "ledger faults", f"the states are {dict(states)}, not {wanted}")
+    (kind,) = {kind for state, kind in _rows(out) if state == "dead"} or {""}
+    result.fault_if(kind != "interrupted", "ledger faults", f"one is dead by {kind!r}")
+    result.numbers = {"kills": killed, **states}
+    return result
+
+
+def _rows(out: Path, state: str | None = None) -> list[tuple[str, str | None]]:
+    """State and kind of error of all videos, or of those in a state."""
+    if not (out / LEDGER).exists():
+        return []
+    with contextlib.closing(sqlite3.connect(f"file:{out / LEDGER}?mode=ro", uri=True)) as db:
+        rows: list[tuple[str, str | None]] = db.execute("SELECT state, error_kind FROM videos").fetchall()
+    return [row for row in rows if state in (None, row[0])]
+
+
+# --- 7: memory ---------------------------------------------------------------------------------------
+
+
+def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
+    """The memory of a batch over many tiny videos."""
+    result = Result(
+        "many videos",
+        f"{bench.count} videos of about a second in one batch",
+        f"after the first {after} the memory of the parent stays within {most_mb:g} MB",
+    )
+    out = bench.fresh()
+    parent: list[tuple[int, float]] = []
+    analyst: list[tuple[int, float]] = []
+    with bench.start(out) as batch:
+        while batch.lives_for(batch.seconds + 0.25):
+            if events(out, "night_ended"):
+                continue  # what comes then, comes once
+            done = len(events(out, "done"))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent.append((done, batch.process.memory_info().rss / MIB))
+                analyst += [(done, one.memory_info().rss / MIB) for one in batch.analysts()]
+        ended = batch.end()
+    result.fault_if(ended.code != DONE, "ledger faults", f"it ended {ended.code}: {ended.error}")
+    done = len(events(out, "done"))
+    result.fault_if(done != bench.count, "ledger faults", f"{done} videos were done")
+    late = [size for count, size in parent if count >= after]
+    growth = max(late) - late[0]
+    result.fault_if(growth > most_mb, "ledger faults", f"the parent has grown by {growth:.1f} MB")
+    works = [size for count, size in analyst if count >= after]
+    result.numbers = {
+        "seconds": f"{ended.seconds:.0f}",
+        "growth of the parent": f"{growth:.1f} MB",
+        "the parent": f"{late[-1]:.0f} MB",
+        "the analysing process": f"{works[0]:.0f} to {max(works):.0f} MB",
+    }
+    return result
+
+
+# --- 8: a killed analysis ----------------------------------------------------------------------------
+
+
+def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
+    """The analysing process is killed from outside, in the middle of a segment."""
+    result = Result(
+        "analysing process killed",
+        f"{', '.join(number.name for number in numbers)} from outside while it was at work",
+        "the parent goes on, the attempt fails as crash and is repeated the same night, exit code 0, tables "
+        "as ever",
+    )
+    jobs = bench.folder / "impatient.toml"
+    jobs.write_text(bench.jobs.read_text("utf-8").replace("[disk]", "[retry]\nbase = '1s'\n[disk]"), "utf-8")
+    crashed = 0
+    for number in numbers:
+        out = bench.fresh()
+        with bench.start(out, jobs=jobs) as batch:
+            assert batch.lives_until(lambda out=out: len(events(out, "segment")) > 1)
+            (victim,) = batch.analysts()
+            os.kill(victim.pid, number)
+            ended = batch.end()
+        failed = events(out, "failed")
+        fine = [one["kind"] for one in failed] == ["crash"] and number.name in failed[0]["error"]
+        crashed += fine
+        result.fault_if(not fine, "ledger faults", f"{number.name}: failures were {failed}")
+        words = f"{number.name}: it ended {ended.code}: {ended.error}"
+        result.fault_if(ended.code != DONE, "ledger faults", words)
+        result.compare(out, bench.reference)
+        result.analysed_twice(out)
+    result.numbers = {"crashes": crashed}
+    return result
+
+
+# --- the page ----------------------------------------------------------------------------------------
+
+Experiment = Callable[[], Result]
+
+
+def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Experiment]]]:
+    """All experiments by name; the videos of a group are made when it is asked for."""
+
+    def bench(name: str, count: int, seconds: float, **how: Any) -> Bench:
+        videos = folder / f"{name}-videos"
+        videos.mkdir(parents=True)
+        made = [
+            make_video(videos / f"talk-{number}.mp4", seconds + number, number, sound=number % 2 == 1)
+            for number in range(count)
+        ]
+        return Bench(folder / name, made, **how)
+
+    def killed() -> list[Experiment]:
+        some = bench("kills", 2 if quick else 5, 6 if quick else 8)
+        counts = (4, 2, 1) if quick else (20, 6, 3)
+        return [
+            lambda: kills(some, counts[0]),
+            lambda: signals(some, signal.SIGTERM, counts[1]),
+            lambda: signals(some, signal.SIGINT, counts[1]),
+            lambda: second_signal(some, counts[2]),
+        ]
+
+    def side_by_side() -> list[Experiment]:
+        settings = SETTINGS + "video = false\n"
+        top = "workers = 2\nreport = ['html', 'csv']\n"
+        some = bench("side", 3, 8, settings=settings, top=top, gone_s=STARTING_S)
+        return [
+            lambda: kills(some, 2 if quick else 10, seed=4, how=", with two processes and without videos")
+        ]
+
+    def full() -> list[Experiment]:
+        local, videos = bench("disk", 2, 6), folder / "served"
+        videos.mkdir()
+        make_video(videos / "talk.mp4", 8, sound=True)
+        sizes = DISKS[::4] if quick else DISKS
+        return [
+            lambda: reserve_kept(local),
+            lambda: full_disk(local, sizes),
+            lambda: full_disk(local, [160 * KIB, 280 * KIB], repeats=2 if quick else 11),
+            lambda: full_download(folder / "download", videos, DOWNLOADS[1:2] if quick else DOWNLOADS),
+        ]
+
+    def others() -> list[Experiment]:
+        some = bench("ledger", 2, 6)
+        return [lambda: locked_ledger(some), lambda: locked_at_start(some), lambda: two_batches(some)]
+
+    def commits() -> list[Experiment]:
+        return [functools.partial(crashes, bench("crashes", 1, 6))]
+
+    def many() -> list[Experiment]:
+        count = 25 if quick else 200
+        videos = folder / "tiny-videos"
+        videos.mkdir(parents=True)
+        tiny = [make_video(videos / f"{number:03d}.mp4", 1, number, fps=4) for number in range(count)]
+        settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
+        return [lambda: memory(Bench(folder / "many", tiny, settings=settings, top="report = []\n"))]
+
+    def analysts() -> list[Experiment]:
+        some = bench("analyst", 2, 6)
+        numbers = [signal.SIGKILL] if quick else [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
+        return [lambda: killed_analysis(some, numbers), lambda: poison(bench("poison", 3, 4))]
+
+    return {
+        "kills": killed,
+        "side": side_by_side,
+        "disk": full,
+        "ledger": others,
+        "crashes": commits,
+        "memory": many,
+        "analyst": analysts,
+    }
+
+
+DISKS = tuple(size * KIB for size in (0, 48, 100, 140, 180, 240, 300, 360, 420, 500, 700, 1000, 3000, 5500))
+"""Free space at the beginning; one video with its report takes some 6 MB, most of it the report."""
+DOWNLOADS = tuple(size * KIB for size in (200, 260, 320, 380))
+
+
+def full_download(folder: Path, videos: Path, sizes: Iterable[int]) -> Result:
+    """As `full_disk`, while a video is downloaded."""
+    with serving(videos) as address:
+        sources = [f"{address}{path.name}" for path in sorted(videos.iterdir())]
+        result = full_disk(Bench(folder, sources), sizes)
+    result.fault = "disk full while downloading"
+    return result
+
+
+def tried(experiment: Experiment) -> Result | str:
+    """The result; or why it cannot be had here."""
+    try:
+        return experiment()
+    except PermissionError as error:
+        return str(error)
+
+
+def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
+    """All that was found, as Markdown."""
+    names = ("av", "openvino", "yt-dlp", "pyarrow")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    system = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    lines = [
+        "# Reliability of the batch",
+        "",
+        *_paragraph(
+            "Written by `python -m benchmarks.reliability`, which does real harm to `python cli.py batch`",
+            "over made videos and compares what comes out in the end with what an uninterrupted batch has",
+            "written: all tables byte by byte or value by value, annotated videos picture by picture, the",
+            "names of all files and folders, hidden ones too, `run.json` but for how the work was done",
+            f"({', '.join(f'`{name}`' for name in MAY_DIFFER)}), states, segments and attempts in the ledger",
+            "and SQLite's integrity check.",
+        ),
+        "",
+        *_paragraph(
+            f"{datetime.datetime.now(datetime.UTC).date()}, audience-analyzer {analyzer.__version__},",
+            f"SQLite {sqlite3.sqlite_version}, {versions}; {os.cpu_count()} cores, {system}; it took",
+            f"{minutes:.0f} minutes.",
+        ),
+        "",
+    ]
+    found = [one for one in results if isinstance(one, Result)]
+    total: Counter[str] = Counter()
+    for one in found:
+        total.update(one.faults)
+    lines += ["| fault | what was done | what must hold | result |", "| --- | --- | --- | --- |"]
+    lines += [f"| {one.fault} | {one.done} | {one.must} | {_in_numbers(one)} |" for one in found]
+    lines += ["", "| counted over all of them |  |", "| --- | --- |"]
+    lines += [f"| {kind}{f' ({words})' if words else ''} | {total[kind]} |" for kind, words in WORDS.items()]
+    missing = sorted({one for one in results if isinstance(one, str)})
+    lines += [line for one in missing for line in ("", *_paragraph(f"Not done here: {one}."))]
+    lines += ["", *_paragraph(*_REMARKS)]
+    return lines
+
+
+_REMARKS = (
+    "A batch that goes on analyses the last segment that it has kept of a video once more: how a video ends",
+    "is seen by reading its end. All other segments that were committed are not analysed again.",
+)
+
+
+def _in_numbers(one: Result) -> str:
+    numbers = [f"{name} {value}" for name, value in one.numbers.items()]
+    faults = [f"**{name} {count}**" for name, count in one.faults.items()]
+    return "; ".join([*numbers, *(faults or ["all held"])])
+
+
+def _paragraph(*parts: str) -> list[str]:
+    return textwrap.wrap(" ".join(parts), 110, break_on_hyphens=False, break_long_words=False)
+
+
+def main() -> None:
+    """Do all of it, and write or print the page."""
+    parser = argparse.ArgumentParser(description="Write docs/reliability.md.")
+    parser.add_argument("--quick", action="store_true", help="fewer of everything")
+    parser.add_argument("--only", default="", help="groups of experiments, by commas")
+    parser.add_argument("--folder", type=Path, help="where videos and results are kept; must be empty")
+    options = parser.parse_args()
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        groups = experiments(folder, quick=options.quick)
+        chosen = [name for name in options.only.split(",") if name] or list(groups)
+        if unknown := set(chosen) - groups.keys():
+            parser.error(f"there is no group {sorted(unknown)[0]}: choose of {', '.join(groups)}")
+        results: list[Result | str] = []
+        for experiment in itertools.chain.from_iterable(groups[name]() for name in chosen):
+            start = time.monotonic()
+            one = tried(experiment)
+            results.append(one)
+            text = one if isinstance(one, str) else f"{one.fault}: {_in_numbers(one)}"
+            print(f"{time.monotonic() - start:.0f} s: {text}", file=sys.stderr, flush=True)
+            for words in one.words if isinstance(one, Result) else ():
+                print(f"  {words}", file=sys.stderr, flush=True)
+    lines = page(results, minutes=(time.monotonic() - began) / 60)
+    print("\n".join(lines))
+    if not options.only and not options.quick:
+        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if any(isinstance(one, Result) and not one.well for one in results):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,422 @@
+"""A batch that is killed, ended, starved of space or locked out: nothing is lost, nothing is done twice.
+
+The experiments are those of `benchmarks.reliability`, with less of everything; each compares what comes out
+in the end with what an uninterrupted batch has written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analyzer.batch.child import matching_run
+from analyzer.batch.jobsfile import Jobs, load_jobs
+from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.log import EventLog
+from analyzer.batch.night import Night
+from analyzer.errors import OutputError
+from analyzer.jobs import remove_leftovers
+from analyzer.records import EMBEDDINGS, FACES, SAMPLES, PartStore, Recorded, empty_table
+from analyzer.source import Candidate, Item, MediaKind
+from benchmarks import reliability
+from benchmarks.reliability import KIB, Bench, Result, make_video
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+ROOT = Path(__file__).parents[1]
+SLOW_S = 10.0
+"""How long the processes of a dead batch may live on; the machine may be busy."""
+
+
+def bench_of(folder: Path, count: int, seconds: float, **how: Any) -> Bench:
+    videos = folder / "videos"
+    videos.mkdir()
+    made = [make_video(videos / f"talk-{n}.mp4", seconds + n, n, sound=n % 2 == 1) for n in range(count)]
+    return Bench(folder / "bench", made, gone_s=SLOW_S, **how)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Two videos, one with sound, with annotated videos and reports."""
+    return bench_of(tmp_path_factory.mktemp("pair"), 2, 6)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One video, likewise."""
+    return bench_of(tmp_path_factory.mktemp("single"), 1, 6)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """Where a small disk can be mounted; that is tried."""
+    try:
+        with reliability.small_disk(tmp_path / "try", 1):
+            pass
+    except PermissionError as error:
+        pytest.skip(str(error))
+    return tmp_path / "disk"
+
+
+def assert_well(result: Result) -> None:
+    assert result.words == [] and not result.faults and result.well
+    assert result.numbers
+
+
+# --- what the experiments compare ---------------------------------------------------------------------
+
+
+def test_there_is_something_to_compare(pair: Bench) -> None:
+    names = {path.name for path in pair.reference.glob("*/*")}
+    tables = {"samples.parquet", "faces.parquet", "people.parquet", "timeline.csv", "shares.csv"}
+    assert tables | {"annotated.mp4", "report.html", "run.json"} <= names
+    for run in pair.reference.glob("*/run.json"):
+        info = json.loads(run.read_bytes())
+        assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 100
+        assert info["settings"]["segment_s"] == 2
+    (left,) = reliability._ledger(pair.reference)["the attempts that were done"][:1]
+    assert left[1] == 1
+    assert [one["event"] for one in reliability.events(pair.reference, "segment")].count("segment") >= 6
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        ("row", "differing tables"),
+        ("twice", "duplicated rows"),
+        ("fewer", "missing rows"),
+        ("hidden", "orphan files"),
+        ("gone", "missing files"),
+        ("frames", "differing videos"),
+        ("key", "differing run.json"),
+        ("log", "damaged log lines"),
+        ("ledger", "ledger faults"),
+        ("segment", "analysed again"),
+    ],
+)
+def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, pair: Bench, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(pair.reference, out)
+    result = Result("", "", "")
+    result.compare(out, pair.reference)
+    result.analysed_twice(out)
+    assert result.well
+    run = sorted(out.glob("*/run.json"))[0].parent
+    harmed(harm, out, run)
+    result.compare(out, pair.reference)
+    result.analysed_twice(out)
+    assert result.faults[kind] >= 1 and not result.well
+
+
+def harmed(harm: str, out: Path, run: Path) -> None:
+    import pandas as pd
+
+    table = pd.read_parquet(run / "faces.parquet")
+    match harm:
+        case "row":
+            table.loc[3, "x1"] += 1
+        case "twice":
+            table = pd.concat([table, table.tail(1)])
+        case "fewer":
+            table = table.head(-1)
+        case "hidden":
+            (run / ".parts").mkdir()
+        case "gone":
+            (run / "report.html").unlink()
+        case "frames":
+            make_video(run / "annotated.mp4", 1)
+        case "key":
+            info = json.loads((run / "run.json").read_bytes())
+            info["reading"]["last_s"] = 0
+            (run / "run.json").write_text(json.dumps(info))
+        case "log":
+            with (out / reliability.LOG).open("a") as file:
+                file.write('{"event": "do')
+        case "ledger":
+            with sqlite3.connect(out / reliability.LEDGER) as db:
+                db.execute("DELETE FROM segments WHERE segment = 1")
+        case "segment":
+            first = reliability.events(out, "segment")[0]
+            with (out / reliability.LOG).open("a") as file:
+                file.write(json.dumps(first) + "\n")
+    if harm in ("row", "twice", "fewer"):
+        table.to_parquet(run / "faces.parquet")
+
+
+def test_run_json_may_differ_in_nothing_but_how_the_work_was_done() -> None:
+    mine: dict[str, Any] = {
+        "timings_s": {"a": 1},
+        "reading": {"frames_decoded": 1, "last_s": 2},
+        "title": "a",
+    }
+    other = {"timings_s": {"b": 1}, "reading": {"frames_decoded": 9, "last_s": 3}, "new": 0}
+    assert reliability._differing_keys(mine, other) == ["new", "reading.last_s", "title"]
+
+
+# --- kills and signals --------------------------------------------------------------------------------
+
+
+def test_killed_at_random_moments(pair: Bench) -> None:
+    result = reliability.kills(pair, 3)
+    assert_well(result)
+    assert result.numbers["kills"] == 3
+
+
+def test_ended_by_sigterm(pair: Bench) -> None:
+    result = reliability.signals(pair, signal.SIGTERM, 2)
+    assert_well(result)
+    assert result.numbers["signals"] == 2
+
+
+def test_ended_by_ctrl_c(single: Bench) -> None:
+    assert_well(reliability.signals(single, signal.SIGINT, 1))
+
+
+def test_second_sigterm_ends_at_once(single: Bench) -> None:
+    assert_well(reliability.second_signal(single))
+
+
+# --- a full disk --------------------------------------------------------------------------------------
+
+
+def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) -> None:
+    assert_well(reliability.reserve_kept(single))
+
+
+def test_disk_runs_full(single: Bench, disk: Path) -> None:
+    result = reliability.full_disk(single, [64 * KIB, 2000 * KIB])
+    assert_well(result)
+    assert result.numbers["batches that met a full disk"] == 2
+    assert result.numbers["no space for"] == "the ledger 1, the report 1"
+
+
+def test_disk_runs_full_while_downloading(tmp_path: Path, disk: Path) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    make_video(served / "talk.mp4", 8, sound=True)
+    result = reliability.full_download(tmp_path / "download", served, [260 * KIB])
+    assert_well(result)
+    assert result.numbers["no space for"] == "download 1"
+
+
+def test_part_on_a_full_disk_says_so_and_leaves_nothing(disk: Path) -> None:
+    nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
+    edges = np.random.default_rng(0).integers(0, 256, (2, 30_000)).astype(np.uint8)
+    well = full = 0
+    with reliability.small_disk(disk, 2):
+        for free in range(0, 104 * KIB, 4 * KIB):
+            ballast = reliability.leave_free(disk, free)
+            store = PartStore(disk / "run", "key")
+            try:
+                store._keep(0, nothing, edges)
+                well += 1
+            except OutputError as error:
+                assert error.no_space and "\n" not in str(error)
+                full += 1
+                # It would take space that is wanted.
+                assert not store.folder.exists() or not list(store.folder.iterdir())
+            ballast.unlink()
+            store.clear()
+    assert well >= 2 and full >= 15
+
+
+def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
+    single: Bench, tmp_path: Path, disk: Path
+) -> None:
+    with reliability.small_disk(disk, 50):
+        # Folders need entries of the file system, not space.
+        command = ["mount", "-o", "remount,nr_inodes=9", str(disk)]
+        subprocess.run(command, check=True, capture_output=True)
+        ended = single.run(disk / "out")
+        assert ended.code == reliability.TEMPORARY, ended.error
+        assert len(ended.error.strip().splitlines()) == 1 and "1 cannot be made (No space" in ended.error
+        (night,) = reliability.events(disk / "out", "night_ended")
+        assert night["reason"] == "no_space" and night["left"] == 1
+        assert reliability._rows(disk / "out") == [("new", None)]
+        subprocess.run([*command[:2], "remount,nr_inodes=1000", str(disk)], check=True, capture_output=True)
+        ended = single.run(disk / "out")
+        assert ended.code == 0, ended.error
+
+
+class Huge:
+    """Stands for a fetcher whose videos do not fit on any disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fetched = 0
+        self._item = Item("https://example.org/watch", MediaKind.VIDEO, title="Huge")
+
+    def resolve(self, *_: Any, **__: Any) -> Iterator[Item]:
+        yield self._item
+
+    def identify(self, item: Item) -> str:
+        return "huge"
+
+    def fetch(self, item: Item, folder: Path, *, accept: Any, on_wait: Any) -> None:
+        self.fetched += 1
+        accept(Candidate("huge", "Huge", None, None, 10.0, 10**17))
+        raise AssertionError("it was to be downloaded")
+
+
+def one_url(tmp_path: Path) -> Jobs:
+    path = tmp_path / "jobs.toml"
+    path.write_text(
+        "[disk]\nreserve_mb = 0\n[retry]\nbase = '1s'\n[[source]]\nurl = 'https://example.org/watch'\n"
+    )
+    return load_jobs(path, out=tmp_path / "out")
+
+
+def test_download_without_room_counts_against_no_video_however_often(tmp_path: Path) -> None:
+    jobs, fetcher = one_url(tmp_path), Huge(tmp_path)
+    for night in range(8):
+        with Ledger(jobs.ledger) as ledger:
+            ledger.retry([], dead=False)  # what was put off is due
+        outcome = Night(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
+        # Nothing makes room tonight: it is asked once.
+        assert (outcome.failed, outcome.dead, fetcher.fetched) == (1, 0, night + 1)
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        (work,) = ledger.unfinished()
+        assert (work.state, work.fruitless, work.error_kind) == (State.FAILED, 0, "too_large_for_disk")
+
+
+@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.DEAD)])
+def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
+    free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger had no room to say how the batch has ended: it looks as if it had been killed."""
+    jobs, told = one_url(tmp_path), []
+    Night(jobs, fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
+    with sqlite3.connect(jobs.ledger) as db:
+        db.execute("UPDATE videos SET state = 'analysing', next_try = NULL, interrupted = 9")
+    monkeypatch.setattr(Night, "_free_mb", lambda self: free_mb)
+    night = Night(jobs, fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event))  # type: ignore[arg-type, return-value]
+    outcome = night.run()
+    with Ledger(jobs.ledger, read_only=True) as ledger:
+        (row,) = ledger.videos()
+    assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.DEAD)
+    assert (outcome.failed, outcome.dead) == (int(state is State.FAILED), int(state is State.DEAD))
+    # What is told of the end of a video can be shown.
+    ends = [facts for event, _, facts in told if event in ("failed", "dead")]
+    assert len(ends) == 1 and ends[0]["error"] and ends[0]["kind"] == row["error_kind"]
+
+
+# --- who else works with the ledger -------------------------------------------------------------------
+
+
+def test_ledger_locked_by_another_program(single: Bench) -> None:
+    assert_well(reliability.locked_ledger(single))
+
+
+def test_ledger_locked_at_the_start(single: Bench) -> None:
+    assert_well(reliability.locked_at_start(single, 2))
+
+
+def test_two_batches_at_once(single: Bench) -> None:
+    assert_well(reliability.two_batches(single))
+
+
+# --- crashes between two commits ----------------------------------------------------------------------
+
+
+def test_crash_between_two_commits(single: Bench) -> None:
+    points = {
+        "ledger told of a part": 0,
+        "part renamed, ledger not told": 0,
+        "run published, ledger not told": 1,
+        "half published": 0,
+        "published, parts not removed": 1,
+    }
+    assert single.seconds
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda point: reliability.crashes(single, [point], again=False), points))
+    for result, adopted in zip(results, points.values(), strict=True):
+        assert_well(result)
+        assert result.numbers["runs adopted"] == adopted
+
+
+def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    parts = tmp_path / ".parts"
+    parts.mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    remove_leftovers(tmp_path)
+    assert parts.is_dir()
+    os.close(descriptor)
+    remove_leftovers(tmp_path)
+    assert not parts.exists() and (tmp_path / "run.json").exists()
+
+
+def test_adopting_by_a_new_ledger_removes_parts(single: Bench, tmp_path: Path) -> None:
+    """Parts hold embeddings of faces: they do not stay beside a finished run."""
+    out = tmp_path / "out"
+    shutil.copytree(single.reference, out)
+    (run,) = (path.parent for path in out.glob("*/run.json"))
+    for name in (".parts", ".new"):
+        (run / name).mkdir()
+    (out / reliability.LEDGER).unlink()
+    ended = single.run(out)
+    assert ended.code == 0 and reliability.events(out, "adopted")
+    assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
+    info = json.loads((run / "run.json").read_bytes())
+    hashes = info["settings_hash"], info["models_hash"]
+    assert matching_run(run, info["video_id"], *hashes) == info
+
+
+def test_log_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "batch.jsonl"
+    for text, lines in (("", 1), ('{"a": 1}\n', 2), ('{"a": 1}\n{"event": "do', 3)):
+        path.write_text(text)
+        with EventLog(path) as log:
+            log("done", 1)
+        found = path.read_text().splitlines()
+        assert len(found) == lines and json.loads(found[-1])["event"] == "done"
+
+
+def test_log_on_a_full_disk_has_whole_lines_only(disk: Path) -> None:
+    with reliability.small_disk(disk, 1):
+        path = disk / "batch.jsonl"
+        ballast = reliability.leave_free(disk, 8 * KIB)
+        with EventLog(path) as log:
+            for number in range(150):
+                log("segment", number, title="a" * 73)
+            whole = [json.loads(line)["video"] for line in path.read_text().splitlines()]
+            assert whole == list(range(len(whole))) and 30 < len(whole) < 80
+            ballast.unlink()
+            log("done", 150)
+        lines = path.read_text().splitlines()
+        assert len(lines) == len(whole) + 1 and json.loads(lines[-1])["event"] == "done"
+
+
+# --- memory, and analyses that are killed -------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
+    videos = [make_video(tmp_path / f"{number:02d}.mp4", 1, number, fps=4) for number in range(25)]
+    settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
+    bench = Bench(tmp_path / "many", videos, settings=settings, top="report = []\n")
+    assert_well(reliability.memory(bench, after=10))
+
+
+def test_killed_analysis_is_repeated_the_same_night(single: Bench) -> None:
+    result = reliability.killed_analysis(single, [signal.SIGSEGV])
+    assert_well(result)
+    assert result.numbers["crashes"] == 1
+
+
+def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
+    result = reliability.poison(bench_of(tmp_path, 3, 3))
+    assert_well(result)
+    assert (result.numbers["done"], result.numbers["dead"]) == (2, 1)
