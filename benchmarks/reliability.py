@@ -514,7 +514,7 @@ def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
     phases: Counter[str] = Counter()
     rounds = restarts = temporary = 0
     while moments:
-        out, moment = bench.fresh(), moments.pop()
+        out, moment, before = bench.fresh(), moments.pop(), phases.total()
         rounds += 1
         while True:
             with bench.start(out) as batch:
@@ -528,8 +528,9 @@ def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
                     continue
                 ended = batch.end()
             break
-        # Too late a moment for what was left to do is used in another round, a little earlier.
-        moments += [0.95 * moment] if moment < 1e9 else []
+        # Too late a moment for what was left to do is used in another round; for a whole batch, earlier.
+        whole = phases.total() == before
+        moments += [0.9 * ended.seconds if whole else moment] if moment < 1e9 else []
         words = f"{out.name}: it ended {ended.code}: {ended.error}"
         result.fault_if(ended.code != DONE, "ledger faults", words)
         result.compare(out, bench.reference)

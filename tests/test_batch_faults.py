@@ -49,13 +49,13 @@ def bench_of(folder: Path, count: int, seconds: float, **how: Any) -> Bench:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Two videos, one with sound, with annotated videos and reports."""
-    return bench_of(tmp_path_factory.mktemp("pair"), 2, 6)
+    return bench_of(tmp_path_factory.mktemp("pair"), 2, 5)
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One video, likewise."""
-    return bench_of(tmp_path_factory.mktemp("single"), 1, 6)
+    return bench_of(tmp_path_factory.mktemp("single"), 1, 5)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_there_is_something_to_compare(pair: Bench) -> None:
     assert tables | {"annotated.mp4", "report.html", "run.json"} <= names
     for run in pair.reference.glob("*/run.json"):
         info = json.loads(run.read_bytes())
-        assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 100
+        assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 80
         assert info["settings"]["segment_s"] == 2
     (left,) = reliability._ledger(pair.reference)["the attempts that were done"][:1]
     assert left[1] == 1
