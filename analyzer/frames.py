@@ -504,7 +504,7 @@ class _Reader:
         """The range asked for, within the cut of the settings."""
         if self._closed:
             raise RuntimeError("the reader is closed")
-        ends = [end for end in (end_s, self._settings.end_s) if end is not None]
+        ends = [end for end in (end_s, self._settings.stop_s) if end is not None]
         return max(start_s, self._settings.start_s), min(ends, default=math.inf)
 
 

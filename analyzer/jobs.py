@@ -359,7 +359,7 @@ class _Progress:
 
 def _ends(reader: Reader, settings: Settings) -> list[float]:
     """Where the video ends, or is to be left, in seconds; as far as known."""
-    return [end for end in (settings.end_s, reader.info.duration_s) if end is not None]
+    return [end for end in (settings.stop_s, reader.info.duration_s) if end is not None]
 
 
 def _tasks(reader: Reader, kept: Sequence[int], settings: Settings) -> list[Task]:
@@ -700,7 +700,7 @@ def _derive(
             f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
             kind=MediaErrorKind.NO_FRAMES,
         )
-    ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
+    ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
     samples["duration_s"] = 1.0  # of a picture of a folder
     if video.kind is MediaKind.VIDEO:
         samples["duration_s"] = sample_durations(

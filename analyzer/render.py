@@ -94,7 +94,7 @@ def render_video(
     audio_path: Path | None,
     on_progress: Progress | None = None,
 ) -> RenderResult:
-    """Draw boxes, labels and counts over the video, from ``settings.start_s`` to ``settings.end_s``.
+    """Draw boxes, labels and counts over the video, from ``settings.start_s`` to ``settings.stop_s``.
 
     `target` appears when it is whole: what is being written has another name in the same folder, and is
     removed if anything goes wrong. A finished file of an earlier time stays until then.
@@ -122,7 +122,7 @@ def render_video(
         if sound is not None:
             stack.callback(sound.close)
         film = _Film(scene, people)
-        frames = film.drawn(reader.frames(settings.start_s, settings.end_s))
+        frames = film.drawn(reader.frames(settings.start_s, settings.stop_s))
         mp4: _Mp4 | None = None
         # Decoding, drawing and encoding go on in three threads.
         for time_s, picture in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
@@ -176,7 +176,7 @@ def render_pictures(
         raise OutputError(f"{folder} cannot be made ({error.strerror}): choose another folder") from error
     scene = _Scene(faces, people, samples, settings)
     written: dict[Path, None] = {}
-    pictures = reader.samples(settings.start_s, settings.end_s)
+    pictures = reader.samples(settings.start_s, settings.stop_s)
     with closing(read_ahead(pictures, _AHEAD)) as shots:
         for number, shot in enumerate(shots, 1):
             image = shot.frame.image()
@@ -519,9 +519,9 @@ class _Mp4:
         rate = info.fps or Fraction(25)
         self._last = -1
         self._stands = max(1, round(1 / (rate * _TICK)))
-        ends = [end for end in (settings.end_s, info.duration_s) if end is not None]
+        ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
         self._length_s = max(0.0, min(ends) - settings.start_s) if ends else math.inf
-        self._end_s = math.inf if settings.end_s is None else settings.end_s - settings.start_s
+        self._end_s = math.inf if settings.stop_s is None else settings.stop_s - settings.start_s
         self._container = av.open(
             f"file:{part.absolute()}", "w", format="mp4", options={"movflags": "+faststart"}
         )

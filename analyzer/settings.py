@@ -274,6 +274,17 @@ class Settings:
         flag="end",
         segment=True,
     )
+    duration_s: float | None = _field(
+        None,
+        "Stop after so much of the video; a live source is else followed until Ctrl-C.",
+        "reading",
+        unit="s",
+        low=0.1,
+        high=1e7,
+        optional=True,
+        flag="duration",
+        segment=True,
+    )
     budget: str | None = _field(
         None,
         "Take at most so long for the analysis (30s), or for each second of video (0.1x), by sampling less; "
@@ -301,10 +312,18 @@ class Settings:
     )
 
     # faces
+    detector: str = _field(
+        "centerface",
+        "Finds the faces: centerface; yunet, faster; ssd and haar, the classic ones of OpenCV; none: every "
+        "picture is one face, cut out already.",
+        "faces",
+        choices=("centerface", "yunet", "ssd", "haar", "none"),
+        segment=True,
+    )
     detector_size: int | str = _field(
         "auto",
         "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces. "
-        "auto: 640, and less between two looks at 640 that found no small face.",
+        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300.",
         "faces",
         unit="pixels",
         low=128,
@@ -312,8 +331,37 @@ class Settings:
         words=("auto",),
         segment=True,
     )
-    min_score: float = _field(
-        0.35, "Detections with a lower score are dropped.", "faces", low=0.05, high=0.99, segment=True
+    min_score: float | str = _field(
+        "auto",
+        "Detections with a lower score are dropped; auto: what suits the detector (models show).",
+        "faces",
+        low=0.05,
+        high=0.99,
+        words=("auto",),
+        segment=True,
+    )
+    min_face_px: int = _field(
+        0,
+        "Faces narrower than this are dropped.",
+        "faces",
+        unit="pixels",
+        low=0,
+        high=4096,
+        flag="min_face",
+        segment=True,
+    )
+    attributes: str = _field(
+        "dlib",
+        "Judges gender and age: dlib; levi-hassner, the classic networks; a network of yours, by its name or "
+        "its .onnx file.",
+        "faces",
+        segment=True,
+    )
+    gender_model: str | None = _field(
+        None, "Judges gender in place of --attributes.", "faces", optional=True, segment=True
+    )
+    age_model: str | None = _field(
+        None, "Judges age in place of --attributes.", "faces", optional=True, segment=True
     )
     min_judged_px: int = _field(
         32,
@@ -358,6 +406,13 @@ class Settings:
     )
 
     # people
+    scene: str = _field(
+        "video",
+        "What the pictures show: video, people on screen; audience, people in front of the camera, of whom "
+        "is measured who looks, for how long.",
+        "people",
+        choices=("video", "audience"),
+    )
     min_confidence: float = _field(
         0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
     )
@@ -393,6 +448,12 @@ class Settings:
     )
 
     # engine
+    commercial: bool = _field(
+        False,
+        "Refuse networks whose licence does not clearly allow commercial use, and do without what was fitted "
+        "on pictures that are not free for it.",
+        "engine",
+    )
     engine: str = _field(
         "openvino", "What runs the networks.", "engine", choices=("openvino", "onnxruntime"), segment=True
     )
@@ -435,6 +496,8 @@ class Settings:
             raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
+        if self.end_s is not None and self.duration_s is not None:
+            raise SettingsError("end and duration contradict each other: choose one of them")
         if self.budget is not None:
             budget_s(self.budget, 1.0)
             if self.every is not None or self.keyframes:
@@ -484,6 +547,15 @@ class Settings:
         if self.threads:
             return self.threads
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def stop_s(self) -> float | None:
+        """Where reading ends: `end_s`, or `duration_s` after the start; None: with the video.
+
+        >>> Settings(start_s=5, duration_s=10).stop_s
+        15.0
+        """
+        return self.end_s if self.duration_s is None else self.start_s + self.duration_s
 
     @property
     def bands(self) -> tuple[AgeBand, ...]:

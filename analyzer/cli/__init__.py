@@ -113,7 +113,9 @@ def analyze(
 
 def _not_for_labels(option: Option) -> bool:
     """Labelled material lies on the disk, is judged whole, and no video is drawn of it."""
-    return option.group in ("source", "video") or option.name in ("start_s", "end_s", "formats", "budget")
+    return option.group in ("source", "video") or option.name in (
+        *("start_s", "end_s", "duration_s", "scene", "formats", "budget"),
+    )
 
 
 @cli.command(epilog=epilog(_EVALUATE_CODES))

@@ -57,7 +57,8 @@ def _click_type(option: Option) -> click.ParamType[Any]:
         number = click.IntRange(_whole(option.low), _whole(option.high))
         return _NumberOrWord(number, option.words) if option.words else number
     if option.type is float:
-        return click.FloatRange(option.low, option.high)
+        real = click.FloatRange(option.low, option.high)
+        return _NumberOrWord(real, option.words) if option.words else real
     return click.STRING
 
 
@@ -65,18 +66,19 @@ def _whole(bound: float | None) -> int | None:
     return None if bound is None else int(bound)
 
 
-class _NumberOrWord(click.ParamType[int | str]):
+class _NumberOrWord(click.ParamType[float | str]):
     name = "number"
 
-    def __init__(self, number: click.IntRange, words: tuple[str, ...]) -> None:
+    def __init__(self, number: click.IntRange | click.FloatRange, words: tuple[str, ...]) -> None:
         self._number = number
         self._words = words
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         del param, ctx
-        return "[" + "|".join((*self._words, _METAVARS[int])) + "]"
+        kind = int if isinstance(self._number, click.IntRange) else float
+        return "[" + "|".join((*self._words, _METAVARS[kind])) + "]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         if value in self._words:
             return str(value)
         return self._number.convert(value, param, ctx)

@@ -94,8 +94,8 @@ def evaluate(
         OutputError: The temporary folder or `keep_runs` cannot be written to.
     """
     chosen = (settings or Settings()).replace(video=False, blur=False, limit=None)
-    if chosen.start_s or chosen.end_s is not None:
-        raise SettingsError("start and end cannot be used here: labels are those of whole videos")
+    if chosen.start_s or chosen.stop_s is not None:
+        raise SettingsError("start, end and duration cannot be used here: labels are those of whole videos")
     if limit is not None and limit < 1:
         raise SettingsError(f"limit must be at least 1, not {limit}")
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in _TABLES}

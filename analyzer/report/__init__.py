@@ -267,7 +267,17 @@ def _videos(numbers: Numbers) -> list[dict[str, Any]]:
 # --- where the numbers come from ---------------------------------------------------------------------
 
 _SETTINGS = (
-    *("preset", "fps", "every", "keyframes", "start_s", "end_s", "budget", "min_score", "min_judged_px"),
+    *("preset", "fps", "every", "keyframes", "start_s", "end_s", "duration_s", "budget", "detector"),
+    *(
+        "detector_size",
+        "min_score",
+        "min_face_px",
+        "attributes",
+        "gender_model",
+        "age_model",
+        "min_judged_px",
+    ),
+    *("scene", "commercial"),
     *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
 )
 _VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "trackers", "yt-dlp")
