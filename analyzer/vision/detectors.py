@@ -45,7 +45,7 @@ class CenterFace:
         path, ranges = catalog.locate(self.model), Ranges.load(RANGES_FILE, self.model.sha256)
         self._network = load_network(path, settings, batch=batch, ranges=ranges)
         self._size = AUTO_PX if isinstance(settings.detector_size, str) else settings.detector_size
-        self._min_score = 0.35 if isinstance(settings.min_score, str) else settings.min_score
+        self.min_score = 0.35 if isinstance(settings.min_score, str) else settings.min_score
         self.engine = self._network.engine
 
     def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class CenterFace:
         height, width = images[0].shape[:2]
         return [
             _rescale(
-                decode_centerface([output[index] for output in outputs], width, height, self._min_score),
+                decode_centerface([output[index] for output in outputs], width, height, self.min_score),
                 size[0] / width,
                 size[1] / height,
             )
