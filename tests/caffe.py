@@ -1,4 +1,4 @@
-"""The age and gender networks of Levi and Hassner (2015) with made weights: Caffe's files, and NumPy's answers.
+"""The age and gender networks of Levi and Hassner (2015) with made weights: Caffe files, NumPy answers.
 
 The trained files cannot be had everywhere. These have the same structure, and numbers that are known.
 """
@@ -6,7 +6,6 @@ The trained files cannot be had everywhere. These have the same structure, and n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Weights = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights and biases."""
+Weights = dict[str, Layer]
 
 SIDE_PX = 227
 MEANS_BGR = (78.4263377603, 87.7689143744, 114.895847746)
@@ -50,15 +51,12 @@ def classic_files(folder: Path) -> Path:
 
 def prototxt(classes: int) -> str:
     """The structure in Caffe's text format, for one picture."""
-    text = [
-        f'name: "LeviHassner"\ninput: "data"\ninput_shape {{ dim: 1 dim: 3 dim: {SIDE_PX} dim: {SIDE_PX} }}'
-    ]
+    sides = f"dim: 1 dim: 3 dim: {SIDE_PX} dim: {SIDE_PX}"
+    text = [f'name: "LeviHassner"\ninput: "data"\ninput_shape {{ {sides} }}']
 
-    def add(kind: str, name: str, tops: tuple[str, str], parameters: str = "") -> None:
-        bottom, top = tops
-        text.append(
-            f'layer {{\n  name: "{name}"\n  type: "{kind}"\n  bottom: "{bottom}"\n  top: "{top}"\n{parameters}}}'
-        )
+    def add(kind: str, name: str, ends: tuple[str, str], parameters: str = "") -> None:
+        ties = f'bottom: "{ends[0]}"\n  top: "{ends[1]}"'
+        text.append(f'layer {{\n  name: "{name}"\n  type: "{kind}"\n  {ties}\n{parameters}}}')
 
     last = "data"
     for number, (name, (shape, stride, pad)) in enumerate(_CONVOLUTIONS.items(), 1):
@@ -135,32 +133,26 @@ def _varint(value: int) -> bytes:
 
 def forward(weights: Weights, blob: NDArray[np.float32]) -> Array:
     """What the network gives for a (1, 3, 227, 227) blob, computed in float64: (classes,) probabilities."""
-    *_, (_, logits) = layers(weights, blob)
-    odds = np.exp(logits - logits.max())
-    return odds / odds.sum()
-
-
-def layers(weights: Weights, blob: NDArray[np.float32]) -> Iterator[tuple[str, Array]]:
-    """Every layer with weights, and what comes out of it and of the ReLU, pooling and LRN behind it."""
     assert blob.shape == (1, 3, SIDE_PX, SIDE_PX), blob.shape
     values: Array = blob[0].astype(np.float64)
     for name, (_, stride, pad) in _CONVOLUTIONS.items():
         values = _pooled(np.maximum(_convolved(values, weights[name], stride, pad), 0))
         if name in _NORMED:
             values = _normed(values)
-        yield name, values
     values = values.reshape(-1)
-    for name in (*_DENSE, "fc8"):
-        matrix, bias = weights[name]
-        values = matrix @ values + bias
-        if name in _DENSE:
-            values = np.maximum(values, 0)
-        yield name, values
+    for name in _DENSE:
+        values = np.maximum(_product(values, weights[name]), 0)
+    logits = _product(values, weights["fc8"])
+    odds = np.exp(logits - logits.max())
+    return odds / odds.sum()
 
 
-def _convolved(
-    values: Array, layer: tuple[NDArray[np.float32], NDArray[np.float32]], stride: int, pad: int
-) -> Array:
+def _product(values: Array, layer: Layer) -> Array:
+    matrix, bias = layer
+    return matrix @ values + bias
+
+
+def _convolved(values: Array, layer: Layer, stride: int, pad: int) -> Array:
     filters, bias = layer
     padded = np.pad(values, ((0, 0), (pad, pad), (pad, pad)))
     windows = sliding_window_view(padded, filters.shape[2:], axis=(1, 2))[:, ::stride, ::stride]

