@@ -107,8 +107,12 @@ def write_caffemodel(path: Path, weights: Weights) -> None:
         file.write(_field(1, b"LeviHassner"))
         for name, blobs in weights.items():
             kind = b"Convolution" if name in _CONVOLUTIONS else b"InnerProduct"
-            content = b"".join(_field(7, _blob(values)) for values in blobs)
-            file.write(_field(100, _field(1, name.encode()) + _field(2, kind) + content))
+            content = [
+                _field(1, name.encode()),
+                _field(2, kind),
+                *(_field(7, _blob(values)) for values in blobs),
+            ]
+            file.write(_field(100, b"".join(content)))
 
 
 def _blob(values: NDArray[np.float32]) -> bytes:
