@@ -22,7 +22,7 @@ MEANS_BGR = (78.4263377603, 87.7689143744, 114.895847746)
 """What is taken from the pixels, as most programs with these networks give it."""
 CLASSES = {"age": 8, "gender": 2}
 SEEDS = {"age": 2, "gender": 8}
-"""Chosen so that other pictures, other channels and other means change the answers most."""
+"""Chosen so that another picture, other channels and other means change the answers clearly."""
 
 # Name: filters, their shape, stride and pad.
 _CONVOLUTIONS = {
@@ -107,12 +107,8 @@ def write_caffemodel(path: Path, weights: Weights) -> None:
         file.write(_field(1, b"LeviHassner"))
         for name, blobs in weights.items():
             kind = b"Convolution" if name in _CONVOLUTIONS else b"InnerProduct"
-            content = [
-                _field(1, name.encode()),
-                _field(2, kind),
-                *(_field(7, _blob(values)) for values in blobs),
-            ]
-            file.write(_field(100, b"".join(content)))
+            parts = [_field(1, name.encode()), _field(2, kind), *(_field(7, _blob(blob)) for blob in blobs)]
+            file.write(_field(100, b"".join(parts)))
 
 
 def _blob(values: NDArray[np.float32]) -> bytes:
