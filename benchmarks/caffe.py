@@ -45,7 +45,7 @@ def classic_files(folder: Path) -> Path:
     """
     for what, classes in CLASSES.items():
         (folder / f"{what}_deploy.prototxt").write_text(prototxt(classes))
-        write_caffemodel(folder / f"{what}_net.caffemodel", made_weights(classes, SEEDS[what]))
+        (folder / f"{what}_net.caffemodel").write_bytes(caffemodel(made_weights(classes, SEEDS[what])))
     return folder
 
 
@@ -101,14 +101,14 @@ def made_weights(classes: int, seed: int) -> Weights:
     return made
 
 
-def write_caffemodel(path: Path, weights: Weights) -> None:
-    """Write the weights in Caffe's binary format, a protobuf message: NetParameter."""
-    with path.open("wb") as file:
-        file.write(_field(1, b"LeviHassner"))
-        for name, blobs in weights.items():
-            kind = b"Convolution" if name in _CONVOLUTIONS else b"InnerProduct"
-            parts = [_field(1, name.encode()), _field(2, kind), *(_field(7, _blob(blob)) for blob in blobs)]
-            file.write(_field(100, b"".join(parts)))
+def caffemodel(weights: Weights) -> bytes:
+    """The weights in Caffe's binary format, a protobuf message: NetParameter."""
+    layers = [_field(1, b"LeviHassner")]
+    for name, blobs in weights.items():
+        kind = b"Convolution" if name in _CONVOLUTIONS else b"InnerProduct"
+        parts = [_field(1, name.encode()), _field(2, kind), *(_field(7, _blob(blob)) for blob in blobs)]
+        layers.append(_field(100, b"".join(parts)))
+    return b"".join(layers)
 
 
 def _blob(values: NDArray[np.float32]) -> bytes:
