@@ -44,6 +44,7 @@ __all__ = [
     "Role",
     "cache_folder",
     "find",
+    "find_model",
     "folders",
     "git_blob",
     "pull",
@@ -406,7 +407,9 @@ def folders() -> tuple[Path, ...]:
     `cache_folder`.
     """
     named = [Path(one) for one in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if one]
-    return (*named, Path(__file__).parents[2] / "models", cache_folder())
+    project = Path(__file__).parents[2]
+    own = [project / "models"] if (project / "pyproject.toml").is_file() else []  # else it is not the project
+    return (*named, *own, cache_folder())
 
 
 def _places(file: ModelFile) -> Iterator[Path]:
@@ -416,6 +419,17 @@ def _places(file: ModelFile) -> Iterator[Path]:
             yield Path(spec.submodule_search_locations[0]) / file.place
     for folder in folders():
         yield folder / file.name
+
+
+def find_model(name: str) -> Model:
+    """The catalogue's entry of that name.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name not in MODELS:
+        raise ModelError(f"the catalogue has no network {name}: it has {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def find(file: ModelFile) -> Path | None:
