@@ -21,7 +21,7 @@ from typing import Any, Literal
 import platformdirs
 
 from analyzer.errors import ModelError
-from analyzer.files import writing
+from analyzer.files import output_errors, writing
 
 __all__ = [
     "AGE",
@@ -48,6 +48,7 @@ __all__ = [
     "folders",
     "git_blob",
     "pull",
+    "put",
     "read",
     "sha256",
     "weights",
@@ -60,6 +61,7 @@ MODELS_VARIABLE = "ANALYZER_MODELS"
 
 Role = Literal["detector", "age", "gender", "gender and age", "embedding"]
 
+_OPTION = "--to"
 _TIMEOUT_S = 30.0
 _BLOCK_BYTES = 1 << 16
 # No network that is known or described here comes near; a longer answer is something else.
@@ -518,10 +520,21 @@ def pull(model: Model, folder: Path | None = None, *, on_progress: OnProgress = 
             read(model, file)  # says what is missing
         content = _download(model, file, on_progress)
         target = (folder or cache_folder()) / file.name
-        with writing(target) as temporary:
-            temporary.write_bytes(content)
+        put(target, content)
         made.append(target)
     return made
+
+
+def put(target: Path, content: bytes) -> None:
+    """Write a network's file, whole or not at all, and the folder it lies in.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with output_errors(target, option=_OPTION):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target, option=_OPTION) as temporary:
+        temporary.write_bytes(content)
 
 
 def _has(file: ModelFile) -> bool:
@@ -540,7 +553,9 @@ def _download(model: Model, file: ModelFile, tell: OnProgress) -> bytes:
                 if len(received) > limit:
                     break
                 tell(file.name, len(received), total)
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise ModelError(
             f"{file.name} of the network {model.name} cannot be downloaded from {file.url} ({reason}): try "

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.files import writing
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model, ModelFile, Role
 from analyzer.vision.cuts import BoxCut
@@ -449,7 +448,7 @@ def _checked(content: bytes, description: Description, path: Path) -> Checked:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    kind = next((what for magic, what in _OTHERS if content.startswith(magic)), None)
+    kind = next((what for magic, what in _OTHERS.items() if content.startswith(magic)), None)
     if kind is not None:
         raise ModelError(f"{path} is {kind}, not an ONNX network: only single ONNX files are read")
     try:
@@ -473,7 +472,11 @@ def _checked(content: bytes, description: Description, path: Path) -> Checked:
     return Checked(content, tuple(value.name for value in model.graph.output), batch)
 
 
-_OTHERS = ((b"PK\x03\x04", "a zip file"), (b"\x80\x02", "a pickle"), (b"\x1f\x8b", "a gzip file"))
+_OTHERS = {
+    b"PK\x03\x04": "a zip file",
+    b"\x1f\x8b": "a gzip file",
+    **{bytes([0x80, protocol]): "a pickle" for protocol in range(2, 6)},
+}
 
 
 def _graphs(node: Any) -> Iterator[Any]:
@@ -600,9 +603,6 @@ def add(path: Path, folder: Path | None = None) -> Description:
     goal = (folder or catalog.cache_folder()) / path.name
     lines = [line for line in description.text.splitlines() if not re.match(r"\s*sha256\s*=", line)]
     text = "\n".join([f'sha256 = "{catalog.sha256(content)}"', *lines, ""])
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    with writing(goal) as temporary:
-        temporary.write_bytes(content)
-    with writing(goal.with_suffix(".toml")) as temporary:
-        temporary.write_text(text, "utf-8")
+    catalog.put(goal, content)
+    catalog.put(goal.with_suffix(".toml"), text.encode())
     return described(goal)
