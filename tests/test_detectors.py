@@ -1,0 +1,303 @@
+"""Every detector and the classic networks: what they give is what their makers' programs give, or NumPy."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from analyzer import Run, Settings, analyze
+from analyzer.faces import Faces
+from analyzer.frames import Still
+from analyzer.vision import catalog
+from analyzer.vision.attributes import Attributes
+from analyzer.vision.catalog import ModelFile, sha256
+from analyzer.vision.cuts import BoxCut
+from analyzer.vision.described import LEVI_HASSNER
+from analyzer.vision.detectors import Detector, Haar, Ssd, WholePicture, YuNet, decode_yunet, load_detector
+from benchmarks import caffe
+from benchmarks.faces import SHARED
+from benchmarks.videos import wall
+from tests.media import write_video
+
+Pictures = list[NDArray[np.uint8]]
+
+FPS = 10
+SECONDS = 3
+
+
+@pytest.fixture
+def shared_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The development data's models are found."""
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, str(SHARED / "models"))
+
+
+@pytest.fixture(scope="module")
+def made_files() -> Iterator[Path]:
+    """The classic networks' files with made weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield caffe.classic_files(Path(folder))
+
+
+@pytest.fixture
+def levi_hassner(made_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue takes the made files for the classic ones."""
+    for name, description in list(LEVI_HASSNER.items()):
+        files = tuple(
+            ModelFile(file.name, (sha256((made_files / file.name).read_bytes()),), url=file.url)
+            for file in description.model.files
+        )
+        model = dataclasses.replace(description.model, files=files)
+        monkeypatch.setitem(catalog.MODELS, name, model)
+        monkeypatch.setitem(LEVI_HASSNER, name, dataclasses.replace(description, model=model))
+    others = os.environ.get(catalog.MODELS_VARIABLE, "")
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, os.pathsep.join(filter(None, (str(made_files), others))))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Pictures:
+    """Parts of a wall of portraits, (720, 1280, 3) uint8 BGR."""
+    picture = wall(6, 3)[:, :, ::-1]
+    height = picture.shape[0] - 100
+    corners = [(0, 0), (200, 100), (400, 50), (600, 20)]
+    parts = [picture[y : y + height, x : x + height * 16 // 9] for x, y in corners]
+    return [cv2.resize(part, (1280, 720), interpolation=cv2.INTER_AREA).astype(np.uint8) for part in parts]
+
+
+def found(detector: Detector, picture: NDArray[np.uint8]) -> Faces:
+    height, width = picture.shape[:2]
+    scaled = cv2.resize(picture, detector.input_size(width, height), interpolation=cv2.INTER_AREA)
+    return detector.detect([scaled.astype(np.uint8)], [(width, height)])[0]
+
+
+# --- YuNet -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("size", [(640, 384), (320, 320), (96, 64)])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_yunet_gives_what_opencv_gives(
+    shared_models: None, pictures: Pictures, exact: Settings, size: tuple[int, int], engine: str
+) -> None:
+    detector = YuNet(exact.replace(engine=engine, min_score=0.3))
+    path = SHARED / "models" / catalog.YUNET.files[0].name
+    theirs = cv2.FaceDetectorYN.create(str(path), "", size, 0.3, 0.3, 5000)
+    compared = 0
+    for picture in pictures:
+        scaled = cv2.resize(picture, size).astype(np.uint8)
+        (ours,) = detector.detect([scaled], [size])
+        rows = theirs.detect(scaled)[1]
+        rows = np.empty((0, 15), np.float32) if rows is None else rows
+        rows = rows[np.argsort(-rows[:, 14], kind="stable")]
+        boxes = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+        np.testing.assert_allclose(ours.boxes, np.clip(boxes, 0, [*size, *size]), atol=0.01)
+        np.testing.assert_allclose(ours.landmarks.reshape(-1, 10), rows[:, 4:14], atol=0.01)
+        np.testing.assert_allclose(ours.scores, rows[:, 14], atol=1e-4)
+        compared += len(ours)
+    assert compared >= (10 if size[0] > 100 else 0)
+
+
+def test_yunet_is_decoded_cell_by_cell() -> None:
+    width, height = 64, 32
+    outputs = []
+    for kind in (1, 1, 4, 10):
+        outputs += [np.zeros((width // s * (height // s), kind), np.float32) for s in (8, 16, 32)]
+    classes, objects, boxes, points = (outputs[first : first + 3] for first in (0, 3, 6, 9))
+    cell = 1 * 4 + 2  # stride 16: second row, third column
+    classes[1][cell], objects[1][cell] = 0.9, 0.4
+    boxes[1][cell] = [0.5, 0.25, np.log(1.5), np.log(1.0)]
+    points[1][cell] = [0, 0, 1, 0, 0.5, 0.5, 0, 1, 1, 1]
+    classes[0][0], objects[0][0] = 0.9, 0.3  # below the least score
+    faces = decode_yunet(outputs, width, height, 0.55)
+    assert faces.scores.tolist() == pytest.approx([0.6])
+    # The middle at (2.5, 1.25) strides, 24 wide and 16 high; cut off below by the picture.
+    assert faces.boxes[0].tolist() == pytest.approx([40 - 12, 20 - 8, 40 + 12, 20 + 8])
+    assert faces.landmarks[0].tolist() == [[32, 16], [48, 16], [40, 24], [32, 32], [48, 32]]
+    assert len(decode_yunet(outputs, width, height, 0.7)) == 0
+
+
+# --- the classic detectors ---------------------------------------------------------------------------
+
+
+@pytest.mark.shared
+def test_ssd_gives_what_the_classic_programs_get(
+    shared_models: None, pictures: Pictures, exact: Settings
+) -> None:
+    detector = Ssd(exact)
+    assert detector.min_score == 0.7 and detector.input_size(1280, 720) == (300, 300)
+    theirs = cv2.dnn.readNet(*(str(SHARED / "models" / file.name) for file in catalog.SSD.files))
+    seen = 0
+    for picture in pictures:
+        ours = found(detector, picture)
+        square = cv2.resize(picture, (300, 300), interpolation=cv2.INTER_AREA)
+        theirs.setInput(cv2.dnn.blobFromImage(square, 1.0, (300, 300), (104, 117, 123)))
+        rows = theirs.forward()[0, 0]
+        rows = rows[rows[:, 2] > 0.7]
+        boxes = np.clip(rows[:, 3:7], 0, 1) * [1280, 720, 1280, 720]
+        np.testing.assert_allclose(ours.boxes, boxes, atol=0.01)
+        np.testing.assert_allclose(ours.scores, rows[:, 2], atol=1e-5)
+        assert np.isnan(ours.landmarks).all()
+        seen += len(ours)
+    assert seen >= 8
+
+
+def test_haar_finds_portraits_and_its_score_counts_windows(two_portraits: Pictures, exact: Settings) -> None:
+    portraits = [np.ascontiguousarray(one[:, :, ::-1]) for one in two_portraits]
+    detector, eager = Haar(exact), Haar(exact.replace(min_score=0.2))
+    for picture in portraits:
+        best = found(detector, picture)[:1]
+        (truth,) = found(load_detector(exact), picture)[:1].landmarks
+        assert len(best) == 1 and 0.5 <= best.scores[0] < 1
+        low, high = best.boxes[0, :2], best.boxes[0, 2:]
+        assert (truth > low).all() and (truth < high).all()
+        assert np.isnan(best.landmarks).all()
+        # Its eyes are near where they are put.
+        points = low + detector.points_in_box * (high - low)  # type: ignore[operator]
+        assert np.abs(points[:2] - truth[:2]).max() < 0.12 * (high - low)[0]
+        assert len(found(eager, picture)) >= len(found(detector, picture))
+    assert not len(found(detector, np.full((200, 200, 3), 90, np.uint8)))
+
+
+def test_no_detector_takes_each_picture_for_a_face(exact: Settings) -> None:
+    for width, height in ((37, 41), (1000, 20), (1, 1)):
+        faces = found(WholePicture(exact), np.zeros((height, width, 3), np.uint8))
+        np.testing.assert_allclose(faces.boxes, [[0, 0, width, height]], rtol=1e-6)
+        assert faces.scores.tolist() == [1] and np.isnan(faces.landmarks).all()
+
+
+def test_small_faces_are_dropped_where_wished(pictures: Pictures, exact: Settings) -> None:
+    every = [found(load_detector(exact), one) for one in pictures]
+    widths = np.concatenate([faces.boxes[:, 2] - faces.boxes[:, 0] for faces in every])
+    limit = int(np.median(widths)) + 1
+    some = load_detector(exact.replace(min_face_px=limit))
+    kept = [found(some, one) for one in pictures]
+    assert 0 < sum(map(len, kept)) == (widths >= limit).sum() < len(widths)
+    assert min((one.boxes[:, 2] - one.boxes[:, 0]).min(initial=np.inf) for one in kept) >= limit
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "wanted"),
+    [
+        ("centerface", "auto", (640, 384)),
+        ("haar", "auto", (640, 360)),
+        ("haar", 320, (320, 180)),
+        ("haar", 4096, (1280, 720)),
+        ("none", "auto", (320, 180)),
+    ],
+)
+def test_size_of_the_detectors_picture(
+    exact: Settings, name: str, size: int | str, wanted: tuple[int, int]
+) -> None:
+    detector = load_detector(exact.replace(detector=name, detector_size=size))
+    assert detector.input_size(1280, 720) == wanted
+
+
+# --- the classic networks ----------------------------------------------------------------------------
+
+
+def test_levi_hassner_is_what_numpy_computes(
+    levi_hassner: None, exact: Settings, two_portraits: Pictures
+) -> None:
+    picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
+    # The box and 20 pixels on each side are 227 pixels: nothing is stretched.
+    faces = Faces.build(boxes=[[40, 35, 227, 222], [150, 150, 290, 300]], scores=[0.9, 0.9])
+    attributes = Attributes.load(exact.replace(attributes="levi-hassner"))
+    chips = attributes.chips(Still(picture), faces)
+    (piece,) = chips[0]
+    np.testing.assert_array_equal(piece, picture[15:242, 20:247])
+    weights = {what: caffe.made_weights(caffe.CLASSES[what], caffe.SEEDS[what]) for what in caffe.CLASSES}
+    ranges = np.array([(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53)], np.float64)
+    centres = np.append(ranges.mean(axis=1), 71.7)
+    widths = np.append(ranges[:, 1] - ranges[:, 0] + 1, 41)
+    for chip, *answer in zip(chips, *attributes.judge(chips), strict=True):
+        blob = cv2.dnn.blobFromImage(chip[0], mean=caffe.MEANS_BGR)
+        gender, age = (caffe.forward(weights[what], blob) for what in ("gender", "age"))
+        mean = age @ centres
+        spread = np.sqrt(age @ (centres**2 + widths**2 / 12) - mean**2)
+        # Male comes first.
+        np.testing.assert_allclose(answer, [gender[1], mean, spread], rtol=1e-3, atol=1e-3)
+    # At the border of the picture the widened box ends, and what is left is stretched.
+    kept = BoxCut(227, 227, margin_px=20).boxes(faces.boxes, 300, 320)
+    assert kept[1].tolist() == [130, 130, 300, 320]
+    assert chips[1][0].shape == (227, 227, 3)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many portraits that move across the picture."""
+    picture = wall(6, 3)
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        for number in range(FPS * SECONDS):
+            x = 4 * number
+            piece = picture[: picture.shape[0] - 60, x : x + (picture.shape[0] - 60) * 16 // 9]
+            yield cv2.resize(piece, (640, 360), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+    return write_video(tmp_path_factory.mktemp("classic") / "wall.mp4", frames(), fps=FPS)
+
+
+def check_run(run: Run, detector: str) -> None:
+    """Every table and picture of a run by the classic networks."""
+    assert run.complete
+    names = [model["name"] for model in run.info["models"]]
+    assert names == [detector, "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
+    assert all(model["engine"] for model in run.info["models"])
+    assert all(len(model["sha256"]) == 64 for model in run.info["models"])
+    assert run.info["calibration"] == {"fitted_on": "", "measured": False}
+    faces, people, timeline = run.faces, run.people, run.timeline
+    assert len(run.samples) == 5 * SECONDS and len(faces) > len(run.samples)
+    assert np.isnan(np.stack(list(faces["landmarks"]))).all()
+    assert faces["female_prob"].notna().any() and faces["age_spread_years"].notna().any()
+    assert len(people) >= 2 and (people["judged_samples"] > 0).any()
+    assert people["frontal_share"].isna().all()
+    known = people[people["judged_samples"] > 0]
+    assert (known["age_low"] <= known["age_years"]).all() and (known["age_years"] <= known["age_high"]).all()
+    assert set(people["gender"]) <= {"female", "male", "unknown"}
+    assert timeline["people"].max() >= 2
+    shares = Path(run.folder) / "shares.csv"
+    assert len(shares.read_text().splitlines()) == 1
+    assert "not measured" in run.info["shares_in_words"] or len(known) < 5
+    assert (Path(run.folder) / "annotated.mp4").stat().st_size > 10_000
+
+
+@pytest.mark.shared
+def test_the_classic_set_goes_through_every_step(
+    shared_models: None, levi_hassner: None, video: Path, tmp_path: Path
+) -> None:
+    run = analyze(video, out=tmp_path, detector="ssd", attributes="levi-hassner", min_judged_px=20)
+    check_run(run, "ssd")
+
+
+def test_haar_with_the_classic_networks_goes_through_every_step(
+    levi_hassner: None, video: Path, tmp_path: Path
+) -> None:
+    run = analyze(video, out=tmp_path, detector="haar", attributes="levi-hassner", min_judged_px=20)
+    check_run(run, "haar")
+
+
+@pytest.mark.shared
+def test_yunet_counts_about_as_many_people(shared_models: None, video: Path, tmp_path: Path) -> None:
+    ours, small = (
+        analyze(video, out=tmp_path / name, detector=name, video=False) for name in ("centerface", "yunet")
+    )
+    assert small.info["calibration"]["measured"] is False and ours.info["calibration"]["measured"]
+    assert np.isfinite(np.stack(list(small.faces["landmarks"]))).all()
+    assert len(small.people) == pytest.approx(len(ours.people), abs=3)
+
+
+def test_crops_are_judged_without_a_detector(two_portraits: Pictures, tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for number, portrait in enumerate(two_portraits):
+        cv2.imwrite(str(folder / f"{number}.png"), portrait[40:240, 60:240, ::-1])
+    run = analyze(folder, out=tmp_path / "out", detector="none")
+    assert len(run.faces) == 2 and len(run.people) == 2
+    assert run.people["judged_samples"].tolist() == [1, 1]
+    assert run.people["age_years"].between(5, 90).all() and run.people["frontal_share"].isna().all()
