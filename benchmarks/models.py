@@ -1,0 +1,263 @@
+"""What the networks are worth: the tables of ``docs/models.md``, between its marks.
+
+Every detector and every network for gender and age that can run here, on the same labelled faces (of the
+development data, set aside for reporting) and on the same made video. The classic networks' files cannot be
+had everywhere: where they are missing, their speed is measured with made weights, which take the same time,
+and their accuracy is not.
+
+    ANALYZER_MODELS=../shared/models python -m benchmarks.models [--faces 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.faces import Faces, points_in_boxes
+from analyzer.frames import Still, VideoReader
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.attributes import Attributes
+from analyzer.vision.catalog import MODELS, Model, ModelFile, sha256
+from analyzer.vision.described import LEVI_HASSNER, descriptions, find_description
+from analyzer.vision.detectors import Detector, load_detector
+from analyzer.vision.embedding import DlibEmbedding
+from benchmarks import caffe
+from benchmarks.faces import REPORT, LabelledFace, labelled_faces
+from benchmarks.videos import crowd
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "models.md"
+DETECTORS = tuple(model.name for model in MODELS.values() if model.role == "detector")
+BORDER_PX = 100
+SECONDS, FRAMES = 4, 60
+ROUNDS = 3
+WIDTH = 110
+DETECTOR_HEAD = (
+    *("detector", "picture", "ms a frame", "faces a frame", "faces found", "others a face"),
+    *("gender right", "age error", "licence", "commercial use"),
+)
+JUDGE_HEAD = ("networks", "ms a face", "gender right", "age error", "licence", "commercial use")
+COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one network."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+def median_ms(work: Callable[[], object], count: int) -> float:
+    """Milliseconds for each of `count` things that `work` does, the median of some rounds."""
+    work()
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        taken.append((time.perf_counter() - started) / count * 1000)
+    return float(np.median(taken))
+
+
+def look(detector: Detector, picture: Image) -> Faces:
+    """The faces in a picture."""
+    height, width = picture.shape[:2]
+    scaled = cv2.resize(picture, detector.input_size(width, height), interpolation=cv2.INTER_AREA)
+    return detector.detect([scaled.astype(np.uint8)], [(width, height)])[0]
+
+
+def placed(detector: Detector, faces: Faces) -> Faces:
+    """The faces with landmarks, put where they lie on average if the detector finds none."""
+    if detector.points_in_box is None:
+        return faces
+    return faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
+
+
+def video_frames(folder: Path) -> list[Image]:
+    """Frames of a made video with many faces of all sizes, (720, 1280, 3) BGR."""
+    path = crowd(folder / "crowd.mp4", SECONDS)
+    with VideoReader(path, Settings(fps=FRAMES / SECONDS)) as reader:
+        return [sample.frame.image() for sample in reader.samples()][:FRAMES]
+
+
+def judged(attributes: Attributes, faces: Sequence[tuple[LabelledFace, Image, Faces]]) -> tuple[str, str]:
+    """Share of genders right and mean error of age, by the networks' own word."""
+    right, errors = [], []
+    for face, picture, found in faces:
+        female, age, _ = attributes.judge_chips(attributes.chips(Still(picture), found))
+        right.append((female[0] > 0.5) == face.female)
+        errors.append(abs(float(age[0]) - face.age_years))
+    return f"{np.mean(right):.1%}", f"{np.mean(errors):.1f} years"
+
+
+def detector_row(
+    name: str, faces: Sequence[LabelledFace], frames: Sequence[Image], attributes: Attributes
+) -> Row:
+    """How quick it is, what it finds, and how right gender and age are with what it finds."""
+    detector, model = load_detector(Settings(detector=name)), MODELS[name]
+    height, width = frames[0].shape[:2]
+    size = detector.input_size(width, height)
+    scaled = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8) for frame in frames]
+    sizes = [(width, height)] * len(frames)
+    per_frame = f"{median_ms(lambda: detector.detect(scaled, sizes), len(frames)):.1f}"
+    in_video = f"{np.mean([len(one) for one in detector.detect(scaled, sizes)]):.1f}"
+    if name == "none":
+        pictures = [face.image for face in faces]
+    else:
+        grey = (127, 127, 127)
+        pictures = [
+            cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=grey).astype(np.uint8)
+            for face in faces
+        ]
+    hits, others = [], 0
+    for face, picture in zip(faces, pictures, strict=True):
+        found = look(detector, picture)
+        others += max(0, len(found) - 1)
+        if len(found):
+            hits.append((face, picture, placed(detector, found[:1])))
+    share = f"{len(hits) / len(faces):.1%}"
+    cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
+    return Row(name, (*cells, *judged(attributes, hits), *licence(model)))
+
+
+def licence(model: Model) -> tuple[str, str]:
+    """Its licence, and whether it allows commercial use."""
+    return model.licence.partition(";")[0], COMMERCIAL[model.commercial_use]
+
+
+@contextlib.contextmanager
+def made_weights() -> Iterator[None]:
+    """The catalogue takes made files for those of Levi and Hassner."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        made = caffe.classic_files(Path(folder))
+        stack.enter_context(mock.patch.dict(os.environ, {catalog.MODELS_VARIABLE: folder}))
+        changed = {}
+        for name, description in LEVI_HASSNER.items():
+            files = tuple(
+                ModelFile(file.name, (sha256((made / file.name).read_bytes()),), url=file.url)
+                for file in description.model.files
+            )
+            changed[name] = dataclasses.replace(
+                description, model=dataclasses.replace(description.model, files=files)
+            )
+        stack.enter_context(mock.patch.dict(LEVI_HASSNER, changed))
+        yield
+
+
+def attribute_rows(name: str, found: Sequence[tuple[LabelledFace, Image, Faces]]) -> tuple[Row, str]:
+    """A network or a pair of them on CenterFace's faces; and why something could not be measured."""
+    known = [MODELS[one] for one in catalog.SETS.get(name, ())]
+    if not known:
+        description = find_description(name)
+        assert description is not None
+        known = [description.model]
+    why = ""
+    with contextlib.ExitStack() as stack:
+        try:
+            attributes = Attributes.load(Settings(attributes=name))
+        except ModelError as error:
+            if name != "levi-hassner":
+                raise
+            why = str(error)
+            stack.enter_context(made_weights())
+            attributes = Attributes.load(Settings(attributes=name))
+        some = found[:64]
+        chips = [attributes.chips(Still(picture), faces)[0] for _, picture, faces in some]
+        per_face = f"{median_ms(lambda: attributes.judge(chips), len(chips)):.1f}"
+    accuracy = ("not measured",) * 2 if why else judged(attributes, found)
+    return Row(name, (per_face, *accuracy, *licence(known[0]))), why
+
+
+def embedding_row(found: Sequence[tuple[LabelledFace, Image, Faces]]) -> Row:
+    """How long comparing takes."""
+    model = DlibEmbedding(Settings())
+    pieces = [
+        Still(picture).cut(model.transforms(faces.landmarks), [model.chip_px], model.chip_px)[0]
+        for _, picture, faces in found[:64]
+    ]
+    per_face = f"{median_ms(lambda: model.embed(pieces), len(pieces)):.1f}"
+    return Row("dlib-resnet (compares)", (per_face, "–", "–", *licence(model.model)))
+
+
+def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Markdown."""
+    lines = [f"| {' | '.join(head)} |", f"| --- {'| ---: ' * (len(head) - 3)}| --- | --- |"]
+    return lines + [f"| {row.name} | {' | '.join(row.cells)} |" for row in rows]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description="Write the tables of docs/models.md.")
+    parser.add_argument("--faces", type=int, default=1000)
+    options = parser.parse_args()
+    faces = list(labelled_faces(REPORT, options.faces))
+    with tempfile.TemporaryDirectory() as folder:
+        frames = video_frames(Path(folder))
+    dlib = Attributes.load(Settings())
+    detectors, missing = [], []
+    for name in DETECTORS:
+        try:
+            detectors.append(detector_row(name, faces, frames, dlib))
+        except ModelError as error:
+            missing.append(f"`{name}`: {error}")
+        print(detectors[-1], flush=True)
+    detector = load_detector(Settings())
+    found = [(face, face.image, look(detector, face.image)[:1]) for face in faces]
+    found = [one for one in found if len(one[2])]
+    own = []
+    for path in descriptions():
+        description = find_description(path.stem)
+        if description is not None and len(description.answers) == 2:
+            own.append(path.stem)
+    judges = []
+    for name in (*catalog.SETS, *own):
+        row, why = attribute_rows(name, found)
+        judges.append(row)
+        if why:
+            missing.append(f"`{name}`, its accuracy: {why}. Its speed was measured with made weights.")
+        print(row, flush=True)
+    measured = (
+        f"Measured by `python -m benchmarks.models` with {Settings().thread_count} cores and the default "
+        f"settings, medians of {ROUNDS} rounds. The video: {len(frames)} frames of 1280 x 720 pixels of a made "
+        f"crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a grey frame of "
+        "400 x 400 pixels (for `none` without it); *others* are what else was found there. Gender and age are "
+        "what the dlib networks say of what was found, not calibrated."
+    )
+    judged_on = f"Networks for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
+    lines = [
+        *textwrap.wrap(measured, WIDTH),
+        "",
+        *table(DETECTOR_HEAD, detectors),
+        "",
+        *textwrap.wrap(judged_on, WIDTH),
+        "",
+        *table(JUDGE_HEAD, [*judges, embedding_row(found)]),
+        "",
+    ]
+    if missing:
+        lines += ["Not measured:", "", *(f"- {one}" for one in missing), ""]
+    before, rest = PAGE.read_text("utf-8").split("<!-- tables -->\n")
+    after = rest.split("<!-- /tables -->\n")[1]
+    text = "\n".join(lines)
+    PAGE.write_text(f"{before}<!-- tables -->\n{text}<!-- /tables -->\n{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
