@@ -235,10 +235,10 @@ def main() -> None:
         print(row, flush=True)
     measured = (
         f"Measured by `python -m benchmarks.models` with {Settings().thread_count} cores and the default "
-        f"settings, medians of {ROUNDS} rounds. The video: {len(frames)} frames of 1280 x 720 pixels of a made "
-        f"crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a grey frame of "
-        "400 x 400 pixels (for `none` without it); *others* are what else was found there. Gender and age are "
-        "what the dlib networks say of what was found, not calibrated."
+        f"settings, medians of {ROUNDS} rounds. The video: {len(frames)} frames of 1280 x 720 pixels of a "
+        f"made crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a grey "
+        "frame of 400 x 400 pixels (for `none` without it); *others* are what else was found there. Gender "
+        "and age are what the dlib networks say of what was found, not calibrated."
     )
     judged_on = f"Networks for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
     lines = [
