@@ -141,7 +141,7 @@ def looks(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
     pose = head_pose(np.concatenate([np.empty(0, np.float32), *found]).reshape(-1, 5, 2))
     limits = np.array([settings.attention_yaw_deg, settings.attention_pitch_deg])
     limits *= _YAW_SEEN.get(settings.detector, 1.0), 1.0
-    table["within"] = (np.abs(pose[:, :2]) <= limits).all(axis=1)
+    table["within"] = np.all(np.abs(pose[:, :2]) <= limits, axis=1).astype(bool)
     order = np.lexsort((table["time_s"], table["person_id"]))
     table = table.iloc[order]
     before = table.shift()

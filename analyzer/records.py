@@ -194,7 +194,11 @@ def people_columns(settings: Settings) -> tuple[Column, ...]:
 
 def timeline_columns(settings: Settings) -> tuple[Column, ...]:
     """The timeline's columns; one per age band of `settings`, and an audience's watchers."""
-    watchers = Column("watchers", _INT, "People who look towards the camera in the bin; empty where that is not known of anybody.")
+    watchers = Column(
+        "watchers",
+        _INT,
+        "People who look towards the camera in the bin; empty where that is not known of anybody.",
+    )
     return (
         Column("video_id", _TEXT, "Stable name of the video."),
         Column("start_s", _REAL, "Start of the bin.", "s"),
@@ -517,7 +521,7 @@ REPORT_CHARTS = (
 """Names of a report's charts; ``report-<name>.png`` are their files."""
 REPORT_TABLES = (
     *("figures", "shares", "pyramid", "moments", "people"),
-    *("pairs", "trend", "audience", "at-once"),
+    *("pairs", "trend", "audience", "at-once", "attention"),
 )
 """Names of a report's tables; ``report-<name>.csv`` are their files."""
 

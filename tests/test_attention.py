@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from analyzer.attention import attention_table, audience_summary, head_pose, looks
-from analyzer.errors import SettingsError
-from analyzer.people import fuse_people, timeline
-from analyzer.records import AUDIENCE_PEOPLE, PEOPLE, people_columns, timeline_columns
+from analyzer.attention import head_pose
 from analyzer.settings import Settings
-from analyzer.vision.calibration import Calibration
 
 # An average face, from elsewhere than the one that is fitted: eyes, nose tip, mouth corners, in mm; y down,
 # z away from the camera.

@@ -153,6 +153,8 @@ def make_report(
             raise OutputError(_nothing(named, out, chosen, found, failed))
         numbers = Numbers(corpus, by=by, min_people=min_people)
         document = _document(numbers, chosen)
+        if attention := numbers.attention():  # nowhere else is there a word of it
+            document["attention"] = attention
         if youtube_analytics is not None:
             document["audience"] = _audience(numbers, Path(youtube_analytics))
     return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root)
