@@ -512,17 +512,15 @@ def _verdict(exceeds: bool | None, change: float | None) -> str:
 
 
 def _attention(document: Row) -> Row | None:
+    """The table of an audience; a cell is a text and, of shares, the length of its bar."""
     attention = document.get("attention")
     if not attention:
         return None
-    rows = [
-        {
-            "group": "all people" if row["group"] == "all" else row["group"],
-            "texts": attention_texts(row, document["min_people"]),
-            "bars": [row[name] for name in ("conversion_ratio", "attraction_ratio")],
-        }
-        for row in attention["rows"]
-    ]
+    rows = []
+    for row in attention["rows"]:
+        bars = [row[figure.name] if figure.unit == "share" else None for figure in AUDIENCE_FIGURES]
+        cells = zip(attention_texts(row, document["min_people"]), bars, strict=True)
+        rows.append({"group": "all people" if row["group"] == "all" else row["group"], "cells": list(cells)})
     return {"figures": AUDIENCE_FIGURES, "rows": rows, "words": attention_words(attention)}
 
 
