@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings, options
 
-__all__ = ["attention_table", "audience_summary", "head_pose", "looks"]
+__all__ = ["YAW_SEEN", "attention_table", "audience_summary", "head_pose", "looks"]
 
 Real = NDArray[np.float64]
 
@@ -30,10 +30,10 @@ _FACE = np.array(
 """(5, 3) an average face in cm, x to the right and y down in the picture, z away from the camera: the middles
 of the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apache 2.0, vertices 33 and 133,
 263 and 362, 1, 61, 291)."""
-_YAW_SEEN = {"centerface": 0.65}
+YAW_SEEN = {"centerface": 0.65}
 """How much of a head's yaw shows in a detector's landmarks, where that is not all of it. CenterFace places
 the points of turned faces too much as those of straight ones: against poses from 68 points the slope is 0.68
-on two clips of turning heads, 0.61 on photographs (docs/audience.md)."""
+on two clips of turning heads, 0.63 on photographs (docs/attention.md)."""
 _STEPS = 8
 _AT_ONCE = 50_000
 """Faces that are fitted at a time: bounds the memory."""
@@ -140,7 +140,7 @@ def looks(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
     found = [np.asarray(points, np.float32) for points in faces["landmarks"]]
     pose = head_pose(np.concatenate([np.empty(0, np.float32), *found]).reshape(-1, 5, 2))
     limits = np.array([settings.attention_yaw_deg, settings.attention_pitch_deg])
-    limits *= _YAW_SEEN.get(settings.detector, 1.0), 1.0
+    limits *= YAW_SEEN.get(settings.detector, 1.0), 1.0
     table["within"] = np.all(np.abs(pose[:, :2]) <= limits, axis=1).astype(bool)
     order = np.lexsort((table["time_s"], table["person_id"]))
     table = table.iloc[order]
