@@ -427,7 +427,7 @@ class Settings:
     )
     attention_pitch_deg: float = _field(
         30.0,
-        "With scene audience: likewise a head turned further up or down, which shows but roughly.",
+        "With scene audience: likewise a head turned further up or down, which hardly shows.",
         "people",
         unit="degrees",
         low=1,

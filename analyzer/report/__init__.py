@@ -279,7 +279,7 @@ _SETTINGS = (
         "age_model",
         "min_judged_px",
     ),
-    *("scene", "commercial"),
+    *("scene", "attention_yaw_deg", "attention_pitch_deg", "attention_min_s", "left_after_s", "commercial"),
     *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
 )
 _VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "trackers", "yt-dlp")
