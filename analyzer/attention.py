@@ -32,8 +32,8 @@ of the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apa
 263 and 362, 1, 61, 291)."""
 YAW_SEEN = {"centerface": 0.65}
 """How much of a head's yaw shows in a detector's landmarks, where that is not all of it. CenterFace places
-the points of turned faces too much as those of straight ones: against poses from 68 points the slope is 0.68
-on two clips of turning heads, 0.63 on photographs (docs/attention.md)."""
+the points of turned faces too much as those of straight ones: against poses from 68 points the slope is 0.72
+on two clips of turning heads, 0.59 on photographs (docs/attention.md)."""
 _STEPS = 8
 _AT_ONCE = 50_000
 """Faces that are fitted at a time: bounds the memory."""
