@@ -33,7 +33,7 @@ of the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apa
 YAW_SEEN = {"centerface": 0.65}
 """How much of a head's yaw shows in a detector's landmarks, where that is not all of it. CenterFace places
 the points of turned faces too much as those of straight ones: against poses from 68 points the slope is 0.72
-on two clips of turning heads, 0.59 on photographs (docs/attention.md)."""
+on two clips of turning heads, 0.59 on photographs (docs/attention.md), and this lies between."""
 _STEPS = 8
 _AT_ONCE = 50_000
 """Faces that are fitted at a time: bounds the memory."""
@@ -193,7 +193,7 @@ def attention_table(sightings: pd.DataFrame, looking: Real, settings: Settings) 
 
 
 def audience_summary(people: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What ``run.json`` says of an audience; a figure of nobody is None.
+    """What ``run.json`` says of an audience; a figure of nobody, or that is not known of anybody, is None.
 
     Args:
         people: Rows of the people table, with the columns of `attention_table`.
@@ -208,17 +208,17 @@ def audience_summary(people: pd.DataFrame, settings: Settings) -> dict[str, Any]
         **limits,
         "ots": len(people),
         "attention_unknown": len(people) - count,
-        "watchers": len(watchers),
+        "watchers": len(watchers) if count or people.empty else None,
         "conversion_ratio": _rounded(len(watchers) / count) if count else None,
-        "attention_s": _spread(attention_s),
-        "dwell_s": _spread(dwell_s),
+        "attention_s": _spread(attention_s, known=count > 0 or people.empty),
+        "dwell_s": _spread(dwell_s, known=count > 0 or people.empty),
         "attraction_ratio": _rounded(attention_s.sum() / dwell_s.sum()) if len(watchers) else None,
     }
 
 
-def _spread(values: pd.Series[float]) -> dict[str, float | None]:
+def _spread(values: pd.Series[float], *, known: bool) -> dict[str, float | None]:
     if values.empty:
-        return {"total": 0.0, "mean": None, "median": None}
+        return {"total": 0.0 if known else None, "mean": None, "median": None}
     return {name: _rounded(float(values.agg(how))) for name, how in _SUMS.items()}
 
 

@@ -193,6 +193,18 @@ def test_the_timeline_counts_watchers_and_says_where_nothing_is_known() -> None:
     assert [*bins] == [column.name for column in timeline_columns(AUDIENCE)][1:]
 
 
+def test_without_landmarks_nothing_is_known_which_is_not_none() -> None:
+    samples = samples_of([0.0, 1.0], 2.0)
+    faces = faces_of(samples, (0, 1, UNKNOWN), (1, 1, UNKNOWN))
+    people = people_of(faces, samples, AUDIENCE)
+    summary = audience_summary(people, AUDIENCE)
+    assert (summary["ots"], summary["attention_unknown"]) == (1, 1)
+    assert summary["watchers"] is summary["conversion_ratio"] is summary["attraction_ratio"] is None
+    assert summary["attention_s"] == summary["dwell_s"] == {"total": None, "mean": None, "median": None}
+    assert people[["watcher", "attention_s", "dwell_s", "attraction_ratio"]].isna().all(axis=None)
+    assert timeline(faces, people, samples, AUDIENCE)["watchers"].isna().all()
+
+
 def test_nobody_is_an_audience_of_none() -> None:
     samples = samples_of([0.0, 1.0], 2.0)
     faces = faces_of(samples, (0, -1, head(0)))
