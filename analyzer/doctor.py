@@ -300,14 +300,15 @@ def _networks() -> _Findings:
         else:
             usable = False
             findings.fail(f"{found} does not run on the processor", _again(package))
-    for model in catalog.MODELS.values():
-        try:
-            catalog.locate(model)
-        except ModelError as error:
-            usable = usable and model.role != "detector"
-            findings.fail(str(error), _again(model.package.replace("_", "-")))
+    for model in catalog.DEFAULTS:
+        for file in model.files:
+            try:
+                catalog.read(model, file)
+            except ModelError as error:
+                usable = usable and model.role != "detector"
+                findings.fail(str(error), _again(file.package.replace("_", "-")))
     if usable:
-        findings.ok(f"{len(catalog.MODELS)} networks, the detector runs ({_inference(findings)})")
+        findings.ok(f"{len(catalog.DEFAULTS)} networks, the detector runs ({_inference(findings)})")
     return findings
 
 
@@ -327,9 +328,10 @@ def _inference(findings: _Findings) -> str:
     detector = CenterFace(Settings())
     detector.detect([picture], [(_SIDE_PX, _SIDE_PX)])
     # A picture without faces tells little; that two engines agree on all they make of it tells much.
-    path, exact = catalog.locate(catalog.CENTERFACE), Settings(precision="f32")
+    model, exact = catalog.CENTERFACE, Settings(precision="f32")
+    content = catalog.weights(model)
     answers = [
-        load_network(path, exact.replace(engine=engine)).run([picture])
+        load_network(content, exact.replace(engine=engine), name=model.name).run([picture])
         for engine in ("openvino", "onnxruntime")
     ]
     if not all(np.allclose(one, two, rtol=0, atol=_SAME) for one, two in zip(*answers, strict=True)):

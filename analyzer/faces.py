@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "AttributeModel",
+    "Chip",
     "EmbeddingModel",
     "FaceDetector",
     "Faces",
@@ -22,10 +23,13 @@ __all__ = [
     "face_widths",
     "frontality",
     "iou",
+    "points_in_boxes",
 ]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Chip = tuple[Image, ...]
+"""What is judged of a face: one piece of the picture for each way of cutting, (H, W, 3) uint8 BGR each."""
 
 _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "boxes": ((4,), np.float32),
@@ -121,6 +125,16 @@ class Faces:
 class Picture(Protocol):
     """Something that faces can be cut out of."""
 
+    @property
+    def width(self) -> int:
+        """Pixels, upright."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels, upright."""
+        ...
+
     def cut(self, transforms: Float, sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the picture.
 
@@ -138,6 +152,21 @@ class Picture(Protocol):
 class FaceDetector(Protocol):
     """Finds faces in pictures."""
 
+    @property
+    def reducible(self) -> bool:
+        """Whether pictures in which no face is small may be given to it smaller than they need be."""
+        ...
+
+    @property
+    def points_in_box(self) -> Float | None:
+        """(5, 2) float32: where landmarks lie on average, in shares of the box, if it finds none itself."""
+        ...
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What ``run.json`` says of it and of what runs it."""
+        ...
+
     def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
         """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
 
@@ -147,7 +176,7 @@ class FaceDetector(Protocol):
         """
         ...
 
-    def detect(self, images: list[Image], sizes: list[tuple[int, int]]) -> list[Faces]:
+    def detect(self, images: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Faces]:
         """Find the faces in pictures scaled to `input_size`.
 
         Args:
@@ -160,8 +189,8 @@ class FaceDetector(Protocol):
 class AttributeModel(Protocol):
     """Estimates perceived gender and age of faces."""
 
-    def chips(self, picture: Picture, faces: Faces) -> list[Image]:
-        """What is judged of each face: (S, S, 3) uint8 BGR, S the same for all.
+    def chips(self, picture: Picture, faces: Faces) -> list[Chip]:
+        """What is judged of each face.
 
         Args:
             picture: The full frame.
@@ -169,7 +198,7 @@ class AttributeModel(Protocol):
         """
         ...
 
-    def judge(self, chips: Sequence[Image]) -> tuple[Float, Float, Float]:
+    def judge(self, chips: Sequence[Chip]) -> tuple[Float, Float, Float]:
         """Probability of female, age in years and its standard deviation in years, each (N,) float32.
 
         Args:
@@ -231,6 +260,24 @@ def frontality(landmarks: Float) -> Float:
     # How far along the line between the eyes the nose lies: 0.5 is the middle.
     share = ((nose - left) * axis).sum(axis=1) / np.maximum((axis**2).sum(axis=1), 1e-6)
     return np.clip(1 - np.abs(2 * share - 1), 0, 1).astype(np.float32)
+
+
+def points_in_boxes(boxes: Float, points: Float) -> Float:
+    """Where points lie in pixels that are given in shares of a box.
+
+    Args:
+        boxes: (N, 4) float32.
+        points: (5, 2) float32: 0 is the left or upper side, 1 the right or lower one.
+
+    Returns:
+        (N, 5, 2) float32.
+
+    >>> middle = np.full((5, 2), 0.5, np.float32)
+    >>> points_in_boxes(np.array([[10, 0, 30, 50]], np.float32), middle)[0, 0].tolist()
+    [20.0, 25.0]
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return (boxes[:, None, :2] + points[None] * sides[:, None]).astype(np.float32)
 
 
 def iou(a: Float, b: Float) -> Float:

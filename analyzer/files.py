@@ -13,15 +13,19 @@ __all__ = ["output_errors", "sync_folder", "writing"]
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, option: str = "--out") -> Iterator[Path]:
     """Write a file under a temporary name beside `path`; rename it when the block ends well.
+
+    Args:
+        path: The file.
+        option: By which the user can choose another folder.
 
     Raises:
         OutputError: There is no space, no right, or no such folder.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
-        with output_errors(path):
+        with output_errors(path, option=option):
             yield temporary
             with temporary.open("r+b") as file:
                 os.fsync(file.fileno())
@@ -42,7 +46,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def output_errors(path: Path, *, option: str = "--out") -> Iterator[None]:
     """Turn errors of the system into ours.
 
     Raises:
@@ -56,6 +60,6 @@ def output_errors(path: Path) -> Iterator[None]:
             message = f"no space is left for {path}: free some, then run the same command again"
         else:
             message = (
-                f"{path} cannot be written ({error.strerror or error}): choose another folder with --out"
+                f"{path} cannot be written ({error.strerror or error}): choose another folder with {option}"
             )
         raise OutputError(message, no_space=no_space) from error

@@ -21,7 +21,17 @@ from trackers import ByteTrackTracker
 from trackers.core.base import BaseTracker
 from trackers.utils.iou import BIoU
 
-from analyzer.faces import AttributeModel, EmbeddingModel, Faces, Picture, face_widths, frontality, iou
+from analyzer.faces import (
+    AttributeModel,
+    Chip,
+    EmbeddingModel,
+    Faces,
+    Picture,
+    face_widths,
+    frontality,
+    iou,
+    points_in_boxes,
+)
 from analyzer.settings import Settings
 from analyzer.stages import Stages
 
@@ -53,7 +63,7 @@ _LESS_CLOSE = np.float32(0.7)
 # Wide enough for the embedding's own chip: more pixels add nothing.
 _FULL_PX = 100.0
 _TOGETHER = 16
-_NO_CHIP = np.empty((0, 0, 3), np.uint8)
+_NO_CHIP: Chip = ()
 
 MakeTracker = Callable[[float], BaseTracker]
 Float = NDArray[np.float32]
@@ -93,6 +103,8 @@ class _Seen:
     """One sample: its faces, their tracklets so far (-1: none), and the views cut from it."""
 
     faces: Faces
+    placed: Faces
+    """`faces` with stand-ins for landmarks that the detector does not find, to cut views out by."""
     time_s: float
     cut: bool
     ids: Int
@@ -105,12 +117,15 @@ class _Seen:
     """Of each face that has no tracklet yet, and the album that each view is for."""
 
     @classmethod
-    def of(cls, faces: Faces, time_s: float, *, cut: bool) -> Self:
+    def of(cls, faces: Faces, time_s: float, *, cut: bool, points_in_box: Float | None) -> Self:
         n, widths = len(faces), face_widths(faces.boxes)
-        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(faces.landmarks)) * faces.scores
-        quality = np.where(np.isfinite(faces.landmarks).all(axis=(1, 2)), quality, 0).astype(np.float32)
+        placed = faces
+        if points_in_box is not None:
+            placed = faces.replace(landmarks=points_in_boxes(faces.boxes, points_in_box))
+        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(placed.landmarks)) * faces.scores
+        quality = np.where(np.isfinite(placed.landmarks).all(axis=(1, 2)), quality, 0).astype(np.float32)
         judged = np.full((n, 3), np.nan, np.float32)
-        return cls(faces, time_s, cut, np.full(n, -1, np.int64), widths, quality, judged)
+        return cls(faces, placed, time_s, cut, np.full(n, -1, np.int64), widths, quality, judged)
 
     @property
     def comparable(self) -> NDArray[np.bool_]:
@@ -125,11 +140,11 @@ class _Seen:
 
 @dataclass(eq=False)
 class _View:
-    """A face cut out: `chip` is (S, S, 3) uint8 BGR."""
+    """A face cut out, to be compared or judged."""
 
     seen: _Seen
     row: int
-    chip: Image
+    chip: Chip
     since_s: float
     """When the stretch of time began of which it is the best view."""
 
@@ -218,6 +233,7 @@ class Follower:
         attributes: Judges the best views, or all; None: nobody is judged.
         settings: Gives how often a view is taken, and what is judged.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
+        points_in_box: `FaceDetector.points_in_box`.
         stages: Counts the time.
     """
 
@@ -228,6 +244,7 @@ class Follower:
         settings: Settings | None = None,
         *,
         make_tracker: MakeTracker | None = None,
+        points_in_box: Float | None = None,
         stages: Stages | None = None,
     ) -> None:
         settings = settings or Settings()
@@ -237,6 +254,7 @@ class Follower:
         self._compared_views = _Album(settings.compare_every_s)
         self._judged_views = _Album(settings.judge_every_s, _SPREAD) if settings.judge_every_s else None
         self._make_tracker = make_tracker or byte_track
+        self._points_in_box = points_in_box
         self._stages = stages or Stages()
         self._waiting: list[_Seen] = []
         self._samples: list[_Seen] = []
@@ -244,7 +262,7 @@ class Follower:
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._to_judge: list[tuple[_Seen, int, Image]] = []
+        self._to_judge: list[tuple[_Seen, int, Chip]] = []
         self._compared: dict[int, list[tuple[_View, Float]]] = {}
         self._live: dict[int, _Live] = {}
 
@@ -266,7 +284,7 @@ class Follower:
             cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
             close: Whether faces were looked for in full size: its views are preferred.
         """
-        seen = _Seen.of(faces, time_s, cut=cut)
+        seen = _Seen.of(faces, time_s, cut=cut, points_in_box=self._points_in_box)
         if not close:
             seen.quality *= _LESS_CLOSE
         if self._interval_s:
@@ -412,7 +430,7 @@ class Follower:
 
     @staticmethod
     def _fill(
-        album: _Album, seen: _Seen, usable: NDArray[np.bool_], cut: Callable[[Int], list[Image]]
+        album: _Album, seen: _Seen, usable: NDArray[np.bool_], cut: Callable[[Int], list[Chip]]
     ) -> None:
         rows = np.array([row for row in np.flatnonzero(usable).tolist() if album.wants(seen, row)], np.int64)
         for row, chip in zip(rows.tolist(), cut(rows), strict=True):
@@ -422,21 +440,21 @@ class Follower:
             else:
                 album.offer(int(seen.ids[row]), view)
 
-    def _compared_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Image]:
+    def _compared_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Chip]:
         assert self._embedding is not None
         if not len(rows):
             return []
         with self._stages("chips"):
-            transforms = self._embedding.transforms(seen.faces.landmarks[rows])
+            transforms = self._embedding.transforms(seen.placed.landmarks[rows])
             side = self._embedding.chip_px
-            return picture.cut(transforms, [side] * len(rows), side)
+            return [(piece,) for piece in picture.cut(transforms, [side] * len(rows), side)]
 
-    def _judged_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Image]:
+    def _judged_chips(self, seen: _Seen, picture: Picture, rows: Int) -> list[Chip]:
         assert self._attributes is not None
         if not len(rows):
             return []
         with self._stages("chips"):
-            return self._attributes.chips(picture, seen.faces[rows])
+            return self._attributes.chips(picture, seen.placed[rows])
 
     def _offer(self, tracklet: int, views: Sequence[tuple[_Album, _View]]) -> None:
         for album, view in views:
@@ -447,7 +465,7 @@ class Follower:
         views = self._compared_views.finished
         if self._embedding is not None and len(views) >= at_least:
             with self._stages("embed"):
-                vectors = self._embedding.embed([view.chip for _, view in views])
+                vectors = self._embedding.embed([view.chip[0] for _, view in views])
             for (tracklet, view), vector in zip(views, vectors, strict=True):
                 view.chip = _NO_CHIP
                 self._compared.setdefault(tracklet, []).append((view, vector))

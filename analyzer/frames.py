@@ -303,6 +303,16 @@ class Still:
 
     image: Image
 
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.image.shape[1]
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.image.shape[0]
+
     def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the picture, `analyzer.faces.Picture`."""
         return [

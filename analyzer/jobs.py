@@ -64,7 +64,7 @@ from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, run_
 from analyzer.stages import Stages
 from analyzer.system import few_arenas, give_back_memory
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.catalog import models_hash
+from analyzer.vision.chosen import check_networks, models_hash
 from analyzer.workers import (
     READ_AHEAD,
     Message,
@@ -264,6 +264,7 @@ def analyze_all(
 def _analyse_items(
     items: Iterable[Item | Failed], settings: Settings, out: Path, on_event: OnEvent, fetcher: Fetcher
 ) -> Iterator[Finished | Failed]:
+    check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
     _remove_abandoned_downloads(out)
     few_arenas()
@@ -480,7 +481,10 @@ class Analyst:
                     rendered = self._render(video, settings, staging, tables)
             info = _run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
-            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models_hash()
+            info["settings_hash"], info["models_hash"] = (
+                self._settings.result_hash(),
+                models_hash(self._settings),
+            )
             info["budget"], info["annotated"] = budget, rendered
             if settings.scene == "audience":
                 info["audience"] = audience_summary(tables.people, settings)
@@ -792,7 +796,10 @@ def _run_info(
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": list(models.provenance),
-        "calibration": {"fitted_on": models.calibration.fitted_on},
+        "calibration": {
+            "fitted_on": models.calibration.fitted_on,
+            "measured": models.calibration.measured,
+        },
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),

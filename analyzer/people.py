@@ -77,7 +77,8 @@ def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArr
         "spread": judged["age_spread_years"].to_numpy(np.float64),
     }
     table = pd.DataFrame({name: value * weight for name, value in values.items()}).assign(weight=weight)
-    sums = table.groupby(judged["person_id"].to_numpy()).sum()
+    # What no sighting says (a network may give an age without its spread) stays unknown.
+    sums = table.groupby(judged["person_id"].to_numpy()).sum(min_count=1)
     ids = sums.index.to_numpy(np.int64)
     means = {name: (sums[name] / sums["weight"]).to_numpy(np.float64) for name in values}
     return ids, Estimates(means["odds"], means["age"], means["spread"], _mean_looks(embeddings, ids))
@@ -123,7 +124,9 @@ def fuse_people(
     times = seen["time_s"].to_numpy(np.float64)
     returns = np.zeros(len(seen), bool)
     returns[1:] = (person[1:] == person[:-1]) & (np.diff(times) > APPEARANCE_GAP_S + stands[:-1])
-    frontal = frontality(_landmarks(seen)) >= FRONTAL if len(seen) else np.empty(0, bool)
+    front = frontality(_landmarks(seen)) if len(seen) else np.empty(0, np.float32)
+    # Without landmarks it is not known who looks towards the camera.
+    frontal = np.where(np.isnan(front), np.nan, front >= FRONTAL)
     sighting = pd.DataFrame(
         {
             "person_id": person,

@@ -22,9 +22,9 @@ from analyzer.frames import Sample, read_ahead
 from analyzer.looking import Looked, look_for_faces
 from analyzer.settings import Settings
 from analyzer.stages import Stages
-from analyzer.vision.attributes import DlibAttributes
+from analyzer.vision.attributes import Attributes
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.detectors import CenterFace
+from analyzer.vision.detectors import load_detector
 from analyzer.vision.embedding import DlibEmbedding
 
 __all__ = ["Models", "SegmentResult", "analyse_segments"]
@@ -49,17 +49,17 @@ class Models:
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Load the default networks.
+        """Load the networks that `settings` names.
 
         Raises:
-            ModelError: One is missing or damaged.
+            ModelError: One is missing, damaged or unknown.
         """
         # Reading and compiling wait for the disk and for one core each.
         with ThreadPoolExecutor() as pool:
             loading = (
                 pool.submit(DlibEmbedding, settings),
-                pool.submit(CenterFace, settings),
-                pool.submit(DlibAttributes, settings),
+                pool.submit(load_detector, settings),
+                pool.submit(Attributes.load, settings),
             )
             embedding, detector, attributes = (loading[0].result(), loading[1].result(), loading[2].result())
         return cls(
@@ -68,16 +68,17 @@ class Models:
             embedding,
             attributes.calibration,
             (
-                {**detector.model.provenance(), "engine": detector.engine},
-                *({**model.provenance(), "engine": attributes.engine} for model in attributes.models),
-                {**embedding.model.provenance(), "engine": embedding.engine},
+                detector.provenance,
+                *(network.provenance for network in attributes.networks),
+                embedding.provenance,
             ),
         )
 
     @property
     def key(self) -> str:
         """Identifies the networks and their arithmetic in the key of a part file."""
-        networks = ",".join(f"{model['sha256']}:{model['engine']}" for model in self.provenance)
+        known = ("name", "sha256", "description_sha256", "engine", "min_score")
+        networks = ",".join(":".join(str(model.get(key, "")) for key in known) for model in self.provenance)
         return f"{networks},{self.calibration.gender}"
 
 
@@ -130,7 +131,13 @@ def analyse_segments(
         for segment, group in itertools.groupby(looks, key=lambda pair: pair[0]):
             looked: list[Looked] = []
             # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-            follower = Follower(models.embedding, models.attributes, settings, stages=stages)
+            follower = Follower(
+                models.embedding,
+                models.attributes,
+                settings,
+                points_in_box=models.detector.points_in_box,
+                stages=stages,
+            )
             for _, one in group:
                 follower.add(one.faces, one.time_s, one.frame, cut=one.cut, close=one.close)
                 looked.append(one.without_frame())

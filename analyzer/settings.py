@@ -34,6 +34,10 @@ __all__ = [
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
 _BLUR_FPS = 5.0
 
+# Which way heads are turned is told from landmarks, and those of smaller pictures jump: see docs/audience.md.
+_AUDIENCE_PX = 640
+_WITH_LANDMARKS = ("centerface", "yunet")
+
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
 
@@ -325,7 +329,8 @@ class Settings:
     detector_size: int | str = _field(
         "auto",
         "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces. "
-        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300.",
+        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300; scene audience: "
+        "always 640.",
         "faces",
         unit="pixels",
         low=128,
@@ -534,6 +539,8 @@ class Settings:
     def __post_init__(self) -> None:
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.scene == "audience" and self.detector in _WITH_LANDMARKS and self.detector_size == "auto":
+            object.__setattr__(self, "detector_size", _AUDIENCE_PX)
         for option in options():
             if option.scene not in ("", self.scene) and getattr(self, option.name) != option.default:
                 raise SettingsError(f"{option.name} counts only with scene {option.scene}: choose that too")
@@ -581,7 +588,7 @@ class Settings:
         """
         fields = sorted({name for changes in PRESETS.values() for name in changes})
         for name, changes in PRESETS.items():
-            wanted = type(self)(**changes)
+            wanted = type(self)(scene=self.scene, detector=self.detector, **changes)
             if all(getattr(self, one) == getattr(wanted, one) for one in fields):
                 return name
         return None

@@ -32,6 +32,7 @@ __all__ = [
     "FEW_PEOPLE",
     "INTERVAL",
     "SHARE_COLUMNS",
+    "UNMEASURED",
     "ShareDraws",
     "draw_shares",
     "estimate_shares",
@@ -44,6 +45,11 @@ INTERVAL = 0.95
 """Share of the draws that lies inside of an interval."""
 FEW_PEOPLE = 5
 """Of fewer people no share is stated in words."""
+UNMEASURED = (
+    "No shares are stated: how often these networks are wrong was not measured, so counts cannot be "
+    "corrected for it."
+)
+"""What is said in place of shares under `Calibration.plain`."""
 
 _BURN_IN, _DRAWS = 50, 400
 _MANY_PEOPLE, _DRAWS_OF_MANY = 5_000, 200
@@ -66,9 +72,10 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
         calibration: Of the networks that judged the people.
 
     Returns:
-        The columns of the shares table; no rows where nobody was judged.
+        The columns of the shares table; no rows where nobody was judged, or where it was not measured how
+        often the networks err.
     """
-    if not (people["judged_samples"] > 0).any():
+    if not calibration.measured or not (people["judged_samples"] > 0).any():
         return pd.DataFrame(columns=list(SHARE_COLUMNS))
     everybody = np.zeros(len(people), np.int64)
     return share_table(draw_shares(people, settings, calibration, groups=everybody), 0)
@@ -157,7 +164,8 @@ SHARE_COLUMNS = (
 
 
 def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
-    """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged.
+    """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged, and
+    `UNMEASURED` where the table is empty all the same.
 
     Args:
         shares: Rows of the shares table.
@@ -166,6 +174,8 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
     of_women = shares[shares["group"] == "female"]
     if (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
         return ""
+    if of_women.empty:
+        return UNMEASURED
     row = of_women.iloc[0]
     return (
         f"About {row['people_share']:.0%} of the people look like women ({row['people_low']:.0%} to "

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from analyzer.faces import face_widths
 from analyzer.frames import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes import DlibAttributes
+from analyzer.vision.attributes import Attributes
 from analyzer.vision.detectors import CenterFace
 from benchmarks.crowd import KINDS, make
 from benchmarks.faces import REPORT, SHARED, LabelledFace, labelled_faces
@@ -57,7 +57,7 @@ def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64
     With `width_px` each face is shrunk to about that width and shown alone on a grey 640 x 384 frame.
     """
     settings = Settings(precision="f32", min_judged_px=1)
-    detector, attributes = CenterFace(settings), DlibAttributes(settings)
+    detector, attributes = CenterFace(settings), Attributes.load(settings)
     rows = []
     for face in faces:
         image = face.image

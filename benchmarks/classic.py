@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import caffe
 from benchmarks.faces import SHARED
 
 Image = NDArray[np.uint8]
@@ -32,84 +32,13 @@ DETECTOR = (
     SHARED / "models" / "opencv_face_detector.pbtxt",
 )
 SSD_SIDE, SSD_MEAN, MIN_CONFIDENCE = 300, (104, 117, 123), 0.7
-FACE_SIDE, FACE_MEAN, PADDING = 227, (78.4263377603, 87.7689143744, 114.895847746), 20
-GENDERS, AGES = 2, 8
-
-# Levi and Hassner's layers: name, filters, side, stride, pad and channels of the input.
-_CONVOLUTIONS = (("conv1", 96, 7, 4, 0, 3), ("conv2", 256, 5, 1, 2, 96), ("conv3", 384, 3, 1, 1, 256))
-_POOLED_SIDE = 7
-"""Side of the third pooling's output."""
+PADDING = 20
 
 
 def levi_hassner(answers: int) -> cv2.dnn.Net:
     """The network of 2015 with random weights and `answers` classes."""
-    files = _prototxt(answers).encode(), _caffemodel(answers)
+    files = caffe.prototxt(answers).encode(), caffe.caffemodel(caffe.made_weights(answers, answers))
     return cv2.dnn.readNetFromCaffe(*(np.frombuffer(file, np.uint8) for file in files))
-
-
-def _dense(answers: int) -> tuple[tuple[str, int, int], ...]:
-    """Name, outputs and inputs of the fully connected layers."""
-    return ("fc6", 512, 384 * _POOLED_SIDE**2), ("fc7", 512, 512), ("fc8", answers, 512)
-
-
-def _prototxt(answers: int) -> str:
-    """The structure, in Caffe's text format."""
-    layers: list[str] = []
-    top = "data"
-
-    def add(name: str, kind: str, parameters: str = "") -> None:
-        nonlocal top
-        layers.append(f'layer {{ name: "{name}" type: "{kind}" bottom: "{top}" top: "{name}" {parameters} }}')
-        top = name
-
-    for name, filters, side, stride, pad, _ in _CONVOLUTIONS:
-        shape = f"num_output: {filters} kernel_size: {side} stride: {stride} pad: {pad}"
-        add(name, "Convolution", f"convolution_param {{ {shape} }}")
-        add(f"{name}_relu", "ReLU")
-        add(f"{name}_pool", "Pooling", "pooling_param { pool: MAX kernel_size: 3 stride: 2 }")
-        if name != "conv3":
-            add(f"{name}_norm", "LRN", "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }")
-    for name, outputs, _ in _dense(answers):
-        add(name, "InnerProduct", f"inner_product_param {{ num_output: {outputs} }}")
-        if name != "fc8":
-            add(f"{name}_relu", "ReLU")
-    add("prob", "Softmax")
-    shape = f"dim: 1 dim: 3 dim: {FACE_SIDE} dim: {FACE_SIDE}"
-    return f'input: "data" input_shape {{ {shape} }}\n' + "\n".join(layers)
-
-
-def _caffemodel(answers: int) -> bytes:
-    """Random weights, in Caffe's binary format: a protobuf message with a layer for each that has any."""
-    random = np.random.default_rng(answers)
-    shapes: list[tuple[str, tuple[int, ...]]]
-    shapes = [(name, (filters, inputs, side, side)) for name, filters, side, _, _, inputs in _CONVOLUTIONS]
-    shapes += [(name, (outputs, inputs)) for name, outputs, inputs in _dense(answers)]
-    model = b""
-    for name, shape in shapes:
-        weights = random.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
-        blobs = b"".join(_field(7, _blob(values)) for values in (weights, np.zeros(shape[0])))
-        model += _field(100, _field(1, name.encode()) + blobs)
-    return model
-
-
-def _blob(values: NDArray[np.float64]) -> bytes:
-    """A BlobProto: its shape (field 7, which holds packed dimensions) and its packed values (field 5)."""
-    dimensions = b"".join(_varint(side) for side in values.shape)
-    return _field(7, _field(1, dimensions)) + _field(5, values.astype("<f4").tobytes())
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A protobuf field of bytes with a length."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """A whole number as protobuf writes it: seven bits a byte, the lowest first."""
-    digits = b""
-    while value > 127:
-        digits += struct.pack("B", value & 127 | 128)
-        value >>= 7
-    return digits + struct.pack("B", value)
 
 
 def classic_look() -> Look:
@@ -122,8 +51,8 @@ def classic_look() -> Look:
         if not path.exists():
             raise FileNotFoundError(f"the detector's file {path.name} is not there")
     detector = cv2.dnn.readNet(*(str(path) for path in DETECTOR))
-    networks = levi_hassner(GENDERS), levi_hassner(AGES)
-    for network, side in zip((detector, *networks), (SSD_SIDE, FACE_SIDE, FACE_SIDE), strict=True):
+    networks = [levi_hassner(classes) for classes in caffe.CLASSES.values()]
+    for network, side in zip((detector, *networks), (SSD_SIDE, caffe.SIDE_PX, caffe.SIDE_PX), strict=True):
         network.setInput(np.zeros((1, 3, side, side), np.float32))
         network.forward()  # the first time takes longer: it is part of loading
 
@@ -140,7 +69,9 @@ def classic_look() -> Look:
             ]
             if not face.size:
                 continue
-            blob = cv2.dnn.blobFromImage(face, 1.0, (FACE_SIDE, FACE_SIDE), FACE_MEAN, swapRB=False)
+            blob = cv2.dnn.blobFromImage(
+                face, 1.0, (caffe.SIDE_PX, caffe.SIDE_PX), caffe.MEANS_BGR, swapRB=False
+            )
             for network in networks:
                 network.setInput(blob)
                 network.forward()[0].argmax()

@@ -27,7 +27,7 @@ from analyzer.frames import Still
 from analyzer.people import fuse_estimates
 from analyzer.settings import Settings
 from analyzer.vision import calibration, catalog
-from analyzer.vision.attributes import AGE_CHIP_PX, DlibAttributes, chip_sides, chip_transforms
+from analyzer.vision.attributes import Attributes
 from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
 from analyzer.vision.detectors import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
@@ -83,7 +83,7 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
     `female_prob` is the network's own, not calibrated.
     """
     settings = Settings(min_judged_px=1)
-    detector, attributes, embedding = CenterFace(settings), DlibAttributes(settings), DlibEmbedding(settings)
+    detector, attributes, embedding = CenterFace(settings), Attributes.load(settings), DlibEmbedding(settings)
     rows = []
     for number, face in enumerate(faces):
         random = np.random.default_rng(number)
@@ -94,11 +94,8 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
             best = detector.detect([scaled], [(width, height)])[0][:1]
             if not len(best) or face_widths(best.boxes)[0] < Settings().min_judged_px:
                 continue
-            transforms = chip_transforms(best.landmarks)
             picture = Still(image)
-            female, age, spread = attributes.judge_chips(
-                picture.cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
-            )
+            female, age, spread = attributes.judge_chips(attributes.chips(picture, best))
             chips = picture.cut(embedding.transforms(best.landmarks), [embedding.chip_px], embedding.chip_px)
             rows.append(
                 {

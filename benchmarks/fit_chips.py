@@ -17,7 +17,8 @@ import numpy as np
 
 from analyzer.frames import Still
 from analyzer.settings import Settings
-from analyzer.vision import attributes
+from analyzer.vision.attributes import Attributes
+from analyzer.vision.cuts import AGE_CHIP_PX, chip_sides, chip_transforms
 from analyzer.vision.detectors import CenterFace
 from benchmarks.faces import FIT, LabelledFace, labelled_faces
 
@@ -50,25 +51,23 @@ def main() -> None:
     template = np.median(places, axis=0)
     print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a chip's side")
 
-    judge = attributes.DlibAttributes(settings)
+    judge = Attributes.load(settings)
     landmarks = np.stack([points for _, points in faces])
     true_age = np.array([face.age_years for face, _ in faces])
     true_female = np.array([face.female for face, _ in faces])
     for scale in SCALES:
-        attributes.CHIP_LANDMARKS = ((template - 0.5) * scale + 0.5).astype(np.float32)
-        transforms = attributes.chip_transforms(landmarks)
+        goal = ((template - 0.5) * scale + 0.5).astype(np.float32)
+        transforms = chip_transforms(landmarks, goal)
         female, age, _ = judge.judge_chips(
             [
-                chip
+                (chip,)
                 for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
-                for chip in Still(face.image).cut(
-                    transform, attributes.chip_sides(transform), attributes.AGE_CHIP_PX
-                )
+                for chip in Still(face.image).cut(transform, chip_sides(transform), AGE_CHIP_PX)
             ]
         )
         error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()
         print(f"scale {scale:.2f}: age error {error:.3f} years, gender right {right:.4f}")
-        print("   ", attributes.CHIP_LANDMARKS.round(4).tolist())
+        print("   ", goal.round(4).tolist())
 
 
 if __name__ == "__main__":

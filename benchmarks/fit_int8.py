@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     ov = import_openvino()
     core = ov.Core()
-    model = core.read_model(str(catalog.locate(catalog.CENTERFACE)))
+    model = core.read_model(catalog.weights(catalog.CENTERFACE))
     model.reshape({model.inputs[0]: ov.PartialShape([1, 3, -1, -1])})
     names, ends = [], []
     for node, tensor in convolutions(model):

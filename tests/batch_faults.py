@@ -19,7 +19,7 @@ from analyzer.batch import child
 from analyzer.errors import StoppedError
 from analyzer.settings import Settings
 from analyzer.source import Video, run_name
-from analyzer.vision.catalog import models_hash
+from analyzer.vision.chosen import models_hash
 
 _BOX_BYTES = 32
 _MARK = b"free-for-tests:"
@@ -131,7 +131,7 @@ class _Quick:
         info = {
             "video_id": video.video_id,
             "settings_hash": self._settings.result_hash(),
-            "models_hash": models_hash(),
+            "models_hash": models_hash(self._settings),
             "source": video.source,
             "url": video.url,
             "title": video.title,

@@ -171,14 +171,15 @@ def test_calibration_of_other_networks_is_refused(
     unloaded: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     model = getattr(catalog, name)
-    monkeypatch.setattr(catalog, name, dataclasses.replace(model, sha256="0" * 64))
+    file = dataclasses.replace(model.files[0], sha256=("0" * 64,))
+    monkeypatch.setattr(catalog, name, dataclasses.replace(model, files=(file,)))
     with pytest.raises(ModelError, match="fitted for other networks"):
         Calibration.load()
 
 
 def test_calibration_is_that_of_the_default_networks(unloaded: None, file: dict[str, Any]) -> None:
     assert Calibration.load() is Calibration.load()
-    known = {model.name: model.sha256 for model in catalog.MODELS.values()}
+    known = {model.name: model.sha256 for model in catalog.DEFAULTS}
     assert file["networks"].items() <= known.items()
 
 

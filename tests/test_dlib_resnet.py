@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, SIDE_PX, to_onnx
-from analyzer.vision.runtime import Pixels, load_network
+from analyzer.vision.pixels import Pixels
+from analyzer.vision.runtime import load_network
 from benchmarks.demo import portraits
 
 # Seen on 240 faces: 5e-7 between numbers; and 0.013 between whole descriptors in bfloat16.
 TOLERANCE = 1e-5
 BFLOAT16_DISTANCE = 0.03
 REFUSAL = "not dlib's face recognition network"
-PIXELS = Pixels(rgb=True, means=(122.782, 117.001, 104.298), scale=256)
+PIXELS = Pixels(rgb=True, means=(122.782, 117.001, 104.298), scale=(256.0,) * 3)
 
 Chips = list[NDArray[np.uint8]]
 
@@ -28,7 +29,7 @@ Chips = list[NDArray[np.uint8]]
 @pytest.fixture(scope="module")
 def data() -> bytes:
     """The file that dlib reads."""
-    return catalog.locate(catalog.EMBEDDING).read_bytes()
+    return catalog.weights(catalog.EMBEDDING)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def chips() -> Chips:
 def reference(chips: Chips) -> NDArray[np.float64]:
     """What dlib itself gives."""
     dlib = pytest.importorskip("dlib")
-    network = dlib.face_recognition_model_v1(str(catalog.locate(catalog.EMBEDDING)))
+    network = dlib.face_recognition_model_v1(str(catalog.find(catalog.EMBEDDING.files[0])))
     return np.array(
         [network.compute_face_descriptor(np.ascontiguousarray(chip[..., ::-1])) for chip in chips]
     )
@@ -65,7 +66,9 @@ def test_descriptors_are_dlibs(
     engine_and_batch: tuple[str, int],
 ) -> None:
     engine, batch = engine_and_batch
-    network = load_network(to_onnx(data), exact.replace(engine=engine), pixels=PIXELS, batch=batch)
+    network = load_network(
+        to_onnx(data), exact.replace(engine=engine), name="resnet", pixels=PIXELS, batch=batch
+    )
     (descriptors,) = network.run(chips)
     assert descriptors.shape == (len(chips), DESCRIPTOR_SIZE) and len(chips) >= 40
     assert descriptors.dtype == np.float32
@@ -74,7 +77,9 @@ def test_descriptors_are_dlibs(
 
 def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, chips: Chips, exact: Settings) -> None:
     quick, precise = (
-        load_network(to_onnx(data), exact.replace(precision=precision), pixels=PIXELS).run(chips)[0]
+        load_network(to_onnx(data), exact.replace(precision=precision), name="resnet", pixels=PIXELS).run(
+            chips
+        )[0]
         for precision in ("auto", "f32")
     )
     assert np.linalg.norm(quick - precise, axis=1).max() < BFLOAT16_DISTANCE

@@ -282,18 +282,20 @@ def test_an_altered_network_fails_and_is_not_run(tmp_path: Path, monkeypatch: py
     package = tmp_path / "altered_net"
     package.mkdir()
     (package / "__init__.py").touch()
-    content = bytearray(catalog.locate(catalog.CENTERFACE).read_bytes())
+    content = bytearray(catalog.weights(catalog.CENTERFACE))
     content[len(content) // 2] ^= 1
-    (package / catalog.CENTERFACE.file).write_bytes(content)
+    (file,) = catalog.CENTERFACE.files
+    (package / file.place).write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    altered = dataclasses.replace(catalog.CENTERFACE, package="altered_net")
-    monkeypatch.setitem(catalog.MODELS, "centerface", altered)
+    altered, absent = (
+        dataclasses.replace(model, files=(dataclasses.replace(model.files[0], package=name),))
+        for model, name in ((catalog.CENTERFACE, "altered_net"), (catalog.AGE, "absent_net"))
+    )
+    monkeypatch.setattr(catalog, "DEFAULTS", (altered, absent))
     monkeypatch.setattr(doctor, "_inference", raising(AssertionError("it was run")))
-    absent = dataclasses.replace(catalog.AGE, package="absent_net")
-    monkeypatch.setitem(catalog.MODELS, absent.name, absent)
     check = look("networks")
     assert check.state == "failed"
-    assert "is not the network centerface" in check.found
+    assert "is not the file of the network centerface" in check.found
     assert f"{PIP} --force-reinstall --no-deps altered-net" in check.mend
     assert "absent-net" in check.mend
 
@@ -301,7 +303,7 @@ def test_an_altered_network_fails_and_is_not_run(tmp_path: Path, monkeypatch: py
 def test_engines_that_disagree_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look("networks").state == "ok"
 
-    def load(path: Path, settings: Any) -> Any:
+    def load(content: bytes, settings: Any, *, name: str) -> Any:
         answer = np.full((1, 1, 64, 64), 0.1 if settings.engine == "openvino" else np.nan, np.float32)
         return types.SimpleNamespace(run=lambda pictures: [answer])
 

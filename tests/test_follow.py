@@ -14,7 +14,7 @@ from analyzer.faces import Faces
 from analyzer.follow import EMBEDDED_PX, Follower, Tracklets, follow
 from analyzer.frames import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes import CHIP_LANDMARKS
+from analyzer.vision.cuts import CHIP_LANDMARKS
 
 Place = tuple[float, float] | None
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

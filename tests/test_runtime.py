@@ -19,9 +19,11 @@ from analyzer.errors import ModelError
 from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.vision import catalog
-from analyzer.vision.attributes import AGE_CHIP_PX, DLIB_PIXELS, GENDER_CHIP_PX
+from analyzer.vision.attributes import DLIB_PIXELS, GENDER_CHIP_PX
+from analyzer.vision.cuts import AGE_CHIP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
-from analyzer.vision.runtime import BATCHES, Network, Pixels, load_network
+from analyzer.vision.pixels import Pixels
+from analyzer.vision.runtime import BATCHES, Network, load_network
 
 ROOT = Path(__file__).parents[1]
 CUDA = "CUDAExecutionProvider"
@@ -81,13 +83,14 @@ def pictures(role: str, crowd: Pictures, count: int) -> Pictures:
 
 
 def network(model: catalog.Model, settings: Settings, batch: int) -> Network:
-    path = catalog.locate(model)
-    source = to_onnx(path.read_bytes()) if model.role == "embedding" else path
+    content = catalog.weights(model)
+    if model.role == "embedding":
+        content = to_onnx(content)
     pixels = Pixels() if model.role == "detector" else DLIB_PIXELS
-    return load_network(source, settings, pixels=pixels, batch=batch)
+    return load_network(content, settings, name=model.name, pixels=pixels, batch=batch)
 
 
-@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.role)
+@pytest.mark.parametrize("model", catalog.DEFAULTS, ids=lambda model: model.role)
 def test_batches_of_cuda_give_what_openvino_gives(
     model: catalog.Model, exact: Settings, crowd: Pictures
 ) -> None:
@@ -111,7 +114,7 @@ def test_cuda_runs_every_network_in_large_batches(
     engines = {model["engine"] for model in loaded.provenance}
     assert engines == {f"onnxruntime {onnxruntime.__version__} CUDA f32"}
     assert loaded.key != models.key
-    assert len(device.asked) == len(catalog.MODELS)
+    assert len(device.asked) == len(catalog.DEFAULTS)
     for asked in device.asked:
         assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
         assert asked["enable_fallback"] == 0
@@ -145,8 +148,8 @@ def test_onnx_runtime_without_cuda_is_a_sentence(exact: Settings, monkeypatch: p
 
 
 def test_what_is_no_network_names_the_engine_of_cuda(device: Device) -> None:
-    with pytest.raises(ModelError, match="onnxruntime cannot load a converted network") as caught:
-        load_network(b"no network", Settings(device="cuda"))
+    with pytest.raises(ModelError, match="onnxruntime cannot load it") as caught:
+        load_network(b"no network", Settings(device="cuda"), name="it")
     assert caught.value.__cause__ is not None
 
 
@@ -155,7 +158,7 @@ def test_device_is_part_of_what_a_segment_yields() -> None:
 
 
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime without CUDA")
-@pytest.mark.parametrize("model", catalog.MODELS.values(), ids=lambda model: model.role)
+@pytest.mark.parametrize("model", catalog.DEFAULTS, ids=lambda model: model.role)
 def test_a_graphics_card_gives_what_the_processor_gives(
     model: catalog.Model, exact: Settings, crowd: Pictures
 ) -> None:

@@ -101,6 +101,9 @@ def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> N
 class OneFace:
     """Finds one face at the same place of every picture, and judges it by nothing."""
 
+    reducible = True
+    points_in_box = None
+
     def input_size(self, width: int, height: int, reduction: int = 1) -> tuple[int, int]:
         return width // reduction, height // reduction
 

@@ -53,7 +53,7 @@ from analyzer.source import (
     without_login,
 )
 from analyzer.system import available_memory_mb
-from analyzer.vision.catalog import models_hash
+from analyzer.vision.chosen import models_hash
 
 __all__ = ["DOWNLOADS", "FetcherMaker", "Night", "Outcome", "Stop", "default_fetcher", "place_count"]
 
@@ -213,7 +213,10 @@ class Night:
         self._on_event = on_event
         self._stop = stop or Stop()
         self._make_fetcher = fetchers or default_fetcher
-        self._models = models_hash()
+        # Unknown networks end the night before it begins.
+        self._models = {
+            source.settings.result_hash(): models_hash(source.settings) for source in jobs.sources
+        }
         self._settings = jobs.sources[0].settings
         self._places = place_count(jobs, self._settings)
         self._engine = LocalEngine(self._places, jobs.limits, prepare)
@@ -331,7 +334,8 @@ class Night:
 
     def _take_up(self, source: Source) -> None:
         """Queue what an earlier night has not finished, whether or not its source still lists it."""
-        hashes = source.settings.result_hash(), self._models
+        settings_hash = source.settings.result_hash()
+        hashes = settings_hash, self._models[settings_hash]
         for work in self._ledger.unfinished([_origin(source)]):
             again = work.standalone or work.video is not None
             if again and host_of(work.source) is None:
@@ -424,7 +428,7 @@ class Night:
         listed = Listed(
             identity=identity,
             settings_hash=settings_hash,
-            models_hash=self._models,
+            models_hash=self._models[settings_hash],
             origin=_origin(source),
             source=shown,
             standalone=item.standalone and shown == item.source,

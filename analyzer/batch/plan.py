@@ -14,7 +14,7 @@ from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.night import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
 from analyzer.source import Item, host_of, shown_name, without_login
-from analyzer.vision.catalog import models_hash
+from analyzer.vision.chosen import models_hash
 
 __all__ = ["Plan", "Planned", "make_plan"]
 
@@ -108,7 +108,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
 
 
 def _planned(plan: Plan, ledger: Ledger, source: Source, item: Item, identity: str) -> Planned | None:
-    row = ledger.find(identity, source.settings.result_hash(), models_hash())
+    row = ledger.find(identity, source.settings.result_hash(), models_hash(source.settings))
     shown = without_login(shown_name(item.source))
     title = item.title and shown_name(item.title)
     duration_s, uploaded, state = item.duration_s, item.uploaded, State.NEW

@@ -20,6 +20,7 @@ import click
 
 from analyzer import __version__
 from analyzer.cli.batch_commands import batch
+from analyzer.cli.models import models
 from analyzer.cli.options import (
     DONE,
     EXIT_CODES,
@@ -67,6 +68,7 @@ def cli() -> None:
 
 
 cli.add_command(batch)
+cli.add_command(models)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))

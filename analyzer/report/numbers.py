@@ -184,7 +184,8 @@ class Numbers:
         found = []
         for run in self.corpus.runs:
             used = {model.get("name"): model.get("sha256") for model in run.info.get("models") or []}
-            found.append(all(used.get(name) == sha256 for name, sha256 in known.items()))
+            measured = (run.info.get("calibration") or {}).get("measured", True)
+            found.append(measured and all(used.get(name) == sha256 for name, sha256 in known.items()))
         return np.array(found, bool)
 
     # --- figures --------------------------------------------------------------------------------------

@@ -26,6 +26,9 @@ __all__ = ["Calibration", "Confusion", "Estimates", "gender_terms", "logit"]
 Real = NDArray[np.float64]
 
 _LEAST_PROB = 1e-4
+_LOOKS = 128
+# The middle 80 % of a normal distribution reach so many standard deviations to each side.
+_NORMAL_80 = 1.2816
 
 
 def logit(probability: Real) -> Real:
@@ -98,6 +101,39 @@ class Calibration:
     seen_gender: dict[str, list[int]]
     seen_age_edges_years: Sequence[float]
     seen_age: dict[str, list[int]]
+    measured: bool = True
+    """Whether it was fitted on labelled faces; else the networks are taken at their word (`plain`)."""
+
+    @classmethod
+    @cache
+    def plain(cls) -> Self:
+        """How networks are read of which nothing was measured: as they say.
+
+        The 80 % interval of an age is that of a normal distribution with the network's own spread; where it
+        gives none, there is none. How often they err is not known, so no shares can be corrected for it.
+        """
+        ends_years = (0.0, 120.0)
+        as_it_is = (1.0, *[0.0] * 5)
+        return cls(
+            fitted_on="",
+            gender=as_it_is,
+            person_gender=as_it_is,
+            person_gender_looks=[0.0] * _LOOKS,
+            person_age_knots_years=ends_years,
+            person_age_years=ends_years,
+            person_age_looks=[0.0] * _LOOKS,
+            interval_knots_years=ends_years,
+            interval_low_years=(0.0, 0.0),
+            interval_high_years=(0.0, 0.0),
+            interval_spread=(_NORMAL_80, _NORMAL_80),
+            # That children's gender cannot be told by their faces holds for all networks.
+            child_years=cls.load().child_years,
+            seen_gender_edges=(),
+            seen_gender={},
+            seen_age_edges_years=(),
+            seen_age={},
+            measured=False,
+        )
 
     @staticmethod
     def networks() -> dict[str, str]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import catalog
-from analyzer.vision.attributes import CHIP_LANDMARKS, CHIP_PADDING, DLIB_PIXELS, chip_transforms
+from analyzer.vision.attributes import DLIB_PIXELS
+from analyzer.vision.cuts import CHIP_LANDMARKS, CHIP_PADDING, chip_transforms
 from analyzer.vision.dlib_resnet import to_onnx
 from analyzer.vision.runtime import BATCHES, load_network
 
@@ -35,14 +36,16 @@ class DlibEmbedding:
     size = 128
 
     def __init__(self, settings: Settings) -> None:
-        path = catalog.locate(self.model)
+        content = catalog.weights(self.model)
         try:
-            converted = to_onnx(path.read_bytes())
-        except (OSError, ValueError) as error:
+            converted = to_onnx(content)
+        except ValueError as error:
             raise ModelError(f"the network {self.model.name} cannot be read: {error}") from error
         batch = BATCHES[settings.device][self.model.role]
-        self._network = load_network(converted, settings, pixels=DLIB_PIXELS, batch=batch)
-        self.engine = self._network.engine
+        self._network = load_network(
+            converted, settings, name=self.model.name, pixels=DLIB_PIXELS, batch=batch
+        )
+        self.provenance = {**self.model.provenance(), "engine": self._network.engine}
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 2, 3) float32 from pixels to shares of a chip's side, from (N, 5, 2) float32 landmarks."""

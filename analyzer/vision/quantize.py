@@ -57,13 +57,14 @@ def convolutions(model: Any) -> list[tuple[Any, str]]:
     return [(node, min(node.input_value(0).get_names())) for node in nodes]
 
 
-def quantize(ov: Any, model: Any, ranges: Ranges) -> None:
+def quantize(ov: Any, model: Any, ranges: Ranges, *, spare_bit: bool = False) -> None:
     """Mark all convolutions of a model to be computed in integers; the model is changed.
 
     Args:
         ov: The openvino module.
         model: Read from an ONNX file.
         ranges: Of the inputs of all its convolutions.
+        spare_bit: Whether weights use half of their steps only: two products then fit into sixteen bits.
 
     Raises:
         ModelError: A range is missing.
@@ -82,6 +83,8 @@ def quantize(ov: Any, model: Any, ranges: Ranges) -> None:
         # (output channels, ...), with a leading axis of groups where there are some.
         axes = tuple(range(1 if node.get_type_name() == "Convolution" else 2, weights.ndim))
         most = np.maximum(np.abs(weights).max(axis=axes, keepdims=True), 1e-12)
+        if spare_bit:
+            most = most * (_STEPS // 2 / 64)
         node.input(1).replace_source_output(_in_steps(ov, ov.opset13.constant(weights), -most, most, _STEPS))
     model.validate_nodes_and_infer_types()
 

@@ -14,8 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -25,16 +24,19 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision.catalog import Role
+from analyzer.vision.pixels import Pixels
 from analyzer.vision.quantize import Ranges, quantize
 
-__all__ = ["BATCHES", "Network", "Pixels", "import_openvino", "load_network"]
+__all__ = ["BATCHES", "Network", "import_openvino", "int8_overflows", "load_network"]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
+# What a network wants of pixels, how many pictures go together, their width and height.
+_Input = tuple[Pixels, int, tuple[int, int] | None]
 
 BATCHES: dict[str, dict[Role, int]] = {
-    "cpu": {"detector": 1, "age": 4, "gender": 4, "embedding": 4},
-    "cuda": {"detector": 8, "age": 64, "gender": 64, "embedding": 32},
+    "cpu": {"detector": 1, "age": 4, "gender": 4, "gender and age": 4, "embedding": 4},
+    "cuda": {"detector": 8, "age": 64, "gender": 64, "gender and age": 64, "embedding": 32},
 }
 """How many pictures are computed together, by device and by what the network is for. Small on a processor,
 where filling a batch up costs time and larger ones gain none; those of CUDA are not measured."""
@@ -49,16 +51,6 @@ _PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     # TF32, on by default, has 10 of the 23 bits of float32.
     "cuda": [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), ("CPUExecutionProvider", {})],
 }
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """What a network wants of pixels: (value - mean) / scale, in its order of colours."""
-
-    rgb: bool = False
-    """Whether red comes first; else blue, as in the pictures."""
-    means: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    scale: float = 1.0
 
 
 class Network(Protocol):
@@ -77,21 +69,26 @@ class Network(Protocol):
 
 
 def load_network(
-    model: Path | bytes,
+    model: bytes,
     settings: Settings,
     *,
+    name: str,
     pixels: Pixels | None = None,
     batch: int = 1,
     ranges: Ranges | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Network:
     """Load an ONNX network with the engine of `settings`.
 
     Args:
-        model: A single-file ONNX model, its hash already checked; or its content.
+        model: The content of a single-file ONNX model, its hash already checked: what was checked is what is
+            loaded, whatever becomes of the file.
         settings: Gives device, engine, precision and threads; on CUDA it is always ONNX Runtime in float32.
+        name: What an error calls it.
         pixels: What the network wants of pixels; by default 0 to 255, blue first.
         batch: How many pictures are computed together.
         ranges: With them OpenVINO computes in eight bits, where `settings.precision` leaves it the choice.
+        size: Width and height of all pictures; None: the network takes any, whatever its exporter wrote.
 
     Raises:
         ModelError: The engine cannot load the file, or CUDA is wanted and cannot be had.
@@ -103,13 +100,17 @@ def load_network(
     try:
         if engine == "openvino":
             ranges = None if settings.precision == "f32" else ranges
-            return _OpenVino(model, wanted, batch, ranges, f32=f32, threads=threads)
-        return _OnnxRuntime(model, wanted, batch, device=settings.device, threads=threads)
+            return _OpenVino(model, (wanted, batch, size), ranges, f32=f32, threads=threads)
+        return _OnnxRuntime(model, (wanted, batch, size), device=settings.device, threads=threads)
     except ModelError:
         raise
     except Exception as error:  # each engine has its own family of exceptions
-        name = model.name if isinstance(model, Path) else "a converted network"
-        raise ModelError(f"{engine} cannot load {name}: {error}") from error
+        raise ModelError(f"{engine} cannot load {name}: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of an engine's message; the others are places in its source."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
@@ -138,15 +139,35 @@ def import_openvino() -> ModuleType:
             del sys.modules[converter]
 
 
+@cache
+def int8_overflows() -> bool:
+    """Whether this processor adds up products of eight bits in sixteen, where large ones do not fit.
+
+    Those without VNNI do (vpmaddubsw), and nothing says so: the sums are wrong without a word. It is found by
+    a sum whose result is known. NNCF, OpenVINO's own tool for quantisation, spares a bit of the weights there
+    ("overflow fix").
+    """
+    ov = import_openvino()
+    channels, side = 32, 16
+    picture = ov.opset13.parameter([1, channels, side, side], np.float32)
+    weights = ov.opset13.constant(np.ones((channels, channels, 3, 3), np.float32))
+    sums = ov.opset13.convolution(picture, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    sums.input_value(0).set_names({"pixels"})
+    model = ov.Model([sums], [picture], "probe")
+    quantize(ov, model, Ranges({"pixels": (0.0, 255.0)}, "probe"))
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    found = compiled(np.full((1, channels, side, side), 255, np.float32))[0]
+    return bool(np.abs(found / (255 * 9 * channels) - 1).max() > 0.01)
+
+
 class _OpenVino:
     """Each batch is computed by one thread, several batches side by side: the decoder works on the same
     cores, and threads that wait for each other inside a network would wait for it too."""
 
     def __init__(
         self,
-        source: Path | bytes,
-        pixels: Pixels,
-        batch: int,
+        content: bytes,
+        wanted: _Input,
         ranges: Ranges | None,
         *,
         f32: bool,
@@ -154,14 +175,20 @@ class _OpenVino:
     ) -> None:
         ov = import_openvino()
         core = ov.Core()
-        model = core.read_model(str(source) if isinstance(source, Path) else source)
-        sides = [-1, -1] if model.inputs[0].partial_shape.is_static else model.inputs[0].partial_shape[2:]
-        # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
-        model.reshape({model.inputs[0]: ov.PartialShape([batch, 3, *sides])})
+        pixels, batch, size = wanted
+        model = core.read_model(content)
+        if size is not None:
+            sides = [size[1], size[0]]
+        else:
+            # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
+            shape = model.inputs[0].partial_shape
+            sides = [-1, -1] if shape.is_static else shape[2:]
+        shape = [batch, *sides, 3] if pixels.channels_last else [batch, 3, *sides]
+        model.reshape({model.inputs[0]: ov.PartialShape(shape)})
         if ranges is not None and "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             ranges = None
         if ranges is not None:
-            quantize(ov, model, ranges)
+            quantize(ov, model, ranges, spare_bit=int8_overflows())
         streams = min(threads, _MAX_STREAMS)
         config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
         if f32:
@@ -172,7 +199,7 @@ class _OpenVino:
         self._batch = batch
         precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if ranges is not None:
-            precision = f"int8-{ranges.key}"
+            precision = f"int8-{ranges.key}{'-spare' if int8_overflows() else ''}"
         self.engine = f"openvino {ov.__version__.split('-')[0]} CPU {precision}"
 
     @staticmethod
@@ -182,11 +209,12 @@ class _OpenVino:
         taken = prepared.input()
         taken.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         taken.tensor().set_color_format(ov.preprocess.ColorFormat.BGR)
-        taken.model().set_layout(ov.Layout("NCHW"))
+        taken.model().set_layout(ov.Layout("NHWC" if pixels.channels_last else "NCHW"))
         steps = taken.preprocess().convert_element_type(ov.Type.f32)
         if pixels.rgb:
             steps.convert_color(ov.preprocess.ColorFormat.RGB)
-        steps.mean(list(pixels.means)).scale(pixels.scale)
+        scale = pixels.even_scale
+        steps.mean(list(pixels.means)).scale(list(pixels.scale) if scale is None else scale)
         return prepared.build()
 
     @staticmethod
@@ -214,17 +242,17 @@ def import_onnxruntime() -> Any:
 class _OnnxRuntime:
     """Its CPU kernels compute in float32 whatever is asked for. The devices differ in `_PROVIDERS` alone."""
 
-    def __init__(
-        self, source: Path | bytes, pixels: Pixels, batch: int, *, device: str, threads: int
-    ) -> None:
+    def __init__(self, content: bytes, wanted: _Input, *, device: str, threads: int) -> None:
         import onnx
 
         onnxruntime = import_onnxruntime()
         if device == "cuda":
             _prepare_cuda(onnxruntime)
-        content = source.read_bytes() if isinstance(source, Path) else source
+        pixels, batch, size = wanted
         model = onnx.load_model_from_string(content)
-        _free_sizes(model.graph)
+        _without_weights(model.graph)
+        if size is None:
+            _free_sizes(model.graph)
         _take_pictures(model.graph, pixels)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -272,12 +300,16 @@ def _prepare_cuda(onnxruntime: Any) -> None:
         onnxruntime.preload_dlls()
 
 
-def _free_sizes(graph: Any) -> None:
-    """Free the sizes that an exporter froze; take weights off the inputs, where they only cause warnings."""
+def _without_weights(graph: Any) -> None:
+    """Take weights off the inputs, where they only cause warnings."""
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:]
     graph.input.extend(inputs)
+
+
+def _free_sizes(graph: Any) -> None:
+    """Free the sizes that an exporter froze."""
     for value in [*graph.input, *graph.output]:
         dims = value.type.tensor_type.shape.dim
         free = range(len(dims)) if len(dims) == 4 and dims[0].dim_value else range(1)
@@ -291,9 +323,8 @@ def _take_pictures(graph: Any, pixels: Pixels) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     planes = graph.input[0].name
-    count, _, height, width = (
-        size.dim_param or size.dim_value for size in graph.input[0].type.tensor_type.shape.dim
-    )
+    sizes = [size.dim_param or size.dim_value or None for size in graph.input[0].type.tensor_type.shape.dim]
+    count, height, width = sizes[0], *(sizes[1:3] if pixels.channels_last else sizes[2:4])
     taken = helper.make_tensor_value_info("pictures", TensorProto.UINT8, [count, height, width, 3])
     steps: list[Any] = []
 
@@ -305,14 +336,16 @@ def _take_pictures(graph: Any, pixels: Pixels) -> None:
         steps.append(helper.make_node(kind, inputs, [f"pictures_{len(steps) + 1}"], **attributes))
 
     # Whole planes are put in order, which is cheaper than colours of pixels.
-    step("Transpose", perm=[0, 3, 1, 2])
+    colours = (3,) if pixels.channels_last else (3, 1, 1)
+    if not pixels.channels_last:
+        step("Transpose", perm=[0, 3, 1, 2])
     if pixels.rgb:
-        step("Gather", np.array([2, 1, 0], np.int64), axis=1)
+        step("Gather", np.array([2, 1, 0], np.int64), axis=3 if pixels.channels_last else 1)
     step("Cast", to=TensorProto.FLOAT)
     if any(pixels.means):
-        step("Sub", np.array(pixels.means, np.float32).reshape(3, 1, 1))
-    if pixels.scale != 1:
-        step("Div", np.array(pixels.scale, np.float32))
+        step("Sub", np.array(pixels.means, np.float32).reshape(colours))
+    if pixels.even_scale != 1:
+        step("Div", np.array(pixels.scale, np.float32).reshape(colours))
     steps[-1].output[0] = planes
     nodes = [*steps, *graph.node]
     del graph.node[:], graph.input[:]

@@ -1,0 +1,226 @@
+"""The commands of ``models``. Nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from analyzer.cli.options import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, USAGE, epilog
+from analyzer.cli.text import printable, show_error
+from analyzer.errors import AnalyzerError
+
+if TYPE_CHECKING:
+    from analyzer.vision.inventory import Held
+
+__all__ = ["models"]
+
+_CODES = {
+    DONE: "done",
+    USAGE: EXIT_CODES[USAGE],
+    NOTHING_USABLE: "the network is not known, cannot be had, or is not what it should be",
+    INTERRUPTED: "interrupted by Ctrl-C; nothing half is left",
+}
+_VERIFY_CODES = _CODES | {
+    DONE: "every file that is on this machine is what it should be",
+    SOME_FAILED: "a file is not what it should be",
+    NOTHING_USABLE: "a name is not known",
+}
+_COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
+_COLOURS = {"ok": "green", "missing": "yellow", "wrong": "red"}
+_WIDTH, _LABEL = 110, 12
+_folder = click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to put it in.  [default: the user's cache]",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(epilog=epilog(_CODES))
+def models() -> None:
+    """The networks: which there are, where they lie, under which licence; get others, add your own.
+
+    The default ones come with the installed packages. Others are looked for in the folders that the
+    environment variable ANALYZER_MODELS names, in the project's folder models, and in the user's cache.
+
+    \b
+    Examples:
+      python cli.py models list
+      python cli.py models pull yunet
+      python cli.py models add fairface.onnx
+      python cli.py analyze talk.mp4 --detector yunet --gender-model fairface
+    """
+
+
+def _attempt(work: Callable[[], int]) -> None:
+    try:
+        sys.exit(work())
+    except AnalyzerError as error:
+        show_error(str(error))
+        sys.exit(NOTHING_USABLE)
+
+
+@models.command("list", epilog=epilog(_CODES))
+@_as_json
+def list_(*, as_json: bool) -> None:
+    """All networks, one in a line. Their files are looked for, not opened."""
+
+    def show() -> int:
+        from analyzer.vision.inventory import inventory
+
+        found = inventory()
+        if as_json:
+            _print_json([_document(one) for one in found])
+            return DONE
+        rows = [("NAME", "FOR", "HERE", "COMMERCIAL USE", "LICENCE"), *map(_row, found)]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        for row in rows:
+            cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+            click.echo("  ".join([*cells, row[4]]).rstrip())
+        return DONE
+
+    _attempt(show)
+
+
+def _row(one: Held) -> tuple[str, ...]:
+    here = "yes" if one.state == "ok" else "no" if one.state == "missing" else "damaged"
+    if one.model is None:
+        return printable(one.name), "", here, "", printable(one.problem)
+    model = one.model
+    allowed = _COMMERCIAL[model.commercial_use]
+    return printable(one.name), model.role, here, allowed, printable(model.licence)
+
+
+@models.command(epilog=epilog(_CODES))
+@click.argument("name")
+@_as_json
+def show(name: str, *, as_json: bool) -> None:
+    """Everything known of a network: source, paper, training data, licence, known bias, files."""
+
+    def tell() -> int:
+        from analyzer.vision.inventory import inventory
+
+        (one,) = inventory([name])
+        if as_json:
+            _print_json(_document(one))
+            return DONE
+        for label, text in _lines(one):
+            lines = textwrap.wrap(printable(text), _WIDTH - _LABEL) or [""]
+            click.echo(f"{label:<{_LABEL}}{lines[0]}")
+            for line in lines[1:]:
+                click.echo(" " * _LABEL + line)
+        return DONE
+
+    _attempt(tell)
+
+
+def _lines(one: Held) -> list[tuple[str, str]]:
+    lines = [("name", one.name)]
+    if one.model is not None:
+        model = one.model
+        lines += [("for", model.role), ("licence", model.licence)]
+        lines += [("commercial", _COMMERCIAL[model.commercial_use]), ("source", model.source)]
+        lines += [("paper", model.paper), ("trained on", model.trained_on), ("input", model.input)]
+        lines += [("known bias", model.known_bias), ("speed", model.speed)]
+        lines += [("file", f"{file.name} {file.expected}".strip()) for file in model.files]
+    lines += [("here", str(path)) for path in one.paths]
+    if one.problem:
+        lines.append(("problem", one.problem))
+    return lines
+
+
+@models.command(epilog=epilog(_CODES))
+@click.argument("name")
+@_folder
+def pull(name: str, *, folder: Path | None) -> None:
+    """Download the files of a network that are not on this machine yet, and check them."""
+
+    def get() -> int:
+        from tqdm import tqdm
+
+        from analyzer.vision.catalog import find_model, pull
+
+        model = find_model(name)
+        bars: dict[str, tqdm[Any]] = {}
+
+        def draw(file: str, received: int, total: int | None) -> None:
+            if file not in bars:
+                bars[file] = tqdm(
+                    desc=file, total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()
+                )
+            bars[file].update(received - bars[file].n)
+
+        try:
+            made = pull(model, folder, on_progress=draw)
+        finally:
+            for bar in bars.values():
+                bar.close()
+        for path in made:
+            click.echo(path)
+        if not made:
+            click.echo(f"{name} is on this machine already")
+        return DONE
+
+    _attempt(get)
+
+
+@models.command(epilog=epilog(_VERIFY_CODES))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@_as_json
+def verify(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Compare the files that are on this machine with their hashes, and your own with their descriptions.
+
+    What is not on this machine is no error, unless it is named.
+    """
+
+    def check() -> int:
+        from analyzer.vision.inventory import inventory
+
+        found = inventory(names, check=True)
+        if as_json:
+            _print_json([_document(one) for one in found])
+        else:
+            for one in found:
+                state = click.style(f"{one.state:<7}", fg=_COLOURS[one.state])
+                click.echo(f"{state}  {printable(one.name):<20}  {printable(one.problem)}".rstrip())
+        failed = any(one.state == "wrong" or (names and one.state != "ok") for one in found)
+        return SOME_FAILED if failed else DONE
+
+    _attempt(check)
+
+
+@models.command(epilog=epilog(_CODES))
+@click.argument("file", type=click.Path(path_type=Path))
+@_folder
+def add(file: Path, *, folder: Path | None) -> None:
+    """Check an ONNX file of your own and the TOML beside it, and keep both where they are found by name.
+
+    docs/models.md says what stands in the TOML.
+    """
+
+    def keep() -> int:
+        from analyzer.vision.described import add
+
+        description = add(file, folder)
+        click.echo(description.path)
+        return DONE
+
+    _attempt(keep)
+
+
+def _document(one: Held) -> dict[str, Any]:
+    known = one.model.provenance() if one.model is not None else {"name": one.name}
+    if one.model is not None:
+        known |= {"input": one.model.input, "speed": one.model.speed}
+    return {**known, "state": one.state, "problem": one.problem, "paths": [str(path) for path in one.paths]}
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

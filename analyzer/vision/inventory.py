@@ -1,0 +1,84 @@
+"""Which networks are on this machine, and whether their files are what they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from analyzer.errors import ModelError
+from analyzer.vision import catalog
+from analyzer.vision.catalog import Model
+from analyzer.vision.described import Description, described, descriptions, find_description, read_network
+
+__all__ = ["Held", "inventory"]
+
+State = Literal["ok", "missing", "wrong"]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A network, and what of it is on this machine."""
+
+    name: str
+    state: State
+    problem: str
+    """What is wrong, in a sentence; empty where nothing is."""
+    paths: tuple[Path, ...]
+    """Its files, as far as they are here."""
+    model: Model | None
+    """None: its description cannot be read."""
+    description: Description | None = None
+    """Of a network of the user's own."""
+
+
+def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
+    """All networks of the catalogue and all descriptions of the user's own, or those that are named.
+
+    Args:
+        names: Of networks, or paths of described ONNX files.
+        check: Whether files are read and their hashes compared; else only looked for.
+
+    Raises:
+        ModelError: A name is not known.
+    """
+    if not names:
+        own = [path for path in descriptions() if path.stem not in catalog.MODELS]
+        return [*(_held(one, check) for one in catalog.MODELS.values()), *(_own(path, check) for path in own)]
+    return [_named(name, check) for name in names]
+
+
+def _named(name: str, check: bool) -> Held:
+    if name in catalog.MODELS:
+        return _held(catalog.MODELS[name], check)
+    path = next((path for path in descriptions() if path.stem == name), None)
+    if path is None and (found := find_description(name)) is not None:
+        path = found.path
+    if path is None:
+        raise ModelError(f"there is no network {name}: python cli.py models list shows those that there are")
+    return _own(path, check)
+
+
+def _held(model: Model, check: bool) -> Held:
+    found = [catalog.find(file) for file in model.files]
+    paths = tuple(path for path in found if path is not None)
+    state: State = "ok"
+    problem = ""
+    if check or len(paths) < len(found):
+        try:
+            for file in model.files:
+                catalog.read(model, file)
+        except ModelError as error:
+            problem, state = str(error), "missing" if len(paths) < len(found) else "wrong"
+    return Held(model.name, state, problem, paths, model)
+
+
+def _own(path: Path, check: bool) -> Held:
+    try:
+        description = described(path)
+        if check:
+            read_network(description)
+    except ModelError as error:
+        return Held(path.stem, "wrong", str(error), (path,), None)
+    return Held(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model, description)

@@ -1,0 +1,66 @@
+"""Where the eyes, nose and mouth lie in the boxes of detectors that do not find them, on average.
+
+Measured on labelled faces of the development data that are set aside for fitting, with CenterFace's landmarks
+as the truth; of YuNet, which finds them itself, how far its own lie from CenterFace's. The result is copied
+into ``analyzer/vision/detectors.py``.
+
+    ANALYZER_MODELS=../shared/models python -m benchmarks.fit_points
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.faces import Faces
+from analyzer.settings import Settings
+from analyzer.vision.cuts import CHIP_LANDMARKS, chip_transforms
+from analyzer.vision.detectors import Detector, load_detector
+from benchmarks.faces import FIT, labelled_faces
+
+FACES = 600
+BORDER_PX = 100
+
+
+def look(detector: Detector, picture: NDArray[np.uint8]) -> Faces:
+    """The best face."""
+    height, width = picture.shape[:2]
+    scaled = cv2.resize(picture, detector.input_size(width, height))
+    return detector.detect([scaled], [(width, height)])[0][:1]
+
+
+def main() -> None:
+    """Measure and print."""
+    truth = load_detector(Settings(precision="f32"))
+    faces = [face.image for face in labelled_faces(FIT, FACES)]
+    # A detector sees more of a picture than the face.
+    framed = [cv2.copyMakeBorder(face, *[BORDER_PX] * 4, cv2.BORDER_REFLECT_101) for face in faces]
+    for name in ("ssd", "haar", "none"):
+        detector = load_detector(Settings(detector=name, precision="f32"))
+        points = []
+        for picture in faces if name == "none" else framed:
+            true, found = look(truth, picture), look(detector, picture)
+            if not len(true) or not len(found):
+                continue
+            (box,), low = found.boxes, found.boxes[0, :2]
+            shares = (true.landmarks[0] - low) / (box[2:] - low)
+            if ((shares > -0.2) & (shares < 1.2)).all():  # not another face
+                points.append(shares)
+        place, spread = np.median(points, axis=0), np.std(points, axis=0).mean()
+        print(f"{name}: {len(points)} of {len(faces)} faces, spread {spread:.3f}", place.round(3).tolist())
+    yunet = load_detector(Settings(detector="yunet", precision="f32"))
+    away = []
+    for picture in framed:
+        true, found = look(truth, picture), look(yunet, picture)
+        if len(true) and len(found):
+            matrix = chip_transforms(true.landmarks)[0]
+            away.append(found.landmarks[0] @ matrix[:, :2].T + matrix[:, 2] - CHIP_LANDMARKS)
+    print(
+        f"yunet: {len(away)} faces, from CenterFace's in sides of a chip:",
+        np.median(away, 0).round(4).tolist(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,663 @@
+"""The catalogue, downloads into it, networks of users' own, and files that are wrong or hostile."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from analyzer import analyze
+from analyzer.cli import cli
+from analyzer.errors import ModelError, OutputError
+from analyzer.faces import Faces
+from analyzer.frames import Still
+from analyzer.settings import Settings
+from analyzer.vision import catalog
+from analyzer.vision.attributes import Attributes
+from analyzer.vision.calibration import Calibration
+from analyzer.vision.catalog import Model, ModelFile, git_blob, sha256
+from analyzer.vision.chosen import choose, models_hash
+from analyzer.vision.described import LEVI_HASSNER, add, described, descriptions, read_network
+from analyzer.vision.inventory import inventory
+from tests.servers import Handler, serve
+
+ROOT = Path(__file__).parents[1]
+CONTENT = bytes(range(256)) * 1000
+ENGINES = ("openvino", "onnxruntime")
+
+Weights = NDArray[np.float32]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No network but those of packages is found, and the user's cache is empty; gives `ANALYZER_MODELS`."""
+    named = tmp_path / "named"
+    named.mkdir()
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, str(named))
+    monkeypatch.setattr(catalog.platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "cache")
+    return named
+
+
+def entry(url: str = "", content: bytes = CONTENT, **file: Any) -> Model:
+    """A model of one file."""
+    made = ModelFile("net.bin", (sha256(content),), url=url, **file)
+    return dataclasses.replace(catalog.YUNET, name="net", files=(made,))
+
+
+# --- the catalogue -----------------------------------------------------------------------------------
+
+
+def test_every_entry_says_everything() -> None:
+    for name, model in catalog.MODELS.items():
+        assert name == model.name
+        for field in dataclasses.fields(Model):
+            assert getattr(model, field.name) not in ("",), f"{name}: {field.name}"
+        for file in model.files:
+            assert file.sha256 or file.git_blob, f"{name}: {file.name}"
+            assert bool(file.url) != bool(file.package), f"{name}: {file.name}"
+            assert all(len(one) == 64 for one in file.sha256)
+
+
+def test_every_network_has_a_card_with_its_hashes() -> None:
+    cards = " ".join(path.read_text("utf-8") for path in (ROOT / "models").glob("*.md"))
+    for model in catalog.MODELS.values():
+        for file in model.files:
+            assert file.name in cards, file.name
+            assert file.git_blob or file.sha256[0] in cards, file.name
+            assert file.git_blob in cards
+
+
+def test_default_networks_are_those_of_a_run_that_names_none() -> None:
+    choice = choose(Settings())
+    assert set(choice.models) == set(catalog.DEFAULTS) and choice.calibrated
+    assert all(file.package for model in catalog.DEFAULTS for file in model.files)
+
+
+def test_folders_are_searched_in_order_and_wrong_files_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = entry()
+    (file,) = model.files
+    with pytest.raises(ModelError, match=r"not on this machine.*models pull net.*ANALYZER_MODELS"):
+        catalog.read(model, file)
+    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "models"
+    for folder in (one, two, cache):
+        folder.mkdir(parents=True)
+        (folder / file.name).write_bytes(CONTENT)
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{one}:{two}")
+    assert catalog.folders()[0] == one and catalog.folders()[1] == two and catalog.folders()[-1] == cache
+    assert catalog.find(file) == one / file.name
+    for folder in (one, two):
+        changed = bytearray(CONTENT)
+        changed[500] ^= 1
+        (folder / file.name).write_bytes(changed)
+        assert catalog.read(model, file) == CONTENT
+    (cache / file.name).write_bytes(CONTENT[:-1])
+    with pytest.raises(ModelError, match=f"one/net.bin is not the file.*{file.sha256[0]}.*models pull net"):
+        catalog.read(model, file)
+
+
+def test_git_blob_is_gits_own() -> None:
+    assert git_blob(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
+    file = ModelFile("net.bin", git_blob=git_blob(CONTENT))
+    assert file.fits(CONTENT) and not file.fits(CONTENT[:-1])
+
+
+# --- downloads ---------------------------------------------------------------------------------------
+
+
+def _send(content: bytes, handler: Handler, declared: int | None = None) -> None:
+    handler.head(len(content) if declared is None else declared)
+    handler.wfile.write(content)
+
+
+def _endless(handler: Handler) -> None:
+    handler.head(None)
+    with contextlib.suppress(OSError):
+        while not handler.server.stopping.is_set():
+            handler.wfile.write(CONTENT)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server of files that are right, cut short, wrong and endless."""
+    with serve() as server:
+        server.routes |= {
+            "/right": partial(_send, CONTENT),
+            "/cut": partial(_send, CONTENT[:1000], declared=len(CONTENT)),
+            "/wrong": partial(_send, CONTENT[::-1]),
+            "/endless": _endless,
+        }
+        yield server.url("")
+
+
+def test_pull_puts_the_right_file_into_the_cache(address: str, tmp_path: Path) -> None:
+    model = entry(f"{address}/right", size_bytes=len(CONTENT))
+    told: list[tuple[str, int, int | None]] = []
+    (path,) = catalog.pull(model, on_progress=lambda *one: told.append(one))
+    assert path == tmp_path / "cache" / "models" / "net.bin" and path.read_bytes() == CONTENT
+    assert told[-1] == ("net.bin", len(CONTENT), len(CONTENT))
+    assert catalog.weights(model) == CONTENT
+    assert catalog.pull(model) == []  # it is here
+
+
+@pytest.mark.parametrize("what", ["cut", "wrong", "endless", "absent"])
+@pytest.mark.parametrize("before", [None, CONTENT[:-1]])
+def test_what_is_not_the_file_is_not_kept(
+    address: str, tmp_path: Path, what: str, before: bytes | None
+) -> None:
+    model = entry(f"{address}/{what}", size_bytes=len(CONTENT))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    if before is not None:
+        (folder / "net.bin").write_bytes(before)
+    with pytest.raises(ModelError, match=f"{address}/{what}") as caught:
+        catalog.pull(model, folder)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == (
+        {} if before is None else {"net.bin": before}
+    )
+
+
+def test_a_wrong_file_is_replaced_by_the_right_one(address: str, folders: Path) -> None:
+    model = entry(f"{address}/right")
+    (folders / "net.bin").write_bytes(CONTENT[:-1])
+    assert catalog.pull(model, folders) == [folders / "net.bin"]
+    assert catalog.weights(model) == CONTENT
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(address: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        catalog.pull(entry(f"{address}/right"), tmp_path / "file" / "models")
+
+
+# --- networks of users' own --------------------------------------------------------------------------
+
+
+def network(
+    weights: Weights,
+    *,
+    size: tuple[int, int] = (16, 16),
+    last: bool = False,
+    batch: int | str = "n",
+    names: tuple[str, ...] = ("out",),
+    splits: tuple[int, ...] = (),
+) -> onnx.ModelProto:
+    """A network whose answer is a linear function of the mean of each colour: (K, 3) `weights`.
+
+    The mean is taken over the left half of the picture, so that what is cut out where is seen.
+    """
+    width, height = size
+    shape = [batch, height, width, 3] if last else [batch, 3, height, width]
+    axes = [1, 2] if last else [2, 3]
+    left = [0, 0, 0, 0], ([2**31, height, width // 2, 3] if last else [2**31, 3, height, width // 2])
+    initializers = [
+        numpy_helper.from_array(np.array(left[0], np.int64), "starts"),
+        numpy_helper.from_array(np.array(left[1], np.int64), "ends"),
+        numpy_helper.from_array(np.ascontiguousarray(weights.T), "weights"),
+    ]
+    nodes = [
+        helper.make_node("Slice", ["in", "starts", "ends"], ["left"]),
+        helper.make_node("ReduceMean", ["left"], ["means"], axes=axes, keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["all" if splits else names[0]]),
+    ]
+    sizes = splits or (len(weights),)
+    if splits:
+        initializers.append(numpy_helper.from_array(np.array(splits, np.int64), "splits"))
+        nodes.append(helper.make_node("Split", ["all", "splits"], list(names), axis=1))
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, count])
+            for name, count in zip(names, sizes, strict=True)
+        ],
+        initializers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def put(folder: Path, name: str, model: onnx.ModelProto | bytes, text: str) -> Path:
+    """A network and its description in a folder; gives the network's path."""
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    path.with_suffix(".toml").write_text(text, "utf-8")
+    return path
+
+
+GENDER_AND_AGE = """
+licence = "MIT"
+commercial_use = true
+[input]
+size = 16
+colours = "rgb"
+[gender]
+kind = "logits"
+numbers = [0, 2]
+classes = ["male", "female"]
+[age]
+kind = "years"
+numbers = [2, 3]
+factor = 100
+"""
+WEIGHTS = np.array([[0.01, 0, 0], [0, 0.02, 0], [0, 0, 0.002]], np.float32)
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    """(100, 120, 3) uint8 BGR, smooth, every colour its own way."""
+    x, y = np.meshgrid(np.arange(120), np.arange(100))
+    return np.stack([2 * x, 2 * y, 200 - x], axis=2).astype(np.uint8)
+
+
+FACE = Faces.build(boxes=[[20, 30, 60, 80]], scores=[0.9])
+
+
+def left_half(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.float64]:
+    """Mean blue, green and red of the left half of a box."""
+    x1, y1, x2, y2 = box
+    return picture[y1:y2, x1 : (x1 + x2) // 2].reshape(-1, 3).astype(np.float64).mean(axis=0)
+
+
+def judged(model: str | Path, picture: NDArray[np.uint8], **settings: Any) -> tuple[float, float, float]:
+    """Probability of female, age and spread of the face in `picture`."""
+    attributes = Attributes.load(Settings(attributes=str(model), precision="f32", **settings))
+    answers = attributes.judge(attributes.chips(Still(picture), FACE))
+    return tuple(float(one[0]) for one in answers)  # type: ignore[return-value]
+
+
+def logistic(odds: float) -> float:
+    return float(1 / (1 + np.exp(-odds)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_gender_and_age_of_one_network(
+    folders: Path, picture: NDArray[np.uint8], engine: str, batch: int | str
+) -> None:
+    put(folders, "both", network(WEIGHTS, batch=batch), GENDER_AND_AGE)
+    blue, green, red = left_half(picture, (20, 30, 60, 80))
+    female, age, spread = judged("both", picture, engine=engine)
+    assert female == pytest.approx(logistic(0.02 * green - 0.01 * red), abs=0.003)
+    assert age == pytest.approx(100 * 0.002 * blue, abs=0.3)
+    assert np.isnan(spread)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_everything_a_description_can_say(folders: Path, picture: NDArray[np.uint8], engine: str) -> None:
+    # As a MobileNetV2 of TensorFlow: channels last, values from -1 to 1, two named outputs.
+    weights = np.array([[3, 0, 0], [0, 0, 0], [0, 2, 0], [0, 0, -1]], np.float32)
+    model = network(weights, size=(24, 16), last=True, names=("sex", "years"), splits=(1, 3))
+    text = """
+        [input]
+        size = [24, 16]
+        colours = "bgr"
+        layout = "nhwc"
+        mean = [127.5, 127.5, 127.5]
+        scale = [127.5, 127.5, 100]
+        [crop]
+        margin = 0.25
+        margin_px = 2
+        [gender]
+        kind = "logit"
+        of = "male"
+        output = "sex"
+        [age]
+        kind = "logits"
+        output = "years"
+        ranges = [[0, 9], [20, 29], [60, 100]]
+        mean_years = [4, 25, 70]
+    """
+    put(folders, "mobile", model, text)
+    blue, green, red = (left_half(picture, (8, 15, 72, 94)) - 127.5) / (127.5, 127.5, 100)
+    female, age, spread = judged("mobile", picture, engine=engine)
+    assert female == pytest.approx(1 - logistic(3 * blue), abs=0.01)
+    powers = np.exp([0, 2 * green, -red])
+    shares, centres, widths = powers / powers.sum(), np.array([4, 25, 70]), np.array([10, 10, 41])
+    assert age == pytest.approx(shares @ centres, abs=0.5)
+    variance = shares @ (centres**2 + widths**2 / 12) - (shares @ centres) ** 2
+    assert spread == pytest.approx(np.sqrt(variance), abs=0.3)
+
+
+def test_a_square_crop_reaches_over_the_border(folders: Path) -> None:
+    text = GENDER_AND_AGE.replace("[gender]", "[crop]\nsquare = true\nmargin = 1.0\n[gender]")
+    put(folders, "both", network(WEIGHTS), text)
+    grey = np.full((100, 120, 3), 100, np.uint8)
+    # 150 pixels around (40, 55): 35 of the left 75 lie outside, and 20 + 30 of the 150 rows.
+    inside = 40 / 75 * 100 / 150
+    assert judged("both", grey)[1] == pytest.approx(100 * 0.002 * 100 * inside, rel=0.05)
+
+
+def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uint8]) -> None:
+    put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
+    other = network(np.array([[0, 0, 0.03]], np.float32))
+    text = '[input]\nsize = 16\ncolours = "rgb"\n[gender]\nkind = "logit"\nof = "female"\n'
+    path = put(folders.parent, "other", other, text)
+    expected = logistic(0.03 * left_half(picture, (20, 30, 60, 80))[0])
+    found = judged("both", picture, gender_model=str(path))
+    assert found[0] == pytest.approx(expected, abs=0.002)
+    assert found[1] == judged("both", picture)[1]
+    mixed = Attributes.load(Settings(gender_model=str(path)))
+    assert [one.provenance["name"] for one in mixed.networks] == ["dlib-age", "other"]
+    with pytest.raises(ModelError, match=r"other.onnx says nothing of age.*--age-model"):
+        Attributes.load(Settings(attributes=str(path)))
+    with pytest.raises(ModelError, match="no network nix for gender: known are dlib, levi-hassner"):
+        Attributes.load(Settings(attributes="nix"))
+
+
+def test_nothing_measured_means_no_shares_and_the_networks_own_word(
+    folders: Path, picture: NDArray[np.uint8]
+) -> None:
+    put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
+    attributes = Attributes.load(Settings(attributes="both"))
+    assert attributes.calibration is Calibration.plain() and not attributes.calibration.measured
+    raw, _, _ = attributes.judge_chips(chips := attributes.chips(Still(picture), FACE))
+    np.testing.assert_allclose(attributes.judge(chips)[0], raw, atol=1e-6)
+    low, high = attributes.calibration.age_interval(np.array([30.0, 30.0]), np.array([5.0, np.nan]))
+    assert (low[0], high[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_hash_of_the_networks_changes_with_each_of_them(folders: Path) -> None:
+    path = put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
+    chosen = [Settings(), Settings(detector="haar"), Settings(attributes="both"), Settings(age_model="both")]
+    hashes = [models_hash(one) for one in chosen]
+    assert len(set(hashes)) == len(hashes)
+    path.with_suffix(".toml").write_text(GENDER_AND_AGE.replace("100", "90"))
+    changed = models_hash(chosen[2])
+    assert changed not in hashes
+    path.write_bytes(network(2 * WEIGHTS).SerializeToString())
+    assert models_hash(chosen[2]) not in (*hashes, changed)
+
+
+def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: Path) -> None:
+    source = tmp_path / "elsewhere"
+    source.mkdir()
+    path = put(source, "both", network(WEIGHTS), GENDER_AND_AGE)
+    made = add(path)
+    shutil.rmtree(source)
+    assert made.path is not None and made.path.parent == catalog.cache_folder()
+    assert descriptions() == [made.path]
+    assert sha256(made.path.read_bytes()) in made.text
+    assert {one.name: one.state for one in inventory()}["both"] == "ok"
+    changed = bytearray(made.path.read_bytes())
+    changed[-3] ^= 1
+    made.path.write_bytes(changed)
+    with pytest.raises(ModelError, match="not the network that its description is about"):
+        Attributes.load(Settings(attributes="both"))
+    (held,) = inventory(["both"], check=True)
+    assert held.state == "wrong" and "not the network" in held.problem
+    with pytest.raises(ModelError, match="no name of the catalogue"):
+        add(put(tmp_path, "dlib", network(WEIGHTS), GENDER_AND_AGE))
+
+
+# --- wrong and hostile files -------------------------------------------------------------------------
+
+
+def _zip() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as file:
+        file.writestr("both.onnx", network(WEIGHTS).SerializeToString())
+    return made.getvalue()
+
+
+def _outside(location: str) -> onnx.ModelProto:
+    """Its weights are said to lie in another file."""
+    model = network(WEIGHTS)
+    tensor = next(one for one in model.graph.initializer if one.name == "weights")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    place = tensor.external_data.add()
+    place.key, place.value = "location", location
+    return model
+
+
+def _inside_a_branch(location: str) -> onnx.ModelProto:
+    """The same, hidden in a constant of an If's branch."""
+    model = network(WEIGHTS)
+    (tensor,) = [one for one in _outside(location).graph.initializer if one.name == "weights"]
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=tensor)],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [3, 3])],
+    )
+    yes = helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True)))
+    choice = helper.make_node("If", ["yes"], ["chosen"], then_branch=branch, else_branch=branch)
+    model.graph.node.extend([yes, choice])
+    return model
+
+
+def _foreign() -> onnx.ModelProto:
+    model = network(WEIGHTS)
+    model.graph.node[1].domain = "com.example"
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    return model
+
+
+HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
+    "zip": (_zip, "is a zip file"),
+    "pickle": (lambda: pickle.dumps([1, 2]), "is a pickle"),
+    "text": (lambda: b"no network at all", "is no ONNX network"),
+    "empty": (lambda: b"", "is no ONNX network"),
+    "cut": (lambda: network(WEIGHTS).SerializeToString()[:-40], "ONNX network"),
+    "outside": (lambda: _outside("../../../etc/passwd"), "keeps numbers in other files"),
+    "absolute": (lambda: _outside("/etc/passwd"), "keeps numbers in other files"),
+    "branch": (lambda: _inside_a_branch("../secret"), "keeps numbers in other files"),
+    "foreign": (_foreign, "operators of com.example"),
+    "size": (lambda: network(WEIGHTS, size=(32, 32)), "takes pictures of"),
+    "layout": (lambda: network(WEIGHTS, last=True), "takes pictures of"),
+    "few": (lambda: network(WEIGHTS[:2]), "gives 2 numbers"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    make, message = HOSTILE[what]
+    path = put(folders, "both", make(), GENDER_AND_AGE)
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("it was given to an engine")
+
+    for module in ("attributes", "detectors", "embedding"):
+        monkeypatch.setattr(f"analyzer.vision.{module}.load_network", loaded)
+    with pytest.raises(ModelError, match=message) as caught:
+        analyze(tmp_path / "video.mp4", attributes=str(path), out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ModelError, match=message):
+        add(path)
+    assert not catalog.cache_folder().exists()
+
+
+def _changed(old: str, new: str) -> str:
+    assert old in GENDER_AND_AGE
+    return GENDER_AND_AGE.replace(old, new)
+
+
+YEARS = 'kind = "years"\nnumbers = [2, 3]\nfactor = 100'
+MISFITS = {
+    "no TOML": ("[[", "is no TOML file"),
+    "nothing judged": ('[input]\nsize = 16\ncolours = "rgb"\n', "a table gender, a table age"),
+    "size": (_changed("size = 16", "size = 4"), "input.size must be"),
+    "size of text": (_changed("size = 16", 'size = "16"'), "input.size must be"),
+    "huge": (_changed("size = 16", "size = 100000"), "input.size must be"),
+    "colours": (_changed('"rgb"', '"RGB"'), 'input.colours must be "rgb" or "bgr"'),
+    "no colours": (_changed('colours = "rgb"\n', ""), "input.colours is missing"),
+    "scale": (_changed('"rgb"', '"rgb"\nscale = 0'), "input.scale must be more than 0"),
+    "mean": (_changed('"rgb"', '"rgb"\nmean = [1, 2]'), "input.mean must be a number or 3 numbers"),
+    "not a number": (_changed('"rgb"', '"rgb"\nmean = nan'), "input.mean must be"),
+    "kind": (_changed('"logits"', '"odds"'), "gender.kind must be"),
+    "classes": (_changed('"female"]', '"woman"]'), "gender.classes must be"),
+    "numbers": (_changed("[0, 2]", "[2, 0]"), "gender.numbers must be"),
+    "too few": (_changed("[0, 2]", "[0, 1]"), "takes 1 for gender, but names 2"),
+    "beyond": (_changed("[2, 3]", "[3, 4]"), "takes 0 for age, but names 1"),
+    "output": (_changed("factor = 100", 'output = "ages"'), "has no output 'ages' for age: it has out"),
+    "unknown key": (_changed("factor", "faktor"), "age.faktor is no key of a description"),
+    "unknown table": (GENDER_AND_AGE + "[smile]\n", "smile is no key"),
+    "hash": (_changed('licence = "MIT"', 'sha256 = "abc"'), "sha256 must be 64 hex digits"),
+    "other hash": (_changed('licence = "MIT"', f'sha256 = "{"0" * 64}"'), "not the network that its"),
+    "ranges": (
+        _changed(YEARS, 'kind = "logits"\nranges = [[0, 5], [3, 9]]'),
+        "age.ranges must be",
+    ),
+    "as many ranges": (
+        _changed(YEARS, 'kind = "logits"\nranges = [[0, 5], [6, 9]]'),
+        "gives 3 numbers, of which the description takes 3 for age, but names 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_descriptions_that_do_not_fit_are_refused(folders: Path, tmp_path: Path, what: str) -> None:
+    text, message = MISFITS[what]
+    put(folders, "both", network(WEIGHTS), text)
+    with pytest.raises(ModelError, match=message.replace("[", r"\[")) as caught:
+        analyze(tmp_path / "video.mp4", attributes="both", out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_without_a_description_is_told_what_it_needs(tmp_path: Path) -> None:
+    path = tmp_path / "lone.onnx"
+    path.write_bytes(network(WEIGHTS).SerializeToString())
+    with pytest.raises(ModelError, match=r"needs a description beside it, lone.toml: docs/models.md"):
+        described(path)
+    with pytest.raises(ModelError, match=r"there is no network .*nix.onnx: check the path"):
+        Attributes.load(Settings(attributes=str(tmp_path / "nix.onnx")))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
+    put(folders, "both", network(np.full((3, 3), np.nan, np.float32)), GENDER_AND_AGE)
+    with pytest.raises(ModelError, match="gives no numbers for an even grey picture"):
+        Attributes.load(Settings(attributes="both", engine=engine))
+
+
+def test_sizes_that_the_file_does_not_tell_are_checked_on_a_picture(folders: Path) -> None:
+    model = network(WEIGHTS[:2])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "any"
+    put(folders, "both", model, GENDER_AND_AGE)
+    assert read_network(described(folders / "both.onnx")).outputs == ("out",)
+    with pytest.raises(ModelError, match="gives 2 numbers, of which the description takes 0 for age"):
+        Attributes.load(Settings(attributes="both"))
+
+
+@pytest.mark.parametrize("name", LEVI_HASSNER)
+def test_one_changed_byte_of_a_caffemodel_is_refused(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    model = catalog.MODELS[name]
+    weights = dataclasses.replace(model.files[0], git_blob=git_blob(CONTENT))
+    changed = dataclasses.replace(model, files=(weights, *model.files[1:]))
+    description = dataclasses.replace(LEVI_HASSNER[name], model=changed)
+    monkeypatch.setitem(LEVI_HASSNER, name, description)
+    content = bytearray(CONTENT)
+    content[1234] ^= 1
+    (folders / weights.name).write_bytes(content)
+    monkeypatch.setattr(cv2.dnn, "readNetFromCaffe", lambda *_: pytest.fail("it was loaded"))
+    option = {f"{model.role}_model": name}
+    with pytest.raises(ModelError, match=f"{weights.name} is not the file of the network {name}"):
+        analyze(tmp_path / "video.mp4", out=tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
+# --- licences ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"detector": "ssd"}, "ssd"),
+        ({"attributes": "levi-hassner"}, "levi-hassner-age"),
+        ({"gender_model": "levi-hassner"}, "levi-hassner-gender"),
+    ],
+)
+def test_commercial_refuses_what_no_licence_allows(
+    tmp_path: Path, settings: dict[str, str], name: str
+) -> None:
+    with pytest.raises(ModelError, match=f"--commercial refuses the network {name}, because its licence"):
+        analyze(tmp_path / "video.mp4", out=tmp_path / "out", commercial=True, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("allowed", "works"), [("true", True), ("false", False), ("", False)])
+def test_commercial_goes_by_the_description(folders: Path, allowed: str, works: bool) -> None:
+    line = f"commercial_use = {allowed}" if allowed else ""
+    put(folders, "both", network(WEIGHTS), GENDER_AND_AGE.replace("commercial_use = true", line))
+    settings = Settings(attributes="both", commercial=True)
+    if works:
+        assert choose(settings).models
+    else:
+        with pytest.raises(ModelError, match="refuses the network both"):
+            choose(settings)
+
+
+def test_commercial_does_without_what_was_fitted_on_research_data() -> None:
+    assert choose(Settings()).calibrated and not choose(Settings(commercial=True)).calibrated
+    assert models_hash(Settings()) != models_hash(Settings(commercial=True))
+
+
+# --- the commands ------------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["models", *arguments])
+    assert "Traceback" not in result.output
+    return result.exit_code, result.output
+
+
+def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> None:
+    path = put(tmp_path, "both", network(WEIGHTS), GENDER_AND_AGE)
+    (folders / "broken.onnx").touch()
+    (folders / "broken.toml").write_text("[[")
+    code, output = run("list")
+    assert code == 0 and all(name in output for name in catalog.MODELS) and "damaged" in output
+    code, output = run("list", "--json")
+    listed = {one["name"]: one for one in json.loads(output)}
+    assert listed["centerface"]["state"] == "ok" and listed["yunet"]["state"] == "missing"
+    code, output = run("add", str(path))
+    assert code == 0 and output.strip() == str(catalog.cache_folder() / "both.onnx")
+    code, output = run("show", "both")
+    assert code == 0 and "MIT" in output and "16x16 RGB" in output
+    assert json.loads(run("show", "both", "--json")[1])["commercial_use"] is True
+    assert run("verify", "both", "centerface") == (0, run("verify", "both", "centerface")[1])
+    assert run("verify")[0] == 1  # broken
+    assert run("verify", "yunet")[0] == 1  # named, and not here
+    code, output = run("show", "nix")
+    assert code == 3 and output.startswith("Error: there is no network nix")
+    code, output = run("add", str(tmp_path / "nix.onnx"))
+    assert code == 3 and "no .onnx file" in output
+
+
+def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalog.MODELS, "net", entry(f"{address}/right"))
+    code, output = run("pull", "net")
+    assert (code, output.strip()) == (0, str(catalog.cache_folder() / "net.bin"))
+    assert run("pull", "net")[1].strip() == "net is on this machine already"
+    assert run("pull", "centerface")[1].strip() == "centerface is on this machine already"
+    monkeypatch.setitem(catalog.MODELS, "net", entry(f"{address}/wrong", b"other"))
+    code, output = run("pull", "net")
+    assert code == 3 and "nothing was kept" in output
+    assert (catalog.cache_folder() / "net.bin").read_bytes() == CONTENT
+    assert run("pull", "nix")[0] == 3
