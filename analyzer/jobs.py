@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 import analyzer
+from analyzer.attention import audience_summary
 from analyzer.budget import choose_sampling
 from analyzer.errors import (
     AnalyzerError,
@@ -42,7 +43,6 @@ from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
     EMBEDDINGS,
     FACES,
-    PEOPLE,
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
@@ -50,6 +50,7 @@ from analyzer.records import (
     PartStore,
     Run,
     empty_table,
+    people_columns,
     publish,
     timeline_columns,
     write_csv,
@@ -485,6 +486,8 @@ class Analyst:
                 models_hash(self._settings),
             )
             info["budget"], info["annotated"] = budget, rendered
+            if settings.scene == "audience":
+                info["audience"] = audience_summary(tables.people, settings)
             info |= work.accounts()
             if settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
@@ -717,7 +720,7 @@ def _derive(
     owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
     embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
     people = fuse_people(faces, samples, embeddings, settings, calibration)
-    people = people if len(people) else empty_table(PEOPLE)
+    people = people if len(people) else empty_table(people_columns(settings))
     bins = timeline(faces, people, samples, settings)
     shares = estimate_shares(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
@@ -728,7 +731,7 @@ def _derive(
 def _write_tables(staging: Path, tables: _Tables, settings: Settings) -> None:
     for name, table, columns in (
         ("timeline", tables.timeline, timeline_columns(settings)),
-        ("people", tables.people, PEOPLE),
+        ("people", tables.people, people_columns(settings)),
         ("shares", tables.shares, SHARES),
     ):
         if "csv" in settings.formats:

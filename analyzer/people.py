@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.attention import attention_table, looks
 from analyzer.faces import frontality
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
@@ -114,7 +115,8 @@ def fuse_people(
         calibration: Of the networks that judged the faces.
 
     Returns:
-        The columns of the people table, in the order of `person_id`.
+        The columns of the people table, those of an audience too in that scene; in the order of
+        `person_id`.
     """
     seen = faces[faces["person_id"] > 0].sort_values(["person_id", "time_s"], kind="stable")
     person = seen["person_id"].to_numpy(np.int64)
@@ -125,8 +127,9 @@ def fuse_people(
     front = frontality(_landmarks(seen)) if len(seen) else np.empty(0, np.float32)
     # Without landmarks it is not known who looks towards the camera.
     frontal = np.where(np.isnan(front), np.nan, front >= FRONTAL)
-    sightings = pd.DataFrame(
+    sighting = pd.DataFrame(
         {
+            "person_id": person,
             "time_s": times,
             "until_s": times + stands,
             "stands_s": stands,
@@ -134,7 +137,8 @@ def fuse_people(
             "width": (seen["x2"] - seen["x1"]).to_numpy(),
             "frontal": frontal,
         }
-    ).groupby(person)
+    )
+    sightings = sighting.groupby("person_id")
     table = pd.DataFrame(
         {
             "first_s": sightings["time_s"].first(),
@@ -160,6 +164,8 @@ def fuse_people(
     if not settings.gender_of_children:
         sure &= ~(age < calibration.child_years)
     table["gender"] = np.where(sure, np.where(female > 0.5, "female", "male"), "unknown")
+    if settings.scene == "audience":
+        table = table.join(attention_table(sighting, looks(seen, samples, settings), settings))
     return table.rename_axis("person_id").reset_index()
 
 
@@ -200,11 +206,14 @@ def timeline(
     present = faces.loc[faces["person_id"] > 0, ["sample", "person_id"]]
     present = present.assign(slot=slot_of.loc[present["sample"]].to_numpy(np.int64))
     first = present.drop_duplicates("person_id")
-    present = _held(present, slots, ends - origin, samples, bin_s).drop_duplicates(["slot", "person_id"])
+
+    def spread(rows: pd.DataFrame) -> pd.DataFrame:
+        return _held(rows, slots, ends - origin, samples, bin_s).drop_duplicates(["slot", "person_id"])
 
     def per_slot(rows: pd.DataFrame) -> NDArray[np.int64]:
         return np.bincount(rows["slot"].to_numpy(np.int64), minlength=count)
 
+    everybody, present = present, spread(present)
     table["people"] = per_slot(present)
     table["new_people"] = per_slot(first)
     gender = present["person_id"].map(people.set_index("person_id")["gender"])
@@ -214,6 +223,11 @@ def timeline(
     for one in settings.bands:
         table[one.column] = per_slot(present[band == one.name])
     table["unknown_age"] = per_slot(present[band == "unknown"])
+    if settings.scene == "audience":
+        looking = looks(faces, samples, settings)[faces["person_id"].to_numpy() > 0]
+        known = per_slot(spread(everybody[~np.isnan(looking)]))
+        watchers = pd.Series(per_slot(spread(everybody[looking == 1])), dtype="Int64")
+        table["watchers"] = watchers.mask((table["people"] > 0) & (known == 0))
     return table
 
 

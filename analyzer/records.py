@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from analyzer.segment import SegmentResult
 
 __all__ = [
+    "AUDIENCE_PEOPLE",
     "EMBEDDINGS",
     "FACES",
     "PEOPLE",
@@ -44,6 +45,7 @@ __all__ = [
     "Run",
     "documentation",
     "empty_table",
+    "people_columns",
     "publish",
     "report_files",
     "segment_tables",
@@ -66,7 +68,7 @@ class Column:
     unit: str = ""
 
 
-_FLOAT, _REAL, _INT, _TEXT = pa.float32(), pa.float64(), pa.int64(), pa.string()
+_FLOAT, _REAL, _INT, _TEXT, _BOOL = pa.float32(), pa.float64(), pa.int64(), pa.string(), pa.bool_()
 
 _CARRIED = Column(
     "carried_s",
@@ -143,6 +145,23 @@ PEOPLE = (
     Column("frontal_share", _FLOAT, "Share of sightings that look towards the camera.", "0 to 1"),
     Column("judged_samples", _INT, "Sightings on which gender and age were judged."),
 )
+AUDIENCE_PEOPLE = (
+    Column("watcher", _BOOL, "Whether the person looked towards the camera; empty where that is not known."),
+    Column(
+        "attention_s",
+        _REAL,
+        "For how long the face was directed towards the camera; empty where that is not known.",
+        "s",
+    ),
+    Column(
+        "dwell_s",
+        _REAL,
+        "Of a watcher: from first seen until leaving, all visits added up; else empty.",
+        "s",
+    ),
+    Column("attraction_ratio", _REAL, "`attention_s` as a share of `dwell_s`.", "0 to 1"),
+)
+"""What `--scene audience` adds to `PEOPLE`."""
 SHARES = (
     Column("video_id", _TEXT, "Stable name of the video."),
     Column("dimension", _TEXT, "What is shared out: gender or age."),
@@ -164,8 +183,22 @@ EMBEDDINGS = (
 )
 
 
+def people_columns(settings: Settings) -> tuple[Column, ...]:
+    """The columns of the people table; an audience has some more.
+
+    >>> [column.name for column in people_columns(Settings(scene="audience"))[-2:]]
+    ['dwell_s', 'attraction_ratio']
+    """
+    return PEOPLE + (AUDIENCE_PEOPLE if settings.scene == "audience" else ())
+
+
 def timeline_columns(settings: Settings) -> tuple[Column, ...]:
-    """The timeline's columns; one per age band of `settings`."""
+    """The timeline's columns; one per age band of `settings`, and an audience's watchers."""
+    watchers = Column(
+        "watchers",
+        _INT,
+        "People who look towards the camera in the bin; empty where that is not known of anybody.",
+    )
     return (
         Column("video_id", _TEXT, "Stable name of the video."),
         Column("start_s", _REAL, "Start of the bin.", "s"),
@@ -187,6 +220,7 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
         Column("unknown_gender", _INT, "People whose gender is unknown. The three add up to `people`."),
         *(Column(band.column, _INT, f"People of perceived age {band.name}.") for band in settings.bands),
         Column("unknown_age", _INT, "People whose age is unknown. With the bands it adds up to `people`."),
+        *([watchers] if settings.scene == "audience" else []),
     )
 
 
@@ -487,7 +521,7 @@ REPORT_CHARTS = (
 """Names of a report's charts; ``report-<name>.png`` are their files."""
 REPORT_TABLES = (
     *("figures", "shares", "pyramid", "moments", "people"),
-    *("pairs", "trend", "audience", "at-once"),
+    *("pairs", "trend", "audience", "at-once", "attention"),
 )
 """Names of a report's tables; ``report-<name>.csv`` are their files."""
 
@@ -559,7 +593,7 @@ class Run:
 
     @functools.cached_property
     def people(self) -> pd.DataFrame:
-        """One row a person: the columns of `PEOPLE`."""
+        """One row a person: the columns of `people_columns`."""
         return self._read("people")
 
     @functools.cached_property
@@ -616,6 +650,22 @@ def documentation() -> str:
         lines += ["", f"## {name}", "", f"{meaning} Files: {files}.", ""]
         lines += ["| column | type | unit | meaning |", "| --- | --- | --- | --- |"]
         lines += [f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} |" for c in columns]
+    lines += [
+        "",
+        "## What `--scene audience` adds",
+        "",
+        "[audience.md](audience.md) says how these are measured.",
+        "",
+        "| table | column | type | unit | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    audience = Settings(scene="audience")
+    for name, mine, columns in (
+        ("people", PEOPLE, people_columns(audience)),
+        ("timeline", timeline_columns(Settings()), timeline_columns(audience)),
+    ):
+        added = [c for c in columns if c not in mine]
+        lines += [f"| {name} | `{c.name}` | {c.type} | {c.unit} | {c.meaning} |" for c in added]
     lines += ["", "## Age bands", ""]
     for name, bands in AGE_BANDS.items():
         lines.append(f"- `--age-bands {name}`: " + ", ".join(band.name for band in bands))

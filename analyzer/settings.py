@@ -34,6 +34,10 @@ __all__ = [
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
 _BLUR_FPS = 5.0
 
+# Which way heads are turned is told from landmarks, and those of smaller pictures jump: see docs/audience.md.
+_AUDIENCE_PX = 640
+_WITH_LANDMARKS = ("centerface", "yunet")
+
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
 
@@ -121,6 +125,8 @@ class Option:
     """Whether it changes what a segment's analysis yields."""
     result: bool = True
     """Whether it changes what comes out at all, and not only whether, when or how fast."""
+    scene: str = ""
+    """The scene in which alone it counts; else it is neither recorded nor hashed."""
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's type.
@@ -323,7 +329,8 @@ class Settings:
     detector_size: int | str = _field(
         "auto",
         "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces. "
-        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300.",
+        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300; scene audience: "
+        "always 640.",
         "faces",
         unit="pixels",
         low=128,
@@ -413,6 +420,46 @@ class Settings:
         "people",
         choices=("video", "audience"),
     )
+    attention_yaw_deg: float = _field(
+        22.5,
+        "With scene audience: a head turned further to a side does not look towards the camera.",
+        "people",
+        unit="degrees",
+        low=1,
+        high=90,
+        flag="attention_yaw",
+        scene="audience",
+    )
+    attention_pitch_deg: float = _field(
+        30.0,
+        "With scene audience: likewise a head turned further up or down, which hardly shows.",
+        "people",
+        unit="degrees",
+        low=1,
+        high=90,
+        flag="attention_pitch",
+        scene="audience",
+    )
+    attention_min_s: float = _field(
+        0.3,
+        "With scene audience: shorter glances do not count.",
+        "people",
+        unit="s",
+        low=0,
+        high=3600,
+        flag="attention_min",
+        scene="audience",
+    )
+    left_after_s: float = _field(
+        5.0,
+        "With scene audience: who is not seen for longer has left; coming back is another visit.",
+        "people",
+        unit="s",
+        low=0,
+        high=86400,
+        flag="left_after",
+        scene="audience",
+    )
     min_confidence: float = _field(
         0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
     )
@@ -492,6 +539,11 @@ class Settings:
     def __post_init__(self) -> None:
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
+        if self.scene == "audience" and self.detector in _WITH_LANDMARKS and self.detector_size == "auto":
+            object.__setattr__(self, "detector_size", _AUDIENCE_PX)
+        for option in options():
+            if option.scene not in ("", self.scene) and getattr(self, option.name) != option.default:
+                raise SettingsError(f"{option.name} counts only with scene {option.scene}: choose that too")
         if self.every is not None and self.keyframes:
             raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -536,7 +588,7 @@ class Settings:
         """
         fields = sorted({name for changes in PRESETS.values() for name in changes})
         for name, changes in PRESETS.items():
-            wanted = type(self)(**changes)
+            wanted = type(self)(scene=self.scene, detector=self.detector, **changes)
             if all(getattr(self, one) == getattr(wanted, one) for one in fields):
                 return name
         return None
@@ -574,8 +626,16 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+        """The fields as JSON values, without those that do not count in this scene.
+
+        >>> "left_after_s" in Settings().to_dict(), "left_after_s" in Settings(scene="audience").to_dict()
+        (False, True)
+        """
+        values = {option.name: getattr(self, option.name) for option in self._counting()}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def _counting(self) -> list[Option]:
+        return [option for option in options() if option.scene in ("", self.scene)]
 
     def segment_hash(self) -> str:
         """Hash of the fields that change what a segment's analysis yields (12 hex digits).
@@ -595,7 +655,7 @@ class Settings:
         >>> Settings().result_hash() == Settings(bin_s=5).result_hash()
         False
         """
-        return self._hash(option.name for option in options() if option.result)
+        return self._hash(option.name for option in self._counting() if option.result)
 
     def _hash(self, names: Iterable[str]) -> str:
         values = {name: getattr(self, name) for name in names}

@@ -139,6 +139,8 @@ def describe(run: Run) -> str:
         f"{counts['female']} female, {counts['male']} male, "
         f"{counts['unknown_gender']} unknown ({counts['samples']} samples, {counts['faces']} faces)",
     ]
+    if audience := run.info.get("audience"):
+        lines.append("  " + _audience_words(audience))
     bad = run.info["reading"]["bad_packets"]
     if bad:
         lines.append(f"  damaged: {bad} packets could not be read")
@@ -164,6 +166,20 @@ def describe(run: Run) -> str:
     if annotated:
         lines.append(f"  video:   {run.folder / annotated['file']}")
     return "\n".join(lines)
+
+
+def _audience_words(audience: dict[str, Any]) -> str:
+    """Such as "3 of 8 are watchers: 12.0 s attention in 20.0 s dwell"."""
+    known = audience["ots"] - audience["attention_unknown"]
+    if not known:
+        return "whether anybody looked is not known" + (": no landmarks" if audience["ots"] else "")
+    words = (
+        f"{audience['watchers']} of {known} {'is a watcher' if audience['watchers'] == 1 else 'are watchers'}"
+    )
+    if audience["watchers"]:
+        attention_s, dwell_s = (audience[name]["total"] for name in ("attention_s", "dwell_s"))
+        words += f": {attention_s:.1f} s attention in {dwell_s:.1f} s dwell"
+    return words
 
 
 def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:

@@ -12,7 +12,17 @@ from typing import Any
 import click
 
 from analyzer.cli.text import printable
-from analyzer.report.words import BY_NAME, clock, ends_of, figure_text, judged_people, span_text, why_not
+from analyzer.report.words import (
+    AUDIENCE_FIGURES,
+    BY_NAME,
+    attention_texts,
+    clock,
+    ends_of,
+    figure_text,
+    judged_people,
+    span_text,
+    why_not,
+)
 
 __all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
 
@@ -51,7 +61,7 @@ def describe_report(document: dict[str, Any]) -> str:
         titled = [video | {"group": video["title"]} for video in document["videos"]]
         lines += _table(document, "video", titled, "run")
     lines += _changes(document)
-    lines += _audience(document)
+    lines += [*_attention(document), *_audience(document)]
     width = min(110, shutil.get_terminal_size().columns)
     for note in document["notes"]:
         lines += textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="  ")
@@ -108,6 +118,14 @@ def _changes(document: dict[str, Any]) -> list[str]:
     ]
     head = "changed by more than the error bars:" if found else "no change exceeds its error bars"
     return [f"  {head}", *(f"  {line}" for line in lines)]
+
+
+def _attention(document: dict[str, Any]) -> list[str]:
+    """What was measured of an audience, all of it together."""
+    if not (attention := document.get("attention")):
+        return []
+    texts = attention_texts(attention["rows"][0], document["min_people"])
+    return [f"  {one.words:<38}{text}" for one, text in zip(AUDIENCE_FIGURES, texts, strict=True)]
 
 
 def _audience(document: dict[str, Any]) -> list[str]:

@@ -405,7 +405,7 @@ class Evaluation:
             "analyzer_version": analyzer.__version__,
             "measured_on": self.measured_on,
             "settings": settings,
-            "changed_settings": {key: one for key, one in settings.items() if one != defaults[key]},
+            "changed_settings": {key: one for key, one in settings.items() if one != defaults.get(key)},
             "sources": self.sources,
             "failed": self.failed,
             **self.provenance,

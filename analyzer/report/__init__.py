@@ -153,6 +153,8 @@ def make_report(
             raise OutputError(_nothing(named, out, chosen, found, failed))
         numbers = Numbers(corpus, by=by, min_people=min_people)
         document = _document(numbers, chosen)
+        if attention := numbers.attention():  # nowhere else is there a word of it
+            document["attention"] = attention
         if youtube_analytics is not None:
             document["audience"] = _audience(numbers, Path(youtube_analytics))
     return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root)
@@ -277,7 +279,7 @@ _SETTINGS = (
         "age_model",
         "min_judged_px",
     ),
-    *("scene", "commercial"),
+    *("scene", "attention_yaw_deg", "attention_pitch_deg", "attention_min_s", "left_after_s", "commercial"),
     *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
 )
 _VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "trackers", "yt-dlp")

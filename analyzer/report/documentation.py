@@ -7,7 +7,7 @@ import textwrap
 from analyzer.records import REPORT_CHARTS, REPORT_TABLES
 from analyzer.report.numbers import MOMENT_S
 from analyzer.report.runs import PERIODS, RUN_COLUMNS, VIEWS
-from analyzer.report.words import FIGURES
+from analyzer.report.words import AUDIENCE_FIGURES, FIGURES
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = ["documentation"]
@@ -96,6 +96,14 @@ on screen, of people who look 13 or older, since the export tells nothing of chi
 {few} judged people nothing is set against it. The difference has the
 interval of the share on screen; YouTube gives none for its own.
 
+## In front of the camera
+
+Where runs were analysed with `--scene audience` ([audience.md](audience.md)), the report has these figures of
+all their people together, and by perceived gender unless `--min-people` withholds it; of no other runs:
+
+| name | words | unit | meaning |
+| --- | --- | --- | --- |
+{attention}
 ## Files
 
 `--format` takes `html` (one page that needs nothing else; it plays the annotated video that lies beside it,
@@ -125,7 +133,15 @@ def documentation() -> str:
         periods=", ".join(f"`{period}`" for period in PERIODS),
         views=", ".join(f"`{view}`" for view in VIEWS[1:]),
     )
-    tail = _TAIL.format(few=FEW_PEOPLE, charts=", ".join(REPORT_CHARTS), tables=", ".join(REPORT_TABLES))
+    attention = "".join(
+        f"| `{f.name}` | {f.words} | {_UNITS[f.unit]} | {f.meaning} |\n" for f in AUDIENCE_FIGURES
+    )
+    tail = _TAIL.format(
+        few=FEW_PEOPLE,
+        attention=attention,
+        charts=", ".join(REPORT_CHARTS),
+        tables=", ".join(REPORT_TABLES),
+    )
     return _wrapped(_HEAD + figures + middle + columns + tail)
 
 

@@ -26,12 +26,15 @@ from analyzer.records import (
 )
 from analyzer.report.links import moment_url, web_address
 from analyzer.report.words import (
+    AUDIENCE_FIGURES,
     BY_NAME,
     FIGURES,
     GENDER_WORDS,
     TOO_FEW,
     WITHHELD,
     Unit,
+    attention_texts,
+    attention_words,
     clock,
     ends_of,
     figure_text,
@@ -76,6 +79,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("on_screen_high", "difference", "difference_low", "difference_high"),
     ),
     "at-once": ("people", "time_s", "share"),
+    "attention": ("group", *(figure.name for figure in AUDIENCE_FIGURES), "attention_unknown"),
 }
 """Columns of the tables of `REPORT_TABLES`."""
 
@@ -216,6 +220,8 @@ def tables(document: Document) -> dict[str, Rows]:
     for name, key in (("trend", "by"), ("audience", "basis")):
         if document[name] is not None:
             found[name] = [{**row, key: document[name][key]} for row in document[name]["rows"]]
+    if attention := document.get("attention"):
+        found["attention"] = attention["rows"]
     return found
 
 
@@ -309,6 +315,7 @@ def markdown(document: Document) -> str:
         ("Videos", _videos_part),
         ("Groups", _groups_part),
         ("Changes", _trend_part),
+        ("In front of the camera", _attention_part),
         ("On screen and audience", _audience_part),
         ("Notes", _notes_part),
         ("Method and limits", _limits_part),
@@ -520,6 +527,22 @@ def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
     points = " points" if unit == "share" else ""
     span = "" if low is None or high is None else f" ({signed(low)} to {signed(high)})"
     return f"{signed(change)}{points}{span}".replace("-", "−")
+
+
+def _attention_part(document: Document) -> list[str]:
+    attention = document.get("attention")
+    if not attention:
+        return []
+    least = document["min_people"]
+    rows = [
+        (f"**{row['group']}**" if row["group"] == "all" else row["group"], *attention_texts(row, least))
+        for row in attention["rows"]
+    ]
+    return [
+        *_table(("", *(figure.words for figure in AUDIENCE_FIGURES)), rows),
+        "",
+        attention_words(attention),
+    ]
 
 
 def _audience_part(document: Document) -> list[str]:

@@ -25,8 +25,8 @@ from analyzer.errors import SettingsError
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
 from analyzer.records import Run
 from analyzer.report.runs import PERIODS, RUN_COLUMNS, Corpus
-from analyzer.report.words import FIGURES
-from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band
+from analyzer.report.words import AUDIENCE_FIGURES, FIGURES
+from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band, options
 from analyzer.shares import FEW_PEOPLE, ShareDraws, draw_shares, interval, share_table
 from analyzer.vision.calibration import Calibration
 
@@ -531,6 +531,49 @@ class Numbers:
             {"a": int(a), "b": int(b), "together_s": float(time)}
             for a, b, time in rows.itertuples(index=False)
         ]
+
+    def attention(self) -> Row | None:
+        """What is measured of audiences: of all of them, and by perceived gender; None without any.
+
+        Where few people are withheld there is nothing by gender: it would tell of few by subtraction.
+        """
+        if not (numbers := self.corpus.audiences):
+            return None
+        columns = dict.fromkeys(("attention_s", "dwell_s"), "DOUBLE")
+        columns |= {"person_id": "BIGINT", "gender": "VARCHAR", "watcher": "BOOLEAN"}
+        people = self.corpus.frame(self.corpus.rows("people", columns))
+        people = people[people["run_no"].isin(numbers)]
+        rows = [{"group": "all"} | self._attention_of(people)]
+        if self.min_people == 1:
+            for gender in ("female", "male", "unknown"):
+                if len(some := people[people["gender"] == gender]):
+                    rows.append({"group": gender} | self._attention_of(some))
+        blocks = [self.corpus.runs[number].info["audience"] for number in numbers]
+        limits = [one.name for one in options() if one.scene == "audience"]
+        return {
+            "videos": len(numbers),
+            "limits": {name: sorted({float(block[name]) for block in blocks}) for name in limits},
+            "rows": rows,
+        }
+
+    def _attention_of(self, people: pd.DataFrame) -> Row:
+        known = people["watcher"].notna()
+        watchers = people[people["watcher"].fillna(False).astype(bool)]
+        attention_s, dwell_s = (float(watchers[name].sum()) for name in ("attention_s", "dwell_s"))
+        count, judged = len(watchers), int(known.sum())
+        hidden = withheld([count, judged - count], self.min_people)[0]
+        few = 0 < len(people) < self.min_people
+        none = {figure.name: None for figure in AUDIENCE_FIGURES} | {"attention_unknown": None}
+        if few:
+            return none
+        told: Row = none | {"ots": len(people), "attention_unknown": len(people) - judged}
+        if hidden or not judged:
+            return told
+        told |= {"watchers": count, "conversion_ratio": count / judged}
+        if count:
+            told |= {"dwell_mean_s": dwell_s / count, "attention_mean_s": attention_s / count}
+            told |= {"attraction_ratio": attention_s / dwell_s}
+        return told
 
     def timeline(self) -> Row | None:
         """The timeline of the one video; bins are joined where there are many."""

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from analyzer.report.links import moments_of, web_address
 from analyzer.report.words import (
+    AUDIENCE_FIGURES,
     BY_NAME,
     GENDER_WORDS,
     NOT_KNOWN,
     TOO_FEW,
     WITHHELD,
+    attention_texts,
+    attention_words,
     clock,
     ends_of,
     figure_text,
@@ -167,6 +170,7 @@ def _context(document: dict[str, Any]) -> Row:
         "chart_options": _chart_options(document),
         "trend": _trend_tables(document),
         "audience_rows": _audience_rows(document),
+        "attention": _attention(document),
         "gender_words": GENDER_WORDS,
         "withheld_word": WITHHELD,
         "too_few": TOO_FEW,
@@ -505,6 +509,19 @@ def _verdict(exceeds: bool | None, change: float | None) -> str:
     if not exceeds:
         return "within error bars"
     return f"{'up' if change > 0 else 'down'}, more than chance"
+
+
+def _attention(document: Row) -> Row | None:
+    """The table of an audience; a cell is a text and, of shares, the length of its bar."""
+    attention = document.get("attention")
+    if not attention:
+        return None
+    rows = []
+    for row in attention["rows"]:
+        bars = [row[figure.name] if figure.unit == "share" else None for figure in AUDIENCE_FIGURES]
+        cells = zip(attention_texts(row, document["min_people"]), bars, strict=True)
+        rows.append({"group": "all people" if row["group"] == "all" else row["group"], "cells": list(cells)})
+    return {"figures": AUDIENCE_FIGURES, "rows": rows, "words": attention_words(attention)}
 
 
 def _audience_rows(document: Row) -> list[Row]:

@@ -28,7 +28,16 @@ from numpy.typing import NDArray
 
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
-from analyzer.records import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, Column, Run, timeline_columns
+from analyzer.records import (
+    FACES,
+    SAMPLES,
+    SCHEMA_VERSION,
+    SHARES,
+    Column,
+    Run,
+    people_columns,
+    timeline_columns,
+)
 from analyzer.settings import AGE_BANDS, DEFAULT_OUT, Settings
 
 __all__ = [
@@ -88,20 +97,20 @@ RUN_COLUMNS = (
 )
 """The view `runs`. Columns of the user's own come after these."""
 
-_TABLE_COLUMNS = {
-    "people": PEOPLE,
-    "shares": SHARES,
-    # With the age bands of whatever settings.
-    "timeline": tuple(
-        {
-            column.name: column
-            for bands in AGE_BANDS
-            for column in timeline_columns(Settings(age_bands=bands))
-        }.values()
-    ),
-    "faces": FACES,
-    "samples": SAMPLES,
-}
+
+def _table_columns(scene: str) -> dict[str, tuple[Column, ...]]:
+    # The timeline with the age bands of whatever settings.
+    every = (timeline_columns(Settings(age_bands=bands, scene=scene)) for bands in AGE_BANDS)
+    return {
+        "people": people_columns(Settings(scene=scene)),
+        "shares": SHARES,
+        "timeline": tuple({column.name: column for columns in every for column in columns}.values()),
+        "faces": FACES,
+        "samples": SAMPLES,
+    }
+
+
+_TABLE_COLUMNS = _table_columns("video")
 _TABLES = {"people": True, "shares": True, "timeline": True, "faces": False, "samples": False}
 """Views besides `runs`, and whether the table may be CSV. Each has the table's columns and `run`."""
 VIEWS = ("runs", *_TABLES)
@@ -359,6 +368,11 @@ class Corpus:
         self.connection.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
+    @property
+    def audiences(self) -> list[int]:
+        """Numbers of the runs that were analysed as an audience, with that scene's columns."""
+        return [number for number, run in enumerate(self.runs) if run.info.get("audience")]
+
     def frame(self, sql: str) -> pd.DataFrame:
         """What a query yields."""
         frame: pd.DataFrame = self.execute(sql).df()
@@ -395,8 +409,9 @@ class Corpus:
             number = "file_index"
             if [number for number, _ in mine] != list(range(len(mine))):
                 number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
-            # The timeline's columns depend on the settings; to look for differences elsewhere takes time.
-            mixed = name == "timeline" or any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs)
+            # Columns that depend on the settings; to look for differences elsewhere takes time.
+            mixed = name == "timeline" or (name == "people" and bool(self.audiences))
+            mixed |= any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs)
             whole = reader.format(paths, str(mixed).lower())
             if mixed:
                 missing = ", ".join(f'NULL AS "{column}"' for column in columns)
@@ -413,8 +428,9 @@ class Corpus:
         connection.register("runs_frame", self.table.assign(run_no=range(len(self.table))))
         connection.execute("CREATE TEMP TABLE runs AS SELECT * FROM runs_frame")
         connection.unregister("runs_frame")
+        tables = _table_columns("audience") if self.audiences else _TABLE_COLUMNS
         for name in _TABLES:
-            columns = {column.name: _sql_type(column) for column in _TABLE_COLUMNS[name]}
+            columns = {column.name: _sql_type(column) for column in tables[name]}
             connection.execute(
                 f"CREATE TEMP VIEW {name} AS SELECT runs.run, t.* EXCLUDE (run_no) "
                 f"FROM ({self.rows(name, columns)}) t JOIN runs USING (run_no)"
@@ -555,7 +571,7 @@ def _quoted(text: str) -> str:
 def _sql_type(column: Column) -> str:
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         return "FLOAT[]"
-    return {_TEXT: "VARCHAR", _INT: "BIGINT"}.get(column.type, "DOUBLE")
+    return {_TEXT: "VARCHAR", _INT: "BIGINT", _BOOL: "BOOLEAN"}.get(column.type, "DOUBLE")
 
 
 # --- what is known of each run -----------------------------------------------------------------------

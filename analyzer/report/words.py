@@ -10,6 +10,7 @@ from typing import Any, Literal
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = [
+    "AUDIENCE_FIGURES",
     "BY_NAME",
     "FIGURES",
     "GENDER_WORDS",
@@ -17,6 +18,8 @@ __all__ = [
     "TOO_FEW",
     "WITHHELD",
     "Figure",
+    "attention_texts",
+    "attention_words",
     "clock",
     "ends_of",
     "figure_text",
@@ -125,7 +128,52 @@ FIGURES = (
 )
 
 
+AUDIENCE_FIGURES = (
+    Figure("ots", "opportunity to see", "people", "People whose face was seen in front of the camera."),
+    Figure("watchers", "watchers", "people", "Those of them who looked towards the camera."),
+    Figure(
+        "conversion_ratio",
+        "conversion ratio",
+        "share",
+        "Watchers as a share of the people of whom it is known whether they looked.",
+    ),
+    Figure("dwell_mean_s", "dwell, mean", "s", "Time from first seen until leaving, of watchers."),
+    Figure(
+        "attention_mean_s",
+        "attention, mean",
+        "s",
+        "Time that the face is directed at the camera, of watchers.",
+    ),
+    Figure(
+        "attraction_ratio", "attraction ratio", "share", "Attention as a share of dwell, of all watchers."
+    ),
+)
+"""What is told of the people in front of a camera, where the runs were analysed as an audience."""
+
 BY_NAME = {figure.name: figure for figure in FIGURES}
+
+
+def attention_texts(row: Mapping[str, Any], least: int) -> list[str]:
+    """The cells of a row of the document's `attention`, in the order of `AUDIENCE_FIGURES`.
+
+    >>> attention_texts({"ots": 8, "watchers": 2, "conversion_ratio": 0.25}, 1)
+    ['8', '2', '25 %', '–', '–', '–']
+    """
+    none = WITHHELD if least > 1 else NOT_KNOWN
+    return [figure_text(row.get(one.name), one.unit) or none for one in AUDIENCE_FIGURES]
+
+
+def attention_words(attention: Mapping[str, Any]) -> str:
+    """What the figures of an audience are by, in a sentence or two."""
+    limits = {name: " or ".join(f"{one:g}" for one in values) for name, values in attention["limits"].items()}
+    unknown = attention["rows"][0]["attention_unknown"]
+    more = f" Of {unknown} nothing is known: their faces have no landmarks." if unknown else ""
+    return (
+        f"A face is directed at the camera where the head is turned by at most {limits['attention_yaw_deg']} "
+        f"degrees to a side and {limits['attention_pitch_deg']} up or down, for at least "
+        f"{limits['attention_min_s']} s; who is not seen for {limits['left_after_s']} s has left. Where the "
+        f"eyes look is not measured, and the camera stands for what is looked at.{more}"
+    )
 
 
 def judged_people(document: Mapping[str, Any]) -> dict[tuple[str, str], int]:
