@@ -4,7 +4,8 @@ Three things save work, each decided by the samples of the segment alone:
 
 * A sample that hardly differs from the one before takes over its faces (`Looked.carried_s`).
 * With ``detector_size="auto"`` samples between two close looks are looked at in a smaller size, where both
-  looks found no face that would then be too small.
+  looks found no face that would then be too small. Where fewer faces are found than in both, the sample is
+  looked at closely after all; if that helps, so are the others of its shot.
 * Several samples are looked at together.
 """
 
@@ -85,6 +86,11 @@ class _Measured:
     faces: Faces | None = None
     least_px: float = np.inf
     """After a close look: width of the smallest face, in pixels of the detector's picture."""
+
+    @property
+    def count(self) -> int:
+        """How many faces were found."""
+        return 0 if self.faces is None else len(self.faces)
 
     @property
     def time_s(self) -> float:
@@ -224,7 +230,10 @@ class _Looker:
         # that fill the detector's batches, and its streams.
         least = 1 if settings.detector_size == "auto" and detector.reducible else 2
         self._together = max(least, BATCHES[settings.device]["detector"])
-        self._least_px = np.inf
+        # Of the last close look.
+        self._least_px, self._faces = np.inf, 0
+        self._wary = False
+        """Whether looking less closely has lost a face in this shot."""
 
     def look(self, prepared: Iterable[_Measured | _Carried]) -> Iterator[Looked]:
         waiting: list[_Measured | _Carried] = []
@@ -251,20 +260,35 @@ class _Looker:
         measured = [one for one in waiting if isinstance(one, _Measured)]
         self._detect([one for one in measured if one.close], 1.0)
         # What the close look after each says, found from the end: the last one was a close one.
-        allowed, after_px = [], np.inf
+        after, later = [], (np.inf, 0)
         for one in reversed(measured):
-            after_px = one.least_px if one.close else after_px
-            allowed.append(after_px)
+            later = (one.least_px, one.count) if one.close else later
+            after.append(later)
         by_reduction: dict[float, list[_Measured]] = {}
-        for one, later_px in zip(measured, reversed(allowed), strict=True):
+        expected: list[tuple[_Measured, int]] = []
+        for one, (later_px, later_faces) in zip(measured, reversed(after), strict=True):
+            self._wary = self._wary and not one.cut
             if one.close:
-                self._least_px = one.least_px
-            else:
-                reduction = _reduction(min(self._least_px, later_px))
-                by_reduction.setdefault(reduction, []).append(one)
+                self._least_px, self._faces = one.least_px, one.count
+                continue
+            reduction = 1.0 if self._wary else _reduction(min(self._least_px, later_px))
+            by_reduction.setdefault(reduction, []).append(one)
+            if reduction > 1:
+                expected.append((one, min(self._faces, later_faces)))
         for reduction, some in by_reduction.items():
             self._detect(some, reduction)
+        self._look_again([one for one, faces in expected if one.count < faces])
+        for one in measured:
+            one.scaled = _NOTHING
         return [one.looked() for one in waiting]
+
+    def _look_again(self, measured: list[_Measured]) -> None:
+        """Look closely at samples in which faces were lost; be wary from here on if they were there."""
+        found = [one.count for one in measured]
+        self._detect(measured, 1.0)
+        for one, before in zip(measured, found, strict=True):
+            one.close = True
+            self._wary = self._wary or one.count > before
 
     def _detect(self, measured: list[_Measured], reduction: float) -> None:
         # Pictures of one size go together; videos seldom change their size.
@@ -279,7 +303,6 @@ class _Looker:
             for one, faces in zip(some, found, strict=True):
                 one.faces = faces
                 one.least_px = _least_px(faces) * one.scaled.shape[1] / width
-                one.scaled = _NOTHING
 
 
 def _least_px(faces: Faces) -> float:
