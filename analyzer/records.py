@@ -106,7 +106,8 @@ FACES = (
     Column(
         "landmarks",
         pa.list_(pa.float32(), 10),
-        "x y of eye, eye, nose tip, mouth corner, mouth corner; each pair left to right in the picture.",
+        "x y of eye, eye, nose tip, mouth corner, mouth corner; each pair left to right in the picture; not "
+        "numbers where the detector finds none.",
         "pixels",
     ),
     Column(
@@ -142,7 +143,12 @@ PEOPLE = (
     Column("age_high", _FLOAT, "Upper end of the 80 % interval of the age.", "years"),
     Column("age_band", _TEXT, "Age band of `age_years`, or unknown."),
     Column("face_px_median", _FLOAT, "Median width of the face.", "pixels"),
-    Column("frontal_share", _FLOAT, "Share of sightings that look towards the camera.", "0 to 1"),
+    Column(
+        "frontal_share",
+        _FLOAT,
+        "Share of sightings that look towards the camera; empty where the detector finds no landmarks.",
+        "0 to 1",
+    ),
     Column("judged_samples", _INT, "Sightings on which gender and age were judged."),
 )
 AUDIENCE_PEOPLE = (

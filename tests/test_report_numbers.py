@@ -29,7 +29,7 @@ from analyzer.report.numbers import Groups, Numbers, withheld
 from analyzer.report.runs import Corpus, find_runs
 from analyzer.report.words import FIGURES
 from analyzer.settings import AGE_BANDS, Settings, assign_band
-from analyzer.shares import estimate_shares
+from analyzer.shares import UNMEASURED, estimate_shares
 from analyzer.vision.calibration import Calibration
 from benchmarks import runs as made_runs
 from benchmarks.runs import Plan, make_run, random_plan
@@ -797,6 +797,10 @@ def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path
     own = {row["run"]: row["female_people_share"] for row in made["videos"]}
     assert shares == [own["a"], pytest.approx(expected["people_share"][0], abs=0.06), own["d"]]
     assert any(note.startswith("2 videos were judged by other networks") for note in made["notes"])
+    # The same networks, but with a detector for which they were not measured.
+    run_of(tmp_path / "e", women, channel="z", calibration={"fitted_on": "", "measured": False})
+    assert UNMEASURED in document(tmp_path / "e")["notes"]
+    assert UNMEASURED not in document(tmp_path / "a")["notes"]
 
 
 # --- trends ---------------------------------------------------------------------------------------------

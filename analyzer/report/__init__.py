@@ -30,7 +30,7 @@ from analyzer.report.links import youtube_id
 from analyzer.report.numbers import Numbers
 from analyzer.report.runs import Chosen, Corpus, Found, day_of, find_runs, newest_run
 from analyzer.settings import DEFAULT_OUT
-from analyzer.shares import FEW_PEOPLE
+from analyzer.shares import FEW_PEOPLE, UNMEASURED
 
 __all__ = ["FORMATS", "Chosen", "Report", "make_report"]
 
@@ -340,8 +340,24 @@ def _notes(numbers: Numbers) -> list[str]:
         notes.append(f"{subject} pictures, not video: each picture counts as one second.")
     if bad := sum(int((run.info.get("reading") or {}).get("bad_packets") or 0) for run in runs):
         notes.append(f"{bad:,} damaged packets could not be read; what they would have shown is missing.")
+    notes += _shares_notes(numbers)
+    if not numbers.single:
+        notes += _notes_on_several(numbers)
+    if numbers.min_people > 1:
+        notes.append(
+            f"Nothing is told of groups of fewer than {numbers.min_people} people, nor of single people."
+        )
+    return notes
+
+
+def _shares_notes(numbers: Numbers) -> list[str]:
+    """What the reader must know of the shares."""
+    notes = []
     judged = int((numbers.people["judged_samples"] > 0).sum())
-    if 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
+    calibration = numbers.corpus.runs[0].info.get("calibration") or {}
+    if numbers.single and not calibration.get("measured", True):
+        notes.append(UNMEASURED)
+    elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
         people = f"{judged} {'person' if judged == 1 else 'people'}"
         notes.append(f"{people} could be judged: too few to say what shares they stand for.")
     if misfit := numbers.misfit():
@@ -349,29 +365,28 @@ def _notes(numbers: Numbers) -> list[str]:
             f"Counts and estimated shares are {misfit[1]:.0%} apart for {misfit[0]}: how often the networks "
             "err, as measured on labelled faces, may not fit these videos. Trust neither much."
         )
-    if not numbers.single:
-        dated = table["day_is"].value_counts()
-        if analysed := int(dated.get("analysed", 0)):
-            notes.append(f"The day of {_videos_words(analysed)} is that of the analysis: no other is known.")
-        if unlike := int((~numbers.judged_alike).sum()):
-            notes.append(
-                f"{_videos_words(unlike, 'was', 'were')} judged by other networks than those whose errors "
-                "are known here, and left out of the estimated shares."
-            )
-        if twice := int(table["video_id"].duplicated().sum()):
-            notes.append(
-                f"{_videos_words(twice, 'is', 'are')} here more than once, from different runs: all are "
-                "counted."
-            )
-        for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
-            if len({str(_setting(run.info, name)) for run in runs}) > 1:
-                notes.append(
-                    f"The videos were analysed with different {words}: their figures differ for it too."
-                )
-    if numbers.min_people > 1:
+    return notes
+
+
+def _notes_on_several(numbers: Numbers) -> list[str]:
+    """What the reader must know of a collection."""
+    table, runs = numbers.corpus.table, numbers.corpus.runs
+    notes = []
+    dated = table["day_is"].value_counts()
+    if analysed := int(dated.get("analysed", 0)):
+        notes.append(f"The day of {_videos_words(analysed)} is that of the analysis: no other is known.")
+    if unlike := int((~numbers.judged_alike).sum()):
         notes.append(
-            f"Nothing is told of groups of fewer than {numbers.min_people} people, nor of single people."
+            f"{_videos_words(unlike, 'was', 'were')} judged by other networks than those whose errors "
+            "are known here, and left out of the estimated shares."
         )
+    if twice := int(table["video_id"].duplicated().sum()):
+        notes.append(
+            f"{_videos_words(twice, 'is', 'are')} here more than once, from different runs: all are counted."
+        )
+    for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
+        if len({str(_setting(run.info, name)) for run in runs}) > 1:
+            notes.append(f"The videos were analysed with different {words}: their figures differ for it too.")
     return notes
 
 
