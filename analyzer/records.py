@@ -592,6 +592,11 @@ class Run:
         """Whether the whole video was read."""
         return bool(self.info["complete"])
 
+    @property
+    def measured(self) -> bool:
+        """Whether it was measured how often its networks err, as shares need it."""
+        return bool((self.info.get("calibration") or {}).get("measured", True))
+
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
         """One row a bin: the columns of `timeline_columns`."""

@@ -354,8 +354,7 @@ def _shares_notes(numbers: Numbers) -> list[str]:
     """What the reader must know of the shares."""
     notes = []
     judged = int((numbers.people["judged_samples"] > 0).sum())
-    calibration = numbers.corpus.runs[0].info.get("calibration") or {}
-    if numbers.single and not calibration.get("measured", True):
+    if numbers.single and not numbers.corpus.runs[0].measured:
         notes.append(UNMEASURED)
     elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
         people = f"{judged} {'person' if judged == 1 else 'people'}"

@@ -184,8 +184,7 @@ class Numbers:
         found = []
         for run in self.corpus.runs:
             used = {model.get("name"): model.get("sha256") for model in run.info.get("models") or []}
-            measured = (run.info.get("calibration") or {}).get("measured", True)
-            found.append(measured and all(used.get(name) == sha256 for name, sha256 in known.items()))
+            found.append(run.measured and all(used.get(name) == sha256 for name, sha256 in known.items()))
         return np.array(found, bool)
 
     # --- figures --------------------------------------------------------------------------------------
