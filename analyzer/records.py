@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -41,9 +42,11 @@ __all__ = [
     "Column",
     "Part",
     "PartStore",
+    "Received",
     "Run",
     "documentation",
     "empty_table",
+    "no_clock",
     "publish",
     "report_files",
     "segment_tables",
@@ -53,7 +56,7 @@ __all__ = [
     "write_parquet",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Column:
 
 
 _FLOAT, _REAL, _INT, _TEXT = pa.float32(), pa.float64(), pa.int64(), pa.string()
+_CLOCK = pa.timestamp("ms", tz="UTC")
 
 _CARRIED = Column(
     "carried_s",
@@ -89,6 +93,20 @@ SAMPLES = (
     Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
     _CARRIED,
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
+    Column("clock", _CLOCK, "Live: when it was received, by this computer's clock; else empty.", "UTC"),
+    Column(
+        "gap_s",
+        _REAL,
+        "Live: seconds before it, since the sample before, of which no picture arrived; they belong to no "
+        "sample's `duration_s`. Else 0.",
+        "s",
+    ),
+    Column(
+        "dropped",
+        _INT,
+        "Live: pictures since the sample before that were due but not analysed, as newer ones had arrived. "
+        "Else 0.",
+    ),
 )
 FACES = (
     Column("video_id", _TEXT, "Stable name of the video."),
@@ -187,6 +205,7 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
         Column("unknown_gender", _INT, "People whose gender is unknown. The three add up to `people`."),
         *(Column(band.column, _INT, f"People of perceived age {band.name}.") for band in settings.bands),
         Column("unknown_age", _INT, "People whose age is unknown. With the bands it adds up to `people`."),
+        Column("clock", _CLOCK, "Live: the start of the bin by this computer's clock; else empty.", "UTC"),
     )
 
 
@@ -232,6 +251,15 @@ def safe_cell(text: str) -> str:
     return guarded.replace("\r", " ").replace("\0", " ")
 
 
+def _iso_time(moment: pd.Timestamp) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def no_clock(rows: int) -> pd.Series[pd.Timestamp]:
+    """A column of so many moments that are not known."""
+    return pd.Series(pd.NaT, index=range(rows), dtype="datetime64[ms, UTC]")
+
+
 def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
     """Write a table as CSV (UTF-8); text cells cannot be taken for formulas, numbers stay numbers.
 
@@ -243,6 +271,8 @@ def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
     for column in columns:
         if column.type == _TEXT:
             table[column.name] = table[column.name].map(safe_cell, na_action="ignore")
+        elif column.type == _CLOCK:
+            table[column.name] = table[column.name].map(_iso_time, na_action="ignore")
         elif column.type == _REAL:
             table[column.name] = table[column.name].round(6)
         elif column.type == _FLOAT:
@@ -280,8 +310,22 @@ class Recorded:
     embeddings: pd.DataFrame
 
 
-def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
-    """The tables of one segment.
+@dataclass(frozen=True)
+class Received:
+    """How a sample of a live source arrived."""
+
+    clock_s: float
+    """When, in seconds since 1970 (UTC)."""
+    gap_s: float
+    """Column of the samples table."""
+    dropped: int
+    """Likewise."""
+
+
+def segment_tables(
+    result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+) -> Recorded:
+    """The tables of one segment; `received` tells of each sample of a live source how it arrived.
 
     Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
     within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
@@ -298,8 +342,16 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
             "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
             "carried_s": np.array(result.carried_s, dtype=np.float64),
             "image": [shown_name(name) for name in result.image_names],
+            "clock": no_clock(len(result.times_s)),
+            "gap_s": 0.0,
+            "dropped": 0,
         }
     )
+    if received is not None:
+        clocks = pd.to_datetime([one.clock_s for one in received], unit="s", utc=True)
+        samples["clock"] = clocks.as_unit("ms")
+        samples["gap_s"] = [one.gap_s for one in received]
+        samples["dropped"] = [one.dropped for one in received]
     counts = [len(faces) for faces in result.faces]
 
     def joined(name: str) -> np.ndarray:
@@ -361,13 +413,20 @@ class PartStore:
     def _part(self, segment: int) -> Path:
         return self.folder / f"{self._key}-{segment:06d}"
 
-    def commit(self, result: SegmentResult, video_id: str) -> Part:
-        """Keep a finished segment.
+    @property
+    def key(self) -> str:
+        """Of the work whose parts these are."""
+        return self._key
+
+    def commit(
+        self, result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+    ) -> Part:
+        """Keep a finished segment; `received` as in `segment_tables`.
 
         Raises:
             OutputError: It cannot be written.
         """
-        return self._keep(result.segment, segment_tables(result, video_id), np.stack(result.edges))
+        return self._keep(result.segment, segment_tables(result, video_id, received), np.stack(result.edges))
 
     def commit_empty(self, segment: int) -> Part:
         """Keep that there are no samples in a segment.
@@ -505,16 +564,22 @@ def report_files() -> tuple[str, ...]:
     )
 
 
-def publish(staging: Path, run_folder: Path) -> None:
+def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> None:
     """Move finished outputs into the run's folder in place of those of an earlier run and its report.
 
     ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
+
+    Args:
+        staging: Holds them; in the same file system.
+        run_folder: Exists.
+        grows: The same run as before, grown: each file takes the place of its former self, and none is
+            missing in between.
 
     Raises:
         OutputError: They cannot be moved.
     """
     with output_errors(run_folder):
-        for name in (*_OUTPUTS, *report_files()):
+        for name in () if grows else (*_OUTPUTS, *report_files()):
             old = run_folder / name
             if old.is_dir():
                 shutil.rmtree(old)
@@ -583,9 +648,12 @@ class Run:
             table: pd.DataFrame = pq.read_table(parquet).to_pandas()
             return table
         # An id of digits alone must stay text.
-        return pd.read_csv(
+        table = pd.read_csv(
             self.folder / f"{name}.csv", dtype={c.name: str for c in PEOPLE if c.type == _TEXT}
         )
+        if "clock" in table:
+            table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
+        return table
 
 
 # --- documents ---------------------------------------------------------------------------------------

@@ -555,6 +555,8 @@ def _quoted(text: str) -> str:
 def _sql_type(column: Column) -> str:
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         return "FLOAT[]"
+    if pa.types.is_timestamp(column.type):
+        return "TIMESTAMPTZ"
     return {_TEXT: "VARCHAR", _INT: "BIGINT"}.get(column.type, "DOUBLE")
 
 
