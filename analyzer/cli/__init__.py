@@ -434,7 +434,6 @@ def main() -> None:
         click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
         sys.exit(NOTHING_USABLE)
     except (click.Abort, KeyboardInterrupt):
-        # Of a live source the same command makes another run.
         goes_on = "; the same command goes on where it stopped" if "analyze" in sys.argv[1:2] else ""
         click.echo(f"Error: interrupted{goes_on}", err=True)
         sys.exit(stopped_by)

@@ -81,16 +81,8 @@ class Console:
                     rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
                     bar.set_postfix_str(f"{rate:.0f} samples/s, {event.faces} faces", refresh=False)
                 self._advance(bar, event.time_s)
-            case LiveBegun():
-                self._close_bar()
-                log.info("following %r", event.title)
-                if not self._quiet:
-                    click.echo(_announced(event), err=True)
-            case Following():
-                bar = self._open_bar("following", printable(event.title), None, "s")
-                if bar is not None:
-                    bar.set_postfix_str(_so_far(event), refresh=False)
-                self._advance(bar, event.time_s)
+            case LiveBegun() | Following():
+                self._on_live(event)
             case Rendering(title, share):
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
             case Finished(run):
@@ -103,6 +95,18 @@ class Console:
                 log.error("failed %r: %s", source, printable(str(error)))
                 named = Path(source).name in str(error)
                 self.error(str(error) if named else f"{source}: {error}")
+
+    def _on_live(self, event: LiveBegun | Following) -> None:
+        if isinstance(event, LiveBegun):
+            self._close_bar()
+            log.info("following %r", event.title)
+            if not self._quiet:
+                click.echo(_announced(event), err=True)
+            return
+        bar = self._open_bar("following", printable(event.title), None, "s")
+        if bar is not None:
+            bar.set_postfix_str(_so_far(event), refresh=False)
+        self._advance(bar, event.time_s)
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""
