@@ -839,8 +839,9 @@ def _why(error: BaseException | None) -> str:
     reason = getattr(error, "reason", None)
     if isinstance(reason, OSError):
         return _why(reason)
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror).lower()
+    said = getattr(error, "strerror", None)
+    if isinstance(error, OSError | av.FFmpegError) and said:
+        return str(said).lower()
     if isinstance(error, ValueError | ConnectionError) and str(error):
         return str(error)
     return "no connection" if error is None else type(error).__name__

@@ -713,7 +713,8 @@ def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
     digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
     known = info or {}
     title = known.get("title") if not _is_generic(known.get("extractor_key")) else None
-    title = title or shown_address(address)
+    # yt-dlp puts the date behind the title of what is live: the identity has it already.
+    title = re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(title or "")) or shown_address(address)
     web = address.lower().startswith("http")
     return Video(
         video_id=f"live-{digest}-{begun:%Y%m%dT%H%M%SZ}",

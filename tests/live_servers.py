@@ -30,7 +30,9 @@ class Mjpeg:
         sent: How many pictures have gone out.
     """
 
-    def __init__(self, server: Server, pictures: Sequence[bytes], fps: float = 20, path: str = "/video") -> None:
+    def __init__(
+        self, server: Server, pictures: Sequence[bytes], fps: float = 20, path: str = "/video"
+    ) -> None:
         self.url = server.url(path)
         self.connections = self.sent = 0
         self.silent = False
@@ -68,7 +70,8 @@ class LiveHls:
         began_at: When its first part came out, by `time.monotonic`.
     """
 
-    def __init__(self, server: Server, folder: Path, window: int = 4, path: str = "/live.m3u8") -> None:
+    def __init__(self, server: Server, folder: Path, window: int = 4) -> None:
+        path = "/live.m3u8"
         self.url = server.url(path)
         self.down = False
         """Refuse everything."""
