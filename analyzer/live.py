@@ -703,14 +703,14 @@ class LiveReader:
 
     def _arrived(self, arrival: Arrival, connection: Connection) -> bool:
         """Take a picture; gives whether it was one."""
-        picture = None
+        picture, now_s = None, self.elapsed_s
         if self._origin_s is None:
             picture = arrival.decode()
             if picture is None:
                 self.state.bad += 1
                 return False
             self._begin(picture, connection)
-        time_s = self._timing.of(arrival.time_s, self.elapsed_s)
+        time_s = self._timing.of(arrival.time_s, now_s)
         if time_s is None:
             self.state.repeated += 1
             return True

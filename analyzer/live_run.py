@@ -22,6 +22,7 @@ from typing import Any
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
 from analyzer.faces import Faces
 from analyzer.frames import ReadReport, VideoInfo
+from analyzer.growing import GrowingStore
 from analyzer.jobs import (
     Budgeted,
     Committed,
@@ -38,7 +39,7 @@ from analyzer.jobs import (
     _write_tables,
 )
 from analyzer.live import SEGMENT_S, LiveReader
-from analyzer.records import PartStore, Run, publish, write_json
+from analyzer.records import Run, publish, write_json
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.shares import in_words
@@ -70,7 +71,7 @@ class _Live:
     reader: LiveReader
     folder: Path
     staging: Path
-    parts: PartStore
+    parts: GrowingStore
     on_event: OnEvent
     timings: dict[str, float]
     stages: Stages = field(default_factory=Stages)
@@ -108,6 +109,8 @@ class _Live:
     def publish(self) -> dict[str, Any]:
         """Derive and publish all that is committed; gives what ``run.json`` says."""
         reader, settings = self.reader, self.settings
+        with self.stages("write"):
+            self.parts.gather()
         read = reader.info, reader.report()
         with _timed(self.timings, "link"), self.stages("link"):
             tables = _derive(self.video, self.parts, read, settings, self.models.calibration)
@@ -210,7 +213,7 @@ def follow_live(
         segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
     )
     folder = run_folder(out, video.title, video.video_id)
-    parts = PartStore(folder, _work_key(video, chosen, models))
+    parts = GrowingStore(folder, _work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
@@ -265,7 +268,7 @@ def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
             live = run.info.get("live")
             if isinstance(live, dict):
                 with _claimed(folder) as staging:
-                    _finish(run, staging, PartStore(folder, str(live["parts"])), calibration)
+                    _finish(run, staging, GrowingStore(folder, str(live["parts"])), calibration)
                 finished.append(folder)
         except (AnalyzerError, KeyError, TypeError, ValueError) as error:
             if not isinstance(error, OutputError):  # as a rule it is in use
@@ -273,7 +276,7 @@ def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
     return finished
 
 
-def _finish(run: Run, staging: Path, parts: PartStore, calibration: Calibration) -> None:
+def _finish(run: Run, staging: Path, parts: GrowingStore, calibration: Calibration) -> None:
     info = run.info
     live = info["live"]
     if live["ended_at"] is None:

@@ -46,6 +46,7 @@ __all__ = [
     "Run",
     "documentation",
     "empty_table",
+    "is_whole",
     "no_clock",
     "publish",
     "report_files",
@@ -426,7 +427,12 @@ class PartStore:
         Raises:
             OutputError: It cannot be written.
         """
-        return self._keep(result.segment, segment_tables(result, video_id, received), np.stack(result.edges))
+        return self._keep(
+            self._part(result.segment),
+            result.segment,
+            segment_tables(result, video_id, received),
+            np.stack(result.edges),
+        )
 
     def commit_empty(self, segment: int) -> Part:
         """Keep that there are no samples in a segment.
@@ -435,10 +441,9 @@ class PartStore:
             OutputError: It cannot be written.
         """
         nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
-        return self._keep(segment, nothing, np.empty(0, np.uint8))
+        return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
-    def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
-        final = self._part(segment)
+    def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
         with output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
@@ -461,7 +466,7 @@ class PartStore:
         """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""
         kept: list[int] = []
         for part in sorted(self.folder.glob(f"{self._key}-*")):
-            if _is_whole(part):
+            if is_whole(part):
                 kept.append(int(part.name.rpartition("-")[2]))
             else:
                 shutil.rmtree(part, ignore_errors=True)
@@ -469,13 +474,21 @@ class PartStore:
 
     def collect(self) -> Recorded:
         """The tables of all kept segments, numbered through."""
+        return self._joined(self._listed())[0]
+
+    def _listed(self) -> list[Path]:
+        """The parts in the order of time."""
+        return [self._part(segment) for segment in self.segments()]
+
+    def _joined(self, parts: Sequence[Path]) -> tuple[Recorded, np.ndarray | None]:
+        """The tables of some parts, numbered through, and the first and last of their edges."""
         from analyzer.shots import CutFinder
 
         samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
         sample_start = tracklet_start = shot_start = 0
+        first_edge: np.ndarray | None = None
         last_edge: np.ndarray | None = None
-        for segment in self.segments():
-            part = self._part(segment)
+        for part in parts:
             some, seen, views = (
                 pq.read_table(part / f"{name}.parquet").to_pandas()
                 for name in ("samples", "faces", "embeddings")
@@ -487,7 +500,7 @@ class PartStore:
                 finder = CutFinder()
                 finder.is_cut(last_edge)
                 shot_start += finder.is_cut(edges[0])
-            last_edge = edges[1]
+            first_edge, last_edge = edges[0] if first_edge is None else first_edge, edges[1]
             some["sample"] += sample_start
             some["shot"] += shot_start
             seen["sample"] += sample_start
@@ -499,14 +512,16 @@ class PartStore:
             samples.append(some)
             faces.append(seen)
             looks.append(views)
-        return Recorded(_concat(samples), _concat(faces), _concat(looks))
+        both = None if first_edge is None or last_edge is None else np.stack([first_edge, last_edge])
+        return Recorded(_concat(samples), _concat(faces), _concat(looks)), both
 
     def clear(self) -> None:
         """Remove all parts, also those of other keys."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _is_whole(part: Path) -> bool:
+def is_whole(part: Path) -> bool:
+    """Whether all files of a part can be read."""
     try:
         for name in ("samples", "faces", "embeddings"):
             pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
