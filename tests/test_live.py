@@ -354,7 +354,7 @@ def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[b
     wide = [(a, b) for a, b in itertools.pairwise(times) if b - a > 1]
     assert len(wide) == 2
     # A segment ends in time though nothing comes: what there is can be kept.
-    assert len({row[2] for row in rows}) >= 4
+    assert len({row[2] for row in rows}) >= 3
 
 
 def test_source_that_stays_away_ends_the_run(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
@@ -367,49 +367,32 @@ def test_source_that_stays_away_ends_the_run(server: Server, numbers: list[bytes
     assert 5 <= len(run.samples) <= 12
 
 
-def test_hls_repeats_nothing_after_a_break(server: Server, hls: Path) -> None:
-    playlist = LiveHls(server, hls, window=5)
+def test_hls_loses_and_repeats_nothing_in_silence(server: Server, hls: Path) -> None:
+    playlist = LiveHls(server, hls, window=6)
+    playlist.missing = {1, 2}
 
     def act(reader: LiveReader) -> None:
-        time.sleep(2.5)
+        time.sleep(4)
         playlist.down = True
         while reader.state.connected:
             time.sleep(0.05)
+        # It comes back by another server, which is some seconds behind.
+        playlist.began_at += 3
         playlist.down = False
-        time.sleep(2.0)
-        playlist.missing |= {
-            part
-            for part in range(60)
-            if time.monotonic() - playlist.began_at < part < time.monotonic() - playlist.began_at + 4
-        }
-
-    rows, reader = watch(Stream(StreamForm.HLS, playlist.url), QUICK.replace(duration_s=10), act)
-    assert_ascending(rows)
-    state = reader.state
-    assert state.connections >= 2 and state.repeated > 0
-    # The time stamps go on: what is shown tells the time, before and after, to a tenth of a second.
-    assert {round(time_s * HLS_FPS) - number for time_s, number, _ in rows} == {-rows[0][1]}
-    missed = [(a[0], b[0]) for a, b in itertools.pairwise(rows) if b[0] - a[0] > 2]
-    assert missed and state.gap_count >= len(missed)
-    for start_s, end_s in missed:
-        assert any(
-            one.start_s == pytest.approx(start_s, abs=0.3)
-            and one.start_s + one.length_s == pytest.approx(end_s, abs=0.3)
-            for one in state.gaps
-        )
-
-
-def test_hls_that_ends_is_complete(server: Server, hls: Path) -> None:
-    playlist = LiveHls(server, hls)
-
-    def act(reader: LiveReader) -> None:
+        while not reader.state.repeated:
+            time.sleep(0.05)
         time.sleep(1)
         playlist.ended = True
 
     rows, reader = watch(Stream(StreamForm.HLS, playlist.url), QUICK, act)
     assert_ascending(rows)
-    assert reader.state.complete and reader.state.end == "the source has ended"
-    assert reader.state.gap_count == 0 and len(rows) >= 15
+    state = reader.state
+    assert state.connections >= 2 and state.complete and state.end == "the source has ended"
+    # The time stamps go on over both: what is shown tells the time, to a tenth of a second.
+    assert {round(time_s * HLS_FPS) - number for time_s, number, _ in rows} == {-rows[0][1]}
+    (missed,) = ((a[0], b[0]) for a, b in itertools.pairwise(rows) if b[0] - a[0] > 1.5)
+    assert state.gap_count >= 1 and state.gaps[0].start_s == pytest.approx(missed[0], abs=0.3)
+    assert state.gaps[0].length_s == pytest.approx(missed[1] - missed[0], abs=0.3)
 
 
 def test_hls_time_stamps_that_begin_anew_go_on() -> None:
@@ -450,16 +433,16 @@ def test_newest_picture_wins_and_the_others_are_counted(
             ages.append(time.monotonic() - begun - event.time_s)
 
     begun = time.monotonic()
-    run = follow(camera.url, tmp_path, QUICK.replace(fps=20, duration_s=6), blind(0.25), on_event=on_event)
+    run = follow(camera.url, tmp_path, QUICK.replace(fps=20, duration_s=4), blind(0.25), on_event=on_event)
     samples = run.samples
     assert samples["time_s"].is_monotonic_increasing and samples["time_s"].is_unique
     assert run.info["live"]["gaps"] == 0 and (samples["gap_s"] == 0).all()
     dropped = int(samples["dropped"].sum())
-    assert dropped == run.info["live"]["dropped"] > 30
+    assert dropped == run.info["live"]["dropped"] > 20
     # 4 samples a second are analysed, and each picture that was due is either analysed or counted.
-    assert len(samples) < 45 and len(samples) + dropped == pytest.approx(6 * 20, abs=40)
+    assert len(samples) < 35 and len(samples) + dropped == pytest.approx(4 * 20, abs=30)
     # What waits to be analysed is bounded: the last sample is as old as an early one.
-    assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(6, abs=1.5)
+    assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(4, abs=1.5)
 
 
 class _Endless:
@@ -507,12 +490,12 @@ def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(live_run, "LiveReader", reader)
     monkeypatch.setattr(live_run, "SEGMENT_S", 30.0)  # for speed: what is written is as much
     video = fetched("rtsp://camera.test/1", tmp_path)
-    settings = Settings(fps=1, bin_s=60)
+    settings = Settings(fps=0.5, bin_s=60)
     run = follow_live(
         video, tmp_path, settings, blind(), on_event=lambda event: None, stop=lambda: False, timings={}
     )
     assert run.complete and run.info["live"]["ended_because"] == "the source has ended"
-    assert 3500 <= len(run.samples) + run.info["live"]["dropped"] <= 3601 and len(run.samples) > 3000
+    assert 1750 <= len(run.samples) + run.info["live"]["dropped"] <= 1801 and len(run.samples) > 1600
     assert run.samples["time_s"].is_monotonic_increasing and run.samples["time_s"].is_unique
     assert len(run.timeline) == 60 and run.samples["segment"].max() >= 115
     growth_mb = (max(source.rss[15:]) - max(source.rss[10:15])) / 1e6
@@ -528,12 +511,13 @@ def test_clock_and_gaps_stand_in_the_tables(
     camera = Mjpeg(server, faces_seen)
 
     def break_off(number: int) -> None:
-        camera.broken = number == 60  # after 3 s
+        if number == 40:  # after 2 s
+            camera.broken = True
+            threading.Timer(2.5, lambda: setattr(camera, "broken", False)).start()
 
     camera.on_picture = break_off
-    threading.Timer(5.5, lambda: setattr(camera, "broken", False)).start()
     events: list[Event] = []
-    settings = Settings(timeout_s=TIMEOUT_S, duration_s=9, segment_s=3, precision="f32")
+    settings = Settings(timeout_s=TIMEOUT_S, duration_s=7.5, segment_s=3, precision="f32")
     begun = pd.Timestamp.now(tz="UTC")
     run = follow(camera.url, tmp_path, settings, models, on_event=events.append)
     assert run.complete and run.info["schema_version"] == 4 and run.info["annotated"] is None
@@ -544,18 +528,18 @@ def test_clock_and_gaps_stand_in_the_tables(
     assert (by_clock - samples["time_s"] + samples["time_s"].iloc[0]).abs().max() < 0.3
     assert told["gaps"] == 1 and samples["gap_s"].sum() == pytest.approx(told["gaps_s"], abs=0.01)
     # Nobody is on screen in a gap: the sample before it stands for a step.
-    assert samples["duration_s"].sum() == pytest.approx(9 - told["gaps_s"], abs=0.6)
+    assert samples["duration_s"].sum() == pytest.approx(7.5 - told["gaps_s"], abs=0.6)
     gap = told["last_gaps"][0]
     bins = run.timeline.set_index("start_s")
     inside = bins.loc[gap["start_s"] + 0.1 : gap["start_s"] + gap["length_s"] - 1.0]
     assert len(inside) and (inside[["samples", "people"]] == 0).all().all()
-    assert len(run.people) >= 1 and (run.people["on_screen_s"] <= 9 - told["gaps_s"] + 0.6).all()
+    assert len(run.people) >= 1 and (run.people["on_screen_s"] <= 7.5 - told["gaps_s"] + 0.6).all()
     assert (
         bins["clock"].notna().all()
         and bins["clock"].diff().dt.total_seconds().iloc[1:].between(0.8, 1.2).all()
     )
     assert "dropped" in pq.read_schema(run.folder / "samples.parquet").names
-    assert [e for e in events if isinstance(e, LiveBegun)] == [LiveBegun("127.0.0.1", 9.0, True)]
+    assert [e for e in events if isinstance(e, LiveBegun)] == [LiveBegun("127.0.0.1", 7.5, True)]
     assert not (run.folder / ".parts").exists() and not (run.folder / ".new").exists()
 
 
@@ -585,7 +569,7 @@ def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
 ) -> None:
     camera = Mjpeg(server, faces_seen)
     with running(camera.url, "--segment", "2", out=tmp_path) as process:
-        time.sleep(4)
+        time.sleep(2.5)
         process.send_signal(signal.SIGKILL)
         killed_at = pd.Timestamp.now(tz="UTC")
         process.wait(timeout=30)
