@@ -269,7 +269,7 @@ def analyze(
 
 
 def analyze_all(
-    sources: Iterable[str],
+    sources: Iterable[str | Sequence[str]],
     settings: Settings,
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
@@ -280,7 +280,7 @@ def analyze_all(
     """Analyse every video of every source in turn; one that fails does not stop the others.
 
     Args:
-        sources: Files, folders, addresses.
+        sources: Files, folders, addresses, what is live; several picture files together are one run.
         settings: How.
         out: Folder in which each run's folder is made.
         on_event: Called with each `Event`, `Finished` and `Failed` included.
@@ -320,11 +320,14 @@ def _analyse_items(
             return
 
 
-def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
+def _items(fetcher: Fetcher, source: str | Sequence[str]) -> Iterator[Item | Failed]:
     try:
-        yield from fetcher.resolve(source)
+        if isinstance(source, str):
+            yield from fetcher.resolve(source)
+        else:
+            yield fetcher.resolve_pictures(source)
     except AnalyzerError as error:
-        yield Failed(without_login(source), error)
+        yield Failed(without_login(source if isinstance(source, str) else " ".join(source)), error)
 
 
 def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:

@@ -31,6 +31,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -61,6 +62,7 @@ __all__ = [
     "Video",
     "choose_formats",
     "host_of",
+    "pictures_together",
     "run_folder",
     "run_name",
     "without_login",
@@ -265,6 +267,22 @@ class Fetcher:
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
+
+    def resolve_pictures(self, paths: Sequence[str]) -> Item:
+        """Several picture files as one item, in the order given.
+
+        Raises:
+            SourceError: One is missing, or no regular file.
+        """
+        for path in paths:
+            mode = _file_mode(path)
+            if mode is None:
+                _check_address(path)
+            if mode is None or not stat.S_ISREG(mode):
+                raise _irregular(path)
+        files = tuple(Path(path) for path in paths)
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return Item(shlex.join(paths), MediaKind.IMAGES, files, files[0].stem + more, standalone=False)
 
     def identify(self, item: Item) -> str:
         """A stable identity of an item, without any request: the `Video.video_id` to come, where it shows.
@@ -592,6 +610,20 @@ def _file_mode(source: str) -> int | None:
         return Path(source).stat().st_mode if source else None
     except (OSError, ValueError):  # ValueError: a NUL character
         return None
+
+
+def pictures_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
+    """Sources with each row of picture files as one: several pictures that are named at once are one run."""
+    together: list[str | tuple[str, ...]] = []
+    for picture, some in itertools.groupby(sources, key=_names_picture):
+        named = tuple(some)
+        together += [named] if picture and len(named) > 1 else named
+    return together
+
+
+def _names_picture(source: str) -> bool:
+    mode = _file_mode(source)
+    return mode is not None and stat.S_ISREG(mode) and _is_picture(Path(source))
 
 
 def _is_picture(path: Path) -> bool:

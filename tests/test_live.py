@@ -449,7 +449,7 @@ class _Endless:
     """Pictures of an hour in seconds; the clock is its own."""
 
     codec, container = "fake", "fake"
-    FPS = 25
+    FPS = 12
 
     def __init__(self, seconds: int, taken: Callable[[], bool]) -> None:
         self._seconds, self._taken = seconds, taken
@@ -461,7 +461,7 @@ class _Endless:
         process = psutil.Process()
         for number in range(self._seconds * self.FPS):
             while not self._taken():
-                time.sleep(0)
+                time.sleep(0.0002)
             self.now_s = number / self.FPS
             if number % (60 * self.FPS) == 0:
                 self.rss.append(process.memory_info().rss)

@@ -97,10 +97,10 @@ def analyze(
 ) -> None:
     """Analyse videos: tables, an annotated video, and how they came about.
 
-    SOURCE is a video file, a folder of videos or pictures, a picture, the address of a video or of a page
-    with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or channel. What is live
-    is followed until Ctrl-C: the number of a camera, an rtsp:// address, the http:// address of a camera's
-    pictures (MJPEG), a live stream.
+    SOURCE is a video file, a folder of videos or pictures, a picture (several are one run), the address of a
+    video or of a page with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or
+    channel. What is live is followed until Ctrl-C: the number of a camera, an rtsp:// address, the http://
+    address of a camera's pictures (MJPEG), a live stream.
 
     \b
     Examples:
@@ -328,6 +328,7 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
     from analyzer.jobs import Event, Failed, Finished, analyze_all
+    from analyzer.source import pictures_together
 
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []
@@ -338,7 +339,8 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
 
     try:
         with console, LiveStop() as stop:
-            for result in analyze_all(sources, settings, out=out, on_event=on_event, stop=stop):
+            together = pictures_together(sources)
+            for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop):
                 results.append(result)
     except AnalyzerError as error:
         console.error(str(error))
