@@ -732,7 +732,7 @@ class LiveReader:
         return True
 
     def _begin(self, picture: av.VideoFrame, connection: Connection) -> None:
-        frame = self._make(picture, 0.0)
+        frame, started_s = self._make(picture, 0.0), self._wall()
         self._info = VideoInfo(
             width=frame.width,
             height=frame.height,
@@ -743,9 +743,10 @@ class LiveReader:
             container=connection.container,
             pix_fmt=picture.format.name,
             audio_codec=None,
+            recorded_at=(_iso(started_s) or "")[:19] + "+00:00",
         )
         with self._change:
-            self.state.started_s = self._wall()
+            self.state.started_s = started_s
             self._origin_s = self._now()
             self._change.notify_all()
 
