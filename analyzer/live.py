@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import datetime
 import http.client
+import logging
 import statistics
 import sys
 import threading
@@ -40,6 +41,8 @@ from analyzer.settings import Settings
 from analyzer.streams import MultipartPictures, Stream, StreamForm, open_http
 
 __all__ = ["SEGMENT_S", "Arrival", "Connection", "Gap", "LiveReader", "connect"]
+
+log = logging.getLogger(__name__)
 
 SEGMENT_S = 10.0
 """Live segments are at most so long: each is on the disk when it ends."""
@@ -658,6 +661,7 @@ class LiveReader:
                 if self._origin_s is None:
                     raise
                 self._broke = _why(error)
+                log.info("%s: connection %d: %s", self._name, self.state.connections, self._broke)
             self.state.connected = False
             if self._origin_s is None:
                 raise TimeoutError("the connection ended before its first picture")

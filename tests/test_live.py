@@ -21,7 +21,6 @@ import av
 import numpy as np
 import pandas as pd
 import psutil
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ from analyzer.jobs import Event, Following, LiveBegun
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
 from analyzer.records import Run
+from analyzer.report import Chosen, make_report
 from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.source import Fetcher, Item, MediaKind, Video
@@ -538,7 +538,11 @@ def test_clock_and_gaps_stand_in_the_tables(
         bins["clock"].notna().all()
         and bins["clock"].diff().dt.total_seconds().iloc[1:].between(0.8, 1.2).all()
     )
-    assert "dropped" in pq.read_schema(run.folder / "samples.parquet").names
+    # It can be reported on, and asked about by the clock.
+    clock = "(SELECT min(clock) FROM samples s WHERE s.run = runs.run)"
+    where = f"{clock} >= TIMESTAMPTZ '{begun.isoformat()}' AND kind = 'live'"
+    (row,) = make_report([tmp_path], chosen=Chosen(where=where)).document["videos"]
+    assert row["people"] == len(run.people) and row["day"] == begun.date().isoformat()
     assert [e for e in events if isinstance(e, LiveBegun)] == [LiveBegun("127.0.0.1", 7.5, True)]
     assert not (run.folder / ".parts").exists() and not (run.folder / ".new").exists()
 

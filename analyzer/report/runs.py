@@ -271,7 +271,9 @@ _SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
 _SHARE = {"dimension": "VARCHAR", "group": "VARCHAR"} | {
     column.name: "DOUBLE" for column in SHARES if column.unit
 }
-_BIN = {column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name != "video_id"}
+_BIN = {
+    column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name not in ("video_id", "clock")
+}
 _FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
 
 
