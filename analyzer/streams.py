@@ -11,6 +11,7 @@ import http.client
 import re
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -99,7 +100,11 @@ def open_http(address: str, timeout_s: float, headers: Mapping[str, str] | None 
             urllib.request.HTTPDigestAuthHandler(passwords),
         ]
     request = urllib.request.Request(bare, headers={"User-Agent": _USER_AGENT, **(headers or {})})
-    return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
+    try:
+        return urllib.request.build_opener(*handlers).open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an answer too, and holds a connection
+        raise
 
 
 def probe(address: str, timeout_s: float) -> Stream | None:
