@@ -344,16 +344,18 @@ def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[b
     rows, reader = watch(Stream(StreamForm.MJPEG, camera.url), QUICK.replace(duration_s=9.5), act)
     assert_ascending(rows)
     state = reader.state
-    assert state.gap_count == len(state.gaps) == 2 and state.connections >= 3 and state.complete
+    assert state.connections >= 3 and state.complete
     assert state.end == "the duration asked for was reached"
-    for gap, (begun, ended) in zip(state.gaps, quiet, strict=True):
-        assert gap.start_s == pytest.approx(begun, abs=1) and gap.reason
-        assert gap.start_s + gap.length_s >= ended - 0.1
-        assert not [row for row in rows if gap.start_s + 0.1 < row[0] < gap.start_s + gap.length_s - 0.01]
-    # Whatever lies between two samples is within a step of another, or a gap.
-    times = [row[0] for row in rows]
-    wide = [(a, b) for a, b in itertools.pairwise(times) if b - a > 1]
-    assert len(wide) == 2
+    # A busy machine may add gaps of its own.
+    gaps = [(one.start_s, one.start_s + one.length_s) for one in state.gaps]
+    assert len(quiet) == 2 <= len(gaps) == state.gap_count and all(one.reason for one in state.gaps)
+    for begun, ended in quiet:
+        assert any(start_s < begun + 1 and end_s > ended - 0.2 for start_s, end_s in gaps)
+    for start_s, end_s in gaps:
+        assert not [row for row in rows if start_s + 0.1 < row[0] < end_s - 0.01]
+    # Whatever lies between two samples is within a few steps of another, or a gap.
+    for before, after in itertools.pairwise(row[0] for row in rows):
+        assert after - before < 2.3 or any(before < end_s and start_s < after for start_s, end_s in gaps)
     # A segment ends in time though nothing comes: what there is can be kept.
     assert len({row[2] for row in rows}) >= 3
 
@@ -518,7 +520,7 @@ def test_clock_and_gaps_stand_in_the_tables(
 
     camera.on_picture = break_off
     events: list[Event] = []
-    settings = Settings(timeout_s=TIMEOUT_S, duration_s=60, segment_s=3, precision="f32")
+    settings = Settings(timeout_s=10, duration_s=60, segment_s=3, precision="f32")
     begun = pd.Timestamp.now(tz="UTC")
     run = follow(
         camera.url, tmp_path, settings, models, on_event=events.append, stop=lambda: camera.sent >= 85
@@ -529,11 +531,11 @@ def test_clock_and_gaps_stand_in_the_tables(
     # Media time and clock go on side by side.
     by_clock = (samples["clock"] - samples["clock"].iloc[0]).dt.total_seconds()
     assert (by_clock - samples["time_s"] + samples["time_s"].iloc[0]).abs().max() < 1
-    assert told["gaps"] == 1 and samples["gap_s"].sum() == pytest.approx(told["gaps_s"], abs=0.01)
+    assert told["gaps"] >= 1 and samples["gap_s"].sum() == pytest.approx(told["gaps_s"], abs=0.01)
     seen_s = samples["time_s"].iloc[-1] - told["gaps_s"]
     # Nobody is on screen in a gap: the sample before it stands for a step.
     assert samples["duration_s"].sum() == pytest.approx(seen_s, abs=1)
-    gap = told["last_gaps"][0]
+    gap = max(told["last_gaps"], key=lambda one: one["length_s"])
     bins = run.timeline.set_index("start_s")
     inside = bins.loc[gap["start_s"] + 0.1 : gap["start_s"] + gap["length_s"] - 1.0]
     assert len(inside) and (inside[["samples", "people"]] == 0).all().all()
