@@ -793,9 +793,11 @@ class LiveReader:
         with self._change:
             gap_s, self._gap_s = self._gap_s, 0.0
             dropped = 0
-            if self._held is not None:
-                gap_s += self._held.gap_s
-                dropped = self._held.dropped + 1
+            held = self._held
+            if held is not None:
+                dropped = held.dropped + 1
+                if held.gap_s:  # of what was overtaken after a gap, the sample before it says nothing
+                    gap_s = held.gap_s + frame.time_s - held.frame.time_s
             self._held = _Held(frame, self._wall(), gap_s, dropped)
             self._change.notify_all()
 

@@ -98,8 +98,8 @@ SAMPLES = (
     Column(
         "gap_s",
         _REAL,
-        "Live: seconds before it, since the sample before, of which no picture arrived; they belong to no "
-        "sample's `duration_s`. Else 0.",
+        "Live: seconds before it, since the sample before, of which no picture arrived, and those after "
+        "them whose pictures were overtaken; they belong to no sample's `duration_s`. Else 0.",
         "s",
     ),
     Column(

@@ -448,6 +448,48 @@ def test_newest_picture_wins_and_the_others_are_counted(
     assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(4, abs=1.5)
 
 
+def test_what_is_overtaken_after_a_gap_is_not_given_to_the_sample_before_it() -> None:
+    go_on = threading.Event()
+    now = [0.0]
+
+    class Source:
+        codec = container = "fake"
+
+        def arrivals(self) -> Iterator[Arrival]:
+            picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+            for time_s in (0.0, 0.1, 0.2):
+                now[0] = time_s
+                yield Arrival(lambda: picture)
+                while not reader or reader[0]._held is not None:
+                    time.sleep(0.001)
+            for time_s in (5.2, 5.3, 5.4):  # nobody has time for them
+                now[0] = time_s
+                yield Arrival(lambda: picture)
+            go_on.set()
+
+        def ended(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            pass
+
+    reader: list[LiveReader] = []
+    stream = Stream(StreamForm.RTSP, "rtsp://camera.test/1")
+    reader.append(LiveReader(stream, QUICK, name="it", connect=lambda *_: Source(), now=lambda: now[0]))
+    with reader[0] as one:
+        rows, received = [], []
+        for samples in one.segments():
+            for sample in samples:
+                rows.append(sample.frame.time_s)
+                if sample.frame.time_s == 0.2:
+                    assert go_on.wait(30)
+            received += one.received()
+    assert rows == [0.0, 0.1, 0.2, 5.4]
+    assert [item.dropped for item in received] == [0, 0, 0, 2]
+    # The gap begins a step after 0.2, and the pictures of 5.2 and 5.3 are nobody's.
+    assert received[-1].gap_s == pytest.approx(5.4 - 0.3) and one.state.gap_s == pytest.approx(4.9)
+
+
 class _Endless:
     """Pictures of an hour in seconds; the clock is its own."""
 
@@ -531,8 +573,8 @@ def test_clock_and_gaps_stand_in_the_tables(
     # Media time and clock go on side by side.
     by_clock = (samples["clock"] - samples["clock"].iloc[0]).dt.total_seconds()
     assert (by_clock - samples["time_s"] + samples["time_s"].iloc[0]).abs().max() < 1
-    assert told["gaps"] >= 1 and samples["gap_s"].sum() == pytest.approx(told["gaps_s"], abs=0.01)
-    seen_s = samples["time_s"].iloc[-1] - told["gaps_s"]
+    assert told["gaps"] >= 1 and samples["gap_s"].sum() >= told["gaps_s"] - 0.01
+    seen_s = samples["time_s"].iloc[-1] - samples["gap_s"].sum()
     # Nobody is on screen in a gap: the sample before it stands for a step.
     assert samples["duration_s"].sum() == pytest.approx(seen_s, abs=1)
     gap = max(told["last_gaps"], key=lambda one: one["length_s"])
