@@ -494,7 +494,7 @@ class _Endless:
     """Pictures of an hour in seconds; the clock is its own."""
 
     codec, container = "fake", "fake"
-    FPS = 12
+    FPS = 6
 
     def __init__(self, seconds: int, taken: Callable[[], bool]) -> None:
         self._seconds, self._taken = seconds, taken
