@@ -51,7 +51,10 @@ __all__ = [
     "Still",
     "VideoInfo",
     "VideoReader",
+    "decodes",
+    "frame_maker",
     "joined_report",
+    "padded",
     "planes_of",
     "read_ahead",
 ]
@@ -769,7 +772,7 @@ class _Source:
 
     def _prepare(self, threads: int, *, deblock: bool) -> av.VideoCodecContext:
         context = self._stream.codec_context
-        if context is None or context.name not in _CODECS.split(","):
+        if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
                 f"{_shown(self._path)} uses {name}, which is not read here; convert it to H.264 first.",
@@ -780,7 +783,7 @@ class _Source:
             raise self.too_large(f" of {context.width}x{context.height} pixels")
         context.thread_type = "AUTO"
         context.thread_count = min(threads, _MAX_THREADS, max(1, _PIXELS_IN_FLIGHT // max(pixels, 1)))
-        context.options = {"max_pixels": str(_padded(self._max_pixels))}
+        context.options = {"max_pixels": str(padded(self._max_pixels))}
         if not deblock:
             context.options |= {"skip_loop_filter": "all"}
         return context
@@ -1122,7 +1125,18 @@ def _turn_of(picture: av.VideoFrame) -> int:
     return round(-picture.rotation / 90) * 90 % 360
 
 
-def _padded(pixels: int) -> int:
+def decodes(codec: str) -> bool:
+    """Whether this decoder may be used at all."""
+    return codec in _CODECS.split(",")
+
+
+def frame_maker() -> Callable[[av.VideoFrame, float], Frame]:
+    """A function that makes frames of decoded pictures and their times in seconds."""
+    scaler = _Scaler()
+    return lambda picture, time_s: Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+
+
+def padded(pixels: int) -> int:
     """A limit for the decoder, which counts the padding of rows and columns too; we check the exact one."""
     return pixels + pixels // 8 + 65_536
 
@@ -1184,7 +1198,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
         "protocol_whitelist": "file",
         "format_whitelist": _FORMATS,
         "codec_whitelist": "none" if blind else f"{_CODECS},{_SOUND_CODECS}",
-        "max_pixels": str(_padded(max_pixels)),
+        "max_pixels": str(padded(max_pixels)),
     }
     try:
         return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
@@ -1398,6 +1412,11 @@ def _check_header(picture: PillowImage.Image, name: str, max_pixels: int) -> Non
     if picture.format == "WEBP" and getattr(picture, "is_animated", False):
         raise MediaError(
             f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
+            kind=MediaErrorKind.NOT_MEDIA,
+        )
+    if picture.format == "PNG" and getattr(picture, "is_animated", False):
+        raise MediaError(
+            f"{name} is an animated PNG; rename it to end in .apng, and it is analysed as the video it is.",
             kind=MediaErrorKind.NOT_MEDIA,
         )
 

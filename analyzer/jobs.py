@@ -39,6 +39,7 @@ from analyzer.errors import (
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, joined_report, read_ahead
 from analyzer.linking import link_tracklets
+from analyzer.moments import bin_clocks, live_durations
 from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
     EMBEDDINGS,
@@ -85,6 +86,8 @@ __all__ = [
     "Failed",
     "Fetching",
     "Finished",
+    "Following",
+    "LiveBegun",
     "Rendering",
     "Started",
     "analyze",
@@ -183,7 +186,36 @@ class Failed:
     error: AnalyzerError
 
 
-Event = Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed
+@dataclass(frozen=True)
+class LiveBegun:
+    """A live source is followed; `stop_s` is when that ends by itself, None: with the source."""
+
+    title: str
+    stop_s: float | None
+    without_video: bool
+    """An annotated video was asked for: there is none of live sources."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """A live source is being followed, for `time_s` seconds so far."""
+
+    title: str
+    time_s: float
+    samples: int
+    faces: int
+    people: int
+    """As of the last publishing."""
+    dropped: int
+    gaps: int
+    connected: bool
+    """Whether pictures come."""
+
+
+_LiveEvent = LiveBegun | Following
+Event = (
+    Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed | _LiveEvent
+)
 OnEvent = Callable[[Event], None]
 
 
@@ -197,15 +229,19 @@ def analyze(
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
     on_event: OnEvent = _ignore,
+    stop: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> Run:
-    """Analyse one video, or all pictures of a folder.
+    """Analyse one video, or all pictures of a folder, or follow a live source.
 
     Args:
-        source: A file, a folder of pictures, or an http(s) address of a video or its page.
+        source: A file, a folder of pictures, an http(s) address of a video or its page, or what is live:
+            the number of a camera, or an rtsp or http(s) address.
         settings: How; the defaults if not given.
         out: Folder in which the run's folder is made.
         on_event: Called with each `Event`.
+        stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
+            should, and other analyses with a `StoppedError`.
         **changes: Changes to `settings`, such as ``fps=2``.
 
     Returns:
@@ -217,6 +253,7 @@ def analyze(
         SettingsError: A setting is out of its range.
         ModelError: A network is missing or damaged.
         OutputError: Results cannot be written.
+        StoppedError: `stop` was true; finished segments are kept.
     """
     chosen = (settings or Settings()).replace(**changes)
     name = os.fspath(source)
@@ -226,28 +263,30 @@ def analyze(
         raise SourceError(
             f"{name} holds more than one video: use analyze_all", kind=SourceErrorKind.PLAYLIST, source=name
         )
-    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher)
+    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop)
     if isinstance(result, Failed):
         raise result.error
     return result.run
 
 
 def analyze_all(
-    sources: Iterable[str],
+    sources: Iterable[str | Sequence[str]],
     settings: Settings,
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
     on_event: OnEvent = _ignore,
     fetcher: Fetcher | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Finished | Failed]:
     """Analyse every video of every source in turn; one that fails does not stop the others.
 
     Args:
-        sources: Files, folders, addresses.
+        sources: Files, folders, addresses, what is live; several picture files together are one run.
         settings: How.
         out: Folder in which each run's folder is made.
         on_event: Called with each `Event`, `Finished` and `Failed` included.
         fetcher: What resolves and downloads, if not the default one.
+        stop: As in `analyze`; no further video is begun.
 
     Yields:
         What became of each video, in order.
@@ -258,33 +297,47 @@ def analyze_all(
     """
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source) for source in sources)
-    yield from _analyse_items(items, settings, Path(out), on_event, chosen)
+    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop)
 
 
 def _analyse_items(
-    items: Iterable[Item | Failed], settings: Settings, out: Path, on_event: OnEvent, fetcher: Fetcher
+    items: Iterable[Item | Failed],
+    settings: Settings,
+    out: Path,
+    on_event: OnEvent,
+    fetcher: Fetcher,
+    *,
+    stop: Callable[[], bool],
 ) -> Iterator[Finished | Failed]:
     check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
     _remove_abandoned_downloads(out)
     few_arenas()
-    worker = _Worker(settings, out, fetcher, on_event)
+    worker = _Worker(settings, out, fetcher, on_event, stop=stop)
     for item in items:
         result = item if isinstance(item, Failed) else worker.attempt(item)
         on_event(result)
         yield result
+        if stop():
+            return
 
 
-def _items(fetcher: Fetcher, source: str) -> Iterator[Item | Failed]:
+def _items(fetcher: Fetcher, source: str | Sequence[str]) -> Iterator[Item | Failed]:
     try:
-        yield from fetcher.resolve(source)
+        if isinstance(source, str):
+            yield from fetcher.resolve(source)
+        else:
+            yield fetcher.resolve_pictures(source)
     except AnalyzerError as error:
-        yield Failed(without_login(source), error)
+        yield Failed(without_login(source if isinstance(source, str) else " ".join(source)), error)
 
 
 def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:
     return Fetcher(
-        settings, want_audio=settings.video, on_progress=lambda progress: on_event(Fetching(progress))
+        settings,
+        want_audio=settings.video,
+        live=True,
+        on_progress=lambda progress: on_event(Fetching(progress)),
     )
 
 
@@ -381,17 +434,29 @@ def _tasks(reader: Reader, kept: Sequence[int], settings: Settings) -> list[Task
 class _Worker:
     """Fetches and analyses items one after another with one loaded set of networks."""
 
-    def __init__(self, settings: Settings, out: Path, fetcher: Fetcher, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        out: Path,
+        fetcher: Fetcher,
+        on_event: OnEvent,
+        *,
+        stop: Callable[[], bool],
+    ) -> None:
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
-        self._analyst = Analyst(settings, on_event)
+        self._analyst = Analyst(settings, on_event, stop=stop)
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
         self._on_event(Started(without_login(item.source)))
         timings: dict[str, float] = {}
-        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
+        models = self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
+        if any(self._out.glob("*live-*/.parts")):
+            from analyzer.live_run import finish_abandoned  # late: it needs what is defined here
+
+            finish_abandoned(self._out, models.calibration)
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
@@ -462,6 +527,11 @@ class Analyst:
         """
         timings = {} if timings is None else timings
         models = self.load(None if "models" in timings else timings)
+        if video.kind is MediaKind.LIVE:
+            from analyzer.live_run import follow_live  # late: it needs what is defined here
+
+            how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
+            return follow_live(video, out, self._settings, models, **how)
         folder = run_folder(out, video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
@@ -715,6 +785,8 @@ def _derive(
             min(ends, default=None) if report.complete else None,
             gaps_are_losses=report.bad_packets > 0,
         )
+    elif video.kind is MediaKind.LIVE:
+        samples["duration_s"] = live_durations(samples)
     linked = link_tracklets(faces, samples, embeddings)
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
@@ -722,6 +794,7 @@ def _derive(
     people = fuse_people(faces, samples, embeddings, settings, calibration)
     people = people if len(people) else empty_table(people_columns(settings))
     bins = timeline(faces, people, samples, settings)
+    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
     shares = estimate_shares(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
     count = linked.low, linked.high, linked.reason
@@ -785,6 +858,7 @@ def _run_info(
             "container": info.container,
             "audio_codec": info.audio_codec,
         },
+        "live": None,
         "download": None,
         "source_details": video.details,
         "reading": {

@@ -12,6 +12,7 @@ import io
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -42,9 +43,12 @@ __all__ = [
     "Column",
     "Part",
     "PartStore",
+    "Received",
     "Run",
     "documentation",
     "empty_table",
+    "is_whole",
+    "no_clock",
     "people_columns",
     "publish",
     "report_files",
@@ -55,7 +59,7 @@ __all__ = [
     "write_parquet",
 ]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Column:
 
 
 _FLOAT, _REAL, _INT, _TEXT, _BOOL = pa.float32(), pa.float64(), pa.int64(), pa.string(), pa.bool_()
+_CLOCK = pa.timestamp("ms", tz="UTC")
 
 _CARRIED = Column(
     "carried_s",
@@ -91,6 +96,20 @@ SAMPLES = (
     Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
     _CARRIED,
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
+    Column("clock", _CLOCK, "Live: when it was received, by this computer's clock; else empty.", "UTC"),
+    Column(
+        "gap_s",
+        _REAL,
+        "Live: seconds before it, since the sample before, of which no picture arrived, and those after "
+        "them whose pictures were overtaken; they belong to no sample's `duration_s`. Else 0.",
+        "s",
+    ),
+    Column(
+        "dropped",
+        _INT,
+        "Live: pictures since the sample before that were due but not analysed, as newer ones had arrived. "
+        "Else 0.",
+    ),
 )
 FACES = (
     Column("video_id", _TEXT, "Stable name of the video."),
@@ -226,6 +245,7 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
         Column("unknown_gender", _INT, "People whose gender is unknown. The three add up to `people`."),
         *(Column(band.column, _INT, f"People of perceived age {band.name}.") for band in settings.bands),
         Column("unknown_age", _INT, "People whose age is unknown. With the bands it adds up to `people`."),
+        Column("clock", _CLOCK, "Live: the start of the bin by this computer's clock; else empty.", "UTC"),
         *([watchers] if settings.scene == "audience" else []),
     )
 
@@ -272,6 +292,15 @@ def safe_cell(text: str) -> str:
     return guarded.replace("\r", " ").replace("\0", " ")
 
 
+def _iso_time(moment: pd.Timestamp) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def no_clock(rows: int) -> pd.Series[pd.Timestamp]:
+    """A column of so many moments that are not known."""
+    return pd.Series(pd.NaT, index=range(rows), dtype="datetime64[ms, UTC]")
+
+
 def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
     """Write a table as CSV (UTF-8); text cells cannot be taken for formulas, numbers stay numbers.
 
@@ -283,6 +312,8 @@ def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
     for column in columns:
         if column.type == _TEXT:
             table[column.name] = table[column.name].map(safe_cell, na_action="ignore")
+        elif column.type == _CLOCK:
+            table[column.name] = table[column.name].map(_iso_time, na_action="ignore")
         elif column.type == _REAL:
             table[column.name] = table[column.name].round(6)
         elif column.type == _FLOAT:
@@ -320,8 +351,22 @@ class Recorded:
     embeddings: pd.DataFrame
 
 
-def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
-    """The tables of one segment.
+@dataclass(frozen=True)
+class Received:
+    """How a sample of a live source arrived."""
+
+    clock_s: float
+    """When, in seconds since 1970 (UTC)."""
+    gap_s: float
+    """Column of the samples table."""
+    dropped: int
+    """Likewise."""
+
+
+def segment_tables(
+    result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+) -> Recorded:
+    """The tables of one segment; `received` tells of each sample of a live source how it arrived.
 
     Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
     within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
@@ -338,8 +383,16 @@ def segment_tables(result: SegmentResult, video_id: str) -> Recorded:
             "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
             "carried_s": np.array(result.carried_s, dtype=np.float64),
             "image": [shown_name(name) for name in result.image_names],
+            "clock": no_clock(len(result.times_s)),
+            "gap_s": 0.0,
+            "dropped": 0,
         }
     )
+    if received is not None:
+        clocks = pd.to_datetime([one.clock_s for one in received], unit="s", utc=True)
+        samples["clock"] = clocks.as_unit("ms")
+        samples["gap_s"] = [one.gap_s for one in received]
+        samples["dropped"] = [one.dropped for one in received]
     counts = [len(faces) for faces in result.faces]
 
     def joined(name: str) -> np.ndarray:
@@ -401,13 +454,25 @@ class PartStore:
     def _part(self, segment: int) -> Path:
         return self.folder / f"{self._key}-{segment:06d}"
 
-    def commit(self, result: SegmentResult, video_id: str) -> Part:
-        """Keep a finished segment.
+    @property
+    def key(self) -> str:
+        """Of the work whose parts these are."""
+        return self._key
+
+    def commit(
+        self, result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+    ) -> Part:
+        """Keep a finished segment; `received` as in `segment_tables`.
 
         Raises:
             OutputError: It cannot be written.
         """
-        return self._keep(result.segment, segment_tables(result, video_id), np.stack(result.edges))
+        return self._keep(
+            self._part(result.segment),
+            result.segment,
+            segment_tables(result, video_id, received),
+            np.stack(result.edges),
+        )
 
     def commit_empty(self, segment: int) -> Part:
         """Keep that there are no samples in a segment.
@@ -416,10 +481,9 @@ class PartStore:
             OutputError: It cannot be written.
         """
         nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
-        return self._keep(segment, nothing, np.empty(0, np.uint8))
+        return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
-    def _keep(self, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
-        final = self._part(segment)
+    def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
         with output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
@@ -442,7 +506,7 @@ class PartStore:
         """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""
         kept: list[int] = []
         for part in sorted(self.folder.glob(f"{self._key}-*")):
-            if _is_whole(part):
+            if is_whole(part):
                 kept.append(int(part.name.rpartition("-")[2]))
             else:
                 shutil.rmtree(part, ignore_errors=True)
@@ -450,13 +514,21 @@ class PartStore:
 
     def collect(self) -> Recorded:
         """The tables of all kept segments, numbered through."""
+        return self._joined(self._listed())[0]
+
+    def _listed(self) -> list[Path]:
+        """The parts in the order of time."""
+        return [self._part(segment) for segment in self.segments()]
+
+    def _joined(self, parts: Sequence[Path]) -> tuple[Recorded, np.ndarray | None]:
+        """The tables of some parts, numbered through, and the first and last of their edges."""
         from analyzer.shots import CutFinder
 
         samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
         sample_start = tracklet_start = shot_start = 0
+        first_edge: np.ndarray | None = None
         last_edge: np.ndarray | None = None
-        for segment in self.segments():
-            part = self._part(segment)
+        for part in parts:
             some, seen, views = (
                 pq.read_table(part / f"{name}.parquet").to_pandas()
                 for name in ("samples", "faces", "embeddings")
@@ -468,7 +540,7 @@ class PartStore:
                 finder = CutFinder()
                 finder.is_cut(last_edge)
                 shot_start += finder.is_cut(edges[0])
-            last_edge = edges[1]
+            first_edge, last_edge = edges[0] if first_edge is None else first_edge, edges[1]
             some["sample"] += sample_start
             some["shot"] += shot_start
             seen["sample"] += sample_start
@@ -480,14 +552,16 @@ class PartStore:
             samples.append(some)
             faces.append(seen)
             looks.append(views)
-        return Recorded(_concat(samples), _concat(faces), _concat(looks))
+        both = None if first_edge is None or last_edge is None else np.stack([first_edge, last_edge])
+        return Recorded(_concat(samples), _concat(faces), _concat(looks)), both
 
     def clear(self) -> None:
         """Remove all parts, also those of other keys."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _is_whole(part: Path) -> bool:
+def is_whole(part: Path) -> bool:
+    """Whether all files of a part can be read."""
     try:
         for name in ("samples", "faces", "embeddings"):
             pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
@@ -545,16 +619,22 @@ def report_files() -> tuple[str, ...]:
     )
 
 
-def publish(staging: Path, run_folder: Path) -> None:
+def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> None:
     """Move finished outputs into the run's folder in place of those of an earlier run and its report.
 
     ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
+
+    Args:
+        staging: Holds them; in the same file system.
+        run_folder: Exists.
+        grows: The same run as before, grown: each file takes the place of its former self, and none is
+            missing in between.
 
     Raises:
         OutputError: They cannot be moved.
     """
     with output_errors(run_folder):
-        for name in (*_OUTPUTS, *report_files()):
+        for name in () if grows else (*_OUTPUTS, *report_files()):
             old = run_folder / name
             if old.is_dir():
                 shutil.rmtree(old)
@@ -628,9 +708,12 @@ class Run:
             table: pd.DataFrame = pq.read_table(parquet).to_pandas()
             return table
         # An id of digits alone must stay text.
-        return pd.read_csv(
+        table = pd.read_csv(
             self.folder / f"{name}.csv", dtype={c.name: str for c in PEOPLE if c.type == _TEXT}
         )
+        if "clock" in table:
+            table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
+        return table
 
 
 # --- documents ---------------------------------------------------------------------------------------

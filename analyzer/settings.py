@@ -240,6 +240,16 @@ class Settings:
         flag="timeout",
         result=False,
     )
+    reconnect_s: float = _field(
+        600.0,
+        "Live: try so long to reach a source again that has broken off; then the run ends.",
+        "source",
+        unit="s",
+        low=0,
+        high=1e7,
+        flag="reconnect",
+        result=False,
+    )
     keep_download: bool = _field(False, "Keep the downloaded video in the run's folder.", "source")
 
     # reading

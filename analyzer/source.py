@@ -31,6 +31,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
@@ -46,6 +47,7 @@ from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
 from analyzer.settings import Settings
+from analyzer.streams import Stream, StreamForm, probe, recognised, shown_address
 
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
@@ -60,6 +62,7 @@ __all__ = [
     "Video",
     "choose_formats",
     "host_of",
+    "pictures_together",
     "run_folder",
     "run_name",
     "without_login",
@@ -105,6 +108,8 @@ class MediaKind(StrEnum):
 
     VIDEO = "video"
     IMAGES = "images"
+    LIVE = "live"
+    """A camera or stream: it has no end, and each time it is followed is a run of its own."""
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,11 @@ class Video:
     video_id: str
     """Stable and safe in file names (`[A-Za-z0-9_-]`); its case matters. `youtube-<id>` and the like for
     sites, `web-<12 hex digits of the address>` for plain addresses, 12 hex digits for local files: the
-    hash of their size, first and last MiB, so that renaming a file does not make it another video."""
+    hash of their size, first and last MiB, so that renaming a file does not make it another video;
+    `live-<12 hex digits of the source>-<UTC time>` for what is followed live."""
     kind: MediaKind
     paths: tuple[Path, ...]
-    """One video file, or the pictures in natural order of their names."""
+    """One video file, or the pictures in natural order of their names; none of what is live."""
     audio_path: Path | None
     """Separately downloaded audio; None: in the video file if anywhere."""
     source: str
@@ -163,6 +169,8 @@ class Video:
     """Downloaded by us: to be removed afterwards."""
     details: dict[str, JSON]
     """Provenance, an allow-list: never cookies, headers or signed addresses. Sizes in bytes."""
+    stream: Stream | None = field(default=None, repr=False, compare=False)
+    """Where what is live comes from; never to be stored."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +208,7 @@ class Fetcher:
     Args:
         settings: Uses `playlist`, `limit`, `max_height`, `max_size_mb`, `timeout_s`.
         want_audio: Whether sound is needed; if not, it is never downloaded on its own.
+        live: Whether cameras and streams without end are given, as videos with a `stream`; else refused.
         extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
             Classes are better than instances, which cannot serve two downloads at a time.
         on_progress: Called in the caller's thread, at most 20 times a second.
@@ -210,10 +219,12 @@ class Fetcher:
         settings: Settings,
         *,
         want_audio: bool,
+        live: bool = False,
         extractors: Sequence[type[InfoExtractor] | InfoExtractor] = (),
         on_progress: Callable[[FetchProgress], None] | None = None,
     ) -> None:
         self._settings = settings
+        self._live = live
         self._want_audio = want_audio
         self._extractors = tuple(extractors)
         self._on_progress = on_progress
@@ -238,6 +249,8 @@ class Fetcher:
         mode = _file_mode(source)
         if mode is not None:
             items = iter(_local_items(Path(source), source, mode))
+        elif self._live and recognised(source) is not None:
+            items = iter([Item(source, MediaKind.LIVE)])
         else:
             _check_address(source)
             if not self._settings.playlist:
@@ -254,6 +267,22 @@ class Fetcher:
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
+
+    def resolve_pictures(self, paths: Sequence[str]) -> Item:
+        """Several picture files as one item, in the order given.
+
+        Raises:
+            SourceError: One is missing, or no regular file.
+        """
+        for path in paths:
+            mode = _file_mode(path)
+            if mode is None:
+                _check_address(path)
+            if mode is None or not stat.S_ISREG(mode):
+                raise _irregular(path)
+        files = tuple(Path(path) for path in paths)
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return Item(shlex.join(paths), MediaKind.IMAGES, files, files[0].stem + more, standalone=False)
 
     def identify(self, item: Item) -> str:
         """A stable identity of an item, without any request: the `Video.video_id` to come, where it shows.
@@ -317,6 +346,9 @@ class Fetcher:
         """
         if item.error is not None:
             raise item.error
+        stream = recognised(item.source) if self._live and item.kind is MediaKind.LIVE else None
+        if stream is not None:
+            return _live_video(item, stream)
         item = _with_paths(item)
         if item.paths:
             video = _local_video(item)
@@ -346,9 +378,18 @@ class Fetcher:
         call: _Call,
     ) -> Video:
         session = _Session(
-            self._settings, item.source, extractors=self._extractors, folder=staging, call=call
+            self._settings,
+            item.source,
+            extractors=self._extractors,
+            folder=staging,
+            live=self._live,
+            call=call,
         )
         try:
+            if self._live and item.entry is None and _is_generic(self._site_of(_link(item.source))[0]):
+                stream = session.run(session.probe)
+                if stream is not None:
+                    return _live_video(item, stream)
             plan = session.run(lambda: session.prepare(item, want_audio=self._want_audio))
             if accept is not None:
                 accept(_candidate(item, plan))
@@ -357,8 +398,29 @@ class Fetcher:
             )
             self._report(session)
             return _publish(item, info, files, folder)
+        except _GoesOnError as live:
+            return _live_video(item, self._stream_of(item, live), live.info)
         finally:
             session.close()
+
+    def _stream_of(self, item: Item, live: _GoesOnError) -> Stream:
+        """What yt-dlp found to go on; where a site signs addresses, it is asked for fresh ones."""
+        headers = {str(name): str(value) for name, value in (live.format.get("http_headers") or {}).items()}
+
+        def renew() -> Stream:
+            session = _Session(
+                self._settings, item.source, extractors=self._extractors, live=True, call=_Call()
+            )
+            try:
+                session.run(lambda: session.prepare(item, want_audio=False))
+            except _GoesOnError as again:
+                return self._stream_of(item, again)
+            finally:
+                session.close()
+            raise _failure(SourceErrorKind.NOT_FOUND, item.source, "it is no longer live")
+
+        signed = not _is_generic(live.info.get("extractor_key"))
+        return Stream(StreamForm.HLS, str(live.format["url"]), headers, renew if signed else None)
 
     def _report(self, session: _Session) -> None:
         progress = session.take_progress()
@@ -431,6 +493,19 @@ class Fetcher:
                 yield _dead(error, name, list_broke=getattr(error, "retry", False))
         else:
             yield from self._walk(session, entry, name, depth - 1)
+
+
+class _GoesOnError(AnalyzerError):
+    """A site's stream has no end. Not an error for those who follow live sources."""
+
+    def __init__(self, info: Info, form: Mapping[str, Any]) -> None:
+        super().__init__("this is live")
+        self.info = info
+        self.format = form
+
+
+def _link(url: str) -> Info:
+    return {"_type": "url", "url": url}
 
 
 _END: Any = object()
@@ -535,6 +610,20 @@ def _file_mode(source: str) -> int | None:
         return Path(source).stat().st_mode if source else None
     except (OSError, ValueError):  # ValueError: a NUL character
         return None
+
+
+def pictures_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
+    """Sources with each row of picture files as one: several pictures that are named at once are one run."""
+    together: list[str | tuple[str, ...]] = []
+    for picture, some in itertools.groupby(sources, key=_names_picture):
+        named = tuple(some)
+        together += [named] if picture and len(named) > 1 else named
+    return together
+
+
+def _names_picture(source: str) -> bool:
+    mode = _file_mode(source)
+    return mode is not None and stat.S_ISREG(mode) and _is_picture(Path(source))
 
 
 def _is_picture(path: Path) -> bool:
@@ -649,6 +738,34 @@ def _local_video(item: Item) -> Video:
     )
 
 
+def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
+    """What is followed live: each time is a video of its own."""
+    address = without_login(item.source)
+    begun = datetime.datetime.now(datetime.UTC)
+    digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
+    known = info or {}
+    title = known.get("title") if not _is_generic(known.get("extractor_key")) else None
+    # yt-dlp puts the date behind the title of what is live: the identity has it already.
+    title = re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(title or "")) or shown_address(address)
+    web = address.lower().startswith("http")
+    return Video(
+        video_id=f"live-{digest}-{begun:%Y%m%dT%H%M%SZ}",
+        kind=MediaKind.LIVE,
+        paths=(),
+        audio_path=None,
+        source=shown_name(address),
+        title=shown_name(str(title)),
+        url=without_login(str(known.get("webpage_url") or address)) if web else None,
+        channel=_channel(known),
+        uploaded=None,
+        uploaded_at=None,
+        duration_s=None,
+        fetched=False,
+        details={"stream": str(stream.form), "extractor": str(known.get("extractor_key") or "")},
+        stream=stream,
+    )
+
+
 # ------------------------------------------------------------------------------------------ addresses
 
 
@@ -663,7 +780,7 @@ def _check_address(source: str) -> None:
         return SourceError(message, kind=kind, source=source)
 
     if re.fullmatch(r"[0-9]{1,3}", source):
-        raise refuse(f"Cameras are not supported yet ({source} would be the number of one)")
+        raise refuse(f"A camera ({source} is the number of one) can be followed by analyze only")
     # Two characters at least: C:\talk.mp4 is a path.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source)
     if scheme is None:
@@ -672,7 +789,8 @@ def _check_address(source: str) -> None:
         raise refuse(f"There is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
     name = scheme[1].lower()
     if name.startswith(("rtsp", "rtmp", "rtp", "udp", "srt")):
-        raise refuse(f"Live camera addresses ({name}://) are not supported yet")
+        can = "can be followed by analyze only" if name.startswith("rtsp") else "are not supported"
+        raise refuse(f"Addresses of live sources ({name}://) {can}")
     if name not in ("http", "https"):
         raise refuse(f"Only files, folders and http or https addresses can be analysed, not {name}:")
     try:
@@ -1040,6 +1158,7 @@ class _Session:
         extractors: Iterable[type[InfoExtractor] | InfoExtractor],
         folder: Path | None = None,
         whole_playlist: bool = False,
+        live: bool = False,
         call: _Call,
     ) -> None:
         _forbid_plugins()
@@ -1048,6 +1167,7 @@ class _Session:
         self.call = call
         self._settings = settings
         self._source = source
+        self._live = live
         self._folder = folder
         self._watch = _Watch(settings.timeout_s)
         self._ydl = yt_dlp.YoutubeDL(_options(settings, folder, whole_playlist), auto_init=False)
@@ -1242,10 +1362,17 @@ class _Session:
             raw = self.open({**inherited, **entries[0]})
         raise _failure(SourceErrorKind.PLAYLIST, self._source)
 
+    def probe(self) -> Stream | None:
+        """The MJPEG stream at the session's address, if there is one."""
+        with self._watch:
+            return probe(self._source, self._settings.timeout_s)
+
     def _refuse_live(self, info: Info) -> None:
         status = info.get("live_status")
         if status == "is_upcoming":
             raise _failure(SourceErrorKind.LIVE, self._source, "it has not begun yet")
+        if self._live and status != "post_live":
+            return
         if info.get("is_live") or status in ("is_live", "post_live"):
             raise _failure(SourceErrorKind.LIVE, self._source)
 
@@ -1273,6 +1400,10 @@ class _Session:
         if not chosen:
             detail = "only sound" if all(each.get("vcodec") == "none" for each in formats) else ""
             raise _failure(SourceErrorKind.NO_FORMAT, self._source, detail)
+        if self._live and (info.get("is_live") or info.get("live_status") == "is_live"):
+            if not _protocol(chosen[0]).startswith("m3u8"):
+                raise _failure(SourceErrorKind.LIVE, self._source, "it does not come as HLS")
+            raise _GoesOnError(info, chosen[0])
         self._expected_bytes = [each.get("filesize") for each in chosen]
         self._check_size(sum(size or 0 for size in self._expected_bytes))
         self._close_responses()  # what extraction left open
@@ -1325,6 +1456,8 @@ class _Session:
         if "#EXT-X-STREAM-INF" in manifest:
             return each
         if "#EXT-X-ENDLIST" not in manifest:
+            if self._live:
+                raise _GoesOnError(info, each)
             raise _failure(SourceErrorKind.LIVE, self._source)
         return {**each, "url": response.url, "hls_media_playlist_data": manifest}
 
@@ -1588,7 +1721,7 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     ),
     SourceErrorKind.DRM: ("The video is protected against copying (DRM)", _NEVER),
     SourceErrorKind.LIVE: (
-        "Live streams are not supported yet",
+        "This is live, which only analyze can follow",
         "trying again may help once the recording is online",
     ),
     SourceErrorKind.PLAYLIST: (
@@ -1825,7 +1958,7 @@ def without_login(source: str) -> str:
     >>> without_login("https://user:secret@example.org/a.mp4?b")
     'https://example.org/a.mp4?b'
     """
-    return re.sub(r"^(https?://)[^/?#]*@", r"\1", source, flags=re.I)
+    return re.sub(r"^((?:https?|rtsps?)://)[^/?#]*@", r"\1", source, flags=re.I)
 
 
 def _plain(text: str) -> str:

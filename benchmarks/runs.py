@@ -22,6 +22,7 @@ from analyzer.records import (
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
+    no_clock,
     timeline_columns,
     write_csv,
     write_json,
@@ -105,6 +106,9 @@ def make_run(
             "shot": 0,
             "carried_s": 0.0,
             "image": "",
+            "clock": no_clock(len(plan.times_s)),
+            "gap_s": 0.0,
+            "dropped": 0,
         }
     )
     at, who = np.nonzero(plan.present)
@@ -115,7 +119,7 @@ def make_run(
     table = estimate_shares(people, settings, calibration) if shares is None else shares.copy()
     table["video_id"] = video_id
     bins = timeline(faces, people, samples, settings)
-    bins["video_id"] = video_id
+    bins["video_id"], bins["clock"] = video_id, no_clock(len(bins))
     for name, frame, columns in (
         ("timeline", bins, timeline_columns(settings)),
         ("people", people, PEOPLE),

@@ -18,7 +18,7 @@ from benchmarks.faces import SHARED
 from benchmarks.videos import wall
 
 CLIPS = SHARED / "clips"
-OURS = ("read-ahead", "fetch")
+OURS = ("read-ahead", "fetch", "live", "publish_0")
 """Names of the threads that the project starts."""
 
 

@@ -29,6 +29,7 @@ from analyzer.records import (
     Run,
     documentation,
     empty_table,
+    no_clock,
     publish,
     write_csv,
     write_json,
@@ -50,8 +51,10 @@ def samples(**columns: object) -> pd.DataFrame:
         "shot": 0,
         "carried_s": 0.0,
         "image": "",
+        "gap_s": 0.0,
+        "dropped": 0,
     }
-    return pd.DataFrame([row | columns])
+    return pd.DataFrame([row | columns]).assign(clock=no_clock(1))
 
 
 def look(picture: int) -> np.ndarray:

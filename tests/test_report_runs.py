@@ -185,17 +185,17 @@ OTHER = "has a run.json of another program"
     ("text", "reason"),
     [
         ("", DAMAGED),
-        ('{"schema_version": 3, "counts', DAMAGED),
+        ('{"schema_version": 4, "counts', DAMAGED),
         ("\0\0\0", DAMAGED),
         (b"\xff\xfe{}", DAMAGED),
         ("[" * (10 * sys.getrecursionlimit()), DAMAGED),
         ("null", OTHER),
         ("[]", OTHER),
         ("{}", OTHER),
-        ('{"schema_version": "3", "counts": {}}', OTHER),
-        ('{"schema_version": 3, "counts": []}', OTHER),
-        ('{"schema_version": 3, "counts": {}, "video": "x"}', OTHER),
-        ('{"schema_version": 3, "counts": {}, "settings": [1]}', OTHER),
+        ('{"schema_version": "4", "counts": {}}', OTHER),
+        ('{"schema_version": 4, "counts": []}', OTHER),
+        ('{"schema_version": 4, "counts": {}, "video": "x"}', OTHER),
+        ('{"schema_version": 4, "counts": {}, "settings": [1]}', OTHER),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1, "counts": {}}),
             "was written by a newer version of this program: update it",
@@ -425,14 +425,20 @@ def test_runs_of_several_formats_go_together(order: str, tmp_path: Path) -> None
 
 def older(folder: Path, version: int) -> None:
     """Make a run one of an older version: without the tables and columns that it did not have."""
-    gone = {"samples": ["carried_s"], "faces": ["carried_s"]}
+    gone = {"samples": ["clock", "gap_s", "dropped"], "timeline": ["clock"], "faces": []}
+    if version < 3:
+        gone["samples"].append("carried_s")
+        gone["faces"].append("carried_s")
     if version == 1:
         gone["samples"].append("shot")
         for file in folder.glob("shares.*"):
             file.unlink()
     for table, columns in gone.items():
         path = folder / f"{table}.parquet"
-        pq.write_table(pq.read_table(path).drop_columns(columns), path)
+        if path.exists():
+            pq.write_table(pq.read_table(path).drop_columns(columns), path)
+        if (path := path.with_suffix(".csv")).exists():
+            pd.read_csv(path).drop(columns=columns).to_csv(path, index=False)
     info = json.loads((folder / "run.json").read_text("utf-8"))
     info["schema_version"] = version
     for name in ("preset", "models", "calibration", "shares_in_words"):
@@ -441,7 +447,7 @@ def older(folder: Path, version: int) -> None:
     (folder / "run.json").write_text(json.dumps(info), "utf-8")
 
 
-@pytest.mark.parametrize("versions", [(1,), (2, 3), (2, 2), (1, 3, 2, 3)])
+@pytest.mark.parametrize("versions", [(1,), (3, 4), (2, 2), (1, 4, 2, 3)])
 def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> None:
     truths = {}
     for number, version in enumerate(versions):
@@ -462,7 +468,7 @@ def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> N
     views = " AND ".join(f"(SELECT count(*) FROM {view}) >= 0" for view in VIEWS)
     assert len(chosen_runs(tmp_path, where=views)) == len(versions)
     where = "(SELECT count(carried_s) FROM faces f WHERE f.run = runs.run) > 0"
-    assert chosen_runs(tmp_path, where=where) == [f"{n}" for n, v in enumerate(versions) if v == 3]
+    assert chosen_runs(tmp_path, where=where) == [f"{n}" for n, v in enumerate(versions) if v >= 3]
 
 
 def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -> None:

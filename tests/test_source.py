@@ -266,6 +266,7 @@ def test_fifo_device_and_directory_are_refused_at_once(tmp_path: Path) -> None:
         ("ytsearch:cats", Kind.UNSUPPORTED),
         ("0", Kind.UNSUPPORTED),
         ("rtsp://camera/1", Kind.UNSUPPORTED),
+        ("rtmp://camera/1", Kind.UNSUPPORTED),
         ("http://", Kind.UNSUPPORTED),
         ("http://[::1", Kind.UNSUPPORTED),
         ("https://example.org/\nx", Kind.UNSUPPORTED),

@@ -99,11 +99,14 @@ def analyze(
 ) -> None:
     """Analyse videos: tables, an annotated video, and how they came about.
 
-    SOURCE is a video file, a folder of videos or pictures, a picture, the address of a video or of a page
-    with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or channel.
+    SOURCE is a video file, a folder of videos or pictures, a picture (several are one run), the address of a
+    video or of a page with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or
+    channel. What is live is followed until Ctrl-C: the number of a camera, an rtsp:// address, the http://
+    address of a camera's pictures (MJPEG), a live stream.
 
     \b
     Examples:
+      python cli.py analyze 0 --duration 3600
       python cli.py analyze talk.mp4
       python cli.py analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
       python cli.py analyze https://www.youtube.com/@channel --playlist --limit 3
@@ -325,13 +328,21 @@ def _report(
 
 def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
-    from analyzer.jobs import Failed, Finished, analyze_all
+    from analyzer.cli.live import LiveStop
+    from analyzer.jobs import Event, Failed, Finished, analyze_all
+    from analyzer.source import pictures_together
 
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []
+
+    def on_event(event: Event) -> None:
+        stop.on_event(event)
+        console.on_event(event)
+
     try:
-        with console:
-            for result in analyze_all(sources, settings, out=out, on_event=console.on_event):
+        with console, LiveStop() as stop:
+            together = pictures_together(sources)
+            for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop):
                 results.append(result)
     except AnalyzerError as error:
         console.error(str(error))

@@ -16,7 +16,18 @@ import click
 from tqdm import tqdm
 
 from analyzer.cli.text import printable, show_error
-from analyzer.jobs import Analysing, Budgeted, Event, Failed, Fetching, Finished, Rendering, Started
+from analyzer.jobs import (
+    Analysing,
+    Budgeted,
+    Event,
+    Failed,
+    Fetching,
+    Finished,
+    Following,
+    LiveBegun,
+    Rendering,
+    Started,
+)
 from analyzer.records import Run
 
 if TYPE_CHECKING:
@@ -70,6 +81,8 @@ class Console:
                     rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
                     bar.set_postfix_str(f"{rate:.0f} samples/s, {event.faces} faces", refresh=False)
                 self._advance(bar, event.time_s)
+            case LiveBegun() | Following():
+                self._on_live(event)
             case Rendering(title, share):
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
             case Finished(run):
@@ -82,6 +95,18 @@ class Console:
                 log.error("failed %r: %s", source, printable(str(error)))
                 named = Path(source).name in str(error)
                 self.error(str(error) if named else f"{source}: {error}")
+
+    def _on_live(self, event: LiveBegun | Following) -> None:
+        if isinstance(event, LiveBegun):
+            self._close_bar()
+            log.info("following %r", event.title)
+            if not self._quiet:
+                click.echo(_announced(event), err=True)
+            return
+        bar = self._open_bar("following", printable(event.title), None, "s")
+        if bar is not None:
+            bar.set_postfix_str(_so_far(event), refresh=False)
+        self._advance(bar, event.time_s)
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""
@@ -101,6 +126,9 @@ class Console:
             room = max(8, min(32, shutil.get_terminal_size().columns // 3))
             shown = title if len(title) <= room else title[: room - 1] + "…"
             count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
+            shape = "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]"
+            if stage == "following":
+                shape = "{desc} " + count + unit + "{postfix}"
             self._bar = tqdm(
                 total=total,
                 desc=f"{stage} {shown}",
@@ -108,9 +136,7 @@ class Console:
                 unit_scale=unit == "B",
                 leave=False,
                 dynamic_ncols=True,
-                bar_format=None
-                if unit == "B"
-                else "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]",
+                bar_format=None if unit == "B" else shape,
             )
         return self._bar
 
@@ -123,6 +149,20 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _announced(event: LiveBegun) -> str:
+    until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
+    video = "; no annotated video is made of what is live" if event.without_video else ""
+    return f"Live: {printable(event.title)}: followed {until}{video}"
+
+
+def _so_far(event: Following) -> str:
+    parts = [f"{event.people} people", f"{event.faces} faces"]
+    parts += [f"{event.dropped} dropped"] if event.dropped else []
+    parts += [f"{event.gaps} gaps"] if event.gaps else []
+    parts += [] if event.connected else ["waiting for pictures"]
+    return ", ".join(parts)
 
 
 def describe(run: Run) -> str:
@@ -141,6 +181,10 @@ def describe(run: Run) -> str:
     ]
     if audience := run.info.get("audience"):
         lines.append("  " + _audience_words(audience))
+    live = run.info.get("live")
+    if live:
+        gaps = f"{live['gaps']} gaps of {live['gaps_s']:.1f} s in all" if live["gaps"] else "no gaps"
+        lines.append(f"  live: {gaps}, {live['dropped']} pictures dropped; {live['ended_because']}")
     bad = run.info["reading"]["bad_packets"]
     if bad:
         lines.append(f"  damaged: {bad} packets could not be read")

@@ -280,7 +280,9 @@ _SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
 _SHARE = {"dimension": "VARCHAR", "group": "VARCHAR"} | {
     column.name: "DOUBLE" for column in SHARES if column.unit
 }
-_BIN = {column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name != "video_id"}
+_BIN = {
+    column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name not in ("video_id", "clock")
+}
 _FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
 
 
@@ -571,6 +573,8 @@ def _quoted(text: str) -> str:
 def _sql_type(column: Column) -> str:
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         return "FLOAT[]"
+    if pa.types.is_timestamp(column.type):
+        return "TIMESTAMPTZ"
     return {_TEXT: "VARCHAR", _INT: "BIGINT", _BOOL: "BOOLEAN"}.get(column.type, "DOUBLE")
 
 

@@ -1,0 +1,52 @@
+"""Ending a live run by a signal."""
+
+from __future__ import annotations
+
+import signal
+from types import TracebackType
+from typing import Any, Self
+
+from analyzer.jobs import Event, Failed, Finished, LiveBegun
+
+__all__ = ["LiveStop"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class LiveStop:
+    """While a live source is followed, Ctrl-C and SIGTERM end it as they should; a second one aborts.
+
+    Calling it tells whether one has come. A context manager: afterwards signals do what they did before.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def on_event(self, event: Event) -> None:
+        """Take over when a live source begins, and give back when it ends."""
+        if isinstance(event, LiveBegun) and not self._before:
+            self._before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+        elif isinstance(event, Finished | Failed):
+            self._restore()
+
+    def _heard(self, number: int, frame: object) -> None:
+        del number, frame
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, handler)

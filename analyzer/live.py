@@ -1,0 +1,860 @@
+"""Following a live source: cameras, RTSP, MJPEG, HLS.
+
+A `LiveReader` gives samples as `analyzer.frames.VideoReader` does, of a source that has no end, cannot be
+read twice and may stay away for a while. One thread connects, reads and decodes; it holds one sample for
+whoever analyses, and a newer one takes its place. Nothing grows with time.
+
+Times are seconds since the first picture, strictly ascending:
+
+* Cameras and MJPEG have no time of their own: theirs is that of arrival.
+* RTSP: time stamps, laid at the arrival of the first picture of each connection, and laid anew where they
+  leave it by more than `_ASTRAY_S`.
+* HLS: time stamps. Pieces of some seconds arrive at once: its pictures are given at the pace at which a
+  player shows them. A connection after the first one repeats what was seen already; that is dropped, as the
+  time stamps go on. Where they begin anew, they are laid at the arrival.
+"""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import logging
+import statistics
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import av
+import av.error
+from av.container import InputContainer
+
+from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.frames import Frame, ReadReport, Sample, VideoInfo, decodes, frame_maker, padded
+from analyzer.records import Received
+from analyzer.settings import Settings
+from analyzer.streams import MultipartPictures, Stream, StreamForm, open_http
+
+__all__ = ["SEGMENT_S", "Arrival", "Connection", "Gap", "LiveReader", "connect"]
+
+log = logging.getLogger(__name__)
+
+SEGMENT_S = 10.0
+"""Live segments are at most so long: each is on the disk when it ends."""
+_GAP_S = 2.0
+"""A stretch without pictures is a gap from here on, and if it is `_GAP_STEPS` usual steps long."""
+_GAP_STEPS = 4
+_STEPS_KEPT = 31
+_PAUSES_S = (1.0, 15.0)
+"""Before connecting again: the first pause, doubled up to the last."""
+_ASTRAY_S = 2.0
+_REPLAY_S = 60.0
+"""A connection to HLS that begins at most so long before the last picture repeats pictures."""
+_LATE_S = 1.0
+"""A segment ends so long after its time at the latest, whether pictures come or not."""
+_BACK_S = 0.5
+"""Within a connection, time stamps that go back by more begin another recording."""
+_POLL_S = 0.05
+_GAPS_KEPT = 1000
+_CELL_SLACK_S = 1e-3
+_NETWORK = "http,https,tcp,tls,crypto"
+_THREADS = 2
+_PATIENCE_S = 2.0
+"""How long a thread that waits for a server is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A picture that has arrived."""
+
+    decode: Callable[[], av.VideoFrame | None]
+    """Gives the picture; None if it is damaged. Called at once or never."""
+    time_s: float | None = None
+    """Its time stamp in seconds; None: it has none."""
+    keyframe: bool = True
+
+
+class Connection(Protocol):
+    """One connection to a source."""
+
+    codec: str
+    container: str
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """The pictures, until the source says that it has ended.
+
+        Raises:
+            Exception: The connection broke, or nothing came for too long.
+        """
+
+    def ended(self) -> bool:
+        """Whether the source has ended for good, asked after the last picture."""
+
+    def close(self) -> None:
+        """End it; also while another thread waits for a picture."""
+
+
+Connect = Callable[[Stream, Settings], Connection]
+
+
+# ----------------------------------------------------------------------------------------- connections
+
+
+def connect(stream: Stream, settings: Settings) -> Connection:
+    """Connect to a source.
+
+    Raises:
+        SourceError: There is no such camera.
+        OSError: Not reached. Many more, for the source may send anything.
+    """
+    match stream.form:
+        case StreamForm.MJPEG:
+            return _Mjpeg(stream, settings)
+        case StreamForm.CAMERA:
+            return _Decoded(open_camera(int(stream.address)), settings, timed=False)
+        case StreamForm.RTSP:
+            return _Decoded(_open_rtsp(stream, settings.timeout_s), settings, timed=True)
+        case StreamForm.HLS:
+            return _Hls(stream, settings)
+
+
+class _Mjpeg:
+    """JPEG pictures in one HTTP answer; only those that are wanted are decoded."""
+
+    codec, container = "mjpeg", "multipart"
+
+    def __init__(self, stream: Stream, settings: Settings) -> None:
+        self._parts = MultipartPictures(stream.address, settings.timeout_s, stream.headers)
+        self._context = av.CodecContext.create("mjpeg", "r")
+        self._context.thread_count = 1
+        self._context.options = {"max_pixels": str(padded(settings.max_pixels))}
+        self._max_pixels = settings.max_pixels
+
+    def arrivals(self) -> Iterator[Arrival]:
+        for body in self._parts:
+            yield Arrival(lambda body=body: self._decoded(body))  # type: ignore[misc]
+
+    def _decoded(self, body: bytes) -> av.VideoFrame | None:
+        try:
+            pictures = self._context.decode(av.Packet(body)) if body else []
+        except av.FFmpegError:
+            return None
+        picture = next(iter(pictures), None)
+        if not isinstance(picture, av.VideoFrame) or picture.width * picture.height > self._max_pixels:
+            return None
+        return picture
+
+    def ended(self) -> bool:
+        return False  # some close after a while as a habit
+
+    def close(self) -> None:
+        self._parts.close()
+
+
+class _Decoded:
+    """Pictures of what PyAV opens."""
+
+    def __init__(self, container: InputContainer, settings: Settings, *, timed: bool) -> None:
+        self._container = container
+        self._settings = settings
+        self._timed = timed
+        try:
+            self._stream = self._choose()
+        except BaseException:
+            container.close()
+            raise
+        self.codec = self._stream.codec_context.codec.canonical_name
+        self.container = container.format.name
+
+    def _choose(self) -> av.VideoStream:
+        # Of several qualities, the highest that is not higher than asked for.
+        streams = [one for one in self._container.streams.video if one.codec_context is not None]
+        if not streams:
+            raise MediaError("it sends no pictures", kind=MediaErrorKind.NO_VIDEO)
+        fitting = [one for one in streams if one.height <= self._settings.max_height]
+        chosen = (
+            max(fitting, key=lambda one: one.height) if fitting else min(streams, key=lambda one: one.height)
+        )
+        for one in self._container.streams:
+            if one.index != chosen.index:
+                one.discard = av.stream.Discard.all
+        context = chosen.codec_context
+        if not decodes(context.name):
+            raise MediaError(
+                f"it uses the codec {context.name}, which is not read here", kind=MediaErrorKind.CODEC
+            )
+        if context.width * context.height > self._settings.max_pixels:
+            raise MediaError(
+                f"its pictures of {context.width}x{context.height} pixels are above the limit (max_pixels)",
+                kind=MediaErrorKind.TOO_LARGE,
+            )
+        context.thread_type = "AUTO"
+        context.thread_count = min(_THREADS, self._settings.thread_count)
+        context.options = {"max_pixels": str(padded(self._settings.max_pixels))}
+        return chosen
+
+    def arrivals(self) -> Iterator[Arrival]:
+        tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        for packet in self._container.demux(self._stream):
+            try:
+                pictures = self._stream.codec_context.decode(packet)
+            except av.error.EOFError:
+                return
+            except (av.error.InvalidDataError, av.error.ArgumentError):
+                yield Arrival(lambda: None)
+                continue
+            for picture in pictures:
+                if picture.width * picture.height > self._settings.max_pixels:
+                    yield Arrival(lambda: None)
+                    continue
+                time_s = float(picture.pts * tick) if self._timed and picture.pts is not None else None
+                yield Arrival(lambda one=picture: one, time_s, picture.key_frame)  # type: ignore[misc]
+
+    def ended(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        # While another thread reads, closing would pull the memory from under it: it closes when it ends.
+        self._container.close()
+
+
+class _Hls(_Decoded):
+    def __init__(self, stream: Stream, settings: Settings) -> None:
+        self._address, self._headers = stream.address, stream.headers
+        options = {
+            "protocol_whitelist": _NETWORK,
+            "format_whitelist": "hls,mpegts,mov,mp4,aac,mp3,webvtt",
+            "headers": "".join(f"{name}: {value}\r\n" for name, value in stream.headers.items()),
+        }
+        wait_s = settings.timeout_s
+        container = av.open(stream.address, format="hls", options=options, timeout=(wait_s, wait_s))
+        super().__init__(container, settings, timed=True)
+
+    def ended(self) -> bool:
+        # That FFmpeg comes to an end proves nothing.
+        try:
+            with open_http(self._address, self._settings.timeout_s, self._headers) as response:
+                return b"#EXT-X-ENDLIST" in response.read(1 << 20)
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+
+def _open_rtsp(stream: Stream, timeout_s: float) -> InputContainer:
+    # The packets of a picture that was sent by UDP may be lost one by one.
+    options = {"rtsp_transport": "tcp", "timeout": str(round(timeout_s * 1e6))}
+    return av.open(stream.address, format="rtsp", options=options, timeout=(timeout_s, timeout_s))
+
+
+def open_camera(number: int) -> InputContainer:
+    """Open a camera of this computer.
+
+    Raises:
+        SourceError: There is none of this number, or it cannot be used.
+    """
+    form = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}.get(sys.platform, "v4l2")
+    name = f"/dev/video{number}" if form == "v4l2" else str(number)
+    names = _cameras(form)
+    if form == "dshow" and number < len(names):
+        name = f"video={names[number]}"
+    try:
+        return av.open(name, format=form, options={"framerate": "30"} if form == "avfoundation" else {})
+    except (av.FFmpegError, ValueError) as error:
+        there = f"there are {', '.join(names)}" if names else "this computer has none that can be seen"
+        why = getattr(error, "strerror", None) or error
+        raise SourceError(
+            f"Camera {number} cannot be opened ({why}): {there}; give the number of one, or its address "
+            "(rtsp:// or http://) if it is in the network",
+            kind=SourceErrorKind.NOT_FOUND,
+            source=str(number),
+        ) from error
+
+
+def _cameras(form: str) -> list[str]:
+    try:
+        from av.device import enumerate_input_devices
+
+        found = enumerate_input_devices(form)
+    except (ImportError, av.FFmpegError, ValueError, OSError):
+        return []
+    return [str(one.name) for one in found if "audio" not in str(getattr(one, "media_types", ""))]
+
+
+# ---------------------------------------------------------------------------------------------- clocks
+
+
+@dataclass
+class _Timing:
+    """Turns time stamps into seconds since the first picture; see the head of this module."""
+
+    form: StreamForm
+    last_s: float = -1.0
+    """Time of the last picture; before the first, before all."""
+    _shift_s: float | None = None
+    """From time stamps to times."""
+    _fresh: bool = True
+    """No picture of this connection has come yet."""
+    _repeats: bool = False
+    """This connection still repeats what was seen."""
+    _delay_s: float = 0.0
+    """By how much HLS is behind its times: it stood still for so long."""
+
+    def connected(self) -> None:
+        """A connection begins."""
+        self._fresh = True
+
+    def of(self, stamp_s: float | None, now_s: float) -> float | None:
+        """The time of a picture that has arrived `now_s` after the first one; None: it was seen already."""
+        if self.form is StreamForm.HLS and stamp_s is not None:
+            time_s = self._hls(stamp_s, now_s)
+        elif self.form is StreamForm.RTSP and stamp_s is not None:
+            time_s = self._rtsp(stamp_s, now_s)
+        else:
+            time_s = now_s
+        self._fresh = False
+        if time_s <= self.last_s:
+            return None
+        self.last_s = time_s
+        return time_s
+
+    def _rtsp(self, stamp_s: float, now_s: float) -> float:
+        if self._fresh or self._shift_s is None or abs(stamp_s + self._shift_s - now_s) > _ASTRAY_S:
+            self._shift_s = now_s - stamp_s
+        return stamp_s + self._shift_s
+
+    def _hls(self, stamp_s: float, now_s: float) -> float:
+        if self._shift_s is None:
+            self._shift_s = now_s - stamp_s
+        time_s = stamp_s + self._shift_s
+        # Within a connection nothing is repeated: where time goes back, another recording begins.
+        back_s = _REPLAY_S if self._fresh or self._repeats else _BACK_S
+        self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
+        if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + _REPLAY_S:
+            self._repeats = False
+            time_s = max(now_s - self._delay_s, self.last_s + _CELL_SLACK_S)
+            self._shift_s = time_s - stamp_s
+        return time_s
+
+    def wait_s(self, time_s: float, now_s: float, *, jumped: bool) -> float:
+        """How long a picture is to be held back; `jumped`: pictures before it were lost."""
+        if self.form is not StreamForm.HLS:
+            return 0.0
+        if jumped or time_s + self._delay_s < now_s:  # it came late: from here on all are shown later
+            self._delay_s = max(0.0, now_s - time_s)
+        return time_s + self._delay_s - now_s
+
+
+@dataclass
+class _Sampling:
+    """Which pictures are samples: as in files, but the grid begins with the first picture."""
+
+    settings: Settings
+    _cell: int = -1
+    _count: int = 0
+
+    def wants(self, time_s: float, keyframe: bool) -> bool:
+        settings = self.settings
+        if time_s < settings.start_s:
+            return False
+        if settings.keyframes:
+            return keyframe
+        if settings.every is not None:
+            return self._count % settings.every == 0
+        return self._cell_of(time_s) != self._cell
+
+    def taken(self, time_s: float) -> None:
+        """A sample was made of it."""
+        self._cell = self._cell_of(time_s)
+
+    def passed(self) -> None:
+        """A picture has gone by."""
+        self._count += 1
+
+    def _cell_of(self, time_s: float) -> int:
+        return int((time_s - self.settings.start_s + _CELL_SLACK_S) * self.settings.fps)
+
+
+# ---------------------------------------------------------------------------------------------- reader
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A stretch without pictures."""
+
+    start_s: float
+    length_s: float
+    reason: str
+
+
+@dataclass
+class _Held:
+    """The newest sample."""
+
+    frame: Frame
+    clock_s: float
+    gap_s: float
+    dropped: int
+
+
+@dataclass
+class LiveState:
+    """What a live run has come to so far."""
+
+    started_s: float | None = None
+    """When the first picture came, in seconds since 1970."""
+    ended_s: float | None = None
+    connections: int = 0
+    connected: bool = False
+    pictures: int = 0
+    bad: int = 0
+    repeated: int = 0
+    """Pictures that came again after a connection had broken."""
+    dropped: int = 0
+    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=_GAPS_KEPT))
+    gap_count: int = 0
+    gap_s: float = 0.0
+    end: str = ""
+    """Why it ended; empty while it goes on."""
+    complete: bool = False
+    """Whether it ended as was asked for, or by itself."""
+
+
+class LiveReader:
+    """Follows a live source. A context manager; `segments` can be iterated once.
+
+    `info` is what is known of the source, `state` what has happened so far.
+
+    Args:
+        stream: From `analyzer.source`.
+        settings: How to sample, when to stop, how long to wait.
+        name: What the user calls the source, for errors.
+        stop: Asked some times a second; once it is true, the run ends.
+        connect: Connects.
+        now: A clock that never goes back, in seconds.
+        wall: Seconds since 1970.
+
+    Raises:
+        SourceError: On construction, if no picture can be had.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        *,
+        name: str,
+        stop: Callable[[], bool] = lambda: False,
+        connect: Connect = connect,
+        now: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._stream, self._settings, self._name, self._stop = stream, settings, name, stop
+        self._connect, self._now, self._wall = connect, now, wall
+        self.state = LiveState()
+        self._timing, self._sampling = _Timing(stream.form), _Sampling(settings)
+        self._steps: deque[float] = deque(maxlen=_STEPS_KEPT)
+        self._make = frame_maker()
+        self._change = threading.Condition()
+        self._closing = threading.Event()
+        self._held: _Held | None = None
+        self._gap_s = 0.0
+        self._broke = ""
+        self._origin_s: float | None = None
+        self._over = self._asked = False
+        self._last_s: float | None = None
+        self._failure: BaseException | None = None
+        self._info: VideoInfo | None = None
+        self._connection: Connection | None = None
+        self._received: list[Received] = []
+        self._next: tuple[Sample, Received] | None = None
+        self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+        self._thread.start()
+        try:
+            self._await_first()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def info(self) -> VideoInfo:
+        """Size, codec and format of the first picture."""
+        assert self._info is not None  # else there is no reader
+        return self._info
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the first picture."""
+        return 0.0 if self._origin_s is None else self._now() - self._origin_s
+
+    def close(self) -> None:
+        """End the connection. Safe to call twice."""
+        self._closing.set()
+        with self._change:
+            self._change.notify_all()
+        connection = self._connection
+        if isinstance(connection, _Mjpeg):  # the others end at their next picture or timeout
+            connection.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_PATIENCE_S)
+
+    def report(self) -> ReadReport:
+        """How it was read, so far."""
+        state = self.state
+        complete = bool(state.end) and state.complete
+        return ReadReport(
+            frames=state.pictures,
+            bad_packets=state.bad,
+            packets=state.pictures + state.bad,
+            repaired_times=0,
+            last_s=None if self._timing.last_s < 0 else self._timing.last_s,
+            complete=complete,
+            reason="" if complete else state.end or "still running or broken off",
+        )
+
+    def account(self) -> dict[str, Any]:
+        """What ``run.json`` says of a live run."""
+        state = self.state
+        with self._change:
+            gaps = list(state.gaps)
+        return {
+            "form": str(self._stream.form),
+            "started_at": _iso(state.started_s),
+            "ended_at": _iso(state.ended_s),
+            "ended_because": state.end or None,
+            "connections": state.connections,
+            "dropped": state.dropped,
+            "repeated": state.repeated,
+            "gaps": state.gap_count,
+            "gaps_s": round(state.gap_s, 3),
+            "last_gaps": [
+                {"start_s": round(one.start_s, 3), "length_s": round(one.length_s, 3), "reason": one.reason}
+                for one in gaps
+            ],
+        }
+
+    # -- the analysing side
+
+    def segments(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[Iterator[Sample]]:
+        """The samples of one segment after another, each to be iterated to its end before the next.
+
+        Args:
+            on_wait: Called in this thread about 20 times a second while no segment can begin.
+
+        A segment ends after `Settings.segment_s`, and then also where no pictures come: what has arrived
+        can be kept.
+
+        Raises:
+            Exception: Whatever the reading side did not expect.
+        """
+        number = 0
+        while True:
+            self._next = self._next or self._take(None, on_wait)
+            if self._next is None:
+                break
+            self._received = []
+            yield self._segment(number)
+            number += 1
+        self._finish()
+        if self._failure is not None:
+            raise self._failure
+
+    def received(self) -> list[Received]:
+        """How each sample of the last segment arrived, in order."""
+        return self._received
+
+    def _segment(self, number: int) -> Iterator[Sample]:
+        begin = self._next
+        assert begin is not None
+        until_s = begin[0].frame.time_s + self._settings.segment_s
+        deadline_s = self.elapsed_s + self._settings.segment_s + _LATE_S
+        index = 0
+        one: tuple[Sample, Received] | None = begin
+        self._next = None
+        while one is not None:
+            sample, received = one
+            if sample.frame.time_s >= until_s:
+                self._next = one
+                return
+            self._received.append(received)
+            yield Sample(sample.frame, number, index)
+            index += 1
+            one = self._take(deadline_s)
+
+    def _take(
+        self, deadline_s: float | None, on_wait: Callable[[], None] = lambda: None
+    ) -> tuple[Sample, Received] | None:
+        """The newest sample, waited for; None at the end, or when the deadline (`elapsed_s`) has passed."""
+        with self._change:
+            while True:
+                on_wait()
+                if self._asked_to_end():
+                    return None
+                if self._held is not None:
+                    break
+                if self._over or (deadline_s is not None and self.elapsed_s > deadline_s):
+                    return None
+                self._change.wait(_POLL_S)
+            held, self._held = self._held, None
+            self.state.dropped += held.dropped
+        return Sample(held.frame, 0, 0), Received(held.clock_s, held.gap_s, held.dropped)
+
+    def _asked_to_end(self) -> bool:
+        """Whether the user wants no more. The condition is held."""
+        stop_s = self._settings.stop_s
+        if not self._asked and self._stop():
+            self._asked = True
+            self._end("it was asked to end", complete=True)
+        if not self._asked and stop_s is not None and self.elapsed_s >= stop_s:
+            self._asked = True
+            self._end("the duration asked for was reached", complete=True)
+        return self._asked
+
+    def _end(self, reason: str, *, complete: bool) -> None:
+        self._over = True
+        self._closing.set()
+        if not self.state.end:
+            self.state.end, self.state.complete = reason, complete
+
+    def _finish(self) -> None:
+        state, stop_s = self.state, self._settings.stop_s
+        self._closing.set()
+        if state.ended_s is None:
+            state.ended_s = self._wall()
+            end_s = self.elapsed_s if stop_s is None else min(stop_s, self.elapsed_s)
+            if state.end and self._lost(end_s):
+                self._note_gap(end_s, self._broke or "no pictures came")
+
+    # -- the reading side
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            self._failure = error
+        finally:
+            with self._change:
+                self._end("the source could not be followed", complete=False)
+                self._change.notify_all()
+
+    def _follow(self) -> None:
+        pause_s, broke_at = _PAUSES_S[0], 0.0
+        while not self._closing.is_set():
+            pictures = self.state.pictures
+            try:
+                if self._connected():
+                    with self._change:
+                        self._end_by_itself()
+                    return
+            except _EXPECTED as error:
+                if self._origin_s is None:
+                    raise
+                self._broke = _why(error)
+                log.info("%s: connection %d: %s", self._name, self.state.connections, self._broke)
+            self.state.connected = False
+            if self._origin_s is None:
+                raise TimeoutError("the connection ended before its first picture")
+            if self.state.pictures > pictures:
+                pause_s, broke_at = _PAUSES_S[0], self._now()
+            if self._now() - broke_at > self._settings.reconnect_s:
+                with self._change:
+                    away = self._now() - broke_at
+                    self._end(f"the source stayed away for {away:.0f} s ({self._broke})", complete=False)
+                return
+            self._closing.wait(pause_s)
+            pause_s = min(2 * pause_s, _PAUSES_S[1])
+
+    def _end_by_itself(self) -> None:
+        stop_s = self._settings.stop_s
+        if stop_s is None:
+            self._end("the source has ended", complete=True)
+        else:
+            at = f"{self._timing.last_s:.1f} s of the {stop_s:g} s asked for"
+            self._end(f"the source ended at {at}", complete=False)
+
+    def _connected(self) -> bool:
+        """One connection, to its end; gives whether that was the end of the source."""
+        stream = self._stream
+        if stream.renew is not None and self.state.connections:
+            stream = stream.renew()
+        connection = self._connection = self._connect(stream, self._settings)
+        try:
+            self.state.connections += 1
+            self._timing.connected()
+            silent_since = self._now()
+            for arrival in connection.arrivals():
+                if self._closing.is_set():
+                    return False
+                if self._arrived(arrival, connection):
+                    silent_since = self._now()
+                elif self._now() - silent_since > self._settings.timeout_s:
+                    raise TimeoutError(f"no usable picture for {self._settings.timeout_s:g} s")
+            self._broke = "the source broke off"
+            return connection.ended()
+        finally:
+            connection.close()
+
+    def _arrived(self, arrival: Arrival, connection: Connection) -> bool:
+        """Take a picture; gives whether it was one."""
+        picture, now_s = None, self.elapsed_s
+        if self._origin_s is None:
+            picture = arrival.decode()
+            if picture is None:
+                self.state.bad += 1
+                return False
+            self._begin(picture, connection)
+        time_s = self._timing.of(arrival.time_s, now_s)
+        if time_s is None:
+            self.state.repeated += 1
+            return True
+        wait_s = self._timing.wait_s(time_s, self.elapsed_s, jumped=self._lost(time_s))
+        if wait_s > 0:
+            self._closing.wait(wait_s)
+        wanted = self._sampling.wants(time_s, arrival.keyframe)
+        if wanted and picture is None:
+            picture = arrival.decode()
+            if picture is None:
+                self.state.bad += 1
+                return False
+        self._sampling.passed()
+        self._count(time_s)
+        stop_s = self._settings.stop_s
+        if wanted and picture is not None and (stop_s is None or time_s < stop_s):
+            self._sampling.taken(time_s)
+            self._offer(self._make(picture, time_s))
+        return True
+
+    def _begin(self, picture: av.VideoFrame, connection: Connection) -> None:
+        frame, started_s = self._make(picture, 0.0), self._wall()
+        self._info = VideoInfo(
+            width=frame.width,
+            height=frame.height,
+            rotation_deg=round(-picture.rotation / 90) * 90 % 360,
+            duration_s=None,
+            fps=None,
+            codec=connection.codec,
+            container=connection.container,
+            pix_fmt=picture.format.name,
+            audio_codec=None,
+            recorded_at=(_iso(started_s) or "")[:19] + "+00:00",
+        )
+        with self._change:
+            self.state.started_s = started_s
+            self._origin_s = self._now()
+            self._change.notify_all()
+
+    def _count(self, time_s: float) -> None:
+        """A picture has come: was there a gap before it?"""
+        state, last_s = self.state, self._last_s
+        if last_s is not None:
+            if self._lost(time_s):
+                with self._change:
+                    self._gap_s += self._note_gap(time_s, self._broke or "no pictures came")
+            self._steps.append(time_s - last_s)
+        self._broke = ""
+        self._last_s = time_s
+        state.pictures += 1
+        state.connected = True
+
+    def _usual_s(self) -> float:
+        return statistics.median(self._steps) if self._steps else 1 / self._settings.fps
+
+    def _lost(self, time_s: float) -> bool:
+        """Whether pictures were lost between the last one and a moment."""
+        if self._last_s is None:
+            return False
+        step_s = time_s - self._last_s
+        if step_s <= (_GAP_S if not self._broke else 0.5):
+            return False
+        return step_s > (_GAP_STEPS if not self._broke else 2) * self._usual_s()
+
+    def _note_gap(self, time_s: float, reason: str) -> float:
+        """Note a gap that ends at a moment; gives its length: the last picture stands for one usual step."""
+        assert self._last_s is not None
+        start_s = min(self._last_s + self._usual_s(), time_s)
+        gap = Gap(start_s, time_s - start_s, reason)
+        self.state.gaps.append(gap)
+        self.state.gap_count += 1
+        self.state.gap_s += gap.length_s
+        return gap.length_s
+
+    def _offer(self, frame: Frame) -> None:
+        with self._change:
+            gap_s, self._gap_s = self._gap_s, 0.0
+            dropped = 0
+            held = self._held
+            if held is not None:
+                dropped = held.dropped + 1
+                if held.gap_s:  # of what was overtaken after a gap, the sample before it says nothing
+                    gap_s = held.gap_s + frame.time_s - held.frame.time_s
+            self._held = _Held(frame, self._wall(), gap_s, dropped)
+            self._change.notify_all()
+
+    # -- the beginning
+
+    def _await_first(self) -> None:
+        with self._change:
+            while self._origin_s is None and not self._over:
+                self._change.wait(_POLL_S)
+                if self._stop():
+                    raise self._refused("it was asked to end before the first picture came")
+        if self._origin_s is None:
+            failure = self._failure
+            if isinstance(failure, SourceError):
+                raise failure
+            if failure is not None and not isinstance(failure, _EXPECTED):
+                raise failure
+            raise self._refused(_why(failure), failure) from failure
+
+    def _refused(self, why: str, error: BaseException | None = None) -> SourceError:
+        kind = SourceErrorKind.NETWORK
+        if isinstance(error, TimeoutError):
+            kind = SourceErrorKind.TIMEOUT
+        if isinstance(error, MediaError | ValueError) and not isinstance(error, OSError):
+            kind = SourceErrorKind.UNSUPPORTED
+        return SourceError(
+            f"{self._name} cannot be followed ({why}): check the address, and that it is on",
+            kind=kind,
+            source=self._name,
+            retry=kind is not SourceErrorKind.UNSUPPORTED,
+        )
+
+
+_EXPECTED = (MediaError, SourceError, OSError, ValueError, http.client.HTTPException, av.FFmpegError)
+
+
+def _why(error: BaseException | None) -> str:
+    """What went wrong, in a few words without an address."""
+    if isinstance(error, MediaError | SourceError):
+        return str(error)
+    if isinstance(error, TimeoutError | av.error.ExitError):
+        return "nothing came in time"
+    code = getattr(error, "code", None)
+    if isinstance(code, int) and error is not None and type(error).__name__ == "HTTPError":
+        return f"HTTP error {code}" + (": user name and password are needed" if code == 401 else "")
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, OSError):
+        return _why(reason)
+    said = getattr(error, "strerror", None)
+    if isinstance(error, OSError | av.FFmpegError) and said:
+        return str(said).lower()
+    if isinstance(error, ValueError | ConnectionError) and str(error):
+        return str(error)
+    return "no connection" if error is None else type(error).__name__
+
+
+def _iso(moment_s: float | None) -> str | None:
+    if moment_s is None:
+        return None
+    return datetime.datetime.fromtimestamp(moment_s, datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,686 @@
+"""Live sources: what is followed, how it is timed, and that nothing is lost, doubled or grown on the way."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from analyzer import live, live_run
+from analyzer.cli.live import LiveStop
+from analyzer.errors import SourceError, SourceErrorKind
+from analyzer.faces import Faces
+from analyzer.jobs import Event, Following, LiveBegun
+from analyzer.live import Arrival, LiveReader
+from analyzer.live_run import finish_abandoned, follow_live
+from analyzer.records import Run
+from analyzer.report import Chosen, make_report
+from analyzer.segment import Models
+from analyzer.settings import Settings
+from analyzer.source import Fetcher, Item, MediaKind, Video
+from analyzer.streams import MultipartPictures, Stream, StreamForm
+from analyzer.vision.calibration import Calibration
+from benchmarks.videos import wall
+from tests.live_servers import LiveHls, Mjpeg, jpegs, write_hls
+from tests.media import number_of, numbered, write_video
+from tests.servers import Handler, Server, scripted, serve
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_S = 1.0
+QUICK = Settings(timeout_s=TIMEOUT_S, fps=10, segment_s=2)
+HLS_FPS = 10
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def numbers() -> list[bytes]:
+    """JPEG files of pictures that can be told from each other."""
+    return jpegs(list(numbered(2000)))
+
+
+@pytest.fixture(scope="module")
+def faces_seen() -> list[bytes]:
+    """JPEG files of a camera that moves over portraits."""
+    picture = wall(2, 1)
+    return jpegs([picture[40:520, 3 * n : 3 * n + 640] for n in range(40)])
+
+
+@pytest.fixture(scope="module")
+def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of numbered pictures in parts of a second."""
+    return write_hls(tmp_path_factory.mktemp("hls"), list(numbered(60 * HLS_FPS)), HLS_FPS)
+
+
+class _NoFaces:
+    """A detector that sees nobody, and may take its time."""
+
+    def __init__(self, pause_s: float = 0.0) -> None:
+        self.pause_s = pause_s
+
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        return 64, 48
+
+    def detect(self, images: list[NDArray[np.uint8]], sizes: list[tuple[int, int]]) -> list[Faces]:
+        time.sleep(self.pause_s * len(images))
+        return [Faces.empty() for _ in images]
+
+
+def blind(pause_s: float = 0.0) -> Models:
+    """Networks that see nobody."""
+    nothing: Any = None
+    detector: Any = _NoFaces(pause_s)
+    return Models(detector, nothing, nothing, Calibration.load(), ())
+
+
+def fetched(source: str, folder: Path, settings: Settings = QUICK, *extractors: Any) -> Video:
+    patient = settings.replace(timeout_s=20)  # finding out what it is takes a while on a busy machine
+    fetcher = Fetcher(patient, want_audio=False, live=True, extractors=extractors)
+    (item,) = fetcher.resolve(source)
+    return fetcher.fetch(item, folder)
+
+
+def follow(
+    source: str,
+    out: Path,
+    settings: Settings,
+    models: Models | None = None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Run:
+    video = fetched(source, out, settings)
+    return follow_live(video, out, settings, models or blind(), on_event=on_event, stop=stop, timings={})
+
+
+def watch(
+    stream: Stream, settings: Settings, act: Callable[[LiveReader], None] | None = None
+) -> tuple[list[tuple[float, int, int]], LiveReader]:
+    """Time, number and segment of each sample of a source; `act` runs beside it."""
+    rows = []
+    with LiveReader(stream, settings, name="it") as reader:
+        beside = threading.Thread(target=act, args=(reader,)) if act else None
+        if beside:
+            beside.start()
+        for samples in reader.segments():
+            rows += [(one.frame.time_s, number_of(one.frame.image()), one.segment) for one in samples]
+        if beside:
+            beside.join()
+    return rows, reader
+
+
+def assert_ascending(rows: list[tuple[float, int, int]]) -> None:
+    """No row twice, none out of order: neither by its time nor by what it shows."""
+    for column in (0, 1):
+        values = [row[column] for row in rows]
+        assert all(first < second for first, second in itertools.pairwise(values)), values
+
+
+# --- what is live ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "form", "title"),
+    [
+        ("0", StreamForm.CAMERA, "camera 0"),
+        ("rtsp://user:secret@camera.test:8554/1", StreamForm.RTSP, "camera.test"),
+        ("rtsps://camera.test/1", StreamForm.RTSP, "camera.test"),
+    ],
+)
+def test_cameras_and_rtsp_are_known_by_their_names(
+    source: str, form: StreamForm, title: str, tmp_path: Path
+) -> None:
+    video = fetched(source, tmp_path)
+    assert video.stream is not None and video.stream.form is form and video.stream.address == source
+    assert (video.kind, video.title, video.paths) == (MediaKind.LIVE, title, ())
+    assert video.video_id.startswith("live-") and "secret" not in repr(video)
+
+
+def test_mjpeg_is_known_by_its_answer(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
+    address = Mjpeg(server, numbers).url
+    video = fetched(address, tmp_path)
+    assert video.stream == Stream(StreamForm.MJPEG, address) and video.kind is MediaKind.LIVE
+    again = fetched(address, tmp_path)
+    assert again.video_id[:17] == video.video_id[:17]  # the same source at another time
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_hls_without_an_end_is_live(server: Server, hls: Path, tmp_path: Path) -> None:
+    video = fetched(LiveHls(server, hls).url, tmp_path)
+    assert video.stream is not None and video.stream.form is StreamForm.HLS
+
+
+def test_site_that_is_live_is_asked_for_a_fresh_address(server: Server, hls: Path, tmp_path: Path) -> None:
+    playlist = LiveHls(server, hls)
+    asked = []
+
+    def answer(name: str) -> dict[str, Any]:
+        asked.append(name)
+        form = {"url": f"{playlist.url}?signed={len(asked)}", "ext": "mp4", "protocol": "m3u8_native"}
+        return {"id": name, "title": "On air", "is_live": True, "formats": [{**form, "height": 96}]}
+
+    video = fetched("https://scripted.test/tv", tmp_path, QUICK, scripted(tv=answer))
+    assert (video.title, len(asked)) == ("On air", 1)
+    assert video.stream is not None and video.stream.renew is not None
+    assert video.stream.renew().address.endswith("?signed=2")
+    # A file that a site offers beside it is no stream.
+    file = scripted(tv={"id": "tv", "is_live": True, "url": server.url("/a.mp4"), "ext": "mp4"})
+    with pytest.raises(SourceError, match="does not come as HLS"):
+        fetched("https://scripted.test/tv", tmp_path, QUICK, file)
+
+
+def test_others_do_not_follow(server: Server, numbers: list[bytes], hls: Path, tmp_path: Path) -> None:
+    fetcher = Fetcher(QUICK, want_audio=False)
+    for source in ("0", "rtsp://camera.test/1"):
+        with pytest.raises(SourceError, match="by analyze only"):
+            list(fetcher.resolve(source))
+    with pytest.raises(SourceError) as caught:
+        fetcher.fetch(Item(LiveHls(server, hls).url, MediaKind.VIDEO), tmp_path)
+    assert caught.value.kind is SourceErrorKind.LIVE
+
+
+# --- what cannot be followed -------------------------------------------------------------------------
+
+
+def closed_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_refused_connection_is_one_sentence(scheme: str, tmp_path: Path) -> None:
+    address = f"{scheme}://user:secret@127.0.0.1:{closed_port()}/video"
+    with pytest.raises(SourceError) as caught:
+        follow(address, tmp_path, QUICK)
+    assert caught.value.kind is SourceErrorKind.NETWORK and caught.value.retry
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_content_is_refused(server: Server, tmp_path: Path) -> None:
+    address = server.add("/video", b"<html>sign in</html>" + b" " * 600, "text/html")
+    with pytest.raises(SourceError) as caught:
+        follow(address, tmp_path, QUICK)
+    assert caught.value.kind is SourceErrorKind.UNSUPPORTED
+    with pytest.raises(SourceError, match="text/html"):
+        LiveReader(Stream(StreamForm.MJPEG, address), QUICK, name="it")
+
+
+def test_camera_that_says_nothing_is_refused_in_time(server: Server, numbers: list[bytes]) -> None:
+    camera = Mjpeg(server, numbers)
+    camera.silent = True
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match="nothing came in time") as caught:
+        LiveReader(Stream(StreamForm.MJPEG, camera.url), QUICK, name="it")
+    assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 10 * TIMEOUT_S
+
+
+def test_absent_camera_is_one_sentence_that_says_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise av.error.FileNotFoundError(2, "No such file or directory", "/dev/video7")
+
+    for names, said in (([], "has none"), (["/dev/video0", "/dev/video2"], "/dev/video0, /dev/video2")):
+        with monkeypatch.context() as inside, pytest.raises(SourceError, match=said) as caught:
+            inside.setattr(live, "_cameras", lambda form, names=names: names)
+            inside.setattr(av, "open", refuse)
+            LiveReader(Stream(StreamForm.CAMERA, "7"), QUICK, name="camera 7")
+        assert "Camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
+
+
+def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", numbered(60), fps=1)
+    monkeypatch.setattr(live, "open_camera", lambda number: av.open(str(path)))
+    with LiveReader(
+        Stream(StreamForm.CAMERA, "0"), QUICK.replace(fps=240, reconnect_s=0), name="it"
+    ) as reader:
+        rows = [one.frame.time_s for samples in reader.segments() for one in samples]
+    assert reader.state.pictures == 60 and rows[0] == 0 and rows[-1] < 30  # not the 59 s of the file
+    assert not reader.state.complete and "stayed away" in reader.state.end
+    assert reader.info.codec == "h264"
+
+
+# --- multipart ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "mark", "length"),
+    [
+        ("boundary=x1", "--x1", True),
+        ("boundary=x1", "--x1", False),
+        ('boundary="--x1"', "--x1", False),
+        ("boundary=--x1", "----x1", False),
+        ("boundary=--x1", "----x1", True),
+    ],
+)
+def test_parts_are_told_apart(server: Server, declared: str, mark: str, length: bool) -> None:
+    bodies = [bytes([n]) * (50_000 + n) + b"\r\n-" for n in range(5)] + [b"\r\nlast"]
+    data = b"\r\n"
+    for body in bodies:
+        head = f"{mark}\r\nContent-Type: image/jpeg\r\n"
+        head += f"Content-length: {len(body)}\r\n" if length else ""
+        data += head.encode() + b"\r\n" + body + b"\r\n"
+    address = server.add("/v", data + mark.encode() + b"--\r\n", f"multipart/x-mixed-replace;{declared}")
+    assert list(MultipartPictures(address, TIMEOUT_S)) == bodies
+
+
+@pytest.mark.parametrize("start", [b"", b"\r\n\r\n", b"--x\r\n\r\nhalf a pict"])
+def test_stream_that_is_cut_off_is_broken(server: Server, start: bytes) -> None:
+    address = server.add("/v", start, "multipart/x-mixed-replace; boundary=x")
+    with pytest.raises(ConnectionError):
+        list(MultipartPictures(address, TIMEOUT_S))
+
+
+def test_stream_of_something_else_and_one_that_dribbles_are_broken(server: Server) -> None:
+    kind = "multipart/x-mixed-replace; boundary=x"
+    with pytest.raises(ConnectionError, match="format"):
+        list(MultipartPictures(server.add_endless("/v", kind), TIMEOUT_S))
+    with pytest.raises(TimeoutError):
+        list(MultipartPictures(server.add_dribble("/w", kind), TIMEOUT_S))
+
+
+def test_user_name_and_password_are_used_and_never_written(
+    server: Server, numbers: list[bytes], tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, numbers)
+    answer = server.routes["/video"]
+    expected = "Basic " + base64.b64encode(b"user:s/ecret").decode()
+
+    def guarded(handler: Handler) -> None:
+        if handler.headers["Authorization"] == expected:
+            answer(handler)
+            return
+        handler.send_response(401)
+        handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
+        handler.end_headers()
+
+    server.routes["/video"] = guarded
+    address = camera.url.replace("http://", "http://user:s%2Fecret@")
+    run = follow(address, tmp_path, QUICK.replace(duration_s=0.5))
+    text = (run.folder / "run.json").read_text("utf-8")
+    assert len(run.samples) >= 2 and "ecret" not in text and "ecret" not in str(run.folder)
+    with pytest.raises(SourceError, match="401: user name and password are needed"):
+        LiveReader(Stream(StreamForm.MJPEG, camera.url), QUICK, name="it")
+
+
+# --- stalls, breaks, repeats -------------------------------------------------------------------------
+
+
+def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[bytes]) -> None:
+    camera = Mjpeg(server, numbers)
+    quiet: list[tuple[float, float]] = []
+
+    def act(reader: LiveReader) -> None:
+        for name, pause_s in (("silent", 2.5), ("broken", 1.8)):
+            time.sleep(1.2)
+            begun = reader.elapsed_s
+            setattr(camera, name, True)
+            time.sleep(pause_s)
+            setattr(camera, name, False)
+            quiet.append((begun, reader.elapsed_s))
+
+    rows, reader = watch(Stream(StreamForm.MJPEG, camera.url), QUICK.replace(duration_s=9.5), act)
+    assert_ascending(rows)
+    state = reader.state
+    assert state.connections >= 3 and state.complete
+    assert state.end == "the duration asked for was reached"
+    # A busy machine may add gaps of its own.
+    gaps = [(one.start_s, one.start_s + one.length_s) for one in state.gaps]
+    assert len(quiet) == 2 <= len(gaps) == state.gap_count and all(one.reason for one in state.gaps)
+    for begun, ended in quiet:
+        assert any(start_s < begun + 1 and end_s > ended - 0.2 for start_s, end_s in gaps)
+    for start_s, end_s in gaps:
+        assert not [row for row in rows if start_s + 0.1 < row[0] < end_s - 0.01]
+    # Whatever lies between two samples is within a few steps of another, or a gap.
+    for before, after in itertools.pairwise(row[0] for row in rows):
+        assert after - before < 2.3 or any(before < end_s and start_s < after for start_s, end_s in gaps)
+    # A segment ends in time though nothing comes: what there is can be kept.
+    assert len({row[2] for row in rows}) >= 3
+
+
+def test_source_that_stays_away_ends_the_run(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
+    camera = Mjpeg(server, numbers)
+    camera.on_picture = lambda number: setattr(camera, "broken", number >= 20)
+    run = follow(camera.url, tmp_path, QUICK.replace(reconnect_s=0.5))
+    assert not run.complete and "stayed away" in run.info["incomplete_reason"]
+    told = run.info["live"]
+    assert told["gaps"] == 1 and told["last_gaps"][0]["start_s"] == pytest.approx(1.0, abs=1)
+    assert 5 <= len(run.samples) <= 20
+
+
+def test_hls_loses_and_repeats_nothing_in_silence(server: Server, hls: Path) -> None:
+    playlist = LiveHls(server, hls, window=6)
+    playlist.missing = {1, 2}
+
+    def act(reader: LiveReader) -> None:
+        time.sleep(4)
+        playlist.down = True
+        while reader.state.connected:
+            time.sleep(0.05)
+        # It comes back by another server, which is some seconds behind.
+        playlist.began_at += 3
+        playlist.down = False
+        while not reader.state.repeated:
+            time.sleep(0.05)
+        time.sleep(1)
+        playlist.ended = True
+
+    rows, reader = watch(Stream(StreamForm.HLS, playlist.url), QUICK, act)
+    assert_ascending(rows)
+    state = reader.state
+    assert state.connections >= 2 and state.complete and state.end == "the source has ended"
+    # The time stamps go on over both: what is shown tells the time, to a tenth of a second.
+    assert {round(time_s * HLS_FPS) - number for time_s, number, _ in rows} == {-rows[0][1]}
+    (missed,) = ((a[0], b[0]) for a, b in itertools.pairwise(rows) if b[0] - a[0] > 1.5)
+    assert state.gap_count >= 1 and state.gaps[0].start_s == pytest.approx(missed[0], abs=0.3)
+    assert state.gaps[0].length_s == pytest.approx(missed[1] - missed[0], abs=0.3)
+
+
+def test_hls_time_stamps_that_begin_anew_go_on() -> None:
+    timing = live._Timing(StreamForm.HLS)
+    timing.connected()
+    assert [timing.of(stamp, now) for stamp, now in ((900.0, 0.0), (900.5, 0.1))] == [0.0, 0.5]
+    # Within a connection, another recording: it goes on where the first was.
+    begun = timing.of(3.0, 1.0)
+    assert begun == 1.0 and timing.of(3.5, 1.1) == 1.5
+    timing.connected()
+    # A second connection: what was seen is left out, what is new goes on.
+    assert [timing.of(stamp, 4.0) for stamp in (2.0, 3.0, 3.5, 4.0)] == [None, None, None, 2.0]
+    timing.connected()
+    # A third, of a source that was switched off and on.
+    assert timing.of(50_000.0, 9.0) == 9.0 and timing.of(50_000.5, 9.1) == 9.5
+
+
+def test_rtsp_time_stamps_are_not_followed_astray() -> None:
+    timing = live._Timing(StreamForm.RTSP)
+    timing.connected()
+    times = [timing.of(stamp, now) for stamp, now in ((10.0, 0.0), (10.1, 0.3), (10.2, 0.31), (400.0, 0.4))]
+    assert times == pytest.approx([0.0, 0.1, 0.2, 0.4])
+    timing.connected()
+    assert timing.of(0.0, 7.0) == 7.0  # not what was seen already
+
+
+# --- slow machines, long runs ------------------------------------------------------------------------
+
+
+def test_newest_picture_wins_and_the_others_are_counted(
+    server: Server, numbers: list[bytes], tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, numbers, fps=25)
+    ages: list[float] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Following):
+            ages.append(time.monotonic() - begun - event.time_s)
+
+    begun = time.monotonic()
+    run = follow(camera.url, tmp_path, QUICK.replace(fps=20, duration_s=4), blind(0.25), on_event=on_event)
+    samples = run.samples
+    assert samples["time_s"].is_monotonic_increasing and samples["time_s"].is_unique
+    assert run.info["live"]["gaps"] == 0 and (samples["gap_s"] == 0).all()
+    dropped = int(samples["dropped"].sum())
+    assert dropped == run.info["live"]["dropped"]
+    # About 4 samples a second are analysed, and of 20 that come all others are counted.
+    assert dropped > len(samples) and len(samples) + dropped <= camera.sent
+    # What waits to be analysed is bounded: the last sample is as old as an early one.
+    assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(4, abs=1.5)
+
+
+def test_what_is_overtaken_after_a_gap_is_not_given_to_the_sample_before_it() -> None:
+    go_on = threading.Event()
+    now = [0.0]
+
+    class Source:
+        codec = container = "fake"
+
+        def arrivals(self) -> Iterator[Arrival]:
+            picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+            for time_s in (0.0, 0.1, 0.2):
+                now[0] = time_s
+                yield Arrival(lambda: picture)
+                while not reader or reader[0]._held is not None:
+                    time.sleep(0.001)
+            for time_s in (5.2, 5.3, 5.4):  # nobody has time for them
+                now[0] = time_s
+                yield Arrival(lambda: picture)
+            go_on.set()
+
+        def ended(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            pass
+
+    reader: list[LiveReader] = []
+    stream = Stream(StreamForm.RTSP, "rtsp://camera.test/1")
+    reader.append(LiveReader(stream, QUICK, name="it", connect=lambda *_: Source(), now=lambda: now[0]))
+    with reader[0] as one:
+        rows, received = [], []
+        for samples in one.segments():
+            for sample in samples:
+                rows.append(sample.frame.time_s)
+                if sample.frame.time_s == 0.2:
+                    assert go_on.wait(30)
+            received += one.received()
+    assert rows == [0.0, 0.1, 0.2, 5.4]
+    assert [item.dropped for item in received] == [0, 0, 0, 2]
+    # The gap begins a step after 0.2, and the pictures of 5.2 and 5.3 are nobody's.
+    assert received[-1].gap_s == pytest.approx(5.4 - 0.3) and one.state.gap_s == pytest.approx(4.9)
+
+
+class _Endless:
+    """Pictures of an hour in seconds; the clock is its own."""
+
+    codec, container = "fake", "fake"
+    FPS = 6
+
+    def __init__(self, seconds: int, taken: Callable[[], bool]) -> None:
+        self._seconds, self._taken = seconds, taken
+        self.now_s = 0.0
+        self.rss: list[int] = []
+
+    def arrivals(self) -> Iterator[Arrival]:
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+        process = psutil.Process()
+        for number in range(self._seconds * self.FPS):
+            while not self._taken():
+                time.sleep(0.0002)
+            self.now_s = number / self.FPS
+            if number % (60 * self.FPS) == 0:
+                self.rss.append(process.memory_info().rss)
+            yield Arrival(lambda: picture)
+
+    def ended(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[LiveReader] = []
+
+    def taken() -> bool:
+        return not readers or readers[0]._held is None or readers[0]._closing.is_set()
+
+    source = _Endless(3600, taken)
+
+    def reader(*args: Any, **kwargs: Any) -> LiveReader:
+        made = LiveReader(*args, connect=lambda *_: source, now=lambda: source.now_s, **kwargs)
+        readers.append(made)
+        return made
+
+    monkeypatch.setattr(live_run, "LiveReader", reader)
+    monkeypatch.setattr(live_run, "SEGMENT_S", 30.0)  # for speed: what is written is as much
+    video = fetched("rtsp://camera.test/1", tmp_path)
+    settings = Settings(fps=0.5, bin_s=60)
+    run = follow_live(
+        video, tmp_path, settings, blind(), on_event=lambda event: None, stop=lambda: False, timings={}
+    )
+    assert run.complete and run.info["live"]["ended_because"] == "the source has ended"
+    assert 1750 <= len(run.samples) + run.info["live"]["dropped"] <= 1801 and len(run.samples) > 1600
+    assert run.samples["time_s"].is_monotonic_increasing and run.samples["time_s"].is_unique
+    assert len(run.timeline) == 60 and run.samples["segment"].max() >= 115
+    growth_mb = (max(source.rss[15:]) - max(source.rss[10:15])) / 1e6
+    assert len(source.rss) == 60 and growth_mb < 40, source.rss
+
+
+# --- tables ------------------------------------------------------------------------------------------
+
+
+def test_clock_and_gaps_stand_in_the_tables(
+    server: Server, faces_seen: list[bytes], models: Models, tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, faces_seen)
+
+    def break_off(number: int) -> None:
+        if number == 40:  # after 2 s
+            camera.broken = True
+            threading.Timer(2.5, lambda: setattr(camera, "broken", False)).start()
+
+    camera.on_picture = break_off
+    events: list[Event] = []
+    settings = Settings(timeout_s=10, duration_s=60, segment_s=3, precision="f32")
+    begun = pd.Timestamp.now(tz="UTC")
+    run = follow(
+        camera.url, tmp_path, settings, models, on_event=events.append, stop=lambda: camera.sent >= 85
+    )
+    assert run.complete and run.info["schema_version"] == 4 and run.info["annotated"] is None
+    samples, told = run.samples, run.info["live"]
+    assert samples["clock"].is_monotonic_increasing and samples["clock"].iloc[0] >= begun
+    # Media time and clock go on side by side.
+    by_clock = (samples["clock"] - samples["clock"].iloc[0]).dt.total_seconds()
+    assert (by_clock - samples["time_s"] + samples["time_s"].iloc[0]).abs().max() < 1
+    assert told["gaps"] >= 1 and samples["gap_s"].sum() >= told["gaps_s"] - 0.01
+    seen_s = samples["time_s"].iloc[-1] - samples["gap_s"].sum()
+    # Nobody is on screen in a gap: the sample before it stands for a step.
+    assert samples["duration_s"].sum() == pytest.approx(seen_s, abs=1)
+    gap = max(told["last_gaps"], key=lambda one: one["length_s"])
+    bins = run.timeline.set_index("start_s")
+    inside = bins.loc[gap["start_s"] + 0.1 : gap["start_s"] + gap["length_s"] - 1.0]
+    assert len(inside) and (inside[["samples", "people"]] == 0).all().all()
+    assert len(run.people) >= 1 and (run.people["on_screen_s"] <= seen_s + 1).all()
+    assert (
+        bins["clock"].notna().all()
+        and bins["clock"].diff().dt.total_seconds().iloc[1:].between(0.5, 1.5).all()
+    )
+    # It can be reported on, and asked about by the clock.
+    clock = "(SELECT min(clock) FROM samples s WHERE s.run = runs.run)"
+    where = f"{clock} >= TIMESTAMPTZ '{begun.isoformat()}' AND kind = 'live'"
+    (row,) = make_report([tmp_path], chosen=Chosen(where=where)).document["videos"]
+    assert row["people"] == len(run.people) and row["day"] == begun.date().isoformat()
+    assert [e for e in events if isinstance(e, LiveBegun)] == [LiveBegun("127.0.0.1", 60.0, True)]
+    assert not (run.folder / ".parts").exists() and not (run.folder / ".new").exists()
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running(*options: str, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command, when its run has been published."""
+    command = [sys.executable, "cli.py", "analyze", *options, "--out", str(out), "--timeout", "2"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 60
+        while not list(out.glob("*/run.json")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.communicate(timeout=30)
+
+
+def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
+    server: Server, faces_seen: list[bytes], tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, faces_seen)
+    with running(camera.url, "--segment", "2", out=tmp_path) as process:
+        time.sleep(2.5)
+        process.send_signal(signal.SIGKILL)
+        killed_at = pd.Timestamp.now(tz="UTC")
+        process.wait(timeout=30)
+    (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
+    run = Run.load(folder)
+    assert not run.complete and run.info["incomplete_reason"] == "still running or broken off"
+    assert len(run.samples) >= 5 and killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(30, "s")
+    before = len(run.samples)
+    assert finish_abandoned(tmp_path, Calibration.load()) == [folder]
+    run = Run.load(folder)
+    assert not run.complete and run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert len(run.samples) >= before and len(run.people) >= 1
+    assert killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
+    assert run.info["counts"]["samples"] == len(run.samples) and not (folder / ".parts").exists()
+    assert finish_abandoned(tmp_path, Calibration.load()) == []
+
+
+def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[bytes], tmp_path: Path) -> None:
+    camera = Mjpeg(server, faces_seen)
+    with running(camera.url, "--json", "--segment", "1", out=tmp_path) as process:
+        asked_at = pd.Timestamp.now(tz="UTC")
+        os.kill(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    (document,) = json.loads(stdout)
+    assert document["status"] == "done" and stderr.startswith("Live: 127.0.0.1: followed until Ctrl-C")
+    run = Run.load(Path(document["folder"]))
+    assert run.complete and run.info["live"]["ended_because"] == "it was asked to end"
+    assert asked_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
+    assert not (run.folder / ".parts").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_does_what_it_did_before(number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        with LiveStop() as stop:
+            os.kill(os.getpid(), number)
+            assert (heard, stop()) == ([number], False)  # nothing is followed yet
+            stop.on_event(LiveBegun("it", None, False))
+            os.kill(os.getpid(), number)
+            assert (heard, stop()) == ([number], True)
+            os.kill(os.getpid(), number)
+            assert heard == [number] * 2
+    finally:
+        signal.signal(number, before)
+
+
+def test_run_that_goes_on_is_not_finished_by_another(
+    server: Server, numbers: list[bytes], tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, numbers)
+    found: list[Any] = []
+
+    def stop() -> bool:
+        if list(tmp_path.glob("*/run.json")) and not found:
+            found.append(finish_abandoned(tmp_path, Calibration.load()))
+        return bool(found)
+
+    run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), stop=stop)
+    assert found == [[]] and run.complete
