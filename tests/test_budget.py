@@ -15,7 +15,8 @@ from analyzer import budget
 from analyzer.budget import Choice, _Cost, choose_sampling
 from analyzer.cli import DONE, USAGE, cli
 from analyzer.errors import SettingsError
-from analyzer.jobs import Budgeted, analyze
+from analyzer.events import Budgeted
+from analyzer.jobs import analyze
 from analyzer.segment import Models
 from analyzer.settings import Settings, budget_s
 from tests.media import write_video

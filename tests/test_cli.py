@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import analyzer
-from analyzer import jobs
+from analyzer import deriving, jobs
 from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, TERMINATED, USAGE, cli
 from analyzer.errors import MediaError, SourceError
-from analyzer.jobs import Analysing, Finished, Started, analyze_all
+from analyzer.events import Analysing, Finished, Started
+from analyzer.jobs import analyze_all
 from analyzer.records import Run
 from analyzer.settings import PRESETS, Settings, options
 from benchmarks.demo import positions
@@ -485,7 +486,7 @@ def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: 
         raise KeyboardInterrupt
 
     with patch.context() as inside:
-        inside.setattr(jobs, "_derive", interrupt)
+        inside.setattr(jobs, "derive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             analyzer.analyze(source, out=out, video=False, **settings)
     (folder,) = out.iterdir()
@@ -540,7 +541,7 @@ def test_held_picture_shows_its_people_until_the_next(two_portraits: Portraits, 
 def test_unexpected_error_costs_one_video_only(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = jobs.fuse_people
+    real = deriving.fuse_people
     calls = iter([True, False])
 
     def sometimes(*arguments: Any) -> pd.DataFrame:
@@ -548,7 +549,7 @@ def test_unexpected_error_costs_one_video_only(
             raise ZeroDivisionError
         return real(*arguments)
 
-    monkeypatch.setattr(jobs, "fuse_people", sometimes)
+    monkeypatch.setattr(deriving, "fuse_people", sometimes)
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(two_people.read_bytes() + b"1")
     out = tmp_path / "out"

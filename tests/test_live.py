@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from analyzer import live, live_run
 from analyzer.cli.live import LiveStop
 from analyzer.errors import SourceError, SourceErrorKind
+from analyzer.events import Event, Following, LiveBegun
 from analyzer.faces import Faces
-from analyzer.jobs import Event, Following, LiveBegun
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
 from analyzer.records import Run

@@ -24,7 +24,7 @@ import analyzer
 from analyzer import jobs, workers
 from analyzer.cli import INTERRUPTED
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.jobs import Analysing
+from analyzer.events import Analysing
 from analyzer.records import Run
 from analyzer.settings import Settings
 from analyzer.workers import worker_count
@@ -108,7 +108,7 @@ def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: in
         raise KeyboardInterrupt
 
     with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
-        inside.setattr(jobs, "_derive", interrupt)
+        inside.setattr(jobs, "derive", interrupt)
         analyzer.analyze(film, SETTINGS, out=out, workers=count)
     (parts,) = out.glob("*/.parts")
     assert len(list(parts.iterdir())) == SEGMENTS

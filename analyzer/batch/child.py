@@ -170,7 +170,7 @@ class _Worker:
             run = analyst.analyse(video, out, {"fetch": job["fetch_s"]})
             folder, info = run.folder, run.info
         else:
-            from analyzer.jobs import remove_leftovers
+            from analyzer.claims import remove_leftovers
 
             self._be_ready()
             remove_leftovers(folder)
@@ -223,7 +223,7 @@ class _Worker:
         return self._stopped
 
     def _hear(self, event: Any) -> None:
-        from analyzer.jobs import Analysing, Begun, Committed, Rendering
+        from analyzer.events import Analysing, Begun, Committed, Rendering
 
         match event:
             case Begun(_, kept, expected, duration_s):

@@ -329,7 +329,8 @@ def _report(
 def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
-    from analyzer.jobs import Event, Failed, Finished, analyze_all
+    from analyzer.events import Event, Failed, Finished
+    from analyzer.jobs import analyze_all
     from analyzer.source import pictures_together
 
     console = Console(quiet=quiet, as_json=as_json)
@@ -378,7 +379,7 @@ def _evaluate(
 
 
 def _exit_code(results: list[Any]) -> int:
-    from analyzer.jobs import Finished
+    from analyzer.events import Finished
 
     runs = [result.run for result in results if isinstance(result, Finished)]
     if not runs:

@@ -16,7 +16,7 @@ import click
 from tqdm import tqdm
 
 from analyzer.cli.text import printable, show_error
-from analyzer.jobs import (
+from analyzer.events import (
     Analysing,
     Budgeted,
     Event,

@@ -6,7 +6,7 @@ import signal
 from types import TracebackType
 from typing import Any, Self
 
-from analyzer.jobs import Event, Failed, Finished, LiveBegun
+from analyzer.events import Event, Failed, Finished, LiveBegun
 
 __all__ = ["LiveStop"]
 

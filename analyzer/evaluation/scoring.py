@@ -40,10 +40,11 @@ from analyzer.evaluation.metrics import (
     span_matches,
 )
 from analyzer.evaluation.page import page
+from analyzer.events import Event, Failed, OnEvent, Started
 from analyzer.faces import iou
 from analyzer.files import writing
 from analyzer.frames import PictureReader
-from analyzer.jobs import Event, Failed, OnEvent, Started, analyze_all
+from analyzer.jobs import analyze_all
 from analyzer.records import Run, write_json
 from analyzer.settings import Settings
 from analyzer.source import shown_name

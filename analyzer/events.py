@@ -1,0 +1,142 @@
+"""What the analysis tells while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analyzer.errors import AnalyzerError
+from analyzer.records import Part, Run
+from analyzer.source import FetchProgress
+
+__all__ = [
+    "Analysing",
+    "Begun",
+    "Budgeted",
+    "Committed",
+    "Event",
+    "Failed",
+    "Fetching",
+    "Finished",
+    "Following",
+    "LiveBegun",
+    "OnEvent",
+    "Rendering",
+    "Started",
+    "ignore",
+]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A video's turn has come."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """A download goes on."""
+
+    progress: FetchProgress
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """A sampling that fits the budget was chosen; `choice` says so in words."""
+
+    title: str
+    choice: str
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A video is open; these of its segments lie finished on the disk."""
+
+    title: str
+    kept: tuple[int, ...]
+    expected: int | None
+    """How many segments there will be, as far as the container says."""
+    duration_s: float | None
+    """Length of the video in seconds, likewise."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A segment is finished and lies on the disk."""
+
+    title: str
+    part: Part
+
+
+@dataclass(frozen=True)
+class Analysing:
+    """Samples are being analysed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
+
+    title: str
+    time_s: float
+    duration_s: float | None
+    samples: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The annotated video is being written; `share` of it is done."""
+
+    title: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A video is done."""
+
+    run: Run
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video could not be analysed; the others go on."""
+
+    source: str
+    error: AnalyzerError
+
+
+@dataclass(frozen=True)
+class LiveBegun:
+    """A live source is followed; `stop_s` is when that ends by itself, None: with the source."""
+
+    title: str
+    stop_s: float | None
+    without_video: bool
+    """An annotated video was asked for: there is none of live sources."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """A live source is being followed, for `time_s` seconds so far."""
+
+    title: str
+    time_s: float
+    samples: int
+    faces: int
+    people: int
+    """As of the last publishing."""
+    dropped: int
+    gaps: int
+    connected: bool
+    """Whether pictures come."""
+
+
+_LiveEvent = LiveBegun | Following
+Event = (
+    Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed | _LiveEvent
+)
+OnEvent = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """Tell nobody."""
+    del event
