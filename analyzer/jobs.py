@@ -298,9 +298,9 @@ class _Worker:
         """Analyse one item; what the user can act on comes back as `Failed`."""
         self._on_event(Started(without_login(item.source)))
         timings: dict[str, float] = {}
-        models = self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
+        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         if any(self._out.glob("*live-*/.parts")):
-            finish_abandoned(self._out, models.calibration)
+            finish_abandoned(self._out)
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from analyzer.attention import audience_summary
 from analyzer.claims import claimed
 from analyzer.deriving import Tables, counts_of, derive, run_info, work_key, write_tables
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
@@ -240,7 +241,7 @@ def _analysed(live: _Live) -> Iterator[Committed]:
         give_back_memory()  # else a long run would need more than a short one
 
 
-def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
+def finish_abandoned(out: Path) -> list[Path]:
     """Finish the live runs in a folder whose processes were killed, from their parts.
 
     Runs that go on, are damaged, or are of another version stay as they are.
@@ -258,7 +259,7 @@ def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
             live = run.info.get("live")
             if isinstance(live, dict):
                 with claimed(folder) as staging:
-                    _finish(run, staging, GrowingStore(folder, str(live["parts"])), calibration)
+                    _finish(run, staging, GrowingStore(folder, str(live["parts"])))
                 finished.append(folder)
         except (AnalyzerError, KeyError, TypeError, ValueError) as error:
             if not isinstance(error, OutputError):  # as a rule it is in use
@@ -266,15 +267,18 @@ def finish_abandoned(out: Path, calibration: Calibration) -> list[Path]:
     return finished
 
 
-def _finish(run: Run, staging: Path, parts: GrowingStore, calibration: Calibration) -> None:
+def _finish(run: Run, staging: Path, parts: GrowingStore) -> None:
     info = run.info
     live = info["live"]
     if live["ended_at"] is None:
         settings = Settings(**info["settings"])
+        calibration = Calibration.load() if run.measured else Calibration.plain()
         tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
         write_tables(staging, tables, settings)
         info |= {"counts": counts_of(tables), "shares_in_words": in_words(tables.shares, tables.people)}
         info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
+        if "audience" in info:
+            info["audience"] = audience_summary(tables.people, settings)
         info["live"] = live | _ended_of(tables)
         write_json(staging / "run.json", info)
         publish(staging, run.folder, grows=True)

@@ -630,13 +630,13 @@ def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
     assert not run.complete and run.info["incomplete_reason"] == "still running or broken off"
     assert len(run.samples) >= 5 and killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(30, "s")
     before = len(run.samples)
-    assert finish_abandoned(tmp_path, Calibration.load()) == [folder]
+    assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
     assert not run.complete and run.info["live"]["ended_because"] == "the analysis was broken off"
     assert len(run.samples) >= before and len(run.people) >= 1
     assert killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
     assert run.info["counts"]["samples"] == len(run.samples) and not (folder / ".parts").exists()
-    assert finish_abandoned(tmp_path, Calibration.load()) == []
+    assert finish_abandoned(tmp_path) == []
 
 
 def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[bytes], tmp_path: Path) -> None:
@@ -679,7 +679,7 @@ def test_run_that_goes_on_is_not_finished_by_another(
 
     def stop() -> bool:
         if list(tmp_path.glob("*/run.json")) and not found:
-            found.append(finish_abandoned(tmp_path, Calibration.load()))
+            found.append(finish_abandoned(tmp_path))
         return bool(found)
 
     run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), stop=stop)
