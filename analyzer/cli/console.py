@@ -183,7 +183,8 @@ def describe(run: Run) -> str:
         lines.append("  " + _audience_words(audience))
     live = run.info.get("live")
     if live:
-        gaps = f"{live['gaps']} gaps of {live['gaps_s']:.1f} s in all" if live["gaps"] else "no gaps"
+        count = {0: "no gaps", 1: "1 gap"}.get(live["gaps"], f"{live['gaps']} gaps")
+        gaps = f"{count} ({live['gaps_s']:.1f} s)" if live["gaps"] else count
         lines.append(f"  live: {gaps}, {live['dropped']} pictures dropped; {live['ended_because']}")
     bad = run.info["reading"]["bad_packets"]
     if bad:
