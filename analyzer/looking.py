@@ -167,7 +167,7 @@ class _Preparer:
     def __init__(self, detector: FaceDetector, settings: Settings, stages: Stages) -> None:
         self._detector = detector
         self._stages = stages
-        self._chooses = settings.detector_size == "auto" and detector.reducible
+        self._chooses = settings.adapts_size and detector.reducible
         self._carry_s = settings.carry_s
         self._finder = CutFinder()
         self._last: _Measured | None = None
@@ -228,7 +228,7 @@ class _Looker:
         self._stages = stages
         # So many close looks are taken together: frames are held until then. Between two of them lie others
         # that fill the detector's batches, and its streams.
-        least = 1 if settings.detector_size == "auto" and detector.reducible else 2
+        least = 1 if settings.adapts_size and detector.reducible else 2
         self._together = max(least, BATCHES[settings.device]["detector"])
         # Of the last close look.
         self._least_px, self._faces = np.inf, 0

@@ -76,11 +76,13 @@ def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArr
         "age": judged["age_years"].to_numpy(np.float64),
         "spread": judged["age_spread_years"].to_numpy(np.float64),
     }
-    table = pd.DataFrame({name: value * weight for name, value in values.items()}).assign(weight=weight)
     # What no sighting says (a network may give an age without its spread) stays unknown.
-    sums = table.groupby(judged["person_id"].to_numpy()).sum(min_count=1)
+    person = judged["person_id"].to_numpy()
+    told = pd.DataFrame({name: value * weight for name, value in values.items()})
+    sums = told.groupby(person).sum(min_count=1)
+    weights = told.notna().mul(weight, axis=0).groupby(person).sum()
     ids = sums.index.to_numpy(np.int64)
-    means = {name: (sums[name] / sums["weight"]).to_numpy(np.float64) for name in values}
+    means = {name: (sums[name] / weights[name]).to_numpy(np.float64) for name in values}
     return ids, Estimates(means["odds"], means["age"], means["spread"], _mean_looks(embeddings, ids))
 
 

@@ -34,10 +34,6 @@ __all__ = [
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
 _BLUR_FPS = 5.0
 
-# Which way heads are turned is told from landmarks, and those of smaller pictures jump: see docs/audience.md.
-_AUDIENCE_PX = 640
-_WITH_LANDMARKS = ("centerface", "yunet")
-
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
 
@@ -429,6 +425,7 @@ class Settings:
         "is measured who looks, for how long.",
         "people",
         choices=("video", "audience"),
+        segment=True,
     )
     attention_yaw_deg: float = _field(
         22.5,
@@ -549,8 +546,6 @@ class Settings:
     def __post_init__(self) -> None:
         for option in options():
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
-        if self.scene == "audience" and self.detector in _WITH_LANDMARKS and self.detector_size == "auto":
-            object.__setattr__(self, "detector_size", _AUDIENCE_PX)
         for option in options():
             if option.scene not in ("", self.scene) and getattr(self, option.name) != option.default:
                 raise SettingsError(f"{option.name} counts only with scene {option.scene}: choose that too")
@@ -598,7 +593,7 @@ class Settings:
         """
         fields = sorted({name for changes in PRESETS.values() for name in changes})
         for name, changes in PRESETS.items():
-            wanted = type(self)(scene=self.scene, detector=self.detector, **changes)
+            wanted = type(self)(scene=self.scene, **changes)
             if all(getattr(self, one) == getattr(wanted, one) for one in fields):
                 return name
         return None
@@ -609,6 +604,15 @@ class Settings:
         if self.threads:
             return self.threads
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def adapts_size(self) -> bool:
+        """Whether faces are looked for in smaller pictures where none would then be too small.
+
+        Of an audience it is told from landmarks which way heads are turned, and those of smaller pictures
+        jump: see docs/audience.md.
+        """
+        return self.detector_size == "auto" and self.scene != "audience"
 
     @property
     def stop_s(self) -> float | None:

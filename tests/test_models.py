@@ -33,8 +33,9 @@ from analyzer.vision.attributes import Attributes
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.catalog import Model, ModelFile, git_blob, sha256
 from analyzer.vision.chosen import choose, models_hash
-from analyzer.vision.described import LEVI_HASSNER, add, described, descriptions, read_network
+from analyzer.vision.described import LEVI_HASSNER, described, descriptions, read_network
 from analyzer.vision.inventory import inventory
+from analyzer.vision.trial import add
 from tests.servers import Handler, serve
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,8 @@ def test_every_entry_says_everything() -> None:
 
 
 def test_every_network_has_a_card_with_its_hashes() -> None:
+    names = {path.stem for path in (ROOT / "models").glob("*.md")}
+    assert {model.name for model in catalog.MODELS.values() if model.role == "detector"} <= names
     cards = " ".join(path.read_text("utf-8") for path in (ROOT / "models").glob("*.md"))
     for model in catalog.MODELS.values():
         for file in model.files:
@@ -89,9 +92,7 @@ def test_default_networks_are_those_of_a_run_that_names_none() -> None:
     assert all(file.package for model in catalog.DEFAULTS for file in model.files)
 
 
-def test_folders_are_searched_in_order_and_wrong_files_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = entry()
     (file,) = model.files
     with pytest.raises(ModelError, match=r"not on this machine.*models pull net.*ANALYZER_MODELS"):
@@ -103,6 +104,36 @@ def test_folders_are_searched_in_order_and_wrong_files_passed_over(
     monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{one}:{two}")
     assert catalog.folders()[0] == one and catalog.folders()[1] == two and catalog.folders()[-1] == cache
     assert catalog.find(file) == one / file.name
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{locked}:{one}:{two}")
+    monkeypatch.setattr(Path, "is_file", _unless_in(locked, Path.is_file))
+    monkeypatch.setattr(Path, "read_bytes", _unless_in(one, Path.read_bytes))
+    assert catalog.read(model, file) == CONTENT  # what cannot be read is passed over
+    (two / file.name).unlink()
+    (cache / file.name).unlink()
+    with pytest.raises(ModelError, match=r"one/net.bin of the network net cannot be read: Permission denied"):
+        catalog.read(model, file)
+    monkeypatch.undo()
+
+
+def _unless_in(folder: Path, real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    def call(path: Path) -> Any:
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    return call
+
+
+def test_wrong_files_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = entry()
+    (file,) = model.files
+    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "models"
+    for folder in (one, two, cache):
+        folder.mkdir(parents=True)
+        (folder / file.name).write_bytes(CONTENT)
+    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{one}:{two}")
     for folder in (one, two):
         changed = bytearray(CONTENT)
         changed[500] ^= 1
@@ -143,6 +174,10 @@ def address() -> Iterator[str]:
             "/cut": partial(_send, CONTENT[:1000], declared=len(CONTENT)),
             "/wrong": partial(_send, CONTENT[::-1]),
             "/endless": _endless,
+            "/chunks": lambda handler: handler.wfile.write(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\nabc"
+            ),
+            "/nonsense": lambda handler: handler.wfile.write(b"SSH-2.0-server\r\n"),
         }
         yield server.url("")
 
@@ -157,7 +192,7 @@ def test_pull_puts_the_right_file_into_the_cache(address: str, tmp_path: Path) -
     assert catalog.pull(model) == []  # it is here
 
 
-@pytest.mark.parametrize("what", ["cut", "wrong", "endless", "absent"])
+@pytest.mark.parametrize("what", ["cut", "wrong", "endless", "absent", "chunks", "nonsense"])
 @pytest.mark.parametrize("before", [None, CONTENT[:-1]])
 def test_what_is_not_the_file_is_not_kept(
     address: str, tmp_path: Path, what: str, before: bytes | None
@@ -405,8 +440,19 @@ def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: P
         Attributes.load(Settings(attributes="both"))
     (held,) = inventory(["both"], check=True)
     assert held.state == "wrong" and "not the network" in held.problem
-    with pytest.raises(ModelError, match="no name of the catalogue"):
-        add(put(tmp_path, "dlib", network(WEIGHTS), GENDER_AND_AGE))
+    # Neither a name of the catalogue's nor that of one of its files.
+    for name in ("dlib", "face_detection_yunet_2023mar"):
+        with pytest.raises(ModelError, match="no name of the catalogue"):
+            add(put(tmp_path, name, network(WEIGHTS), GENDER_AND_AGE))
+
+
+def test_a_description_is_kept_as_it_was_written(tmp_path: Path) -> None:
+    text = GENDER_AND_AGE.replace("MIT", "free\u2028\u0085\x0cof charge")
+    path = put(tmp_path, "both", network(WEIGHTS), text.replace("\x0c", ""))
+    assert add(path).model.licence == "free\u2028\u0085of charge"
+    made = catalog.cache_folder() / "both.toml"
+    again = add(put(tmp_path, "both", network(WEIGHTS), made.read_bytes().decode()))
+    assert again.text == made.read_bytes().decode() and again.text.count("sha256") == 1
 
 
 # --- wrong and hostile files -------------------------------------------------------------------------
@@ -453,6 +499,63 @@ def _foreign() -> onnx.ModelProto:
     return model
 
 
+def _with_batch(size: int) -> onnx.ModelProto:
+    model = network(WEIGHTS)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = size
+    return model
+
+
+def _huge() -> onnx.ModelProto:
+    """It computes an array of 80 GB for its answer."""
+    model = network(WEIGHTS)
+    model.graph.node[-1].output[0] = "real"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([20_000_000_000], np.int64), "many"))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["many"], ["zeros"]))
+    model.graph.node.append(helper.make_node("ReduceSum", ["zeros"], ["none"], keepdims=0))
+    model.graph.node.append(helper.make_node("Add", ["real", "none"], ["out"]))
+    return model
+
+
+def _function(inside: str, **attributes: Any) -> onnx.ModelProto:
+    """It has a function of a domain of its own, and uses another operator of that domain."""
+    model = network(WEIGHTS)
+    function = helper.make_function(
+        "com.example",
+        "Same",
+        ["x"],
+        ["y"],
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [helper.make_opsetid("", 13)],
+        **attributes,
+    )
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.node[1].domain = "com.example" if inside else ""
+    return model
+
+
+def _outside_in_a_function() -> onnx.ModelProto:
+    model = _function("")
+    (tensor,) = [one for one in _outside("../secret").graph.initializer if one.name == "weights"]
+    model.functions[0].attribute_proto.append(helper.make_attribute("default", tensor))
+    return model
+
+
+def _scalar() -> onnx.ModelProto:
+    model = network(WEIGHTS, batch=1)
+    model.graph.output[0].type.tensor_type.shape.ClearField("dim")
+    return model
+
+
+def _whole_numbers() -> onnx.ModelProto:
+    model = network(WEIGHTS)
+    model.graph.node[-1].output[0] = "real"
+    model.graph.node.append(helper.make_node("Cast", ["real"], ["out"], to=TensorProto.INT64))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    return model
+
+
 HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "zip": (_zip, "is a zip file"),
     "pickle": (lambda: pickle.dumps([1, 2]), "is a pickle"),
@@ -463,6 +566,13 @@ HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "absolute": (lambda: _outside("/etc/passwd"), "keeps numbers in other files"),
     "branch": (lambda: _inside_a_branch("../secret"), "keeps numbers in other files"),
     "foreign": (_foreign, "operators of com.example"),
+    "foreign beside a function": (lambda: _function("ReduceMean"), "operators of com.example"),
+    "outside in a function": (_outside_in_a_function, "keeps numbers in other files"),
+    "negative batch": (lambda: _with_batch(-3), "takes -3 pictures together"),
+    "large batch": (lambda: _with_batch(1 << 22), "takes 4194304 pictures together"),
+    "many together": (lambda: _with_batch(100), "takes 100 pictures together"),
+    "scalar": (_scalar, "gives 1 numbers|gives one number for all pictures|shapes do not fit"),
+    "whole numbers": (_whole_numbers, "gives no floating point numbers"),
     "size": (lambda: network(WEIGHTS, size=(32, 32)), "takes pictures of"),
     "layout": (lambda: network(WEIGHTS, last=True), "takes pictures of"),
     "few": (lambda: network(WEIGHTS[:2]), "gives 2 numbers"),
@@ -490,6 +600,17 @@ def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
     assert not catalog.cache_folder().exists()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_that_breaks_its_engine_ends_in_a_sentence(
+    folders: Path, tmp_path: Path, engine: str
+) -> None:
+    path = put(folders, "both", _huge(), GENDER_AND_AGE)
+    with pytest.raises(ModelError, match=r"both\.onnx|the network both failed|cannot load both") as caught:
+        analyze(tmp_path / "video.mp4", attributes=str(path), engine=engine, out=tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def _changed(old: str, new: str) -> str:
     assert old in GENDER_AND_AGE
     return GENDER_AND_AGE.replace(old, new)
@@ -504,7 +625,12 @@ MISFITS = {
     "huge": (_changed("size = 16", "size = 100000"), "input.size must be"),
     "colours": (_changed('"rgb"', '"RGB"'), 'input.colours must be "rgb" or "bgr"'),
     "no colours": (_changed('colours = "rgb"\n', ""), "input.colours is missing"),
-    "scale": (_changed('"rgb"', '"rgb"\nscale = 0'), "input.scale must be more than 0"),
+    "scale": (_changed('"rgb"', '"rgb"\nscale = 0'), "input.scale must be at least"),
+    "tiny scale": (_changed('"rgb"', '"rgb"\nscale = 1e-300'), "input.scale must be at least"),
+    "huge number": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 400), "input.mean must be"),
+    "digits": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 5000), "is no TOML file that can be read"),
+    "deep": ("a = " + "[" * 5000, "is no TOML file that can be read"),
+    "long": (GENDER_AND_AGE + "#" * 70_000, "is too long for a description"),
     "mean": (_changed('"rgb"', '"rgb"\nmean = [1, 2]'), "input.mean must be a number or 3 numbers"),
     "not a number": (_changed('"rgb"', '"rgb"\nmean = nan'), "input.mean must be"),
     "kind": (_changed('"logits"', '"odds"'), "gender.kind must be"),
@@ -551,6 +677,16 @@ def test_a_network_without_a_description_is_told_what_it_needs(tmp_path: Path) -
 def test_a_network_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
     put(folders, "both", network(np.full((3, 3), np.nan, np.float32)), GENDER_AND_AGE)
     with pytest.raises(ModelError, match="gives no numbers for an even grey picture"):
+        Attributes.load(Settings(attributes="both", engine=engine))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_answer_for_all_pictures_is_refused(folders: Path, engine: str) -> None:
+    model = network(WEIGHTS)
+    model.graph.node[-1].output[0] = "each"
+    model.graph.node.append(helper.make_node("ReduceMean", ["each"], ["out"], axes=[0], keepdims=1))
+    put(folders, "both", model, GENDER_AND_AGE)
+    with pytest.raises(ModelError, match="does not give one answer for each picture"):
         Attributes.load(Settings(attributes="both", engine=engine))
 
 

@@ -297,7 +297,8 @@ def test_video_without_faces_has_bins_and_no_people() -> None:
     table = timeline(faces, people, samples, Settings())
     assert table["people"].tolist() == [0, 0]
     assert table["samples"].tolist() == [2, 1]
-    assert set(table) | {"video_id"} == {column.name for column in timeline_columns(Settings())}
+    # The clock is known of live sources alone, and not from faces.
+    assert set(table) | {"video_id", "clock"} == {column.name for column in timeline_columns(Settings())}
 
 
 def test_bin_without_samples_says_so() -> None:

@@ -206,7 +206,7 @@ def add(file: Path, *, folder: Path | None) -> None:
     """
 
     def keep() -> int:
-        from analyzer.vision.described import add
+        from analyzer.vision.trial import add
 
         description = add(file, folder)
         click.echo(description.path)

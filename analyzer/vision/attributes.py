@@ -28,7 +28,7 @@ from analyzer.vision.described import Description
 from analyzer.vision.pixels import Pixels
 from analyzer.vision.runtime import BATCHES, Network, load_network
 
-__all__ = ["DLIB_PIXELS", "GENDER_CHIP_PX", "Answer", "AttributeNetwork", "Attributes"]
+__all__ = ["DLIB_PIXELS", "GENDER_CHIP_PX", "Answer", "AttributeNetwork", "Attributes", "DescribedNetwork"]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -112,7 +112,7 @@ class _Dlib:
 def _run(model: Model, network: Network, pieces: Sequence[Image]) -> list[Float]:
     try:
         return network.run(pieces)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ModelError(f"the network {model.name} failed on {len(pieces)} faces: {error}") from error
 
 
@@ -149,7 +149,7 @@ class _Caffe:
         return _read(self._description, [np.concatenate(outputs).astype(np.float32)], ("prob",))
 
 
-class _Described:
+class DescribedNetwork:
     """A network of the user's own."""
 
     def __init__(self, description: Description, settings: Settings) -> None:
@@ -169,8 +169,9 @@ class _Described:
             "description_sha256": catalog.sha256(description.text.encode()),
             "engine": self._network.engine,
         }
-        grey = np.full((description.height, description.width, 3), 127, np.uint8)
-        described.check_outputs(description, _run(self.model, self._network, [grey]), self._outputs)
+        grey = [np.full((description.height, description.width, 3), level, np.uint8) for level in (127, 128)]
+        answers = _run(self.model, self._network, grey)
+        described.check_outputs(description, answers, self._outputs, len(grey))
 
     def judge(self, pieces: Sequence[Image]) -> Answer:
         """`AttributeNetwork.judge`."""
@@ -252,4 +253,4 @@ class Attributes:
 def _load(one: Model | Description, settings: Settings) -> AttributeNetwork:
     if isinstance(one, Model):
         return _Dlib(one, settings)
-    return _Caffe(one) if one.path is None else _Described(one, settings)
+    return _Caffe(one) if one.path is None else DescribedNetwork(one, settings)

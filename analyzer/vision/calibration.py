@@ -27,6 +27,7 @@ Real = NDArray[np.float64]
 
 _LEAST_PROB = 1e-4
 _LOOKS = 128
+_CHILD_YEARS = 12.0
 # The middle 80 % of a normal distribution reach so many standard deviations to each side.
 _NORMAL_80 = 1.2816
 
@@ -127,7 +128,7 @@ class Calibration:
             interval_high_years=(0.0, 0.0),
             interval_spread=(_NORMAL_80, _NORMAL_80),
             # That children's gender cannot be told by their faces holds for all networks.
-            child_years=cls.load().child_years,
+            child_years=_CHILD_YEARS,
             seen_gender_edges=(),
             seen_gender={},
             seen_age_edges_years=(),

@@ -8,7 +8,9 @@ read is compared with its hash before anything makes sense of it: an altered fil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import importlib.util
 import os
 import urllib.error
@@ -436,28 +438,45 @@ def find_model(name: str) -> Model:
 
 def find(file: ModelFile) -> Path | None:
     """The first file of that name where networks are looked for; its content is not looked at."""
-    return next((path for path in _places(file) if path.is_file()), None)
+    return next(_files(file), None)
+
+
+def _files(file: ModelFile) -> Iterator[Path]:
+    for path in _places(file):
+        with contextlib.suppress(OSError):  # of a folder that may not be entered
+            if path.is_file():
+                yield path
+
+
+def _contents(file: ModelFile) -> Iterator[tuple[Path, bytes | OSError]]:
+    """What lies where networks are looked for: content, or why it cannot be read."""
+    for path in _files(file):
+        try:
+            content: bytes | OSError = path.read_bytes()
+        except OSError as error:
+            content = error
+        yield path, content
 
 
 def read(model: Model, file: ModelFile) -> bytes:
     """A file's content, its hash checked. A wrong one is passed over, if a right one lies further on.
 
     Raises:
-        ModelError: There is none, or none that has the right hash.
+        ModelError: There is none, or none that can be read and has the right hash.
     """
     wrong: Path | None = None
-    for path in _places(file):
-        if not path.is_file():
-            continue
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"{path} of the network {model.name} cannot be read: {error.strerror}"
-            ) from error
-        if file.fits(content):
+    unreadable: tuple[Path, OSError] | None = None
+    for path, content in _contents(file):
+        if isinstance(content, OSError):
+            unreadable = unreadable or (path, content)
+        elif file.fits(content):
             return content
-        wrong = wrong or path
+        else:
+            wrong = wrong or path
+    if unreadable is not None:
+        path, error = unreadable
+        reason = error.strerror or error
+        raise ModelError(f"{path} of the network {model.name} cannot be read: {reason}") from error
     if wrong is not None:
         again = f"install {_pip_name(file)} again" if file.package else _how_to_get(model, "remove it, and ")
         raise ModelError(
@@ -538,7 +557,7 @@ def put(target: Path, content: bytes) -> None:
 
 
 def _has(file: ModelFile) -> bool:
-    return any(path.is_file() and file.fits(path.read_bytes()) for path in _places(file))
+    return any(isinstance(content, bytes) and file.fits(content) for _, content in _contents(file))
 
 
 def _download(model: Model, file: ModelFile, tell: OnProgress) -> bytes:
@@ -553,10 +572,10 @@ def _download(model: Model, file: ModelFile, tell: OnProgress) -> bytes:
                 if len(received) > limit:
                     break
                 tell(file.name, len(received), total)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or repr(error)
         raise ModelError(
             f"{file.name} of the network {model.name} cannot be downloaded from {file.url} ({reason}): try "
             f"again later, or put it into a folder that {MODELS_VARIABLE} names"

@@ -12,6 +12,7 @@ from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.catalog import CALIBRATION_FILE, EMBEDDING, MODELS, SETS, Model
 from analyzer.vision.described import LEVI_HASSNER, Description, find_description, read_network
+from analyzer.vision.trial import try_out
 
 __all__ = ["Choice", "check_networks", "choose", "models_hash"]
 
@@ -61,7 +62,9 @@ def choose(settings: Settings) -> Choice:
 
 
 def check_networks(settings: Settings) -> None:
-    """That all files of the networks are there and are what they should be; none is loaded.
+    """That all files of the networks are there and are what they should be; none is loaded here.
+
+    Networks of the user's own are tried out in a process of its own.
 
     Raises:
         ModelError: One is missing, altered, not known, or refused.
@@ -70,6 +73,7 @@ def check_networks(settings: Settings) -> None:
     for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
         if isinstance(one, Description) and one.path is not None:
             read_network(one)
+            try_out(one, settings)
         else:
             for file in _model(one).files:
                 catalog.read(_model(one), file)

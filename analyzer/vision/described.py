@@ -32,7 +32,6 @@ __all__ = [
     "AgeAnswer",
     "Description",
     "GenderAnswer",
-    "add",
     "described",
     "descriptions",
     "find_description",
@@ -42,10 +41,12 @@ __all__ = [
 Float = NDArray[np.float32]
 Kind = Literal["logit", "probability", "logits", "probabilities", "years"]
 
-_MOST_BYTES = 1 << 30
+_MOST_BYTES, _MOST_TEXT_BYTES = 1 << 30, 1 << 16
+_MOST, _LEAST_SCALE = 1e6, 1e-6
+"""Numbers beyond are no means, scales or years."""
+_MOST_TOGETHER = 64
 _MOST_PX = 1024
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _softmax(logits: Float) -> Float:
@@ -221,7 +222,7 @@ class _Table:
         value = self.take(key, (int, float, list), wanted, default)
         values = value if isinstance(value, list) else [value] * count
         if len(values) != count or not all(
-            isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+            isinstance(one, int | float) and not isinstance(one, bool) and -_MOST < one < _MOST
             for one in values
         ):
             raise self.wrong(key, wanted)
@@ -247,13 +248,25 @@ def described(path: Path) -> Description:
     """
     beside = path.with_suffix(".toml")
     try:
-        text = beside.read_text("utf-8")
-        values = tomllib.loads(text)
+        with beside.open("rb") as file:
+            content = file.read(_MOST_TEXT_BYTES + 1)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} needs a description beside it, {beside.name}: docs/models.md says what stands in it"
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ModelError(f"{beside} cannot be read: {error.strerror or error}") from error
+    if len(content) > _MOST_TEXT_BYTES:
+        raise ModelError(f"{beside} is too long for a description of a network")
+    return _parsed(content, path)
+
+
+def _parsed(content: bytes, path: Path) -> Description:
+    beside = path.with_suffix(".toml")
+    try:
+        text = content.decode()
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # wrong bytes and wrong TOML are ValueErrors too
         raise ModelError(f"{beside} is no TOML file that can be read: {error}") from error
     table = _Table(values, "", beside.name)
     size, pixels = _input(table)
@@ -297,8 +310,8 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     if layout not in ("nchw", "nhwc"):
         raise part.wrong("layout", '"nchw" or "nhwc"')
     means, scales = part.numbers("mean", 3, 0.0), part.numbers("scale", 3, 1.0)
-    if not all(one > 0 for one in scales):
-        raise part.wrong("scale", "more than 0")
+    if not all(one >= _LEAST_SCALE for one in scales):
+        raise part.wrong("scale", f"at least {_LEAST_SCALE}")
     part.end()
     pixels = Pixels(
         rgb=colours == "rgb",
@@ -457,19 +470,24 @@ def _checked(content: bytes, description: Description, path: Path) -> Checked:
         raise ModelError(f"{path} is no ONNX network, or a damaged one") from error
     if not model.ir_version or not model.graph.node:
         raise ModelError(f"{path} is no ONNX network, or a damaged one")
+    _check_holds_all(model, path)
+    batch = _check_fit(model, description, path)
+    return Checked(content, tuple(value.name for value in model.graph.output), batch)
+
+
+def _check_holds_all(model: Any, path: Path) -> None:
+    """That nothing is taken from elsewhere: neither numbers nor operators."""
+    import onnx
+
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ModelError(
                 f"{path} keeps numbers in other files, which are not opened: save it as a single file"
             )
-    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
-    foreign = sorted(
-        {node.domain for node in nodes} - set(_DOMAINS) - {one.domain for one in model.functions}
-    )
-    if foreign:
-        raise ModelError(f"{path} uses operators of {foreign[0]}, which are no part of ONNX")
-    batch = _check_fit(model, description, path)
-    return Checked(content, tuple(value.name for value in model.graph.output), batch)
+    own = {(function.domain, function.name) for function in model.functions}
+    for node in itertools.chain.from_iterable(_nodes(one) for one in (model.graph, *model.functions)):
+        if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
+            raise ModelError(f"{path} uses operators of {node.domain}, which are no part of ONNX")
 
 
 _OTHERS = {
@@ -487,15 +505,25 @@ def _graphs(node: Any) -> Iterator[Any]:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes of a graph or a function, those of inner graphs included."""
     for node in graph.node:
         yield node
         for inner in _graphs(node):
             yield from _nodes(inner)
 
 
+@dataclass(frozen=True)
+class _Defaults:
+    """Attributes that belong to no node."""
+
+    attribute: Any
+
+
 def _tensors(model: Any) -> Iterator[Any]:
     """All tensors that stand anywhere in a network."""
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    # What a function takes for granted is written as attributes of a node are.
+    nodes += [_Defaults(function.attribute_proto) for function in model.functions]
     while graphs or nodes:
         if graphs:
             graph = graphs.pop()
@@ -532,12 +560,27 @@ def _check_fit(model: Any, description: Description, path: Path) -> int | None:
         raise ModelError(
             f"{path} takes pictures of {shown}, not of {'x'.join(map(str, wanted))} as its description says"
         )
+    if shape[0] is not None and not 1 <= shape[0] <= _MOST_TOGETHER:
+        raise ModelError(
+            f"{path} takes {shape[0]} pictures together: export it for one, or for any number of them"
+        )
     names = [value.name for value in model.graph.output]
     shapes = [
         [size.dim_value or None for size in one.type.tensor_type.shape.dim] for one in model.graph.output
     ]
+    if any(one is not None and one < 1 for shape in shapes for one in shape):
+        raise ModelError(f"{path} says that it gives less than nothing: it is damaged")
     for answer in description.answers:
         _check_answer(answer, names, shapes, path)
+        place = names.index(answer.output) if isinstance(answer.output, str) else answer.output
+        one = model.graph.output[place]
+        kind = one.type.tensor_type
+        if onnx.TensorProto.DataType.Name(kind.elem_type) not in ("FLOAT", "FLOAT16", "DOUBLE"):
+            raise ModelError(f"{path} gives no floating point numbers in its output {one.name}")
+        if kind.HasField("shape") and not kind.shape.dim:
+            raise ModelError(
+                f"{path} gives one number for all pictures in its output {one.name}: it needs one for each"
+            )
     return shape[0]
 
 
@@ -564,8 +607,10 @@ def _check_answer(
         )
 
 
-def check_outputs(description: Description, outputs: Sequence[Float], names: Sequence[str]) -> None:
-    """That the answers stand in what a network gave for one picture.
+def check_outputs(
+    description: Description, outputs: Sequence[Float], names: Sequence[str], count: int
+) -> None:
+    """That the answers stand in what a network gave for `count` pictures.
 
     Raises:
         ModelError: They do not, or are no numbers.
@@ -574,35 +619,8 @@ def check_outputs(description: Description, outputs: Sequence[Float], names: Seq
     shapes: list[list[int | None]] = [list(one.shape) for one in outputs]
     for answer in description.answers:
         _check_answer(answer, list(names), shapes, path)
-        if not np.isfinite(answer.numbers(outputs, names)).all():
+        numbers = answer.numbers(outputs, names)
+        if len(numbers) != count:
+            raise ModelError(f"{path} does not give one answer for each picture of several")
+        if not np.isfinite(numbers).all():
             raise ModelError(f"{path} gives no numbers for an even grey picture: it is damaged")
-
-
-def add(path: Path, folder: Path | None = None) -> Description:
-    """Copy a network of the user's own and its description to where networks are found by name.
-
-    The copy's description holds the network's hash: from then on an altered file is refused.
-
-    Args:
-        path: The ONNX file, its description beside it.
-        folder: Where to; `catalog.cache_folder` if not given.
-
-    Raises:
-        ModelError: The network or its description is wrong, or its name is taken by the catalogue.
-        OutputError: It cannot be written.
-    """
-    if path.suffix != ".onnx" or not path.is_file():
-        raise ModelError(f"{path} is no .onnx file: only those can be added")
-    if not _NAME.fullmatch(path.stem) or path.stem in (*catalog.MODELS, *catalog.SETS):
-        raise ModelError(
-            f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
-            "and _ that are no name of the catalogue's"
-        )
-    description = described(path)
-    content = read_network(description).content
-    goal = (folder or catalog.cache_folder()) / path.name
-    lines = [line for line in description.text.splitlines() if not re.match(r"\s*sha256\s*=", line)]
-    text = "\n".join([f'sha256 = "{catalog.sha256(content)}"', *lines, ""])
-    catalog.put(goal, content)
-    catalog.put(goal.with_suffix(".toml"), text.encode())
-    return described(goal)

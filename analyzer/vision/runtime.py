@@ -109,8 +109,10 @@ def load_network(
 
 
 def _sentence(error: Exception) -> str:
-    """The first line of an engine's message; the others are places in its source."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of an engine's message that is no place in its source."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
+    return next(iter(telling or lines), type(error).__name__)
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
@@ -120,7 +122,11 @@ def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
 
 
 def _joined(pieces: list[Arrays], count: int) -> Arrays:
-    return [np.concatenate(outputs)[:count] for outputs in zip(*pieces, strict=True)]
+    # What has no axis for pictures is nobody's answer, but may stand among the others.
+    return [
+        np.concatenate([np.atleast_1d(one) for one in outputs])[:count]
+        for outputs in zip(*pieces, strict=True)
+    ]
 
 
 _importing = threading.Lock()
@@ -257,7 +263,7 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised; printed, they would name what a file says
         # Idle threads must not spin: the decoder needs the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # By default a device that fails is silently replaced, now or in the middle of a video.
