@@ -116,6 +116,17 @@ def test_sightings_weigh_by_width_and_score() -> None:
     assert np.isnan(estimates.looks).all() and len(estimates.looks) == 1
 
 
+def test_what_some_sightings_do_not_tell_is_the_mean_of_the_others() -> None:
+    # A network may give an age alone, and one of a pair may fail on a face.
+    samples = samples_at([0.0, 1.0, 2.0])
+    ages = enumerate([40.0, np.nan, 20.0])
+    rows = [face(number, 0, female_prob=0.9, age_years=age) for number, age in ages]
+    faces = faces_of(rows, samples).assign(person_id=1, age_spread_years=np.nan)
+    _, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
+    assert estimates.age_years.tolist() == [pytest.approx(30)]
+    assert np.isnan(estimates.spread_years).all()
+
+
 def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
     samples = samples_at([0.0, 0.2])
     faces = faces_of([face(0, one) for one in range(5)], samples)
