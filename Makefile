@@ -23,7 +23,7 @@ docs: $(STAMP)
 	$(BIN)/python -c "from analyzer.records import documentation; print(documentation(), end='')" > docs/records.md
 	$(BIN)/python -c "from analyzer.report.documentation import documentation; print(documentation(), end='')" > docs/report.md
 
-# Measurements; they write docs/performance.md, docs/accuracy.md and docs/presets.md.
+# Measurements; they write docs/performance.md, docs/accuracy.md, docs/presets.md and docs/models.md.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance
 	$(BIN)/python -m benchmarks.reports
@@ -31,6 +31,7 @@ bench: $(STAMP)
 accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.presets
+	$(BIN)/python -m benchmarks.models
 
 # New versions of everything, within the bounds of pyproject.toml.
 lock:
