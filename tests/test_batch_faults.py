@@ -219,7 +219,7 @@ def test_part_on_a_full_disk_says_so_and_leaves_nothing(disk: Path) -> None:
             ballast = reliability.leave_free(disk, free)
             store = PartStore(disk / "run", "key")
             try:
-                store._keep(0, nothing, edges)
+                store._keep(store._part(0), 0, nothing, edges)
                 well += 1
             except OutputError as error:
                 assert error.no_space and "\n" not in str(error)
