@@ -509,10 +509,11 @@ class LiveReader:
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE_S)
 
-    def report(self) -> ReadReport:
-        """How it was read, so far."""
+    def report(self, *, over: bool = True) -> ReadReport:
+        """How it was read, so far; `over`: nothing more is analysed once the source has ended."""
         state = self.state
-        complete = bool(state.end) and state.complete
+        end = state.end if over else ""
+        complete = bool(end) and state.complete
         return ReadReport(
             frames=state.pictures,
             bad_packets=state.bad,
@@ -520,19 +521,19 @@ class LiveReader:
             repaired_times=0,
             last_s=None if self._timing.last_s < 0 else self._timing.last_s,
             complete=complete,
-            reason="" if complete else state.end or "still running or broken off",
+            reason="" if complete else end or "still running or broken off",
         )
 
-    def account(self) -> dict[str, Any]:
-        """What ``run.json`` says of a live run."""
+    def account(self, *, over: bool = True) -> dict[str, Any]:
+        """What ``run.json`` says of a live run; `over` as in `report`."""
         state = self.state
         with self._change:
             gaps = list(state.gaps)
         return {
             "form": str(self._stream.form),
             "started_at": _iso(state.started_s),
-            "ended_at": _iso(state.ended_s),
-            "ended_because": state.end or None,
+            "ended_at": _iso(state.ended_s) if over else None,
+            "ended_because": (state.end or None) if over else None,
             "connections": state.connections,
             "dropped": state.dropped,
             "repeated": state.repeated,

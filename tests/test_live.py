@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from analyzer import live, live_run
 from analyzer.cli.live import LiveStop
 from analyzer.errors import SourceError, SourceErrorKind
-from analyzer.events import Event, Following, LiveBegun
+from analyzer.events import Committed, Event, Following, LiveBegun
 from analyzer.faces import Faces
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
@@ -76,6 +77,9 @@ def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class _NoFaces:
     """A detector that sees nobody, and may take its time."""
+
+    reducible = False
+    points_in_box = None
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.pause_s = pause_s
@@ -684,3 +688,109 @@ def test_run_that_goes_on_is_not_finished_by_another(
 
     run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), stop=stop)
     assert found == [[]] and run.complete
+
+
+# --- runs that were broken off -----------------------------------------------------------------------
+
+
+class _Camera:
+    """Ten pictures a second, as many as are wanted; then the source has ended."""
+
+    codec, container = "fake", "fake"
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def arrivals(self) -> Iterator[Arrival]:
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+        for _ in range(self._count):
+            time.sleep(0.1)
+            yield Arrival(lambda: picture)
+
+    def ended(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def broken_off(tmp_path: Path, count: int = 15) -> Iterator[list[int]]:
+    """A run that is broken off inside, and how many samples have been committed."""
+    committed: list[int] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Committed):
+            committed.append(event.part.samples)
+
+    def reader(*args: Any, **kwargs: Any) -> LiveReader:
+        return LiveReader(*args, connect=lambda *_: _Camera(count), **kwargs)
+
+    with pytest.MonkeyPatch.context() as inside, pytest.raises(KeyboardInterrupt):
+        inside.setattr(live_run, "LiveReader", reader)
+        video = fetched("rtsp://camera.test/1", tmp_path)
+        settings = QUICK.replace(segment_s=1)
+        yield committed
+        follow_live(video, tmp_path, settings, blind(), on_event=on_event, stop=lambda: False, timings={})
+
+
+def test_only_the_last_publishing_says_that_a_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(publisher: Any) -> None:
+        publisher._work()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live_run._Publisher, "go_on", lambda self: None)
+    monkeypatch.setattr(live_run._Publisher, "finish", finish)
+    with broken_off(tmp_path) as committed:
+        pass
+    (folder,) = tmp_path.iterdir()
+    told = Run.load(folder).info
+    assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
+    assert not told["complete"] and told["incomplete_reason"] == "still running or broken off"
+    # Whatever it says, what is committed and not published is not thrown away.
+    told["live"]["ended_at"], told["counts"]["samples"] = told["analysed_at"], 1
+    (folder / "run.json").write_text(json.dumps(told))
+    assert finish_abandoned(tmp_path) == [folder]
+    run = Run.load(folder)
+    assert len(run.samples) == sum(committed) >= 5 and run.info["counts"]["samples"] == sum(committed)
+    assert run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert not (folder / ".parts").exists()
+
+
+def test_run_that_was_killed_before_it_was_published_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_on(publisher: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live_run._Publisher, "go_on", go_on)
+    with broken_off(tmp_path) as committed:
+        pass
+    (folder,) = tmp_path.iterdir()
+    assert [one.name for one in folder.iterdir()] == [".parts"]
+    untold = shutil.copytree(folder, tmp_path / f"{folder.name[:-16]}20200101T000000Z")
+    (untold / ".parts" / "run.json").unlink()
+    assert finish_abandoned(tmp_path) == [folder]
+    run = Run.load(folder)
+    assert len(run.samples) == sum(committed) >= 3 and not run.complete and len(run.timeline)
+    assert run.info["live"]["ended_at"] and run.info["counts"]["samples"] == sum(committed)
+    # Nothing can be made of parts of which nobody knows what they are.
+    assert not untold.exists() and not (folder / ".parts").exists()
+
+
+def test_what_is_removed_lies_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = out / "it-live-0123456789ab-20260101T000000Z"
+    others = [out / "a-live-show", out / "it-live-0123456789ab-20260101T000000Z-youtube-x"]
+    for one in (folder, *others):
+        (one / ".parts").mkdir(parents=True)
+    victim = tmp_path / "project-2024"
+    victim.mkdir()
+    for key in ("../../../project", "*", 7, None):
+        (folder / "run.json").write_text(
+            json.dumps({"live": {"ended_at": None, "parts": key}, "counts": {"samples": 0}})
+        )
+        assert finish_abandoned(out) == []
+    assert victim.exists() and all((one / ".parts").exists() for one in (folder, *others))
