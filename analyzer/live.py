@@ -16,15 +16,17 @@ Times are seconds since the first picture, strictly ascending:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import logging
+import queue
 import statistics
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import TracebackType
@@ -66,6 +68,10 @@ _NETWORK = "http,https,tcp,tls,crypto"
 _THREADS = 2
 _PATIENCE_S = 2.0
 """How long a thread that waits for a server is waited for."""
+_WATCH_S = 2.0
+"""A connection ends by itself after its timeout; so much later it is left behind."""
+_LEFT_MAX = 4
+"""Connections that were left behind and still block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +290,69 @@ def _cameras(form: str) -> list[str]:
     return [str(one.name) for one in found if "audio" not in str(getattr(one, "media_types", ""))]
 
 
+def _steps(begin: Callable[[], Connection]) -> Generator[Connection | Arrival | bool]:
+    """A connection, its pictures, and whether the source has ended with them."""
+    connection = begin()
+    try:
+        yield connection
+        yield from connection.arrivals()
+        yield connection.ended()
+    finally:
+        connection.close()
+
+
+class _Apart:
+    """The steps of a connection, each made when it is asked for, in a thread that may block for ever."""
+
+    def __init__(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        self._asks: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Connection | Arrival | bool | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="live-connection", daemon=True)
+        self._thread.start()
+
+    def _run(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        try:
+            while self._asks.get():
+                self._answers.put(next(steps))
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            self._answers.put(error)
+        finally:
+            with contextlib.suppress(Exception):  # nobody wants it any more
+                steps.close()
+
+    def step(self, limit_s: float, closing: threading.Event) -> Connection | Arrival | bool | None:
+        """The next step; None if `closing` is set meanwhile.
+
+        Raises:
+            TimeoutError: It took longer than `limit_s`.
+            Exception: As the connection.
+        """
+        until = time.monotonic() + limit_s
+        self._asks.put(True)
+        while not closing.is_set():
+            try:
+                answer = self._answers.get(timeout=_POLL_S)
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise TimeoutError("nothing came in time") from None
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        return None
+
+    def leave(self, patience_s: float) -> bool:
+        """Let it close when it can; gives whether it still blocks after so many seconds."""
+        self._asks.put(False)
+        self._thread.join(patience_s)
+        return self.blocks
+
+    @property
+    def blocks(self) -> bool:
+        """Whether its thread is still there."""
+        return self._thread.is_alive()
+
+
 # ---------------------------------------------------------------------------------------------- clocks
 
 
@@ -469,6 +538,7 @@ class LiveReader:
         self._failure: BaseException | None = None
         self._info: VideoInfo | None = None
         self._connection: Connection | None = None
+        self._left: list[_Apart] = []
         self._received: list[Received] = []
         self._next: tuple[Sample, Received] | None = None
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -503,9 +573,6 @@ class LiveReader:
         self._closing.set()
         with self._change:
             self._change.notify_all()
-        connection = self._connection
-        if isinstance(connection, _Mjpeg):  # the others end at their next picture or timeout
-            connection.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE_S)
 
@@ -689,22 +756,47 @@ class LiveReader:
         stream = self._stream
         if stream.renew is not None and self.state.connections:
             stream = stream.renew()
-        connection = self._connection = self._connect(stream, self._settings)
+        self._left = [one for one in self._left if one.blocks]
+        if len(self._left) >= _LEFT_MAX:
+            raise TimeoutError("earlier connections still block")
+        apart, patience_s = _Apart(_steps(lambda: self._connect(stream, self._settings))), _PATIENCE_S
         try:
-            self.state.connections += 1
-            self._timing.connected()
-            silent_since = self._now()
-            for arrival in connection.arrivals():
-                if self._closing.is_set():
-                    return False
-                if self._arrived(arrival, connection):
-                    silent_since = self._now()
-                elif self._now() - silent_since > self._settings.timeout_s:
-                    raise TimeoutError(f"no usable picture for {self._settings.timeout_s:g} s")
-            self._broke = "the source broke off"
-            return connection.ended()
+            return self._stepped(apart)
+        except TimeoutError:
+            patience_s = 0.0  # it may block for ever
+            raise
         finally:
-            connection.close()
+            connection, self._connection = self._connection, None
+            if isinstance(connection, _Mjpeg):  # may be closed by another thread, which wakes its own
+                connection.close()
+            if apart.leave(patience_s):
+                self._left.append(apart)
+
+    def _stepped(self, apart: _Apart) -> bool:
+        """The steps of a connection; gives whether the source has ended."""
+        timeout_s, connection = self._settings.timeout_s, None
+        silent_since = self._now()
+        while not self._closing.is_set():
+            # Opening is timed twice by FFmpeg: the address, and what is there.
+            limit_s = (timeout_s if connection is not None else 2 * timeout_s) + _WATCH_S
+            step = apart.step(limit_s, self._closing)
+            if self._closing.is_set() or step is None:
+                return False
+            if isinstance(step, bool):
+                self._broke = "the source broke off"
+                return step
+            if not isinstance(step, Arrival):
+                connection = self._connection = step
+                self.state.connections += 1
+                self._timing.connected()
+                silent_since = self._now()
+                continue
+            assert connection is not None  # it is the first step
+            if self._arrived(step, connection):
+                silent_since = self._now()
+            elif self._now() - silent_since > timeout_s:
+                raise TimeoutError(f"no usable picture for {timeout_s:g} s")
+        return False
 
     def _arrived(self, arrival: Arrival, connection: Connection) -> bool:
         """Take a picture; gives whether it was one."""

@@ -794,3 +794,38 @@ def test_what_is_removed_lies_in_the_folder_of_the_run(tmp_path: Path) -> None:
         )
         assert finish_abandoned(out) == []
     assert victim.exists() and all((one / ".parts").exists() for one in (folder, *others))
+
+
+class _Blocking(_Camera):
+    """Says nothing any more after its pictures, and knows no timeout."""
+
+    gone = threading.Event()
+
+    def ended(self) -> bool:
+        self.gone.wait(60)
+        return False
+
+
+def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_WATCH_S", 0.0)
+    monkeypatch.setattr(live, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(live, "_PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(live, "_LEFT_MAX", 2)
+    camera = Stream(StreamForm.CAMERA, "0")
+    made: list[int] = []
+
+    def connect(*args: object) -> _Blocking:
+        made.append(1)
+        return _Blocking(3)
+
+    settings = QUICK.replace(reconnect_s=0.3)
+    with LiveReader(camera, settings, name="it", connect=connect) as reader:
+        times = [one.frame.time_s for samples in reader.segments() for one in samples]
+    # Two of them are left blocking, so there is no third.
+    assert len(made) == 2 and len(times) >= 4 and times == sorted(times)
+    assert "stayed away" in reader.state.end and reader.state.gaps[0].reason == "nothing came in time"
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match="nothing came in time") as caught:
+        LiveReader(camera, settings, name="it", connect=lambda *_: _Blocking(0))
+    assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 3
+    _Blocking.gone.set()
