@@ -369,7 +369,7 @@ class _Timing:
     """No picture of this connection has come yet."""
     _repeats: bool = False
     """This connection still repeats what was seen."""
-    _delay_s: float = 0.0
+    delay_s: float = 0.0
     """By how much HLS is behind its times: it stood still for so long."""
 
     def connected(self) -> None:
@@ -404,7 +404,7 @@ class _Timing:
         self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
         if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + _REPLAY_S:
             self._repeats = False
-            time_s = max(now_s - self._delay_s, self.last_s + _CELL_SLACK_S)
+            time_s = max(now_s - self.delay_s, self.last_s + _CELL_SLACK_S)
             self._shift_s = time_s - stamp_s
         return time_s
 
@@ -412,9 +412,9 @@ class _Timing:
         """How long a picture is to be held back; `jumped`: pictures before it were lost."""
         if self.form is not StreamForm.HLS:
             return 0.0
-        if jumped or time_s + self._delay_s < now_s:  # it came late: from here on all are shown later
-            self._delay_s = max(0.0, now_s - time_s)
-        return time_s + self._delay_s - now_s
+        if jumped or time_s + self.delay_s < now_s:  # it came late: from here on all are shown later
+            self.delay_s = max(0.0, now_s - time_s)
+        return time_s + self.delay_s - now_s
 
 
 @dataclass
@@ -568,6 +568,11 @@ class LiveReader:
         """Seconds since the first picture."""
         return 0.0 if self._origin_s is None else self._now() - self._origin_s
 
+    @property
+    def _shown_s(self) -> float:
+        """The time of the picture that is due now."""
+        return self.elapsed_s - self._timing.delay_s
+
     def close(self) -> None:
         """End the connection. Safe to call twice."""
         self._closing.set()
@@ -671,7 +676,11 @@ class LiveReader:
                     return None
                 if self._held is not None:
                     break
-                if self._over or (deadline_s is not None and self.elapsed_s > deadline_s):
+                if (
+                    self._is_long_enough()
+                    or self._over
+                    or (deadline_s is not None and self.elapsed_s > deadline_s)
+                ):
                     return None
                 self._change.wait(_POLL_S)
             held, self._held = self._held, None
@@ -680,14 +689,24 @@ class LiveReader:
 
     def _asked_to_end(self) -> bool:
         """Whether the user wants no more. The condition is held."""
-        stop_s = self._settings.stop_s
         if not self._asked and self._stop():
             self._asked = True
             self._end("it was asked to end", complete=True)
-        if not self._asked and stop_s is not None and self.elapsed_s >= stop_s:
-            self._asked = True
-            self._end("the duration asked for was reached", complete=True)
         return self._asked
+
+    def _is_long_enough(self) -> bool:
+        """Whether the duration asked for is reached. The condition is held."""
+        stop_s = self._settings.stop_s
+        if stop_s is None:
+            return False
+        reached = self._shown_s >= stop_s
+        if self._stream.form is StreamForm.HLS:
+            # Where it stands still, it is not known yet whether its pictures will only be shown later.
+            shown = self._last_s is not None and self._last_s >= stop_s
+            reached = shown or self._shown_s >= stop_s + self._settings.timeout_s
+        if reached:
+            self._end("the duration asked for was reached", complete=True)
+        return reached
 
     def _end(self, reason: str, *, complete: bool) -> None:
         self._over = True
@@ -700,7 +719,7 @@ class LiveReader:
         self._closing.set()
         if state.ended_s is None:
             state.ended_s = self._wall()
-            end_s = self.elapsed_s if stop_s is None else min(stop_s, self.elapsed_s)
+            end_s = self._shown_s if stop_s is None else min(stop_s, self._shown_s)
             if state.end and self._lost(end_s):
                 self._note_gap(end_s, self._broke or "no pictures came")
 

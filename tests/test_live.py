@@ -829,3 +829,20 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
         LiveReader(camera, settings, name="it", connect=lambda *_: _Blocking(0))
     assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 3
     _Blocking.gone.set()
+
+
+def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration() -> None:
+    class Source(_Camera):
+        def arrivals(self) -> Iterator[Arrival]:
+            for number, arrival in enumerate(super().arrivals()):
+                if number == 5:
+                    time.sleep(2.3)
+                yield Arrival(arrival.decode, number / 10)
+
+    stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
+    for duration_s, end in ((1.2, "the duration asked for was reached"), (None, "the source has ended")):
+        chosen = settings.replace(duration_s=duration_s)
+        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(14)) as reader:
+            times = [one.frame.time_s for samples in reader.segments() for one in samples]
+        assert reader.state.end == end and reader.state.gap_count == 0
+        assert times[-1] == pytest.approx(1.1 if duration_s else 1.3, abs=0.11)
