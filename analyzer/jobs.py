@@ -57,7 +57,7 @@ from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, without_login
 from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
-from analyzer.vision.chosen import check_networks, models_hash
+from analyzer.vision.chosen import check_networks
 from analyzer.workers import (
     READ_AHEAD,
     Message,
@@ -393,10 +393,7 @@ class Analyst:
                     rendered = self._render(video, settings, staging, tables)
             info = run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
-            info["settings_hash"], info["models_hash"] = (
-                self._settings.result_hash(),
-                models_hash(self._settings),
-            )
+            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models.models_hash
             info["budget"], info["annotated"] = budget, rendered
             info |= work.accounts()
             if settings.keep_download and video.fetched:

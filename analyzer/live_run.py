@@ -39,7 +39,6 @@ from analyzer.source import MediaKind, Video, run_folder
 from analyzer.stages import Stages, timed
 from analyzer.system import give_back_memory
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.chosen import models_hash
 
 __all__ = ["finish_abandoned", "follow_live"]
 
@@ -143,7 +142,7 @@ class _Live:
         info = run_info(self.video, self.settings, self.models, tables, read)
         info |= {
             "settings_hash": self.asked.result_hash(),
-            "models_hash": models_hash(self.asked),
+            "models_hash": self.models.models_hash,
             "live": self.reader.account(over=over) | {"parts": self.parts.key},
             "budget": None,
             "annotated": None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -25,9 +27,9 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import live, live_run
+from analyzer import jobs, live, live_run
 from analyzer.cli.live import LiveStop
-from analyzer.errors import SourceError, SourceErrorKind
+from analyzer.errors import ModelError, SourceError, SourceErrorKind
 from analyzer.events import Committed, Event, Following, LiveBegun
 from analyzer.faces import Faces
 from analyzer.live import Arrival, LiveReader
@@ -38,6 +40,7 @@ from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.source import Fetcher, Item, MediaKind, Video
 from analyzer.streams import MultipartPictures, Stream, StreamForm
+from analyzer.vision import chosen
 from analyzer.vision.calibration import Calibration
 from benchmarks.videos import wall
 from tests.live_servers import LiveHls, Mjpeg, jpegs, write_hls
@@ -832,17 +835,37 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
 
 
 def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration() -> None:
+    stalls_s = [0.8, 2.3]
+
     class Source(_Camera):
         def arrivals(self) -> Iterator[Arrival]:
             for number, arrival in enumerate(super().arrivals()):
-                if number == 5:
-                    time.sleep(2.3)
+                if number == 3:
+                    time.sleep(stalls_s.pop(0))
                 yield Arrival(arrival.decode, number / 10)
 
     stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
-    for duration_s, end in ((1.2, "the duration asked for was reached"), (None, "the source has ended")):
+    for duration_s, end in ((0.8, "the duration asked for was reached"), (None, "the source has ended")):
         chosen = settings.replace(duration_s=duration_s)
-        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(14)) as reader:
+        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(10)) as reader:
             times = [one.frame.time_s for samples in reader.segments() for one in samples]
         assert reader.state.end == end and reader.state.gap_count == 0
-        assert times[-1] == pytest.approx(1.1 if duration_s else 1.3, abs=0.11)
+        assert times[-1] == pytest.approx(0.7 if duration_s else 0.9, abs=0.11)
+
+
+def test_networks_are_known_as_they_were_loaded(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert models.models_hash == chosen.models_hash(Settings())
+
+    def gone(settings: Settings) -> str:
+        raise ModelError("its description has been changed since")
+
+    models = dataclasses.replace(blind(), models_hash="as it was")
+    for module in (live_run, jobs, chosen):
+        monkeypatch.setattr(module, "models_hash", gone, raising=False)
+    monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
+    video = fetched("0", tmp_path)
+    how: dict[str, Any] = {"on_event": lambda event: None, "stop": lambda: False, "timings": {}}
+    run = follow_live(video, tmp_path, QUICK, models, **how)
+    assert run.info["models_hash"] == "as it was"
