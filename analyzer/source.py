@@ -382,7 +382,7 @@ class Fetcher:
             item.source,
             extractors=self._extractors,
             folder=staging,
-            live=self._live,
+            live=self._live and item.entry is None,  # else a channel that is on air would never be done
             call=call,
         )
         try:

@@ -27,10 +27,10 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import jobs, live, live_run
+from analyzer import cli, jobs, live, live_run
 from analyzer.cli.live import LiveStop
 from analyzer.errors import ModelError, SourceError, SourceErrorKind
-from analyzer.events import Committed, Event, Following, LiveBegun
+from analyzer.events import Committed, Event, Finished, Following, LiveBegun
 from analyzer.faces import Faces
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
@@ -869,3 +869,43 @@ def test_networks_are_known_as_they_were_loaded(
     how: dict[str, Any] = {"on_event": lambda event: None, "stop": lambda: False, "timings": {}}
     run = follow_live(video, tmp_path, QUICK, models, **how)
     assert run.info["models_hash"] == "as it was"
+
+
+@pytest.mark.parametrize(("sources", "code"), [(("0",), 0), (("0", "1", "2"), 1)])
+def test_sources_that_were_not_begun_are_counted(
+    sources: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def followed(
+        items: Iterator[str], *args: object, on_event: Any, stop: Any, **how: object
+    ) -> Iterator[Any]:
+        next(items)
+        on_event(LiveBegun("camera 0", None, False))
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        yield Finished(Run(tmp_path, {"complete": True}))
+
+    monkeypatch.setattr(jobs, "analyze_all", followed)
+    assert cli._run(sources, Settings(), tmp_path, quiet=True, as_json=False) == code
+    assert ("2 sources were not begun" in capsys.readouterr().err) == bool(code)
+
+
+def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_path: Path) -> None:
+    playlist = LiveHls(server, hls)
+    form = {"url": playlist.url, "ext": "mp4", "protocol": "m3u8_native"}
+    on_air = {"title": "On air", "is_live": True, "formats": [form]}
+    listed = [{"_type": "url", "url": "https://scripted.test/tv"}, {"_type": "url", "url": playlist.url}]
+    site = scripted(tv=on_air, list=lambda name: {"_type": "playlist", "id": name, "entries": listed})
+    chosen = QUICK.replace(playlist=True, timeout_s=20)
+    fetcher = Fetcher(chosen, want_audio=False, live=True, extractors=(site,))
+    items = list(fetcher.resolve("https://scripted.test/list"))
+    assert len(items) == 2
+    for item in items:
+        with pytest.raises(SourceError) as caught:
+            fetcher.fetch(item, tmp_path)
+        assert caught.value.kind is SourceErrorKind.LIVE
+    (alone,) = fetcher.resolve("https://scripted.test/tv")
+    assert fetcher.fetch(alone, tmp_path).kind is MediaKind.LIVE
