@@ -38,7 +38,7 @@ from analyzer.records import Run
 from analyzer.report import Chosen, make_report
 from analyzer.segment import Models
 from analyzer.settings import Settings
-from analyzer.source import Fetcher, Item, MediaKind, Video
+from analyzer.source import Fetcher, Item, MediaKind, Video, shown_source
 from analyzer.streams import MultipartPictures, Stream, StreamForm
 from analyzer.vision import chosen
 from analyzer.vision.calibration import Calibration
@@ -909,3 +909,51 @@ def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_pa
         assert caught.value.kind is SourceErrorKind.LIVE
     (alone,) = fetcher.resolve("https://scripted.test/tv")
     assert fetcher.fetch(alone, tmp_path).kind is MediaKind.LIVE
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://user:s3c/ret@camera.test/x", "rtsp://camera.test/x"),
+        ("RTSPS://user:s3c?r#e@t@camera.test/x", "RTSPS://camera.test/x"),
+        ("rtsp://a:s3c@ret/t@camera.test/x", "rtsp://camera.test/x"),
+        ("http://user:s3c/ret@camera.test:80/x", "http://camera.test:80/x"),
+        ("http://user:s3cret@[::1]:80/x", "http://[::1]:80/x"),
+        (
+            "http://camera.test/v?LoginUse=s3c&loginpas=s3c&a=1",
+            "http://camera.test/v?LoginUse=***&loginpas=***&a=1",
+        ),
+        ("http://camera.test/v?token=s3c#t", "http://camera.test/v?token=***#t"),
+        ("http://page.test:8080/@name/1", "http://page.test:8080/@name/1"),
+        ("https://page.test/watch?v=a:b@c", "https://page.test/watch?v=a:b@c"),
+        ("/videos/a:b@c?key=d", "/videos/a:b@c?key=d"),
+    ],
+)
+def test_logins_are_not_shown_however_they_are_written(source: str, shown: str) -> None:
+    assert shown_source(source) == shown
+
+
+def test_login_in_the_query_is_used_and_never_written(
+    server: Server, numbers: list[bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = Mjpeg(server, numbers)
+    answer = server.routes["/video"]
+    asked: list[str] = []
+
+    def noted(handler: Handler) -> None:
+        asked.append(handler.path)
+        answer(handler)
+
+    server.routes["/video"] = noted
+    address = f"{camera.url}?user=admin&pwd=s3cret"
+    with caplog.at_level("INFO"):
+        run = follow(address, tmp_path, QUICK.replace(duration_s=0.3))
+        with pytest.raises(SourceError):  # what is no stream is asked for by yt-dlp
+            fetched(f"{server.url('/none')}?user=admin&pwd=s3cret", tmp_path)
+        with pytest.raises(SourceError, match="are written %2F") as caught:
+            fetched("http://user:s3c/ret@camera.test/x", tmp_path)
+    assert set(asked) == {"/video?user=admin&pwd=s3cret"} and run.info["url"].endswith(
+        "/video?user=***&pwd=***"
+    )
+    text = (run.folder / "run.json").read_text("utf-8")
+    assert not [one for one in (text, caplog.text, str(caught.value)) if "s3c" in one or "admin" in one]
