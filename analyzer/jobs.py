@@ -118,7 +118,9 @@ def analyze(
     items = list(itertools.islice(_items(fetcher, name), 2))
     if len(items) > 1:
         raise SourceError(
-            f"{name} holds more than one video: use analyze_all", kind=SourceErrorKind.PLAYLIST, source=name
+            f"{shown_source(name)} holds more than one video: use analyze_all",
+            kind=SourceErrorKind.PLAYLIST,
+            source=name,
         )
     (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop)
     if isinstance(result, Failed):

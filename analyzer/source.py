@@ -264,7 +264,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyse in {without_login(source)}",
+                f"There is nothing to analyse in {shown_source(source)}",
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
