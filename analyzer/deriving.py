@@ -124,9 +124,15 @@ def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
 
 
 def run_info(
-    video: Video, settings: Settings, models: Models, tables: Tables, read: tuple[VideoInfo, ReadReport]
+    video: Video,
+    settings: Settings,
+    models: Models,
+    tables: Tables | None,
+    read: tuple[VideoInfo, ReadReport],
 ) -> dict[str, Any]:
-    """What ``run.json`` says of where the numbers come from, and how far they reach."""
+    """What ``run.json`` says of where the numbers come from, and how far they reach; without `tables`, of a
+    run that has only begun.
+    """
     info, report = read
     return {
         "schema_version": SCHEMA_VERSION,
@@ -142,8 +148,8 @@ def run_info(
         "kind": str(video.kind),
         "complete": report.complete,
         "incomplete_reason": report.reason,
-        "counts": counts_of(tables),
-        "shares_in_words": in_words(tables.shares, tables.people),
+        "counts": None if tables is None else counts_of(tables),
+        "shares_in_words": None if tables is None else in_words(tables.shares, tables.people),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,
@@ -174,7 +180,11 @@ def run_info(
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **({"audience": audience_summary(tables.people, settings)} if settings.scene == "audience" else {}),
+        **(
+            {"audience": audience_summary(tables.people, settings)}
+            if tables is not None and settings.scene == "audience"
+            else {}
+        ),
     }
 
 

@@ -54,10 +54,10 @@ from analyzer.records import (
 )
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
-from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, without_login
+from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, shown_source
 from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
-from analyzer.vision.chosen import check_networks, models_hash
+from analyzer.vision.chosen import check_networks
 from analyzer.workers import (
     READ_AHEAD,
     Message,
@@ -118,7 +118,9 @@ def analyze(
     items = list(itertools.islice(_items(fetcher, name), 2))
     if len(items) > 1:
         raise SourceError(
-            f"{name} holds more than one video: use analyze_all", kind=SourceErrorKind.PLAYLIST, source=name
+            f"{shown_source(name)} holds more than one video: use analyze_all",
+            kind=SourceErrorKind.PLAYLIST,
+            source=name,
         )
     (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop)
     if isinstance(result, Failed):
@@ -186,7 +188,7 @@ def _items(fetcher: Fetcher, source: str | Sequence[str]) -> Iterator[Item | Fai
         else:
             yield fetcher.resolve_pictures(source)
     except AnalyzerError as error:
-        yield Failed(without_login(source if isinstance(source, str) else " ".join(source)), error)
+        yield Failed(shown_source(source if isinstance(source, str) else " ".join(source)), error)
 
 
 def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:
@@ -296,7 +298,7 @@ class _Worker:
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
-        self._on_event(Started(without_login(item.source)))
+        self._on_event(Started(shown_source(item.source)))
         timings: dict[str, float] = {}
         self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         if any(self._out.glob("*live-*/.parts")):
@@ -311,9 +313,9 @@ class _Worker:
                     video = self._fetcher.fetch(item, download)
                 return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
-                return Failed(without_login(item.source), error)
+                return Failed(shown_source(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
-                return Failed(without_login(item.source), unexpected(error))
+                return Failed(shown_source(item.source), unexpected(error))
 
 
 def unexpected(error: Exception) -> AnalyzerError:
@@ -393,10 +395,7 @@ class Analyst:
                     rendered = self._render(video, settings, staging, tables)
             info = run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
-            info["settings_hash"], info["models_hash"] = (
-                self._settings.result_hash(),
-                models_hash(self._settings),
-            )
+            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models.models_hash
             info["budget"], info["annotated"] = budget, rendered
             info |= work.accounts()
             if settings.keep_download and video.fetched:

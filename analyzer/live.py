@@ -16,15 +16,17 @@ Times are seconds since the first picture, strictly ascending:
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import http.client
 import logging
+import queue
 import statistics
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import TracebackType
@@ -66,6 +68,10 @@ _NETWORK = "http,https,tcp,tls,crypto"
 _THREADS = 2
 _PATIENCE_S = 2.0
 """How long a thread that waits for a server is waited for."""
+_WATCH_S = 2.0
+"""A connection ends by itself after its timeout; so much later it is left behind."""
+_LEFT_MAX = 4
+"""Connections that were left behind and still block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +290,69 @@ def _cameras(form: str) -> list[str]:
     return [str(one.name) for one in found if "audio" not in str(getattr(one, "media_types", ""))]
 
 
+def _steps(begin: Callable[[], Connection]) -> Generator[Connection | Arrival | bool]:
+    """A connection, its pictures, and whether the source has ended with them."""
+    connection = begin()
+    try:
+        yield connection
+        yield from connection.arrivals()
+        yield connection.ended()
+    finally:
+        connection.close()
+
+
+class _Apart:
+    """The steps of a connection, each made when it is asked for, in a thread that may block for ever."""
+
+    def __init__(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        self._asks: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Connection | Arrival | bool | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="live-connection", daemon=True)
+        self._thread.start()
+
+    def _run(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        try:
+            while self._asks.get():
+                self._answers.put(next(steps))
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            self._answers.put(error)
+        finally:
+            with contextlib.suppress(Exception):  # nobody wants it any more
+                steps.close()
+
+    def step(self, limit_s: float, closing: threading.Event) -> Connection | Arrival | bool | None:
+        """The next step; None if `closing` is set meanwhile.
+
+        Raises:
+            TimeoutError: It took longer than `limit_s`.
+            Exception: As the connection.
+        """
+        until = time.monotonic() + limit_s
+        self._asks.put(True)
+        while not closing.is_set():
+            try:
+                answer = self._answers.get(timeout=_POLL_S)
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise TimeoutError("nothing came in time") from None
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        return None
+
+    def leave(self, patience_s: float) -> bool:
+        """Let it close when it can; gives whether it still blocks after so many seconds."""
+        self._asks.put(False)
+        self._thread.join(patience_s)
+        return self.blocks
+
+    @property
+    def blocks(self) -> bool:
+        """Whether its thread is still there."""
+        return self._thread.is_alive()
+
+
 # ---------------------------------------------------------------------------------------------- clocks
 
 
@@ -300,7 +369,7 @@ class _Timing:
     """No picture of this connection has come yet."""
     _repeats: bool = False
     """This connection still repeats what was seen."""
-    _delay_s: float = 0.0
+    delay_s: float = 0.0
     """By how much HLS is behind its times: it stood still for so long."""
 
     def connected(self) -> None:
@@ -335,7 +404,7 @@ class _Timing:
         self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
         if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + _REPLAY_S:
             self._repeats = False
-            time_s = max(now_s - self._delay_s, self.last_s + _CELL_SLACK_S)
+            time_s = max(now_s - self.delay_s, self.last_s + _CELL_SLACK_S)
             self._shift_s = time_s - stamp_s
         return time_s
 
@@ -343,9 +412,9 @@ class _Timing:
         """How long a picture is to be held back; `jumped`: pictures before it were lost."""
         if self.form is not StreamForm.HLS:
             return 0.0
-        if jumped or time_s + self._delay_s < now_s:  # it came late: from here on all are shown later
-            self._delay_s = max(0.0, now_s - time_s)
-        return time_s + self._delay_s - now_s
+        if jumped or time_s + self.delay_s < now_s:  # it came late: from here on all are shown later
+            self.delay_s = max(0.0, now_s - time_s)
+        return time_s + self.delay_s - now_s
 
 
 @dataclass
@@ -469,6 +538,7 @@ class LiveReader:
         self._failure: BaseException | None = None
         self._info: VideoInfo | None = None
         self._connection: Connection | None = None
+        self._left: list[_Apart] = []
         self._received: list[Received] = []
         self._next: tuple[Sample, Received] | None = None
         self._thread = threading.Thread(target=self._run, name="live", daemon=True)
@@ -498,21 +568,24 @@ class LiveReader:
         """Seconds since the first picture."""
         return 0.0 if self._origin_s is None else self._now() - self._origin_s
 
+    @property
+    def _shown_s(self) -> float:
+        """The time of the picture that is due now."""
+        return self.elapsed_s - self._timing.delay_s
+
     def close(self) -> None:
         """End the connection. Safe to call twice."""
         self._closing.set()
         with self._change:
             self._change.notify_all()
-        connection = self._connection
-        if isinstance(connection, _Mjpeg):  # the others end at their next picture or timeout
-            connection.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE_S)
 
-    def report(self) -> ReadReport:
-        """How it was read, so far."""
+    def report(self, *, over: bool = True) -> ReadReport:
+        """How it was read, so far; `over`: nothing more is analysed once the source has ended."""
         state = self.state
-        complete = bool(state.end) and state.complete
+        end = state.end if over else ""
+        complete = bool(end) and state.complete
         return ReadReport(
             frames=state.pictures,
             bad_packets=state.bad,
@@ -520,19 +593,19 @@ class LiveReader:
             repaired_times=0,
             last_s=None if self._timing.last_s < 0 else self._timing.last_s,
             complete=complete,
-            reason="" if complete else state.end or "still running or broken off",
+            reason="" if complete else end or "still running or broken off",
         )
 
-    def account(self) -> dict[str, Any]:
-        """What ``run.json`` says of a live run."""
+    def account(self, *, over: bool = True) -> dict[str, Any]:
+        """What ``run.json`` says of a live run; `over` as in `report`."""
         state = self.state
         with self._change:
             gaps = list(state.gaps)
         return {
             "form": str(self._stream.form),
             "started_at": _iso(state.started_s),
-            "ended_at": _iso(state.ended_s),
-            "ended_because": state.end or None,
+            "ended_at": _iso(state.ended_s) if over else None,
+            "ended_because": (state.end or None) if over else None,
             "connections": state.connections,
             "dropped": state.dropped,
             "repeated": state.repeated,
@@ -603,7 +676,11 @@ class LiveReader:
                     return None
                 if self._held is not None:
                     break
-                if self._over or (deadline_s is not None and self.elapsed_s > deadline_s):
+                if (
+                    self._is_long_enough()
+                    or self._over
+                    or (deadline_s is not None and self.elapsed_s > deadline_s)
+                ):
                     return None
                 self._change.wait(_POLL_S)
             held, self._held = self._held, None
@@ -612,14 +689,24 @@ class LiveReader:
 
     def _asked_to_end(self) -> bool:
         """Whether the user wants no more. The condition is held."""
-        stop_s = self._settings.stop_s
         if not self._asked and self._stop():
             self._asked = True
             self._end("it was asked to end", complete=True)
-        if not self._asked and stop_s is not None and self.elapsed_s >= stop_s:
-            self._asked = True
-            self._end("the duration asked for was reached", complete=True)
         return self._asked
+
+    def _is_long_enough(self) -> bool:
+        """Whether the duration asked for is reached. The condition is held."""
+        stop_s = self._settings.stop_s
+        if stop_s is None:
+            return False
+        reached = self._shown_s >= stop_s
+        if self._stream.form is StreamForm.HLS:
+            # Where it stands still, it is not known yet whether its pictures will only be shown later.
+            shown = self._last_s is not None and self._last_s >= stop_s
+            reached = shown or self._shown_s >= stop_s + self._settings.timeout_s
+        if reached:
+            self._end("the duration asked for was reached", complete=True)
+        return reached
 
     def _end(self, reason: str, *, complete: bool) -> None:
         self._over = True
@@ -632,7 +719,7 @@ class LiveReader:
         self._closing.set()
         if state.ended_s is None:
             state.ended_s = self._wall()
-            end_s = self.elapsed_s if stop_s is None else min(stop_s, self.elapsed_s)
+            end_s = self._shown_s if stop_s is None else min(stop_s, self._shown_s)
             if state.end and self._lost(end_s):
                 self._note_gap(end_s, self._broke or "no pictures came")
 
@@ -688,22 +775,47 @@ class LiveReader:
         stream = self._stream
         if stream.renew is not None and self.state.connections:
             stream = stream.renew()
-        connection = self._connection = self._connect(stream, self._settings)
+        self._left = [one for one in self._left if one.blocks]
+        if len(self._left) >= _LEFT_MAX:
+            raise TimeoutError("earlier connections still block")
+        apart, patience_s = _Apart(_steps(lambda: self._connect(stream, self._settings))), _PATIENCE_S
         try:
-            self.state.connections += 1
-            self._timing.connected()
-            silent_since = self._now()
-            for arrival in connection.arrivals():
-                if self._closing.is_set():
-                    return False
-                if self._arrived(arrival, connection):
-                    silent_since = self._now()
-                elif self._now() - silent_since > self._settings.timeout_s:
-                    raise TimeoutError(f"no usable picture for {self._settings.timeout_s:g} s")
-            self._broke = "the source broke off"
-            return connection.ended()
+            return self._stepped(apart)
+        except TimeoutError:
+            patience_s = 0.0  # it may block for ever
+            raise
         finally:
-            connection.close()
+            connection, self._connection = self._connection, None
+            if isinstance(connection, _Mjpeg):  # may be closed by another thread, which wakes its own
+                connection.close()
+            if apart.leave(patience_s):
+                self._left.append(apart)
+
+    def _stepped(self, apart: _Apart) -> bool:
+        """The steps of a connection; gives whether the source has ended."""
+        timeout_s, connection = self._settings.timeout_s, None
+        silent_since = self._now()
+        while not self._closing.is_set():
+            # Opening is timed twice by FFmpeg: the address, and what is there.
+            limit_s = (timeout_s if connection is not None else 2 * timeout_s) + _WATCH_S
+            step = apart.step(limit_s, self._closing)
+            if self._closing.is_set() or step is None:
+                return False
+            if isinstance(step, bool):
+                self._broke = "the source broke off"
+                return step
+            if not isinstance(step, Arrival):
+                connection = self._connection = step
+                self.state.connections += 1
+                self._timing.connected()
+                silent_since = self._now()
+                continue
+            assert connection is not None  # it is the first step
+            if self._arrived(step, connection):
+                silent_since = self._now()
+            elif self._now() - silent_since > timeout_s:
+                raise TimeoutError(f"no usable picture for {timeout_s:g} s")
+        return False
 
     def _arrived(self, arrival: Arrival, connection: Connection) -> bool:
         """Take a picture; gives whether it was one."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,18 +27,18 @@ from analyzer.deriving import Tables, counts_of, derive, run_info, work_key, wri
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
 from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
 from analyzer.faces import Faces
+from analyzer.files import output_errors
 from analyzer.frames import ReadReport, VideoInfo
 from analyzer.growing import GrowingStore
 from analyzer.live import SEGMENT_S, LiveReader
-from analyzer.records import Run, publish, write_json
-from analyzer.segment import Models, analyse_segments
+from analyzer.records import Part, Run, publish, write_json
+from analyzer.segment import Models, SegmentResult, analyse_segments
 from analyzer.settings import Settings
 from analyzer.shares import in_words
 from analyzer.source import MediaKind, Video, run_folder
 from analyzer.stages import Stages, timed
 from analyzer.system import give_back_memory
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.chosen import models_hash
 
 __all__ = ["finish_abandoned", "follow_live"]
 
@@ -49,6 +50,8 @@ _LEAST_S = 10.0
 _TOLD_EVERY_S = 0.5
 """While no pictures come."""
 _BROKEN_OFF = "the analysis was broken off"
+_LIVE_NAME = re.compile(r"(?:^|-)live-[0-9a-f]{12}-[0-9]{8}T[0-9]{6}Z$")
+"""Of a run's folder. A file's title may hold the word too, and its parts are not ours."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Live:
     people: int = 0
     """As of the last publishing."""
     _told_at: float = 0.0
+    _begun: bool = False
 
     def tell(self, time_s: float, faces: Faces | None = None) -> None:
         """Say how far it is."""
@@ -97,30 +101,55 @@ class _Live:
             self._told_at = time.monotonic()
             self.tell(self.reader.elapsed_s)
 
-    def publish(self) -> dict[str, Any]:
-        """Derive and publish all that is committed; gives what ``run.json`` says."""
+    def publish(self, *, final: bool = False) -> dict[str, Any]:
+        """Derive and publish all that is committed; gives what ``run.json`` says.
+
+        Only the `final` time says that the run has ended: before, segments may still be missing
+        though the source has ended.
+        """
         reader, settings = self.reader, self.settings
         with self.stages("write"):
             self.parts.gather()
-        read = reader.info, reader.report()
+        read = reader.info, reader.report(over=final)
         with timed(self.timings, "link"), self.stages("link"):
             tables = derive(self.video, self.parts, read, settings, self.models.calibration)
         with self.stages("write"):
             write_tables(self.staging, tables, settings)
-        info = run_info(self.video, settings, self.models, tables, read)
+        info = self._info(tables, read, over=final)
+        write_json(self.staging / "run.json", info)
+        publish(self.staging, self.folder, grows=True)
+        self.people = len(tables.people)
+        return info
+
+    def commit(self, result: SegmentResult) -> Part:
+        """Keep a finished segment. Before the first one, what is needed to finish the run without us is kept.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        begun = self.parts.folder / "run.json"
+        if not self._begun:
+            with output_errors(begun):
+                self.parts.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            read = self.reader.info, self.reader.report(over=False)
+            write_json(begun, self._info(None, read, over=False))
+            self._begun = True
+        return self.parts.commit(result, self.video.video_id, self.reader.received())
+
+    def _info(
+        self, tables: Tables | None, read: tuple[VideoInfo, ReadReport], *, over: bool
+    ) -> dict[str, Any]:
+        info = run_info(self.video, self.settings, self.models, tables, read)
         info |= {
             "settings_hash": self.asked.result_hash(),
-            "models_hash": models_hash(self.asked),
-            "live": reader.account() | {"parts": self.parts.key},
+            "models_hash": self.models.models_hash,
+            "live": self.reader.account(over=over) | {"parts": self.parts.key},
             "budget": None,
             "annotated": None,
             "resumed_segments": 0,
             "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
             "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
         }
-        write_json(self.staging / "run.json", info)
-        publish(self.staging, self.folder, grows=True)
-        self.people = len(tables.people)
         return info
 
 
@@ -220,7 +249,7 @@ def follow_live(
             raise MediaError(
                 f"{video.title} ended before --start: nothing was analysed", kind=MediaErrorKind.NO_FRAMES
             )
-        info = live.publish()
+        info = live.publish(final=True)
         live.parts.clear()
     log.info("%s: %d samples, %d faces", video.video_id, live.samples, live.faces)
     return Run(folder, json.loads(json.dumps(info, default=str)))
@@ -236,7 +265,7 @@ def _analysed(live: _Live) -> Iterator[Committed]:
         with contextlib.closing(results):
             for result in results:
                 with live.stages("write"):
-                    part = live.parts.commit(result, live.video.video_id, reader.received())
+                    part = live.commit(result)
                 yield Committed(live.video.title, part)
         give_back_memory()  # else a long run would need more than a short one
 
@@ -254,35 +283,59 @@ def finish_abandoned(out: Path) -> list[Path]:
         return finished  # without locks, a run that goes on cannot be told from one that was killed
     for hidden in sorted(out.glob("*live-*/.parts")):
         folder = hidden.parent
+        if not _LIVE_NAME.search(folder.name):
+            continue
         try:
-            run = Run.load(folder)
-            live = run.info.get("live")
-            if isinstance(live, dict):
-                with claimed(folder) as staging:
-                    _finish(run, staging, GrowingStore(folder, str(live["parts"])))
-                finished.append(folder)
-        except (AnalyzerError, KeyError, TypeError, ValueError) as error:
+            with claimed(folder) as staging:
+                if hidden.is_dir() and _finish(folder, staging):
+                    finished.append(folder)
+        except (AnalyzerError, KeyError, TypeError, ValueError, OSError) as error:
             if not isinstance(error, OutputError):  # as a rule it is in use
                 log.warning("%s cannot be finished: %s", folder, error)
     return finished
 
 
-def _finish(run: Run, staging: Path, parts: GrowingStore) -> None:
-    info = run.info
+def _key_of(live: dict[str, Any]) -> str:
+    # It becomes part of paths that are removed, and the file may come from anywhere.
+    key = live["parts"]
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{16}", key):
+        raise ValueError("its run.json is damaged")
+    return key
+
+
+def _finish(folder: Path, staging: Path) -> bool:
+    """Finish a run from its parts, and remove them; gives whether there was something to finish."""
+    published, hidden = (folder / "run.json").exists(), folder / ".parts"
+    begun = hidden / "run.json"
+    if not published and not begun.exists():
+        shutil.rmtree(hidden, ignore_errors=True)  # nothing says what they are, and they hold embeddings
+        return False
+    info = Run.load(folder if published else hidden).info
     live = info["live"]
-    if live["ended_at"] is None:
-        settings = Settings(**info["settings"])
-        calibration = Calibration.load() if run.measured else Calibration.plain()
-        tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
-        write_tables(staging, tables, settings)
-        info |= {"counts": counts_of(tables), "shares_in_words": in_words(tables.shares, tables.people)}
-        info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
-        if "audience" in info:
-            info["audience"] = audience_summary(tables.people, settings)
-        info["live"] = live | _ended_of(tables)
-        write_json(staging / "run.json", info)
-        publish(staging, run.folder, grows=True)
-    shutil.rmtree(parts.folder, ignore_errors=True)
+    if not isinstance(live, dict):
+        return False
+    parts = GrowingStore(folder, _key_of(live))
+    samples = len(parts.collect().samples)
+    if samples and (live["ended_at"] is None or samples > info["counts"]["samples"]):
+        _publish_parts(info, parts, staging, folder)
+        published = True
+    shutil.rmtree(hidden, ignore_errors=True)
+    return published
+
+
+def _publish_parts(info: dict[str, Any], parts: GrowingStore, staging: Path, folder: Path) -> None:
+    settings = Settings(**info["settings"])
+    calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
+    tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
+    write_tables(staging, tables, settings)
+    info |= {"counts": counts_of(tables), "shares_in_words": in_words(tables.shares, tables.people)}
+    info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
+    if settings.scene == "audience":
+        info["audience"] = audience_summary(tables.people, settings)
+    info["live"] |= _ended_of(tables)
+    info["reading"]["last_s"] = float(tables.samples["time_s"].iloc[-1])
+    write_json(staging / "run.json", info)
+    publish(staging, folder, grows=True)
 
 
 def _ended_of(tables: Tables) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from analyzer.settings import Settings
 from analyzer.stages import Stages
 from analyzer.vision.attributes import Attributes
 from analyzer.vision.calibration import Calibration
+from analyzer.vision.chosen import models_hash
 from analyzer.vision.detectors import load_detector
 from analyzer.vision.embedding import DlibEmbedding
 
@@ -46,6 +47,8 @@ class Models:
     """How the answers of `attributes` are read."""
     provenance: tuple[dict[str, object], ...]
     """What ``run.json`` says of each network and of what runs it."""
+    models_hash: str = ""
+    """As `analyzer.vision.chosen.models_hash` when they were loaded: the user's files may change later."""
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
@@ -54,6 +57,7 @@ class Models:
         Raises:
             ModelError: One is missing, damaged or unknown.
         """
+        known_as = models_hash(settings)
         # Reading and compiling wait for the disk and for one core each.
         with ThreadPoolExecutor() as pool:
             loading = (
@@ -72,6 +76,7 @@ class Models:
                 *(network.provenance for network in attributes.networks),
                 embedding.provenance,
             ),
+            known_as,
         )
 
     @property

@@ -65,6 +65,7 @@ __all__ = [
     "pictures_together",
     "run_folder",
     "run_name",
+    "shown_source",
     "without_login",
 ]
 
@@ -263,7 +264,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyse in {without_login(source)}",
+                f"There is nothing to analyse in {shown_source(source)}",
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
@@ -382,7 +383,7 @@ class Fetcher:
             item.source,
             extractors=self._extractors,
             folder=staging,
-            live=self._live,
+            live=self._live and item.entry is None,  # else a channel that is on air would never be done
             call=call,
         )
         try:
@@ -740,7 +741,7 @@ def _local_video(item: Item) -> Video:
 
 def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
     """What is followed live: each time is a video of its own."""
-    address = without_login(item.source)
+    address = shown_source(item.source)
     begun = datetime.datetime.now(datetime.UTC)
     digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
     known = info or {}
@@ -755,7 +756,7 @@ def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
         audio_path=None,
         source=shown_name(address),
         title=shown_name(str(title)),
-        url=without_login(str(known.get("webpage_url") or address)) if web else None,
+        url=shown_source(str(known.get("webpage_url") or address)) if web else None,
         channel=_channel(known),
         uploaded=None,
         uploaded_at=None,
@@ -797,6 +798,10 @@ def _check_address(source: str) -> None:
         host = urlsplit(source).hostname
     except ValueError:
         host = None
+    if re.match(r"https?://[^/?#@]*:(?!\d*(?:[/?#]|$)|[^/?#]*[@\]])", source, re.I):
+        raise refuse(
+            "This is not a complete web address: in a password, / ? # and @ are written %2F %3F %23 %40"
+        )
     if not host or not source.isprintable():
         raise refuse("This is not a complete web address")
 
@@ -1064,10 +1069,10 @@ class _Logger:
         _log.debug("%s", message)
 
     def warning(self, message: str) -> None:
-        _log.info("%s", message)
+        _log.info("%s", _with_shown_addresses(message))
 
     def error(self, message: str) -> None:
-        _log.info("%s", message)
+        _log.info("%s", _with_shown_addresses(message))
 
 
 def _cache_folder() -> str:
@@ -1511,7 +1516,7 @@ class _Session:
         totals = [each["total_bytes"] or each["total_bytes_estimate"] for each in self._files.values()]
         totals += self._expected_bytes[len(totals) :]
         total = None if any(each is None for each in totals) else round(sum(totals))
-        self._progress = FetchProgress(self._source, received, total, status.get("speed"))
+        self._progress = FetchProgress(shown_source(self._source), received, total, status.get("speed"))
 
     def _check_size(self, size: float) -> None:
         if size > self._settings.max_size_mb * 1e6:
@@ -1872,7 +1877,7 @@ def _explained(error: Exception, source: str) -> AnalyzerError:
     if re.search(r"unable to (?:write data|open for writing)", text):
         return OutputError(f"The download cannot be written ({_plain(str(error))})")
     kind = _classify(error, causes, text)
-    _log.debug("Fetching %s failed", source, exc_info=error)
+    _log.debug("Fetching %s failed", shown_source(source), exc_info=error)
     inner = next((each.orig_msg for each in causes if hasattr(each, "orig_msg")), str(error))
     return _failure(kind, source, _plain(str(inner)) or type(error).__name__)
 
@@ -1952,13 +1957,47 @@ def _holds(folder: Path, video_id: str) -> bool:
     return isinstance(info, dict) and info.get("video_id") == video_id
 
 
+_LOGIN_FIELD = re.compile(
+    r"([?&;/](?:[\w.-]*(?:user|usr|login|pass|pwd|psw|token|auth|secret|apikey|api_key|signature)[\w.-]*"
+    r"|key|pw|sig)=)[^&;#\s]+",
+    re.I,
+)
+
+
 def without_login(source: str) -> str:
     """An address without user name and password, as it may be shown and stored; paths stay as they are.
 
     >>> without_login("https://user:secret@example.org/a.mp4?b")
     'https://example.org/a.mp4?b'
+    >>> without_login("rtsp://user:s/cr@t@camera/1"), without_login("http://example.org:80/@user")
+    ('rtsp://camera/1', 'http://example.org:80/@user')
     """
-    return re.sub(r"^((?:https?|rtsps?)://)[^/?#]*@", r"\1", source, flags=re.I)
+    scheme = re.match(r"(https?|rtsps?)://", source, re.I)
+    if scheme is None:
+        return source
+    rest = source[scheme.end() :]
+    proper, loose = r"[^/?#\s]*@", r"[^/?#@\s:\[]*:\S*@"  # with / ? # or @ in a password
+    if scheme[1].lower().startswith("http"):  # where an @ may also belong to the name of a page
+        login = re.match(rf"{proper}|(?![^/?#]*:\d+(?:[/?#]|$)){loose}", rest)
+    else:
+        login = re.match(rf"{loose}|{proper}", rest)
+    return scheme[0] + rest[login.end() if login else 0 :]
+
+
+def shown_source(source: str) -> str:
+    """As `without_login`, and what looks like a login in the query of an address is masked too.
+
+    >>> shown_source("http://camera/v.cgi?user=admin&pwd=secret&resolution=32")
+    'http://camera/v.cgi?user=***&pwd=***&resolution=32'
+    """
+    bare = without_login(source)
+    return _LOGIN_FIELD.sub(r"\1***", bare) if re.match(r"(?:https?|rtsps?)://", bare, re.I) else bare
+
+
+def _with_shown_addresses(text: str) -> str:
+    """A message without logins. yt-dlp also names the end of an address alone."""
+    text = re.sub(r"(?:https?|rtsps?)://\S+", lambda found: shown_source(found[0]), text, flags=re.I)
+    return _LOGIN_FIELD.sub(r"\1***", text)
 
 
 def _plain(text: str) -> str:
@@ -1975,6 +2014,7 @@ def _plain(text: str) -> str:
     text = re.sub(
         r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
     )
+    text = _with_shown_addresses(text)
     # Addresses of media are signed, some hold passwords: the host is enough.
     text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
     text = re.split(r"(?<=[.!?])\s|\. Giving up", " ".join(text.split()), maxsplit=1)[0].rstrip(".")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
+import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,10 +27,10 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import live, live_run
+from analyzer import cli, jobs, live, live_run
 from analyzer.cli.live import LiveStop
-from analyzer.errors import SourceError, SourceErrorKind
-from analyzer.events import Event, Following, LiveBegun
+from analyzer.errors import ModelError, SourceError, SourceErrorKind
+from analyzer.events import Committed, Event, Finished, Following, LiveBegun
 from analyzer.faces import Faces
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
@@ -35,8 +38,9 @@ from analyzer.records import Run
 from analyzer.report import Chosen, make_report
 from analyzer.segment import Models
 from analyzer.settings import Settings
-from analyzer.source import Fetcher, Item, MediaKind, Video
+from analyzer.source import Fetcher, Item, MediaKind, Video, shown_source
 from analyzer.streams import MultipartPictures, Stream, StreamForm
+from analyzer.vision import chosen
 from analyzer.vision.calibration import Calibration
 from benchmarks.videos import wall
 from tests.live_servers import LiveHls, Mjpeg, jpegs, write_hls
@@ -76,6 +80,9 @@ def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class _NoFaces:
     """A detector that sees nobody, and may take its time."""
+
+    reducible = False
+    points_in_box = None
 
     def __init__(self, pause_s: float = 0.0) -> None:
         self.pause_s = pause_s
@@ -684,3 +691,269 @@ def test_run_that_goes_on_is_not_finished_by_another(
 
     run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), stop=stop)
     assert found == [[]] and run.complete
+
+
+# --- runs that were broken off -----------------------------------------------------------------------
+
+
+class _Camera:
+    """Ten pictures a second, as many as are wanted; then the source has ended."""
+
+    codec, container = "fake", "fake"
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def arrivals(self) -> Iterator[Arrival]:
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+        for _ in range(self._count):
+            time.sleep(0.1)
+            yield Arrival(lambda: picture)
+
+    def ended(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def broken_off(tmp_path: Path, count: int = 15) -> Iterator[list[int]]:
+    """A run that is broken off inside, and how many samples have been committed."""
+    committed: list[int] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Committed):
+            committed.append(event.part.samples)
+
+    def reader(*args: Any, **kwargs: Any) -> LiveReader:
+        return LiveReader(*args, connect=lambda *_: _Camera(count), **kwargs)
+
+    with pytest.MonkeyPatch.context() as inside, pytest.raises(KeyboardInterrupt):
+        inside.setattr(live_run, "LiveReader", reader)
+        video = fetched("rtsp://camera.test/1", tmp_path)
+        settings = QUICK.replace(segment_s=1)
+        yield committed
+        follow_live(video, tmp_path, settings, blind(), on_event=on_event, stop=lambda: False, timings={})
+
+
+def test_only_the_last_publishing_says_that_a_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(publisher: Any) -> None:
+        publisher._work()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live_run._Publisher, "go_on", lambda self: None)
+    monkeypatch.setattr(live_run._Publisher, "finish", finish)
+    with broken_off(tmp_path) as committed:
+        pass
+    (folder,) = tmp_path.iterdir()
+    told = Run.load(folder).info
+    assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
+    assert not told["complete"] and told["incomplete_reason"] == "still running or broken off"
+    # Whatever it says, what is committed and not published is not thrown away.
+    told["live"]["ended_at"], told["counts"]["samples"] = told["analysed_at"], 1
+    (folder / "run.json").write_text(json.dumps(told))
+    assert finish_abandoned(tmp_path) == [folder]
+    run = Run.load(folder)
+    assert len(run.samples) == sum(committed) >= 5 and run.info["counts"]["samples"] == sum(committed)
+    assert run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert not (folder / ".parts").exists()
+
+
+def test_run_that_was_killed_before_it_was_published_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_on(publisher: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(live_run._Publisher, "go_on", go_on)
+    with broken_off(tmp_path) as committed:
+        pass
+    (folder,) = tmp_path.iterdir()
+    assert [one.name for one in folder.iterdir()] == [".parts"]
+    untold = shutil.copytree(folder, tmp_path / f"{folder.name[:-16]}20200101T000000Z")
+    (untold / ".parts" / "run.json").unlink()
+    assert finish_abandoned(tmp_path) == [folder]
+    run = Run.load(folder)
+    assert len(run.samples) == sum(committed) >= 3 and not run.complete and len(run.timeline)
+    assert run.info["live"]["ended_at"] and run.info["counts"]["samples"] == sum(committed)
+    # Nothing can be made of parts of which nobody knows what they are.
+    assert not untold.exists() and not (folder / ".parts").exists()
+
+
+def test_what_is_removed_lies_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    folder = out / "it-live-0123456789ab-20260101T000000Z"
+    others = [out / "a-live-show", out / "it-live-0123456789ab-20260101T000000Z-youtube-x"]
+    for one in (folder, *others):
+        (one / ".parts").mkdir(parents=True)
+    victim = tmp_path / "project-2024"
+    victim.mkdir()
+    for key in ("../../../project", "*", 7, None):
+        (folder / "run.json").write_text(
+            json.dumps({"live": {"ended_at": None, "parts": key}, "counts": {"samples": 0}})
+        )
+        assert finish_abandoned(out) == []
+    assert victim.exists() and all((one / ".parts").exists() for one in (folder, *others))
+
+
+class _Blocking(_Camera):
+    """Says nothing any more after its pictures, and knows no timeout."""
+
+    gone = threading.Event()
+
+    def ended(self) -> bool:
+        self.gone.wait(60)
+        return False
+
+
+def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_WATCH_S", 0.0)
+    monkeypatch.setattr(live, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(live, "_PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(live, "_LEFT_MAX", 2)
+    camera = Stream(StreamForm.CAMERA, "0")
+    made: list[int] = []
+
+    def connect(*args: object) -> _Blocking:
+        made.append(1)
+        return _Blocking(3)
+
+    settings = QUICK.replace(reconnect_s=0.3)
+    with LiveReader(camera, settings, name="it", connect=connect) as reader:
+        times = [one.frame.time_s for samples in reader.segments() for one in samples]
+    # Two of them are left blocking, so there is no third.
+    assert len(made) == 2 and len(times) >= 4 and times == sorted(times)
+    assert "stayed away" in reader.state.end and reader.state.gaps[0].reason == "nothing came in time"
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match="nothing came in time") as caught:
+        LiveReader(camera, settings, name="it", connect=lambda *_: _Blocking(0))
+    assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 3
+    _Blocking.gone.set()
+
+
+def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration() -> None:
+    stalls_s = [0.8, 2.3]
+
+    class Source(_Camera):
+        def arrivals(self) -> Iterator[Arrival]:
+            for number, arrival in enumerate(super().arrivals()):
+                if number == 3:
+                    time.sleep(stalls_s.pop(0))
+                yield Arrival(arrival.decode, number / 10)
+
+    stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
+    for duration_s, end in ((0.8, "the duration asked for was reached"), (None, "the source has ended")):
+        chosen = settings.replace(duration_s=duration_s)
+        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(10)) as reader:
+            times = [one.frame.time_s for samples in reader.segments() for one in samples]
+        assert reader.state.end == end and reader.state.gap_count == 0
+        assert times[-1] == pytest.approx(0.7 if duration_s else 0.9, abs=0.11)
+
+
+def test_networks_are_known_as_they_were_loaded(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert models.models_hash == chosen.models_hash(Settings())
+
+    def gone(settings: Settings) -> str:
+        raise ModelError("its description has been changed since")
+
+    models = dataclasses.replace(blind(), models_hash="as it was")
+    for module in (live_run, jobs, chosen):
+        monkeypatch.setattr(module, "models_hash", gone, raising=False)
+    monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
+    video = fetched("0", tmp_path)
+    how: dict[str, Any] = {"on_event": lambda event: None, "stop": lambda: False, "timings": {}}
+    run = follow_live(video, tmp_path, QUICK, models, **how)
+    assert run.info["models_hash"] == "as it was"
+
+
+@pytest.mark.parametrize(("sources", "code"), [(("0",), 0), (("0", "1", "2"), 1)])
+def test_sources_that_were_not_begun_are_counted(
+    sources: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def followed(
+        items: Iterator[str], *args: object, on_event: Any, stop: Any, **how: object
+    ) -> Iterator[Any]:
+        next(items)
+        on_event(LiveBegun("camera 0", None, False))
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        yield Finished(Run(tmp_path, {"complete": True}))
+
+    monkeypatch.setattr(jobs, "analyze_all", followed)
+    assert cli._run(sources, Settings(), tmp_path, quiet=True, as_json=False) == code
+    assert ("2 sources were not begun" in capsys.readouterr().err) == bool(code)
+
+
+def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_path: Path) -> None:
+    playlist = LiveHls(server, hls)
+    form = {"url": playlist.url, "ext": "mp4", "protocol": "m3u8_native"}
+    on_air = {"title": "On air", "is_live": True, "formats": [form]}
+    listed = [{"_type": "url", "url": "https://scripted.test/tv"}, {"_type": "url", "url": playlist.url}]
+    site = scripted(tv=on_air, list=lambda name: {"_type": "playlist", "id": name, "entries": listed})
+    chosen = QUICK.replace(playlist=True, timeout_s=20)
+    fetcher = Fetcher(chosen, want_audio=False, live=True, extractors=(site,))
+    items = list(fetcher.resolve("https://scripted.test/list"))
+    assert len(items) == 2
+    for item in items:
+        with pytest.raises(SourceError) as caught:
+            fetcher.fetch(item, tmp_path)
+        assert caught.value.kind is SourceErrorKind.LIVE
+    (alone,) = fetcher.resolve("https://scripted.test/tv")
+    assert fetcher.fetch(alone, tmp_path).kind is MediaKind.LIVE
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://user:s3c/ret@camera.test/x", "rtsp://camera.test/x"),
+        ("RTSPS://user:s3c?r#e@t@camera.test/x", "RTSPS://camera.test/x"),
+        ("rtsp://a:s3c@ret/t@camera.test/x", "rtsp://camera.test/x"),
+        ("http://user:s3c/ret@camera.test:80/x", "http://camera.test:80/x"),
+        ("http://user:s3cret@[::1]:80/x", "http://[::1]:80/x"),
+        (
+            "http://camera.test/v?LoginUse=s3c&loginpas=s3c&a=1",
+            "http://camera.test/v?LoginUse=***&loginpas=***&a=1",
+        ),
+        ("http://camera.test/v?token=s3c#t", "http://camera.test/v?token=***#t"),
+        ("http://page.test:8080/@name/1", "http://page.test:8080/@name/1"),
+        ("https://page.test/watch?v=a:b@c", "https://page.test/watch?v=a:b@c"),
+        ("/videos/a:b@c?key=d", "/videos/a:b@c?key=d"),
+    ],
+)
+def test_logins_are_not_shown_however_they_are_written(source: str, shown: str) -> None:
+    assert shown_source(source) == shown
+
+
+def test_login_in_the_query_is_used_and_never_written(
+    server: Server, numbers: list[bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    camera = Mjpeg(server, numbers)
+    answer = server.routes["/video"]
+    asked: list[str] = []
+
+    def noted(handler: Handler) -> None:
+        asked.append(handler.path)
+        answer(handler)
+
+    server.routes["/video"] = noted
+    address = f"{camera.url}?user=admin&pwd=s3cret"
+    with caplog.at_level("INFO"):
+        run = follow(address, tmp_path, QUICK.replace(duration_s=0.3))
+        with pytest.raises(SourceError):  # what is no stream is asked for by yt-dlp
+            fetched(f"{server.url('/none')}?user=admin&pwd=s3cret", tmp_path)
+        with pytest.raises(SourceError, match="are written %2F") as caught:
+            fetched("http://user:s3c/ret@camera.test/x", tmp_path)
+    assert set(asked) == {"/video?user=admin&pwd=s3cret"} and run.info["url"].endswith(
+        "/video?user=***&pwd=***"
+    )
+    text = (run.folder / "run.json").read_text("utf-8")
+    assert not [one for one in (text, caplog.text, str(caught.value)) if "s3c" in one or "admin" in one]

@@ -335,6 +335,7 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
 
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []
+    left = 0
 
     def on_event(event: Event) -> None:
         stop.on_event(event)
@@ -342,14 +343,18 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
 
     try:
         with console, LiveStop() as stop:
-            together = pictures_together(sources)
+            together = iter(pictures_together(sources))
             for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop):
                 results.append(result)
+            left = len(list(together)) if stop() else 0
+        if left:
+            what = "1 source was" if left == 1 else f"{left} sources were"
+            console.error(f"{what} not begun, because a signal ended the one before: name what is left again")
     except AnalyzerError as error:
         console.error(str(error))
     finally:
         console.summary(results)
-    return _exit_code(results)
+    return max(_exit_code(results), SOME_FAILED) if left else _exit_code(results)
 
 
 def _evaluate(
