@@ -718,7 +718,7 @@ class _Camera:
 
 
 @contextlib.contextmanager
-def broken_off(tmp_path: Path, count: int = 15) -> Iterator[list[int]]:
+def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
     """A run that is broken off inside, and how many samples have been committed."""
     committed: list[int] = []
 
@@ -834,23 +834,25 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
     _Blocking.gone.set()
 
 
-def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration() -> None:
-    stalls_s = [0.8, 2.3]
+def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "_GAP_S", 0.3)
 
     class Source(_Camera):
         def arrivals(self) -> Iterator[Arrival]:
             for number, arrival in enumerate(super().arrivals()):
                 if number == 3:
-                    time.sleep(stalls_s.pop(0))
+                    time.sleep(0.8)
                 yield Arrival(arrival.decode, number / 10)
 
     stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
-    for duration_s, end in ((0.8, "the duration asked for was reached"), (None, "the source has ended")):
+    for duration_s, end in ((0.5, "the duration asked for was reached"), (None, "the source has ended")):
         chosen = settings.replace(duration_s=duration_s)
-        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(10)) as reader:
+        with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(7)) as reader:
             times = [one.frame.time_s for samples in reader.segments() for one in samples]
         assert reader.state.end == end and reader.state.gap_count == 0
-        assert times[-1] == pytest.approx(0.7 if duration_s else 0.9, abs=0.11)
+        assert times[-1] == pytest.approx(0.4 if duration_s else 0.6, abs=0.11)
 
 
 def test_networks_are_known_as_they_were_loaded(
