@@ -667,12 +667,12 @@ def test_second_signal_does_what_it_did_before(number: signal.Signals) -> None:
     before = signal.signal(number, lambda number, frame: heard.append(number))
     try:
         with LiveStop() as stop:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             assert (heard, stop()) == ([number], False)  # nothing is followed yet
             stop.on_event(LiveBegun("it", None, False))
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             assert (heard, stop()) == ([number], True)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             assert heard == [number] * 2
     finally:
         signal.signal(number, before)
