@@ -886,7 +886,7 @@ def test_sources_that_were_not_begun_are_counted(
     ) -> Iterator[Any]:
         next(items)
         on_event(LiveBegun("camera 0", None, False))
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop()
         yield Finished(Run(tmp_path, {"complete": True}))
 
