@@ -299,7 +299,7 @@ def test_loading_the_networks_reports_to_nobody() -> None:
 
 @pytest.mark.shared
 def test_own_chips_are_no_worse_than_the_package_on_labelled_faces() -> None:
-    faces = list(labelled_faces(REPORT, 400))
+    faces = list(labelled_faces(REPORT, 700))
     found, gender, age_error, _ = summary(judge(faces, None))
     package_gender, package_error = reference(faces)
     assert found > 0.98
