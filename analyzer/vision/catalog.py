@@ -193,8 +193,7 @@ YUNET = Model(
     paper="Wu et al. 2023, YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 20",
     trained_on="WIDER FACE",
     input="BGR, 0 to 255, any size in multiples of 32; 640 pixels on the longer side by default",
-    known_bias="Made for faces of about 10 to 300 pixels in the picture that it sees; misses more small "
-    "faces than CenterFace.",
+    known_bias="Made for faces of about 10 to 300 pixels in the picture that it sees.",
     speed="docs/models.md",
 )
 SSD = Model(
