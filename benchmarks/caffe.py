@@ -6,11 +6,15 @@ The trained files cannot be had everywhere. These have the same structure, and n
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from analyzer.vision.catalog import ModelFile, sha256
+from analyzer.vision.described import LEVI_HASSNER, Description
 
 Array = NDArray[np.float64]
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -47,6 +51,18 @@ def classic_files(folder: Path) -> Path:
         (folder / f"{what}_deploy.prototxt").write_text(prototxt(classes))
         (folder / f"{what}_net.caffemodel").write_bytes(caffemodel(made_weights(classes, SEEDS[what])))
     return folder
+
+
+def made_entries(folder: Path) -> dict[str, Description]:
+    """The classic networks by name, described as in the catalogue, but of the made files in a folder."""
+    entries = {}
+    for name, description in LEVI_HASSNER.items():
+        files = tuple(
+            ModelFile(file.name, (sha256((folder / file.name).read_bytes()),), url=file.url)
+            for file in description.model.files
+        )
+        entries[name] = replace(description, model=replace(description.model, files=files))
+    return entries
 
 
 def prototxt(classes: int) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import tempfile
 import textwrap
@@ -32,7 +31,7 @@ from analyzer.frames import Still, VideoReader
 from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.attributes import Attributes
-from analyzer.vision.catalog import MODELS, Model, ModelFile, sha256
+from analyzer.vision.catalog import MODELS, Model
 from analyzer.vision.described import LEVI_HASSNER, descriptions, find_description
 from analyzer.vision.detectors import Detector, load_detector
 from analyzer.vision.embedding import DlibEmbedding
@@ -148,16 +147,7 @@ def made_weights() -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         made = caffe.classic_files(Path(folder))
         stack.enter_context(mock.patch.dict(os.environ, {catalog.MODELS_VARIABLE: folder}))
-        changed = {}
-        for name, description in LEVI_HASSNER.items():
-            files = tuple(
-                ModelFile(file.name, (sha256((made / file.name).read_bytes()),), url=file.url)
-                for file in description.model.files
-            )
-            changed[name] = dataclasses.replace(
-                description, model=dataclasses.replace(description.model, files=files)
-            )
-        stack.enter_context(mock.patch.dict(LEVI_HASSNER, changed))
+        stack.enter_context(mock.patch.dict(LEVI_HASSNER, caffe.made_entries(made)))
         yield
 
 

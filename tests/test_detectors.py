@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import Run, Settings, analyze
+from analyzer import Settings, analyze
 from analyzer.faces import Faces
 from analyzer.frames import Still
 from analyzer.vision import catalog
 from analyzer.vision.attributes import Attributes
-from analyzer.vision.catalog import ModelFile, sha256
 from analyzer.vision.cuts import BoxCut
 from analyzer.vision.described import LEVI_HASSNER
 from analyzer.vision.detectors import Detector, Haar, Ssd, WholePicture, YuNet, decode_yunet, load_detector
@@ -49,14 +47,9 @@ def made_files() -> Iterator[Path]:
 @pytest.fixture
 def levi_hassner(made_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue takes the made files for the classic ones."""
-    for name, description in list(LEVI_HASSNER.items()):
-        files = tuple(
-            ModelFile(file.name, (sha256((made_files / file.name).read_bytes()),), url=file.url)
-            for file in description.model.files
-        )
-        model = dataclasses.replace(description.model, files=files)
-        monkeypatch.setitem(catalog.MODELS, name, model)
-        monkeypatch.setitem(LEVI_HASSNER, name, dataclasses.replace(description, model=model))
+    for name, description in caffe.made_entries(made_files).items():
+        monkeypatch.setitem(catalog.MODELS, name, description.model)
+        monkeypatch.setitem(LEVI_HASSNER, name, description)
     others = os.environ.get(catalog.MODELS_VARIABLE, "")
     monkeypatch.setenv(catalog.MODELS_VARIABLE, os.pathsep.join(filter(None, (str(made_files), others))))
 
@@ -243,8 +236,11 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("classic") / "wall.mp4", frames(), fps=FPS)
 
 
-def check_run(run: Run, detector: str) -> None:
-    """Every table and picture of a run by the classic networks."""
+@pytest.mark.parametrize("detector", [pytest.param("ssd", marks=pytest.mark.shared), "haar"])
+def test_the_classic_set_goes_through_every_step(
+    shared_models: None, levi_hassner: None, video: Path, tmp_path: Path, detector: str
+) -> None:
+    run = analyze(video, out=tmp_path, detector=detector, attributes="levi-hassner", min_judged_px=20)
     assert run.complete
     names = [model["name"] for model in run.info["models"]]
     assert names == [detector, "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
@@ -265,21 +261,6 @@ def check_run(run: Run, detector: str) -> None:
     assert len(shares.read_text().splitlines()) == 1
     assert "not measured" in run.info["shares_in_words"] or len(known) < 5
     assert (Path(run.folder) / "annotated.mp4").stat().st_size > 10_000
-
-
-@pytest.mark.shared
-def test_the_classic_set_goes_through_every_step(
-    shared_models: None, levi_hassner: None, video: Path, tmp_path: Path
-) -> None:
-    run = analyze(video, out=tmp_path, detector="ssd", attributes="levi-hassner", min_judged_px=20)
-    check_run(run, "ssd")
-
-
-def test_haar_with_the_classic_networks_goes_through_every_step(
-    levi_hassner: None, video: Path, tmp_path: Path
-) -> None:
-    run = analyze(video, out=tmp_path, detector="haar", attributes="levi-hassner", min_judged_px=20)
-    check_run(run, "haar")
 
 
 @pytest.mark.shared

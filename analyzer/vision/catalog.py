@@ -221,7 +221,7 @@ SSD = Model(
     paper="none; after Liu et al. 2016, SSD: Single Shot MultiBox Detector, on a reduced ResNet-10",
     trained_on="pictures from the web, which are not named",
     input="BGR minus 104, 117, 123, 300x300 by default: the picture is stretched to a square",
-    known_bias="Misses small faces: at 300 pixels those narrower than about a fifteenth of the picture.",
+    known_bias="Misses small faces: hardly one of a crowd.",
     speed="docs/models.md",
 )
 HAAR = Model(

@@ -171,7 +171,7 @@ class Description:
 
 
 _ADIENCE_RANGES = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-# The last range is open: those of 60 and more of 14,257 labelled faces are 71.7 on average.
+# The last range is open: its people are 71.7 years old on average (benchmarks/fit_points.py).
 _ADIENCE_MEANS = (*((low + high) / 2 for low, high in _ADIENCE_RANGES[:-1]), 71.7)
 _CAFFE_PIXELS = Pixels(means=(78.4263377603, 87.7689143744, 114.895847746))
 _CAFFE_PX = 227

@@ -10,7 +10,7 @@ from typing import Literal
 from analyzer.errors import ModelError
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model
-from analyzer.vision.described import Description, described, descriptions, find_description, read_network
+from analyzer.vision.described import described, descriptions, find_description, read_network
 
 __all__ = ["Held", "inventory"]
 
@@ -29,8 +29,6 @@ class Held:
     """Its files, as far as they are here."""
     model: Model | None
     """None: its description cannot be read."""
-    description: Description | None = None
-    """Of a network of the user's own."""
 
 
 def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
@@ -81,4 +79,4 @@ def _own(path: Path, check: bool) -> Held:
             read_network(description)
     except ModelError as error:
         return Held(path.stem, "wrong", str(error), (path,), None)
-    return Held(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model, description)
+    return Held(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model)

@@ -68,7 +68,9 @@ def main() -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+        # Not measured with CUDA, which reserves memory of its own.
+        most = _MOST_BYTES if device == "cpu" else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from analyzer.vision.attributes import DescribedNetwork
 
