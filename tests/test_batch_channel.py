@@ -36,7 +36,9 @@ from tests.media import numbered, png_bomb, write_packets, write_sound, write_vi
 from tests.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted, serve
 
 LIST = "https://lists.test/channel"
-SETTINGS = Settings(video=False, fps=5, playlist=True, timeout_s=1.5, max_size_mb=1, threads=2)
+SETTINGS = Settings(video=False, fps=5, playlist=True, max_size_mb=1, threads=2)
+SILENCE_S = 3
+"""The longest wait for a server where one of them stays silent."""
 HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
 HOUR_S = 3600
 BASE_S = 600
@@ -331,7 +333,8 @@ def seen(world: World, **more: Any) -> Seen:
     world.server.requests.clear()
     world.asked.clear()
     known = len(world.log()) if (world.out / "batch.jsonl").exists() else 0
-    source = world.source(filters=Filters(shorter_than_s=HOUR_S))
+    settings = replace(SETTINGS, timeout_s=SILENCE_S)
+    source = world.source(settings=settings, filters=Filters(shorter_than_s=HOUR_S))
     retry = Retry(base_s=BASE_S, patience_s=0)
     outcome = world.night(source, prepare=with_networks, retry=retry, **more)
     left = sorted(path.name for path in (world.out / DOWNLOADS).glob("*"))
@@ -557,12 +560,14 @@ def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, seco
 
 def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> None:
     """Over the nights, each kind by its limit; `retry` brings it back."""
-    limits = Limits(memory_mb=1500, stall_s=5, cpu_s=1, crashes=2)
-    faults = {"crash": "crash", "stall": "stalled", "burn": "cpu_limit"}
+    limits = Limits(memory_mb=1500, stall_s=60, cpu_s=1, crashes=2)
+    stalls, retry = Limits(memory_mb=1500, stall_s=5), Retry(base_s=BASE_S, patience_s=0)
+    faults = {"crash": "crash", "burn": "cpu_limit", "stall": "stalled"}
     for fault in faults:
         world.video(fault, world.server.add(f"/{fault}.mp4", marked(world.clip, fault)))
         world.video(f"after-{fault}")
-    world.night(limits=limits, workers=2)
+        if fault != "crash":
+            world.night(limits=stalls if fault == "stall" else limits, retry=retry, workers=2)
     rows = world.rows()
     assert {name: (rows[name]["state"], rows[name]["error_kind"]) for name in faults} == {
         name: ("failed", kind) for name, kind in faults.items()
@@ -571,11 +576,9 @@ def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> No
     assert "SIGXCPU" in rows["burn"]["error"]
     assert "[limits] stall" in rows["stall"]["error"]
 
-    with contextlib.closing(sqlite3.connect(world.out / "ledger.sqlite")) as db, db:
-        db.execute("UPDATE videos SET next_try = 9e9 WHERE state = 'failed'")  # stalling takes long
     world.make_due("crash", "burn")
     world.video("new")
-    outcome = world.night(limits=limits, workers=2)
+    outcome = world.night(limits=limits, retry=retry, workers=2)
     states = world.states()
     assert {name: states[name] for name in (*faults, "new")} == {
         "crash": "dead",

@@ -14,7 +14,6 @@ from click.testing import CliRunner, Result
 
 from analyzer import analyze
 from analyzer.cli import _REPORT_CODES, DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
-from analyzer.cli import report as report_command
 from analyzer.records import Run, publish, report_files
 from analyzer.report.documentation import documentation
 from analyzer.settings import REPORT_FORMATS
@@ -246,7 +245,7 @@ def test_reporting_loads_nothing_that_only_analysing_needs(outputs: Path) -> Non
 
 def test_lists_have_one_home_and_every_option_has_help() -> None:
     assert (ROOT / "docs" / "report.md").read_text("utf-8") == documentation(), "run `make docs`"
-    for parameter in report_command.params:
+    for parameter in cli.commands["report"].params:
         assert parameter.name == "paths" or getattr(parameter, "help", None), parameter.name
     shown = report("--help").output
     assert all(meaning in shown for meaning in _REPORT_CODES.values())

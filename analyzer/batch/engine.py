@@ -115,7 +115,8 @@ class LocalEngine:
             yield from self._died(child, "crash")
             return
         id, what = child.job.id, message["what"]
-        child.ready = child.ready or what == "ready"
+        if what == "ready":
+            child.ready, child.began = True, child.heard  # a slow start is not the video's time
         if what in ("done", "failed", "stopped"):
             child.job = None
             if child.jobs >= _MOST_JOBS or message.pop("broken", False):
