@@ -37,7 +37,7 @@ from tests.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted,
 
 LIST = "https://lists.test/channel"
 SETTINGS = Settings(video=False, fps=5, playlist=True, max_size_mb=1, threads=2)
-SILENCE_S = 3
+SILENCE_S = 2
 """The longest wait for a server where one of them stays silent."""
 HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
 HOUR_S = 3600

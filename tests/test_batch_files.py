@@ -35,11 +35,11 @@ def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcom
 
 
 def begin(folder: Path) -> None:
-    """A night that is stopped after the first segment."""
+    """A night that is stopped after the second segment: the last one that is kept is read again."""
     stop = Stop()
 
     def hear(event: str, video: int | None, facts: dict[str, Any]) -> None:
-        if event == "segment":
+        if event == "segment" and facts["segment"] == 1:
             stop.request()
 
     assert Night(jobs_for(folder), on_event=hear, stop=stop).run().reason == "stopped"
@@ -57,9 +57,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one video of four segments."""
+    """A folder with one video of eight segments."""
     (tmp_path / "clips").mkdir()
-    write_video(tmp_path / "clips" / "first.mp4", numbered(40), fps=10)
+    write_video(tmp_path / "clips" / "first.mp4", numbered(80), fps=10)
     return tmp_path / "clips"
 
 

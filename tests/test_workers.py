@@ -89,13 +89,10 @@ def most_processes() -> tuple[list[int], Callable[[object], None]]:
     return counts, lambda event: counts.append(len(multiprocessing.active_children()))
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_tables_do_not_depend_on_the_number_of_processes(
-    count: int, film: Path, alone: Run, tmp_path: Path
-) -> None:
+def test_tables_do_not_depend_on_the_number_of_processes(film: Path, alone: Run, tmp_path: Path) -> None:
     counts, on_event = most_processes()
-    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=count, on_event=on_event)
-    assert max(counts) == count
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=3, on_event=on_event)
+    assert max(counts) == 3
     assert_same(run, alone)
     assert run.info["resumed_segments"] == 0
     assert not multiprocessing.active_children() and not (run.folder / ".parts").exists()
@@ -143,9 +140,10 @@ def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
     assert_same(run, alone)
 
 
-def test_progress_adds_up_over_the_processes(film: Path, tmp_path: Path) -> None:
+def test_progress_adds_up_over_the_processes(film: Path, alone: Run, tmp_path: Path) -> None:
     told: list[Any] = []
     run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2, on_event=told.append)
+    assert_same(run, alone)
     events = [event for event in told if isinstance(event, Analysing)]
     assert [event.samples for event in events] == list(range(1, len(run.samples) + 1))
     assert events[-1].faces == len(run.faces)
@@ -379,7 +377,8 @@ def test_interrupt_is_one_sentence_and_leaves_no_process(
     assert not alive
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"] and kept_parts(tmp_path)
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    alone = [*command, "--workers", "1"]
+    subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, timeout=120)
     assert Run.load(folder).info["resumed_segments"] >= 1
 
 
@@ -395,7 +394,7 @@ def outcome(path: Path, out: Path, count: int) -> Run:
     return analyzer.analyze(path, SETTINGS, out=out / str(count), workers=count)
 
 
-@pytest.mark.parametrize(("count", "start", "stop"), [(5, 0.45, 0.55), (60, 0.45, 0.5), (2000, 0.4, 0.6)])
+@pytest.mark.parametrize(("count", "start", "stop"), [(60, 0.45, 0.5), (2000, 0.4, 0.6)])
 def test_damaged_middle_costs_the_same_samples(
     count: int, start: float, stop: float, film: Path, tmp_path: Path
 ) -> None:
@@ -418,11 +417,10 @@ def test_damaged_middle_costs_the_same_samples(
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
 
 
-@pytest.mark.parametrize("share", [0.35, 0.7])
-def test_video_that_breaks_off_is_incomplete_likewise(share: float, film: Path, tmp_path: Path) -> None:
+def test_video_that_breaks_off_is_incomplete_likewise(film: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.mp4"
     data = film.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * 0.7)])
     one, two = (outcome(path, tmp_path, processes) for processes in (1, 2))
     assert not one.complete and one.info["incomplete_reason"]
     assert 3 <= len(one.samples) < 27
