@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from analyzer.segment import Models
 from analyzer.settings import Settings
+from analyzer.vision.chosen import models_hash
 from benchmarks.demo import portraits
 from benchmarks.faces import SHARED
 from benchmarks.videos import wall
@@ -36,12 +39,30 @@ LONGEST = (
 """Files that take long, the longest first: begun last, they would leave the other processors idle."""
 
 
-def pytest_configure() -> None:
-    """Give each of several test processes processors of its own.
+_LOAD = Models.load
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(settings: Settings, known_as: str) -> Models:
+    return _LOAD(settings)
+
+
+def load_once(settings: Settings) -> Models:
+    """`Models.load`; what it has loaded serves all tests of a process, as it serves all videos of a batch."""
+    names = [one.name for one in dataclasses.fields(Settings) if one.metadata["group"] in ("faces", "engine")]
+    chosen = {name: getattr(settings, name) for name in names} | {"workers": 1}
+    return _loaded(Settings(**chosen), models_hash(settings))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load networks once; give each of several test processes processors of its own.
 
     Threads that compute a network together wait for the slowest of them: two processes on the same two
     processors take twice as long as one after the other.
     """
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Models, "load", load_once)
+    config.add_cleanup(patch.undo)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         every, count = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

@@ -172,8 +172,8 @@ def test_killed_at_random_moments(pair: Bench) -> None:
     assert result.numbers["kills"] == 2
 
 
-def test_ended_by_sigterm(pair: Bench) -> None:
-    result = reliability.signals(pair, signal.SIGTERM, 1)
+def test_ended_by_sigterm(single: Bench) -> None:
+    result = reliability.signals(single, signal.SIGTERM, 1)
     assert_well(result)
     assert result.numbers["signals"] == 1
 
