@@ -116,7 +116,7 @@ def make_run(
     people = _people(samples, plan, settings)
     people.insert(0, "video_id", video_id)
     calibration = Calibration.load()
-    table = estimate_shares(people, settings, calibration) if shares is None else shares.copy()
+    table = _estimated(people, settings, calibration) if shares is None else shares.copy()
     table["video_id"] = video_id
     bins = timeline(faces, people, samples, settings)
     bins["video_id"], bins["clock"] = video_id, no_clock(len(bins))
@@ -136,6 +136,17 @@ def make_run(
     }
     write_json(folder / "run.json", document | info)
     return folder
+
+
+def _estimated(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
+    """The shares of a plan's people; most of the time that a run takes to make, so they are kept."""
+    key = people.drop(columns="video_id").to_json(), settings
+    if key not in _ESTIMATED:
+        _ESTIMATED[key] = estimate_shares(people, settings, calibration)
+    return _ESTIMATED[key].copy()
+
+
+_ESTIMATED: dict[tuple[str, Settings], pd.DataFrame] = {}
 
 
 def _faces(samples: pd.DataFrame, at: NDArray[np.int64], who: NDArray[np.int64], plan: Plan) -> pd.DataFrame:

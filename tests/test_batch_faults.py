@@ -178,10 +178,6 @@ def test_ended_by_sigterm(single: Bench) -> None:
     assert result.numbers["signals"] == 1
 
 
-def test_ended_by_ctrl_c(single: Bench) -> None:
-    assert_well(reliability.signals(single, signal.SIGINT, 1))
-
-
 def test_second_sigterm_ends_at_once(single: Bench) -> None:
     assert_well(reliability.second_signal(single))
 
@@ -410,12 +406,6 @@ def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
     settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
     bench = Bench(tmp_path / "many", videos, settings=settings, top="report = []\n")
     assert_well(reliability.memory(bench, after=10))
-
-
-def test_killed_analysis_is_repeated_the_same_night(single: Bench) -> None:
-    result = reliability.killed_analysis(single, [signal.SIGSEGV])
-    assert_well(result)
-    assert result.numbers["crashes"] == 1
 
 
 def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:

@@ -437,7 +437,7 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
 def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
     path = panning(tmp_path / "pan.mp4", 12, 960, 540)
     command = [sys.executable, "cli.py", "analyze", str(path), "--out", str(tmp_path / "out")]
-    command += ["--segment", "2", "--fps", "15", "--precision", "f32", "--no-video"]
+    command += ["--segment", "2", "--fps", "10", "--precision", "f32", "--no-video"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("out/*/.parts/*-000001")) and time.monotonic() < deadline:

@@ -914,8 +914,18 @@ def test_what_accept_refuses_is_not_downloaded(how: str, server: Server, clip: P
     ended_soon()
 
 
-@pytest.mark.parametrize("stop", [HaltError(), StoppedError("enough"), KeyboardInterrupt()])
-@pytest.mark.parametrize("phase", ["extraction", "download", "listing", "entries", "tab"])
+@pytest.mark.parametrize(
+    ("phase", "stop"),
+    [
+        ("extraction", StoppedError("enough")),
+        ("extraction", KeyboardInterrupt()),
+        ("download", HaltError()),
+        ("download", KeyboardInterrupt()),
+        ("listing", HaltError()),
+        ("entries", StoppedError("enough")),
+        ("tab", KeyboardInterrupt()),
+    ],
+)
 def test_on_wait_may_end_everything(phase: str, stop: BaseException, server: Server, folder: Path) -> None:
     server.add_dribble("/clip.mp4")
     server.add_silent("/page")

@@ -377,8 +377,7 @@ def test_interrupt_is_one_sentence_and_leaves_no_process(
     assert not alive
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"] and kept_parts(tmp_path)
-    alone = [*command, "--workers", "1"]
-    subprocess.run(alone, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     assert Run.load(folder).info["resumed_segments"] >= 1
 
 

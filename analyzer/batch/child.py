@@ -35,7 +35,6 @@ from analyzer.system import die_with_parent, few_arenas, give_back_memory, resid
 __all__ = ["NOTED", "main", "matching_run", "settings_document", "video_document", "video_of"]
 
 _TELL_EVERY_S = 0.5
-_NO_MEMORY = ("failed to allocate", "bad_alloc", "bad allocation")
 NOTED = ("video_id", "title", "channel", "uploaded", "complete", "incomplete_reason", "counts", "video")
 """What the ledger wants to know of ``run.json``."""
 
@@ -256,8 +255,11 @@ def _failure(error: Exception) -> Failure:
             return Failure("no_space" if error.no_space else "output", str(error))
         case ModelError():
             # Engines know no other error: a network that finds no memory is not a broken one.
-            starved = any(words in str(error).lower() for words in _NO_MEMORY)
-            return Failure("memory", CRASHES["memory"]) if starved else Failure("model", str(error))
+            return (
+                Failure("memory", CRASHES["memory"])
+                if "alloc" in str(error)
+                else Failure("model", str(error))
+            )
         case CrashError():
             return Failure("crash", str(error))
         case MemoryError():
