@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from analyzer.batch import child
-from analyzer.errors import StoppedError
+from analyzer.errors import ModelError, StoppedError
 from analyzer.settings import Settings
 from analyzer.source import Video, run_name
 from analyzer.vision.chosen import models_hash
@@ -25,6 +25,7 @@ _BOX_BYTES = 32
 _MARK = b"free-for-tests:"
 
 SEGMENTS, EACH_S = 8, 0.4
+LOADING_S = 2.5
 
 
 def marked(path: Path, fault: str) -> bytes:
@@ -41,7 +42,7 @@ def _mark_of(path: Path) -> str:
 
 
 def misbehave(path: Path) -> None:
-    """Do what the file asks for: ``crash``, ``memory``, ``stall`` or ``burn``; else nothing."""
+    """Do what the file asks for: ``crash``, ``memory``, ``starve``, ``stall`` or ``burn``; else nothing."""
     match _mark_of(path):
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -49,6 +50,8 @@ def misbehave(path: Path) -> None:
             taken = []
             while True:
                 taken.append(b"\1" * 50_000_000)
+        case "starve":
+            raise ModelError("the face detector failed on (96, 160, 3) pictures: Failed to allocate 9 bytes")
         case "stall":
             time.sleep(600)
         case "burn":
@@ -85,6 +88,19 @@ def without_networks() -> None:
 
     changed: Any = child._Worker
     changed._loaded = loaded
+
+
+def loads_slowly() -> None:
+    """As `without_networks`, but not at once."""
+    without_networks()
+    changed: Any = child._Worker
+    loaded = changed._loaded
+
+    def slowly(worker: Any, settings: Settings) -> Any:
+        time.sleep(LOADING_S)
+        return loaded(worker, settings)
+
+    changed._loaded = slowly
 
 
 def cannot_load() -> None:

@@ -24,9 +24,11 @@ from analyzer.settings import Settings
 from analyzer.source import Fetcher
 from tests.batch_faults import (
     EACH_S,
+    LOADING_S,
     SEGMENTS,
     cannot_load,
     loads_for_ever,
+    loads_slowly,
     marked,
     mended,
     with_networks,
@@ -631,6 +633,22 @@ def test_what_takes_too_long_is_ended(world: World) -> None:
     row = world.rows()["slow"]
     assert (row["state"], row["error_kind"]) == ("failed", "time_limit")
     assert row["segments_done"] < SEGMENTS
+
+
+def test_a_slow_start_is_not_the_videos_time(world: World) -> None:
+    world.video("good")
+    world.night(limits=Limits(memory_mb=1500, wall_s=LOADING_S - 1), prepare=loads_slowly)
+    assert world.states() == {"good": "done"}
+
+
+def test_a_network_without_memory_costs_the_video_that_it_was_for(world: World) -> None:
+    """Engines report it as any other failure; networks that are broken would end the night."""
+    world.video("starve", world.server.add("/starve.mp4", marked(world.clip, "starve")))
+    world.video("good")
+    world.night()
+    rows = world.rows()
+    assert (rows["starve"]["state"], rows["starve"]["error_kind"]) == ("failed", "memory")
+    assert rows["good"]["state"] == "done"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ class LocalEngine:
 
     def _watch(self, child: _Child) -> Iterator[tuple[int, Message]]:
         now = time.monotonic()
-        if now - child.began > self._limits.wall_s:
+        if child.ready and now - child.began > self._limits.wall_s:
             yield from self._died(child, "time_limit")
         elif now - child.heard > self._limits.stall_s:
             yield from self._died(child, "stalled")
