@@ -147,6 +147,9 @@ class _Worker:
             self._say("stopped")
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             failure = _failure(error)
+            if not self._ready and isinstance(error.__cause__, RuntimeError) and failure.kind == "model":
+                words = f"{error} (or [limits] memory_mb is too little: engines do not always say so)"
+                failure = Failure("model", words)
             if not self._ready and failure.kind in ("memory", "unexpected"):  # the video is not to blame
                 words = (
                     f"the process that analyses cannot start ({error!r}): raise [limits] memory_mb, or ask "
@@ -255,11 +258,9 @@ def _failure(error: Exception) -> Failure:
             return Failure("no_space" if error.no_space else "output", str(error))
         case ModelError():
             # Engines know no other error: a network that finds no memory is not a broken one.
-            return (
-                Failure("memory", CRASHES["memory"])
-                if "alloc" in str(error)
-                else Failure("model", str(error))
-            )
+            if "alloc" in str(error):
+                return Failure("memory", CRASHES["memory"])
+            return Failure("model", str(error))
         case CrashError():
             return Failure("crash", str(error))
         case MemoryError():

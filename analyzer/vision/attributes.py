@@ -26,7 +26,7 @@ from analyzer.vision.chosen import choose
 from analyzer.vision.cuts import AGE_CHIP_PX, Cut, UprightCut
 from analyzer.vision.described import Description
 from analyzer.vision.pixels import Pixels
-from analyzer.vision.runtime import BATCHES, Network, load_network
+from analyzer.vision.runtime import BATCHES, Network, load_network, telling_line
 
 __all__ = ["DLIB_PIXELS", "GENDER_CHIP_PX", "Answer", "AttributeNetwork", "Attributes", "DescribedNetwork"]
 
@@ -113,7 +113,8 @@ def _run(model: Model, network: Network, pieces: Sequence[Image]) -> list[Float]
     try:
         return network.run(pieces)
     except (RuntimeError, MemoryError) as error:
-        raise ModelError(f"the network {model.name} failed on {len(pieces)} faces: {error}") from error
+        words = f"the network {model.name} failed on {len(pieces)} faces: {telling_line(error)}"
+        raise ModelError(words) from error
 
 
 class _Caffe:

@@ -21,7 +21,7 @@ from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model
 from analyzer.vision.quantize import Ranges
-from analyzer.vision.runtime import BATCHES, load_network
+from analyzer.vision.runtime import BATCHES, load_network, telling_line
 
 __all__ = [
     "RANGES_FILE",
@@ -113,7 +113,8 @@ class Detector(ABC):
         try:
             found = self._find(images)
         except (RuntimeError, cv2.error) as error:
-            raise ModelError(f"the face detector failed on {images[0].shape} pictures: {error}") from error
+            words = f"the face detector failed on {images[0].shape} pictures: {telling_line(error)}"
+            raise ModelError(words) from error
         height, width = images[0].shape[:2]
         scaled = [
             _rescale(faces, size[0] / width, size[1] / height)

@@ -27,7 +27,7 @@ from analyzer.vision.catalog import Role
 from analyzer.vision.pixels import Pixels
 from analyzer.vision.quantize import Ranges, quantize
 
-__all__ = ["BATCHES", "Network", "import_openvino", "int8_overflows", "load_network"]
+__all__ = ["BATCHES", "Network", "import_openvino", "int8_overflows", "load_network", "telling_line"]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
@@ -105,10 +105,10 @@ def load_network(
     except ModelError:
         raise
     except Exception as error:  # each engine has its own family of exceptions
-        raise ModelError(f"{engine} cannot load {name}: {_sentence(error)}") from error
+        raise ModelError(f"{engine} cannot load {name}: {telling_line(error)}") from error
 
 
-def _sentence(error: Exception) -> str:
+def telling_line(error: Exception) -> str:
     """The first line of an engine's message that is no place in its source."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
