@@ -80,6 +80,13 @@ def with_networks() -> None:
     changed.VideoReader = Reader
 
 
+def with_little_memory() -> None:
+    """As `with_networks`, but the least memory that can be allowed is not enough."""
+    with_networks()
+    changed: Any = child
+    changed.taken = b"\1" * 300_000_000
+
+
 def without_networks() -> None:
     """Publish runs that say nothing, in no time; of a video that is marked ``slow`` after `SEGMENTS`."""
 

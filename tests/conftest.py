@@ -23,22 +23,17 @@ from benchmarks.videos import wall
 CLIPS = SHARED / "clips"
 OURS = ("read-ahead", "fetch", "live", "publish_0")
 """Names of the threads that the project starts."""
-
-
 LONGEST = (
     "test_batch_faults.py",
-    "test_batch_channel.py",
     "test_workers.py",
-    "test_report_page.py",
     "test_cli.py",
-    "test_vision.py",
-    "test_evaluate.py",
+    "test_batch_channel.py",
     "test_live.py",
+    "test_report_page.py",
+    "test_source.py",
     "test_batch_files.py",
 )
 """Files that take long, the longest first: begun last, they would leave the other processors idle."""
-
-
 _LOAD = Models.load
 
 

@@ -31,6 +31,7 @@ from tests.batch_faults import (
     loads_slowly,
     marked,
     mended,
+    with_little_memory,
     with_networks,
     without_networks,
 )
@@ -654,7 +655,7 @@ def test_a_network_without_memory_costs_the_video_that_it_was_for(world: World) 
 @pytest.mark.parametrize(
     ("prepare", "limits", "words"),
     [
-        (with_networks, Limits(memory_mb=500, stall_s=10), "memory_mb"),
+        (with_little_memory, Limits(memory_mb=500, stall_s=30), "memory_mb"),
         (cannot_load, Limits(memory_mb=1500), "bad allocation"),
         (loads_for_ever, Limits(memory_mb=1500, stall_s=1), "no progress"),
     ],

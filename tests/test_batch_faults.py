@@ -409,6 +409,7 @@ def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
 
 
 def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
-    result = reliability.poison(bench_of(tmp_path, 3, 3))
+    plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
+    result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
     assert_well(result)
     assert (result.numbers["done"], result.numbers["dead"]) == (2, 1)

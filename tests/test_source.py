@@ -649,7 +649,9 @@ def test_tab_that_is_silent_does_not_end_the_rest(server: Server) -> None:
             site.page = lambda: self._download_webpage(server.add_silent("/page"), "page")
 
     items = list(fetcher(PagedIE, playlist=True).resolve("https://scripted.test/channel"))
-    assert [item.error and item.error.kind for item in items] == [None, Kind.TIMEOUT, Kind.TIMEOUT]
+    kinds = [item.error and item.error.kind for item in items]
+    # Which clock rings first, the connection's or ours, decides whether what follows is still asked for.
+    assert kinds[:2] == [None, Kind.TIMEOUT] and kinds[2:] in ([None], [Kind.TIMEOUT])
 
 
 def test_several_videos_in_one_page(server: Server, clip: Path, folder: Path) -> None:

@@ -258,7 +258,7 @@ def _failure(error: Exception) -> Failure:
             return Failure("no_space" if error.no_space else "output", str(error))
         case ModelError():
             # Engines know no other error: a network that finds no memory is not a broken one.
-            if "alloc" in str(error):
+            if "alloc" in f"{error} {error.__cause__}":
                 return Failure("memory", CRASHES["memory"])
             return Failure("model", str(error))
         case CrashError():
