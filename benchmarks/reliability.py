@@ -1004,7 +1004,7 @@ def _dying_keep(keep: Callable[..., Any]) -> Callable[..., Any]:
     return dying
 
 
-def crashes(bench: Bench, points: Sequence[str] = POINTS, *, again: bool = True) -> Result:
+def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
     """The batch dies at each of the points; once more, the part is gone of which the ledger was told."""
     result = Result(
         "crash between two commits",
@@ -1034,8 +1034,7 @@ def crashes(bench: Bench, points: Sequence[str] = POINTS, *, again: bool = True)
                 result.fault_if(again, "analysed again", f"{point}: {path.parent.name} was analysed again")
                 adopted += not again
             result.words[told:] = [f"{point}: {each}" for each in result.words[told:]]
-    if again:
-        result.run_again(bench, out)
+    result.run_again(bench, out)
     result.numbers = {"crashes": len(points) + ("ledger told of a part" in points), "runs adopted": adopted}
     return result
 

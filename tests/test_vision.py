@@ -303,5 +303,5 @@ def test_own_chips_are_no_worse_than_the_package_on_labelled_faces() -> None:
     found, gender, age_error, _ = summary(judge(faces, None))
     package_gender, package_error = reference(faces)
     assert found > 0.98
-    assert gender >= package_gender - 0.01
+    assert gender >= package_gender
     assert age_error <= package_error + 0.3
