@@ -59,7 +59,7 @@ __all__ = [
     "write_parquet",
 ]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True)

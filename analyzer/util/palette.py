@@ -1,0 +1,14 @@
+"""The colours that mean a perceived gender, the same in annotated videos, charts and pages.
+
+Okabe and Ito's colours, which are told apart with any kind of colour vision. Colour is never the only sign:
+boxes carry the word or its letter, charts a hatch or a label.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["GENDER_COLOURS"]
+
+GENDER_COLOURS: Final = {"female": "#E69F00", "male": "#0072B2", "unknown": "#8C8C8C"}
+"""Hexadecimal RGB by the value of the column `gender`."""

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: made media whose truth is known."""
