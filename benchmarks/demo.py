@@ -41,8 +41,8 @@ def positions(time_s: float) -> tuple[tuple[int, int], tuple[int, int]]:
     return (round(first[0]), round(first[1])), (round(second[0]), round(second[1]))
 
 
-def main(path: Path) -> None:
-    """Write the video."""
+def write_demo(path: Path, seconds: float = SECONDS) -> None:
+    """Write the video, or its beginning."""
     shades = np.linspace(70, 150, WIDTH)[None, :] + np.linspace(0, 40, HEIGHT)[:, None]
     ground = np.repeat(shades.astype(np.uint8)[:, :, None], 3, axis=2)
     faces = portraits()
@@ -50,7 +50,7 @@ def main(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(FPS * SECONDS):
+        for number in range(round(FPS * seconds)):
             picture = ground.copy()
             for face, (x, y) in zip(faces, positions(number / FPS), strict=True):
                 picture[y : y + PORTRAIT[1], x : x + PORTRAIT[0]] = face
@@ -61,4 +61,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    write_demo(Path(sys.argv[1]))

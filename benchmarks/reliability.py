@@ -47,6 +47,8 @@ import psutil
 
 import analyzer
 from benchmarks.demo import portraits
+from benchmarks.odd_files import MARKS as ODD_FILES
+from benchmarks.reports import kept_section
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -1335,7 +1337,8 @@ def main() -> None:
     lines = page(results, minutes=(time.monotonic() - began) / 60)
     print("\n".join(lines))
     if not options.only and not options.quick:
-        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        kept = kept_section(PAGE.read_text("utf-8"), ODD_FILES)
+        PAGE.write_text("\n".join(lines) + "\n" + (f"\n{kept}" if kept else ""), encoding="utf-8")
     if any(isinstance(one, Result) and not one.well for one in results):
         sys.exit(1)
 

@@ -32,11 +32,10 @@ RUNS, FACES = 1000, 10_000_000
 MOST_MANY_S, MOST_MB, MOST_ONE_S = 5.0, 1024, 1.5
 
 
-def kept_section(text: str) -> str:
-    """The section of the page that this script has written, with its marks; empty if there is none."""
-    before, found, rest = text.partition(MARKS[0])
-    del before
-    return found and found + rest.partition(MARKS[1])[0] + MARKS[1]
+def kept_section(text: str, marks: tuple[str, str] = MARKS) -> str:
+    """The section of a page that another script has written, with its marks; empty if there is none."""
+    _, found, rest = text.partition(marks[0])
+    return found and found + rest.partition(marks[1])[0] + marks[1]
 
 
 def measured(*command: str) -> dict[str, float]:
