@@ -173,11 +173,11 @@ def section(outcomes: Sequence[Outcome]) -> str:
     for outcome in outcomes:
         kinds.setdefault(outcome.case.kind, []).append(outcome)
     text = (
-        "Written by `python -m benchmarks.odd_files`: each file is made from six seconds of the demo video and "
-        "analysed by `python cli.py analyze`. Right means: as many people as a viewer sees, on screen for as "
-        f"long, a timeline as long as a player takes (within {TOLERANCE_S} s), the size of the frame as a "
-        "player shows it, `complete` and the exit code as they should be, and an annotated video of the same "
-        "length and shape."
+        "Written by `python -m benchmarks.odd_files`: each file is made from six seconds of the demo "
+        "video and analysed by `python cli.py analyze`. Right means: as many people as a viewer sees, "
+        f"on screen for as long; a timeline as long as a player takes (within {TOLERANCE_S} s); the "
+        "frame size that a player shows; `complete` and the exit code as they should be; and an "
+        "annotated video of the same length and shape."
     )
     lines = [
         "## Odd files",
