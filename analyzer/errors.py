@@ -74,6 +74,8 @@ class SourceErrorKind(StrEnum):
     """A playlist or channel was named without asking for its entries."""
     EMPTY = "empty"
     """A folder or playlist without anything to analyse."""
+    NESTED = "nested"
+    """A folder whose subfolders alone hold something to analyse, named without asking for them."""
     REJECTED = "rejected"
     """A filter of the batch leaves it out."""
     OTHER = "other"

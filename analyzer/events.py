@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analyzer.errors import AnalyzerError
 from analyzer.records import Part, Run
-from analyzer.source import FetchProgress
+from analyzer.source import FetchProgress, LeftOut
 
 __all__ = [
     "Analysing",
@@ -19,6 +19,7 @@ __all__ = [
     "Fetching",
     "Finished",
     "Following",
+    "LeftOut",
     "LiveBegun",
     "OnEvent",
     "Rendering",
@@ -132,7 +133,9 @@ class Following:
 
 _LiveEvent = LiveBegun | Following
 Event = (
-    Started | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | Finished | Failed | _LiveEvent
+    (Started | LeftOut | Fetching | Budgeted | Begun | Committed | Analysing | Rendering)
+    | (Finished | Failed)
+    | _LiveEvent
 )
 OnEvent = Callable[[Event], None]
 

@@ -115,7 +115,7 @@ def analyze(
     chosen = (settings or Settings()).replace(**changes)
     name = os.fspath(source)
     fetcher = _fetcher(chosen, on_event)
-    items = list(itertools.islice(_items(fetcher, name), 2))
+    items = list(itertools.islice(_items(fetcher, name, on_event), 2))
     if len(items) > 1:
         raise SourceError(
             f"{shown_source(name)} holds more than one video: use analyze_all",
@@ -155,7 +155,7 @@ def analyze_all(
         ModelError: A network is missing or damaged.
     """
     chosen = fetcher or _fetcher(settings, on_event)
-    items = itertools.chain.from_iterable(_items(chosen, source) for source in sources)
+    items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
     yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop)
 
 
@@ -181,10 +181,10 @@ def _analyse_items(
             return
 
 
-def _items(fetcher: Fetcher, source: str | Sequence[str]) -> Iterator[Item | Failed]:
+def _items(fetcher: Fetcher, source: str | Sequence[str], on_event: OnEvent) -> Iterator[Item | Failed]:
     try:
         if isinstance(source, str):
-            yield from fetcher.resolve(source)
+            yield from fetcher.resolve(source, on_left_out=on_event)
         else:
             yield fetcher.resolve_pictures(source)
     except AnalyzerError as error:

@@ -215,6 +215,15 @@ class Settings:
         optional=True,
         result=False,
     )
+    recursive: bool = _field(
+        False, "With a folder: also take what lies in its subfolders.", "source", result=False
+    )
+    pictures: bool = _field(
+        False,
+        "With a folder of videos: also analyse the pictures that lie beside them, such as covers.",
+        "source",
+        result=False,
+    )
     max_height: int = _field(
         720,
         "Download the smallest format of at most this height.",

@@ -19,6 +19,7 @@ an exception of theirs ends the work as Ctrl-C does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import email.utils
@@ -58,6 +59,7 @@ __all__ = [
     "FetchProgress",
     "Fetcher",
     "Item",
+    "LeftOut",
     "MediaKind",
     "Video",
     "choose_formats",
@@ -145,9 +147,10 @@ class Video:
 
     video_id: str
     """Stable and safe in file names (`[A-Za-z0-9_-]`); its case matters. `youtube-<id>` and the like for
-    sites, `web-<12 hex digits of the address>` for plain addresses, 12 hex digits for local files: the
-    hash of their size, first and last MiB, so that renaming a file does not make it another video;
-    `live-<12 hex digits of the source>-<UTC time>` for what is followed live."""
+    sites, `web-<12 hex digits of the address>` for plain addresses, `file-<12 hex digits>` for local files:
+    the hash of their size, first and last MiB, so that renaming a file does not make it another video;
+    `live-<12 hex digits of the source>-<UTC time>` for what is followed live. It begins with a word, so that
+    no reader of CSV takes it for a number, a date or a formula."""
     kind: MediaKind
     paths: tuple[Path, ...]
     """One video file, or the pictures in natural order of their names; none of what is live."""
@@ -203,11 +206,22 @@ class FetchProgress:
     bytes_per_s: float | None
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """What a folder holds beside what is listed of it."""
+
+    source: str
+    pictures: int
+    """Pictures that lie beside videos; `Settings.pictures` takes them, too."""
+    subfolders: bool
+    """Whether its subfolders hold videos or pictures; `Settings.recursive` takes them, too."""
+
+
 class Fetcher:
     """Turns what the user names into videos on the disk.
 
     Args:
-        settings: Uses `playlist`, `limit`, `max_height`, `max_size_mb`, `timeout_s`.
+        settings: Uses `playlist`, `limit`, `recursive`, `pictures`, `max_height`, `max_size_mb`, `timeout_s`.
         want_audio: Whether sound is needed; if not, it is never downloaded on its own.
         live: Whether cameras and streams without end are given, as videos with a `stream`; else refused.
         extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
@@ -231,7 +245,12 @@ class Fetcher:
         self._on_progress = on_progress
         self._sites: _Sites | None = None
 
-    def resolve(self, source: str, on_wait: Callable[[], None] | None = None) -> Iterator[Item]:
+    def resolve(
+        self,
+        source: str,
+        on_wait: Callable[[], None] | None = None,
+        on_left_out: Callable[[LeftOut], None] | None = None,
+    ) -> Iterator[Item]:
         """List the videos of a file, folder, address or (with `Settings.playlist`) playlist, in order.
 
         Lazy: entries beyond `Settings.limit` are never asked for. Without `Settings.playlist` an address
@@ -242,6 +261,8 @@ class Fetcher:
             source: A path or an address.
             on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
                 What it raises ends the listing at once and reaches the caller as it is.
+            on_left_out: Called before the first item if something of a folder is not listed, though another
+                setting would list it.
 
         Raises:
             SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be had.
@@ -249,7 +270,16 @@ class Fetcher:
         """
         mode = _file_mode(source)
         if mode is not None:
-            items = iter(_local_items(Path(source), source, mode))
+            found, left_out = _local_items(
+                Path(source),
+                source,
+                mode,
+                recursive=self._settings.recursive,
+                pictures=self._settings.pictures,
+            )
+            if on_left_out is not None and left_out is not None:
+                on_left_out(left_out)
+            items = iter(found)
         elif self._live and recognised(source) is not None:
             items = iter([Item(source, MediaKind.LIVE)])
         else:
@@ -631,27 +661,134 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _local_items(path: Path, source: str, mode: int) -> list[Item]:
+def _local_items(
+    path: Path, source: str, mode: int, *, recursive: bool = False, pictures: bool = False
+) -> tuple[list[Item], LeftOut | None]:
+    """What a file or folder holds, and what of a folder is left out.
+
+    Args:
+        path: The file or folder.
+        source: Its name as the user wrote it.
+        mode: Its mode.
+        recursive: Whether subfolders are searched, too.
+        pictures: Whether pictures count that lie in a folder of videos.
+
+    Raises:
+        SourceError: It is neither, cannot be read, or only its subfolders hold something.
+    """
     if not stat.S_ISDIR(mode):
         if not stat.S_ISREG(mode):
             raise _irregular(source)
         kind = MediaKind.IMAGES if _is_picture(path) else MediaKind.VIDEO
-        return [Item(source, kind, (path,), path.stem)]
+        return [Item(source, kind, (path,), path.stem)], None
+    items: list[Item] = []
+    albums: list[Item] = []
+    for folder in _folders(path) if recursive else (path,):
+        try:
+            files = _media_files(folder)
+        except OSError as error:
+            message = f"The folder {folder} cannot be read: {error.strerror}"
+            failure = SourceError(message, kind=SourceErrorKind.OTHER, source=str(folder))
+            if folder == path:
+                raise failure from error
+            items.append(_dead(failure, str(folder)))
+            continue
+        shots = tuple(each for each in files if _is_picture(each))
+        videos = (each for each in files if not _is_picture(each))
+        items += [Item(str(each), MediaKind.VIDEO, (each,), each.stem) for each in videos]
+        if shots:
+            # What the user wrote names the folder again; a subfolder is named by its path.
+            name = source if folder == path else str(folder)
+            albums.append(Item(name, MediaKind.IMAGES, shots, folder.resolve().name))
+    # Downloaders and media servers put covers and thumbnails beside videos, or into folders beside them.
+    beside = 0
+    if albums and not pictures and any(item.error is None for item in items):
+        beside = sum(len(album.paths) for album in albums)
+        albums = []
+    items += albums
+    below = None if recursive else _first_below(path)
+    if not items and below is not None:
+        raise SourceError(
+            f"The folder {source} holds nothing to analyse itself, but its subfolders do, such as "
+            f"{below.relative_to(path)}: add --recursive to search them, too",
+            kind=SourceErrorKind.NESTED,
+            source=source,
+        )
+    if not beside and below is None:
+        return items, None
+    return items, LeftOut(shown_name(source), beside, below is not None)
+
+
+_MOST_SEARCHED = 2000
+"""In so many subfolders it is looked whether they hold a video, where only to say so."""
+
+
+def _media_files(folder: Path) -> list[Path]:
+    """The videos and pictures that lie in a folder itself, in natural order of their names.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    names = [each for each in folder.iterdir() if not each.name.startswith(".")]
+    files = [each for each in names if each.suffix.lower() in suffixes and each.is_file()]
+    # A report's charts lie beside the runs that it is about.
+    if any(_is_chart(each) for each in files) and any(_is_run(each) for each in names):
+        files = [each for each in files if not _is_chart(each)]
+    return sorted(files, key=lambda each: _natural(each.name))
+
+
+def _is_chart(path: Path) -> bool:
+    return path.name.startswith("report-") and path.suffix == ".png"
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds a run of ours, finished or not: its annotated video is no source."""
     try:
-        files = [each for each in path.iterdir() if not each.name.startswith(".") and each.is_file()]
-    except OSError as error:
-        message = f"The folder {source} cannot be read: {error.strerror}"
-        raise SourceError(message, kind=SourceErrorKind.OTHER, source=source) from error
-    files.sort(key=lambda each: _natural(each.name))
-    items = [
-        Item(str(each), MediaKind.VIDEO, (each,), each.stem)
-        for each in files
-        if each.suffix.lower() in VIDEO_SUFFIXES
-    ]
-    pictures = tuple(each for each in files if _is_picture(each))
-    if pictures:
-        items.append(Item(source, MediaKind.IMAGES, pictures, path.resolve().name))
-    return items
+        if any((folder / name).is_dir() for name in (".new", ".parts")):
+            return True
+        info = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(info, dict) and "analyzer_version" in info
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and its subfolders, depth first, in natural order of their names.
+
+    Neither hidden ones nor runs of ours. Links to folders are not followed: they may lead round in a circle,
+    or out of the folder.
+    """
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        try:
+            with os.scandir(folder) as entries:
+                below = [Path(entry.path) for entry in entries if _is_subfolder(entry)]
+        except OSError:  # whoever lists it says so
+            continue
+        below.sort(key=lambda each: _natural(each.name), reverse=True)
+        waiting += [each for each in below if not _is_run(each)]
+
+
+def _is_subfolder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _first_below(path: Path) -> Path | None:
+    """The first video or picture in the subfolders of a folder; a video, if there is one."""
+    picture = None
+    for folder in itertools.islice(_folders(path), 1, _MOST_SEARCHED):
+        with contextlib.suppress(OSError):
+            for each in _media_files(folder):
+                if not _is_picture(each):
+                    return each
+                picture = picture or each
+    return picture
 
 
 def _irregular(source: str) -> SourceError:
@@ -699,7 +836,7 @@ def _with_paths(item: Item) -> Item:
     mode = _file_mode(item.source) if not item.paths and item.entry is None and item.standalone else None
     if mode is None:
         return item
-    for each in _local_items(Path(item.source), item.source, mode):
+    for each in _local_items(Path(item.source), item.source, mode, pictures=True)[0]:
         if each.source == item.source and each.kind == item.kind:
             return each
     return item
@@ -717,7 +854,12 @@ def _local_identity(paths: Sequence[Path]) -> tuple[str, int]:
     else:  # the names give the order of the pictures, so they count
         listing = "\n".join(f"{name}\0{size}\0{digest}" for name, digest, size in prints)
         identity = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
-    return identity[:12], sum(size for _, _, size in prints)
+    return _local_id(identity), sum(size for _, _, size in prints)
+
+
+def _local_id(digest: str) -> str:
+    """The `Video.video_id` of what has this hash. Digits alone, or with an e, would read as a number."""
+    return f"file-{digest[:12]}"
 
 
 def _local_video(item: Item) -> Video:
@@ -1728,6 +1870,10 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     SourceErrorKind.LIVE: (
         "This is live, which only analyze can follow",
         "trying again may help once the recording is online",
+    ),
+    SourceErrorKind.NESTED: (
+        "Only the subfolders of this folder hold something to analyse",
+        "add --recursive",
     ),
     SourceErrorKind.PLAYLIST: (
         "This is a playlist or channel",

@@ -71,6 +71,34 @@ def test_a_night_says_what_was_done_and_what_failed(first: tuple[Path, Result]) 
     ]
 
 
+def test_videos_in_subfolders_are_an_error_that_names_the_option(tmp_path: Path) -> None:
+    talks, out = tmp_path / "talks", tmp_path / "out"
+    (talks / "2026" / "may").mkdir(parents=True)
+    (talks / "2026" / "may" / "a.mp4").write_text("no video")
+    result = run(talks, "--out", out)
+    assert result.exit_code == NOTHING_USABLE
+    assert "2026/may/a.mp4: add --recursive" in result.stderr
+    assert run("plan", talks, "--out", out).exit_code == SOME_FAILED
+    (talks / "2026" / "cover.jpg").write_text("no picture")
+    jobs = tmp_path / "jobs.toml"
+    jobs.write_text(f"[[source]]\nfolder = '{talks}'\nrecursive = true\nsettings = {{video = false}}")
+    result = run("plan", jobs, "--out", out, "--json")
+    assert result.exit_code == DONE
+    assert [one["source"] for one in json.loads(result.stdout)["videos"]] == [str(talks / "2026/may/a.mp4")]
+
+
+def test_pictures_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "talks").mkdir()
+    for name in ("a.mp4", "a.webp", "cover.jpg"):
+        (tmp_path / "talks" / name).write_text("neither video nor picture")
+    result = run(tmp_path / "talks", "--out", tmp_path / "out", "--newer-than", "2100-01-01")
+    assert (result.exit_code, result.stderr) == (DONE, "")
+    assert "2 pictures beside its videos (--pictures takes them)" in result.stdout
+    events = [json.loads(line) for line in (tmp_path / "out" / "batch.jsonl").read_text().splitlines()]
+    (left_out,) = (event for event in events if event["event"] == "left_out")
+    assert (left_out["source"], left_out["pictures"]) == (str(tmp_path / "talks"), 2)
+
+
 def test_the_next_night_does_nothing(clips: Path, night: Path) -> None:
     before = everything(night)
     result = run(clips, "--out", night, "--no-video", "--no-report", "--quiet")

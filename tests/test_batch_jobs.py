@@ -540,6 +540,10 @@ MISTAKES: list[tuple[str, str]] = [
     (ONE + "[settings]\nstart = 2\nstart_s = 3", r"\[settings\]: 'start_s' is given twice, in two spellings"),
     (ONE + "newer_than='2d'\nnewer-than='2d'", "'newer-than' is given twice"),
     (ONE + "limit = 2\nsettings = {limit = 3}", "limit is given twice: leave it out of settings"),
+    ("[[source]]\nfolder = 'x'\nrecursive = true\nsettings = {recursive = true}", "recursive is given twice"),
+    (ONE + "recursive = true", "recursive is for a folder, this is a url"),
+    ("[[source]]\nchannel = 'https://a.org'\npictures = true", "pictures is for a folder, this is a channel"),
+    ("[[source]]\nfolder = 'x'\nrecursive = 'yes'", "recursive must be true or false, not 'yes'"),
     # what a source is
     ("", "there is no source to analyse"),
     ("source = []", "there is no source to analyse"),

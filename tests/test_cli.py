@@ -93,7 +93,7 @@ def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_p
         "timeline.csv",
         "timeline.parquet",
     ]
-    assert re.fullmatch(r"two-people-[0-9a-f]{12}", run.folder.name)
+    assert re.fullmatch(r"two-people-file-[0-9a-f]{12}", run.folder.name)
     assert "2 people" in result.stdout and str(run.folder) in result.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import email.utils
 import errno
@@ -19,12 +20,27 @@ from pathlib import Path
 from typing import Any
 
 import av
+import duckdb
+import pandas as pd
 import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
 from analyzer.settings import Settings
-from analyzer.source import Candidate, Fetcher, FetchProgress, Item, MediaKind, Video, choose_formats, host_of
+from analyzer.source import (
+    Candidate,
+    Fetcher,
+    FetchProgress,
+    Item,
+    LeftOut,
+    MediaKind,
+    Video,
+    _local_id,
+    _video_id,
+    _web_id,
+    choose_formats,
+    host_of,
+)
 from tests.media import number_of, numbered, write_video
 from tests.servers import ScriptedListIE, Server, scripted, serve
 
@@ -142,7 +158,7 @@ def test_local_file_is_used_in_place(clip: Path, folder: Path) -> None:
     video = fetch(str(clip), folder)
     assert (video.kind, video.paths, video.audio_path) == (MediaKind.VIDEO, (clip,), None)
     assert (video.title, video.url, video.fetched) == ("clip", None, False)
-    assert re.fullmatch(r"[0-9a-f]{12}", video.video_id)
+    assert re.fullmatch(r"file-[0-9a-f]{12}", video.video_id)
     assert video.details == {"files": 1, "size_bytes": clip.stat().st_size}
     assert list(folder.iterdir()) == []
 
@@ -178,7 +194,7 @@ def test_fingerprint_survives_renaming_and_sees_changes(tmp_path: Path) -> None:
 def test_local_items_are_identified_as_they_will_be(tmp_path: Path) -> None:
     for name in ("a.mp4", "1.png", "2.png"):
         (tmp_path / name).write_bytes(name.encode())
-    made = fetcher()
+    made = fetcher(pictures=True)
     items = list(made.resolve(str(tmp_path)))
     ids = [made.identify(item) for item in items]
     assert ids == [made.fetch(item, tmp_path).video_id for item in items]
@@ -203,11 +219,11 @@ def test_folder_gives_videos_in_natural_order_then_pictures_as_one(tmp_path: Pat
     for name in ("v10.mp4", "v2.MKV", "v1.gif", "10.png", "9.JPG", "1.webp", "notes.txt", ".hidden.mp4"):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "outputs").mkdir()
-    (tmp_path / "outputs" / "annotated.mp4").write_bytes(b"x")
+    (tmp_path / "outputs" / "other.mp4").write_bytes(b"x")
     (tmp_path / "trap.mp4").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "fifo.mp4")
-    items = list(fetcher().resolve(str(tmp_path)))
+    items = list(fetcher(pictures=True).resolve(str(tmp_path)))
     assert [[path.name for path in item.paths] for item in items] == [
         ["v1.gif"],
         ["v2.MKV"],
@@ -220,6 +236,128 @@ def test_folder_gives_videos_in_natural_order_then_pictures_as_one(tmp_path: Pat
     assert pictures.paths == items[3].paths
     (tmp_path / "9.JPG").write_bytes(b"other")
     assert fetcher().fetch(items[3], tmp_path).video_id != pictures.video_id
+
+
+def files_in(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def listed(root: Path, **settings: Any) -> tuple[list[list[str]], list[LeftOut]]:
+    """The files of each item of a folder, relative to it, and what was left out."""
+    left_out: list[LeftOut] = []
+    items = list(fetcher(**settings).resolve(str(root), on_left_out=left_out.append))
+    return [[str(path.relative_to(root)) for path in item.paths] for item in items], left_out
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        ["cover.jpg"],
+        ["folder.jpg", "Talk [dQw4w9WgXcQ].webp"],  # a media server's, and yt-dlp's --write-thumbnail
+        ["a-poster.PNG", "b.jpeg", "fanart.tiff"],
+    ],
+)
+def test_pictures_beside_videos_are_taken_only_if_asked_for(pictures: list[str], tmp_path: Path) -> None:
+    files_in(tmp_path, "Talk [dQw4w9WgXcQ].mp4", *pictures)
+    videos = [["Talk [dQw4w9WgXcQ].mp4"]]
+    assert listed(tmp_path) == (videos, [LeftOut(str(tmp_path), len(pictures), False)])
+    taken, left_out = listed(tmp_path, pictures=True)
+    assert taken[0] == videos[0] and sorted(taken[1]) == sorted(pictures) and left_out == []
+    (tmp_path / "Talk [dQw4w9WgXcQ].mp4").unlink()
+    alone, left_out = listed(tmp_path)  # a folder of pictures alone
+    assert len(alone) == 1 and sorted(alone[0]) == sorted(pictures) and left_out == []
+
+
+def test_subfolders_are_searched_only_if_asked_for(tmp_path: Path) -> None:
+    files_in(tmp_path, "2/b.mp4", "10/deep/a.mkv", "10/cover.jpg", "10/c.mp4", "thumbs/1.jpg", "x/notes.txt")
+    with pytest.raises(SourceError, match=r"2/b\.mp4: add --recursive") as caught:
+        listed(tmp_path)
+    assert caught.value.kind is Kind.NESTED
+    videos = [["2/b.mp4"], ["10/c.mp4"], ["10/deep/a.mkv"]]
+    assert listed(tmp_path, recursive=True) == (videos, [LeftOut(str(tmp_path), 2, False)])
+    files = [*videos, ["10/cover.jpg"], ["thumbs/1.jpg"]]
+    assert listed(tmp_path, recursive=True, pictures=True) == (files, [])
+    files_in(tmp_path, "top.mp4")
+    assert listed(tmp_path) == ([["top.mp4"]], [LeftOut(str(tmp_path), 0, True)])
+
+
+def test_subfolders_of_pictures_are_a_run_each(tmp_path: Path) -> None:
+    files_in(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.png")
+    assert listed(tmp_path, recursive=True) == ([["a/1.jpg", "a/2.jpg"], ["b/1.png"]], [])
+    made = fetcher(recursive=True)
+    items = list(made.resolve(str(tmp_path)))
+    again = [Item(item.source, item.kind) for item in items]  # as a later run makes them
+    assert [made.identify(item) for item in again] == [made.identify(item) for item in items]
+
+
+def test_neither_circles_nor_hidden_folders_nor_our_own_are_searched(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    files_in(outside, "stranger.mp4")
+    root = tmp_path / "talks"
+    files_in(
+        root,
+        *("a/1.mp4", ".trash/2.mp4", "a/.cache/3.mp4", "notes/run.json", "notes/4.mp4"),
+        *("out/talk-file-1/annotated.mp4", "out/talk-file-2/.parts/x", "out/talk-file-2/annotated.mp4"),
+        *("out/pictures-file-3/annotated/1.jpg", "out/report-timeline.png"),
+    )
+    for run in ("talk-file-1", "pictures-file-3"):
+        (root / "out" / run / "run.json").write_text('{"analyzer_version": "0.1.0"}')
+    (root / "a" / "back").symlink_to(root)
+    (root / "a" / "up").symlink_to(root.parent)
+    (root / "elsewhere").symlink_to(outside)
+    (root / "self").symlink_to("self")
+    files, left_out = listed(root, recursive=True, pictures=True)
+    assert (files, left_out) == ([["a/1.mp4"], ["notes/4.mp4"]], [])
+    (root / "a" / "1.mp4").unlink()
+    (root / "notes" / "4.mp4").unlink()
+    for recursive in (False, True):
+        with pytest.raises(SourceError) as caught:
+            listed(root, recursive=recursive)
+        assert caught.value.kind is Kind.EMPTY
+
+
+def test_subfolder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files_in(tmp_path, "a/1.mp4", "b/2.mp4")
+    plain = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return plain(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    dead, item = fetcher(recursive=True).resolve(str(tmp_path))
+    assert dead.error is not None and "a cannot be read: Permission denied" in str(dead.error)
+    assert item.error is None
+
+
+def test_no_reader_takes_an_id_for_a_number(tmp_path: Path) -> None:
+    """Each id stands in a column of its own, as one id among text would make the column text."""
+    from yt_dlp.extractor import gen_extractor_classes
+
+    hashes = ["055551828374", "927722139e20", "5e9309130976", "000000000000", "20261124e000", "1e1000000000"]
+    names = ["-abc", "1e10", "0x10", "inf", "nan", "007", "2026-11-24", "12:30", "true", "=1+1", "@x", "+49"]
+    ids = {_local_id(one) for one in hashes} | {_web_id("https://example.org/1")}
+    item = Item("https://example.org/1", MediaKind.VIDEO)
+    ids |= {_video_id(item, {"extractor_key": "Youtube", "id": name}) for name in names}
+    # A spreadsheet takes what begins with a sign for a formula, and a month with a number for a date.
+    months = {name.lower() for names in (calendar.month_name, calendar.month_abbr) for name in names}
+    words = {one.partition("-")[0] for one in ids}
+    words |= {each.ie_key().lower() for each in gen_extractor_classes()}  # an id begins with its site
+    assert [word for word in words if not re.fullmatch("[a-z0-9_]*[a-z][a-z0-9_]*", word)] == []
+    assert words & months == set()
+    table = tmp_path / "ids.csv"
+    pd.DataFrame([sorted(ids)] * 2, columns=[f"c{number}" for number in range(len(ids))]).to_csv(
+        table, index=False
+    )
+    read = pd.read_csv(table)
+    assert {str(one) for one in read.dtypes} == {"str"}
+    assert read.iloc[1].tolist() == sorted(ids)
+    relation = duckdb.read_csv(str(table))
+    assert {str(one) for one in relation.types} == {"VARCHAR"}
+    assert list(relation.fetchall()[1]) == sorted(ids)
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:

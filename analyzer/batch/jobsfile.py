@@ -662,6 +662,10 @@ _LISTS = ("channel", "playlist")
 _LOCAL = ("file", "folder")
 _SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
 
+_OF_FOLDERS = ("recursive", "pictures")
+_PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
+"""Settings that a [[source]] may have beside its other keys: they say what of it is taken."""
+
 # Spelling -> name. A channel or playlist is named as such: `playlist` is no setting here.
 _SETTING_KEYS = {
     spelling: option.name
@@ -673,7 +677,7 @@ _FILTER_KEYS = _spelled(Filters)
 _TAG_KEYS = _SETTING_KEYS | _FILTER_KEYS | _same("preset")
 _SOURCE_KEYS = (
     _same(*_KINDS)
-    | _same("watch", "tags", "preset", "into", "max_per_night", "limit", "settings")
+    | _same("watch", "tags", "preset", "into", "max_per_night", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
 _CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
@@ -871,10 +875,12 @@ def _source(table: object, common: _Common) -> Source:
             raise SettingsError(f"the tag {_brief(tag)} is not defined, write [tags.{_shown(tag)}]{near}")
     with _at("settings"):
         settings = _settings(_keys(values.get("settings", {}), _SETTING_KEYS))
-    if "limit" in values:
-        if "limit" in settings:
-            raise SettingsError("limit is given twice: leave it out of settings")
-        settings |= _settings({"limit": values["limit"]})
+    for name in _PLAIN_SETTINGS:
+        if name in values and name in settings:
+            raise SettingsError(f"{name} is given twice: leave it out of settings")
+        if name in values and name in _OF_FOLDERS and kind != "folder":
+            raise SettingsError(f"{name} is for a folder, this is a {kind}")
+    settings |= _settings({name: values[name] for name in _PLAIN_SETTINGS if name in values})
     own = _Layer(_preset(values.get("preset")), settings, _filters(values))
     layers = [common.layer, *(common.tags[tag] for tag in tags), own]
     preset = next((layer.preset for layer in reversed(layers) if layer.preset), DEFAULT_PRESET)

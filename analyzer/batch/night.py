@@ -369,7 +369,11 @@ class Night:
             self._log("source_deferred", source=_origin(source), host=host, until=_iso(paused))
             return
         try:
-            for item in fetcher.resolve(source.name, on_wait=self._check_stop):
+            for item in fetcher.resolve(
+                source.name,
+                on_wait=self._check_stop,
+                on_left_out=lambda left: self._log("left_out", **vars(left)),
+            ):
                 if not self._has_room(source):
                     break
                 listed += 1

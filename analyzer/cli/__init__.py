@@ -267,7 +267,7 @@ def report(
     \b
     Examples:
       python cli.py report
-      python cli.py report outputs/talk-24ad666ec43b --open
+      python cli.py report outputs/talk-file-24ad666ec43b --open
       python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
     """
     if opens and formats is not None and "html" not in formats:

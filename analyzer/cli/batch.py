@@ -22,7 +22,7 @@ from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
 from analyzer.batch.summary import ENDINGS, summary
 from analyzer.batch.tending import prune
-from analyzer.cli.text import printable, show_error
+from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_night", "show_plan", "tend"]
@@ -72,6 +72,8 @@ class BatchConsole:
             case "host_paused" | "source_deferred":
                 named = printable(facts.get("source") or facts["host"])
                 self._line(f"{named} is left alone until {facts['until']}")
+            case "left_out":
+                self._line(left_out_text(**facts))
             case "stopping" if self._talks and sys.stderr.isatty():
                 self._error_line(
                     "stopping: segments in work are finished first; a second signal ends at once"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.cli.text import printable, show_error
+from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.events import (
     Analysing,
     Budgeted,
@@ -24,6 +24,7 @@ from analyzer.events import (
     Fetching,
     Finished,
     Following,
+    LeftOut,
     LiveBegun,
     Rendering,
     Started,
@@ -66,6 +67,11 @@ class Console:
             case Started(source):
                 self._close_bar()
                 log.info("started %r", source)
+            case LeftOut():
+                self._close_bar()
+                log.info("left out: %r", event)
+                if not self._quiet:
+                    click.echo(left_out_text(**vars(event)), err=True)
             case Fetching(progress):
                 bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
                 self._advance(bar, progress.received_bytes)

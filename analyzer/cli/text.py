@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["printable", "show_error"]
+__all__ = ["left_out_text", "printable", "show_error"]
 
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 """Persian and emoji are written with them."""
@@ -20,6 +20,21 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
     )
+
+
+def left_out_text(source: str, pictures: int, subfolders: bool) -> str:
+    """What of a folder is not analysed, and how to have it.
+
+    >>> left_out_text("talks", 2, True)
+    'Left out of talks: 2 pictures beside its videos (--pictures takes them), its subfolders (--recursive takes them)'
+    """
+    parts = []
+    if pictures:
+        noun = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        parts.append(f"{noun} beside its videos (--pictures takes {'it' if pictures == 1 else 'them'})")
+    if subfolders:
+        parts.append("its subfolders (--recursive takes them)")
+    return f"Left out of {printable(source)}: {', '.join(parts)}"
 
 
 def show_error(sentence: str) -> None:

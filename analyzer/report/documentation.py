@@ -18,7 +18,7 @@ Generated from `analyzer/report/` by `make docs`.
 
 ```
 python cli.py report                                   # the newest run in outputs, as a table
-python cli.py report outputs/talk-24ad666ec43b --open  # its page, in the browser
+python cli.py report outputs/talk-file-24ad666ec43b --open  # its page, in the browser
 python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
 ```
 
