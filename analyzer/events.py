@@ -23,6 +23,7 @@ __all__ = [
     "LiveBegun",
     "OnEvent",
     "Rendering",
+    "ReportsRemoved",
     "Started",
     "ignore",
 ]
@@ -91,10 +92,22 @@ class Rendering:
 
 
 @dataclass(frozen=True)
+class ReportsRemoved:
+    """A run has taken the place of an earlier one, whose reports were about other numbers."""
+
+    title: str
+    run: Run
+    files: tuple[str, ...]
+    """Names in the run's folder."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """A video is done."""
 
     run: Run
+    unchanged: bool = False
+    """Whether it was done before, as the same analysis of the same video: nothing was done now."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +146,7 @@ class Following:
 
 _LiveEvent = LiveBegun | Following
 Event = (
-    (Started | LeftOut | Fetching | Budgeted | Begun | Committed | Analysing | Rendering)
+    (Started | LeftOut | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | ReportsRemoved)
     | (Finished | Failed)
     | _LiveEvent
 )

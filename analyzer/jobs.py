@@ -20,7 +20,7 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import Tables, derive, run_info, work_key, write_tables
+from analyzer.deriving import Tables, derive, run_info, same_analysis, work_key, write_tables
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -39,6 +39,7 @@ from analyzer.events import (
     Finished,
     OnEvent,
     Rendering,
+    ReportsRemoved,
     Started,
     ignore,
 )
@@ -54,10 +55,10 @@ from analyzer.records import (
 )
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import DEFAULT_OUT, Settings
-from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, shown_source
+from analyzer.source import JSON, Fetcher, Item, MediaKind, Video, run_folder, shown_source
 from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
-from analyzer.vision.chosen import check_networks
+from analyzer.vision.chosen import check_networks, models_hash
 from analyzer.workers import (
     READ_AHEAD,
     Message,
@@ -87,6 +88,7 @@ def analyze(
     out: str | os.PathLike[str] = DEFAULT_OUT,
     on_event: OnEvent = ignore,
     stop: Callable[[], bool] = lambda: False,
+    again: bool = False,
     **changes: Any,
 ) -> Run:
     """Analyse one video, or all pictures of a folder, or follow a live source.
@@ -99,6 +101,7 @@ def analyze(
         on_event: Called with each `Event`.
         stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
             should, and other analyses with a `StoppedError`.
+        again: Whether a video is analysed anew of which `out` holds the finished run of the same analysis.
         **changes: Changes to `settings`, such as ``fps=2``.
 
     Returns:
@@ -122,7 +125,7 @@ def analyze(
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
-    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop)
+    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop, again=again)
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -136,6 +139,7 @@ def analyze_all(
     on_event: OnEvent = ignore,
     fetcher: Fetcher | None = None,
     stop: Callable[[], bool] = lambda: False,
+    again: bool = False,
 ) -> Iterator[Finished | Failed]:
     """Analyse every video of every source in turn; one that fails does not stop the others.
 
@@ -146,6 +150,7 @@ def analyze_all(
         on_event: Called with each `Event`, `Finished` and `Failed` included.
         fetcher: What resolves and downloads, if not the default one.
         stop: As in `analyze`; no further video is begun.
+        again: As in `analyze`.
 
     Yields:
         What became of each video, in order.
@@ -156,7 +161,7 @@ def analyze_all(
     """
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
-    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop)
+    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop, again=again)
 
 
 def _analyse_items(
@@ -167,12 +172,13 @@ def _analyse_items(
     fetcher: Fetcher,
     *,
     stop: Callable[[], bool],
+    again: bool,
 ) -> Iterator[Finished | Failed]:
     check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
     _remove_abandoned_downloads(out)
     few_arenas()
-    worker = _Worker(settings, out, fetcher, on_event, stop=stop)
+    worker = _Worker(settings, out, fetcher, on_event, stop=stop, again=again)
     for item in items:
         result = item if isinstance(item, Failed) else worker.attempt(item)
         on_event(result)
@@ -290,7 +296,10 @@ class _Worker:
         on_event: OnEvent,
         *,
         stop: Callable[[], bool],
+        again: bool,
     ) -> None:
+        self._settings = settings
+        self._again = again
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
@@ -299,10 +308,13 @@ class _Worker:
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
         self._on_event(Started(shown_source(item.source)))
-        timings: dict[str, float] = {}
-        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         if any(self._out.glob("*live-*/.parts")):
             finish_abandoned(self._out)
+        done = self._done_before(item)
+        if done is not None:
+            return Finished(done, unchanged=True)
+        timings: dict[str, float] = {}
+        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
@@ -311,11 +323,73 @@ class _Worker:
                 locked(download, stack)
                 with timed(timings, "fetch"):
                     video = self._fetcher.fetch(item, download)
+                done = self._done_before(item, video) if video.fetched else None
+                if done is not None:
+                    return Finished(done, unchanged=True)
                 return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
                 return Failed(shown_source(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
                 return Failed(shown_source(item.source), unexpected(error))
+
+    def _done_before(self, item: Item, video: Video | None = None) -> Run | None:
+        """The finished run of this very analysis; before a video is fetched only if its name tells that."""
+        if self._again or item.kind is MediaKind.LIVE or item.error is not None:
+            return None
+        if video is not None:
+            return finished_run(
+                self._out, video.title, video.video_id, self._settings, video.details["fingerprint"]
+            )
+        try:
+            video_id = self._fetcher.identify(item)
+        except SourceError:  # whoever fetches it says so
+            return None
+        # What is behind a plain address may be another video today.
+        if video_id.startswith("web-"):
+            return None
+        return finished_run(self._out, item.title or "", video_id, self._settings)
+
+
+def finished_run(
+    out: Path, title: str, video_id: str, settings: Settings, fingerprint: JSON = None
+) -> Run | None:
+    """The run of a video in `out`, if it is whole and of the very same analysis; else None.
+
+    Whole are those of videos that were read to their end, with all that `settings` asks for.
+
+    Args:
+        out: Folder of runs.
+        title: Of the video; it may have had another one.
+        video_id: Its identity.
+        settings: How it would be analysed.
+        fingerprint: Of a download, to be compared with the one that was analysed; None: not compared.
+    """
+    folder = run_folder(out, title, video_id)
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    info = run.info
+    if not isinstance(info, dict) or info.get("video_id") != video_id or info.get("complete") is not True:
+        return None
+    details = info.get("source_details")
+    if fingerprint is not None and (
+        not isinstance(details, dict) or details.get("fingerprint") != fingerprint
+    ):
+        return None
+    if not same_analysis(info, settings, models_hash(settings)):
+        return None
+    annotated = info.get("annotated")
+    names = [f"{table}.{form}" for table in ("timeline", "people", "shares") for form in settings.formats]
+    names += ["faces.parquet", "samples.parquet", *(info.get("download") or ())]
+    if settings.keep_embeddings:
+        names.append("embeddings.parquet")
+    if settings.video:
+        drawn = annotated.get("file") if isinstance(annotated, dict) else None
+        if drawn is None:
+            return None
+        names.append(drawn)
+    return run if all((folder / name).exists() for name in names) else None
 
 
 def unexpected(error: Exception) -> AnalyzerError:
@@ -401,9 +475,12 @@ class Analyst:
             if settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
             write_json(staging / "run.json", info)
-            publish(staging, folder)
+            removed = publish(staging, folder)
             parts.clear()
-        return Run(folder, json.loads(json.dumps(info, default=str)))
+        run = Run(folder, json.loads(json.dumps(info, default=str)))
+        if removed:
+            self._on_event(ReportsRemoved(video.title, run, removed))
+        return run
 
     def _within_budget(
         self, video: Video, models: Models, timings: dict[str, float]

@@ -619,7 +619,7 @@ def report_files() -> tuple[str, ...]:
     )
 
 
-def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> None:
+def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> tuple[str, ...]:
     """Move finished outputs into the run's folder in place of those of an earlier run and its report.
 
     ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
@@ -630,9 +630,13 @@ def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> None:
         grows: The same run as before, grown: each file takes the place of its former self, and none is
             missing in between.
 
+    Returns:
+        The names of the files of an earlier report that were removed.
+
     Raises:
         OutputError: They cannot be moved.
     """
+    reports = () if grows else tuple(name for name in report_files() if (run_folder / name).exists())
     with output_errors(run_folder):
         for name in () if grows else (*_OUTPUTS, *report_files()):
             old = run_folder / name
@@ -644,6 +648,7 @@ def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> None:
         for name in names:
             (staging / name).replace(run_folder / name)
         sync_folder(run_folder)
+    return reports
 
 
 @dataclass(frozen=True)

@@ -1759,6 +1759,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
         size = sum(path.stat().st_size for path, _ in paths)
         for path, target in paths:
             path.replace(target)
+        fingerprint = _fingerprint(paths[0][1])[0][:12]
     except OSError as error:
         for _, target in paths:
             target.unlink(missing_ok=True)
@@ -1787,6 +1788,7 @@ def _publish(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Pat
             "height": picture.get("height"),
             "fps": picture.get("fps"),
             "size_bytes": size,
+            "fingerprint": fingerprint,
             "yt_dlp": _yt_dlp_version(),
         },
     )

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -264,10 +265,99 @@ def test_quiet_prints_nothing_and_the_log_tells(two_people: Path, tmp_path: Path
 def test_second_run_takes_the_place_of_the_first(two_people: Path, tmp_path: Path) -> None:
     _, first = analyse(two_people, tmp_path, "--fps", "1")
     assert (first.folder / "annotated.mp4").exists()
-    _, second = analyse(two_people, tmp_path, "--fps", "2", "--no-video")
+    for name in ("report.html", "report-people.png", "notes.txt"):
+        (first.folder / name).touch()
+    result, second = analyse(two_people, tmp_path, "--fps", "2", "--no-video")
     assert second.folder == first.folder
     assert not (second.folder / "annotated.mp4").exists()
     assert len(second.samples) == 8
+    # Reports on other numbers go, but not without a word.
+    assert not list(second.folder.glob("report*")) and (second.folder / "notes.txt").exists()
+    assert "report.html, report-people.png" in result.stderr
+    assert f"analyzer report {second.folder} --format html" in result.stderr
+
+
+def test_finished_video_is_not_analysed_again(
+    finished: tuple[Result, Run], two_people: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / finished[1].folder.name
+    shutil.copytree(finished[1].folder, folder)
+    (folder / "report.html").write_text("a report")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    renamed = tmp_path / "renamed.mp4"
+    shutil.copy(two_people, renamed)
+    # What changes no result is no reason either.
+    arguments = ("--segment", "2", "--workers", "2", "--timeout", "5")
+    result, run = analyse(renamed, tmp_path / "out", *arguments)
+    assert result.exit_code == DONE and "2 people" in result.stdout
+    assert "nothing was done" in result.stdout and "--again" in result.stdout
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    (document,) = json.loads(analyse(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
+    assert document["status"] == "unchanged" and len(document["people"]) == 2
+    result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again", "--end", "0.2")
+    assert result.exit_code == DONE and "nothing was done" not in result.output
+
+
+def changed_info(folder: Path, **changes: Any) -> None:
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder, settings: (folder / "annotated.mp4").unlink(),
+        lambda folder, settings: (folder / "people.csv").unlink(),
+        lambda folder, settings: (folder / "samples.parquet").unlink(),
+        lambda folder, settings: (folder / "run.json").write_text('["no run"]'),
+        lambda folder, settings: changed_info(folder, annotated={"file": None, "error": "no encoder"}),
+        lambda folder, settings: changed_info(folder, annotated=None),
+        lambda folder, settings: changed_info(folder, complete=False),
+        lambda folder, settings: changed_info(folder, analyzer_version="0.0.9"),
+        lambda folder, settings: changed_info(folder, schema_version=4),
+        lambda folder, settings: changed_info(folder, models_hash="0" * 12),
+        lambda folder, settings: changed_info(folder, libraries={"av": "1.0"}),
+        lambda folder, settings: changed_info(folder, video_id="file-000000000000"),
+        lambda folder, settings: settings.replace(fps=2),
+        lambda folder, settings: settings.replace(age_bands="adience"),
+        lambda folder, settings: settings.replace(attributes="levi-hassner"),
+        lambda folder, settings: settings.replace(keep_embeddings=True),
+    ],
+)
+def test_what_is_another_analysis_or_not_whole_is_done(
+    change: Callable[[Path, Settings], object], finished: tuple[Result, Run], tmp_path: Path
+) -> None:
+    run = finished[1]
+    video_id, settings, folder = run.info["video_id"], Settings(segment_s=2), tmp_path / run.folder.name
+    shutil.copytree(run.folder, folder)
+    assert jobs.finished_run(tmp_path, "another title", video_id, settings) is not None
+    after = change(folder, settings)
+    asked = after if isinstance(after, Settings) else settings
+    assert jobs.finished_run(tmp_path, "another title", video_id, asked) is None
+
+
+def test_video_behind_a_plain_address_may_be_another_one(two_people: Path, tmp_path: Path) -> None:
+    arguments = ("--end", "0.2", "--no-video")
+    with serve() as server:
+        server.add("/talk.mp4", two_people)
+        address = server.url("/talk.mp4")
+        _, run = analyse(address, tmp_path / "out", *arguments)
+        assert "nothing was done" in analyse(address, tmp_path / "out", *arguments)[0].stdout
+    asked = Settings(**run.info["settings"])
+    known = tmp_path / "out", run.info["title"], run.info["video_id"], asked
+    assert jobs.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
+    assert jobs.finished_run(*known, "0" * 12) is None
+
+
+def test_videos_of_subfolders_are_analysed_if_asked_for(two_people: Path, tmp_path: Path) -> None:
+    (tmp_path / "talks" / "may").mkdir(parents=True)
+    shutil.copy(two_people, tmp_path / "talks" / "may" / "a.mp4")
+    (tmp_path / "talks" / "cover.jpg").write_text("no picture")
+    result = run_cli("analyze", tmp_path, "--out", tmp_path / "out")
+    assert result.exit_code == NOTHING_USABLE and "--recursive" in result.stderr
+    result, run = analyse(tmp_path / "talks", tmp_path / "out", "--recursive", "--end", "0.2", "--no-video")
+    assert result.exit_code == DONE and run.info["title"] == "a"
+    assert "1 picture beside its videos (--pictures takes it)" in result.stderr
 
 
 def cut(path: Path, share: float) -> Path:
@@ -672,7 +762,9 @@ def test_one_networks_set_serves_many_videos(two_people: Path, tmp_path: Path) -
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(two_people.read_bytes() + os.urandom(8))
     settings = Settings(video=False, fps=1)
-    results: list[Any] = list(analyze_all([str(two_people), str(copy)], settings, out=tmp_path / "out"))
+    results: list[Any] = list(
+        analyze_all([str(two_people), str(copy)], settings, out=tmp_path / "out", again=True)
+    )
     assert [type(result) for result in results] == [Finished, Finished]
     first, second = (result.run.info["timings_s"]["models"] for result in results)
     assert second < first

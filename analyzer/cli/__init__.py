@@ -80,6 +80,11 @@ cli.add_command(models)
     show_default=True,
     help="Folder in which each video's run folder is made.",
 )
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Also analyse what was analysed before with the same settings, networks and versions.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.option(
@@ -91,6 +96,7 @@ def analyze(
     sources: tuple[str, ...],
     *,
     out: Path,
+    again: bool,
     as_json: bool,
     quiet: bool,
     log_file: Path | None,
@@ -113,7 +119,7 @@ def analyze(
     """
     settings = chosen(preset, values)
     with logging_to(log_file):
-        sys.exit(_run(sources, settings, out, quiet=quiet, as_json=as_json))
+        sys.exit(_run(sources, settings, out, again=again, quiet=quiet, as_json=as_json))
 
 
 def _not_for_labels(option: Option) -> bool:
@@ -326,7 +332,9 @@ def _report(
     return SOME_FAILED if made.failed else DONE
 
 
-def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool, as_json: bool) -> int:
+def _run(
+    sources: tuple[str, ...], settings: Settings, out: Path, *, again: bool, quiet: bool, as_json: bool
+) -> int:
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
     from analyzer.events import Event, Failed, Finished
@@ -344,7 +352,7 @@ def _run(sources: tuple[str, ...], settings: Settings, out: Path, *, quiet: bool
     try:
         with console, LiveStop() as stop:
             together = iter(pictures_together(sources))
-            for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop):
+            for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop, again=again):
                 results.append(result)
             left = len(list(together)) if stop() else 0
         if left:

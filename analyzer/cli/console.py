@@ -27,9 +27,11 @@ from analyzer.events import (
     LeftOut,
     LiveBegun,
     Rendering,
+    ReportsRemoved,
     Started,
 )
 from analyzer.records import Run
+from analyzer.util.program import program
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Evaluation
@@ -67,19 +69,15 @@ class Console:
             case Started(source):
                 self._close_bar()
                 log.info("started %r", source)
-            case LeftOut():
-                self._close_bar()
-                log.info("left out: %r", event)
-                if not self._quiet:
-                    click.echo(left_out_text(**vars(event)), err=True)
             case Fetching(progress):
                 bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
                 self._advance(bar, progress.received_bytes)
-            case Budgeted(title, choice, fits):
+            case LeftOut() | Budgeted() | ReportsRemoved():
                 self._close_bar()
-                log.info("budget for %r: %s", title, choice)
+                sentence = _note(event)
+                log.info("%s", sentence)
                 if not self._quiet:
-                    click.echo(f"{'Budget' if fits else 'Warning'}: {printable(title)}: {choice}", err=True)
+                    click.echo(sentence, err=True)
             case Analysing():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 bar = self._open_bar("analysing", printable(event.title), total, "s")
@@ -91,11 +89,14 @@ class Console:
                 self._on_live(event)
             case Rendering(title, share):
                 self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
-            case Finished(run):
+            case Finished(run, unchanged):
                 self._close_bar()
                 if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
-                log.info("finished %s: %s", run.folder, json.dumps(run.info["counts"]))
+                    if unchanged:
+                        click.echo(_unchanged(run))
+                how = "was done before" if unchanged else "finished"
+                log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
             case Failed(source, error):
                 self._close_bar()
                 log.error("failed %r: %s", source, printable(str(error)))
@@ -155,6 +156,26 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
+    match event:
+        case LeftOut():
+            return left_out_text(**vars(event))
+        case Budgeted(title, choice, fits):
+            return f"{'Budget' if fits else 'Warning'}: {printable(title)}: {choice}"
+    return (
+        f"Removed with the earlier analysis that it was about: {', '.join(event.files)} of "
+        f"{printable(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
+    )
+
+
+def _unchanged(run: Run) -> str:
+    when = str(run.info["analysed_at"]).replace("T", " ")[:16]
+    return (
+        f"  nothing was done: it was analysed on {when} (UTC) with the same settings and networks; --again "
+        "analyses it anew"
+    )
 
 
 def _announced(event: LiveBegun) -> str:
@@ -268,7 +289,8 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
     if isinstance(result, Finished):
         run = result.run
         people = json.loads(run.people.to_json(orient="records"))
-        return {"status": "done" if run.complete else "incomplete", "folder": str(run.folder)} | {
+        status = "unchanged" if result.unchanged else "done" if run.complete else "incomplete"
+        return {"status": status, "folder": str(run.folder)} | {
             "run": run.info,
             "people": people,
         }

@@ -25,8 +25,8 @@ def printable(text: str) -> str:
 def left_out_text(source: str, pictures: int, subfolders: bool) -> str:
     """What of a folder is not analysed, and how to have it.
 
-    >>> left_out_text("talks", 2, True)
-    'Left out of talks: 2 pictures beside its videos (--pictures takes them), its subfolders (--recursive takes them)'
+    >>> left_out_text("talks", 2, False)
+    'Left out of talks: 2 pictures beside its videos (--pictures takes them)'
     """
     parts = []
     if pictures:

@@ -120,6 +120,7 @@ def evaluate(
             chosen,
             out=Path(keep_runs) if keep_runs is not None else work / "runs",
             on_event=lambda event: on_event(_renamed(event, shown)),
+            again=True,  # what is measured is what is installed now
         )
         for task, result in zip(tasks, runs, strict=True):
             name = Path(task.shown).name

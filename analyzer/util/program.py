@@ -1,0 +1,27 @@
+"""How the program was called, for messages that name a command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+__all__ = ["NAME", "program"]
+
+NAME = "analyzer"
+"""The command that an installed package brings."""
+
+
+def program() -> str:
+    """What the user writes before a command's name.
+
+    >>> from unittest.mock import patch
+    >>> with patch("sys.argv", ["cli.py", "analyze"]):
+    ...     program()
+    'python cli.py'
+    """
+    called = Path(sys.argv[0]) if sys.argv else Path()
+    if called.name == "cli.py":
+        return f"python {called}"
+    if called.name == "__main__.py" and called.parent.name == "analyzer":
+        return f"python -m {NAME}"
+    return NAME
