@@ -26,7 +26,17 @@ from PIL import Image as PillowImage
 
 import analyzer
 from analyzer import deriving, jobs
-from analyzer.cli import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, TERMINATED, USAGE, cli
+from analyzer.cli import (
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    NOTHING_USABLE,
+    SOME_FAILED,
+    TERMINATED,
+    USAGE,
+    cli,
+    main,
+)
 from analyzer.errors import MediaError, SourceError
 from analyzer.events import Analysing, Finished, Started
 from analyzer.jobs import analyze_all
@@ -715,6 +725,77 @@ def test_help_needs_no_heavy_library() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ("cli.py", "python cli.py"),
+        ("../audience/cli.py", "python ../audience/cli.py"),
+        ("/srv/venv/bin/analyzer", "analyzer"),
+        ("/srv/venv/lib/analyzer/__main__.py", "python -m analyzer"),
+    ],
+)
+def test_help_and_messages_name_the_command_as_it_was_called(
+    called: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, expected in (
+        (["analyze", "--help"], f"  {name} analyze talk.mp4\n"),
+        (["batch", "--help"], f"  {name} batch plan jobs.toml\n"),
+        (["models", "--help"], f"  {name} models pull yunet\n"),
+        (["report", "--help"], f"Usage: {name} report "),
+        (["analyze"], f"Usage: {name} analyze "),
+        (["models", "show", "nix"], f"there is no network nix: {name} models list shows"),
+    ):
+        monkeypatch.setattr(sys, "argv", [called, *arguments])
+        with pytest.raises(SystemExit):
+            main()
+        output = "".join(capsys.readouterr())
+        assert expected in output
+        if name != "python cli.py":
+            assert "python cli.py" not in output
+
+
+def test_package_can_be_run() -> None:
+    command = [sys.executable, "-m", "analyzer", "--version"]
+    result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert result.stdout == f"analyzer, version {analyzer.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("analyzer ana", ["plain,analyze"]),
+        ("analyzer analyze tal", ["file,tal"]),
+        ("analyzer analyze --preset a", ["plain,accurate"]),
+        ("analyzer analyze --detector-size a", ["plain,auto"]),
+        ("analyzer analyze --show", ["plain,--show"]),
+        ("analyzer report --format html,p", ["plain,html,png"]),
+        ("analyzer models pull levi", [f"plain,levi-hassner{end}" for end in ("-age", "-gender", "")]),
+        ("analyzer batch pl", ["file,pl", "plain,plan"]),
+        ("analyzer batch jobs.t", ["file,jobs.t"]),
+        ("analyzer batch plan jobs.t", ["file,jobs.t"]),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_told_what_could_be_written(
+    shell: str,
+    line: str,
+    answer: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    last = line.rpartition(" ")[2]
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/analyzer"])
+    monkeypatch.setenv("_ANALYZER_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", last if shell == "fish" else str(line.count(" ")))
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    if shell == "zsh":  # kind, value and help, each on a line of its own
+        lines = [f"{kind},{value}" for kind, value in zip(lines[::3], lines[1::3], strict=True)]
+    assert [one.partition("\t")[0] for one in lines] == answer
 
 
 def test_every_setting_has_an_option_with_help_and_every_exit_code_is_documented() -> None:

@@ -797,3 +797,22 @@ def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 3 and "nothing was kept" in output
     assert (catalog.cache_folder() / "net.bin").read_bytes() == CONTENT
     assert run("pull", "nix")[0] == 3
+
+
+def test_command_pull_takes_what_attributes_takes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in catalog.SETS["levi-hassner"]:
+        model = entry(f"{address}/right")
+        (file,) = model.files
+        made = dataclasses.replace(model, name=name, files=(dataclasses.replace(file, name=f"{name}.bin"),))
+        monkeypatch.setitem(catalog.MODELS, name, made)
+        with pytest.raises(ModelError, match=r"models pull levi-hassner,"):  # one command for both
+            catalog.read(made, made.files[0])
+    code, output = run("pull", "levi-hassner")
+    names = ["levi-hassner-gender", "levi-hassner-age"]
+    assert (code, [Path(line).stem for line in output.splitlines()]) == (0, names)
+    assert all((catalog.cache_folder() / f"{name}.bin").read_bytes() == CONTENT for name in names)
+    assert run("pull", "levi-hassner")[1].strip() == "levi-hassner is on this machine already"
+    assert run("pull", "dlib")[1].strip() == "dlib is on this machine already"
+    assert run("verify", "levi-hassner")[0] == 0
+    assert [one["name"] for one in json.loads(run("show", "levi-hassner", "--json")[1])] == names
+    assert all(name in run("show", "levi-hassner")[1] for name in names)

@@ -2,7 +2,7 @@
 
 ::
 
-    jobs = load_jobs(Path("jobs.toml"))                     # cron: python cli.py batch jobs.toml
+    jobs = load_jobs(Path("jobs.toml"))                     # cron: batch jobs.toml
     jobs = jobs_of(["a.mp4", "channels.txt"], settings, out=Path("outputs"))
     for source in jobs.sources:
         source.filters.why_not(title=..., duration_s=..., uploaded=..., today=...)

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import errno
 import json
+import os
 import re
 import signal
 import sys
@@ -30,7 +31,9 @@ from analyzer.cli.options import (
     TERMINATED,
     USAGE,
     ChoiceList,
+    Group,
     chosen,
+    complete_files,
     epilog,
     logging_to,
     preset_option,
@@ -38,8 +41,12 @@ from analyzer.cli.options import (
 )
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
+from analyzer.util.program import NAME, program
 
 __all__ = ["EXIT_CODES", "main"]
+
+COMPLETE_VARIABLE = "_ANALYZER_COMPLETE"
+"""What a shell sets to be told what could be written next."""
 
 _EVALUATE_CODES = EXIT_CODES | {
     DONE: "all labelled material was analysed to its end and scored",
@@ -59,10 +66,12 @@ _REPORT_CODES = {
 
 
 @click.group(
+    NAME,
+    cls=Group,
     epilog=epilog(EXIT_CODES),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="analyzer")
+@click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
     """Who is on screen in a video, when, for how long, and of which perceived gender and age."""
 
@@ -72,7 +81,7 @@ cli.add_command(models)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", shell_complete=complete_files)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -112,10 +121,10 @@ def analyze(
 
     \b
     Examples:
-      python cli.py analyze 0 --duration 3600
-      python cli.py analyze talk.mp4
-      python cli.py analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
-      python cli.py analyze https://www.youtube.com/@channel --playlist --limit 3
+      {program} analyze 0 --duration 3600
+      {program} analyze talk.mp4
+      {program} analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
+      {program} analyze https://www.youtube.com/@channel --playlist --limit 3
     """
     settings = chosen(preset, values)
     with logging_to(log_file):
@@ -130,7 +139,7 @@ def _not_for_labels(option: Option) -> bool:
 
 
 @cli.command(epilog=epilog(_EVALUATE_CODES))
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_files)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -171,8 +180,8 @@ def evaluate(
 
     \b
     Examples:
-      python cli.py evaluate utkface.tar --limit 1000
-      python cli.py evaluate utkface.tar labelled-clips --out docs
+      {program} evaluate utkface.tar --limit 1000
+      {program} evaluate utkface.tar labelled-clips --out docs
     """
     settings = chosen(preset, values, video=False)
     with logging_to(log_file):
@@ -272,9 +281,9 @@ def report(
 
     \b
     Examples:
-      python cli.py report
-      python cli.py report outputs/talk-file-24ad666ec43b --open
-      python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
+      {program} report
+      {program} report outputs/talk-file-24ad666ec43b --open
+      {program} report outputs --by week --since 90d --format html,png,csv --out monthly
     """
     if opens and formats is not None and "html" not in formats:
         raise click.UsageError("--open shows the page: add html to --format, or leave --format out")
@@ -431,7 +440,7 @@ def doctor(out: Path, *, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point of ``python cli.py`` and of the console script."""
+    """Entry point of the console script, of ``python cli.py`` and of ``python -m analyzer``."""
     stopped_by = INTERRUPTED
 
     def terminate(signal_number: int, frame: object) -> None:
@@ -442,7 +451,9 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        sys.exit(cli.main(prog_name="analyzer", standalone_mode=False))
+        # Shells complete the installed command alone.
+        name = NAME if COMPLETE_VARIABLE in os.environ else program()
+        sys.exit(cli.main(prog_name=name, standalone_mode=False, complete_var=COMPLETE_VARIABLE))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from analyzer.cli.options import (
     DONE,
@@ -21,7 +22,9 @@ from analyzer.cli.options import (
     TERMINATED,
     USAGE,
     ChoiceList,
+    Group,
     chosen,
+    complete_files,
     epilog,
     given,
     preset_option,
@@ -49,13 +52,16 @@ _CODES = {
 _LOOKING_CODES = {DONE: "done", USAGE: EXIT_CODES[USAGE], NOTHING_USABLE: "the ledger cannot be used"}
 
 
-class _RunByDefault(click.Group):
+class _RunByDefault(Group):
     """``batch SOURCE`` is ``batch run SOURCE``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file"), *super().shell_complete(ctx, incomplete)]
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, "[run] [OPTIONS] JOBS.toml | SOURCE...")
@@ -71,10 +77,10 @@ def batch() -> None:
 
     \b
     Examples:
-      python cli.py batch jobs.toml
-      python cli.py batch talks/ links.txt --out talks-out --no-video
-      python cli.py batch plan jobs.toml
-      python cli.py batch status --jobs jobs.toml
+      {program} batch jobs.toml
+      {program} batch talks/ links.txt --out talks-out --no-video
+      {program} batch plan jobs.toml
+      {program} batch status --jobs jobs.toml
     """
 
 
@@ -143,7 +149,13 @@ _night_options = (
     ),
     preset_option,
     settings_options,
-    click.argument("sources", nargs=-1, required=True, metavar="JOBS.toml | SOURCE..."),
+    click.argument(
+        "sources",
+        nargs=-1,
+        required=True,
+        metavar="JOBS.toml | SOURCE...",
+        shell_complete=complete_files,
+    ),
 )
 _FILTERS = ("newer_than", "older_than", "shorter_than_s", "longer_than_s", "title", "not_title")
 _OVERRIDES = ("out", "ledger", "log", "report", "time_budget_s", "workers")

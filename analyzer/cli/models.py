@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyzer.cli.options import DONE, EXIT_CODES, INTERRUPTED, NOTHING_USABLE, SOME_FAILED, USAGE, epilog
+from analyzer.cli.options import (
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    NOTHING_USABLE,
+    SOME_FAILED,
+    USAGE,
+    Group,
+    epilog,
+)
 from analyzer.cli.text import printable, show_error
 from analyzer.errors import AnalyzerError
 
@@ -43,7 +52,7 @@ _folder = click.option(
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
-@click.group(epilog=epilog(_CODES))
+@click.group(cls=Group, epilog=epilog(_CODES))
 def models() -> None:
     """The networks: which there are, where they lie, under which licence; get others, add your own.
 
@@ -52,11 +61,18 @@ def models() -> None:
 
     \b
     Examples:
-      python cli.py models list
-      python cli.py models pull yunet
-      python cli.py models add fairface.onnx
-      python cli.py analyze talk.mp4 --detector yunet --gender-model fairface
+      {program} models list
+      {program} models pull yunet
+      {program} models add fairface.onnx
+      {program} analyze talk.mp4 --detector yunet --gender-model fairface
     """
+
+
+def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    del ctx, param
+    from analyzer.vision.catalog import MODELS, SETS
+
+    return [name for name in dict.fromkeys((*MODELS, *SETS)) if name.startswith(incomplete)]
 
 
 def _attempt(work: Callable[[], int]) -> None:
@@ -99,7 +115,7 @@ def _row(one: Held) -> tuple[str, ...]:
 
 
 @models.command(epilog=epilog(_CODES))
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @_as_json
 def show(name: str, *, as_json: bool) -> None:
     """Everything known of a network: source, paper, training data, licence, known bias, files."""
@@ -107,15 +123,18 @@ def show(name: str, *, as_json: bool) -> None:
     def tell() -> int:
         from analyzer.vision.inventory import inventory
 
-        (one,) = inventory([name])
+        found = inventory([name])
         if as_json:
-            _print_json(_document(one))
+            _print_json(_document(found[0]) if len(found) == 1 else [_document(one) for one in found])
             return DONE
-        for label, text in _lines(one):
-            lines = textwrap.wrap(printable(text), _WIDTH - _LABEL) or [""]
-            click.echo(f"{label:<{_LABEL}}{lines[0]}")
-            for line in lines[1:]:
-                click.echo(" " * _LABEL + line)
+        for number, one in enumerate(found):
+            if number:
+                click.echo()
+            for label, text in _lines(one):
+                lines = textwrap.wrap(printable(text), _WIDTH - _LABEL) or [""]
+                click.echo(f"{label:<{_LABEL}}{lines[0]}")
+                for line in lines[1:]:
+                    click.echo(" " * _LABEL + line)
         return DONE
 
     _attempt(tell)
@@ -137,17 +156,20 @@ def _lines(one: Held) -> list[tuple[str, str]]:
 
 
 @models.command(epilog=epilog(_CODES))
-@click.argument("name")
+@click.argument("name", shell_complete=_names)
 @_folder
 def pull(name: str, *, folder: Path | None) -> None:
-    """Download the files of a network that are not on this machine yet, and check them."""
+    """Download the files of a network that are not on this machine yet, and check them.
+
+    NAME may also be what --attributes takes: levi-hassner is two networks.
+    """
 
     def get() -> int:
         from tqdm import tqdm
 
-        from analyzer.vision.catalog import find_model, pull
+        from analyzer.vision.catalog import find_models, pull
 
-        model = find_model(name)
+        found = find_models(name)
         bars: dict[str, tqdm[Any]] = {}
 
         def draw(file: str, received: int, total: int | None) -> None:
@@ -158,7 +180,7 @@ def pull(name: str, *, folder: Path | None) -> None:
             bars[file].update(received - bars[file].n)
 
         try:
-            made = pull(model, folder, on_progress=draw)
+            made = [path for model in found for path in pull(model, folder, on_progress=draw)]
         finally:
             for bar in bars.values():
                 bar.close()
@@ -172,7 +194,7 @@ def pull(name: str, *, folder: Path | None) -> None:
 
 
 @models.command(epilog=epilog(_VERIFY_CODES))
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_names)
 @_as_json
 def verify(names: tuple[str, ...], *, as_json: bool) -> None:
     """Compare the files that are on this machine with their hashes, and your own with their descriptions.

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from analyzer.errors import SettingsError
 from analyzer.settings import DEFAULT_PRESET, PRESETS, Option, Settings, options
+from analyzer.util.program import NAME
 
 __all__ = [
     "DONE",
@@ -23,7 +25,10 @@ __all__ = [
     "TERMINATED",
     "USAGE",
     "ChoiceList",
+    "Command",
+    "Group",
     "chosen",
+    "complete_files",
     "epilog",
     "given",
     "logging_to",
@@ -45,6 +50,29 @@ EXIT_CODES = {
 def epilog(codes: dict[int, str]) -> str:
     """The exit codes, for the end of a command's help."""
     return "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
+
+
+class _NamesProgram(click.Command):
+    """Writes how the program was called where its help has ``{program}``."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        plain = self.help
+        self.help = plain and plain.replace("{program}", ctx.find_root().info_name or NAME)
+        try:
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = plain
+
+
+class Command(_NamesProgram):
+    """A command of this program."""
+
+
+class Group(_NamesProgram, click.Group):
+    """Commands of this program."""
+
+    command_class = Command
+    group_class = type
 
 
 _METAVARS = {int: "N", float: "X"}
@@ -78,6 +106,12 @@ class _NumberOrWord(click.ParamType[float | str]):
         kind = int if isinstance(self._number, click.IntRange) else float
         return "[" + "|".join((*self._words, _METAVARS[kind])) + "]"
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        del ctx, param
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         if value in self._words:
             return str(value)
@@ -96,6 +130,14 @@ class ChoiceList(click.ParamType[tuple[str, ...]]):
         del param, ctx
         return "[" + ",".join(self._choices) + "]"
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        del ctx, param
+        before, comma, last = incomplete.rpartition(",")
+        free = [one for one in self._choices if one not in before.split(",") and one.startswith(last)]
+        return [CompletionItem(before + comma + one) for one in free]
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
@@ -106,6 +148,12 @@ class ChoiceList(click.ParamType[tuple[str, ...]]):
         if wrong or not items:
             self.fail(f"{value!r} is not a list of {', '.join(self._choices)}", param, ctx)
         return items
+
+
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete names of files, where an address would do as well."""
+    del ctx, param
+    return [CompletionItem(incomplete, type="file")]
 
 
 def settings_options(

@@ -231,7 +231,7 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
     return [
         "## What was measured, with what",
         "",
-        f"Written by `python cli.py evaluate`, version {document['analyzer_version']}, on "
+        f"Written by `evaluate`, version {document['analyzer_version']}, on "
         f"{document['measured_on']}. Settings that differ from",
         f"the defaults: {changed or 'none'}. Python {document['python']}; {libraries}.",
         *_table(["source", "kind", "used", "remarks"], rows),

@@ -24,6 +24,7 @@ import platformdirs
 
 from analyzer.errors import ModelError
 from analyzer.files import output_errors, writing
+from analyzer.util.program import program
 
 __all__ = [
     "AGE",
@@ -46,7 +47,7 @@ __all__ = [
     "Role",
     "cache_folder",
     "find",
-    "find_model",
+    "find_models",
     "folders",
     "git_blob",
     "pull",
@@ -424,15 +425,20 @@ def _places(file: ModelFile) -> Iterator[Path]:
         yield folder / file.name
 
 
-def find_model(name: str) -> Model:
-    """The catalogue's entry of that name.
+def find_models(name: str) -> tuple[Model, ...]:
+    """The catalogue's entry of that name, or the networks of the set of that name.
 
     Raises:
         ModelError: There is none.
+
+    >>> [model.name for model in find_models("levi-hassner")]
+    ['levi-hassner-gender', 'levi-hassner-age']
     """
-    if name not in MODELS:
-        raise ModelError(f"the catalogue has no network {name}: it has {', '.join(MODELS)}")
-    return MODELS[name]
+    names = SETS.get(name, (name,))
+    if not MODELS.keys() >= set(names):
+        known = ", ".join((*MODELS, *SETS))
+        raise ModelError(f"the catalogue has no network {name}: it has {known}")
+    return tuple(MODELS[one] for one in names)
 
 
 def find(file: ModelFile) -> Path | None:
@@ -499,7 +505,8 @@ def weights(model: Model) -> bytes:
 
 
 def _how_to_get(model: Model, before: str = "") -> str:
-    return f"{before}get it by: python cli.py models pull {model.name}"
+    name = next((name for name, names in SETS.items() if model.name in names), model.name)
+    return f"{before}get it by: {program()} models pull {name}"
 
 
 def _pip_name(file: ModelFile) -> str:

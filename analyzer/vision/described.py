@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
+from analyzer.util.program import program
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model, ModelFile, Role
 from analyzer.vision.cuts import BoxCut
@@ -452,7 +453,7 @@ def read_network(description: Description) -> Checked:
     if file.sha256 and not file.fits(content):
         raise ModelError(
             f"{path} is not the network that its description is about (its hash is not {file.expected}): get "
-            "it again, or add it anew with python cli.py models add"
+            f"it again, or add it anew with {program()} models add"
         )
     return _checked(content, description, path)
 

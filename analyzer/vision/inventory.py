@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from analyzer.errors import ModelError
+from analyzer.util.program import program
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model
 from analyzer.vision.described import described, descriptions, find_description, read_network
@@ -35,7 +36,7 @@ def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
     """All networks of the catalogue and all descriptions of the user's own, or those that are named.
 
     Args:
-        names: Of networks, or paths of described ONNX files.
+        names: Of networks or sets of them, or paths of described ONNX files.
         check: Whether files are read and their hashes compared; else only looked for.
 
     Raises:
@@ -44,18 +45,18 @@ def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
     if not names:
         own = [path for path in descriptions() if path.stem not in catalog.MODELS]
         return [*(_held(one, check) for one in catalog.MODELS.values()), *(_own(path, check) for path in own)]
-    return [_named(name, check) for name in names]
+    return [one for name in names for one in _named(name, check)]
 
 
-def _named(name: str, check: bool) -> Held:
-    if name in catalog.MODELS:
-        return _held(catalog.MODELS[name], check)
+def _named(name: str, check: bool) -> list[Held]:
+    if name in catalog.MODELS or name in catalog.SETS:
+        return [_held(model, check) for model in catalog.find_models(name)]
     path = next((path for path in descriptions() if path.stem == name), None)
     if path is None and (found := find_description(name)) is not None:
         path = found.path
     if path is None:
-        raise ModelError(f"there is no network {name}: python cli.py models list shows those that there are")
-    return _own(path, check)
+        raise ModelError(f"there is no network {name}: {program()} models list shows those that there are")
+    return [_own(path, check)]
 
 
 def _held(model: Model, check: bool) -> Held:
