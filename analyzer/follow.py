@@ -265,6 +265,8 @@ class Follower:
         self._to_judge: list[tuple[_Seen, int, Chip]] = []
         self._compared: dict[int, list[tuple[_View, Float]]] = {}
         self._live: dict[int, _Live] = {}
+        self._answered: list[tuple[_Seen, int]] = []
+        self._known: dict[int, list[Float]] = {}
 
     def add(
         self,
@@ -297,6 +299,29 @@ class Follower:
             if len(self._waiting) > _LEARN:
                 self._begin()
         self._ask(_TOGETHER)
+
+    def latest(self) -> Faces:
+        """The faces of the sample that was added last, with what is known of their tracklets so far.
+
+        To be shown, not kept: the tracklets of the last samples are not known yet (`track_ids` -1), and what
+        is said of gender and age is the mean over the views that were judged by now.
+        """
+        seen = (self._waiting or self._samples)[-1]
+        nameless = []
+        for one, row in self._answered:
+            if one.ids[row] < 0:
+                nameless.append((one, row))
+            else:
+                self._known.setdefault(int(one.ids[row]), []).append(one.judged[row])
+        self._answered = nameless
+        known = np.full((len(seen.ids), 3), np.nan, np.float32)
+        for row, tracklet in enumerate(seen.ids.tolist()):
+            if answers := self._known.get(tracklet):
+                known[row] = np.mean(answers, axis=0)
+        female, age, spread = known.T
+        return seen.faces.replace(
+            track_ids=seen.ids.copy(), female_prob=female, age_years=age, age_spread_years=spread
+        )
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
         """The samples' faces with `track_ids`, from 0, those judged with their gender and age; and what the
@@ -479,6 +504,7 @@ class Follower:
                 answers = self._attributes.judge([chip for _, _, chip in self._to_judge])
             for (seen, row, _), *answer in zip(self._to_judge, *answers, strict=True):
                 seen.judged[row] = answer
+                self._answered.append((seen, row))
             self._to_judge.clear()
 
     def _tracklets(self) -> Tracklets:

@@ -46,6 +46,7 @@ from analyzer.events import (
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoReader, joined_report, read_ahead
 from analyzer.live_run import finish_abandoned, follow_live
+from analyzer.preview import OnPreview, Previewer
 from analyzer.records import (
     Part,
     PartStore,
@@ -89,6 +90,7 @@ def analyze(
     on_event: OnEvent = ignore,
     stop: Callable[[], bool] = lambda: False,
     again: bool = False,
+    on_preview: OnPreview | None = None,
     **changes: Any,
 ) -> Run:
     """Analyse one video, or all pictures of a folder, or follow a live source.
@@ -102,6 +104,8 @@ def analyze(
         stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
             should, and other analyses with a `StoppedError`.
         again: Whether a video is analysed anew of which `out` holds the finished run of the same analysis.
+        on_preview: Called in the calling thread with each sample that was looked at and what was found in it.
+            One process analyses then, in the order of time.
         **changes: Changes to `settings`, such as ``fps=2``.
 
     Returns:
@@ -125,7 +129,9 @@ def analyze(
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
-    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop, again=again)
+    (result,) = _analyse_items(
+        items, chosen, Path(out), on_event, fetcher, stop=stop, again=again, on_preview=on_preview
+    )
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -140,6 +146,7 @@ def analyze_all(
     fetcher: Fetcher | None = None,
     stop: Callable[[], bool] = lambda: False,
     again: bool = False,
+    on_preview: OnPreview | None = None,
 ) -> Iterator[Finished | Failed]:
     """Analyse every video of every source in turn; one that fails does not stop the others.
 
@@ -151,6 +158,7 @@ def analyze_all(
         fetcher: What resolves and downloads, if not the default one.
         stop: As in `analyze`; no further video is begun.
         again: As in `analyze`.
+        on_preview: As in `analyze`.
 
     Yields:
         What became of each video, in order.
@@ -161,7 +169,9 @@ def analyze_all(
     """
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
-    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop, again=again)
+    yield from _analyse_items(
+        items, settings, Path(out), on_event, chosen, stop=stop, again=again, on_preview=on_preview
+    )
 
 
 def _analyse_items(
@@ -173,12 +183,13 @@ def _analyse_items(
     *,
     stop: Callable[[], bool],
     again: bool,
+    on_preview: OnPreview | None,
 ) -> Iterator[Finished | Failed]:
     check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
     _remove_abandoned_downloads(out)
     few_arenas()
-    worker = _Worker(settings, out, fetcher, on_event, stop=stop, again=again)
+    worker = _Worker(settings, out, fetcher, on_event, stop=stop, again=again, on_preview=on_preview)
     for item in items:
         result = item if isinstance(item, Failed) else worker.attempt(item)
         on_event(result)
@@ -297,13 +308,14 @@ class _Worker:
         *,
         stop: Callable[[], bool],
         again: bool,
+        on_preview: OnPreview | None,
     ) -> None:
         self._settings = settings
         self._again = again
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
-        self._analyst = Analyst(settings, on_event, stop=stop)
+        self._analyst = Analyst(settings, on_event, stop=stop, on_preview=on_preview)
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`."""
@@ -408,12 +420,19 @@ class Analyst:
         settings: How.
         on_event: Called with each `Event` of a video.
         stop: Asked after each segment and while drawing; once it is true, `analyse` raises `StoppedError`.
+        on_preview: As in `analyze`.
     """
 
     def __init__(
-        self, settings: Settings, on_event: OnEvent = ignore, *, stop: Callable[[], bool] = lambda: False
+        self,
+        settings: Settings,
+        on_event: OnEvent = ignore,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        on_preview: OnPreview | None = None,
     ) -> None:
         self._settings = settings
+        self._on_preview = on_preview
         self._on_event = on_event
         self._stop = stop
         self._models: Models | None = None
@@ -449,7 +468,7 @@ class Analyst:
         models = self.load(None if "models" in timings else timings)
         if video.kind is MediaKind.LIVE:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
-            return follow_live(video, out, self._settings, models, **how)
+            return follow_live(video, out, self._settings, models, on_preview=self._on_preview, **how)
         folder = run_folder(out, video.title, video.video_id)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
@@ -504,7 +523,7 @@ class Analyst:
         """Analyse what is not yet kept; gives how the video was read."""
         reader, settings, progress = work.reader, work.settings, _Progress(work, self._on_event)
         tasks = _tasks(reader, work.parts.segments(), settings)
-        workers = worker_count(settings, len(tasks))
+        workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
         kept = tuple(work.parts.segments())
         self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s))
@@ -541,10 +560,22 @@ class Analyst:
         def announce(time_s: float, faces: Faces) -> None:
             progress.tell((0, time_s, len(faces)))
 
+        previewer = None
+        if self._on_preview is not None:
+            previewer = Previewer(work.video.title, work.settings, models.calibration, self._on_preview)
         with contextlib.closing(read_ahead(stages.each("decode", samples), READ_AHEAD)) as ahead:
-            results = analyse_segments(ahead, models, work.settings, on_progress=announce, stages=stages)
+            results = analyse_segments(
+                ahead,
+                models,
+                work.settings,
+                on_progress=announce,
+                on_sample=previewer and previewer.on_sample,
+                stages=stages,
+            )
             with contextlib.closing(results):
                 for result in results:
+                    if previewer is not None:
+                        previewer.on_segment(result)
                     with stages("write"):
                         for segment in range(max(due, result.segment - _EMPTY_KEPT), result.segment):
                             progress.tell(parts.commit_empty(segment))

@@ -31,6 +31,7 @@ from analyzer.files import output_errors
 from analyzer.frames import ReadReport, VideoInfo
 from analyzer.growing import GrowingStore
 from analyzer.live import SEGMENT_S, LiveReader
+from analyzer.preview import OnPreview, Previewer
 from analyzer.records import Part, Run, publish, write_json
 from analyzer.segment import Models, SegmentResult, analyse_segments
 from analyzer.settings import Settings
@@ -205,6 +206,7 @@ def follow_live(
     on_event: OnEvent,
     stop: Callable[[], bool],
     timings: dict[str, float],
+    on_preview: OnPreview | None = None,
 ) -> Run:
     """Follow a live source until it ends, `stop` is true, or the duration asked for is reached.
 
@@ -216,6 +218,7 @@ def follow_live(
         on_event: Called with each event.
         stop: Asked some times a second; once it is true, the run ends as it should.
         timings: Seconds of what came before, for ``run.json``.
+        on_preview: Called with each sample that was looked at.
 
     Raises:
         SourceError: No picture can be had.
@@ -240,7 +243,8 @@ def follow_live(
         on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
         stack.callback(publisher.close)
-        for part in _analysed(live):
+        previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
+        for part in _analysed(live, previewer):
             on_event(part)
             publisher.go_on()
         publisher.finish()
@@ -255,15 +259,22 @@ def follow_live(
     return Run(folder, json.loads(json.dumps(info, default=str)))
 
 
-def _analysed(live: _Live) -> Iterator[Committed]:
+def _analysed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
     """Analyse and commit one segment after another."""
     reader = live.reader
     for samples in reader.segments(on_wait=live.tell_waiting):
         results = analyse_segments(
-            samples, live.models, live.settings, on_progress=live.tell, stages=live.stages
+            samples,
+            live.models,
+            live.settings,
+            on_progress=live.tell,
+            on_sample=previewer and previewer.on_sample,
+            stages=live.stages,
         )
         with contextlib.closing(results):
             for result in results:
+                if previewer is not None:
+                    previewer.on_segment(result)
                 with live.stages("write"):
                     part = live.commit(result)
                 yield Committed(live.video.title, part)

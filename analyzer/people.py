@@ -11,7 +11,7 @@ from analyzer.faces import frontality
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
 
-__all__ = ["fuse_estimates", "fuse_people", "sample_durations", "timeline"]
+__all__ = ["fuse_estimates", "fuse_people", "sample_durations", "stated_genders", "timeline"]
 
 FRONTAL = 0.65
 """A face counts as looking towards the camera from this frontality on."""
@@ -161,14 +161,30 @@ def fuse_people(
     table["judged_samples"] = judged.reindex(table.index, fill_value=0)
     age = table["age_years"].to_numpy(np.float64)
     table["age_band"] = [assign_band(one, settings.bands) for one in age]
-    female = table["female_prob"].to_numpy(np.float64)
-    sure = np.maximum(female, 1 - female) >= settings.min_confidence  # NaN is not
-    if not settings.gender_of_children:
-        sure &= ~(age < calibration.child_years)
-    table["gender"] = np.where(sure, np.where(female > 0.5, "female", "male"), "unknown")
+    table["gender"] = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)
     if settings.scene == "audience":
         table = table.join(attention_table(sighting, looks(seen, samples, settings), settings))
     return table.rename_axis("person_id").reset_index()
+
+
+def stated_genders(
+    female_prob: NDArray[np.float64],
+    age_years: NDArray[np.float64],
+    settings: Settings,
+    calibration: Calibration,
+) -> NDArray[np.str_]:
+    """(N,) "female", "male" or "unknown": what is stated of people.
+
+    Args:
+        female_prob: (N,) NaN: not judged.
+        age_years: (N,) likewise.
+        settings: Gives how sure one must be, and whether children's gender is stated.
+        calibration: Of the networks that judged.
+    """
+    sure = np.maximum(female_prob, 1 - female_prob) >= settings.min_confidence  # NaN is not
+    if not settings.gender_of_children:
+        sure &= ~(age_years < calibration.child_years)
+    return np.where(sure, np.where(female_prob > 0.5, "female", "male"), "unknown")
 
 
 def _landmarks(faces: pd.DataFrame) -> NDArray[np.float32]:

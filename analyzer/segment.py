@@ -31,6 +31,8 @@ from analyzer.vision.embedding import DlibEmbedding
 __all__ = ["Models", "SegmentResult", "analyse_segments"]
 
 OnProgress = Callable[[float, Faces], None]
+OnSample = Callable[[Looked, Faces], None]
+"""Called with a sample that holds its frame, and its faces as `Follower.latest` knows them."""
 
 # Samples between the search for faces and following: each holds a picture.
 _LOOKED_AHEAD = 8
@@ -115,6 +117,7 @@ def analyse_segments(
     settings: Settings,
     *,
     on_progress: OnProgress | None = None,
+    on_sample: OnSample | None = None,
     stages: Stages | None = None,
 ) -> Generator[SegmentResult, None, None]:
     """Find, judge and follow the faces of segments, one after another; give each as soon as it is done.
@@ -124,6 +127,7 @@ def analyse_segments(
         models: Loaded networks.
         settings: How to analyse.
         on_progress: Called with the time and the faces of each sample.
+        on_sample: Called with each sample that was looked at, and its faces as they are known by then.
         stages: Counts the time.
 
     Raises:
@@ -145,6 +149,8 @@ def analyse_segments(
             )
             for _, one in group:
                 follower.add(one.faces, one.time_s, one.frame, cut=one.cut, close=one.close)
+                if on_sample is not None and one.frame is not None:
+                    on_sample(one, follower.latest())
                 looked.append(one.without_frame())
                 if on_progress is not None:
                     on_progress(one.time_s, one.faces)

@@ -94,6 +94,12 @@ cli.add_command(models)
     is_flag=True,
     help="Also analyse what was analysed before with the same settings, networks and versions.",
 )
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Show what is analysed in a window, with the faces that are found; q ends it as Ctrl-C does. One "
+    "process analyses.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.option(
@@ -106,6 +112,7 @@ def analyze(
     *,
     out: Path,
     again: bool,
+    show: bool,
     as_json: bool,
     quiet: bool,
     log_file: Path | None,
@@ -128,7 +135,7 @@ def analyze(
     """
     settings = chosen(preset, values)
     with logging_to(log_file):
-        sys.exit(_run(sources, settings, out, again=again, quiet=quiet, as_json=as_json))
+        sys.exit(_run(sources, settings, out, again=again, show=show, quiet=quiet, as_json=as_json))
 
 
 def _not_for_labels(option: Option) -> bool:
@@ -342,7 +349,14 @@ def _report(
 
 
 def _run(
-    sources: tuple[str, ...], settings: Settings, out: Path, *, again: bool, quiet: bool, as_json: bool
+    sources: tuple[str, ...],
+    settings: Settings,
+    out: Path,
+    *,
+    again: bool,
+    show: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
@@ -359,9 +373,15 @@ def _run(
         console.on_event(event)
 
     try:
-        with console, LiveStop() as stop:
+        with console, contextlib.ExitStack() as stack:
+            how: dict[str, Any] = {"out": out, "on_event": on_event, "again": again}
+            if show:
+                from analyzer.cli.show import Window
+
+                how["on_preview"] = stack.enter_context(Window()).on_preview
+            stop = stack.enter_context(LiveStop())
             together = iter(pictures_together(sources))
-            for result in analyze_all(together, settings, out=out, on_event=on_event, stop=stop, again=again):
+            for result in analyze_all(together, settings, stop=stop, **how):
                 results.append(result)
             left = len(list(together)) if stop() else 0
         if left:

@@ -1,0 +1,157 @@
+"""``--show``: what is analysed, in a window."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import analyzer
+from analyzer.cli.text import printable
+from analyzer.errors import AnalyzerError
+from analyzer.preview import Preview
+
+__all__ = ["Window"]
+
+_LONGEST_PX = 960
+_MOST_WAITING = 12
+"""Each holds a picture."""
+_PATIENCE_S = 30.0
+_NO_WINDOWS = 4
+"""As `analyzer.cli.window.NO_WINDOWS`, which cannot be imported without its window's libraries."""
+
+
+class Window:
+    """A window with the frames that are analysed; q, Escape and closing it are as Ctrl-C.
+
+    Raises:
+        AnalyzerError: No window can be opened here.
+    """
+
+    def __init__(self) -> None:
+        if sys.platform == "linux" and not any(os.environ.get(one) for one in ("DISPLAY", "WAYLAND_DISPLAY")):
+            raise AnalyzerError("--show needs a display, and there is none here: leave it out")
+        self._waiting: deque[Preview] = deque(maxlen=_MOST_WAITING)
+        self._has_some = threading.Condition()
+        self._over = False
+        self._main = threading.main_thread().ident
+        # The window's process finds the same package as this one.
+        paths = [str(Path(analyzer.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "analyzer.cli.window"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            start_new_session=True,  # Ctrl-C is for the analysis, which closes the window
+        )
+        if not self._is_ready():
+            self._process.kill()
+            code = self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            if code == _NO_WINDOWS:
+                raise AnalyzerError(
+                    "--show needs an OpenCV that can open windows, and the installed one cannot: install "
+                    "opencv-python in place of opencv-python-headless, or leave --show out"
+                )
+            raise AnalyzerError("--show cannot open a window on this display: leave it out")
+        self._threads = [
+            threading.Thread(target=work, name="show", daemon=True) for work in (self._send, self._listen)
+        ]
+
+    def _is_ready(self) -> bool:
+        assert self._process.stdout is not None
+        timer = threading.Timer(_PATIENCE_S, self._process.kill)
+        timer.start()
+        try:
+            return self._process.stdout.readline() == b"ready\n"
+        finally:
+            timer.cancel()
+
+    def __enter__(self) -> Self:
+        # A shell that starts a program in the background has it ignore Ctrl-C.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._has_some:
+            self._over = True
+            self._has_some.notify()
+        sender, listener = self._threads
+        sender.join(1)
+        if sender.is_alive():  # the window does not take what it is sent
+            self._process.kill()
+            sender.join()
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        listener.join()
+
+    def on_preview(self, preview: Preview) -> None:
+        """Show a sample, unless too many wait; never waits itself."""
+        with self._has_some:
+            self._waiting.append(preview)
+            self._has_some.notify()
+
+    def _send(self) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        # The window may be gone, and a picture may have pixels that cannot be converted: nothing is lost.
+        with contextlib.suppress(OSError, ValueError, AnalyzerError):
+            while True:
+                with self._has_some:
+                    self._has_some.wait_for(lambda: self._waiting or self._over)
+                    if self._over:
+                        return
+                    preview = self._waiting.popleft()
+                picture = preview.picture(_LONGEST_PX)
+                height, width = picture.shape[:2]
+                scaled = preview.boxes * (width / preview.frame.width)
+                known = zip(scaled.tolist(), preview.genders, preview.ages_years.tolist(), strict=True)
+                header = {
+                    "width": width,
+                    "height": height,
+                    "title": printable(preview.title),
+                    "faces": [(box, gender, _words(gender, age)) for box, gender, age in known],
+                }
+                pipe.write(json.dumps(header).encode() + b"\n")
+                pipe.write(picture.tobytes())
+                pipe.flush()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as answers:
+            ended = answers.readline() == b"quit\n"
+        if ended and not self._over and self._main is not None:
+            signal.pthread_kill(self._main, signal.SIGINT)
+
+
+def _words(gender: str, age_years: float) -> str:
+    """What stands beside a face.
+
+    >>> _words("female", 34.4), _words("unknown", 34.4), _words("unknown", math.nan)
+    ('female 34', '? 34', '?')
+    """
+    word = "?" if gender == "unknown" else gender
+    return word if math.isnan(age_years) else f"{word} {age_years:.0f}"

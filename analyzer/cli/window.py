@@ -1,0 +1,151 @@
+"""The window of ``--show``, in a process of its own: ``python -m analyzer.cli.window``.
+
+A window without a display ends its process, and a slow one must not hold up the analysis. Pictures come on
+standard input, each after a line of JSON (`Header`); ``ready`` is written on standard output once the window
+is there, and ``quit`` when the user has ended it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections import deque
+from typing import BinaryIO, TypedDict
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.util.palette import GENDER_COLOURS
+
+__all__ = ["NAME", "NO_WINDOWS", "Header", "draw", "main"]
+
+NAME = "Audience Analyzer"
+NO_WINDOWS = 4
+"""Exit status: this OpenCV cannot open windows at all."""
+_KEYS = (ord("q"), ord("Q"), 27)
+"""q and Escape."""
+_MOST_WAITING = 30
+_TICK_MS = 15
+_SLOWEST_S = 1.0
+
+Image = NDArray[np.uint8]
+
+
+class Header(TypedDict):
+    """What stands before a picture."""
+
+    width: int
+    height: int
+    title: str
+    faces: list[tuple[list[float], str, str]]
+    """Of each its box in pixels of the picture, its gender, and what is written beside it."""
+
+
+def draw(picture: Image, header: Header) -> None:
+    """Draw the boxes of faces and what is known of them into a picture, (H, W, 3) uint8 BGR."""
+    size = max(0.4, min(picture.shape[:2]) / 720)
+    line = max(1, round(2 * size))
+    for box, gender, text in header["faces"]:
+        red, green, blue = bytes.fromhex(GENDER_COLOURS[gender].lstrip("#"))
+        colour = (blue, green, red)
+        left, top, right, bottom = (round(edge) for edge in box)
+        cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), line + 2)
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, line)
+        (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, line)
+        # Above the face, or below where there is no room.
+        base = top - below if top - high - 2 * below > 0 else bottom + high + below
+        cv2.rectangle(picture, (left, base - high - below), (left + wide, base + below), colour, cv2.FILLED)
+        ink = (0, 0, 0) if gender == "female" else (255, 255, 255)
+        cv2.putText(picture, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA)
+
+
+class _Pictures:
+    """What has come and is not shown yet. The oldest go where too many wait.
+
+    The analysis finds faces in several samples together: they are shown one after the other, as fast as they
+    come on average.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._waiting: deque[tuple[Image, Header]] = deque(maxlen=_MOST_WAITING)
+        self._arrived: deque[float] = deque(maxlen=_MOST_WAITING)
+        self._shown_at = 0.0
+        self.over = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while line := self._stream.readline():
+                header: Header = json.loads(line)
+                length = header["width"] * header["height"] * 3
+                data = self._stream.read(length)
+                if len(data) < length:
+                    break
+                shape = header["height"], header["width"], 3
+                self._arrived.append(time.monotonic())
+                self._waiting.append((np.frombuffer(data, np.uint8).reshape(shape).copy(), header))
+        self.over = True
+
+    def next(self) -> tuple[Image, Header] | None:
+        """The picture that is to be shown now; None: the last one stays."""
+        now, times = time.monotonic(), list(self._arrived)
+        usual_s = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+        if not self._waiting or now - self._shown_at < min(usual_s, _SLOWEST_S):
+            return None
+        self._shown_at = now
+        return self._waiting.popleft()
+
+
+def _show(pictures: _Pictures) -> bool:
+    """Show what comes until there is no more; gives whether the user has ended it."""
+    title, shown = "", False
+    while not pictures.over:
+        found = pictures.next()
+        if found is not None:
+            picture, header = found
+            draw(picture, header)
+            cv2.imshow(NAME, picture)
+            if header["title"] != title:
+                title = header["title"]
+                cv2.setWindowTitle(NAME, f"{NAME}: {title} (q ends it)")
+            if not shown:
+                cv2.resizeWindow(NAME, picture.shape[1], picture.shape[0])
+            shown = True
+        if cv2.waitKey(_TICK_MS) & 0xFF in _KEYS:
+            return True
+        if _is_closed():
+            return True
+    return False
+
+
+def _is_closed() -> bool:
+    try:
+        return cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) < 1
+    except cv2.error:  # as OpenCV's Qt says it of its last window
+        return True
+
+
+def main() -> int:
+    """Open the window and show what comes on standard input."""
+    try:
+        cv2.namedWindow(NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.waitKey(1)
+    except cv2.error:
+        return NO_WINDOWS
+    print("ready", flush=True)
+    ended = _show(_Pictures(sys.stdin.buffer))
+    if ended:
+        print("quit", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a thread may wait for a picture, and Qt for the display
