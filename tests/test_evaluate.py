@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.errors import AnalyzerError, OutputError, SettingsError, SourceError
 from analyzer.evaluation import Evaluation, evaluate
+from analyzer.evaluation.labels import BOX, read_labels
 from analyzer.evaluation.metrics import (
     Figure,
     assigned,
@@ -39,6 +41,8 @@ from analyzer.records import Run
 from analyzer.settings import AGE_BANDS, Settings
 from benchmarks.demo import positions
 from tests.media import write_video
+
+ROOT = Path(__file__).parents[1]
 
 Portraits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 NAN = math.nan
@@ -516,6 +520,19 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (_written("faces.tar"), "faces.tar: truncated header"),
         (csv_of("image,gender\na.png,male\n"), "column age_years is missing"),
         (csv_of("image,age_years,gender,x1\na.png,3,male,4\n"), "all four or none"),
+        (csv_of("image,gender,x1\na.png,male,3\n"), "age_years is missing; a box takes the columns"),
+        (csv_of("file;age\na.png;3\n"), "the columns image, age_years, gender are missing"),
+        (
+            csv_of("image;age_years;gender\na.png;3;boy\nb.png;;\n"),
+            "not 'boy'; line 3: there is no picture 'b",
+        ),
+        (csv_of("image;age_years;gender\nc.png;131,5;x\n"), "line 2: there is no picture 'c.png' beside"),
+        (
+            csv_of("image;age_years;gender\nc.png;131,5;x\n"),
+            "not 'x'; age_years must be a number from 0 to 130",
+        ),
+        (csv_of('image,age_years,gender\na.png,"1,5",\n'), "age_years must be a number"),
+        (csv_of("image,age_years,gender\n" + "b.png,1,x\n" * 30), "and 20 more"),
         (csv_of(HEAD), "no rows"),
         (csv_of(HEAD + "a.png,3,male,,,,\nb.png,3,male,,,,\n"), "line 3: there is no picture 'b.png'"),
         (
@@ -526,11 +543,21 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of(HEAD + "a.png,3,male,1,2,3,\n"), "line 2: y2 must be a number"),
         (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
         (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),
-        (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "each needs a box"),
-        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "can't decode byte 0xff"),
+        (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "a.png: several rows each, which need a box"),
+        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "line 2 is not UTF-8: save it as UTF-8"),
         (truth_of("{broken"), "truth.json: Expecting property name"),
         (truth_of("[" * 100_000), "recursion depth"),
         (truth_of("[]"), "must be an object"),
+        (truth_of("{}"), "version, kind, people are missing"),
+        (truth_of(version=None, video="b.mp4"), "version is missing; video: there is no video 'b.mp4'"),
+        (
+            truth_of(people=[{"id": 4, "gender": "boy"}]),
+            'gender must be "female", "male" or null; first_s and',
+        ),
+        (
+            truth_of(people=[*person(last_s=None), {"id": 5}]),
+            "last_s is missing; person 5: first_s and last_s are",
+        ),
         (truth_of(version=2), '"version": 1'),
         (truth_of(kind=""), "kind must be"),
         (truth_of(people=3), "people must be"),
@@ -554,6 +581,45 @@ def test_bad_labels_are_one_sentence(make: Callable[[Path], Path], words: str, t
     assert words in result.stderr and result.stdout == ""
     assert isinstance(result.exception, SystemExit)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "decimal", "encoding"),
+    [
+        (",", ".", "utf-8"),
+        (";", ",", "utf-8-sig"),
+        (";", ".", "utf-8"),
+        ("\t", ",", "utf-16"),
+        ("\t", ".", "utf-8"),
+    ],
+)
+def test_csv_of_any_spreadsheet_is_read(delimiter: str, decimal: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "Müller, Eva.png").touch()
+    head = ["Image", "age_years ", "gender", "x1", "y1", "x2", "y2", "remark"]
+    row = ['"Müller, Eva.png"', "36.5", "Female", "10.25", "20", "30", "40", ""]
+    lines = [delimiter.join(head), delimiter.join(re.sub(r"(?<=[0-9])\.", decimal, cell) for cell in row)]
+    (tmp_path / "labels.csv").write_bytes("\r\n".join([*lines, ""]).encode(encoding))
+    faces = read_labels(tmp_path / "labels.csv", tmp_path / "work", None).faces
+    assert faces is not None
+    (face,) = faces.to_dict("records")
+    assert (face["true_age"], face["true_gender"], face["name"]) == (36.5, "female", "Müller, Eva.png")
+    assert [face[edge] for edge in BOX] == [10.25, 20, 30, 40]
+
+
+def test_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    for name in ("group.jpg", "portraits/one.jpg", "talk.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for form, name in (("csv", "labels.csv"), ("json", "truth.json")):
+        (example,) = re.findall(rf"```{form}\n(.*?)```", text, re.DOTALL)
+        (tmp_path / name).write_text(example)
+    faces = read_labels(tmp_path / "labels.csv", tmp_path / "work", None).faces
+    assert faces is not None and faces["true_age"].sum() == 97.5 and faces["x1"].notna().sum() == 2
+    (video,) = read_labels(tmp_path / "truth.json", tmp_path / "work", None).videos
+    assert video.people["on_screen_s"].round(1).tolist() == [9.6, 55.8] and video.kind == "interview"
+    keys = set(json.loads((tmp_path / "truth.json").read_text())["people"][0])
+    assert all(f"`{key}`" in text for key in keys)
 
 
 def test_several_videos_beside_a_truth_need_a_name(tmp_path: Path) -> None:

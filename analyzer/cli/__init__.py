@@ -183,7 +183,7 @@ def evaluate(
 
     PATH is a folder or a .tar of pictures named age_gender_race_....jpg as in UTKFace (gender 0: male, 1:
     female), a .csv with the columns image, age_years, gender and perhaps x1, y1, x2, y2, a truth.json beside
-    its video, or a folder that holds such folders.
+    its video, or a folder that holds such folders; docs/evaluation.md has an example of each.
 
     \b
     Examples:

@@ -3,7 +3,8 @@
 - A folder or a ``.tar`` of pictures named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
   (the race is not used); folders are searched through;
 - a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
-  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labelled face in pixels;
+  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labelled face in pixels; with
+  commas, or as spreadsheets of other languages write it: semicolons or tabs and decimal commas;
 - a ``truth.json`` beside its video, or a folder that holds such folders (its pictures are then not used)::
 
     {"version": 1, "kind": "walking", "seed": 1000, "video": "video.mp4",
@@ -13,13 +14,17 @@
   ``seed``, ``video`` (else the folder's only one), ``on_screen_s`` (else last - first) and ``boxes`` (rows of
   time in seconds, x1, y1, x2, y2 in pixels; of all people or of none) may be left out; ``age_years`` and
   ``gender`` may be null.
+
+``docs/evaluation.md`` has an example of each.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import math
 import re
@@ -43,6 +48,8 @@ BOX = ["x1", "y1", "x2", "y2"]
 """Columns of a box, in pixels."""
 _TRUTH, _TRUTH_VERSION = "truth.json", 1
 _MAX_AGE_YEARS = 130.0
+_MOST_FAULTS = 10
+"""So many are told of a file, and how many more there are."""
 _MAX_PICTURE_BYTES = 256 * 1024 * 1024
 _UTKFACE = r"^([0-9]{1,3})_([01])_[0-9]_.+$"
 
@@ -188,35 +195,92 @@ def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | Non
     return Material(material.about, material.faces.assign(path=material.faces["path"].map(targets)))
 
 
+_CSV_NEEDS = ("image", "age_years", "gender")
+
+
+class _Faults:
+    """What is wrong with a file: all of it is told at once."""
+
+    def __init__(self) -> None:
+        self._sentences: list[str] = []
+
+    def add(self, sentence: str) -> None:
+        """Note a fault."""
+        self._sentences.append(sentence)
+
+    @contextlib.contextmanager
+    def noted(self, place: str) -> Iterator[None]:
+        """Note what a block raises, with its place; what follows the block goes on."""
+        try:
+            yield
+        except ValueError as error:
+            self.add(f"{place}: {error}")
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: There were faults; says all, or of very many the first and how many more.
+        """
+        if self._sentences:
+            more = len(self._sentences) - _MOST_FAULTS
+            left = [f"and {more} more"] if more > 0 else []
+            raise ValueError("; ".join([*self._sentences[:_MOST_FAULTS], *left]))
+
+
+def _csv_text(path: Path) -> str:
+    """
+    Raises:
+        ValueError: It is in no encoding that is read; says what to do.
+    """
+    raw = path.read_bytes()
+    # Excel's "Unicode text" begins with the mark of UTF-16, its "CSV UTF-8" with that of UTF-8.
+    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return raw.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line} is not UTF-8: save it as UTF-8 (in spreadsheets: CSV UTF-8)"
+        ) from error
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     """
     Raises:
-        ValueError: A column or a picture is missing, or a value is wrong; says on which line.
+        ValueError: Columns or pictures are missing, or values are wrong; says which, and on which lines.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True)
-        named = set(rows.fieldnames or ())
-        for column in ("image", "age_years", "gender"):
-            if column not in named:
-                raise ValueError(f"the column {column} is missing")
-        if len(named.intersection(BOX)) not in (0, 4):
-            raise ValueError("a box takes the columns x1, y1, x2 and y2: all four or none")
-        faces = []
-        for row in rows:
-            try:
-                faces.append(_csv_face(path.parent, row))
-            except ValueError as error:
-                raise ValueError(f"line {rows.line_num}: {error}") from error
+    text = _csv_text(path)
+    # Spreadsheets write semicolons where a comma is the decimal sign.
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+    faults, named = _Faults(), set(rows.fieldnames)
+    missing = [column for column in _CSV_NEEDS if column not in named]
+    box = named.intersection(BOX)
+    if missing:
+        words = "column" if len(missing) == 1 else "columns"
+        faults.add(f"the {words} {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    if len(box) not in (0, 4):
+        without = ", ".join(sorted(set(BOX) - box))
+        faults.add(f"a box takes the columns x1, y1, x2 and y2, all four or none: {without} missing")
+    faults.check()
+    faces = []
+    for row in rows:
+        with faults.noted(f"line {rows.line_num}"):
+            faces.append(_csv_face(path.parent, row, decimal="," if delimiter != "," else "."))
+    faults.check()
     if not faces:
         raise ValueError("this CSV has no rows")
     table = pd.DataFrame(faces)
     unclear = table[table["path"].duplicated(keep=False) & table["x1"].isna()]
     if len(unclear):
-        raise ValueError(f"{unclear['name'].iloc[0]} has several rows: each needs a box to tell its face")
+        names = ", ".join(dict.fromkeys(unclear["name"]))
+        raise ValueError(f"{names}: several rows each, which need a box to tell whose face is meant")
     return table
 
 
-def _csv_face(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
+def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]:
     """
     Raises:
         ValueError: Says what is wrong with the row.
@@ -225,18 +289,29 @@ def _csv_face(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("it has another number of cells than the first line")
     cells = {key: value.strip() for key, value in row.items()}
     name, age, gender = cells["image"], cells["age_years"], cells["gender"].lower()
+    faults = _Faults()
     if "\0" in name or not (folder / name).is_file():
-        raise ValueError(f"there is no picture {name!r} beside the CSV")
-    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(f"{name!r} has no ending of a picture, such as .jpg")
+        faults.add(f"there is no picture {name!r} beside the CSV")
+    elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        faults.add(f"{name!r} has no ending of a picture, such as .jpg")
     if gender not in (*GENDERS, ""):
-        raise ValueError(f"gender must be female, male or empty, not {gender!r}")
+        faults.add(f"gender must be female, male or empty, not {gender!r}")
+
+    def number(cell: str, what: str, *bounds: float) -> float:
+        try:
+            one_comma = cell.count(decimal) == 1 and "." not in cell
+            return _number(cell.replace(decimal, ".") if one_comma else cell, what, *bounds)
+        except ValueError as error:
+            faults.add(str(error))
+            return math.nan
+
     box = dict.fromkeys(BOX, math.nan)
     if any(cells.get(edge) for edge in BOX):
-        box = {edge: _number(cells[edge], edge) for edge in BOX}
+        box = {edge: number(cells[edge], edge) for edge in BOX}
         if box["x2"] <= box["x1"] or box["y2"] <= box["y1"]:
-            raise ValueError("its box is empty: x2 and y2 must be larger than x1 and y1")
-    years = _number(age, "age_years", 0, _MAX_AGE_YEARS) if age else math.nan
+            faults.add("its box is empty: x2 and y2 must be larger than x1 and y1")
+    years = number(age, "age_years", 0, _MAX_AGE_YEARS) if age else math.nan
+    faults.check()
     return {"path": folder / name, "name": name, "true_gender": gender, "true_age": years, **box}
 
 
@@ -250,48 +325,77 @@ def _videos(path: Path, truths: list[Path]) -> Material:
 
 def _read_truth(path: Path) -> TrueVideo:
     with _naming(path):
-        value = json.loads(path.read_text("utf-8"))
-        if not isinstance(value, dict) or value.get("version") != _TRUTH_VERSION:
+        value = json.loads(path.read_text("utf-8-sig"))
+        if not isinstance(value, dict):
             raise ValueError(f'it must be an object with "version": {_TRUTH_VERSION}')
-        kind, people = value.get("kind"), value.get("people")
-        if not isinstance(kind, str) or not re.fullmatch(r"[\w .+-]{1,40}", kind):
-            raise ValueError("kind must be a short text of letters, digits and spaces")
-        if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
-            raise ValueError("people must be a list of objects")
-        numbers = [person.get("id") for person in people]
+        faults = _Faults()
+        missing = [name for name in ("version", "kind", "people") if value.get(name) is None]
+        if missing:
+            faults.add(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        version, kind, people = (value.get(name) for name in ("version", "kind", "people"))
+        if version not in (None, _TRUTH_VERSION):
+            faults.add(f'it must be an object with "version": {_TRUTH_VERSION}')
+        if kind is not None and not (isinstance(kind, str) and re.fullmatch(r"[\w .+-]{1,40}", kind)):
+            faults.add("kind must be a short text of letters, digits and spaces")
+        with faults.noted("video"):
+            video = _video_of(path.parent, value.get("video"))
+        if people is not None and not (
+            isinstance(people, list) and all(isinstance(person, dict) for person in people)
+        ):
+            faults.add("people must be a list of objects")
+            people = None
+        numbers = [person.get("id") for person in people or ()]
         if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
-            raise ValueError("each of people needs an id, a whole number of its own")
+            faults.add("each of people needs an id, a whole number of its own")
         rows, boxes = [], []
-        for person in people:
-            try:
+        for number, person in zip(numbers, people or (), strict=True):
+            with faults.noted(f"person {number}"):
                 rows.append(_true_person(person))
+            with faults.noted(f"person {number}"):
                 boxes += [] if person.get("boxes") is None else [_true_boxes(person["boxes"])]
-            except ValueError as error:
-                raise ValueError(f"person {person['id']}: {error}") from error
-        if len(boxes) not in (0, len(people)):
-            raise ValueError("either all people have boxes or none")
+        if sum(person.get("boxes") is not None for person in people or ()) not in (0, len(numbers)):
+            faults.add("either all people have boxes or none")
+        faults.check()
         columns = ["true_gender", "true_age", "first_s", "last_s", "on_screen_s"]
         table = pd.DataFrame(rows, columns=columns)
-        return TrueVideo(_video_of(path.parent, value.get("video")), kind, table, boxes or None)
+        return TrueVideo(video, str(kind), table, boxes or None)
 
 
 def _true_person(person: dict[str, Any]) -> dict[str, Any]:
     """
     Raises:
-        ValueError: Says what is wrong.
+        ValueError: Says all that is wrong.
     """
+    faults = _Faults()
     age, gender = person.get("age_years"), person.get("gender")
     if gender not in (*GENDERS, None):
-        raise ValueError('gender must be "female", "male" or null')
-    first, last = (_number(person.get(name), name) for name in ("first_s", "last_s"))
+        faults.add('gender must be "female", "male" or null')
+    missing = [name for name in ("first_s", "last_s") if person.get(name) is None]
+    if missing:
+        faults.add(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+
+    def number(value: object, name: str, *bounds: float) -> float:
+        try:
+            return _number(value, name, *bounds)
+        except ValueError as error:
+            faults.add(str(error))
+            return math.nan
+
+    first, last = (
+        math.nan if name in missing else number(person[name], name) for name in ("first_s", "last_s")
+    )
     if last < first:
-        raise ValueError("last_s is before first_s")
+        faults.add("last_s is before first_s")
+    years = math.nan if age is None else number(age, "age_years", 0, _MAX_AGE_YEARS)
+    on_screen = person.get("on_screen_s")
+    stands = last - first if on_screen is None else number(on_screen, "on_screen_s", 0)
+    faults.check()
     return {
         "true_gender": gender or "",
-        "true_age": math.nan if age is None else _number(age, "age_years", 0, _MAX_AGE_YEARS),
+        "true_age": years,
         "first_s": first,
         "last_s": last,
-        "on_screen_s": _number(person.get("on_screen_s", last - first), "on_screen_s", 0),
+        "on_screen_s": stands,
     }
 
 
