@@ -569,7 +569,7 @@ class Analyst:
                 models,
                 work.settings,
                 on_progress=announce,
-                on_sample=previewer and previewer.on_sample,
+                on_sample=None if previewer is None else previewer.on_sample,
                 stages=stages,
             )
             with contextlib.closing(results):

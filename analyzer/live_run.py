@@ -268,7 +268,7 @@ def _analysed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
             live.models,
             live.settings,
             on_progress=live.tell,
-            on_sample=previewer and previewer.on_sample,
+            on_sample=None if previewer is None else previewer.on_sample,
             stages=live.stages,
         )
         with contextlib.closing(results):
