@@ -288,7 +288,7 @@ def test_second_run_takes_the_place_of_the_first(two_people: Path, tmp_path: Pat
 
 
 def test_finished_video_is_not_analysed_again(
-    finished: tuple[Result, Run], two_people: Path, tmp_path: Path
+    finished: tuple[Result, Run], two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out" / finished[1].folder.name
     shutil.copytree(finished[1].folder, folder)
@@ -304,8 +304,10 @@ def test_finished_video_is_not_analysed_again(
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
     (document,) = json.loads(analyse(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
-    result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again", "--end", "0.2")
-    assert result.exit_code == DONE and "nothing was done" not in result.output
+    # Asked for, it is done again.
+    monkeypatch.setattr(jobs.Analyst, "analyse", lambda *_: 1 / 0)
+    result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again")
+    assert result.exit_code == NOTHING_USABLE and "ZeroDivisionError" in result.stderr
 
 
 def changed_info(folder: Path, **changes: Any) -> None:
@@ -346,27 +348,18 @@ def test_what_is_another_analysis_or_not_whole_is_done(
     assert jobs.finished_run(tmp_path, "another title", video_id, asked) is None
 
 
-def test_video_behind_a_plain_address_may_be_another_one(two_people: Path, tmp_path: Path) -> None:
-    arguments = ("--end", "0.2", "--no-video")
-    with serve() as server:
-        server.add("/talk.mp4", two_people)
-        address = server.url("/talk.mp4")
-        _, run = analyse(address, tmp_path / "out", *arguments)
-        assert "nothing was done" in analyse(address, tmp_path / "out", *arguments)[0].stdout
-    asked = Settings(**run.info["settings"])
-    known = tmp_path / "out", run.info["title"], run.info["video_id"], asked
-    assert jobs.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
-    assert jobs.finished_run(*known, "0" * 12) is None
-
-
-def test_videos_of_subfolders_are_analysed_if_asked_for(two_people: Path, tmp_path: Path) -> None:
+def test_videos_of_subfolders_are_analysed_if_asked_for(
+    finished: tuple[Result, Run], two_people: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1].folder.parent, tmp_path / "out")
     (tmp_path / "talks" / "may").mkdir(parents=True)
     shutil.copy(two_people, tmp_path / "talks" / "may" / "a.mp4")
     (tmp_path / "talks" / "cover.jpg").write_text("no picture")
-    result = run_cli("analyze", tmp_path, "--out", tmp_path / "out")
-    assert result.exit_code == NOTHING_USABLE and "--recursive" in result.stderr
-    result, run = analyse(tmp_path / "talks", tmp_path / "out", "--recursive", "--end", "0.2", "--no-video")
-    assert result.exit_code == DONE and run.info["title"] == "a"
+    result = run_cli("analyze", tmp_path, "--out", tmp_path / "out", "--segment", "2")
+    assert result.exit_code == NOTHING_USABLE and "talks/may/a.mp4: add --recursive" in result.stderr
+    # Neither the cover nor the annotated video of the run that is done is taken.
+    result, _ = analyse(tmp_path, tmp_path / "out", "--recursive", "--segment", "2")
+    assert result.exit_code == DONE and "nothing was done" in result.stdout
     assert "1 picture beside its videos (--pictures takes it)" in result.stderr
 
 
@@ -530,8 +523,17 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
         server.add("/talk.mp4", two_people)
         arguments = ("--fps", "1", "--no-video", "--keep-download")
         _, run = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
-    (name,) = run.info["download"]
-    assert (run.folder / name).read_bytes() == two_people.read_bytes()
+        (name,) = run.info["download"]
+        assert (run.folder / name).read_bytes() == two_people.read_bytes()
+        # What is behind a plain address may be another video today: it is fetched and compared.
+        requests = len(server.requests)
+        again, _ = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
+        assert "nothing was done" in again.stdout and len(server.requests) > requests
+    known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
+    assert jobs.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
+    assert jobs.finished_run(*known, "0" * 12) is None
+    (run.folder / name).unlink()
+    assert jobs.finished_run(*known) is None
 
 
 def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
