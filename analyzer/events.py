@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from analyzer.errors import AnalyzerError
-from analyzer.records import Part, Run
-from analyzer.source import FetchProgress
+
+if TYPE_CHECKING:  # tables take long to import, and who only listens needs none
+    from analyzer.records import Part, Run
+    from analyzer.source import FetchProgress
 
 __all__ = [
     "Analysing",

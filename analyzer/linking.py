@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from trackers.utils.iou import BIoU
 
+from analyzer.faces import buffered_iou
 from analyzer.follow import LOST_AFTER_S, lost_after_s
 
 __all__ = ["Linked", "link_tracklets"]
@@ -230,9 +230,8 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
         gap = start - tracklets.last_s[before]
         # Over a picture that is held for long nothing is known of where a face was going.
         moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
-        there = BIoU(LINK_MARGIN).compute(
-            (tracklets.last_box[before] + moved).astype(np.float64),
-            tracklets.first_box[number : number + 1].astype(np.float64),
+        there = buffered_iou(
+            tracklets.last_box[before] + moved, tracklets.first_box[number : number + 1], LINK_MARGIN
         )[:, 0]
         apart = ((appearance.vector[before] - appearance.vector[number]) ** 2).sum(axis=1)
         comparable = appearance.known[before] & appearance.known[number]
