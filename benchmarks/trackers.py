@@ -191,9 +191,9 @@ def main() -> None:
         "",
         "ByteTrack with buffered IoU 0.3 is what the project uses: of those that do not lose every fast face",
         "(few tracklets) it and SORT go wrong least. It is the project's own",
-        "(`analyzer/analysis/byte_track.py`) and gives the tracklets of the library's. What remains is mended by",
-        "looks: tracklets are broken where people cross, and split where their views are two people",
-        "(`analyzer/follow.py`).",
+        "(`analyzer/analysis/byte_track.py`) and gives the tracklets of the library's. What remains is",
+        "mended by looks: tracklets are broken where people cross, and split where their views are two",
+        "people (`analyzer/follow.py`).",
     ]
     for rate in RATES:
         thinned = [one.thinned(max(RATES) // rate) for one in watched]
