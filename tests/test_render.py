@@ -21,6 +21,7 @@ from analyzer.drawing import Painter, Planes, hide
 from analyzer.errors import MediaError, OutputError
 from analyzer.faces import iou
 from analyzer.frames import Frame, PictureReader, VideoReader
+from analyzer.media.geometry import Geometry
 from analyzer.render import RenderResult, render_pictures, render_video
 from analyzer.settings import Settings
 from tests.media import noisy, number_of, numbered, write_video
@@ -821,7 +822,7 @@ def test_full_range_without_a_format_of_its_own_is_converted() -> None:
         (ColorRange.JPEG, False),
     ):
         picture.color_range = color_range
-        frame = Frame(0.0, True, picture, 0, None)  # type: ignore[arg-type]
+        frame = Frame(0.0, True, picture, Geometry(64, 48), None)  # type: ignore[arg-type]
         assert (frame.yuv() is picture) == native
 
 
