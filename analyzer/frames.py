@@ -41,7 +41,15 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.media.colors import Transfer, on_ground, transfer_of, transparent, wide_of, wide_to_bgr
+from analyzer.media.colors import (
+    Transfer,
+    on_ground,
+    picture_bgr,
+    transfer_of,
+    transparent,
+    wide_of,
+    wide_to_bgr,
+)
 from analyzer.media.geometry import Geometry, GeometryFinder, geometry_of
 from analyzer.settings import Settings
 
@@ -265,7 +273,7 @@ class Frame:
         return self._bgr(self.width, self.height)
 
     def scaled(self, width: int, height: int) -> Image:
-        """The frame as it is shown, scaled in one step from the decoder's values: (height, width, 3) uint8 BGR.
+        """The frame as it is shown, scaled in one step from the decoder's: (height, width, 3) uint8 BGR.
 
         Raises:
             MediaError: The pixel format cannot be converted.
@@ -1447,12 +1455,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             warnings.simplefilter("ignore")
             with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
                 _check_header(picture, name, max_pixels)
-                upright = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith("I;16"):
-                    rgb = cv2.cvtColor((np.asarray(upright) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-                else:
-                    rgb = np.asarray(upright.convert("RGB"))
-                image = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+                image = picture_bgr(ImageOps.exif_transpose(picture))
                 return image, (picture.format or "").lower()
     except MediaError:
         raise
@@ -1466,6 +1469,11 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             head = file.read(12)
         if _is_heif(head):
             raise _heif(path) from error
+        if head.startswith((b"II*\0", b"MM\0*")):
+            raise MediaError(
+                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a colour.",
+                kind=MediaErrorKind.CODEC,
+            ) from error
         raise MediaError(
             f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
             kind=MediaErrorKind.NOT_MEDIA,

@@ -20,8 +20,19 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
-__all__ = ["GROUND", "Transfer", "Wide", "on_ground", "transfer_of", "transparent", "wide_of", "wide_to_bgr"]
+__all__ = [
+    "GROUND",
+    "Transfer",
+    "Wide",
+    "on_ground",
+    "picture_bgr",
+    "transfer_of",
+    "transparent",
+    "wide_of",
+    "wide_to_bgr",
+]
 
 Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
@@ -97,6 +108,38 @@ def on_ground(bgra: Image) -> Image:
     shown = cv2.multiply(bgra[:, :, :3], part, scale=1 / 255)
     ground = cv2.multiply(cv2.bitwise_not(part), np.full(part.shape, GROUND, np.uint8), scale=1 / 255)
     return np.asarray(cv2.add(shown, ground), np.uint8)
+
+
+def picture_bgr(picture: PillowImage.Image) -> Image:
+    """(H, W, 3) uint8 BGR: what a viewer shows of a picture of any mode."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        return np.asarray(cv2.cvtColor(_grey(np.asarray(picture)), cv2.COLOR_GRAY2BGR), np.uint8)
+    if picture.has_transparency_data:
+        rgba = np.asarray(picture.convert("RGBA"))
+        return on_ground(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), np.uint8))
+    rgb = np.asarray(picture.convert("RGB"))
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def _grey(values: NDArray[Any]) -> Image:
+    """(H, W) uint8 of brightness that is coded otherwise.
+
+    Sixteen bits are taken for what they say. Of other numbers nothing tells the range: it is the first of 0
+    to 1 (of fractions alone), 0 to 255, 0 to 65535 and 0 to the largest that holds all, and where some are
+    negative from the least to the largest.
+
+    >>> _grey(np.array([[0, 0.5, 1.0, np.nan]], np.float32)), _grey(np.array([[0, 300, 65535]], np.int32))
+    (array([[  0, 128, 255,   0]], dtype=uint8), array([[  0,   1, 255]], dtype=uint8))
+    """
+    numbers = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    if values.dtype.kind == "u":
+        low, high = 0.0, 65_535.0
+    else:
+        low, most = min(0.0, float(numbers.min(initial=0))), float(numbers.max(initial=0))
+        ends = (1.0, 255.0, 65_535.0) if values.dtype.kind == "f" else (255.0, 65_535.0)
+        high = most if low < 0 else next((end for end in ends if most <= end), most)
+    scaled = (numbers - low) * (255 / max(high - low, 1e-12))
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 def wide_to_bgr(image: NDArray[np.uint16], wide: Wide) -> Image:

@@ -294,7 +294,7 @@ def _of_decoder(picture: av.VideoFrame) -> tuple[Orientation, tuple[Packing, boo
     """What a decoder says of a frame alone."""
     orientation, view = _UPRIGHT, None
     # Asked for its side data, a frame holds on to what holds on to it, and would stay in memory.
-    for data in SideDataContainer(picture):  # type: ignore[abstract, call-arg]
+    for data in SideDataContainer(picture):  # type: ignore[call-arg]
         if data.type is SideDataType.DISPLAYMATRIX:
             orientation = orientation_of(bytes(data))
         elif data.type is SideDataType.STEREO3D:
