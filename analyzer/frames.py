@@ -50,6 +50,7 @@ from analyzer.media.colors import (
     wide_of,
     wide_to_bgr,
 )
+from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, GeometryFinder, geometry_of
 from analyzer.settings import Settings
 
@@ -330,8 +331,7 @@ class Frame:
         if not geometry.plain:
             upright = av.VideoFrame(self.width, self.height, _LIMITED[0])
             for stored, shown in zip(planes_of(picture), planes_of(upright), strict=True):
-                lying = shown.shape[::-1] if geometry.orientation.turn_deg not in (90, 270) else shown.shape
-                shown[:] = geometry.turned(_resized(geometry.cropped(stored), lying))
+                shown[:] = geometry.upright(stored, shown.shape[1], shown.shape[0])
             return upright
         picture.pict_type = PictureType.NONE  # else an encoder would make it of the same type
         return picture
@@ -340,16 +340,7 @@ class Frame:
         geometry = self.geometry
         with self._lock:
             image = self._scaler.bgr(self._picture, geometry.stored_size(width, height))
-        return image if geometry.plain else geometry.upright(image)
-
-
-def _resized(image: Image, size: tuple[int, int]) -> Image:
-    if image.shape[1::-1] == size:
-        return image
-    shrinks = size[0] < image.shape[1] and size[1] < image.shape[0]
-    return np.asarray(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
-    )
+        return image if geometry.plain else geometry.upright(image, width, height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -403,7 +394,7 @@ class _Planes:
 
     def cropped(self, geometry: Geometry) -> _Planes:
         """What is shown of them."""
-        if geometry.half is None:
+        if geometry.part[2:] == (geometry.stored_width, geometry.stored_height):
             return self
         y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
         return replace(self, y=y, u=u, v=v)
@@ -591,8 +582,8 @@ class VideoReader(_Reader):
         with _Source(self.path, settings.max_pixels, threads=1, look=True) as source:
             # Codec and size are allowed: only now may a decoder see the file. What the container declares
             # cannot be told from what the stream does once one has.
-            self._aspect = source.aspect
-        with _Source(self.path, settings.max_pixels, threads=1, aspect=self._aspect) as source:
+            self._declared = source.declared
+        with _Source(self.path, settings.max_pixels, threads=1, declared=self._declared) as source:
             self.info, first_s = source.info()
             self._scaler.opaque = source.opaque
         # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
@@ -644,7 +635,7 @@ class VideoReader(_Reader):
             self.path,
             settings.max_pixels,
             settings.thread_count,
-            aspect=self._aspect,
+            declared=self._declared,
             late_s=self._late_s,
             deblock=settings.deblock or not sampled,
         )
@@ -769,6 +760,14 @@ class _Tally:
         )
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """What a container says of the shape of all frames."""
+
+    aspect: Fraction | None = None
+    cropping: Cropping = NOTHING
+
+
 class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
@@ -778,7 +777,7 @@ class _Source:
         max_pixels: int,
         threads: int,
         *,
-        aspect: Fraction | None = None,
+        declared: _Declared | None = None,
         late_s: float = 0.0,
         look: bool = False,
         deblock: bool = True,
@@ -789,7 +788,8 @@ class _Source:
         try:
             self._stream = self._choose_stream()
             self._context = self._prepare(threads, deblock=deblock)
-            self.geometry = GeometryFinder(self._context, aspect, max_pixels)
+            shape = declared or _Declared()
+            self.geometry = GeometryFinder(self._context, shape.aspect, max_pixels, shape.cropping)
             self.clock = self._make_clock(late_s)
             self._late = self.clock.ticks(late_s) - self.clock.ticks(0.0)
         except BaseException:
@@ -811,9 +811,11 @@ class _Source:
         self.container.close()
 
     @property
-    def aspect(self) -> Fraction | None:
-        """The pixel aspect that is declared: by the container alone, where no decoder may see the file."""
-        return self._stream.sample_aspect_ratio
+    def declared(self) -> _Declared:
+        """What is declared: by the container alone, where no decoder may see the file."""
+        size, name = (self._context.width, self._context.height), self.container.format.name
+        cropping = declared_cropping(self._path, name, self._stream.index, size)
+        return _Declared(self._stream.sample_aspect_ratio, cropping)
 
     @property
     def opaque(self) -> bool:

@@ -161,6 +161,94 @@ def _turned_and_narrow(folder: Path, reference: Path) -> Path:
     )
 
 
+# --- what is cut off ---
+
+
+def framed(left: int, top: int, right: int, bottom: int) -> Change:
+    """With a border of noise, so many pixels wide."""
+
+    def change(image: Image) -> Image:
+        height, width = image.shape[:2]
+        random = np.random.default_rng(5)
+        whole = random.integers(0, 256, (height + top + bottom, width + left + right, 3), np.uint8)
+        whole[top : top + height, left : left + width] = image
+        return whole
+
+    return change
+
+
+def with_clap(path: Path, source: Path, size: tuple[int, int], middle: tuple[int, int]) -> Path:
+    """Copy an MP4 with its index at the end, with the clean aperture that it says.
+
+    Args:
+        path: What to write.
+        source: Of one track.
+        size: Width and height of the aperture.
+        middle: How far its middle lies to the right of that of the frame and below it, in halves of pixels.
+    """
+    numbers = [size[0], 1, size[1], 1, middle[0], 2, middle[1], 2]
+    box = (40).to_bytes(4, "big") + b"clap" + b"".join(n.to_bytes(4, "big", signed=True) for n in numbers)
+    data = bytearray(source.read_bytes())
+    at = data.index(b"moov") - 4
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = data.index(name, at) - 4
+        length = int.from_bytes(data[at : at + 4], "big")
+        data[at : at + 4] = (length + len(box)).to_bytes(4, "big")
+    end = at + length
+    path.write_bytes(data[:end] + box + data[end:])
+    return path
+
+
+def with_pixel_crop(path: Path, source: Path, crop: tuple[int, int, int, int]) -> Path:
+    """Copy a Matroska file with what is to be cut off: left, top, right, bottom, up to 255 pixels each."""
+    names = (0x54CC, 0x54BB, 0x54DD, 0x54AA)
+    extra = b"".join(
+        name.to_bytes(2, "big") + b"\x81" + bytes([n]) for name, n in zip(names, crop, strict=True)
+    )
+    path.write_bytes(_grown(source.read_bytes(), [0x18538067, 0x1654AE6B, 0xAE, 0xE0], extra))
+    return path
+
+
+def _grown(data: bytes, names: list[int], extra: bytes) -> bytes:
+    """Elements in which the innermost of `names` has got something more at its end."""
+    if not names:
+        return data + extra
+    at = 0
+    while True:
+        name_bytes = 9 - data[at].bit_length()
+        length_bytes = 9 - data[at + name_bytes].bit_length()
+        begin = at + name_bytes + length_bytes
+        raw = int.from_bytes(data[at + name_bytes : begin], "big")
+        end = begin + (raw & ((1 << 7 * length_bytes) - 1))
+        if int.from_bytes(data[at : at + name_bytes], "big") == names[0]:
+            inner = _grown(data[begin:end], names[1:], extra)
+            length = (raw + len(extra)).to_bytes(length_bytes, "big")
+            return data[: at + name_bytes] + length + inner + data[end:]
+        at = end
+
+
+def _clean(folder: Path, reference: Path) -> Path:
+    plain = encode(folder / "plain.mp4", changed(decoded(reference), framed(32, 16, 0, 48)))
+    width, height = _still(reference).shape[1::-1]
+    return with_clap(folder / "clean.mp4", plain, (width, height), (32, -32))
+
+
+def _cropped_matroska(folder: Path, reference: Path) -> Path:
+    plain = encode(folder / "plain.mkv", changed(decoded(reference), framed(0, 64, 32, 64)))
+    return with_pixel_crop(folder / "crop.mkv", plain, (0, 64, 32, 64))
+
+
+def _cropped_turned(folder: Path, reference: Path) -> Path:
+    def change(image: Image) -> Image:
+        return framed(16, 32, 48, 64)(np.rot90(image))
+
+    plain = encode(
+        folder / "plain.mp4", changed(decoded(reference), change), matrix=display_matrix(0, 1, -1, 0)
+    )
+    height, width = _still(reference).shape[:2]
+    return with_clap(folder / "turned.mp4", plain, (height, width), (-32, -32))
+
+
 # --- messages of the stream ---
 
 
@@ -412,6 +500,7 @@ def _hidden_picture(name: str, folder: Path, reference: Path) -> Path:
 
 SQUARE = "pixels that are not square"
 DIRECTED = "display matrix that turns or mirrors"
+CUT_OFF = "borders that the container cuts off"
 SPOKEN = "display orientation message of the stream"
 STEREO = "side-by-side 3D"
 HDR = "HDR"
@@ -457,6 +546,9 @@ CASES = (
     ),
     OddFile(DIRECTED, "matrix_over_mp4", partial(_directed, "a.mp4", _over, display_matrix(0, -1, -1, 0))),
     OddFile(DIRECTED, "matrix_90_sar_2_1_mp4", _turned_and_narrow),
+    OddFile(CUT_OFF, "clap_mp4", _clean),
+    OddFile(CUT_OFF, "clap_90_mp4", _cropped_turned),
+    OddFile(CUT_OFF, "pixel_crop_mkv", _cropped_matroska),
     OddFile(SPOKEN, "sei_180_ts", partial(_filtered, "a.ts", _rot(2), "rotate=180")),
     OddFile(SPOKEN, "sei_90_mp4", partial(_filtered, "a.mp4", _rot(3), "rotate=90")),
     OddFile(SPOKEN, "sei_hflip_mkv", partial(_filtered, "a.mkv", _flip(1), "flip=horizontal")),

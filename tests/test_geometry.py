@@ -21,6 +21,7 @@ from analyzer import Settings, analyze
 from analyzer.errors import MediaError, MediaErrorKind
 from analyzer.frames import Frame, PictureReader, Still, VideoReader, _Scaler
 from analyzer.media import colors
+from analyzer.media.cropping import Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, Half, Orientation, orientation_of, sane_aspect
 from analyzer.media.sei import messages
 from analyzer.render import render_video
@@ -139,11 +140,11 @@ def test_matrix_that_stretches_or_leans(matrix: tuple[int, ...], right: Orientat
 
 
 def geometries() -> list[Geometry]:
-    every = itertools.product((False, True), (0, 90, 180, 270), ASPECTS, (None, *Half))
-    chosen = list(every)[::7]  # each value comes in many combinations
+    cut = Cropping(4, 8, 12, 0)
+    every = itertools.product((False, True), (0, 90, 180, 270), ASPECTS, (None, *Half), (Cropping(), cut))
     return [
-        Geometry(192, 144, aspect, Orientation(mirrored, turn), half)
-        for mirrored, turn, aspect, half in chosen
+        Geometry(192, 144, aspect, Orientation(mirrored, turn_deg), half, cropping)
+        for mirrored, turn_deg, aspect, half, cropping in list(every)[::13]  # many combinations of each
     ]
 
 
@@ -221,6 +222,15 @@ def test_shape_changes_with_its_keyframe(tmp_path: Path) -> None:
         assert [(frame.width, frame.height) for frame in frames] == [tall] * 20 + [wide] * 20
         alone = shown(path, start_s=frames[15].time_s - 1e-4, threads=threads)
         assert [(one.width, one.time_s) for one in alone] == [(one.width, one.time_s) for one in frames[15:]]
+
+
+@pytest.mark.parametrize("container", ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"])
+def test_odd_headers_cut_nothing_off(tmp_path: Path, container: str) -> None:
+    random, path = np.random.default_rng(4), tmp_path / "a"
+    heads = (b"\0\0\0\x20moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff", b"")
+    for head, length in itertools.product(heads, (0, 1, 7, 40, 500)):
+        path.write_bytes(head + random.integers(0, 256, length, np.uint8).tobytes())
+        assert declared_cropping(path, container, 0, (640, 480)) == Cropping()
 
 
 # --- what the stream says ---

@@ -30,6 +30,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from numpy.typing import NDArray
 
+from analyzer.media.cropping import NOTHING, Cropping
 from analyzer.media.sei import DISPLAY_ORIENTATION, FRAME_PACKING, Message, length_prefix, messages
 
 __all__ = ["Geometry", "GeometryFinder", "Half", "Orientation", "Packing", "geometry_of", "orientation_of"]
@@ -90,20 +91,24 @@ class Geometry:
     orientation: Orientation = _UPRIGHT
     half: Half | None = None
     """The eye's half, of a frame with two views."""
+    cropping: Cropping = NOTHING
+    """What the container says is to be cut off, before all else."""
     max_pixels: int | None = None
     """Limit for the frame that is shown; enlarging stops there."""
 
     @cached_property
     def part(self) -> tuple[int, int, int, int]:
         """Left, top, width and height of what is shown of the stored frame, in pixels."""
-        width, height = self.stored_width, self.stored_height
+        cut = self.cropping
+        left, top = cut.left, cut.top
+        width, height = self.stored_width - left - cut.right, self.stored_height - top - cut.bottom
         if self.half in (Half.LEFT, Half.RIGHT):
             shown = max(1, width // 2)
-            return (0 if self.half is Half.LEFT else width - shown), 0, shown, height
+            return (left if self.half is Half.LEFT else left + width - shown), top, shown, height
         if self.half is not None:
             shown = max(1, height // 2)
-            return 0, (0 if self.half is Half.TOP else height - shown), width, shown
-        return 0, 0, width, height
+            return left, (top if self.half is Half.TOP else top + height - shown), width, shown
+        return left, top, width, height
 
     @cached_property
     def lying(self) -> tuple[int, int]:
@@ -132,7 +137,7 @@ class Geometry:
     def plain(self) -> bool:
         """Whether frames are shown as they are stored."""
         return (
-            self.half is None
+            self.part == (0, 0, self.stored_width, self.stored_height)
             and self.orientation == _UPRIGHT
             and self.lying == (self.stored_width, self.stored_height)
         )
@@ -159,30 +164,32 @@ class Geometry:
         """The size to scale the whole stored frame to for a size of the frame that is shown, in pixels."""
         if self.orientation.turn_deg in (90, 270):
             width, height = height, width
-        if self.half in (Half.LEFT, Half.RIGHT):
-            width *= 2
-        elif self.half is not None:
-            height *= 2
-        return width, height
+        _, _, part_width, part_height = self.part
+        return (
+            max(1, round(width * self.stored_width / part_width)),
+            max(1, round(height * self.stored_height / part_height)),
+        )
 
-    def upright(self, image: Image) -> Image:
-        """The frame that is shown, of the whole stored frame in the size of `stored_size`.
+    def upright(self, image: Image, width: int, height: int) -> Image:
+        """The frame that is shown, in a size in pixels.
 
         Args:
-            image: (H, W) or (H, W, 3) uint8.
+            image: (H, W) or (H, W, 3) uint8: the whole stored frame in about the size of `stored_size`.
+            width: Of the result.
+            height: Likewise.
         """
-        return self.turned(self.cropped(image))
+        if self.orientation.turn_deg in (90, 270):
+            width, height = height, width
+        return self.turned(_resized(self.cropped(image), (width, height)))
 
     def cropped(self, image: Image) -> Image:
         """What is shown of the whole stored frame, in any size: a view of (H, W) or (H, W, 3) uint8."""
-        if self.half is None:
+        left, top, width, height = self.part
+        if (width, height) == (self.stored_width, self.stored_height):
             return image
-        height, width = image.shape[:2]
-        if self.half in (Half.LEFT, Half.RIGHT):
-            shown = max(1, width // 2)
-            return image[:, :shown] if self.half is Half.LEFT else image[:, width - shown :]
-        shown = max(1, height // 2)
-        return image[:shown] if self.half is Half.TOP else image[height - shown :]
+        across, down = image.shape[1] / self.stored_width, image.shape[0] / self.stored_height
+        x, y = round(left * across), round(top * down)
+        return image[y : y + max(1, round(height * down)), x : x + max(1, round(width * across))]
 
     def turned(self, image: Image) -> Image:
         """Brought upright: (H, W) or (H, W, 3) uint8, contiguous."""
@@ -214,6 +221,14 @@ class Geometry:
         return Packing.SIDE_BY_SIDE if self.half in (Half.LEFT, Half.RIGHT) else Packing.TOP_BOTTOM
 
 
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    if image.shape[1::-1] == size:
+        return image
+    shrinks = size[0] < image.shape[1] and size[1] < image.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
 def _even(length: float) -> int:
     return max(2, 2 * round(length / 2))
 
@@ -228,13 +243,16 @@ def _geometry(
     aspect: Fraction,
     orientation: Orientation,
     view: tuple[Packing, bool] | None,
-    max_pixels: int | None,
+    *,
+    max_pixels: int | None = None,
+    cropping: Cropping = NOTHING,
 ) -> Geometry:
     """The geometry of frames; `view` says how views are packed, and whether the right eye's comes first."""
     half: Half | None = None
     if view is not None:
         packing, right_first = view
-        shape = size[0] * float(aspect) / size[1]
+        wide, high = size[0] - cropping.left - cropping.right, size[1] - cropping.top - cropping.bottom
+        shape = wide * float(aspect) / high
         if packing is Packing.SIDE_BY_SIDE:
             half = Half.RIGHT if right_first else Half.LEFT
             aspect = aspect * (1 if shape >= _WIDE else 2)
@@ -243,7 +261,7 @@ def _geometry(
             aspect = aspect / (1 if shape <= _TALL else 2)
     if abs(aspect - 1) < _ASPECT_LEAST:
         aspect = Fraction(1)
-    return Geometry(*size, aspect, orientation, half, max_pixels)
+    return Geometry(*size, aspect, orientation, half, cropping, max_pixels)
 
 
 def sane_aspect(aspect: Fraction | None) -> Fraction:
@@ -304,7 +322,7 @@ def _of_decoder(picture: av.VideoFrame) -> tuple[Orientation, tuple[Packing, boo
 
 def geometry_of(picture: av.VideoFrame) -> Geometry:
     """The geometry of a frame of which no more is known than what its decoder says."""
-    return _geometry((picture.width, picture.height), Fraction(1), *_of_decoder(picture), None)
+    return _geometry((picture.width, picture.height), Fraction(1), *_of_decoder(picture))
 
 
 @dataclass(frozen=True)
@@ -323,7 +341,11 @@ class GeometryFinder:
     """
 
     def __init__(
-        self, context: av.VideoCodecContext, container_aspect: Fraction | None, max_pixels: int | None
+        self,
+        context: av.VideoCodecContext,
+        container_aspect: Fraction | None,
+        max_pixels: int | None,
+        cropping: Cropping = NOTHING,
     ) -> None:
         """Prepare for a stream.
 
@@ -331,7 +353,9 @@ class GeometryFinder:
             context: Its decoder, not yet open.
             container_aspect: The pixel aspect that the container declares, which holds; None for none.
             max_pixels: Limit for frames that are enlarged.
+            cropping: What the container says is to be cut off frames of the stream's declared size.
         """
+        self._cropping, self._cropped_size = cropping, (context.width, context.height)
         self._context, self._max_pixels = context, max_pixels
         self._codec = context.codec.canonical_name
         self._speaks = self._codec in ("h264", "hevc")
@@ -360,7 +384,9 @@ class GeometryFinder:
         if self._speaks:
             orientation, view = self._told(picture, orientation, view)
         size = picture.width, picture.height
-        return _geometry(size, self._aspect_of(picture), orientation, view, self._max_pixels)
+        cropping = self._cropping if size == self._cropped_size else NOTHING
+        aspect = self._aspect_of(picture)
+        return _geometry(size, aspect, orientation, view, max_pixels=self._max_pixels, cropping=cropping)
 
     def _told(
         self, picture: av.VideoFrame, orientation: Orientation, view: tuple[Packing, bool] | None
