@@ -21,6 +21,7 @@ from analyzer.errors import (
 )
 from analyzer.frames import ReadReport, VideoInfo
 from analyzer.linking import link_tracklets
+from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
 from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
@@ -154,7 +155,8 @@ def run_info(
         "video": {
             "width": info.width,
             "height": info.height,
-            "rotation_deg": info.rotation_deg,
+            **(info.geometry or Geometry(info.width, info.height)).facts(),
+            "transfer": info.transfer,
             "duration_s": info.duration_s,
             "fps": None if info.fps is None else round(float(info.fps), 3),
             "codec": info.codec,

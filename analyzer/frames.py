@@ -1,4 +1,4 @@
-"""Reading pictures: times, sampling, rotation, bad packets. The only reader of video in the project.
+"""Reading pictures: times, sampling, bad packets. The only reader of video in the project.
 
 A `VideoReader` gives the pictures of a file with the times that a player shows. It is written for files
 that were not made by us: what is not a video, or would open something else, or needs too much memory,
@@ -23,11 +23,11 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import av
 import av.error
@@ -41,6 +41,17 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.media.colors import (
+    Transfer,
+    on_ground,
+    picture_bgr,
+    transfer_of,
+    transparent,
+    wide_of,
+    wide_to_bgr,
+)
+from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
+from analyzer.media.geometry import Geometry, GeometryFinder, geometry_of
 from analyzer.settings import Settings
 
 __all__ = [
@@ -77,6 +88,7 @@ _SOUND_CODECS = (
 # Formats with an index that leads to a keyframe, and those read from the front, undecoded up to one.
 _INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 _PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
+_KNOWS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
@@ -106,10 +118,8 @@ class VideoInfo:
     """What is known of a video before it is read through."""
 
     width: int
-    """Pixels, upright: after the rotation, of the first picture."""
+    """Square pixels of the first frame as it is shown: upright, and one eye's view."""
     height: int
-    rotation_deg: int
-    """0, 90, 180 or 270: how far the stored pictures are turned clockwise to stand upright."""
     duration_s: float | None
     """Seconds, of the video stream, as the container declares it; None where it does not."""
     fps: Fraction | None
@@ -120,6 +130,10 @@ class VideoInfo:
     audio_codec: str | None
     recorded_at: str | None = None
     """ISO time in UTC at which it was recorded or last encoded, where the container tells it."""
+    geometry: Geometry | None = None
+    """How the first frame is brought to the one that is shown; None of pictures and finished runs."""
+    transfer: Transfer | None = None
+    """How HDR is coded; None for what is none."""
 
 
 _FIRST_YEAR = 1990
@@ -147,6 +161,8 @@ class _Scaler:
     """
 
     def __init__(self) -> None:
+        self.opaque = False
+        """Nothing is transparent, whatever the pixel format says."""
         self._lock = threading.Lock()
         self._by_size: dict[_Target, tuple[threading.Lock, VideoReformatter]] = {}
 
@@ -156,8 +172,30 @@ class _Scaler:
                 self._by_size.clear()
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
-    def convert(self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24") -> Image:
-        """The picture in BGR or another format, `size` (width, height) or full size, not turned."""
+    def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
+        """In the colours that are shown: (h, w, 3) BGR, `size` (width, height) or full size, as it lies."""
+        wide = wide_of(picture)
+        clear = not self.opaque and transparent(picture.format.name)
+        if wide is None:
+            if not clear:
+                return self.convert(picture, size)
+            return on_ground(self.convert(picture, size, "bgra"))
+        deep = self.convert(picture, size, "bgra64le" if clear else "bgr48le")
+        image = wide_to_bgr(deep[:, :, :3], wide)
+        return on_ground(np.dstack([image, deep[:, :, 3] >> 8]).astype(np.uint8)) if clear else image
+
+    def yuv(self, picture: av.VideoFrame, size: tuple[int, int]) -> Image:
+        """Likewise, (3, h, w) YUV of full range."""
+        if wide_of(picture) is None and (self.opaque or not transparent(picture.format.name)):
+            return self.convert(picture, size, "yuvj444p")
+        return np.ascontiguousarray(
+            cv2.cvtColor(self.bgr(picture, size), cv2.COLOR_BGR2YUV).transpose(2, 0, 1)
+        )
+
+    def convert(
+        self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24"
+    ) -> NDArray[Any]:
+        """The picture's values in BGR or another format, `size` (width, height) or full size, as it lies."""
         width, height = size or (picture.width, picture.height)
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
@@ -192,10 +230,11 @@ def _matrix(picture: av.VideoFrame) -> int:
 
 def _taken_for(picture: av.VideoFrame) -> Colorspace | None:
     # swscale takes all that is not declared for BT.601.
-    return Colorspace.ITU709 if picture.colorspace == _UNDECLARED and _matrix(picture) == 1 else None
-
-
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    if picture.colorspace != _UNDECLARED:
+        return None
+    if wide_of(picture) is not None:
+        return Colorspace.BT2020
+    return Colorspace.ITU709 if _matrix(picture) == 1 else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -210,37 +249,37 @@ class Frame:
     """Seconds since the start of the video, as a player shows it; strictly increasing."""
     keyframe: bool
     _picture: av.VideoFrame = field(repr=False)
-    _turn_deg: int = field(repr=False)
+    geometry: Geometry = field(repr=False)
+    """Where the picture's pixels lie in the frame that is shown."""
     _scaler: _Scaler = field(repr=False)
     # Converting changes marks of the picture for a while.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def width(self) -> int:
-        """Pixels, upright."""
-        return self._picture.height if self._turn_deg in (90, 270) else self._picture.width
+        """Pixels of the frame as it is shown."""
+        return self.geometry.width
 
     @property
     def height(self) -> int:
-        """Pixels, upright."""
-        return self._picture.width if self._turn_deg in (90, 270) else self._picture.height
+        """Pixels of the frame as it is shown."""
+        return self.geometry.height
 
     def image(self) -> Image:
-        """The upright picture: (H, W, 3) uint8 BGR, full size.
+        """The frame as it is shown: (H, W, 3) uint8 BGR, full size.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        return self._bgr(None)
+        return self._bgr(self.width, self.height)
 
     def scaled(self, width: int, height: int) -> Image:
-        """The upright picture scaled to (height, width, 3) uint8 BGR, in one step from what the decoder gave.
+        """The frame as it is shown, scaled in one step from the decoder's: (height, width, 3) uint8 BGR.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        size = (height, width) if self._turn_deg in (90, 270) else (width, height)
-        return self._bgr(size)
+        return self._bgr(width, height)
 
     def fields(self) -> Image:
         """Brightness and colour, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
@@ -254,10 +293,10 @@ class Frame:
         factor = min(1.0, FIELDS / max(picture.width, picture.height))
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         with self._lock:
-            return self._scaler.convert(picture, size, "yuvj444p")
+            return self._scaler.yuv(picture, size)
 
     def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the upright picture, `analyzer.faces.Picture`.
+        """Square pieces of the frame as it is shown, `analyzer.faces.Picture`.
 
         From common formats the planes that the decoder gave are sampled and only the pieces are converted
         to BGR; from others the whole picture is.
@@ -268,36 +307,40 @@ class Frame:
         planes = _planes(self._picture)
         if planes is None:
             return Still(self.image()).cut(transforms, sides, size)
-        stored = _to_upright(self._turn_deg, self._picture.width, self._picture.height)
+        planes = planes.cropped(self.geometry)
+        stored = self.geometry.to_shown
         return [
             planes.cut(transform @ stored, side, size)
             for transform, side in zip(transforms, sides, strict=True)
         ]
 
     def yuv(self) -> av.VideoFrame | None:
-        """The upright picture as the decoder gave it, not to be changed unless `av.VideoFrame.make_writable`
-        was called; None unless it is yuv420p in limited range, of BT.709 and an even size."""
+        """The frame as it is shown, in the decoder's own values, not to be changed unless
+        `av.VideoFrame.make_writable` was called; None unless it is yuv420p in limited range, of BT.709 and an
+        even size."""
         picture = self._picture
         limited = picture.format.name == _LIMITED[0] and picture.color_range != ColorRange.JPEG
         # Pictures stored from the bottom up cannot be looked into.
         readable = all(plane.line_size > 0 for plane in picture.planes)
-        odd = picture.width % 2 or picture.height % 2
+        geometry = self.geometry
+        odd = any(side % 2 for side in (picture.width, picture.height, *geometry.part, *geometry.lying))
         if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
             return None
-        if self._turn_deg:
+        if wide_of(picture) is not None:
+            return None
+        if not geometry.plain:
             upright = av.VideoFrame(self.width, self.height, _LIMITED[0])
-            for stored, turned in zip(planes_of(picture), planes_of(upright), strict=True):
-                cv2.rotate(stored, _TURNS[self._turn_deg], turned)
+            for stored, shown in zip(planes_of(picture), planes_of(upright), strict=True):
+                shown[:] = geometry.upright(stored, shown.shape[1], shown.shape[0])
             return upright
         picture.pict_type = PictureType.NONE  # else an encoder would make it of the same type
         return picture
 
-    def _bgr(self, size: tuple[int, int] | None) -> Image:
+    def _bgr(self, width: int, height: int) -> Image:
+        geometry = self.geometry
         with self._lock:
-            image = self._scaler.convert(self._picture, size)
-        if not self._turn_deg:
-            return image
-        return np.asarray(cv2.rotate(image, _TURNS[self._turn_deg]), np.uint8)
+            image = self._scaler.bgr(self._picture, geometry.stored_size(width, height))
+        return image if geometry.plain else geometry.upright(image, width, height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,6 +392,13 @@ class _Planes:
     black: int
     to_bgr: NDArray[np.float64]
 
+    def cropped(self, geometry: Geometry) -> _Planes:
+        """What is shown of them."""
+        if geometry.part[2:] == (geometry.stored_width, geometry.stored_height):
+            return self
+        y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
+        return replace(self, y=y, u=u, v=v)
+
     def cut(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
         half = max(size, side // 2)  # of chroma there are half as many samples
@@ -374,6 +424,8 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
     readable = all(plane.line_size > 0 for plane in picture.planes)
     if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS or not readable:
         return None
+    if wide_of(picture) is not None:
+        return None
     full = picture.format.name == _FULL[0] or picture.color_range == ColorRange.JPEG
     _, black, luma, chroma = _FULL if full else _LIMITED
     red, blue = _WEIGHTS[space]
@@ -389,18 +441,6 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
     offset = -weights @ (black, 128, 128)
     y, u, v = planes_of(picture)
     return _Planes(y, u, v, int(black), np.column_stack([weights, offset]))
-
-
-def _to_upright(turn_deg: int, width: int, height: int) -> NDArray[np.float64]:
-    """(3, 3): from pixels as stored to pixels of the upright picture."""
-    right, down = width - 1, height - 1
-    rows = {
-        0: [[1, 0, 0], [0, 1, 0]],
-        90: [[0, -1, down], [1, 0, 0]],
-        180: [[-1, 0, right], [0, -1, down]],
-        270: [[0, 1, 0], [-1, 0, right]],
-    }
-    return np.array([*rows[turn_deg], [0, 0, 1]], np.float64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -539,10 +579,13 @@ class VideoReader(_Reader):
         self._plan = _Plan.of(settings)
         self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
         _check_file(self.path)
-        with _Source(self.path, settings.max_pixels, threads=1, look=True):
-            pass  # codec and size are allowed: only now may a decoder see the file
-        with _Source(self.path, settings.max_pixels, threads=1) as source:
+        with _Source(self.path, settings.max_pixels, threads=1, look=True) as source:
+            # Codec and size are allowed: only now may a decoder see the file. What the container declares
+            # cannot be told from what the stream does once one has.
+            self._declared = source.declared
+        with _Source(self.path, settings.max_pixels, threads=1, declared=self._declared) as source:
             self.info, first_s = source.info()
+            self._scaler.opaque = source.opaque
         # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
 
@@ -592,6 +635,7 @@ class VideoReader(_Reader):
             self.path,
             settings.max_pixels,
             settings.thread_count,
+            declared=self._declared,
             late_s=self._late_s,
             deblock=settings.deblock or not sampled,
         )
@@ -611,7 +655,7 @@ class VideoReader(_Reader):
                     if lead is not None and not _begins(first, start):
                         continue  # what is shown at the start comes from further back
                     try:
-                        yield from self._within(first, pictures, tally)
+                        yield from self._within(first, pictures, tally, source.geometry)
                         tally.ended = not self._closed
                     finally:
                         tally.close(source)
@@ -627,6 +671,7 @@ class VideoReader(_Reader):
         first: tuple[av.VideoFrame, float] | None,
         pictures: Iterator[tuple[av.VideoFrame, float]],
         tally: _Tally,
+        geometry: GeometryFinder,
     ) -> Iterator[Frame]:
         start, end, scaler = tally.start, tally.end, self._scaler
         pair = first
@@ -635,11 +680,12 @@ class VideoReader(_Reader):
             if time_s >= end:
                 tally.covered = True
                 return
+            shape = geometry.of(picture)
             tally.last_seen_s, tally.last_ticks = time_s, picture.duration
             if time_s >= start:
                 tally.frames += 1
                 tally.last_s = time_s
-                yield Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+                yield Frame(time_s, picture.key_frame, picture, shape, scaler)
             pair = next(pictures, None)
 
 
@@ -714,6 +760,14 @@ class _Tally:
         )
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """What a container says of the shape of all frames."""
+
+    aspect: Fraction | None = None
+    cropping: Cropping = NOTHING
+
+
 class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
@@ -723,6 +777,7 @@ class _Source:
         max_pixels: int,
         threads: int,
         *,
+        declared: _Declared | None = None,
         late_s: float = 0.0,
         look: bool = False,
         deblock: bool = True,
@@ -733,6 +788,8 @@ class _Source:
         try:
             self._stream = self._choose_stream()
             self._context = self._prepare(threads, deblock=deblock)
+            shape = declared or _Declared()
+            self.geometry = GeometryFinder(self._context, shape.aspect, max_pixels, shape.cropping)
             self.clock = self._make_clock(late_s)
             self._late = self.clock.ticks(late_s) - self.clock.ticks(0.0)
         except BaseException:
@@ -753,6 +810,18 @@ class _Source:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
+    @property
+    def declared(self) -> _Declared:
+        """What is declared: by the container alone, where no decoder may see the file."""
+        size, name = (self._context.width, self._context.height), self.container.format.name
+        cropping = declared_cropping(self._path, name, self._stream.index, size)
+        return _Declared(self._stream.sample_aspect_ratio, cropping)
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nothing is transparent though the pixel format could: the fourth byte is not used there."""
+        return self.container.format.name == "avi" and self._context.name == "rawvideo"
+
     def _choose_stream(self) -> av.VideoStream:
         hidden = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
         streams = [s for s in self.container.streams.video if not s.disposition & hidden]
@@ -771,7 +840,7 @@ class _Source:
         return chosen
 
     def _prepare(self, threads: int, *, deblock: bool) -> av.VideoCodecContext:
-        context = self._stream.codec_context
+        context = self._decoder()
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
@@ -787,6 +856,19 @@ class _Source:
         if not deblock:
             context.options |= {"skip_loop_filter": "all"}
         return context
+
+    def _decoder(self) -> av.VideoCodecContext | None:
+        """The stream's decoder; of VP8 and VP9 with transparency one that knows of it."""
+        context = self._stream.codec_context
+        if context is None or self._stream.metadata.get("alpha_mode") != "1":
+            return context
+        name = _KNOWS_ALPHA.get(context.name)
+        if name is None:
+            return context
+        other = cast(av.VideoCodecContext, av.CodecContext.create(name, "r"))
+        other.extradata = context.extradata
+        other.width, other.height = context.width, context.height
+        return other
 
     def too_large(self, size: str = "") -> MediaError:
         return MediaError(
@@ -826,22 +908,18 @@ class _Source:
 
     def info(self) -> tuple[VideoInfo, float]:
         """What the container declares, and size and time of the first picture (which is decoded for it)."""
-        context, turn, first_s = self._context, 0, 0.0
-        width, height, pix_fmt = context.width, context.height, context.pix_fmt
+        context, first_s, pix_fmt = self._context, 0.0, self._context.pix_fmt
+        geometry, transfer = Geometry(context.width, context.height), None
         for picture, time_s in self.pictures(None, keyframes=False, spare=None):
-            first_s = time_s
-            width, height, pix_fmt = picture.width, picture.height, picture.format.name
-            turn = _turn_of(picture)
+            first_s, pix_fmt = time_s, picture.format.name
+            geometry, transfer = self.geometry.of(picture), transfer_of(picture)
             break
         if self.refused:
             raise self.too_large()
-        if turn in (90, 270):
-            width, height = height, width
         sound = next(iter(self.container.streams.audio), None)
         info = VideoInfo(
-            width=width,
-            height=height,
-            rotation_deg=turn,
+            width=geometry.width,
+            height=geometry.height,
             duration_s=self.duration_s(),
             fps=self._rate(),
             codec=context.codec.canonical_name,
@@ -849,6 +927,8 @@ class _Source:
             pix_fmt=pix_fmt,
             audio_codec=sound.codec_context.codec.canonical_name if sound and sound.codec_context else None,
             recorded_at=_recorded_at(self.container.metadata.get("creation_time")),
+            geometry=geometry,
+            transfer=transfer,
         )
         return info, first_s
 
@@ -881,8 +961,11 @@ class _Source:
             return
         skipping = False
         for packet in packets:
+            told = self.geometry.note(packet)
             # A decoder that is to tell the time by counting packets must see them all.
-            if spare is not None and skipping != (packet.pts is not None and spare(clock.packet_s(packet))):
+            if spare is not None and skipping != (
+                packet.pts is not None and spare(clock.packet_s(packet)) and not told
+            ):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
             yield from self._decode(packet)
@@ -897,6 +980,7 @@ class _Source:
             if packet.is_keyframe:
                 if packet.pts is None and packet.dts is not None:
                     packet.pts = packet.dts + self._late
+                self.geometry.note(packet)
                 yield from self._decode(packet)
                 yield from self._decode(None)
                 self._context.flush_buffers()
@@ -1120,20 +1204,18 @@ def _begins(first: tuple[av.VideoFrame, float] | None, start_s: float) -> bool:
     return first[0].pict_type not in (PictureType.P, PictureType.B)
 
 
-def _turn_of(picture: av.VideoFrame) -> int:
-    """By how much to turn a picture clockwise: 0, 90, 180 or 270."""
-    return round(-picture.rotation / 90) * 90 % 360
-
-
 def decodes(codec: str) -> bool:
     """Whether this decoder may be used at all."""
     return codec in _CODECS.split(",")
 
 
-def frame_maker() -> Callable[[av.VideoFrame, float], Frame]:
-    """A function that makes frames of decoded pictures and their times in seconds."""
+def frame_maker() -> Callable[[av.VideoFrame, float, Geometry | None], Frame]:
+    """A function that makes frames of decoded pictures, their times in seconds, and how they are shown; None:
+    as their decoder says."""
     scaler = _Scaler()
-    return lambda picture, time_s: Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+    return lambda picture, time_s, geometry: Frame(
+        time_s, picture.key_frame, picture, geometry or geometry_of(picture), scaler
+    )
 
 
 def padded(pixels: int) -> int:
@@ -1310,7 +1392,6 @@ class PictureReader(_Reader):
                 return VideoInfo(
                     width=image.shape[1],
                     height=image.shape[0],
-                    rotation_deg=0,
                     duration_s=float(len(self._paths)),
                     fps=Fraction(1),
                     codec=codec,
@@ -1340,7 +1421,8 @@ class PictureReader(_Reader):
                     bad.append(_shown(self._paths[index]))
                 else:
                     last = index
-                    frame = Frame(float(index), True, _as_frame(image), 0, self._scaler)
+                    shape = Geometry(image.shape[1], image.shape[0])
+                    frame = Frame(float(index), True, _as_frame(image), shape, self._scaler)
                     yield Sample(frame, index, 0, self._paths[index].name)
                 done += 1
             if last is None and problem is not None:
@@ -1375,12 +1457,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             warnings.simplefilter("ignore")
             with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
                 _check_header(picture, name, max_pixels)
-                upright = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith("I;16"):
-                    rgb = cv2.cvtColor((np.asarray(upright) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-                else:
-                    rgb = np.asarray(upright.convert("RGB"))
-                image = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+                image = picture_bgr(ImageOps.exif_transpose(picture))
                 return image, (picture.format or "").lower()
     except MediaError:
         raise
@@ -1394,6 +1471,11 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             head = file.read(12)
         if _is_heif(head):
             raise _heif(path) from error
+        if head.startswith((b"II*\0", b"MM\0*")):
+            raise MediaError(
+                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a colour.",
+                kind=MediaErrorKind.CODEC,
+            ) from error
         raise MediaError(
             f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
             kind=MediaErrorKind.NOT_MEDIA,

@@ -38,6 +38,8 @@ from av.container import InputContainer
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.frames import Frame, ReadReport, Sample, VideoInfo, decodes, frame_maker, padded
+from analyzer.media.colors import transfer_of
+from analyzer.media.geometry import Geometry, GeometryFinder
 from analyzer.records import Received
 from analyzer.settings import Settings
 from analyzer.streams import MultipartPictures, Stream, StreamForm, open_http
@@ -83,6 +85,8 @@ class Arrival:
     time_s: float | None = None
     """Its time stamp in seconds; None: it has none."""
     keyframe: bool = True
+    geometry: Geometry | None = None
+    """How it is shown; None: as its decoder says."""
 
 
 class Connection(Protocol):
@@ -202,11 +206,13 @@ class _Decoded:
         context.thread_type = "AUTO"
         context.thread_count = min(_THREADS, self._settings.thread_count)
         context.options = {"max_pixels": str(padded(self._settings.max_pixels))}
+        self._geometry = GeometryFinder(context, None, self._settings.max_pixels)
         return chosen
 
     def arrivals(self) -> Iterator[Arrival]:
         tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
         for packet in self._container.demux(self._stream):
+            self._geometry.note(packet)
             try:
                 pictures = self._stream.codec_context.decode(packet)
             except av.error.EOFError:
@@ -215,11 +221,12 @@ class _Decoded:
                 yield Arrival(lambda: None)
                 continue
             for picture in pictures:
+                shape = self._geometry.of(picture)
                 if picture.width * picture.height > self._settings.max_pixels:
                     yield Arrival(lambda: None)
                     continue
                 time_s = float(picture.pts * tick) if self._timed and picture.pts is not None else None
-                yield Arrival(lambda one=picture: one, time_s, picture.key_frame)  # type: ignore[misc]
+                yield Arrival(lambda one=picture: one, time_s, picture.key_frame, shape)  # type: ignore[misc]
 
     def ended(self) -> bool:
         return False
@@ -825,7 +832,7 @@ class LiveReader:
             if picture is None:
                 self.state.bad += 1
                 return False
-            self._begin(picture, connection)
+            self._begin(picture, arrival.geometry, connection)
         time_s = self._timing.of(arrival.time_s, now_s)
         if time_s is None:
             self.state.repeated += 1
@@ -844,15 +851,14 @@ class LiveReader:
         stop_s = self._settings.stop_s
         if wanted and picture is not None and (stop_s is None or time_s < stop_s):
             self._sampling.taken(time_s)
-            self._offer(self._make(picture, time_s))
+            self._offer(self._make(picture, time_s, arrival.geometry))
         return True
 
-    def _begin(self, picture: av.VideoFrame, connection: Connection) -> None:
-        frame, started_s = self._make(picture, 0.0), self._wall()
+    def _begin(self, picture: av.VideoFrame, geometry: Geometry | None, connection: Connection) -> None:
+        frame, started_s = self._make(picture, 0.0, geometry), self._wall()
         self._info = VideoInfo(
             width=frame.width,
             height=frame.height,
-            rotation_deg=round(-picture.rotation / 90) * 90 % 360,
             duration_s=None,
             fps=None,
             codec=connection.codec,
@@ -860,6 +866,8 @@ class LiveReader:
             pix_fmt=picture.format.name,
             audio_codec=None,
             recorded_at=(_iso(started_s) or "")[:19] + "+00:00",
+            geometry=frame.geometry,
+            transfer=transfer_of(picture),
         )
         with self._change:
             self.state.started_s = started_s

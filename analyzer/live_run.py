@@ -354,7 +354,6 @@ def _read_of(info: dict[str, Any]) -> tuple[VideoInfo, ReadReport]:
     video = VideoInfo(
         width=facts["width"],
         height=facts["height"],
-        rotation_deg=facts["rotation_deg"],
         duration_s=None,
         fps=None,
         codec=facts["codec"],

@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from analyzer import frames
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.frames import PictureReader, VideoReader, _Clock, _Plan, read_ahead
+from analyzer.media.geometry import Geometry, Orientation
 from analyzer.settings import Settings
 from tests.media import (
     flip_bytes,
@@ -324,7 +325,8 @@ def test_rotation_is_applied_once(tmp_path: Path, turn: int) -> None:
     stored = np.rot90(upright, turn // 90)
     path = write_video(tmp_path / "a.mp4", [stored] * 5, rotation_deg=turn, options={"preset": "ultrafast"})
     with VideoReader(path, Settings()) as reader:
-        assert (reader.info.width, reader.info.height, reader.info.rotation_deg) == (160, 96, turn)
+        assert (reader.info.width, reader.info.height) == (160, 96)
+        assert reader.info.geometry is not None and reader.info.geometry.orientation.turn_deg == turn
         for frame in reader.frames():
             assert (frame.width, frame.height) == (160, 96)
             for image in (frame.image(), frame.scaled(80, 48)):
@@ -383,7 +385,7 @@ def test_kinds_of_video(
 def test_info(plain: Path) -> None:
     with VideoReader(plain, Settings()) as reader:
         info = reader.info
-    assert (info.width, info.height, info.rotation_deg) == (160, 96, 0)
+    assert (info.width, info.height) == (160, 96) and info.geometry is not None and info.geometry.plain
     assert info.duration_s == pytest.approx(10, abs=0.01)
     assert (info.fps, info.codec, info.pix_fmt, info.audio_codec) == (30, "h264", "yuv420p", None)
     assert "mp4" in info.container
@@ -970,7 +972,8 @@ def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fm
     coarse = random.integers(30, 220, (9, 12, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (192, 144), interpolation=cv2.INTER_CUBIC)
     picture = av.VideoFrame.from_ndarray(smooth, "bgr24").reformat(format=pix_fmt)
-    frame = frames.Frame(0.0, True, picture, turn, frames._Scaler())
+    geometry = Geometry(192, 144, orientation=Orientation(turn_deg=turn))
+    frame = frames.Frame(0.0, True, picture, geometry, frames._Scaler())
     angle = 0.3
     matrix = np.array([[np.cos(angle), -np.sin(angle), -30], [np.sin(angle), np.cos(angle), -20]]) / 64
     transforms = np.stack([matrix, matrix / 1.7]).astype(np.float32)
