@@ -896,7 +896,8 @@ class _Source:
         if found is None:
             return _Times(None, declared_s)
         guessed = declared_s is None or name in _UNDECLARED_LENGTH or found.duration_s > declared_s
-        if guessed or found.explains(declared_s or 0.0):
+        whole = name == "flv" and _is_whole_flv(self._path)
+        if guessed or whole or found.explains(declared_s or 0.0):
             declared_s = found.duration_s
         return _Times(None if name in _INDEXED and found.plain else found, declared_s)
 
@@ -1315,6 +1316,19 @@ def _has_index(path: Path) -> bool:
                 break
             at += length
     return False
+
+
+def _is_whole_flv(path: Path) -> bool:
+    """Whether an FLV file ends with a whole tag: each is followed by its own length."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 4))
+        length = int.from_bytes(file.read(4), "big")
+        if not 11 <= length <= size - 4:
+            return False
+        file.seek(size - 4 - length)
+        head = file.read(4)
+    return head[0] & 0x1F in (8, 9, 18) and int.from_bytes(head[1:], "big") + 11 == length
 
 
 class PictureReader(_Reader):

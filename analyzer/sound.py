@@ -311,8 +311,7 @@ class Sound:
 def _moved(packets: Iterable[_Packet], track: Track) -> Iterator[_Packet]:
     """Packets with the times that the timeline gives them."""
     for number, packet in enumerate(packet for packet in packets if packet.size):
-        pts, dts = track.moved(number, packet.pts, packet.dts)
-        packet.pts, packet.dts = (dts if pts is None else pts), dts
+        packet.pts, packet.dts = track.moved(number, packet.pts, packet.dts)
         yield packet
 
 

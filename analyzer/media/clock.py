@@ -44,6 +44,7 @@ _HOLE_S = 0.5
 """Steps that leave a smaller hole are never a jump forward."""
 _NEAR = 250
 """Sound is heard around a step if packets of it lie so many packets of the video before and after it."""
+_BEHIND = 2
 _PLAYED = 0.5
 """A hole is a pause if sound for this share of it lies in it."""
 _ODD_MAX = 4
@@ -152,7 +153,7 @@ class Track:
     """Numbers of the packets from which on another shift holds; the first is 0."""
     shifts: tuple[int, ...] = (0,)
     """Ticks."""
-    odd: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)
+    odd: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Stamps (pts, dts) in place of odd ones, by number of the packet, not to be shifted."""
     wrap: int = 0
     """Ticks after which stamps begin anew; 0: they do not."""
@@ -258,17 +259,17 @@ class _Line:
 
     def _lag(self, *, by_dts: bool) -> Ints:
         """By how much each picture is shown later than it is decoded."""
-        self.odd_shown: set[int] = set()
-        """Packets whose time of showing is odd, while that of decoding is not."""
         if not by_dts:
             return np.zeros(len(self.number), np.int64)
         pts = self._pts[self.number]
         lag = np.where(pts == _NONE, 0, pts - self.raw)
         if self.wrap:
             lag = (lag + self.wrap // 2) % self.wrap - self.wrap // 2
-        faulty = np.abs(lag) * self.tick_s > _REORDERED_S
-        self.odd_shown = set(self.number[faulty].tolist())
-        return np.where(faulty, 0, lag)
+        return np.where(np.abs(lag) * self.tick_s <= _REORDERED_S, lag, 0)
+
+    def is_lag(self, ticks: int) -> bool:
+        """Whether a picture may be shown so long after it is decoded."""
+        return abs(ticks) * self.tick_s <= _REORDERED_S
 
     def _first(self, numbers: Ints) -> int:
         if not len(self.number):
@@ -277,7 +278,7 @@ class _Line:
         # Matroska has no times of decoding; FFmpeg finds them out, but for the first packets.
         for pts in self._pts[: numbers[0]].tolist():
             lag = _nearest(pts - int(self.raw[0]), self.wrap)
-            if pts != _NONE and abs(lag) * self.tick_s <= _REORDERED_S:
+            if pts != _NONE and self.is_lag(lag):
                 first = min(first, int(self.stamp[0]) + lag)
         return first
 
@@ -318,14 +319,13 @@ class _Line:
         changes = np.concatenate([[0], np.flatnonzero(np.diff(total)) + 1])
         packets = self.number[changes]
         packets[0] = 0
-        odd: dict[int, tuple[int | None, int | None]] = {}
+        odd: dict[int, tuple[int, int]] = {}
         for number, stamp in self.odd.items():
             entry = max(0, int(np.searchsorted(self.number, number)) - 1)
             moved = stamp + int(moves[piece[entry]])
-            odd[number] = (None, moved)
-        for number in self.odd_shown:
-            entry = int(np.searchsorted(self.number, number))
-            odd[number] = (None, int(self.stamp[entry] + moves[piece[entry]]))
+            lag = _nearest(int(self._pts[number]) - int(self._dts[number]), self.wrap)
+            together = _NONE not in (self._pts[number], self._dts[number]) and self.is_lag(lag)
+            odd[number] = (moved + lag if together else moved, moved)
         return Track(tuple(packets.tolist()), tuple(total[changes].tolist()), odd, self.wrap)
 
 
@@ -394,17 +394,20 @@ def _is_jump(line: _Line, heard: _Line | None, entry: int, hole_s: float, rule: 
     """Whether a step forward is a jump of the clock rather than a picture shown for long.
 
     Sound decides, where it is heard around the step: time has passed if sound for it lies between the two
-    pictures. Without sound, a long step is a jump in formats that are not trusted, a shorter one if a
+    pictures. Else a long step is a jump in formats that are not trusted, a shorter one if a
     keyframe follows, as it does where another recording begins. Steps that the video has many of are pauses.
     """
-    before, after = int(line.number[entry - 1]), int(line.number[entry])
     if heard is not None:
+        # A packet of the video is given out when the next ones have begun, behind sound that follows it.
+        early, late = max(0, entry - 1 - _BEHIND), min(len(line.number) - 1, entry + _BEHIND)
+        before, after = int(line.number[early]), int(line.number[late])
         first, between, behind, last = np.searchsorted(
             heard.at, [before - _NEAR, before + 1, after + 1, after + _NEAR], "left"
         )
         if first < between and behind < last:
             played_s = heard.seconds(heard.length[between:behind].sum())
-            return hole_s >= rule.heard_s and played_s < _PLAYED * hole_s
+            seen_s = line.seconds(line.length[early:late].sum())
+            return hole_s >= rule.heard_s and played_s - seen_s < _PLAYED * hole_s
     telling = bool(line.key[entry]) and not line.key.all()
     least_s = rule.keyframe_s if telling else rule.other_s
     return hole_s >= max(least_s, 10 * line.usual_s)
@@ -490,7 +493,7 @@ class Clock:
         self._track = track
         self._packets = 0
         self.repaired = 0
-        """Pictures whose time was missing or not in order."""
+        """Packets whose stamps, and pictures whose time, were missing or odd."""
 
     @property
     def start_s(self) -> float:
@@ -513,12 +516,17 @@ class Clock:
         """Move a packet to where the timeline has it. Call for each, in order."""
         if self._track is not None:
             packet.pts, packet.dts = self._track.moved(self._packets, packet.pts, packet.dts)
+            self.repaired += self._packets in self._track.odd
             self._packets += 1
 
     def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
         """When the packet's picture is shown; minus infinity if unknown."""
         ticks = packet.dts if packet.pts is None else packet.pts
-        return -math.inf if ticks is None else self.seconds(ticks)
+        if ticks is None or (
+            packet.dts is not None and self.length_s(abs(ticks - packet.dts)) > _REORDERED_S
+        ):
+            return -math.inf
+        return self.seconds(ticks)
 
     def timed(self, pictures: Iterable[P]) -> Iterator[tuple[P, float]]:
         """Pictures in the order of showing with their times.
