@@ -895,10 +895,12 @@ class _Source:
         found = self._timeline()
         if found is None:
             return _Times(None, declared_s)
-        guessed = declared_s is None or name in _UNDECLARED_LENGTH or found.duration_s > declared_s
+        guessed = name in _UNDECLARED_LENGTH or found.duration_s > (declared_s or 0.0)
         whole = name == "flv" and _is_whole_flv(self._path)
-        if guessed or whole or found.explains(declared_s or 0.0):
+        if declared_s is None or guessed or whole or found.explains(declared_s):
             declared_s = found.duration_s
+        elif name == "matroska,webm":
+            declared_s = found.counted_from_first(declared_s)
         return _Times(None if name in _INDEXED and found.plain else found, declared_s)
 
     def _confirmed_s(self, declared_s: float) -> float | None:
@@ -918,7 +920,7 @@ class _Source:
             end_s = max(end_s, packet_s + max(clock.step_s, clock.length_s(packet.duration or 0)))
         # Matroska's counts from 0, as most programs write it, or from the first picture.
         length_s = min((declared_s, declared_s - clock.start_s), key=lambda one: abs(one - end_s))
-        return length_s if near(length_s, end_s) else None
+        return length_s if near(length_s, end_s, length_s) else None
 
     def _timeline(self) -> Timeline | None:
         """Read the stamps of all packets, undecoded."""

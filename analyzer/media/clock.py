@@ -195,12 +195,17 @@ class Timeline:
         """
         low_s, high_s = self.stored_s
         lengths = self.duration_s, low_s + self.duration_s, high_s, high_s - low_s
-        return any(near(declared_s, length_s) for length_s in lengths)
+        return any(near(declared_s, length_s, self.duration_s) for length_s in lengths)
+
+    def counted_from_first(self, declared_s: float) -> float:
+        """A declared length that may be counted from 0, where the first stamp is later."""
+        low_s = self.stored_s[0]
+        return declared_s - low_s if declared_s >= low_s + self.duration_s - 1.0 else declared_s
 
 
-def near(declared_s: float, length_s: float) -> bool:
-    """Whether a declared length is that of the video, as exactly as containers tell it."""
-    return abs(declared_s - length_s) <= max(1.0, 0.02 * declared_s)
+def near(declared_s: float, length_s: float, video_s: float) -> bool:
+    """Whether two lengths of a video of `video_s` are the same, as exactly as containers tell it."""
+    return abs(declared_s - length_s) <= max(1.0, 0.02 * video_s)
 
 
 def _nearest(ticks: int, wrap: int) -> int:
