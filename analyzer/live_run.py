@@ -150,6 +150,7 @@ class _Live:
             "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
             "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
         }
+        info["reading"]["clock_jumps"] = self.reader.clock_jumps  # those that are listed are the last ones
         return info
 
 

@@ -683,6 +683,11 @@ class Run:
         return bool(self.info["complete"])
 
     @property
+    def video_error(self) -> str:
+        """Why the annotated video that was asked for is missing; else empty."""
+        return str((self.info.get("annotated") or {}).get("error") or "")
+
+    @property
     def measured(self) -> bool:
         """Whether it was measured how often its networks err, as shares need it."""
         return bool((self.info.get("calibration") or {}).get("measured", True))

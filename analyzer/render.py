@@ -10,8 +10,8 @@ Decided here, once:
   in black, never distorted.
 - A picture that is like that already is not converted: where nothing is drawn it stays as it was decoded.
 - Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
-- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands as
-  long as the one before it.
+- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands until
+  the end of the video or of the cut, as in the tables; where that is unknown, as long as the one before it.
 """
 
 from __future__ import annotations
@@ -119,7 +119,10 @@ def render_video(
     """
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
-        sound, silence = open_sound(audio_path or reader.path, settings, shared=audio_path is None)
+        shared = audio_path is None
+        sound, silence = open_sound(
+            audio_path or reader.path, settings, shared=shared, moved=reader.timeline if shared else None
+        )
         if sound is not None:
             stack.callback(sound.close)
         film = _Film(faces, people, samples, settings)
@@ -136,7 +139,7 @@ def render_video(
                 on_progress(mp4.share)
         if mp4 is None:
             raise MediaError("The video has no picture in the range.", kind=MediaErrorKind.NO_FRAMES)
-        mp4.finish()
+        mp4.finish(whole=reader.report().complete)
     if on_progress is not None:
         on_progress(1.0)
     outcome = sound.outcome if sound is not None else silence
@@ -623,13 +626,18 @@ class _Mp4:
         picture.pts, picture.time_base = pts, _TICK
         self._encode(picture)
 
-    def finish(self) -> None:
+    def finish(self, *, whole: bool) -> None:
         """Write what is under way, and the index.
+
+        Args:
+            whole: Whether all pictures were read, so that the last one stands until the end.
 
         Raises:
             OSError: It cannot be written.
             OutputError: It cannot be encoded.
         """
+        if whole and self._last * float(_TICK) < self._length_s < math.inf:
+            self._stands = max(1, round(self._length_s / _TICK) - self._last)
         self._encode(None)
         self._mux_sound(min((self._last + self._stands) * float(_TICK), self._end_s), last=True)
         self._container.close()

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -20,7 +19,7 @@ from PIL import Image as PillowImage
 
 from analyzer import frames
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.frames import PictureReader, VideoReader, _Clock, _Plan, read_ahead
+from analyzer.frames import PictureReader, VideoReader, _Plan, read_ahead
 from analyzer.media.geometry import Geometry, Orientation
 from analyzer.settings import Settings
 from tests.media import (
@@ -118,7 +117,9 @@ def test_joined_recordings_go_on_in_time_and_change_size(tmp_path: Path) -> None
     assert [(f.width, f.height) for f in frames] == [(64, 48)] * 60 + [(128, 96)] * 60
     assert frames[-1].image().shape == (96, 128, 3)
     assert {f.scaled(32, 24).shape for f in frames} == {(24, 32, 3)}
-    assert reader.report().repaired_times == 1
+    (jump,) = reader.info.clock_jumps
+    assert (jump.at_s, jump.by_s) == (2.0, pytest.approx(-2.0, abs=1e-3))
+    assert reader.report().repaired_times == 0
 
 
 def test_segments_behind_a_jump_in_time_are_found(tmp_path: Path) -> None:
@@ -139,19 +140,6 @@ def test_duplicate_times_are_pulled_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(times, np.arange(30) / 30, atol=0.034)
     assert [number_of(frame.image()) for frame in frames] == list(range(30))
     assert reader.report().repaired_times == 2
-
-
-def test_clock_repairs_missing_and_negative_times() -> None:
-    clock = _Clock(Fraction(1, 1000), Fraction(0), 0.04)
-
-    def times(*pts: int | None) -> Iterator[float]:
-        for ticks in pts:
-            yield clock.picture_s(SimpleNamespace(pts=ticks, dts=None))  # type: ignore[arg-type]
-
-    assert list(times(-500, -5, 40, None, None, 160, 160, 150, 200)) == pytest.approx(
-        [0, 0.001, 0.04, 0.079, 0.118, 0.16, 0.161, 0.162, 0.2]
-    )
-    assert clock.repaired == 6
 
 
 # Sampling

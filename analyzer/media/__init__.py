@@ -1,1 +1,1 @@
-"""Reading video and pictures."""
+"""Reading and writing media."""
