@@ -17,6 +17,8 @@ from analyzer.errors import (
 __all__ = ["claimed", "locked", "remove_leftovers", "remove_parts"]
 
 _LOCK = ".lock"
+_TRIES = 1000
+"""So often a folder may be removed by another process between two of our steps."""
 _STAGING, _PARTS = ".new", ".parts"
 
 
@@ -115,12 +117,14 @@ def locked(folder: Path, stack: contextlib.ExitStack) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         return
     path = folder / _LOCK
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
+    for more in reversed(range(_TRIES)):
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             # A file opened for writing: NFS locks nothing else, and no folders.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # who held the lock has just removed the folder
+        except (FileExistsError, FileNotFoundError):  # who held the lock has just removed the folder
+            if not more:
+                raise
             continue
         # The system lets go of the lock when the process ends, however it ends.
         stack.callback(os.close, descriptor)
@@ -129,6 +133,7 @@ def locked(folder: Path, stack: contextlib.ExitStack) -> None:
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 stack.callback(_remove_file, path)
                 return
+    raise BlockingIOError(f"{folder} is removed again and again")
 
 
 def _remove_file(path: Path) -> None:

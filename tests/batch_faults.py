@@ -188,7 +188,7 @@ class Quick:
 
 class Acts(Quick):
     """Analyses two segments, and does what a video's title says: ``model`` and ``memory`` fail in the second,
-    ``heedless`` does not ask whether to stop."""
+    ``heedless`` does not ask whether to stop, ``patient`` waits until it is to."""
 
     obeys = False
 
@@ -199,6 +199,8 @@ class Acts(Quick):
             if number and video.title in ("model", "memory"):
                 raise ModelError("no layer allocates this", no_memory=video.title == "memory")
             self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            while video.title == "patient" and not self._stop():
+                time.sleep(0.01)
             if video.title != "heedless" and self._stop():
                 raise StoppedError("asked to end")
         return super().analyse(video, out, timings)

@@ -21,6 +21,7 @@ from analyzer.batch.jobsfile import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import DOWNLOADS, Night, Outcome
 from analyzer.batch.summary import summary
+from analyzer.errors import LedgerError, StoppedError
 from analyzer.settings import Settings
 from analyzer.source import Fetcher
 from tests.batch_faults import (
@@ -660,6 +661,103 @@ def test_a_network_without_memory_costs_the_video_that_it_was_for(world: World) 
     rows = world.rows()
     assert (rows["starve"]["state"], rows["starve"]["error_kind"]) == ("failed", "memory")
     assert rows["good"]["state"] == "done"
+
+
+def test_a_network_that_fails_on_one_video_costs_that_video(world: World) -> None:
+    """Night after night: it is tried as often as what kills its process, then given up; others are done."""
+    world.video("model", world.server.add("/model.mp4", marked(world.clip, "model")))
+    world.video("a")
+    limits, retry = Limits(memory_mb=1500, crashes=3), Retry(base_s=BASE_S, patience_s=0)
+    for attempt, name in enumerate("abc", 1):
+        if attempt > 1:
+            world.video(name)
+            world.make_due("model")
+        outcome = world.night(limits=limits, retry=retry)
+        assert (outcome.reason, outcome.done, outcome.left) == ("finished", 1, 0)
+        assert (outcome.failed, outcome.dead) == ((1, 0) if attempt < 3 else (0, 1))
+        assert world.states()[name] == "done"
+    assert attempts(world.rows()["model"]) == [("failed", "model")] * 2 + [("dead", "model")]
+    assert world.server.count("/model.mp4") == 1, "it lay on the disk"
+    assert not (world.out / DOWNLOADS).exists()
+
+
+def test_a_video_that_failed_and_is_left_out_in_the_end_has_not_failed(world: World) -> None:
+    """Totals of a night name each video once."""
+    broken = {"url": world.server.add_status("/broken", 500), "ext": "mp4"}
+    pages = iter([broken, broken | {"duration": 7200}])
+    world.video("long", lambda name: next(pages))
+    source = world.source(filters=Filters(shorter_than_s=600))
+    outcome = world.night(source, retry=Retry(base_s=1, patience_s=20))
+    assert attempts(world.rows()["long"]) == [("failed", "network"), ("skipped", "filter")]
+    assert (outcome.skipped, outcome.failed, outcome.dead, outcome.troubles) == (1, 0, 0, [])
+
+
+class Unread(Quick):
+    """Reads only a part, and cannot write its report."""
+
+    def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        made = super().analyse(video, out, timings)
+        made.info |= {"complete": False, "incomplete_reason": "it broke off"}
+        (made.folder / "run.json").write_text(json.dumps(made.info))
+        return made
+
+
+def test_a_run_that_is_incomplete_and_has_no_report_is_told_of_as_both(world: World) -> None:
+    """Also where a lost ledger is made anew from it."""
+    world.video("partly")
+    outcome = world.night(executors=threads(Unread), report=("html",))
+    (trouble,) = outcome.troubles
+    assert (outcome.done, outcome.incomplete, outcome.unreported) == (1, 1, 1)
+    assert trouble["error"].startswith("it broke off; its report: ") and len(trouble["error"]) > 30
+    (world.out / "ledger.sqlite").unlink()
+    outcome = world.night()
+    assert (outcome.done, outcome.incomplete, outcome.well) == (1, 1, False)
+    assert [one["error"] for one in outcome.troubles] == ["it broke off"]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"counts": None}, {"complete": "yes"}, {"counts": {"people": 1}}, {"video_id": 5}]
+)
+def test_a_run_json_that_makes_no_sense_ends_no_night(world: World, damage: dict[str, Any]) -> None:
+    world.video("a")
+    world.night()
+    (path,) = world.out.glob("*/run.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    (world.out / "ledger.sqlite").unlink()
+    outcome = world.night()
+    assert (outcome.reason, outcome.done, outcome.well) == ("finished", 1, True)
+    assert json.loads(path.read_text())["counts"]["people"] == 1, "analysed anew"
+
+
+def test_sources_with_trouble_are_counted_once_each(world: World) -> None:
+    """However many of their entries are odd."""
+    world.video("a")
+    other = world.source("https://site.test/a", settings=Settings(video=False, fps=2))
+    third = world.source("https://site.test/a", settings=Settings(video=False, fps=3))
+    outcome = world.night(world.source(), other, third)
+    kinds = [one["kind"] for one in outcome.troubles if one["state"] == "source"]
+    assert kinds == ["clash"] * 2 and outcome.sources_failed == 1
+
+
+def test_what_a_listener_raises_ends_the_night_and_nothing_is_blamed_for_it(world: World) -> None:
+    """Wherever it is called, and whatever it raises."""
+    for event, error in (
+        ("found", RuntimeError("mine")),
+        ("listed", StoppedError("mine")),
+        ("done", LedgerError("mine", temporary=True)),
+    ):
+        world.video(event)
+
+        def listen(name: str, *_: Any, event: str = event, error: Exception = error) -> None:
+            if name == event:
+                raise error
+
+        with pytest.raises(type(error)) as caught:
+            Night(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
+        assert caught.value is error
+    outcome = world.night()
+    assert (outcome.failed, outcome.dead, outcome.troubles) == (0, 0, [])
+    assert set(world.states().values()) == {"done"}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_messages_arrive_as_they_were(tmp_path: Path) -> None:
         Opened(spec.job_id, "a1", (0, 1), None, None),
         Segment(spec.job_id, 3, 4, 5, 6),
         Failed(spec.job_id, "model", Phase.LOAD, "no"),
-        Rejected(spec.job_id, "too long"),
+        Rejected(spec.job_id, "too long", 7.5),
         Done(spec.job_id, f"talk-{spec.video.video_id}", facts(spec), 1.0, "no space", 99.5),
     ):
         assert decode_event(encode(event), spec) == event
@@ -192,7 +192,7 @@ def test_nothing_of_a_video_of_a_wrong_length_is_analysed(
     if reason is None:
         assert segments(events) == [0, 1] and isinstance(events[-1], Done)
     else:
-        assert segments(events) == [] and events[-1] == Rejected(events[-1].job_id, reason)
+        assert segments(events) == [] and events[-1] == Rejected(events[-1].job_id, reason, duration_s)
     assert segments(said(worker, job(tmp_path))) == [0, 1]
 
 
@@ -307,7 +307,7 @@ def test_jobs_do_not_disturb_each_other(executor: Executor, tmp_path: Path) -> N
     ):
         events = heard(executor, job(tmp_path, title))
         assert isinstance(events[0], Ready) and isinstance(events[-1], last) and segments(events) == work
-    stopped = job(tmp_path)
+    stopped = job(tmp_path, "patient")
     events = heard(executor, stopped, cancel=stopped.job_id)
     assert isinstance(events[-1], Stopped) and segments(events) == [0]
     assert segments(heard(executor, job(tmp_path))) == [0, 1]

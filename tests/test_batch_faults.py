@@ -356,7 +356,7 @@ def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path
 
 
 def test_leftovers_of_an_analysis_that_began_later_stay(tmp_path: Path) -> None:
-    """Of an `analyze` with other settings, broken off in the folder of a finished run: it goes on from them."""
+    """Of an `analyze` with other settings, broken off in the folder of a finished run: it goes on there."""
     old, later = (tmp_path / ".parts" / f"{name}-000000" for name in ("old", "later"))
     old.mkdir(parents=True)
     (tmp_path / "run.json").write_text("{}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from analyzer import analyze
 from analyzer.batch import Outcome, Stop, jobs_of, load_jobs, run_batch
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.jobsfile import Filters, Jobs
@@ -20,6 +21,8 @@ from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import Night
 from analyzer.batch.tending import prune
 from analyzer.cli.options import INTERRUPTED, TERMINATED
+from analyzer.errors import StoppedError
+from analyzer.events import Committed
 from analyzer.settings import Settings
 from tests.media import numbered, write_video
 
@@ -85,8 +88,9 @@ def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -
     (run,) = (folder.parent / "out").glob("*/run.json")
     info = json.loads(run.read_text())
     assert info["title"] == "second" and info["resumed_segments"] >= 1
+    ((outcomes, segments),) = work(folder).values()
     # The last segment that was kept is read again, to see how the video goes on.
-    assert work(folder) == {"second": (["stopped", "done"], [0, 1, *range(1, 8)])}
+    assert outcomes == ["stopped", "done"] and set(segments) == set(range(8)) and len(segments) == 9
     assert run.parent.name.startswith("first-") and not parts(folder)
 
 
@@ -139,6 +143,51 @@ def test_prune_removes_parts_that_nobody_goes_on_with(folder: Path) -> None:
     (folder / "notes.txt").write_text("still a folder")
     assert prune(out / "ledger.sqlite", out, keep_days=0).folders == 1
     assert not parts(folder)
+
+
+def test_prune_leaves_what_is_not_the_batch_s(folder: Path) -> None:
+    """What an `analyze` or a live run that was broken off has left in the same folder is to be finished."""
+    out, elsewhere = folder.parent / "out", folder.parent / "other.mp4"
+    begin(folder)
+    write_video(elsewhere, numbered(40), fps=10)
+    batch_s = set(parts(folder))
+    committed: list[Committed] = []
+
+    def hear(event: Any) -> None:
+        committed.extend([event] if isinstance(event, Committed) else [])
+
+    # A file that the batch does not know; and one of its own, with other settings.
+    for path, settings in ((elsewhere, SETTINGS), (folder / "first.mp4", SETTINGS.replace(fps=2))):
+        committed.clear()
+        with pytest.raises(StoppedError):
+            analyze(str(path), settings, out=out, on_event=hear, stop=lambda: len(committed) >= 2)
+    analyze_s = set(parts(folder)) - batch_s
+    live = out / "camera-live-0123456789ab-20260101T000000Z" / ".parts" / "0123456789abcdef-000000"
+    live.mkdir(parents=True)
+    (folder / "first.mp4").rename(folder.parent / "first.mp4")
+    (folder / "notes.txt").write_text("still a folder")
+    pruned = prune(out / "ledger.sqlite", out, keep_days=0)
+    assert pruned.folders == 1 and pruned.size_bytes > 0
+    assert set(parts(folder)) == analyze_s and len(analyze_s) == 4 and live.is_dir()
+    assert prune(out / "ledger.sqlite", out, keep_days=0).folders == 0
+    run = analyze(str(elsewhere), SETTINGS, out=out)
+    assert run.info["resumed_segments"] >= 1
+
+
+def test_what_the_batch_gives_up_takes_nothing_of_others_with_it(folder: Path) -> None:
+    out = folder.parent / "out"
+    committed: list[Any] = []
+    with pytest.raises(StoppedError):
+        analyze(
+            str(folder / "first.mp4"),
+            SETTINGS.replace(fps=2),
+            out=out,
+            on_event=lambda event: committed.append(event) if isinstance(event, Committed) else None,
+            stop=lambda: bool(committed),
+        )
+    before = parts(folder)
+    assert night(folder, filters=Filters(shorter_than_s=2)).skipped == 1
+    assert parts(folder) == before and len(before) == 1
 
 
 def test_filters_hold_for_files_too(folder: Path) -> None:

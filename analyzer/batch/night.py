@@ -818,6 +818,7 @@ class Night:
                 self._done(entry, event)
             case Rejected():  # only once it was open, its length was known
                 del self._working[event.job_id]
+                self._ledger.describe(id, duration_s=event.duration_s)  # it is not opened again for that
                 self._remove_parts(entry.work)
                 self._skip(entry.work, event.reason, "filter")
             case Stopped():

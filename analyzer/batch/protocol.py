@@ -258,6 +258,8 @@ class Rejected:
 
     job_id: int
     reason: str
+    duration_s: float
+    """How long it is; no other length is refused."""
 
 
 @dataclass(frozen=True)

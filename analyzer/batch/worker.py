@@ -67,6 +67,10 @@ AnalystMaker = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], A
 class _RejectedError(Exception):
     """Raised by the listener of the analysis, whom it reaches as it is."""
 
+    def __init__(self, reason: str, duration_s: float) -> None:
+        super().__init__(reason)
+        self.duration_s = duration_s
+
 
 class Worker:
     """Does jobs, and keeps the networks of the last settings loaded.
@@ -94,7 +98,7 @@ class Worker:
         try:
             emit(self._done(job))
         except _RejectedError as error:
-            emit(Rejected(spec.job_id, str(error)))
+            emit(Rejected(spec.job_id, str(error), error.duration_s))
         except StoppedError:
             emit(Stopped(spec.job_id))
         except Exception as error:  # noqa: BLE001 - one video must not end the others
@@ -180,8 +184,8 @@ class _Job:
         filters = Filters(shorter_than_s=self.spec.shorter_than_s, longer_than_s=self.spec.longer_than_s)
         today = datetime.datetime.now(datetime.UTC).date()
         reason = filters.why_not(title=None, duration_s=duration_s, uploaded=None, today=today)
-        if reason is not None:
-            raise _RejectedError(reason)
+        if reason is not None and duration_s is not None:
+            raise _RejectedError(reason, duration_s)
 
     def _is_time(self) -> bool:
         now = time.monotonic()

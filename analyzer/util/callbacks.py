@@ -44,5 +44,4 @@ class Callback(Generic[_P, _T]):
             BaseException: That.
         """
         if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+            raise self._error
