@@ -63,6 +63,8 @@ class Begun:
     """How many segments there will be, as far as the container says."""
     duration_s: float | None
     """Length of the video in seconds, likewise."""
+    parts_key: str
+    """Begins the names of this work's segments."""
 
 
 @dataclass(frozen=True)

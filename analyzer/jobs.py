@@ -35,6 +35,7 @@ from analyzer.events import (
     Begun,
     Budgeted,
     Committed,
+    Event,
     Failed,
     Fetching,
     Finished,
@@ -59,6 +60,7 @@ from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.source import Fetcher, Item, MediaKind, Video, run_folder, shown_source
 from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
+from analyzer.util.callbacks import Callback
 from analyzer.vision.chosen import check_networks
 from analyzer.workers import (
     READ_AHEAD,
@@ -99,7 +101,8 @@ def analyze(
             the number of a camera, or an rtsp or http(s) address.
         settings: How; the defaults if not given.
         out: Folder in which the run's folder is made.
-        on_event: Called with each `Event`.
+        on_event: Called with each `Event`. What it raises ends the analysis and is raised here, as it is;
+            finished segments are kept.
         stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
             should, and other analyses with a `StoppedError`.
         **changes: Changes to `settings`, such as ``fps=2``.
@@ -118,6 +121,7 @@ def analyze(
     """
     chosen = (settings or Settings()).replace(**changes)
     name = os.fspath(source)
+    on_event = Callback(on_event)
     fetcher = _fetcher(chosen, on_event)
     items = list(itertools.islice(_items(fetcher, name), 2))
     if len(items) > 1:
@@ -126,7 +130,7 @@ def analyze(
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
-    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=stop)
+    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, stop=Callback(stop))
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -158,19 +162,20 @@ def analyze_all(
         OutputError: `out` cannot be written to.
         ModelError: A network is missing or damaged.
     """
+    on_event = Callback(on_event)
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source) for source in sources)
-    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=stop)
+    yield from _analyse_items(items, settings, Path(out), on_event, chosen, stop=Callback(stop))
 
 
 def _analyse_items(
     items: Iterable[Item | Failed],
     settings: Settings,
     out: Path,
-    on_event: OnEvent,
+    on_event: Callback[[Event], None],
     fetcher: Fetcher,
     *,
-    stop: Callable[[], bool],
+    stop: Callback[[], bool],
 ) -> Iterator[Finished | Failed]:
     check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
@@ -291,17 +296,22 @@ class _Worker:
         settings: Settings,
         out: Path,
         fetcher: Fetcher,
-        on_event: OnEvent,
+        on_event: Callback[[Event], None],
         *,
-        stop: Callable[[], bool],
+        stop: Callback[[], bool],
     ) -> None:
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
+        self._callbacks = on_event, stop
         self._analyst = Analyst(settings, on_event, stop=stop)
 
     def attempt(self, item: Item) -> Finished | Failed:
-        """Analyse one item; what the user can act on comes back as `Failed`."""
+        """Analyse one item; what the user can act on comes back as `Failed`.
+
+        Raises:
+            BaseException: Whatever the caller's functions raise.
+        """
         self._on_event(Started(shown_source(item.source)))
         timings: dict[str, float] = {}
         self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
@@ -317,9 +327,15 @@ class _Worker:
                     video = self._fetcher.fetch(item, download)
                 return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
+                self._reraise()
                 return Failed(shown_source(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
+                self._reraise()
                 return Failed(shown_source(item.source), unexpected(error))
+
+    def _reraise(self) -> None:
+        for callback in self._callbacks:
+            callback.reraise()
 
 
 def unexpected(error: Exception) -> AnalyzerError:
@@ -468,7 +484,7 @@ class Analyst:
         workers = worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
         kept = tuple(work.parts.segments())
-        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s))
+        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s, work.parts.key))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyse_in_processes(
