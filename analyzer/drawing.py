@@ -16,10 +16,9 @@ import av
 import cv2
 import numpy as np
 import pandas as pd
-import supervision as sv
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageChops, ImageDraw, ImageFont
+from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 
 from analyzer.frames import planes_of
 
@@ -103,13 +102,23 @@ _TO_YUV = np.array(
 )
 
 
-def _colour(text: str, *, yuv: bool) -> sv.Color:
-    """A colour for pictures in BGR, or for those whose channels are YUV."""
-    plain = sv.Color.from_hex(text)
+def _colour(text: str, *, yuv: bool) -> tuple[int, int, int]:
+    """A colour for pictures in BGR, or for those whose channels are YUV.
+
+    >>> _colour("#E69F00", yuv=False), _colour("#FFFFFF", yuv=True)
+    ((0, 159, 230), (235, 128, 128))
+    """
+    red, green, blue = ImageColor.getrgb(text)
     if not yuv:
-        return plain
-    y, u, v = np.rint(_TO_YUV @ [*plain.as_bgr(), 1]).astype(int).tolist()
-    return sv.Color(b=y, g=u, r=v)
+        return blue, green, red
+    y, u, v = np.rint(_TO_YUV @ [blue, green, red, 1]).astype(int).tolist()
+    return y, u, v
+
+
+def _outline(image: Image, boxes: Boxes, colours: Iterable[tuple[int, int, int]], thickness: int) -> None:
+    """Draw boxes, (N, 4) pixels, each in its colour, in place."""
+    for (left, top, right, bottom), colour in zip(boxes.astype(int).tolist(), colours, strict=True):
+        cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
@@ -208,11 +217,9 @@ class Painter:
         self._spots: dict[int, int] = {}
         self._counts: tuple[tuple[int, ...], _Sprite] | None = None
         self._panel = self._panel_box(everywhere)
-        # A dark rim keeps bright lines visible on bright pictures.
-        self._rim = sv.BoxAnnotator(_colour("#000000", yuv=yuv), self._line + 2)
-        palette = sv.ColorPalette([_colour(text, yuv=yuv) for text in _PALETTE])
-        self._boxes = sv.BoxAnnotator(palette, self._line)
-        self._nobody = sv.BoxAnnotator(_colour(_GREY, yuv=yuv), max(1, self._line // 2))
+        self._rim = _colour("#000000", yuv=yuv)
+        self._palette = [_colour(text, yuv=yuv) for text in _PALETTE]
+        self._nobody = _colour(_GREY, yuv=yuv)
 
     def marks(self, boxes: Boxes, persons: Ints, now: set[int], so_far: int) -> Marks:
         """What is to be drawn on one picture.
@@ -242,12 +249,11 @@ class Painter:
 
     def draw(self, image: Image, marks: Marks) -> None:
         """Draw in place on `image`, (H, W, 3) uint8, BGR or YUV."""
-        if len(marks.strangers):
-            nobody = np.zeros(len(marks.strangers), int)
-            self._nobody.annotate(image, sv.Detections(marks.strangers, class_id=nobody))
-        if len(marks.boxes):
-            found = sv.Detections(marks.boxes, class_id=(marks.persons - 1) % len(_PALETTE))
-            self._boxes.annotate(self._rim.annotate(image, found), found)
+        _outline(image, marks.strangers, [self._nobody] * len(marks.strangers), max(1, self._line // 2))
+        # A dark rim keeps bright lines visible on bright pictures.
+        _outline(image, marks.boxes, [self._rim] * len(marks.boxes), self._line + 2)
+        colours = [self._palette[(person - 1) % len(_PALETTE)] for person in marks.persons.tolist()]
+        _outline(image, marks.boxes, colours, self._line)
         for plate, left, top in marks.plates:
             plate.lay(image, left, top)
 

@@ -6,7 +6,7 @@
     ├── SettingsError              an option has a value outside its range, or options contradict
     ├── SourceError                what the user named could not be found or fetched (kind, retry)
     ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
-    ├── ModelError                 a network is missing, damaged or does not fit
+    ├── ModelError                 a network is missing, damaged or does not fit (no_memory)
     ├── OutputError                results could not be written (no_space)
     ├── CrashError                 a process that analysed ended unexpectedly
     ├── StoppedError               the analysis was asked to end; the same call goes on where it stopped
@@ -144,7 +144,18 @@ class MediaError(AnalyzerError):
 
 
 class ModelError(AnalyzerError):
-    """A network is missing, damaged, or does not fit what is asked of it."""
+    """A network is missing, damaged, or does not fit what is asked of it.
+
+    Attributes:
+        no_memory: It found too little memory.
+    """
+
+    def __init__(self, message: str, *, no_memory: bool = False) -> None:
+        super().__init__(message)
+        self.no_memory = no_memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), no_memory=self.no_memory), self.args
 
 
 class OutputError(AnalyzerError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from analyzer.errors import AnalyzerError
-from analyzer.records import Part, Run
-from analyzer.source import FetchProgress, LeftOut
+
+if TYPE_CHECKING:  # tables take long to import, and who only listens needs none
+    from analyzer.records import Part, Run
+    from analyzer.source import FetchProgress
 
 __all__ = [
     "Analysing",
@@ -37,6 +40,17 @@ class Started:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A folder holds more than what is analysed of it."""
+
+    source: str
+    pictures: int
+    """Pictures that lie beside videos; `Settings.pictures` takes them, too."""
+    subfolders: bool
+    """Whether its subfolders hold videos or pictures; `Settings.recursive` takes them, too."""
+
+
+@dataclass(frozen=True)
 class Fetching:
     """A download goes on."""
 
@@ -62,6 +76,8 @@ class Begun:
     """How many segments there will be, as far as the container says."""
     duration_s: float | None
     """Length of the video in seconds, likewise."""
+    parts_key: str
+    """Begins the names of this work's segments."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ __all__ = [
     "FaceDetector",
     "Faces",
     "Picture",
+    "buffered_iou",
     "face_widths",
     "frontality",
     "iou",
@@ -280,12 +281,12 @@ def points_in_boxes(boxes: Float, points: Float) -> Float:
     return (boxes[:, None, :2] + points[None] * sides[:, None]).astype(np.float32)
 
 
-def iou(a: Float, b: Float) -> Float:
+def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
     """Intersection over union of every box of `a` with every box of `b`.
 
     Args:
-        a: (N, 4) float32.
-        b: (M, 4) float32.
+        a: (N, 4).
+        b: (M, 4).
 
     Returns:
         (N, M) float32 in [0, 1]; 0 for empty boxes.
@@ -299,3 +300,26 @@ def iou(a: Float, b: Float) -> Float:
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1][None, :] - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0).astype(np.float32)
+
+
+def buffered_iou(a: NDArray[Any], b: NDArray[Any], margin: float) -> Float:
+    """Intersection over union of boxes that are widened first: they need not touch.
+
+    Args:
+        a: (N, 4) pixels.
+        b: (M, 4) pixels.
+        margin: What each side is moved outwards, as a share of the box's size.
+
+    Returns:
+        (N, M) float32 in [0, 1]; 0 for empty boxes.
+
+    >>> buffered_iou(np.array([[0, 0, 10, 10]]), np.array([[12, 0, 22, 10]]), 0.2).round(3)
+    array([[0.077]], dtype=float32)
+    """
+    one, other = (_widened(boxes.astype(np.float64), margin) for boxes in (a, b))
+    return iou(one, other)
+
+
+def _widened(boxes: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    reach = margin * (boxes[:, 2:] - boxes[:, :2])
+    return np.hstack([boxes[:, :2] - reach, boxes[:, 2:] + reach])

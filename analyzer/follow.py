@@ -11,22 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
-import supervision as sv
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from trackers import ByteTrackTracker
-from trackers.core.base import BaseTracker
-from trackers.utils.iou import BIoU
 
+from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import (
     AttributeModel,
     Chip,
     EmbeddingModel,
     Faces,
     Picture,
+    buffered_iou,
     face_widths,
     frontality,
     iou,
@@ -45,8 +42,6 @@ EMBEDDED_PX = 28
 # Between samples a face moves by a part of its width: boxes are compared with this margin around them.
 _MATCH_MARGIN = 0.3
 _MATCH_IOU = 0.1
-# The unit in which the trackers count their patience, whatever the true rate.
-_TRACKER_RATE = 30.0
 # Where another tracklet fits a face this share as well as its own, who is who is left to the faces' looks.
 _RIVAL = 0.7
 # Samples from which a segment's usual distance between samples is learnt before following begins.
@@ -65,10 +60,20 @@ _FULL_PX = 100.0
 _TOGETHER = 16
 _NO_CHIP: Chip = ()
 
-MakeTracker = Callable[[float], BaseTracker]
 Float = NDArray[np.float32]
+Real = NDArray[np.float64]
 Int = NDArray[np.int64]
 Image = NDArray[np.uint8]
+
+
+class Tracker(Protocol):
+    """Tracks the boxes of one shot by place."""
+
+    def update(self, boxes: Real, time_s: float) -> Int:
+        """As `ByteTrack.update`."""
+
+
+MakeTracker = Callable[[float], Tracker]
 
 
 def lost_after_s(interval_s: float) -> float:
@@ -225,8 +230,8 @@ class _Live:
 class Follower:
     """Follows faces through the samples of one segment and keeps the best views of each.
 
-    ByteTrack (Zhang et al. 2022) of the `trackers` library with buffered IoU, told the true times; chosen
-    by measurement (docs/tracking.md). Samples are given one by one in the order of time.
+    By ByteTrack with buffered IoU, told the true times; chosen by measurement (docs/tracking.md). Samples
+    are given one by one in the order of time.
 
     Args:
         embedding: Makes embeddings of the best views; None: tracklets only.
@@ -258,7 +263,7 @@ class Follower:
         self._stages = stages or Stages()
         self._waiting: list[_Seen] = []
         self._samples: list[_Seen] = []
-        self._tracker: BaseTracker | None = None
+        self._tracker: Tracker | None = None
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
@@ -360,7 +365,7 @@ class Follower:
                 self._settle(before)
                 before = None
             self._live = {}
-        tracked = _update(self._tracker, seen.faces, seen.time_s)
+        tracked = self._tracker.update(seen.faces.boxes.astype(np.float64), seen.time_s)
         self._break_up(seen, tracked)
         new = [int(row) for row in np.flatnonzero(tracked >= 0) if int(tracked[row]) not in self._names]
         for row in np.flatnonzero(tracked >= 0):
@@ -394,7 +399,7 @@ class Follower:
         if len(alive) < 2 or self._embedding is None:
             return
         there = np.stack([self._live[one].at(seen.time_s) for one in alive])
-        fits = BIoU(_MATCH_MARGIN).compute(there, seen.faces.boxes.astype(np.float64))
+        fits = buffered_iou(there, seen.faces.boxes, _MATCH_MARGIN)
         row_of = {int(one): row for row, one in enumerate(tracked) if one >= 0}
         for row in np.flatnonzero(seen.comparable & np.isin(tracked, alive)):
             mine = alive.index(int(tracked[row]))
@@ -412,14 +417,13 @@ class Follower:
         new = [row for row in new if int(tracked[row]) not in self._live]
         if not new or not len(free):
             return
-        overlap = BIoU(_MATCH_MARGIN).compute(before.faces.boxes[free], seen.faces.boxes[list(new)])
+        overlap = buffered_iou(before.faces.boxes[free], seen.faces.boxes[list(new)], _MATCH_MARGIN)
         # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbour.
-        for row, column in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
-            if overlap[row, column] >= _MATCH_IOU:
-                tracklet = int(seen.ids[new[column]])
-                before.ids[free[row]] = tracklet
-                self._note(int(tracked[new[column]]), before, int(free[row]))
-                self._offer(tracklet, before.views.pop(int(free[row]), ()))
+        for row, column in best_pairs(overlap, _MATCH_IOU):
+            tracklet = int(seen.ids[new[column]])
+            before.ids[free[row]] = tracklet
+            self._note(int(tracked[new[column]]), before, int(free[row]))
+            self._offer(tracklet, before.views.pop(int(free[row]), ()))
 
     def _settle(self, seen: _Seen) -> None:
         """A face that no tracklet has taken by now is a tracklet of its own."""
@@ -577,28 +581,6 @@ def follow(
     return follower.finish()[0]
 
 
-def byte_track(interval_s: float) -> BaseTracker:
-    """The tracker of a shot: each detection counts, whatever its score, and is known from the second on."""
-    return ByteTrackTracker(
-        lost_track_buffer=round(lost_after_s(interval_s) * _TRACKER_RATE),
-        frame_rate=1 / interval_s,
-        track_activation_threshold=0.0,
-        high_conf_det_threshold=0.0,
-        minimum_consecutive_frames=1,
-        minimum_iou_threshold=_MATCH_IOU,
-        iou=BIoU(_MATCH_MARGIN),
-    )
-
-
-def _update(tracker: BaseTracker, faces: Faces, time_s: float) -> Int:
-    """The tracker's ids for the faces of a sample; -1 where it has none yet."""
-    detections = sv.Detections(
-        xyxy=np.array(faces.boxes, dtype=np.float64),
-        confidence=np.array(faces.scores),
-        data={"row": np.arange(len(faces))},
-    )
-    tracked = tracker.update(detections, timestamp=time_s)
-    ids = np.full(len(faces), -1, dtype=np.int64)
-    if len(tracked):
-        ids[tracked.data["row"].astype(np.int64)] = tracked.tracker_id
-    return ids
+def byte_track(interval_s: float) -> ByteTrack:
+    """The tracker of a shot, given the usual distance between samples in seconds."""
+    return ByteTrack(interval_s, lost_after_s(interval_s), margin=_MATCH_MARGIN, least_iou=_MATCH_IOU)

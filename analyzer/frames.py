@@ -1,4 +1,4 @@
-"""Reading pictures: times, sampling, rotation, bad packets. The only reader of video in the project.
+"""Reading pictures: times, sampling, bad packets. The only reader of video in the project.
 
 A `VideoReader` gives the pictures of a file with the times that a player shows. It is written for files
 that were not made by us: what is not a video, or would open something else, or needs too much memory,
@@ -14,6 +14,7 @@ Three rules make a segment read on its own give the same samples as one pass ove
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import os
 import re
@@ -23,11 +24,11 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import av
 import av.error
@@ -41,6 +42,18 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.media.clock import Clock, ClockJump, Rule, Stamps, Timeline, animation, near, timeline
+from analyzer.media.colors import (
+    Transfer,
+    on_ground,
+    picture_bgr,
+    transfer_of,
+    transparent,
+    wide_of,
+    wide_to_bgr,
+)
+from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
+from analyzer.media.geometry import Geometry, GeometryFinder, geometry_of
 from analyzer.settings import Settings
 
 __all__ = [
@@ -77,6 +90,10 @@ _SOUND_CODECS = (
 # Formats with an index that leads to a keyframe, and those read from the front, undecoded up to one.
 _INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 _PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
+_KNOWS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_ANIMATIONS = frozenset({"gif", "apng"})
+# Formats whose declared length is a guess of FFmpeg's, or leaves out that delays are not taken at their word.
+_UNDECLARED_LENGTH = frozenset({"mpegts", "mpeg", "ogg"}) | _ANIMATIONS
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
@@ -95,10 +112,10 @@ _HELD_BYTES = 64_000_000
 """Packets kept undecoded while the last keyframe before a start is looked for."""
 _CELL_SLACK_S = 1e-3
 """Containers round times, at worst to a millisecond: a picture this close before a cell belongs to it."""
-_JUMP_S = 0.1
+_ANOTHER_S = 2.0
+"""Stamps near the end that go back by more belong to another recording, not to another order of showing."""
 _TOLERATED_DAMAGE = 0.1
 """Share of bad packets beyond which a video was not read to the full."""
-"""Decoding times going back by more than this are a new recording, by less a fault."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +123,10 @@ class VideoInfo:
     """What is known of a video before it is read through."""
 
     width: int
-    """Pixels, upright: after the rotation, of the first picture."""
+    """Square pixels of the first frame as it is shown: upright, and one eye's view."""
     height: int
-    rotation_deg: int
-    """0, 90, 180 or 270: how far the stored pictures are turned clockwise to stand upright."""
     duration_s: float | None
-    """Seconds, of the video stream, as the container declares it; None where it does not."""
+    """Seconds, of the video stream: as the container declares it, or as its stamps show; None if unknown."""
     fps: Fraction | None
     """Average number of pictures per second, as declared; for information only."""
     codec: str
@@ -120,6 +135,12 @@ class VideoInfo:
     audio_codec: str | None
     recorded_at: str | None = None
     """ISO time in UTC at which it was recorded or last encoded, where the container tells it."""
+    geometry: Geometry | None = None
+    """How the first frame is brought to the one that is shown; None of pictures and finished runs."""
+    transfer: Transfer | None = None
+    """How HDR is coded; None for what is none."""
+    clock_jumps: tuple[ClockJump, ...] = ()
+    """Where the container's clock jumps; times go on there as if it did not."""
 
 
 _FIRST_YEAR = 1990
@@ -147,6 +168,8 @@ class _Scaler:
     """
 
     def __init__(self) -> None:
+        self.opaque = False
+        """Nothing is transparent, whatever the pixel format says."""
         self._lock = threading.Lock()
         self._by_size: dict[_Target, tuple[threading.Lock, VideoReformatter]] = {}
 
@@ -156,8 +179,30 @@ class _Scaler:
                 self._by_size.clear()
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
-    def convert(self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24") -> Image:
-        """The picture in BGR or another format, `size` (width, height) or full size, not turned."""
+    def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
+        """In the colours that are shown: (h, w, 3) BGR, `size` (width, height) or full size, as it lies."""
+        wide = wide_of(picture)
+        clear = not self.opaque and transparent(picture.format.name)
+        if wide is None:
+            if not clear:
+                return self.convert(picture, size)
+            return on_ground(self.convert(picture, size, "bgra"))
+        deep = self.convert(picture, size, "bgra64le" if clear else "bgr48le")
+        image = wide_to_bgr(deep[:, :, :3], wide)
+        return on_ground(np.dstack([image, deep[:, :, 3] >> 8]).astype(np.uint8)) if clear else image
+
+    def yuv(self, picture: av.VideoFrame, size: tuple[int, int]) -> Image:
+        """Likewise, (3, h, w) YUV of full range."""
+        if wide_of(picture) is None and (self.opaque or not transparent(picture.format.name)):
+            return self.convert(picture, size, "yuvj444p")
+        return np.ascontiguousarray(
+            cv2.cvtColor(self.bgr(picture, size), cv2.COLOR_BGR2YUV).transpose(2, 0, 1)
+        )
+
+    def convert(
+        self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24"
+    ) -> NDArray[Any]:
+        """The picture's values in BGR or another format, `size` (width, height) or full size, as it lies."""
         width, height = size or (picture.width, picture.height)
         # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
         shrinks = width < picture.width and height < picture.height
@@ -192,10 +237,11 @@ def _matrix(picture: av.VideoFrame) -> int:
 
 def _taken_for(picture: av.VideoFrame) -> Colorspace | None:
     # swscale takes all that is not declared for BT.601.
-    return Colorspace.ITU709 if picture.colorspace == _UNDECLARED and _matrix(picture) == 1 else None
-
-
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    if picture.colorspace != _UNDECLARED:
+        return None
+    if wide_of(picture) is not None:
+        return Colorspace.BT2020
+    return Colorspace.ITU709 if _matrix(picture) == 1 else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -210,37 +256,37 @@ class Frame:
     """Seconds since the start of the video, as a player shows it; strictly increasing."""
     keyframe: bool
     _picture: av.VideoFrame = field(repr=False)
-    _turn_deg: int = field(repr=False)
+    geometry: Geometry = field(repr=False)
+    """Where the picture's pixels lie in the frame that is shown."""
     _scaler: _Scaler = field(repr=False)
     # Converting changes marks of the picture for a while.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def width(self) -> int:
-        """Pixels, upright."""
-        return self._picture.height if self._turn_deg in (90, 270) else self._picture.width
+        """Pixels of the frame as it is shown."""
+        return self.geometry.width
 
     @property
     def height(self) -> int:
-        """Pixels, upright."""
-        return self._picture.width if self._turn_deg in (90, 270) else self._picture.height
+        """Pixels of the frame as it is shown."""
+        return self.geometry.height
 
     def image(self) -> Image:
-        """The upright picture: (H, W, 3) uint8 BGR, full size.
+        """The frame as it is shown: (H, W, 3) uint8 BGR, full size.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        return self._bgr(None)
+        return self._bgr(self.width, self.height)
 
     def scaled(self, width: int, height: int) -> Image:
-        """The upright picture scaled to (height, width, 3) uint8 BGR, in one step from what the decoder gave.
+        """The frame as it is shown, scaled in one step from the decoder's: (height, width, 3) uint8 BGR.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        size = (height, width) if self._turn_deg in (90, 270) else (width, height)
-        return self._bgr(size)
+        return self._bgr(width, height)
 
     def fields(self) -> Image:
         """Brightness and colour, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
@@ -254,10 +300,10 @@ class Frame:
         factor = min(1.0, FIELDS / max(picture.width, picture.height))
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         with self._lock:
-            return self._scaler.convert(picture, size, "yuvj444p")
+            return self._scaler.yuv(picture, size)
 
     def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the upright picture, `analyzer.faces.Picture`.
+        """Square pieces of the frame as it is shown, `analyzer.faces.Picture`.
 
         From common formats the planes that the decoder gave are sampled and only the pieces are converted
         to BGR; from others the whole picture is.
@@ -268,36 +314,40 @@ class Frame:
         planes = _planes(self._picture)
         if planes is None:
             return Still(self.image()).cut(transforms, sides, size)
-        stored = _to_upright(self._turn_deg, self._picture.width, self._picture.height)
+        planes = planes.cropped(self.geometry)
+        stored = self.geometry.to_shown
         return [
             planes.cut(transform @ stored, side, size)
             for transform, side in zip(transforms, sides, strict=True)
         ]
 
     def yuv(self) -> av.VideoFrame | None:
-        """The upright picture as the decoder gave it, not to be changed unless `av.VideoFrame.make_writable`
-        was called; None unless it is yuv420p in limited range, of BT.709 and an even size."""
+        """The frame as it is shown, in the decoder's own values, not to be changed unless
+        `av.VideoFrame.make_writable` was called; None unless it is yuv420p in limited range, of BT.709 and an
+        even size."""
         picture = self._picture
         limited = picture.format.name == _LIMITED[0] and picture.color_range != ColorRange.JPEG
         # Pictures stored from the bottom up cannot be looked into.
         readable = all(plane.line_size > 0 for plane in picture.planes)
-        odd = picture.width % 2 or picture.height % 2
+        geometry = self.geometry
+        odd = any(side % 2 for side in (picture.width, picture.height, *geometry.part, *geometry.lying))
         if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
             return None
-        if self._turn_deg:
+        if wide_of(picture) is not None:
+            return None
+        if not geometry.plain:
             upright = av.VideoFrame(self.width, self.height, _LIMITED[0])
-            for stored, turned in zip(planes_of(picture), planes_of(upright), strict=True):
-                cv2.rotate(stored, _TURNS[self._turn_deg], turned)
+            for stored, shown in zip(planes_of(picture), planes_of(upright), strict=True):
+                shown[:] = geometry.upright(stored, shown.shape[1], shown.shape[0])
             return upright
         picture.pict_type = PictureType.NONE  # else an encoder would make it of the same type
         return picture
 
-    def _bgr(self, size: tuple[int, int] | None) -> Image:
+    def _bgr(self, width: int, height: int) -> Image:
+        geometry = self.geometry
         with self._lock:
-            image = self._scaler.convert(self._picture, size)
-        if not self._turn_deg:
-            return image
-        return np.asarray(cv2.rotate(image, _TURNS[self._turn_deg]), np.uint8)
+            image = self._scaler.bgr(self._picture, geometry.stored_size(width, height))
+        return image if geometry.plain else geometry.upright(image, width, height)
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,6 +399,13 @@ class _Planes:
     black: int
     to_bgr: NDArray[np.float64]
 
+    def cropped(self, geometry: Geometry) -> _Planes:
+        """What is shown of them."""
+        if geometry.part[2:] == (geometry.stored_width, geometry.stored_height):
+            return self
+        y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
+        return replace(self, y=y, u=u, v=v)
+
     def cut(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
         half = max(size, side // 2)  # of chroma there are half as many samples
@@ -374,6 +431,8 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
     readable = all(plane.line_size > 0 for plane in picture.planes)
     if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS or not readable:
         return None
+    if wide_of(picture) is not None:
+        return None
     full = picture.format.name == _FULL[0] or picture.color_range == ColorRange.JPEG
     _, black, luma, chroma = _FULL if full else _LIMITED
     red, blue = _WEIGHTS[space]
@@ -389,18 +448,6 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
     offset = -weights @ (black, 128, 128)
     y, u, v = planes_of(picture)
     return _Planes(y, u, v, int(black), np.column_stack([weights, offset]))
-
-
-def _to_upright(turn_deg: int, width: int, height: int) -> NDArray[np.float64]:
-    """(3, 3): from pixels as stored to pixels of the upright picture."""
-    right, down = width - 1, height - 1
-    rows = {
-        0: [[1, 0, 0], [0, 1, 0]],
-        90: [[0, -1, down], [1, 0, 0]],
-        180: [[-1, 0, right], [0, -1, down]],
-        270: [[0, 1, 0], [-1, 0, right]],
-    }
-    return np.array([*rows[turn_deg], [0, 0, 1]], np.float64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -539,12 +586,23 @@ class VideoReader(_Reader):
         self._plan = _Plan.of(settings)
         self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
         _check_file(self.path)
-        with _Source(self.path, settings.max_pixels, threads=1, look=True):
-            pass  # codec and size are allowed: only now may a decoder see the file
-        with _Source(self.path, settings.max_pixels, threads=1) as source:
+        with _Source(self.path, settings.max_pixels, threads=1, look=True) as source:
+            # Codec and size are allowed: only now may a decoder see the file. What the container declares
+            # cannot be told from what the stream does once one has.
+            self._declared = source.declared
+        self._times = _times_of(self.path, settings.max_pixels)
+        with _Source(
+            self.path, settings.max_pixels, threads=1, declared=self._declared, times=self._times
+        ) as source:
             self.info, first_s = source.info()
+            self._scaler.opaque = source.opaque
         # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """How the file's stamps become running time; None where they are taken as they are."""
+        return self._times.timeline
 
     def close(self) -> None:
         """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
@@ -592,6 +650,8 @@ class VideoReader(_Reader):
             self.path,
             settings.max_pixels,
             settings.thread_count,
+            declared=self._declared,
+            times=self._times,
             late_s=self._late_s,
             deblock=settings.deblock or not sampled,
         )
@@ -600,7 +660,9 @@ class VideoReader(_Reader):
         keyframes = sampled and self._settings.keyframes
         spare = self._plan.spare(tally.start) if sampled and not keyframes else None
         start = tally.start
-        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and self.info.container in _INDEXED]
+        # Where stamps are moved, all packets are counted from the first on.
+        indexed = self.info.container in _INDEXED and self._times.timeline is None
+        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and indexed]
         try:
             for lead in (*leads, None):
                 with self._source(sampled=sampled) as source:
@@ -611,7 +673,7 @@ class VideoReader(_Reader):
                     if lead is not None and not _begins(first, start):
                         continue  # what is shown at the start comes from further back
                     try:
-                        yield from self._within(first, pictures, tally)
+                        yield from self._within(first, pictures, tally, source.geometry)
                         tally.ended = not self._closed
                     finally:
                         tally.close(source)
@@ -627,6 +689,7 @@ class VideoReader(_Reader):
         first: tuple[av.VideoFrame, float] | None,
         pictures: Iterator[tuple[av.VideoFrame, float]],
         tally: _Tally,
+        geometry: GeometryFinder,
     ) -> Iterator[Frame]:
         start, end, scaler = tally.start, tally.end, self._scaler
         pair = first
@@ -635,11 +698,12 @@ class VideoReader(_Reader):
             if time_s >= end:
                 tally.covered = True
                 return
+            shape = geometry.of(picture)
             tally.last_seen_s, tally.last_ticks = time_s, picture.duration
             if time_s >= start:
                 tally.frames += 1
                 tally.last_s = time_s
-                yield Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+                yield Frame(time_s, picture.key_frame, picture, shape, scaler)
             pair = next(pictures, None)
 
 
@@ -678,10 +742,9 @@ class _Tally:
         at = f"{seen_to:.1f} s"
         if self.covered or not self.ended:
             return ""
-        if declared is not None:
-            if min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
-                return f"the video ends at {at} of {declared:.1f} s declared"
-        elif source.stopped:
+        if declared is not None and min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
+            return f"the video ends at {at} of {declared:.1f} s declared"
+        if source.stopped and not source.declares:
             return f"the file is damaged or cut off at {at}"
         self.too_damaged = _damaged(self.packets, self.bad)
         return _damage(self.packets, self.bad) if self.too_damaged else ""
@@ -714,6 +777,40 @@ class _Tally:
         )
 
 
+@dataclass(frozen=True)
+class _Declared:
+    """What a container says of the shape of all frames."""
+
+    aspect: Fraction | None = None
+    cropping: Cropping = NOTHING
+
+
+@dataclass(frozen=True)
+class _Times:
+    """What is known of a file's times before it is decoded."""
+
+    timeline: Timeline | None
+    """How its stamps become running time; None where they are taken as they are."""
+    duration_s: float | None
+    """Length of the video in seconds; None if unknown."""
+
+
+def _times_of(path: Path, max_pixels: int) -> _Times:
+    status = path.stat()
+    return _times_found(path, max_pixels, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _times_found(path: Path, max_pixels: int, _size: int, _changed: int) -> _Times:
+    """Kept, because a video is opened several times, by a worker for each of its segments."""
+    with _Source(path, max_pixels, threads=1) as source:
+        times = source.times()
+    if times is None:
+        with _Source(path, max_pixels, threads=1) as source:
+            times = source.scanned_times()
+    return times
+
+
 class _Source:
     """One opening of a video file: a context manager that gives its pictures once."""
 
@@ -723,16 +820,21 @@ class _Source:
         max_pixels: int,
         threads: int,
         *,
+        declared: _Declared | None = None,
+        times: _Times | None = None,
         late_s: float = 0.0,
         look: bool = False,
         deblock: bool = True,
     ) -> None:
         self._path = path
         self._max_pixels = max_pixels
+        self._times = times
         self.container = _open(path, max_pixels, look=look)
         try:
             self._stream = self._choose_stream()
             self._context = self._prepare(threads, deblock=deblock)
+            shape = declared or _Declared()
+            self.geometry = GeometryFinder(self._context, shape.aspect, max_pixels, shape.cropping)
             self.clock = self._make_clock(late_s)
             self._late = self.clock.ticks(late_s) - self.clock.ticks(0.0)
         except BaseException:
@@ -753,6 +855,18 @@ class _Source:
     def __exit__(self, *_: object) -> None:
         self.container.close()
 
+    @property
+    def declared(self) -> _Declared:
+        """What is declared: by the container alone, where no decoder may see the file."""
+        size, name = (self._context.width, self._context.height), self.container.format.name
+        cropping = declared_cropping(self._path, name, self._stream.index, size)
+        return _Declared(self._stream.sample_aspect_ratio, cropping)
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nothing is transparent though the pixel format could: the fourth byte is not used there."""
+        return self.container.format.name == "avi" and self._context.name == "rawvideo"
+
     def _choose_stream(self) -> av.VideoStream:
         hidden = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
         streams = [s for s in self.container.streams.video if not s.disposition & hidden]
@@ -771,7 +885,7 @@ class _Source:
         return chosen
 
     def _prepare(self, threads: int, *, deblock: bool) -> av.VideoCodecContext:
-        context = self._stream.codec_context
+        context = self._decoder()
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
@@ -788,6 +902,19 @@ class _Source:
             context.options |= {"skip_loop_filter": "all"}
         return context
 
+    def _decoder(self) -> av.VideoCodecContext | None:
+        """The stream's decoder; of VP8 and VP9 with transparency one that knows of it."""
+        context = self._stream.codec_context
+        if context is None or self._stream.metadata.get("alpha_mode") != "1":
+            return context
+        name = _KNOWS_ALPHA.get(context.name)
+        if name is None:
+            return context
+        other = cast(av.VideoCodecContext, av.CodecContext.create(name, "r"))
+        other.extradata = context.extradata
+        other.width, other.height = context.width, context.height
+        return other
+
     def too_large(self, size: str = "") -> MediaError:
         return MediaError(
             f"{_shown(self._path)} has pictures{size} above the limit of {self._max_pixels} pixels; "
@@ -795,22 +922,34 @@ class _Source:
             kind=MediaErrorKind.TOO_LARGE,
         )
 
-    def _make_clock(self, late_s: float) -> _Clock:
+    def _make_clock(self, late_s: float) -> Clock:
         tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        rate = self._rate()
+        step_s = float(1 / rate) if rate else 0.04
+        if self._times is not None and self._times.timeline is not None:
+            return Clock(tick, self._times.timeline.zero_s, step_s, self._times.timeline.video)
         # Absent in formats without times.
         start: int | None = self.container.start_time
         origin = (self._stream.start_time or 0) * tick if start is None else Fraction(start, 1_000_000)
         if self.container.format.name == "avi" and self._stream.codec_context.name in ("h264", "hevc"):
             # There the times that FFmpeg makes up for packets that have none are wrong.
             self.container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
-        rate = self._rate()
-        return _Clock(tick, origin + Fraction(late_s), float(1 / rate) if rate else 0.04)
+        return Clock(tick, origin + Fraction(late_s), step_s)
 
     def _rate(self) -> Fraction | None:
         rate = self._stream.average_rate or self._stream.guessed_rate
         return Fraction(rate) if rate else None
 
+    @property
+    def declares(self) -> bool:
+        """Whether the container says how long the video is, so that its end can be missed."""
+        return self.container.format.name not in _UNDECLARED_LENGTH and self._declared_s() is not None
+
     def duration_s(self) -> float | None:
+        """Length of the video stream in seconds: as its stamps show, else as declared."""
+        return self._declared_s() if self._times is None else self._times.duration_s
+
+    def _declared_s(self) -> float | None:
         """Length of the video stream in seconds as declared; of the file where the stream has none."""
         if self.container.format.name == "avi" and self._stream.frames and self._stream.time_base:
             return float(self._stream.frames * self._stream.time_base)  # the rest is guessed from the size
@@ -824,24 +963,82 @@ class _Source:
             return self.container.duration / 1_000_000
         return None
 
+    def times(self) -> _Times | None:
+        """How stamps become times, if that can be told without reading all of them."""
+        name, declared_s = self.container.format.name, self._declared_s()
+        if name not in _INDEXED:
+            return None
+        if name == "avi":
+            return _Times(None, declared_s)
+        known_s = None if declared_s is None else self._confirmed_s(declared_s)
+        return None if known_s is None else _Times(None, known_s)
+
+    def scanned_times(self) -> _Times:
+        """How stamps become times; nothing is left to be read afterwards."""
+        name, declared_s = self.container.format.name, self._declared_s()
+        found = self._timeline()
+        if found is None:
+            return _Times(None, declared_s)
+        guessed = name in _UNDECLARED_LENGTH or found.duration_s > (declared_s or 0.0)
+        whole = name == "flv" and _is_whole_flv(self._path)
+        if declared_s is None or guessed or whole or found.explains(declared_s):
+            declared_s = found.duration_s
+        elif name == "matroska,webm":
+            declared_s = found.counted_from_first(declared_s)
+        return _Times(None if name in _INDEXED and found.plain else found, declared_s)
+
+    def _confirmed_s(self, declared_s: float) -> float | None:
+        """The declared length, counted from the first picture, if the end of the file bears it out."""
+        end_s = last_s = -math.inf
+        clock = self.clock
+        try:
+            target = clock.ticks(max(0.0, declared_s - 0.5))
+            self.container.seek(target, stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return None
+        for packet in self._packets():
+            packet_s = clock.packet_s(packet)
+            if packet_s < last_s - _ANOTHER_S:
+                return None  # another recording follows
+            last_s = packet_s
+            end_s = max(end_s, packet_s + max(clock.step_s, clock.length_s(packet.duration or 0)))
+        # Matroska's counts from 0, as most programs write it, or from the first picture.
+        length_s = min((declared_s, declared_s - clock.start_s), key=lambda one: abs(one - end_s))
+        return length_s if near(length_s, end_s, length_s) else None
+
+    def _timeline(self) -> Timeline | None:
+        """Read the stamps of all packets, undecoded."""
+        sound = next(iter(self.container.streams.audio), None)
+        if sound is not None:
+            sound.discard = av.stream.Discard.default
+        stamps = Stamps(Fraction(self._stream.time_base or Fraction(1, 90_000)))
+        heard = Stamps(Fraction(sound.time_base)) if sound is not None and sound.time_base else None
+        streams: list[av.stream.Stream] = [self._stream]
+        if sound is not None and heard is not None:
+            streams.append(sound)
+        for packet in self._demuxed(*streams):
+            if packet.stream.index == self._stream.index:
+                stamps.add(packet, key=packet.is_keyframe)
+            elif heard is not None:
+                heard.add(packet, at=len(stamps))
+        if self.container.format.name in _ANIMATIONS:
+            return animation(stamps)
+        return timeline(stamps, heard, Rule.of(self.container.format.name))
+
     def info(self) -> tuple[VideoInfo, float]:
         """What the container declares, and size and time of the first picture (which is decoded for it)."""
-        context, turn, first_s = self._context, 0, 0.0
-        width, height, pix_fmt = context.width, context.height, context.pix_fmt
+        context, first_s, pix_fmt = self._context, 0.0, self._context.pix_fmt
+        geometry, transfer = Geometry(context.width, context.height), None
         for picture, time_s in self.pictures(None, keyframes=False, spare=None):
-            first_s = time_s
-            width, height, pix_fmt = picture.width, picture.height, picture.format.name
-            turn = _turn_of(picture)
+            first_s, pix_fmt = time_s, picture.format.name
+            geometry, transfer = self.geometry.of(picture), transfer_of(picture)
             break
         if self.refused:
             raise self.too_large()
-        if turn in (90, 270):
-            width, height = height, width
         sound = next(iter(self.container.streams.audio), None)
         info = VideoInfo(
-            width=width,
-            height=height,
-            rotation_deg=turn,
+            width=geometry.width,
+            height=geometry.height,
             duration_s=self.duration_s(),
             fps=self._rate(),
             codec=context.codec.canonical_name,
@@ -849,6 +1046,9 @@ class _Source:
             pix_fmt=pix_fmt,
             audio_codec=sound.codec_context.codec.canonical_name if sound and sound.codec_context else None,
             recorded_at=_recorded_at(self.container.metadata.get("creation_time")),
+            geometry=geometry,
+            transfer=transfer,
+            clock_jumps=self._times.timeline.jumps if self._times and self._times.timeline else (),
         )
         return info, first_s
 
@@ -870,6 +1070,11 @@ class _Source:
             keyframes: Decode only keyframes.
             spare: Tells by its time whether a picture is not needed, if no other is made from it.
         """
+        return self.clock.timed(self._pictures(hold_until_s, keyframes, spare))
+
+    def _pictures(
+        self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
+    ) -> Iterator[av.VideoFrame]:
         context, clock = self._context, self.clock
         packets = self._packets()
         if hold_until_s and self.container.format.name in _INDEXED | _PASSED:
@@ -881,27 +1086,29 @@ class _Source:
             return
         skipping = False
         for packet in packets:
+            told = self.geometry.note(packet)
             # A decoder that is to tell the time by counting packets must see them all.
-            if spare is not None and skipping != (packet.pts is not None and spare(clock.packet_s(packet))):
+            if spare is not None and skipping != (
+                packet.pts is not None and spare(clock.packet_s(packet)) and not told
+            ):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
             yield from self._decode(packet)
         yield from self._decode(None)
 
-    def _keyframes(
-        self, packets: Iterator[av.Packet[av.VideoStream]]
-    ) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _keyframes(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
         # Each on its own: a decoder that waits for the pictures left out mixes up the order and loses some.
         for packet in packets:
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
             if packet.is_keyframe:
                 if packet.pts is None and packet.dts is not None:
                     packet.pts = packet.dts + self._late
+                self.geometry.note(packet)
                 yield from self._decode(packet)
                 yield from self._decode(None)
                 self._context.flush_buffers()
 
-    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[av.VideoFrame]:
         try:
             pictures = self._context.decode(packet)
         except av.error.MemoryError as error:
@@ -917,17 +1124,21 @@ class _Source:
             if picture.width * picture.height > self._max_pixels:
                 raise self.too_large(f" of {picture.width}x{picture.height} pixels")
             self.bad += picture.is_corrupt
-            yield picture, self.clock.picture_s(picture)
+            yield picture
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
+        for packet in self._demuxed(self._stream):
+            self.packets += 1
+            self.clock.stamp(packet)
+            yield packet
+
+    def _demuxed(self, *streams: av.stream.Stream) -> Iterator[Any]:
         failures = 0
         while failures < 2:
             try:
-                for packet in self.container.demux(self._stream):
+                for packet in self.container.demux(*streams):
                     if packet.size:  # an empty one would end the decoding
                         failures = 0
-                        self.packets += 1
-                        self.clock.stamp(packet)
                         yield packet
                 return
             except av.FFmpegError:
@@ -936,7 +1147,7 @@ class _Source:
 
 
 def _from_keyframe(
-    packets: Iterator[av.Packet[av.VideoStream]], clock: _Clock, time_s: float
+    packets: Iterator[av.Packet[av.VideoStream]], clock: Clock, time_s: float
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets from the last but one keyframe at or before a time on.
 
@@ -957,81 +1168,6 @@ def _from_keyframe(
     yield from before
     yield from held
     yield from packets
-
-
-class _Clock:
-    """Turns the container's times into seconds since its start, strictly increasing.
-
-    Works on packets in the order of decoding, where a time going back is a new beginning (two recordings
-    joined), and on pictures in the order of showing, where it is a fault of the file.
-    """
-
-    def __init__(self, tick: Fraction, origin_s: Fraction, step_s: float) -> None:
-        self._num, self._den = tick.numerator, tick.denominator
-        # The container gives its start in whole microseconds: take the tick it was rounded from.
-        self._origin = round(origin_s / tick)
-        rest = float(origin_s - self._origin * tick)
-        self._rest = rest if abs(rest) > 1e-6 else 0.0
-        self.step_s = step_s
-        """Time between the last two pictures, or what is expected."""
-        self._least_s = min(float(tick), 1e-3)
-        self._jump = round(_JUMP_S / tick)
-        self._step = max(1, round(step_s / tick))
-        self._offset = 0
-        self._last_dts: int | None = None
-        self._last_length = 0
-        self._last_s = -math.inf
-        self.repaired = 0
-
-    def seconds(self, ticks: int) -> float:
-        return (ticks - self._origin) * self._num / self._den - self._rest
-
-    def ticks(self, seconds: float) -> int:
-        return self._origin + math.floor((seconds + self._rest) * self._den / self._num)
-
-    def length_s(self, ticks: int) -> float:
-        return ticks * self._num / self._den
-
-    def stamp(self, packet: av.Packet[av.VideoStream]) -> None:
-        """Move a packet behind the one before if its recording began anew. Call for each, in order."""
-        dts = packet.dts
-        if dts is not None:
-            dts += self._offset
-            if self._last_dts is not None and dts < self._last_dts - self._jump:
-                self._offset += self._last_dts + self._last_length - dts
-                dts = self._last_dts + self._last_length
-                self.repaired += 1
-            self._last_dts = dts
-            self._last_length = packet.duration or self._step
-        if self._offset:
-            packet.dts = dts
-            if packet.pts is not None:
-                packet.pts += self._offset
-
-    def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
-        """When the packet's picture is shown; minus infinity if unknown."""
-        ticks = packet.dts if packet.pts is None else packet.pts
-        return -math.inf if ticks is None else self.seconds(ticks)
-
-    def picture_s(self, picture: av.VideoFrame) -> float:
-        """When the picture is shown. Call for each, in order."""
-        if picture.pts is not None:
-            time_s = self.seconds(picture.pts)
-            faulty = time_s < -1e-3
-        else:
-            time_s = -math.inf if picture.dts is None else self.seconds(picture.dts)
-            faulty = True
-            if time_s <= self._last_s:
-                time_s = self._last_s + self.step_s
-        time_s = max(time_s, 0.0)
-        if time_s <= self._last_s:
-            time_s = self._last_s + self._least_s
-            faulty = True
-        elif self._last_s >= 0:
-            self.step_s = time_s - self._last_s
-        self.repaired += faulty
-        self._last_s = time_s
-        return time_s
 
 
 @dataclass(frozen=True)
@@ -1120,20 +1256,18 @@ def _begins(first: tuple[av.VideoFrame, float] | None, start_s: float) -> bool:
     return first[0].pict_type not in (PictureType.P, PictureType.B)
 
 
-def _turn_of(picture: av.VideoFrame) -> int:
-    """By how much to turn a picture clockwise: 0, 90, 180 or 270."""
-    return round(-picture.rotation / 90) * 90 % 360
-
-
 def decodes(codec: str) -> bool:
     """Whether this decoder may be used at all."""
     return codec in _CODECS.split(",")
 
 
-def frame_maker() -> Callable[[av.VideoFrame, float], Frame]:
-    """A function that makes frames of decoded pictures and their times in seconds."""
+def frame_maker() -> Callable[[av.VideoFrame, float, Geometry | None], Frame]:
+    """A function that makes frames of decoded pictures, their times in seconds, and how they are shown; None:
+    as their decoder says."""
     scaler = _Scaler()
-    return lambda picture, time_s: Frame(time_s, picture.key_frame, picture, _turn_of(picture), scaler)
+    return lambda picture, time_s, geometry: Frame(
+        time_s, picture.key_frame, picture, geometry or geometry_of(picture), scaler
+    )
 
 
 def padded(pixels: int) -> int:
@@ -1199,6 +1333,8 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
         "format_whitelist": _FORMATS,
         "codec_whitelist": "none" if blind else f"{_CODECS},{_SOUND_CODECS}",
         "max_pixels": str(padded(max_pixels)),
+        "correct_ts_overflow": "0",  # it takes a clock that jumps back for one that has wrapped
+        "default_fps": "10",  # of an APNG whose frames have no delay, as browsers show it
     }
     try:
         return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
@@ -1268,6 +1404,19 @@ def _has_index(path: Path) -> bool:
     return False
 
 
+def _is_whole_flv(path: Path) -> bool:
+    """Whether an FLV file ends with a whole tag: each is followed by its own length."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 4))
+        length = int.from_bytes(file.read(4), "big")
+        if not 11 <= length <= size - 4:
+            return False
+        file.seek(size - 4 - length)
+        head = file.read(4)
+    return head[0] & 0x1F in (8, 9, 18) and int.from_bytes(head[1:], "big") + 11 == length
+
+
 class PictureReader(_Reader):
     """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
 
@@ -1310,7 +1459,6 @@ class PictureReader(_Reader):
                 return VideoInfo(
                     width=image.shape[1],
                     height=image.shape[0],
-                    rotation_deg=0,
                     duration_s=float(len(self._paths)),
                     fps=Fraction(1),
                     codec=codec,
@@ -1340,7 +1488,8 @@ class PictureReader(_Reader):
                     bad.append(_shown(self._paths[index]))
                 else:
                     last = index
-                    frame = Frame(float(index), True, _as_frame(image), 0, self._scaler)
+                    shape = Geometry(image.shape[1], image.shape[0])
+                    frame = Frame(float(index), True, _as_frame(image), shape, self._scaler)
                     yield Sample(frame, index, 0, self._paths[index].name)
                 done += 1
             if last is None and problem is not None:
@@ -1375,12 +1524,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             warnings.simplefilter("ignore")
             with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
                 _check_header(picture, name, max_pixels)
-                upright = ImageOps.exif_transpose(picture)
-                if upright.mode.startswith("I;16"):
-                    rgb = cv2.cvtColor((np.asarray(upright) >> 8).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-                else:
-                    rgb = np.asarray(upright.convert("RGB"))
-                image = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+                image = picture_bgr(ImageOps.exif_transpose(picture))
                 return image, (picture.format or "").lower()
     except MediaError:
         raise
@@ -1394,6 +1538,11 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             head = file.read(12)
         if _is_heif(head):
             raise _heif(path) from error
+        if head.startswith((b"II*\0", b"MM\0*")):
+            raise MediaError(
+                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a colour.",
+                kind=MediaErrorKind.CODEC,
+            ) from error
         raise MediaError(
             f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
             kind=MediaErrorKind.NOT_MEDIA,

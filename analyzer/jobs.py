@@ -20,13 +20,14 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import Tables, derive, run_info, same_analysis, work_key, write_tables
+from analyzer.deriving import derive, run_info, same_analysis, work_key, write_tables
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
     OutputError,
     SourceError,
     SourceErrorKind,
+    StoppedError,
     is_full,
 )
 from analyzer.events import (
@@ -34,6 +35,7 @@ from analyzer.events import (
     Begun,
     Budgeted,
     Committed,
+    Event,
     Failed,
     Fetching,
     Finished,
@@ -46,8 +48,9 @@ from analyzer.events import (
 from analyzer.faces import Faces
 from analyzer.frames import PictureReader, ReadReport, VideoReader, joined_report, read_ahead
 from analyzer.live_run import finish_abandoned, follow_live
-from analyzer.preview import OnPreview, Previewer
+from analyzer.preview import OnPreview, Preview, Previewer
 from analyzer.records import (
+    SCHEMA_VERSION,
     Part,
     PartStore,
     Run,
@@ -59,6 +62,7 @@ from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.source import JSON, Fetcher, Item, MediaKind, Video, run_folder, shown_source
 from analyzer.stages import Stages, timed
 from analyzer.system import few_arenas, give_back_memory
+from analyzer.util.callbacks import Callback
 from analyzer.vision.chosen import check_networks, models_hash
 from analyzer.workers import (
     READ_AHEAD,
@@ -76,6 +80,7 @@ log = logging.getLogger(__name__)
 Reader = VideoReader | PictureReader
 
 _DOWNLOAD = ".download-"
+_UNFINISHED = "it was not finished: run the same command again"
 # Stretches without samples that are kept as such, before one that has some; the others are read again.
 _EMPTY_KEPT = 100
 # A declared length is not believed beyond so many segments: what comes later is one task.
@@ -100,7 +105,8 @@ def analyze(
             the number of a camera, or an rtsp or http(s) address.
         settings: How; the defaults if not given.
         out: Folder in which the run's folder is made.
-        on_event: Called with each `Event`.
+        on_event: Called with each `Event`. What it raises ends the analysis and is raised here, as it is;
+            finished segments are kept.
         stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
             should, and other analyses with a `StoppedError`.
         again: Whether a video is analysed anew of which `out` holds the finished run of the same analysis.
@@ -109,7 +115,8 @@ def analyze(
         **changes: Changes to `settings`, such as ``fps=2``.
 
     Returns:
-        The run, with `timeline`, `people`, `faces` and `samples` as DataFrames.
+        The run, with `timeline`, `people`, `faces` and `samples` as DataFrames; `Run.video_error` says why it
+        has no annotated video, if it was to have one.
 
     Raises:
         SourceError: The source cannot be found or fetched, or is more than one video.
@@ -121,6 +128,7 @@ def analyze(
     """
     chosen = (settings or Settings()).replace(**changes)
     name = os.fspath(source)
+    on_event = Callback(on_event)
     fetcher = _fetcher(chosen, on_event)
     items = list(itertools.islice(_items(fetcher, name, on_event), 2))
     if len(items) > 1:
@@ -129,9 +137,9 @@ def analyze(
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
-    (result,) = _analyse_items(
-        items, chosen, Path(out), on_event, fetcher, stop=stop, again=again, on_preview=on_preview
-    )
+    how: dict[str, Any] = {"stop": Callback(stop), "again": again}
+    how["on_preview"] = on_preview and Callback(on_preview)
+    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, **how)
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -167,23 +175,24 @@ def analyze_all(
         OutputError: `out` cannot be written to.
         ModelError: A network is missing or damaged.
     """
+    on_event = Callback(on_event)
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
-    yield from _analyse_items(
-        items, settings, Path(out), on_event, chosen, stop=stop, again=again, on_preview=on_preview
-    )
+    how: dict[str, Any] = {"stop": Callback(stop), "again": again}
+    how["on_preview"] = on_preview and Callback(on_preview)
+    yield from _analyse_items(items, settings, Path(out), on_event, chosen, **how)
 
 
 def _analyse_items(
     items: Iterable[Item | Failed],
     settings: Settings,
     out: Path,
-    on_event: OnEvent,
+    on_event: Callback[[Event], None],
     fetcher: Fetcher,
     *,
-    stop: Callable[[], bool],
+    stop: Callback[[], bool],
     again: bool,
-    on_preview: OnPreview | None,
+    on_preview: Callback[[Preview], None] | None,
 ) -> Iterator[Finished | Failed]:
     check_networks(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
@@ -304,21 +313,26 @@ class _Worker:
         settings: Settings,
         out: Path,
         fetcher: Fetcher,
-        on_event: OnEvent,
+        on_event: Callback[[Event], None],
         *,
-        stop: Callable[[], bool],
+        stop: Callback[[], bool],
         again: bool,
-        on_preview: OnPreview | None,
+        on_preview: Callback[[Preview], None] | None,
     ) -> None:
         self._settings = settings
         self._again = again
         self._out = out
         self._fetcher = fetcher
         self._on_event = on_event
+        self._callbacks: list[Callback[..., Any]] = [on_event, stop, *([on_preview] if on_preview else [])]
         self._analyst = Analyst(settings, on_event, stop=stop, on_preview=on_preview)
 
     def attempt(self, item: Item) -> Finished | Failed:
-        """Analyse one item; what the user can act on comes back as `Failed`."""
+        """Analyse one item; what the user can act on comes back as `Failed`.
+
+        Raises:
+            BaseException: Whatever the caller's functions raise.
+        """
         self._on_event(Started(shown_source(item.source)))
         if any(self._out.glob("*live-*/.parts")):
             finish_abandoned(self._out)
@@ -340,8 +354,10 @@ class _Worker:
                     return Finished(done, unchanged=True)
                 return Finished(self._analyst.analyse(video, self._out, timings))
             except AnalyzerError as error:
+                self._reraise()
                 return Failed(shown_source(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
+                self._reraise()
                 return Failed(shown_source(item.source), unexpected(error))
 
     def _done_before(self, item: Item, video: Video | None = None) -> Run | None:
@@ -360,6 +376,10 @@ class _Worker:
         if video_id.startswith("web-"):
             return None
         return finished_run(self._out, item.title or "", video_id, self._settings)
+
+    def _reraise(self) -> None:
+        for callback in self._callbacks:
+            callback.reraise()
 
 
 def finished_run(
@@ -470,6 +490,10 @@ class Analyst:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
             return follow_live(video, out, self._settings, models, on_preview=self._on_preview, **how)
         folder = run_folder(out, video.title, video.video_id)
+        hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
+        if (run := _without_video(folder, video, hashes)) is not None:
+            with claimed(folder) as staging:
+                return self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
@@ -482,24 +506,53 @@ class Analyst:
             with stages("write"):
                 write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
-            rendered = None
-            if settings.video:
-                with timed(timings, "render"), stages("render"):
-                    rendered = self._render(video, settings, staging, tables)
             info = run_info(video, settings, models, tables, (reader.info, report))
             # What was asked for, by which a batch knows its work again.
-            info["settings_hash"], info["models_hash"] = self._settings.result_hash(), models.models_hash
-            info["budget"], info["annotated"] = budget, rendered
+            info |= hashes
+            info["budget"], info["annotated"] = budget, None
             info |= work.accounts()
-            if settings.keep_download and video.fetched:
+            if settings.video:
+                # The tables come first: whatever happens while drawing does not cost them.
+                info["annotated"] = _not_drawn(_UNFINISHED) | hashes
+                info |= dict.fromkeys(hashes)
+            elif settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
             write_json(staging / "run.json", info)
             removed = publish(staging, folder)
             parts.clear()
-        run = Run(folder, json.loads(json.dumps(info, default=str)))
-        if removed:
-            self._on_event(ReportsRemoved(video.title, run, removed))
-        return run
+            del tables  # drawing reads them anew
+            run = Run(folder, json.loads(json.dumps(info, default=str)))
+            if removed:
+                self._on_event(ReportsRemoved(video.title, run, removed))
+            return self._draw(video, run, settings, staging, hashes) if settings.video else run
+
+    def _draw(self, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]) -> Run:
+        """Add the annotated video to a run whose tables are published, or why there is none.
+
+        Raises:
+            OutputError: No space is left: with some, the same command draws the video.
+            StoppedError: `stop` was true: the same command draws the video.
+        """
+        timings, stages, problem = dict[str, float](), Stages(), None
+        try:
+            with timed(timings, "render"), stages("render"):
+                annotated = self._render(video, settings, staging, run)
+        except (StoppedError, MemoryError):
+            raise
+        except AnalyzerError as error:
+            if isinstance(error, OutputError) and error.no_space:
+                raise
+            problem = error
+        except Exception as error:  # noqa: BLE001 - the tables are there whatever it is
+            problem = unexpected(error)
+        info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
+        info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
+        info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
+        if settings.keep_download and video.fetched:
+            info["download"] = _keep_download(video, run.folder)
+        write_json(staging / "run.json", info)
+        publish(staging, run.folder, grows=True)
+        return Run(run.folder, json.loads(json.dumps(info, default=str)))
 
     def _within_budget(
         self, video: Video, models: Models, timings: dict[str, float]
@@ -526,7 +579,7 @@ class Analyst:
         workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
         kept = tuple(work.parts.segments())
-        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s))
+        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s, work.parts.key))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyse_in_processes(
@@ -585,7 +638,7 @@ class Analyst:
                     if self._stop():
                         raise stopped()
 
-    def _render(self, video: Video, settings: Settings, staging: Path, tables: Tables) -> dict[str, Any]:
+    def _render(self, video: Video, settings: Settings, staging: Path, run: Run) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
         from analyzer.render import render_pictures, render_video
 
@@ -594,7 +647,7 @@ class Analyst:
             if share < 1 and self._stop():
                 raise stopped()
 
-        drawn: dict[str, Any] = {"faces": tables.faces, "people": tables.people, "samples": tables.samples}
+        drawn: dict[str, Any] = {"faces": run.faces, "people": run.people, "samples": run.samples}
         with _open_reader(video, settings) as reader:
             if isinstance(reader, PictureReader):
                 pictures = render_pictures(
@@ -622,6 +675,24 @@ def _open_reader(video: Video, settings: Settings) -> Reader:
     if video.kind is MediaKind.IMAGES:
         return PictureReader(video.paths, settings)
     return VideoReader(video.paths[0], settings)
+
+
+def _not_drawn(why: str) -> dict[str, Any]:
+    return {"file": None, "error": why}
+
+
+def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | None:
+    """The run of this very work whose tables are published, while its annotated video is missing."""
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    annotated: dict[str, Any] = run.info.get("annotated") or {}
+    if not run.video_error or run.info.get("video_id") != video.video_id:
+        return None
+    asked = [one for one in (run.info, annotated) if all(one.get(key) for key in hashes)]
+    same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
+    return run if same and run.info.get("schema_version") == SCHEMA_VERSION else None
 
 
 def _remove_abandoned_downloads(out: Path) -> None:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
-from trackers.utils.iou import BIoU
 
+from analyzer.faces import buffered_iou
 from analyzer.follow import LOST_AFTER_S, lost_after_s
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["Linked", "link_tracklets"]
 
@@ -78,6 +81,8 @@ class _Nodes:
 
     def merged(self, into: Int) -> _Nodes:
         """Nodes with the same number in `into`, (N,), become one."""
+        from scipy import sparse
+
         count = int(into.max()) + 1
         ones = np.ones(len(into), np.float32)
         gather = sparse.csr_array((ones, (into, np.arange(len(into)))), shape=(count, len(into)))
@@ -230,9 +235,8 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
         gap = start - tracklets.last_s[before]
         # Over a picture that is held for long nothing is known of where a face was going.
         moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
-        there = BIoU(LINK_MARGIN).compute(
-            (tracklets.last_box[before] + moved).astype(np.float64),
-            tracklets.first_box[number : number + 1].astype(np.float64),
+        there = buffered_iou(
+            tracklets.last_box[before] + moved, tracklets.first_box[number : number + 1], LINK_MARGIN
         )[:, 0]
         apart = ((appearance.vector[before] - appearance.vector[number]) ** 2).sum(axis=1)
         comparable = appearance.known[before] & appearance.known[number]
@@ -302,6 +306,8 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
 
 def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: Int) -> _Nodes:
     """The chains that can be compared, each a node: node `place[c]` is chain `c`."""
+    from scipy import sparse  # late: where there is nobody to be compared it is not needed
+
     rows = place[chains[tracklets.number]]  # of each face
     compared = rows >= 0
     count = int(place.max()) + 1
@@ -344,9 +350,11 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float) -> Non
 
 def _cut(chains: Int, merges: Int) -> Int:
     """(T,) cluster numbers from 0, after the given merges of chains."""
-    count = len(chains)
-    graph = sparse.csr_array((np.ones(len(merges)), (merges[:, 0], merges[:, 1])), shape=(count, count))
-    return sparse.csgraph.connected_components(graph, directed=False)[1][chains].astype(np.int64)
+    clusters = np.arange(len(chains))
+    for merged in merges:
+        low, high = sorted(clusters[merged])
+        clusters[clusters == high] = low
+    return np.unique(clusters, return_inverse=True)[1][chains].astype(np.int64)
 
 
 def _people(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> Int:

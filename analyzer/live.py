@@ -27,7 +27,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -38,6 +38,9 @@ from av.container import InputContainer
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.frames import Frame, ReadReport, Sample, VideoInfo, decodes, frame_maker, padded
+from analyzer.media.clock import ClockJump
+from analyzer.media.colors import transfer_of
+from analyzer.media.geometry import Geometry, GeometryFinder
 from analyzer.records import Received
 from analyzer.settings import Settings
 from analyzer.streams import MultipartPictures, Stream, StreamForm, open_http
@@ -57,6 +60,9 @@ _PAUSES_S = (1.0, 15.0)
 _ASTRAY_S = 2.0
 _REPLAY_S = 60.0
 """A connection to HLS that begins at most so long before the last picture repeats pictures."""
+_FORWARD_S = 15.0
+"""Within a connection, time stamps of HLS that run on by more, and ahead of the clock, belong to another
+recording: parts that a server has lost are fewer, and behind what it has."""
 _LATE_S = 1.0
 """A segment ends so long after its time at the latest, whether pictures come or not."""
 _BACK_S = 0.5
@@ -83,6 +89,8 @@ class Arrival:
     time_s: float | None = None
     """Its time stamp in seconds; None: it has none."""
     keyframe: bool = True
+    geometry: Geometry | None = None
+    """How it is shown; None: as its decoder says."""
 
 
 class Connection(Protocol):
@@ -202,11 +210,13 @@ class _Decoded:
         context.thread_type = "AUTO"
         context.thread_count = min(_THREADS, self._settings.thread_count)
         context.options = {"max_pixels": str(padded(self._settings.max_pixels))}
+        self._geometry = GeometryFinder(context, None, self._settings.max_pixels)
         return chosen
 
     def arrivals(self) -> Iterator[Arrival]:
         tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
         for packet in self._container.demux(self._stream):
+            self._geometry.note(packet)
             try:
                 pictures = self._stream.codec_context.decode(packet)
             except av.error.EOFError:
@@ -215,11 +225,12 @@ class _Decoded:
                 yield Arrival(lambda: None)
                 continue
             for picture in pictures:
+                shape = self._geometry.of(picture)
                 if picture.width * picture.height > self._settings.max_pixels:
                     yield Arrival(lambda: None)
                     continue
                 time_s = float(picture.pts * tick) if self._timed and picture.pts is not None else None
-                yield Arrival(lambda one=picture: one, time_s, picture.key_frame)  # type: ignore[misc]
+                yield Arrival(lambda one=picture: one, time_s, picture.key_frame, shape)  # type: ignore[misc]
 
     def ended(self) -> bool:
         return False
@@ -371,6 +382,9 @@ class _Timing:
     """This connection still repeats what was seen."""
     delay_s: float = 0.0
     """By how much HLS is behind its times: it stood still for so long."""
+    jumps: deque[ClockJump] = field(default_factory=lambda: deque(maxlen=_GAPS_KEPT))
+    """The last places at which the clock jumped within a connection."""
+    jump_count: int = 0
 
     def connected(self) -> None:
         """A connection begins."""
@@ -391,20 +405,30 @@ class _Timing:
         return time_s
 
     def _rtsp(self, stamp_s: float, now_s: float) -> float:
-        if self._fresh or self._shift_s is None or abs(stamp_s + self._shift_s - now_s) > _ASTRAY_S:
+        astray_s = 0.0 if self._shift_s is None else stamp_s + self._shift_s - now_s
+        if self._fresh or self._shift_s is None or abs(astray_s) > _ASTRAY_S:
+            self._note(now_s, astray_s)
             self._shift_s = now_s - stamp_s
         return stamp_s + self._shift_s
+
+    def _note(self, time_s: float, by_s: float) -> None:
+        if not self._fresh:  # a connection may have any clock
+            self.jump_count += 1
+            self.jumps.append(ClockJump(round(time_s, 3), round(by_s, 3)))
 
     def _hls(self, stamp_s: float, now_s: float) -> float:
         if self._shift_s is None:
             self._shift_s = now_s - stamp_s
         time_s = stamp_s + self._shift_s
         # Within a connection nothing is repeated: where time goes back, another recording begins.
-        back_s = _REPLAY_S if self._fresh or self._repeats else _BACK_S
+        new = self._fresh or self._repeats
+        back_s, forward_s = (_REPLAY_S, _REPLAY_S) if new else (_BACK_S, _FORWARD_S)
         self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
-        if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + _REPLAY_S:
+        if not self.last_s - back_s <= time_s <= max(now_s, self.last_s) + forward_s:
             self._repeats = False
+            by_s = time_s - self.last_s
             time_s = max(now_s - self.delay_s, self.last_s + _CELL_SLACK_S)
+            self._note(time_s, by_s)
             self._shift_s = time_s - stamp_s
         return time_s
 
@@ -561,7 +585,12 @@ class LiveReader:
     def info(self) -> VideoInfo:
         """Size, codec and format of the first picture."""
         assert self._info is not None  # else there is no reader
-        return self._info
+        return replace(self._info, clock_jumps=tuple(self._timing.jumps))
+
+    @property
+    def clock_jumps(self) -> int:
+        """How often the source's clock has jumped."""
+        return self._timing.jump_count
 
     @property
     def elapsed_s(self) -> float:
@@ -825,7 +854,7 @@ class LiveReader:
             if picture is None:
                 self.state.bad += 1
                 return False
-            self._begin(picture, connection)
+            self._begin(picture, arrival.geometry, connection)
         time_s = self._timing.of(arrival.time_s, now_s)
         if time_s is None:
             self.state.repeated += 1
@@ -844,15 +873,14 @@ class LiveReader:
         stop_s = self._settings.stop_s
         if wanted and picture is not None and (stop_s is None or time_s < stop_s):
             self._sampling.taken(time_s)
-            self._offer(self._make(picture, time_s))
+            self._offer(self._make(picture, time_s, arrival.geometry))
         return True
 
-    def _begin(self, picture: av.VideoFrame, connection: Connection) -> None:
-        frame, started_s = self._make(picture, 0.0), self._wall()
+    def _begin(self, picture: av.VideoFrame, geometry: Geometry | None, connection: Connection) -> None:
+        frame, started_s = self._make(picture, 0.0, geometry), self._wall()
         self._info = VideoInfo(
             width=frame.width,
             height=frame.height,
-            rotation_deg=round(-picture.rotation / 90) * 90 % 360,
             duration_s=None,
             fps=None,
             codec=connection.codec,
@@ -860,6 +888,8 @@ class LiveReader:
             pix_fmt=picture.format.name,
             audio_codec=None,
             recorded_at=(_iso(started_s) or "")[:19] + "+00:00",
+            geometry=frame.geometry,
+            transfer=transfer_of(picture),
         )
         with self._change:
             self.state.started_s = started_s

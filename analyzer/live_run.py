@@ -151,6 +151,7 @@ class _Live:
             "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
             "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
         }
+        info["reading"]["clock_jumps"] = self.reader.clock_jumps  # those that are listed are the last ones
         return info
 
 
@@ -365,7 +366,6 @@ def _read_of(info: dict[str, Any]) -> tuple[VideoInfo, ReadReport]:
     video = VideoInfo(
         width=facts["width"],
         height=facts["height"],
-        rotation_deg=facts["rotation_deg"],
         duration_s=None,
         fps=None,
         codec=facts["codec"],

@@ -55,6 +55,8 @@ class Looked:
 
     time_s: float
     image_name: str
+    size: tuple[int, int]
+    """Width and height of the frame in pixels, as it is shown."""
     frame: Frame | None
     """None where faces were taken over: they were cut out of an earlier one."""
     faces: Faces
@@ -105,6 +107,7 @@ class _Measured:
         return Looked(
             time_s=self.time_s,
             image_name=self.sample.image_name,
+            size=self.size,
             frame=self.sample.frame,
             faces=self.faces,
             cut=self.cut,
@@ -127,6 +130,7 @@ class _Carried:
         return Looked(
             time_s=self.time_s,
             image_name=self.image_name,
+            size=self.like.size,
             frame=None,
             faces=self.like.faces,
             cut=False,
@@ -200,7 +204,7 @@ class _Preparer:
         frame = sample.frame
         return (
             frame.time_s - before.time_s <= self._carry_s + 1e-6
-            and before.size == (frame.width, frame.height)
+            and before.sample.frame.geometry == frame.geometry
             and before.fields.shape == fields.shape
             and cv2.norm(before.fields, fields, cv2.NORM_INF) <= _SAME
         )

@@ -95,6 +95,14 @@ SAMPLES = (
     ),
     Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
     _CARRIED,
+    Column(
+        "width",
+        _INT,
+        "Width of the frame as a player shows it: upright, with square pixels. The boxes of its faces are in "
+        "these pixels.",
+        "pixels",
+    ),
+    Column("height", _INT, "Its height; both can change within a video.", "pixels"),
     Column("image", _TEXT, "File name, where the sample is a picture of a folder; else empty."),
     Column("clock", _CLOCK, "Live: when it was received, by this computer's clock; else empty.", "UTC"),
     Column(
@@ -117,7 +125,7 @@ FACES = (
     Column("sample", _INT, "Number of the analysed frame within the video, from 0."),
     Column("time_s", _REAL, "When it is shown, from the container's own time stamps.", "s"),
     _CARRIED,
-    Column("x1", _FLOAT, "Left edge of the face in the upright picture.", "pixels"),
+    Column("x1", _FLOAT, "Left edge of the face in the frame as a player shows it.", "pixels"),
     Column("y1", _FLOAT, "Upper edge.", "pixels"),
     Column("x2", _FLOAT, "Right edge.", "pixels"),
     Column("y2", _FLOAT, "Lower edge.", "pixels"),
@@ -382,6 +390,8 @@ def segment_tables(
             "duration_s": 0.0,
             "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
             "carried_s": np.array(result.carried_s, dtype=np.float64),
+            "width": np.array([width for width, _ in result.sizes], dtype=np.int64),
+            "height": np.array([height for _, height in result.sizes], dtype=np.int64),
             "image": [shown_name(name) for name in result.image_names],
             "clock": no_clock(len(result.times_s)),
             "gap_s": 0.0,
@@ -676,6 +686,11 @@ class Run:
     def complete(self) -> bool:
         """Whether the whole video was read."""
         return bool(self.info["complete"])
+
+    @property
+    def video_error(self) -> str:
+        """Why the annotated video that was asked for is missing; else empty."""
+        return str((self.info.get("annotated") or {}).get("error") or "")
 
     @property
     def measured(self) -> bool:

@@ -5,12 +5,13 @@ what is written (`_Film`, `_Mp4`). How it is drawn is up to `analyzer.drawing`, 
 
 Decided here, once:
 
-- The picture is H.264 4:2:0 with BT.709 colours, of one even size: an odd picture is padded by one row or
-  column, a picture of another size than the first is scaled to fit and framed in black, never distorted.
+- The picture is H.264 4:2:0 with BT.709 colours, upright, with square pixels, of one even size: an odd
+  picture is padded by one row or column, a picture of another size than the first is scaled to fit and framed
+  in black, never distorted.
 - A picture that is like that already is not converted: where nothing is drawn it stays as it was decoded.
 - Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
-- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands as
-  long as the one before it.
+- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands until
+  the end of the video or of the cut, as in the tables; where that is unknown, as long as the one before it.
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ def render_video(
     Args:
         reader: The open video; its frames are read once.
         target: The file to write, mp4 whatever its name says; its folder must exist.
-        faces: The faces table (columns of `analyzer.records.FACES`), boxes in pixels of the upright picture.
+        faces: The faces table (columns of `analyzer.records.FACES`), boxes in pixels of the frame shown.
         people: The people table: ``person_id``, ``gender``, ``age_years``.
-        samples: The samples table: ``time_s`` of every analysed frame, also of those without faces.
+        samples: The samples table: ``time_s``, ``width`` and ``height`` of every analysed frame, also of
+            those without faces.
         settings: ``start_s``, ``end_s``, ``blur``, ``threads`` and the sampling rate are used.
         audio_path: File whose first sound track is used; None for the video file itself. Both files count
             their time from their own beginning.
@@ -115,13 +117,15 @@ def render_video(
         MediaError: The video cannot be read, or has no picture in the range.
         OutputError: The file cannot be written.
     """
-    scene = _Scene(faces, people, samples, settings)
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
-        sound, silence = open_sound(audio_path or reader.path, settings, shared=audio_path is None)
+        shared = audio_path is None
+        sound, silence = open_sound(
+            audio_path or reader.path, settings, shared=shared, moved=reader.timeline if shared else None
+        )
         if sound is not None:
             stack.callback(sound.close)
-        film = _Film(scene, people)
+        film = _Film(faces, people, samples, settings)
         frames = film.drawn(reader.frames(settings.start_s, settings.stop_s))
         mp4: _Mp4 | None = None
         # Decoding, drawing and encoding go on in three threads.
@@ -135,7 +139,7 @@ def render_video(
                 on_progress(mp4.share)
         if mp4 is None:
             raise MediaError("The video has no picture in the range.", kind=MediaErrorKind.NO_FRAMES)
-        mp4.finish()
+        mp4.finish(whole=reader.report().complete)
     if on_progress is not None:
         on_progress(1.0)
     outcome = sound.outcome if sound is not None else silence
@@ -174,7 +178,7 @@ def render_pictures(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made ({error.strerror}): choose another folder") from error
-    scene = _Scene(faces, people, samples, settings)
+    scene = _Scene(faces, samples, settings)
     written: dict[Path, None] = {}
     pictures = reader.samples(settings.start_s, settings.stop_s)
     with closing(read_ahead(pictures, _AHEAD)) as shots:
@@ -249,12 +253,25 @@ class _Scene:
     """The faces table as something to be drawn: what is where at any moment, and who has been seen so far."""
 
     def __init__(
-        self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
+        self,
+        faces: pd.DataFrame,
+        samples: pd.DataFrame,
+        settings: Settings,
+        size: tuple[int, int] | None = None,
     ) -> None:
+        """Prepare the tables.
+
+        Args:
+            faces: The faces table.
+            samples: The samples table.
+            settings: ``blur`` and the sampling rate are used.
+            size: Width and height of the output in pixels; None: each sample's own.
+        """
         table = faces.sort_values(["segment", "tracklet_id", "time_s"], kind="stable")
         self._time: Floats = table["time_s"].to_numpy(np.float64)
-        self.boxes: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        """(N, 4) pixels of the source."""
+        boxes: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
+        self.boxes = boxes if size is None else _placed(boxes, self._time, samples, size)
+        """(N, 4) pixels of the output."""
         self._person: Ints = table["person_id"].to_numpy(np.int64)
         self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
         self._segment: Ints = table["segment"].to_numpy(np.int64)
@@ -268,11 +285,11 @@ class _Scene:
         self._shown = _Sweep(self._shown_spans(a, b))
         self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
 
-    def at(self, time_s: float, painter: Painter, placing: _Placing) -> tuple[Boxes, Marks]:
+    def at(self, time_s: float, painter: Painter) -> tuple[Boxes, Marks]:
         """What is to be hidden at the moment `time_s`, (N, 4) bounds of ellipses, and what to be drawn."""
         hidden = self._hidden.at(time_s)[0] if self._hidden is not None else np.empty((0, 4), np.float32)
         boxes, persons = self._shown.at(time_s)
-        return placing.boxes(hidden), self._marks(painter, placing.boxes(boxes), persons)
+        return hidden, self._marks(painter, boxes, persons)
 
     def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
         """Draw only what was found in the sample at `time_s`, into its picture, (H, W, 3) uint8 BGR."""
@@ -398,30 +415,64 @@ class _Placing(NamedTuple):
         offset = np.array([self.left, self.top] * 2, np.float32)
         return boxes * np.float32(self.scale) + offset
 
+    @classmethod
+    def of(cls, wide: int, high: int, width: int, height: int) -> _Placing:
+        """Of a frame `wide` and `high` in an output of `width` and `height` pixels."""
+        if (wide + wide % 2, high + high % 2) == (width, height):
+            return cls(1, 0, 0)
+        scale = min(width / wide, height / high)
+        return cls(scale, (width - _scaled(wide, scale)) // 2, (height - _scaled(high, scale)) // 2)
 
-def _fit(image: Image, width: int, height: int) -> tuple[Image, _Placing]:
-    """The picture in the output's size, and where it lies there; the same array if it has that size."""
+
+def _scaled(length: int, scale: float) -> int:
+    return max(1, round(length * scale))
+
+
+def _placed(boxes: Boxes, times_s: Floats, samples: pd.DataFrame, size: tuple[int, int]) -> Boxes:
+    """(N, 4) boxes in pixels of the output: each was found in a sample of a size of its own.
+
+    Args:
+        boxes: (N, 4) pixels of their samples.
+        times_s: (N,) seconds.
+        samples: The samples table.
+        size: Width and height of the output in pixels.
+    """
+    known = samples.sort_values("time_s")
+    at = np.searchsorted(known["time_s"].to_numpy(np.float64), times_s + 1e-6, "right") - 1
+    sizes = (
+        known[["width", "height"]].to_numpy(np.int64)[np.maximum(at, 0)] if len(known) else np.empty((0, 2))
+    )
+    placed = boxes.copy()
+    for wide, high in np.unique(sizes, axis=0).tolist():
+        these = (sizes == (wide, high)).all(axis=1)
+        placed[these] = _Placing.of(wide, high, *size).boxes(boxes[these])
+    return placed
+
+
+def _fit(image: Image, width: int, height: int) -> Image:
+    """The picture in the output's size; the same array if it has that size."""
     high, wide = image.shape[:2]
     if (wide, high) == (width, height):
-        return image, _Placing(1, 0, 0)
-    if (wide + wide % 2, high + high % 2) == (width, height):
+        return image
+    scale, left, top = _Placing.of(wide, high, width, height)
+    if scale == 1 and not left and not top:
         # Repeating the edge keeps a foreign colour from bleeding in through the shared colour samples.
         padded = cv2.copyMakeBorder(image, 0, height - high, 0, width - wide, cv2.BORDER_REPLICATE)
-        return padded.astype(np.uint8, copy=False), _Placing(1, 0, 0)
-    scale = min(width / wide, height / high)
-    size = max(1, round(wide * scale)), max(1, round(high * scale))
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+        return padded.astype(np.uint8, copy=False)
+    size = _scaled(wide, scale), _scaled(high, scale)
     framed = np.zeros((height, width, 3), np.uint8)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     framed[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
-    return framed, _Placing(scale, left, top)
+    return framed
 
 
 class _Film:
     """Turns decoded frames into the pictures of the output, drawn on: yuv420p, BT.709, of one even size."""
 
-    def __init__(self, scene: _Scene, people: pd.DataFrame) -> None:
-        self._scene, self._people = scene, people
+    def __init__(
+        self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
+    ) -> None:
+        self._faces, self._people, self._samples, self._settings = faces, people, samples, settings
         self._scaler = VideoReformatter()
 
     def drawn(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
@@ -431,29 +482,29 @@ class _Film:
             for frame in ahead:
                 if painter is None:
                     width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
-                    painter = Painter(width, height, self._people, self._scene.boxes, yuv=True)
+                    scene = _Scene(self._faces, self._samples, self._settings, (width, height))
+                    painter = Painter(width, height, self._people, scene.boxes, yuv=True)
                     scratch = np.empty((height, width, 3), np.uint8)
-                picture, placing = self._picture(frame, width, height)
-                covers, marks = self._scene.at(frame.time_s, painter, placing)
+                picture = self._picture(frame, width, height)
+                covers, marks = scene.at(frame.time_s, painter)
                 if len(covers) or marks:
                     planes = Planes(picture)
                     planes.hide(covers)
                     planes.draw(painter, marks, scratch)
                 yield frame.time_s, picture
 
-    def _picture(self, frame: Frame, width: int, height: int) -> tuple[av.VideoFrame, _Placing]:
+    def _picture(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
         """The decoder's own picture where it is already as the output's are, else converted and fitted."""
         native = frame.yuv()
         if native is not None and (native.width, native.height) == (width, height):
-            return native, _Placing(1, 0, 0)
-        canvas, placing = _fit(frame.image(), width, height)
-        converted = self._scaler.reformat(
+            return native
+        canvas = _fit(frame.image(), width, height)
+        return self._scaler.reformat(
             av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
         )
-        return converted, placing
 
 
 # --- what is written ---
@@ -575,13 +626,18 @@ class _Mp4:
         picture.pts, picture.time_base = pts, _TICK
         self._encode(picture)
 
-    def finish(self) -> None:
+    def finish(self, *, whole: bool) -> None:
         """Write what is under way, and the index.
+
+        Args:
+            whole: Whether all pictures were read, so that the last one stands until the end.
 
         Raises:
             OSError: It cannot be written.
             OutputError: It cannot be encoded.
         """
+        if whole and self._last * float(_TICK) < self._length_s < math.inf:
+            self._stands = max(1, round(self._length_s / _TICK) - self._last)
         self._encode(None)
         self._mux_sound(min((self._last + self._stands) * float(_TICK), self._end_s), last=True)
         self._container.close()

@@ -96,6 +96,8 @@ class SegmentResult:
     segment: int
     times_s: tuple[float, ...]
     image_names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of each sample in pixels, as it is shown."""
     cuts: tuple[bool, ...]
     """Whether a cut lies before each sample; before the first one only its neighbour knows."""
     carried_s: tuple[float, ...]
@@ -107,8 +109,10 @@ class SegmentResult:
 
     def __post_init__(self) -> None:
         n = len(self.times_s)
-        if any(n != len(one) for one in (self.image_names, self.cuts, self.carried_s, self.faces)):
-            raise ValueError("a segment needs one time, name, cut, age and Faces per sample")
+        if any(
+            n != len(one) for one in (self.image_names, self.sizes, self.cuts, self.carried_s, self.faces)
+        ):
+            raise ValueError("a segment needs one time, name, size, cut, age and Faces per sample")
 
 
 def analyse_segments(
@@ -171,6 +175,7 @@ def _result(segment: int, looked: Sequence[Looked], follower: Follower) -> Segme
         segment,
         tuple(one.time_s for one in looked),
         tuple(one.image_name for one in looked),
+        tuple(one.size for one in looked),
         tuple(one.cut for one in looked),
         tuple(one.carried_s for one in looked),
         (looked[0].glance, looked[-1].glance),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scenedetect import ContentDetector, FrameTimecode, HistogramDetector
 
 __all__ = ["CutFinder", "glance"]
 
@@ -28,35 +27,22 @@ _OTHER_CONTENT = 27.0
 _BINS = (8, 4, 4)
 
 
-class _ColourHistogram(HistogramDetector):  # type: ignore[misc]  # it has no types
-    """PySceneDetect's comparison of histograms, of colours instead of brightness alone."""
-
-    @staticmethod
-    def calculate_histogram(frame_img: Image, bins: int = 128, normalize: bool = True) -> NDArray[np.float32]:
-        del bins, normalize
-        hsv = cv2.cvtColor(frame_img, cv2.COLOR_BGR2HSV)
-        counts = cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel()
-        # Square roots keep one large even area from outweighing all else.
-        return np.sqrt(counts / counts.sum()).astype(np.float32)
-
-
 def glance(picture: Image) -> Image:
     """A picture at a glance, as cuts are judged by: (54, 96, 3) uint8 BGR from (H, W, 3) uint8 BGR."""
     return cv2.resize(picture, _GLANCE, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 class CutFinder:
-    """Looks for cuts in samples that are given one by one, with detectors of PySceneDetect.
+    """Finds shot boundaries in samples that are given one by one.
 
-    A cut is where the colours change much, or where they change a little and the content much.
+    Two neighbouring samples are compared as PySceneDetect's `ContentDetector` does (how much hue, saturation
+    and value of the pixels differ on average) and its `HistogramDetector` (how little two histograms
+    correlate; here of colours instead of brightness). A cut is where the colours change much, or where they
+    change a little and the content much.
     """
 
     def __init__(self) -> None:
-        self._other_colours = _ColourHistogram(_OTHER_COLOURS, min_scene_len=0)
-        self._similar_colours = _ColourHistogram(_SIMILAR_COLOURS, min_scene_len=0)
-        self._some_content = ContentDetector(_SOME_CONTENT, min_scene_len=0)
-        self._other_content = ContentDetector(_OTHER_CONTENT, min_scene_len=0)
-        self._number = 0
+        self._before: tuple[Image, NDArray[np.float32]] | None = None
 
     def is_cut(self, look: Image) -> bool:
         """Whether a cut lies between the sample before and this one.
@@ -64,11 +50,28 @@ class CutFinder:
         Args:
             look: (54, 96, 3) uint8 BGR of `glance`.
         """
-        # Only the order counts: these detectors know no time between two pictures.
-        now = FrameTimecode(self._number, fps=1.0)
-        self._number += 1
-        colours, some_content, similar, content = (
-            bool(one.process_frame(now, look))
-            for one in (self._other_colours, self._some_content, self._similar_colours, self._other_content)
+        hsv = cv2.cvtColor(look, cv2.COLOR_BGR2HSV).astype(np.uint8, copy=False)
+        before, self._before = self._before, (hsv, _histogram(hsv))
+        if before is None:
+            return False
+        content = _content_difference(before[0], hsv)
+        likeness = cv2.compareHist(before[1], self._before[1], cv2.HISTCMP_CORREL)
+        return (likeness <= 1 - _OTHER_COLOURS and content >= _SOME_CONTENT) or (
+            likeness <= 1 - _SIMILAR_COLOURS and content >= _OTHER_CONTENT
         )
-        return (colours and some_content) or (similar and content)
+
+
+def _content_difference(one: Image, other: Image) -> float:
+    """Mean difference of hue, saturation and value of the pixels of two (H, W, 3) uint8 HSV: 0 to 255.
+
+    >>> _content_difference(np.zeros((1, 2, 3), np.uint8), np.array([[[0, 0, 0], [6, 30, 60]]], np.uint8))
+    16.0
+    """
+    return float(cv2.absdiff(one, other).mean(axis=(0, 1)).mean())
+
+
+def _histogram(hsv: Image) -> NDArray[np.float32]:
+    """(128,) how much there is of each colour in (H, W, 3) uint8 HSV."""
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel()
+    # Square roots keep one large even area from outweighing all else.
+    return np.sqrt(counts / counts.sum()).astype(np.float32)

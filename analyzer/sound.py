@@ -19,6 +19,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
+from analyzer.media.clock import Rule, Stamps, Timeline, Track, timeline
 from analyzer.settings import Settings
 
 __all__ = ["Sound", "open_sound"]
@@ -51,18 +52,21 @@ class _NoSoundError(Exception):
     """There is no sound to be had; the message says why."""
 
 
-def open_sound(path: Path, settings: Settings, *, shared: bool) -> tuple[Sound | None, str]:
+def open_sound(
+    path: Path, settings: Settings, *, shared: bool, moved: Timeline | None = None
+) -> tuple[Sound | None, str]:
     """The sound of the cut, or None and the outcome to report.
 
     Args:
         path: File whose first sound track is used.
         settings: ``start_s`` and ``max_pixels`` are used.
         shared: Whether the file holds the picture too, whose time the sound shares.
+        moved: How the stamps of a shared file become its time; None where they are taken as they are.
     """
     # Where time begins depends on all tracks, and on the decoders that may look into them.
     codecs = _COPIED | _DECODED | (_LOOKED_INTO if shared else frozenset())
     try:
-        return Sound(path, codecs, settings), ""
+        return Sound(path, codecs, settings, moved, shared=shared), ""
     except _NoSoundError as error:
         return None, f"none: {error}"
 
@@ -70,7 +74,15 @@ def open_sound(path: Path, settings: Settings, *, shared: bool) -> tuple[Sound |
 class Sound:
     """The first sound track of a file as packets for the output, read only as far as asked for."""
 
-    def __init__(self, path: Path, codecs: frozenset[str], settings: Settings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        codecs: frozenset[str],
+        settings: Settings,
+        moved: Timeline | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
         if not path.is_file():  # a pipe or a device would never end
             raise _NoSoundError("there is no such file as the one named for the sound")
         self._path = path
@@ -79,10 +91,17 @@ class Sound:
             "protocol_whitelist": "file",
             "codec_whitelist": ",".join(sorted(codecs)),
             "max_pixels": str(settings.max_pixels),
+            "correct_ts_overflow": "0",
         }
         self._start_s = settings.start_s
         self._container, self._source = self._open()
-        self._zero = Fraction(self._container.start_time or 0, av.time_base) + Fraction(self._start_s)
+        self._track: Track | None = moved.sound if moved is not None else None
+        start = Fraction(self._container.start_time or 0, av.time_base) if moved is None else moved.zero_s
+        if not shared and self._container.format.name == "mpegts":
+            moved = self._timeline()
+            if moved is not None:
+                self._track, start = moved.video, moved.zero_s
+        self._zero = start + Fraction(self._start_s)
         self._shape: tuple[str, int] | None = None
         self._bad = 0
         self._muxed = 0
@@ -117,6 +136,17 @@ class Sound:
         for stream in container.streams:
             stream.discard = Discard.default if stream.index == source.index else Discard.all
         return container, source
+
+    def _timeline(self) -> Timeline | None:
+        """The times of a file of sound alone, whose clock may jump as that of a file of pictures."""
+        stamps = Stamps(Fraction(self._source.time_base or Fraction(1, 90_000)))
+        with suppress(av.FFmpegError):
+            for packet in self._container.demux(self._source):
+                if packet.size:
+                    stamps.add(packet, key=True)
+        self._container.close()
+        self._container, self._source = self._open()
+        return timeline(stamps, None, Rule.of(self._container.format.name))
 
     def _choose(self) -> Iterator[_Piece]:
         context = self._source.codec_context
@@ -191,7 +221,8 @@ class Sound:
                 continue
             length = (packet.duration or 0) * packet.time_base
             begin = packet.pts * packet.time_base - self._zero + shift
-            if end is not None and begin < end - _JUMP_S:  # two recordings joined: time begins anew
+            again = end is not None and self._track is None and begin < end - _JUMP_S
+            if end is not None and again:  # two recordings joined: time begins anew
                 shift += end - begin
                 begin = end
             tick = sample if self._copies else packet.time_base
@@ -210,10 +241,12 @@ class Sound:
     def _read(self) -> Iterator[_Packet]:
         """What the file has of the track, from a while before the cut on; ends early where it is damaged."""
         try:
-            first = self._go_to_cut() if self._start_s > _LEAD_S else None
+            # Where stamps are moved, all packets are counted from the first on.
+            first = self._go_to_cut() if self._start_s > _LEAD_S and self._track is None else None
             if first is not None:
                 yield first
-            yield from self._container.demux(self._source)
+            packets = self._container.demux(self._source)
+            yield from packets if self._track is None else _moved(packets, self._track)
         except (av.FFmpegError, OSError):
             self._trouble = "the file is damaged"
 
@@ -273,6 +306,13 @@ class Sound:
             options["first_pts"] = "0"
         layout, rate = self._shape
         return av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024, options=options)
+
+
+def _moved(packets: Iterable[_Packet], track: Track) -> Iterator[_Packet]:
+    """Packets with the times that the timeline gives them."""
+    for number, packet in enumerate(packet for packet in packets if packet.size):
+        packet.pts, packet.dts = track.moved(number, packet.pts, packet.dts)
+        yield packet
 
 
 def _form(frame: av.AudioFrame) -> tuple[int, str, str]:

@@ -41,12 +41,14 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
+from analyzer.events import LeftOut
 from analyzer.settings import Settings
 from analyzer.streams import Stream, StreamForm, probe, recognised, shown_address
 
@@ -59,7 +61,6 @@ __all__ = [
     "FetchProgress",
     "Fetcher",
     "Item",
-    "LeftOut",
     "MediaKind",
     "Video",
     "choose_formats",
@@ -204,17 +205,6 @@ class FetchProgress:
     total_bytes: int | None
     """Declared by the server or estimated; None where unknown."""
     bytes_per_s: float | None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What a folder holds beside what is listed of it."""
-
-    source: str
-    pictures: int
-    """Pictures that lie beside videos; `Settings.pictures` takes them, too."""
-    subfolders: bool
-    """Whether its subfolders hold videos or pictures; `Settings.recursive` takes them, too."""
 
 
 class Fetcher:
@@ -1325,6 +1315,7 @@ class _Session:
         self._urlopen = self._ydl.urlopen
         self._ydl.urlopen = self._open_watched
         self._responses: list[Any] = []
+        self._whole: dict[str, _Whole] = {}
         self._files: dict[str, Info] = {}
         self._expected_bytes: list[int | None] = []
         self._progress: FetchProgress | None = None
@@ -1394,6 +1385,7 @@ class _Session:
         for response in self._responses:
             response.close()
         self._responses.clear()
+        self._whole.clear()
 
     def take_progress(self) -> FetchProgress | None:
         """The newest progress; None if it has been taken already."""
@@ -1412,6 +1404,9 @@ class _Session:
         from yt_dlp.networking.exceptions import HTTPError
 
         self._go_on()
+        asked = _asked_range(request)
+        if asked is not None and (whole := self._whole.get(request.url)) is not None and whole.holds(*asked):
+            return whole.part(*asked)
         try:
             with self._watch:
                 response = self._urlopen(request)
@@ -1425,7 +1420,37 @@ class _Session:
                 raise self.call.refusal from error
             raise
         self._keep(response)
-        return response
+        return response if asked is None else self._asked_part(request.url, response, *asked)
+
+    def _asked_part(self, url: str, response: Any, start: int, end: int | None) -> Any:
+        """What was asked for of an answer: servers send the whole file, or another part, as if it were it.
+
+        Args:
+            url: Asked for.
+            response: The answer.
+            start: First byte asked for.
+            end: Last byte asked for; None: to the end of the file.
+        """
+        from yt_dlp.utils import parse_http_range
+
+        if response.status == 206:
+            first, last, total = parse_http_range(response.headers.get("Content-Range"))
+            length = response.headers.get("Content-Length")
+            if first is None and end is not None and length == str(end - start + 1):
+                first, last = start, end
+            if first is None or first > start:
+                message = "it does not send the part of the file that was asked for"
+                raise _failure(SourceErrorKind.NETWORK, self._source, message)
+            if first == start and (end is None or last is None or last <= end):
+                return response
+            return _Whole(response, first, total, self._check_size).part(start, end)
+        if response.status != 200 or end is None:
+            return response  # of a file that is sent whole yt-dlp begins anew
+        length = response.headers.get("Content-Length")
+        total = int(length) if length and length.isdecimal() else None
+        # The parts that follow are cut from the same answer, not from one of their own each.
+        whole = self._whole[url] = _Whole(response, 0, total, self._check_size)
+        return whole.part(start, end)
 
     def _keep(self, response: Any) -> None:
         self._watch.answered()
@@ -1665,6 +1690,89 @@ class _Session:
             raise _failure(
                 SourceErrorKind.TOO_LARGE, self._source, f"more than {self._settings.max_size_mb} MB"
             )
+
+
+def _asked_range(request: Any) -> tuple[int, int | None] | None:
+    """First and last byte that a request asks for; None if it asks for all."""
+    asked = (getattr(request, "headers", None) or {}).get("Range")
+    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
+    return None if found is None else (int(found[1]), int(found[2]) if found[2] else None)
+
+
+class _Whole:
+    """An answer that holds more of a file than was asked for, and is read but once.
+
+    Args:
+        response: The answer; `read` is watched.
+        position: Which byte of the file comes next.
+        total: Length of the file in bytes, if known.
+        check: Told how many bytes were passed over; may raise.
+    """
+
+    def __init__(
+        self, response: Any, position: int, total: int | None, check: Callable[[float], None]
+    ) -> None:
+        self._response, self._position, self._total, self._check = response, position, total, check
+        self._passed = 0
+        self._ended = False
+
+    def holds(self, start: int, end: int | None) -> bool:
+        """Whether a part is still to come."""
+        usable = not (self._ended or self._response.closed)
+        return usable and end is not None and start >= self._position
+
+    def part(self, start: int, end: int | None) -> _Part:
+        """A part of the file as an answer of its own; `end` is its last byte, None that of the file."""
+        last = end if self._total is None else min(self._total - 1, self._total if end is None else end)
+        headers = Message()
+        if last is not None:
+            headers["Content-Length"] = str(max(0, last + 1 - start))
+            headers["Content-Range"] = f"bytes {start}-{last}/{self._total or '*'}"
+        else:
+            headers["Content-Range"] = f"bytes {start}-/{self._total or '*'}"
+        return _Part(self, start, math.inf if last is None else last + 1, self._response.url, headers)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Bytes from a place on that was not passed yet; none at the end of the answer."""
+        while self._position < start:
+            skipped = self._read(min(_BLOCK_BYTES, start - self._position))
+            if not skipped:
+                return b""
+            self._passed += len(skipped)
+            self._check(self._passed)
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        try:
+            data = self._response.read(size)
+        finally:
+            self._ended = not data  # broken off or at its end: what is still wanted is asked for anew
+        self._position += len(data)
+        return data
+
+
+class _Part:
+    """A part of an answer, looking like an answer to yt-dlp."""
+
+    status = 206
+
+    def __init__(self, whole: _Whole, start: int, stop: float, url: str, headers: Message) -> None:
+        self._whole, self._next, self._stop, self.url, self.headers = whole, start, stop, url, headers
+        self.closed = False
+
+    def read(self, amt: int | None = None) -> bytes:
+        """At most so many bytes, or all that is left."""
+        if amt is None:
+            return b"".join(iter(lambda: self.read(_BLOCK_BYTES), b""))
+        size = int(min(amt, self._stop - self._next))
+        data = self._whole.read(self._next, size) if size > 0 else b""
+        self._next += len(data)
+        return data
+
+    def close(self) -> None:
+        """The answer itself stays open for the parts that follow."""
+        self.closed = True
 
 
 _STATUS_KEYS = (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
+_starting = threading.RLock()
+"""There is one ``__main__`` for all threads."""
 
 
 def _libc(function: str, *arguments: int) -> None:
@@ -75,18 +79,19 @@ def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
     """Start processes that do not import the program that calls us: a script that does not guard its main
     part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
     `blocked`."""
-    # The first start of a process starts this one too, and lets all signals through again.
-    resource_tracker.ensure_running()
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with _starting:
+        # The first start of a process starts this one too, and lets all signals through again.
+        resource_tracker.ensure_running()
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+            if before is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _control_groups() -> list[str]:
@@ -115,13 +120,24 @@ def file_system(folder: Path) -> str | None:
     found: tuple[int, str] | None = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         real = place.resolve()
-        for line in Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines():
-            _, mounted, kind = line.split()[:3]
-            mount = Path(mounted.encode().decode("unicode_escape"))
+        for line in Path("/proc/self/mounts").read_bytes().split(b"\n"):
+            if not line:
+                continue
+            _, mounted, kind = line.split(b" ")[:3]
+            mount = Path(_unescaped(mounted))
             # A later mount on the same place hides the earlier one.
             if real.is_relative_to(mount) and (found is None or len(mount.parts) >= found[0]):
-                found = len(mount.parts), kind
+                found = len(mount.parts), os.fsdecode(kind)
     return None if found is None else found[1]
+
+
+def _unescaped(mounted: bytes) -> str:
+    r"""A place from the list of mounts, in which blanks and the like are three octal digits.
+
+    >>> _unescaped("/mnt/B\u00fcro\\040und\\134mehr".encode())
+    '/mnt/B\xfcro und\\mehr'
+    """
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), mounted))
 
 
 def _numbers(path: str) -> dict[str, int]:

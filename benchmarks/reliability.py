@@ -931,8 +931,8 @@ def crashing() -> None:
 
         setattr(Ledger, name, dying)
     elif point in CHILD_POINTS:
-        engine: Any = night.LocalEngine
-        night.LocalEngine = lambda places, limits, _: engine(places, limits, dying_child)  # type: ignore[misc, assignment]
+        executor: Any = functools.partial(night.LocalExecutor, prepare=dying_child)
+        night.LocalExecutor = executor  # type: ignore[misc]
     else:
         raise ValueError(point)
     cli.main()

@@ -105,6 +105,8 @@ def make_run(
             "duration_s": sample_durations(plan.times_s, plan.end_s, gaps_are_losses=False),
             "shot": 0,
             "carried_s": 0.0,
+            "width": 1280,
+            "height": 720,
             "image": "",
             "clock": no_clock(len(plan.times_s)),
             "gap_s": 0.0,

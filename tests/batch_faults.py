@@ -1,4 +1,5 @@
-"""What analysing processes do wrong on request: functions that they call first, see `LocalEngine`.
+"""What analyses do wrong on request: functions that processes call first, see `LocalExecutor`, and stand-ins
+for `analyzer.jobs.Analyst` that need no networks, for threads too.
 
 A video's file says at its end what shall happen, see `marked`.
 """
@@ -11,12 +12,19 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from analyzer.batch import child
+from analyzer.batch.executors.base import ExecutorMaker
+from analyzer.batch.executors.inline import InlineExecutor
+from analyzer.batch.executors.local import LocalExecutor
+from analyzer.batch.worker import AnalystMaker
 from analyzer.errors import ModelError, StoppedError
+from analyzer.events import Begun, Committed
+from analyzer.records import Part
 from analyzer.settings import Settings
 from analyzer.source import Video, run_name
 from analyzer.vision.chosen import models_hash
@@ -42,7 +50,8 @@ def _mark_of(path: Path) -> str:
 
 
 def misbehave(path: Path) -> None:
-    """Do what the file asks for: ``crash``, ``memory``, ``starve``, ``stall`` or ``burn``; else nothing."""
+    """Do what the file asks for: ``crash``, ``memory``, ``starve``, ``model``, ``stall`` or ``burn``; else
+    nothing."""
     match _mark_of(path):
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -51,7 +60,9 @@ def misbehave(path: Path) -> None:
             while True:
                 taken.append(b"\1" * 50_000_000)
         case "starve":
-            raise ModelError("the face detector failed on (96, 160, 3) pictures: Failed to allocate 9 bytes")
+            raise ModelError("the face detector failed on (96, 160, 3) pictures", no_memory=True)
+        case "model":
+            raise ModelError("the face detector failed on (96, 160, 3) pictures: no allocator for this layer")
         case "stall":
             time.sleep(600)
         case "burn":
@@ -83,74 +94,67 @@ def with_networks() -> None:
 def with_little_memory() -> None:
     """As `with_networks`, but the least memory that can be allowed is not enough."""
     with_networks()
-    changed: Any = child
-    changed.taken = b"\1" * 300_000_000
+    globals()["taken"] = b"\1" * 300_000_000
 
 
-def without_networks() -> None:
+def without_networks() -> AnalystMaker:
     """Publish runs that say nothing, in no time; of a video that is marked ``slow`` after `SEGMENTS`."""
-
-    def loaded(worker: Any, settings: Settings) -> Any:
-        return _Quick(worker, settings)
-
-    changed: Any = child._Worker
-    changed._loaded = loaded
+    return Quick
 
 
-def loads_slowly() -> None:
+def loads_slowly() -> AnalystMaker:
     """As `without_networks`, but not at once."""
-    without_networks()
-    changed: Any = child._Worker
-    loaded = changed._loaded
-
-    def slowly(worker: Any, settings: Settings) -> Any:
-        time.sleep(LOADING_S)
-        return loaded(worker, settings)
-
-    changed._loaded = slowly
+    return _SlowToLoad
 
 
-def cannot_load() -> None:
+def cannot_load() -> AnalystMaker:
     """Fail before anything of a video is looked at."""
-
-    def loaded(worker: Any, settings: Settings) -> Any:
-        raise RuntimeError("bad allocation")
-
-    changed: Any = child._Worker
-    changed._loaded = loaded
+    return _NotLoaded
 
 
-def loads_for_ever() -> None:
+def loads_for_ever() -> AnalystMaker:
     """As `cannot_load`, but without an end."""
-
-    def loaded(worker: Any, settings: Settings) -> Any:
-        time.sleep(600)
-
-    changed: Any = child._Worker
-    changed._loaded = loaded
+    return _NeverLoaded
 
 
-def mended() -> None:
+def mended() -> AnalystMaker:
     """As `without_networks`, but nothing misbehaves any more."""
-    globals()["_mark_of"] = lambda path: ""
-    without_networks()
+    return Mended
 
 
-class _Quick:
+def processes(prepare: Callable[[], AnalystMaker | None]) -> ExecutorMaker:
+    """Processes that call this first."""
+    return partial(LocalExecutor, prepare=prepare)
+
+
+def threads(analysts: AnalystMaker) -> ExecutorMaker:
+    """Threads with these."""
+    return partial(InlineExecutor, analysts=analysts)
+
+
+class Quick:
     """Stands in for `analyzer.jobs.Analyst`."""
 
-    def __init__(self, worker: Any, settings: Settings) -> None:
-        self._worker = worker
+    obeys = True
+    """Whether files are asked what shall happen."""
+
+    def __init__(self, settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> None:
         self._settings = settings
+        self._on_event = on_event
+        self._stop = stop
+
+    def load(self) -> None:
+        """There is nothing to load."""
 
     def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        path = video.paths[0]
-        misbehave(path)
+        mark = _mark_of(video.paths[0]) if self.obeys else ""
+        if mark:
+            misbehave(video.paths[0])
         folder = out / run_name(video.title, video.video_id)
         parts = folder / ".parts"
         parts.mkdir(parents=True, exist_ok=True)
-        if _mark_of(path) == "slow":
-            self._segments(parts)
+        if mark == "slow":
+            self._segments(parts, video)
         info = {
             "video_id": video.video_id,
             "settings_hash": self._settings.result_hash(),
@@ -171,12 +175,58 @@ class _Quick:
         (folder / "run.json").write_text(json.dumps(info))
         return SimpleNamespace(folder=folder, info=info)
 
-    def _segments(self, parts: Path) -> None:
-        kept = sorted(int(part.name) for part in parts.iterdir())
-        self._worker._say("begun", kept=kept, expected=SEGMENTS)
+    def _segments(self, parts: Path, video: Video) -> None:
+        kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
+        self._on_event(Begun(video.title, kept, SEGMENTS, None, "key"))
         for number in range(len(kept), SEGMENTS):
             time.sleep(EACH_S)
-            (parts / str(number)).touch()
-            self._worker._say("segment", segment=number, samples=1, faces=0, size_bytes=0)
-            if self._worker._asked_to_stop():
+            (parts / f"key-{number:06d}").touch()
+            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            if self._stop():
                 raise StoppedError("asked to end")
+
+
+class Acts(Quick):
+    """Analyses two segments, and does what a video's title says: ``model`` and ``memory`` fail in the second,
+    ``heedless`` does not ask whether to stop, ``patient`` waits until it is to."""
+
+    obeys = False
+
+    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        """`analyzer.jobs.Analyst.analyse`."""
+        self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
+        for number in range(2):
+            if number and video.title in ("model", "memory"):
+                raise ModelError("no layer allocates this", no_memory=video.title == "memory")
+            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            while video.title == "patient" and not self._stop():
+                time.sleep(0.01)
+            if video.title != "heedless" and self._stop():
+                raise StoppedError("asked to end")
+        return super().analyse(video, out, timings)
+
+
+def acts() -> AnalystMaker:
+    """For processes."""
+    return Acts
+
+
+class Mended(Quick):
+    """Obeys no file."""
+
+    obeys = False
+
+
+class _SlowToLoad(Quick):
+    def load(self) -> None:
+        time.sleep(LOADING_S)
+
+
+class _NotLoaded(Quick):
+    def load(self) -> None:
+        raise RuntimeError("bad allocation")
+
+
+class _NeverLoaded(Quick):
+    def load(self) -> None:
+        time.sleep(600)

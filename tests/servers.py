@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.routes: dict[str, Route] = {}
         self.requests: list[str] = []
+        self.ranges: list[str] = []
+        """The parts that were asked for, where `add_ranges` answers."""
         self.lock = threading.Lock()
         self.stopping = threading.Event()
 
@@ -82,6 +85,33 @@ class Server(ThreadingHTTPServer):
         def route(handler: Handler) -> None:
             handler.head(len(data), kind)
             handler.wfile.write(data)
+
+        self.routes[path] = route
+        return self.url(path)
+
+    def add_ranges(self, path: str, body: bytes, how: str) -> str:
+        """Answer requests for a part: ``right``, ``whole`` (200, all of it), or wrongly with 206: the whole
+        file (``all``), no Content-Range (``bare``), one byte more at each end (``more``), from the next byte
+        on (``later``). Returns the address."""
+
+        def route(handler: Handler) -> None:
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
+            with self.lock:
+                self.ranges.append(handler.headers.get("Range", ""))
+            start, last = (int(asked[1]), int(asked[2] or len(body) - 1)) if asked else (0, len(body) - 1)
+            if how == "all" or not asked or how == "whole":
+                start, last = 0, len(body) - 1
+            if how == "more":
+                start, last = max(0, start - 1), min(last + 1, len(body) - 1)
+            start += how == "later"
+            part = body[start : last + 1]
+            handler.send_response(206 if asked and how != "whole" else 200)
+            handler.send_header("Content-Type", TYPES[Path(path).suffix])
+            handler.send_header("Content-Length", str(len(part)))
+            if asked and how not in ("whole", "bare"):
+                handler.send_header("Content-Range", f"bytes {start}-{last}/{len(body)}")
+            handler.end_headers()
+            handler.wfile.write(part)
 
         self.routes[path] = route
         return self.url(path)

@@ -16,21 +16,26 @@ import pandas as pd
 import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError
 
+from analyzer.batch.executors.base import ExecutorMaker
 from analyzer.batch.jobsfile import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import DOWNLOADS, Night, Outcome
 from analyzer.batch.summary import summary
+from analyzer.errors import LedgerError, StoppedError
 from analyzer.settings import Settings
 from analyzer.source import Fetcher
 from tests.batch_faults import (
     EACH_S,
     LOADING_S,
     SEGMENTS,
+    Mended,
+    Quick,
     cannot_load,
     loads_for_ever,
     loads_slowly,
     marked,
-    mended,
+    processes,
+    threads,
     with_little_memory,
     with_networks,
     without_networks,
@@ -44,6 +49,7 @@ SILENCE_S = 2
 """The longest wait for a server where one of them stays silent."""
 HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
 HOUR_S = 3600
+THREADS = threads(Quick)
 BASE_S = 600
 """The first pause after a failure in the channel of `EXPECTED`: longer than its nights take."""
 
@@ -145,9 +151,10 @@ class World:
         }
         return Jobs(sources=sources or (self.source(),), **known | more)
 
-    def night(self, *sources: Source, prepare: Callable[[], None] = without_networks, **more: Any) -> Outcome:
-        """A whole night."""
-        return Night(self.jobs(*sources, **more), fetchers=self.fetcher, prepare=prepare).run()
+    def night(self, *sources: Source, executors: ExecutorMaker = THREADS, **more: Any) -> Outcome:
+        """A whole night; its analyses are no processes, and know no networks, where none are asked for."""
+        jobs = self.jobs(*sources, **more)
+        return Night(jobs, fetchers=self.fetcher, executors=executors).run()
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger, by the last part of each source, with each one's list of attempts."""
@@ -339,7 +346,7 @@ def seen(world: World, **more: Any) -> Seen:
     settings = replace(SETTINGS, timeout_s=SILENCE_S)
     source = world.source(settings=settings, filters=Filters(shorter_than_s=HOUR_S))
     retry = Retry(base_s=BASE_S, patience_s=0)
-    outcome = world.night(source, prepare=with_networks, retry=retry, **more)
+    outcome = world.night(source, executors=processes(with_networks), retry=retry, **more)
     left = sorted(path.name for path in (world.out / DOWNLOADS).glob("*"))
     return Seen(
         outcome,
@@ -564,13 +571,14 @@ def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, seco
 def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> None:
     """Over the nights, each kind by its limit; `retry` brings it back."""
     limits = Limits(memory_mb=1500, stall_s=60, cpu_s=1, crashes=2)
-    stalls, retry = Limits(memory_mb=1500, stall_s=5), Retry(base_s=BASE_S, patience_s=0)
+    stalls, retry = Limits(memory_mb=1500, stall_s=8), Retry(base_s=BASE_S, patience_s=0)
+    how: dict[str, Any] = {"workers": 2, "executors": processes(without_networks)}
     faults = {"crash": "crash", "burn": "cpu_limit", "stall": "stalled"}
     for fault in faults:
         world.video(fault, world.server.add(f"/{fault}.mp4", marked(world.clip, fault)))
         world.video(f"after-{fault}")
         if fault != "crash":
-            world.night(limits=stalls if fault == "stall" else limits, retry=retry, workers=2)
+            world.night(limits=stalls if fault == "stall" else limits, retry=retry, **how)
     rows = world.rows()
     assert {name: (rows[name]["state"], rows[name]["error_kind"]) for name in faults} == {
         name: ("failed", kind) for name, kind in faults.items()
@@ -581,7 +589,7 @@ def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> No
 
     world.make_due("crash", "burn")
     world.video("new")
-    outcome = world.night(limits=limits, retry=retry, workers=2)
+    outcome = world.night(limits=limits, retry=retry, **how)
     states = world.states()
     assert {name: states[name] for name in (*faults, "new")} == {
         "crash": "dead",
@@ -601,7 +609,7 @@ def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> No
     with Ledger(world.out / "ledger.sqlite") as ledger:
         assert ledger.retry([], dead=False) == 1
         assert ledger.retry([], dead=True) == 2
-    outcome = world.night(limits=limits, prepare=mended)
+    outcome = world.night(limits=limits, executors=threads(Mended))
     assert set(world.states().values()) == {"done"}
     assert (outcome.done, outcome.well) == (3, True)
     assert not (world.out / DOWNLOADS).exists()
@@ -612,7 +620,9 @@ def test_a_poison_is_given_up_within_one_night(world: World) -> None:
     """Where the pauses are short; others go on between its attempts."""
     world.video("crash", world.server.add("/crash.mp4", marked(world.clip, "crash")))
     world.video("good")
-    world.night(retry=Retry(base_s=1, patience_s=30), limits=Limits(memory_mb=1500, crashes=2))
+    limits = Limits(memory_mb=1500, crashes=2)
+    retry = Retry(base_s=1, patience_s=30)
+    world.night(retry=retry, limits=limits, executors=processes(without_networks))
     rows = world.rows()
     assert attempts(rows["crash"]) == [("failed", "crash"), ("dead", "crash")]
     assert rows["good"]["state"] == "done"
@@ -630,7 +640,8 @@ def test_a_poison_is_given_up_within_one_night(world: World) -> None:
 def test_what_takes_too_long_is_ended(world: World) -> None:
     """Though it goes on."""
     world.video("slow", world.server.add("/slow.mp4", marked(world.clip, "slow")))
-    world.night(limits=Limits(memory_mb=1500, wall_s=SEGMENTS * EACH_S / 2))
+    limits = Limits(memory_mb=1500, wall_s=SEGMENTS * EACH_S / 2)
+    world.night(limits=limits, executors=processes(without_networks))
     row = world.rows()["slow"]
     assert (row["state"], row["error_kind"]) == ("failed", "time_limit")
     assert row["segments_done"] < SEGMENTS
@@ -638,7 +649,7 @@ def test_what_takes_too_long_is_ended(world: World) -> None:
 
 def test_a_slow_start_is_not_the_videos_time(world: World) -> None:
     world.video("good")
-    world.night(limits=Limits(memory_mb=1500, wall_s=LOADING_S - 1), prepare=loads_slowly)
+    world.night(limits=Limits(memory_mb=1500, wall_s=LOADING_S - 1), executors=processes(loads_slowly))
     assert world.states() == {"good": "done"}
 
 
@@ -650,6 +661,103 @@ def test_a_network_without_memory_costs_the_video_that_it_was_for(world: World) 
     rows = world.rows()
     assert (rows["starve"]["state"], rows["starve"]["error_kind"]) == ("failed", "memory")
     assert rows["good"]["state"] == "done"
+
+
+def test_a_network_that_fails_on_one_video_costs_that_video(world: World) -> None:
+    """Night after night: it is tried as often as what kills its process, then given up; others are done."""
+    world.video("model", world.server.add("/model.mp4", marked(world.clip, "model")))
+    world.video("a")
+    limits, retry = Limits(memory_mb=1500, crashes=3), Retry(base_s=BASE_S, patience_s=0)
+    for attempt, name in enumerate("abc", 1):
+        if attempt > 1:
+            world.video(name)
+            world.make_due("model")
+        outcome = world.night(limits=limits, retry=retry)
+        assert (outcome.reason, outcome.done, outcome.left) == ("finished", 1, 0)
+        assert (outcome.failed, outcome.dead) == ((1, 0) if attempt < 3 else (0, 1))
+        assert world.states()[name] == "done"
+    assert attempts(world.rows()["model"]) == [("failed", "model")] * 2 + [("dead", "model")]
+    assert world.server.count("/model.mp4") == 1, "it lay on the disk"
+    assert not (world.out / DOWNLOADS).exists()
+
+
+def test_a_video_that_failed_and_is_left_out_in_the_end_has_not_failed(world: World) -> None:
+    """Totals of a night name each video once."""
+    broken = {"url": world.server.add_status("/broken", 500), "ext": "mp4"}
+    pages = iter([broken, broken | {"duration": 7200}])
+    world.video("long", lambda name: next(pages))
+    source = world.source(filters=Filters(shorter_than_s=600))
+    outcome = world.night(source, retry=Retry(base_s=1, patience_s=20))
+    assert attempts(world.rows()["long"]) == [("failed", "network"), ("skipped", "filter")]
+    assert (outcome.skipped, outcome.failed, outcome.dead, outcome.troubles) == (1, 0, 0, [])
+
+
+class Unread(Quick):
+    """Reads only a part, and cannot write its report."""
+
+    def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        made = super().analyse(video, out, timings)
+        made.info |= {"complete": False, "incomplete_reason": "it broke off"}
+        (made.folder / "run.json").write_text(json.dumps(made.info))
+        return made
+
+
+def test_a_run_that_is_incomplete_and_has_no_report_is_told_of_as_both(world: World) -> None:
+    """Also where a lost ledger is made anew from it."""
+    world.video("partly")
+    outcome = world.night(executors=threads(Unread), report=("html",))
+    (trouble,) = outcome.troubles
+    assert (outcome.done, outcome.incomplete, outcome.unreported) == (1, 1, 1)
+    assert trouble["error"].startswith("it broke off; its report: ") and len(trouble["error"]) > 30
+    (world.out / "ledger.sqlite").unlink()
+    outcome = world.night()
+    assert (outcome.done, outcome.incomplete, outcome.well) == (1, 1, False)
+    assert [one["error"] for one in outcome.troubles] == ["it broke off"]
+
+
+@pytest.mark.parametrize(
+    "damage", [{"counts": None}, {"complete": "yes"}, {"counts": {"people": 1}}, {"video_id": 5}]
+)
+def test_a_run_json_that_makes_no_sense_ends_no_night(world: World, damage: dict[str, Any]) -> None:
+    world.video("a")
+    world.night()
+    (path,) = world.out.glob("*/run.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    (world.out / "ledger.sqlite").unlink()
+    outcome = world.night()
+    assert (outcome.reason, outcome.done, outcome.well) == ("finished", 1, True)
+    assert json.loads(path.read_text())["counts"]["people"] == 1, "analysed anew"
+
+
+def test_sources_with_trouble_are_counted_once_each(world: World) -> None:
+    """However many of their entries are odd."""
+    world.video("a")
+    other = world.source("https://site.test/a", settings=Settings(video=False, fps=2))
+    third = world.source("https://site.test/a", settings=Settings(video=False, fps=3))
+    outcome = world.night(world.source(), other, third)
+    kinds = [one["kind"] for one in outcome.troubles if one["state"] == "source"]
+    assert kinds == ["clash"] * 2 and outcome.sources_failed == 1
+
+
+def test_what_a_listener_raises_ends_the_night_and_nothing_is_blamed_for_it(world: World) -> None:
+    """Wherever it is called, and whatever it raises."""
+    for event, error in (
+        ("found", RuntimeError("mine")),
+        ("listed", StoppedError("mine")),
+        ("done", LedgerError("mine", temporary=True)),
+    ):
+        world.video(event)
+
+        def listen(name: str, *_: Any, event: str = event, error: Exception = error) -> None:
+            if name == event:
+                raise error
+
+        with pytest.raises(type(error)) as caught:
+            Night(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
+        assert caught.value is error
+    outcome = world.night()
+    assert (outcome.failed, outcome.dead, outcome.troubles) == (0, 0, [])
+    assert set(world.states().values()) == {"done"}
 
 
 @pytest.mark.parametrize(
@@ -666,7 +774,7 @@ def test_networks_that_cannot_be_loaded_end_the_night(
     """It is no video's fault, be it too little memory, an error or a hang: none is blamed, all are left."""
     for name in "abc":
         world.video(name)
-    outcome = world.night(prepare=prepare, limits=limits)
+    outcome = world.night(executors=processes(prepare), limits=limits)
     assert (outcome.reason, outcome.left, outcome.failed, outcome.dead) == ("broken", 3, 0, 0)
     assert words in str(outcome.error)
     with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
@@ -885,7 +993,7 @@ def test_a_folder_that_is_away_for_a_night_costs_that_night(world: World) -> Non
     assert outcome.sources_failed == 1
     assert "dead" not in world.states().values()
     away.rename(folder)
-    world.night(world.source(str(folder)), prepare=mended)
+    world.night(world.source(str(folder)), executors=threads(Mended))
     assert world.states() == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
 
 

@@ -223,6 +223,14 @@ def test_json_is_one_document(clips: Path, night: Path) -> None:
     result = run(clips, "--out", night, "--no-video", "--no-report", "--json")
     document = json.loads(result.stdout)
     assert document["reason"] == "finished" and document["done"] == 0 and document["troubles"] == []
+    assert document["runs"] == []
+    (night / "ledger.sqlite").unlink()
+    document = json.loads(run(clips, "--out", night, "--no-video", "--no-report", "--json").stdout)
+    assert {one["title"]: one["people"] for one in document["runs"]} == {"one": 0, "two": 0}
+    folders = {Path(one["run"]) for one in document["runs"]}
+    assert folders == {path.parent for path in night.glob("*/run.json")} and document["done"] == 2
+    logged = [json.loads(line) for line in (night / "batch.jsonl").read_text().splitlines()][-1]
+    assert logged["event"] == "night_ended" and "runs" not in logged, "each has a line of its own"
 
 
 def test_help_is_quick_and_tells_the_exit_codes() -> None:

@@ -14,18 +14,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analyzer.batch.child import matching_run
 from analyzer.batch.jobsfile import Jobs, load_jobs
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
 from analyzer.batch.night import Night
-from analyzer.claims import remove_leftovers
+from analyzer.batch.protocol import RunFacts, matching_run
+from analyzer.claims import locked, remove_leftovers
 from analyzer.errors import OutputError
 from analyzer.records import EMBEDDINGS, FACES, SAMPLES, PartStore, Recorded, empty_table
 from analyzer.source import Candidate, Item, MediaKind
@@ -343,18 +344,27 @@ def test_crash_between_two_commits(single: Bench) -> None:
 
 
 def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path) -> None:
-    import fcntl
-
-    parts = tmp_path / ".parts"
-    parts.mkdir()
+    part = tmp_path / ".parts" / "key-000000"
+    part.mkdir(parents=True)
     (tmp_path / "run.json").write_text("{}")
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        locked(tmp_path, stack)
+        remove_leftovers(tmp_path)
+        assert part.is_dir()
     remove_leftovers(tmp_path)
-    assert parts.is_dir()
-    os.close(descriptor)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_leftovers_of_an_analysis_that_began_later_stay(tmp_path: Path) -> None:
+    """Of an `analyze` with other settings, broken off in the folder of a finished run: it goes on there."""
+    old, later = (tmp_path / ".parts" / f"{name}-000000" for name in ("old", "later"))
+    old.mkdir(parents=True)
+    (tmp_path / "run.json").write_text("{}")
+    os.utime(tmp_path / "run.json", ns=(0, old.stat().st_mtime_ns))
+    later.mkdir()
+    os.utime(later, ns=(0, old.stat().st_mtime_ns + 10**9))
     remove_leftovers(tmp_path)
-    assert not parts.exists() and (tmp_path / "run.json").exists()
+    assert later.is_dir() and not old.exists()
 
 
 def test_adopting_by_a_new_ledger_removes_parts(single: Bench, tmp_path: Path) -> None:
@@ -370,7 +380,7 @@ def test_adopting_by_a_new_ledger_removes_parts(single: Bench, tmp_path: Path) -
     assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
     info = json.loads((run / "run.json").read_bytes())
     hashes = info["settings_hash"], info["models_hash"]
-    assert matching_run(run, info["video_id"], *hashes) == info
+    assert matching_run(run, info["video_id"], *hashes) == RunFacts.of(info)
 
 
 def test_log_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:

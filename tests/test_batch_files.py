@@ -13,12 +13,16 @@ from typing import Any
 
 import pytest
 
+from analyzer import analyze
 from analyzer.batch import Outcome, Stop, jobs_of, load_jobs, run_batch
+from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.jobsfile import Filters, Jobs
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import Night
 from analyzer.batch.tending import prune
 from analyzer.cli.options import INTERRUPTED, TERMINATED
+from analyzer.errors import StoppedError
+from analyzer.events import Committed
 from analyzer.settings import Settings
 from tests.media import numbered, write_video
 
@@ -31,7 +35,7 @@ def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Job
 
 
 def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
-    return Night(jobs_for(folder, settings, **choices)).run()
+    return Night(jobs_for(folder, settings, **choices), executors=InlineExecutor).run()
 
 
 def begin(folder: Path) -> None:
@@ -42,7 +46,8 @@ def begin(folder: Path) -> None:
         if event == "segment" and facts["segment"] == 1:
             stop.request()
 
-    assert Night(jobs_for(folder), on_event=hear, stop=stop).run().reason == "stopped"
+    night = Night(jobs_for(folder), on_event=hear, stop=stop, executors=InlineExecutor)
+    assert night.run().reason == "stopped"
     assert parts(folder), "nothing was begun"
 
 
@@ -52,7 +57,19 @@ def parts(folder: Path) -> list[Path]:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     with Ledger(folder.parent / "out" / "ledger.sqlite", read_only=True) as ledger:
-        return ledger.videos()
+        return [ledger.history(row["id"]) for row in ledger.videos()]
+
+
+def work(folder: Path) -> dict[str, tuple[list[str], list[int]]]:
+    """Of each video the outcomes of its attempts, and the segments that were analysed, in order."""
+    done: dict[str, tuple[list[str], list[int]]] = {}
+    lines = (folder.parent / "out" / "batch.jsonl").read_text().splitlines()
+    segments = [one for one in map(json.loads, lines) if one["event"] == "segment"]
+    for row in rows(folder):
+        outcomes = [each["outcome"] for each in row["attempts_list"]]
+        numbers = [one["segment"] for one in segments if one["video"] == row["id"]]
+        done[Path(row["source"]).stem] = outcomes, numbers
+    return done
 
 
 @pytest.fixture
@@ -71,6 +88,9 @@ def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -
     (run,) = (folder.parent / "out").glob("*/run.json")
     info = json.loads(run.read_text())
     assert info["title"] == "second" and info["resumed_segments"] >= 1
+    ((outcomes, segments),) = work(folder).values()
+    # The last segment that was kept is read again, to see how the video goes on.
+    assert outcomes == ["stopped", "done"] and set(segments) == set(range(8)) and len(segments) == 9
     assert run.parent.name.startswith("first-") and not parts(folder)
 
 
@@ -118,15 +138,67 @@ def test_prune_removes_parts_that_nobody_goes_on_with(folder: Path) -> None:
     prune(out / "ledger.sqlite", out, keep_days=0)
     assert parts(folder), "they are still needed"
     (folder / "first.mp4").unlink()
+    prune(out / "ledger.sqlite", out, keep_days=0)
+    assert parts(folder), "nothing is in the folder: its disk may not be mounted"
+    (folder / "notes.txt").write_text("still a folder")
     assert prune(out / "ledger.sqlite", out, keep_days=0).folders == 1
     assert not parts(folder)
+
+
+def test_prune_leaves_what_is_not_the_batch_s(folder: Path) -> None:
+    """What an `analyze` or a live run that was broken off has left in the same folder is to be finished."""
+    out, elsewhere = folder.parent / "out", folder.parent / "other.mp4"
+    begin(folder)
+    write_video(elsewhere, numbered(40), fps=10)
+    batch_s = set(parts(folder))
+    committed: list[Committed] = []
+
+    def hear(event: Any) -> None:
+        committed.extend([event] if isinstance(event, Committed) else [])
+
+    # A file that the batch does not know; and one of its own, with other settings.
+    for path, settings in ((elsewhere, SETTINGS), (folder / "first.mp4", SETTINGS.replace(fps=2))):
+        committed.clear()
+        with pytest.raises(StoppedError):
+            analyze(str(path), settings, out=out, on_event=hear, stop=lambda: len(committed) >= 2)
+    analyze_s = set(parts(folder)) - batch_s
+    live = out / "camera-live-0123456789ab-20260101T000000Z" / ".parts" / "0123456789abcdef-000000"
+    live.mkdir(parents=True)
+    (folder / "first.mp4").rename(folder.parent / "first.mp4")
+    (folder / "notes.txt").write_text("still a folder")
+    pruned = prune(out / "ledger.sqlite", out, keep_days=0)
+    assert pruned.folders == 1 and pruned.size_bytes > 0
+    assert set(parts(folder)) == analyze_s and len(analyze_s) == 4 and live.is_dir()
+    assert prune(out / "ledger.sqlite", out, keep_days=0).folders == 0
+    run = analyze(str(elsewhere), SETTINGS, out=out)
+    assert run.info["resumed_segments"] >= 1
+
+
+def test_what_the_batch_gives_up_takes_nothing_of_others_with_it(folder: Path) -> None:
+    out = folder.parent / "out"
+    committed: list[Any] = []
+    with pytest.raises(StoppedError):
+        analyze(
+            str(folder / "first.mp4"),
+            SETTINGS.replace(fps=2),
+            out=out,
+            on_event=lambda event: committed.append(event) if isinstance(event, Committed) else None,
+            stop=lambda: bool(committed),
+        )
+    before = parts(folder)
+    assert night(folder, filters=Filters(shorter_than_s=2)).skipped == 1
+    assert parts(folder) == before and len(before) == 1
 
 
 def test_filters_hold_for_files_too(folder: Path) -> None:
     write_video(folder / "short.mp4", numbered(12), fps=10)
     outcome = night(folder, filters=Filters(shorter_than_s=2))
     assert (outcome.done, outcome.skipped) == (1, 1) and not parts(folder)
+    # Its length shows once it is open; nothing of it is analysed, and the other one is not stopped by that.
+    expected = {"first": (["skipped"], []), "short": (["done"], [0, 1])}
+    assert work(folder) == expected
     assert night(folder, filters=Filters(shorter_than_s=2)).done == 0
+    assert work(folder) == expected
     old = time.time() - 40 * 86400
     os.utime(folder / "first.mp4", (old, old))
     assert night(folder, filters=Filters(newer_than="30d")).done == 0

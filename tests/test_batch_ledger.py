@@ -110,7 +110,7 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
     assert work.size_bytes == 5
     ledger.analysing(id)
     assert ledger.get(id).state is State.ANALYSING
-    ledger.kept(id, [], 2)
+    ledger.opened(id, "k", [], 2)
     assert ledger.segment(id, 0, samples=5, faces=3, size_bytes=7)
     clock[0] = 1009
     ledger.done(id, path.parent / "run", INFO, analysis_s=2.5)
@@ -272,7 +272,7 @@ def test_segments_follow_the_disk(ledger: Ledger) -> None:
     id = added(ledger)
     for number in range(3):
         ledger.segment(id, number, samples=4, faces=0, size_bytes=1)
-    ledger.kept(id, [1, 5], 6)
+    ledger.opened(id, "k", [1, 5], 6)
     rows = ledger.history(id)["segments_list"]
     # What was known of a segment that is still there is kept; one that nobody noted is adopted.
     assert [(row["segment"], row["samples"]) for row in rows] == [(1, 4), (5, None)]

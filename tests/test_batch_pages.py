@@ -164,7 +164,7 @@ def test_index_says_of_every_state_what_there_is_to_say(filled: Filled) -> None:
     }
     cards = dict(re.findall(r"<dt>([^<]+)</dt><dd><span class=\"big\">([^<]+)<", page.text))
     assert cards == {
-        "Done": "4", "Hours of video": "4.0", "People": "28", "Waiting": "2", "Failed": "1", "Given up": "2",
+        "Done": "4", "Video": "4.0 h", "People": "28", "Waiting": "2", "Failed": "1", "Given up": "2",
         "Left out": "1",
     }  # fmt: skip
     done = page.row("done", "No page")
@@ -183,7 +183,7 @@ def test_index_says_of_every_state_what_there_is_to_say(filled: Filled) -> None:
     assert page.row("trouble", "/videos/").endswith("given up")
     assert "shorter than 5 min" in page.row("skipped", "Left out")
     assert "no space was left: less than 5 MB <b>are</b> left" in page.row("nights", "no space")
-    assert "0 s 4 1 2 2 " in page.row("nights", "no space")
+    assert "<1 s 4 1 2 2 " in page.row("nights", "no space")
     assert "not ended" in page.rows["nights"][1], "the newest night comes first"
     assert re.search(
         r"example\.org</bdi></strong> is left alone until 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text
@@ -264,7 +264,52 @@ def test_ten_thousand_videos(filled: Filled) -> None:
     assert "dead 02499" in page.rows["trouble"][1]
     assert "The newest 1,000 of 10,000; 9,000 more are in the ledger" in page.text
     assert page.text.count("The newest 1,000 of 2,500; 1,500 more are in the ledger") == 2
-    assert ">10,000.0<" in page.text, "hours are of all videos"
+    assert ">10,000 h<" in page.text, "hours are of all videos"
+
+
+@pytest.mark.parametrize(
+    ("analysed_s", "shown"),
+    [((0.2,), "&lt;1 s"), ((1.2, 3), "4 s"), ((150,), "2 min"), ((5400, 5400), "3.0 h")],
+)
+def test_little_video_is_not_shown_as_none(analysed_s: tuple[float, ...], shown: str, filled: Filled) -> None:
+    for number, seconds in enumerate(analysed_s):
+        filled.done("Short", f"run-{number}", counts=COUNTS | {"analysed_s": seconds})
+    assert f">{shown}<" in write_index(filled.ledger, filled.out).read_text("utf-8")
+
+
+def test_index_lists_sources_that_could_not_be_listed(filled: Filled) -> None:
+    """Also where no video is known yet, and no longer once a night could list them."""
+
+    def night(*troubles: dict[str, Any]) -> Read:
+        outcome = Outcome(
+            troubles=list(troubles), sources_failed=sum(one["state"] == "source" for one in troubles)
+        )
+        filled.ledger.end_night(filled.ledger.begin_night(), "finished", outcome.figures())
+        filled.ledger.begin_night()  # the one that writes the page may yet be killed
+        return Read(write_index(filled.ledger, filled.out))
+
+    def failed(source: str, error: str) -> dict[str, Any]:
+        return {
+            "video": None,
+            "source": source,
+            "title": None,
+            "kind": "private",
+            "error": error,
+            "state": "source",
+        }
+
+    channel = failed("https://example.org/@talks", f"the channel is private {IMAGE}")
+    folder = failed("/mnt/recordings", "no such folder")
+    clip = trouble(7, "failed", "network", "A video", "no answer")
+    page = night(channel, folder, clip)
+    assert len(page.rows["sources"]) - 1 == 2 and "img" not in page.tags
+    assert f"the channel is private {IMAGE} private" in page.row("sources", "@talks")
+    assert "https://example.org/@talks" in page.links
+    assert "no such folder" in page.row("sources", "/mnt/recordings")
+    assert "finished, 2 sources with trouble" in page.row("nights", "finished")
+    assert "No video is done yet" in page.text
+    page = night()
+    assert "sources" not in page.rows and "@talks" not in page.text
 
 
 def test_values_nobody_expects_do_not_end_the_page(filled: Filled) -> None:
@@ -497,7 +542,7 @@ def test_command_gets_the_document(tmp_path: Path, capfd: pytest.CaptureFixture[
     )
     told = tmp_path / "to ld; $(x)"
     assert tell(command(program, str(told)), BAD, TEXT) == []
-    assert json.loads(told.read_bytes()) == BAD.document() | {"text": TEXT}
+    assert json.loads(told.read_bytes()) == BAD.figures() | {"text": TEXT}
     assert capfd.readouterr() == ("", "sent\n"), "standard output is for what the batch itself says"
 
 
@@ -617,7 +662,7 @@ def test_webhook_gets_the_document(hooks: Hooks) -> None:
     assert post(hooks.url("/ok/caf\N{LATIN SMALL LETTER E WITH ACUTE}?key=1%2F#part", "me:se%20cret@")) == []
     ((path, headers, body),) = hooks.posted
     assert path == "/ok/caf%C3%A9?key=1%2F"
-    assert json.loads(body) == BAD.document() | {"text": TEXT}
+    assert json.loads(body) == BAD.figures() | {"text": TEXT}
     assert headers["Content-Type"] == "application/json"
     assert headers["User-Agent"] == f"audience-analyzer/{analyzer.__version__}"
     assert headers["Authorization"] == "Basic bWU6c2UgY3JldA=="

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import os
 import re
@@ -26,6 +26,7 @@ from PIL import Image as PillowImage
 
 import analyzer
 from analyzer import deriving, jobs
+from analyzer.claims import locked
 from analyzer.cli import (
     DONE,
     EXIT_CODES,
@@ -687,24 +688,18 @@ def test_abandoned_downloads_are_removed_and_living_ones_are_not(two_people: Pat
     for name in (".download-dead", ".download-alive"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "video.part").touch()
-    descriptor = os.open(tmp_path / ".download-alive", os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        locked(tmp_path / ".download-alive", stack)
         analyse(two_people, tmp_path, "--no-video", "--fps", "1")
-    finally:
-        os.close(descriptor)
     assert [path.name for path in tmp_path.glob(".download-*")] == [".download-alive"]
 
 
 def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
     _, run = analyse(two_people, tmp_path, "--no-video", "--fps", "1")
     before = (run.folder / "run.json").read_bytes()
-    descriptor = os.open(run.folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        locked(run.folder, stack)
         result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video")
-    finally:
-        os.close(descriptor)
     assert result.exit_code == NOTHING_USABLE and "in use" in result.stderr
     assert (run.folder / "run.json").read_bytes() == before
 
@@ -716,11 +711,12 @@ def test_terminal_text_of_strangers_is_harmless(two_people: Path, tmp_path: Path
     assert "\x1b" not in result.output and "\u202e" not in result.output
 
 
-def test_help_needs_no_heavy_library() -> None:
+def test_help_and_events_need_no_heavy_library() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from analyzer.cli import cli\n"
         "assert CliRunner().invoke(cli, ['analyze', '--help']).exit_code == 0\n"
-        "heavy = {'numpy', 'cv2', 'av', 'pandas', 'openvino', 'yt_dlp', 'supervision', 'pyarrow'}\n"
+        "from analyzer.events import Event\n"
+        "heavy = {'numpy', 'cv2', 'av', 'pandas', 'openvino', 'yt_dlp', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(

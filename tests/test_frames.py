@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -20,7 +19,8 @@ from PIL import Image as PillowImage
 
 from analyzer import frames
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.frames import PictureReader, VideoReader, _Clock, _Plan, read_ahead
+from analyzer.frames import PictureReader, VideoReader, _Plan, read_ahead
+from analyzer.media.geometry import Geometry, Orientation
 from analyzer.settings import Settings
 from tests.media import (
     flip_bytes,
@@ -117,7 +117,9 @@ def test_joined_recordings_go_on_in_time_and_change_size(tmp_path: Path) -> None
     assert [(f.width, f.height) for f in frames] == [(64, 48)] * 60 + [(128, 96)] * 60
     assert frames[-1].image().shape == (96, 128, 3)
     assert {f.scaled(32, 24).shape for f in frames} == {(24, 32, 3)}
-    assert reader.report().repaired_times == 1
+    (jump,) = reader.info.clock_jumps
+    assert (jump.at_s, jump.by_s) == (2.0, pytest.approx(-2.0, abs=1e-3))
+    assert reader.report().repaired_times == 0
 
 
 def test_segments_behind_a_jump_in_time_are_found(tmp_path: Path) -> None:
@@ -138,19 +140,6 @@ def test_duplicate_times_are_pulled_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(times, np.arange(30) / 30, atol=0.034)
     assert [number_of(frame.image()) for frame in frames] == list(range(30))
     assert reader.report().repaired_times == 2
-
-
-def test_clock_repairs_missing_and_negative_times() -> None:
-    clock = _Clock(Fraction(1, 1000), Fraction(0), 0.04)
-
-    def times(*pts: int | None) -> Iterator[float]:
-        for ticks in pts:
-            yield clock.picture_s(SimpleNamespace(pts=ticks, dts=None))  # type: ignore[arg-type]
-
-    assert list(times(-500, -5, 40, None, None, 160, 160, 150, 200)) == pytest.approx(
-        [0, 0.001, 0.04, 0.079, 0.118, 0.16, 0.161, 0.162, 0.2]
-    )
-    assert clock.repaired == 6
 
 
 # Sampling
@@ -324,7 +313,8 @@ def test_rotation_is_applied_once(tmp_path: Path, turn: int) -> None:
     stored = np.rot90(upright, turn // 90)
     path = write_video(tmp_path / "a.mp4", [stored] * 5, rotation_deg=turn, options={"preset": "ultrafast"})
     with VideoReader(path, Settings()) as reader:
-        assert (reader.info.width, reader.info.height, reader.info.rotation_deg) == (160, 96, turn)
+        assert (reader.info.width, reader.info.height) == (160, 96)
+        assert reader.info.geometry is not None and reader.info.geometry.orientation.turn_deg == turn
         for frame in reader.frames():
             assert (frame.width, frame.height) == (160, 96)
             for image in (frame.image(), frame.scaled(80, 48)):
@@ -383,7 +373,7 @@ def test_kinds_of_video(
 def test_info(plain: Path) -> None:
     with VideoReader(plain, Settings()) as reader:
         info = reader.info
-    assert (info.width, info.height, info.rotation_deg) == (160, 96, 0)
+    assert (info.width, info.height) == (160, 96) and info.geometry is not None and info.geometry.plain
     assert info.duration_s == pytest.approx(10, abs=0.01)
     assert (info.fps, info.codec, info.pix_fmt, info.audio_codec) == (30, "h264", "yuv420p", None)
     assert "mp4" in info.container
@@ -970,7 +960,8 @@ def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fm
     coarse = random.integers(30, 220, (9, 12, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (192, 144), interpolation=cv2.INTER_CUBIC)
     picture = av.VideoFrame.from_ndarray(smooth, "bgr24").reformat(format=pix_fmt)
-    frame = frames.Frame(0.0, True, picture, turn, frames._Scaler())
+    geometry = Geometry(192, 144, orientation=Orientation(turn_deg=turn))
+    frame = frames.Frame(0.0, True, picture, geometry, frames._Scaler())
     angle = 0.3
     matrix = np.array([[np.cos(angle), -np.sin(angle), -30], [np.sin(angle), np.cos(angle), -20]]) / 64
     transforms = np.stack([matrix, matrix / 1.7]).astype(np.float32)

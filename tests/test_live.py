@@ -420,13 +420,40 @@ def test_hls_time_stamps_that_begin_anew_go_on() -> None:
     assert timing.of(50_000.0, 9.0) == 9.0 and timing.of(50_000.5, 9.1) == 9.5
 
 
+@pytest.mark.parametrize("by_s", [-3600.0, -4.0, 20.0, 50.0, 3600.0])
+def test_hls_clock_that_jumps_is_not_waited_for(by_s: float) -> None:
+    """Pictures of HLS are given at their time: that of a jump forward would never come."""
+    timing, now_s, times = live._Timing(StreamForm.HLS), 0.0, []
+    timing.connected()
+    for number in range(100):
+        time_s = timing.of(5000 + number / 10 + (by_s if number >= 50 else 0.0), now_s)
+        assert time_s is not None
+        wait_s = timing.wait_s(time_s, now_s, jumped=False)
+        assert wait_s < 0.2
+        now_s += max(0.0, wait_s)
+        times.append(time_s)
+    assert np.diff(times) == pytest.approx([0.1] * 99, abs=0.1) and min(np.diff(times)) > 0
+    (jump,) = timing.jumps
+    assert timing.jump_count == 1 and jump.at_s == pytest.approx(5.0, abs=0.11)
+    assert jump.by_s == pytest.approx(by_s, abs=0.2)
+
+
+def test_hls_part_that_is_missing_is_waited_for() -> None:
+    timing = live._Timing(StreamForm.HLS)
+    timing.connected()
+    assert [timing.of(stamp, 0.2) for stamp in (0.0, 0.1, 8.0)] == pytest.approx([0.2, 0.3, 8.2])
+    assert not timing.jumps
+
+
 def test_rtsp_time_stamps_are_not_followed_astray() -> None:
     timing = live._Timing(StreamForm.RTSP)
     timing.connected()
     times = [timing.of(stamp, now) for stamp, now in ((10.0, 0.0), (10.1, 0.3), (10.2, 0.31), (400.0, 0.4))]
     assert times == pytest.approx([0.0, 0.1, 0.2, 0.4])
+    assert timing.jump_count == 1
     timing.connected()
     assert timing.of(0.0, 7.0) == 7.0  # not what was seen already
+    assert timing.jump_count == 1
 
 
 # --- slow machines, long runs ------------------------------------------------------------------------

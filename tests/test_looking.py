@@ -20,6 +20,7 @@ from analyzer import looking
 from analyzer.faces import Faces
 from analyzer.frames import FIELDS, Frame, Sample, VideoReader, _Scaler
 from analyzer.looking import Looked, look_for_faces
+from analyzer.media.geometry import Geometry
 from analyzer.segment import _looked
 from analyzer.settings import Settings
 from analyzer.stages import Stages
@@ -46,7 +47,8 @@ def looks_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def frame_of(picture: Image, time_s: float, pixels: str = "bgr24") -> Frame:
-    return Frame(time_s, True, av.VideoFrame.from_ndarray(picture, pixels), 0, SCALER)
+    decoded = av.VideoFrame.from_ndarray(picture, pixels)
+    return Frame(time_s, True, decoded, Geometry(decoded.width, decoded.height), SCALER)
 
 
 def samples_of(pictures: Sequence[Image], fps: float = 5, pixels: str = "bgr24") -> Iterator[Sample]:

@@ -21,6 +21,7 @@ from analyzer.drawing import Painter, Planes, hide
 from analyzer.errors import MediaError, OutputError
 from analyzer.faces import iou
 from analyzer.frames import Frame, PictureReader, VideoReader
+from analyzer.media.geometry import Geometry
 from analyzer.render import RenderResult, render_pictures, render_video
 from analyzer.settings import Settings
 from tests.media import noisy, number_of, numbered, write_video
@@ -49,9 +50,14 @@ def face_table(
     return pd.DataFrame(rows, columns=names).astype({"time_s": "float64", "tracklet_id": "int64"})
 
 
-def sample_table(length_s: float, fps: float = 5) -> pd.DataFrame:
+def sample_table(length_s: float, sizes: Sequence[tuple[float, int, int]], fps: float = 5) -> pd.DataFrame:
+    """Samples of a video of these sizes: from when, width, height."""
     times = np.arange(round(length_s * fps)) / fps
-    return pd.DataFrame({"sample": range(len(times)), "time_s": times, "duration_s": 1 / fps, "image": ""})
+    at = np.searchsorted([size[0] for size in sizes], times + 1e-6) - 1
+    width, height = np.array(sizes)[at, 1:].astype(int).T
+    return pd.DataFrame(
+        {"sample": range(len(times)), "time_s": times, "duration_s": 1 / fps, "image": ""}
+    ).assign(width=width, height=height)
 
 
 def people_table(*people: tuple[str, float]) -> pd.DataFrame:
@@ -77,6 +83,7 @@ def render(
     faces: pd.DataFrame = NO_FACES,
     people: pd.DataFrame = NO_PEOPLE,
     length_s: float = 2.0,
+    sizes: Sequence[tuple[float, int, int]] = (),
     audio_path: Path | None = None,
     on_progress: Callable[[float], None] | None = None,
     **changes: object,
@@ -88,7 +95,7 @@ def render(
             target,
             faces=faces,
             people=people,
-            samples=sample_table(length_s),
+            samples=sample_table(length_s, sizes or [(0.0, reader.info.width, reader.info.height)]),
             settings=settings,
             audio_path=audio_path,
             on_progress=on_progress,
@@ -252,7 +259,8 @@ def test_boxes_follow_a_size_change(tmp_path: Path) -> None:
     source = tmp_path / "both.ts"
     source.write_bytes(b"".join(part.read_bytes() for part in parts))
     sightings = [(round(1.2 + 0.2 * k, 1), 0, 1, (800.0, 100.0, 1000.0, 300.0)) for k in range(3)]
-    result = render(source, tmp_path / "out.mp4", faces=face_table(*sightings), people=ONE)
+    sizes = [(0.0, 640, 360), (1.0, 1280, 360)]
+    result = render(source, tmp_path / "out.mp4", faces=face_table(*sightings), people=ONE, sizes=sizes)
     image = pictures(result.path)[42][1]
     # 1280 x 360 lies in 640 x 360 at half its size, 90 below the top.
     assert near(image, 400, 90 + 100, SKY)
@@ -821,7 +829,7 @@ def test_full_range_without_a_format_of_its_own_is_converted() -> None:
         (ColorRange.JPEG, False),
     ):
         picture.color_range = color_range
-        frame = Frame(0.0, True, picture, 0, None)  # type: ignore[arg-type]
+        frame = Frame(0.0, True, picture, Geometry(64, 48), None)  # type: ignore[arg-type]
         assert (frame.yuv() is picture) == native
 
 

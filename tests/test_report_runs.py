@@ -425,7 +425,10 @@ def test_runs_of_several_formats_go_together(order: str, tmp_path: Path) -> None
 
 def older(folder: Path, version: int) -> None:
     """Make a run one of an older version: without the tables and columns that it did not have."""
-    gone = {"samples": ["clock", "gap_s", "dropped"], "timeline": ["clock"], "faces": []}
+    gone = {"samples": ["width", "height"], "timeline": [], "faces": []}
+    if version < 4:
+        gone["samples"] += ["clock", "gap_s", "dropped"]
+        gone["timeline"].append("clock")
     if version < 3:
         gone["samples"].append("carried_s")
         gone["faces"].append("carried_s")

@@ -56,7 +56,7 @@ def in_passing(film: Path, models: Models, settings: Settings) -> list[SegmentRe
 
 
 def assert_same(one: SegmentResult, other: SegmentResult) -> None:
-    for name in ("segment", "times_s", "image_names", "carried_s"):
+    for name in ("segment", "times_s", "image_names", "sizes", "carried_s"):
         assert getattr(one, name) == getattr(other, name)
     assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbour knows
     np.testing.assert_array_equal(one.edges, other.edges)

@@ -59,6 +59,43 @@ def cuts_in(path: Path, fps: float) -> tuple[list[float], list[bool]]:
         return [frame.time_s for frame in frames], cuts_of(glance(frame.scaled(256, 144)) for frame in frames)
 
 
+def bars(*widths_and_greys: tuple[int, int]) -> Image:
+    """Grey bars beside each other, 96 pixels in all."""
+    row = np.concatenate([np.full(width, grey, np.uint8) for width, grey in widths_and_greys])
+    return np.broadcast_to(row[None, :, None], (54, 96, 3)).copy()
+
+
+# Worked out by hand. Of shares p and q of 128 colours, the square roots are correlated; brightness alone
+# changes, which is a third of the content.
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        # Colours differ by 0.111, content by 20/96 * 128 / 3 = 8.9.
+        pytest.param(bars((96, 0)), bars((20, 128), (76, 0)), True, id="other colours"),
+        # By the same colours, and 20/96 * 100 / 3 = 6.9, just under 7.
+        pytest.param(bars((96, 0)), bars((20, 100), (76, 0)), False, id="other colours, like content"),
+        # By 0.088, just under 0.1, and 16/96 * 255 / 3 = 14.2.
+        pytest.param(bars((96, 0)), bars((16, 255), (80, 0)), False, id="like colours, like content"),
+        # By 0.044 and (48 * 255 + 40 * 255 + 8 * 127) / 96 / 3 = 81.4.
+        pytest.param(
+            bars((48, 0), (48, 255)),
+            bars((48, 255), (40, 0), (8, 128)),
+            True,
+            id="like colours, other content",
+        ),
+        # By 0.044 and 8/96 * 127 / 3 = 3.5.
+        pytest.param(
+            bars((48, 0), (48, 255)), bars((48, 0), (40, 255), (8, 128)), False, id="the same but for a bar"
+        ),
+        # By 0 and 85.
+        pytest.param(bars((48, 0), (48, 255)), bars((48, 255), (48, 0)), False, id="the same, elsewhere"),
+    ],
+)
+def test_cut_by_colours_and_content(before: Image, after: Image, expected: bool) -> None:
+    assert cuts_of([before, after]) == [False, expected]
+    assert cuts_of([after, before]) == [False, expected]
+
+
 @pytest.fixture(scope="module")
 def edited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     """A video of hard cuts between pans over photographs, and when they are."""

@@ -26,13 +26,13 @@ import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
+from analyzer.events import LeftOut
 from analyzer.settings import Settings
 from analyzer.source import (
     Candidate,
     Fetcher,
     FetchProgress,
     Item,
-    LeftOut,
     MediaKind,
     Video,
     _local_id,
@@ -42,7 +42,7 @@ from analyzer.source import (
     host_of,
 )
 from tests.media import number_of, numbered, write_video
-from tests.servers import ScriptedListIE, Server, scripted, serve
+from tests.servers import Handler, ScriptedListIE, Server, scripted, serve
 
 Kind = SourceErrorKind
 TIMEOUT_S = 1.5
@@ -485,6 +485,66 @@ def test_hls_with_a_cut_part_is_no_success(server: Server, hls: Path, folder: Pa
     server.add_cut("/index1.ts", (hls / "index1.ts").read_bytes())
     error = refused(server.url("/index.m3u8"), folder)
     assert (error.kind, error.retry) == (Kind.NETWORK, True)
+
+
+BYTE_RANGES = ("right", "whole", "all", "bare", "more")
+
+
+def byte_ranges(server: Server, hls: Path, how: str, order: tuple[int, ...] = (0, 1, 2)) -> tuple[str, bytes]:
+    """A playlist of parts of one file, in an order; its address, and what the video consists of."""
+    parts = [(hls / f"index{number}.ts").read_bytes() for number in range(3)]
+    server.add_ranges("/all.ts", b"".join(parts), how)
+    starts = [0, len(parts[0]), len(parts[0]) + len(parts[1])]
+    lines = ["#EXTM3U", "#EXT-X-VERSION:4", "#EXT-X-TARGETDURATION:2"]
+    for number in order:
+        lines += ["#EXTINF:1,", f"#EXT-X-BYTERANGE:{len(parts[number])}@{starts[number]}", "all.ts"]
+    text = "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+    return server.add("/list.m3u8", text.encode()), b"".join(parts[number] for number in order)
+
+
+@pytest.mark.parametrize(("how", "order"), [*((how, (0, 1, 2)) for how in BYTE_RANGES), ("whole", (2, 0, 1))])
+def test_parts_of_one_file_are_the_parts_asked_for(
+    server: Server, hls: Path, folder: Path, how: str, order: tuple[int, ...]
+) -> None:
+    address, right = byte_ranges(server, hls, how, order)
+    video = fetch(address, folder)
+    assert video.paths[0].read_bytes() == right
+    assert video.details["size_bytes"] == len(right)
+    if how == "whole" and order == (0, 1, 2):
+        assert len(server.ranges) == 1, "what is sent whole is transferred once"
+
+
+def test_another_part_than_asked_for_is_no_success(server: Server, hls: Path, folder: Path) -> None:
+    error = refused(byte_ranges(server, hls, "later")[0], folder)
+    assert (error.kind, error.retry) == (Kind.NETWORK, True)
+    assert "the part of the file that was asked for" in str(error)
+
+
+def test_part_far_behind_the_end_of_an_endless_file(server: Server, folder: Path) -> None:
+    server.add_endless("/all.ts", "video/mp2t")
+    text = (
+        "#EXTM3U\n#EXT-X-VERSION:4\n#EXTINF:1,\n#EXT-X-BYTERANGE:100@900000000000\nall.ts\n#EXT-X-ENDLIST\n"
+    )
+    error = refused(server.add("/list.m3u8", text.encode()), folder, max_size_mb=3)
+    assert error.kind == Kind.TOO_LARGE
+
+
+@pytest.mark.parametrize("how", ["all", "more"])
+def test_transfer_that_breaks_off_goes_on_with_any_server(
+    server: Server, clip: Path, folder: Path, how: str
+) -> None:
+    data = clip.read_bytes()
+    server.add_cut("/clip.mp4", data)
+    cut = server.routes["/clip.mp4"]
+    server.add_ranges("/clip.mp4", data, how)
+    goes_on = server.routes["/clip.mp4"]
+
+    def route(handler: Handler) -> None:
+        # The first two answers, that of the look at the address included, break off.
+        (cut if server.count("/clip.mp4") <= 2 else goes_on)(handler)
+
+    server.routes["/clip.mp4"] = route
+    assert fetch(server.url("/clip.mp4"), folder).paths[0].read_bytes() == data
 
 
 @pytest.mark.parametrize("embedded", [False, True])

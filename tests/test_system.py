@@ -1,13 +1,17 @@
-"""What the operating system says of its memory."""
+"""What the operating system says of its memory and its disks, and how processes are started."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 from analyzer import system
-from analyzer.system import available_memory_mb
+from analyzer.system import available_memory_mb, caller_not_run_again, file_system
 
 MEMINFO = "MemTotal:       8000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4096000 kB\n"
 
@@ -100,3 +104,41 @@ def test_files_in_memory_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_kernel_that_does_not_say_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"memory__max": f"{2000 << 20}\n", "memory__current": f"{1500 << 20}\n"}
     assert available(monkeypatch, meminfo="MemTotal: 100 kB\nMemFree: 50 kB\n", **texts) == 500
+
+
+def mounts(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: text if str(path) == "/proc/self/mounts" else read(path)
+    )
+
+
+@pytest.mark.parametrize("name", ["Büro", "two words", "tab\tand\\040", "日本", os.fsdecode(b"latin\xe9")])
+def test_file_system_below_a_mount_of_any_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    written = os.fsencode(str(place.resolve())).replace(b"\\", b"\\134")
+    written = written.replace(b" ", b"\\040").replace(b"\t", b"\\011")
+    mounts(
+        monkeypatch, b"/dev/a / ext4 rw 0 0\nhost:/x " + written + b" nfs4 rw 0 0\nproc /proc proc rw 0 0\n"
+    )
+    assert file_system(place / "outputs" / "more") == "nfs4"
+    assert file_system(tmp_path) == "ext4"
+
+
+def test_threads_that_start_processes_at_once_leave_the_program_as_it_was() -> None:
+    """Each hides the program's main module for a moment: none must bring back another's stand-in."""
+    before, inside = sys.modules["__main__"], threading.Barrier(2, timeout=0.2)
+
+    def start() -> None:
+        with caller_not_run_again(), contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait()  # both at once, if they could be
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is before and inside.broken

@@ -68,20 +68,24 @@ def _page(ledger: Ledger, out: Path) -> str:
         ledger.videos([State.DONE]), key=lambda row: (row["done_at"] or 0.0, row["id"]), reverse=True
     )
     trouble = ledger.videos([State.FAILED, State.DEAD], _ROWS)
+    nights = ledger.nights(_NIGHTS)
+    sources = _sources(nights)
     skipped = ledger.videos([State.SKIPPED], _ROWS)
     return _template().render(
         version=analyzer.__version__,
         written=_minute(datetime.datetime.now(datetime.UTC).timestamp()),
         css=Markup(_LOOK.read_text("utf-8")),
-        cards=_cards(counts, done),
+        cards=_cards(counts, done, len(sources)),
         hosts=[_host(row) for row in ledger.hosts()],
         trouble=[_trouble(row) for row in trouble],
         trouble_count=counts.get(State.FAILED, 0) + counts.get(State.DEAD, 0),
+        sources=sources[:_ROWS],
+        source_count=len(sources),
         done=[_done(row, out) for row in done[:_ROWS]],
         done_count=len(done),
         skipped=[_video(row) | {"reason": one_line(row["reason"] or "–", 500)} for row in skipped],
         skipped_count=counts.get(State.SKIPPED, 0),
-        nights=[_night(row) for row in ledger.nights(_NIGHTS)],
+        nights=[_night(row) for row in nights],
     )
 
 
@@ -108,29 +112,53 @@ def _sha256(text: str) -> str:
 # ---------------------------------------------------------------------------- what the template writes
 
 
-def _cards(counts: Mapping[str, int], done: Sequence[Row]) -> list[tuple[str, str, str]]:
+def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list[tuple[str, str, str]]:
     """Name, figure and note of the totals."""
+    not_listed = [("Sources with trouble", _number(sources), "in the last night")] if sources else []
     waiting = sum(count for state, count in counts.items() if state not in (*FINAL, State.FAILED))
     seconds = sum(_analysed_s(row) for row in done)
     people = sum(_count(row, "people") or 0 for row in done)
     partly = sum(row["complete"] is False for row in done)
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
-        ("Hours of video", f"{seconds / 3600:,.1f}", "analysed"),
+        ("Video", rough_time(seconds), "analysed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "tried again by themselves"),
         ("Given up", _number(counts.get(State.DEAD, 0)), ""),
         ("Left out", _number(counts.get(State.SKIPPED, 0)), ""),
+        *not_listed,
+    ]
+
+
+def _address(source: str) -> str | None:
+    from analyzer.report.links import web_address
+
+    return web_address(source) if len(source) <= _LONGEST_ADDRESS else None
+
+
+def _sources(nights: Sequence[Row]) -> list[Row]:
+    """The sources that the last night could not list, or only in part, and why."""
+    counts = next((row["counts"] for row in nights if row["counts"]), {})
+    troubles = [one for one in counts.get("troubles") or () if one.get("state") == "source"]
+    listed = [
+        (str(one.get("source") or ""), str(one.get("error") or ""), one.get("kind")) for one in troubles
+    ]
+    return [
+        {
+            "source": one_line(source) or "–",
+            "address": _address(source),
+            "error": one_line(error, 500),
+            "kind": one_line(kind or "", 40),
+        }
+        for source, error, kind in dict.fromkeys(listed)
     ]
 
 
 def _video(row: Row) -> Row:
     """What every table says of a video."""
-    from analyzer.report.links import web_address
-
     source = row["source"]
-    address = web_address(source) if len(source) <= _LONGEST_ADDRESS else None
+    address = _address(source)
     title = one_line(row["title"] or "")
     return {
         "id": row["id"],
@@ -172,12 +200,14 @@ def _trouble(row: Row) -> Row:
 def _night(row: Row) -> Row:
     counts = row["counts"] or {}
     ended = row["ended_at"]
+    sources = counts.get("sources_failed") or 0
     return {
         "began": _minute(row["started_at"]),
         "took": "" if ended is None else rough_time(max(0.0, ended - row["started_at"])),
         "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
         "error": one_line(counts.get("error") or "", 500),
-        "well": row["outcome"] == "finished",
+        "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",
+        "well": row["outcome"] == "finished" and not sources,
         "figures": [counts.get(name) for name in ("done", "failed", "dead", "left")],
     }
 
@@ -208,7 +238,8 @@ def _relative(path: str, out: Path) -> str:
 
 def _analysed_s(row: Row) -> float:
     known = (row["counts"] or {}).get("analysed_s")
-    return float(known if isinstance(known, int | float) else row["duration_s"] or 0.0)
+    seconds = float(known if isinstance(known, int | float) else row["duration_s"] or 0.0)
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def _count(row: Row, name: str) -> int | None:

@@ -157,6 +157,10 @@ _MIGRATIONS = (
         counts TEXT
     );
     """,
+    # 3: whose unfinished segments lie in a run's folder
+    """
+    ALTER TABLE videos ADD COLUMN parts_key TEXT;
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 """Older ledgers are brought to this one when a batch opens them."""
@@ -209,7 +213,11 @@ class Work:
     duration_s: float | None
     size_bytes: int | None
     video: dict[str, Any] | None
-    """What was downloaded, see `analyzer.batch.child`."""
+    """What was downloaded, see `analyzer.batch.protocol.video_document`."""
+    video_id: str | None
+    parts_key: str | None
+    """Begins the names of its segments in the run's folder; None: none were begun."""
+    changed_at: float
     run: Path | None
 
 
@@ -461,6 +469,11 @@ class Ledger:
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
 
+    def parts(self) -> list[Work]:
+        """The rows of which segments were ever begun."""
+        rows = self._rows("SELECT * FROM videos WHERE parts_key IS NOT NULL ORDER BY id")
+        return [self._work(row) for row in rows]
+
     def same_work(self, work: Work, video_id: str) -> int | None:
         """The id of another row that has done, or is to do, the same for a video; None if there is none."""
         rows = self._rows(
@@ -519,8 +532,9 @@ class Ledger:
         """A process works on it."""
         self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYSING, _now(), id)
 
-    def kept(self, id: int, segments: Sequence[int], expected: int | None) -> None:
-        """These segments lie on the disk, and no others: the rows follow."""
+    def opened(self, id: int, parts_key: str, segments: Sequence[int], expected: int | None) -> None:
+        """These segments lie on the disk, and no others, under names that begin with this key: the rows
+        follow."""
         now = _now()
         with self._transaction() as db:
             rows = {row[0] for row in db.execute("SELECT segment FROM segments WHERE video = ?", (id,))}
@@ -531,8 +545,10 @@ class Ledger:
                     "INSERT INTO segments (video, segment, state, committed_at) VALUES (?, ?, ?, ?)",
                     (id, segment, State.DONE, now),
                 )
-            if expected is not None:
-                db.execute("UPDATE videos SET segments = ? WHERE id = ?", (expected, id))
+            db.execute(
+                "UPDATE videos SET parts_key = ?, segments = coalesce(?, segments) WHERE id = ?",
+                (parts_key, expected, id),
+            )
 
     def segment(self, id: int, segment: int, *, samples: int, faces: int, size_bytes: int) -> bool:
         """A segment was committed; gives whether that is progress, which forgives earlier failures."""
@@ -881,6 +897,9 @@ class Ledger:
             duration_s=row["duration_s"],
             size_bytes=row["size_bytes"],
             video=json.loads(row["video"]) if row["video"] else None,
+            video_id=row["video_id"],
+            parts_key=row["parts_key"],
+            changed_at=row["changed_at"],
             run=self._base / row["run"] if row["run"] else None,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import math
 import os
 import random
@@ -23,12 +24,30 @@ from pathlib import Path
 from typing import Any
 
 import analyzer
-from analyzer.batch.child import matching_run, settings_document, video_document
-from analyzer.batch.engine import Job, LocalEngine
+from analyzer.batch.executors.base import Executor, ExecutorMaker
+from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.jobsfile import BOT_PAUSE_CAP_S, Jobs, Source
 from analyzer.batch.ledger import Ledger, Listed, State, Work, lock_ledger
 from analyzer.batch.log import EventLog, OnEvent, ignore
-from analyzer.batch.retries import CRASHES, ENDING, HOST_PAUSES, Failure, delay_s
+from analyzer.batch.protocol import (
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Opened,
+    Progress,
+    Ready,
+    Rejected,
+    Rendering,
+    RunFacts,
+    Segment,
+    Stopped,
+    matching_run,
+    video_document,
+    video_of,
+)
+from analyzer.batch.retries import CRASHES, HOST_PAUSES, Failure, delay_s
+from analyzer.claims import remove_leftovers, remove_parts
 from analyzer.errors import (
     AnalyzerError,
     LedgerError,
@@ -53,9 +72,19 @@ from analyzer.source import (
     without_login,
 )
 from analyzer.system import available_memory_mb
+from analyzer.util.callbacks import Callback
 from analyzer.vision.chosen import models_hash
 
-__all__ = ["DOWNLOADS", "FetcherMaker", "Night", "Outcome", "Stop", "default_fetcher", "place_count"]
+__all__ = [
+    "DOWNLOADS",
+    "FetcherMaker",
+    "Night",
+    "Outcome",
+    "Stop",
+    "default_fetcher",
+    "holds_something",
+    "place_count",
+]
 
 DOWNLOADS = ".batch-downloads"
 """Folder in the output folder: one folder a video that is downloaded and not yet done."""
@@ -119,6 +148,8 @@ class Outcome:
     """On screen in the runs that were done."""
     video_s: float = 0.0
     """Seconds of video that were done."""
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    """Of each video that was done: `video`, `source`, `title`, `run` (its folder), `complete`, `people`."""
     troubles: list[dict[str, Any]] = field(default_factory=list)
     """Of each video and source that failed: `video`, `source`, `title`, `kind`, `error`, `state`, `next_try`
     (ISO time in UTC)."""
@@ -128,6 +159,10 @@ class Outcome:
         """Whether all that was to be done is done."""
         wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported
         return self.error is None and not any(wrong)
+
+    def figures(self) -> dict[str, Any]:
+        """As JSON values, but for the runs, of which there may be many: the ledger lists them."""
+        return {name: value for name, value in vars(self).items() if name != "runs"}
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -147,9 +182,6 @@ class _Entry:
     """Seconds since 1970; not before."""
     host: str | None = None
     fetch_s: float = 0.0
-    run_folder: Path | None = None
-    unwanted: str | None = None
-    """Why it is left out, where that shows only once it is open."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +202,10 @@ class _RejectedError(AnalyzerError):
 class _AdoptedError(AnalyzerError):
     """The very run exists already."""
 
-    def __init__(self, run: Path, info: dict[str, Any]) -> None:
+    def __init__(self, run: Path, facts: RunFacts) -> None:
         super().__init__("the run exists already")
         self.run = run
-        self.info = info
+        self.facts = facts
 
 
 class _NoRoomError(AnalyzerError):
@@ -197,7 +229,7 @@ class Night:
         on_event: Told what happens, in the calling thread.
         stop: Asks it to end.
         fetchers: Makes what resolves and downloads; for tests.
-        prepare: Called in each analysing process first; for tests.
+        executors: Makes what runs the analyses; for tests.
     """
 
     def __init__(
@@ -207,10 +239,10 @@ class Night:
         on_event: OnEvent = ignore,
         stop: Stop | None = None,
         fetchers: FetcherMaker | None = None,
-        prepare: Callable[[], None] | None = None,
+        executors: ExecutorMaker | None = None,
     ) -> None:
         self._jobs = jobs
-        self._on_event = on_event
+        self._on_event = Callback(on_event)
         self._stop = stop or Stop()
         self._make_fetcher = fetchers or default_fetcher
         # Unknown networks end the night before it begins.
@@ -219,7 +251,8 @@ class Night:
         }
         self._settings = jobs.sources[0].settings
         self._places = place_count(jobs, self._settings)
-        self._engine = LocalEngine(self._places, jobs.limits, prepare)
+        self._executor: Executor = (executors or LocalExecutor)(self._places, jobs.limits)
+        self._job_ids = itertools.count(1)
         self._versions = {"analyzer": analyzer.__version__} | {
             name: metadata.version(name) for name in _LIBRARIES
         }
@@ -231,10 +264,13 @@ class Night:
         self._ranks: Counter[str] = Counter()
         self._downloaded: deque[_Entry] = deque()
         self._working: dict[int, _Entry] = {}
+        """By the job."""
         self._fetching: tuple[_Entry, Future[_Fetched]] | None = None
         self._abandon = threading.Event()
         self._free_at: dict[str, float] = {}
         self._paused: dict[str, float] = {}
+        self._unlisted: set[str] = set()
+        """Sources with trouble, each once however many of its entries are odd."""
         self._ending: str | None = None
         self._disk_seen = 0.0
         self._progress: FetchProgress | None = None
@@ -253,7 +289,7 @@ class Night:
             self._ledger = stack.enter_context(Ledger(jobs.ledger))
             self._log = stack.enter_context(EventLog(jobs.log, self._on_event))
             _make_folder(jobs.out)
-            stack.callback(self._engine.close)
+            stack.callback(self._executor.close)
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead"))
             stack.callback(self._abandon.set)
             self._pool = pool
@@ -266,26 +302,29 @@ class Night:
                 self._log("queued", videos=len(self._queue))
                 self._work()
             except StoppedError:
+                self._on_event.reraise()
                 self._end("stopped")
             except LedgerError as error:
+                self._on_event.reraise()
                 if not error.temporary:
                     raise
                 # The disk is full, or somebody holds the ledger: what is committed is committed.
                 self._end("ledger", str(error))
             except OutputError as error:
+                self._on_event.reraise()
                 if not error.no_space:
                     raise
                 self._end("no_space", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
             self._outcome.left = self._left()
-            self._log("night_ended", night=night, **self._outcome.document())
+            self._log("night_ended", night=night, **self._outcome.figures())
             with contextlib.suppress(LedgerError):
-                self._ledger.end_night(night, self._outcome.reason, self._outcome.document())
+                self._ledger.end_night(night, self._outcome.reason, self._outcome.figures())
         return self._outcome
 
     def abandon(self) -> None:
         """End all processes at once: for the second signal. What is committed stays."""
-        self._engine.close()
+        self._executor.close()
 
     # -- before
 
@@ -340,7 +379,7 @@ class Night:
             again = work.standalone or work.video is not None
             if again and host_of(work.source) is None:
                 path = Path(work.source)
-                if not path.parent.is_dir() or not any(path.parent.iterdir()):
+                if not holds_something(path.parent):
                     continue  # a disk that is not there tonight may be there tomorrow
                 if not self._is_still_there(source, work):
                     self._missing.append(work)  # it may be listed by another name
@@ -382,14 +421,17 @@ class Night:
                 except AnalyzerError:
                     raise
                 except Exception as error:  # noqa: BLE001 - one entry must not end the list
+                    self._on_event.reraise()
                     self._source_failed(source, AnalyzerError(_failure_of(error).error))
         except (StoppedError, LedgerError):
             raise
         except AnalyzerError as error:
+            self._on_event.reraise()
             # A folder that was emptied is no trouble.
             if not (isinstance(error, SourceError) and error.kind is SourceErrorKind.EMPTY):
                 self._source_failed(source, error)
         except Exception as error:  # noqa: BLE001 - one source must not end the others
+            self._on_event.reraise()
             self._source_failed(source, AnalyzerError(_failure_of(error).error))
         self._log("listed", source=_origin(source), videos=listed, queued=taken)
 
@@ -397,7 +439,8 @@ class Night:
         kind = kind or str(getattr(error, "kind", "unexpected"))
         if isinstance(error, SourceError) and kind in HOST_PAUSES:
             self._pause(host_of(source.name), error)
-        self._outcome.sources_failed += 1
+        self._unlisted.add(source.name)
+        self._outcome.sources_failed = len(self._unlisted)
         words = str(error).replace(source.name, _origin(source))  # messages quote what was named
         trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": words}
         self._outcome.troubles.append(
@@ -503,7 +546,8 @@ class Night:
             self._look_around()
             if self._ending is not None and not told:
                 self._log("stopping", reason=self._ending)
-                self._engine.stop()
+                for job_id in self._working:
+                    self._executor.cancel(job_id)
                 self._abandon.set()
                 told = True
             self._collect()
@@ -511,8 +555,8 @@ class Night:
             self._start_fetch()
             if self._fetching is None and not self._working and not self._goes_on():
                 return
-            for id, message in self._engine.poll(_POLL_S):
-                self._hear(self._working[id], message)
+            for event in self._executor.events(_POLL_S):
+                self._hear(event)
 
     def _goes_on(self) -> bool:
         """Whether, with nothing in work, something will be within the patience of the night."""
@@ -530,14 +574,14 @@ class Night:
             self._paused[entry.host] = self._ledger.paused_until(entry.host)
         return max(entry.due, self._paused[entry.host])
 
-    def _waiting(self) -> list[_Entry]:
-        return [*self._queue, *self._downloaded]
-
     def _left(self) -> int:
         """How many videos are due, but for those that have failed tonight."""
         told = {one["video"] for one in self._outcome.troubles}
+        # Some are still in work where the night ends because of the ledger or the disk.
+        begun = [*self._working.values(), *([self._fetching[0]] if self._fetching else [])]
         now = time.time()
-        return sum(entry.due <= now and entry.work.id not in told for entry in self._waiting())
+        waiting = [*self._queue, *self._downloaded, *begun]
+        return sum(entry.due <= now and entry.work.id not in told for entry in waiting)
 
     def _check_stop(self) -> None:
         if self._stop.requested:
@@ -658,9 +702,9 @@ class Night:
         if other is not None:
             raise _RejectedError(f"the same video as {other}", "duplicate")
         run = run_folder(source.folder, candidate.title, candidate.video_id)
-        info = matching_run(run, candidate.video_id, work.settings_hash, work.models_hash)
-        if info is not None:
-            raise _AdoptedError(run, info)
+        facts = matching_run(run, candidate.video_id, work.settings_hash, work.models_hash)
+        if facts is not None:
+            raise _AdoptedError(run, facts)
         needed_mb = (candidate.size_bytes or 0) / 1e6 if host_of(work.source) is not None else 0.0
         if needed_mb and self._free_mb() - needed_mb < self._jobs.reserve_mb:
             raise _NoRoomError(
@@ -711,9 +755,9 @@ class Night:
             case _RejectedError():
                 self._skip(work, str(error), error.kind)
             case _AdoptedError():
-                self._ledger.done(work.id, error.run, error.info)
-                _remove_parts(error.run)
-                self._count_done(error.info)
+                self._ledger.done(work.id, error.run, error.facts.document())
+                remove_leftovers(error.run)
+                self._count_done(work, error.run, error.facts)
                 self._log("adopted", work.id, run=error.run.name)
             case LedgerError():
                 raise error
@@ -728,7 +772,7 @@ class Night:
     # -- analysing
 
     def _start_analyses(self) -> None:
-        while self._ending is None and self._downloaded and self._engine.free:
+        while self._ending is None and self._downloaded and self._executor.free:
             together = min(self._places, len(self._working) + len(self._downloaded))
             entry = self._downloaded.popleft()
             work, settings = entry.work, entry.source.settings
@@ -737,88 +781,109 @@ class Night:
                 threads = max(1, settings.thread_count * each // self._places)
                 settings = settings.replace(workers=each, threads=threads)
             self._ledger.analysing(work.id)
-            self._working[work.id] = entry
             _make_folder(entry.source.folder)
             assert work.video is not None
-            entry.run_folder = run_folder(entry.source.folder, work.video["title"], work.video["video_id"])
-            document = {
-                "video": work.video,
-                "settings": settings_document(settings),
-                "out": str(entry.source.folder),
-                "report": list(self._jobs.report),
-                "settings_hash": work.settings_hash,
-                "models_hash": work.models_hash,
-                "cpu_s": self._jobs.limits.cpu_s,
-                "fetch_s": entry.fetch_s,
-            }
+            spec = JobSpec(
+                next(self._job_ids),
+                video_of(work.video),
+                settings,
+                entry.source.folder,
+                settings_hash=work.settings_hash,
+                models_hash=work.models_hash,
+                report=tuple(self._jobs.report),
+                cpu_s=self._jobs.limits.cpu_s,
+                fetch_s=entry.fetch_s,
+                shorter_than_s=entry.source.filters.shorter_than_s,
+                longer_than_s=entry.source.filters.longer_than_s,
+            )
+            self._working[spec.job_id] = entry
             self._log("analysing", work.id, title=work.title, duration_s=work.duration_s)
-            self._engine.submit(Job(work.id, document))
+            self._executor.submit(spec)
 
-    def _hear(self, entry: _Entry, message: dict[str, Any]) -> None:
-        id, what = entry.work.id, message.pop("what")
-        match what:
-            case "begun":
-                self._ledger.kept(id, message["kept"], message["expected"])
-                self._ledger.describe(id, segments=message["expected"], duration_s=message.get("duration_s"))
-                entry.unwanted = self._why_not(entry.source, self._ledger.get(id))
-                if entry.unwanted is not None:  # only now its length is known
-                    self._engine.stop(id)
-            case "segment":
-                number = message.pop("segment")
-                self._ledger.segment(id, number, **message)
-                self._log("segment", id, segment=number, **message)
-            case "done":
-                self._done(entry, message)
-            case "stopped" if entry.unwanted is not None:
-                del self._working[id]
+    def _hear(self, event: JobEvent) -> None:
+        entry = self._working[event.job_id]
+        id = entry.work.id
+        match event:
+            case Ready():
+                pass
+            case Opened():
+                self._ledger.opened(id, event.parts_key, event.kept, event.expected)
+                self._ledger.describe(id, segments=event.expected, duration_s=event.duration_s)
+            case Segment():
+                facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
+                self._ledger.segment(id, event.segment, **facts)
+                self._log("segment", id, segment=event.segment, **facts)
+            case Progress():
+                self._on_event("progress", id, {"time_s": event.time_s, "duration_s": event.duration_s})
+            case Rendering():
+                self._on_event("rendering", id, {"share": event.share})
+            case Done():
+                del self._working[event.job_id]
+                self._done(entry, event)
+            case Rejected():  # only once it was open, its length was known
+                del self._working[event.job_id]
+                self._ledger.describe(id, duration_s=event.duration_s)  # it is not opened again for that
                 self._remove_parts(entry.work)
-                self._skip(entry.work, entry.unwanted, "filter")
-            case "stopped":
-                del self._working[id]
+                self._skip(entry.work, event.reason, "filter")
+            case Stopped():
+                del self._working[event.job_id]
                 self._ledger.release(id, State.DOWNLOADED)
                 entry.work = self._ledger.get(id)
                 self._downloaded.append(entry)
                 self._log("stopped", id)
-            case "failed":
-                del self._working[id]
-                self._failed(entry, Failure(message["kind"], message["error"], bool(message["retry"])))
-            case "progress" | "rendering":
-                self._on_event(what, id, message)
+            case Failed():
+                del self._working[event.job_id]
+                self._failed(entry, Failure(event.kind, event.error, event.phase))
 
-    def _done(self, entry: _Entry, message: dict[str, Any]) -> None:
-        id, info = entry.work.id, message["info"]
-        del self._working[id]
-        self._ledger.done(id, Path(message["run"]), info, analysis_s=message["analysis_s"])
-        self._remove_download(entry.work)
-        self._count_done(info)
-        self._no_trouble(id)  # of an attempt earlier tonight
-        if not info["complete"]:
-            self._trouble(entry.work, "incomplete", str(info["incomplete_reason"]), State.DONE)
-        elif message["report_error"]:
-            self._trouble(entry.work, "report", message["report_error"], State.DONE)
-        facts = {name: info["counts"][name] for name in ("people", "female", "male", "faces", "samples")}
+    def _done(self, entry: _Entry, event: Done) -> None:
+        work, facts = entry.work, event.facts
+        run = entry.source.folder / event.run
+        self._ledger.done(work.id, run, facts.document(), analysis_s=event.analysis_s)
+        self._remove_download(work)
+        self._count_done(work, run, facts, event.report_error)
+        names = ("people", "female", "male", "faces", "samples")
         self._log(
             "done",
-            id,
-            run=Path(message["run"]).name,
-            complete=info["complete"],
-            seconds=message["analysis_s"],
-            resident_mb=message["resident_mb"],
-            **facts,
+            work.id,
+            run=event.run,
+            complete=facts.complete,
+            seconds=event.analysis_s,
+            resident_mb=event.resident_mb,
+            **{name: facts.counts[name] for name in names},
         )
 
-    def _count_done(self, info: dict[str, Any]) -> None:
+    def _count_done(self, work: Work, run: Path, facts: RunFacts, report_error: str | None = None) -> None:
+        """Add a run to what the night has done, whoever has analysed it."""
         outcome = self._outcome
+        self._no_trouble(work.id)  # of an attempt earlier tonight
         outcome.done += 1
-        outcome.incomplete += not info["complete"]
-        outcome.people += int(info["counts"]["people"])
-        outcome.video_s = round(outcome.video_s + float(info["counts"]["analysed_s"]), 3)
+        outcome.incomplete += not facts.complete
+        outcome.unreported += report_error is not None
+        outcome.people += facts.counts["people"]
+        outcome.video_s = round(outcome.video_s + facts.counts["analysed_s"], 3)
+        title = facts.title or work.title
+        outcome.runs.append(
+            {
+                "video": work.id,
+                "source": work.source,
+                "title": title,
+                "run": str(run),
+                "complete": facts.complete,
+                "people": facts.counts["people"],
+            }
+        )
+        if not facts.complete:
+            sentences = [facts.incomplete_reason or "it was not read to its end", report_error]
+            words = "; its report: ".join(each for each in sentences if each)
+            self._trouble(work, "incomplete", words, State.DONE)
+        elif report_error is not None:
+            self._trouble(work, "report", report_error, State.DONE)
 
     # -- what went wrong
 
     def _failed(self, entry: _Entry, failure: Failure) -> None:
         work, jobs = self._ledger.get(entry.work.id), self._jobs
-        if failure.kind in ENDING:
+        if failure.ends_batch:
             state = State.DOWNLOADED if work.video is not None else _before(work)
             self._ledger.release(work.id, state, outcome="deferred")
             self._downloaded.append(entry)  # it is left for another night
@@ -839,14 +904,14 @@ class Night:
             return
         pause = delay_s(failure, work.fruitless, jobs.retry, jobs.limits)
         next_try = None if pause is None else time.time() + pause
-        again = failure.kind in CRASHES and next_try is not None
+        again = failure.keeps_download and next_try is not None
         state = self._ledger.fail(
             work.id, failure.kind, failure.error, next_try=next_try, keep_download=again
         )
         if not again:
             self._remove_download(work)
-        if state is State.DEAD and entry.run_folder is not None:
-            _remove_parts(entry.run_folder)
+        if state is State.DEAD:
+            self._remove_parts(work)
         self._note_failure(entry, failure, state, next_try)
 
     def _in_hand(self) -> int:
@@ -891,7 +956,6 @@ class Night:
         outcome = self._outcome
         states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
         outcome.failed, outcome.dead = states[State.FAILED], states[State.DEAD]
-        outcome.unreported = sum(one["kind"] == "report" for one in outcome.troubles)
 
     def _pause(self, host: str | None, error: Failure | SourceError) -> float:
         if host is None:
@@ -914,6 +978,7 @@ class Night:
     def _skip(self, work: Work, reason: str, kind: str) -> None:
         self._ledger.skip(work.id, reason, kind)
         self._remove_download(work)
+        self._no_trouble(work.id)  # of an attempt earlier tonight
         self._outcome.skipped += 1
         self._log("skipped", work.id, source=work.source, reason=reason, kind=kind)
 
@@ -923,8 +988,10 @@ class Night:
             (self._jobs.out / DOWNLOADS).rmdir()
 
     def _remove_parts(self, work: Work) -> None:
-        video_id = work.video["video_id"] if work.video is not None else work.identity
-        _remove_parts(run_folder(work.folder, work.title or "", video_id))
+        """Remove the segments of a video that is given up or not wanted: its own, no other analysis's."""
+        work = self._ledger.get(work.id)
+        if work.parts_key is not None:
+            remove_parts(_parts_folder(work), work.parts_key)
 
 
 def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
@@ -954,7 +1021,7 @@ def _before(work: Work) -> State:
 def _failure_of(error: BaseException) -> Failure:
     match error:
         case SourceError():
-            return Failure(str(error.kind), str(error), error.retry, error.retry_after_s)
+            return Failure(str(error.kind), str(error), retry=error.retry, retry_after_s=error.retry_after_s)
         case OutputError():
             return Failure("no_space" if error.no_space else "output", str(error))
         case AnalyzerError():
@@ -979,11 +1046,15 @@ def _is_settled(item: Item) -> bool:
     return False
 
 
-def _remove_parts(run_folder: Path) -> None:
-    for name in (".parts", ".new"):
-        shutil.rmtree(run_folder / name, ignore_errors=True)
+def holds_something(folder: Path) -> bool:
+    """Whether a folder is there; the empty place of a disk that is not mounted is none."""
     with contextlib.suppress(OSError):
-        run_folder.rmdir()  # if nothing else is in it
+        return any(folder.iterdir())
+    return False
+
+
+def _parts_folder(work: Work) -> Path:
+    return run_folder(work.folder, work.title or "", work.video_id or work.identity)
 
 
 def _make_folder(folder: Path) -> None:

@@ -49,7 +49,7 @@ def notify(on_failure: OnFailure, outcome: Outcome, text: str) -> list[str]:
     """
     if outcome.well:
         return []
-    document = json.dumps(outcome.document() | {"text": text}, default=str).encode()
+    document = json.dumps(outcome.figures() | {"text": text}, default=str).encode()
     troubles = []
     if on_failure.command:
         troubles.append(_run(on_failure.command, document))

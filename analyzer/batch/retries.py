@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from enum import StrEnum
 
 from analyzer.batch.jobsfile import Limits, Retry
-from analyzer.errors import SourceErrorKind
+from analyzer.errors import MediaErrorKind, SourceErrorKind
 
-__all__ = ["CRASHES", "ENDING", "HOST_PAUSES", "Failure", "delay_s"]
+__all__ = ["ANALYSIS_KINDS", "CRASHES", "HOST_PAUSES", "Failure", "Phase", "delay_s"]
 
 _HOUR = 3600.0
 _GROWTH = 4.0
@@ -24,8 +25,10 @@ CRASHES = {
     "interrupted": "the whole batch ended again and again while it was in work",
 }
 """Kinds of failure that end the analysing process, and what they mean."""
-ENDING = ("no_space", "model", "start")
-"""Kinds that are no fault of the video, and that all others would meet too: the night ends."""
+_COSTLY = frozenset({*CRASHES, "model"})
+"""Kinds that are worth few attempts, and none of them another download."""
+ANALYSIS_KINDS = frozenset({*MediaErrorKind, *_COSTLY, "no_space", "output", "start", "unexpected"})
+"""All kinds of which an analysis can fail."""
 HOST_PAUSES = (SourceErrorKind.BOT_CHECK,)
 """Kinds after which the whole host is left alone; the video is not blamed."""
 
@@ -40,19 +43,39 @@ _PATIENT = {SourceErrorKind.LIVE: 10}
 _RETRIED = frozenset({"output", "unexpected"})
 
 
+class Phase(StrEnum):
+    """What was being done when it failed."""
+
+    FETCH = "fetch"
+    LOAD = "load"
+    """Networks were loaded: nothing of the video had been looked at."""
+    ANALYSE = "analyse"
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why an attempt failed."""
 
     kind: str
-    """A `SourceErrorKind`, a `MediaErrorKind`, of `CRASHES` or `ENDING`, ``output``, ``too_large_for_disk``
-    or ``unexpected``."""
+    """A `SourceErrorKind`, of `ANALYSIS_KINDS`, or ``too_large_for_disk``."""
     error: str
     """One sentence."""
+    phase: Phase = Phase.FETCH
     retry: bool = False
     """Whether trying again can help, as far as the error itself knows."""
     retry_after_s: float | None = None
     """How long the server wants to be left alone."""
+
+    @property
+    def ends_batch(self) -> bool:
+        """Whether it is no fault of the video, and all others would meet it too: the disk is full, or the
+        networks cannot be loaded."""
+        return self.kind == "no_space" or self.phase is Phase.LOAD
+
+    @property
+    def keeps_download(self) -> bool:
+        """Whether another attempt can do with what was downloaded."""
+        return self.kind in _COSTLY
 
 
 def delay_s(failure: Failure, earlier: int, retry: Retry, limits: Limits) -> float | None:
@@ -67,7 +90,7 @@ def delay_s(failure: Failure, earlier: int, retry: Retry, limits: Limits) -> flo
         limits: After how many crashes to give up.
     """
     count = earlier + 1
-    if failure.kind in CRASHES:
+    if failure.kind in _COSTLY:
         least, most = retry.base_s, limits.crashes
     elif failure.kind in _ANOTHER_NIGHT:
         kind = SourceErrorKind(failure.kind)

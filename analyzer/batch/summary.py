@@ -49,11 +49,15 @@ def one_line(text: object, most: int = 200) -> str:
 
 
 def rough_time(seconds: float) -> str:
-    """A duration of this size in one unit.
+    """A duration of this size in one unit; nothing is as nothing only where there was nothing.
 
+    >>> rough_time(0.2), rough_time(0)
+    ('<1 s', '0 s')
     >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
     ('41 s', '41 min', '3.4 h', '1,111 h')
     """
+    if 0 < seconds < 0.5:
+        return "<1 s"
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     if seconds < 99.5 * 60:

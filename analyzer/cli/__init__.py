@@ -426,7 +426,8 @@ def _exit_code(results: list[Any]) -> int:
     runs = [result.run for result in results if isinstance(result, Finished)]
     if not runs:
         return NOTHING_USABLE
-    return DONE if len(runs) == len(results) and all(run.complete for run in runs) else SOME_FAILED
+    whole = all(run.complete and not run.video_error for run in runs)
+    return DONE if len(runs) == len(results) and whole else SOME_FAILED
 
 
 @cli.command(

@@ -216,6 +216,8 @@ def describe(run: Run) -> str:
     bad = run.info["reading"]["bad_packets"]
     if bad:
         lines.append(f"  damaged: {bad} packets could not be read")
+    if jumps := run.info["reading"].get("clock_jumps"):
+        lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
         lines.append(f"  incomplete: {run.info['incomplete_reason']}")
     if len(people):
@@ -235,9 +237,18 @@ def describe(run: Run) -> str:
     lines += textwrap.wrap(run.info["shares_in_words"], width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
     annotated = run.info["annotated"]
-    if annotated:
+    if run.video_error:
+        lines.append(f"  no annotated video: {printable(run.video_error)}")
+    elif annotated:
         lines.append(f"  video:   {run.folder / annotated['file']}")
     return "\n".join(lines)
+
+
+def _jump_words(count: int, places: list[dict[str, float]]) -> str:
+    """Such as "the file's clock jumps once, at 6.0 s: times go on as a player shows them"."""
+    where = ", ".join(f"{one['at_s']:.1f} s" for one in places[:3]) + (", ..." if count > 3 else "")
+    often = "once" if count == 1 else f"{count} times"
+    return f"the file's clock jumps {often}, at {where}: times go on as a player shows them"
 
 
 def _audience_words(audience: dict[str, Any]) -> str:
@@ -289,7 +300,8 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
     if isinstance(result, Finished):
         run = result.run
         people = json.loads(run.people.to_json(orient="records"))
-        status = "unchanged" if result.unchanged else "done" if run.complete else "incomplete"
+        whole = run.complete and not run.video_error
+        status = "unchanged" if result.unchanged else "done" if whole else "incomplete"
         return {"status": status, "folder": str(run.folder)} | {
             "run": run.info,
             "people": people,

@@ -282,7 +282,7 @@ _SETTINGS = (
     *("scene", "attention_yaw_deg", "attention_pitch_deg", "attention_min_s", "left_after_s", "commercial"),
     *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
 )
-_VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "trackers", "yt-dlp")
+_VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "yt-dlp")
 
 
 def _provenance(corpus: Corpus) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from analyzer.vision.chosen import choose
 from analyzer.vision.cuts import AGE_CHIP_PX, Cut, UprightCut
 from analyzer.vision.described import Description
 from analyzer.vision.pixels import Pixels
-from analyzer.vision.runtime import BATCHES, Network, load_network, telling_line
+from analyzer.vision.runtime import BATCHES, Network, lacks_memory, load_network, telling_line
 
 __all__ = ["DLIB_PIXELS", "GENDER_CHIP_PX", "Answer", "AttributeNetwork", "Attributes", "DescribedNetwork"]
 
@@ -114,7 +114,7 @@ def _run(model: Model, network: Network, pieces: Sequence[Image]) -> list[Float]
         return network.run(pieces)
     except (RuntimeError, MemoryError) as error:
         words = f"the network {model.name} failed on {len(pieces)} faces: {telling_line(error)}"
-        raise ModelError(words) from error
+        raise ModelError(words, no_memory=lacks_memory(error)) from error
 
 
 class _Caffe:
@@ -144,9 +144,8 @@ class _Caffe:
                 self._network.setInput(cv2.dnn.blobFromImage(piece, mean=means))
                 outputs.append(self._network.forward())
         except cv2.error as error:
-            raise ModelError(
-                f"the network {self.model.name} failed on {len(pieces)} faces: {error.err}"
-            ) from error
+            words = f"the network {self.model.name} failed on {len(pieces)} faces: {error.err}"
+            raise ModelError(words, no_memory=lacks_memory(error)) from error
         return _read(self._description, [np.concatenate(outputs).astype(np.float32)], ("prob",))
 
 

@@ -21,7 +21,7 @@ from analyzer.settings import Settings
 from analyzer.vision import catalog
 from analyzer.vision.catalog import Model
 from analyzer.vision.quantize import Ranges
-from analyzer.vision.runtime import BATCHES, load_network, telling_line
+from analyzer.vision.runtime import BATCHES, lacks_memory, load_network, telling_line
 
 __all__ = [
     "RANGES_FILE",
@@ -114,7 +114,7 @@ class Detector(ABC):
             found = self._find(images)
         except (RuntimeError, cv2.error) as error:
             words = f"the face detector failed on {images[0].shape} pictures: {telling_line(error)}"
-            raise ModelError(words) from error
+            raise ModelError(words, no_memory=lacks_memory(error)) from error
         height, width = images[0].shape[:2]
         scaled = [
             _rescale(faces, size[0] / width, size[1] / height)

@@ -13,7 +13,7 @@ from analyzer.vision import catalog
 from analyzer.vision.attributes import DLIB_PIXELS
 from analyzer.vision.cuts import CHIP_LANDMARKS, CHIP_PADDING, chip_transforms
 from analyzer.vision.dlib_resnet import to_onnx
-from analyzer.vision.runtime import BATCHES, load_network
+from analyzer.vision.runtime import BATCHES, lacks_memory, load_network, telling_line
 
 __all__ = ["DlibEmbedding"]
 
@@ -62,4 +62,5 @@ class DlibEmbedding:
         try:
             return self._network.run(chips)[0]
         except RuntimeError as error:
-            raise ModelError(f"comparing {len(chips)} faces failed: {error}") from error
+            words = f"comparing {len(chips)} faces failed: {telling_line(error)}"
+            raise ModelError(words, no_memory=lacks_memory(error)) from error

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
@@ -27,7 +28,15 @@ from analyzer.vision.catalog import Role
 from analyzer.vision.pixels import Pixels
 from analyzer.vision.quantize import Ranges, quantize
 
-__all__ = ["BATCHES", "Network", "import_openvino", "int8_overflows", "load_network", "telling_line"]
+__all__ = [
+    "BATCHES",
+    "Network",
+    "import_openvino",
+    "int8_overflows",
+    "lacks_memory",
+    "load_network",
+    "telling_line",
+]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
@@ -105,7 +114,8 @@ def load_network(
     except ModelError:
         raise
     except Exception as error:  # each engine has its own family of exceptions
-        raise ModelError(f"{engine} cannot load {name}: {telling_line(error)}") from error
+        words = f"{engine} cannot load {name}: {telling_line(error)}"
+        raise ModelError(words, no_memory=lacks_memory(error)) from error
 
 
 def telling_line(error: Exception) -> str:
@@ -113,6 +123,33 @@ def telling_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
     return next(iter(telling or lines), type(error).__name__)
+
+
+_NO_MEMORY = re.compile(
+    r"\bstd::bad_alloc\b"  # the exception of C++ by its name
+    r"|^Failed to allocate \d+ bytes of memory$"  # OpenVINO
+    r"|\bFailed to allocate memory for requested buffer of size \d+"  # ONNX Runtime
+    r"|\bout_of_memory\b",  # oneDNN's status by its name
+    re.M,
+)
+_CV2_NO_MEMORY = -4
+"""`cv2.Error.StsNoMem`; OpenCV is not imported for it."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an engine has failed because it found too little memory.
+
+    By the type of the exception where it has one of its own; OpenVINO and ONNX Runtime have one for all that
+    goes wrong, and are known by the very sentences in which they say it.
+
+    >>> lacks_memory(MemoryError()), lacks_memory(RuntimeError("unknown allocation policy"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if type(error).__module__ == "cv2":
+        return getattr(error, "code", 0) == _CV2_NO_MEMORY
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def _batches(pictures: Sequence[Image], size: int) -> list[Image]:

@@ -1,0 +1,475 @@
+"""Jobs, what is said of them, and what runs them: in threads, in processes, and with processes that lie."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analyzer.batch.executors.base import Executor
+from analyzer.batch.executors.inline import InlineExecutor
+from analyzer.batch.executors.local import LocalExecutor, _Child
+from analyzer.batch.jobsfile import Limits, Retry
+from analyzer.batch.protocol import (
+    FINAL,
+    Cancel,
+    Done,
+    Failed,
+    JobEvent,
+    JobSpec,
+    Opened,
+    ProtocolError,
+    Ready,
+    Rejected,
+    RunFacts,
+    Segment,
+    Stopped,
+    decode_event,
+    decode_order,
+    encode,
+)
+from analyzer.batch.retries import Failure, Phase, delay_s
+from analyzer.batch.worker import Worker
+from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
+from analyzer.settings import Settings
+from analyzer.source import MediaKind, Video
+from tests.batch_faults import Acts, Quick, acts
+
+LIMITS = Limits(memory_mb=1500, stall_s=60)
+COUNTS = {"people": 2, "female": 1, "male": 0, "faces": 9, "samples": 5, "analysed_s": 1.5}
+numbers = itertools.count(1)
+
+
+def video(title: str = "Talk", duration_s: float | None = None) -> Video:
+    facts: dict[str, Any] = dict.fromkeys(("audio_path", "url", "channel", "uploaded", "uploaded_at"))
+    known = facts | {"video_id": f"v{next(numbers)}", "paths": (Path("clip.mp4"),), "source": "clip.mp4"}
+    return Video(kind=MediaKind.VIDEO, title=title, duration_s=duration_s, fetched=False, details={}, **known)
+
+
+def job(out: Path, title: str = "Talk", duration_s: float | None = None, **more: Any) -> JobSpec:
+    known: dict[str, Any] = {"settings_hash": "s", "models_hash": "m"} | more
+    return JobSpec(next(numbers), video(title, duration_s), Settings(video=False), out, **known)
+
+
+def facts(spec: JobSpec) -> RunFacts:
+    return RunFacts(spec.video.video_id, "Talk", None, None, True, None, 1.5, dict(COUNTS))
+
+
+def done(spec: JobSpec, **changed: Any) -> dict[str, Any]:
+    """What a worker says of a job that is done, as JSON."""
+    event = Done(spec.job_id, f"talk-{spec.video.video_id}", facts(spec), 1.0, None, None)
+    document: dict[str, Any] = json.loads(encode(event))
+    return document | changed
+
+
+# --- messages ----------------------------------------------------------------------------------------
+
+
+def test_messages_arrive_as_they_were(tmp_path: Path) -> None:
+    spec = job(tmp_path, "caf\udce9 \x1b", shorter_than_s=2.5, cpu_s=5.0, report=("html", "csv"))
+    assert decode_order(encode(spec)) == spec
+    assert decode_order(encode(Cancel(3))) == Cancel(3)
+    for event in (
+        Ready(spec.job_id),
+        Opened(spec.job_id, "a1", (0, 1), None, None),
+        Segment(spec.job_id, 3, 4, 5, 6),
+        Failed(spec.job_id, "model", Phase.LOAD, "no"),
+        Rejected(spec.job_id, "too long", 7.5),
+        Done(spec.job_id, f"talk-{spec.video.video_id}", facts(spec), 1.0, "no space", 99.5),
+    ):
+        assert decode_event(encode(event), spec) == event
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another job's": {"job_id": 10**6},
+    "no number": {"job_id": "1"},
+    "true is no number": {"analysis_s": True},
+    "less than nothing": {"analysis_s": -1},
+    "not finite": {"analysis_s": math.nan},
+    "larger than anything": {"analysis_s": 10**400},
+    "unknown key": {"more": 1},
+    "unknown message": {"what": "quit"},
+    "an order": {"what": "cancel"},
+    "another folder": {"run": "../../etc"},
+    "another video's folder": {"run": "talk-other"},
+    "no facts": {"facts": None},
+    "another video's facts": {"facts": {"video_id": "other"}},
+    "counts missing": {"facts": {"counts": {}}},
+    "counts wrong": {"facts": {"counts": COUNTS | {"people": "7"}}},
+    "complete is no word": {"facts": {"complete": "yes"}},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_messages_of_another_form_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    assert isinstance(decode_event(json.dumps(done(spec)).encode(), spec), Done)
+    if isinstance(change.get("facts"), dict):
+        change = {"facts": done(spec)["facts"] | change["facts"]}
+    with pytest.raises(ProtocolError):
+        decode_event(json.dumps(done(spec, **change)).encode(), spec)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"1", b"null", b'{"what": []}', b"[" * 99_999])
+def test_what_is_no_message_is_refused(raw: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(raw, job(tmp_path))
+    with pytest.raises(ProtocolError):
+        decode_order(raw)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"what": "ready"},
+        {"what": "segment", "segment": -1, "samples": 1, "faces": 1, "size_bytes": 1},
+        {"what": "opened", "parts_key": "../x", "kept": [], "expected": None, "duration_s": None},
+        {"what": "opened", "parts_key": "a", "kept": ["1"], "expected": None, "duration_s": None},
+        {"what": "failed", "kind": "bot_check", "phase": "analyse", "error": "x"},
+        {"what": "failed", "kind": "model", "phase": "fetch", "error": "x"},
+        {"what": "failed", "kind": "model", "phase": "sleep", "error": "x"},
+    ],
+)
+def test_other_messages_are_checked_too(document: dict[str, Any], tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    known = {} if document == {"what": "ready"} else {"job_id": spec.job_id}
+    with pytest.raises(ProtocolError):
+        decode_event(json.dumps(known | document).encode(), spec)
+
+
+def test_texts_that_cannot_be_stored_are_made_harmless(tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    event = decode_event(encode(Failed(spec.job_id, "output", Phase.ANALYSE, "a\udce9" + "x" * 10**5)), spec)
+    assert isinstance(event, Failed) and event.error.startswith("a?x") and len(event.error) == 10_000
+    event.error.encode()
+
+
+# --- a worker ----------------------------------------------------------------------------------------
+
+
+def said(worker: Worker, spec: JobSpec, cancelled: Callable[[], bool] = lambda: False) -> list[JobEvent]:
+    events: list[JobEvent] = []
+    worker.run_job(spec, events.append, cancelled)
+    assert [isinstance(event, FINAL) for event in events] == [False] * (len(events) - 1) + [True]
+    assert {event.job_id for event in events} == {spec.job_id}
+    return events
+
+
+def segments(events: list[JobEvent]) -> list[int]:
+    return [event.segment for event in events if isinstance(event, Segment)]
+
+
+def test_each_job_is_asked_whether_to_stop_by_itself(tmp_path: Path) -> None:
+    worker = Worker(Acts)
+    stopped = said(worker, job(tmp_path), lambda: True)
+    assert segments(stopped) == [0] and isinstance(stopped[-1], Stopped)
+    after = said(worker, job(tmp_path))
+    assert segments(after) == [0, 1] and isinstance(after[-1], Done)
+
+
+@pytest.mark.parametrize(
+    ("limits", "duration_s", "reason"),
+    [
+        ({"shorter_than_s": 2}, 8.0, "longer than 2 s (8 s)"),
+        ({"longer_than_s": 5}, 0.5, "shorter than 5 s (0.5 s)"),
+        ({"longer_than_s": 5}, None, None),
+        ({"longer_than_s": 5, "shorter_than_s": 9}, 8.0, None),
+    ],
+)
+def test_nothing_of_a_video_of_a_wrong_length_is_analysed(
+    limits: dict[str, float], duration_s: float | None, reason: str | None, tmp_path: Path
+) -> None:
+    worker = Worker(Acts)
+    events = said(worker, job(tmp_path, duration_s=duration_s, **limits))
+    if reason is None:
+        assert segments(events) == [0, 1] and isinstance(events[-1], Done)
+    else:
+        assert segments(events) == [] and events[-1] == Rejected(events[-1].job_id, reason, duration_s)
+    assert segments(said(worker, job(tmp_path))) == [0, 1]
+
+
+class Fails(Quick):
+    """Fails while it loads, or while it analyses."""
+
+    error: Exception
+    loading: bool
+
+    def load(self) -> None:
+        if self.loading:
+            raise self.error
+
+    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        raise self.error
+
+
+def caused(words: str, cause: Exception) -> ModelError:
+    error = ModelError(words)
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "loading", "analysing"),
+    [
+        (MemoryError(), "start", "memory"),
+        (ModelError("it failed", no_memory=True), "start", "memory"),
+        (ModelError("no allocator of that name"), "model", "model"),
+        (caused("it failed", RuntimeError("could not execute a primitive")), "model", "model"),
+        (RuntimeError("bad allocation"), "start", "unexpected"),
+        (KeyError("x"), "start", "unexpected"),
+        (MediaError("broken", kind=MediaErrorKind.DAMAGED), "start", "damaged"),
+        (OutputError("full", no_space=True), "no_space", "no_space"),
+    ],
+    ids=str,
+)
+def test_a_failure_is_told_by_type_and_phase(
+    error: Exception, loading: str, analysing: str, tmp_path: Path
+) -> None:
+    for phase, kind in ((Phase.LOAD, loading), (Phase.ANALYSE, analysing)):
+        maker = type("Failing", (Fails,), {"error": error, "loading": phase is Phase.LOAD})
+        event = said(Worker(maker), job(tmp_path))[-1]
+        assert isinstance(event, Failed) and (event.kind, event.phase) == (kind, phase)
+        assert event.error and "\n" not in event.error
+        failure = Failure(event.kind, event.error, event.phase)
+        assert failure.ends_batch == (phase is Phase.LOAD or kind == "no_space")
+        if kind == "model" and phase is Phase.ANALYSE:  # as those that kill their process
+            tries = [delay_s(failure, earlier, Retry(), Limits(crashes=3)) for earlier in range(4)]
+            assert [pause is None for pause in tries] == [False, False, True, True]
+
+
+def test_networks_are_kept_for_the_next_job_with_the_same_settings(tmp_path: Path) -> None:
+    made: list[Settings] = []
+
+    class Counted(Acts):
+        def __init__(self, settings: Settings, *more: Any) -> None:
+            made.append(settings)
+            super().__init__(settings, *more)
+
+    worker, other = Worker(Counted), Settings(video=False, fps=2)
+    for settings in (Settings(video=False), Settings(video=False), other, other):
+        spec = JobSpec(next(numbers), video(), settings, tmp_path, "s", "m")
+        assert isinstance(said(worker, spec)[-1], Done)
+    assert made == [Settings(video=False), other]
+
+
+# --- what runs jobs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["threads", "processes"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """One slot."""
+    made: Executor
+    if request.param == "threads":
+        made = InlineExecutor(1, LIMITS, analysts=Acts)
+    else:
+        made = LocalExecutor(1, LIMITS, prepare=acts)
+    yield made
+    made.close()
+
+
+def heard(executor: Executor, spec: JobSpec, *, cancel: int | None = None) -> list[JobEvent]:
+    """All that is said of a job."""
+    assert executor.free == 1
+    executor.submit(spec)
+    assert executor.free == 0
+    if cancel is not None:
+        executor.cancel(cancel)
+    events: list[JobEvent] = []
+    deadline = time.monotonic() + 60
+    while not (events and isinstance(events[-1], FINAL)) and time.monotonic() < deadline:
+        events += executor.events(0.05)
+    assert executor.free == 1
+    return events
+
+
+def test_jobs_do_not_disturb_each_other(executor: Executor, tmp_path: Path) -> None:
+    """One after another in one slot: each is analysed once, as if it were alone."""
+    wrong_length = heard(executor, job(tmp_path, duration_s=8, shorter_than_s=2))
+    assert segments(wrong_length) == [] and isinstance(wrong_length[-1], Rejected)
+    # It ends before it reads that it is to be stopped.
+    late = job(tmp_path, "heedless")
+    assert segments(heard(executor, late, cancel=late.job_id)) == [0, 1]
+    executor.cancel(late.job_id)
+    for title, last, work in (
+        ("Talk", Done, [0, 1]),
+        ("model", Failed, [0]),
+        ("Talk", Done, [0, 1]),
+        ("memory", Failed, [0]),
+        ("Talk", Done, [0, 1]),
+    ):
+        events = heard(executor, job(tmp_path, title))
+        assert isinstance(events[0], Ready) and isinstance(events[-1], last) and segments(events) == work
+    stopped = job(tmp_path, "patient")
+    events = heard(executor, stopped, cancel=stopped.job_id)
+    assert isinstance(events[-1], Stopped) and segments(events) == [0]
+    assert segments(heard(executor, job(tmp_path))) == [0, 1]
+    executor.close()
+
+
+# --- processes that lie or die -----------------------------------------------------------------------
+
+
+class Process:
+    """Stands in for a process: what it says is written by the test."""
+
+    pid = 1
+
+    def __init__(self, theirs: Connection) -> None:
+        self.theirs = theirs
+        self.exitcode: int | None = None
+
+    def is_alive(self) -> bool:
+        return self.exitcode is None
+
+    def die(self, code: int) -> None:
+        self.exitcode = code
+        self.theirs.close()
+
+    def kill(self) -> None:
+        if self.is_alive():
+            self.die(-9)
+
+    def join(self, timeout: float | None = None) -> None:
+        """It ends at once, or not at all."""
+
+    close = join
+
+    def say(self, message: Any) -> None:
+        self.theirs.send_bytes(message if isinstance(message, bytes) else json.dumps(message).encode())
+
+
+class Scripted(LocalExecutor):
+    """An executor whose processes are those of the test."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        super().__init__(1, limits)
+        self.started: list[Process] = []
+
+    def _start(self) -> _Child:
+        ours, theirs = Pipe()
+        self.started.append(Process(theirs))
+        child = _Child(self.started[-1], ours)  # type: ignore[arg-type]
+        self._children.append(child)
+        return child
+
+    def all_events(self) -> list[JobEvent]:
+        return [event for _ in range(3) for event in self.events(0)]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    one = Scripted()
+    yield one
+    one.close()
+
+
+def ready(scripted: Scripted, spec: JobSpec) -> Process:
+    """The process that has loaded its networks for a job."""
+    scripted.submit(spec)
+    process = scripted.started[-1]
+    assert decode_order(process.theirs.recv_bytes()) == spec
+    process.say(encode(Ready(spec.job_id)))
+    assert scripted.all_events() == [Ready(spec.job_id)]
+    return process
+
+
+LIES: dict[str, Any] = {
+    "no JSON": b"\xff\xfe",
+    "no object": [1],
+    "of another job": {"what": "stopped", "job_id": 10**9},
+    "stopped without being asked": "stopped",
+    "too long": b" " * (17 * 2**20),
+}
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
+def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
+    lie: Any, is_ready: bool, scripted: Scripted, tmp_path: Path
+) -> None:
+    spec, after = job(tmp_path), job(tmp_path)
+    if is_ready:
+        process = ready(scripted, spec)
+    else:
+        scripted.submit(spec)
+        process = scripted.started[-1]
+    if lie == "stopped":
+        lie = {"what": "stopped", "job_id": spec.job_id}
+    if isinstance(lie, bytes) and len(lie) > 10**6:  # only its length is sent: more would fill the pipe
+        process.theirs._send((len(lie)).to_bytes(4, "big"))  # type: ignore[attr-defined]
+    else:
+        process.say(lie)
+    (failed,) = scripted.all_events()
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("crash", Phase.ANALYSE)
+    assert not Failure(failed.kind, failed.error, failed.phase).ends_batch
+    assert not process.is_alive() and scripted.free == 1
+    process = ready(scripted, after)
+    process.say(done(after))
+    (event,) = scripted.all_events()
+    assert isinstance(event, Done) and len(scripted.started) == 2
+
+
+def test_an_idle_process_that_speaks_or_dies_is_replaced_without_a_word(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    for number, ends in enumerate(("speaks", "dies", "dies unseen"), 1):
+        spec = job(tmp_path)
+        process = ready(scripted, spec)
+        process.say(done(spec))
+        assert len(scripted.all_events()) == 1 and len(scripted.started) == number
+        if ends == "speaks":
+            process.say({"what": "ready", "job_id": spec.job_id})
+        else:
+            process.die(-9)
+        if ends != "dies unseen":
+            assert scripted.all_events() == []
+    ready(scripted, job(tmp_path))
+
+
+def test_a_process_that_dies_before_it_has_loaded_is_no_video_s_fault(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    """One that could load before was ended by somebody: the job is begun again, once."""
+    first, second = job(tmp_path), job(tmp_path)
+    process = ready(scripted, first)
+    process.say(done(first))
+    scripted.all_events()
+    scripted.submit(second)
+    scripted.cancel(second.job_id)
+    process.die(-9)
+    assert scripted.all_events() == [] and scripted.free == 0
+    fresh = scripted.started[-1]
+    assert decode_order(fresh.theirs.recv_bytes()) == second
+    assert decode_order(fresh.theirs.recv_bytes()) == Cancel(second.job_id)
+    fresh.die(3)
+    (failed,) = scripted.all_events()
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "exit code 3" in failed.error and scripted.free == 1
+
+
+def test_a_process_that_never_stops_talking_is_ended_by_its_limit(tmp_path: Path) -> None:
+    scripted, spec = Scripted(Limits(memory_mb=1500, wall_s=1)), job(tmp_path)
+    process = ready(scripted, spec)
+    scripted._children[0].began -= 2
+    process.say({"what": "progress", "job_id": spec.job_id, "time_s": 1, "duration_s": None})
+    process.say({"what": "progress", "job_id": spec.job_id, "time_s": 1, "duration_s": None})
+    *_, last = scripted.all_events()
+    assert isinstance(last, Failed) and last.kind == "time_limit" and scripted.free == 1
+
+
+@pytest.mark.parametrize(("kind", "left"), [("memory", 0), ("model", 0), ("output", 1), ("damaged", 1)])
+def test_a_process_is_replaced_after_failures_that_may_have_harmed_it(
+    kind: str, left: int, scripted: Scripted, tmp_path: Path
+) -> None:
+    spec = job(tmp_path)
+    ready(scripted, spec).say(encode(Failed(spec.job_id, kind, Phase.ANALYSE, "no")))
+    assert len(scripted.all_events()) == 1
+    assert len(scripted._children) == left

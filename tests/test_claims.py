@@ -1,0 +1,130 @@
+"""Folders that one process works in at a time, also on network file systems; what is removed from them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analyzer.claims import claimed, locked, remove_leftovers, remove_parts
+from analyzer.errors import OutputError
+
+_flock = fcntl.flock
+
+
+def flock_of_nfs(descriptor: int, operation: int) -> None:
+    """As Linux locks over NFS: by a lock of bytes, which needs a file that is open for writing, or reading."""
+    mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    refused = os.O_RDONLY if operation & fcntl.LOCK_EX else os.O_WRONLY
+    if operation & (fcntl.LOCK_EX | fcntl.LOCK_SH) and mode == refused:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    _flock(descriptor, operation)
+
+
+@pytest.fixture(params=[_flock, flock_of_nfs], ids=["local", "nfs"], autouse=True)
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", request.param)
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_folder_is_one_process_s_and_goes_again_if_nothing_is_in_it(tmp_path: Path) -> None:
+    run = tmp_path / "a" / "run"
+    with claimed(run) as staging:
+        assert staging.is_dir() and staging.parent == run
+        with pytest.raises(OutputError, match="in use by another run"), claimed(run):
+            pass
+        assert staging.is_dir(), "who was refused has changed nothing"
+    assert names(tmp_path) == {"a"}
+    with claimed(run):
+        (run / "run.json").touch()
+    assert names(run) == {"run.json"}
+
+
+def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> None:
+    """The folder and its lock go with each: who waits at that moment must not hold what is no more."""
+    inside, most, done = [0], [0], [0]
+
+    def work() -> None:
+        for _ in range(150):
+            with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as stack:
+                locked(tmp_path / "run", stack)
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                done[0] += 1
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and done[0] >= 150 and not names(tmp_path)
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"), claimed(tmp_path / "run"):
+        pass
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    with pytest.raises(OutputError, match="cannot be written"), claimed(tmp_path / "link"):
+        pass
+
+
+def part(run: Path, name: str, *, age_s: int) -> Path:
+    folder = run / ".parts" / name
+    folder.mkdir(parents=True)
+    (folder / "faces.parquet").write_bytes(b"12345")
+    os.utime(folder, (10**9 - age_s, 10**9 - age_s))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("remove", "left"),
+    [
+        (lambda run: remove_parts(run, "aa"), {"aab-000000", "bb-000000", "run.json"}),
+        (
+            lambda run: remove_parts(run, "aa", until=10**9 - 5),
+            {"aa-000001", "aab-000000", "bb-000000", "run.json"},
+        ),
+        (
+            lambda run: remove_parts(run, "cc"),
+            {"aa-000000", "aa-000001", "aab-000000", "bb-000000", "run.json"},
+        ),
+        (remove_leftovers, {"aa-000001", "bb-000000"}),
+    ],
+)
+def test_only_what_is_meant_is_removed(remove: Callable[[Path], int], left: set[str], tmp_path: Path) -> None:
+    """By key, by age, or what is older than the run; half-written ones always, those of others never."""
+    for name, age_s in {"aa-000000": 10, "aa-000001": 0, "aab-000000": 10, "bb-000000": 0}.items():
+        part(tmp_path, name, age_s=age_s)
+    part(tmp_path, "new-x", age_s=0)
+    (tmp_path / ".parts" / "run.json").write_text("of a live run")
+    os.utime(tmp_path / ".parts" / "run.json", (10**9 - 10, 10**9 - 10))
+    (tmp_path / "run.json").write_text("{}")
+    os.utime(tmp_path / "run.json", (10**9 - 5, 10**9 - 5))
+    before = names(tmp_path)
+    with contextlib.ExitStack() as stack:
+        locked(tmp_path, stack)
+        assert remove(tmp_path) == 0, "another process works here"
+    assert names(tmp_path) == before
+    assert remove(tmp_path) >= 5
+    assert {path.name for path in (tmp_path / ".parts").iterdir()} == left
+    assert (tmp_path / "run.json").exists() and not (tmp_path / ".lock").exists()
+    assert remove(tmp_path) == 0
+
+
+def test_a_folder_of_nothing_but_parts_goes_with_them(tmp_path: Path) -> None:
+    part(tmp_path / "run", "aa-000000", age_s=0)
+    assert remove_leftovers(tmp_path / "run") == 0, "no run was published"
+    assert remove_parts(tmp_path / "run", "aa") == 5
+    assert remove_parts(tmp_path / "run", "aa") == 0
+    assert not names(tmp_path)
