@@ -18,6 +18,7 @@ from analyzer.linking import (
     CERTAIN,
     CONTRADICTION,
     FAINT_SHARE,
+    IMAGE_LIKELY,
     LIKELY,
     PERSON_S,
     PERSON_SCORE,
@@ -356,22 +357,68 @@ def test_one_sighting_is_a_person_where_samples_are_rare() -> None:
     assert places([Seen([0, 1]), Seen([1], x=300)], samples_at([0.0, 2.0, 4.0])) == [1, 2]
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_faces_of_different_pictures_are_different_people(count: int) -> None:
-    samples = samples_at([float(number) for number in range(count)], end_s=count, image=True)
-    ann = corner(0, 0.6)
-    cast = [Seen([number], ann, score=PICTURED_SCORE + 0.01) for number in range(count)]
-    found, result = linked(cast, samples)
-    assert found == [{number + 1} for number in range(count)]
-    assert (result.low, result.high) == (count, count) and "pictures" in result.reason
-    faint = [*cast, Seen([0], ann, score=PICTURED_SCORE - 0.01, x=300)]
-    assert linked(faint, samples)[0][-1] == {-1}
+def images(count: int) -> pd.DataFrame:
+    return samples_at([float(number) for number in range(count)], end_s=count, image=True)
 
 
-def test_pictures_with_faint_faces_alone_show_nobody() -> None:
-    samples = samples_at([0.0, 1.0], end_s=2.0, image=True)
-    found, result = linked([Seen([0], score=PICTURED_SCORE - 0.1)], samples)
-    assert found == [{-1}] and (result.low, result.high) == (0, 0)
+def in_images(*looks: Sequence[float] | None, score: float = 0.9) -> list[Seen]:
+    """One face in each image, all in the same place."""
+    return [Seen([number], one, score=score) for number, one in enumerate(looks)]
+
+
+@pytest.mark.parametrize(("apart", "people"), [(IMAGE_LIKELY - 0.01, [1, 1]), (IMAGE_LIKELY + 0.01, [1, 2])])
+def test_the_same_face_in_several_images_is_one_person(apart: float, people: list[int]) -> None:
+    assert places(in_images(*on_line(0, apart)), images(2)) == people
+    # A video is cut lower: there means of many views are compared.
+    assert IMAGE_LIKELY > LIKELY
+
+
+def test_many_images_of_one_face_among_others() -> None:
+    ann, bea = corner(0, 0.6), corner(1, 0.6)
+    assert places(in_images(ann, bea, *[ann] * 10, bea), images(13)) == [1, 2, *[1] * 10, 2]
+
+
+@pytest.mark.parametrize("apart", [0.0, CERTAIN - 0.05])
+def test_two_faces_in_one_image_are_never_one_person(apart: float) -> None:
+    one, other = on_line(0, apart)
+    # Ten images show them both, so that a slip would be pardoned in a video; the last one shows only one.
+    cast = [Seen([number], looks, x=x) for number in range(10) for looks, x in ((one, 0), (other, 300))]
+    found = places([*cast, Seen([10], one)], images(11))
+    assert found == [1, 2] * 10 + [1]
+    shared = [*in_images(*[one] * 9), Seen([0], one, x=300)]
+    assert len(set(places(shared, images(9)))) == 2
+
+
+def test_place_and_time_say_nothing_of_images() -> None:
+    # Too small to be compared, and in the same place in each image: as many people as faces.
+    found, result = linked(in_images(None, None, None), images(3))
+    assert found == [{1}, {2}, {3}] and (result.low, result.high) == (1, 3)
+    assert result.reason == "2 people have faces too small to be compared with others"
+
+
+def test_range_of_images_says_how_sure_the_links_are() -> None:
+    _, result = linked(in_images(*on_line(0, CERTAIN + 0.05, 2.0, 2 + PLAUSIBLE - 0.05)), images(4))
+    assert (result.low, result.person_ids.max(), result.high) == (2, 3, 4)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_faint_faces_in_images_are_nobody_but_in_the_range(alone: bool) -> None:
+    cast = [Seen([0], corner(0), score=PICTURED_SCORE - 0.01, x=300)]
+    cast += [] if alone else [Seen([0], corner(1), score=PICTURED_SCORE + 0.01)]
+    found, result = linked(cast, images(1))
+    assert found[0] == {-1} and result.high == len(cast) and result.low == len(cast) - 1
+    assert result.uncounted["reason"].tolist() == ["faint"]
+
+
+def test_those_not_counted_are_told_with_the_reason() -> None:
+    faint = PERSON_SCORE - 0.05
+    cast = [Seen(range(20)), Seen([3], x=300), Seen(range(15), x=600, score=faint), Seen([40], score=0.4)]
+    _, result = linked(cast, seconds(20))
+    table = result.uncounted.sort_values("seen_s", ignore_index=True)
+    assert table["reason"].tolist() == ["brief", "brief", "faint"]
+    assert table["faces"].tolist() == [1, 1, 15]
+    np.testing.assert_allclose(table["seen_s"], [0.2, 0.2, 3.0])
+    assert table["score"].iloc[-1] == pytest.approx(faint) and table["width_px"].iloc[-1] == 40
 
 
 def test_nobody_at_all() -> None:
