@@ -95,7 +95,14 @@ def derive(
         )
     elif video.kind is MediaKind.LIVE:
         samples["duration_s"] = live_durations(samples)
-    linked = link_tracklets(faces, samples, embeddings)
+    score = settings.min_person_score
+    linked = link_tracklets(
+        faces,
+        samples,
+        embeddings,
+        min_on_screen_s=settings.min_on_screen_s,
+        min_score=None if isinstance(score, str) else score,
+    )
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
     embeddings["person_id"] = embeddings["tracklet_id"].map(owner)

@@ -7,7 +7,7 @@ embeddings are clustered by average linkage, bottom up, and two faces in one sam
 The clustering is one tree, cut at three heights: the people table is cut where the two kinds of error are
 balanced, `people_high` where only certain links are left, `people_low` where all plausible ones are made.
 
-Images of a folder are no moments of one video: there time and place say nothing, and faces alone are compared.
+Images of a folder are no moments of one video: time and place say nothing there, only faces are compared.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from analyzer.faces import buffered_iou
 from analyzer.follow import LOST_AFTER_S, lost_after_s
+from analyzer.settings import MIN_ON_SCREEN_S
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -31,8 +32,8 @@ __all__ = ["Linked", "link_tracklets"]
 CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 IMAGE_LIKELY = 0.50
-"""As `LIKELY`, between images of a folder, where one face is compared with one other instead of means of many.
-Measured on portraits of 100 people, two each: 98 people; on one portrait each of 387 people: 375 people."""
+"""As `LIKELY`, between images of a folder, where single faces are compared, not means of many. Of 100 people
+with two portraits each it makes 98, of 387 with one each 375."""
 CONTRADICTION = 0.55
 """Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
 SLIP = 0.5
@@ -40,12 +41,15 @@ SLIP = 0.5
 person: where people cross, a tracklet may hold some faces of another person."""
 LINK_MARGIN, LINK_IOU = 0.3, 0.1
 """Time and place: boxes widened by this share of their size overlap at least so much."""
-PERSON_SCORE, PICTURED_SCORE = 0.6, 0.5
-"""A person is seen at least once with this detection score (in pictures of a folder, with the second),"""
-PERSON_S = 1.0
+PERSON_SCORE, IMAGE_SCORE = 0.6, 0.5
+"""A person is seen at least once with this detection score (in images of a folder, with the second),"""
+PERSON_S = MIN_ON_SCREEN_S
 """and in all for so many seconds (in very short videos for half of it)."""
+LARGE_PX, LARGE_TIMES = 100.0, 2.0
+"""A face so wide (the median) needs no more than `IMAGE_SCORE` if it is seen for so many times as long: faces
+that fill the frame score lower. Of what real clips show, nothing but faces is so large, clear and lasting."""
 FAINT_SHARE = 0.4
-"""Who was seen for this share of that, with `PICTURED_SCORE`, may be a person: `people_high` counts them."""
+"""Who was seen for this share of that, with `IMAGE_SCORE`, may be a person: `people_high` counts them."""
 
 _BLOCK = 1024
 _NOBODY = pd.DataFrame(
@@ -112,39 +116,64 @@ class _Nodes:
         return _Nodes(mean.astype(np.float32), square.astype(np.float32), weight, meets, samples)
 
 
-def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame, looks: pd.DataFrame) -> Linked:
+@dataclass(frozen=True)
+class _Rule:
+    """Who is a person: seen for `least_s` with `score`, or so large and long that `large_score` is enough."""
+
+    least_s: float
+    score: float
+    large_score: float
+
+    def counts(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether each cluster is a person."""
+        large = (seen.width >= LARGE_PX) & (seen.seconds >= LARGE_TIMES * self.least_s)
+        clear = seen.score >= np.where(large, self.large_score, self.score)
+        return np.asarray((seen.seconds >= self.least_s) & clear)
+
+
+def link_tracklets(
+    faces: pd.DataFrame,
+    samples: pd.DataFrame,
+    looks: pd.DataFrame,
+    *,
+    min_on_screen_s: float = PERSON_S,
+    min_score: float | None = None,
+) -> Linked:
     """Find out which person each face belongs to.
 
-    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`; other faces
-    belong to nobody. In images of a folder one sighting with a score of `PICTURED_SCORE` is enough, and faces
-    are linked by looks alone.
+    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`, or `IMAGE_SCORE`
+    where the face is large and seen for long; other faces belong to nobody. In images of a folder one
+    sighting with a score of `IMAGE_SCORE` is enough, and faces are linked by looks alone.
 
     Args:
         faces: Rows of the faces table in the order of time; `person_id` is not read.
         samples: Rows of the samples table, with `shot`.
         looks: Of the tracklets that can be compared: `tracklet_id`, `embedding` (a vector each), `view_px`,
             `views`.
+        min_on_screen_s: In place of `PERSON_S`.
+        min_score: The detection score that everybody needs; None: as above.
     """
     if faces.empty:
         return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen", _NOBODY)
     tracklets = _Tracklets.of(faces, samples)
     appearance = _appearance(looks, tracklets.ids)
     chains = np.arange(len(tracklets.ids))
-    least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
+    least_s = min(min_on_screen_s, samples["duration_s"].sum() / 2) - 1e-6
     images = not samples["image"].eq("").all()
     if images:
-        heights, least_score, faintest = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), PICTURED_SCORE, 0.0
+        heights, score, faintest = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), IMAGE_SCORE, 0.0
     else:
-        heights, least_score, faintest = HEIGHTS, PERSON_SCORE, PICTURED_SCORE
+        heights, score, faintest = HEIGHTS, PERSON_SCORE, IMAGE_SCORE
         times = samples["time_s"].to_numpy()
         interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
         chains = _continued(tracklets, appearance, lost_after_s(interval_s))
+    rule = _Rule(least_s, score, IMAGE_SCORE) if min_score is None else _Rule(least_s, min_score, min_score)
     merges, reached = _tree(tracklets, chains, appearance, 0.0 if images else SLIP)
     certain, likely, plausible = (_cut(chains, merges[reached <= height**2]) for height in heights)
-    faint = _people(certain, tracklets, FAINT_SHARE * least_s, faintest)
-    uncounted = _uncounted(likely, tracklets, least_s, least_score)
+    faint = _people(certain, tracklets, _Rule(FAINT_SHARE * least_s, faintest, faintest))
+    uncounted = _uncounted(likely, tracklets, rule)
     certain, likely, plausible = (
-        _people(clusters, tracklets, least_s, least_score) for clusters in (certain, likely, plausible)
+        _people(clusters, tracklets, rule) for clusters in (certain, likely, plausible)
     )
     person_ids = _numbered(_one_each(likely[tracklets.number], tracklets))
     return Linked(person_ids, *_range((faint, certain, likely, plausible), tracklets, appearance), uncounted)
@@ -387,32 +416,51 @@ def _cut(chains: Int, merges: Int) -> Int:
     return np.unique(clusters, return_inverse=True)[1][chains].astype(np.int64)
 
 
-def _seen(clusters: Int, tracklets: _Tracklets) -> tuple[Real, Real]:
-    """(C,) for how many seconds each cluster was seen, and (C,) its best detection score."""
-    # Of two faces in one sample the time counts once.
-    moments = clusters[tracklets.number] * (tracklets.sample.max() + 1) + tracklets.sample
-    first = np.unique(moments, return_index=True)[1]
-    seen_s = np.bincount(clusters[tracklets.number[first]], weights=tracklets.stands_s[first])
-    score = np.zeros(len(seen_s))
-    np.maximum.at(score, clusters, tracklets.score)
-    return seen_s, score
+@dataclass(frozen=True)
+class _Seen:
+    """How C clusters were seen; some may be empty."""
+
+    seconds: Real
+    """(C,) for how long."""
+    score: Real
+    """(C,) the best detection score."""
+    width: Real
+    """(C,) the median width in pixels."""
+    faces: Int
+    """(C,) how many."""
+
+    @classmethod
+    def of(cls, clusters: Int, tracklets: _Tracklets) -> _Seen:
+        """How (T,) clusters of tracklets, 0 to C - 1, were seen."""
+        of_face = clusters[tracklets.number]
+        # Of two faces in one sample the time counts once.
+        moments = of_face * (tracklets.sample.max() + 1) + tracklets.sample
+        first = np.unique(moments, return_index=True)[1]
+        seconds = np.bincount(of_face[first], weights=tracklets.stands_s[first])
+        score = np.zeros(len(seconds))
+        np.maximum.at(score, clusters, tracklets.score)
+        width = pd.Series(tracklets.width).groupby(of_face).median().reindex(range(len(seconds)))
+        return cls(seconds, score, width.to_numpy(np.float64), np.bincount(of_face))
 
 
-def _people(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> Int:
+def _people(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> Int:
     """(T,) as given, but -1 where the whole cluster was seen too briefly or too faintly to be a person."""
-    seen_s, score = _seen(clusters, tracklets)
-    return np.where(((seen_s >= least_s) & (score >= least_score))[clusters], clusters, -1)
+    return np.where(rule.counts(_Seen.of(clusters, tracklets))[clusters], clusters, -1)
 
 
-def _uncounted(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> pd.DataFrame:
+def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFrame:
     """`Linked.uncounted` of (T,) clusters."""
-    seen_s, score = _seen(clusters, tracklets)
-    by_cluster = pd.Series(tracklets.width).groupby(clusters[tracklets.number])
-    table = pd.DataFrame({"faces": by_cluster.size(), "width_px": by_cluster.median()})
-    table = table.assign(seen_s=seen_s[table.index], score=score[table.index])
-    brief, faint = table["seen_s"] < least_s, table["score"] < least_score
-    table["reason"] = np.where(brief, "brief", "faint")
-    return table.loc[brief | faint, list(_NOBODY)].reset_index(drop=True)
+    seen = _Seen.of(clusters, tracklets)
+    table = pd.DataFrame(
+        {
+            "reason": np.where(seen.seconds < rule.least_s, "brief", "faint"),
+            "faces": seen.faces,
+            "seen_s": seen.seconds,
+            "score": seen.score,
+            "width_px": seen.width,
+        }
+    )
+    return table[~rule.counts(seen) & (seen.faces > 0)].reset_index(drop=True)
 
 
 def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:

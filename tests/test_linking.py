@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from analyzer.linking import (
     CONTRADICTION,
     FAINT_SHARE,
     IMAGE_LIKELY,
+    IMAGE_SCORE,
+    LARGE_PX,
+    LARGE_TIMES,
     LIKELY,
     PERSON_S,
     PERSON_SCORE,
-    PICTURED_SCORE,
     PLAUSIBLE,
     SLIP,
     Linked,
@@ -45,6 +48,7 @@ class Seen:
     score: float = 0.9
     views: int = 1
     view_px: float = 50.0
+    width: float = 40.0
 
 
 def samples_at(
@@ -74,7 +78,7 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
     for tracklet, one in enumerate(cast):
         for number, sample in enumerate(one.samples):
             x = one.x + one.step * number
-            box = {"x1": x, "y1": 0.0, "x2": x + 40, "y2": 50.0}
+            box = {"x1": x, "y1": 0.0, "x2": x + one.width, "y2": 50.0}
             rows.append({"sample": sample, "tracklet_id": tracklet, "score": one.score, **box})
         if one.looks is not None:
             looks.append(
@@ -90,10 +94,12 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
     return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "views", "view_px"])
 
 
-def linked(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[list[set[int]], Linked]:
+def linked(
+    cast: Sequence[Seen], samples: pd.DataFrame, **rule: float | None
+) -> tuple[list[set[int]], Linked]:
     """The people of each tracklet of the cast, and all that linking says."""
     faces, looks = tables(cast, samples)
-    result = link_tracklets(faces, samples, looks)
+    result = link_tracklets(faces, samples, looks, **rule)
     assert len(result.person_ids) == len(faces)
     check(result, faces)
     return [set(result.person_ids[faces["tracklet_id"] == one].tolist()) for one in range(len(cast))], result
@@ -111,9 +117,9 @@ def check(result: Linked, faces: pd.DataFrame) -> None:
     assert not in_sample.duplicated(["sample", "person"]).any()
 
 
-def places(cast: Sequence[Seen], samples: pd.DataFrame) -> list[int]:
+def places(cast: Sequence[Seen], samples: pd.DataFrame, **rule: float | None) -> list[int]:
     """The one person of each tracklet."""
-    found, _ = linked(cast, samples)
+    found, _ = linked(cast, samples, **rule)
     assert all(len(one) == 1 for one in found)
     return [one.pop() for one in found]
 
@@ -337,6 +343,35 @@ def test_who_is_seen_too_faintly_is_nobody(above: float, person: int) -> None:
     assert places([Seen(range(20), score=PERSON_SCORE + above)], seconds(20)) == [person]
 
 
+LONG = round(LARGE_TIMES * PERSON_S * FPS)
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "score", "person"),
+    [
+        (LONG, LARGE_PX, IMAGE_SCORE, 1),
+        (LONG - 1, LARGE_PX, IMAGE_SCORE, -1),
+        (LONG, LARGE_PX - 1, IMAGE_SCORE, -1),
+        (LONG, LARGE_PX, IMAGE_SCORE - 0.01, -1),
+        (15, 430, 0.55, 1),
+    ],
+)
+def test_a_large_face_that_stays_is_a_person_at_a_lower_score(
+    count: int, width: float, score: float, person: int
+) -> None:
+    assert places([Seen(range(count), width=width, score=score)], seconds(20)) == [person]
+
+
+def test_what_a_person_needs_can_be_chosen() -> None:
+    faint, brief, large = Seen(range(20), score=0.4), Seen(range(3), x=300), Seen(range(50), x=900, width=200)
+    cast = [faint, brief, dataclasses.replace(large, score=0.55)]
+    assert places(cast, seconds(20)) == [-1, -1, 1]
+    assert places(cast, seconds(20), min_score=0.4) == [1, -1, 2]
+    assert places(cast, seconds(20), min_on_screen_s=0.5) == [-1, 1, 2]
+    # A score that is chosen is needed by everybody, the large ones too.
+    assert places(cast, seconds(20), min_score=0.6, min_on_screen_s=0.0) == [-1, 1, -1]
+
+
 def test_a_person_is_long_and_clear_enough_in_all() -> None:
     ann = corner(0, 0.6)
     brief = [Seen(range(3), ann, score=0.5), Seen(range(50, 53), ann, score=0.7, x=300)]
@@ -403,8 +438,8 @@ def test_range_of_images_says_how_sure_the_links_are() -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_faint_faces_in_images_are_nobody_but_in_the_range(alone: bool) -> None:
-    cast = [Seen([0], corner(0), score=PICTURED_SCORE - 0.01, x=300)]
-    cast += [] if alone else [Seen([0], corner(1), score=PICTURED_SCORE + 0.01)]
+    cast = [Seen([0], corner(0), score=IMAGE_SCORE - 0.01, x=300)]
+    cast += [] if alone else [Seen([0], corner(1), score=IMAGE_SCORE + 0.01)]
     found, result = linked(cast, images(1))
     assert found[0] == {-1} and result.high == len(cast) and result.low == len(cast) - 1
     assert result.uncounted["reason"].tolist() == ["faint"]
@@ -482,7 +517,7 @@ def test_who_was_seen_too_briefly_may_be_a_person() -> None:
     _, result = linked(cast, seconds(20))
     assert (result.low, result.person_ids.max(), result.high) == (1, 1, 2)
     assert "too briefly or too faintly" in result.reason
-    faint = (PERSON_SCORE + PICTURED_SCORE) / 2
+    faint = (PERSON_SCORE + IMAGE_SCORE) / 2
     cast = [Seen(range(20)), Seen(range(50, 70), x=300, score=faint)]
     assert linked(cast, seconds(20))[1].high == 2
 
