@@ -23,6 +23,7 @@ from analyzer.frames import ReadReport, VideoInfo
 from analyzer.linking import link_tracklets
 from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
+from analyzer.notes import REASONS, Note, Seen, take_notes
 from analyzer.people import fuse_people, sample_durations, timeline
 from analyzer.records import (
     EMBEDDINGS,
@@ -61,6 +62,7 @@ class Tables:
     timeline: pd.DataFrame
     shares: pd.DataFrame
     people_range: tuple[int, int, str]
+    notes: tuple[Note, ...]
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
@@ -112,8 +114,17 @@ def derive(
     bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
     shares = estimate_shares(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    seen = Seen(
+        images=video.kind is MediaKind.IMAGES,
+        samples=len(samples),
+        seconds=float(samples["duration_s"].sum()),
+        width=info.width,
+        height=info.height,
+        may_be_larger=video.fetched and info.height >= settings.max_height,
+    )
+    notes = take_notes(seen, faces, people, linked.uncounted, settings, calibration.child_years)
     count = linked.low, linked.high, linked.reason
-    return Tables(samples, faces, embeddings, people, bins, shares, count)
+    return Tables(samples, faces, embeddings, people, bins, shares, count, notes)
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
@@ -158,6 +169,7 @@ def run_info(
         "complete": report.complete,
         "incomplete_reason": report.reason,
         "counts": None if tables is None else counts_of(tables),
+        "notes": [] if tables is None else [note.sentence for note in tables.notes],
         "shares_in_words": None if tables is None else in_words(tables.shares, tables.people),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
@@ -218,5 +230,6 @@ def counts_of(tables: Tables) -> dict[str, Any]:
         "people_unjudged": int((people["judged_samples"] == 0).sum()),
         **{name: int(genders.get(name, 0)) for name in ("female", "male")},
         "unknown_gender": int(genders.get("unknown", 0)),
+        **{reason: sum(note.count for note in tables.notes if note.reason == reason) for reason in REASONS},
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }

@@ -82,8 +82,8 @@ class Linked:
     reason: str
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame
-    """Who was found but not counted, one row for each group of faces that may be one human: `reason` (`brief`
-    or `faint`), `faces`, `seen_s`, `score` (the best one) and `width_px` (the median)."""
+    """Who was found but not counted, one row for each group of faces that may be one human: `reason`
+    (`brief`, `faint` or `both`), `faces`, `seen_s`, `score` (the best one) and `width_px` (the median)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +124,18 @@ class _Rule:
     score: float
     large_score: float
 
-    def counts(self, seen: _Seen) -> NDArray[np.bool_]:
-        """(C,) whether each cluster is a person."""
+    def long(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether each cluster was seen for long enough."""
+        return np.asarray(seen.seconds >= self.least_s)
+
+    def clear(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether it was seen clearly enough."""
         large = (seen.width >= LARGE_PX) & (seen.seconds >= LARGE_TIMES * self.least_s)
-        clear = seen.score >= np.where(large, self.large_score, self.score)
-        return np.asarray((seen.seconds >= self.least_s) & clear)
+        return np.asarray(seen.score >= np.where(large, self.large_score, self.score))
+
+    def counts(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether it is a person."""
+        return self.long(seen) & self.clear(seen)
 
 
 def link_tracklets(
@@ -453,7 +460,7 @@ def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFram
     seen = _Seen.of(clusters, tracklets)
     table = pd.DataFrame(
         {
-            "reason": np.where(seen.seconds < rule.least_s, "brief", "faint"),
+            "reason": np.select([rule.long(seen), rule.clear(seen)], ["faint", "brief"], "both"),
             "faces": seen.faces,
             "seen_s": seen.seconds,
             "score": seen.score,
