@@ -24,10 +24,11 @@ from analyzer.linking import link_tracklets
 from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
 from analyzer.notes import REASONS, Note, Seen, take_notes
-from analyzer.people import fuse_people, sample_durations, timeline
+from analyzer.people import fuse_people, images_table, sample_durations, timeline
 from analyzer.records import (
     EMBEDDINGS,
     FACES,
+    IMAGES,
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
@@ -41,7 +42,7 @@ from analyzer.records import (
 from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.shares import estimate_shares, in_words
-from analyzer.source import MediaKind, Video
+from analyzer.source import MediaKind, Video, shown_name
 from analyzer.vision.calibration import Calibration
 
 __all__ = ["Tables", "counts_of", "derive", "run_info", "work_key", "write_tables"]
@@ -63,6 +64,8 @@ class Tables:
     shares: pd.DataFrame
     people_range: tuple[int, int, str]
     notes: tuple[Note, ...]
+    images: pd.DataFrame | None
+    """Only of images."""
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
@@ -122,9 +125,17 @@ def derive(
         height=info.height,
         may_be_larger=video.fetched and info.height >= settings.max_height,
     )
-    notes = take_notes(seen, faces, people, linked.uncounted, settings, calibration.child_years)
+    notes = take_notes(seen, faces, people, linked.uncounted, settings, child_years=calibration.child_years)
+    images = None
+    if video.kind is MediaKind.IMAGES:
+        first, stop = settings.start_s, settings.stop_s
+        asked = {
+            n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
+        }
+        names = {n: shown_name(name) for n, name in asked.items()}
+        images = images_table(names, faces, people, samples).assign(video_id=video.video_id)
     count = linked.low, linked.high, linked.reason
-    return Tables(samples, faces, embeddings, people, bins, shares, count, notes)
+    return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
@@ -132,6 +143,7 @@ def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
         ("timeline", tables.timeline, timeline_columns(settings)),
         ("people", tables.people, people_columns(settings)),
         ("shares", tables.shares, SHARES),
+        *([("images", tables.images, IMAGES)] if tables.images is not None else []),
     ):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
@@ -170,7 +182,9 @@ def run_info(
         "incomplete_reason": report.reason,
         "counts": None if tables is None else counts_of(tables),
         "notes": [] if tables is None else [note.sentence for note in tables.notes],
-        "shares_in_words": None if tables is None else in_words(tables.shares, tables.people),
+        "shares_in_words": None
+        if tables is None
+        else in_words(tables.shares, tables.people, images=tables.images is not None),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,
@@ -188,7 +202,8 @@ def run_info(
         "source_details": video.details,
         "reading": {
             "frames_decoded": report.frames,
-            "bad_packets": report.bad_packets,
+            "bad_packets": 0 if video.kind is MediaKind.IMAGES else report.bad_packets,
+            "unreadable_images": report.bad_packets if video.kind is MediaKind.IMAGES else 0,
             "repaired_times": report.repaired_times,
             "last_s": report.last_s,
             "clock_jumps": len(info.clock_jumps),

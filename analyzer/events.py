@@ -84,6 +84,8 @@ class Analysing:
     duration_s: float | None
     samples: int
     faces: int
+    images: bool = False
+    """Whether these are images, one a second in `time_s` and `duration_s`."""
 
 
 @dataclass(frozen=True)

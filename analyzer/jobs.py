@@ -253,6 +253,7 @@ class _Progress:
         self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
         self._on_event = on_event
         self._reader = work.reader
+        self._images = isinstance(work.reader, PictureReader)
         self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
@@ -266,7 +267,9 @@ class _Progress:
         self.samples += 1
         self.faces += faces
         done_s = sum(self._done_s.values())
-        self._on_event(Analysing(self._title, done_s, self._duration_s, self.samples, self.faces))
+        self._on_event(
+            Analysing(self._title, done_s, self._duration_s, self.samples, self.faces, self._images)
+        )
 
 
 def _ends(reader: Reader, settings: Settings) -> list[float]:

@@ -443,11 +443,12 @@ class _Seen:
         # Of two faces in one sample the time counts once.
         moments = of_face * (tracklets.sample.max() + 1) + tracklets.sample
         first = np.unique(moments, return_index=True)[1]
-        seconds = np.bincount(of_face[first], weights=tracklets.stands_s[first])
+        seconds: Real = np.bincount(of_face[first], weights=tracklets.stands_s[first]).astype(np.float64)
         score = np.zeros(len(seconds))
         np.maximum.at(score, clusters, tracklets.score)
         width = pd.Series(tracklets.width).groupby(of_face).median().reindex(range(len(seconds)))
-        return cls(seconds, score, width.to_numpy(np.float64), np.bincount(of_face))
+        median: Real = np.asarray(width, np.float64)
+        return cls(seconds, score, median, np.bincount(of_face))
 
 
 def _people(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> Int:

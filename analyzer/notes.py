@@ -71,6 +71,7 @@ def take_notes(
     people: pd.DataFrame,
     uncounted: pd.DataFrame,
     settings: Settings,
+    *,
     child_years: float,
 ) -> tuple[Note, ...]:
     """What is to be known of the numbers, the most important first.

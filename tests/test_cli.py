@@ -179,18 +179,6 @@ def test_python_call_gives_dataframes(two_people: Path, tmp_path: Path) -> None:
         analyzer.analyze(tmp_path / "many", out=tmp_path / "out", video=False, fps=1)
 
 
-def test_pictures_of_a_folder_are_one_run(two_portraits: Portraits, tmp_path: Path) -> None:
-    folder = tmp_path / "album"
-    folder.mkdir()
-    for name, portrait in zip(("2.png", "10.png"), two_portraits, strict=True):
-        cv2.imwrite(str(folder / name), portrait[:, :, ::-1])
-    result, run = analyse(folder, tmp_path / "out")
-    assert result.exit_code == DONE, result.output
-    assert run.samples["image"].tolist() == ["2.png", "10.png"]
-    assert run.people["gender"].isin(["female", "unknown"]).all() and len(run.people) == 2
-    assert len(list((run.folder / "annotated").iterdir())) == 2
-
-
 def test_pictures_that_are_named_together_are_one_run(two_portraits: Portraits, tmp_path: Path) -> None:
     sideways = np.rot90(two_portraits[0], 1)  # as a camera held upright stores it
     exif = PillowImage.Exif()

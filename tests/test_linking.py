@@ -450,7 +450,7 @@ def test_those_not_counted_are_told_with_the_reason() -> None:
     cast = [Seen(range(20)), Seen([3], x=300), Seen(range(15), x=600, score=faint), Seen([40], score=0.4)]
     _, result = linked(cast, seconds(20))
     table = result.uncounted.sort_values("seen_s", ignore_index=True)
-    assert table["reason"].tolist() == ["brief", "brief", "faint"]
+    assert sorted(table["reason"][:2]) == ["both", "brief"] and table["reason"].iloc[2] == "faint"
     assert table["faces"].tolist() == [1, 1, 15]
     np.testing.assert_allclose(table["seen_s"], [0.2, 0.2, 3.0])
     assert table["score"].iloc[-1] == pytest.approx(faint) and table["width_px"].iloc[-1] == 40

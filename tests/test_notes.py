@@ -66,7 +66,7 @@ def uncounted_notes(
     faces, samples = made(*cast, images=seen.images, count=seen.samples)
     linked = link_tracklets(faces, samples, LOOKS, **rule)
     faces["person_id"] = linked.person_ids
-    return list(take_notes(seen, faces, NOBODY, linked.uncounted, settings or Settings(), 12))
+    return list(take_notes(seen, faces, NOBODY, linked.uncounted, settings or Settings(), child_years=12))
 
 
 def option(sentence: str, name: str) -> float:
@@ -121,7 +121,7 @@ def test_images_are_told_in_words_of_images() -> None:
         "1 face was found but not counted: the detection score stayed below 0.5 (0.45, width 80 pixels). "
         "--min-person-score 0.45 counts it."
     )
-    (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), 12)
+    (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
 
 
@@ -141,7 +141,7 @@ def test_images_are_told_in_words_of_images() -> None:
 def test_nobody_at_all_says_what_may_find_more(width: int, changes: dict[str, Any], options: str) -> None:
     seen = Seen(images=False, samples=695, seconds=139.0, width=width, height=width // 2)
     faces = made(([0], 0.9, 9))[0].iloc[:0]
-    (note,) = take_notes(seen, faces, NOBODY, NOBODY, Settings(**changes), 12)
+    (note,) = take_notes(seen, faces, NOBODY, NOBODY, Settings(**changes), child_years=12)
     assert note.sentence == (
         "No face was found in 139.0 s of video (695 frames). People are counted by their faces: who is "
         "seen from behind, or whose face is covered or very small, is not found."
@@ -153,7 +153,7 @@ def notes_of(table: pd.DataFrame, widest: Sequence[float], **changes: Any) -> li
     faces = pd.DataFrame({"person_id": table["person_id"], "x1": 0.0, "x2": np.array(widest, float)})
     seen = Seen(False, 100, 20.0, 320, 180, changes.pop("may_be_larger", False))
     empty = pd.DataFrame({"reason": pd.Series(dtype=str)})
-    return list(take_notes(seen, faces, table, empty, Settings(**changes), 12))
+    return list(take_notes(seen, faces, table, empty, Settings(**changes), child_years=12))
 
 
 def test_people_with_narrow_faces_are_told_with_their_width() -> None:
