@@ -273,6 +273,8 @@ class _Scene:
         self.boxes = boxes if size is None else _placed(boxes, self._time, samples, size)
         """(N, 4) pixels of the output."""
         self._person: Ints = table["person_id"].to_numpy(np.int64)
+        self.uncounted = bool((self._person <= 0).any())
+        """Whether some faces are no person's."""
         self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
         self._segment: Ints = table["segment"].to_numpy(np.int64)
         self._sampled: Floats = np.unique(samples["time_s"].to_numpy(np.float64))
@@ -294,7 +296,10 @@ class _Scene:
     def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
         """Draw only what was found in the sample at `time_s`, into its picture, (H, W, 3) uint8 BGR."""
         here = np.abs(self._time - time_s) < 1e-6
-        painter = Painter(image.shape[1], image.shape[0], people, self.boxes[here], yuv=False)
+        uncounted = bool((self._person[here] <= 0).any())
+        painter = Painter(
+            image.shape[1], image.shape[0], people, self.boxes[here], yuv=False, uncounted=uncounted
+        )
         if self._blur:
             hide([(image, 1)], _cover(self.boxes[here], np.float32(0)))
         painter.draw(image, self._marks(painter, self.boxes[here], self._person[here]))
@@ -483,7 +488,9 @@ class _Film:
                 if painter is None:
                     width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
                     scene = _Scene(self._faces, self._samples, self._settings, (width, height))
-                    painter = Painter(width, height, self._people, scene.boxes, yuv=True)
+                    painter = Painter(
+                        *(width, height, self._people, scene.boxes), yuv=True, uncounted=scene.uncounted
+                    )
                     scratch = np.empty((height, width, 3), np.uint8)
                 picture = self._picture(frame, width, height)
                 covers, marks = scene.at(frame.time_s, painter)
