@@ -34,7 +34,7 @@ Ints = NDArray[np.int64]
 _NOBODY = "#D8D8D8"
 _CHILD_YEARS = 13
 _GENDERS = tuple(GENDER_COLOURS)
-_ROUNDNESS = 0.5
+_ROUNDNESS = 0.4
 """Of the corners of women's boxes, as a share of the most that is possible."""
 
 
