@@ -24,6 +24,8 @@ REASONS = (
 
 _WIDEST_PX = 1280
 """A larger `--detector-size` is not suggested: it takes four times as long already."""
+_SMALL_PX = 16
+"""Of the frame as the detector sees it; narrower faces score higher in a larger one."""
 _LARGEST_SCORE = 0.5
 """A higher `--min-person-score` would lose large faces that are counted without it."""
 
@@ -95,10 +97,13 @@ def take_notes(
 
 
 def _no_face(seen: Seen, settings: Settings) -> Note:
-    helps = ["--detector yunet"] if settings.detector == "centerface" else []
-    helps += [larger] if (larger := _larger_size(seen, settings)) else []
-    if any(getattr(settings, name) != value for name, value in PRESETS["accurate"].items()):
+    helps = [larger] if (larger := _larger_size(seen, settings)) else []
+    # In images faces are always searched in full size.
+    if not seen.images and any(
+        getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
+    ):
         helps.append("--preset accurate")
+    helps += ["--detector yunet (after models pull yunet)"] if settings.detector == "centerface" else []
     may = f" May find more: {', '.join(helps)}." if helps and settings.detector != "none" else ""
     return Note(
         "no_face",
@@ -110,11 +115,15 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
 
 def _larger_size(seen: Seen, settings: Settings) -> str:
     """The option that searches for faces in more pixels; empty where there are none, or enough already."""
-    size = 640 if isinstance(settings.detector_size, str) else settings.detector_size
-    longer = max(seen.width, seen.height)
+    size, longer = _searched_px(settings), max(seen.width, seen.height)
     if settings.detector not in ("centerface", "yunet") or size >= min(longer, _WIDEST_PX):
         return ""
     return f"--detector-size {min(longer, _WIDEST_PX)}"
+
+
+def _searched_px(settings: Settings) -> int:
+    """The longer side of the frame in which faces are searched."""
+    return 640 if isinstance(settings.detector_size, str) else settings.detector_size
 
 
 def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[Note]:
@@ -130,14 +139,18 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
     if (faint := groups.get("faint")) is not None:
         number, lowest, best = len(faint), _floor(faint["score"].min()), _floor(faint["score"].max())
         one = number == 1
-        about = [f"{best:g}" if one else f"{lowest:g} to {best:g}"]
-        about.append(f"{'' if one else 'median '}width {faint['width_px'].median():.0f} pixels")
+        width = float(faint["width_px"].median())
+        about = [f"{best:g}" if lowest == best else f"{lowest:g} to {best:g}"]
+        about.append(f"{'' if one else 'median '}width {width:.0f} pixels")
         if not seen.images:
             about.append(f"seen for {'' if one else 'up to '}{faint['seen_s'].max():.1f} s")
         sentence = (
             f"{_found(number)}: the detection score stayed below {score} ({', '.join(about)}). "
             f"--min-person-score {min(lowest, _LARGEST_SCORE):g} counts {_it(number)}."
         )
+        if width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
+            larger = _larger_size(seen, settings)
+            sentence += f" {larger} finds small faces more clearly." if larger else ""
         notes.append(Note("uncounted_faint", number, sentence))
     if (brief := groups.get("brief")) is not None:
         number, few = len(brief), _floor(brief["seen_s"].min())
@@ -163,12 +176,12 @@ def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings
     narrow = widest[widest < settings.min_judged_px]
     notes = []
     if number := len(narrow):
-        median = people.loc[people["person_id"].isin(narrow.index), "face_px_median"].median()
+        medians = people.loc[people["person_id"].isin(narrow.index), "face_px_median"]
         their, them = ("the face is", "this one") if number == 1 else ("their faces are", "them")
         sentence = (
             f"{_of(number, len(people))} without gender and age: {their} narrower than "
-            f"{settings.min_judged_px} pixels (median {median:.0f}). --min-judged-px "
-            f"{max(1, math.floor(narrow.min()))} estimates {them} too, with larger errors; "
+            f"{settings.min_judged_px} pixels (median {medians.median():.0f}). --min-judged-px "
+            f"{max(1, math.floor(medians.min()))} estimates {them} too, with larger errors; "
             "a larger frame is better."
         )
         sentence += " A larger --max-height downloads more pixels." if seen.may_be_larger else ""

@@ -17,6 +17,7 @@ from analyzer.records import EMBEDDINGS, empty_table
 from analyzer.settings import Settings
 
 FPS = 5
+YUNET = "--detector yunet (after models pull yunet)"
 LOOKS = empty_table(EMBEDDINGS)
 VIDEO = Seen(images=False, samples=100, seconds=20.0, width=1280, height=720)
 Face = tuple[Sequence[int], float, float]
@@ -123,16 +124,26 @@ def test_images_are_told_in_words_of_images() -> None:
     )
     (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
+    assert nobody.sentence.endswith(f"May find more: {YUNET}.")
+
+
+def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
+    wide = Seen(images=False, samples=100, seconds=20.0, width=1920, height=1080)
+    (note,) = uncounted_notes((range(15), 0.55, 40.0), seen=wide)
+    assert note.sentence.endswith("counts it. --detector-size 1280 finds small faces more clearly.")
+    for seen, width in ((wide, 60.0), (VIDEO, 40.0)):
+        (note,) = uncounted_notes((range(15), 0.55, width), seen=seen)
+        assert note.sentence.endswith("counts it.")
 
 
 @pytest.mark.parametrize(
     ("width", "changes", "options"),
     [
-        (1280, {}, "--detector yunet, --detector-size 1280, --preset accurate"),
-        (1920, {}, "--detector yunet, --detector-size 1280, --preset accurate"),
+        (1280, {}, f"--detector-size 1280, --preset accurate, {YUNET}"),
+        (1920, {}, f"--detector-size 1280, --preset accurate, {YUNET}"),
         (1000, {"detector": "yunet"}, "--detector-size 1000, --preset accurate"),
-        (640, {}, "--detector yunet, --preset accurate"),
-        (1280, {"detector_size": 1280}, "--detector yunet, --preset accurate"),
+        (640, {}, f"--preset accurate, {YUNET}"),
+        (1280, {"detector_size": 1280}, f"--preset accurate, {YUNET}"),
         (640, {"detector": "yunet", "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0,
                "detector_size": 640}, ""),
         (640, {"detector": "none"}, ""),
@@ -167,7 +178,7 @@ def test_people_with_narrow_faces_are_told_with_their_width() -> None:
     assert (note.reason, note.count) == ("unestimated_narrow", 3)
     assert note.sentence == (
         "3 of 4 people are without gender and age: their faces are narrower than 32 pixels (median 17). "
-        "--min-judged-px 16 estimates them too, with larger errors; a larger frame is better."
+        "--min-judged-px 15 estimates them too, with larger errors; a larger frame is better."
     )
     (note,) = notes_of(table.iloc[:1], [19.6], may_be_larger=True)
     assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 32")
