@@ -1,6 +1,6 @@
 """The README's picture of an annotated video: a frame of the demo's.
 
-    python -m benchmarks.annotated [FILE]
+python -m benchmarks.annotated [FILE]
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def album(two_portraits: Portraits, tmp_path_factory: pytest.TempPathFactory) ->
     save(folder / "21 other.png", hopper)
     save(folder / "22 nobody.png", np.full((90, 160, 3), 120, np.uint8))
     (folder / "23 broken.png").write_bytes(b"no image")
-    return analyse(folder, folder.parent / "out")
+    return analyse(folder, folder.parent / "out", "--no-video")
 
 
 def test_nineteen_images_of_one_woman_are_one_person(album: tuple[Result, Run]) -> None:
