@@ -47,8 +47,8 @@ PERSON_S = MIN_ON_SCREEN_S
 """and in all for so many seconds (in very short videos for half of it)."""
 LARGE_PX, LARGE_TIMES = 100.0, 2.0
 """A face so wide (the median) needs no more than `IMAGE_SCORE` if it is seen for so many times as long: faces
-that fill the frame score lower. In 16 real clips and 201 photographs and drawings nothing but faces is so large
-and clear."""
+that fill the frame score lower. In 16 real clips and 201 photographs and drawings nothing but faces is so
+large and clear."""
 FAINT_SHARE = 0.4
 """Who was seen for this share of that, with `IMAGE_SCORE`, may be a person: `people_high` counts them."""
 
