@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from analyzer.faces import buffered_iou
 from analyzer.follow import LOST_AFTER_S, lost_after_s
 from analyzer.settings import MIN_ON_SCREEN_S
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -509,10 +510,16 @@ def _range(
     most = max(count, most)
     high = max(most, with_faint)
     reasons = {
-        "links are likely, but not certain": most - count,
-        "more people may have been seen too briefly or too faintly to be counted": high - most,
-        "further links are plausible": count - fewest,
-        "people have faces too small to be compared with others": min(fewest, count) - low,
+        ("link is likely, but not certain", "links are likely, but not certain"): most - count,
+        (
+            "more person may have been seen too briefly or too faintly to be counted",
+            "more people may have been seen too briefly or too faintly to be counted",
+        ): high - most,
+        ("further link is plausible", "further links are plausible"): count - fewest,
+        (
+            "person has a face too small to be compared with others",
+            "people have faces too small to be compared with others",
+        ): min(fewest, count) - low,
     }
-    told = [f"{number} {what}" for what, number in reasons.items() if number > 0]
+    told = [counted(number, *words) for words, number in reasons.items() if number > 0]
     return low, high, "; ".join(told) or "every link is certain, and no other is plausible"

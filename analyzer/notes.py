@@ -24,6 +24,8 @@ REASONS = (
 
 _WIDEST_PX = 1280
 """A larger `--detector-size` is not suggested: it takes four times as long already."""
+_LARGE_SHARE, _REDUCED_PX = 0.4, 320
+"""Faces wider than this share of the shorter side score higher where the frame is searched in so few pixels."""
 _SMALL_PX = 16
 """Of the frame as the detector sees it; narrower faces score higher in a larger one."""
 _LARGEST_SCORE = 0.5
@@ -148,7 +150,9 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
             f"{_found(number)}: the detection score stayed below {score} ({', '.join(about)}). "
             f"--min-person-score {min(lowest, _LARGEST_SCORE):g} counts {_it(number)}."
         )
-        if width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
+        if width > _LARGE_SHARE * min(seen.width, seen.height) and _searched_px(settings) > _REDUCED_PX:
+            sentence += f" --detector-size {_REDUCED_PX} finds faces that fill the frame more clearly."
+        elif width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
             larger = _larger_size(seen, settings)
             sentence += f" {larger} finds small faces more clearly." if larger else ""
         notes.append(Note("uncounted_faint", number, sentence))

@@ -471,8 +471,8 @@ def test_nobody_at_all() -> None:
     ("apart", "expected", "reason"),
     [
         (CERTAIN - 0.05, (1, 1, 1), "every link is certain"),
-        (CERTAIN + 0.05, (1, 1, 2), "1 links are likely, but not certain"),
-        (LIKELY + 0.05, (1, 2, 2), "1 further links are plausible"),
+        (CERTAIN + 0.05, (1, 1, 2), "1 link is likely, but not certain"),
+        (LIKELY + 0.05, (1, 2, 2), "1 further link is plausible"),
         (PLAUSIBLE + 0.05, (2, 2, 2), "every link is certain"),
     ],
 )

@@ -104,6 +104,16 @@ def test_faces_seen_too_briefly_are_told_and_the_option_counts_them(counts: tupl
     assert uncounted_notes(*cast, min_on_screen_s=option(note.sentence, "min-on-screen")) == []
 
 
+def test_faces_that_fill_the_frame_may_be_searched_in_fewer_pixels() -> None:
+    face = (range(15), 0.45, 430.0)
+    (note,) = uncounted_notes(face)
+    assert note.sentence.endswith(
+        "counts it. --detector-size 320 finds faces that fill the frame more clearly."
+    )
+    (note,) = uncounted_notes(face, settings=Settings(detector_size=256))
+    assert note.sentence.endswith("counts it.")
+
+
 def test_both_too_briefly_and_too_faintly() -> None:
     notes = uncounted_notes((range(2), 0.4, 40), (range(2), 0.4, 40), (range(2), 0.9, 40))
     assert [(note.reason, note.count) for note in notes] == [
