@@ -25,7 +25,7 @@ REASONS = (
 _WIDEST_PX = 1280
 """A larger `--detector-size` is not suggested: it takes four times as long already."""
 _LARGE_SHARE, _REDUCED_PX = 0.4, 320
-"""Faces wider than this share of the shorter side score higher where the frame is searched in so few pixels."""
+"""Faces wider than this share of the shorter side score higher where so few pixels are searched."""
 _SMALL_PX = 16
 """Of the frame as the detector sees it; narrower faces score higher in a larger one."""
 _LARGEST_SCORE = 0.5

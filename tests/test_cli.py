@@ -99,7 +99,7 @@ def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_p
 
 
 def test_two_people_come_out_as_the_networks_see_them(finished: tuple[Result, Run]) -> None:
-    run = finished[1]
+    result, run = finished
     people = run.people.sort_values("age_years", ignore_index=True)
     # The second is a woman in uniform, whom the gender network takes for a man: it is overruled.
     assert people["gender"].tolist() == ["female", "unknown"]
@@ -110,6 +110,9 @@ def test_two_people_come_out_as_the_networks_see_them(finished: tuple[Result, Ru
     assert run.timeline["people"].tolist() == [2, 2, 2, 2]
     assert run.timeline["new_people"].tolist() == [2, 0, 0, 0]
     assert len(run.samples) == 20 and len(run.faces) == 40
+    (note,) = run.info["notes"]
+    assert "1 of 2 people is of unknown gender" in note and note in " ".join(result.output.split())
+    assert run.info["counts"]["gender_unsure"] == 1 and run.info["counts"]["uncounted_brief"] == 0
 
 
 def test_provenance_is_complete(finished: tuple[Result, Run], two_people: Path) -> None:
@@ -648,7 +651,12 @@ def test_small_faces_are_people_of_unknown_gender_and_age(tmp_path: Path) -> Non
     run = analyzer.analyze(clip("face-demographics-walking.gif"), out=tmp_path, video=False)
     assert len(run.people) == 2
     assert set(run.people["gender"]) == {"unknown"} and run.people["age_years"].isna().all()
-    assert run.info["counts"]["people_unjudged"] == 2
+    assert run.info["counts"]["people_unjudged"] == run.info["counts"]["unestimated_narrow"] == 2
+    (note,) = run.info["notes"]
+    assert (
+        "2 of 2 people are without gender and age: their faces are narrower than 32 pixels (median 18)"
+        in note
+    )
     assert run.info["counts"]["faces_judged"] == 0 and len(run.faces) > 20
 
 
