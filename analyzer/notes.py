@@ -129,11 +129,11 @@ def _searched_px(settings: Settings) -> int:
 
 
 def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[Note]:
-    least = f"{settings.min_on_screen_s:g} s"
+    short = f"seen for less than {settings.min_on_screen_s:g} s"
     if seen.images:
-        least = counted(math.ceil(settings.min_on_screen_s), "image")
+        short = f"in fewer than {counted(math.ceil(settings.min_on_screen_s), 'image')}"
     elif seen.seconds / 2 < settings.min_on_screen_s:
-        least = f"{seen.seconds / 2:.2g} s (half of the video)"
+        short = f"seen for less than {seen.seconds / 2:.2g} s (half of the video)"
     asked = settings.min_person_score
     score = f"{(0.5 if seen.images else 0.6) if isinstance(asked, str) else asked:g}"
     groups = {str(reason): group for reason, group in uncounted.groupby("reason")}
@@ -158,15 +158,11 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         notes.append(Note("uncounted_faint", number, sentence))
     if (brief := groups.get("brief")) is not None:
         number, few = len(brief), _floor(brief["seen_s"].min())
-        sentence = (
-            f"{_found(number)}: seen for less than {least}. --min-on-screen {few:g} counts {_it(number)}."
-        )
-        if seen.images:
-            sentence = sentence.replace("seen for less than", "in fewer than")
+        sentence = f"{_found(number)}: {short}. --min-on-screen {few:g} counts {_it(number)}."
         notes.append(Note("uncounted_brief", number, sentence))
     if (both := groups.get("both")) is not None:
         sentence = (
-            f"{_found(len(both), 'more ' if notes else '')}: seen for less than {least} and with detection "
+            f"{_found(len(both), 'more ' if notes else '')}: {short} and with detection "
             f"scores below {score}; such may be no faces at all."
         )
         notes.append(Note("uncounted_brief_and_faint", len(both), sentence))

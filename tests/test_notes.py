@@ -132,6 +132,12 @@ def test_images_are_told_in_words_of_images() -> None:
         "1 face was found but not counted: the detection score stayed below 0.5 (0.45, width 80 pixels). "
         "--min-person-score 0.45 counts it."
     )
+    two = Settings(min_on_screen_s=1.5)
+    brief, both = uncounted_notes(
+        ([0], 0.9, 80), ([1], 0.4, 80), seen=seen, settings=two, min_on_screen_s=1.5
+    )
+    assert brief.sentence.startswith("1 face was found but not counted: in fewer than 2 images.")
+    assert "in fewer than 2 images and with detection scores below 0.5" in both.sentence
     (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
     assert nobody.sentence.endswith(f"May find more: {YUNET}.")
