@@ -109,7 +109,7 @@ def _colour(text: str, *, yuv: bool) -> tuple[int, int, int]:
     >>> _colour("#E69F00", yuv=False), _colour("#FFFFFF", yuv=True)
     ((0, 159, 230), (235, 128, 128))
     """
-    red, green, blue = ImageColor.getrgb(text)
+    red, green, blue = ImageColor.getrgb(text)[:3]
     if not yuv:
         return blue, green, red
     y, u, v = np.rint(_TO_YUV @ [blue, green, red, 1]).astype(int).tolist()
@@ -294,6 +294,7 @@ class Painter:
         *,
         yuv: bool,
         uncounted: bool = False,
+        image: bool = False,
     ) -> None:
         """Prepare for pictures of one size.
 
@@ -304,11 +305,13 @@ class Painter:
             everywhere: (N, 4) all boxes that will be drawn: the panel goes where the fewest are.
             yuv: Whether the channels of the pictures are YUV (BT.709, limited range), not BGR.
             uncounted: Whether some of the boxes are of faces that are not counted: the panel tells how many.
+            image: Whether it is one image of a folder, not a frame of a video.
         """
         short = min(width, height)
         self._size = width, height
         self._yuv = yuv
         self._uncounted = uncounted
+        self._here = "in this image" if image else "on screen"
         self._text = max(9, round(8 + short * 0.0165))
         self._line = 1 if short < 200 else max(2, round(short / 330))
         self._font = _font(self._text)
@@ -417,7 +420,7 @@ class Painter:
     def _panel_lines(self, counts: Sequence[int]) -> tuple[str, ...]:
         now, so_far, female, male, unknown, uncounted = counts
         lines = (
-            f"{counted(now, 'person', 'people')} on screen  ·  {so_far} seen so far",
+            f"{counted(now, 'person', 'people')} {self._here}  ·  {so_far} seen so far",
             f"{female} female  ·  {male} male  ·  {unknown} unknown",
         )
         return (*lines, f"{counted(uncounted, 'face')} not counted") if self._uncounted else lines

@@ -298,7 +298,10 @@ class _Scene:
         here = np.abs(self._time - time_s) < 1e-6
         uncounted = bool((self._person[here] <= 0).any())
         painter = Painter(
-            image.shape[1], image.shape[0], people, self.boxes[here], yuv=False, uncounted=uncounted
+            *(image.shape[1], image.shape[0], people, self.boxes[here]),
+            yuv=False,
+            uncounted=uncounted,
+            image=True,
         )
         if self._blur:
             hide([(image, 1)], _cover(self.boxes[here], np.float32(0)))

@@ -708,6 +708,8 @@ def test_panel_tells_of_faces_that_are_not_counted(tmp_path: Path) -> None:
         )
         return painter._panel_lines([1, 1, 1, 0, 0, persons.count(-1)])[-1]
 
+    alone = Painter(1280, 720, ONE, np.empty((0, 4), np.float32), yuv=False, image=True)
+    assert alone._panel_lines([1, 2, 1, 0, 0, 0])[0] == "1 person in this image  ·  2 seen so far"
     assert panel(1, -1) == "1 face not counted" and panel(-1, -1) == "2 faces not counted"
     assert panel(1) == "1 female  ·  0 male  ·  0 unknown"
     source = write_video(tmp_path / "a.mp4", plain(6))

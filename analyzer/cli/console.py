@@ -212,8 +212,8 @@ def describe(run: Run) -> str:
             seen = f"{row['samples']:>6}  {printable(first_in[row['first_s']])}"
         lines.append(f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
     if others := len(people) - len(shown):
-        less = "in no more images" if images else "seen for no longer"
-        lines.append(f"  ... and {counted(others, 'person', 'people')} {less}")
+        rest = counted(others, "more person", "more people")
+        lines.append(f"  ... and {rest}{'' if images else ', seen for no longer'}")
     width = min(110, shutil.get_terminal_size().columns)
     for sentence in (run.info["shares_in_words"], *run.info.get("notes", ())):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
