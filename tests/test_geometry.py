@@ -380,6 +380,7 @@ def rendered(source: Path, target: Path) -> Path:
 
 def test_annotated_video_of_hdr_is_ordinary(tmp_path: Path) -> None:
     image = scenery()
+    image[-40:, -60:] = 120
     source = hdr_video(tmp_path / "hdr.mkv", image)
     with VideoReader(source, Settings()) as reader:
         assert reader.info.transfer == "pq"
@@ -388,6 +389,9 @@ def test_annotated_video_of_hdr_is_ordinary(tmp_path: Path) -> None:
         tags = context.colorspace, context.color_primaries, context.color_trc, context.color_range
         frame = next(container.decode(video=0))
         assert tags == (1, 1, 1, 1) and frame.format.name == "yuv420p"
+        for chroma in frame.planes[1:]:
+            values = np.frombuffer(memoryview(chroma), np.uint8).reshape(-1, chroma.line_size)
+            assert values[-15:, WIDTH // 2 - 25 : WIDTH // 2 - 5].mean() == pytest.approx(128, abs=0.3)
         # White, above all, is compressed a little; the panel is drawn in a corner.
         assert off(frame.to_ndarray(format="rgb24")[HEIGHT // 2 :, :160], image[HEIGHT // 2 :, :160]) < 8
 
