@@ -38,6 +38,7 @@ from testkit.odd_geometry import (
     with_message,
 )
 from tests.conftest import SHARED
+from tests.media import remux
 
 Image = NDArray[np.uint8]
 
@@ -281,6 +282,24 @@ def test_message_holds_as_long_as_it_says(
     # Read on its own, a stretch is as it was in passing.
     alone = shown(path, start_s=frames[11].time_s - 1e-4)
     assert [frame.geometry for frame in alone] == [frame.geometry for frame in frames[11:]]
+
+
+@pytest.mark.parametrize("hevc", [False, True])
+@pytest.mark.parametrize("ending", ["ts", "mp4", "mkv"])
+def test_both_messages_in_every_container(
+    tmp_path: Path, spoken: dict[bool, Path], hevc: bool, ending: str
+) -> None:
+    said = orientation(across=1, hevc=hevc) + frame_packing(3, right_first=True, hevc=hevc)
+    path = with_message(
+        tmp_path / "a.ts", spoken[hevc], lambda _, keyframe: said if keyframe else None, hevc=hevc
+    )
+    if ending != "ts":
+        path = remux(tmp_path / f"a.{ending}", path, lambda number, packet: None)
+    geometries = {frame.geometry for frame in shown(path)}
+    assert len(geometries) == 1
+    only = geometries.pop()
+    assert (only.orientation, only.half) == (Orientation(mirrored=True), Half.RIGHT)
+    assert (only.width, only.height) == (160, 96)
 
 
 def test_message_is_met_though_its_frame_is_passed_over(tmp_path: Path, spoken: dict[bool, Path]) -> None:
