@@ -31,7 +31,14 @@ import cv2
 import numpy as np
 import pandas as pd
 from av.codec.hwaccel import HWAccel
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from numpy.typing import NDArray
 
 from analyzer.drawing import Marks, Painter, Planes, hide
@@ -514,6 +521,7 @@ class _Film:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # else grey turns green
         )
 
 
