@@ -466,7 +466,7 @@ def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path)
     ("when", "code", "stop"),
     [("start", INTERRUPTED, signal.SIGINT), ("drawing", TERMINATED, signal.SIGTERM)],
 )
-def test_stopped_early_or_late_leaves_no_result(
+def test_stopped_early_leaves_no_result_and_late_no_half_video(
     when: str, code: int, stop: signal.Signals, two_people: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "cli.py", "analyze", str(two_people), "--out", str(tmp_path / "out")]
@@ -478,8 +478,10 @@ def test_stopped_early_or_late_leaves_no_result(
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (code, "")
     assert "interrupted" in stderr and "Traceback" not in stderr
-    assert not list(tmp_path.glob("out/*/run.json")) and not list(tmp_path.glob("out/*/annotated.mp4"))
-    assert not list(tmp_path.glob("out/.download-*"))
+    assert not list(tmp_path.glob("out/*/annotated.mp4")) and not list(tmp_path.glob("out/.download-*"))
+    runs = [Run.load(path.parent) for path in tmp_path.glob("out/*/run.json")]
+    # While the video is drawn the tables are there already.
+    assert [bool(run.video_error) and len(run.people) == 2 for run in runs] == [True] * (when == "drawing")
 
 
 def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: Any) -> Path:
