@@ -272,7 +272,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
     assert not multiprocessing.active_children()
     (folder,) = tmp_path.iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"]
-    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=1)
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2)
     assert run.info["resumed_segments"] >= 1
     assert_same(run, alone)
 
