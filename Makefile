@@ -3,20 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint docs lock bench accuracy clean
+.PHONY: demo test lint style docs lock bench accuracy clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
 	$(BIN)/python cli.py report --format html
 
-test: $(STAMP) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Types are checked beside the tests, which often wait; what was found is shown after them. Both must pass.
+test: $(STAMP) style
+	@types=$$(mktemp); $(BIN)/mypy > "$$types" 2>&1 & checking=$$!; failed=0; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder || failed=1; \
+	wait $$checking || failed=1; echo "mypy:"; cat "$$types"; rm -f "$$types"; exit $$failed
 
-lint: $(STAMP)
+lint: style
+	$(BIN)/mypy
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 # Pages that are generated from the code.
 docs: $(STAMP)
@@ -41,9 +46,10 @@ lock:
 	.venv-lock/bin/pip freeze --exclude-editable > constraints.txt
 	rm -rf .venv-lock
 
+# Python compiles what is imported; to compile all that is installed would take as long as to install it.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
 	touch $(STAMP)
 
 clean:

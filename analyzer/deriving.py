@@ -24,10 +24,12 @@ from analyzer.frames import ReadReport, VideoInfo
 from analyzer.linking import link_tracklets
 from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
-from analyzer.people import fuse_people, sample_durations, timeline
+from analyzer.notes import REASONS, Note, Seen, take_notes
+from analyzer.people import fuse_people, images_table, sample_durations, timeline
 from analyzer.records import (
     EMBEDDINGS,
     FACES,
+    IMAGES,
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
@@ -41,7 +43,7 @@ from analyzer.records import (
 from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.shares import estimate_shares, in_words
-from analyzer.source import MediaKind, Video
+from analyzer.source import MediaKind, Video, shown_name
 from analyzer.vision.calibration import Calibration
 
 __all__ = ["Tables", "counts_of", "derive", "run_info", "same_analysis", "work_key", "write_tables"]
@@ -64,6 +66,9 @@ class Tables:
     timeline: pd.DataFrame
     shares: pd.DataFrame
     people_range: tuple[int, int, str]
+    notes: tuple[Note, ...]
+    images: pd.DataFrame | None
+    """Only of images."""
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
@@ -119,7 +124,14 @@ def derive(
         )
     elif video.kind is MediaKind.LIVE:
         samples["duration_s"] = live_durations(samples)
-    linked = link_tracklets(faces, samples, embeddings)
+    score = settings.min_person_score
+    linked = link_tracklets(
+        faces,
+        samples,
+        embeddings,
+        min_on_screen_s=settings.min_on_screen_s,
+        min_score=None if isinstance(score, str) else score,
+    )
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
     embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
@@ -129,8 +141,25 @@ def derive(
     bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
     shares = estimate_shares(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    seen = Seen(
+        images=video.kind is MediaKind.IMAGES,
+        samples=len(samples),
+        seconds=float(samples["duration_s"].sum()),
+        width=info.width,
+        height=info.height,
+        may_be_larger=video.fetched and info.height >= settings.max_height,
+    )
+    notes = take_notes(seen, faces, people, linked.uncounted, settings, child_years=calibration.child_years)
+    images = None
+    if video.kind is MediaKind.IMAGES:
+        first, stop = settings.start_s, settings.stop_s
+        asked = {
+            n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
+        }
+        names = {n: shown_name(name) for n, name in asked.items()}
+        images = images_table(names, faces, people, samples).assign(video_id=video.video_id)
     count = linked.low, linked.high, linked.reason
-    return Tables(samples, faces, embeddings, people, bins, shares, count)
+    return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
@@ -138,6 +167,7 @@ def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
         ("timeline", tables.timeline, timeline_columns(settings)),
         ("people", tables.people, people_columns(settings)),
         ("shares", tables.shares, SHARES),
+        *([("images", tables.images, IMAGES)] if tables.images is not None else []),
     ):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
@@ -175,7 +205,10 @@ def run_info(
         "complete": report.complete,
         "incomplete_reason": report.reason,
         "counts": None if tables is None else counts_of(tables),
-        "shares_in_words": None if tables is None else in_words(tables.shares, tables.people),
+        "notes": [] if tables is None else [note.sentence for note in tables.notes],
+        "shares_in_words": None
+        if tables is None
+        else in_words(tables.shares, tables.people, images=tables.images is not None),
         "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,
@@ -193,7 +226,8 @@ def run_info(
         "source_details": video.details,
         "reading": {
             "frames_decoded": report.frames,
-            "bad_packets": report.bad_packets,
+            "bad_packets": 0 if video.kind is MediaKind.IMAGES else report.bad_packets,
+            "unreadable_images": report.bad_packets if video.kind is MediaKind.IMAGES else 0,
             "repaired_times": report.repaired_times,
             "last_s": report.last_s,
             "clock_jumps": len(info.clock_jumps),
@@ -235,5 +269,6 @@ def counts_of(tables: Tables) -> dict[str, Any]:
         "people_unjudged": int((people["judged_samples"] == 0).sum()),
         **{name: int(genders.get(name, 0)) for name in ("female", "male")},
         "unknown_gender": int(genders.get("unknown", 0)),
+        **{reason: sum(note.count for note in tables.notes if note.reason == reason) for reason in REASONS},
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }

@@ -8,7 +8,7 @@ the marks with their chroma enlarged; what is not drawn keeps the decoder's valu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,20 +21,21 @@ from PIL import Image as Pillow
 from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 
 from analyzer.frames import planes_of
+from analyzer.label_placement import Crowd, LabelPlacement, Rect, overlap
+from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.text import counted
 
 __all__ = ["Marks", "Painter", "Planes", "hide"]
 
 Image = NDArray[np.uint8]
 Boxes = NDArray[np.float32]
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Rect = tuple[int, int, int, int]
-"""Left, top, right, bottom in whole pixels; right and bottom not included."""
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; neighbours in the list differ most.
-_PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
-_GREY = "#B4B4B4"
+_NOBODY = "#D8D8D8"
 _CHILD_YEARS = 13
+_GENDERS = tuple(GENDER_COLOURS)
+_ROUNDNESS = 0.4
+"""Of the corners of women's boxes, as a share of the most that is possible."""
 
 
 class _Sprite(NamedTuple):
@@ -108,17 +109,11 @@ def _colour(text: str, *, yuv: bool) -> tuple[int, int, int]:
     >>> _colour("#E69F00", yuv=False), _colour("#FFFFFF", yuv=True)
     ((0, 159, 230), (235, 128, 128))
     """
-    red, green, blue = ImageColor.getrgb(text)
+    red, green, blue = ImageColor.getrgb(text)[:3]
     if not yuv:
         return blue, green, red
     y, u, v = np.rint(_TO_YUV @ [blue, green, red, 1]).astype(int).tolist()
     return y, u, v
-
-
-def _outline(image: Image, boxes: Boxes, colours: Iterable[tuple[int, int, int]], thickness: int) -> None:
-    """Draw boxes, (N, 4) pixels, each in its colour, in place."""
-    for (left, top, right, bottom), colour in zip(boxes.astype(int).tolist(), colours, strict=True):
-        cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
@@ -155,18 +150,32 @@ def _caption(person: int, gender: str, age: float) -> str:
     return f"#{person} age {round(age)}" if known else f"#{person} ?"
 
 
+def _short_caption(person: int, gender: str, age: float) -> str:
+    """What a label says in a crowd.
+
+    >>> _short_caption(3, "female", 34.4), _short_caption(5, "male", math.nan)
+    ('#3 F34', '#5 M')
+    >>> _short_caption(6, "unknown", 8)
+    '#6 ?8'
+    """
+    letter = {"female": "F", "male": "M"}.get(gender, "?")
+    return f"#{person} {letter}{round(age)}" if math.isfinite(age) else f"#{person} {letter}"
+
+
 @dataclass(frozen=True)
 class Marks:
     """What is drawn on one picture."""
 
     strangers: Boxes
-    """(K, 4) pixels: boxes of nobody in particular."""
+    """(K, 4) pixels: boxes of faces that are not counted."""
     boxes: Boxes
     """(M, 4) pixels: boxes of people."""
-    persons: Ints
-    """(M,) whose."""
+    genders: Ints
+    """(M,) index into `_GENDERS`."""
     plates: list[tuple[_Sprite, int, int]]
     """Labels and panel, each with its left and top."""
+    leaders: list[tuple[Rect, int]]
+    """Lines from a box to a label that is not beside it: from x, y, to x, y; and the gender."""
     thickness: int
     """Pixels: of the lines of boxes, at most."""
 
@@ -183,15 +192,109 @@ class Marks:
             yield x1, bottom - reach, x2, y2
             yield x1, y1, left + reach + 1, y2
             yield right - reach, y1, x2, y2
+        for box in self.boxes[self.genders == 0]:  # rounded: their corners lie further inside
+            left, top, right, bottom = map(int, box)
+            inward = _radius(box) + reach
+            for x in (left - reach, right - inward):
+                for y in (top - reach, bottom - inward):
+                    yield x, y, x + inward + reach + 1, y + inward + reach + 1
+        for (x1, y1, x2, y2), _ in self.leaders:
+            yield min(x1, x2) - reach, min(y1, y2) - reach, max(x1, x2) + reach + 1, max(y1, y2) + reach + 1
         for plate, left, top in self.plates:
             yield left, top, left + plate.size[0], top + plate.size[1]
+
+
+class _Outlines:
+    """Draws boxes: women's are rounded, men's have sharp corners, those of unknown gender are corners alone,
+    and those of faces that are not counted are thin and dashed.
+
+    So they are told apart without colour too.
+
+    Args:
+        line: Thickness in pixels.
+        yuv: Whether the channels of the pictures are YUV, not BGR.
+    """
+
+    def __init__(self, line: int, *, yuv: bool) -> None:
+        self._line, self._thin = line, max(1, line // 2)
+        self._black = _colour("#000000", yuv=yuv)
+        self._nobody = _colour(_NOBODY, yuv=yuv)
+        self._colours = [_colour(GENDER_COLOURS[gender], yuv=yuv) for gender in _GENDERS]
+
+    def people(self, image: Image, boxes: Boxes, genders: Ints) -> None:
+        """Draw (M, 4) boxes in place."""
+        for box, gender in zip(boxes, genders.tolist(), strict=True):
+            lines = (_rounded, _sharp, _corners)[gender](box)
+            # A dark rim keeps bright lines visible on bright pictures.
+            for colour, width in ((self._black, self._line + 2), (self._colours[gender], self._line)):
+                cv2.polylines(image, lines, isClosed=gender < 2, color=colour, thickness=width)
+
+    def nobody(self, image: Image, boxes: Boxes) -> None:
+        """Draw (K, 4) boxes of faces that are not counted, in place."""
+        dash = 4 * self._thin + 2
+        for box in boxes:
+            sides = _strokes(box, lambda length: [(at, at + dash) for at in range(0, length, 2 * dash)])
+            cv2.polylines(image, sides, isClosed=False, color=self._nobody, thickness=self._thin)
+
+    def leader(self, image: Image, line: Rect, gender: int) -> None:
+        """Draw the line between a box and its label, in place."""
+        for colour, width in ((self._black, self._thin + 2), (self._colours[gender], self._thin)):
+            cv2.line(image, line[:2], line[2:], colour, width)
+
+
+Lines = list[NDArray[np.int32]]
+
+
+def _rounded(box: Boxes) -> Lines:
+    """A box with rounded corners, as one closed line."""
+    x1, y1, x2, y2 = map(int, box)
+    radius = _radius(box)
+    centres = (
+        ((x1 + radius, y1 + radius), 180),
+        ((x2 - radius, y1 + radius), 270),
+        ((x2 - radius, y2 - radius), 0),
+        ((x1 + radius, y2 - radius), 90),
+    )
+    arcs = [cv2.ellipse2Poly(centre, (radius, radius), at, 0, 90, 10) for centre, at in centres]
+    return [np.concatenate(arcs).astype(np.int32)]
+
+
+def _radius(box: Boxes) -> int:
+    """Of rounded corners, in whole pixels."""
+    x1, y1, x2, y2 = map(int, box)
+    return int(min(x2 - x1, y2 - y1) / 2 * _ROUNDNESS)
+
+
+def _sharp(box: Boxes) -> Lines:
+    x1, y1, x2, y2 = map(int, box)
+    return [np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], np.int32)]
+
+
+def _corners(box: Boxes) -> Lines:
+    return _strokes(box, lambda length: [(0, length // 3), (length - length // 3, length)])
+
+
+def _strokes(box: Boxes, pattern: Callable[[int], list[tuple[int, int]]]) -> Lines:
+    """Pieces of a box's sides, (2, 2) each: `pattern` says from where to where a length has a line."""
+    x1, y1, x2, y2 = map(int, box)
+    pieces = [[(begin, y), (min(end, x2 - x1), y)] for begin, end in pattern(x2 - x1) for y in (0, y2 - y1)]
+    pieces += [[(x, begin), (x, min(end, y2 - y1))] for begin, end in pattern(y2 - y1) for x in (0, x2 - x1)]
+    return [np.array(piece, np.int32) + np.array([x1, y1], np.int32) for piece in pieces]
 
 
 class Painter:
     """Draws on pictures of one size: all measures follow from its shorter side."""
 
     def __init__(
-        self, width: int, height: int, people: pd.DataFrame, everywhere: Boxes, *, yuv: bool
+        self,
+        width: int,
+        height: int,
+        people: pd.DataFrame,
+        everywhere: Boxes,
+        *,
+        yuv: bool,
+        uncounted: bool = False,
+        image: bool = False,
     ) -> None:
         """Prepare for pictures of one size.
 
@@ -201,25 +304,28 @@ class Painter:
             people: The people table.
             everywhere: (N, 4) all boxes that will be drawn: the panel goes where the fewest are.
             yuv: Whether the channels of the pictures are YUV (BT.709, limited range), not BGR.
+            uncounted: Whether some of the boxes are of faces that are not counted: the panel tells how many.
+            image: Whether it is one image of a folder, not a frame of a video.
         """
         short = min(width, height)
         self._size = width, height
         self._yuv = yuv
+        self._uncounted = uncounted
+        self._here = "in this image" if image else "on screen"
         self._text = max(9, round(8 + short * 0.0165))
         self._line = 1 if short < 200 else max(2, round(short / 330))
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
+        tiny = max(8, round(self._text * 0.68))
+        self._fonts = ((self._text, self._font), (self._text, self._font), (tiny, _font(tiny)))
         ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
         age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
-        self._gender: dict[int, str] = dict(zip(ids, gender, strict=True))
-        self._captions = {i: _caption(i, g, a) for i, g, a in zip(ids, gender, age, strict=True)}
-        self._labels: dict[int, _Sprite] = {}
-        self._spots: dict[int, int] = {}
+        self._people = {i: (g, a) for i, g, a in zip(ids, gender, age, strict=True)}
+        self._sprites: dict[tuple[int, int], _Sprite] = {}
         self._counts: tuple[tuple[int, ...], _Sprite] | None = None
         self._panel = self._panel_box(everywhere)
-        self._rim = _colour("#000000", yuv=yuv)
-        self._palette = [_colour(text, yuv=yuv) for text in _PALETTE]
-        self._nobody = _colour(_GREY, yuv=yuv)
+        self._labels = LabelPlacement(self._size, self._line // 2 + 1)
+        self._outlines = _Outlines(self._line, yuv=yuv)
 
     def marks(self, boxes: Boxes, persons: Ints, now: set[int], so_far: int) -> Marks:
         """What is to be drawn on one picture.
@@ -233,118 +339,91 @@ class Painter:
         width, height = self._size
         boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2).astype(np.float32)
         someone = persons > 0
+        named = persons[someone].tolist()
+        genders = np.array([_GENDERS.index(self._gender(person)) for person in named], np.int64)
         plates: list[tuple[_Sprite, int, int]] = []
-        taken = np.zeros((0, 4))
+        leaders: list[tuple[Rect, int]] = []
         if self._panel is not None:
-            plates.append((self._count(now, so_far), self._panel[0], self._panel[1]))
-            taken = np.array([self._panel], float)
-        for box, person in zip(boxes[someone], persons[someone].tolist(), strict=True):
-            label = self._label(person)
-            if label.size[0] > width or label.size[1] > height // 3:
-                continue
-            left, top = self._place(person, box, label.size, boxes, taken)
-            plates.append((label, left, top))
-            taken = np.vstack([taken, [left, top, left + label.size[0], top + label.size[1]]])
-        return Marks(boxes[~someone], boxes[someone], persons[someone], plates, self._line + 2)
+            counts = self._count(now, so_far, int(np.count_nonzero(~someone)))
+            plates.append((counts, self._panel[0], self._panel[1]))
+        level, spots = self._labels.place(
+            Crowd(named, boxes[someone], boxes, self._panel),
+            lambda person, level: self._label(person, level).size,
+        )
+        for person, gender, spot in zip(named, genders.tolist(), spots, strict=True):
+            if spot is not None:
+                plates.append((self._label(person, level), spot.left, spot.top))
+                leaders += [] if spot.leader is None else [(spot.leader, gender)]
+        return Marks(boxes[~someone], boxes[someone], genders, plates, leaders, self._line + 2)
 
     def draw(self, image: Image, marks: Marks) -> None:
         """Draw in place on `image`, (H, W, 3) uint8, BGR or YUV."""
-        _outline(image, marks.strangers, [self._nobody] * len(marks.strangers), max(1, self._line // 2))
-        # A dark rim keeps bright lines visible on bright pictures.
-        _outline(image, marks.boxes, [self._rim] * len(marks.boxes), self._line + 2)
-        colours = [self._palette[(person - 1) % len(_PALETTE)] for person in marks.persons.tolist()]
-        _outline(image, marks.boxes, colours, self._line)
+        self._outlines.nobody(image, marks.strangers)
+        for line, gender in marks.leaders:
+            self._outlines.leader(image, line, gender)
+        self._outlines.people(image, marks.boxes, marks.genders)
         for plate, left, top in marks.plates:
             plate.lay(image, left, top)
 
-    def _label(self, person: int) -> _Sprite:
-        if person not in self._labels:
-            caption = self._captions.get(person) or _caption(person, "unknown", math.nan)
-            pad = round(self._text * 0.4)
-            size = round(self._font.getlength(caption)) + 2 * pad, round(self._text * 1.4)
-            cap_height = -self._font.getbbox("0", anchor="ls")[1]
-            paper = _PALETTE[(person - 1) % len(_PALETTE)]
-            text = _Text(caption, pad, round((size[1] + cap_height) / 2), self._font, _ink(paper))
-            self._labels[person] = _sprite(size, paper, 1, self._text * 0.2, [text], yuv=self._yuv)
-        return self._labels[person]
+    def _gender(self, person: int) -> str:
+        gender = self._people.get(person, ("unknown", math.nan))[0]
+        return gender if gender in _GENDERS else "unknown"
 
-    def _place(
-        self, person: int, box: Boxes, size: tuple[int, int], faces: Boxes, taken: Floats
-    ) -> tuple[int, int]:
-        """Left and top of a label: outside all faces and off other labels if that can be had.
-
-        Keeps to the side that the person's label had before unless another is clearly better, so that
-        labels do not hop.
-
-        Args:
-            person: Whose label it is.
-            box: (4,) the face it belongs to.
-            size: Width and height of the label.
-            faces: (M, 4) all boxes of the picture.
-            taken: (K, 4) where labels and the panel are already; a panel counts like a label.
-        """
-        wide, high = size
-        rim = self._line // 2 + 1
-        x1, y1, x2, y2 = box[0] - rim, box[1] - rim, box[2] + rim + 1, box[3] + rim + 1
-        above, below, flush = y1 - high, y2, x2 - wide
-        # Over and under the box, beside it, then a row further off.
-        xs = [x1, flush, x1, flush, x2, x1 - wide, x2, x1 - wide, x1, flush, x1, flush]
-        ys = [above, above, below, below, y1, y1, y2 - high, y2 - high]
-        ys += [above - high, above - high, below + high, below + high]
-        spots = np.clip(np.rint(np.column_stack([xs, ys])), 0, np.subtract(self._size, size))
-        rects = np.hstack([spots, spots + size])
-        cost = 3 * _overlap(rects, faces) + 2 * _overlap(rects, taken)
-        cost = cost / (wide * high) + 0.02 * np.arange(len(spots))
-        if person in self._spots:
-            cost[self._spots[person]] -= 0.15
-        self._spots[person] = best = int(np.argmin(cost))
-        return int(spots[best, 0]), int(spots[best, 1])
+    def _label(self, person: int, level: int) -> _Sprite:
+        if (person, level) not in self._sprites:
+            gender, age = self._people.get(person, ("unknown", math.nan))
+            caption = (_short_caption if level else _caption)(person, gender, age)
+            points, font = self._fonts[level]
+            pad = round(points * (0.25 if level else 0.4))
+            size = round(font.getlength(caption)) + 2 * pad, round(points * (1.25 if level else 1.4))
+            cap_height = -font.getbbox("0", anchor="ls")[1]
+            paper = GENDER_COLOURS[self._gender(person)]
+            text = _Text(caption, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
+            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [text], yuv=self._yuv)
+        return self._sprites[person, level]
 
     def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:
         """Where the panel stands: the corner that hides least of `faces`; None if there is no room."""
         pad, margin = round(self._text * 0.6), round(self._text * 0.7)
         # As wide as the largest numbers to come, so that it does not breathe.
-        lines = self._panel_lines(*(10 ** len(str(len(self._gender))) - 1,) * 5)
-        wide = max(self._font.getlength(lines[0]), self._small.getlength(lines[1]))
-        width, height = math.ceil(wide) + 2 * pad, 2 * pad + round(self._text * 2.1)
+        lines = self._panel_lines([max(9, 10 ** len(str(len(self._people))) - 1)] * 6)
+        wide = max(self._font.getlength(lines[0]), *map(self._small.getlength, lines[1:]))
+        width, height = (
+            math.ceil(wide) + 2 * pad,
+            2 * pad + round(self._text * (2.1 + 1.35 * (len(lines) - 2))),
+        )
         right, bottom = self._size[0] - width - margin, self._size[1] - height - margin
         if right < margin or height > self._size[1] * 0.3:
             return None
         spots = ((margin, margin), (right, margin), (margin, bottom), (right, bottom))
         corners = [(left, top, left + width, top + height) for left, top in spots]
         some = faces[:: 1 + len(faces) // 10_000]  # a long film has millions
-        return corners[int(np.argmin(_overlap(np.array(corners, float), some)))]
+        return corners[int(np.argmin(overlap(np.array(corners, float), some)))]
 
-    def _count(self, now: set[int], so_far: int) -> _Sprite:
-        genders = [self._gender.get(person, "unknown") for person in now]
-        female, male = genders.count("female"), genders.count("male")
-        counts = len(now), so_far, female, male, len(now) - female - male
+    def _count(self, now: set[int], so_far: int, uncounted: int) -> _Sprite:
+        genders = [self._gender(person) for person in now]
+        counts = len(now), so_far, *(genders.count(gender) for gender in _GENDERS), uncounted
         if self._counts is None or self._counts[0] != counts:
             assert self._panel is not None
             size = self._panel[2] - self._panel[0], self._panel[3] - self._panel[1]
-            pad, text = round(self._text * 0.6), self._panel_lines(*counts)
-            first = pad + round(self._text * 0.75)
+            pad = round(self._text * 0.6)
+            first, step = pad + round(self._text * 0.75), round(self._text * 1.35)
             lines = [
-                _Text(text[0], pad, first, self._font, "#FFFFFF"),
-                _Text(text[1], pad, first + round(self._text * 1.35), self._small, "#D8D8D8"),
+                _Text(text, pad, first + row * step, self._small if row else self._font, colour)
+                for row, (text, colour) in enumerate(
+                    zip(self._panel_lines(counts), ("#FFFFFF", "#D8D8D8", "#D8D8D8"), strict=False)
+                )
             ]
             self._counts = counts, _sprite(size, "#101418", 0.62, self._text * 0.35, lines, yuv=self._yuv)
         return self._counts[1]
 
-    @staticmethod
-    def _panel_lines(now: int, so_far: int, female: int, male: int, unknown: int) -> tuple[str, str]:
-        return (
-            f"{now} on screen  ·  {so_far} seen so far",
+    def _panel_lines(self, counts: Sequence[int]) -> tuple[str, ...]:
+        now, so_far, female, male, unknown, uncounted = counts
+        lines = (
+            f"{counted(now, 'person', 'people')} {self._here}  ·  {so_far} seen so far",
             f"{female} female  ·  {male} male  ·  {unknown} unknown",
         )
-
-
-def _overlap(rects: Floats, others: Boxes | Floats) -> Floats:
-    """(R,) how many pixels of each rectangle (R, 4) others (K, 4) cover, counted once for each of them."""
-    low = np.maximum(rects[:, None, :2], others[None, :, :2])
-    high = np.minimum(rects[:, None, 2:], others[None, :, 2:])
-    covered: Floats = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)
-    return covered
+        return (*lines, f"{counted(uncounted, 'face')} not counted") if self._uncounted else lines
 
 
 def hide(layers: Sequence[tuple[Image, int]], covers: Boxes) -> None:

@@ -44,10 +44,10 @@ class LeftOut:
     """A folder holds more than what is analysed of it."""
 
     source: str
-    pictures: int
-    """Pictures that lie beside videos; `Settings.pictures` takes them, too."""
+    images: int
+    """Images that lie beside videos; `Settings.images` takes them, too."""
     subfolders: bool
-    """Whether its subfolders hold videos or pictures; `Settings.recursive` takes them, too."""
+    """Whether its subfolders hold videos or images; `Settings.recursive` takes them, too."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,8 @@ class Analysing:
     duration_s: float | None
     samples: int
     faces: int
+    images: bool = False
+    """Whether these are images, one a second in `time_s` and `duration_s`."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ from analyzer.media.colors import (
 from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, GeometryFinder, geometry_of
 from analyzer.settings import Settings
+from analyzer.util.text import counted
 
 __all__ = [
     "Frame",
@@ -1417,6 +1418,10 @@ def _is_whole_flv(path: Path) -> bool:
     return head[0] & 0x1F in (8, 9, 18) and int.from_bytes(head[1:], "big") + 11 == length
 
 
+_NAMED = 5
+"""So many unreadable images are named in a sentence."""
+
+
 class PictureReader(_Reader):
     """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
 
@@ -1462,14 +1467,14 @@ class PictureReader(_Reader):
                     duration_s=float(len(self._paths)),
                     fps=Fraction(1),
                     codec=codec,
-                    container="pictures",
+                    container="images",
                     pix_fmt=None,
                     audio_codec=None,
                 )
             except (MediaError, SourceError) as error:
                 problem = problem or error
         if problem is None:
-            raise MediaError("There are no pictures to read.", kind=MediaErrorKind.EMPTY)
+            raise MediaError("There are no images to read.", kind=MediaErrorKind.EMPTY)
         raise problem
 
     def _read(self, indices: list[int]) -> Generator[Sample, None, None]:
@@ -1495,9 +1500,11 @@ class PictureReader(_Reader):
             if last is None and problem is not None:
                 raise problem
         finally:
-            reason = "" if done == len(indices) else f"reading was stopped at picture {done}"
+            reason = "" if done == len(indices) else f"reading was stopped after {counted(done, 'image')}"
             if bad:
-                reason = f"{len(bad)} of {len(indices)} pictures could not be read: {', '.join(bad[:5])}"
+                more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+                names = ", ".join(bad[:_NAMED])
+                reason = f"{len(bad)} of {counted(len(indices), 'image')} could not be read: {names}{more}"
             self._report = ReadReport(
                 frames=done - len(bad),
                 bad_packets=len(bad),

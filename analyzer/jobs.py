@@ -270,6 +270,7 @@ class _Progress:
         self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
         self._on_event = on_event
         self._reader = work.reader
+        self._images = isinstance(work.reader, PictureReader)
         self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
@@ -283,7 +284,9 @@ class _Progress:
         self.samples += 1
         self.faces += faces
         done_s = sum(self._done_s.values())
-        self._on_event(Analysing(self._title, done_s, self._duration_s, self.samples, self.faces))
+        self._on_event(
+            Analysing(self._title, done_s, self._duration_s, self.samples, self.faces, self._images)
+        )
 
 
 def _ends(reader: Reader, settings: Settings) -> list[float]:
@@ -412,7 +415,8 @@ def finished_run(
     if not same_analysis(info, settings, models_hash(settings)):
         return None
     annotated = info.get("annotated")
-    names = [f"{table}.{form}" for table in ("timeline", "people", "shares") for form in settings.formats]
+    tables = ("timeline", "people", "shares", *(["images"] if info.get("kind") == MediaKind.IMAGES else []))
+    names = [f"{table}.{form}" for table in tables for form in settings.formats]
     names += ["faces.parquet", "samples.parquet", *(info.get("download") or ())]
     if settings.keep_embeddings:
         names.append("embeddings.parquet")

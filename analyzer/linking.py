@@ -6,6 +6,8 @@ embeddings are clustered by average linkage, bottom up, and two faces in one sam
 
 The clustering is one tree, cut at three heights: the people table is cut where the two kinds of error are
 balanced, `people_high` where only certain links are left, `people_low` where all plausible ones are made.
+
+Images of a folder are no moments of one video: time and place say nothing there, only faces are compared.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 from analyzer.faces import buffered_iou
 from analyzer.follow import LOST_AFTER_S, lost_after_s
+from analyzer.settings import MIN_ON_SCREEN_S
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -28,6 +32,9 @@ __all__ = ["Linked", "link_tracklets"]
 
 CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
+IMAGE_LIKELY = 0.50
+"""As `LIKELY`, between images of a folder, where single faces are compared, not means of many. Of 100 people
+with two portraits each it makes 98, of 387 with one each 375."""
 CONTRADICTION = 0.55
 """Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
 SLIP = 0.5
@@ -35,21 +42,35 @@ SLIP = 0.5
 person: where people cross, a tracklet may hold some faces of another person."""
 LINK_MARGIN, LINK_IOU = 0.3, 0.1
 """Time and place: boxes widened by this share of their size overlap at least so much."""
-PERSON_SCORE, PICTURED_SCORE = 0.6, 0.5
-"""A person is seen at least once with this detection score (in pictures of a folder, with the second),"""
-PERSON_S = 1.0
+PERSON_SCORE, IMAGE_SCORE = 0.6, 0.5
+"""A person is seen at least once with this detection score (in images of a folder, with the second),"""
+PERSON_S = MIN_ON_SCREEN_S
 """and in all for so many seconds (in very short videos for half of it)."""
+LARGE_PX, LARGE_TIMES = 100.0, 2.0
+"""A face so wide (the median) needs no more than `IMAGE_SCORE` if it is seen for so many times as long: faces
+that fill the frame score lower. In 16 real clips and 201 photographs and drawings nothing but faces is so
+large and clear."""
 FAINT_SHARE = 0.4
-"""Who was seen for this share of that, with `PICTURED_SCORE`, may be a person: `people_high` counts them."""
+"""Who was seen for this share of that, with `IMAGE_SCORE`, may be a person: `people_high` counts them."""
 
 _BLOCK = 1024
+_NOBODY = pd.DataFrame(
+    {
+        "reason": pd.Series(dtype=str),
+        "faces": pd.Series(dtype=np.int64),
+        "seen_s": pd.Series(dtype=np.float64),
+        "score": pd.Series(dtype=np.float64),
+        "width_px": pd.Series(dtype=np.float64),
+    }
+)
+"""The columns of `Linked.uncounted`."""
 
 Float = NDArray[np.float32]
 Real = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Linked:
     """Who is who in a video."""
 
@@ -62,6 +83,9 @@ class Linked:
     """Number of people if only certain links are made."""
     reason: str
     """Why the two differ, in a sentence."""
+    uncounted: pd.DataFrame
+    """Who was found but not counted, one row for each group of faces that may be one human: `reason`
+    (`brief`, `faint` or `both`), `faces`, `seen_s`, `score` (the best one) and `width_px` (the median)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,39 +118,74 @@ class _Nodes:
         return _Nodes(mean.astype(np.float32), square.astype(np.float32), weight, meets, samples)
 
 
-def link_tracklets(faces: pd.DataFrame, samples: pd.DataFrame, looks: pd.DataFrame) -> Linked:
+@dataclass(frozen=True)
+class _Rule:
+    """Who is a person: seen for `least_s` with `score`, or so large and long that `large_score` is enough."""
+
+    least_s: float
+    score: float
+    large_score: float
+
+    def long(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether each cluster was seen for long enough."""
+        return np.asarray(seen.seconds >= self.least_s)
+
+    def clear(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether it was seen clearly enough."""
+        large = (seen.width >= LARGE_PX) & (seen.seconds >= LARGE_TIMES * self.least_s)
+        return np.asarray(seen.score >= np.where(large, self.large_score, self.score))
+
+    def counts(self, seen: _Seen) -> NDArray[np.bool_]:
+        """(C,) whether it is a person."""
+        return self.long(seen) & self.clear(seen)
+
+
+def link_tracklets(
+    faces: pd.DataFrame,
+    samples: pd.DataFrame,
+    looks: pd.DataFrame,
+    *,
+    min_on_screen_s: float = PERSON_S,
+    min_score: float | None = None,
+) -> Linked:
     """Find out which person each face belongs to.
 
-    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`; other faces
-    belong to nobody. Pictures of a folder are not moments of one video: each face in them is a person.
+    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`, or `IMAGE_SCORE`
+    where the face is large and seen for long; other faces belong to nobody. In images of a folder one
+    sighting with a score of `IMAGE_SCORE` is enough, and faces are linked by looks alone.
 
     Args:
         faces: Rows of the faces table in the order of time; `person_id` is not read.
         samples: Rows of the samples table, with `shot`.
         looks: Of the tracklets that can be compared: `tracklet_id`, `embedding` (a vector each), `view_px`,
             `views`.
+        min_on_screen_s: In place of `PERSON_S`.
+        min_score: The detection score that everybody needs; None: as above.
     """
     if faces.empty:
-        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen")
+        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen", _NOBODY)
     tracklets = _Tracklets.of(faces, samples)
     appearance = _appearance(looks, tracklets.ids)
     chains = np.arange(len(tracklets.ids))
-    least_s = min(PERSON_S, samples["duration_s"].sum() / 2) - 1e-6
-    if not samples["image"].eq("").all():
-        person_ids = _numbered(_people(chains, tracklets, least_s, PICTURED_SCORE)[tracklets.number])
-        count = max(0, int(person_ids.max()))
-        return Linked(person_ids, count, count, "faces in different pictures are not compared")
-    times = samples["time_s"].to_numpy()
-    interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
-    chains = _continued(tracklets, appearance, lost_after_s(interval_s))
-    merges, heights = _tree(tracklets, chains, appearance)
-    certain, likely, plausible = (_cut(chains, merges[heights <= height**2]) for height in HEIGHTS)
-    faint = _people(certain, tracklets, FAINT_SHARE * least_s, PICTURED_SCORE)
+    least_s = min(min_on_screen_s, samples["duration_s"].sum() / 2) - 1e-6
+    images = not samples["image"].eq("").all()
+    if images:
+        heights, score, faintest = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), IMAGE_SCORE, 0.0
+    else:
+        heights, score, faintest = HEIGHTS, PERSON_SCORE, IMAGE_SCORE
+        times = samples["time_s"].to_numpy()
+        interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
+        chains = _continued(tracklets, appearance, lost_after_s(interval_s))
+    rule = _Rule(least_s, score, IMAGE_SCORE) if min_score is None else _Rule(least_s, min_score, min_score)
+    merges, reached = _tree(tracklets, chains, appearance, 0.0 if images else SLIP)
+    certain, likely, plausible = (_cut(chains, merges[reached <= height**2]) for height in heights)
+    faint = _people(certain, tracklets, _Rule(FAINT_SHARE * least_s, faintest, faintest))
+    uncounted = _uncounted(likely, tracklets, rule)
     certain, likely, plausible = (
-        _people(clusters, tracklets, least_s, PERSON_SCORE) for clusters in (certain, likely, plausible)
+        _people(clusters, tracklets, rule) for clusters in (certain, likely, plausible)
     )
     person_ids = _numbered(_one_each(likely[tracklets.number], tracklets))
-    return Linked(person_ids, *_range((faint, certain, likely, plausible), tracklets, appearance))
+    return Linked(person_ids, *_range((faint, certain, likely, plausible), tracklets, appearance), uncounted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +204,8 @@ class _Tracklets:
     """(faces,) for how long each face's sample stands."""
     score: Float
     """(T,) the best detection score."""
+    width: Float
+    """(faces,) pixels."""
     first_s: Real
     """(T,)"""
     last_s: Real
@@ -184,6 +245,7 @@ class _Tracklets:
             sightings=ends - starts + 1,
             stands_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
             score=np.maximum.reduceat(faces["score"].to_numpy(np.float32)[rows], starts),
+            width=boxes[:, 2] - boxes[:, 0],
             first_s=times[head],
             last_s=times[tail],
             until_s=stands,
@@ -255,13 +317,19 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
     return chains
 
 
-def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[Int, Real]:
+def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: float) -> tuple[Int, Real]:
     """Cluster chains of tracklets by their looks, up to `PLAUSIBLE`.
 
     Average linkage: the distance of two clusters is the mean of the squared distances between their
     members, infinite where two members are seen in one sample. In each round all pairs merge that are each
     other's nearest, which gives the tree of one merge at a time (Murtagh 1983), because average linkage is
     reducible.
+
+    Args:
+        tracklets: All.
+        chains: (T,) the chain of each.
+        appearance: What they look like.
+        slip: Share of the shorter one's samples in which two that certainly are one person may be seen both.
 
     Returns:
         (M, 2) int64: pairs of chains that were merged (one of each cluster), and (M,) the squared heights.
@@ -279,7 +347,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance) -> tuple[
     stale, reached = np.ones(len(known), bool), np.zeros(len(known), np.float32)
     while len(members) > 1:
         # A merger is never nearer than the nearer of its parts was: who was nearest to another node still is.
-        _find_nearest(nodes, np.flatnonzero(stale), nearest, apart)
+        _find_nearest(nodes, np.flatnonzero(stale), nearest, apart, slip)
         rows = np.arange(len(members))
         mutual = (nearest[nearest] == rows) & (rows < nearest) & (apart <= PLAUSIBLE**2)
         if not mutual.any():
@@ -330,7 +398,7 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
     return dataclasses.replace(grouped, meets=meets, samples=meets.diagonal().astype(np.int64))
 
 
-def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float) -> None:
+def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
     """Fill in, for the `wanted` nodes, the nearest that each may be merged with, and the squared distance.
 
     The distance is infinite where there is none.
@@ -340,7 +408,7 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float) -> Non
         squared = nodes.square[rows, None] + nodes.square[None, :] - 2 * (nodes.mean[rows] @ nodes.mean.T)
         both = nodes.meets[rows].tocoo()
         shorter = np.minimum(nodes.samples[rows][both.row], nodes.samples[both.col])
-        barred = (both.data > SLIP * shorter) | (squared[both.row, both.col] > CERTAIN**2)
+        barred = (both.data > slip * shorter) | (squared[both.row, both.col] > CERTAIN**2)
         squared[both.row[barred], both.col[barred]] = np.inf
         here = np.arange(len(rows))
         squared[here, rows] = np.inf
@@ -357,15 +425,52 @@ def _cut(chains: Int, merges: Int) -> Int:
     return np.unique(clusters, return_inverse=True)[1][chains].astype(np.int64)
 
 
-def _people(clusters: Int, tracklets: _Tracklets, least_s: float, least_score: float) -> Int:
+@dataclass(frozen=True)
+class _Seen:
+    """How C clusters were seen; some may be empty."""
+
+    seconds: Real
+    """(C,) for how long."""
+    score: Real
+    """(C,) the best detection score."""
+    width: Real
+    """(C,) the median width in pixels."""
+    faces: Int
+    """(C,) how many."""
+
+    @classmethod
+    def of(cls, clusters: Int, tracklets: _Tracklets) -> _Seen:
+        """How (T,) clusters of tracklets, 0 to C - 1, were seen."""
+        of_face = clusters[tracklets.number]
+        # Of two faces in one sample the time counts once.
+        moments = of_face * (tracklets.sample.max() + 1) + tracklets.sample
+        first = np.unique(moments, return_index=True)[1]
+        seconds: Real = np.bincount(of_face[first], weights=tracklets.stands_s[first]).astype(np.float64)
+        score = np.zeros(len(seconds))
+        np.maximum.at(score, clusters, tracklets.score)
+        width = pd.Series(tracklets.width).groupby(of_face).median().reindex(range(len(seconds)))
+        median: Real = np.asarray(width, np.float64)
+        return cls(seconds, score, median, np.bincount(of_face))
+
+
+def _people(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> Int:
     """(T,) as given, but -1 where the whole cluster was seen too briefly or too faintly to be a person."""
-    # Of two faces in one sample the time counts once.
-    moments = clusters[tracklets.number] * (tracklets.sample.max() + 1) + tracklets.sample
-    first = np.unique(moments, return_index=True)[1]
-    seen_s = np.bincount(clusters[tracklets.number[first]], weights=tracklets.stands_s[first])
-    score = np.zeros(len(seen_s))
-    np.maximum.at(score, clusters, tracklets.score)
-    return np.where(((seen_s >= least_s) & (score >= least_score))[clusters], clusters, -1)
+    return np.where(rule.counts(_Seen.of(clusters, tracklets))[clusters], clusters, -1)
+
+
+def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFrame:
+    """`Linked.uncounted` of (T,) clusters."""
+    seen = _Seen.of(clusters, tracklets)
+    table = pd.DataFrame(
+        {
+            "reason": np.select([rule.long(seen), rule.clear(seen)], ["faint", "brief"], "both"),
+            "faces": seen.faces,
+            "seen_s": seen.seconds,
+            "score": seen.score,
+            "width_px": seen.width,
+        }
+    )
+    return table[~rule.counts(seen) & (seen.faces > 0)].reset_index(drop=True)
 
 
 def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
@@ -405,10 +510,16 @@ def _range(
     most = max(count, most)
     high = max(most, with_faint)
     reasons = {
-        "links are likely, but not certain": most - count,
-        "more people may have been seen too briefly or too faintly to be counted": high - most,
-        "further links are plausible": count - fewest,
-        "people have faces too small to be compared with others": min(fewest, count) - low,
+        ("link is likely, but not certain", "links are likely, but not certain"): most - count,
+        (
+            "more person may have been seen too briefly or too faintly to be counted",
+            "more people may have been seen too briefly or too faintly to be counted",
+        ): high - most,
+        ("further link is plausible", "further links are plausible"): count - fewest,
+        (
+            "person has a face too small to be compared with others",
+            "people have faces too small to be compared with others",
+        ): min(fewest, count) - low,
     }
-    told = [f"{number} {what}" for what, number in reasons.items() if number > 0]
+    told = [counted(number, *words) for words, number in reasons.items() if number > 0]
     return low, high, "; ".join(told) or "every link is certain, and no other is plausible"

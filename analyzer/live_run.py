@@ -340,7 +340,8 @@ def _publish_parts(info: dict[str, Any], parts: GrowingStore, staging: Path, fol
     calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
-    info |= {"counts": counts_of(tables), "shares_in_words": in_words(tables.shares, tables.people)}
+    info |= {"counts": counts_of(tables), "notes": [note.sentence for note in tables.notes]}
+    info |= {"shares_in_words": in_words(tables.shares, tables.people)}
     info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
     if settings.scene == "audience":
         info["audience"] = audience_summary(tables.people, settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -11,7 +13,14 @@ from analyzer.faces import frontality
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
 
-__all__ = ["fuse_estimates", "fuse_people", "sample_durations", "stated_genders", "timeline"]
+__all__ = [
+    "fuse_estimates",
+    "fuse_people",
+    "images_table",
+    "sample_durations",
+    "stated_genders",
+    "timeline",
+]
 
 FRONTAL = 0.65
 """A face counts as looking towards the camera from this frontality on."""
@@ -190,6 +199,39 @@ def stated_genders(
 def _landmarks(faces: pd.DataFrame) -> NDArray[np.float32]:
     """(N, 5, 2) float32."""
     return np.stack(list(faces["landmarks"])).reshape(-1, 5, 2).astype(np.float32)
+
+
+def images_table(
+    names: Mapping[int, str], faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame
+) -> pd.DataFrame:
+    """One row for each image and person in it, from left to right; one for each image without people.
+
+    Args:
+        names: File name of every image that was asked for, by the number of its segment.
+        faces: Rows of the faces table with `person_id`.
+        people: Rows of the people table.
+        samples: Rows of the samples table; an image that is not in it could not be read.
+
+    Returns:
+        The columns of the images table but `video_id`, in the order of `names`.
+    """
+    read = samples.set_index("segment").reindex(columns=["sample", "width", "height"])
+    images = pd.DataFrame({"image": pd.Series(names, dtype=str)}).join(read)
+    images["readable"] = images["sample"].notna()
+    images["sample"] = images["sample"].fillna(-1).astype(np.int64)
+    of_person = people.rename(columns={"samples": "person_images"}).set_index("person_id")
+    of_person = of_person[["person_images", "gender", "age_years", "age_low", "age_high", "age_band"]]
+    of_face = faces.rename(columns={"female_prob": "face_female_prob", "age_years": "face_age_years"})
+    of_face = of_face[
+        ["sample", "person_id", "x1", "y1", "x2", "y2", "score", "face_female_prob", "face_age_years"]
+    ]
+    seen = of_face[of_face["person_id"] > 0].sort_values(["sample", "x1"], kind="stable")
+    table = images.merge(seen.join(of_person, on="person_id"), on="sample", how="left")
+    table["people"] = table["sample"].map(seen["sample"].value_counts()).fillna(0).astype(np.int64)
+    table["faces"] = table["sample"].map(faces["sample"].value_counts()).fillna(0).astype(np.int64)
+    table["person_id"] = table["person_id"].fillna(-1).astype(np.int64)
+    table["person_images"] = table["person_images"].fillna(0).astype(np.int64)
+    return table.astype({"width": "Int64", "height": "Int64"})
 
 
 def timeline(

@@ -34,6 +34,7 @@ __all__ = [
     "AUDIENCE_PEOPLE",
     "EMBEDDINGS",
     "FACES",
+    "IMAGES",
     "PEOPLE",
     "REPORT_CHARTS",
     "REPORT_TABLES",
@@ -206,6 +207,31 @@ SHARES = (
     Column("time_low", _FLOAT, "Lower end of its 95 % interval.", "0 to 1"),
     Column("time_high", _FLOAT, "Upper end.", "0 to 1"),
 )
+IMAGES = (
+    Column("video_id", _TEXT, "Stable name of the folder or of the images that were named together."),
+    Column("image", _TEXT, "File name. Every image that was asked for has a row."),
+    Column("readable", _BOOL, "Whether the image could be read; if not, nothing else is known of it."),
+    Column("sample", _INT, "Number of the image in the samples and faces tables, -1 if it was not read."),
+    Column("width", _INT, "Of the upright image; empty where it is not known.", "pixels"),
+    Column("height", _INT, "Likewise.", "pixels"),
+    Column("people", _INT, "People in the image: so many rows it has, and one where there is nobody."),
+    Column("faces", _INT, "Faces found in it, also those that are not counted as people."),
+    Column("person_id", _INT, "The person of the people table; -1 in the row of an image without people."),
+    Column("person_images", _INT, "How many of the images show this person; 0 for nobody."),
+    Column("gender", _TEXT, "Of the person, from all images: female, male or unknown; empty for nobody."),
+    Column("age_years", _FLOAT, "Of the person, from all images; empty where it is not known.", "years"),
+    Column("age_low", _FLOAT, "Lower end of the 80 % interval of the age.", "years"),
+    Column("age_high", _FLOAT, "Upper end of the 80 % interval of the age.", "years"),
+    Column("age_band", _TEXT, "Age band of `age_years`, or unknown; empty for nobody."),
+    Column("x1", _FLOAT, "Left edge of the face in this image.", "pixels"),
+    Column("y1", _FLOAT, "Upper edge.", "pixels"),
+    Column("x2", _FLOAT, "Right edge.", "pixels"),
+    Column("y2", _FLOAT, "Lower edge.", "pixels"),
+    Column("score", _FLOAT, "The detector's confidence that this is a face.", "0 to 1"),
+    Column("face_female_prob", _FLOAT, "Estimated on this image alone: probability of female.", "0 to 1"),
+    Column("face_age_years", _FLOAT, "Estimated on this image alone: age.", "years"),
+)
+"""Only of runs of images."""
 EMBEDDINGS = (
     Column("video_id", _TEXT, "Stable name of the video."),
     Column("tracklet_id", _INT, "The tracklet of the faces table."),
@@ -596,6 +622,8 @@ _OUTPUTS = (
     "people.parquet",
     "shares.csv",
     "shares.parquet",
+    "images.csv",
+    "images.parquet",
     "samples.parquet",
     "faces.parquet",
     "embeddings.parquet",
@@ -713,6 +741,12 @@ class Run:
         return self._read("shares")
 
     @functools.cached_property
+    def images(self) -> pd.DataFrame:
+        """One row an image and person: the columns of `IMAGES`; without rows for a video."""
+        known = any((self.folder / f"images.{form}").exists() for form in ("parquet", "csv"))
+        return self._read("images") if known else empty_table(IMAGES)
+
+    @functools.cached_property
     def faces(self) -> pd.DataFrame:
         """One row a face: the columns of `FACES`."""
         return self._read("faces")
@@ -729,7 +763,7 @@ class Run:
             return table
         # An id of digits alone must stay text.
         table = pd.read_csv(
-            self.folder / f"{name}.csv", dtype={c.name: str for c in PEOPLE if c.type == _TEXT}
+            self.folder / f"{name}.csv", dtype={c.name: str for c in (*PEOPLE, *IMAGES) if c.type == _TEXT}
         )
         if "clock" in table:
             table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
@@ -752,6 +786,11 @@ def documentation() -> str:
         "timeline": (timeline_columns(Settings()), "timeline.csv, timeline.parquet", "One row a bin."),
         "people": (PEOPLE, "people.csv, people.parquet", "One row a person."),
         "shares": (SHARES, "shares.csv, shares.parquet", "One row a group of people."),
+        "images": (
+            IMAGES,
+            "images.csv, images.parquet, only of runs of images",
+            "One row an image and person in it, and one an image without people.",
+        ),
         "faces": (FACES, "faces.parquet", "One row a face in an analysed frame."),
         "samples": (SAMPLES, "samples.parquet", "One row an analysed frame, also those without a face."),
         "embeddings": (

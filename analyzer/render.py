@@ -31,7 +31,14 @@ import cv2
 import numpy as np
 import pandas as pd
 from av.codec.hwaccel import HWAccel
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from numpy.typing import NDArray
 
 from analyzer.drawing import Marks, Painter, Planes, hide
@@ -273,6 +280,8 @@ class _Scene:
         self.boxes = boxes if size is None else _placed(boxes, self._time, samples, size)
         """(N, 4) pixels of the output."""
         self._person: Ints = table["person_id"].to_numpy(np.int64)
+        self.uncounted = bool((self._person <= 0).any())
+        """Whether some faces are no person's."""
         self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
         self._segment: Ints = table["segment"].to_numpy(np.int64)
         self._sampled: Floats = np.unique(samples["time_s"].to_numpy(np.float64))
@@ -294,7 +303,13 @@ class _Scene:
     def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
         """Draw only what was found in the sample at `time_s`, into its picture, (H, W, 3) uint8 BGR."""
         here = np.abs(self._time - time_s) < 1e-6
-        painter = Painter(image.shape[1], image.shape[0], people, self.boxes[here], yuv=False)
+        uncounted = bool((self._person[here] <= 0).any())
+        painter = Painter(
+            *(image.shape[1], image.shape[0], people, self.boxes[here]),
+            yuv=False,
+            uncounted=uncounted,
+            image=True,
+        )
         if self._blur:
             hide([(image, 1)], _cover(self.boxes[here], np.float32(0)))
         painter.draw(image, self._marks(painter, self.boxes[here], self._person[here]))
@@ -483,7 +498,9 @@ class _Film:
                 if painter is None:
                     width, height = frame.width + frame.width % 2, frame.height + frame.height % 2
                     scene = _Scene(self._faces, self._samples, self._settings, (width, height))
-                    painter = Painter(width, height, self._people, scene.boxes, yuv=True)
+                    painter = Painter(
+                        *(width, height, self._people, scene.boxes), yuv=True, uncounted=scene.uncounted
+                    )
                     scratch = np.empty((height, width, 3), np.uint8)
                 picture = self._picture(frame, width, height)
                 covers, marks = scene.at(frame.time_s, painter)
@@ -504,6 +521,7 @@ class _Film:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # else grey turns green
         )
 
 

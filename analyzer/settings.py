@@ -37,6 +37,9 @@ _BLUR_FPS = 5.0
 DEFAULT_OUT = "outputs"
 """Folder of the runs, where none is named."""
 
+MIN_ON_SCREEN_S = 1.0
+"""Who is seen for less time in all is not counted, unless told otherwise."""
+
 REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
 """Forms in which a report is written."""
 
@@ -218,9 +221,9 @@ class Settings:
     recursive: bool = _field(
         False, "With a folder: also take what lies in its subfolders.", "source", result=False
     )
-    pictures: bool = _field(
+    images: bool = _field(
         False,
-        "With a folder of videos: also analyse the pictures that lie beside them, such as covers.",
+        "With a folder of videos: also analyse the images that lie beside them, such as covers.",
         "source",
         result=False,
     )
@@ -480,6 +483,24 @@ class Settings:
         0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
     )
 
+    min_on_screen_s: float = _field(
+        MIN_ON_SCREEN_S,
+        "Who is seen for less time in all is not counted as a person; in a very short video, for half of it.",
+        "people",
+        unit="s",
+        low=0,
+        high=86400,
+        flag="min_on_screen",
+    )
+    min_person_score: float | str = _field(
+        "auto",
+        "Who never has this detection score is not counted as a person; auto: 0.6, in images and for large "
+        "faces that are seen for long 0.5.",
+        "people",
+        low=0.05,
+        high=0.99,
+        words=("auto",),
+    )
     gender_of_children: bool = _field(
         False,
         "State the gender of children too, on whom the networks are unreliable.",

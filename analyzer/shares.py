@@ -163,13 +163,14 @@ SHARE_COLUMNS = (
 )
 
 
-def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
+def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False) -> str:
     """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged, and
     `UNMEASURED` where the table is empty all the same.
 
     Args:
         shares: Rows of the shares table.
         people: Rows of the people table.
+        images: Whether they are of images, where the time on screen is the number of images.
     """
     of_women = shares[shares["group"] == "female"]
     if (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
@@ -177,9 +178,10 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame) -> str:
     if of_women.empty:
         return UNMEASURED
     row = of_women.iloc[0]
+    of_time = "sightings are of them" if images else "time on screen is theirs"
     return (
         f"About {row['people_share']:.0%} of the people look like women ({row['people_low']:.0%} to "
-        f"{row['people_high']:.0%}), and {row['time_share']:.0%} of the time on screen is theirs "
+        f"{row['people_high']:.0%}), and {row['time_share']:.0%} of the {of_time} "
         f"({row['time_low']:.0%} to {row['time_high']:.0%}): knowing how often the networks are wrong, the "
         "true share lies in such a range in about 95 of 100 cases."
     )

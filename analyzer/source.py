@@ -211,7 +211,7 @@ class Fetcher:
     """Turns what the user names into videos on the disk.
 
     Args:
-        settings: Uses `playlist`, `limit`, `recursive`, `pictures`, `max_height`, `max_size_mb`, `timeout_s`.
+        settings: Uses `playlist`, `limit`, `recursive`, `images`, `max_height`, `max_size_mb`, `timeout_s`.
         want_audio: Whether sound is needed; if not, it is never downloaded on its own.
         live: Whether cameras and streams without end are given, as videos with a `stream`; else refused.
         extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
@@ -265,7 +265,7 @@ class Fetcher:
                 source,
                 mode,
                 recursive=self._settings.recursive,
-                pictures=self._settings.pictures,
+                images=self._settings.images,
             )
             if on_left_out is not None and left_out is not None:
                 on_left_out(left_out)
@@ -652,7 +652,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _local_items(
-    path: Path, source: str, mode: int, *, recursive: bool = False, pictures: bool = False
+    path: Path, source: str, mode: int, *, recursive: bool = False, images: bool = False
 ) -> tuple[list[Item], LeftOut | None]:
     """What a file or folder holds, and what of a folder is left out.
 
@@ -661,7 +661,7 @@ def _local_items(
         source: Its name as the user wrote it.
         mode: Its mode.
         recursive: Whether subfolders are searched, too.
-        pictures: Whether pictures count that lie in a folder of videos.
+        images: Whether images count that lie in a folder of videos.
 
     Raises:
         SourceError: It is neither, cannot be read, or only its subfolders hold something.
@@ -692,7 +692,7 @@ def _local_items(
             albums.append(Item(name, MediaKind.IMAGES, shots, folder.resolve().name))
     # Downloaders and media servers put covers and thumbnails beside videos, or into folders beside them.
     beside = 0
-    if albums and not pictures and any(item.error is None for item in items):
+    if albums and not images and any(item.error is None for item in items):
         beside = sum(len(album.paths) for album in albums)
         albums = []
     items += albums
@@ -714,7 +714,7 @@ _MOST_SEARCHED = 2000
 
 
 def _media_files(folder: Path) -> list[Path]:
-    """The videos and pictures that lie in a folder itself, in natural order of their names.
+    """The videos and images that lie in a folder itself, in natural order of their names.
 
     Raises:
         OSError: It cannot be read.
@@ -770,7 +770,7 @@ def _is_subfolder(entry: os.DirEntry[str]) -> bool:
 
 
 def _first_below(path: Path) -> Path | None:
-    """The first video or picture in the subfolders of a folder; a video, if there is one."""
+    """The first video or image in the subfolders of a folder; a video, if there is one."""
     picture = None
     for folder in itertools.islice(_folders(path), 1, _MOST_SEARCHED):
         with contextlib.suppress(OSError):
@@ -826,7 +826,7 @@ def _with_paths(item: Item) -> Item:
     mode = _file_mode(item.source) if not item.paths and item.entry is None and item.standalone else None
     if mode is None:
         return item
-    for each in _local_items(Path(item.source), item.source, mode, pictures=True)[0]:
+    for each in _local_items(Path(item.source), item.source, mode, images=True)[0]:
         if each.source == item.source and each.kind == item.kind:
             return each
     return item

@@ -542,7 +542,7 @@ MISTAKES: list[tuple[str, str]] = [
     (ONE + "limit = 2\nsettings = {limit = 3}", "limit is given twice: leave it out of settings"),
     ("[[source]]\nfolder = 'x'\nrecursive = true\nsettings = {recursive = true}", "recursive is given twice"),
     (ONE + "recursive = true", "recursive is for a folder, this is a url"),
-    ("[[source]]\nchannel = 'https://a.org'\npictures = true", "pictures is for a folder, this is a channel"),
+    ("[[source]]\nchannel = 'https://a.org'\nimages = true", "images is for a folder, this is a channel"),
     ("[[source]]\nfolder = 'x'\nrecursive = 'yes'", "recursive must be true or false, not 'yes'"),
     # what a source is
     ("", "there is no source to analyse"),

@@ -38,6 +38,7 @@ from testkit.odd_geometry import (
     with_message,
 )
 from tests.conftest import SHARED
+from tests.media import remux
 
 Image = NDArray[np.uint8]
 
@@ -283,6 +284,24 @@ def test_message_holds_as_long_as_it_says(
     assert [frame.geometry for frame in alone] == [frame.geometry for frame in frames[11:]]
 
 
+@pytest.mark.parametrize("hevc", [False, True])
+@pytest.mark.parametrize("ending", ["ts", "mp4", "mkv"])
+def test_both_messages_in_every_container(
+    tmp_path: Path, spoken: dict[bool, Path], hevc: bool, ending: str
+) -> None:
+    said = orientation(across=1, hevc=hevc) + frame_packing(3, right_first=True, hevc=hevc)
+    path = with_message(
+        tmp_path / "a.ts", spoken[hevc], lambda _, keyframe: said if keyframe else None, hevc=hevc
+    )
+    if ending != "ts":
+        path = remux(tmp_path / f"a.{ending}", path, lambda number, packet: None)
+    geometries = {frame.geometry for frame in shown(path)}
+    assert len(geometries) == 1
+    only = geometries.pop()
+    assert (only.orientation, only.half) == (Orientation(mirrored=True), Half.RIGHT)
+    assert (only.width, only.height) == (160, 96)
+
+
 def test_message_is_met_though_its_frame_is_passed_over(tmp_path: Path, spoken: dict[bool, Path]) -> None:
     """With few samples, frames that no other is made from are not decoded: those with a message are."""
     path = with_message(
@@ -380,6 +399,7 @@ def rendered(source: Path, target: Path) -> Path:
 
 def test_annotated_video_of_hdr_is_ordinary(tmp_path: Path) -> None:
     image = scenery()
+    image[-40:, -60:] = 120
     source = hdr_video(tmp_path / "hdr.mkv", image)
     with VideoReader(source, Settings()) as reader:
         assert reader.info.transfer == "pq"
@@ -388,6 +408,9 @@ def test_annotated_video_of_hdr_is_ordinary(tmp_path: Path) -> None:
         tags = context.colorspace, context.color_primaries, context.color_trc, context.color_range
         frame = next(container.decode(video=0))
         assert tags == (1, 1, 1, 1) and frame.format.name == "yuv420p"
+        for chroma in frame.planes[1:]:
+            values = np.frombuffer(memoryview(chroma), np.uint8).reshape(-1, chroma.line_size)
+            assert values[-15:, WIDTH // 2 - 25 : WIDTH // 2 - 5].mean() == pytest.approx(128, abs=0.3)
         # White, above all, is compressed a little; the panel is drawn in a corner.
         assert off(frame.to_ndarray(format="rgb24")[HEIGHT // 2 :, :160], image[HEIGHT // 2 :, :160]) < 8
 

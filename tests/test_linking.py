@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from analyzer.linking import (
     CERTAIN,
     CONTRADICTION,
     FAINT_SHARE,
+    IMAGE_LIKELY,
+    IMAGE_SCORE,
+    LARGE_PX,
+    LARGE_TIMES,
     LIKELY,
     PERSON_S,
     PERSON_SCORE,
-    PICTURED_SCORE,
     PLAUSIBLE,
     SLIP,
     Linked,
@@ -44,6 +48,7 @@ class Seen:
     score: float = 0.9
     views: int = 1
     view_px: float = 50.0
+    width: float = 40.0
 
 
 def samples_at(
@@ -73,7 +78,7 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
     for tracklet, one in enumerate(cast):
         for number, sample in enumerate(one.samples):
             x = one.x + one.step * number
-            box = {"x1": x, "y1": 0.0, "x2": x + 40, "y2": 50.0}
+            box = {"x1": x, "y1": 0.0, "x2": x + one.width, "y2": 50.0}
             rows.append({"sample": sample, "tracklet_id": tracklet, "score": one.score, **box})
         if one.looks is not None:
             looks.append(
@@ -89,10 +94,12 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
     return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "views", "view_px"])
 
 
-def linked(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[list[set[int]], Linked]:
+def linked(
+    cast: Sequence[Seen], samples: pd.DataFrame, **rule: float | None
+) -> tuple[list[set[int]], Linked]:
     """The people of each tracklet of the cast, and all that linking says."""
     faces, looks = tables(cast, samples)
-    result = link_tracklets(faces, samples, looks)
+    result = link_tracklets(faces, samples, looks, **rule)
     assert len(result.person_ids) == len(faces)
     check(result, faces)
     return [set(result.person_ids[faces["tracklet_id"] == one].tolist()) for one in range(len(cast))], result
@@ -110,9 +117,9 @@ def check(result: Linked, faces: pd.DataFrame) -> None:
     assert not in_sample.duplicated(["sample", "person"]).any()
 
 
-def places(cast: Sequence[Seen], samples: pd.DataFrame) -> list[int]:
+def places(cast: Sequence[Seen], samples: pd.DataFrame, **rule: float | None) -> list[int]:
     """The one person of each tracklet."""
-    found, _ = linked(cast, samples)
+    found, _ = linked(cast, samples, **rule)
     assert all(len(one) == 1 for one in found)
     return [one.pop() for one in found]
 
@@ -336,6 +343,35 @@ def test_who_is_seen_too_faintly_is_nobody(above: float, person: int) -> None:
     assert places([Seen(range(20), score=PERSON_SCORE + above)], seconds(20)) == [person]
 
 
+LONG = round(LARGE_TIMES * PERSON_S * FPS)
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "score", "person"),
+    [
+        (LONG, LARGE_PX, IMAGE_SCORE, 1),
+        (LONG - 1, LARGE_PX, IMAGE_SCORE, -1),
+        (LONG, LARGE_PX - 1, IMAGE_SCORE, -1),
+        (LONG, LARGE_PX, IMAGE_SCORE - 0.01, -1),
+        (15, 430, 0.55, 1),
+    ],
+)
+def test_a_large_face_that_stays_is_a_person_at_a_lower_score(
+    count: int, width: float, score: float, person: int
+) -> None:
+    assert places([Seen(range(count), width=width, score=score)], seconds(20)) == [person]
+
+
+def test_what_a_person_needs_can_be_chosen() -> None:
+    faint, brief, large = Seen(range(20), score=0.4), Seen(range(3), x=300), Seen(range(50), x=900, width=200)
+    cast = [faint, brief, dataclasses.replace(large, score=0.55)]
+    assert places(cast, seconds(20)) == [-1, -1, 1]
+    assert places(cast, seconds(20), min_score=0.4) == [1, -1, 2]
+    assert places(cast, seconds(20), min_on_screen_s=0.5) == [-1, 1, 2]
+    # A score that is chosen is needed by everybody, the large ones too.
+    assert places(cast, seconds(20), min_score=0.6, min_on_screen_s=0.0) == [-1, 1, -1]
+
+
 def test_a_person_is_long_and_clear_enough_in_all() -> None:
     ann = corner(0, 0.6)
     brief = [Seen(range(3), ann, score=0.5), Seen(range(50, 53), ann, score=0.7, x=300)]
@@ -356,22 +392,68 @@ def test_one_sighting_is_a_person_where_samples_are_rare() -> None:
     assert places([Seen([0, 1]), Seen([1], x=300)], samples_at([0.0, 2.0, 4.0])) == [1, 2]
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_faces_of_different_pictures_are_different_people(count: int) -> None:
-    samples = samples_at([float(number) for number in range(count)], end_s=count, image=True)
-    ann = corner(0, 0.6)
-    cast = [Seen([number], ann, score=PICTURED_SCORE + 0.01) for number in range(count)]
-    found, result = linked(cast, samples)
-    assert found == [{number + 1} for number in range(count)]
-    assert (result.low, result.high) == (count, count) and "pictures" in result.reason
-    faint = [*cast, Seen([0], ann, score=PICTURED_SCORE - 0.01, x=300)]
-    assert linked(faint, samples)[0][-1] == {-1}
+def images(count: int) -> pd.DataFrame:
+    return samples_at([float(number) for number in range(count)], end_s=count, image=True)
 
 
-def test_pictures_with_faint_faces_alone_show_nobody() -> None:
-    samples = samples_at([0.0, 1.0], end_s=2.0, image=True)
-    found, result = linked([Seen([0], score=PICTURED_SCORE - 0.1)], samples)
-    assert found == [{-1}] and (result.low, result.high) == (0, 0)
+def in_images(*looks: Sequence[float] | None, score: float = 0.9) -> list[Seen]:
+    """One face in each image, all in the same place."""
+    return [Seen([number], one, score=score) for number, one in enumerate(looks)]
+
+
+@pytest.mark.parametrize(("apart", "people"), [(IMAGE_LIKELY - 0.01, [1, 1]), (IMAGE_LIKELY + 0.01, [1, 2])])
+def test_the_same_face_in_several_images_is_one_person(apart: float, people: list[int]) -> None:
+    assert places(in_images(*on_line(0, apart)), images(2)) == people
+    # A video is cut lower: there means of many views are compared.
+    assert IMAGE_LIKELY > LIKELY
+
+
+def test_many_images_of_one_face_among_others() -> None:
+    ann, bea = corner(0, 0.6), corner(1, 0.6)
+    assert places(in_images(ann, bea, *[ann] * 10, bea), images(13)) == [1, 2, *[1] * 10, 2]
+
+
+@pytest.mark.parametrize("apart", [0.0, CERTAIN - 0.05])
+def test_two_faces_in_one_image_are_never_one_person(apart: float) -> None:
+    one, other = on_line(0, apart)
+    # Ten images show them both, so that a slip would be pardoned in a video; the last one shows only one.
+    cast = [Seen([number], looks, x=x) for number in range(10) for looks, x in ((one, 0), (other, 300))]
+    found = places([*cast, Seen([10], one)], images(11))
+    assert found == [1, 2] * 10 + [1]
+    shared = [*in_images(*[one] * 9), Seen([0], one, x=300)]
+    assert len(set(places(shared, images(9)))) == 2
+
+
+def test_place_and_time_say_nothing_of_images() -> None:
+    # Too small to be compared, and in the same place in each image: as many people as faces.
+    found, result = linked(in_images(None, None, None), images(3))
+    assert found == [{1}, {2}, {3}] and (result.low, result.high) == (1, 3)
+    assert result.reason == "2 people have faces too small to be compared with others"
+
+
+def test_range_of_images_says_how_sure_the_links_are() -> None:
+    _, result = linked(in_images(*on_line(0, CERTAIN + 0.05, 2.0, 2 + PLAUSIBLE - 0.05)), images(4))
+    assert (result.low, result.person_ids.max(), result.high) == (2, 3, 4)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_faint_faces_in_images_are_nobody_but_in_the_range(alone: bool) -> None:
+    cast = [Seen([0], corner(0), score=IMAGE_SCORE - 0.01, x=300)]
+    cast += [] if alone else [Seen([0], corner(1), score=IMAGE_SCORE + 0.01)]
+    found, result = linked(cast, images(1))
+    assert found[0] == {-1} and result.high == len(cast) and result.low == len(cast) - 1
+    assert result.uncounted["reason"].tolist() == ["faint"]
+
+
+def test_those_not_counted_are_told_with_the_reason() -> None:
+    faint = PERSON_SCORE - 0.05
+    cast = [Seen(range(20)), Seen([3], x=300), Seen(range(15), x=600, score=faint), Seen([40], score=0.4)]
+    _, result = linked(cast, seconds(20))
+    table = result.uncounted.sort_values("seen_s", ignore_index=True)
+    assert sorted(table["reason"][:2]) == ["both", "brief"] and table["reason"].iloc[2] == "faint"
+    assert table["faces"].tolist() == [1, 1, 15]
+    np.testing.assert_allclose(table["seen_s"], [0.2, 0.2, 3.0])
+    assert table["score"].iloc[-1] == pytest.approx(faint) and table["width_px"].iloc[-1] == 40
 
 
 def test_nobody_at_all() -> None:
@@ -389,8 +471,8 @@ def test_nobody_at_all() -> None:
     ("apart", "expected", "reason"),
     [
         (CERTAIN - 0.05, (1, 1, 1), "every link is certain"),
-        (CERTAIN + 0.05, (1, 1, 2), "1 links are likely, but not certain"),
-        (LIKELY + 0.05, (1, 2, 2), "1 further links are plausible"),
+        (CERTAIN + 0.05, (1, 1, 2), "1 link is likely, but not certain"),
+        (LIKELY + 0.05, (1, 2, 2), "1 further link is plausible"),
         (PLAUSIBLE + 0.05, (2, 2, 2), "every link is certain"),
     ],
 )
@@ -435,7 +517,7 @@ def test_who_was_seen_too_briefly_may_be_a_person() -> None:
     _, result = linked(cast, seconds(20))
     assert (result.low, result.person_ids.max(), result.high) == (1, 1, 2)
     assert "too briefly or too faintly" in result.reason
-    faint = (PERSON_SCORE + PICTURED_SCORE) / 2
+    faint = (PERSON_SCORE + IMAGE_SCORE) / 2
     cast = [Seen(range(20)), Seen(range(50, 70), x=300, score=faint)]
     assert linked(cast, seconds(20))[1].high == 2
 

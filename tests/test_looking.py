@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import math
@@ -20,7 +21,7 @@ from analyzer import looking
 from analyzer.faces import Faces
 from analyzer.frames import FIELDS, Frame, Sample, VideoReader, _Scaler
 from analyzer.looking import Looked, look_for_faces
-from analyzer.media.geometry import Geometry
+from analyzer.media.geometry import Geometry, Orientation
 from analyzer.segment import _looked
 from analyzer.settings import Settings
 from analyzer.stages import Stages
@@ -250,6 +251,14 @@ def test_change_of_the_frames_size_ends_carrying(width: int, height: int) -> Non
     looked, _ = looked_at(samples_of(pictures), AnyDetector())
     assert ages(looked) == pytest.approx([0, 0.2, 0.4] * 2)
     assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 3 + [1] * 3
+
+
+def test_change_of_direction_ends_carrying() -> None:
+    """The stored picture is the same, but its faces are shown elsewhere."""
+    samples = list(samples_of([still()] * 3, pixels=STILL))
+    mirrored = Geometry(1920, 1080, orientation=Orientation(mirrored=True))
+    samples[2] = Sample(dataclasses.replace(samples[2].frame, geometry=mirrored), 0, 2)
+    assert ages(looked_at(samples, AnyDetector())[0]) == pytest.approx([0, 0.2, 0])
 
 
 def test_change_of_colour_alone_is_a_cut() -> None:

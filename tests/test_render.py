@@ -24,13 +24,19 @@ from analyzer.frames import Frame, PictureReader, VideoReader
 from analyzer.media.geometry import Geometry
 from analyzer.render import RenderResult, render_pictures, render_video
 from analyzer.settings import Settings
+from analyzer.util.palette import GENDER_COLOURS
 from tests.media import noisy, number_of, numbered, write_video
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
-SKY = (86, 180, 233)  # the colour of person 1, RGB
-GREY = (180, 180, 180)
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+WOMAN, MAN, UNKNOWN = (rgb(GENDER_COLOURS[gender]) for gender in ("female", "male", "unknown"))
+GREY = (216, 216, 216)
 RATE = 48_000
 BT709 = {"x264-params": "colormatrix=bt709"}
 """Options that make a small video one whose pictures need no conversion."""
@@ -263,8 +269,8 @@ def test_boxes_follow_a_size_change(tmp_path: Path) -> None:
     result = render(source, tmp_path / "out.mp4", faces=face_table(*sightings), people=ONE, sizes=sizes)
     image = pictures(result.path)[42][1]
     # 1280 x 360 lies in 640 x 360 at half its size, 90 below the top.
-    assert near(image, 400, 90 + 100, SKY)
-    assert near(image, 500, 90 + 100, SKY)
+    assert near(image, 400, 90 + 100, WOMAN)
+    assert near(image, 500, 90 + 100, WOMAN)
 
 
 def test_progress_is_a_share_that_ends_at_one(tmp_path: Path) -> None:
@@ -551,25 +557,25 @@ def test_boxes_are_where_and_when_they_should_be(tmp_path: Path) -> None:
         assert untouched(shown[number], below), number
     for number, x1 in ((12, 100), (15, 130), (18, 160), (21, 190), (24, 220), (26, 220)):
         image = shown[number]
-        assert near(image, x1, 170, SKY), number
-        assert near(image, x1 + 80, 170, SKY), number
-        assert near(image, x1 + 40, 120, SKY), number
-        assert near(image, x1 + 40, 220, SKY), number
-        assert untouched(image, (x1 + 8, 128, x1 + 72, 212)), number
-    assert not near(shown[15], 100, 170, SKY)
-    assert not near(shown[15], 160, 170, SKY)
+        assert near(image, x1, 170, WOMAN), number
+        assert near(image, x1 + 80, 170, WOMAN), number
+        assert near(image, x1 + 40, 120, WOMAN), number
+        assert near(image, x1 + 40, 220, WOMAN), number
+        assert untouched(image, (x1 + 12, 132, x1 + 68, 208)), number
+    assert not near(shown[15], 100, 170, WOMAN)
+    assert not near(shown[15], 160, 170, WOMAN)
 
 
 def test_a_gap_too_long_is_not_bridged(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", plain(60))
     faces = face_table((0.2, 0, 1, HERE), (1.4, 0, 1, THERE))
     path = render(source, tmp_path / "out.mp4", faces=faces, people=ONE).path
-    assert near(picture_at(path, 0.2), 100, 170, SKY)
+    assert near(picture_at(path, 0.2), 100, 170, WOMAN)
     assert untouched(picture_at(path, 0.8), (60, 90, 600, 300))
-    assert near(picture_at(path, 1.4), 220, 170, SKY)
+    assert near(picture_at(path, 1.4), 220, 170, WOMAN)
     faces = face_table((0.2, 0, 1, HERE), (1.2, 0, 1, THERE))
     path = render(source, tmp_path / "out.mp4", faces=faces, people=ONE).path
-    assert near(picture_at(path, 0.7), 160, 170, SKY), "one second is bridged"
+    assert near(picture_at(path, 0.7), 160, 170, WOMAN), "one second is bridged"
 
 
 def test_boxes_do_not_blink_where_segments_meet(tmp_path: Path) -> None:
@@ -577,7 +583,7 @@ def test_boxes_do_not_blink_where_segments_meet(tmp_path: Path) -> None:
     sightings = [(round(k * 0.2, 1), 7 if k < 5 else 3, 1, HERE) for k in range(10)]
     faces = face_table(*sightings, segment=lambda t: int(t >= 1))
     path = render(source, tmp_path / "out.mp4", faces=faces, people=ONE).path
-    assert all(near(image, 100, 170, SKY) for _, image in pictures(path))
+    assert all(near(image, 100, 170, WOMAN) for _, image in pictures(path))
 
 
 def test_boxes_do_not_fly_across_a_cut(tmp_path: Path) -> None:
@@ -592,13 +598,15 @@ def test_boxes_do_not_fly_across_a_cut(tmp_path: Path) -> None:
     assert untouched(image, (190, 90, 600, 300))
 
 
-def test_nobody_has_a_thin_grey_box_without_label(tmp_path: Path) -> None:
+def test_who_is_not_counted_has_a_thin_dashed_box_without_label(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", plain(30, grey=30))
     faces = face_table(*((round(k * 0.2, 1), -1, -1, HERE) for k in range(5)))
     path = render(source, tmp_path / "out.mp4", faces=faces).path
     for time_s in (0.4, 0.5):
         image = picture_at(path, time_s)
-        assert near(image, 100, 170, GREY, within=150)
+        left = image[124:216, 100].astype(int).mean(axis=1)
+        assert left.max() > 120 and left.min() < 60, "dashed"
+        assert 5 <= np.count_nonzero(np.diff(left > 75)) <= 40
         assert untouched(image, (104, 124, 176, 216), 30)
         assert untouched(image, (60, 90, 300, 114), 30), "no label above"
         assert untouched(image, (60, 226, 300, 300), 30), "nor below"
@@ -608,6 +616,13 @@ def crowd_boxes(width: int, height: int) -> list[Box]:
     side = min(height * 0.17, width * 0.1)
     places = [(0.06 + 0.11 * k, 0.3 + 0.03 * (k % 3)) for k in range(8)]
     return [(x * width, y * height, x * width + side, y * height + side) for x, y in places]
+
+
+def within(box: Box) -> Box:
+    """A box without its line, and without rounded corners."""
+    x1, y1, x2, y2 = box
+    aside = 6 + 0.07 * (x2 - x1)
+    return x1 + aside, y1 + aside, x2 - aside, y2 - aside
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (1280, 720), (360, 640)])
@@ -623,13 +638,12 @@ def test_labels_stay_inside_and_off_faces(tmp_path: Path, width: int, height: in
     faces = face_table(*((0.0, k, k + 1, box) for k, box in enumerate(boxes)))
     people = people_table(*[("female", 30.0), ("male", math.nan), ("unknown", 41.0)] * 2)
     image = pictures(render(source, tmp_path / "out.mp4", faces=faces, people=people).path)[2][1]
-    colours = [(86, 180, 233), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (0, 114, 178)]
-    for box, colour in zip(boxes, colours, strict=True):
-        x1, y1, x2, y2 = box
-        assert untouched(image, (x1 + 6, y1 + 6, x2 - 6, y2 - 6)), f"the face of colour {colour} is covered"
+    for x1, y1, x2, y2 in boxes:
+        assert untouched(image, within((x1, y1, x2, y2))), "a face is covered"
+    for colour in (WOMAN, MAN, UNKNOWN):
         plates = (np.abs(image.astype(int) - np.array(colour)).sum(axis=2) < 60).astype(np.uint8)
-        plates = cv2.erode(plates, np.ones((7, 7), np.uint8))
-        assert plates.any(), f"the label of colour {colour} is missing"
+        plates = cv2.dilate(cv2.erode(plates, np.ones((4, 4), np.uint8)), np.ones((15, 15), np.uint8))
+        assert cv2.connectedComponents(plates)[0] - 1 >= 2, f"a label of colour {colour} is missing"
 
 
 def test_labels_of_a_crowd_cover_no_face(tmp_path: Path) -> None:
@@ -638,7 +652,73 @@ def test_labels_of_a_crowd_cover_no_face(tmp_path: Path) -> None:
     faces = face_table(*((0.0, k, k + 1, box) for k, box in enumerate(boxes)))
     people = people_table(*[("female", 30.0)] * 8)
     image = pictures(render(source, tmp_path / "out.mp4", faces=faces, people=people).path)[2][1]
-    assert all(untouched(image, (x1 + 6, y1 + 6, x2 - 6, y2 - 6)) for x1, y1, x2, y2 in boxes)
+    assert all(untouched(image, within(box)) for box in boxes)
+
+
+def test_genders_are_told_by_colour_and_by_shape() -> None:
+    boxes = np.array([(100 + 180 * k, 120, 180 + 180 * k, 220) for k in range(4)], np.float32)
+    people = people_table(("female", 30.0), ("male", 30.0), ("unknown", 8.0))
+    painter = Painter(1280, 720, people, boxes, yuv=False)
+    image = np.full((720, 1280, 3), 96, np.uint8)
+    marks = painter.marks(boxes, np.array([1, 2, 3, -1]), {1, 2, 3}, 3)
+    painter.draw(image, marks)
+    image = np.asarray(image[:, :, ::-1])
+    # In the middle of the left side, in the upper left corner, and a little along the upper side.
+    drawn = {
+        name: [tuple(image[y, x].tolist()) for x, y in ((left, 170), (left, 120), (left + 14, 120))]
+        for name, left in (("female", 100), ("male", 280), ("unknown", 460))
+    }
+    plain_grey = (96, 96, 96)
+    assert drawn["female"] == [WOMAN, plain_grey, WOMAN], "rounded"
+    assert drawn["male"] == [MAN, MAN, MAN], "sharp corners"
+    assert drawn["unknown"] == [plain_grey, UNKNOWN, UNKNOWN], "corners alone"
+    dashes = {tuple(pixel) for pixel in image[121:219, 640].tolist()}
+    assert dashes == {plain_grey, GREY}, "dashed"
+
+
+def test_nothing_is_drawn_outside_of_what_the_marks_say() -> None:
+    # Closely packed: labels stand off their boxes, at the end of a line.
+    boxes = np.array(
+        [(400 + 62 * x, 200 + 62 * y, 460 + 62 * x, 260 + 62 * y) for y in range(5) for x in range(5)],
+        np.float32,
+    )
+    people = people_table(*[("female", 30.0), ("male", 8.0), ("unknown", math.nan)] * 8)
+    painter = Painter(1280, 720, people, boxes, yuv=False, uncounted=True)
+    marks = painter.marks(boxes, np.array([*range(1, 25), -1]), set(range(1, 25)), 24)
+    assert marks.leaders
+    image = scenery(1280, 720)
+    canvas = image.copy()
+    painter.draw(canvas, marks)
+    changed = (canvas != image).any(axis=2)
+    for left, top, right, bottom in marks.rects():
+        changed[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = False
+    assert not changed.any()
+
+
+def test_panel_tells_of_faces_that_are_not_counted(tmp_path: Path) -> None:
+    def panel(*persons: int) -> str:
+        faces = face_table(*((0.0, k, person, HERE) for k, person in enumerate(persons)))
+        painter = Painter(
+            1280,
+            720,
+            ONE,
+            faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32),
+            yuv=False,
+            uncounted=-1 in persons,
+        )
+        return painter._panel_lines([1, 1, 1, 0, 0, persons.count(-1)])[-1]
+
+    alone = Painter(1280, 720, ONE, np.empty((0, 4), np.float32), yuv=False, image=True)
+    assert alone._panel_lines([1, 2, 1, 0, 0, 0])[0] == "1 person in this image  ·  2 seen so far"
+    assert panel(1, -1) == "1 face not counted" and panel(-1, -1) == "2 faces not counted"
+    assert panel(1) == "1 female  ·  0 male  ·  0 unknown"
+    source = write_video(tmp_path / "a.mp4", plain(6))
+    box = (300.0, 150.0, 380.0, 250.0)
+    faces = face_table((0.0, 0, 1, box), (0.0, -1, -1, (500.0, 150.0, 580.0, 250.0)))
+    with_it = pictures(render(source, tmp_path / "1.mp4", faces=faces, people=ONE).path)[2][1]
+    without = pictures(render(source, tmp_path / "2.mp4", faces=faces.iloc[:1], people=ONE).path)[2][1]
+    third = np.s_[51:64, 20:120]
+    assert with_it[third].max() > 150 and untouched(without, (12, 56, 180, 70))
 
 
 def test_panel_counts_and_keeps_off_faces(tmp_path: Path) -> None:
@@ -665,7 +745,9 @@ def test_tiny_picture_has_no_panel(tmp_path: Path) -> None:
 def test_person_missing_from_the_people_table(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", plain(6))
     result = render(source, tmp_path / "out.mp4", faces=face_table((0.0, 0, 1, HERE)))
-    assert near(pictures(result.path)[2][1], 100, 170, SKY)
+    image = pictures(result.path)[2][1]
+    assert near(image, 110, 120, UNKNOWN) and near(image, 100, 135, UNKNOWN)
+    assert untouched(image, (90, 160, 110, 180)), "only its corners are drawn"
 
 
 # --- pictures that need no conversion, and those that do ---
@@ -708,13 +790,15 @@ def test_what_is_not_drawn_on_stays_as_it_was_decoded(tmp_path: Path, handed: li
     source = write_video(tmp_path / "a.mp4", noisy(numbered(30, 640, 360)), options=BT709)
     faces = face_table((0.0, 0, 1, HERE), (0.8, 0, 1, (141.0, 121.0, 221.0, 221.0)))
     render(source, tmp_path / "out.mp4", faces=faces, people=ONE)
-    panel, label_high, rim = np.s_[0:60, 0:200], 24, 4
+    panel, label_high, rim = np.s_[0:60, 0:260], 24, 4
     for number, (before, after) in enumerate(zip(decoded(source), handed, strict=True)):
         left = 100 + round(41 * min(number / 24, 1))
         free = np.ones((360, 640), bool)
         free[panel] = False
         free[120 - label_high - rim : 220 + label_high + rim, left - rim : left + 140] = False
-        free[120 + rim + 1 : 220 - rim, left + rim + 1 : left + 80 - rim] = True  # the face itself
+        # The face itself, but the rounded corners.
+        free[120 + rim + 1 : 220 - rim, left + 17 : left + 64] = True
+        free[120 + 17 : 220 - 16, left + rim + 1 : left + 80 - rim] = True
         free_chroma = free.reshape(180, 2, 320, 2).all(axis=(1, 3))
         assert (before[0] == after[0])[free].all()
         assert all((old == new)[free_chroma].all() for old, new in zip(before[1:], after[1:], strict=True))
@@ -818,7 +902,7 @@ def test_colours_of_every_form_stay(tmp_path: Path, form: str) -> None:
         off = np.abs(image[: before.shape[0], : before.shape[1], ::-1].astype(int) - before)
         assert off[60:, :120].mean() < 3, "nothing is drawn there"
         assert off[:, :120].max() > 60, "the panel is"
-        assert near(image, 140, 160, SKY)
+        assert near(image, 140, 160, WOMAN)
 
 
 def test_full_range_without_a_format_of_its_own_is_converted() -> None:
@@ -1141,11 +1225,11 @@ def test_pictures_are_copied_with_their_own_faces_only(tmp_path: Path) -> None:
     written = picture_run(paths, tmp_path / "out", faces)
     assert [path.name for path in written] == ["one.jpg", "two.jpg", "three.jpg", "one-2.jpg"]
     one, two, three, four = (read_rgb(path) for path in written)
-    assert near(one, 100, 170, SKY)
+    assert near(one, 100, 170, WOMAN)
     assert untouched(one, (330, 90, 600, 300))
     assert untouched(two, (60, 90, 600, 300))
     assert three.shape == (601, 801, 3)
-    assert near(three, 220, 170, SKY)
+    assert near(three, 220, 170, WOMAN)
     assert untouched(four, (60, 90, 600, 300))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
 

@@ -194,7 +194,7 @@ def test_fingerprint_survives_renaming_and_sees_changes(tmp_path: Path) -> None:
 def test_local_items_are_identified_as_they_will_be(tmp_path: Path) -> None:
     for name in ("a.mp4", "1.png", "2.png"):
         (tmp_path / name).write_bytes(name.encode())
-    made = fetcher(pictures=True)
+    made = fetcher(images=True)
     items = list(made.resolve(str(tmp_path)))
     ids = [made.identify(item) for item in items]
     assert ids == [made.fetch(item, tmp_path).video_id for item in items]
@@ -223,7 +223,7 @@ def test_folder_gives_videos_in_natural_order_then_pictures_as_one(tmp_path: Pat
     (tmp_path / "trap.mp4").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "fifo.mp4")
-    items = list(fetcher(pictures=True).resolve(str(tmp_path)))
+    items = list(fetcher(images=True).resolve(str(tmp_path)))
     assert [[path.name for path in item.paths] for item in items] == [
         ["v1.gif"],
         ["v2.MKV"],
@@ -263,7 +263,7 @@ def test_pictures_beside_videos_are_taken_only_if_asked_for(pictures: list[str],
     files_in(tmp_path, "Talk [dQw4w9WgXcQ].mp4", *pictures)
     videos = [["Talk [dQw4w9WgXcQ].mp4"]]
     assert listed(tmp_path) == (videos, [LeftOut(str(tmp_path), len(pictures), False)])
-    taken, left_out = listed(tmp_path, pictures=True)
+    taken, left_out = listed(tmp_path, images=True)
     assert taken[0] == videos[0] and sorted(taken[1]) == sorted(pictures) and left_out == []
     (tmp_path / "Talk [dQw4w9WgXcQ].mp4").unlink()
     alone, left_out = listed(tmp_path)  # a folder of pictures alone
@@ -278,7 +278,7 @@ def test_subfolders_are_searched_only_if_asked_for(tmp_path: Path) -> None:
     videos = [["2/b.mp4"], ["10/c.mp4"], ["10/deep/a.mkv"]]
     assert listed(tmp_path, recursive=True) == (videos, [LeftOut(str(tmp_path), 2, False)])
     files = [*videos, ["10/cover.jpg"], ["thumbs/1.jpg"]]
-    assert listed(tmp_path, recursive=True, pictures=True) == (files, [])
+    assert listed(tmp_path, recursive=True, images=True) == (files, [])
     files_in(tmp_path, "top.mp4")
     assert listed(tmp_path) == ([["top.mp4"]], [LeftOut(str(tmp_path), 0, True)])
 
@@ -308,7 +308,7 @@ def test_neither_circles_nor_hidden_folders_nor_our_own_are_searched(tmp_path: P
     (root / "a" / "up").symlink_to(root.parent)
     (root / "elsewhere").symlink_to(outside)
     (root / "self").symlink_to("self")
-    files, left_out = listed(root, recursive=True, pictures=True)
+    files, left_out = listed(root, recursive=True, images=True)
     assert (files, left_out) == ([["a/1.mp4"], ["notes/4.mp4"]], [])
     (root / "a" / "1.mp4").unlink()
     (root / "notes" / "4.mp4").unlink()

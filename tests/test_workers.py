@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +84,47 @@ def assert_same(run: Run, other: Run) -> None:
     assert run.info["reading"]["last_s"] == other.info["reading"]["last_s"]
 
 
-def most_processes() -> tuple[list[int], Callable[[object], None]]:
-    """Collects how many processes there were at each event."""
-    counts: list[int] = []
-    return counts, lambda event: counts.append(len(multiprocessing.active_children()))
+@dataclass(frozen=True)
+class Shared:
+    """What three processes made of the film."""
+
+    run: Run
+    events: list[Any]
+    processes: list[int]
+    """How many there were at each event."""
+    left: int
+    """How many there were afterwards."""
 
 
-def test_tables_do_not_depend_on_the_number_of_processes(film: Path, alone: Run, tmp_path: Path) -> None:
-    counts, on_event = most_processes()
-    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=3, on_event=on_event)
-    assert max(counts) == 3
-    assert_same(run, alone)
-    assert run.info["resumed_segments"] == 0
-    assert not multiprocessing.active_children() and not (run.folder / ".parts").exists()
+@pytest.fixture(scope="module")
+def together(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    events: list[Any] = []
+    processes: list[int] = []
+
+    def on_event(event: object) -> None:
+        events.append(event)
+        processes.append(len(multiprocessing.active_children()))
+
+    run = analyzer.analyze(
+        film, SETTINGS, out=tmp_path_factory.mktemp("together"), workers=3, on_event=on_event
+    )
+    return Shared(run, events, processes, len(multiprocessing.active_children()))
+
+
+def test_tables_do_not_depend_on_the_number_of_processes(alone: Run, together: Shared) -> None:
+    assert max(together.processes) == 3 and together.left == 0
+    assert_same(together.run, alone)
+    assert together.run.info["resumed_segments"] == 0
+    assert not (together.run.folder / ".parts").exists()
+
+
+def test_progress_adds_up_over_the_processes(together: Shared) -> None:
+    events = [event for event in together.events if isinstance(event, Analysing)]
+    assert [event.samples for event in events] == list(range(1, len(together.run.samples) + 1))
+    assert events[-1].faces == len(together.run.faces)
+    times = [event.time_s for event in events]
+    assert times == sorted(times) and 0 < times[-1] <= SECONDS
+    assert all(event.duration_s == pytest.approx(SECONDS) for event in events)
 
 
 def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Path:
@@ -138,18 +167,6 @@ def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
     counts = alone.samples["segment"].value_counts()
     assert sum(isinstance(event, Analysing) for event in analysed) == sum(counts[one] for one in again)
     assert_same(run, alone)
-
-
-def test_progress_adds_up_over_the_processes(film: Path, alone: Run, tmp_path: Path) -> None:
-    told: list[Any] = []
-    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2, on_event=told.append)
-    assert_same(run, alone)
-    events = [event for event in told if isinstance(event, Analysing)]
-    assert [event.samples for event in events] == list(range(1, len(run.samples) + 1))
-    assert events[-1].faces == len(run.faces)
-    times = [event.time_s for event in events]
-    assert times == sorted(times) and 0 < times[-1] <= SECONDS
-    assert all(event.duration_s == pytest.approx(SECONDS) for event in events)
 
 
 # --- programs that call us ---------------------------------------------------------------------------

@@ -662,7 +662,7 @@ _LISTS = ("channel", "playlist")
 _LOCAL = ("file", "folder")
 _SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
 
-_OF_FOLDERS = ("recursive", "pictures")
+_OF_FOLDERS = ("recursive", "images")
 _PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
 """Settings that a [[source]] may have beside its other keys: they say what of it is taken."""
 

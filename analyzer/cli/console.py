@@ -32,6 +32,7 @@ from analyzer.events import (
 )
 from analyzer.records import Run
 from analyzer.util.program import program
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Evaluation
@@ -80,10 +81,12 @@ class Console:
                     click.echo(sentence, err=True)
             case Analysing():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
-                bar = self._open_bar("analysing", printable(event.title), total, "s")
+                unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
+                bar = self._open_bar("analysing", printable(event.title), total, unit)
                 if bar is not None:
                     rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
-                    bar.set_postfix_str(f"{rate:.0f} samples/s, {event.faces} faces", refresh=False)
+                    faces = counted(event.faces, "face")
+                    bar.set_postfix_str(f"{rate:.0f} {rated}, {faces}", refresh=False)
                 self._advance(bar, event.time_s)
             case LiveBegun() | Following():
                 self._on_live(event)
@@ -185,9 +188,9 @@ def _announced(event: LiveBegun) -> str:
 
 
 def _so_far(event: Following) -> str:
-    parts = [f"{event.people} people", f"{event.faces} faces"]
+    parts = [counted(event.people, "person", "people"), counted(event.faces, "face")]
     parts += [f"{event.dropped} dropped"] if event.dropped else []
-    parts += [f"{event.gaps} gaps"] if event.gaps else []
+    parts += [counted(event.gaps, "gap")] if event.gaps else []
     parts += [] if event.connected else ["waiting for pictures"]
     return ", ".join(parts)
 
@@ -195,16 +198,17 @@ def _so_far(event: Following) -> str:
 def describe(run: Run) -> str:
     """A run in a few lines: headline, its people, where the files are."""
     counts, people = run.info["counts"], run.people
-    number = counts["people"]
-    pictures = run.info["kind"] == "images"
-    stretch = f"{counts['samples']} pictures" if pictures else f"{counts['analysed_s']:.1f} s"
+    images = run.info["kind"] == "images"
+    stretch = counted(counts["samples"], "image") if images else f"{counts['analysed_s']:.1f} s"
+    basis = [] if images else [counted(counts["samples"], "sample")]
+    basis.append(counted(counts["faces"], "face"))
     low, high = counts["people_low"], counts["people_high"]
     between = "" if low == high else f" ({low} to {high})"
     lines = [
         f"{printable(run.info['title'])}",
-        f"  {number} {'person' if number == 1 else 'people'}{between} in {stretch}: "
+        f"  {counted(counts['people'], 'person', 'people')}{between} in {stretch}: "
         f"{counts['female']} female, {counts['male']} male, "
-        f"{counts['unknown_gender']} unknown ({counts['samples']} samples, {counts['faces']} faces)",
+        f"{counts['unknown_gender']} unknown ({', '.join(basis)})",
     ]
     if audience := run.info.get("audience"):
         lines.append("  " + _audience_words(audience))
@@ -212,35 +216,40 @@ def describe(run: Run) -> str:
     if live:
         count = {0: "no gaps", 1: "1 gap"}.get(live["gaps"], f"{live['gaps']} gaps")
         gaps = f"{count} ({live['gaps_s']:.1f} s)" if live["gaps"] else count
-        lines.append(f"  live: {gaps}, {live['dropped']} pictures dropped; {live['ended_because']}")
+        dropped = counted(live["dropped"], "frame")
+        lines.append(f"  live: {gaps}, {dropped} dropped; {live['ended_because']}")
     bad = run.info["reading"]["bad_packets"]
     if bad:
-        lines.append(f"  damaged: {bad} packets could not be read")
+        lines.append(f"  damaged: {counted(bad, 'packet')} could not be read")
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
         lines.append(f"  incomplete: {run.info['incomplete_reason']}")
     if len(people):
-        lines.append("  person  gender   age  80 % interval     first  on screen")
+        last = "images  first seen in" if images else "   first  on screen"
+        lines.append(f"  person  gender   age  80 % interval  {last}")
+    first_in = dict(zip(run.samples["time_s"], run.samples["image"], strict=True)) if images else {}
     shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
     for row in shown.sort_values("person_id").to_dict("records"):
         judged = row["age_years"] == row["age_years"]
         age = f"{row['age_years']:.0f}" if judged else "?"
         interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if judged else ""
-        lines.append(
-            f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  "
-            f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
-        )
-    if len(people) > len(shown):
-        lines.append(f"  ... and {len(people) - len(shown)} people seen for less time")
+        seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
+        if images:
+            seen = f"{row['samples']:>6}  {printable(first_in[row['first_s']])}"
+        lines.append(f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
+    if others := len(people) - len(shown):
+        rest = counted(others, "more person", "more people")
+        lines.append(f"  ... and {rest}{'' if images else ', seen for no longer'}")
     width = min(110, shutil.get_terminal_size().columns)
-    lines += textwrap.wrap(run.info["shares_in_words"], width, initial_indent="  ", subsequent_indent="  ")
+    for sentence in (run.info["shares_in_words"], *run.info.get("notes", ())):
+        lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
     annotated = run.info["annotated"]
     if run.video_error:
-        lines.append(f"  no annotated video: {printable(run.video_error)}")
+        lines.append(f"  no annotated {'images' if images else 'video'}: {printable(run.video_error)}")
     elif annotated:
-        lines.append(f"  video:   {run.folder / annotated['file']}")
+        lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
 
 

@@ -22,16 +22,16 @@ def printable(text: str) -> str:
     )
 
 
-def left_out_text(source: str, pictures: int, subfolders: bool) -> str:
+def left_out_text(source: str, images: int, subfolders: bool) -> str:
     """What of a folder is not analysed, and how to have it.
 
     >>> left_out_text("talks", 2, False)
-    'Left out of talks: 2 pictures beside its videos (--pictures takes them)'
+    'Left out of talks: 2 images beside its videos (--images takes them)'
     """
     parts = []
-    if pictures:
-        noun = "1 picture" if pictures == 1 else f"{pictures} pictures"
-        parts.append(f"{noun} beside its videos (--pictures takes {'it' if pictures == 1 else 'them'})")
+    if images:
+        noun = "1 image" if images == 1 else f"{images} images"
+        parts.append(f"{noun} beside its videos (--images takes {'it' if images == 1 else 'them'})")
     if subfolders:
         parts.append("its subfolders (--recursive takes them)")
     return f"Left out of {printable(source)}: {', '.join(parts)}"

@@ -43,6 +43,8 @@ GROUND = 255
 _WHITE_NITS: Final = 203.0
 _PEAK_NITS: Final = 1000.0
 _DISPLAY_GAMMA: Final = 2.2
+_SYSTEM_GAMMA: Final = 1.2
+"""Of a screen for HLG of the peak (ITU-R BT.2100)."""
 _STEPS: Final = 1 << 12
 """Of the tables; signals have ten or twelve bits."""
 
@@ -147,14 +149,11 @@ def wide_to_bgr(image: NDArray[np.uint16], wide: Wide) -> Image:
     light: Float = _to_light(wide)[image >> 4]
     if wide is Wide.HLG:
         # What the camera saw becomes what the screen shows: the brighter, the more so.
-        luma = np.maximum(cv2.transform(light, _LUMA_2020), 1e-6)
-        light = _looked_up(_toned_steps(), light * (luma ** np.float32(0.2))[:, :, None])
-    return _looked_up(_to_screen(), np.asarray(cv2.transform(light, _TO_709), np.float32))
-
-
-def _looked_up(table: NDArray[Any], light: Float) -> NDArray[Any]:
-    """What a table has for light, 0 to 1. Tables go by its root, as eyes do: steps in the dark are fine."""
-    return np.asarray(table[(np.sqrt(np.clip(light, 0, 1)) * (_STEPS - 1) + 0.5).astype(np.uint16)])
+        brighter = cv2.pow(cv2.max(cv2.transform(light, _LUMA_2020), 0), _SYSTEM_GAMMA - 1)
+        root = cv2.sqrt(cv2.multiply(light, cv2.merge([brighter] * 3)))
+        light = _toned_steps()[(np.minimum(root, 1) * (_STEPS - 1)).astype(np.uint16)]
+    narrow = cv2.pow(cv2.max(cv2.transform(light, _TO_709), 0), 1 / _DISPLAY_GAMMA)
+    return np.asarray(cv2.convertScaleAbs(narrow, alpha=255), np.uint8)
 
 
 def _from_pq(signal: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,9 +201,3 @@ def _to_light(wide: Wide) -> Float:
 def _toned_steps() -> Float:
     """(4096,): light as a share of a screen's white, by the root of light as a share of HLG's peak."""
     return _toned(np.linspace(0, 1, _STEPS) ** 2 * _PEAK_NITS).astype(np.float32)
-
-
-@cache
-def _to_screen() -> Image:
-    """(4096,): the signal, by the root of light as a share of a screen's white."""
-    return np.rint(255 * np.linspace(0, 1, _STEPS) ** (2 / _DISPLAY_GAMMA)).astype(np.uint8)

@@ -1,0 +1,161 @@
+"""Folders of images: the same face is one person, and a table says who is in which file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import Result
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+import analyzer
+from analyzer.cli.options import SOME_FAILED
+from analyzer.people import images_table
+from analyzer.records import IMAGES, Run
+from analyzer.settings import Settings
+from tests.test_cli import analyse
+
+Image = NDArray[np.uint8]
+Portraits = tuple[Image, Image]
+
+
+def variants(portrait: Image) -> dict[str, Image]:
+    """One photograph as albums hold it: mirrored, cropped, scaled, lit, coded and turned anew; 19 in all."""
+    height, width = portrait.shape[:2]
+
+    def lit(gain: float, more: float = 0) -> Image:
+        return np.clip(portrait * gain + more, 0, 255).astype(np.uint8)
+
+    def scaled(factor: float, image: Image = portrait) -> Image:
+        method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=method), np.uint8)
+
+    def coded(quality: int) -> Image:
+        file = io.BytesIO()
+        PillowImage.fromarray(portrait).save(file, "JPEG", quality=quality)
+        return np.asarray(PillowImage.open(file).convert("RGB"))
+
+    def turned(degrees: float) -> Image:
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+        return np.asarray(cv2.warpAffine(portrait, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE))
+
+    mirrored = np.ascontiguousarray(portrait[:, ::-1])
+    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 8, portrait.shape)
+    made = [
+        *(portrait, mirrored, grey, np.ascontiguousarray(grey[:, ::-1])),
+        *(lit(0.7), lit(0.5), lit(1.2), lit(0.8, 40), lit(1) // 2 + 60),
+        *(scaled(0.7), scaled(1.5), scaled(2), scaled(0.8, mirrored)),
+        *(coded(30), coded(60), turned(8), turned(-8)),
+        np.ascontiguousarray(portrait[: height * 4 // 5, width // 10 : width * 9 // 10]),
+        np.clip(portrait + noise, 0, 255).astype(np.uint8),
+    ]
+    return {f"{number:02d}.png": image for number, image in enumerate(made, 1)}
+
+
+def save(path: Path, image: Image) -> None:
+    assert cv2.imwrite(str(path), image[:, :, ::-1])
+
+
+@pytest.fixture(scope="module")
+def album(two_portraits: Portraits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
+    """19 images of one woman, one of another woman, one of both, one of nobody, one that is broken."""
+    folder = tmp_path_factory.mktemp("album") / "album"
+    folder.mkdir()
+    collins, hopper = two_portraits
+    for name, image in variants(collins).items():
+        save(folder / name, image)
+    save(folder / "20 both.png", np.hstack([hopper, collins]))
+    save(folder / "21 other.png", hopper)
+    save(folder / "22 nobody.png", np.full((90, 160, 3), 120, np.uint8))
+    (folder / "23 broken.png").write_bytes(b"no image")
+    return analyse(folder, folder.parent / "out", "--no-video")
+
+
+def test_nineteen_images_of_one_woman_are_one_person(album: tuple[Result, Run]) -> None:
+    _, run = album
+    assert run.info["counts"]["people"] == 2
+    of_first = run.images[run.images["person_id"] == 1]
+    assert of_first["image"].tolist() == [*(f"{number:02d}.png" for number in range(1, 20)), "20 both.png"]
+    assert run.images.loc[run.images["person_id"] == 2, "image"].tolist() == ["20 both.png", "21 other.png"]
+    assert run.people["samples"].tolist() == [20, 2]
+
+
+def test_every_image_has_a_row_and_each_person_in_it(album: tuple[Result, Run]) -> None:
+    _, run = album
+    table = run.images.set_index("image")
+    assert len(run.images) == 24 and run.images["image"].nunique() == 23
+    # From left to right.
+    assert table.loc["20 both.png", "person_id"].tolist() == [2, 1]
+    assert table.loc["20 both.png", "people"].tolist() == [2, 2]
+    nobody, broken = table.loc["22 nobody.png"], table.loc["23 broken.png"]
+    assert nobody["readable"] and (nobody["width"], nobody["height"]) == (160, 90)
+    assert not broken["readable"] and broken["sample"] == -1 and pd.isna(broken["width"])
+    for row in (nobody, broken):
+        assert (row["people"], row["person_id"], row["person_images"]) == (0, -1, 0)
+        assert pd.isna(row[["gender", "age_years", "x1", "score"]]).all()
+    first = table[table["person_id"] == 1]
+    assert first["gender"].eq(run.people["gender"].iloc[0]).all() and first["age_years"].nunique() == 1
+    assert first["face_age_years"].nunique() > 10 and first["person_images"].eq(20).all()
+    faces = run.faces.set_index("sample").loc[first["sample"]]
+    assert first.loc["05.png", "x1"] == faces.loc[4, "x1"]
+
+
+def test_csv_and_parquet_of_images_say_the_same(album: tuple[Result, Run]) -> None:
+    _, run = album
+    table = pd.read_csv(run.folder / "images.csv", dtype={"video_id": str, "image": str})
+    assert table.columns.tolist() == [column.name for column in IMAGES] == run.images.columns.tolist()
+    for name in ("image", "person_id", "people", "faces", "sample", "readable"):
+        assert table[name].tolist() == run.images[name].tolist()
+    np.testing.assert_allclose(table["age_years"], run.images["age_years"], atol=1e-3)
+
+
+def test_images_are_told_in_words_of_images(album: tuple[Result, Run]) -> None:
+    result, run = album
+    assert result.exit_code == SOME_FAILED
+    assert run.info["incomplete_reason"] == "1 of 23 images could not be read: 23 broken.png"
+    reading = run.info["reading"]
+    assert (reading["unreadable_images"], reading["bad_packets"], run.info["video"]["container"]) == (
+        *(1, 0),
+        "images",
+    )
+    told = result.output
+    assert "2 people" in told and "in 22 images: " in told and "(22 faces)" in told
+    lines = told.splitlines()
+    assert any(line.split()[-3:] == ["20", "01.png"] or line.endswith("20  01.png") for line in lines)
+    for word in ("packet", "on screen", " s\n", "samples", "picture", "video"):
+        assert word not in told, word
+
+
+def test_no_images_of_a_video_and_earlier_runs_can_be_read(tmp_path: Path) -> None:
+    assert Run(tmp_path, {"kind": "video"}).images.columns.tolist() == [column.name for column in IMAGES]
+    assert Run(tmp_path, {"kind": "video"}).images.empty
+
+
+def test_a_stretch_of_images_names_only_its_own(two_portraits: Portraits, tmp_path: Path) -> None:
+    for name in ("1.png", "2.png", "10.png"):
+        save(tmp_path / name, two_portraits[0])
+    run = analyzer.analyze(tmp_path, Settings(start_s=1, video=False), out=tmp_path / "out")
+    assert run.images["image"].tolist() == ["2.png", "10.png"] and run.images["person_id"].eq(1).all()
+
+
+def test_table_of_nobody_at_all() -> None:
+    faces = pd.DataFrame(
+        {
+            name: pd.Series(dtype=float)
+            for name in ("x1", "y1", "x2", "y2", "score", "female_prob", "age_years")
+        }
+    ).assign(sample=pd.Series(dtype=int), person_id=pd.Series(dtype=int))
+    people = pd.DataFrame(
+        columns=["person_id", "samples", "gender", "age_years", "age_low", "age_high", "age_band"]
+    ).astype({"person_id": int})
+    samples = pd.DataFrame({"segment": [1], "sample": [0], "width": [4], "height": [3]})
+    table = images_table({0: "a.png", 1: "b.png"}, faces, people, samples)
+    assert table["image"].tolist() == ["a.png", "b.png"] and table["readable"].tolist() == [False, True]
+    assert table["people"].tolist() == table["faces"].tolist() == [0, 0]
+    assert table["width"].isna().tolist() == [True, False]

@@ -1,0 +1,234 @@
+"""What was not counted or not estimated is told with its reason, and the option that is named changes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analyzer.linking import link_tracklets
+from analyzer.notes import REASONS, Note, Seen, take_notes
+from analyzer.people import sample_durations
+from analyzer.records import EMBEDDINGS, empty_table
+from analyzer.settings import Settings
+
+FPS = 5
+YUNET = "--detector yunet (after models pull yunet)"
+LOOKS = empty_table(EMBEDDINGS)
+VIDEO = Seen(images=False, samples=100, seconds=20.0, width=1280, height=720)
+Face = tuple[Sequence[int], float, float]
+"""In which samples, its score, its width."""
+
+
+def made(*cast: Face, images: bool = False, count: int = 100) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Faces in 100 samples of 20 s, or in images."""
+    times = np.arange(count) / (1 if images else FPS)
+    samples = pd.DataFrame(
+        {
+            "sample": np.arange(count),
+            "time_s": times,
+            "duration_s": 1.0 if images else sample_durations(times),
+            "shot": 0,
+            "image": [f"{number}.jpg" if images else "" for number in range(count)],
+        }
+    )
+    rows: list[dict[str, Any]] = [
+        {
+            "sample": at,
+            "tracklet_id": number,
+            "score": score,
+            "x1": 300.0 * number,
+            "x2": 300.0 * number + wide,
+        }
+        for number, (where, score, wide) in enumerate(cast)
+        for at in where
+    ]
+    faces = pd.DataFrame(rows).assign(y1=0.0, y2=50.0).sort_values("sample", kind="stable", ignore_index=True)
+    faces["time_s"] = times[faces["sample"]]
+    return faces, samples
+
+
+def people(*rows: tuple[float, str, float, int]) -> pd.DataFrame:
+    """Median width, gender, age, estimated sightings of each."""
+    table = pd.DataFrame(rows, columns=["face_px_median", "gender", "age_years", "judged_samples"])
+    return table.assign(person_id=np.arange(1, len(table) + 1))
+
+
+NOBODY = people()
+
+
+def uncounted_notes(
+    *cast: Face, seen: Seen = VIDEO, settings: Settings | None = None, **rule: Any
+) -> list[Note]:
+    faces, samples = made(*cast, images=seen.images, count=seen.samples)
+    linked = link_tracklets(faces, samples, LOOKS, **rule)
+    faces["person_id"] = linked.person_ids
+    return list(take_notes(seen, faces, NOBODY, linked.uncounted, settings or Settings(), child_years=12))
+
+
+def option(sentence: str, name: str) -> float:
+    found = re.search(rf"--{name} ([\d.]+\d)", sentence)
+    assert found is not None, sentence
+    return float(found[1])
+
+
+def test_a_face_with_a_low_score_is_told_and_the_option_counts_it() -> None:
+    face = (range(15), 0.5534, 95.0)
+    (note,) = uncounted_notes(face)
+    assert (note.reason, note.count) == ("uncounted_faint", 1)
+    assert note.sentence == (
+        "1 face was found but not counted: the detection score stayed below 0.6 (0.55, width 95 pixels, "
+        "seen for 3.0 s). --min-person-score 0.5 counts it."
+    )
+    assert uncounted_notes(face, min_score=option(note.sentence, "min-person-score")) == []
+
+
+@pytest.mark.parametrize("scores", [(0.41, 0.55), (0.36, 0.4534, 0.59)])
+def test_the_score_that_is_named_counts_all_of_them(scores: tuple[float, ...]) -> None:
+    cast = [(range(20), score, 40.0) for score in scores]
+    (note,) = uncounted_notes(*cast)
+    assert note.count == len(scores) and f"{len(scores)} faces were found" in note.sentence
+    assert uncounted_notes(*cast, min_score=option(note.sentence, "min-person-score")) == []
+
+
+@pytest.mark.parametrize("counts", [(1,), (4, 2, 3)])
+def test_faces_seen_too_briefly_are_told_and_the_option_counts_them(counts: tuple[int, ...]) -> None:
+    cast = [(range(count), 0.9, 40.0) for count in counts]
+    (note,) = uncounted_notes(*cast)
+    assert (note.reason, note.count) == ("uncounted_brief", len(counts))
+    assert "seen for less than 1 s." in note.sentence
+    assert uncounted_notes(*cast, min_on_screen_s=option(note.sentence, "min-on-screen")) == []
+
+
+def test_faces_that_fill_the_frame_may_be_searched_in_fewer_pixels() -> None:
+    face = (range(15), 0.45, 430.0)
+    (note,) = uncounted_notes(face)
+    assert note.sentence.endswith(
+        "counts it. --detector-size 320 finds faces that fill the frame more clearly."
+    )
+    (note,) = uncounted_notes(face, settings=Settings(detector_size=256))
+    assert note.sentence.endswith("counts it.")
+
+
+def test_both_too_briefly_and_too_faintly() -> None:
+    notes = uncounted_notes((range(2), 0.4, 40), (range(2), 0.4, 40), (range(2), 0.9, 40))
+    assert [(note.reason, note.count) for note in notes] == [
+        ("uncounted_brief", 1),
+        ("uncounted_brief_and_faint", 2),
+    ]
+    assert notes[1].sentence.startswith("2 more faces were found but not counted")
+    (alone,) = uncounted_notes((range(2), 0.4, 40))
+    assert alone.sentence.startswith("1 face was found but not counted")
+
+
+def test_images_are_told_in_words_of_images() -> None:
+    seen = Seen(images=True, samples=3, seconds=3.0, width=640, height=480)
+    (note,) = uncounted_notes(([0], 0.452, 80), ([1], 0.9, 80), seen=seen)
+    assert note.sentence == (
+        "1 face was found but not counted: the detection score stayed below 0.5 (0.45, width 80 pixels). "
+        "--min-person-score 0.45 counts it."
+    )
+    two = Settings(min_on_screen_s=1.5)
+    brief, both = uncounted_notes(
+        ([0], 0.9, 80), ([1], 0.4, 80), seen=seen, settings=two, min_on_screen_s=1.5
+    )
+    assert brief.sentence.startswith("1 face was found but not counted: in fewer than 2 images.")
+    assert "in fewer than 2 images and with detection scores below 0.5" in both.sentence
+    (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), child_years=12)
+    assert nobody.sentence.startswith("No face was found in 3 images. ")
+    assert nobody.sentence.endswith(f"May find more: {YUNET}.")
+
+
+def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
+    wide = Seen(images=False, samples=100, seconds=20.0, width=1920, height=1080)
+    (note,) = uncounted_notes((range(15), 0.55, 40.0), seen=wide)
+    assert note.sentence.endswith("counts it. --detector-size 1280 finds small faces more clearly.")
+    for seen, width in ((wide, 60.0), (VIDEO, 40.0)):
+        (note,) = uncounted_notes((range(15), 0.55, width), seen=seen)
+        assert note.sentence.endswith("counts it.")
+
+
+@pytest.mark.parametrize(
+    ("width", "changes", "options"),
+    [
+        (1280, {}, f"--detector-size 1280, --preset accurate, {YUNET}"),
+        (1920, {}, f"--detector-size 1280, --preset accurate, {YUNET}"),
+        (1000, {"detector": "yunet"}, "--detector-size 1000, --preset accurate"),
+        (640, {}, f"--preset accurate, {YUNET}"),
+        (1280, {"detector_size": 1280}, f"--preset accurate, {YUNET}"),
+        (640, {"detector": "yunet", "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0,
+               "detector_size": 640}, ""),
+        (640, {"detector": "none"}, ""),
+    ],
+)  # fmt: skip
+def test_nobody_at_all_says_what_may_find_more(width: int, changes: dict[str, Any], options: str) -> None:
+    seen = Seen(images=False, samples=695, seconds=139.0, width=width, height=width // 2)
+    faces = made(([0], 0.9, 9))[0].iloc[:0]
+    (note,) = take_notes(seen, faces, NOBODY, NOBODY, Settings(**changes), child_years=12)
+    assert note.sentence == (
+        "No face was found in 139.0 s of video (695 frames). People are counted by their faces: who is "
+        "seen from behind, or whose face is covered or very small, is not found."
+        + (f" May find more: {options}." if options else "")
+    )
+
+
+def notes_of(table: pd.DataFrame, widest: Sequence[float], **changes: Any) -> list[Note]:
+    faces = pd.DataFrame({"person_id": table["person_id"], "x1": 0.0, "x2": np.array(widest, float)})
+    seen = Seen(False, 100, 20.0, 320, 180, changes.pop("may_be_larger", False))
+    empty = pd.DataFrame({"reason": pd.Series(dtype=str)})
+    return list(take_notes(seen, faces, table, empty, Settings(**changes), child_years=12))
+
+
+def test_people_with_narrow_faces_are_told_with_their_width() -> None:
+    table = people(
+        (17, "unknown", np.nan, 0),
+        (15, "unknown", np.nan, 0),
+        (18, "unknown", np.nan, 0),
+        (50, "male", 30, 3),
+    )
+    (note,) = notes_of(table, [19.6, 16.4, 22, 55])
+    assert (note.reason, note.count) == ("unestimated_narrow", 3)
+    assert note.sentence == (
+        "3 of 4 people are without gender and age: their faces are narrower than 32 pixels (median 17). "
+        "--min-judged-px 15 estimates them too, with larger errors; a larger frame is better."
+    )
+    (note,) = notes_of(table.iloc[:1], [19.6], may_be_larger=True)
+    assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 32")
+    assert note.sentence.endswith("A larger --max-height downloads more pixels.")
+
+
+def test_who_was_wide_enough_and_not_estimated_is_told() -> None:
+    (note,) = notes_of(people((40, "unknown", np.nan, 0)), [41])
+    assert (note.reason, note.count) == ("unestimated_other", 1)
+
+
+def test_children_and_the_unsure_are_told_apart() -> None:
+    table = people(
+        (50, "unknown", 8, 3), (50, "unknown", 30, 3), (50, "unknown", 40, 3), (50, "female", 40, 3)
+    )
+    child, unsure = notes_of(table, [60] * 4)
+    assert (child.reason, child.count, unsure.reason, unsure.count) == (
+        *("gender_of_children", 1),
+        *("gender_unsure", 2),
+    )
+    assert "younger than 12" in child.sentence and "--gender-of-children" in child.sentence
+    assert "less than 70 % sure" in unsure.sentence
+    # Asked for, a child's gender that is not stated is unsure.
+    (unsure,) = notes_of(table, [60] * 4, gender_of_children=True)
+    assert unsure.count == 3
+
+
+def test_all_was_counted_and_estimated() -> None:
+    assert notes_of(people((50, "female", 40, 3)), [60]) == []
+    assert uncounted_notes((range(10), 0.9, 50)) == []
+    assert len(set(REASONS)) == len(REASONS)
+
+
+def test_a_very_short_video_says_what_was_asked_of_it() -> None:
+    seen = Seen(images=False, samples=5, seconds=1.0, width=640, height=360)
+    (note,) = uncounted_notes((range(2), 0.9, 50), seen=seen)
+    assert "seen for less than 0.5 s (half of the video)." in note.sentence
