@@ -462,7 +462,7 @@ def test_picture_that_cannot_be_read_is_counted(named_faces: Path, tmp_path: Pat
     (tmp_path / "20_0_0_b.jpg").write_bytes(b"no picture")
     evaluation = evaluate([tmp_path])
     assert len(evaluation.faces) == 1 and evaluation.sources[0]["unreadable"] == 1
-    assert len(evaluation.failed) == 1 and "1 of 2 pictures" in evaluation.failed[0]
+    assert len(evaluation.failed) == 1 and "1 of 2 images" in evaluation.failed[0]
 
 
 # --- what is wrong is said in a sentence -------------------------------------------------------------

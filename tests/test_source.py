@@ -637,7 +637,7 @@ def test_no_secrets_in_the_record(server: Server, clip: Path, folder: Path) -> N
     video = fetch("https://scripted.test/abc", folder, scripted(abc=separate(server, clip)))
     assert "SECRET" not in json.dumps(video.details)
     assert set(video.details) == {
-        *("extractor", "id", "formats", "width", "height", "fps", "size_bytes", "yt_dlp"),
+        *("extractor", "id", "formats", "width", "height", "fps", "size_bytes", "fingerprint", "yt_dlp"),
     }
     video.paths[0].unlink()
     plain = fetch(server.url("/720-vp9.mp4").replace("//", "//user:SECRET-PASSWORD@"), folder)
