@@ -19,7 +19,7 @@ _flock = fcntl.flock
 
 
 def flock_of_nfs(descriptor: int, operation: int) -> None:
-    """As Linux locks over NFS: by a lock of bytes, which needs a file that is open for writing, or reading."""
+    """As Linux locks over NFS: by a lock of bytes, which needs a file open for writing, or reading."""
     mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
     refused = os.O_RDONLY if operation & fcntl.LOCK_EX else os.O_WRONLY
     if operation & (fcntl.LOCK_EX | fcntl.LOCK_SH) and mode == refused:
