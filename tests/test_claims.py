@@ -70,6 +70,26 @@ def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> No
     assert most == [1] and done[0] >= 150 and not names(tmp_path)
 
 
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who held it has ended between our opening it and our locking it."""
+    flock, path, asked = fcntl.flock, tmp_path / ".lock", []
+
+    def late(descriptor: int, operation: int) -> None:
+        asked.append(descriptor)
+        if len(asked) == 1:
+            path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with contextlib.ExitStack() as stack:
+        locked(tmp_path, stack)
+        assert len(asked) == 2 and path.exists()
+        with pytest.raises(BlockingIOError), contextlib.ExitStack() as other:
+            locked(tmp_path, other)
+
+
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"), claimed(tmp_path / "run"):
