@@ -60,7 +60,7 @@ def job(out: Path, title: str = "Talk", duration_s: float | None = None, **more:
 
 
 def facts(spec: JobSpec) -> RunFacts:
-    return RunFacts(spec.video.video_id, "Talk", None, None, True, None, 1.5, dict(COUNTS))
+    return RunFacts(spec.video.video_id, "Talk", None, None, True, None, None, 1.5, dict(COUNTS))
 
 
 def done(spec: JobSpec, **changed: Any) -> dict[str, Any]:
