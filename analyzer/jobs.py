@@ -457,8 +457,8 @@ class Analyst:
     ) -> None:
         self._settings = settings
         self._on_preview = on_preview
-        self._on_event = on_event
-        self._stop = stop
+        self._on_event = Callback(on_event)
+        self._stop = Callback(stop)
         self._models: Models | None = None
 
     def load(self, timings: dict[str, float] | None = None) -> Models:
@@ -487,8 +487,11 @@ class Analyst:
             OutputError: Results cannot be written, or another process works on the same video.
             CrashError: A process that analysed ended.
             StoppedError: `stop` was true; finished segments are kept.
+            BaseException: Whatever `on_event` and `stop` raise.
         """
         timings = {} if timings is None else timings
+        self._on_event.forget()
+        self._stop.forget()
         models = self.load(None if "models" in timings else timings)
         if video.kind is MediaKind.LIVE:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
@@ -544,10 +547,12 @@ class Analyst:
         except (StoppedError, MemoryError):
             raise
         except AnalyzerError as error:
+            self._reraise()
             if isinstance(error, OutputError) and error.no_space:
                 raise
             problem = error
         except Exception as error:  # noqa: BLE001 - the tables are there whatever it is
+            self._reraise()
             problem = unexpected(error)
         info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
         info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
@@ -557,6 +562,10 @@ class Analyst:
         write_json(staging / "run.json", info)
         publish(staging, run.folder, grows=True)
         return Run(run.folder, json.loads(json.dumps(info, default=str)))
+
+    def _reraise(self) -> None:
+        self._on_event.reraise()
+        self._stop.reraise()
 
     def _within_budget(
         self, video: Video, models: Models, timings: dict[str, float]
