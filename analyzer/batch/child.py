@@ -35,7 +35,10 @@ from analyzer.system import die_with_parent, few_arenas, give_back_memory, resid
 __all__ = ["NOTED", "main", "matching_run", "settings_document", "video_document", "video_of"]
 
 _TELL_EVERY_S = 0.5
-NOTED = ("video_id", "title", "channel", "uploaded", "complete", "incomplete_reason", "counts", "video")
+NOTED = (
+    *("video_id", "title", "channel", "uploaded", "complete", "incomplete_reason", "counts", "video"),
+    "annotated",
+)
 """What the ledger wants to know of ``run.json``."""
 
 

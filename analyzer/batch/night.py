@@ -790,6 +790,8 @@ class Night:
         self._no_trouble(id)  # of an attempt earlier tonight
         if not info["complete"]:
             self._trouble(entry.work, "incomplete", str(info["incomplete_reason"]), State.DONE)
+        elif video_error := (info.get("annotated") or {}).get("error"):
+            self._trouble(entry.work, "no_video", video_error, State.DONE)
         elif message["report_error"]:
             self._trouble(entry.work, "report", message["report_error"], State.DONE)
         facts = {name: info["counts"][name] for name in ("people", "female", "male", "faces", "samples")}

@@ -105,11 +105,12 @@ def _sorted_troubles(
         "Failed; another night tries again": [],
         "Given up; batch retry with the number brings one back": [],
         "Done, but read only in part": [],
+        "Done, but without its annotated video": [],
         "Done, but without its report": [],
         "Sources with trouble": [],
         "Other troubles": [],
     }
-    failed, dead, partly, unreported, sources, others = groups.values()
+    failed, dead, partly, undrawn, unreported, sources, others = groups.values()
     for one in troubles:
         match one["state"], one["kind"]:
             case (State.FAILED, _):
@@ -118,6 +119,8 @@ def _sorted_troubles(
                 dead.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)
+            case (State.DONE, "no_video"):
+                undrawn.append(one)
             case (State.DONE, "report"):
                 unreported.append(one)
             case ("source", _):
