@@ -20,7 +20,7 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import derive, run_info, work_key, write_tables
+from analyzer.deriving import derive, run_info, work_key, write_spreadsheet, write_tables
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -427,6 +427,7 @@ class Analyst:
                 info |= dict.fromkeys(hashes)
             elif settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
+            write_spreadsheet(staging, tables, settings, info)
             write_json(staging / "run.json", info)
             publish(staging, folder)
             parts.clear()
