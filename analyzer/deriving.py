@@ -191,7 +191,7 @@ def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: d
         return
     told = {name: (table, columns) for name, table, columns in _told_tables(tables, settings)}
     told["samples"] = tables.samples, SAMPLES
-    order = ("people", "timeline", "shares", "samples")
+    order = ("people", *(name for name in told if name != "people"))
     words = info.get("shares_in_words")
     summary = [*info["counts"].items(), *([("shares_in_words", words)] if words else [])]
     about = [(name, info.get(name)) for name in _ABOUT]

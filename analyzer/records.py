@@ -797,11 +797,20 @@ def documentation() -> str:
         "Generated from the schema in `analyzer/records.py` by `make docs`; schema version "
         f"{SCHEMA_VERSION}. Absence has one spelling: an empty cell (NaN) for a measurement, -1 for an id, "
         "`unknown` for a category, a row of zeros for a bin without people.",
+        "",
+        "CSV is UTF-8 and begins with its mark (BOM), by which spreadsheets know the accents; Python's own "
+        "`csv` reads it with `encoding='utf-8-sig'`. With `--format xlsx` the tables are also sheets of "
+        "`tables.xlsx`, beside one with the counts, one of what the columns mean, and one of where it comes "
+        "from.",
     ]
     tables = {
         "timeline": (timeline_columns(Settings()), "timeline.csv, timeline.parquet", "One row a bin."),
         "people": (PEOPLE, "people.csv, people.parquet", "One row a person."),
-        "shares": (SHARES, "shares.csv, shares.parquet", "One row a group of people."),
+        "shares": (
+            SHARES,
+            "shares.csv, shares.parquet",
+            "One row a group; none where fewer than five people were judged.",
+        ),
         "images": (
             IMAGES,
             "images.csv, images.parquet, only of runs of images",
