@@ -384,8 +384,17 @@ def _pyramid(document: Document) -> Figure | None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
-    left.set_title("female", loc="left", fontsize=11, color=_DARK)
-    left.set_title("male", loc="right", fontsize=11, color=_DARK)
+    for words, sign in (("female", -1), ("male", 1)):  # at the middle line: each above its own half
+        left.annotate(
+            words,
+            (0, 1),
+            xytext=(8 * sign, 6),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="left" if sign > 0 else "right",
+            fontsize=11,
+            color=_DARK,
+        )
     right.set_title("gender unknown", loc="right", fontsize=11, color=_DARK)
     left.set_xlabel("people", fontsize=10.5)
     left.set_ylabel("age, years", fontsize=10.5)

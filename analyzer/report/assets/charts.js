@@ -60,7 +60,11 @@ function drawAxes(under, over, layout, all) {
       if (axis.showticklabels === false) return;
       const options = { font: axis.tickfont, base: font };
       const words = axis.ticktext ? axis.ticktext[i] : String(value);
-      if (across) text(over, words, place, height - margin.b + 14, options);
+      if (across) {
+        const half = words.length * 3.4;      // a label at an end is moved in rather than cut off
+        const anchor = place + half > layout.width ? "end" : place - half < 0 ? "start" : "middle";
+        text(over, words, anchor === "end" ? layout.width : anchor === "start" ? 0 : place, height - margin.b + 14, { ...options, anchor });
+      }
       else text(over, words, margin.l - 7, place, { ...options, anchor: "end" });
     });
     if (axis.title) text(over, axis.title.text, axis.start + axis.size / 2, height - 9, { font: axis.title.font, base: font });

@@ -202,14 +202,13 @@ if (line && people.length) figures.people = (width) => {
       text: bars.map((b) => [b.person.words, `${clock(b.start)} to ${clock(b.end)}`]),
     };
   });
-  const narrow = width < 460;
   return { traces, layout: layoutOf({
     height: people.length * ROW + 36, margin: { l: LEFT, r: RIGHT, t: 4, b: 26 }, clip: true,
     xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [people.length - 0.5, -0.5], showticklabels: false }),
     shapes: people.map((_, row) => ({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row + 0.04, y1: row + 0.36, fillcolor: colours.track })),
     annotations: people.map((person, row) => ({
-      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, text: short(person.words, narrow ? 52 : 80), font: { size: 12, color: colours.ink }, xshift: 3,
+      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, text: short(person.words, Math.min(80, Math.floor((width - LEFT) / 6.2))), font: { size: 12, color: colours.ink }, xshift: 3,
     })),
   }) };
 };
