@@ -255,12 +255,13 @@ def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
     random = np.random.default_rng([_SEED, people.fingerprint])
     known = people.category >= 0
     seen = np.bincount(people.category[known], minlength=categories)
+    there = np.flatnonzero(seen)
     shares = np.tile(prior / prior.sum(), (chains, 1))
     chances = np.empty((steps - _BURN_IN, chains, categories + 1, classes))
     for step in range(steps):
         of_class = shares[:, :, None] * seen_as[step]
         of_class = (of_class / of_class.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
-        counts = random.multinomial(seen, of_class).sum(axis=1)
+        counts = random.multinomial(seen[there], of_class[:, there]).sum(axis=1)
         gammas = random.standard_gamma(counts + prior)
         shares = gammas / gammas.sum(axis=1, keepdims=True)
         if step >= _BURN_IN:

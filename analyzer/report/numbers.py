@@ -539,30 +539,32 @@ class Numbers:
         """
         if self.min_people > 1:
             return []
-        everything = np.ones(len(self.corpus.runs), bool)
-        rows = self._screen_time("", "", everything)
+        runs = len(self.corpus.runs)
+        rows = self._screen_time("", [""], np.zeros(runs, np.int64))
         if self.groups is not None:
-            for number, name in enumerate(self.groups.names):
-                rows += self._screen_time(self.groups.by, name, self.groups.of_run == number)
+            rows += self._screen_time(self.groups.by, self.groups.names, self.groups.of_run)
         if not self.single:
-            for number, name in enumerate(self.corpus.table["run"]):
-                rows += self._screen_time("video", name, np.arange(len(everything)) == number)
+            rows += self._screen_time("video", self.corpus.table["run"].tolist(), np.arange(runs))
         return rows
 
-    def _screen_time(self, by: str, name: str, members: NDArray[np.bool_]) -> list[Row]:
-        people = self.people[members[self.people["run_no"]]]
-        whole = float(people["on_screen_s"].sum())
-        rows: list[Row] = []
+    def _screen_time(self, by: str, names: Sequence[str], of_run: NDArray[np.int64]) -> list[Row]:
+        people = self.people.assign(number=of_run[self.people["run_no"].to_numpy(np.int64)])
+        whole = np.bincount(people["number"], people["on_screen_s"], len(names))
         bands = [*(band.name for band in self.bands), "unknown"]
+        found: list[list[Row]] = [[] for _ in names]
         for dimension, column, classes in (("gender", "gender", _GENDERS), ("age", "band", bands)):
-            found = people.groupby(column)["on_screen_s"].agg(["size", "sum"])
-            for one, size, time_s in found.reindex(classes, fill_value=0).itertuples(name=None):
-                rows.append(
+            place = people[column].map({name: index for index, name in enumerate(classes)})
+            cell = people["number"].to_numpy(np.int64) * len(classes) + place.to_numpy(np.int64)
+            size = np.bincount(cell, minlength=len(names) * len(classes)).reshape(len(names), -1)
+            time_s = np.bincount(cell, people["on_screen_s"], len(names) * len(classes)).reshape(size.shape)
+            for number, name in enumerate(names):
+                found[number] += [
                     {"by": by, "group_value": name, "dimension": dimension, "group": one}
-                    | {"people": int(size), "on_screen_s": float(time_s)}
-                    | {"share": float(time_s) / whole if whole else None}
-                )
-        return rows
+                    | {"people": int(size[number, index]), "on_screen_s": float(time_s[number, index])}
+                    | {"share": float(time_s[number, index] / whole[number]) if whole[number] else None}
+                    for index, one in enumerate(classes)
+                ]
+        return [row for rows in found for row in rows]
 
     def people_rows(self) -> list[Row] | None:
         """The people of all videos; of a single one with their stretches on screen."""
