@@ -20,7 +20,15 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import derive, run_info, same_analysis, work_key, write_tables
+from analyzer.deriving import (
+    derive,
+    run_info,
+    same_analysis,
+    table_files,
+    work_key,
+    write_spreadsheet,
+    write_tables,
+)
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -415,11 +423,8 @@ def finished_run(
     if not same_analysis(info, settings, models_hash(settings)):
         return None
     annotated = info.get("annotated")
-    tables = ("timeline", "people", "shares", *(["images"] if info.get("kind") == MediaKind.IMAGES else []))
-    names = [f"{table}.{form}" for table in tables for form in settings.formats]
-    names += ["faces.parquet", "samples.parquet", *(info.get("download") or ())]
-    if settings.keep_embeddings:
-        names.append("embeddings.parquet")
+    names = table_files(settings, images=info.get("kind") == MediaKind.IMAGES)
+    names += info.get("download") or ()
     if settings.video:
         drawn = annotated.get("file") if isinstance(annotated, dict) else None
         if drawn is None:
@@ -524,6 +529,7 @@ class Analyst:
                 info |= dict.fromkeys(hashes)
             elif settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
+            write_spreadsheet(staging, tables, settings, info)
             write_json(staging / "run.json", info)
             removed = publish(staging, folder)
             parts.clear()

@@ -10,6 +10,7 @@ from typing import Any
 
 from analyzer.batch.ledger import State
 from analyzer.batch.night import Outcome
+from analyzer.util.text import counted
 
 __all__ = ["ENDINGS", "one_line", "rough_time", "summary"]
 
@@ -89,7 +90,7 @@ def _totals(outcome: Outcome) -> str:
     videos = _number(tried, "video")
     if not outcome.done:
         return f"Done 0 of {videos}, in {took}."
-    people = "1 person" if outcome.people == 1 else f"{outcome.people:,} people"
+    people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < tried else videos
     return f"Done {count}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
 
