@@ -1086,8 +1086,7 @@ class _Source:
             yield from self._keyframes(packets)
             return
         skipping = False
-        for packet in packets:
-            told = self.geometry.note(packet)
+        for packet, told in self.geometry.noted(packets):
             # A decoder that is to tell the time by counting packets must see them all.
             if spare is not None and skipping != (
                 packet.pts is not None and spare(clock.packet_s(packet)) and not told
@@ -1099,12 +1098,11 @@ class _Source:
 
     def _keyframes(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
         # Each on its own: a decoder that waits for the pictures left out mixes up the order and loses some.
-        for packet in packets:
+        for packet, _ in self.geometry.noted(packets):
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
             if packet.is_keyframe:
                 if packet.pts is None and packet.dts is not None:
                     packet.pts = packet.dts + self._late
-                self.geometry.note(packet)
                 yield from self._decode(packet)
                 yield from self._decode(None)
                 self._context.flush_buffers()

@@ -32,6 +32,7 @@ __all__ = [
     "guarded",
     "orientation",
     "with_message",
+    "with_orientation",
 ]
 
 Image = NDArray[np.uint8]
@@ -350,9 +351,12 @@ def _first_slice(data: bytes, slices: range, *, hevc: bool) -> int:
 
 
 def _filtered(name: str, change: Change, how: str, folder: Path, reference: Path) -> Path:
-    """With what FFmpeg's own filter writes before each keyframe."""
-    plain = encode(folder / "plain.ts", changed(decoded(reference), change))
-    path = folder / name
+    plain = encode(folder / "plain.ts", changed(decoded(reference), change), options=FAST | {"g": "30"})
+    return with_orientation(folder / name, plain, how)
+
+
+def with_orientation(path: Path, plain: Path, how: str) -> Path:
+    """A copy of an H.264 video with what FFmpeg's own filter writes of its keyframes, such as "rotate=90"."""
     with av.open(str(plain)) as old, av.open(str(path), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         edit = BitStreamFilterContext(f"h264_metadata=display_orientation=insert:{how}", old.streams.video[0])

@@ -37,6 +37,7 @@ from testkit.odd_geometry import (
     left_hidden,
     orientation,
     with_message,
+    with_orientation,
 )
 from tests.conftest import SHARED
 from tests.media import remux
@@ -285,6 +286,17 @@ def test_message_holds_as_long_as_it_says(
     assert [frame.geometry for frame in alone] == [frame.geometry for frame in frames[11:]]
 
 
+@pytest.mark.parametrize("ending", ["ts", "mp4", "mkv"])
+def test_message_written_behind_the_picture_of_a_keyframe(
+    tmp_path: Path, spoken: dict[bool, Path], ending: str
+) -> None:
+    path = with_orientation(tmp_path / f"a.{ending}", spoken[False], "flip=horizontal")
+    frames = shown(path)
+    assert [frame.geometry.orientation.mirrored for frame in frames] == [True] * 24
+    with VideoReader(path, Settings(keyframes=True)) as reader:
+        assert [one.frame.geometry.orientation.mirrored for one in reader.samples()] == [True] * 3
+
+
 @pytest.mark.parametrize("hevc", [False, True])
 @pytest.mark.parametrize("ending", ["ts", "mp4", "mkv"])
 def test_both_messages_in_every_container(
@@ -332,6 +344,9 @@ def test_messages_in_packets_with_lengths_and_broken_ones() -> None:
     unit = bytes([6]) + guarded(said)
     packet = len(unit).to_bytes(4, "big") + unit + (3).to_bytes(4, "big") + b"\x65ab"
     turn, packing = messages("h264", memoryview(packet), 4)
+    behind = memoryview(packet[-7:] + packet[:-7])  # the picture comes first
+    assert messages("h264", behind, 4, keyframe=True) == [turn, packing]
+    assert messages("h264", behind, 4) == []
     assert (turn.mirrored, turn.turn_deg, turn.persists) == (True, 90, True)
     assert (packing.arrangement, packing.right_first) == (4, True)
     random = np.random.default_rng(3)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -369,14 +370,38 @@ class GeometryFinder:
         self._held: dict[int, Message] = {}
         self._heard: Orientation | None = None
 
-    def note(self, packet: av.Packet[av.VideoStream]) -> bool:
-        """Read what comes with a packet, just before it is decoded; gives whether there is anything."""
+    def note(
+        self, packet: av.Packet[av.VideoStream], following: av.Packet[av.VideoStream] | None = None
+    ) -> bool:
+        """Read what comes with a packet, just before it is decoded; gives whether there is anything.
+
+        Args:
+            packet: The next one of the stream.
+            following: The one after it, if it is known: where start codes part the units, a message that was
+                written behind a keyframe comes with that one.
+        """
         if not self._speaks or not packet.size:  # the one after the last is empty
             return False
-        found = messages(self._codec, memoryview(packet), self._prefix)
-        if found or packet.is_keyframe:
-            packet.opaque = _Said(packet.is_keyframe, tuple(found))
+        key = packet.is_keyframe
+        found = messages(self._codec, memoryview(packet), self._prefix, keyframe=key)
+        if key and not found and following is not None and following.size and not following.is_keyframe:
+            late = messages(self._codec, memoryview(following), self._prefix)
+            found = [message for message in late if message.persists]
+        if found or key:
+            packet.opaque = _Said(key, tuple(found))
         return bool(found)
+
+    def noted(
+        self, packets: Iterable[av.Packet[av.VideoStream]]
+    ) -> Iterator[tuple[av.Packet[av.VideoStream], bool]]:
+        """Packets with what `note` gives of them, one read ahead."""
+        before: av.Packet[av.VideoStream] | None = None
+        for packet in packets:
+            if before is not None:
+                yield before, self.note(before, packet)
+            before = packet
+        if before is not None:
+            yield before, self.note(before)
 
     def of(self, picture: av.VideoFrame) -> Geometry:
         """The geometry of a frame. Call for each, in the order in which the decoder gives them."""

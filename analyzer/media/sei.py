@@ -40,13 +40,15 @@ class Message:
     """Packing: the first half is the right eye's."""
 
 
-def messages(codec: str, data: memoryview, prefix: int) -> list[Message]:
+def messages(codec: str, data: memoryview, prefix: int, *, keyframe: bool = False) -> list[Message]:
     """The messages of one packet.
 
     Args:
         codec: "h264" or "hevc".
         data: The packet.
         prefix: Bytes of the length before each unit, as `length_prefix` gives it; 0 for start codes.
+        keyframe: Read on behind the picture: FFmpeg's `h264_metadata` writes the messages of keyframes there
+            where they have no other message.
     """
     found: list[Message] = []
     hevc = codec == "hevc"
@@ -54,7 +56,7 @@ def messages(codec: str, data: memoryview, prefix: int) -> list[Message]:
         kind = (data[start] >> 1) & 0x3F if hevc else data[start] & 0x1F
         if kind == (39 if hevc else 6):
             found += _payloads(data[start + (2 if hevc else 1) : end], hevc=hevc)
-        elif kind < 32 if hevc else 1 <= kind <= 5:
+        elif not keyframe and (kind < 32 if hevc else 1 <= kind <= 5):
             break  # the picture itself: what holds for it came before
     return found
 
