@@ -50,6 +50,7 @@ SILENCE_S = 2
 HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
 HOUR_S = 3600
 THREADS = threads(Quick)
+WITH_NETWORKS = Limits(memory_mb=2500)
 BASE_S = 600
 """The first pause after a failure in the channel of `EXPECTED`: longer than its nights take."""
 
@@ -346,7 +347,8 @@ def seen(world: World, **more: Any) -> Seen:
     settings = replace(SETTINGS, timeout_s=SILENCE_S)
     source = world.source(settings=settings, filters=Filters(shorter_than_s=HOUR_S))
     retry = Retry(base_s=BASE_S, patience_s=0)
-    outcome = world.night(source, executors=processes(with_networks), retry=retry, **more)
+    how: dict[str, Any] = {"executors": processes(with_networks), "limits": WITH_NETWORKS} | more
+    outcome = world.night(source, retry=retry, **how)
     left = sorted(path.name for path in (world.out / DOWNLOADS).glob("*"))
     return Seen(
         outcome,
@@ -552,7 +554,7 @@ def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, seco
     channel.page("site", "cut", channel.server.add("/site-cut.mp4", channel.clip))
     channel.make_due("cut", "crash")
     channel.server.requests.clear()
-    night = seen(channel, limits=Limits(memory_mb=1500, crashes=2))
+    night = seen(channel, limits=replace(WITH_NETWORKS, crashes=2))
     assert {name: row["state"] for name, row in night.rows.items() if row != second.rows[name]} == {
         "cut": "done",
         "crash": "dead",
