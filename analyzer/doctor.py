@@ -156,7 +156,7 @@ def _requirements(package: str, extra: str = "") -> list[Requirement]:
     Raises:
         PackageNotFoundError: It is not installed.
     """
-    # Comes with matplotlib, onnxruntime and plotly, which cannot do without it.
+    # Comes with matplotlib and onnxruntime, which cannot do without it.
     from packaging.requirements import Requirement
 
     every = map(Requirement, metadata.requires(package) or ())

@@ -20,7 +20,15 @@ from typing import Any
 
 from analyzer.budget import choose_sampling
 from analyzer.claims import claimed, locked
-from analyzer.deriving import derive, run_info, same_analysis, work_key, write_tables
+from analyzer.deriving import (
+    derive,
+    run_info,
+    same_analysis,
+    table_files,
+    work_key,
+    write_spreadsheet,
+    write_tables,
+)
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -415,11 +423,8 @@ def finished_run(
     if not same_analysis(info, settings, models_hash(settings)):
         return None
     annotated = info.get("annotated")
-    tables = ("timeline", "people", "shares", *(["images"] if info.get("kind") == MediaKind.IMAGES else []))
-    names = [f"{table}.{form}" for table in tables for form in settings.formats]
-    names += ["faces.parquet", "samples.parquet", *(info.get("download") or ())]
-    if settings.keep_embeddings:
-        names.append("embeddings.parquet")
+    names = table_files(settings, images=info.get("kind") == MediaKind.IMAGES)
+    names += info.get("download") or ()
     if settings.video:
         drawn = annotated.get("file") if isinstance(annotated, dict) else None
         if drawn is None:
@@ -460,8 +465,8 @@ class Analyst:
         self._settings = settings
         self._again = again
         self._on_preview = on_preview
-        self._on_event = on_event
-        self._stop = stop
+        self._on_event = Callback(on_event)
+        self._stop = Callback(stop)
         self._models: Models | None = None
 
     def load(self, timings: dict[str, float] | None = None) -> Models:
@@ -490,8 +495,11 @@ class Analyst:
             OutputError: Results cannot be written, or another process works on the same video.
             CrashError: A process that analysed ended.
             StoppedError: `stop` was true; finished segments are kept.
+            BaseException: Whatever `on_event` and `stop` raise.
         """
         timings = {} if timings is None else timings
+        self._on_event.forget()
+        self._stop.forget()
         models = self.load(None if "models" in timings else timings)
         if video.kind is MediaKind.LIVE:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
@@ -525,6 +533,7 @@ class Analyst:
                 info |= dict.fromkeys(hashes)
             elif settings.keep_download and video.fetched:
                 info["download"] = _keep_download(video, folder)
+            write_spreadsheet(staging, tables, settings, info)
             write_json(staging / "run.json", info)
             removed = publish(staging, folder)
             parts.clear()
@@ -548,10 +557,12 @@ class Analyst:
         except (StoppedError, MemoryError):
             raise
         except AnalyzerError as error:
+            self._reraise()
             if isinstance(error, OutputError) and error.no_space:
                 raise
             problem = error
         except Exception as error:  # noqa: BLE001 - the tables are there whatever it is
+            self._reraise()
             problem = unexpected(error)
         info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
         info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
@@ -561,6 +572,10 @@ class Analyst:
         write_json(staging / "run.json", info)
         publish(staging, run.folder, grows=True)
         return Run(run.folder, json.loads(json.dumps(info, default=str)))
+
+    def _reraise(self) -> None:
+        self._on_event.reraise()
+        self._stop.reraise()
 
     def _within_budget(
         self, video: Video, models: Models, timings: dict[str, float]

@@ -23,7 +23,15 @@ from typing import Any
 
 from analyzer.attention import audience_summary
 from analyzer.claims import claimed
-from analyzer.deriving import Tables, counts_of, derive, run_info, work_key, write_tables
+from analyzer.deriving import (
+    Tables,
+    counts_of,
+    derive,
+    run_info,
+    work_key,
+    write_spreadsheet,
+    write_tables,
+)
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
 from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
 from analyzer.faces import Faces
@@ -117,6 +125,8 @@ class _Live:
         with self.stages("write"):
             write_tables(self.staging, tables, settings)
         info = self._info(tables, read, over=final)
+        if final:
+            write_spreadsheet(self.staging, tables, settings, info)
         write_json(self.staging / "run.json", info)
         publish(self.staging, self.folder, grows=True)
         self.people = len(tables.people)
@@ -347,6 +357,7 @@ def _publish_parts(info: dict[str, Any], parts: GrowingStore, staging: Path, fol
         info["audience"] = audience_summary(tables.people, settings)
     info["live"] |= _ended_of(tables)
     info["reading"]["last_s"] = float(tables.samples["time_s"].iloc[-1])
+    write_spreadsheet(staging, tables, settings, info)
     write_json(staging / "run.json", info)
     publish(staging, folder, grows=True)
 

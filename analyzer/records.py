@@ -26,6 +26,8 @@ from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.files import output_errors, sync_folder, writing
 from analyzer.settings import AGE_BANDS, REPORT_FORMATS, Settings
+from analyzer.util import sheets
+from analyzer.util.sheets import Sheet
 
 if TYPE_CHECKING:
     from analyzer.segment import SegmentResult
@@ -49,11 +51,13 @@ __all__ = [
     "documentation",
     "empty_table",
     "is_whole",
+    "meanings_sheet",
     "no_clock",
     "people_columns",
     "publish",
     "report_files",
     "segment_tables",
+    "sheet_of",
     "timeline_columns",
     "write_csv",
     "write_json",
@@ -313,19 +317,6 @@ def write_parquet(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) 
         pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, len(table)))
 
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\0")
-
-
-def safe_cell(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula, nor a reader for the end of a row.
-
-    >>> safe_cell("=1+1"), safe_cell("a=1")
-    ("'=1+1", 'a=1')
-    """
-    guarded = "'" + text if text.startswith(_FORMULA_STARTS) else text
-    return guarded.replace("\r", " ").replace("\0", " ")
-
-
 def _iso_time(moment: pd.Timestamp) -> str:
     return moment.isoformat(timespec="milliseconds")
 
@@ -336,24 +327,53 @@ def no_clock(rows: int) -> pd.Series[pd.Timestamp]:
 
 
 def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
-    """Write a table as CSV (UTF-8); text cells cannot be taken for formulas, numbers stay numbers.
+    """Write a table as CSV; text cells cannot be taken for formulas, numbers stay numbers.
 
     Raises:
         OutputError: It cannot be written.
         ValueError: The table does not fit the schema.
     """
-    table = _to_arrow(frame, columns).to_pandas()
+    sheets.write_csv(path, _shown(frame, columns))
+
+
+def _shown(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
+    """A table as people read it: numbers with few decimals, moments as text."""
+    table: pd.DataFrame = _to_arrow(frame, columns).to_pandas()
     for column in columns:
-        if column.type == _TEXT:
-            table[column.name] = table[column.name].map(safe_cell, na_action="ignore")
-        elif column.type == _CLOCK:
+        if column.type == _CLOCK:
             table[column.name] = table[column.name].map(_iso_time, na_action="ignore")
         elif column.type == _REAL:
             table[column.name] = table[column.name].round(6)
         elif column.type == _FLOAT:
             table[column.name] = table[column.name].astype(np.float64).round(4)
-    with writing(path) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    return table
+
+
+def sheet_of(name: str, frame: pd.DataFrame, columns: tuple[Column, ...]) -> Sheet:
+    """A table as a sheet of a workbook.
+
+    Raises:
+        ValueError: The table does not fit the schema.
+    """
+    table = _shown(frame, columns)
+    plain = table.astype(object).where(table.notna(), None)
+    rows = [tuple(map(_plain, row)) for row in plain.itertuples(index=False, name=None)]
+    shares = frozenset(column.name for column in columns if column.unit == "0 to 1")
+    return Sheet(name, [column.name for column in columns], rows, shares)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def meanings_sheet(tables: dict[str, tuple[Column, ...]]) -> Sheet:
+    """What the columns of the other sheets mean."""
+    rows = [
+        (name, column.name, column.unit, column.meaning)
+        for name, columns in tables.items()
+        for column in columns
+    ]
+    return Sheet("columns", ("sheet", "column", "unit", "meaning"), rows)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -624,6 +644,7 @@ _OUTPUTS = (
     "shares.parquet",
     "images.csv",
     "images.parquet",
+    "tables.xlsx",
     "samples.parquet",
     "faces.parquet",
     "embeddings.parquet",
@@ -638,8 +659,8 @@ REPORT_CHARTS = (
 )
 """Names of a report's charts; ``report-<name>.png`` are their files."""
 REPORT_TABLES = (
-    *("figures", "shares", "pyramid", "moments", "people"),
-    *("pairs", "trend", "audience", "at-once", "attention"),
+    *("figures", "shares", "screen-time", "pyramid", "moments", "people", "stretches"),
+    *("pairs", "trend", "comparison", "audience", "at-once", "attention"),
 )
 """Names of a report's tables; ``report-<name>.csv`` are their files."""
 
@@ -781,11 +802,20 @@ def documentation() -> str:
         "Generated from the schema in `analyzer/records.py` by `make docs`; schema version "
         f"{SCHEMA_VERSION}. Absence has one spelling: an empty cell (NaN) for a measurement, -1 for an id, "
         "`unknown` for a category, a row of zeros for a bin without people.",
+        "",
+        "CSV is UTF-8 and begins with its mark (BOM), by which spreadsheets know the accents; Python's own "
+        "`csv` reads it with `encoding='utf-8-sig'`. With `--format xlsx` the tables are also sheets of "
+        "`tables.xlsx`, beside one with the counts, one of what the columns mean, and one of where it comes "
+        "from.",
     ]
     tables = {
         "timeline": (timeline_columns(Settings()), "timeline.csv, timeline.parquet", "One row a bin."),
         "people": (PEOPLE, "people.csv, people.parquet", "One row a person."),
-        "shares": (SHARES, "shares.csv, shares.parquet", "One row a group of people."),
+        "shares": (
+            SHARES,
+            "shares.csv, shares.parquet",
+            "One row a group; none where fewer than five people were judged.",
+        ),
         "images": (
             IMAGES,
             "images.csv, images.parquet, only of runs of images",

@@ -40,7 +40,7 @@ DEFAULT_OUT = "outputs"
 MIN_ON_SCREEN_S = 1.0
 """Who is seen for less time in all is not counted, unless told otherwise."""
 
-REPORT_FORMATS = ("html", "png", "csv", "json", "md", "vtt")
+REPORT_FORMATS = ("html", "png", "csv", "xlsx", "json", "md", "vtt")
 """Forms in which a report is written."""
 
 DEFAULT_PRESET = "balanced"
@@ -517,9 +517,9 @@ class Settings:
     age_bands: str = _field("youtube", "Age bands of the tables.", "tables", choices=tuple(AGE_BANDS))
     formats: tuple[str, ...] = _field(
         ("csv", "parquet"),
-        "Formats of the timeline and people tables.",
+        "Formats of the timeline, people and shares tables; xlsx: one spreadsheet with a sheet each.",
         "tables",
-        choices=("csv", "parquet"),
+        choices=("csv", "parquet", "xlsx"),
         flag="format",
     )
 

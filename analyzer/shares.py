@@ -17,15 +17,19 @@ multinomial data, Canadian Journal of Statistics 32.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings
+from analyzer.util.text import percent
 from analyzer.vision.calibration import Calibration, Confusion
 
 __all__ = [
@@ -44,16 +48,17 @@ __all__ = [
 INTERVAL = 0.95
 """Share of the draws that lies inside of an interval."""
 FEW_PEOPLE = 5
-"""Of fewer people no share is stated in words."""
+"""Of fewer judged people no share is stated: neither written to a table nor drawn nor put into words."""
 UNMEASURED = (
     "No shares are stated: how often these networks are wrong was not measured, so counts cannot be "
     "corrected for it."
 )
 """What is said in place of shares under `Calibration.plain`."""
 
-_BURN_IN, _DRAWS = 50, 400
-_MANY_PEOPLE, _DRAWS_OF_MANY = 5_000, 200
-"""Of many people the interval is narrow, and its ends need not be known as well."""
+_BURN_IN, _DRAWS, _CHAINS = 50, 400, 20
+"""Each of the chains, which go side by side, is warmed up by `_BURN_IN` steps; all give `_DRAWS`."""
+_BLOCK = 1_000_000
+"""So many people times draws are held in memory at once."""
 _PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
 _WEIGHT_SHAPE = 4.0
 _SEED = 20150101
@@ -72,10 +77,10 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
         calibration: Of the networks that judged the people.
 
     Returns:
-        The columns of the shares table; no rows where nobody was judged, or where it was not measured how
-        often the networks err.
+        The columns of the shares table; no rows where fewer than `FEW_PEOPLE` were judged, or where it was
+        not measured how often the networks err.
     """
-    if not calibration.measured or not (people["judged_samples"] > 0).any():
+    if not calibration.measured or (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
         return pd.DataFrame(columns=list(SHARE_COLUMNS))
     everybody = np.zeros(len(people), np.int64)
     return share_table(draw_shares(people, settings, calibration, groups=everybody), 0)
@@ -112,7 +117,8 @@ def draw_shares(
             drawn (Bayesian bootstrap): how much a share depends on which videos there are.
 
     Returns:
-        Of gender and of age.
+        Of gender and of age. The draws of a group depend on its own people alone, not on their order nor on
+        which other groups there are: the same people have the same shares wherever they are stated.
     """
     weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
     judged = people["judged_samples"].to_numpy() > 0
@@ -177,12 +183,12 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False
         return ""
     if of_women.empty:
         return UNMEASURED
-    row = of_women.iloc[0]
+    told = {name: percent(float(of_women.iloc[0][name])) for name in SHARE_COLUMNS[2:]}
     of_time = "sightings are of them" if images else "time on screen is theirs"
     return (
-        f"About {row['people_share']:.0%} of the people look like women ({row['people_low']:.0%} to "
-        f"{row['people_high']:.0%}), and {row['time_share']:.0%} of the {of_time} "
-        f"({row['time_low']:.0%} to {row['time_high']:.0%}): knowing how often the networks are wrong, the "
+        f"About {told['people_share']} of the people look like women ({told['people_low']} to "
+        f"{told['people_high']}), and {told['time_share']} of the {of_time} "
+        f"({told['time_low']} to {told['time_high']}): knowing how often the networks are wrong, the "
         "true share lies in such a range in about 95 of 100 cases."
     )
 
@@ -198,6 +204,20 @@ class _Members:
     """(W, N) by which people are summed up."""
     clusters: NDArray[np.int64] | None
 
+    def of(self, chosen: NDArray[np.int64]) -> _Members:
+        """Some of them, in an order that is their own: by what they are seen as and for how long."""
+        order = chosen[np.lexsort((*self.weights[:, chosen], self.category[chosen]))]
+        clusters = None
+        if self.clusters is not None:
+            clusters = np.unique(self.clusters[order], return_inverse=True)[1]
+        return _Members(self.category[order], self.groups[order], self.weights[:, order], clusters)
+
+    @property
+    def fingerprint(self) -> int:
+        """A number that the same people have, whatever else there is; times count to the millisecond."""
+        content = self.category.astype("<i8").tobytes() + self.weights.round(3).astype("<f8").tobytes()
+        return int.from_bytes(hashlib.sha256(content).digest()[:8])
+
 
 def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
     """Draws of the shares.
@@ -211,44 +231,61 @@ def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
     Returns:
         (draws, G, W, C); 2 W with clusters.
     """
-    random = np.random.default_rng(_SEED)
-    classes, categories = confusion.counts.shape
-    groups = int(people.groups.max(initial=0)) + 1
-    known = people.category >= 0
-    seen = np.zeros((groups, categories), np.int64)
-    np.add.at(seen, (people.groups[known], people.category[known]), 1)
     prior = prior_people * confusion.counts.sum(axis=1) / confusion.counts.sum()
-    shares = np.tile(prior / prior.sum(), (groups, 1))
-    # Which row of the chances is a person's: those who could not be judged have one of their own.
-    row = people.groups * (categories + 1) + np.where(known, people.category, categories)
-    draws = []
-    for number in range(-_BURN_IN, _DRAWS if len(row) < _MANY_PEOPLE else _DRAWS_OF_MANY):
-        # How often each class is seen as each category; half a face more everywhere: never is not proven.
-        gammas = random.standard_gamma(confusion.counts + 0.5)
-        seen_as = gammas / gammas.sum(axis=1, keepdims=True)
-        of_class = shares[:, :, None] * seen_as
-        of_class /= of_class.sum(axis=1, keepdims=True)
-        counts = random.multinomial(seen, of_class.transpose(0, 2, 1)).sum(axis=1)
+    counts = np.asarray(confusion.counts, np.float64)
+    seen_as = _seen_as(counts.tobytes(), counts.shape, _BURN_IN + _DRAWS // _CHAINS)
+    order = np.argsort(people.groups, kind="stable")
+    borders = np.searchsorted(people.groups[order], np.arange(people.groups.max(initial=0) + 2))
+    drawn = [_draw_group(people.of(order[start:end]), seen_as, prior) for start, end in pairwise(borders)]
+    return np.stack(drawn, axis=1)
+
+
+@functools.lru_cache(4)
+def _seen_as(counts: bytes, shape: tuple[int, int], steps: int) -> Real:
+    """(steps, chains, C, K) draws of how often each class is seen as each category."""
+    # Half a face more everywhere: never is not proven.
+    more = np.frombuffer(counts).reshape(shape) + 0.5
+    gammas = np.random.default_rng(_SEED).standard_gamma(more, (steps, _CHAINS, *shape))
+    return np.asarray(gammas / gammas.sum(axis=-1, keepdims=True))
+
+
+def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
+    """(draws, W, C) shares of one group's people, `seen_as` (steps, chains, C, K) by the networks."""
+    steps, chains, classes, categories = seen_as.shape
+    random = np.random.default_rng([_SEED, people.fingerprint])
+    known = people.category >= 0
+    seen = np.bincount(people.category[known], minlength=categories)
+    there = np.flatnonzero(seen)
+    shares = np.tile(prior / prior.sum(), (chains, 1))
+    chances = np.empty((steps - _BURN_IN, chains, categories + 1, classes))
+    for step in range(steps):
+        of_class = shares[:, :, None] * seen_as[step]
+        of_class = (of_class / of_class.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
+        counts = random.multinomial(seen[there], of_class[:, there]).sum(axis=1)
         gammas = random.standard_gamma(counts + prior)
         shares = gammas / gammas.sum(axis=1, keepdims=True)
-        if number < 0:
-            continue
-        # Who could not be judged is as the others are.
-        chances = np.concatenate([of_class, shares[:, :, None]], axis=2).transpose(0, 2, 1)
-        # One ascending list of borders, a stretch of length 1 for each row, is searched for all at once.
-        borders = (
-            np.cumsum(chances, axis=2).reshape(-1, classes) + np.arange(groups * (categories + 1))[:, None]
-        )
-        place = row + random.random(len(row)) * (1 - 1e-9)
-        chosen = np.clip(np.searchsorted(borders.ravel(), place) - row * classes, 0, classes - 1)
-        drawn = people.weights * random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, people.weights.shape)
+        if step >= _BURN_IN:
+            # Who could not be judged is as the others are.
+            chances[step - _BURN_IN] = np.concatenate([of_class, shares[:, None]], axis=1)
+    borders = np.cumsum(chances.reshape(-1, categories + 1, classes), axis=2)
+    row = np.where(known, people.category, categories)
+    videos = np.random.default_rng([_SEED, people.fingerprint, 1])  # apart: the others do not depend on it
+    draws = []
+    for start in range(0, len(borders), size := max(1, _BLOCK // max(len(row), 1))):
+        of_block = borders[start : start + size]
+        place = random.random((len(of_block), len(row)))
+        chosen = np.zeros(place.shape, np.int64)
+        for index in range(classes - 1):
+            chosen += place >= of_block[:, row, index]
+        weight = random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, place.shape)
+        drawn = [weight * one for one in people.weights]
         if people.clusters is not None:
-            videos = random.standard_exponential(int(people.clusters.max(initial=0)) + 1)
-            drawn = np.concatenate([drawn, drawn * videos[people.clusters]])
-        cell = people.groups * classes + chosen
-        sums = np.stack(
-            [np.bincount(cell, one, groups * classes).reshape(groups, classes) for one in drawn], 1
-        )
-        with np.errstate(invalid="ignore"):
-            draws.append(sums / sums.sum(axis=2, keepdims=True))
-    return np.stack(draws)
+            number = int(people.clusters.max(initial=0)) + 1
+            again = videos.standard_exponential((len(of_block), number))[:, people.clusters]
+            drawn += [one * again for one in drawn]
+        cell = (np.arange(len(of_block))[:, None] * classes + chosen).ravel()
+        sums = [np.bincount(cell, one.ravel(), len(of_block) * classes) for one in drawn]
+        draws.append(np.stack([one.reshape(-1, classes) for one in sums], axis=1))
+    found = np.concatenate(draws)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(found / found.sum(axis=2, keepdims=True))

@@ -50,7 +50,7 @@ def _shots(page: Path) -> list[bytes]:
         for width, height in _SIZES:
             tab = browser.new_page(viewport={"width": width, "height": height})
             tab.goto(page.as_uri())
-            tab.wait_for_selector(".js-plotly-plot .main-svg")
+            tab.wait_for_selector(".plot svg")
             tab.wait_for_timeout(800)
             shots.append(tab.screenshot())
         browser.close()

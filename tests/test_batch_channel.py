@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -693,11 +693,13 @@ def test_a_video_that_failed_and_is_left_out_in_the_end_has_not_failed(world: Wo
 
 
 class Unread(Quick):
-    """Reads only a part, and cannot write its report."""
+    """Reads only a part."""
+
+    changes: ClassVar[dict[str, Any]] = {"complete": False, "incomplete_reason": "it broke off"}
 
     def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
         made = super().analyse(video, out, timings)
-        made.info |= {"complete": False, "incomplete_reason": "it broke off"}
+        made.info |= self.changes
         (made.folder / "run.json").write_text(json.dumps(made.info))
         return made
 
@@ -708,11 +710,25 @@ def test_a_run_that_is_incomplete_and_has_no_report_is_told_of_as_both(world: Wo
     outcome = world.night(executors=threads(Unread), report=("html",))
     (trouble,) = outcome.troubles
     assert (outcome.done, outcome.incomplete, outcome.unreported) == (1, 1, 1)
-    assert trouble["error"].startswith("it broke off; its report: ") and len(trouble["error"]) > 30
+    assert trouble["error"].startswith("it broke off; it has no report: ")
     (world.out / "ledger.sqlite").unlink()
     outcome = world.night()
     assert (outcome.done, outcome.incomplete, outcome.well) == (1, 1, False)
     assert [one["error"] for one in outcome.troubles] == ["it broke off"]
+
+
+class Undrawn(Unread):
+    """Cannot draw the annotated video."""
+
+    changes: ClassVar[dict[str, Any]] = {"annotated": {"file": None, "error": "the encoder failed"}}
+
+
+def test_a_run_without_its_annotated_video_is_done_and_told_of(world: World) -> None:
+    world.video("a")
+    outcome = world.night(executors=threads(Undrawn))
+    assert (outcome.done, outcome.failed, outcome.undrawn, outcome.well) == (1, 0, 1, False)
+    assert "Done, but without its annotated video:" in summary(outcome)
+    assert "the encoder failed" in summary(outcome) and world.states() == {"a": "done"}
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,8 @@ def test_json_is_one_document(clips: Path, night: Path) -> None:
     assert document["reason"] == "finished" and document["done"] == 0 and document["troubles"] == []
     assert document["runs"] == []
     (night / "ledger.sqlite").unlink()
-    document = json.loads(run(clips, "--out", night, "--no-video", "--no-report", "--json").stdout)
+    two = clips / "one.mp4", clips / "two.mp4"
+    document = json.loads(run(*two, "--out", night, "--no-video", "--no-report", "--json").stdout)
     assert {one["title"]: one["people"] for one in document["runs"]} == {"one": 0, "two": 0}
     folders = {Path(one["run"]) for one in document["runs"]}
     assert folders == {path.parent for path in night.glob("*/run.json")} and document["done"] == 2

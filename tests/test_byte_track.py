@@ -72,7 +72,7 @@ def test_kalman_filter_is_that_of_the_textbook() -> None:
         one.update(np.array([box(sides[number])]), time_s)
         (track,) = one._tracks
         assert [track.box[0], track.speed[0]] == pytest.approx(state.tolist())
-        found = [track.box_var, track.both_cov, track.speed_var]
+        found = [track.box_var, track.cross_cov, track.speed_var]
         assert found == pytest.approx([covariance[0, 0], covariance[0, 1], covariance[1, 1]])
 
 

@@ -19,7 +19,7 @@ _flock = fcntl.flock
 
 
 def flock_of_nfs(descriptor: int, operation: int) -> None:
-    """As Linux locks over NFS: by a lock of bytes, which needs a file that is open for writing, or reading."""
+    """As Linux locks over NFS: by a lock of bytes, which needs a file open for writing, or reading."""
     mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
     refused = os.O_RDONLY if operation & fcntl.LOCK_EX else os.O_WRONLY
     if operation & (fcntl.LOCK_EX | fcntl.LOCK_SH) and mode == refused:
@@ -68,6 +68,26 @@ def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> No
     for thread in threads:
         thread.join()
     assert most == [1] and done[0] >= 150 and not names(tmp_path)
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who held it has ended between our opening it and our locking it."""
+    flock, path, asked = fcntl.flock, tmp_path / ".lock", []
+
+    def late(descriptor: int, operation: int) -> None:
+        asked.append(descriptor)
+        if len(asked) == 1:
+            path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with contextlib.ExitStack() as stack:
+        locked(tmp_path, stack)
+        assert len(asked) == 2 and path.exists()
+        with pytest.raises(BlockingIOError), contextlib.ExitStack() as other:
+            locked(tmp_path, other)
 
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:

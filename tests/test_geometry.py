@@ -20,6 +20,7 @@ from PIL import ImageCms
 from analyzer import Settings, analyze
 from analyzer.errors import MediaError, MediaErrorKind
 from analyzer.frames import Frame, PictureReader, Still, VideoReader, _Scaler
+from analyzer.live import _Decoded
 from analyzer.media import colors
 from analyzer.media.cropping import Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, Half, Orientation, orientation_of, sane_aspect
@@ -300,6 +301,16 @@ def test_both_messages_in_every_container(
     only = geometries.pop()
     assert (only.orientation, only.half) == (Orientation(mirrored=True), Half.RIGHT)
     assert (only.width, only.height) == (160, 96)
+
+
+def test_live_frames_are_shown_likewise(tmp_path: Path, spoken: dict[bool, Path]) -> None:
+    path = with_message(
+        tmp_path / "a.ts", spoken[False], lambda number, _: orientation(turn=90) if number == 0 else None
+    )
+    connection = _Decoded(av.open(str(path)), Settings(), timed=True)
+    geometries = [arrival.geometry for arrival in connection.arrivals()]
+    connection.close()
+    assert [one.orientation.turn_deg for one in geometries if one is not None] == [270] * 8 + [0] * 16
 
 
 def test_message_is_met_though_its_frame_is_passed_over(tmp_path: Path, spoken: dict[bool, Path]) -> None:

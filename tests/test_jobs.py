@@ -9,9 +9,10 @@ import pytest
 
 from analyzer import analyze
 from analyzer.errors import OutputError
-from analyzer.events import Analysing, Begun, Committed, Finished, Started
-from analyzer.jobs import analyze_all
+from analyzer.events import Analysing, Begun, Committed, Finished, Rendering, Started
+from analyzer.jobs import Analyst, analyze_all
 from analyzer.settings import Settings
+from analyzer.source import Fetcher
 from analyzer.util.callbacks import Callback
 from tests.media import numbered, write_video
 
@@ -52,6 +53,29 @@ def test_what_a_listener_raises_reaches_the_caller_as_it_is(
         list(analyze_all([str(clip)], SETTINGS, out=tmp_path, on_event=listen))
     assert caught.value is error
     assert not list(tmp_path.glob(".download-*")) and not list(tmp_path.glob("*/.new"))
+
+
+def test_what_a_listener_raises_while_the_video_is_drawn_is_no_fault_of_the_drawing(
+    clip: Path, tmp_path: Path
+) -> None:
+    """And once it listens quietly, the same networks go on as if nothing had been."""
+    error = CancelledError("mine")
+    failing = [True]
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Rendering) and failing[0]:
+            raise error
+
+    analyst = Analyst(SETTINGS.replace(video=True), listen)
+    fetcher = Fetcher(SETTINGS, want_audio=False)
+    video = fetcher.fetch(next(iter(fetcher.resolve(str(clip)))), tmp_path)
+    with pytest.raises(CancelledError) as caught:
+        analyst.analyse(video, tmp_path)
+    assert caught.value is error
+    failing.clear()
+    failing.append(False)
+    run = analyst.analyse(video, tmp_path)
+    assert not run.video_error and (run.folder / "annotated.mp4").exists()
 
 
 def test_what_was_finished_before_a_listener_raised_is_kept(clip: Path, tmp_path: Path) -> None:

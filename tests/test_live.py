@@ -34,7 +34,7 @@ from analyzer.events import Committed, Event, Finished, Following, LiveBegun
 from analyzer.faces import Faces
 from analyzer.live import Arrival, LiveReader
 from analyzer.live_run import finish_abandoned, follow_live
-from analyzer.records import Run
+from analyzer.records import SCHEMA_VERSION, Run
 from analyzer.report import Chosen, make_report
 from analyzer.segment import Models
 from analyzer.settings import Settings
@@ -601,7 +601,7 @@ def test_clock_and_gaps_stand_in_the_tables(
     run = follow(
         camera.url, tmp_path, settings, models, on_event=events.append, stop=lambda: camera.sent >= 85
     )
-    assert run.complete and run.info["schema_version"] == 4 and run.info["annotated"] is None
+    assert run.complete and run.info["schema_version"] == SCHEMA_VERSION and run.info["annotated"] is None
     samples, told = run.samples, run.info["live"]
     assert samples["clock"].is_monotonic_increasing and samples["clock"].iloc[0] >= begun
     # Media time and clock go on side by side.

@@ -334,8 +334,11 @@ def write_clap(
 def clap_times(path: Path) -> tuple[float, float]:
     """When the flash is seen and when the click is heard."""
     with av.open(str(path)) as container:
-        # That of the sources may begin with the run-up of the sound.
+        # That of the sources may begin with the run-up of the sound; in streams time begins with the picture.
         zero = 0.0 if path.name.endswith("out.mp4") else container.start_time / 1e6
+        if path.suffix == ".ts":
+            first = container.streams.video[0]
+            zero = float((first.start_time or 0) * first.time_base)
     flash = next(t for t, image in pictures(path) if image.mean() > 127)
     begin, wave, rate = sound(path)
     loud = np.abs(wave)
@@ -368,6 +371,26 @@ def test_sound_stays_with_the_picture(
     assert click == pytest.approx(flash, abs=0.03)
     if outcome == "encoded":
         assert sound(result.path)[0] == pytest.approx(0, abs=0.001), "silence before, no need of an edit list"
+
+
+@pytest.mark.parametrize("start_s", [0.0, 2.4])
+@pytest.mark.parametrize(("codec", "outcome"), [("aac", "copied"), ("mp2", "encoded")])
+def test_sound_stays_with_the_picture_over_jumps(
+    tmp_path: Path, codec: str, outcome: str, start_s: float
+) -> None:
+    """Three recordings, each with the stamps of the first; there is a clap in the second."""
+    data = b""
+    for length_s, clap_s in ((2.5, 9.0), (2.0, 1.0), (2.0, 9.0)):
+        part = tmp_path / "part.ts"
+        write_clap(part, codec=codec, clap_s=clap_s, length_s=length_s, sound_to_s=length_s)
+        data += part.read_bytes()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(data)
+    result = render(joined, tmp_path / "out.mp4", start_s=start_s)
+    assert result.audio == outcome and result.frames == round((6.5 - start_s) * 30)
+    flash, click = clap_times(result.path)
+    assert flash == pytest.approx(3.5 - start_s, abs=0.01)
+    assert click == pytest.approx(flash, abs=0.03)
 
 
 def test_sound_of_a_cut_far_into_the_file(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_viewers_of_another_gender_are_left_out_of_the_genders_alone(tmp_path: P
     told = {row["group"]: row["audience_share"] for row in audience["rows"]}
     assert told["female"] == pytest.approx(0.4075) and told["female"] + told["male"] == pytest.approx(1)
     assert told["25-34"] == pytest.approx(0.2) and told["18-24"] == pytest.approx(0.8 * 0.305)
-    assert any(note.startswith("20.0% of the viewers stated another gender") for note in audience["notes"])
+    assert any(note.startswith("20 % of the viewers stated another gender") for note in audience["notes"])
     plain = read_export(write(tmp_path / "e.csv", API)).against(None)
     assert not any("another gender" in note for note in plain["notes"])
 

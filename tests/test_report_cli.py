@@ -20,6 +20,7 @@ from analyzer.settings import REPORT_FORMATS
 from benchmarks.runs import make_run, random_plan
 from tests.media import write_video
 from tests.test_cli import Portraits, portrait_pictures
+from tests.test_report_files import cells_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +105,8 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--by", "week", "--timezone", "Berlin"], "'Berlin' is no time zone, did you mean Europe/Berlin?"),
+        (["--by", "name", "--name-pattern", "("], "is no regular expression"),
         (["--open", "--format", "csv"], "add html to --format"),
         (["--out", "x"], "say which with --format"),
         (["--quiet"], "--quiet without --format does nothing"),
@@ -216,7 +219,21 @@ def test_a_new_analysis_takes_the_old_report_away(tmp_path: Path) -> None:
 
 def test_a_real_run_is_reported(two_portraits: Portraits, tmp_path: Path) -> None:
     video = write_video(tmp_path / "two.mp4", portrait_pictures(two_portraits, 3, 10), fps=10)
-    run = analyze(video, out=tmp_path, video=False, precision="f32")
+    run = analyze(video, out=tmp_path, video=False, precision="f32", formats=("xlsx",))
+    assert not list(run.folder.glob("*.csv"))
+    sheets = cells_of(run.folder / "tables.xlsx")
+    assert list(sheets) == ["summary", "people", "timeline", "shares", "samples", "columns", "about"]
+    for name, table in (("people", run.people), ("timeline", run.timeline), ("samples", run.samples)):
+        head, *rows = sheets[name]
+        assert head == list(table) and len(rows) == len(table)
+    head, *rows = sheets["people"]
+    assert [row[head.index("video_id")] for row in rows] == run.people["video_id"].tolist()
+    assert [row[head.index("on_screen_s")] for row in rows] == pytest.approx(
+        run.people["on_screen_s"].tolist()
+    )
+    assert sheets["shares"][1:] == [] and ["people", 2] in sheets["summary"]
+    assert ["video_id", run.info["video_id"]] in sheets["about"]
+    assert {row[0] for row in sheets["columns"][1:]} == {"people", "timeline", "shares", "samples"}
     result = report(run.folder, "--json")
     assert result.exit_code == DONE
     total = json.loads(result.stdout)["total"]
@@ -270,6 +287,41 @@ def test_the_folder_that_was_named_is_the_place_of_the_report(outputs: Path) -> 
     shutil.move(outputs / "talk-1", outputs / "deep" / "talk-1")
     assert report(outputs, "--format", "json", "-q").exit_code == DONE
     assert (outputs / "report.json").exists()
+
+
+def test_groups_are_compared_and_notes_are_told(outputs: Path) -> None:
+    for number in range(3):
+        run = Run.load(outputs / f"talk-{number}")
+        info = run.info | {"source": f"/films/{'ab'[number % 2]}/x.mp4"}
+        info |= {"notes": [f"{number + 3} faces were found and not counted: --min-score 0.5 counts them."]}
+        (run.folder / "run.json").write_text(json.dumps(info))
+    shown = report(outputs, "--by", "folder", "--timezone", "Asia/Tokyo")
+    assert shown.exit_code == DONE
+    assert "exceeds its error bars" in shown.output or "differ by more" in shown.output
+    assert "Talk 1: 4 faces were found and not counted: --min-score 0.5 counts them." in shown.output
+    assert "days in Asia/Tokyo" in shown.output
+    alone = report(outputs / "talk-2").output
+    assert "5 faces were found and not counted" in " ".join(alone.split()) and "time on screen, age " in alone
+    withheld = report(outputs, "--min-people", "3").output
+    assert "faces were found" not in withheld
+
+
+def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:
+    run = Run.load(outputs / "talk-0")
+    reading = {"bad_packets": 1, "unreadable_images": 1}
+    info = run.info | {
+        "kind": "images",
+        "complete": False,
+        "incomplete_reason": "1 is damaged",
+        "reading": reading,
+    }
+    (run.folder / "run.json").write_text(json.dumps(info))
+    shown = " ".join(report(run.folder).output.split())
+    assert "Not all images could be read (1 is damaged)." in shown
+    assert "1 image could not be read; who it would have shown is missing." in shown
+    assert "images with somebody" in shown and "40 images analysed" in shown
+    for words in ("on screen", "presence", "packet", "video was", "busiest"):
+        assert words not in shown, words
 
 
 def test_conditions_add_up(outputs: Path) -> None:

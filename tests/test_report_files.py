@@ -10,15 +10,19 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import av
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
+import analyzer
 from analyzer.errors import OutputError, SettingsError
 from analyzer.records import report_files
 from analyzer.report.charts import draw
@@ -27,12 +31,14 @@ from analyzer.report.files import (
     FORMATS,
     markdown,
     save,
+    tables,
     webvtt,
 )
 from analyzer.report.links import moment_url
-from analyzer.report.words import FIGURES, TOO_FEW, WITHHELD
+from analyzer.report.words import ESTIMATED, FIGURES, TOO_FEW, WITHHELD
 from analyzer.settings import AGE_BANDS
 from analyzer.shares import FEW_PEOPLE
+from analyzer.util.palette import GENDER_COLOURS
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]]
 HOSTILE = (
@@ -72,6 +78,7 @@ def video(**changes: Any) -> dict[str, Any]:
         **{"url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ", "day": "2026-11-01", "day_is": "uploaded"},
         **{"complete": True, "incomplete_reason": "", "duration_s": 6.0, "analysed_share": 1.0},
         **{"media": None, "audio": True, "page": None, "longest_person": None},
+        **{"kind": "video", "samples": 6, "notes": []},
         **changes,
     }
 
@@ -93,12 +100,26 @@ COUNTS = {
 
 def one_video(**changes: Any) -> dict[str, Any]:
     """Two people in six seconds: one from 0 to 3 s and at 5 s, the other from 1 to 4 s; at 4 s nobody."""
-    person = {"female_prob": 0.9, "age_low": 20.0, "age_high": 40.0, "first_s": 0.0, "last_s": 6.0}
+    person = {
+        "run": "talk-1",
+        "female_prob": 0.9,
+        "age_low": 20.0,
+        "age_high": 40.0,
+        "first_s": 0.0,
+        "last_s": 6.0,
+    }
     ages = {band: [0.0] * 6 for band in [*BANDS, "unknown"]}
     ages["25-34"], ages["unknown"] = [1, 1, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]
     return {
         **{"report_version": 1, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00"},
-        **{"title": "talk", "kind": "video", "filters": [], "min_people": 1, "age_bands": BANDS},
+        **{
+            "title": "talk",
+            "kind": "video",
+            "images": False,
+            "filters": [],
+            "min_people": 1,
+            "age_bands": BANDS,
+        },
         "total": figures(**COUNTS),
         "videos": [video()],
         "groups": None,
@@ -129,7 +150,12 @@ def one_video(**changes: Any) -> dict[str, Any]:
             | {"on_screen_s": 3.0, "appearances": 1, "stretches": [[1.0, 4.0]]},
         ],
         "pairs": [{"a": 1, "b": 2, "together_s": 2.0}],
-        **{"trend": None, "audience": None, "notes": [], "skipped": []},
+        "screen_time": [
+            {"by": "", "group_value": "", "dimension": "gender", "group": gender}
+            | {"people": people, "on_screen_s": time_s, "share": time_s / 7}
+            for gender, people, time_s in (("female", 1, 4.0), ("male", 1, 3.0), ("unknown", 0, 0.0))
+        ],
+        **{"trend": None, "comparison": None, "audience": None, "notes": [], "skipped": []},
         "provenance": {
             "models": [
                 {
@@ -195,8 +221,27 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                     | {"difference": -0.1, "difference_high": 0.05},
                 ],
             },
+            comparison={
+                **{"by": "channel", "groups": 2, "of_groups": 2},
+                "rows": [
+                    {
+                        "figure": "presence",
+                        "words": "somebody on screen",
+                        "unit": "share",
+                        "first": "=1+1 $a$ 日本",
+                    }
+                    | {"second": "few", "first_value": 5 / 6, "second_value": 0.5, "difference": -1 / 3}
+                    | {"difference_low": -0.5, "difference_high": -0.1, "exceeds": True}
+                    | {"first_videos": 1, "second_videos": 1}
+                ],
+            },
             timeline=None,
-            people=None,
+            people=[
+                {"run": one["run"], "person_id": 1, "gender": "female", "female_prob": 0.9, "age_years": 30.0}
+                | {"age_low": 20.0, "age_high": 40.0, "age_band": "25-34", "first_s": 0.0, "last_s": 6.0}
+                | {"on_screen_s": 4.0, "appearances": 2}
+                for one in videos
+            ],
             pairs=None,
         )
         | changes
@@ -210,7 +255,14 @@ def nobody() -> dict[str, Any]:
                 videos=1, analysed_s=6.0, people=0, presence=0.0, at_once_mean=0.0, at_once_most=0
             )
         },
-        **{"videos": [video(people=0)], "shares": [], "moments": [], "people": [], "pairs": []},
+        **{
+            "videos": [video(people=0)],
+            "shares": [],
+            "screen_time": [],
+            "moments": [],
+            "people": [],
+            "pairs": [],
+        },
         at_once=[{"people": 0, "time_s": 6.0, "share": 1.0}],
     )
     line = base["timeline"]
@@ -222,7 +274,7 @@ def nobody() -> dict[str, Any]:
 
 
 def withheld() -> dict[str, Any]:
-    base = one_video(min_people=5, people=None, pairs=None, shares=[])
+    base = one_video(min_people=5, people=None, pairs=None, shares=[], screen_time=[])
     for row in (base["total"], *base["videos"]):
         row.update({figure.name: None for figure in FIGURES if figure.personal}, withheld=True)
     base["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in base["pyramid"]]
@@ -274,7 +326,7 @@ def stand_in_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -382,14 +434,28 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
 
 def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
     save(one_video(), ["csv"], tmp_path)
-    assert (tmp_path / "report-people.csv").read_text() == (
-        "person_id,start_s,end_s,gender,age_years,age_band\n"
-        "1,0.0,3.0,female,30.0,25-34\n"
-        "1,5.0,6.0,female,30.0,25-34\n"
-        "2,1.0,4.0,male,,\n"
+
+    def text(name: str) -> str:
+        return (tmp_path / f"report-{name}.csv").read_text("utf-8-sig")
+
+    assert text("people") == (
+        "run,title,person_id,gender,female_prob,age_years,age_low,age_high,age_band,first_s,last_s,"
+        "on_screen_s,appearances\n"
+        "talk-1,talk,1,female,0.9,30.0,20.0,40.0,25-34,0.0,6.0,4.0,2\n"
+        "talk-1,talk,2,male,0.9,,20.0,40.0,,0.0,6.0,3.0,1\n"
     )
-    assert (tmp_path / "report-pairs.csv").read_text() == "a,b,together_s\n1,2,2.0\n"
-    assert (tmp_path / "report-moments.csv").read_text() == "run,start_s,end_s,people\ntalk-1,1.5,3.5,1.75\n"
+    assert text("stretches") == (
+        "run,person_id,start_s,end_s,gender,age_years,age_band\n"
+        "talk-1,1,0.0,3.0,female,30.0,25-34\n"
+        "talk-1,1,5.0,6.0,female,30.0,25-34\n"
+        "talk-1,2,1.0,4.0,male,,\n"
+    )
+    assert text("screen-time") == (
+        "by,group_value,dimension,group,people,on_screen_s,share\n"
+        ",,gender,female,1,4.0,0.571429\n,,gender,male,1,3.0,0.428571\n,,gender,unknown,0,0.0,0.0\n"
+    )
+    assert text("pairs") == "a,b,together_s\n1,2,2.0\n"
+    assert text("moments") == "run,start_s,end_s,people\ntalk-1,1.5,3.5,1.75\n"
     assert rows_of(tmp_path / "report-at-once.csv")[2] == {
         "people": "2",
         "time_s": "2.0",
@@ -403,6 +469,81 @@ def test_no_cell_of_text_is_a_formula(tmp_path: Path) -> None:
     assert rows[1]["group"] == "'=1+1 $a$ 日本"
     assert {row["title"] for row in rows} >= {'\'=HYPERLINK("http://x")', "'-"}
     assert not any(row[name].startswith(tuple("=+-@")) for row in rows for name in ("group", "title"))
+
+
+def test_people_of_several_videos_are_one_table(tmp_path: Path) -> None:
+    save(several_videos(), ["csv"], tmp_path)
+    rows = rows_of(tmp_path / "report-people.csv")
+    assert [row["run"] for row in rows] == [f"run-{number}" for number in range(len(HOSTILE))]
+    assert not (tmp_path / "report-stretches.csv").exists()
+    (row,) = rows_of(tmp_path / "report-comparison.csv")
+    assert (row["first"], row["second"], row["difference"]) == ("'=1+1 $a$ 日本", "few", "-0.333333")
+    assert (row["by"], row["exceeds"]) == ("channel", "True")
+
+
+def cells_of(path: Path) -> dict[str, list[list[Any]]]:
+    """The cells of a workbook by sheet: text, numbers, ("formula", its text) for what would be computed."""
+    names = {"m": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
+    with zipfile.ZipFile(path) as packed:
+
+        def read(name: str) -> ElementTree.Element:
+            return ElementTree.fromstring(packed.read(name))
+
+        strings = ["".join(one.itertext()) for one in read("xl/sharedStrings.xml").findall("m:si", names)]
+        sheets = [one.attrib["name"] for one in read("xl/workbook.xml").findall("m:sheets/m:sheet", names)]
+        assert not [name for name in packed.namelist() if "external" in name or "hyperlink" in name]
+        found = {}
+        for number, sheet in enumerate(sheets, 1):
+            rows = []
+            page = read(f"xl/worksheets/sheet{number}.xml")
+            assert page.find("m:sheetViews/m:sheetView/m:pane[@state='frozen']", names) is not None
+            assert page.find("m:cols/m:col", names) is not None
+            for row in page.findall("m:sheetData/m:row", names):
+                cells = {}
+                for cell in row.findall("m:c", names):
+                    value, kind = cell.findtext("m:v", "", names), cell.attrib.get("t")
+                    assert cell.find("m:f", names) is None, "a formula"
+                    letters = re.sub(r"\d", "", cell.attrib["r"])
+                    cells[letters] = (
+                        strings[int(value)]
+                        if kind == "s"
+                        else bool(int(value))
+                        if kind == "b"
+                        else float(value)
+                    )
+                rows.append(cells)
+            heads = rows[0]
+            found[sheet] = [list(heads.values()), *([row.get(key) for key in heads] for row in rows[1:])]
+    return found
+
+
+def test_a_workbook_has_a_sheet_for_each_table(tmp_path: Path) -> None:
+    document = several_videos(notes=["A note."])
+    document["videos"][0]["video_id"] = "5e9309130976"
+    save(document, ["xlsx"], tmp_path)
+    sheets = cells_of(tmp_path / "report.xlsx")
+    assert set(tables(document)) < set(sheets) and {"columns", "about"} < set(sheets)
+    for name, rows in tables(document).items():
+        head, *cells = sheets[name]
+        assert len(cells) == len(rows)
+        for row, source in zip(cells, rows, strict=True):
+            for column, value in zip(head, row, strict=True):
+                known = source[column]
+                if isinstance(known, str):  # as it is: nothing is computed, no sign is put before it
+                    assert str(value or "").split() == known.split()
+                else:
+                    assert value == (known if known is None else pytest.approx(known, abs=5e-7))
+    assert ["note", "A note."] in sheets["about"]
+
+
+def test_a_workbook_of_one_video_has_its_timeline(tmp_path: Path) -> None:
+    save(one_video(), ["xlsx"], tmp_path)
+    head, *rows = cells_of(tmp_path / "report.xlsx")["timeline"]
+    assert head[:6] == ["start_s", "end_s", "people", "female", "male", "unknown_gender"]
+    assert [row[:6] for row in rows][3] == [3, 4, 1, 0, 0, 1]
+    save(withheld(), ["xlsx"], tmp_path)
+    sheets = cells_of(tmp_path / "report.xlsx")
+    assert "people" not in sheets and sheets["timeline"][0] == ["start_s", "end_s", "people"]
 
 
 # --- captions ----------------------------------------------------------------------------------------
@@ -481,12 +622,45 @@ def test_markdown_says_whether_a_change_is_beyond_its_error_bars() -> None:
     assert "which videos there happen to be" in text
 
 
-def test_markdown_says_where_there_are_too_few_people() -> None:
-    text = markdown(one_video(shares=shares(FEW_PEOPLE - 1)))
+def of_few() -> dict[str, Any]:
+    """One video of two people who were judged."""
+    few = dict.fromkeys(ESTIMATED) | {"judged": 2}
+    document = one_video(shares=[])
+    for row in (document["total"], *document["videos"]):
+        row.update(few)
+    return document
+
+
+def test_of_too_few_people_no_share_is_stated_in_any_form(tmp_path: Path) -> None:
+    text = markdown(of_few())
     assert f"| female share of the time on screen | {TOO_FEW} |  |" in text
-    assert f"By age: {TOO_FEW}, 4 people were judged." in text
+    assert "Too few people to say: 2 people were judged, shares need at least 5." in text
     assert "25 %" not in text
     assert TOO_FEW not in markdown(one_video(shares=shares(FEW_PEOPLE)))
+    assert "shares" not in draw(of_few())
+    assert "25 %" in texts(draw(one_video(shares=shares(FEW_PEOPLE)))["shares"])
+    save(of_few(), ["csv"], tmp_path)
+    assert rows_of(tmp_path / "report-shares.csv") == []
+    assert {row["female_time_share"] for row in rows_of(tmp_path / "report-figures.csv")} == {""}
+
+
+def of_images() -> dict[str, Any]:
+    document = one_video(images=True, title="faces", videos=[video(kind="images", source="faces")])
+    document["notes"] = ["3 faces were found and not counted: --min-score 0.5 counts them."]
+    return document
+
+
+def test_images_are_told_in_words_of_images() -> None:
+    text = markdown(of_images())
+    figures_of_it = (
+        text.partition("## Method")[0].replace("youtube.com", "").replace("counted video by video", "")
+    )
+    for words in ("| images | 6 |", "| images with two or more | 33 % |", "6 images: "):
+        assert words in figures_of_it, words
+    for words in ("screen", "presence", "first appearance", "0:0", "video"):
+        assert words not in figures_of_it, words
+    assert "- 3 faces were found and not counted" in text
+    assert not {"timeline", "timeline-ages", "people"} & set(draw(of_images()))
 
 
 def test_markdown_says_what_is_withheld() -> None:
@@ -604,13 +778,42 @@ def test_titles_are_drawn_as_they_are() -> None:
     assert max(map(len, drawn)) < 100
 
 
-def test_too_few_people_have_no_shares() -> None:
-    few, enough = (draw(one_video(shares=shares(n)))["shares"] for n in (FEW_PEOPLE - 1, FEW_PEOPLE))
-    assert any("Too few people to say" in text for text in texts(few)) and not few.axes
-    assert "25 %" in texts(enough)
-    mixed = [row | {"judged": 4 + (row["dimension"] == "gender")} for row in shares(5)]
-    drawn = texts(draw(one_video(shares=mixed))["shares"])
-    assert "female" in drawn and "13-17" not in drawn
+@pytest.mark.parametrize("bands", [["0-99"], ["0-2", "4-6", "8-13", "15-20"], BANDS])
+def test_a_bar_of_the_pyramid_is_as_high_as_its_band(bands: list[str]) -> None:
+    # People in bands that are not neighbours, in one band alone, in none.
+    for chosen in ([bands[0], bands[-1]], [bands[-1]], []):
+        cells = [
+            {"gender": gender, "band": band, "people": int(band in chosen) * 3, "on_screen_s": 1.0}
+            for gender in ("female", "male", "unknown")
+            for band in [*bands, "unknown"]
+        ]
+        charts = draw(one_video(pyramid=cells, age_bands=bands))
+        assert ("pyramid" in charts) == bool(chosen)
+        if not chosen:
+            continue
+        axes = charts["pyramid"].axes[0]
+        labels = {
+            text.get_text(): y for text, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        }
+        drawn = [bar for bar in axes.patches if bar.get_width()]
+        middles = sorted(bar.get_y() + bar.get_height() / 2 for bar in drawn)
+        assert middles == pytest.approx(sorted(2 * [labels[band] for band in set(chosen)]))
+        assert {round(bar.get_height(), 6) for bar in drawn} == {0.8}
+
+
+def test_genders_have_their_colours_and_signs_everywhere() -> None:
+    css = (Path(analyzer.__file__).parent / "report" / "assets" / "page.css").read_text("utf-8").upper()
+    for gender, colour in GENDER_COLOURS.items():
+        assert f"--{gender.upper()}: {colour.upper()};" in css
+    timeline = draw(one_video())["timeline"].axes[0].get_legend()
+    signs = {
+        text.get_text(): patch
+        for text, patch in zip(timeline.get_texts(), timeline.get_patches(), strict=True)
+    }
+    assert set(signs) == set(GENDER_COLOURS)
+    for gender, patch in signs.items():
+        assert to_hex(patch.get_facecolor()).upper() == GENDER_COLOURS[gender].upper()
+    assert len({patch.get_hatch() for patch in signs.values()}) == 3
 
 
 def test_charts_say_what_they_show() -> None:

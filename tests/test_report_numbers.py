@@ -25,9 +25,9 @@ from analyzer import shares as shares_module
 from analyzer.people import sample_durations
 from analyzer.records import PEOPLE, write_parquet
 from analyzer.report import Chosen, make_report
-from analyzer.report.numbers import Groups, Numbers, withheld
+from analyzer.report.numbers import COMPARED, Groups, Numbers, withheld
 from analyzer.report.runs import Corpus, find_runs
-from analyzer.report.words import FIGURES
+from analyzer.report.words import ESTIMATED, FIGURES, TOO_FEW, why_not
 from analyzer.settings import AGE_BANDS, Settings, assign_band
 from analyzer.shares import UNMEASURED, estimate_shares
 from analyzer.vision.calibration import Calibration
@@ -620,7 +620,8 @@ def test_figures_of_groups_are_those_of_their_videos(by: str, many: tuple[Path, 
 def test_figures_of_a_video_are_those_of_its_own_report(many: tuple[Path, dict[str, Truth]]) -> None:
     folder, truths = many
     made = document(folder)
-    assert made["kind"] == "videos" and made["people"] is made["pairs"] is made["timeline"] is None
+    assert made["kind"] == "videos" and made["pairs"] is made["timeline"] is None
+    people = [dict(one) for one in made["people"]]
     assert [row["day"] for row in made["videos"]] == sorted(
         (row["day"] for row in made["videos"]), reverse=True
     )
@@ -632,6 +633,12 @@ def test_figures_of_a_video_are_those_of_its_own_report(many: tuple[Path, dict[s
         assert_figures(row, total_of([truths[row["run"]]]))
         told = [one for one in made["shares"] if (one["by"], one["group_value"]) == ("video", row["run"])]
         assert [one | {"by": "", "group_value": ""} for one in told] == alone["shares"]
+        told = [
+            one for one in made["screen_time"] if (one["by"], one["group_value"]) == ("video", row["run"])
+        ]
+        assert [one | {"by": "", "group_value": ""} for one in told] == alone["screen_time"]
+        mine = [one for one in people if one["run"] == row["run"]]
+        assert mine == [{k: v for k, v in one.items() if k != "stretches"} for one in alone["people"]]
 
 
 @pytest.mark.usefixtures("few_draws")
@@ -741,6 +748,105 @@ def test_shares_of_many_videos_are_those_of_their_people_together(
             np.testing.assert_allclose(told[name], alone[name], atol=0.2)  # of few people
         (row,) = [row for row in made["groups"]["rows"] if row["group"] == group]
         assert row["female_time_share"] == told["time_share"][0]
+
+
+@pytest.mark.parametrize("by", ["kind", "channel", "month"])
+def test_the_same_people_have_the_same_figures_wherever_they_are_told(by: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(17)
+    for number, people in enumerate((7, 6, 9)):
+        plan = random_plan(random, length_s=12, people=people, at_once=2)
+        make_run(tmp_path / "x" / f"{number}", plan, channel="x", uploaded="2026-03-01")
+    make_run(tmp_path / "y", random_plan(random, length_s=12, people=5, at_once=2), channel="y")
+    make_run(tmp_path / "z", nobody(), channel="y")  # adds a video, but nobody
+    rows: list[Row] = []
+    for folder in (tmp_path / "x", tmp_path):
+        made = document(folder, by=by)
+        rows = made["groups"]["rows"]
+        for row in rows:
+            if len(rows) == 1:  # one group of everybody
+                assert row | {"group": 0} == made["total"] | {"group": 0}
+                one, all_of_them = told_shares(made, by, row["group"]), told_shares(made)
+                pd.testing.assert_frame_equal(one, all_of_them)
+            told = told_shares(made, by, row["group"])
+            for of in ("people", "time"):
+                women = told.loc[told["group"] == "female", f"{of}_share"].tolist()
+                assert [row[f"female_{of}_share"]] == (women or [None])
+        for row in (made["trend"] or {"rows": []})["rows"]:
+            figures = next(one for one in rows if one["group"] == row["period"])
+            if row["figure"] in figures:
+                assert row["value"] == pytest.approx(figures[row["figure"]], rel=1e-12)
+        for row in (made["comparison"] or {"rows": []})["rows"]:
+            for place in ("first", "second"):
+                figures = next(one for one in rows if one["group"] == row[place])
+                assert row[f"{place}_value"] == pytest.approx(figures[row["figure"]], rel=1e-12)
+    # And in a report of those videos alone.
+    if by == "channel":
+        (group,) = [row for row in rows if row["group"] == "x"]
+        alone = document(tmp_path / "x")["total"]
+        assert {name: group[name] for name in alone} == alone
+
+
+def test_of_few_judged_people_no_share_is_told_anywhere(tmp_path: Path) -> None:
+    plan = simple_plan(10, [True, True, False, False])
+    stored = some_shares()
+    assert len(stored)
+    folders = [
+        # As older versions wrote it: with rows of few people in the table.
+        make_run(
+            tmp_path / f"{number}",
+            plan,
+            shares=stored,
+            channel="xy"[number],
+            uploaded=f"2026-03-0{number + 1}",
+        )
+        for number in range(2)
+    ]
+    alone = document(folders[0])
+    both = document(tmp_path, by="day")
+    by_channel = document(tmp_path, by="channel")
+    assert alone["shares"] == []
+    assert not [row for row in both["shares"] if row["by"]]  # eight people are enough, four are not
+    assert len(told_shares(both)) == 10
+    few = [alone["total"], *both["videos"], *both["groups"]["rows"], *by_channel["groups"]["rows"]]
+    assert {row[name] for row in few for name in ESTIMATED} == {None}
+    assert {row["judged"] for row in few} == {4}
+    assert {why_not(row, "female_time_share", least=1) for row in few} == {TOO_FEW}
+    told = [*both["trend"]["rows"], *by_channel["comparison"]["rows"]]
+    shares = [row for row in told if "_share" in row["figure"]]
+    assert not [row for row in shares if row.get("value", row.get("first_value")) is not None]
+    assert both["total"]["female_people_share"] is not None
+
+
+def test_any_two_groups_are_compared(changing: Path) -> None:
+    weeks = [f"2026-W{week}" for week in (23, 24, 25)]
+    made = document(changing, by="week")
+    found = {(row["first"], row["second"], row["figure"]): row for row in made["comparison"]["rows"]}
+    assert {key[:2] for key in found} == set(itertools.combinations(weeks, 2))
+    assert {key[2] for key in found} == set(COMPARED)
+    trend = {(row["previous"], row["period"], row["figure"]): row for row in made["trend"]["rows"]}
+    for key, row in found.items():
+        assert row["difference"] == pytest.approx(row["second_value"] - row["first_value"])
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+        assert row["exceeds"] is (key[1] == weeks[2]), key
+        if key in trend:  # a change is a difference
+            assert [row[f"difference{end}"] for end in ("", "_low", "_high")] == [
+                trend[key][f"change{end}"] for end in ("", "_low", "_high")
+            ]
+
+
+def test_two_single_videos_are_compared_by_what_was_measured(tmp_path: Path) -> None:
+    for name, women in (("a", 14), ("b", 1), ("c", 2)):
+        plan = simple_plan(10, [True] * women + [False] * (15 - women))
+        make_run(tmp_path / name, plan, channel=name)
+    rows = {
+        (row["first"], row["second"], row["figure"]): row
+        for row in document(tmp_path, by="channel")["comparison"]["rows"]
+    }
+    assert rows["a", "b", "female_people_share"]["exceeds"] is True
+    assert rows["b", "c", "female_people_share"]["exceeds"] is False
+    # How much the presence depends on which video it is cannot be known from one.
+    row = rows["a", "b", "presence"]
+    assert (row["difference_low"], row["difference_high"], row["exceeds"]) == (None, None, None)
 
 
 def change_people(folder: Path, **columns: Any) -> None:
@@ -917,7 +1023,8 @@ def test_without_a_real_change_few_changes_exceed(
                     assert row["videos"] == row["previous_videos"] == videos
                     assert row["change_low"] <= row["change"] <= row["change_high"]
                     found.setdefault(row["figure"], []).append(row["exceeds"])
-    assert all(len(one) == 4 * (periods - 1) for one in found.values())
+    # Of fewer than five judged people no share is stated, and no change of it.
+    assert all(len(one) == 4 * (periods - 1) for name, one in found.items() if "share" not in name)
     assert np.mean([exceeds for one in found.values() for exceeds in one]) <= 0.06
     for figure in (
         "presence",
@@ -1003,7 +1110,7 @@ def test_nothing_is_told_of_few_people(by: str | None, small_groups: Path) -> No
     told = dict(walk(made))
     for path, value in walk(full):
         few = isinstance(value, int) and 0 < value < LEAST
-        if path[-1] in COUNTED and few and path[0] not in ("at_once", "moments"):
+        if path[-1] in COUNTED and few and path[0] not in ("at_once", "moments", "screen_time"):
             assert told[path] is None, path
     rows = [*made["videos"], *(made["groups"]["rows"] if by else ())]
     plain = [*full["videos"], *(full["groups"]["rows"] if by else ())]
@@ -1023,6 +1130,7 @@ def test_nothing_is_told_of_few_people(by: str | None, small_groups: Path) -> No
         for row in (made["trend"] or {"rows": []})["rows"]:
             assert not {row["period"], row["previous"]} & few_groups
     assert made["people"] is made["pairs"] is None
+    assert made["screen_time"] == []
     assert any("fewer than 4" in note for note in made["notes"])
 
 

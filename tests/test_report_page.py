@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from analyzer.report.page import page
-from analyzer.report.words import FIGURES
+from analyzer.report.words import ESTIMATED, FIGURES
 from tests.media import numbered, write_video
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -49,7 +49,8 @@ def figures(**known: Any) -> dict[str, Any]:
 TOTAL = figures(
     videos=1, analysed_s=20.0, people=3, people_low=2, people_high=4, on_screen_s=27.0, presence=0.9,
     together=0.3, mixed=0.2, at_once_mean=1.35, at_once_most=3, first_s=0.0, longest_person_s=12.0,
-    female=1, male=1, unknown_gender=1, age_median_years=34.2, female_people_share=0.53,
+    female=1, male=1, unknown_gender=1, judged=12, age_median_years=34.2,
+    female_on_screen_s=12.0, male_on_screen_s=10.0, unknown_on_screen_s=5.0, female_people_share=0.53,
     female_people_low=0.2, female_people_high=0.8, female_time_share=0.6, female_time_low=0.3,
     female_time_high=0.9, people_per_video=3.0,
 )  # fmt: skip
@@ -60,6 +61,7 @@ def a_video(run: str = "run-1", **changes: Any) -> dict[str, Any]:
     return {
         "run": run, "video_id": run, "title": "A talk", "channel": None, "source": "talk.mp4", "url": None,
         "day": "2026-11-01", "day_is": "analysed", "complete": True, "incomplete_reason": "",
+        "kind": "video", "samples": 100, "notes": [],
         "duration_s": 20.0, "analysed_share": 1.0, "media": None, "audio": False, "page": None,
         "longest_person": {"person_id": 1, "start_s": 3.0, "end_s": 15.0}, **TOTAL, **changes,
     }  # fmt: skip
@@ -78,6 +80,22 @@ def shares(judged: int, by: str = "", value: str = "") -> list[dict[str, Any]]:
         row = {"by": by, "group_value": value, "dimension": dimension, "group": group, "judged": judged}
         rows.append(row | {"people_share": share, "time_share": share} | ends)
     return rows
+
+
+SCREEN_TIME = [
+    {"by": "", "group_value": "", "dimension": dimension, "group": group}
+    | {"people": people, "on_screen_s": time_s, "share": time_s / 27}
+    for dimension, group, people, time_s in (
+        ("gender", "female", 1, 12.0),
+        ("gender", "male", 1, 10.0),
+        ("gender", "unknown", 1, 5.0),
+        ("age", "0-12", 1, 5.0),
+        ("age", "13-17", 0, 0.0),
+        ("age", "25-34", 1, 12.0),
+        ("age", "45-54", 1, 10.0),
+        ("age", "unknown", 0, 0.0),
+    )
+]
 
 
 def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -125,12 +143,14 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
     }  # fmt: skip
     return {
         "report_version": 1, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00",
-        "title": video["title"], "kind": "video", "filters": [], "min_people": 1, "age_bands": BANDS,
+        "title": video["title"], "kind": "video", "images": False, "filters": [], "min_people": 1,
+        "age_bands": BANDS,
         "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
         "pyramid": cells, "at_once": at_once,
         "moments": [{"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0}],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "together_s": 5.0}],
-        "trend": None, "audience": None, "notes": [], "skipped": [],
+        "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
+        "screen_time": SCREEN_TIME, "timezone": "UTC",
         "provenance": {
             "models": [model], "settings": [{"name": "fps", "values": [{"value": "5.0", "videos": 1}]}],
             "versions": [], "fitted_on": ["faces"], "schema_versions": [3],
@@ -232,7 +252,7 @@ class Shown:
 
     def place(self, chart: str, share: float, down: float = 0.5) -> tuple[float, float]:
         """A place in the window over a chart's own area."""
-        drag = self.tab.locator(f"#plot-{chart} .nsewdrag").first
+        drag = self.tab.locator(f"#plot-{chart} rect.area").first
         drag.scroll_into_view_if_needed()
         box = drag.bounding_box()
         return box["x"] + share * box["width"], box["y"] + down * box["height"]
@@ -240,10 +260,9 @@ class Shown:
     def hover(self, chart: str, share: float, down: float = 0.5) -> str:
         """What is read when the pointer is there."""
         self.tab.mouse.move(*self.place(chart, share, down))
-        label = self.tab.locator(f"#plot-{chart} .hoverlayer .hovertext")
+        label = self.tab.locator(f"#plot-{chart} .tip")
         label.wait_for()
-        lines = label.locator("tspan.line").all_text_contents() or [label.text_content()]
-        return " ".join(" ".join(lines).split())
+        return " ".join(label.inner_text().split())
 
     def words(self, chart: str) -> str:
         """All that is written in a chart."""
@@ -290,7 +309,9 @@ def standing(chromium: Any, folder: Path, made: dict[str, Any]) -> Iterator[Show
 @pytest.fixture(scope="module")
 def open_talk(chromium: Any, film: Path) -> Iterator[Shown]:
     """The page of one video, which lies beside it."""
-    yield from standing(chromium, film.parent, document(a_video(media=film.name)))
+    for shown in standing(chromium, film.parent, document(a_video(media=film.name))):
+        shown.until("document.getElementById('video').readyState >= 1")
+        yield shown
 
 
 @pytest.fixture(scope="module")
@@ -529,11 +550,11 @@ def test_theme_can_be_chosen(talk: Shown) -> None:
     shown = talk
     ground = "getComputedStyle(document.body).backgroundColor"
     light = shown.tab.evaluate(ground)
-    male = "[...document.querySelectorAll('#plot-pyramid .bars path')].map(p => p.style.fill).join()"
-    before = shown.tab.evaluate(male)
+    drawn = "document.querySelector('#plot-pyramid svg').outerHTML"
+    before = shown.tab.evaluate(drawn)
     shown.tab.locator("#theme").click()
     assert shown.tab.evaluate(ground) != light
-    assert shown.tab.evaluate(male) != before
+    assert shown.tab.evaluate(drawn) != before
     shown.tab.locator("#theme").click()
     assert shown.tab.evaluate(ground) == light
     shown.tab.evaluate("delete document.documentElement.dataset.theme")
@@ -560,7 +581,7 @@ def test_print_is_light_and_fits(talk: Shown) -> None:
     assert shown.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert shown.tab.locator("#play").is_hidden()
     assert shown.tab.locator("details").first.evaluate("one => one.open")
-    widths = "[...document.querySelectorAll('.plot .main-svg')].map(one => one.getBoundingClientRect().width)"
+    widths = "[...document.querySelectorAll('.plot svg')].map(one => one.getBoundingClientRect().width)"
     assert max(shown.tab.evaluate(widths)) <= 640
     shown.tab.emulate_media(media="screen")
     shown.until("!document.documentElement.dataset.theme")
@@ -587,12 +608,15 @@ def test_withheld_is_said(show: Any) -> None:
     assert shown.drawn()["timeline"] > 0
 
 
-def test_of_few_people_no_share_is_stated() -> None:
-    html = page(document(shares=shares(4)))
+def test_of_few_people_no_share_is_stated_nor_drawn() -> None:
+    few = TOTAL | dict.fromkeys(ESTIMATED) | {"judged": 4}
+    html = page(document(a_video(**few), shares=[], total={**few, "withheld": False}))
     card = html.partition('data-figure="female_people_share"')[2].partition("</div>")[0]
-    assert "too few people to say" in card
-    assert "53" not in card
-    assert "Too few people to say." in html.partition('id="who"')[2]
+    assert "too few people to say" in card and "4 people judged" in card
+    who = html.partition('id="who"')[2].partition("</section>")[0]
+    assert "Too few people to say:</strong> 4 people judged, shares need at least 5." in who
+    assert 'data-chart="shares"' not in who and "Shares as a table" not in who
+    assert "53" not in html.partition("<main")[2].partition('id="data"')[0]
 
 
 def test_of_nobody_there_are_no_charts(show: Any) -> None:
@@ -637,6 +661,94 @@ def test_figures_are_there_without_javascript(show: Any) -> None:
         shown.said.clear()  # the browser names each script that it leaves out
 
 
+@pytest.mark.parametrize("bands", [["all ages"], ["0-2", "4-6", "8-13", "15-20"], BANDS])
+def test_a_bar_of_the_pyramid_lies_in_its_band(bands: list[str], show: Any) -> None:
+    # People of a gender in bands that are not neighbours, in one alone, and none at all.
+    chosen = {"female": {bands[0], bands[-1]}, "male": {bands[-1]}, "unknown": set()}
+    cells = [
+        {"gender": gender, "band": band, "people": 3 * (band in chosen[gender]), "on_screen_s": 3.0}
+        for gender in chosen
+        for band in [*bands, "unknown"]
+    ]
+    shown = show(document(age_bands=bands, pyramid=cells, timeline=None, people=[], shares=[]))
+    boxes = shown.tab.evaluate(
+        "(() => { const middle = (one) => { const box = one.getBoundingClientRect(); "
+        "return [(box.top + box.bottom) / 2, "
+        "box.height]; }; const plot = document.getElementById('plot-pyramid'); return { bars: "
+        "[...plot.querySelectorAll('.bars')].map(group => [...group.children].map(middle)), texts: "
+        "[...plot.querySelectorAll('text')].map(one => [one.textContent, middle(one)[0]]) } })()"
+    )
+    places = dict(boxes["texts"])
+    row = abs(places[bands[0]] - places["unknown"]) / len(bands)
+    assert [len(one) for one in boxes["bars"]] == [len(one) for one in chosen.values()]
+    for found, group in zip(boxes["bars"], chosen.values(), strict=True):
+        assert sorted(middle for middle, _ in found) == pytest.approx(
+            sorted(places[band] for band in group), abs=3
+        )
+        assert all(height == pytest.approx(0.78 * row, abs=2) for _, height in found)
+
+
+def test_two_groups_are_laid_side_by_side(show: Any) -> None:
+    names = ["A", SCRIPT, "C"]
+    rows = [
+        {
+            "figure": "presence",
+            "words": "somebody on screen",
+            "unit": "share",
+            "first": first,
+            "second": second,
+        }
+        | {
+            "first_value": 0.2,
+            "second_value": 0.2 + number / 10,
+            "difference": number / 10,
+            "exceeds": number > 1,
+        }
+        | {"difference_low": number / 10 - 0.15, "difference_high": number / 10 + 0.15}
+        | {"first_videos": 3, "second_videos": 3}
+        for number, (first, second) in enumerate(itertools.combinations(names, 2), 1)
+    ]
+    made = many(comparison={"by": "channel", "groups": 3, "of_groups": 3, "rows": rows})
+    shown = show(made, viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
+    bodies = shown.tab.locator("tbody[data-first]")
+    assert bodies.count() == 3 and bodies.locator("visible=true").count() > 0
+    text = " ".join(shown.tab.locator("tbody[data-first]:not([hidden])").inner_text().split())
+    assert "20 %" in text and "30 %" in text and "+10 points" in text and "within error bars" in text
+    shown.tab.locator("#compare-first").select_option(label="C")
+    text = " ".join(shown.tab.locator("tbody[data-first]:not([hidden])").inner_text().split())
+    assert "+30 points" in text and "up, more than chance" in text and "<script>" in text
+    shown.tab.locator("#compare-second").select_option(label="C")
+    assert not shown.tab.locator("tbody[data-first]:not([hidden])").count()
+    assert shown.tab.locator("#compare-none").is_visible()
+    # On a phone every share is within sight.
+    for table in ("#table-videos", "#groups table"):
+        share = shown.tab.locator(f"{table} td[data-label='Share of female people']").first.bounding_box()
+        assert share["x"] >= 0 and share["x"] + share["width"] <= 390
+
+
+def test_images_are_told_in_words_of_images(show: Any) -> None:
+    made = document(a_video(kind="images", samples=20, title="Faces", source="faces"), images=True)
+    made["notes"] = ["3 faces were found and not counted: --min-score 0.5 counts them."]
+    shown = show(made)
+    text = shown.tab.locator("main").inner_text().partition("Method and limits")[0]
+    for words in (
+        "Images with somebody",
+        "3 faces were found and not counted",
+        "How many in an image",
+        "5 images",
+    ):
+        assert words in text, words
+    for words in ("screen", "presence", "at once", "0:"):
+        assert words not in text, words
+    assert "20 images" in shown.tab.locator("header").inner_text()
+    assert set(shown.drawn()) == {"pyramid", "shares", "at_once"}
+
+
+def test_a_page_is_small(tmp_path: Path) -> None:
+    assert len(page(document(a_video(media="x.mp4"))).encode()) < 200_000
+    assert len(page(many(300)).encode()) < 1_500_000
+
+
 def test_reads_in_order_for_a_screen_reader(talk: Shown, library: Shown) -> None:
     for shown in (talk, library):
         levels = shown.tab.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
@@ -652,7 +764,7 @@ def test_reads_in_order_for_a_screen_reader(talk: Shown, library: Shown) -> None
         controls = "[...document.querySelectorAll('button, a, select, input')]"
         assert shown.tab.evaluate(f"{controls}.filter(b => !({named})).map(b => b.outerHTML)") == []
         ids = shown.tab.evaluate("[...document.querySelectorAll('body > *, main *')].map(one => one.id)")
-        ids = [name for name in ids if name and not re.fullmatch("[a-z0-9]{6}-.*|.*[0-9a-f]{6}.*", name)]
+        ids = [name for name in ids if name]
         assert len(ids) == len(set(ids))
         first = "document.querySelector('a, button, input, select, [tabindex]')"
         assert shown.tab.evaluate(f"{first}.className") == "skip"

@@ -7,6 +7,7 @@ import datetime
 import errno
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares_module, "_BURN_IN", 5)
 
 
-def plan_of(number: int, people: int = 3) -> Plan:
+def plan_of(number: int, people: int = 5) -> Plan:
     return random_plan(np.random.default_rng(number), length_s=8, people=people, at_once=1)
 
 
@@ -485,7 +486,7 @@ def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -
     change = json.loads((folder / "run.json").read_text("utf-8")) | {"models": info["models"]}
     (folder / "run.json").write_text(json.dumps(change), "utf-8")
     made = document(tmp_path)
-    assert {row["judged"] for row in made["shares"] if row["by"] == ""} == {3 + 2}
+    assert {row["judged"] for row in made["shares"] if row["by"] == ""} == {5 + 4}
 
 
 def test_other_age_bands_are_kept_where_all_runs_agree(tmp_path: Path) -> None:
@@ -781,6 +782,113 @@ def test_own_columns_by_each_key(key: str, values: list[str], channels: Path, tm
     assert chosen_runs(channels, columns=own, where=where) == ["r0"]
 
 
+def test_rows_of_ones_own_that_fit_no_run_are_named(channels: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("run,team\nr0,x\n" + "".join(f"no{number},y\n" for number in range(12)))
+    report = make_report([channels], chosen=Chosen(columns=own))
+    (said,) = report.failed
+    assert "has rows that fit no run: run 'no0', 'no1'" in said and said.endswith("'no9' and 2 more")
+    assert len(report.document["videos"]) == 4
+    own.write_text("run,team\nr0,x\nr1,x\n")
+    assert make_report([channels], chosen=Chosen(columns=own)).failed == ()
+
+
+@pytest.mark.parametrize(
+    ("zone", "days", "hours"),
+    [
+        ("UTC", ["2026-03-28", "2026-03-29", "2026-03-30"], ["23:00", "01:00", "not known"]),
+        # The night in which clocks go forward: 01:30 in UTC is 03:30.
+        ("Europe/Berlin", ["2026-03-29", "2026-03-29", "2026-03-30"], ["00:00", "03:00", "not known"]),
+        ("America/Los_Angeles", ["2026-03-28", "2026-03-28", "2026-03-30"], ["16:00", "18:00", "not known"]),
+        ("Pacific/Kiritimati", ["2026-03-29", "2026-03-29", "2026-03-30"], ["13:00", "15:00", "not known"]),
+    ],
+)
+def test_days_and_hours_are_told_in_a_time_zone(
+    zone: str, days: list[str], hours: list[str], tmp_path: Path
+) -> None:
+    run_of(tmp_path / "a", uploaded="2026-03-28", uploaded_at="2026-03-28T23:30:00+00:00")
+    run_of(tmp_path / "b", recorded_at="2026-03-29T01:30:00Z")
+    run_of(tmp_path / "c", uploaded="2026-03-30")  # a day is a day anywhere
+    chosen = Chosen(timezone=zone)
+    made = document(tmp_path, by="hour", chosen=chosen)
+    assert [row["group"] for row in made["groups"]["rows"]] == sorted(hours)
+    assert {row["run"]: row["day"] for row in made["videos"]} == dict(zip("abc", days, strict=True))
+    assert made["timezone"] == zone and (f"days in {zone}" in made["filters"]) == (zone != "UTC")
+    week = document(tmp_path, by="week", chosen=chosen)["groups"]["rows"]
+    assert [row["videos"] for row in week] == [2, 1]  # Sunday and before, Monday
+    since = Chosen(timezone=zone, since=datetime.date(2026, 3, 29))
+    with Corpus.open(find_runs([tmp_path]), since) as corpus:
+        assert set(corpus.table["run"]) == {
+            run for run, day in zip("abc", days, strict=True) if day > "2026-03-28"
+        }
+
+
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("berlin", "did you mean Europe/Berlin"),
+        ("Europe/Berln", "Europe/Berlin"),
+        ("../etc", "such as"),
+        ("", "such as"),
+    ],
+)
+def test_an_unknown_time_zone_is_a_sentence(zone: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=f"--timezone {re.escape(repr(zone))} is no time zone.*{hint}"):
+        Chosen(timezone=zone)
+
+
+def test_groups_by_folder_are_where_the_files_lie(tmp_path: Path) -> None:
+    sources = {
+        "a": "/films/2024/talks/x.mp4",
+        "b": "/films/2025/talks/x.mp4",
+        "c": "2025/talks/y.mp4",  # the same folder, named from elsewhere
+        "d": "/films/2025/walks/z.mp4",
+        "e": "z.mp4",
+    }
+    for name, source in sources.items():
+        run_of(tmp_path / name, source=source)
+    run_of(tmp_path / "f", source="https://example.org/a/b.mp4", url="https://example.org/a/b.mp4")
+    run_of(tmp_path / "g", source="/films/2025/faces", kind="images")
+    run_of(tmp_path / "h", source="'/films/2025/walks/a b.jpg' /films/2025/walks/c.jpg", kind="images")
+    rows = document(tmp_path, by="folder")["groups"]["rows"]
+    assert {row["group"]: row["videos"] for row in rows} == {
+        "2024/talks": 1,
+        "2025/talks": 2,
+        "2025/walks": 2,
+        "2025/faces": 1,
+        "not known": 2,
+    }
+    # Alone, a folder's own name is enough.
+    (row,) = document([tmp_path / "a"], by="folder")["groups"]["rows"]
+    assert row["group"] == "talks"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [
+        (None, {"news": 2, "Sport": 1, "S02E": 1, "The end": 1}),
+        (r"\d", {"0": 3, "1": 1, "not known": 1}),
+        (r"^(?P<show>[a-zA-Z]+)", {"news": 2, "Sport": 1, "S": 1, "The": 1}),
+        (r"x(y)?", {"not known": 5}),
+    ],
+)
+def test_groups_by_name_are_what_a_pattern_finds(
+    pattern: str | None, groups: dict[str, int], tmp_path: Path
+) -> None:
+    for name in ("news-01", "news_02", "Sport 1.final", "S02E10"):
+        run_of(tmp_path / name, source=f"films/{name.replace('.final', '')}.mp4")
+    run_of(tmp_path / "web", source="https://example.org/1", url="https://example.org/1", title="The end")
+    made = document(tmp_path, by="name", name_pattern=pattern)
+    assert {row["group"]: row["videos"] for row in made["groups"]["rows"]} == groups
+
+
+def test_a_pattern_of_names_that_is_none_is_a_sentence(channels: Path) -> None:
+    with pytest.raises(SettingsError, match="'\\(a' is no regular expression"):
+        document(channels, by="name", name_pattern="(a")
+    with pytest.raises(SettingsError, match="add --by name"):
+        document(channels, by="day", name_pattern="a")
+
+
 def test_groups_of_own_numbers_are_in_their_order(channels: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.csv"
     own.write_text("run,budget\nr0,10\nr1,9\nr2,1e3\nr3,none\n")
@@ -810,8 +918,11 @@ def test_an_empty_cell_of_ones_own_is_not_known(channels: Path, tmp_path: Path) 
         ("run,run_no\nr0,x\n", "a column whose name is taken: run_no"),
         ("run,video\nr0,x\n", "a column whose name is taken: video"),
         ("run,team\nr0,x\nr1,y\nr0,z\n", "has two rows for run 'r0'"),
-        ("run,team\nelse,x\n", "fits none of the runs: its first column must hold their run"),
-        ("run,team\n", "fits none of the runs"),
+        (
+            "run,team\nelse,x\nmore,y\n",
+            "none of the runs: its first column must hold their run, such as 'r0', but holds 'else', 'more'",
+        ),
+        ("run,team\n", "fits none of the runs.*holds no rows"),
         ("run,team\nr0,x\nr1,x,y,z\n", "cannot be read"),
         (b"\xff\xfe\x00r\x00u", "cannot be read"),
         (b"run,team\nr0,\xe4\n", "cannot be read"),

@@ -230,8 +230,10 @@ def test_shares_are_shares_with_the_real_calibration(bands: str, count: int) -> 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_shares_of_very_few_people_lie_in_their_intervals(count: int) -> None:
-    shares = estimate_shares(random_people(count, 0), Settings(), Calibration.load())
-    sane(shares, Settings())
+    draws = draw_shares(
+        random_people(count, 0), Settings(), Calibration.load(), groups=np.zeros(count, np.int64)
+    )
+    sane(shares := share_table(draws, 0), Settings())
     assert shares["people_share"].between(shares["people_low"], shares["people_high"]).all()
 
 
@@ -257,12 +259,18 @@ def test_sentence_says_what_the_table_says() -> None:
     told = in_words(shares, people)
     for kind in ("people", "time"):
         share, low, high = (found[f"{kind}_{name}"] for name in ("share", "low", "high"))
-        assert f"{share:.0%}" in told and f"({low:.0%} to {high:.0%})" in told
+        assert f"{100 * share:.0f} %" in told and f"({100 * low:.0f} % to {100 * high:.0f} %)" in told
     assert in_words(shares, people.head(FEW_PEOPLE - 1)) == ""
 
 
-def test_nobody_and_nobody_judged_have_no_shares() -> None:
-    for people in (people_of([]), people_of([], unjudged=5)):
+def test_of_fewer_judged_people_than_five_no_share_is_stated() -> None:
+    enough = people_of([True] * FEW_PEOPLE, unjudged=3)
+    assert len(estimate_shares(enough, Settings(), calibration(FIFTH)))
+    for people in (
+        people_of([]),
+        people_of([], unjudged=9),
+        people_of([True] * (FEW_PEOPLE - 1), unjudged=9),
+    ):
         shares = estimate_shares(people, Settings(), calibration(FIFTH))
         assert len(shares) == 0 and list(shares) == list(SHARE_COLUMNS)
 
@@ -331,31 +339,25 @@ def test_one_group_is_drawn_as_one_video_is() -> None:
     )
 
 
-def test_groups_drawn_together_are_as_each_alone() -> None:
-    sizes = [40, 3, 90, 0, 25]  # of the fourth there is nobody
+def test_the_same_people_have_the_same_shares_wherever_they_are() -> None:
+    sizes = [40, 7, 90, 0, 25]  # of the fourth there is nobody
     parts = [random_people(size, size // 5) if size else people_of([]) for size in sizes]
+    everybody = pd.concat(parts, ignore_index=True)
     groups = np.repeat(np.arange(5), [len(part) for part in parts])
-    draws = draw_shares(pd.concat(parts, ignore_index=True), Settings(), Calibration.load(), groups=groups)
+    videos = np.random.default_rng(4).integers(0, 9, len(groups))
+    order = np.random.default_rng(3).permutation(len(groups))
+    some = draw_shares(everybody, Settings(), Calibration.load(), groups=groups)
+    # Neither the order of the people matters, nor that of the groups, nor whether videos are drawn as well.
+    mixed = draw_shares(
+        everybody.iloc[order], Settings(), Calibration.load(), groups=4 - groups[order], clusters=videos
+    )
     for number, part in enumerate(parts):
         if part.empty:
-            assert all(np.isnan(one.values[:, number]).all() for one in draws)
+            assert all(np.isnan(one.values[:, number]).all() for one in some)
             continue
-        together, alone = share_table(draws, number), estimate_shares(part, Settings(), Calibration.load())
-        for kind in ("people", "time"):
-            for end, near in (("share", 0.06), ("low", 0.12), ("high", 0.12)):
-                name = f"{kind}_{end}"
-                np.testing.assert_allclose(together[name], alone[name], atol=near, err_msg=f"{number} {name}")
-    # The order of the people does not matter, nor that of the groups.
-    order = np.random.default_rng(3).permutation(len(groups))
-    mixed = draw_shares(
-        pd.concat(parts, ignore_index=True).iloc[order],
-        Settings(),
-        Calibration.load(),
-        groups=4 - groups[order],
-    )
-    for number in (0, 2, 4):
-        one, other = share_table(draws, number), share_table(mixed, 4 - number)
-        np.testing.assert_allclose(one["people_share"], other["people_share"], atol=0.06)
+        alone = estimate_shares(part, Settings(), Calibration.load())
+        pd.testing.assert_frame_equal(share_table(some, number), alone, rtol=1e-9)
+        pd.testing.assert_frame_equal(share_table(mixed, 4 - number), alone, rtol=1e-9)
 
 
 def test_many_small_videos_have_the_share_of_all_their_people() -> None:

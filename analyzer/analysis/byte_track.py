@@ -41,7 +41,7 @@ class _Track:
     speed: Real = field(default_factory=lambda: np.zeros(4))
     """(4,) pixels per usual distance between samples."""
     box_var: float = 1.0
-    both_cov: float = 0.0
+    cross_cov: float = 0.0
     speed_var: float = 1.0
     id: int = -1
     """-1 until it is seen for the second time."""
@@ -52,25 +52,25 @@ class _Track:
     def predict(self, step: float, *, usual: bool) -> None:
         """Move on by `step` usual distances between samples."""
         self.box = self.box + step * self.speed
-        self.box_var += step * (2 * self.both_cov + step * self.speed_var)
-        self.both_cov += step * self.speed_var
+        self.box_var += step * (2 * self.cross_cov + step * self.speed_var)
+        self.cross_cov += step * self.speed_var
         if usual:
             self.box_var += _DRIFT
             self.speed_var += _DRIFT
         else:  # white noise of acceleration over a gap
             self.box_var += _DRIFT * step**4 / 4
-            self.both_cov += _DRIFT * step**3 / 2
+            self.cross_cov += _DRIFT * step**3 / 2
             self.speed_var += _DRIFT * step**2
 
     def see(self, box: Real) -> None:
         """Take in a detection of it."""
         surprise = box - self.box
         box_gain = self.box_var / (self.box_var + _MEASURED)
-        speed_gain = self.both_cov / (self.box_var + _MEASURED)
+        speed_gain = self.cross_cov / (self.box_var + _MEASURED)
         self.box = self.box + box_gain * surprise
         self.speed = self.speed + speed_gain * surprise
-        self.speed_var -= speed_gain * self.both_cov
-        self.both_cov *= 1 - box_gain
+        self.speed_var -= speed_gain * self.cross_cov
+        self.cross_cov *= 1 - box_gain
         self.box_var *= 1 - box_gain
         self.unseen_s, self.missed = 0.0, 0
 

@@ -139,7 +139,7 @@ def _address(source: str) -> str | None:
 
 def _sources(nights: Sequence[Row]) -> list[Row]:
     """The sources that the last night could not list, or only in part, and why."""
-    counts = next((row["counts"] for row in nights if row["counts"]), {})
+    counts: Row = next((row["counts"] for row in nights if row["counts"]), {})
     troubles = [one for one in counts.get("troubles") or () if one.get("state") == "source"]
     listed = [
         (str(one.get("source") or ""), str(one.get("error") or ""), one.get("kind")) for one in troubles

@@ -135,6 +135,8 @@ class Outcome:
     skipped: int = 0
     unreported: int = 0
     """Of the done ones: those whose report could not be written."""
+    undrawn: int = 0
+    """Of the done ones: those whose annotated video could not be made."""
     failed: int = 0
     """To be tried again."""
     dead: int = 0
@@ -157,7 +159,7 @@ class Outcome:
     @property
     def well(self) -> bool:
         """Whether all that was to be done is done."""
-        wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported
+        wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported, self.undrawn
         return self.error is None and not any(wrong)
 
     def figures(self) -> dict[str, Any]:
@@ -859,6 +861,7 @@ class Night:
         outcome.done += 1
         outcome.incomplete += not facts.complete
         outcome.unreported += report_error is not None
+        outcome.undrawn += facts.video_error is not None
         outcome.people += facts.counts["people"]
         outcome.video_s = round(outcome.video_s + facts.counts["analysed_s"], 3)
         title = facts.title or work.title
@@ -872,12 +875,14 @@ class Night:
                 "people": facts.counts["people"],
             }
         )
-        if not facts.complete:
-            sentences = [facts.incomplete_reason or "it was not read to its end", report_error]
-            words = "; its report: ".join(each for each in sentences if each)
-            self._trouble(work, "incomplete", words, State.DONE)
-        elif report_error is not None:
-            self._trouble(work, "report", report_error, State.DONE)
+        wrong = {
+            "incomplete": None if facts.complete else facts.incomplete_reason or "it was not read to its end",
+            "video": facts.video_error and f"it has no annotated video: {facts.video_error}",
+            "report": report_error and f"it has no report: {report_error}",
+        }
+        words = {kind: sentence for kind, sentence in wrong.items() if sentence}
+        if words:
+            self._trouble(work, next(iter(words)), "; ".join(words.values()), State.DONE)
 
     # -- what went wrong
 

@@ -191,6 +191,8 @@ class RunFacts:
     uploaded: str | None
     complete: bool
     incomplete_reason: str | None
+    video_error: str | None
+    """Why the annotated video that was asked for is missing."""
     duration_s: float | None
     counts: dict[str, Any]
     """As in ``run.json``."""
@@ -206,14 +208,17 @@ class RunFacts:
         Raises:
             ProtocolError: It does not.
         """
-        video = info.get("video")
-        known = {"duration_s": video.get("duration_s") if isinstance(video, dict) else None}
+        video, annotated = info.get("video"), info.get("annotated")
+        known = {
+            "duration_s": video.get("duration_s") if isinstance(video, dict) else None,
+            "video_error": annotated.get("error") if isinstance(annotated, dict) else None,
+        }
         for field in dataclasses.fields(cls):
             known.setdefault(field.name, info.get(field.name))
         return typing.cast(Self, _checked(cls, known, "run.json"))
 
     def document(self) -> dict[str, Any]:
-        """As ``run.json`` has it."""
+        """What the ledger keeps, as ``run.json`` has it."""
         known = dataclasses.asdict(self)
         return known | {"video": {"duration_s": known.pop("duration_s")}}
 

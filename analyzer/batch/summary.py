@@ -10,6 +10,7 @@ from typing import Any
 
 from analyzer.batch.ledger import State
 from analyzer.batch.night import Outcome
+from analyzer.util.text import counted
 
 __all__ = ["ENDINGS", "one_line", "rough_time", "summary"]
 
@@ -89,7 +90,7 @@ def _totals(outcome: Outcome) -> str:
     videos = _number(tried, "video")
     if not outcome.done:
         return f"Done 0 of {videos}, in {took}."
-    people = "1 person" if outcome.people == 1 else f"{outcome.people:,} people"
+    people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < tried else videos
     return f"Done {count}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
 
@@ -109,11 +110,12 @@ def _sorted_troubles(
         "Failed; another night tries again": [],
         "Given up; batch retry with the number brings one back": [],
         "Done, but read only in part": [],
+        "Done, but without its annotated video": [],
         "Done, but without its report": [],
         "Sources with trouble": [],
         "Other troubles": [],
     }
-    failed, dead, partly, unreported, sources, others = groups.values()
+    failed, dead, partly, undrawn, unreported, sources, others = groups.values()
     for one in troubles:
         match one["state"], one["kind"]:
             case (State.FAILED, _):
@@ -122,6 +124,8 @@ def _sorted_troubles(
                 dead.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)
+            case (State.DONE, "video"):
+                undrawn.append(one)
             case (State.DONE, "report"):
                 unreported.append(one)
             case ("source", _):

@@ -234,8 +234,21 @@ class _Since(click.ParamType[datetime.date]):
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Figures for each day, week, month or hour of upload, each channel, video, or value of another "
-    "column. Days, weeks and months are compared with the one before.",
+    help="Figures for each day, week, month or hour of upload, each channel, folder, video, or value of "
+    "another column; by name: for files whose names begin alike. Any two are compared.",
+)
+@click.option(
+    "--name-pattern",
+    metavar="REGEX",
+    help="With --by name: what its first group finds in the files' names is the group. Default: the name "
+    "without the number at its end.",
+)
+@click.option(
+    "--timezone",
+    default="UTC",
+    show_default=True,
+    metavar="ZONE",
+    help="In which days, weeks and hours are told, such as Europe/Berlin.",
 )
 @click.option("--since", type=_Since(), help="Only videos of this day or later: 2026-11-24, or 30d.")
 @click.option(
@@ -317,11 +330,11 @@ def _report(
     from analyzer.cli.text import show_error
     from analyzer.report import Chosen, make_report
 
-    names = ("since", "channels", "columns")
+    names = ("since", "channels", "columns", "timezone")
     parts = choices.pop("where")
     where = " AND ".join(f"({part})" for part in parts) if len(parts) > 1 else next(iter(parts), None)
-    which = Chosen(**{name: choices.pop(name) for name in names}, where=where)
     try:
+        which = Chosen(**{name: choices.pop(name) for name in names}, where=where)
         made = make_report(paths, chosen=which, **choices)
         if formats:
             made.place(formats, out)  # before much is said

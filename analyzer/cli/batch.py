@@ -24,6 +24,7 @@ from analyzer.batch.summary import ENDINGS, summary
 from analyzer.batch.tending import prune
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
+from analyzer.util.text import counted, percent
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_night", "show_plan", "tend"]
 
@@ -59,7 +60,7 @@ class BatchConsole:
             case "done":
                 partly = "" if facts["complete"] else ", read only in part"
                 self._line(
-                    f"{title}: {facts['people']} {'person' if facts['people'] == 1 else 'people'} "
+                    f"{title}: {counted(facts['people'], 'person', 'people')} "
                     f"({facts['female']} female, {facts['male']} male), {facts['seconds']:.0f} s{partly}"
                 )
             case "adopted":
@@ -118,9 +119,9 @@ def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
         case "fetching":
             return f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB"
         case "rendering":
-            return f"drawing {title}", f"{facts['share']:.0%}"
+            return f"drawing {title}", percent(facts["share"])
     whole = facts["duration_s"]
-    share = f"{facts['time_s'] / whole:.0%}" if whole else f"{facts['time_s']:.0f} s"
+    share = percent(facts["time_s"] / whole) if whole else f"{facts['time_s']:.0f} s"
     return f"analysing {title}", share
 
 

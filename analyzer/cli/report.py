@@ -15,19 +15,33 @@ from analyzer.cli.text import printable
 from analyzer.report.words import (
     AUDIENCE_FIGURES,
     BY_NAME,
+    Figure,
     attention_texts,
     clock,
     ends_of,
+    figure_of,
     figure_text,
-    judged_people,
     span_text,
     why_not,
 )
+from analyzer.util.text import counted
 
 __all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
 
 _HEADLINES = (
-    *("people", "on_screen_s", "presence", "together", "mixed", "at_once_mean", "at_once_most", "first_s"),
+    *(
+        "people",
+        "on_screen_s",
+        "female_on_screen_s",
+        "male_on_screen_s",
+        "unknown_on_screen_s",
+        "presence",
+        "together",
+        "mixed",
+        "at_once_mean",
+        "at_once_most",
+        "first_s",
+    ),
     *("longest_presence_s", "longest_person_s", "female", "male", "unknown_gender", "age_median_years"),
     *("female_people_share", "female_time_share"),
 )
@@ -40,36 +54,63 @@ _COLUMNS = (
 )
 _MAX_ROWS = 30
 _MAX_MOMENTS = 3
+_MAX_NOTES = 10
 
 
 def describe_report(document: dict[str, Any]) -> str:
     """A report in a few lines."""
     total, several = document["total"], document["kind"] == "videos"
-    judged = judged_people(document)
-    about = "; ".join([*document["filters"], f"{figure_text(total['analysed_s'], 'clock')} analysed"])
+    images = document["images"]
+    analysed = figure_text(total["analysed_s"], "clock")
+    if images:
+        analysed = counted(total["analysed_s"] or 0, "image")
+    about = "; ".join([*document["filters"], f"{analysed} analysed"])
     lines = [f"{printable(document['title'])} ({printable(about)})"]
     for name in _HEADLINES:
-        figure = BY_NAME[name]
-        value = _told(total, name, judged.get(("", "")), document["min_people"])
+        if (figure := figure_of(name, images=images)) is None:
+            continue
+        value = _told(total, figure, document["min_people"])
         span = span_text(*ends_of(total, name), figure.unit)
         words = "first appearance, median" if several and name == "first_s" else figure.words
         lines.append(f"  {words:<38}{value}{f' ({span})' if span and value[:1].isdigit() else ''}")
-    lines += _moments(document)
+    lines += [] if images else [*_screen_time(document), *_moments(document)]
     if document["groups"]:
-        lines += _table(document, document["groups"]["by"], document["groups"]["rows"], "group")
+        lines += _table(document, document["groups"]["by"], document["groups"]["rows"])
     elif several:
         titled = [video | {"group": video["title"]} for video in document["videos"]]
-        lines += _table(document, "video", titled, "run")
+        lines += _table(document, "video", titled)
     lines += _changes(document)
     lines += [*_attention(document), *_audience(document)]
     width = min(110, shutil.get_terminal_size().columns)
-    for note in document["notes"]:
+    notes = [*document["notes"], *_notes_of_videos(document)]
+    for note in notes:
         lines += textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)
 
 
-def _told(row: dict[str, Any], name: str, judged: int | None, least: int) -> str:
-    return why_not(row, name, least=least, judged=judged) or figure_text(row[name], BY_NAME[name].unit)
+def _told(row: dict[str, Any], figure: Figure, least: int) -> str:
+    return why_not(row, figure.name, least=least) or figure_text(row[figure.name], figure.unit)
+
+
+def _screen_time(document: dict[str, Any]) -> list[str]:
+    """Time on screen by perceived age; that by gender is among the figures."""
+    rows = [row for row in document["screen_time"] if not row["by"] and row["dimension"] == "age"]
+    return [
+        f"  {'time on screen, age ' + row['group']:<38}{figure_text(row['on_screen_s'], 'clock')}"
+        for row in rows
+        if row["people"]
+    ]
+
+
+def _notes_of_videos(document: dict[str, Any]) -> list[str]:
+    """What the runs say of faces that were not counted; a single run's are among the document's notes."""
+    if document["kind"] == "video":
+        return []
+    notes = [
+        f"{_short(video['title'], 50)}: {note}" for video in document["videos"] for note in video["notes"]
+    ]
+    left = len(notes) - _MAX_NOTES
+    return notes[:_MAX_NOTES] + ([f"... and {counted(left, 'more note')}: --format html"] if left > 0 else [])
 
 
 def _moments(document: dict[str, Any]) -> list[str]:
@@ -87,11 +128,11 @@ def _short(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]], key: str) -> list[str]:
-    judged, least = judged_people(document), document["min_people"]
+def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    least = document["min_people"]
     cells = [[by, *(words for _, words in _COLUMNS)]]
     for row in rows[:_MAX_ROWS]:
-        texts = [_told(row, name, judged.get((by, row[key])), least) for name, _ in _COLUMNS]
+        texts = [_told(row, BY_NAME[name], least) for name, _ in _COLUMNS]
         cells.append([printable(_short(str(row["group"]), 40)), *texts])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -106,18 +147,37 @@ def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]], ke
 
 
 def _changes(document: dict[str, Any]) -> list[str]:
-    """The changes of a trend that are more than its error bars."""
-    trend = document["trend"]
-    if trend is None:
+    """The changes of a trend, or the differences of groups, that are more than their error bars."""
+    trend, comparison = document["trend"], document["comparison"]
+    if trend is not None:
+        found = [
+            (row["period"], row["words"], row["previous_value"], row["value"], row["unit"])
+            for row in trend["rows"]
+            if row["exceeds"]
+        ]
+        heads = "changed by more than the error bars:", "no change exceeds its error bars"
+    elif comparison is not None:
+        found = [
+            (
+                f"{row['first']} to {row['second']}",
+                row["words"],
+                row["first_value"],
+                row["second_value"],
+                row["unit"],
+            )
+            for row in comparison["rows"]
+            if row["exceeds"]
+        ]
+        heads = "differ by more than the error bars:", "no difference exceeds its error bars"
+    else:
         return []
-    found = [row for row in trend["rows"] if row["exceeds"]]
     lines = [
-        f"  {row['period']}: {row['words']} {figure_text(row['previous_value'], row['unit'])} -> "
-        f"{figure_text(row['value'], row['unit'])}"
-        for row in found[:_MAX_ROWS]
+        f"  {printable(_short(what, 60))}: {words} {figure_text(before, unit)} -> {figure_text(now, unit)}"
+        for what, words, before, now, unit in found[:_MAX_ROWS]
     ]
-    head = "changed by more than the error bars:" if found else "no change exceeds its error bars"
-    return [f"  {head}", *(f"  {line}" for line in lines)]
+    left = len(found) - _MAX_ROWS
+    more = [f"  ... and {left} more: --format csv or html shows all"] if left > 0 else []
+    return [f"  {heads[0] if found else heads[1]}", *(f"  {line}" for line in [*lines, *more])]
 
 
 def _attention(document: dict[str, Any]) -> list[str]:

@@ -56,6 +56,8 @@ _REORDERED = 32
 """Packets among which the first picture of a stretch is found: decoding and showing differ in order."""
 _ONE_CLOCK_S = 10.0
 """Sound and video whose stamps differ by more at one place of the file are not of one clock."""
+_RUN_UP_S = 0.05
+"""Sound that begins so little earlier is the run-up of its encoder, and not played."""
 _AHEAD = 3
 """Pictures read to see whether the stamps behind a suspicious one go back."""
 _SUSPICIOUS_S = 1.0
@@ -358,7 +360,7 @@ def timeline(video: Stamps, sound: Stamps | None, rule: Rule) -> Timeline | None
     track = None
     if heard is not None and sound is not None:
         track, first_s = _sound_track(line, pieces, heard, sound.tick)
-        if first_s < zero and zero - first_s <= _ONE_CLOCK_S:
+        if _RUN_UP_S < zero - first_s <= _ONE_CLOCK_S:
             zero = first_s
     zero_s = float(zero)
     return Timeline(

@@ -371,7 +371,7 @@ class GeometryFinder:
 
     def note(self, packet: av.Packet[av.VideoStream]) -> bool:
         """Read what comes with a packet, just before it is decoded; gives whether there is anything."""
-        if not self._speaks:
+        if not self._speaks or not packet.size:  # the one after the last is empty
             return False
         found = messages(self._codec, memoryview(packet), self._prefix)
         if found or packet.is_keyframe:

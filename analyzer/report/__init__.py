@@ -27,10 +27,20 @@ from analyzer.records import Run
 from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
 from analyzer.report.links import youtube_id
-from analyzer.report.numbers import Numbers
-from analyzer.report.runs import Chosen, Corpus, Found, day_of, find_runs, newest_run
+from analyzer.report.numbers import NAME_PATTERN, Numbers
+from analyzer.report.runs import (
+    BY_FILE_NAME,
+    Chosen,
+    Corpus,
+    Found,
+    day_of,
+    find_runs,
+    newest_run,
+    zone_of,
+)
 from analyzer.settings import DEFAULT_OUT
 from analyzer.shares import FEW_PEOPLE, UNMEASURED
+from analyzer.util.text import counted, percent
 
 __all__ = ["FORMATS", "Chosen", "Report", "make_report"]
 
@@ -122,6 +132,7 @@ def make_report(
     *,
     chosen: Chosen | None = None,
     by: str | None = None,
+    name_pattern: str | None = None,
     min_people: int = 1,
     youtube_analytics: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] = DEFAULT_OUT,
@@ -131,7 +142,9 @@ def make_report(
     Args:
         paths: Folders of runs, or with runs in them; none: the newest run in `out`.
         chosen: Which of them.
-        by: Figures also for each day, week, month, hour, or value of a column of the runs.
+        by: Figures also for each day, week, month, hour, `name`, or value of a column of the runs.
+        name_pattern: With `by="name"`: a regular expression; what its first group, or else the whole of it,
+            finds in the files' names is the group.
         min_people: Nothing is told of fewer people.
         youtube_analytics: YouTube Analytics' table of age and gender, to be compared with.
         out: Where runs lie.
@@ -144,14 +157,18 @@ def make_report(
     root = Path(named[0]) if len(named) == 1 else None
     found = find_runs(named) if named else newest_run(out)
     chosen = chosen or Chosen()
-    with Corpus.open(_in_order(found), chosen) as corpus:
+    if name_pattern is not None and by != BY_FILE_NAME:
+        raise SettingsError("--name-pattern says what --by name goes by: add --by name")
+    with Corpus.open(_in_order(found, chosen), chosen) as corpus:
         failed, passed_over = (
             tuple(f"{one.folder} {one.reason}" for one in corpus.skipped if one.fault == fault)
             for fault in (True, False)
         )
         if not corpus.runs:
             raise OutputError(_nothing(named, out, chosen, found, failed))
-        numbers = Numbers(corpus, by=by, min_people=min_people)
+        failed += (corpus.unfitting,) if corpus.unfitting else ()
+        pattern = NAME_PATTERN if name_pattern is None else name_pattern
+        numbers = Numbers(corpus, by=by, min_people=min_people, name_pattern=pattern)
         document = _document(numbers, chosen)
         if attention := numbers.attention():  # nowhere else is there a word of it
             document["attention"] = attention
@@ -160,11 +177,12 @@ def make_report(
     return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root)
 
 
-def _in_order(found: Found) -> Found:
+def _in_order(found: Found, chosen: Chosen) -> Found:
     """Newest first."""
+    zone = zone_of(chosen.timezone)
 
     def key(run: Run) -> tuple[str, int, str]:
-        day, _, hour = day_of(run.info)
+        day, _, hour = day_of(run.info, zone)
         return day.isoformat(), -1 if hour is None else hour, str(run.info.get("analysed_at"))
 
     return Found(tuple(sorted(found.runs, key=key, reverse=True)), found.skipped)
@@ -201,7 +219,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
     if not numbers.single:
         numbers.start_drawing()
     videos = _videos(numbers)
-    title = videos[0]["title"] if numbers.single else f"{len(videos):,} videos"
+    title = videos[0]["title"] if numbers.single else counted(len(videos), "video")
     groups = numbers.groups
     rows = (
         None if groups is None else {"by": groups.by, "timely": groups.timely, "rows": numbers.group_rows()}
@@ -212,13 +230,16 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "title": title,
         "kind": "video" if numbers.single else "videos",
+        "images": _of_images(corpus),
         "filters": chosen.in_words(),
         "min_people": numbers.min_people,
+        "timezone": chosen.timezone,
         "age_bands": [band.name for band in numbers.bands],
         "total": numbers.total(),
         "videos": videos,
         "groups": rows,
         "shares": numbers.shares(),
+        "screen_time": numbers.screen_time(),
         "pyramid": numbers.pyramid(),
         "at_once": numbers.at_once(),
         "moments": numbers.moments(),
@@ -226,11 +247,23 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "people": numbers.people_rows(),
         "pairs": numbers.pairs(),
         "trend": numbers.trend(),
+        "comparison": numbers.comparison(),
         "audience": None,
         "provenance": _provenance(corpus),
         "notes": _notes(numbers),
         "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],
     }
+
+
+def _of_images(corpus: Corpus) -> bool:
+    """Whether all is about images, which have no time."""
+    return bool((corpus.table["kind"] == "images").all())
+
+
+def _run_notes(info: dict[str, Any]) -> list[str]:
+    """What a run says of faces that were found and not counted or not judged; older ones say nothing."""
+    notes = info.get("notes")
+    return [str(note) for note in notes if note] if isinstance(notes, list) else []
 
 
 def _videos(numbers: Numbers) -> list[dict[str, Any]]:
@@ -255,6 +288,7 @@ def _videos(numbers: Numbers) -> list[dict[str, Any]]:
             | {"analysed_share": figures["analysed_s"] / whole if whole else None}
             | {"media": None, "page": None, "media_start_s": float(settings.get("start_s") or 0)}
             | {"audio": bool((run.info.get("video") or {}).get("audio_codec"))}
+            | {"samples": row["samples"], "notes": _run_notes(run.info) if numbers.min_people == 1 else []}
             | {"own": {name: row[name] for name in numbers.own_columns}}
             | {
                 "longest_person": {"person_id": int(person), "start_s": start_s, "end_s": end_s}
@@ -330,16 +364,34 @@ def _counted(name: str, values: list[Any]) -> dict[str, Any]:
 def _notes(numbers: Numbers) -> list[str]:
     """What the reader must know of these data."""
     table, runs = numbers.corpus.table, numbers.corpus.runs
-    notes = []
-    if parts := int((~table["complete"].astype(bool)).sum()):
-        reason = runs[0].info.get("incomplete_reason") if numbers.single else ""
+    notes = _run_notes(runs[0].info) if numbers.single and numbers.min_people == 1 else []
+    incomplete = ~table["complete"].astype(bool)
+    images = table["kind"] == "images"
+    reason = f" ({runs[0].info['incomplete_reason']})" if _has_reason(numbers) else ""
+    if parts := int((incomplete & ~images).sum()):
         subject = "The video was" if numbers.single else _videos_words(parts, "was", "were")
-        notes.append(f"{subject} not read to the end{f' ({reason})' if reason else ''}.")
-    if pictures := int((table["kind"] == "images").sum()):
-        subject = "This run is" if numbers.single else _videos_words(pictures, "is", "are")
-        notes.append(f"{subject} pictures, not video: each picture counts as one second.")
-    if bad := sum(int((run.info.get("reading") or {}).get("bad_packets") or 0) for run in runs):
-        notes.append(f"{bad:,} damaged packets could not be read; what they would have shown is missing.")
+        notes.append(f"{subject} not read to the end{reason}.")
+    if parts := int((incomplete & images).sum()):
+        subject = "" if numbers.single else f" of {counted(parts, 'run')}"
+        notes.append(f"Not all images{subject} could be read{reason}.")
+    if pictures := int(images.sum()):
+        subject = "This run is" if numbers.single else counted(pictures, "run is", "runs are")
+        notes.append(f"{subject} of images, not of a video: each image counts as one second.")
+    for of_images, one, several in (
+        (
+            False,
+            "damaged packet could not be read; what it would",
+            "damaged packets could not be read; what they would",
+        ),
+        (True, "image could not be read; who it would", "images could not be read; who they would"),
+    ):
+        bad = sum(
+            int(_reading(run.info, "unreadable_images" if image else "bad_packets") or 0)
+            for run, image in zip(runs, images, strict=True)
+            if image == of_images
+        )
+        if bad:
+            notes.append(f"{counted(bad, one, several)} have shown is missing.")
     notes += _shares_notes(numbers)
     if not numbers.single:
         notes += _notes_on_several(numbers)
@@ -350,6 +402,15 @@ def _notes(numbers: Numbers) -> list[str]:
     return notes
 
 
+def _reading(info: dict[str, Any], name: str) -> Any:
+    known = info.get("reading") or {}
+    return known.get(name, known.get("bad_packets"))  # older runs of images have no number of their own
+
+
+def _has_reason(numbers: Numbers) -> bool:
+    return numbers.single and bool(numbers.corpus.runs[0].info.get("incomplete_reason"))
+
+
 def _shares_notes(numbers: Numbers) -> list[str]:
     """What the reader must know of the shares."""
     notes = []
@@ -357,12 +418,12 @@ def _shares_notes(numbers: Numbers) -> list[str]:
     if numbers.single and not numbers.corpus.runs[0].measured:
         notes.append(UNMEASURED)
     elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
-        people = f"{judged} {'person' if judged == 1 else 'people'}"
+        people = counted(judged, "person", "people")
         notes.append(f"{people} could be judged: too few to say what shares they stand for.")
     if misfit := numbers.misfit():
         notes.append(
-            f"Counts and estimated shares are {misfit[1]:.0%} apart for {misfit[0]}: how often the networks "
-            "err, as measured on labelled faces, may not fit these videos. Trust neither much."
+            f"Counts and estimated shares are {percent(misfit[1])} apart for {misfit[0]}: how often the "
+            "networks err, as measured on labelled faces, may not fit these videos. Trust neither much."
         )
     return notes
 
@@ -390,4 +451,4 @@ def _notes_on_several(numbers: Numbers) -> list[str]:
 
 
 def _videos_words(number: int, one: str = "", several: str = "") -> str:
-    return f"{number:,} video{'s' if number != 1 else ''} {one if number == 1 else several}".strip()
+    return counted(number, f"video {one}".strip(), f"videos {several}".strip())

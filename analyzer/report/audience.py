@@ -14,6 +14,7 @@ from analyzer.errors import SettingsError
 from analyzer.report.words import TOO_FEW
 from analyzer.settings import AGE_BANDS
 from analyzer.shares import FEW_PEOPLE, ShareDraws, interval
+from analyzer.util.text import percent
 
 __all__ = ["Audience", "read_export"]
 
@@ -84,8 +85,8 @@ class Audience:
         whole, other = sum(self.cells.values()), self._sum(1, "other")
         if other:
             notes.append(
-                f"{other / whole:.1%} of the viewers stated another gender or none; they are left out of the "
-                "genders."
+                f"{percent(other / whole)} of the viewers stated another gender or none; they are left out "
+                "of the genders."
             )
         return notes
 

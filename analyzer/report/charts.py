@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from analyzer.report.files import CHARTS, one_line
 from analyzer.report.words import BY_NAME, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
-from analyzer.shares import FEW_PEOPLE
+from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,9 @@ DPI = 300
 Document = dict[str, Any]
 Real = NDArray[np.float64]
 
-# From the palette of Okabe and Ito, with hatches for those who see no difference.
-_GENDERS = {"female": ("#E69F00", ""), "male": ("#0072B2", "///"), "unknown": ("#8C8C8C", "..")}
+_HATCHES = {"female": "", "male": "///", "unknown": ".."}
+_GENDERS = {gender: (colour, _HATCHES[gender]) for gender, colour in GENDER_COLOURS.items()}
+"""Each with a hatch, for those who see no difference of colours."""
 _ALL, _DARK, _SOFT, _GRID = "#4D5B66", "#222222", "#555555", "#DDDDDD"
 _PEOPLE_MARK = {"marker": "o", "color": _DARK}
 _TIME_MARK = {"marker": "D", "color": "#009E73"}
@@ -109,7 +111,7 @@ def _rows_axis(axes: Axes, at: Sequence[float] | Real, labels: Sequence[str]) ->
 def _percent_axis(axes: Axes, *, vertical: bool = False, steps: int = 5) -> None:
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_major_locator(MaxNLocator(steps, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.set_major_formatter(lambda value, _: figure_text(float(value), "share"))
 
 
 def _clock_axis(axes: Axes, start_s: float, end_s: float) -> None:
@@ -221,7 +223,7 @@ def _has_people(timeline: dict[str, Any] | None) -> bool:
 
 def _timeline(document: Document) -> Figure | None:
     timeline = document["timeline"]
-    if not _has_people(timeline):
+    if document["images"] or not _has_people(timeline):
         return None
     by_gender = {name: timeline[name] for name in ("female", "male", "unknown_gender")}
     areas: list[_Area] = [("people (genders withheld)", timeline["people"], _ALL, "")]
@@ -249,7 +251,7 @@ def _timeline(document: Document) -> Figure | None:
 
 def _timeline_ages(document: Document) -> Figure | None:
     timeline = document["timeline"]
-    if not _has_people(timeline) or not timeline["ages"]:
+    if document["images"] or not _has_people(timeline) or not timeline["ages"]:
         return None
     known = {name: values for name, values in timeline["ages"].items() if values is not None}
     if not any(np.isfinite(_real(values)).any() for values in known.values()):
@@ -279,13 +281,13 @@ def _timeline_ages(document: Document) -> Figure | None:
 
 
 def _people(document: Document) -> Figure | None:
-    everybody = document["people"]
+    everybody = document["people"] if document["kind"] == "video" and not document["images"] else None
     if not everybody:
         return None
     longest = sorted(everybody, key=lambda one: -(one["on_screen_s"] or 0))[:_MOST_PEOPLE]
     chosen = {one["person_id"] for one in longest}
     people = [one for one in everybody if one["person_id"] in chosen]
-    number = f"{len(everybody)} people" if len(everybody) > 1 else "1 person"
+    number = counted(len(everybody), "person", "people")
     some = number if len(people) == len(everybody) else f"the {len(people)} longest on screen of {number}"
     figure = _sheet(
         "Who is on screen when", document, some, "number, perceived gender, age", rows=len(people)
@@ -382,9 +384,18 @@ def _pyramid(document: Document) -> Figure | None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.tick_params(axis="y", length=0)
-    left.set_title("female", loc="left", fontsize=11, color=_DARK)
-    left.set_title("male", loc="right", fontsize=11, color=_DARK)
-    right.set_title("gender unknown", loc="left", fontsize=11, color=_DARK)
+    for words, sign in (("female", -1), ("male", 1)):  # at the middle line: each above its own half
+        left.annotate(
+            words,
+            (0, 1),
+            xytext=(8 * sign, 6),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="left" if sign > 0 else "right",
+            fontsize=11,
+            color=_DARK,
+        )
+    right.set_title("gender unknown", loc="right", fontsize=11, color=_DARK)
     left.set_xlabel("people", fontsize=10.5)
     left.set_ylabel("age, years", fontsize=10.5)
     right.set_xlabel("people", fontsize=10.5)
@@ -393,20 +404,14 @@ def _pyramid(document: Document) -> Figure | None:
 
 def _shares(document: Document) -> Figure | None:
     rows = [one for one in document["shares"] if not one["by"] and one["people_share"] is not None]
-    judged = max((one["judged"] or 0 for one in rows), default=0)
-    if not judged:
+    if not rows:
         return None
-    if judged < FEW_PEOPLE:
-        figure = _sheet("Shares by perceived gender and age", document, _judged_words(judged))
-        words = f"Too few people to say:\n{_judged_words(judged)}, shares need at least {FEW_PEOPLE}"
-        figure.text(0.5, 0.45, words, ha="center", va="center", fontsize=15, color=_SOFT, linespacing=1.6)
-        return figure
-    rows = [one for one in rows if (one["judged"] or 0) >= FEW_PEOPLE]
+    judged = max(one["judged"] or 0 for one in rows)
     rows.sort(key=lambda one: one["dimension"] != "gender")
     figure = _sheet(
         "Estimated shares of the people and of their time on screen",
         document,
-        _judged_words(judged),
+        f"{counted(judged, 'person was', 'people were')} judged",
         "95 % intervals",
         rows=len(rows) + 3,
     )
@@ -439,10 +444,6 @@ def _shares(document: Document) -> Figure | None:
         loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=10.5, borderaxespad=0.2
     )
     return figure
-
-
-def _judged_words(judged: int) -> str:
-    return "1 person was judged" if judged == 1 else f"{judged:,} people were judged"
 
 
 def _grouped_rows(rows: list[dict[str, Any]]) -> Real:
@@ -490,7 +491,9 @@ def _at_once(document: Document) -> Figure | None:
         for name, words in (("at_once_mean", "mean"), ("at_once_most", "most"))
         if total[name] is not None
     ]
-    figure = _sheet("How many people are on screen at once", document, *remarks)
+    images = document["images"]
+    title = "How many people are in an image" if images else "How many people are on screen at once"
+    figure = _sheet(title, document, *remarks)
     axes = figure.subplots()
     drawn = axes.bar(people, share, width=0.8, color=np.where(people > 0, _ALL, "#BFC7CE"))
     if len(rows) <= 15:
@@ -498,7 +501,7 @@ def _at_once(document: Document) -> Figure | None:
         stacked = len(rows) <= 11
         labels = [
             figure_text(one["share"], "share")
-            + (f"\n{figure_text(one['time_s'], 'clock')}" if stacked else "")
+            + (f"\n{figure_text(one['time_s'], 'people' if images else 'clock')}" if stacked else "")
             for one in rows
         ]
         axes.bar_label(drawn, labels, padding=2, fontsize=10, color=_DARK)
@@ -507,8 +510,8 @@ def _at_once(document: Document) -> Figure | None:
     axes.set_xlim(min(people.min(), 0) - 0.6, max(people.max(), 3) + 0.6)
     axes.set_ylim(0, 1.18 * np.nanmax(share))
     _percent_axis(axes, vertical=True)
-    axes.set_xlabel("people on screen at once", fontsize=10.5)
-    axes.set_ylabel("share of the analysed time", fontsize=10.5)
+    axes.set_xlabel("people in an image" if images else "people on screen at once", fontsize=10.5)
+    axes.set_ylabel(f"share of the {'images' if images else 'analysed time'}", fontsize=10.5)
     return figure
 
 
@@ -606,7 +609,7 @@ def _panel_words(name: str, words: str = "") -> str:
 
 def _cut_words(some: Sequence[Any], everything: Sequence[Any], which: str) -> str:
     if len(some) == len(everything):
-        return f"{len(some)} groups" if len(some) > 1 else "1 group"
+        return counted(len(some), "group")
     return f"the {which} {len(some)} of {len(everything)} groups"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 from analyzer.records import REPORT_CHARTS, REPORT_TABLES
-from analyzer.report.numbers import MOMENT_S
+from analyzer.report.numbers import COMPARED, MAX_COMPARED, MOMENT_S
 from analyzer.report.runs import PERIODS, RUN_COLUMNS, VIEWS
-from analyzer.report.words import AUDIENCE_FIGURES, FIGURES
+from analyzer.report.words import AUDIENCE_FIGURES, BY_NAME, FIGURES
 from analyzer.shares import FEW_PEOPLE
 
 __all__ = ["documentation"]
@@ -44,14 +44,30 @@ Of one run they are those of its `shares` table. Of several, the people of all r
 estimate at once, with one draw of the networks' errors for all of them: that the networks are wrong about a
 group is a common error, which does not average out over many videos. The interval holds 95 %: measured up
 to 270 people of 20 videos ([pooled.md](pooled.md)). Of far more people it gets narrower than the errors
-measured on labelled faces are known to carry over to other videos. Of fewer than {few} judged people no share
-is stated in words. Runs judged by networks whose errors are not known here are left out of the estimate, and
-the report says so. What is stated person by person (`female`, `male`, the pyramid) is not corrected, so it
-can differ from the shares.
+measured on labelled faces are known to carry over to other videos. Of fewer than {few} judged people no
+share is stated: no tile, sentence, chart, table or file has one, the run's own `shares` table included. The
+same people have the same share wherever it stands: a group's draws depend on its own people alone, so the
+one group that holds everybody has the figures of the total, and a group has those of a report on its videos
+alone. Runs judged by networks whose errors are not known here are left out of the estimate, and the report
+says so. What is stated person by person (`female`, `male`, the pyramid) is not corrected, so it can differ
+from the shares.
 
 ## Groups and trends
 
-`--by` takes `video`, {periods}, or a column of `runs`.
+`--by` takes `video`, {periods}, `name`, or a column of `runs`, such as `channel` or `folder`. By `name`,
+videos are grouped by the names of their files (on the web, by their titles): by what the first group of the
+regular expression `--name-pattern` finds in them, or else all that it matches. Without the option it is the
+name without the number at its end (`news-01.mp4` and `news-02.mp4` are `news`); what it does not match is
+`not known`.
+
+```
+python cli.py report outputs --by folder
+python cli.py report outputs --by name --name-pattern '^(.+?)-S[0-9]+'
+```
+
+Days, weeks, months and hours are told in UTC, or in a time zone: `--timezone Europe/Berlin`. A day without an
+hour, as some sites tell it, stays that day.
+
 Periods are those of the upload; a file counts on the day of its recording if the file tells it, else on that
 of its analysis. Days, weeks and months are compared
 with the last one before that has videos. The error bars of a change hold both how the videos were measured
@@ -59,6 +75,11 @@ and which videos there happen to be: measured errors as above, and the videos dr
 Rubin 1981, widened where there are few videos, as Student's t does). A change
 exceeds its error bars if its 95 % interval lies on one side of 0; with a single video in one of the periods
 nothing is said. Where many changes are looked at, one in twenty exceeds its error bars by chance.
+
+Any two groups are compared in the same way, of more than {compared} groups those with the most people
+(`comparison` in the document, `report-comparison.csv`, "Two side by side" on the page): {comparable}. With a
+single video in one of the two it cannot be known how much depends on which video it is: shares then have the
+error bars of the measuring alone, other figures none.
 
 ## Choosing runs
 
@@ -70,7 +91,9 @@ python cli.py report outputs --where "people > 2 AND run IN (SELECT run FROM peo
 ```
 
 Nothing but the runs' own files can be read by it. `--columns mine.csv` adds columns of your own to `runs`,
-for `--where` and `--by`: the first column of that file is `run`, `video_id`, `title`, `url` or `source`.
+for `--where` and `--by`: the first column of that file is `run`, `video_id`, `title`, `url` or `source`. If
+no row of it fits a run, that is an error; rows that fit none beside others that do are named, and the exit
+code is 1.
 
 ### The view runs
 
@@ -106,10 +129,28 @@ all their people together, and by perceived gender unless `--min-people` withhol
 {attention}
 ## Files
 
-`--format` takes `html` (one page that needs nothing else; it plays the annotated video that lies beside it,
-else it links to the moment in the original), `png` (charts at 300 dpi: {charts}), `csv` (tables: {tables}),
-`json` (the whole document), `md`, and for a single run `vtt` (the counts as captions). Their names begin with
-`report.` or `report-`; analysing the video again removes them, because they would no longer fit.
+`--format` takes `html` (one page of about 0.1 MB that needs nothing else; it plays the annotated video that
+lies beside it, else it links to the moment in the original), `png` (charts at 300 dpi: {charts}), `csv`
+(tables: {tables}), `xlsx` (one spreadsheet, `report.xlsx`, with a sheet for each of these tables, the
+timeline of a single run, what the columns mean, and where it comes from), `json` (the whole document),
+`md`, and for a single run `vtt` (the counts as captions). Their names begin with `report.` or `report-`;
+analysing the video again removes them, because they would no longer fit.
+
+`report-people.csv` has a row for each person of all videos, `report-stretches.csv` one for each time on
+screen of a single video's people, `report-screen-time.csv` the people and time on screen by perceived
+gender and by age band, of everything, each group and each video. CSV files are UTF-8 and begin with its
+mark (BOM), by which spreadsheets know their accents; pandas and DuckDB pass over it, Python's own `csv`
+does with `encoding="utf-8-sig"`. Text that a spreadsheet would take for a formula has an apostrophe before
+it in CSV, and is text as it is in `xlsx`.
+
+Women are orange and plain, men blue and striped, people of unknown gender grey and dotted, in charts, pages
+and annotated videos.
+
+## Images
+
+Reports on folders of images say how many images somebody is in instead of for how long: times of the tables
+are numbers of images there, as each counts as one second. What has to do with time (timeline, busiest
+moments, who is on screen when, longest presence) is left out.
 
 From Python:
 
@@ -130,6 +171,8 @@ def documentation() -> str:
     middle = _MIDDLE.format(
         moment=MOMENT_S,
         few=FEW_PEOPLE,
+        compared=MAX_COMPARED,
+        comparable=", ".join(BY_NAME[name].words for name in COMPARED),
         periods=", ".join(f"`{period}`" for period in PERIODS),
         views=", ".join(f"`{view}`" for view in VIEWS[1:]),
     )

@@ -6,8 +6,6 @@ untrusted: in tables no spreadsheet takes them for formulas, in Markdown they ar
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import unicodedata
@@ -16,12 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
+
 from analyzer.errors import OutputError, SettingsError
 from analyzer.files import writing
 from analyzer.records import (
     REPORT_CHARTS,
     report_files,
-    safe_cell,
     write_json,
 )
 from analyzer.report.links import moment_url, web_address
@@ -37,13 +36,15 @@ from analyzer.report.words import (
     attention_words,
     clock,
     ends_of,
+    figure_of,
     figure_text,
-    judged_people,
     span_text,
     why_not,
 )
 from analyzer.settings import REPORT_FORMATS
 from analyzer.shares import FEW_PEOPLE
+from analyzer.util.sheets import Sheet, write_csv, write_workbook
+from analyzer.util.text import counted
 
 __all__ = [
     "CHARTS",
@@ -66,13 +67,22 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("by", "group_value", "dimension", "group", "people_share", "people_low", "people_high"),
         *("time_share", "time_low", "time_high", "judged"),
     ),
+    "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
     "moments": ("run", "start_s", "end_s", "people"),
-    "people": ("person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
+    "people": (
+        *("run", "title", "person_id", "gender", "female_prob", "age_years", "age_low", "age_high"),
+        *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
+    ),
+    "stretches": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
     "pairs": ("a", "b", "together_s"),
     "trend": (
         *("by", "figure", "words", "unit", "period", "previous", "value", "value_low", "value_high"),
         *("previous_value", "change", "change_low", "change_high", "exceeds", "videos", "previous_videos"),
+    ),
+    "comparison": (
+        *("by", "figure", "words", "unit", "first", "second", "first_value", "second_value", "difference"),
+        *("difference_low", "difference_high", "exceeds", "first_videos", "second_videos"),
     ),
     "audience": (
         *("basis", "dimension", "group", "audience_share", "on_screen_share", "on_screen_low"),
@@ -130,7 +140,12 @@ def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
         written += _save_charts(document, out)
     if "csv" in chosen:
         for name, rows in tables(document).items():
-            text(f"report-{name}.csv", _csv(rows, _TABLES[name]))
+            path = out / f"report-{name}.csv"
+            write_csv(path, pd.DataFrame(_cells(rows, _TABLES[name]), columns=_TABLES[name], dtype=object))
+            written.append(path)
+    if "xlsx" in chosen:
+        write_workbook(out / "report.xlsx", _sheets(document))
+        written.append(out / "report.xlsx")
     if "json" in chosen:
         write_json(out / "report.json", document)
         written.append(out / "report.json")
@@ -209,15 +224,21 @@ def tables(document: Document) -> dict[str, Rows]:
         **{name: document[name] for name in ("shares", "pyramid", "moments")},
         "at-once": document["at_once"],
     }
+    if document["screen_time"]:
+        found["screen-time"] = document["screen_time"]
     if document["people"] is not None:
-        found["people"] = [
+        titles = {video["run"]: video["title"] for video in document["videos"]}
+        found["people"] = [{"title": titles[one["run"]], **one} for one in document["people"]]
+        found["stretches"] = [
             {**one, "start_s": start_s, "end_s": end_s}
             for one in document["people"]
-            for start_s, end_s in one["stretches"]
+            for start_s, end_s in one.get("stretches", ())
         ]
+        if document["kind"] != "video":
+            del found["stretches"]
     if document["pairs"] is not None:
         found["pairs"] = document["pairs"]
-    for name, key in (("trend", "by"), ("audience", "basis")):
+    for name, key in (("trend", "by"), ("comparison", "by"), ("audience", "basis")):
         if document[name] is not None:
             found[name] = [{**row, key: document[name][key]} for row in document[name]["rows"]]
     if attention := document.get("attention"):
@@ -225,22 +246,48 @@ def tables(document: Document) -> dict[str, Rows]:
     return found
 
 
-def _csv(rows: Rows, columns: Sequence[str]) -> str:
-    """A table; text cannot be taken for formulas, numbers have at most six decimals."""
+def _cells(rows: Rows, columns: Sequence[str]) -> list[list[Any]]:
+    """The cells of a table; numbers have at most six decimals."""
+    return [
+        [round(one, 6) + 0.0 if isinstance(one, float) else one for one in map(row.__getitem__, columns)]
+        for row in rows  # + 0.0: no -0.0
+    ]
 
-    def cell(value: Any) -> Any:
-        match value:
-            case str():
-                return safe_cell(value)
-            case float():
-                return round(value, 6) + 0.0  # + 0.0: no -0.0
-        return value
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([cell(row[name]) for name in columns] for row in rows)
-    return text.getvalue()
+def _sheets(document: Document) -> list[Sheet]:
+    """The tables as sheets of a workbook, with what they are of and what must be known of them."""
+    shares = {figure.name for figure in (*FIGURES, *AUDIENCE_FIGURES) if figure.unit == "share"}
+    shares |= {name for names in _TABLES.values() for name in names if name.endswith("share")}
+    shares |= {f"{kind}_{end}" for kind in ("people", "time") for end in ("low", "high")}
+    about = [("title", document["title"]), ("made", document["made_at"])]
+    about += [("made with", f"Audience Analyzer {document['analyzer_version']}")]
+    about += [("chosen", words) for words in document["filters"]]
+    about += [("note", note) for note in document["notes"]]
+    if document["kind"] == "videos":
+        about += [("note", f"{one['title']}: {note}") for one in document["videos"] for note in one["notes"]]
+    about += [("limits", " ".join(_LIMITS))]
+    about += [("left out", f"{one['folder']}: {one['reason']}") for one in document["skipped"]]
+    meanings = [(figure.name, figure.words, figure.meaning) for figure in FIGURES]
+    sheets = []
+    for name, rows in tables(document).items():
+        # In the table of figures people are numbers; elsewhere `people_low` is the end of a share.
+        mine = shares - {"people_low", "people_high"} if name == "figures" else shares
+        sheets.append(Sheet(name, _TABLES[name], _cells(rows, _TABLES[name]), frozenset(mine)))
+    if document["timeline"] is not None:
+        sheets.append(_timeline_sheet(document["timeline"]))
+    return [
+        *sheets,
+        Sheet("columns", ("figure", "words", "meaning"), meanings),
+        Sheet("about", ("what", "value"), about),
+    ]
+
+
+def _timeline_sheet(timeline: Mapping[str, Any]) -> Sheet:
+    columns = {name: timeline[name] for name in ("start_s", "end_s", "people")}
+    columns |= {name: timeline[name] for name in ("female", "male", "unknown_gender")}
+    columns |= {f"age {band}": values for band, values in (timeline["ages"] or {}).items()}
+    known = {name: values for name, values in columns.items() if values is not None}
+    return Sheet("timeline", tuple(known), list(zip(*known.values(), strict=True)))
 
 
 # --- captions ----------------------------------------------------------------------------------------
@@ -279,7 +326,7 @@ def _cue(timeline: dict[str, Any], index: int) -> str:
     people = count("people")
     if not people:
         return ""
-    words = f"{people} person" if people == "1" else f"{people} people"
+    words = counted(float(people.replace(",", "")), "person", "people")
     genders = {"female": "female", "male": "male", "unknown_gender": "unknown"}
     parts = [f"{count(name)} {GENDER_WORDS[gender]}" for name, gender in genders.items() if count(name)]
     return f"{words}: {', '.join(parts)}" if parts else words
@@ -310,11 +357,13 @@ def markdown(document: Document) -> str:
     """The report as a page for a wiki; text from outside is shown as text in any renderer."""
     sections: list[tuple[str, Callable[[Document], list[str]]]] = [
         ("Figures", _figures_part),
+        ("Time on screen, as stated", _screen_time_part),
         ("Estimated shares", _shares_part),
         ("Busiest moments", _moments_part),
         ("Videos", _videos_part),
         ("Groups", _groups_part),
         ("Changes", _trend_part),
+        ("Differences", _comparison_part),
         ("In front of the camera", _attention_part),
         ("On screen and audience", _audience_part),
         ("Notes", _notes_part),
@@ -327,7 +376,8 @@ def markdown(document: Document) -> str:
         about += [_of_video(video) for video in document["videos"]]
     if document["filters"]:
         about.append(f"Chosen: {_text('; '.join(document['filters']))}.")
-    lines = [f"# Who is on screen: {_text(document['title'])}", "", " ".join(about)]
+    heading = "Who is in the images" if document["images"] else "Who is on screen"
+    lines = [f"# {heading}: {_text(document['title'])}", "", " ".join(about)]
     for title, part in sections:
         if content := part(document):
             lines += ["", f"## {title}", "", *content]
@@ -338,7 +388,8 @@ def _of_video(video: Mapping[str, Any]) -> str:
     """Where a single video is from, and whether it was read to its end."""
     whole = "" if video["complete"] else f" It was read only in part: {_text(video['incomplete_reason'])}."
     source = _link(_text(video["source"]), video["url"])
-    return f"Video: {source}, {_text(video['day_is'])} {_text(video['day'])}.{whole}"
+    what = "Video" if video["kind"] != "images" else counted(video["samples"] or 0, "image")
+    return f"{what}: {source}, {_text(video['day_is'])} {_text(video['day'])}.{whole}"
 
 
 def _text(text: Any) -> str:
@@ -372,14 +423,14 @@ def _cut(rows: Sequence[Any], most: int, what: str) -> list[str]:
     return ["", f"{left:,} more {what} are not listed."] if left > 0 else []
 
 
-def _value(row: Mapping[str, Any], name: str, least: int, judged: int | None = None) -> str:
+def _value(row: Mapping[str, Any], name: str, least: int) -> str:
     """A figure of a row of figures, or why there is none."""
-    return why_not(row, name, least=least, judged=judged) or figure_text(row[name], BY_NAME[name].unit)
+    return why_not(row, name, least=least) or figure_text(row[name], BY_NAME[name].unit)
 
 
-def _spanned(row: Mapping[str, Any], name: str, least: int, judged: int | None = None) -> str:
-    value = _value(row, name, least, judged)
-    if why_not(row, name, least=least, judged=judged):
+def _spanned(row: Mapping[str, Any], name: str, least: int) -> str:
+    value = _value(row, name, least)
+    if why_not(row, name, least=least):
         return value
     return _with_span(value, *ends_of(row, name), BY_NAME[name].unit)
 
@@ -394,30 +445,35 @@ _ENDS = tuple(figure.name for figure in FIGURES if figure.name.endswith(("_low",
 
 def _figures_part(document: Document) -> list[str]:
     total = document["total"]
-    judged, least = judged_people(document).get(("", "")), document["min_people"]
+    least = document["min_people"]
     several = ("videos", "people_per_video")
     rows = []
-    for figure in FIGURES:
-        if figure.name in _ENDS or (document["kind"] == "video" and figure.name in several):
+    for each in FIGURES:
+        figure = figure_of(each.name, images=document["images"])
+        if figure is None or figure.name in _ENDS or (document["kind"] == "video" and figure.name in several):
             continue
-        value = _value(total, figure.name, least, judged)
-        span = "" if value == TOO_FEW else span_text(*ends_of(total, figure.name), figure.unit)
+        value = why_not(total, figure.name, least=least) or figure_text(total[figure.name], figure.unit)
+        span = span_text(*ends_of(total, figure.name), figure.unit)
         rows.append((figure.words, value, span, figure.meaning))
     return _table(("figure", "value", "range", "meaning"), rows)
 
 
 def _shares_part(document: Document) -> list[str]:
     rows = [row for row in document["shares"] if not row["by"]]
-    lines = []
-    for dimension in ("gender", "age"):
-        judged = max((row["judged"] or 0 for row in rows if row["dimension"] == dimension), default=0)
-        if 0 < judged < FEW_PEOPLE:
-            number = "1 person was" if judged == 1 else f"{judged} people were"
-            lines += [f"By {dimension}: {TOO_FEW}, {number} judged.", ""]
-    rows = [row for row in rows if (row["judged"] or 0) >= FEW_PEOPLE]
+    judged = document["total"].get("judged") or 0
+    lines = (
+        [
+            f"{TOO_FEW.capitalize()}: {counted(judged, 'person was', 'people were')} judged, shares need "
+            f"at least {FEW_PEOPLE}."
+        ]
+        if 0 < judged < FEW_PEOPLE
+        else []
+    )
     if rows:
+        kinds = ("people",) if document["images"] else ("people", "time")
+        heads = {"people": "of the people (95 % interval)", "time": "of the time on screen (95 % interval)"}
         lines += _table(
-            ("", "of the people (95 % interval)", "of the time on screen (95 % interval)"),
+            ("", *(heads[kind] for kind in kinds)),
             (
                 (
                     f"{row['dimension']} {_text(row['group'])}",
@@ -428,19 +484,34 @@ def _shares_part(document: Document) -> list[str]:
                             row[f"{kind}_high"],
                             "share",
                         )
-                        for kind in ("people", "time")
+                        for kind in kinds
                     ),
                 )
                 for row in rows
             ),
         )
-    return lines[:-1] if lines and not lines[-1] else lines
+    return lines
+
+
+def _screen_time_part(document: Document) -> list[str]:
+    rows = [
+        (
+            f"{row['dimension']} {_text(row['group'])}",
+            *(figure_text(row[name], unit) or WITHHELD for name, unit in _SCREEN_TIME),
+        )
+        for row in document["screen_time"]
+        if not row["by"] and row["people"] != 0 and not document["images"]
+    ]
+    return _table(("", "people", "time on screen"), rows) if rows else []
+
+
+_SCREEN_TIME: tuple[tuple[str, Unit], ...] = (("people", "people"), ("on_screen_s", "clock"))
 
 
 def _moments_part(document: Document) -> list[str]:
     videos = {video["run"]: video for video in document["videos"]}
     lines = []
-    for number, moment in enumerate(document["moments"], 1):
+    for number, moment in enumerate(() if document["images"] else document["moments"], 1):
         video = videos.get(moment["run"])
         start_s = moment["start_s"]
         when = _link(clock(start_s), moment_url(video["url"], start_s) if video else None)
@@ -455,10 +526,9 @@ def _videos_part(document: Document) -> list[str]:
     videos = document["videos"]
     if document["kind"] != "videos":
         return []
-    known, least = judged_people(document), document["min_people"]
+    least = document["min_people"]
     rows = []
     for video in videos[:_MOST_VIDEOS]:
-        judged = known.get(("video", video["run"]))
         title = _link(_text(video["title"]) or _text(video["run"]), video["url"])
         names = ("presence", "at_once_mean", "female_time_share")
         rows.append(
@@ -466,7 +536,7 @@ def _videos_part(document: Document) -> list[str]:
                 title if video["complete"] else f"{title} (incomplete: {_text(video['incomplete_reason'])})",
                 f"{_text(video['day'])} ({_text(video['day_is'])})",
                 _value(video, "analysed_s", least),
-                *(_spanned(video, name, least, judged) for name in ("people", *names)),
+                *(_spanned(video, name, least) for name in ("people", *names)),
             )
         )
     words = [
@@ -483,11 +553,10 @@ def _groups_part(document: Document) -> list[str]:
     groups = document["groups"]
     if groups is None or not groups["rows"]:
         return []
-    known, least = judged_people(document), document["min_people"]
+    least = document["min_people"]
     rows = []
     for row in groups["rows"][:_MOST_ROWS]:
-        judged = known.get((groups["by"], row["group"]))
-        rows.append((_text(row["group"]), *(_spanned(row, name, least, judged) for name in _OF_GROUPS)))
+        rows.append((_text(row["group"]), *(_spanned(row, name, least) for name in _OF_GROUPS)))
     head = (_text(groups["by"]), *(BY_NAME[name].words for name in _OF_GROUPS))
     return [*_table(head, rows), *_cut(groups["rows"], _MOST_ROWS, "groups")]
 
@@ -511,6 +580,25 @@ def _trend_part(document: Document) -> list[str]:
     ]
     head = ("figure", _text(trend["by"]), "value", "change (95 % interval)", "", "videos")
     return [*_table(head, rows), *_cut(changes, _MOST_ROWS, "changes")]
+
+
+def _comparison_part(document: Document) -> list[str]:
+    comparison = document["comparison"]
+    if not comparison or not comparison["rows"]:
+        return []
+    rows = [
+        (
+            _text(row["words"]),
+            f"{_text(row['first'])} to {_text(row['second'])}",
+            f"{figure_text(row['first_value'], row['unit']) or '–'} to "
+            f"{figure_text(row['second_value'], row['unit']) or '–'}",
+            _change(row["difference"], row["difference_low"], row["difference_high"], row["unit"]),
+            {True: "**beyond its error bars**", False: "within", None: ""}[row["exceeds"]],
+        )
+        for row in comparison["rows"][:_MOST_ROWS]
+    ]
+    head = ("figure", _text(comparison["by"]), "value", "difference (95 % interval)", "")
+    return [*_table(head, rows), *_cut(comparison["rows"], _MOST_ROWS, "differences")]
 
 
 def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
@@ -576,7 +664,12 @@ def _audience_part(document: Document) -> list[str]:
 
 def _notes_part(document: Document) -> list[str]:
     skipped = [f"Left out: {one['folder']}: {one['reason']}" for one in document["skipped"]]
-    notes = [*document["notes"], *skipped]
+    of_videos = [
+        f"{video['title']}: {note}"
+        for video in (document["videos"] if document["kind"] == "videos" else ())
+        for note in video["notes"]
+    ]
+    notes = [*document["notes"], *of_videos, *skipped]
     return [*(f"- {_text(note)}" for note in notes[:_MOST_ROWS]), *_cut(notes, _MOST_ROWS, "notes")]
 
 
@@ -619,6 +712,7 @@ def _valued(item: dict[str, Any]) -> str:
     """A setting or version; with the number of videos of each value if there are several."""
     values = item["values"]
     texts = [
-        f"{one['value']} ({one['videos']} videos)" if len(values) > 1 else f"{one['value']}" for one in values
+        f"{one['value']} ({counted(one['videos'], 'video')})" if len(values) > 1 else f"{one['value']}"
+        for one in values
     ]
     return _text(f"{item['name']} {', '.join(texts)}")

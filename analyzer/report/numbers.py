@@ -11,10 +11,12 @@ import contextlib
 import datetime
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,19 +26,22 @@ from numpy.typing import NDArray
 from analyzer.errors import SettingsError
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
 from analyzer.records import Run
-from analyzer.report.runs import PERIODS, RUN_COLUMNS, Corpus
-from analyzer.report.words import AUDIENCE_FIGURES, FIGURES
+from analyzer.report.runs import BY_FILE_NAME, PERIODS, RUN_COLUMNS, Corpus
+from analyzer.report.words import AUDIENCE_FIGURES, BY_NAME, FIGURES
 from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band, options
 from analyzer.shares import FEW_PEOPLE, ShareDraws, draw_shares, interval, share_table
 from analyzer.vision.calibration import Calibration
 
-__all__ = ["MOMENT_S", "Groups", "Numbers", "withheld"]
+__all__ = ["COMPARED", "MAX_COMPARED", "MOMENT_S", "NAME_PATTERN", "Groups", "Numbers", "withheld"]
 
 MOMENT_S = 10.0
 """Length of the windows among which the busiest are looked for, in seconds."""
 _MOMENTS = {True: 5, False: 10}
 _MISFIT, _MISFIT_PEOPLE = 0.15, 50
 _GENDER_FIGURES = ("female", "male", "unknown_gender")
+_GENDERS = ("female", "male", "unknown")
+MAX_COMPARED = 12
+"""Of so many groups any two are compared."""
 _MAX_POINTS = 2000
 _MAX_PAIRS = 50
 _DRAWS, _SEED = 400, 20260101
@@ -44,6 +49,10 @@ _NOT_KNOWN = "not known"
 
 Row = dict[str, Any]
 Real = NDArray[np.float64]
+
+
+NAME_PATTERN = r"^(.*?)[\s._-]*\d*$"
+"""By `name`: files whose names differ in the number at their end alone are one group."""
 
 
 def _joined(key: str, visits: str) -> str:
@@ -65,6 +74,9 @@ _RATIOS = {
     "together": ("together_s", "analysed_s"),
     "at_once_mean": ("crowd_s", "analysed_s"),
 }
+
+COMPARED = (*_RATIOS, "female_people_share", "female_time_share")
+"""The figures of which any two groups are compared."""
 
 
 def withheld(counts: Sequence[int], least: int) -> NDArray[np.bool_]:
@@ -105,20 +117,25 @@ class Numbers:
 
     Args:
         corpus: The runs; stays the caller's to close.
-        by: `video`, one of `PERIODS`, or a column of the corpus' table; None: no groups.
+        by: `video`, one of `PERIODS`, `name`, or a column of the corpus' table; None: no groups.
+        name_pattern: By `name`: a regular expression whose first group, or what it matches in all, is what
+            the names of the files of a group have in common.
         min_people: Of fewer people nothing is told.
 
     Raises:
-        SettingsError: There is no such column.
+        SettingsError: There is no such column, or the pattern is none.
     """
 
-    def __init__(self, corpus: Corpus, *, by: str | None = None, min_people: int = 1) -> None:
+    def __init__(
+        self, corpus: Corpus, *, by: str | None = None, min_people: int = 1, name_pattern: str = NAME_PATTERN
+    ) -> None:
         self.corpus = corpus
         self.min_people = min_people
-        self.groups = None if by in (None, "video") else _grouped(corpus.table, str(by))
+        self.groups = None if by in (None, "video") else _grouped(corpus.table, str(by), name_pattern)
         self.single = len(corpus.runs) == 1
         self.bands = _common_bands(corpus.runs)
         self._drawing: Future[tuple[ShareDraws, ...]] | None = None
+        self._of_group: dict[int, pd.DataFrame | None] = {}
         self.own_columns = [name for name in corpus.table if name not in {one.name for one in RUN_COLUMNS}]
 
     # --- what everything is made of -------------------------------------------------------------------
@@ -149,10 +166,12 @@ class Numbers:
         people = self.people.groupby("run_no")
         table["people"] = people.size().reindex(range(count), fill_value=0)
         table["on_screen_s"] = people["on_screen_s"].sum().reindex(range(count), fill_value=0.0)
-        for gender in ("female", "male", "unknown"):
-            known = self.people.loc[self.people["gender"] == gender].groupby("run_no").size()
-            name = "unknown_gender" if gender == "unknown" else gender
-            table[name] = known.reindex(range(count), fill_value=0)
+        for gender, name in zip(_GENDERS, _GENDER_FIGURES, strict=True):
+            known = self.people.loc[self.people["gender"] == gender].groupby("run_no")["on_screen_s"]
+            table[name] = known.size().reindex(range(count), fill_value=0)
+            table[f"{gender}_on_screen_s"] = known.sum().reindex(range(count), fill_value=0.0)
+        judged = self.people[self.people["judged_samples"] > 0].groupby("run_no").size()
+        table["judged"] = judged.reindex(range(count), fill_value=0)
         for name in ("people_low", "people_high"):
             table[name] = self.corpus.table[name].fillna(table["people"]).astype(np.int64)
         table["videos"] = 1
@@ -237,11 +256,10 @@ class Numbers:
     ) -> list[Row]:
         """The figures of groups of videos: `of_run` is (R,) each video's group, none of them empty."""
         videos = self.per_run.groupby(of_run)
-        counted = ["people", "people_low", "people_high", "female", "male", "unknown_gender", "videos"]
-        sums = videos[
-            [*counted, "analysed_s", "on_screen_s", "presence_s", "together_s", "mixed_s", "crowd_s"]
-        ]
-        table = sums.sum()
+        counted = ["people", "people_low", "people_high", *_GENDER_FIGURES, "videos", "judged"]
+        times = [f"{name}_s" for name in ("analysed", "on_screen", "presence", "together", "mixed", "crowd")]
+        times += [f"{gender}_on_screen_s" for gender in _GENDERS]
+        table = videos[[*counted, *times]].sum()
         known = table["analysed_s"].where(table["analysed_s"] > 0)
         for name in ("presence", "together", "mixed"):
             table[name] = table[f"{name}_s"] / known
@@ -264,7 +282,8 @@ class Numbers:
             withhold = bool(hide) or 0 < told["people"] < self.min_people
             gone = {name for name, no in zip(_GENDER_FIGURES, hidden_genders, strict=True) if no}
             if gone:
-                gone |= {"mixed", *self._female(None)}
+                gone |= {"mixed", *self._female(None), *(f"{gender}_on_screen_s" for gender in _GENDERS)}
+            gone |= {"judged"} if 0 < told["judged"] < self.min_people else set()
             gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
             gone |= {figure.name for figure in FIGURES if figure.single} if self.min_people > 1 else set()
             figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
@@ -299,8 +318,9 @@ class Numbers:
 
     @cached_property
     def _stored(self) -> pd.DataFrame:
-        """The shares tables of the runs."""
+        """The shares tables of the runs, without those of few people, which older versions wrote."""
         rows = self.corpus.frame("SELECT * FROM share")
+        rows = rows[self.per_run["judged"].to_numpy()[rows["run_no"].to_numpy(np.int64)] >= FEW_PEOPLE]
         order = {name: n for n, name in enumerate(("female", "male", *(band.name for band in self.bands)))}
         return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
 
@@ -330,11 +350,11 @@ class Numbers:
 
         None where too few people were judged.
         """
-        if (self.usable["judged_samples"] > 0).sum() < FEW_PEOPLE:
-            return None
         older = self.usable[
             ~(self.usable["age_years"].astype(np.float64) < AGE_BANDS["youtube"][1].low - 0.5)
         ]
+        if (older["judged_samples"] > 0).sum() < FEW_PEOPLE:
+            return None
         gender, _ = self._draws(older, np.zeros(len(older), np.int64))
         return gender, self.total_draws[1]
 
@@ -354,19 +374,27 @@ class Numbers:
 
     @cached_property
     def _shares_of_all(self) -> pd.DataFrame | None:
-        if self.single and len(self._stored):
-            return self._stored
-        judged = self._judged(self.judged_alike)
-        return share_table(self.total_draws, 0) if judged else None
+        return self._shares_of(np.ones(len(self.corpus.runs), bool), None)
 
     def _shares_of_group(self, number: int) -> pd.DataFrame | None:
         assert self.groups is not None
-        members = self.groups.of_run == number
-        if members.sum() == 1 and self._judged(members):  # a single video's are those of its own table
-            stored = self._stored[self._stored["run_no"] == members.argmax()]
+        if number not in self._of_group:
+            self._of_group[number] = self._shares_of(self.groups.of_run == number, number)
+        return self._of_group[number]
+
+    def _shares_of(self, members: NDArray[np.bool_], group: int | None) -> pd.DataFrame | None:
+        """The shares table of some videos' people, in the total or a group; None of too few people.
+
+        Where all people are of one video, they are those of its own table.
+        """
+        peopled = members & (self.per_run["people"].to_numpy() > 0)
+        if peopled.sum() == 1:
+            stored = self._stored[self._stored["run_no"] == peopled.argmax()]
             if len(stored):
                 return stored
-        return share_table(self.draws, number) if self._judged(members & self.judged_alike) else None
+        if self._judged(members & self.judged_alike) < FEW_PEOPLE:
+            return None
+        return share_table(self.total_draws if group is None else self.draws, group or 0)
 
     def _judged(self, members: NDArray[np.bool_]) -> int:
         people = self.people[members[self.people["run_no"]]]
@@ -406,7 +434,8 @@ class Numbers:
         people = int(self.per_run.loc[members, "people"].sum())
         if shares is None or 0 < people < self.min_people:
             return []
-        head = {"by": by, "group_value": name, "judged": self._judged(members)}
+        used = members if "run_no" in shares else members & self.judged_alike
+        head = {"by": by, "group_value": name, "judged": self._judged(used)}
         kept = shares.drop(columns=["run_no", "place"], errors="ignore")
         stated = self.people.loc[members[self.people["run_no"]], "band"].value_counts()
         bands = [band.name for band in self.bands]
@@ -502,16 +531,55 @@ class Numbers:
             for row in _records(best)
         ]
 
+    def screen_time(self) -> list[Row]:
+        """How many people of each perceived gender and age are on screen for how long, as stated.
+
+        Of everything, of each group, of each video. Where few people are withheld there is nothing of
+        this: with the pyramid it would tell of few by subtraction.
+        """
+        if self.min_people > 1:
+            return []
+        runs = len(self.corpus.runs)
+        rows = self._screen_time("", [""], np.zeros(runs, np.int64))
+        if self.groups is not None:
+            rows += self._screen_time(self.groups.by, self.groups.names, self.groups.of_run)
+        if not self.single:
+            rows += self._screen_time("video", self.corpus.table["run"].tolist(), np.arange(runs))
+        return rows
+
+    def _screen_time(self, by: str, names: Sequence[str], of_run: NDArray[np.int64]) -> list[Row]:
+        people = self.people.assign(number=of_run[self.people["run_no"].to_numpy(np.int64)])
+        whole = np.bincount(people["number"], people["on_screen_s"], len(names))
+        bands = [*(band.name for band in self.bands), "unknown"]
+        found: list[list[Row]] = [[] for _ in names]
+        for dimension, column, classes in (("gender", "gender", _GENDERS), ("age", "band", bands)):
+            place = people[column].map({name: index for index, name in enumerate(classes)})
+            cell = people["number"].to_numpy(np.int64) * len(classes) + place.to_numpy(np.int64)
+            size = np.bincount(cell, minlength=len(names) * len(classes)).reshape(len(names), -1)
+            time_s = np.bincount(cell, people["on_screen_s"], len(names) * len(classes)).reshape(size.shape)
+            for number, name in enumerate(names):
+                found[number] += [
+                    {"by": by, "group_value": name, "dimension": dimension, "group": one}
+                    | {"people": int(size[number, index]), "on_screen_s": float(time_s[number, index])}
+                    | {"share": float(time_s[number, index] / whole[number]) if whole[number] else None}
+                    for index, one in enumerate(classes)
+                ]
+        return [row for rows in found for row in rows]
+
     def people_rows(self) -> list[Row] | None:
-        """The people of the one video, with their stretches on screen."""
-        if self.min_people > 1 or not self.single:
+        """The people of all videos; of a single one with their stretches on screen."""
+        if self.min_people > 1:
             return None
-        stretches = self.corpus.frame(f"{_STRETCHES} ORDER BY start_s")
-        times = stretches[["start_s", "end_s"]].round(3)
-        mine = {person: rows.to_numpy().tolist() for person, rows in times.groupby(stretches["person_id"])}
         columns = ["person_id", "gender", "female_prob", "age_years", "age_low", "age_high", "band"]
         columns += ["first_s", "last_s", "on_screen_s", "appearances"]
         rows = _records(self.people[columns].rename(columns={"band": "age_band"}))
+        names = self.corpus.table["run"].to_numpy()[self.people["run_no"].to_numpy(np.int64)]
+        rows = [{"run": str(name)} | row for name, row in zip(names, rows, strict=True)]
+        if not self.single:
+            return rows
+        stretches = self.corpus.frame(f"{_STRETCHES} ORDER BY start_s")
+        times = stretches[["start_s", "end_s"]].round(3)
+        mine = {person: rows.to_numpy().tolist() for person, rows in times.groupby(stretches["person_id"])}
         return [row | {"stretches": mine.get(row["person_id"], [])} for row in rows]
 
     def pairs(self) -> list[Row] | None:
@@ -606,90 +674,164 @@ class Numbers:
             },
         }
 
-    # --- trends ---------------------------------------------------------------------------------------
+    # --- changes and differences ----------------------------------------------------------------------
 
     def trend(self) -> Row | None:
         """What changed from each period to the next, and whether by more than its error bars."""
         groups = self.groups
         if groups is None or not groups.timely or len(groups.names) < 2:
             return None
-        figures = self._trend_draws(groups)
         sizes = np.bincount(groups.of_run, minlength=len(groups.names))
-        people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names)).astype(np.int64)
-        hidden = withheld(people.tolist(), self.min_people)
+        hidden = self._hidden_groups
         rows: list[Row] = []
-        for (name, words, unit, personal), (value, drawn, telling) in figures.items():
-            bounds = (0.0, 1.0) if unit == "share" else (0.0, np.inf)
-            draws = value + (drawn - value) * _widening(telling)
-            _, low, high = interval(draws, bounds)
-            low, high = np.minimum(low, value), np.maximum(high, value)  # where few draws are not zero
+        for one in self._drawn_figures:
+            low, high = one.ends
             for now in range(len(groups.names)):
-                if personal and hidden[now]:
+                if one.personal and hidden[now]:
                     continue
-                row: Row = {"figure": name, "words": words, "unit": unit, "period": groups.names[now]}
-                row |= {"value": value[now], "value_low": low[now], "value_high": high[now]}
-                row |= {
-                    "videos": int(sizes[now]),
-                    "previous": None,
-                    "previous_value": None,
-                    "previous_videos": None,
-                }
+                row: Row = {"figure": one.name, "words": one.words, "unit": one.unit}
+                row |= {"period": groups.names[now], "value": one.value[now]}
+                row |= {"value_low": low[now], "value_high": high[now], "videos": int(sizes[now])}
+                row |= dict.fromkeys(("previous", "previous_value", "previous_videos"))
                 row |= dict.fromkeys(("change", "change_low", "change_high", "exceeds"))
                 before = now - 1
-                if before >= 0 and not (personal and hidden[before]):
-                    change = value[now] - value[before]
-                    difference = draws[:, now] - draws[:, before]
-                    ends = np.clip(np.quantile(difference, [0.025, 0.975]), -bounds[1], bounds[1])
-                    ends = np.array([np.minimum(ends[0], change), np.maximum(ends[1], change)])
-                    row |= {"previous": groups.names[before], "previous_value": value[before]}
-                    row |= {"previous_videos": int(sizes[before]), "change": change}
-                    row |= {"change_low": ends[0], "change_high": ends[1]}
-                    known = min(telling[now], telling[before]) > 1
-                    row["exceeds"] = (
-                        bool(ends[0] > 0 or ends[1] < 0) if known and np.isfinite(ends).all() else None
-                    )
-                rows.append({key: _known(one) for key, one in row.items()})
+                if before >= 0 and not (one.personal and hidden[before]):
+                    row |= {"previous": groups.names[before], "previous_value": one.value[before]}
+                    row |= {"previous_videos": int(sizes[before])}
+                    names = ("change", "change_low", "change_high", "exceeds")
+                    row |= dict(zip(names, one.difference(now, before), strict=True))
+                rows.append({key: _known(value) for key, value in row.items()})
         return {"by": groups.by, "rows": rows}
 
-    def _trend_draws(self, groups: Groups) -> dict[tuple[str, str, str, bool], tuple[Real, Real, Real]]:
-        """Value (G,), draws (D, G), number of telling videos (G,) of each figure; videos are drawn too."""
-        words = {figure.name: (figure.words, figure.unit, figure.personal) for figure in FIGURES}
+    def comparison(self) -> Row | None:
+        """The difference of any two groups, and whether it exceeds its error bars.
+
+        Of more than `MAX_COMPARED` groups those with the most people are compared.
+        """
+        groups = self.groups
+        if groups is None or len(groups.names) < 2:
+            return None
+        sizes = np.bincount(groups.of_run, minlength=len(groups.names))
+        people = np.bincount(groups.of_run, self.per_run["people"], len(groups.names))
+        most = sorted(np.argsort(-people, kind="stable")[:MAX_COMPARED].tolist())
+        figures = [one for one in self._drawn_figures if one.name in COMPARED]
+        rows: list[Row] = []
+        for first, second in itertools.combinations(most, 2):
+            for one in figures:
+                if one.personal and (self._hidden_groups[first] or self._hidden_groups[second]):
+                    continue
+                row: Row = {"figure": one.name, "words": one.words, "unit": one.unit}
+                for place, number in (("first", first), ("second", second)):
+                    row |= {place: groups.names[number], f"{place}_value": one.value[number]}
+                    row |= {f"{place}_videos": int(sizes[number])}
+                names = ("difference", "difference_low", "difference_high", "exceeds")
+                row |= dict(zip(names, one.difference(second, first, single=True), strict=True))
+                rows.append({key: _known(value) for key, value in row.items()})
+        return {"by": groups.by, "groups": len(most), "of_groups": len(groups.names), "rows": rows}
+
+    @cached_property
+    def _drawn_figures(self) -> list[_Drawn]:
+        """The figures of the groups that have error bars; the videos are drawn too."""
+        groups = self.groups
+        assert groups is not None
         random = np.random.default_rng(_SEED)
         weights = random.standard_exponential((_DRAWS, len(self.corpus.runs)))
         count = len(groups.names)
         into = np.zeros((len(self.corpus.runs), count))
         into[np.arange(len(into)), groups.of_run] = 1
-        found: dict[tuple[str, str, str, bool], tuple[Real, Real, Real]] = {}
+        found: list[_Drawn] = []
         with np.errstate(divide="ignore", invalid="ignore"):
             for name, (above, below) in _RATIOS.items():
                 top, bottom = (self.per_run[one].to_numpy(np.float64) for one in (above, below))
                 draws = ((weights * top) @ into) / ((weights * bottom) @ into)
-                found[(name, *words[name])] = (top @ into) / (bottom @ into), draws, into.sum(axis=0)
+                figure, value = BY_NAME[name], (top @ into) / (bottom @ into)
+                found.append(
+                    _Drawn(name, figure.words, figure.unit, figure.personal, value, draws, into.sum(axis=0))
+                )
         judged = self.people.loc[self.people["judged_samples"] > 0, "run_no"].unique()
-        telling = np.isin(np.arange(len(into)), judged) & self.judged_alike
-        judging = telling @ into
+        telling = (np.isin(np.arange(len(into)), judged) & self.judged_alike) @ into
+        tables = [self._shares_of_group(number) for number in range(count)]
         hidden = {"age"} if self.min_people > 1 else set()  # there are too many differences to hide
         hidden |= {"gender"} if self._few_genders(groups.of_run).any() else set()
-        for one in self.draws if judging.any() else ():
+        if all(table is None for table in tables) or not telling.any():
+            return found
+        for one in self.draws:
             for index, name in enumerate(one.classes if one.dimension not in hidden else ()):
                 if name == "male":  # what the other does, the other way round
                     continue
                 for kind, of in enumerate(("people", "time")):
-                    plain, drawn = (
-                        self._of_groups(one.values[:, :, k, index], judging) for k in (kind, 2 + kind)
-                    )
+                    value = np.array([_share_in(table, name, of) for table in tables])
                     key = f"{name}_{of}_share"
-                    said = words.get(
-                        key, (f"aged {name}, share of {'people' if of == 'people' else 'time'}",)
-                    )[0]
-                    found[(key, said, "share", True)] = plain.mean(axis=0), drawn, judging
+                    aged = f"aged {name}, share of {'people' if of == 'people' else 'time'}"
+                    said = BY_NAME[key].words if key in BY_NAME else aged
+                    measured, again = (
+                        _of_groups(one.values[:, :, place, index], count) for place in (kind, 2 + kind)
+                    )
+                    found.append(_Drawn(key, said, "share", True, value, again, telling, measured))
         return found
 
-    @staticmethod
-    def _of_groups(draws: Real, judging: Real) -> Real:
-        """(D, G), NaN for groups in which no video has judged people."""
-        padded = np.pad(draws, ((0, 0), (0, len(judging) - draws.shape[1])), constant_values=np.nan)
-        return np.where(judging > 0, padded, np.nan)
+
+def _share_in(table: pd.DataFrame | None, group: str, of: str) -> float:
+    """A group's share in a shares table; NaN where it states none."""
+    row = [] if table is None else table.loc[table["group"] == group, f"{of}_share"].tolist()
+    return float(row[0]) if row else math.nan
+
+
+def _of_groups(draws: Real, count: int) -> Real:
+    """(D, G) padded to all groups, with NaN for those without people."""
+    return np.pad(draws, ((0, 0), (0, count - draws.shape[1])), constant_values=np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A figure of G groups with D draws of it."""
+
+    name: str
+    words: str
+    unit: str
+    personal: bool
+    value: Real
+    """(G,), NaN where it is not stated."""
+    draws: Real
+    """(D, G) in which the videos are drawn too."""
+    telling: Real
+    """(G,) number of videos that tell of it."""
+    measured: Real | None = None
+    """(D, G) in which only the measuring is drawn, where that is known."""
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.unit == "share" else (0.0, np.inf)
+
+    @cached_property
+    def _widened(self) -> Real:
+        return np.asarray(self.value + (self.draws - self.value) * _widening(self.telling))
+
+    @cached_property
+    def ends(self) -> tuple[Real, Real]:
+        """(G,) lower and upper end of the intervals."""
+        _, low, high = interval(self._widened, self._bounds)
+        return np.minimum(low, self.value), np.maximum(high, self.value)  # where few draws are not zero
+
+    def difference(
+        self, one: int, other: int, *, single: bool = False
+    ) -> tuple[float, float, float, bool | None]:
+        """One group's value less another's, its interval, and whether that excludes 0; None: not known.
+
+        With one video in a group it cannot be known how much depends on which video it is. With `single`
+        the error bars are then those of the measuring alone.
+        """
+        change = float(self.value[one] - self.value[other])
+        draws, known = self._widened, min(self.telling[one], self.telling[other]) > 1
+        if single and not known:
+            if self.measured is None:
+                return change, math.nan, math.nan, None
+            draws, known = self.measured, True
+        apart = draws[:, one] - draws[:, other]
+        low, high = np.clip(np.quantile(apart, [0.025, 0.975]), -self._bounds[1], self._bounds[1])
+        low, high = np.minimum(low, change), np.maximum(high, change)
+        exceeds = bool(low > 0 or high < 0) if known and np.isfinite([low, high]).all() else None
+        return change, float(low), float(high), exceeds
 
 
 def _widening(videos: Real) -> Real:
@@ -739,19 +881,38 @@ def _covered_s(known: pd.DataFrame, bins: pd.DataFrame) -> Real:
 # --- groups ------------------------------------------------------------------------------------------
 
 
-def _grouped(table: pd.DataFrame, by: str) -> Groups:
+def _grouped(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN) -> Groups:
     names_there = {name.casefold(): name for name in (*table.columns, *PERIODS)}
     by = names_there.get(by.casefold(), by)
     if by in PERIODS:
         names = [_period(day, hour, by) for day, hour in zip(table["day"], table["hour"], strict=True)]
     elif by in table.columns:
         names = [_NOT_KNOWN if _known(value) in (None, "") else _group_text(value) for value in table[by]]
+    elif by == BY_FILE_NAME:
+        names = _by_file_name(table, name_pattern)
     else:
-        known = ", ".join(dict.fromkeys(("video", *PERIODS, *table.columns)))
+        known = ", ".join(dict.fromkeys(("video", *PERIODS, BY_FILE_NAME, *table.columns)))
         raise SettingsError(f"--by {by} is no column: choose one of {known}")
     distinct = sorted(set(names), key=lambda name: (name == _NOT_KNOWN, _natural(name)))
     place = {name: number for number, name in enumerate(distinct)}
     return Groups(by, tuple(distinct), np.array([place[name] for name in names], np.int64))
+
+
+def _by_file_name(table: pd.DataFrame, pattern: str) -> list[str]:
+    """What the pattern finds in each file's name without its ending, or in the title of a web video."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise SettingsError(
+            f"--name-pattern {pattern!r} is no regular expression ({error}): write one such as '^[a-z]+'"
+        ) from error
+    names = []
+    for source, title in zip(table["source"], table["title"], strict=True):
+        name = str(title) if "://" in str(source) else Path(str(source)).stem
+        found = expression.search(name)
+        text = (found[1] if expression.groups else found[0]) if found else None
+        names.append(text.strip() if text and text.strip() else _NOT_KNOWN)
+    return names
 
 
 def _group_text(value: Any) -> str:

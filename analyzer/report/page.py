@@ -1,6 +1,7 @@
 """The report as a page: one HTML file that needs nothing else, from the document of `Report.to_dict`.
 
-Figures and tables are written here; `assets/page.js` draws the charts from the data that the page carries.
+Figures and tables are written here; `assets/page.js` draws the charts from the data that the page carries,
+by `assets/charts.js`, which is small: a library of charts made each page 4.8 MB.
 The page may load nothing but a video beside it: its Content-Security-Policy names the hash of each script.
 Titles, channels, sources and reasons come from strangers: they are only ever text.
 """
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -26,16 +26,18 @@ from analyzer.report.words import (
     NOT_KNOWN,
     TOO_FEW,
     WITHHELD,
+    Figure,
     attention_texts,
     attention_words,
     clock,
     ends_of,
+    figure_of,
     figure_text,
-    judged_people,
     span_text,
     why_not,
 )
 from analyzer.shares import FEW_PEOPLE
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -68,13 +70,13 @@ def page(document: dict[str, Any]) -> str:
 
     document = _completed(document)
     script = (_FOLDER / "page.js").read_text("utf-8")
-    plotly, plotly_hash = _plotly()
+    charts = (_FOLDER / "charts.js").read_text("utf-8")
     return _template().render(
         **_context(document),
         css=Markup((_FOLDER / "page.css").read_text("utf-8")),
         script=Markup(script),
-        plotly=Markup(plotly),
-        script_src=f"'{plotly_hash}' '{_script_hash(script)}'",
+        charts=Markup(charts),
+        script_src=f"'{_script_hash(charts)}' '{_script_hash(script)}'",
         data=Markup(_json(_chart_data(document))),
     )
 
@@ -90,18 +92,10 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(clock=_clock_or_dash, figure=figure_text, day=_day_words, cap=_capital)
+    environment.filters.update(
+        clock=_clock_or_dash, figure=figure_text, day=_day_words, cap=_capital, counted=counted
+    )
     return environment.get_template("page.html.j2")
-
-
-@cache
-def _plotly() -> tuple[str, str]:
-    """The library's script and its hash; its package's file is read, which spares importing the package."""
-    spec = importlib.util.find_spec("plotly")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("plotly is not installed", name="plotly")
-    script = Path(spec.submodule_search_locations[0], "package_data", "plotly.min.js").read_text("utf-8")
-    return script, _script_hash(script)
 
 
 def _script_hash(script: str) -> str:
@@ -143,7 +137,6 @@ def _near(path: Any) -> str | None:
 
 def _context(document: dict[str, Any]) -> Row:
     total, single = document["total"], document["kind"] == "video"
-    judged = judged_people(document)
     videos = document["videos"]
     empty = total.get("people") == 0
     return {
@@ -151,24 +144,26 @@ def _context(document: dict[str, Any]) -> Row:
         "single": single,
         "video": videos[0] if single and videos else None,
         "empty": empty,
-        "cards": _cards(document, judged),
+        "cards": _cards(document),
         "meta": _meta(document),
-        "timeline_rows": _timeline_rows(document),
+        "timeline_rows": None if document["images"] else _timeline_rows(document),
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
-        "judged": judged.get(("", "")),
+        "judged": total.get("judged"),
         "min_judged": FEW_PEOPLE,
-        "moments": _moments(document),
+        "moments": [] if document["images"] else _moments(document),
         "by_run": {video["run"]: video for video in videos},
-        "columns": [BY_NAME[name] for name in _VIDEO_COLUMNS],
-        "video_rows": [] if single else _video_rows(document, judged),
+        "columns": _columns(_VIDEO_COLUMNS, document),
+        "video_rows": [] if single else _video_rows(document),
         "video_limit": _VIDEO_ROWS,
-        "group_columns": [BY_NAME[name] for name in _GROUP_COLUMNS],
-        "group_rows": _group_rows(document, judged),
+        "group_columns": _columns(_GROUP_COLUMNS, document),
+        "group_rows": _group_rows(document),
         "chart_options": _chart_options(document),
         "trend": _trend_tables(document),
+        "comparison": _comparison(document),
+        "screen_time": [] if document["images"] else _screen_time(document),
         "audience_rows": _audience_rows(document),
         "attention": _attention(document),
         "gender_words": GENDER_WORDS,
@@ -178,8 +173,14 @@ def _context(document: dict[str, Any]) -> Row:
         "top": _TOP,
         "table_rows": _TABLE_ROWS,
         "moment": _moment,
+        "time_words": lambda seconds: _time_words(seconds, document),
         "labels": _chart_labels(document),
     }
+
+
+def _columns(names: Sequence[str], document: Row) -> list[Figure]:
+    found = (figure_of(name, images=document["images"]) for name in names)
+    return [figure for figure in found if figure is not None]
 
 
 @dataclass(frozen=True)
@@ -194,10 +195,9 @@ class _Cell:
     numeric: bool = True
 
 
-def _cell(row: Row, name: str, document: Row, *, few: bool = False) -> _Cell:
-    """`few`: there are too few people to state a share of them."""
-    figure, value = BY_NAME[name], row.get(name)
-    reason = why_not(row, name, least=document["min_people"], judged=0 if few else None)
+def _cell(row: Row, name: str, document: Row) -> _Cell:
+    figure, value = figure_of(name, images=document["images"]) or BY_NAME[name], row.get(name)
+    reason = why_not(row, name, least=document["min_people"])
     if value is None or reason:
         return _Cell("", _STATES[reason])
     low, high = ends_of(row, name)
@@ -205,10 +205,6 @@ def _cell(row: Row, name: str, document: Row, *, few: bool = False) -> _Cell:
     if figure.unit == "share" and low is not None and high is not None:
         bar = (low, value, high)
     return _Cell(figure_text(value, figure.unit), "", value, span_text(low, high, figure.unit), bar)
-
-
-def _too_few(judged: dict[tuple[str, str], int], by: str, value: str) -> bool:
-    return judged.get((by, value), FEW_PEOPLE) < FEW_PEOPLE
 
 
 def _moment(video: Row | None, seconds: float | None) -> Row | None:
@@ -236,10 +232,14 @@ def _meta(document: Row) -> list[str]:
     if document["kind"] == "video":
         video = videos[0]
         share = video.get("analysed_share")
+        if document["images"]:
+            share, video = None, video | {"duration_s": None}
         words = [
             video.get("channel") or "",
             f"{video.get('day_is') or 'of'} {_day_words(video.get('day'))}" if video.get("day") else "",
-            f"{clock(video['duration_s'])} long"
+            counted(video.get("samples") or 0, "image")
+            if document["images"]
+            else f"{clock(video['duration_s'])} long"
             if video.get("duration_s") is not None
             else "length not known",
             f"{figure_text(share, 'share')} analysed" if share is not None else "",
@@ -247,27 +247,26 @@ def _meta(document: Row) -> list[str]:
         return [word for word in words if word]
     channels = sorted({video["channel"] for video in videos if video.get("channel")})
     days = sorted(video["day"] for video in videos if video.get("day"))
-    count = f"{len(videos):,} videos" if len(videos) != 1 else "1 video"
+    count = counted(len(videos), "video")
     words = [count] if count != document["title"] else []
     if days:
         same = days[0] == days[-1]
         words.append(_day_words(days[0]) if same else f"{_day_words(days[0])} to {_day_words(days[-1])}")
     if channels:
-        words.append(channels[0] if len(channels) == 1 else f"{len(channels)} channels")
+        words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
     if analysed is not None:
-        words.append(f"{clock(analysed)} analysed")
+        words.append(counted(analysed, "image") if document["images"] else f"{clock(analysed)} analysed")
     return words
 
 
-def _cards(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+def _cards(document: Row) -> list[Row]:
     total, single, videos = document["total"], document["kind"] == "video", document["videos"]
-    few = _too_few(judged, "", "")
     video = videos[0] if single and videos else None
 
     def card(name: str, words: str = "", note: str = "", moment: Row | None = None) -> Row:
-        cell = _cell(total, name, document, few=few)
-        figure = BY_NAME[name]
-        title = words or figure.words
+        cell = _cell(total, name, document)
+        figure = figure_of(name, images=document["images"]) or BY_NAME[name]
+        title = figure.words if document["images"] else words or figure.words
         return {
             "name": name,
             "words": title,
@@ -288,7 +287,7 @@ def _cards(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
         card("on_screen_s", note="of all people, added up"),
         card("presence", note=f"of {clock(analysed)} analysed" if analysed is not None else ""),
         card("together", note=_mean_words(total)),
-        card("female_people_share", note=_judged_words(judged, total)),
+        card("female_people_share", note=_judged_words(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
         _longest_card(card, videos, video),
         card(
@@ -300,16 +299,23 @@ def _cards(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
     ]
     if not single:
         cards.insert(1, card("people_per_video", note="mean"))
-    return cards
+    if not document["images"]:
+        return cards
+    notes = {
+        "presence": f"of {counted(analysed or 0, 'image')}",
+        "together": f"{figure_text(total.get('at_once_mean'), 'people')} in an image on average",
+        "at_once_most": "",
+        "on_screen_s": "added up over the images",
+    }
+    known = [one for one in cards if figure_of(one["name"], images=True)]
+    return [one | {"note": notes.get(one["name"], one["note"])} for one in known]
 
 
-def _judged_words(judged: dict[tuple[str, str], int], total: Row) -> str:
-    count = judged.get(("", ""))
-    if total.get("female_people_share") is None:
-        return ""
-    if count is not None and count < FEW_PEOPLE:
-        return "1 person judged" if count == 1 else f"{count} people judged"
-    return "estimate, 95 % interval"
+def _judged_words(total: Row) -> str:
+    if total.get("female_people_share") is not None:
+        return "estimate, 95 % interval"
+    count = total.get("judged") or 0
+    return f"{counted(count, 'person', 'people')} judged" if 0 < count < FEW_PEOPLE else ""
 
 
 def _mean_words(total: Row) -> str:
@@ -434,32 +440,28 @@ def _moments(document: Row) -> list[Row]:
     return rows
 
 
-def _video_rows(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+def _video_rows(document: Row) -> list[Row]:
     rows = []
     for video in document["videos"][:_VIDEO_ROWS]:
-        few = _too_few(judged, "video", video["run"])
         longest = video.get("longest_person")
         rows.append(
             {
                 "video": video,
-                "cells": [_cell(video, name, document, few=few) for name in _VIDEO_COLUMNS],
+                "cells": [_cell(video, one.name, document) for one in _columns(_VIDEO_COLUMNS, document)],
                 "longest": _moment(video, longest["start_s"]) if longest else None,
             }
         )
     return rows
 
 
-def _group_rows(document: Row, judged: dict[tuple[str, str], int]) -> list[Row]:
+def _group_rows(document: Row) -> list[Row]:
     groups = document.get("groups")
     if not groups:
         return []
     return [
         {
             "group": row["group"],
-            "cells": [
-                _cell(row, name, document, few=_too_few(judged, groups["by"], row["group"]))
-                for name in _GROUP_COLUMNS
-            ],
+            "cells": [_cell(row, one.name, document) for one in _columns(_GROUP_COLUMNS, document)],
         }
         for row in groups["rows"]
     ]
@@ -509,6 +511,42 @@ def _verdict(exceeds: bool | None, change: float | None) -> str:
     if not exceeds:
         return "within error bars"
     return f"{'up' if change > 0 else 'down'}, more than chance"
+
+
+def _comparison(document: Row) -> Row | None:
+    """The differences of each two groups, pair by pair."""
+    comparison = document.get("comparison")
+    if not comparison or not comparison["rows"]:
+        return None
+    pairs: dict[tuple[str, str], Row] = {}
+    names: dict[str, None] = {}
+    for row in comparison["rows"]:
+        unit, key = row["unit"], (row["first"], row["second"])
+        names |= dict.fromkeys(key)
+        pair = pairs.setdefault(key, {"first": key[0], "second": key[1], "rows": []})
+        pair["rows"].append(
+            {
+                "words": row["words"],
+                "first_text": figure_text(row["first_value"], unit),
+                "second_text": figure_text(row["second_value"], unit),
+                "text": _change_text(row["difference"], unit),
+                "span": _change_span(row["difference_low"], row["difference_high"], unit),
+                "exceeds": row["exceeds"],
+                "verdict": _verdict(row["exceeds"], row["difference"]),
+            }
+        )
+    of = comparison["of_groups"]
+    return {"pairs": list(pairs.values()), "names": list(names), "of": of, "left": comparison["groups"] < of}
+
+
+def _screen_time(document: Row) -> list[tuple[str, list[Row]]]:
+    """People and time of everything, by gender and by age; without the groups of nobody."""
+    rows = [row for row in document.get("screen_time") or () if not row["by"] and row["people"]]
+    return [
+        (dimension, found)
+        for dimension in ("gender", "age")
+        if (found := [row for row in rows if row["dimension"] == dimension])
+    ]
 
 
 def _attention(document: Row) -> Row | None:
@@ -566,6 +604,7 @@ def _chart_data(document: Row) -> Row:
     empty = document["total"].get("people") == 0
     data: Row = {
         "kind": document["kind"],
+        "images": document["images"],
         "bands": document["age_bands"],
         "genders": GENDER_WORDS,
         "withheld": WITHHELD,
@@ -586,10 +625,10 @@ def _chart_data(document: Row) -> Row:
     ]
     data["pyramid"] = document.get("pyramid") or []
     data["atOnce"] = [
-        {**row, "text": figure_text(row["share"], "share"), "time": clock(row["time_s"])}
+        {**row, "text": figure_text(row["share"], "share"), "time": _time_words(row["time_s"], document)}
         for row in document.get("at_once") or []
     ]
-    if document["kind"] == "video":
+    if document["kind"] == "video" and not document["images"]:
         data["timeline"] = document.get("timeline")
         data["people"] = _bars(document)
     return data
@@ -639,8 +678,8 @@ def _joined(stretches: Iterable[Sequence[float]], gap: float) -> list[list[float
     return out
 
 
-def _point(row: Row, name: str, label: str, document: Row, *, few: bool) -> Row | None:
-    cell = _cell(row, name, document, few=few)
+def _point(row: Row, name: str, label: str, document: Row) -> Row | None:
+    cell = _cell(row, name, document)
     if cell.state:
         return None
     low, high = ends_of(row, name)
@@ -650,7 +689,6 @@ def _point(row: Row, name: str, label: str, document: Row, *, few: bool) -> Row 
 
 def _top(document: Row) -> list[Row]:
     """For each figure the videos in which it is largest; shares only of those with enough people."""
-    judged = judged_people(document)
     charts = []
     for name in _CHARTED:
         if name in ("videos", "people_per_video"):
@@ -659,8 +697,7 @@ def _top(document: Row) -> list[Row]:
         told.sort(key=lambda video: -video[name])
         points: list[Row] = []
         for video in told:
-            few = _too_few(judged, "video", video["run"])
-            point = _point(video, name, str(video["title"]), document, few=few)
+            point = _point(video, name, str(video["title"]), document)
             points += [point] if point else []
             if len(points) == _TOP:
                 break
@@ -675,13 +712,12 @@ def _chart(name: str, points: list[Row]) -> Row:
 
 
 def _grouped(document: Row) -> Row:
-    groups, judged = document["groups"], judged_people(document)
+    groups = document["groups"]
     charts = []
     for name in _CHARTED:
         points = []
         for row in groups["rows"]:
-            few = _too_few(judged, groups["by"], row["group"])
-            point = _point(row, name, str(row["group"]), document, few=few)
+            point = _point(row, name, str(row["group"]), document)
             if point:
                 points.append(point)
         if points:
@@ -741,8 +777,15 @@ def _chart_labels(document: Row) -> dict[str, str]:
         "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
         "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
         "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
-        "at_once": "Share of the time by number of people on screen. " + ", ".join(once) + ".",
+        "at_once": f"Share of the {'images' if document['images'] else 'time'} by number of people. "
+        + ", ".join(once)
+        + ".",
     }
+
+
+def _time_words(seconds: float, document: Row) -> str:
+    """A time; of images, which count as a second each, their number."""
+    return counted(seconds, "image") if document["images"] else clock(seconds)
 
 
 def _capital(text: str) -> str:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
+import difflib
 import itertools
 import logging
 import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import duckdb
 import numpy as np
@@ -41,6 +44,7 @@ from analyzer.records import (
 from analyzer.settings import AGE_BANDS, DEFAULT_OUT, Settings
 
 __all__ = [
+    "BY_FILE_NAME",
     "PERIODS",
     "RUN_COLUMNS",
     "VIEWS",
@@ -51,6 +55,7 @@ __all__ = [
     "day_of",
     "find_runs",
     "newest_run",
+    "zone_of",
 ]
 
 log = logging.getLogger(__name__)
@@ -71,6 +76,11 @@ RUN_COLUMNS = (
     Column("channel", _TEXT, "Its channel; empty for files."),
     Column("url", _TEXT, "Address of its page; empty for files."),
     Column("source", _TEXT, "What was named on the command line, without folders."),
+    Column(
+        "folder",
+        _TEXT,
+        "Of files: the folder they lie in; with those above it where two have the same name. Else empty.",
+    ),
     Column("kind", _TEXT, "video or images."),
     Column(
         "day",
@@ -79,7 +89,10 @@ RUN_COLUMNS = (
     ),
     Column("day_is", _TEXT, "uploaded, recorded or analysed: what the day is."),
     Column(
-        "hour", _INT, "Hour of the day (UTC) of the upload or recording, 0 to 23; empty where not known.", "h"
+        "hour",
+        _INT,
+        "Hour of the day of the upload or recording in `--timezone`, 0 to 23; empty where not known.",
+        "h",
     ),
     Column("analysed_at", _TEXT, "When it was analysed, ISO 8601."),
     Column("complete", _BOOL, "Whether it was read to its end."),
@@ -115,6 +128,7 @@ _TABLES = {"people": True, "shares": True, "timeline": True, "faces": False, "sa
 """Views besides `runs`, and whether the table may be CSV. Each has the table's columns and `run`."""
 VIEWS = ("runs", *_TABLES)
 PERIODS = ("day", "week", "month", "hour")
+BY_FILE_NAME = "name"
 """What `--by` makes of the day and hour, besides columns of `runs`. All but the hour are trends."""
 
 
@@ -237,6 +251,26 @@ def _table_file(folder: Path, name: str, or_csv: bool = True) -> Path | None:
     return None
 
 
+UTC = "UTC"
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """A time zone by its name.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        known = sorted(available_timezones())
+        ends = {zone.rpartition("/")[2].casefold(): zone for zone in known}
+        wanted = name.strip().replace(" ", "_").casefold()
+        near = [ends[wanted]] if wanted in ends else difflib.get_close_matches(name, known, 1)
+        hint = f", did you mean {near[0]}?" if near else ", write one such as Europe/Berlin"
+        raise SettingsError(f"--timezone {name!r} is no time zone{hint}") from error
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Which of the runs are reported on.
@@ -247,18 +281,27 @@ class Chosen:
         where: A condition in SQL over the columns of `runs`.
         columns: A CSV file with columns of the user's own: the first one is `run`, `video_id`, `title`, `url`
             or `source` and says which runs a row is about.
+        timezone: In which days and hours are told, as the IANA names it.
+
+    Raises:
+        SettingsError: There is no such time zone.
     """
 
     since: datetime.date | None = None
     channels: tuple[str, ...] = ()
     where: str | None = None
     columns: Path | None = None
+    timezone: str = UTC
+
+    def __post_init__(self) -> None:
+        zone_of(self.timezone)
 
     def in_words(self) -> list[str]:
         """What is left out, a phrase each."""
         words = [f"since {self.since.isoformat()}"] if self.since else []
         words += ["channel " + " or ".join(self.channels)] if self.channels else []
-        return words + ([f"where {self.where}"] if self.where else [])
+        words += [f"where {self.where}"] if self.where else []
+        return words + ([f"days in {self.timezone}"] if self.timezone != UTC else [])
 
 
 _PERSON = {
@@ -298,12 +341,14 @@ class Corpus:
         runs: Those that are reported on.
         table: One row for each: `RUN_COLUMNS` and the user's own.
         skipped: What was left out because of what it is, not because it was not chosen.
+        unfitting: Rows of the user's own columns that fit no run, in a sentence; empty where all fit.
     """
 
     def __init__(self, runs: Sequence[Run], table: pd.DataFrame) -> None:
         self.runs = tuple(runs)
         self.table = table
         self.skipped: tuple[Skipped, ...] = ()
+        self.unfitting = ""
         self._spill = Path(tempfile.mkdtemp(prefix="analyzer-report-"))
         self.connection = duckdb.connect(
             config={
@@ -326,9 +371,9 @@ class Corpus:
             OutputError: There is not enough memory or room for temporary files.
         """
         chosen = chosen or Chosen()
-        table = _runs_table(found.runs)
+        table, unfitting = _runs_table(found.runs, zone_of(chosen.timezone)), ""
         if chosen.columns is not None:
-            table = _with_own_columns(table, chosen.columns)
+            table, unfitting = _with_own_columns(table, chosen.columns)
         keep = np.ones(len(table), bool)
         if chosen.since is not None:
             keep &= np.array([day >= chosen.since for day in table["day"]], bool)
@@ -352,7 +397,7 @@ class Corpus:
                 corpus.close()
                 raise
             if not damaged:
-                corpus.skipped = tuple(skipped)
+                corpus.skipped, corpus.unfitting = tuple(skipped), unfitting
                 return corpus
             corpus.close()
             skipped += [Skipped(runs[number].folder, why, fault=True) for number, why in damaged.items()]
@@ -581,25 +626,60 @@ def _sql_type(column: Column) -> str:
 # --- what is known of each run -----------------------------------------------------------------------
 
 
-def _runs_table(runs: Sequence[Run]) -> pd.DataFrame:
+def _runs_table(runs: Sequence[Run], zone: ZoneInfo) -> pd.DataFrame:
     names = _run_names([run.folder for run in runs])
-    rows = [_run_row(name, run.info) for name, run in zip(names, runs, strict=True)]
+    folders = _folder_names([_folder_of(run.info) for run in runs])
+    rows = [
+        _run_row(name, run.info, zone) | {"folder": folder}
+        for name, folder, run in zip(names, folders, runs, strict=True)
+    ]
     return pd.DataFrame(rows, columns=[column.name for column in RUN_COLUMNS], dtype=object)
 
 
 def _run_names(folders: Sequence[Path]) -> list[str]:
     """The folders' own names; where two have the same, with as many of those above as it takes."""
     parts = [folder.resolve().parts for folder in folders]
-    depth = 1
-    while depth < max(map(len, parts), default=0) and len({p[-depth:] for p in parts}) < len(parts):
-        depth += 1
+    depth = _telling_depth(parts)
     return ["/".join(each[-depth:]) for each in parts]
 
 
-def _run_row(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
+def _telling_depth(paths: Iterable[tuple[str, ...]]) -> int:
+    """So many of their last parts tell different paths apart."""
+    parts, depth = set(paths), 1
+    while depth < max(map(len, parts), default=0) and len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    return depth
+
+
+def _folder_of(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts of the folder that a file lies in, as it was named; of a folder of images its own."""
+    source = str(info.get("source") or "")
+    if "://" in source or info.get("url") or info.get("kind") == "live":
+        return ()
+    if info.get("kind") == "images":
+        with contextlib.suppress(ValueError):  # a folder, a file, or several files as a shell takes them
+            several = shlex.split(source)
+            source = several[0] if len(several) > 1 and all(Path(one).suffix for one in several) else source
+        if not Path(source).suffix:
+            return Path(source).parts
+    return Path(source).parent.parts
+
+
+def _folder_names(folders: Sequence[tuple[str, ...]]) -> list[str | None]:
+    """Names that tell the folders apart; one that was named relative to another's start is the same."""
+    whole = {
+        each: max((one for one in folders if one[-len(each) :] == each), key=len)
+        for each in set(folders)
+        if each
+    }
+    depth = _telling_depth(whole.values())
+    return ["/".join(whole[each][-depth:]) if each else None for each in folders]
+
+
+def _run_row(name: str, info: Mapping[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     counts, video = info["counts"], info.get("video") or {}
     people = _whole(counts.get("people")) or 0
-    day, day_is, hour = day_of(info)
+    day, day_is, hour = day_of(info, zone)
     return {
         "run": name,
         "video_id": info.get("video_id"),
@@ -649,18 +729,23 @@ def _without_folders(source: str) -> str:
     return source if "://" in source else Path(source).name
 
 
-def day_of(info: Mapping[str, Any]) -> tuple[datetime.date, str, int | None]:
+def day_of(
+    info: Mapping[str, Any], zone: datetime.tzinfo = datetime.UTC
+) -> tuple[datetime.date, str, int | None]:
+    """Day, what it is the day of, and hour where that is known; moments in a time zone are told in `zone`."""
     for key, word in (("uploaded_at", "uploaded"), ("uploaded", "uploaded"), ("recorded_at", "recorded")):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, OverflowError):
             if text := info.get(key):
                 known = datetime.datetime.fromisoformat(str(text))
-                known = known.astimezone(datetime.UTC) if known.tzinfo else known
+                known = known.astimezone(zone) if known.tzinfo else known
                 return known.date(), word, None if key == "uploaded" else known.hour
-    with contextlib.suppress(ValueError):
-        return datetime.datetime.fromisoformat(str(info.get("analysed_at"))).date(), "analysed", None
+    with contextlib.suppress(ValueError, OverflowError):
+        known = datetime.datetime.fromisoformat(str(info.get("analysed_at")))
+        return (known.astimezone(zone) if known.tzinfo else known).date(), "analysed", None
     return datetime.date(1970, 1, 1), "analysed", None
 
 
+_MOST_NAMED = 10
 _KEYS = ("run", "video_id", "title", "url", "source")
 
 
@@ -671,8 +756,11 @@ def _numbers_if_all_are(column: pd.Series[Any]) -> pd.Series[Any]:
     return pd.to_numeric(column.replace("", None)).convert_dtypes() if len(known) and plain else column
 
 
-def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with the columns of a CSV file, whose first column says which run a row is about."""
+def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
+    """The table with the columns of a CSV file, whose first column says which run a row is about.
+
+    Also a sentence about the rows that fit no run, empty where there are none.
+    """
     try:
         own = pd.read_csv(
             path,
@@ -699,10 +787,19 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if own[key].duplicated().any():
         twice = own.loc[own[key].duplicated(), key].iloc[0]
         raise SettingsError(f"--columns {path} has two rows for {key} {twice!r}")
+    there = set(table[key].dropna())
+    alien = [value for value in own[key] if value not in there]
+    listed = ", ".join(repr(value) for value in alien[:_MOST_NAMED])
+    listed += f" and {len(alien) - _MOST_NAMED:,} more" if len(alien) > _MOST_NAMED else ""
+    if len(alien) == len(own) and len(table):
+        example = next(iter(sorted(there)), None)
+        known = f"such as {example!r}" if example is not None else f"and no run here has a {key}"
+        raise SettingsError(
+            f"--columns {path} fits none of the runs: its first column must hold their {key}, {known}"
+            + (f", but holds {listed}" if alien else ", but holds no rows")
+        )
+    unfitting = f"--columns {path} has rows that fit no run: {key} {listed}" if alien and len(table) else ""
     values = own.set_index(key).reindex(table[key].to_numpy()).reset_index(drop=True)
-    if values.isna().all(axis=None) and len(table):
-        raise SettingsError(f"--columns {path} fits none of the runs: its first column must hold their {key}")
     values = values.apply(_numbers_if_all_are)
-    return table.assign(
-        **{name: values[name].astype(object).where(values[name].notna(), None) for name in names}
-    )
+    mine = {name: values[name].astype(object).where(values[name].notna(), None) for name in names}
+    return table.assign(**mine), unfitting

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from analyzer.shares import FEW_PEOPLE
+from analyzer.util.text import percent
 
 __all__ = [
     "AUDIENCE_FIGURES",
     "BY_NAME",
+    "ESTIMATED",
     "FIGURES",
     "GENDER_WORDS",
     "NOT_KNOWN",
@@ -22,8 +24,8 @@ __all__ = [
     "attention_words",
     "clock",
     "ends_of",
+    "figure_of",
     "figure_text",
-    "judged_people",
     "span_text",
     "why_not",
 ]
@@ -34,7 +36,7 @@ WITHHELD = "withheld"
 """What stands in place of a figure about too few people."""
 
 TOO_FEW = "too few people to say"
-"""What stands in place of a share of fewer than `analyzer.shares.FEW_PEOPLE` people."""
+"""What stands in place of a share of fewer than `analyzer.shares.FEW_PEOPLE` judged people."""
 
 NOT_KNOWN = "–"
 
@@ -67,6 +69,9 @@ FIGURES = (
     Figure("people_high", "people, at most", "people", "If only the certain links hold."),
     Figure("people_per_video", "people per video", "people", "Mean number of people of a video."),
     Figure("on_screen_s", "time on screen", "clock", "Of all people, added up."),
+    Figure("female_on_screen_s", "time on screen, female", "clock", "Of people of perceived gender female."),
+    Figure("male_on_screen_s", "time on screen, male", "clock", "Of people of perceived gender male."),
+    Figure("unknown_on_screen_s", "time on screen, gender unknown", "clock", "Of the others."),
     Figure("presence", "somebody on screen", "share", "Share of the analysed time with at least one person."),
     Figure("together", "two or more at once", "share", "Share of the analysed time with two people or more."),
     Figure(
@@ -108,6 +113,7 @@ FIGURES = (
     Figure("female", "perceived female", "people", "People of perceived gender female."),
     Figure("male", "perceived male", "people", "People of perceived gender male."),
     Figure("unknown_gender", "gender unknown", "people", "People whose gender is not stated."),
+    Figure("judged", "people judged", "people", "People whose gender or age could be estimated."),
     Figure("age_median_years", "age, median", "years", "Median of the people's perceived ages."),
     Figure(
         "female_people_share",
@@ -152,6 +158,35 @@ AUDIENCE_FIGURES = (
 
 BY_NAME = {figure.name: figure for figure in FIGURES}
 
+_OF_IMAGES: dict[str, tuple[str, Unit, str]] = {
+    "analysed_s": ("images", "people", "Images that were analysed."),
+    "on_screen_s": ("people in all images", "people", "Added up over the images."),
+    "presence": ("images with somebody", "share", "Share of the images with at least one person."),
+    "together": ("images with two or more", "share", "Share of the images with two people or more."),
+    "mixed": ("images with female and male", "share", "Share of the images with both perceived genders."),
+    "at_once_mean": ("people in an image, mean", "people", "Mean over the images, empty ones included."),
+    "at_once_most": ("people in an image, most", "people", "Largest number of people in one image."),
+}
+
+
+def figure_of(name: str, *, images: bool) -> Figure | None:
+    """A figure in the words of videos or of images; None if it is about time, which images have not.
+
+    >>> figure_of("presence", images=True).words, figure_of("first_s", images=True)
+    ('images with somebody', None)
+    """
+    figure = BY_NAME[name]
+    if not images:
+        return figure
+    if name in _OF_IMAGES:
+        words, unit, meaning = _OF_IMAGES[name]
+        return Figure(name, words, unit, meaning)
+    return None if figure.unit == "clock" or "_time_" in name else figure
+
+
+ESTIMATED = tuple(f"female_{of}_{what}" for of in ("people", "time") for what in ("share", "low", "high"))
+"""Figures of which nothing is stated where fewer than `analyzer.shares.FEW_PEOPLE` were judged."""
+
 
 def attention_texts(row: Mapping[str, Any], least: int) -> list[str]:
     """The cells of a row of the document's `attention`, in the order of `AUDIENCE_FIGURES`.
@@ -176,24 +211,22 @@ def attention_words(attention: Mapping[str, Any]) -> str:
     )
 
 
-def judged_people(document: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    """How many people the gender shares are of: of everything, of each group, of each video."""
-    rows = (row for row in document["shares"] if row["dimension"] == "gender")
-    return {(row["by"], row["group_value"]): int(row["judged"] or 0) for row in rows}
-
-
-def why_not(row: Mapping[str, Any], name: str, *, least: int, judged: int | None = None) -> str:
+def why_not(row: Mapping[str, Any], name: str, *, least: int) -> str:
     """What stands in place of a figure; empty where the figure can be told.
 
     Args:
         row: Of figures.
         name: Of the figure.
         least: The document's `min_people`.
-        judged: How many people its shares are of, if that is known.
+
+    >>> why_not({"female_people_share": None, "judged": 4}, "female_people_share", least=1)
+    'too few people to say'
     """
-    if row.get(name) is None:
-        return WITHHELD if least > 1 and BY_NAME[name].personal else NOT_KNOWN
-    return TOO_FEW if name.startswith("female_") and judged is not None and judged < FEW_PEOPLE else ""
+    if row.get(name) is not None:
+        return ""
+    if least > 1 and BY_NAME[name].personal:
+        return WITHHELD
+    return TOO_FEW if name in ESTIMATED and 0 < (row.get("judged") or 0) < FEW_PEOPLE else NOT_KNOWN
 
 
 def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
@@ -234,8 +267,7 @@ def figure_text(value: Any, unit: Unit) -> str:
         return ""
     match unit:
         case "share":
-            percent = 100 * value
-            return f"{percent:.1f} %" if 0 < percent < 0.95 else f"{percent:.0f} %"
+            return percent(value)
         case "clock":
             return clock(value, exact=value < 60)
         case "s":

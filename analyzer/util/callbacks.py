@@ -37,6 +37,10 @@ class Callback(Generic[_P, _T]):
             self._error = error
             raise
 
+    def forget(self) -> None:
+        """Begin anew: what was raised before is over."""
+        self._error = None
+
     def reraise(self) -> None:
         """Raise what the function has raised, if it has.
 

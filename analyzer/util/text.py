@@ -1,14 +1,27 @@
-"""Numbers and nouns in sentences, the same everywhere."""
+"""Numbers in sentences and tables: nouns and shares are written the same everywhere."""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+__all__ = ["counted", "percent"]
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def counted(number: float, one: str, many: str = "") -> str:
     """A number with its noun; the plural is `one` with an s unless it is given.
 
-    >>> counted(1, "image"), counted(0, "image"), counted(2, "person", "people")
-    ('1 image', '0 images', '2 people')
+    >>> counted(1, "image"), counted(0, "image"), counted(1200, "person", "people")
+    ('1 image', '0 images', '1,200 people')
+    >>> counted(1.4, "person", "people")
+    '1.4 people'
     """
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    text = f"{number:,.1f}".removesuffix(".0")
+    return f"{text} {one if text == '1' else many or one + 's'}"
+
+
+def percent(share: float) -> str:
+    """A share as it is written in all texts: below 1 % with one decimal, a space before the sign.
+
+    >>> percent(0.2), percent(0.0099), percent(0.004), percent(0.0)
+    ('20 %', '1 %', '0.4 %', '0 %')
+    """
+    value = 100 * share
+    return f"{value:.1f} %" if 0 < value < 0.95 else f"{value:.0f} %"

@@ -1,6 +1,6 @@
 "use strict";
 // Draws the charts and keeps moment, slider, charts and player together. The figures themselves are in the
-// page already. Text from strangers enters Plotly through `plain` only, and the page through textContent.
+// page already, and `charts.js` draws. Text from strangers enters the page through textContent alone.
 (() => {
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -23,10 +23,6 @@ function clock(seconds) {
 function number(value) {
   return Number.isInteger(value) ? value.toLocaleString("en-GB") : value.toFixed(1);
 }
-// Plotly reads <b>, <a href=...> and entities in its texts.
-function plain(text) {
-  return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-}
 function short(text, length) {
   const signs = Array.from(String(text).replace(/\s+/g, " "));
   return signs.length > length ? signs.slice(0, Math.max(1, length - 1)).join("") + "…" : signs.join("");
@@ -39,7 +35,7 @@ const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
 let colours = {};
 function readColours() {
-  const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "unknown", "unknown-fill", "any"];
+  const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any"];
   for (let i = 0; i < 8; i++) names.push(`age-${i}`);
   colours = Object.fromEntries(names.map((name) => {
     probe.style.color = `var(--${name})`;
@@ -50,17 +46,10 @@ function ageColour(index, bands) {
   return colours[`age-${bands < 2 ? 3 : Math.round(index * 7 / (bands - 1))}`];
 }
 function layoutOf(extra) {
-  return Object.assign({
-    autosize: false, showlegend: false, dragmode: false, hovermode: "closest", bargap: 0.25,
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.soft },
-    hoverlabel: { bgcolor: colours.card, bordercolor: colours.line, align: "left",
-      font: { color: colours.ink, size: 13, family: getComputedStyle(document.body).fontFamily } },
-  }, extra);
+  return Object.assign({ bargap: 0.25, font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.soft } }, extra);
 }
 function axis(extra) {
-  return Object.assign({ fixedrange: true, zeroline: false, showline: false, showgrid: false, gridcolor: colours.line,
-    ticks: "", ticklabelstandoff: 5, automargin: false, linecolor: colours.line, tickfont: { color: colours.soft } }, extra);
+  return Object.assign({ showgrid: false, gridcolor: colours.line, tickfont: { color: colours.soft } }, extra);
 }
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 function ticks(low, high, unit, count) {
@@ -82,7 +71,6 @@ function ticks(low, high, unit, count) {
 
 // ---- Drawing
 
-const CONFIG = { displayModeBar: false, displaylogo: false, responsive: false, doubleClick: false, showTips: false };
 const figures = {};      // name -> function of the width that gives { traces, layout }
 const plots = {};
 function widthOf(name) {
@@ -95,7 +83,7 @@ function draw(name) {
   const figure = figures[name](width);
   box.style.height = `${figure.layout.height}px`;
   figure.layout.width = width;
-  Plotly.react(box, figure.traces, figure.layout, CONFIG);
+  Charts.draw(box, figure);
   plots[name] = { width };
 }
 function drawAll() {
@@ -106,22 +94,28 @@ function drawAll() {
 function legend(id, entries) {
   const box = $(id);
   if (!box) return;
-  box.replaceChildren(...entries.map(({ words, colour, hatched, diamond }) => {
+  box.replaceChildren(...entries.map(({ words, colour, sign }) => {
     const item = document.createElement("span"), mark = document.createElement("i");
-    mark.style.background = colour;
-    if (hatched) mark.className = "hatched";
-    if (diamond) mark.className = "diamond";
+    mark.style.backgroundColor = colour;
+    if (sign) mark.className = sign;
     item.append(mark, words);
     return item;
   }));
 }
+// Women plain, men striped, unknown dotted: told apart without colour too.
+const PATTERNS = { male: "/", unknown: "." };
 function genderFill(gender) {
   return gender === "unknown" ? colours["unknown-fill"] : colours[gender];
 }
+function genderPattern(gender) {
+  if (!PATTERNS[gender]) return null;
+  return { shape: PATTERNS[gender], fgcolor: gender === "male" ? colours["male-fill"] : colours.unknown, size: 7 };
+}
+function genderEdge(gender) {
+  return gender === "female" ? colours["female-edge"] : colours[gender];
+}
 function genderMarker(gender) {
-  const marker = { color: genderFill(gender), line: { width: 1, color: gender === "female" ? colours["female-edge"] : gender === "unknown" ? colours.unknown : colours.male } };
-  if (gender === "unknown") marker.pattern = { shape: "/", fgcolor: colours.unknown, bgcolor: colours["unknown-fill"], size: 6, solidity: 0.35 };
-  return marker;
+  return { color: genderFill(gender), line: { width: 1, color: genderEdge(gender) }, pattern: genderPattern(gender) };
 }
 
 // ---- The timeline
@@ -166,67 +160,55 @@ function timelineSeries() {
   if (!line.female) return [{ words: "people", values: line.people, colour: colours.any }];
   if (state.timelineBy === "age") {
     const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], colour: ageColour(i, data.bands.length) }));
-    known.push({ words: "age unknown", values: line.ages.unknown, colour: colours["unknown-fill"], hatched: true });
+    known.push({ words: "age unknown", values: line.ages.unknown, colour: colours["unknown-fill"], edge: colours.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
     return known.filter(({ values }) => values && values.some((v) => v > 0));
   }
-  return [
-    { words: data.genders.female, values: line.female, colour: colours.female, edge: colours["female-edge"] },
-    { words: data.genders.male, values: line.male, colour: colours.male },
-    { words: "gender unknown", values: line.unknown_gender, colour: colours["unknown-fill"], edge: colours.unknown, hatched: true },
-  ].filter(({ values }) => values && values.some((v) => v > 0));
+  return [["female", data.genders.female, line.female], ["male", data.genders.male, line.male], ["unknown", "gender unknown", line.unknown_gender]]
+    .map(([gender, words, values]) => ({ words, values, colour: genderFill(gender), edge: genderEdge(gender), pattern: genderPattern(gender), sign: gender }))
+    .filter(({ values }) => values && values.some((v) => v > 0));
 }
 if (line) figures.timeline = (width) => {
   const edges = [...line.start_s, last];
   const series = timelineSeries();
   legend("legend-timeline", series);
-  const traces = series.map(({ values, colour, edge, hatched }) => ({
-    type: "scatter", mode: "lines", x: edges, y: [...values, values[bins - 1]], stackgroup: "one", hoverinfo: "skip",
-    line: { shape: "hv", width: bins > 500 ? 0.4 : 1, color: edge || colours.card }, fillcolor: colour,
-    ...(hatched ? { fillpattern: { shape: "/", fgcolor: colours.unknown, bgcolor: colour, size: 6, solidity: 0.35 } } : {}),
+  const traces = series.map(({ values, colour, edge, pattern }) => ({
+    type: "area", x: edges, y: [...values, values[bins - 1]], fillcolor: colour, fillpattern: pattern,
+    line: { width: bins > 500 ? 0.4 : 1, color: edge || colours.card },
   }));
   const top = Math.max(1, ...line.people.map((v) => v || 0));
-  // An invisible line carries the readout: one text a bin, at its middle, so that the nearest point is the bin.
+  // One reading a bin, at its middle, so that the nearest one is that of the bin under the pointer.
   traces.push({
-    type: "scatter", mode: "lines", line: { width: 0, color: "rgba(0,0,0,0)" }, hoverinfo: "text", connectgaps: true,
-    x: line.start_s.map((s, i) => (s + line.end_s[i]) / 2), y: line.people.map((v) => v || 0),
-    text: line.start_s.map((s, i) => {
-      const parts = state.timelineBy === "age" ? ageParts(i) : genderParts(i);
-      return `<b>${clock(s)}</b>  ${countWords(i)}` + parts.map((part) => `<br>${part}`).join("");
-    }),
+    type: "reading", x: line.start_s.map((s, i) => (s + line.end_s[i]) / 2),
+    text: line.start_s.map((s, i) => [`${clock(s)}  ${countWords(i)}`, ...(state.timelineBy === "age" ? ageParts(i) : genderParts(i))]),
   });
   return { traces, layout: layoutOf({
-    height: 240, hovermode: "x", hoverdistance: -1, dragmode: coarse ? false : "zoom",
-    margin: { l: LEFT, r: RIGHT, t: 10, b: 26 },
-    xaxis: axis({ range: [...range], fixedrange: coarse, showspikes: true, spikemode: "across", spikethickness: 1,
-      spikedash: "solid", spikecolor: colours.soft, spikesnap: "hovered data", ...ticks(range[0], range[1], "time", width / 90) }),
+    height: 240, zooms: !coarse, clip: true, margin: { l: LEFT, r: RIGHT, t: 10, b: 26 },
+    xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [0, top * 1.08], showgrid: true, ...ticks(0, top, "people", 5) }),
-    shapes: unknownStretches().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", layer: "below", line: { width: 0 }, fillcolor: colours.track })),
+    shapes: unknownStretches().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", fillcolor: colours.track })),
   }) };
 };
 
 const people = single ? data.people || [] : [];
 if (line && people.length) figures.people = (width) => {
   const genders = ["female", "male", "unknown"].filter((g) => people.some((p) => p.gender === g));
-  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], colour: genderFill(g), hatched: g === "unknown" })));
+  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], colour: genderFill(g), sign: g })));
   const traces = genders.map((gender) => {
     const bars = people.flatMap((person, row) => person.gender === gender ? person.stretches.map(([start, end]) => ({ person, row, start, end })) : []);
     return {
-      type: "bar", orientation: "h", hoverinfo: "text", textposition: "none", marker: genderMarker(gender),
+      type: "bar", orientation: "h", marker: genderMarker(gender),
       base: bars.map((b) => b.start), x: bars.map((b) => Math.max(b.end - b.start, 0)), y: bars.map((b) => b.row),
       width: 0.32, offset: 0.04, customdata: bars.map((b) => [b.start, b.end]),
-      text: bars.map((b) => `<b>${plain(b.person.words)}</b><br>${clock(b.start)} to ${clock(b.end)}`),
+      text: bars.map((b) => [b.person.words, `${clock(b.start)} to ${clock(b.end)}`]),
     };
   });
-  const narrow = width < 460;
   return { traces, layout: layoutOf({
-    height: people.length * ROW + 36, margin: { l: LEFT, r: RIGHT, t: 4, b: 26 }, barmode: "overlay",
-    dragmode: false,
+    height: people.length * ROW + 36, margin: { l: LEFT, r: RIGHT, t: 4, b: 26 }, clip: true,
     xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [people.length - 0.5, -0.5], showticklabels: false }),
-    shapes: people.map((_, row) => ({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row + 0.04, y1: row + 0.36, layer: "below", line: { width: 0 }, fillcolor: colours.track })),
+    shapes: people.map((_, row) => ({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row + 0.04, y1: row + 0.36, fillcolor: colours.track })),
     annotations: people.map((person, row) => ({
-      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, yanchor: "middle", showarrow: false, align: "left",
-      text: plain(short(person.words, narrow ? 52 : 80)), font: { size: 12, color: colours.ink }, xshift: 3,
+      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, text: short(person.words, Math.min(80, Math.floor((width - LEFT) / 6.2))), font: { size: 12, color: colours.ink }, xshift: 3,
     })),
   }) };
 };
@@ -299,7 +281,16 @@ function setMoment(seconds, seek) {
       setRange(low, low + span);
     } else showMoment();
   }
-  if (seek && playable) video.currentTime = Math.max(0, seconds - source.offset);
+  if (seek && playable) goTo(Math.max(0, seconds - source.offset));
+}
+// Before the player knows how long the video is, it goes nowhere.
+let awaited = null;
+function goTo(seconds) {
+  if (video.readyState >= 1) video.currentTime = seconds;
+  else {
+    if (awaited === null) video.addEventListener("loadedmetadata", () => { video.currentTime = awaited; awaited = null; }, { once: true });
+    awaited = seconds;
+  }
 }
 const setBin = (bin) => setMoment(line.start_s[Math.max(0, Math.min(bin, bins - 1))], true);
 function playFromHere() {
@@ -336,15 +327,15 @@ function listenToTimeline() {
   play.addEventListener("click", playFromHere);
   $("whole").addEventListener("click", () => setRange(first, last));
   const box = $("plot-timeline");
-  box.on("plotly_click", (event) => setBin(event.points[0].pointIndex));
-  box.on("plotly_relayout", (change) => {
-    if ("xaxis.range[0]" in change) setRange(change["xaxis.range[0]"], change["xaxis.range[1]"]);
-  });
-  box.on("plotly_doubleclick", () => setRange(first, last));
-  if (figures.people) $("plot-people").on("plotly_click", (event) => {
-    const [start, end] = event.points[0].customdata;
-    setMoment(Math.max(start, Math.min(timeUnder(event.event, "people"), end)), true);
-  });
+  box.chartEvents = {
+    click: (found) => setBin(found.index),
+    zoom: (from, to) => setRange(from, to),
+    reset: () => setRange(first, last),
+  };
+  if (figures.people) $("plot-people").chartEvents = { click: (found, event) => {
+    const [start, end] = found.trace.customdata[found.index];
+    setMoment(Math.max(start, Math.min(timeUnder(event, "people"), end)), true);
+  } };
 }
 
 // ---- The player
@@ -390,7 +381,7 @@ function listenToPlayer() {
     offerPlay();
   };
   video.addEventListener("error", failed);
-  if (video.error || video.networkState === HTMLMediaElement.NETWORK_NO_SOURCE) failed();
+  if (video.error) failed();      // before we listened
   video.addEventListener("play", follow);
   for (const name of ["seeked", "timeupdate"]) {
     video.addEventListener(name, () => {
@@ -468,27 +459,28 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
   ["female", "male", "unknown"].forEach((gender, i) => {
     const all = of(gender), ks = bands.map((_, k) => k).filter((k) => all[k][measure]), cells = ks.map((k) => all[k]);
     traces.push({
-      type: "bar", orientation: "h", xaxis: `x${i ? i + 1 : ""}`, yaxis: "y", marker: genderMarker(gender), hoverinfo: "text",
-      x: cells.map((c) => c[measure]), y: ks, textposition: "none",
-      text: cells.map((c, i) => `<b>${titles[gender] === "unknown" ? "gender unknown" : titles[gender]}, ${bands[ks[i]] === "unknown" ? "age unknown" : bands[ks[i]]}</b><br>` +
-        (c.people == null ? data.withheld : `${peopleWords(c.people)}, ${c.on_screen_s == null ? "time " + data.withheld : clock(c.on_screen_s) + " on screen"}`)),
+      type: "bar", orientation: "h", xaxis: `x${i ? i + 1 : ""}`, width: 0.78, marker: genderMarker(gender),
+      x: cells.map((c) => c[measure]), y: ks,
+      text: cells.map((c, i) => [`${gender === "unknown" ? "gender unknown" : titles[gender]}, ${bands[ks[i]] === "unknown" ? "age unknown" : bands[ks[i]]}`,
+        c.people == null ? data.withheld : data.images ? peopleWords(c.people) : `${peopleWords(c.people)}, ${c.on_screen_s == null ? "time " + data.withheld : clock(c.on_screen_s) + " on screen"}`]),
     });
     const left = gender === "female";
     all.forEach((c, k) => {
       if (words(c) === "0") return;
-      annotations.push({ xref: `x${i ? i + 1 : ""}`, yref: "y", x: c[measure] || 0, y: k, text: words(c), showarrow: false, xanchor: left ? "right" : "left",
+      annotations.push({ xref: `x${i ? i + 1 : ""}`, yref: "y", x: c[measure] || 0, y: k, text: words(c), xanchor: left ? "right" : "left",
         xshift: left ? -4 : 4, font: { size: c.people == null ? 11 : 12, color: c.people == null ? colours.soft : colours.ink } });
     });
     const [start, end] = domains[gender];
-    annotations.push({ xref: "paper", yref: "paper", x: left ? end : start, y: 1, yanchor: "bottom", xanchor: left ? "right" : "left", text: `<b>${titles[gender]}</b>`, showarrow: false, font: { color: colours.ink, size: 13 } });
+    const ends = left || (gender === "unknown" && (end - start) * width < 90);      // a narrow column's title would be cut off
+    annotations.push({ xref: "paper", yref: "paper", x: ends ? end : start, y: 1, yanchor: "bottom", xanchor: ends ? "right" : "left", text: titles[gender], bold: true, font: { color: colours.ink, size: 13 } });
   });
-  bands.forEach((band, k) => annotations.push({ xref: "paper", x: wide + gap / 2, y: k, xanchor: "center", text: band, showarrow: false, font: { color: colours.soft, size: 12 } }));
+  bands.forEach((band, k) => annotations.push({ xref: "paper", x: wide + gap / 2, y: k, xanchor: "center", text: band, font: { color: colours.soft, size: 12 } }));
   // Room for the figure after the longest bar.
   const room = (part) => 1 / Math.max(0.4, 1 - (measure === "time" ? 50 : 30) / (part * width));
   const top = Math.max(sides * room(wide), third * room(last) * wide / last, 1e-9);
   const side = { showticklabels: false, showline: false };
   return { traces, layout: layoutOf({
-    height: 346, margin: { l: 8, r: 8, t: 26, b: 8 }, bargap: 0.22, annotations,
+    height: 346, margin: { l: 8, r: 8, t: 26, b: 8 }, annotations,
     xaxis: axis({ domain: domains.female, range: [top, 0], ...side }),
     xaxis2: axis({ domain: domains.male, range: [0, top], ...side }),
     xaxis3: axis({ domain: domains.unknown, range: [0, top * last / wide], ...side }),
@@ -499,7 +491,7 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
 
 function errorBars(points, colour) {
   return {
-    type: "data", symmetric: false, color: colour, thickness: 2, width: 5,
+    color: colour, thickness: 2,
     array: points.map((p) => p.high == null ? 0 : Math.max(0, p.high - p.value)),
     arrayminus: points.map((p) => p.low == null ? 0 : Math.max(0, p.value - p.low)),
   };
@@ -514,16 +506,17 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
     return y;
   });
   const colour = (row) => row.dimension === "gender" ? colours[row.group] || colours.any : ageColour(Math.max(0, data.bands.indexOf(row.group)), bands);
+  const symbols = { female: "circle", male: "square" };
   const traces = rows.map((row, i) => ({
-    type: "scatter", mode: "markers", x: [row.value], y: [places[i]], hoverinfo: "text", error_x: errorBars([row], colours.soft),
-    marker: { size: 13, color: colour(row), symbol: row.dimension === "gender" ? "circle" : "square", line: { width: 1.5, color: colours.ink } },
-    text: [`<b>${plain(row.group)}</b>  ${row.text}` + (row.span ? `<br>95 % interval ${row.span}` : "") + (row.judged == null ? "" : `<br>${row.judged} judged`)],
+    type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colours.soft),
+    marker: { size: 13, color: colour(row), symbol: row.dimension === "gender" ? symbols[row.group] : "diamond", line: { width: 1.5, color: colours.ink } },
+    text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.judged == null ? [] : [`${number(row.judged)} judged`])]],
   }));
   return { traces, layout: layoutOf({
-    height: 60 + 26 * (y + 0.5), margin: { l: 62, r: 52, t: 6, b: 26 }, hoverdistance: 30,
+    height: 60 + 26 * (y + 0.5), margin: { l: 62, r: 52, t: 6, b: 26 },
     xaxis: axis({ range: [-0.015, 1.015], showgrid: true, ...ticks(0, 1, "share", width < 420 ? 3 : 5) }),
-    yaxis: axis({ range: [y + 0.7, 0.3], tickmode: "array", tickvals: places, ticktext: rows.map((r) => plain(r.group)), tickfont: { color: colours.ink, size: 13 } }),
-    annotations: rows.map((row, i) => ({ xref: "paper", x: 1, xanchor: "left", xshift: 8, y: places[i], showarrow: false, text: row.text, font: { color: colours.ink, size: 13 } })),
+    yaxis: axis({ range: [y + 0.7, 0.3], tickmode: "array", tickvals: places, ticktext: rows.map((r) => r.group), tickfont: { color: colours.ink, size: 13 } }),
+    annotations: rows.map((row, i) => ({ xref: "paper", x: 1, xanchor: "left", xshift: 8, y: places[i], text: row.text, font: { color: colours.ink, size: 13 } })),
   }) };
 };
 
@@ -533,13 +526,13 @@ if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
   const labels = rows.length <= width / 44;
   return { traces: [{
     type: "bar", x: rows.map((r) => r.people), y: rows.map((r) => r.share), marker: { color: rows.map((r) => r.people ? colours.any : colours.unknown) },
-    hoverinfo: "text", textposition: "none", text: rows.map((r) => `<b>${r.people ? peopleWords(r.people) : "nobody"}</b><br>${r.text} of the time, ${r.time}`),
+    text: rows.map((r) => [r.people ? peopleWords(r.people) : "nobody", `${r.text} of the ${data.images ? "images" : "time"}, ${r.time}`]),
   }], layout: layoutOf({
     height: 270, margin: { l: LEFT + 4, r: 8, t: 22, b: 42 },
     xaxis: axis({ range: [rows[0].people - Math.max(0.6, (5 - span) / 2), rows[rows.length - 1].people + Math.max(0.6, (5 - span) / 2)],
-      tickmode: "array", tickvals: rows.map((r) => r.people).filter((n) => n % every === 0), title: { text: "people at once", font: { size: 12, color: colours.soft }, standoff: 8 } }),
+      tickmode: "array", tickvals: rows.map((r) => r.people).filter((n) => n % every === 0), title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colours.soft } } }),
     yaxis: axis({ range: [0, most * 1.05], showgrid: true, ...ticks(0, most, "share", 4) }),
-    annotations: labels ? rows.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, showarrow: false, font: { color: colours.ink } })) : [],
+    annotations: labels ? rows.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colours.ink } })) : [],
   }) };
 };
 
@@ -553,16 +546,16 @@ function upper(points, unit) {
 function bars(chart, width, colour) {
   const points = chart.points, most = upper(points, chart.unit), left = Math.min(260, Math.round(width * 0.42));
   const letters = Math.floor((left - 12) / 6.3), y = points.map((_, i) => i);
-  const text = points.map((p) => `<b>${plain(short(p.label, 80))}</b><br>${plain(chart.words)}: ${p.text}`);
+  const text = points.map((p) => [short(p.label, 80), `${chart.words}: ${p.text}`]);
   const dots = chart.unit === "share" && intervals(points), ranged = !dots && intervals(points);
   const trace = dots
-    ? { type: "scatter", mode: "markers", error_x: errorBars(points, colours.soft), marker: { size: 11, color: colour, line: { width: 1.5, color: colours.ink } } }
-    : { type: "bar", orientation: "h", textposition: "none", marker: { color: colour }, ...(ranged ? { error_x: errorBars(points, colours.soft) } : {}) };
-  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, showarrow: false, text: ranged ? number(p.value) : p.text, font: { color: colours.ink } }));
-  return { traces: [{ ...trace, x: points.map((p) => p.value), y, text, hoverinfo: "text" }], layout: layoutOf({
-    height: points.length * 26 + 44, margin: { l: left, r: dots ? 22 : 12 + 7 * Math.max(...values.map((v) => v.text.length)), t: 4, b: 28 }, hoverdistance: 30,
+    ? { type: "points", mode: "markers", error_x: errorBars(points, colours.soft), marker: { size: 11, color: colour, line: { width: 1.5, color: colours.ink } } }
+    : { type: "bar", orientation: "h", marker: { color: colour }, ...(ranged ? { error_x: errorBars(points, colours.soft) } : {}) };
+  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, text: ranged ? number(p.value) : p.text, font: { color: colours.ink } }));
+  return { traces: [{ ...trace, x: points.map((p) => p.value), y, text }], layout: layoutOf({
+    height: points.length * 26 + 44, margin: { l: left, r: dots ? 22 : 12 + 7 * Math.max(...values.map((v) => v.text.length)), t: 4, b: 28 },
     xaxis: axis({ range: [dots ? -0.01 * most : 0, most * 1.02], showgrid: true, ...ticks(0, most, chart.unit, width < 460 ? 3 : 6) }),
-    yaxis: axis({ range: [points.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: points.map((p) => plain(short(p.label, letters))), tickfont: { color: colours.ink } }),
+    yaxis: axis({ range: [points.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: points.map((p) => short(p.label, letters)), tickfont: { color: colours.ink } }),
     annotations: values,
   }) };
 }
@@ -577,13 +570,13 @@ function points(chart, width, colour) {
   const every = Math.max(1, Math.ceil(rows.length / (width / 86)));
   const marked = (p) => p.exceeds === true;
   return { traces: [{
-    type: "scatter", mode: "lines+markers", x, y: rows.map((p) => p.value), error_y: errorBars(rows, colours.soft),
-    line: { color: colour, width: 2 }, hoverinfo: "text",
+    type: "points", mode: "lines+markers", x, y: rows.map((p) => p.value), error_y: errorBars(rows, colours.soft),
+    line: { color: colour, width: 2 },
     marker: { size: rows.map((p) => marked(p) ? 14 : 10), symbol: rows.map((p) => marked(p) ? "diamond" : "circle"), color: colour, line: { width: 1.5, color: colours.ink } },
-    text: rows.map((p) => `<b>${plain(short(p.label, 60))}</b><br>${plain(chart.words)}: ${p.text}` + (marked(p) ? "<br>changed more than chance" : "")),
+    text: rows.map((p) => [short(p.label, 60), `${chart.words}: ${p.text}`, ...(marked(p) ? ["changed more than chance"] : [])]),
   }], layout: layoutOf({
-    height: 280, margin: { l: 52, r: 16, t: 12, b: 32 }, hoverdistance: 40,
-    xaxis: axis({ range: [-0.5, rows.length - 0.5], tickmode: "array", tickvals: x.filter((i) => i % every === 0), ticktext: rows.filter((_, i) => i % every === 0).map((p) => plain(short(p.label, 14))) }),
+    height: 280, margin: { l: 52, r: 16, t: 12, b: 32 },
+    xaxis: axis({ range: [-0.5, rows.length - 0.5], tickmode: "array", tickvals: x.filter((i) => i % every === 0), ticktext: rows.filter((_, i) => i % every === 0).map((p) => short(p.label, 14)) }),
     yaxis: axis({ range: [low - (high - low) * 0.02, low + (high - low) * 1.03], showgrid: true, ...ticks(low, high, chart.unit, 5) }),
   }) };
 }
@@ -607,20 +600,33 @@ if (data.trend && data.trend.some((chart) => chart.points.length)) figures.trend
 };
 if (data.audience && data.audience.length) figures.audience = (width) => {
   const rows = data.audience.filter((r) => r.on_screen_share != null || r.audience_share != null), y = rows.map((_, i) => i);
-  legend("legend-audience", [{ words: "on screen, with 95 % interval", colour: colours.any }, { words: "audience", colour: colours.female, diamond: true }]);
-  const hover = rows.map((r) => `<b>${plain(r.group)}</b><br>on screen ${r.on_screen || "not known"}` + (r.span ? ` (${r.span})` : "") +
-    `<br>audience ${r.audience || "not known"}` + (r.difference_text ? `<br>difference ${r.difference_text}` : ""));
+  legend("legend-audience", [{ words: "on screen, with 95 % interval", colour: colours.any }, { words: "audience", colour: colours.audience, sign: "diamond" }]);
+  const text = rows.map((r) => [r.group, `on screen ${r.on_screen || "not known"}` + (r.span ? ` (${r.span})` : ""),
+    `audience ${r.audience || "not known"}`, ...(r.difference_text ? [`difference ${r.difference_text}`] : [])]);
   const on = rows.map((r) => ({ value: r.on_screen_share, low: r.on_screen_low, high: r.on_screen_high }));
   const most = upper([...on, ...rows.map((r) => ({ value: r.audience_share || 0 }))], "share");
   return { traces: [
-    { type: "scatter", mode: "markers", x: on.map((p) => p.value), y: y.map((v) => v - 0.12), text: hover, hoverinfo: "text", error_x: errorBars(on, colours.soft), marker: { size: 11, color: colours.any, line: { width: 1.5, color: colours.ink } } },
-    { type: "scatter", mode: "markers", x: rows.map((r) => r.audience_share), y: y.map((v) => v + 0.16), text: hover, hoverinfo: "text", marker: { size: 11, symbol: "diamond", color: colours.female, line: { width: 1.5, color: colours.ink } } },
+    { type: "points", mode: "markers", x: on.map((p) => p.value), y: y.map((v) => v - 0.12), text, error_x: errorBars(on, colours.soft), marker: { size: 11, color: colours.any, line: { width: 1.5, color: colours.ink } } },
+    { type: "points", mode: "markers", x: rows.map((r) => r.audience_share), y: y.map((v) => v + 0.16), text, marker: { size: 11, symbol: "diamond", color: colours.audience, line: { width: 1.5, color: colours.ink } } },
   ], layout: layoutOf({
-    height: rows.length * 36 + 40, margin: { l: 62, r: 16, t: 4, b: 28 }, hoverdistance: 30,
+    height: rows.length * 36 + 40, margin: { l: 62, r: 16, t: 4, b: 28 },
     xaxis: axis({ range: [-0.012, most * 1.015], showgrid: true, ...ticks(0, most, "share", width < 460 ? 3 : 6) }),
-    yaxis: axis({ range: [rows.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: rows.map((r) => plain(r.group)), tickfont: { color: colours.ink, size: 13 } }),
+    yaxis: axis({ range: [rows.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: rows.map((r) => r.group), tickfont: { color: colours.ink, size: 13 } }),
   }) };
 };
+
+// ---- Two groups side by side
+
+function comparable() {
+  const first = $("compare-first"), second = $("compare-second"), bodies = [...document.querySelectorAll("tbody[data-first]")];
+  const show = () => {
+    const pair = [first.value, second.value], none = pair[0] === pair[1];
+    for (const body of bodies) body.hidden = !state.printing && !(pair.includes(body.dataset.first) && pair.includes(body.dataset.second) && !none);
+    $("compare-none").hidden = !none;
+  };
+  for (const box of [first, second]) box.addEventListener("change", show);
+  show();
+}
 
 // ---- Tables
 
@@ -738,6 +744,7 @@ offerPlay();
 listenToMoments(single || !video ? null : listenToFloating());
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 if ($("find")) filterable();
+if ($("compare-first")) comparable();
 listenToPrint();
 listenToWidth();
 if (line) setMoment(first, false);
