@@ -9,11 +9,11 @@ from typing import Any
 import av
 import pandas as pd
 import pytest
+from analyzer.batch.child import matching_run
 from click.testing import CliRunner, Result
 
 import analyzer
 from analyzer import jobs
-from analyzer.batch.child import matching_run
 from analyzer.cli import DONE, SOME_FAILED, cli
 from analyzer.errors import MediaError, MediaErrorKind, OutputError, StoppedError
 from analyzer.events import Rendering
