@@ -336,7 +336,7 @@ class _Worker:
         self._fetcher = fetcher
         self._on_event = on_event
         self._callbacks: list[Callback[..., Any]] = [on_event, stop, *([on_preview] if on_preview else [])]
-        self._analyst = Analyst(settings, on_event, stop=stop, on_preview=on_preview)
+        self._analyst = Analyst(settings, on_event, stop=stop, again=again, on_preview=on_preview)
 
     def attempt(self, item: Item) -> Finished | Failed:
         """Analyse one item; what the user can act on comes back as `Failed`.
@@ -449,6 +449,7 @@ class Analyst:
         settings: How.
         on_event: Called with each `Event` of a video.
         stop: Asked after each segment and while drawing; once it is true, `analyse` raises `StoppedError`.
+        again: Whether a run of which only the annotated video is missing is analysed anew, too.
         on_preview: As in `analyze`.
     """
 
@@ -458,9 +459,11 @@ class Analyst:
         on_event: OnEvent = ignore,
         *,
         stop: Callable[[], bool] = lambda: False,
+        again: bool = False,
         on_preview: OnPreview | None = None,
     ) -> None:
         self._settings = settings
+        self._again = again
         self._on_preview = on_preview
         self._on_event = Callback(on_event)
         self._stop = Callback(stop)
@@ -503,7 +506,8 @@ class Analyst:
             return follow_live(video, out, self._settings, models, on_preview=self._on_preview, **how)
         folder = run_folder(out, video.title, video.video_id)
         hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
-        if (run := _without_video(folder, video, hashes)) is not None:
+        run = None if self._again else _without_video(folder, video, hashes)
+        if run is not None:
             with claimed(folder) as staging:
                 return self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
         settings, budget = self._within_budget(video, models, timings)
@@ -708,6 +712,9 @@ def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | 
         return None
     annotated: dict[str, Any] = run.info.get("annotated") or {}
     if not run.video_error or run.info.get("video_id") != video.video_id:
+        return None
+    # Behind a plain address may be another video today.
+    if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
         return None
     asked = [one for one in (run.info, annotated) if all(one.get(key) for key in hashes)]
     same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -43,6 +44,7 @@ from analyzer.events import Analysing, Finished, Started
 from analyzer.jobs import analyze_all
 from analyzer.records import Run
 from analyzer.settings import PRESETS, Settings, options
+from analyzer.source import Fetcher
 from benchmarks.demo import positions
 from benchmarks.videos import panning
 from tests.conftest import clip
@@ -339,6 +341,21 @@ def test_what_is_another_analysis_or_not_whole_is_done(
     after = change(folder, settings)
     asked = after if isinstance(after, Settings) else settings
     assert jobs.finished_run(tmp_path, "another title", video_id, asked) is None
+
+
+def test_missing_video_is_drawn_only_of_the_same_download(
+    finished: tuple[Result, Run], two_people: Path, tmp_path: Path
+) -> None:
+    run = finished[1]
+    folder = tmp_path / run.folder.name
+    shutil.copytree(run.folder, folder)
+    changed_info(folder, annotated={"file": None, "error": "full"}, source_details={"fingerprint": "1"})
+    hashes = {name: run.info[name] for name in ("settings_hash", "models_hash")}
+    fetcher = Fetcher(Settings(), want_audio=False)
+    video = fetcher.fetch(next(fetcher.resolve(str(two_people))), tmp_path)
+    for fingerprint, same in (("1", True), ("2", False)):
+        fetched = dataclasses.replace(video, details={"fingerprint": fingerprint})
+        assert (jobs._without_video(folder, fetched, hashes) is not None) is same
 
 
 def test_videos_of_subfolders_are_analysed_if_asked_for(
