@@ -9,7 +9,6 @@ from typing import Any
 import av
 import pandas as pd
 import pytest
-from analyzer.batch.child import matching_run
 from click.testing import CliRunner, Result
 
 import analyzer
