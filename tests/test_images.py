@@ -17,6 +17,8 @@ import analyzer
 from analyzer.cli.options import SOME_FAILED
 from analyzer.people import images_table
 from analyzer.records import IMAGES, Run
+from analyzer.report import make_report
+from analyzer.report.page import page
 from analyzer.settings import Settings
 from tests.test_cli import analyse
 
@@ -130,6 +132,22 @@ def test_images_are_told_in_words_of_images(album: tuple[Result, Run]) -> None:
     assert any(line.split()[-3:] == ["20", "01.png"] or line.endswith("20  01.png") for line in lines)
     for word in ("packet", "on screen", " s\n", "samples", "picture", "video"):
         assert word not in told, word
+
+
+def test_a_report_of_images_says_who_is_in_which(album: tuple[Result, Run]) -> None:
+    _, run = album
+    document = make_report([run.folder]).document
+    assert document["images"] and document["notes"][: len(run.info["notes"])] == run.info["notes"]
+    assert [(one["image"], one["person_id"] or -1) for one in document["image_rows"]] == list(
+        zip(run.images["image"], run.images["person_id"], strict=True)
+    )
+    assert [one["image"] for one in document["image_rows"] if not one["readable"]] == ["23 broken.png"]
+    html = page(document)
+    assert "Who is in which image" in html and "could not be read" in html
+    assert document["total"]["analysed_s"] == len(run.samples) == 22
+    said = " ".join(note for note in document["notes"])
+    assert "1 image could not be read" in said and "packet" not in said and "video was" not in said
+    assert make_report([run.folder], min_people=2).document["image_rows"] is None
 
 
 def test_no_images_of_a_video_and_earlier_runs_can_be_read(tmp_path: Path) -> None:

@@ -508,7 +508,10 @@ def test_pictures_count_as_a_second_each(tmp_path: Path) -> None:
     )
     made = document(run_of(tmp_path / "pictures", plan, kind="images"))
     check_one_video(made, Truth(plan))
-    assert any("pictures" in note for note in made["notes"]) and made["videos"][0]["kind"] == "images"
+    assert (
+        any("of images, not of a video" in note for note in made["notes"])
+        and made["videos"][0]["kind"] == "images"
+    )
 
 
 @pytest.mark.usefixtures("few_draws")

@@ -729,6 +729,12 @@ def test_two_groups_are_laid_side_by_side(show: Any) -> None:
 def test_images_are_told_in_words_of_images(show: Any) -> None:
     made = document(a_video(kind="images", samples=20, title="Faces", source="faces"), images=True)
     made["notes"] = ["3 faces were found and not counted: --min-score 0.5 counts them."]
+    made["image_rows"] = [
+        {"image": SCRIPT, "readable": True, "person_id": 1, "gender": "female"},
+        {"image": SCRIPT, "readable": True, "person_id": 3, "gender": "unknown"},
+        {"image": "b.jpg", "readable": True, "person_id": None, "gender": ""},
+        {"image": "c.jpg", "readable": False, "person_id": None, "gender": ""},
+    ]
     shown = show(made)
     text = shown.tab.locator("main").inner_text().partition("Method and limits")[0]
     for words in (
@@ -742,6 +748,9 @@ def test_images_are_told_in_words_of_images(show: Any) -> None:
         assert words not in text, words
     assert "20 images" in shown.tab.locator("header").inner_text()
     assert set(shown.drawn()) == {"pyramid", "shares", "at_once"}
+    table = shown.tab.locator("[aria-label='Who is in which image'] tbody").inner_text()
+    assert "1 (female), 3 (unknown)" in table
+    assert "b.jpg nobody c.jpg could not be read" in " ".join(table.split())
 
 
 def test_a_page_is_small(tmp_path: Path) -> None:

@@ -246,6 +246,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "timeline": numbers.timeline(),
         "people": numbers.people_rows(),
         "pairs": numbers.pairs(),
+        "image_rows": _image_rows(numbers),
         "trend": numbers.trend(),
         "comparison": numbers.comparison(),
         "audience": None,
@@ -258,6 +259,26 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
 def _of_images(corpus: Corpus) -> bool:
     """Whether all is about images, which have no time."""
     return bool((corpus.table["kind"] == "images").all())
+
+
+def _image_rows(numbers: Numbers) -> list[dict[str, Any]] | None:
+    """Who is in which image of the one run of images: a row each, and one of an image without anybody."""
+    if not numbers.single or numbers.min_people > 1 or not _of_images(numbers.corpus):
+        return None
+    try:
+        table = numbers.corpus.runs[0].images
+        columns = [table[name] for name in ("image", "readable", "person_id", "gender")]
+    except (OSError, ValueError, KeyError):  # damaged: everything else can be told
+        return None
+    return [
+        {
+            "image": str(image),
+            "readable": bool(readable),
+            "person_id": int(person) if person > 0 else None,
+            "gender": gender if isinstance(gender, str) else "",
+        }
+        for image, readable, person, gender in zip(*columns, strict=True)
+    ]
 
 
 def _run_notes(info: dict[str, Any]) -> list[str]:

@@ -149,6 +149,7 @@ def _context(document: dict[str, Any]) -> Row:
         "timeline_rows": None if document["images"] else _timeline_rows(document),
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
+        "image_rows": _images_of(document),
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
         "judged": total.get("judged"),
@@ -389,6 +390,18 @@ def _people_rows(document: Row) -> list[Row]:
         }
         for person in people[:_TABLE_ROWS]
     ]
+
+
+def _images_of(document: Row) -> list[tuple[str, str]]:
+    """Each image with the people in it."""
+    found: dict[str, list[str]] = {}
+    for row in document.get("image_rows") or ():
+        who = found.setdefault(row["image"], [])
+        if not row["readable"]:
+            who.append("could not be read")
+        elif row["person_id"] is not None:
+            who.append(f"{row['person_id']} ({GENDER_WORDS.get(row['gender'], 'unknown')})")
+    return [(image, ", ".join(who)) for image, who in found.items()]
 
 
 def _pyramid_rows(document: Row) -> Row | None:
