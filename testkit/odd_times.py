@@ -18,8 +18,7 @@ from testkit.odd_files import OddFile
 __all__ = ["CASES", "Recording", "animate", "join", "restamp", "write_hls"]
 
 TICKS = 90_000
-_CUT = 91
-"""Packet of the reference before which all pictures are shown earlier than it and those after it."""
+_MIDDLE = 90
 WRAP = 1 << 33
 _RATE = 48_000
 Change = Callable[[int, int, int], tuple[int, int]]
@@ -51,6 +50,17 @@ def _coded(reference: Path) -> tuple[_Coded, ...]:
         )
 
 
+def _clean(reference: Path, near: int) -> int:
+    """The packet nearest to a number that divides the file: no picture before it is shown later than one behind."""
+    coded = _coded(reference)
+
+    def is_clean(number: int) -> bool:
+        behind = min(one.pts_s for one in coded[number:])
+        return max(one.pts_s for one in coded[:number]) < behind
+
+    return min(filter(is_clean, range(1, len(coded))), key=lambda number: abs(number - near))
+
+
 @dataclass(frozen=True)
 class Recording:
     """Packets of the reference clip, not encoded anew, to be written with other times."""
@@ -62,10 +72,9 @@ class Recording:
     """Length of a tone, in time with the picture; 0: none."""
     first: int = 0
     last: int | None = None
-    """Which packets of the reference are written, last excluded."""
-    pause_at: int | None = None
-    """Number of the packet before which nothing is shown anew for `pause_s`."""
+    """About which packets of the reference are written, last excluded."""
     pause_s: float = 0.0
+    """In the middle nothing is shown anew for so long; 0: no pause."""
     sound_pauses: bool = False
     """Whether the sound jumps there too, rather than going on."""
     sound_early: int = 0
@@ -73,7 +82,8 @@ class Recording:
 
     def write(self, path: Path, **options: str) -> Path:
         """Write a file of the form that its name says."""
-        packets = _coded(self.reference)[self.first : self.last]
+        last = None if self.last is None else _clean(self.reference, self.last)
+        packets, middle = _coded(self.reference)[self.first : last], _clean(self.reference, _MIDDLE)
         begin_s = packets[0].pts_s
         with (
             av.open(str(self.reference)) as source,
@@ -87,8 +97,8 @@ class Recording:
             out.start_encoding()
             seen = []
             for number, one in enumerate(packets):
-                late = self.pause_at is not None and number >= self.pause_at
-                shift = Fraction(self.shift_s) - begin_s + Fraction(self.pause_s if late else 0)
+                shift = Fraction(self.shift_s) - begin_s
+                shift += Fraction(self.pause_s if number >= middle else 0)
                 packet = av.Packet(one.data)
                 packet.time_base = Fraction(1, TICKS)
                 packet.pts, packet.dts = (round((t + shift) * TICKS) for t in (one.pts_s, one.dts_s))
@@ -107,12 +117,11 @@ class Recording:
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             coded += stream.encode(frame)
         coded += stream.encode(None)
-        pause_s = None if self.pause_at is None else self.pause_at / 30
+        pause_at_s = float(_coded(self.reference)[_clean(self.reference, _MIDDLE)].dts_s)
         for number, packet in enumerate(coded):
             at_s = (packet.pts or 0) * packet.time_base
             shift = Fraction(self.shift_s)
-            jumps = self.sound_pauses and pause_s is not None
-            if jumps and number + self.sound_early >= float(pause_s or 0) * rate / step:
+            if self.sound_pauses and number + self.sound_early >= pause_at_s * rate / step:
                 shift += Fraction(self.pause_s)
             packet.pts = packet.dts = round((at_s + shift) / packet.time_base)
             packet.stream = stream
@@ -272,11 +281,12 @@ def _late_in(name: str, seconds: float) -> Callable[[Path, Path], Path]:
 
     def make(folder: Path, reference: Path) -> Path:
         plain = Recording(reference).write(folder / f"plain{Path(name).suffix}")
+        odd = _clean(reference, _MIDDLE)
         with av.open(str(plain)) as old, av.open(str(folder / name), "w") as new:
             stream = new.add_stream_from_template(old.streams.video[0])
             new.start_encoding()
             for number, packet in enumerate(one for one in old.demux(video=0) if one.size):
-                if number == _CUT and packet.pts is not None:
+                if number == odd and packet.pts is not None:
                     packet.pts += round(seconds / packet.time_base)
                 packet.stream = stream
                 new.mux(packet)
@@ -290,7 +300,9 @@ def _early(folder: Path, reference: Path) -> Path:
     """A Matroska file in which one picture alone is shown a second too early."""
     path = Recording(reference).write(folder / "a.mkv")
     data = bytearray(path.read_bytes())
-    at = data.index(_coded(reference)[_CUT].data) - 3  # the block's time in its cluster, and flags
+    at = (
+        data.index(_coded(reference)[_clean(reference, _MIDDLE)].data) - 3
+    )  # the block's time in its cluster, and flags
     data[at : at + 2] = struct.pack(">h", struct.unpack(">h", data[at : at + 2])[0] - 1000)
     path.write_bytes(data)
     return path
@@ -331,9 +343,9 @@ CASES = (
         "ts-several",
         _joined(
             "a.ts",
-            *({"last": _CUT, "sound_s": 3.0, "shift_s": shift} for shift in (500, 600, 20, 90_000)),
+            *({"last": 75, "sound_s": 2.5, "shift_s": shift} for shift in (500, 600, 20, 90_000)),
         ),
-        duration_s=4 * _CUT / 30,
+        duration_s=10,
         run={"reading.clock_jumps": 3},
     ),
     OddFile(_JUMP, "ts-in-a-group-of-pictures", _restamped(_from(100, 20)), run=_ONE),
@@ -341,10 +353,10 @@ CASES = (
     OddFile(
         _JUMP,
         "ts-sound-jumps-earlier",
-        _once("a.ts", pause_at=_CUT, pause_s=3600.0, sound_pauses=True, sound_early=6, **_SOUND),
+        _once("a.ts", pause_s=3600.0, sound_pauses=True, sound_early=6, **_SOUND),
         run=_ONE,
     ),
-    OddFile(_JUMP, "ts-video-jumps-alone", _once("a.ts", pause_at=_CUT, pause_s=3600.0, **_SOUND), run=_ONE),
+    OddFile(_JUMP, "ts-video-jumps-alone", _once("a.ts", pause_s=3600.0, **_SOUND), run=_ONE),
     OddFile(_JUMP, "ts-wraps", _restamped(lambda n, pts, dts: (pts - 4 * TICKS, dts - 4 * TICKS)), run=_NO),
     OddFile(_JUMP, "hls-back", _hls({"shift_s": 3600}, {}), duration_s=12, run=_ONE),
     OddFile(_JUMP, "hls-forward-sound", _hls(_SOUND, {"shift_s": 90, **_SOUND}), duration_s=12, run=_ONE),
@@ -354,7 +366,7 @@ CASES = (
     OddFile(
         _JUMP,
         "flv-reconnected",
-        _once("a.flv", pause_at=_CUT, pause_s=7200.0, sound_pauses=True, **_SOUND),
+        _once("a.flv", pause_s=7200.0, sound_pauses=True, **_SOUND),
         run=_ONE,
     ),
     OddFile(_JUMP, "mkv-joined", _joined("a.mkv", {}, {}), duration_s=12, run=_ONE),
@@ -375,12 +387,12 @@ CASES = (
     ),
     OddFile(_START, "ts-day", _once("a.ts", shift_s=80_000), run=_NO),
     OddFile(_START, "mp4-delayed", _once("a.mp4", shift_s=20), run=_NO),
-    OddFile(_PAUSE, "mp4-slide", _once("a.mp4", pause_at=_CUT, pause_s=60.0), duration_s=66, run=_NO),
-    OddFile(_PAUSE, "mkv-screen", _once("a.mkv", pause_at=_CUT, pause_s=240.0), duration_s=246, run=_NO),
+    OddFile(_PAUSE, "mp4-slide", _once("a.mp4", pause_s=60.0), duration_s=66, run=_NO),
+    OddFile(_PAUSE, "mkv-screen", _once("a.mkv", pause_s=240.0), duration_s=246, run=_NO),
     OddFile(
         _PAUSE,
         "ts-slide-sound",
-        _once("a.ts", pause_at=_CUT, pause_s=60.0, sound_s=66.0),
+        _once("a.ts", pause_s=60.0, sound_s=66.0),
         duration_s=66,
         run=_NO,
     ),
