@@ -51,7 +51,7 @@ def _coded(reference: Path) -> tuple[_Coded, ...]:
 
 
 def _clean(reference: Path, near: int) -> int:
-    """The packet nearest to a number that divides the file: no picture before it is shown later than one behind."""
+    """The packet nearest to a number at which the file can be cut: none before it is shown after one behind it."""
     coded = _coded(reference)
 
     def is_clean(number: int) -> bool:
