@@ -51,7 +51,7 @@ def _coded(reference: Path) -> tuple[_Coded, ...]:
 
 
 def _clean(reference: Path, near: int) -> int:
-    """The packet nearest to a number at which the file can be cut: none before it is shown after one behind it."""
+    """The packet nearest to a number before which the file can be cut without reordering frames."""
     coded = _coded(reference)
 
     def is_clean(number: int) -> bool:
