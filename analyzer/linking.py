@@ -54,17 +54,6 @@ FAINT_SHARE = 0.4
 """Who was seen for this share of that, with `IMAGE_SCORE`, may be a person: `people_high` counts them."""
 
 _BLOCK = 1024
-_NOBODY = pd.DataFrame(
-    {
-        "reason": pd.Series(dtype=str),
-        "faces": pd.Series(dtype=np.int64),
-        "seen_s": pd.Series(dtype=np.float64),
-        "score": pd.Series(dtype=np.float64),
-        "width_px": pd.Series(dtype=np.float64),
-    }
-)
-"""The columns of `Linked.uncounted`."""
-
 Float = NDArray[np.float32]
 Real = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -163,7 +152,7 @@ def link_tracklets(
         min_score: The detection score that everybody needs; None: as above.
     """
     if faces.empty:
-        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen", _NOBODY)
+        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen", _nobody())
     tracklets = _Tracklets.of(faces, samples)
     appearance = _appearance(looks, tracklets.ids)
     chains = np.arange(len(tracklets.ids))
@@ -523,3 +512,11 @@ def _range(
     }
     told = [counted(number, *words) for words, number in reasons.items() if number > 0]
     return low, high, "; ".join(told) or "every link is certain, and no other is plausible"
+
+
+def _nobody() -> pd.DataFrame:
+    """`Linked.uncounted` without a row."""
+    # Not made at import: Arrow, which pandas uses for texts, reserves 1 GB at its first use, and
+    # a process with limited memory would have too little left to load networks.
+    reals = {name: pd.Series(dtype=np.float64) for name in ("seen_s", "score", "width_px")}
+    return pd.DataFrame({"reason": pd.Series(dtype=str), "faces": pd.Series(dtype=np.int64)} | reals)

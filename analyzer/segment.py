@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import ModelError
 from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces
 from analyzer.follow import Follower, Tracklets
 from analyzer.frames import Sample, read_ahead
@@ -57,7 +58,7 @@ class Models:
         """Load the networks that `settings` names.
 
         Raises:
-            ModelError: One is missing, damaged or unknown.
+            ModelError: One is missing, damaged or unknown, or there is too little memory.
         """
         known_as = models_hash(settings)
         # Reading and compiling wait for the disk and for one core each.
@@ -67,7 +68,17 @@ class Models:
                 pool.submit(load_detector, settings),
                 pool.submit(Attributes.load, settings),
             )
-            embedding, detector, attributes = (loading[0].result(), loading[1].result(), loading[2].result())
+            try:
+                embedding, detector, attributes = (
+                    loading[0].result(),
+                    loading[1].result(),
+                    loading[2].result(),
+                )
+            except MemoryError as error:
+                raise ModelError(
+                    "there is not enough memory to load the networks; free some or raise its limit",
+                    no_memory=True,
+                ) from error
         return cls(
             detector,
             attributes,
