@@ -402,5 +402,5 @@ CASES = (
     OddFile(_ANIMATION, "gif-last-stands", _animation("a.gif", *[0.1] * 30, 3.0), duration_s=6, run=_NO),
     OddFile(_ANIMATION, "apng-0-ms", _animation("a.apng", 0.0, times=60), run=_NO),
     OddFile(_ANIMATION, "apng-10-ms", _animation("a.apng", 0.01, times=60), run=_NO),
-    OddFile(_ANIMATION, "apng-16-ms", _animation("a.apng", 0.016, times=75), duration_s=1.2, run=_NO),
+    OddFile(_ANIMATION, "apng-20-ms", _animation("a.apng", 0.02, times=50), duration_s=1.0, run=_NO),
 )
