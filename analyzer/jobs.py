@@ -509,7 +509,9 @@ class Analyst:
         run = None if self._again else _without_video(folder, video, hashes)
         if run is not None:
             with claimed(folder) as staging:
-                return self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
+                run = self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
+                PartStore(folder, work_key(video, self._settings, models)).clear()
+                return run
         settings, budget = self._within_budget(video, models, timings)
         parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
         opened = time.perf_counter()
@@ -536,12 +538,14 @@ class Analyst:
             write_spreadsheet(staging, tables, settings, info)
             write_json(staging / "run.json", info)
             removed = publish(staging, folder)
-            parts.clear()
             del tables  # drawing reads them anew
             run = Run(folder, json.loads(json.dumps(info, default=str)))
             if removed:
                 self._on_event(ReportsRemoved(video.title, run, removed))
-            return self._draw(video, run, settings, staging, hashes) if settings.video else run
+            if settings.video:
+                run = self._draw(video, run, settings, staging, hashes)
+            parts.clear()
+            return run
 
     def _draw(self, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]) -> Run:
         """Add the annotated video to a run whose tables are published, or why there is none.

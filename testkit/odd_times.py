@@ -51,7 +51,7 @@ def _coded(reference: Path) -> tuple[_Coded, ...]:
 
 
 def _clean(reference: Path, near: int) -> int:
-    """The packet nearest to a number before which the file can be cut without reordering frames."""
+    """The packet nearest to a number that divides the file: what lies before it is shown before it."""
     coded = _coded(reference)
 
     def is_clean(number: int) -> bool:
@@ -398,9 +398,9 @@ CASES = (
     ),
     OddFile(_ANIMATION, "gif-10-ms", _animation("a.gif", 0.01, times=60), run=_NO),
     OddFile(_ANIMATION, "gif-0-ms", _animation("a.gif", 0.0, times=60), run=_NO),
-    OddFile(_ANIMATION, "gif-20-ms", _animation("a.gif", 0.02, times=60), duration_s=1.2, run=_NO),
+    OddFile(_ANIMATION, "gif-20-ms", _animation("a.gif", 0.02, times=50), duration_s=1.0, run=_NO),
     OddFile(_ANIMATION, "gif-last-stands", _animation("a.gif", *[0.1] * 30, 3.0), duration_s=6, run=_NO),
     OddFile(_ANIMATION, "apng-0-ms", _animation("a.apng", 0.0, times=60), run=_NO),
     OddFile(_ANIMATION, "apng-10-ms", _animation("a.apng", 0.01, times=60), run=_NO),
-    OddFile(_ANIMATION, "apng-16-ms", _animation("a.apng", 0.016, times=75), duration_s=1.2, run=_NO),
+    OddFile(_ANIMATION, "apng-20-ms", _animation("a.apng", 0.02, times=50), duration_s=1.0, run=_NO),
 )
