@@ -1045,7 +1045,7 @@ def test_what_a_night_has_no_time_for_is_done_the_next(world: World) -> None:
     segments = [event["segment"] for event in world.log() if event["event"] == "segment"]
     assert segments == list(range(SEGMENTS))
     assert all(row["interrupted"] == 0 for row in rows.values())
-    assert {attempt for row in rows.values() for attempt in attempts(row)} == {
+    assert {attempt for row in rows.values() for attempt in attempts(row)} <= {
         *(("stopped", None), ("deferred", None), ("done", None))
     }
     assert not (world.out / DOWNLOADS).exists()

@@ -191,10 +191,10 @@ def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) ->
 
 
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
-    result = reliability.full_disk(single, [64 * KIB, 2000 * KIB])
+    result = reliability.full_disk(single, [64 * KIB, 520 * KIB])
     assert_well(result)
     assert result.numbers["batches that met a full disk"] == 2
-    assert result.numbers["no space for"] == "the ledger 1, the report 1"
+    assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
 
 
 def test_disk_runs_full_while_downloading(tmp_path: Path, disk: Path) -> None:

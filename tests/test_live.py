@@ -925,7 +925,8 @@ def test_sources_that_were_not_begun_are_counted(
         yield Finished(Run(tmp_path, {"complete": True}))
 
     monkeypatch.setattr(jobs, "analyze_all", followed)
-    assert cli._run(sources, Settings(), tmp_path, quiet=True, as_json=False) == code
+    how = {"again": False, "show": False, "quiet": True, "as_json": False}
+    assert cli._run(sources, Settings(), tmp_path, **how) == code
     assert ("2 sources were not begun" in capsys.readouterr().err) == bool(code)
 
 
