@@ -51,7 +51,8 @@ LARGE_PX, LARGE_TIMES = 100.0, 2.0
 that fill the frame score lower. In 16 real clips and 201 photographs and drawings nothing but faces is so
 large and clear."""
 FAINT_SHARE = 0.4
-"""Who was seen for this share of that, with `IMAGE_SCORE`, may be a person: `people_high` counts them."""
+"""Where only certain links hold, who was seen for this share of that, with `IMAGE_SCORE`, may be a person:
+`people_high` counts them, and at least everybody who was found but not counted."""
 
 _BLOCK = 1024
 Float = NDArray[np.float32]
@@ -69,7 +70,7 @@ class Linked:
     low: int
     """Number of people if all plausible links are made."""
     high: int
-    """Number of people if only certain links are made."""
+    """Number of people if only certain links are made, and every face that is not counted is a person's."""
     reason: str
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame
@@ -174,7 +175,8 @@ def link_tracklets(
         _people(clusters, tracklets, rule) for clusters in (certain, likely, plausible)
     )
     person_ids = _numbered(_one_each(likely[tracklets.number], tracklets))
-    return Linked(person_ids, *_range((faint, certain, likely, plausible), tracklets, appearance), uncounted)
+    clusters = faint, certain, likely, plausible
+    return Linked(person_ids, *_range(clusters, len(uncounted), tracklets, appearance), uncounted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -481,13 +483,14 @@ def _numbered(clusters: Int) -> Int:
 
 
 def _range(
-    clusters: tuple[Int, Int, Int, Int], tracklets: _Tracklets, appearance: _Appearance
+    clusters: tuple[Int, Int, Int, Int], uncounted: int, tracklets: _Tracklets, appearance: _Appearance
 ) -> tuple[int, int, str]:
     """The lowest and the highest number of people, and why they differ.
 
     Args:
         clusters: (T,) of the tracklets, -1 for no person: with certain links and faint sightings, then at
             the three heights.
+        uncounted: How many groups of faces are not counted, for whichever reason.
     """
     with_faint, most, count, fewest = (len(np.unique(one[one >= 0])) for one in clusters)
     plausible = clusters[-1]
@@ -497,7 +500,7 @@ def _range(
     at_once = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
     low = min(count, max(compared, int(at_once) if count else 0))
     most = max(count, most)
-    high = max(most, with_faint)
+    high = max(most + uncounted, with_faint)
     reasons = {
         ("link is likely, but not certain", "links are likely, but not certain"): most - count,
         (

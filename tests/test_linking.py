@@ -461,7 +461,7 @@ def test_nobody_at_all() -> None:
     result = link_tracklets(faces.iloc[:0], seconds(2), looks.iloc[:0])
     assert len(result.person_ids) == result.low == result.high == 0 and result.reason
     found, result = linked([Seen([3])], seconds(20))
-    assert found == [{-1}] and (result.low, result.high) == (0, 0)
+    assert found == [{-1}] and (result.low, result.high) == (0, 1)
 
 
 # --- the range ---------------------------------------------------------------------------------------
@@ -511,15 +511,31 @@ def test_faces_too_small_to_compare_may_be_anybody() -> None:
     assert (result.low, result.person_ids.max(), result.high) == (3, 4, 4)
 
 
-def test_who_was_seen_too_briefly_may_be_a_person() -> None:
-    enough = int(np.ceil(FAINT_SHARE * PERSON_S * FPS))
-    cast = [Seen(range(20)), Seen(range(50, 50 + enough), x=300), Seen(range(80, 79 + enough), x=600)]
-    _, result = linked(cast, seconds(20))
-    assert (result.low, result.person_ids.max(), result.high) == (1, 1, 2)
-    assert "too briefly or too faintly" in result.reason
-    faint = (PERSON_SCORE + IMAGE_SCORE) / 2
-    cast = [Seen(range(20)), Seen(range(50, 70), x=300, score=faint)]
-    assert linked(cast, seconds(20))[1].high == 2
+@pytest.mark.parametrize(
+    ("count", "score", "reason"),
+    [(20, 0.3, "faint"), (1, 0.9, "brief"), (1, 0.3, "both"), (20, PERSON_SCORE - 0.01, "faint")],
+)
+def test_whoever_was_found_but_not_counted_may_be_a_person(count: int, score: float, reason: str) -> None:
+    cast = [Seen(range(20))] + [Seen(range(at, at + count), x=300, score=score) for at in (50, 80)]
+    _, result = linked(cast, seconds(40))
+    assert result.uncounted["reason"].tolist() == [reason] * 2
+    assert (result.low, result.person_ids.max(), result.high) == (1, 1, 3)
+    assert result.reason == "2 more people may have been seen too briefly or too faintly to be counted"
+    # Counting them does not exceed the upper end.
+    _, counted = linked(cast, seconds(40), min_score=0.3, min_on_screen_s=0.0)
+    assert counted.person_ids.max() == result.high == counted.high
+
+
+@pytest.mark.parametrize(("counts", "high"), [((3, 2), 2), ((4, 1), 1)])
+def test_one_whose_halves_are_too_brief_may_be_two(counts: tuple[int, int], high: int) -> None:
+    assert counts[1] / FPS < FAINT_SHARE or high == 2
+    halves = on_line(0, CERTAIN + 0.02)
+    cast = [
+        Seen(range(at, at + count), looks, x=at)
+        for at, count, looks in zip((0, 50), counts, halves, strict=True)
+    ]
+    _, result = linked(cast, seconds(20), min_on_screen_s=1.0)
+    assert (result.person_ids.max(), result.high) == (1, high)
 
 
 # --- the clustering ----------------------------------------------------------------------------------
