@@ -163,7 +163,15 @@ def derive(
         height=info.height,
         may_be_larger=video.fetched and info.height >= settings.max_height,
     )
-    notes = take_notes(seen, faces, people, linked.uncounted, settings, child_years=calibration.child_years)
+    notes = take_notes(
+        seen,
+        faces,
+        people,
+        linked.uncounted,
+        settings,
+        child_years=calibration.child_years,
+        measured=calibration.measured,
+    )
     images = None
     if video.kind is MediaKind.IMAGES:
         first, stop = settings.start_s, settings.stop_s

@@ -37,7 +37,7 @@ class Note:
     """Something that is to be known of a run's numbers."""
 
     reason: str
-    """One of `REASONS`, or ``no_face``."""
+    """One of `REASONS`, ``no_face``, ``unmeasured_ages`` or ``unread_pages``."""
     count: int
     """How many faces or people it concerns."""
     sentence: str
@@ -77,6 +77,7 @@ def take_notes(
     settings: Settings,
     *,
     child_years: float,
+    measured: bool = True,
 ) -> tuple[Note, ...]:
     """What is to be known of the numbers, the most important first.
 
@@ -87,6 +88,7 @@ def take_notes(
         uncounted: `analyzer.linking.Linked.uncounted`.
         settings: How it was analysed; only options that would change something are named.
         child_years: Who looks younger has no stated gender.
+        measured: Whether it was measured how often the networks err (`Calibration.measured`).
     """
     if faces.empty:
         return (_no_face(seen, settings),)
@@ -94,6 +96,7 @@ def take_notes(
         *_uncounted(seen, uncounted, settings),
         *_unestimated(seen, faces, people, settings),
         *_without_gender(people, settings, child_years),
+        *([] if measured else _unmeasured(people)),
     ]
     return tuple(notes)
 
@@ -211,6 +214,15 @@ def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float
         )
         notes.append(Note("gender_unsure", number, sentence))
     return notes
+
+
+def _unmeasured(people: pd.DataFrame) -> list[Note]:
+    number = int(people["age_years"].notna().sum())
+    sentence = (
+        "Ages and their intervals are the networks' own: how often such an interval holds the true age was "
+        "not measured."
+    )
+    return [Note("unmeasured_ages", number, sentence)] if number else []
 
 
 def _found(number: int, more: str = "") -> str:

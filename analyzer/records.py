@@ -171,8 +171,13 @@ PEOPLE = (
         "0 to 1",
     ),
     Column("age_years", _FLOAT, "Mean perceived age; empty where no sighting could be judged.", "years"),
-    Column("age_low", _FLOAT, "Lower end of the 80 % interval of the age.", "years"),
-    Column("age_high", _FLOAT, "Upper end of the 80 % interval of the age.", "years"),
+    Column(
+        "age_low",
+        _FLOAT,
+        "Lower end of the interval of the age: of 80 % where that was measured (docs/accuracy.md).",
+        "years",
+    ),
+    Column("age_high", _FLOAT, "Upper end of the interval of the age, likewise.", "years"),
     Column("age_band", _TEXT, "Age band of `age_years`, or unknown."),
     Column("face_px_median", _FLOAT, "Median width of the face.", "pixels"),
     Column(
@@ -224,8 +229,13 @@ IMAGES = (
     Column("person_images", _INT, "How many of the images show this person; 0 for nobody."),
     Column("gender", _TEXT, "Of the person, from all images: female, male or unknown; empty for nobody."),
     Column("age_years", _FLOAT, "Of the person, from all images; empty where it is not known.", "years"),
-    Column("age_low", _FLOAT, "Lower end of the 80 % interval of the age.", "years"),
-    Column("age_high", _FLOAT, "Upper end of the 80 % interval of the age.", "years"),
+    Column(
+        "age_low",
+        _FLOAT,
+        "Lower end of the interval of the age: of 80 % where that was measured (docs/accuracy.md).",
+        "years",
+    ),
+    Column("age_high", _FLOAT, "Upper end of the interval of the age, likewise.", "years"),
     Column("age_band", _TEXT, "Age band of `age_years`, or unknown; empty for nobody."),
     Column("x1", _FLOAT, "Left edge of the face in this image.", "pixels"),
     Column("y1", _FLOAT, "Upper edge.", "pixels"),
@@ -743,7 +753,7 @@ class Run:
 
     @property
     def measured(self) -> bool:
-        """Whether it was measured how often its networks err, as shares need it."""
+        """Whether it was measured how often its networks err, as shares and intervals of 80 % need it."""
         return bool((self.info.get("calibration") or {}).get("measured", True))
 
     @functools.cached_property

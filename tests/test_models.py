@@ -782,8 +782,14 @@ def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> Non
     assert run("verify", "yunet")[0] == 1  # named, and not here
     code, output = run("show", "nix")
     assert code == 3 and output.startswith("Error: there is no network nix")
-    code, output = run("add", str(tmp_path / "nix.onnx"))
-    assert code == 3 and "no .onnx file" in output
+    (tmp_path / "text.txt").write_text("text")
+    for name, why in {
+        "nix.onnx": f"There is no file {tmp_path / 'nix.onnx'}.",
+        "text.txt": "text.txt is not an .onnx file",
+        "": f"{tmp_path} is a folder",
+    }.items():
+        code, output = run("add", str(tmp_path / name))
+        assert code == 3 and why in " ".join(output.split())
 
 
 def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

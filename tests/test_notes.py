@@ -70,6 +70,26 @@ def uncounted_notes(
     return list(take_notes(seen, faces, NOBODY, linked.uncounted, settings or Settings(), child_years=12))
 
 
+@pytest.mark.parametrize(("ages", "count"), [((30.0, 41.0), 2), ((30.0, np.nan), 1), ((np.nan,), 0)])
+@pytest.mark.parametrize("measured", [True, False])
+def test_ages_of_unmeasured_networks_are_their_own_word(
+    ages: tuple[float, ...], count: int, *, measured: bool
+) -> None:
+    faces, samples = made((range(15), 0.9, 95.0))
+    faces["person_id"] = 1
+    notes = take_notes(
+        VIDEO,
+        faces,
+        people(*((95.0, "female", age, 3) for age in ages)),
+        link_tracklets(faces, samples, LOOKS).uncounted,
+        Settings(),
+        child_years=12,
+        measured=measured,
+    )
+    told = [one for one in notes if "how often such an interval holds the true age was not" in one.sentence]
+    assert [one.count for one in told] == ([count] if count and not measured else [])
+
+
 def option(sentence: str, name: str) -> float:
     found = re.search(rf"--{name} ([\d.]+\d)", sentence)
     assert found is not None, sentence

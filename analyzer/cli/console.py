@@ -32,7 +32,7 @@ from analyzer.events import (
 )
 from analyzer.records import Run
 from analyzer.util.program import program
-from analyzer.util.text import counted
+from analyzer.util.text import age_interval_words, counted
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Evaluation
@@ -227,7 +227,7 @@ def describe(run: Run) -> str:
         lines.append(f"  incomplete: {run.info['incomplete_reason']}")
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
-        lines.append(f"  person  gender   age  80 % interval  {last}")
+        lines.append(f"  person  gender   age  {age_interval_words(run.measured):>13}  {last}")
     first_in = dict(zip(run.samples["time_s"], run.samples["image"], strict=True)) if images else {}
     shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
     for row in shown.sort_values("person_id").to_dict("records"):
@@ -254,10 +254,17 @@ def describe(run: Run) -> str:
 
 
 def _jump_words(count: int, places: list[dict[str, float]]) -> str:
-    """Such as "the file's clock jumps once, at 6.0 s: times go on as a player shows them"."""
+    """What is to be known of a file whose clock jumps.
+
+    >>> _jump_words(1, [{"at_s": 6.0}])
+    "the file's time stamps jump once (at 6.0 s); times run on across the jump, as in a player"
+    """
     where = ", ".join(f"{one['at_s']:.1f} s" for one in places[:3]) + (", ..." if count > 3 else "")
-    often = "once" if count == 1 else f"{count} times"
-    return f"the file's clock jumps {often}, at {where}: times go on as a player shows them"
+    often = {1: "once", 2: "twice"}.get(count, f"{count} times")
+    jumps = "jump" if count == 1 else "jumps"
+    return (
+        f"the file's time stamps jump {often} (at {where}); times run on across the {jumps}, as in a player"
+    )
 
 
 def _audience_words(audience: dict[str, Any]) -> str:

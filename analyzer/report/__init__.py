@@ -250,6 +250,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "trend": numbers.trend(),
         "comparison": numbers.comparison(),
         "audience": None,
+        "measured": all(run.measured for run in corpus.runs),
         "provenance": _provenance(corpus),
         "notes": _notes(numbers),
         "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "percent"]
+__all__ = ["age_interval_words", "counted", "percent"]
+
+
+def age_interval_words(measured: bool) -> str:
+    """How a column of ages' intervals is headed: how many true ages it holds is said only if it was measured.
+
+    >>> age_interval_words(True), age_interval_words(False)
+    ('80 % interval', 'interval')
+    """
+    return "80 % interval" if measured else "interval"
 
 
 def counted(number: float, one: str, many: str = "") -> str:

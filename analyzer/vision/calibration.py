@@ -110,8 +110,9 @@ class Calibration:
     def plain(cls) -> Self:
         """How networks are read of which nothing was measured: as they say.
 
-        The 80 % interval of an age is that of a normal distribution with the network's own spread; where it
-        gives none, there is none. How often they err is not known, so no shares can be corrected for it.
+        The interval of an age is the middle 80 % of a normal distribution with the network's own spread, and
+        need not hold the true age of 80 % of people; where there is no spread, there is none. How often they
+        err is not known, so no shares can be corrected for it.
         """
         ends_years = (0.0, 120.0)
         as_it_is = (1.0, *[0.0] * 5)
