@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -23,12 +23,14 @@ __all__ = [
     "DEFAULT_PRESET",
     "PRESETS",
     "REPORT_FORMATS",
+    "SAMPLING",
     "AgeBand",
     "Option",
     "Settings",
     "assign_band",
     "budget_s",
     "options",
+    "sampling_ways",
 ]
 
 # Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
@@ -50,6 +52,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "accurate": {"detector_size": 640, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
 }
 """What each preset changes of the defaults. docs/presets.md says what it gains and loses."""
+
+SAMPLING = ("fps", "every", "keyframes")
+"""Settings that each choose how to sample."""
 
 Group = Literal["source", "reading", "faces", "people", "tables", "video", "engine"]
 
@@ -580,11 +585,11 @@ class Settings:
             if option.scene not in ("", self.scene) and getattr(self, option.name) != option.default:
                 raise SettingsError(f"{option.name} counts only with scene {option.scene}: choose that too")
         if self.every is not None and self.keyframes:
-            raise SettingsError("every and keyframes contradict each other: choose one way of sampling")
+            raise _excluded("every", "keyframes")
         if self.end_s is not None and self.end_s <= self.start_s:
             raise SettingsError(f"end ({self.end_s:g} s) must be later than start ({self.start_s:g} s)")
         if self.end_s is not None and self.duration_s is not None:
-            raise SettingsError("end and duration contradict each other: choose one of them")
+            raise _excluded("end", "duration")
         if self.budget is not None:
             budget_s(self.budget, 1.0)
             if self.every is not None or self.keyframes:
@@ -605,14 +610,17 @@ class Settings:
         """The settings of a preset, with some fields changed.
 
         Raises:
-            SettingsError: There is no such preset, a name is unknown, or a value is out of its range.
+            SettingsError: There is no such preset, a name is unknown, a value is out of its range, or two
+                contradict.
 
         >>> Settings.from_preset("balanced") == Settings()
         True
         """
         if preset not in PRESETS:
             raise SettingsError(f"there is no preset named {preset!r}: choose one of {', '.join(PRESETS)}")
-        return cls().replace(**(PRESETS[preset] | changes))
+        _check_sampling(changes)
+        kept = {name: value for name, value in PRESETS[preset].items() if name not in changes}
+        return cls().replace(**kept).replace(**changes)
 
     @property
     def preset(self) -> str | None:
@@ -662,8 +670,9 @@ class Settings:
         """A copy with some fields changed.
 
         Raises:
-            SettingsError: A name is unknown, or a value is out of its range.
+            SettingsError: A name is unknown, a value is out of its range, or two contradict.
         """
+        _check_sampling(changes)
         unknown = changes.keys() - {option.name for option in options()}
         if unknown:
             raise SettingsError(f"there is no setting named {sorted(unknown)[0]!r}")
@@ -704,6 +713,29 @@ class Settings:
     def _hash(self, names: Iterable[str]) -> str:
         values = {name: getattr(self, name) for name in names}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def sampling_ways(changes: Mapping[str, Any]) -> list[str]:
+    """Those of ``fps``, ``every`` and ``keyframes`` by which changes of settings choose how to sample.
+
+    >>> sampling_ways({"fps": 5.0, "every": None, "keyframes": False}), sampling_ways({"every": 3})
+    (['fps'], ['every'])
+    """
+    return [name for name in SAMPLING if name in changes and changes[name] not in (None, False)]
+
+
+def _check_sampling(changes: Mapping[str, Any]) -> None:
+    """That what is asked for by name is not ignored: fields alone do not tell a default from a wish.
+
+    Raises:
+        SettingsError: Two ways of sampling are asked for.
+    """
+    if len(ways := sampling_ways(changes)) > 1:
+        raise _excluded(*ways[:2])
+
+
+def _excluded(one: str, other: str) -> SettingsError:
+    return SettingsError(f"{one} and {other} exclude each other: give one of them")
 
 
 def budget_s(budget: str, duration_s: float) -> float:

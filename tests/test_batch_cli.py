@@ -193,7 +193,7 @@ def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) ->
         (["x.mp4", "--title", "("], "regular expression"),
         (["x.mp4", "--newer-than", "yesterday"], "yesterday"),
         (["x.mp4", "--fps", "0"], "fps"),
-        (["x.mp4", "--every", "2", "--keyframes"], "contradict"),
+        (["x.mp4", "--every", "2", "--keyframes"], "exclude each other"),
         ([], "JOBS.toml | SOURCE"),
         (["status", "--jobs", "missing.toml"], "missing.toml"),
     ],

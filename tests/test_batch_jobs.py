@@ -460,6 +460,11 @@ url = "https://example.org/a"
             {"precision": "auto", "fps": 2.5},
         ),
         ({"all": "fps = 3", "source": 'preset = "fast"'}, {"fps": 3.0}),
+        # The more particular way of sampling takes the place of the other.
+        ({"all": "fps = 3", "source": "settings = {every = 2}"}, {"every": 2}),
+        ({"all": "every = 3", "source": "settings = {fps = 2}"}, {"every": None, "fps": 2.0}),
+        ({"all": "keyframes = true", "source": "settings = {every = 2}"}, {"keyframes": False, "every": 2}),
+        ({"all": "fps = 3", "source": "settings = {keyframes = false}"}, {"fps": 3.0, "keyframes": False}),
         ({"all": "limit = 3"}, {"limit": 3}),
         ({"all": "limit = 3", "source": "limit = 5"}, {"limit": 5}),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -130,6 +131,26 @@ def test_changes_count_more_than_the_preset(name: str) -> None:
         Settings.from_preset(name, fps=-1)
     with pytest.raises(SettingsError, match="no_such"):
         Settings.from_preset(name, no_such=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pair"),
+    [
+        ({"fps": 5.0, "every": 3}, "fps and every"),
+        ({"keyframes": True, "fps": 9.0}, "fps and keyframes"),
+        ({"every": 2, "keyframes": True}, "every and keyframes"),
+        ({"end_s": 9.0, "duration_s": 3.0}, "end and duration"),
+    ],
+)
+@pytest.mark.parametrize(
+    "make", [Settings.from_preset, partial(Settings.from_preset, "fast"), Settings().replace]
+)
+def test_what_excludes_each_other_is_refused(make: Any, changes: dict[str, Any], pair: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{pair} exclude each other: give one of them$"):
+        make(**changes)
+    # What says nothing excludes nothing; nor does what a preset, or no wish, has set.
+    assert make(fps=9.0, every=None, keyframes=False).fps == 9
+    assert make(every=3).every == 3 and make(keyframes=True).keyframes
 
 
 def test_unknown_preset_is_refused_with_the_names_of_all() -> None:

@@ -29,7 +29,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from analyzer.errors import SettingsError
-from analyzer.settings import DEFAULT_OUT, DEFAULT_PRESET, PRESETS, REPORT_FORMATS, Settings, options
+from analyzer.settings import (
+    DEFAULT_OUT,
+    DEFAULT_PRESET,
+    PRESETS,
+    REPORT_FORMATS,
+    SAMPLING,
+    Settings,
+    options,
+    sampling_ways,
+)
 
 __all__ = [
     "BOT_PAUSE_CAP_S",
@@ -884,7 +893,11 @@ def _source(table: object, common: _Common) -> Source:
     own = _Layer(_preset(values.get("preset")), settings, _filters(values))
     layers = [common.layer, *(common.tags[tag] for tag in tags), own]
     preset = next((layer.preset for layer in reversed(layers) if layer.preset), DEFAULT_PRESET)
-    merged = {name: value for layer in layers for name, value in layer.settings.items()}
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if sampling_ways(layer.settings):  # in place of another way of a layer before
+            merged = {name: value for name, value in merged.items() if name not in SAMPLING}
+        merged |= layer.settings
     filters = {name: value for layer in layers for name, value in layer.filters.items()}
     watched = values.get("watch", False)
     if not isinstance(watched, bool):
