@@ -20,7 +20,7 @@ from analyzer.errors import (
     MediaError,
     MediaErrorKind,
 )
-from analyzer.frames import ReadReport, VideoInfo
+from analyzer.frames import ReadReport, VideoInfo, further_pages, picture_problem
 from analyzer.linking import link_tracklets
 from analyzer.media.geometry import Geometry
 from analyzer.moments import bin_clocks, live_durations
@@ -48,6 +48,7 @@ from analyzer.settings import Settings
 from analyzer.shares import estimate_shares, in_words
 from analyzer.source import MediaKind, Video, shown_name
 from analyzer.util.sheets import Sheet, write_workbook
+from analyzer.util.text import counted
 from analyzer.vision.calibration import Calibration
 
 __all__ = [
@@ -124,10 +125,7 @@ def derive(
     recorded = parts.collect()
     samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
     if samples.empty:
-        raise MediaError(
-            f"{video.title} has no picture in the stretch that was asked for: it ends before --start",
-            kind=MediaErrorKind.NO_FRAMES,
-        )
+        raise MediaError(_nothing_in(video, info, settings), kind=MediaErrorKind.NO_FRAMES)
     ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
     samples["duration_s"] = 1.0  # of a picture of a folder
     if video.kind is MediaKind.VIDEO:
@@ -162,6 +160,7 @@ def derive(
         width=info.width,
         height=info.height,
         may_be_larger=video.fetched and info.height >= settings.max_height,
+        unread_pages=_unread_pages(video, samples),
     )
     notes = take_notes(
         seen,
@@ -179,9 +178,37 @@ def derive(
             n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
         }
         names = {n: shown_name(name) for n, name in asked.items()}
-        images = images_table(names, faces, people, samples).assign(video_id=video.video_id)
+        unread = asked.keys() - set(samples["segment"])
+        problems = {n: picture_problem(video.paths[n], settings.max_pixels) for n in unread}
+        images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
     count = linked.low, linked.high, linked.reason
     return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
+
+
+def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
+    """Why nothing lies in the stretch that was asked for, in a sentence."""
+    local = len(video.paths) == 1 and not video.fetched
+    name, start = shown_name(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
+    if video.kind is MediaKind.IMAGES:
+        return (
+            f"{name} is {counted(len(video.paths), 'image')}: {start} is after the last; "
+            "with images, --start, --end and --duration count images"
+        )
+    if info.duration_s is not None and settings.start_s >= info.duration_s:
+        length = f"{info.duration_s:.1f}".removesuffix(".0")
+        return f"{name} is {length} s long: {start} is after its end"
+    if settings.stop_s is not None:
+        return f"{name} has no picture from {start} to {settings.stop_s:g} s"
+    return f"{name} has no picture after {start}"
+
+
+def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    """The images of which only the first page was read, and how many pages are left of each."""
+    if video.kind is not MediaKind.IMAGES:
+        return ()
+    read = [video.paths[number] for number in samples["segment"]]
+    pages = ((shown_name(path.name), further_pages(path)) for path in read)
+    return tuple((name, count) for name, count in pages if count)
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:

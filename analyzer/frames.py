@@ -67,8 +67,10 @@ __all__ = [
     "VideoReader",
     "decodes",
     "frame_maker",
+    "further_pages",
     "joined_report",
     "padded",
+    "picture_problem",
     "planes_of",
     "read_ahead",
 ]
@@ -98,6 +100,8 @@ _UNDECLARED_LENGTH = frozenset({"mpegts", "mpeg", "ogg"}) | _ANIMATIONS
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SUBFILE_TYPE, _REDUCED = 254, 1
 _PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
@@ -1512,6 +1516,36 @@ class PictureReader(_Reader):
                 complete=not reason,
                 reason=reason,
             )
+
+
+def picture_problem(path: Path, max_pixels: int) -> str:
+    """Why a picture cannot be read, in a sentence; empty if it can."""
+    try:
+        _load_picture(path, max_pixels)
+    except (MediaError, SourceError) as error:
+        return str(error)
+    return ""
+
+
+def further_pages(path: Path) -> int:
+    """How many pages a TIFF has behind the first, which alone is read; smaller copies of pages are none."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in _TIFF_HEADS:
+                return 0
+    except OSError:
+        return 0
+    pages = 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PillowImage.open(path, formats=("TIFF",)) as picture:
+                for page in range(1, getattr(picture, "n_frames", 1)):
+                    picture.seek(page)
+                    pages += not int(getattr(picture, "tag_v2", {}).get(_SUBFILE_TYPE, 0)) & _REDUCED
+    except Exception:  # noqa: BLE001 - damaged behind the first page
+        return pages
+    return pages
 
 
 def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:

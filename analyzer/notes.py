@@ -56,6 +56,8 @@ class Seen:
     height: int
     may_be_larger: bool = False
     """Whether it was downloaded in the largest size that the settings allow."""
+    unread_pages: tuple[tuple[str, int], ...] = ()
+    """Images of which only the first page was read, and how many more pages each has."""
 
     @property
     def words(self) -> str:
@@ -91,8 +93,9 @@ def take_notes(
         measured: Whether it was measured how often the networks err (`Calibration.measured`).
     """
     if faces.empty:
-        return (_no_face(seen, settings),)
+        return (_no_face(seen, settings), *_unread(seen))
     notes = [
+        *_unread(seen),
         *_uncounted(seen, uncounted, settings),
         *_unestimated(seen, faces, people, settings),
         *_without_gender(people, settings, child_years),
@@ -223,6 +226,21 @@ def _unmeasured(people: pd.DataFrame) -> list[Note]:
         "not measured."
     )
     return [Note("unmeasured_ages", number, sentence)] if number else []
+
+
+def _unread(seen: Seen) -> list[Note]:
+    if not seen.unread_pages:
+        return []
+    number = sum(pages for _, pages in seen.unread_pages)
+    name, pages = seen.unread_pages[0]
+    more = len(seen.unread_pages) - 1
+    files = [f"{counted(pages, 'further page')} of {name}"]
+    files += [f"{number - pages} of {counted(more, 'more image')}"] if more else []
+    sentence = (
+        f"{' and '.join(files)} {'was' if number == 1 else 'were'} not read, and nobody on them is counted: "
+        "save each page as an image of its own."
+    )
+    return [Note("unread_pages", number, sentence)]
 
 
 def _found(number: int, more: str = "") -> str:

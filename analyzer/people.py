@@ -202,7 +202,11 @@ def _landmarks(faces: pd.DataFrame) -> NDArray[np.float32]:
 
 
 def images_table(
-    names: Mapping[int, str], faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame
+    names: Mapping[int, str],
+    faces: pd.DataFrame,
+    people: pd.DataFrame,
+    samples: pd.DataFrame,
+    problems: Mapping[int, str],
 ) -> pd.DataFrame:
     """One row for each image and person in it, from left to right; one for each image without people.
 
@@ -211,6 +215,7 @@ def images_table(
         faces: Rows of the faces table with `person_id`.
         people: Rows of the people table.
         samples: Rows of the samples table; an image that is not in it could not be read.
+        problems: Why each of those could not be read, by the same number.
 
     Returns:
         The columns of the images table but `video_id`, in the order of `names`.
@@ -218,6 +223,7 @@ def images_table(
     read = samples.set_index("segment").reindex(columns=["sample", "width", "height"])
     images = pd.DataFrame({"image": pd.Series(names, dtype=str)}).join(read)
     images["readable"] = images["sample"].notna()
+    images["reason"] = pd.Series(problems, dtype=str).reindex(images.index)
     images["sample"] = images["sample"].fillna(-1).astype(np.int64)
     of_person = people.rename(columns={"samples": "person_images"}).set_index("person_id")
     of_person = of_person[["person_images", "gender", "age_years", "age_low", "age_high", "age_band"]]

@@ -220,6 +220,7 @@ IMAGES = (
     Column("video_id", _TEXT, "Stable name of the folder or of the images that were named together."),
     Column("image", _TEXT, "File name. Every image that was asked for has a row."),
     Column("readable", _BOOL, "Whether the image could be read; if not, nothing else is known of it."),
+    Column("reason", _TEXT, "Why it could not be read, in a sentence; empty where it could."),
     Column("sample", _INT, "Number of the image in the samples and faces tables, -1 if it was not read."),
     Column("width", _INT, "Of the upright image; empty where it is not known.", "pixels"),
     Column("height", _INT, "Likewise.", "pixels"),

@@ -217,7 +217,7 @@ class Settings:
     playlist: bool = _field(False, "Analyse every video of a playlist or channel.", "source", result=False)
     limit: int | None = _field(
         None,
-        "With a playlist or folder: at most this many videos.",
+        "With a playlist or folder: at most this many videos; of images that are one run, so many images.",
         "source",
         low=1,
         optional=True,

@@ -266,6 +266,7 @@ class Fetcher:
                 mode,
                 recursive=self._settings.recursive,
                 images=self._settings.images,
+                limit=self._settings.limit,
             )
             if on_left_out is not None and left_out is not None:
                 on_left_out(left_out)
@@ -290,11 +291,12 @@ class Fetcher:
             )
 
     def resolve_pictures(self, paths: Sequence[str]) -> Item:
-        """Several picture files as one item, in the order given.
+        """Several picture files as one item, in the order given; `Settings.limit` of them.
 
         Raises:
             SourceError: One is missing, or no regular file.
         """
+        paths = paths[: self._settings.limit]
         for path in paths:
             mode = _file_mode(path)
             if mode is None:
@@ -315,7 +317,7 @@ class Fetcher:
         Raises:
             SourceError: A local file is gone or cannot be read; this is no address.
         """
-        item = _with_paths(item)
+        item = _with_paths(item, self._settings.limit)
         if item.paths:
             return _local_identity(item.paths)[0]
         entry = item.entry
@@ -370,7 +372,7 @@ class Fetcher:
         stream = recognised(item.source) if self._live and item.kind is MediaKind.LIVE else None
         if stream is not None:
             return _live_video(item, stream)
-        item = _with_paths(item)
+        item = _with_paths(item, self._settings.limit)
         if item.paths:
             video = _local_video(item)
             if accept is not None:
@@ -634,12 +636,16 @@ def _file_mode(source: str) -> int | None:
 
 
 def pictures_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
-    """Sources with each row of picture files as one: several pictures that are named at once are one run."""
-    together: list[str | tuple[str, ...]] = []
-    for picture, some in itertools.groupby(sources, key=_names_picture):
-        named = tuple(some)
-        together += [named] if picture and len(named) > 1 else named
-    return together
+    """Sources with all picture files as one, in the place of the first: pictures that are named at once are
+    one run, whatever stands between them.
+    """
+    named = list(sources)
+    pictures = [source for source in named if _names_picture(source)]
+    if len(pictures) < 2:
+        return [*named]
+    first = named.index(pictures[0])
+    others = [source for source in named[first:] if not _names_picture(source)]
+    return [*named[:first], tuple(pictures), *others]
 
 
 def _names_picture(source: str) -> bool:
@@ -652,7 +658,13 @@ def _is_picture(path: Path) -> bool:
 
 
 def _local_items(
-    path: Path, source: str, mode: int, *, recursive: bool = False, images: bool = False
+    path: Path,
+    source: str,
+    mode: int,
+    *,
+    recursive: bool = False,
+    images: bool = False,
+    limit: int | None = None,
 ) -> tuple[list[Item], LeftOut | None]:
     """What a file or folder holds, and what of a folder is left out.
 
@@ -662,6 +674,7 @@ def _local_items(
         mode: Its mode.
         recursive: Whether subfolders are searched, too.
         images: Whether images count that lie in a folder of videos.
+        limit: So many images at most of each folder.
 
     Raises:
         SourceError: It is neither, cannot be read, or only its subfolders hold something.
@@ -689,7 +702,7 @@ def _local_items(
         if shots:
             # What the user wrote names the folder again; a subfolder is named by its path.
             name = source if folder == path else str(folder)
-            albums.append(Item(name, MediaKind.IMAGES, shots, folder.resolve().name))
+            albums.append(Item(name, MediaKind.IMAGES, shots[:limit], folder.resolve().name))
     # Downloaders and media servers put covers and thumbnails beside videos, or into folders beside them.
     beside = 0
     if albums and not images and any(item.error is None for item in items):
@@ -821,12 +834,12 @@ def _fingerprint(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _with_paths(item: Item) -> Item:
-    """An item that was made again from its path, with the files that it names."""
+def _with_paths(item: Item, limit: int | None) -> Item:
+    """An item that was made again from its path, with the files that it names; `limit` images at most."""
     mode = _file_mode(item.source) if not item.paths and item.entry is None and item.standalone else None
     if mode is None:
         return item
-    for each in _local_items(Path(item.source), item.source, mode, images=True)[0]:
+    for each in _local_items(Path(item.source), item.source, mode, images=True, limit=limit)[0]:
         if each.source == item.source and each.kind == item.kind:
             return each
     return item

@@ -12,14 +12,18 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import TiffImagePlugin
 
 import analyzer
 from analyzer.cli.options import SOME_FAILED
+from analyzer.errors import MediaError
+from analyzer.frames import further_pages
 from analyzer.people import images_table
 from analyzer.records import IMAGES, Run
 from analyzer.report import make_report
 from analyzer.report.page import page
 from analyzer.settings import Settings
+from analyzer.source import Fetcher, Item, pictures_together
 from tests.test_cli import analyse
 
 Image = NDArray[np.uint8]
@@ -99,6 +103,7 @@ def test_every_image_has_a_row_and_each_person_in_it(album: tuple[Result, Run]) 
     assert nobody["readable"] and (nobody["width"], nobody["height"]) == (160, 90)
     assert not broken["readable"] and broken["sample"] == -1 and pd.isna(broken["width"])
     for row in (nobody, broken):
+        assert pd.isna(row["reason"]) == bool(row["readable"])
         assert (row["people"], row["person_id"], row["person_images"]) == (0, -1, 0)
         assert pd.isna(row[["gender", "age_years", "x1", "score"]]).all()
     first = table[table["person_id"] == 1]
@@ -126,7 +131,9 @@ def test_images_are_told_in_words_of_images(album: tuple[Result, Run]) -> None:
         *(1, 0),
         "images",
     )
-    told = result.output
+    why = "    23 broken.png is not a picture in a known format; give a JPEG, PNG"
+    assert why in result.output
+    told = "\n".join(line for line in result.output.splitlines() if not line.startswith(why))
     assert "2 people" in told and "in 22 images: " in told and "(22 faces)" in told
     lines = told.splitlines()
     assert any(line.split()[-3:] == ["20", "01.png"] or line.endswith("20  01.png") for line in lines)
@@ -162,6 +169,79 @@ def test_a_stretch_of_images_names_only_its_own(two_portraits: Portraits, tmp_pa
     assert run.images["image"].tolist() == ["2.png", "10.png"] and run.images["person_id"].eq(1).all()
 
 
+def test_no_more_images_than_the_limit_are_read(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        save(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+    names = [str(tmp_path / f"{number}.png") for number in (9, 2, 7)]
+    for limit, count in ((None, 11), (2, 2), (11, 11), (50, 11)):
+        fetcher = Fetcher(Settings(limit=limit), want_audio=False)
+        (item,) = fetcher.resolve(str(tmp_path))
+        assert [path.stem for path in item.paths] == [f"{number}" for number in range(1, count + 1)]
+        # A later run that knows its name alone takes the same.
+        assert fetcher.identify(Item(item.source, item.kind)) == fetcher.identify(item)
+        named = fetcher.resolve_pictures(names)
+        assert [path.stem for path in named.paths] == ["9", "2", "7"][:limit]
+
+
+@pytest.mark.parametrize(
+    ("named", "together"),
+    [
+        (["a.jpg", "gone.jpg", "a.png"], [("a.jpg", "a.png"), "gone.jpg"]),
+        (["gone.jpg", "a.jpg", "gone.mp4", "a.png"], ["gone.jpg", ("a.jpg", "a.png"), "gone.mp4"]),
+        (
+            ["a.jpg", "https://example.org/x", "v.mp4", "a.png"],
+            [("a.jpg", "a.png"), "https://example.org/x", "v.mp4"],
+        ),
+        (["a.jpg", "gone.jpg"], ["a.jpg", "gone.jpg"]),
+        (["v.mp4", "gone.jpg"], ["v.mp4", "gone.jpg"]),
+        ([], []),
+    ],
+)
+def test_images_that_are_named_are_one_run_whatever_stands_between(
+    named: list[str], together: list[str | tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "a.png", "v.mp4"):
+        Path(name).touch()
+    assert pictures_together(named) == together
+
+
+def test_pages_of_a_tiff_that_are_not_read_are_told(tmp_path: Path) -> None:
+    pages = [PillowImage.new("RGB", (16, 12), (shade, 0, 0)) for shade in (10, 20, 30)]
+    pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif")
+    pages[0].save(tmp_path / "no.png")
+    (tmp_path / "m.jpg").write_bytes((tmp_path / "m.tif").read_bytes())
+    cut = (tmp_path / "m.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(cut[: len(cut) - 20])
+    found = {name: further_pages(tmp_path / name) for name in ("m.tif", "m.jpg", "one.tif", "no.png", "gone")}
+    assert found == {"m.tif": 2, "m.jpg": 2, "one.tif": 0, "no.png": 0, "gone": 0}
+    assert further_pages(tmp_path / "cut.tif") in (1, 2)
+    # A smaller copy of a page is no page.
+    thumb = TiffImagePlugin.ImageFileDirectory_v2()
+    thumb[254] = 1
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "small.tif"), new=True) as file:
+        pages[0].save(file, "TIFF")
+        file.newFrame()
+        pages[1].save(file, "TIFF", tiffinfo=thumb)
+    assert further_pages(tmp_path / "small.tif") == 0
+    run = analyzer.analyze(tmp_path / "m.tif", out=tmp_path / "out", video=False)
+    assert run.info["notes"][-1] == (
+        "2 further pages of m.tif were not read, and nobody on them is counted: save each page as an image "
+        "of its own."
+    )
+
+
+def test_the_stretch_of_images_is_told_in_images(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
+    with pytest.raises(MediaError) as caught:
+        analyzer.analyze(tmp_path / "a.png", Settings(start_s=3, video=False), out=tmp_path / "out")
+    assert str(caught.value) == (
+        "a.png is 1 image: --start 3 is after the last; with images, --start, --end and --duration count "
+        "images"
+    )
+
+
 def test_table_of_nobody_at_all() -> None:
     faces = pd.DataFrame(
         {
@@ -173,7 +253,8 @@ def test_table_of_nobody_at_all() -> None:
         columns=["person_id", "samples", "gender", "age_years", "age_low", "age_high", "age_band"]
     ).astype({"person_id": int})
     samples = pd.DataFrame({"segment": [1], "sample": [0], "width": [4], "height": [3]})
-    table = images_table({0: "a.png", 1: "b.png"}, faces, people, samples)
+    table = images_table({0: "a.png", 1: "b.png"}, faces, people, samples, {0: "a.png is empty."})
+    assert table["reason"].iloc[0] == "a.png is empty." and pd.isna(table["reason"].iloc[1])
     assert table["image"].tolist() == ["a.png", "b.png"] and table["readable"].tolist() == [False, True]
     assert table["people"].tolist() == table["faces"].tolist() == [0, 0]
     assert table["width"].isna().tolist() == [True, False]

@@ -90,6 +90,30 @@ def test_ages_of_unmeasured_networks_are_their_own_word(
     assert [one.count for one in told] == ([count] if count and not measured else [])
 
 
+@pytest.mark.parametrize(
+    ("pages", "said"),
+    [
+        ((("m.tif", 1),), "1 further page of m.tif was not read"),
+        ((("m.tif", 2),), "2 further pages of m.tif were not read"),
+        (
+            (("m.tif", 2), ("n.tif", 1), ("o.tif", 4)),
+            "2 further pages of m.tif and 5 of 2 more images were not read",
+        ),
+    ],
+)
+def test_pages_that_were_not_read_are_told_also_where_nobody_was_found(
+    pages: tuple[tuple[str, int], ...], said: str
+) -> None:
+    seen = Seen(True, 3, 3.0, 640, 360, unread_pages=pages)
+    faces, samples = made((range(1), 0.9, 95.0), images=True, count=3)
+    faces["person_id"] = 1
+    for some in (faces, faces.iloc[:0]):
+        uncounted = link_tracklets(some, samples, LOOKS).uncounted
+        notes = take_notes(seen, some, NOBODY, uncounted, Settings(), child_years=12)
+        (note,) = (one for one in notes if one.reason == "unread_pages")
+        assert note.sentence.startswith(said) and note.count == sum(count for _, count in pages)
+
+
 def option(sentence: str, name: str) -> float:
     found = re.search(rf"--{name} ([\d.]+\d)", sentence)
     assert found is not None, sentence

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MAX_PEOPLE_LISTED = 12
+_MAX_UNREAD_LISTED = 5
 
 
 class Console:
@@ -224,7 +225,8 @@ def describe(run: Run) -> str:
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
-        lines.append(f"  incomplete: {run.info['incomplete_reason']}")
+        lines.append(f"  incomplete: {printable(run.info['incomplete_reason'])}")
+        lines += _unread_words(run) if images else []
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
         lines.append(f"  person  gender   age  {age_interval_words(run.measured):>13}  {last}")
@@ -251,6 +253,19 @@ def describe(run: Run) -> str:
     elif annotated:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
+
+
+def _unread_words(run: Run) -> list[str]:
+    """Why images could not be read, of a few; earlier runs do not say."""
+    images = run.images
+    if "reason" not in images:
+        return []
+    reasons = [str(one) for one in images["reason"].dropna() if one]
+    more = len(reasons) - _MAX_UNREAD_LISTED
+    return [
+        *(f"    {printable(reason)}" for reason in reasons[:_MAX_UNREAD_LISTED]),
+        *([f"    ... and {more} more, in the images table"] if more > 0 else []),
+    ]
 
 
 def _jump_words(count: int, places: list[dict[str, float]]) -> str:
