@@ -78,6 +78,10 @@ class Begun:
     """Length of the video in seconds, likewise."""
     parts_key: str
     """Begins the names of this work's segments."""
+    goes_on_s: float | None = None
+    """Where in the video the first segment begins that is missing; None: none is kept."""
+    images: bool = False
+    """Whether these are images, each a segment and a second."""
 
 
 @dataclass(frozen=True)

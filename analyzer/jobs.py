@@ -155,7 +155,7 @@ def analyze(
 
 def analyze_all(
     sources: Iterable[str | Sequence[str]],
-    settings: Settings,
+    settings: Settings | None = None,
     *,
     out: str | os.PathLike[str] = DEFAULT_OUT,
     on_event: OnEvent = ignore,
@@ -168,7 +168,7 @@ def analyze_all(
 
     Args:
         sources: Files, folders, addresses, what is live; several picture files together are one run.
-        settings: How.
+        settings: How; the defaults if not given.
         out: Folder in which each run's folder is made.
         on_event: Called with each `Event`, `Finished` and `Failed` included.
         fetcher: What resolves and downloads, if not the default one.
@@ -183,6 +183,7 @@ def analyze_all(
         OutputError: `out` cannot be written to.
         ModelError: A network is missing or damaged.
     """
+    settings = settings or Settings()
     on_event = Callback(on_event)
     chosen = fetcher or _fetcher(settings, on_event)
     items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
@@ -606,7 +607,12 @@ class Analyst:
         workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
         kept = tuple(work.parts.segments())
-        self._on_event(Begun(work.video.title, kept, expected, reader.info.duration_s, work.parts.key))
+        goes_on_s = None
+        if kept:
+            missing = next(number for number in itertools.count() if number not in kept)
+            goes_on_s = reader.segment_bounds(missing if expected is None else min(missing, expected - 1))[0]
+        told = work.video.title, kept, expected, reader.info.duration_s, work.parts.key, goes_on_s
+        self._on_event(Begun(*told, images=isinstance(reader, PictureReader)))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
                 reports = analyse_in_processes(

@@ -111,14 +111,25 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
         getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
     ):
         helps.append("--preset accurate")
-    helps += ["--detector yunet (after models pull yunet)"] if settings.detector == "centerface" else []
-    may = f" May find more: {', '.join(helps)}." if helps and settings.detector != "none" else ""
+    helps += ["--detector yunet (first run models pull yunet)"] if settings.detector == "centerface" else []
+    may = f" {_may_find_more(helps)}" if helps and settings.detector != "none" else ""
     return Note(
         "no_face",
         0,
         f"No face was found in {seen.words}. People are counted by their faces: who is seen from behind, or "
         f"whose face is covered or very small, is not found.{may}",
     )
+
+
+def _may_find_more(options: list[str]) -> str:
+    """A sentence of what could help.
+
+    >>> _may_find_more(["--preset accurate"]), _may_find_more(["--a", "--b", "--c"])
+    ('This may find more: --preset accurate.', 'These may find more: --a, --b or --c.')
+    """
+    if len(options) == 1:
+        return f"This may find more: {options[0]}."
+    return f"These may find more: {', '.join(options[:-1])} or {options[-1]}."
 
 
 def _larger_size(seen: Seen, settings: Settings) -> str:

@@ -402,6 +402,8 @@ def _run(
             console.error(f"{what} not begun, because a signal ended the one before: name what is left again")
     except AnalyzerError as error:
         console.error(str(error))
+    except KeyboardInterrupt as error:
+        raise _InterruptedError(console.interrupted(out)) from error
     finally:
         console.summary(results)
     return max(_exit_code(results), SOME_FAILED) if left else _exit_code(results)
@@ -473,6 +475,10 @@ def doctor(out: Path, *, as_json: bool) -> None:
     sys.exit(DONE if show_checks(out, as_json=as_json) else SOME_FAILED)
 
 
+class _InterruptedError(Exception):
+    """A signal has ended the command; says what is left of its work."""
+
+
 def main() -> None:
     """Entry point of the console script, of ``python cli.py`` and of ``python -m analyzer``."""
     stopped_by = INTERRUPTED
@@ -496,7 +502,9 @@ def main() -> None:
             raise
         click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
         sys.exit(NOTHING_USABLE)
+    except _InterruptedError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(stopped_by)
     except (click.Abort, KeyboardInterrupt):
-        goes_on = "; the same command goes on where it stopped" if "analyze" in sys.argv[1:2] else ""
-        click.echo(f"Error: interrupted{goes_on}", err=True)
+        click.echo("Error: interrupted", err=True)
         sys.exit(stopped_by)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.events import (
     Analysing,
+    Begun,
     Budgeted,
     Event,
     Failed,
@@ -56,6 +57,9 @@ class Console:
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._stage = ""
+        self._begun: Begun | None = None
+        self._drawing = False
+        self._done = 0
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +71,7 @@ class Console:
 
     def on_event(self, event: Event) -> None:
         """Show what has happened."""
+        self._keep_track(event)
         match event:
             case Started(source):
                 self._close_bar()
@@ -107,6 +112,19 @@ class Console:
                 named = Path(source).name in str(error)
                 self.error(str(error) if named else f"{source}: {error}")
 
+    def _keep_track(self, event: Event) -> None:
+        """Know what is saved, should the work be broken off; and say where it goes on."""
+        self._drawing = isinstance(event, Rendering)
+        if isinstance(event, Started | Finished | Failed):
+            self._begun = None
+        if isinstance(event, Finished):
+            self._done += 1
+        if isinstance(event, Begun):
+            self._begun = event
+            if event.kept and not self._quiet:
+                self._close_bar()
+                click.echo(_continued(event), err=True)
+
     def _on_live(self, event: LiveBegun | Following) -> None:
         if isinstance(event, LiveBegun):
             self._close_bar()
@@ -118,6 +136,25 @@ class Console:
         if bar is not None:
             bar.set_postfix_str(_so_far(event), refresh=False)
         self._advance(bar, event.time_s)
+
+    def interrupted(self, out: Path) -> str:
+        """What is left of the video in the works, in a sentence, once it was broken off.
+
+        Args:
+            out: Folder of runs.
+        """
+        goes_on = "the same command goes on where it stopped"
+        if self._drawing:
+            return f"interrupted: the tables are written, the annotated output is not; {goes_on}"
+        begun = self._begun
+        # On the disk, as processes that analyse may have saved what they have not told yet.
+        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
+        if begun is None or not saved:
+            if not self._done:
+                return "interrupted: nothing was saved yet"
+            done = f"{counted(self._done, 'source')} {'is' if self._done == 1 else 'are'} done"
+            return f"interrupted: {done}, nothing else was saved yet"
+        return f"interrupted: {_saved_words(begun, saved)}; {goes_on}"
 
     def error(self, sentence: str) -> None:
         """Say a sentence on standard error."""
@@ -172,6 +209,24 @@ def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
         f"Removed with the earlier analysis that it was about: {', '.join(event.files)} of "
         f"{printable(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
     )
+
+
+def _continued(event: Begun) -> str:
+    # Late: analysing needs nothing of it.
+    from analyzer.report.words import clock
+
+    at_s = event.goes_on_s or 0.0
+    where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
+    before = _saved_words(event, len(event.kept), "was", "were")
+    return f"Continued at {where}: {printable(event.title)}: {before} before"
+
+
+def _saved_words(event: Begun, saved: int, one: str = "is", several: str = "are") -> str:
+    """Such as "2 of 13 segments are saved"."""
+    noun = "image" if event.images else "segment"
+    if event.expected is None:
+        return f"{counted(saved, noun)} {one if saved == 1 else several} saved"
+    return f"{saved} of {counted(event.expected, noun)} {one if saved == 1 else several} saved"
 
 
 def _unchanged(run: Run) -> str:
