@@ -442,7 +442,7 @@ def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: P
     assert held.state == "wrong" and "not the network" in held.problem
     # Neither a name of the catalogue's nor that of one of its files.
     for name in ("dlib", "face_detection_yunet_2023mar"):
-        with pytest.raises(ModelError, match="no name of the catalogue"):
+        with pytest.raises(ModelError, match="none of the catalogue's names"):
             add(put(tmp_path, name, network(WEIGHTS), GENDER_AND_AGE))
 
 
@@ -639,8 +639,8 @@ MISFITS = {
     "too few": (_changed("[0, 2]", "[0, 1]"), "takes 1 for gender, but names 2"),
     "beyond": (_changed("[2, 3]", "[3, 4]"), "takes 0 for age, but names 1"),
     "output": (_changed("factor = 100", 'output = "ages"'), "has no output 'ages' for age: it has out"),
-    "unknown key": (_changed("factor", "faktor"), "age.faktor is no key of a description"),
-    "unknown table": (GENDER_AND_AGE + "[smile]\n", "smile is no key"),
+    "unknown key": (_changed("factor", "faktor"), "age.faktor is not a key of a description"),
+    "unknown table": (GENDER_AND_AGE + "[smile]\n", "smile is not a key"),
     "hash": (_changed('licence = "MIT"', 'sha256 = "abc"'), "sha256 must be 64 hex digits"),
     "other hash": (_changed('licence = "MIT"', f'sha256 = "{"0" * 64}"'), "not the network that its"),
     "ranges": (

@@ -235,7 +235,7 @@ class _Table:
 
     def end(self) -> None:
         if self._values:
-            raise ModelError(f"{self._file}: {self._where}{min(self._values)} is no key of a description")
+            raise ModelError(f"{self._file}: {self._where}{min(self._values)} is not a key of a description")
 
 
 def described(path: Path) -> Description:
@@ -488,7 +488,7 @@ def _check_holds_all(model: Any, path: Path) -> None:
     own = {(function.domain, function.name) for function in model.functions}
     for node in itertools.chain.from_iterable(_nodes(one) for one in (model.graph, *model.functions)):
         if node.domain not in _DOMAINS and (node.domain, node.op_type) not in own:
-            raise ModelError(f"{path} uses operators of {node.domain}, which are no part of ONNX")
+            raise ModelError(f"{path} uses operators of {node.domain}, which are not part of ONNX")
 
 
 _OTHERS = {

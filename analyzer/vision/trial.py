@@ -109,7 +109,7 @@ def add(path: Path, folder: Path | None = None) -> Description:
     if not _NAME.fullmatch(path.stem) or taken:
         raise ModelError(
             f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
-            "and _ that are no name of the catalogue's"
+            "and _, and to none of the catalogue's names"
         )
     description = described(path)
     content = read_network(description).content
