@@ -462,15 +462,6 @@ def test_text_of_strangers_stays_text(show: Any) -> None:
     shown.tab.wait_for_timeout(100)
 
 
-@pytest.mark.parametrize("images", [False, True])
-def test_intervals_of_ages_are_of_80_percent_only_where_that_was_measured(*, images: bool) -> None:
-    html = page(document(images=images))
-    assert ">80 % interval</th>" in html and "of 80 % of people" in html
-    html = page(document(images=images, measured=False))
-    assert "80 % interval" not in html and "of 80 % of people" not in html and ">interval</th>" in html
-    assert "how often it holds the true age was not measured" in html
-
-
 def test_json_cannot_end_its_element() -> None:
     html = page(document(a_video(title="</script>\u2028<!--<script>")))
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)

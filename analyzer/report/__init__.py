@@ -250,7 +250,6 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "trend": numbers.trend(),
         "comparison": numbers.comparison(),
         "audience": None,
-        "measured": all(run.measured for run in corpus.runs),
         "provenance": _provenance(corpus),
         "notes": _notes(numbers),
         "skipped": [{"folder": one.folder.name, "reason": one.reason} for one in corpus.skipped],
@@ -421,7 +420,7 @@ def _notes(numbers: Numbers) -> list[str]:
         notes.append(
             f"Nothing is told of groups of fewer than {numbers.min_people} people, nor of single people."
         )
-    return notes
+    return list(dict.fromkeys(notes))  # runs say some of it, too
 
 
 def _reading(info: dict[str, Any], name: str) -> Any:

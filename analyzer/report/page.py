@@ -37,7 +37,7 @@ from analyzer.report.words import (
     why_not,
 )
 from analyzer.shares import FEW_PEOPLE
-from analyzer.util.text import age_interval_words, counted
+from analyzer.util.text import counted
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -141,8 +141,6 @@ def _context(document: dict[str, Any]) -> Row:
     empty = total.get("people") == 0
     return {
         "doc": document,
-        "measured": document.get("measured", True),
-        "age_interval": age_interval_words(document.get("measured", True)),
         "single": single,
         "video": videos[0] if single and videos else None,
         "empty": empty,
