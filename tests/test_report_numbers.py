@@ -406,7 +406,9 @@ def windows(truth: Truth, run: str) -> list[Row]:
             continue
         people = math.fsum(stands * sum(present) for _, stands, present in mine) / known
         end = min(10 * number + 10.0, mine[-1][0] + mine[-1][1])
+        peak = max(mine, key=lambda one: sum(one[2]))  # the first of them
         found.append({"run": run, "start_s": 10.0 * number, "end_s": end, "people": people})
+        found[-1] |= {"peak_s": peak[0], "most": sum(peak[2])}
     kept = [one for one in found if one["people"]]
     return sorted(kept, key=lambda one: (-round(one["people"], 9), one["start_s"]))
 

@@ -147,7 +147,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "age_bands": BANDS,
         "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
         "pyramid": cells, "at_once": at_once,
-        "moments": [{"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0}],
+        "moments": [{"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0, "peak_s": 6.0, "most": 4}],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "together_s": 5.0}],
         "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
         "screen_time": SCREEN_TIME, "timezone": "UTC",
@@ -450,7 +450,9 @@ def test_text_of_strangers_stays_text(show: Any) -> None:
     several["videos"] = [a_video(f"r{n}", **hostile, page="javascript:alert(4)", people=9) for n in range(3)]
     several["groups"]["rows"][0]["group"] = SCRIPT
     several["trend"]["rows"][0]["period"] = SCRIPT
-    several["moments"] = [{"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0}]
+    several["moments"] = [
+        {"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0, "peak_s": 1.0, "most": 2}
+    ]
     several["audience"]["file"] = SCRIPT
     shown = show(several)
     assert shown.tab.locator("#table-videos .name").first.inner_text() == SCRIPT

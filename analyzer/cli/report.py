@@ -17,10 +17,10 @@ from analyzer.report.words import (
     BY_NAME,
     Figure,
     attention_texts,
-    clock,
     ends_of,
     figure_of,
     figure_text,
+    moment_words,
     span_text,
     why_not,
 )
@@ -119,8 +119,8 @@ def _moments(document: dict[str, Any]) -> list[str]:
     lines = []
     for moment in document["moments"][:_MAX_MOMENTS]:
         where = f" in {printable(_short(titles[moment['run']], 50))}" if several else ""
-        at = f"{clock(moment['start_s'])} to {clock(moment['end_s'])}"
-        lines.append(f"  {'busiest: ' + at:<38}{figure_text(moment['people'], 'people')} at once{where}")
+        at = figure_text(moment["peak_s"], "clock")
+        lines.append(f"  {'busiest: ' + at:<38}{moment_words(moment)}{where}")
     return lines
 
 

@@ -42,7 +42,7 @@ from analyzer.evaluation.metrics import (
 from analyzer.evaluation.page import page
 from analyzer.events import Event, Failed, OnEvent, Started
 from analyzer.faces import iou
-from analyzer.files import writing
+from analyzer.files import paths_of, writing
 from analyzer.frames import PictureReader
 from analyzer.jobs import analyze_all
 from analyzer.records import Run, write_json
@@ -67,7 +67,7 @@ class _Task:
 
 
 def evaluate(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     settings: Settings | None = None,
     *,
     limit: int | None = None,
@@ -106,7 +106,7 @@ def evaluate(
             folder = tempfile.TemporaryDirectory(prefix="evaluate-", ignore_cleanup_errors=True)
             work = Path(stack.enter_context(folder))
             # One that is named twice counts once.
-            named = enumerate(dict.fromkeys(Path(path).absolute() for path in paths))
+            named = enumerate(dict.fromkeys(path.absolute() for path in paths_of(paths)))
             materials = [read_labels(path, work / f"tar-{number}", limit) for number, path in named]
             tasks = _tasks(materials, work)
         except OSError as error:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.errors import OutputError, SettingsError
+from analyzer.files import paths_of
 from analyzer.records import Run
 from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
@@ -128,7 +129,7 @@ def _link(folder: Path, name: str, out: Path) -> str | None:
 
 
 def make_report(
-    paths: Iterable[str | os.PathLike[str]] = (),
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     *,
     chosen: Chosen | None = None,
     by: str | None = None,
@@ -140,7 +141,7 @@ def make_report(
     """Report on runs.
 
     Args:
-        paths: Folders of runs, or with runs in them; none: the newest run in `out`.
+        paths: Folder of a run, or with runs in it, or several; none: the newest run in `out`.
         chosen: Which of them.
         by: Figures also for each day, week, month, hour, `name`, or value of a column of the runs.
         name_pattern: With `by="name"`: a regular expression; what its first group, or else the whole of it,
@@ -153,8 +154,8 @@ def make_report(
         SettingsError: A choice is wrong, or contradicts another.
         OutputError: There is no run to report on.
     """
-    named = list(paths)
-    root = Path(named[0]) if len(named) == 1 else None
+    named = paths_of(paths)
+    root = named[0] if len(named) == 1 else None
     found = find_runs(named) if named else newest_run(out)
     chosen = chosen or Chosen()
     if name_pattern is not None and by != BY_FILE_NAME:
@@ -189,7 +190,7 @@ def _in_order(found: Found, chosen: Chosen) -> Found:
 
 
 def _nothing(
-    named: list[Any], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
+    named: list[Path], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
 ) -> str:
     if not named:
         return f"{os.fspath(out)} holds no finished run: analyse a video first"

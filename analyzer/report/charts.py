@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from analyzer.report.files import CHARTS, one_line
-from analyzer.report.words import BY_NAME, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
+from analyzer.report.words import BY_NAME, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text, span_words
 from analyzer.util.palette import GENDER_COLOURS
 from analyzer.util.text import counted
 
@@ -212,8 +212,7 @@ def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list
     _clock_axis(axes, start[0], end[-1])
     axes.set_ylim(0, max(1.0, 1.06 * tops[-1].max()))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    bin_s = timeline["bin_s"]
-    axes.set_ylabel("people in each " + ("second" if bin_s == 1 else f"{bin_s:g} s"), fontsize=10.5)
+    axes.set_ylabel(f"people seen in each {span_words(timeline['bin_s'])}", fontsize=10.5)
     return shown
 
 
@@ -227,7 +226,7 @@ def _timeline(document: Document) -> Figure | None:
         return None
     by_gender = {name: timeline[name] for name in ("female", "male", "unknown_gender")}
     areas: list[_Area] = [("people (genders withheld)", timeline["people"], _ALL, "")]
-    title = "People on screen over time"
+    title = "People seen over time"
     if all(values is not None and np.isfinite(_real(values)).any() for values in by_gender.values()):
         areas = [
             (GENDER_WORDS[gender], values, *_GENDERS[gender])
@@ -264,7 +263,7 @@ def _timeline_ages(document: Document) -> Figure | None:
     ]
     if "unknown" in known:
         areas.append(("unknown", known["unknown"], _GENDERS["unknown"][0], "xx"))
-    figure = _sheet("People on screen over time, by perceived age", document)
+    figure = _sheet("People seen over time, by perceived age", document)
     axes = figure.subplots()
     shown = _stack(axes, timeline, areas)
     axes.legend(
@@ -308,7 +307,7 @@ def _people(document: Document) -> Figure | None:
             " · ".join((f"{one['person_id']}", GENDER_WORDS[one["gender"]], *([age] if age else [])))
         )
         axes.annotate(
-            "" if one["on_screen_s"] is None else clock(one["on_screen_s"]),
+            figure_text(one["on_screen_s"], "clock"),
             (1, row),
             xytext=(6, 0),
             textcoords="offset points",

@@ -34,10 +34,10 @@ from analyzer.report.words import (
     Unit,
     attention_texts,
     attention_words,
-    clock,
     ends_of,
     figure_of,
     figure_text,
+    moment_words,
     span_text,
     why_not,
 )
@@ -69,7 +69,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
-    "moments": ("run", "start_s", "end_s", "people"),
+    "moments": ("run", "start_s", "end_s", "people", "peak_s", "most"),
     "people": (
         *("run", "title", "person_id", "gender", "female_prob", "age_years", "age_low", "age_high"),
         *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
@@ -293,6 +293,9 @@ def _timeline_sheet(timeline: Mapping[str, Any]) -> Sheet:
 # --- captions ----------------------------------------------------------------------------------------
 
 
+_VTT_NOTE = "People seen within each span, not necessarily at the same moment; perceived gender. Estimates."
+
+
 def webvtt(document: Document) -> str:
     """Captions that count the people of each stretch of the timeline; none where nobody is seen.
 
@@ -311,9 +314,7 @@ def webvtt(document: Document) -> str:
         else:
             cues.append((start, end, text))
     blocks = [f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text}\n" for start, end, text in cues]
-    return "\n".join(
-        ["WEBVTT\n", "NOTE\nPeople on screen, and their perceived gender: estimates.\n", *blocks]
-    )
+    return "\n".join(["WEBVTT\n", f"NOTE\n{_VTT_NOTE}\n", *blocks])
 
 
 def _cue(timeline: dict[str, Any], index: int) -> str:
@@ -513,10 +514,9 @@ def _moments_part(document: Document) -> list[str]:
     lines = []
     for number, moment in enumerate(() if document["images"] else document["moments"], 1):
         video = videos.get(moment["run"])
-        start_s = moment["start_s"]
-        when = _link(clock(start_s), moment_url(video["url"], start_s) if video else None)
-        people = figure_text(moment["people"], "people") or "–"
-        what = f"{when} to {clock(moment['end_s'])}: {people} people at once on average"
+        peak_s = moment["peak_s"]
+        when = _link(figure_text(peak_s, "clock"), moment_url(video["url"], peak_s) if video else None)
+        what = f"{when}: {moment_words(moment)}"
         where = f", in {_text(video['title'])}" if video and document["kind"] == "videos" else ""
         lines.append(f"{number}. {what}{where}")
     return lines

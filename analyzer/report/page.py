@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.report.links import moments_of, web_address
+from analyzer.report.numbers import MOMENT_S
 from analyzer.report.words import (
     AUDIENCE_FIGURES,
     BY_NAME,
@@ -33,7 +34,9 @@ from analyzer.report.words import (
     ends_of,
     figure_of,
     figure_text,
+    moment_words,
     span_text,
+    span_words,
     why_not,
 )
 from analyzer.shares import FEW_PEOPLE
@@ -146,6 +149,7 @@ def _context(document: dict[str, Any]) -> Row:
         "empty": empty,
         "cards": _cards(document),
         "meta": _meta(document),
+        "span": span_words(document["timeline"]["bin_s"]) if document.get("timeline") else "",
         "timeline_rows": None if document["images"] else _timeline_rows(document),
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
@@ -154,6 +158,7 @@ def _context(document: dict[str, Any]) -> Row:
         "shares": _share_rows(document, "", ""),
         "judged": total.get("judged"),
         "min_judged": FEW_PEOPLE,
+        "moment_s": f"{MOMENT_S:g}",
         "moments": [] if document["images"] else _moments(document),
         "by_run": {video["run"]: video for video in videos},
         "columns": _columns(_VIDEO_COLUMNS, document),
@@ -219,7 +224,7 @@ def _moment(video: Row | None, seconds: float | None) -> Row | None:
     return {
         "run": video["run"],
         "s": round(seconds, 3),
-        "text": clock(seconds),
+        "text": figure_text(seconds, "clock"),
         "url": url,
         "href": f"{media}#t={at:g}" if media else url,
         "media": bool(media),
@@ -240,7 +245,7 @@ def _meta(document: Row) -> list[str]:
             f"{video.get('day_is') or 'of'} {_day_words(video.get('day'))}" if video.get("day") else "",
             counted(video.get("samples") or 0, "image")
             if document["images"]
-            else f"{clock(video['duration_s'])} long"
+            else f"{figure_text(video['duration_s'], 'clock')} long"
             if video.get("duration_s") is not None
             else "length not known",
             f"{figure_text(share, 'share')} analysed" if share is not None else "",
@@ -256,7 +261,11 @@ def _meta(document: Row) -> list[str]:
     if channels:
         words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
     if analysed is not None:
-        words.append(counted(analysed, "image") if document["images"] else f"{clock(analysed)} analysed")
+        words.append(
+            f"{figure_text(analysed, 'clock')} analysed"
+            if not document["images"]
+            else counted(analysed, "image")
+        )
     return words
 
 
@@ -283,10 +292,11 @@ def _cards(document: Row) -> list[Row]:
         if total.get(name) is not None
     ]
     analysed = total.get("analysed_s")
+    looked = f"of {figure_text(analysed, 'clock')} analysed" if analysed is not None else ""
     cards = [
         card("people", note=" · ".join(stated)),
         card("on_screen_s", note="of all people, added up"),
-        card("presence", note=f"of {clock(analysed)} analysed" if analysed is not None else ""),
+        card("presence", note=looked),
         card("together", note=_mean_words(total)),
         card("female_people_share", note=_judged_words(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
@@ -417,7 +427,7 @@ def _pyramid_rows(document: Row) -> Row | None:
             hidden = cell["people"] is None
             shown = "" if hidden else figure_text(cell["people"], "people")
             seconds = cell["on_screen_s"]
-            row.append({"hidden": hidden, "people": shown, "time": "" if seconds is None else clock(seconds)})
+            row.append({"hidden": hidden, "people": shown, "time": figure_text(seconds, "clock")})
         rows.append((band, row))
     return {"rows": rows, "hidden": any(cell["people"] is None for cell in cells.values())}
 
@@ -446,10 +456,9 @@ def _moments(document: Row) -> list[Row]:
     rows = []
     for moment in document.get("moments") or []:
         video = by_run.get(moment["run"])
-        at = _moment(video, moment["start_s"])
+        at = _moment(video, moment["peak_s"])
         if video and at:
-            people = figure_text(moment["people"], "people")
-            rows.append({"at": at, "end": clock(moment["end_s"]), "people": people, "title": video["title"]})
+            rows.append({"at": at, "words": moment_words(moment), "title": video["title"]})
     return rows
 
 
@@ -786,7 +795,7 @@ def _chart_labels(document: Row) -> dict[str, str]:
         for row in (document.get("at_once") or [])[:12]
     ]
     return {
-        "timeline": f"Stacked chart of the number of people on screen over the video; most at once: {most}.",
+        "timeline": f"Stacked chart of how many people are seen over the video; most at once: {most}.",
         "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
         "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
         "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
@@ -798,7 +807,7 @@ def _chart_labels(document: Row) -> dict[str, str]:
 
 def _time_words(seconds: float, document: Row) -> str:
     """A time; of images, which count as a second each, their number."""
-    return counted(seconds, "image") if document["images"] else clock(seconds)
+    return counted(seconds, "image") if document["images"] else figure_text(seconds, "clock")
 
 
 def _capital(text: str) -> str:
@@ -806,7 +815,7 @@ def _capital(text: str) -> str:
 
 
 def _clock_or_dash(seconds: float | None) -> str:
-    return "–" if seconds is None else clock(seconds)
+    return figure_text(seconds, "clock") or NOT_KNOWN
 
 
 def _day_words(day: Any) -> str:

@@ -30,6 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analyzer.errors import OutputError, SettingsError
+from analyzer.files import paths_of
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
 from analyzer.records import (
     FACES,
@@ -158,11 +159,11 @@ _FOREIGN = "holds no run"
 _FORBIDDEN = "cannot be read: you have no right to"
 
 
-def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Found:
+def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Found:
     """The finished runs in some folders: a run's own, or one with runs in it, however deep."""
     runs: dict[Path, Run] = {}
     skipped: dict[Path, Skipped] = {}
-    for path in (Path(name) for name in paths):
+    for path in paths_of(paths):
         if not path.is_dir():
             reason = (
                 "is no folder: name a run's folder or one with runs" if path.exists() else "does not exist"

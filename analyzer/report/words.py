@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from analyzer.shares import FEW_PEOPLE
-from analyzer.util.text import percent
+from analyzer.util.text import counted, percent
 
 __all__ = [
     "AUDIENCE_FIGURES",
@@ -26,7 +26,9 @@ __all__ = [
     "ends_of",
     "figure_of",
     "figure_text",
+    "moment_words",
     "span_text",
+    "span_words",
     "why_not",
 ]
 
@@ -251,6 +253,26 @@ def clock(seconds: float, *, exact: bool = False) -> str:
     hour, minute = divmod(minutes, 60)
     text = f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
     return f"{text}.{tenth}" if exact else text
+
+
+def moment_words(moment: Mapping[str, Any]) -> str:
+    """What stands beside the time of a busiest moment's peak.
+
+    >>> moment_words({"start_s": 0.0, "end_s": 10.0, "people": 1.72, "most": 4})
+    '4 people; 1.7 on average from 0:00 to 0:10'
+    """
+    people = NOT_KNOWN if moment["most"] is None else counted(moment["most"], "person", "people")
+    mean = NOT_KNOWN if moment["people"] is None else f"{moment['people']:.1f}"
+    return f"{people}; {mean} on average from {clock(moment['start_s'])} to {clock(moment['end_s'])}"
+
+
+def span_words(seconds: float) -> str:
+    """How long a step of a timeline is, after "in each".
+
+    >>> span_words(1.0), span_words(0.5)
+    ('second', '0.5 s')
+    """
+    return "second" if seconds == 1 else f"{seconds:g} s"
 
 
 def figure_text(value: Any, unit: Unit) -> str:

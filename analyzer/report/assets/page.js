@@ -20,6 +20,11 @@ function clock(seconds) {
   const two = (n) => String(n).padStart(2, "0");
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
+// As the tables have it: tenths below a minute, so that unlike times look unlike.
+function time(seconds) {
+  const tenths = Math.round(seconds * 10);
+  return seconds < 60 ? `${clock(Math.floor(tenths / 10))}.${tenths % 10}` : clock(seconds);
+}
 function number(value) {
   return Number.isInteger(value) ? value.toLocaleString("en-GB") : value.toFixed(1);
 }
@@ -199,7 +204,7 @@ if (line && people.length) figures.people = (width) => {
       type: "bar", orientation: "h", marker: genderMarker(gender),
       base: bars.map((b) => b.start), x: bars.map((b) => Math.max(b.end - b.start, 0)), y: bars.map((b) => b.row),
       width: 0.32, offset: 0.04, customdata: bars.map((b) => [b.start, b.end]),
-      text: bars.map((b) => [b.person.words, `${clock(b.start)} to ${clock(b.end)}`]),
+      text: bars.map((b) => [b.person.words, `${time(b.start)} to ${time(b.end)}`]),
     };
   });
   return { traces, layout: layoutOf({
