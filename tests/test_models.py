@@ -783,7 +783,7 @@ def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> Non
     code, output = run("show", "nix")
     assert code == 3 and output.startswith("Error: there is no network nix")
     code, output = run("add", str(tmp_path / "nix.onnx"))
-    assert code == 3 and "no .onnx file" in output
+    assert code == 3 and "not an .onnx file" in output
 
 
 def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

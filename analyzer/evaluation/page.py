@@ -56,8 +56,8 @@ _HEAD = """# Accuracy
 
 ## How to read this
 
-Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it, and what
-came out was set against their labels. All figures are estimates of how people look, never of what they are.
+{what} were analysed as `analyze` does it, and what came out was set
+against their labels. All figures are estimates of how people look, never of what they are.
 In brackets: the 95 % interval, where there are enough for one, and the number of faces, people, videos or
 shares that the figure is a mean of; a mean of few says little.
 """
@@ -77,7 +77,8 @@ _DEFINITIONS = f"""
 - People in videos are matched one to one by where they are, or without boxes by when; gender and age play no
   part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got one number,
   *completeness* where one human got several.
-- Intervals hold 95 % of a bootstrap over pictures, or over videos; of fewer than {MIN_UNITS} there is none.
+- Intervals of shares are Wilson's, with the effective number of pictures, or of videos; those of other means
+  hold 95 % of a bootstrap over them. Of fewer than {MIN_UNITS} there is none.
 """
 _CHARTS = """## Charts
 
@@ -111,7 +112,12 @@ def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> st
 def page(document: dict[str, Any]) -> str:
     """The page, as Markdown."""
     faces, videos = document["faces"], document["videos"]
-    lines = [_HEAD]
+    what = " and ".join(
+        words
+        for words, table in (("labelled pictures", faces), ("labelled videos", videos))
+        if table is not None
+    )
+    lines = [_HEAD.format(what=what.capitalize() or "Labelled pictures and videos")]
     if faces is not None:
         lines += ["## Single faces", "", "Labelled pictures, each face seen once."]
         lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
@@ -214,6 +220,7 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         remarks = {
             f"pictures without a label in their name: {shown}": len(unparsed),
             "faces in pictures that could not be read": source.get("unreadable", 0),
+            "faces found but not judged: too small, or not counted as people": source.get("unjudged", 0),
             "pictures with several faces found": source.get("pictures_with_several_faces", 0),
             "could not be analysed, or only in part": len(failed),
         }

@@ -197,6 +197,8 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     faces = found.reindex([places.get(row, -1) for row in range(len(labels))]).reset_index(drop=True)
     people = run.people.set_index("person_id").reindex(faces["person_id"]).reset_index(drop=True)
     table = _judged(labels, people, faces["sample"].notna(), faces["x2"] - faces["x1"])
+    unjudged = table["found"] & table[["female_prob", "age_years"]].isna().all(axis=1)
+    task.about["unjudged"] = int(unjudged.sum())
     own = {"source": task.about["name"], "name": labels["name"], "face_female_prob": faces["female_prob"]}
     return {"faces": table.assign(**own)}
 
@@ -338,7 +340,8 @@ class Evaluation:
         settings: How the material was analysed.
         sources: For each named path: `name`, `kind` (``pictures``, ``archive``, ``list``, ``videos``),
             `labelled` and `used` (faces, or videos), `unparsed` (names of pictures without labels), `failed`
-            (sentences), and of pictures `unreadable` and `pictures_with_several_faces`.
+            (sentences), and of pictures `unreadable`, `unjudged` (found, but without
+            estimates) and `pictures_with_several_faces`.
         provenance: `models`, `libraries` and `python`, as in ``run.json``.
         faces: A table of the judged (see `analyzer.evaluation.metrics`), one row a labelled face, with
             `source`, `name` and `face_female_prob`, the probability in the faces table.

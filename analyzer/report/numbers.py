@@ -520,8 +520,8 @@ class Numbers:
                     max(time_s + duration_s) AS last_s,
                     sum(people * duration_s) / sum(duration_s) AS people, sum(duration_s) AS known_s,
                 FROM moment WHERE duration_s > 0 GROUP BY ALL
-            ) WHERE people > 0 AND known_s + 1e-6 >= least({MOMENT_S} / 2, (
-                SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = run_no)
+            ) part WHERE people > 0 AND known_s + 1e-6 >= least({MOMENT_S} / 2, (
+                SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = part.run_no)
             ) ORDER BY round(people, 9) DESC, run_no, start_s"""
         )
         if not self.single:
@@ -907,7 +907,7 @@ def _grouped(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN) -> 
         names = _by_file_name(table, name_pattern)
     else:
         known = ", ".join(dict.fromkeys(("video", *PERIODS, BY_FILE_NAME, *table.columns)))
-        raise SettingsError(f"--by {by} is no column: choose one of {known}")
+        raise SettingsError(f"--by {by} is not a column: choose one of {known}")
     distinct = sorted(set(names), key=lambda name: (name == _NOT_KNOWN, _natural(name)))
     place = {name: number for number, name in enumerate(distinct)}
     return Groups(by, tuple(distinct), np.array([place[name] for name in names], np.int64))
@@ -919,7 +919,7 @@ def _by_file_name(table: pd.DataFrame, pattern: str) -> list[str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise SettingsError(
-            f"--name-pattern {pattern!r} is no regular expression ({error}): write one such as '^[a-z]+'"
+            f"--name-pattern {pattern!r} is not a regular expression ({error}): write one such as '^[a-z]+'"
         ) from error
     names = []
     for source, title in zip(table["source"], table["title"], strict=True):

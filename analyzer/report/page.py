@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 from analyzer.report.links import moments_of, web_address
 from analyzer.report.numbers import MOMENT_S
 from analyzer.report.words import (
+    AGES_MEASURED,
+    AGES_UNMEASURED,
     AUDIENCE_FIGURES,
     BY_NAME,
     GENDER_WORDS,
@@ -34,7 +36,10 @@ from analyzer.report.words import (
     ends_of,
     figure_of,
     figure_text,
+    method,
     moment_words,
+    notes_of_runs,
+    runs_words,
     span_text,
     span_words,
     why_not,
@@ -175,7 +180,11 @@ def _context(document: dict[str, Any]) -> Row:
         "gender_words": GENDER_WORDS,
         "withheld_word": WITHHELD,
         "too_few": TOO_FEW,
-        "sampling": _setting(document, "fps"),
+        "method": method(document, _setting(document, "fps")),
+        "ages_words": AGES_MEASURED if document["ages_measured"] else AGES_UNMEASURED,
+        "notes_of_runs": notes_of_runs(document),
+        "runs_noun": "sets of images" if document["images"] else "videos",
+        "runs_words": lambda number: runs_words(number, images=document["images"]),
         "top": _TOP,
         "table_rows": _TABLE_ROWS,
         "moment": _moment,
@@ -253,7 +262,7 @@ def _meta(document: Row) -> list[str]:
         return [word for word in words if word]
     channels = sorted({video["channel"] for video in videos if video.get("channel")})
     days = sorted(video["day"] for video in videos if video.get("day"))
-    count = counted(len(videos), "video")
+    count = runs_words(len(videos), images=document["images"])
     words = [count] if count != document["title"] else []
     if days:
         same = days[0] == days[-1]
@@ -261,11 +270,8 @@ def _meta(document: Row) -> list[str]:
     if channels:
         words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
     if analysed is not None:
-        words.append(
-            f"{figure_text(analysed, 'clock')} analysed"
-            if not document["images"]
-            else counted(analysed, "image")
-        )
+        looked = f"{figure_text(analysed, 'clock')} analysed"
+        words.append(counted(analysed, "image") if document["images"] else looked)
     return words
 
 

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import datetime
 import difflib
+import io
 import itertools
 import logging
 import math
@@ -43,6 +44,8 @@ from analyzer.records import (
     timeline_columns,
 )
 from analyzer.settings import AGE_BANDS, DEFAULT_OUT, Settings
+from analyzer.util.csv_text import csv_text
+from analyzer.util.text import counted
 
 __all__ = [
     "BY_FILE_NAME",
@@ -166,7 +169,7 @@ def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
     for path in paths_of(paths):
         if not path.is_dir():
             reason = (
-                "is no folder: name a run's folder or one with runs" if path.exists() else "does not exist"
+                "is not a folder: name a run's folder or one with runs" if path.exists() else "does not exist"
             )
             skipped[path] = Skipped(path, reason, fault=True)
             continue
@@ -268,8 +271,8 @@ def zone_of(name: str) -> ZoneInfo:
         ends = {zone.rpartition("/")[2].casefold(): zone for zone in known}
         wanted = name.strip().replace(" ", "_").casefold()
         near = [ends[wanted]] if wanted in ends else difflib.get_close_matches(name, known, 1)
-        hint = f", did you mean {near[0]}?" if near else ", write one such as Europe/Berlin"
-        raise SettingsError(f"--timezone {name!r} is no time zone{hint}") from error
+        hint = f"did you mean {near[0]}?" if near else "write one such as Europe/Berlin"
+        raise SettingsError(f"--timezone: {name!r} is not a time zone; {hint}") from error
 
 
 @dataclass(frozen=True)
@@ -764,10 +767,9 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
     """
     try:
         own = pd.read_csv(
-            path,
+            io.StringIO(csv_text(path), newline=""),
             dtype=str,
             keep_default_na=False,
-            encoding="utf-8-sig",
             sep=None,
             engine="python",
             index_col=False,
@@ -799,7 +801,11 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
             f"--columns {path} fits none of the runs: its first column must hold their {key}, {known}"
             + (f", but holds {listed}" if alien else ", but holds no rows")
         )
-    unfitting = f"--columns {path} has rows that fit no run: {key} {listed}" if alien and len(table) else ""
+    unfitting = ""
+    if alien and len(table):
+        match, was = ("matches", "it was") if len(alien) == 1 else ("match", "they were")
+        rows = counted(len(alien), "row")
+        unfitting = f"{rows} of {path.name} {match} no run ({key} {listed}); {was} ignored"
     values = own.set_index(key).reindex(table[key].to_numpy()).reset_index(drop=True)
     values = values.apply(_numbers_if_all_are)
     mine = {name: values[name].astype(object).where(values[name].notna(), None) for name in names}

@@ -97,8 +97,10 @@ def add(path: Path, folder: Path | None = None) -> Description:
         ModelError: The network or its description is wrong, or its name is taken by the catalogue.
         OutputError: It cannot be written.
     """
-    if path.suffix != ".onnx" or not path.is_file():
-        raise ModelError(f"{path} is no .onnx file: only those can be added")
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    if path.suffix != ".onnx":
+        raise ModelError(f"{path} is not an .onnx file: only those can be added")
     files = {file.name for model in catalog.MODELS.values() for file in model.files}
     names = {path.name, f"{path.stem}.toml"}
     taken = path.stem in (*catalog.MODELS, *catalog.SETS) or not names.isdisjoint(files)

@@ -662,7 +662,7 @@ function filterable() {
       count += !row.hidden;
     });
     find.closest(".card")?.querySelector(".scroll")?.scrollTo(0, 0);
-    found.textContent = words ? `${number(count)} of ${number(rows.length)} videos` : all;
+    found.textContent = words ? `${number(count)} of ${number(rows.length)} ${found.dataset.noun}` : all;
   });
 }
 
