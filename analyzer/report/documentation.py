@@ -36,8 +36,8 @@ DuckDB; nothing but the columns that a figure needs is loaded.
 _MIDDLE = """
 Times are computed from the analysed frames (`samples`, `faces`), not from the timeline's bins. The busiest
 moments are windows of {moment:g} s, on a grid of as many, with the most people on average; of each the first
-moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window. People are counted video by video: the same person in two videos
-counts twice.
+moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window.
+People are counted video by video: the same person in two videos counts twice.
 
 ## Shares and their intervals
 
