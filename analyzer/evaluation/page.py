@@ -8,6 +8,7 @@ from typing import Any
 
 from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
 from analyzer.settings import AGE_BANDS
+from analyzer.util.text import counted
 
 __all__ = ["JUDGED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
 
@@ -192,20 +193,23 @@ def _of_videos(videos: dict[str, Any]) -> list[str]:
     lines = ["How many people were counted, in % of the true number; means over videos:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _COUNTS)
     if kinds["all"]["without_boxes"]:
-        number = kinds["all"]["without_boxes"]
-        lines += ["", f"In {number} videos people were matched by time alone: their truth has no boxes."]
+        number = counted(kinds["all"]["without_boxes"], "video")
+        lines += [
+            "",
+            f"In {number} people were matched by time alone: their truth has no boxes.",
+        ]
     groups = videos["people"]["groups"] if videos["people"] is not None else {"all": {}}
     if "13+" in groups["all"]:
         several = groups["kind 13+"] if len(kinds) > 1 else {}
         lines += ["", f"The true people of {ADULT_FROM_YEARS} and more that were found:"]
         lines += _figures("kind", {"all": groups["all"]["13+"], **several}, JUDGED_FIGURES, _ADULTS)
-    counted = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
+    simply = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
     lines += [
         "",
         "The share of women among the people, and in their time on screen, in points. *Simply counted*",
     ]
     lines += ["is the people table alone, without what is known of how often the networks are wrong:"]
-    lines += _figures("kind", {**kinds, "all, simply counted": counted}, VIDEO_FIGURES, _WOMEN)
+    lines += _figures("kind", {**kinds, "all, simply counted": simply}, VIDEO_FIGURES, _WOMEN)
     lines += ["", "How often the error bars (95 %) cover the true share of women, and of each age band:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _BARS)
     lines += ["", "Who is who, and for how long:"]

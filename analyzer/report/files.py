@@ -40,6 +40,7 @@ from analyzer.report.words import (
     method,
     moment_words,
     notes_of_runs,
+    runs_words,
     span_text,
     why_not,
 )
@@ -424,6 +425,16 @@ def _text(text: Any) -> str:
     return re.sub(r"^(\d+)([.)])(?=\s|$)", lambda found: f"{found[1]}&#{ord(found[2])};", line)
 
 
+def _code(text: Any) -> str:
+    """Untrusted text that is a name or a value; plain to read where no sign in it ends code or a cell.
+
+    >>> _code("start_s"), _code("2026-11-29T23:21:57+00:00"), _code("a|`b`")
+    ('`start_s`', '`2026-11-29T23:21:57+00:00`', 'a&#124;&#96;b&#96;')
+    """
+    line = one_line(text)
+    return f"`{line}`" if re.fullmatch(r"[\w.,:+/%-]+( [\w.,:+/%-]+)*", line) else _text(line)
+
+
 def _link(words: str, url: str | None) -> str:
     """A link around words that are Markdown already; the words alone if there is no address."""
     address = web_address(url)
@@ -706,23 +717,23 @@ def _provenance_part(document: Document) -> list[str]:
         head = ("network", "role", "licence", "commercial use", "sha256", "trained on", "known bias")
         lines += [*_table(head, rows), ""]
     for words, name in (("Settings", "settings"), ("Versions", "versions")):
-        if items := [_valued(item) for item in provenance[name]]:
+        if items := [_valued(item, images=document["images"]) for item in provenance[name]]:
             lines += [f"- {words}: {'; '.join(items)}"]
     for words, values in (
-        ("Calibration fitted on", provenance["fitted_on"]),
-        ("Schema of the tables", provenance["schema_versions"]),
-        ("Analysed from, to", provenance["analysed_at"]),
+        ("Calibration fitted on", [_text(one) for one in provenance["fitted_on"]]),
+        ("Schema of the tables", [str(one) for one in provenance["schema_versions"]]),
+        ("Analysed", [_code(one) for one in dict.fromkeys(provenance["analysed_at"])]),
     ):
         if values:
-            lines += [f"- {words}: {_text(', '.join(map(str, values)))}"]
+            lines += [f"- {words}: {(' to ' if words == 'Analysed' else ', ').join(values)}"]
     return lines
 
 
-def _valued(item: dict[str, Any]) -> str:
+def _valued(item: dict[str, Any], *, images: bool) -> str:
     """A setting or version; with the number of videos of each value if there are several."""
     values = item["values"]
     texts = [
-        f"{one['value']} ({counted(one['videos'], 'video')})" if len(values) > 1 else f"{one['value']}"
+        _code(one["value"]) + (f" ({runs_words(one['videos'], images=images)})" if len(values) > 1 else "")
         for one in values
     ]
-    return _text(f"{item['name']} {', '.join(texts)}")
+    return f"{_code(item['name'])} {', '.join(texts)}"

@@ -159,6 +159,7 @@ def _context(document: dict[str, Any]) -> Row:
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
         "image_rows": _images_of(document),
+        "pairs": _pairs(document),
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
         "judged": total.get("judged"),
@@ -455,6 +456,13 @@ def _share_rows(document: Row, by: str, value: str) -> list[Row]:
             }
         rows.append(row)
     return rows
+
+
+def _pairs(document: Row) -> list[Row]:
+    """Who is seen together; of images, in more than one: a group picture has hundreds of pairs."""
+    pairs: list[Row] = (document.get("pairs") or []) if document["kind"] == "video" else []
+    least = 1.5 if document["images"] else 0.0
+    return [pair for pair in pairs if pair["together_s"] > least]
 
 
 def _moments(document: Row) -> list[Row]:
