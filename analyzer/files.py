@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from analyzer.errors import OutputError, is_full
 
-__all__ = ["output_errors", "sync_folder", "writing"]
+__all__ = ["output_errors", "paths_of", "sync_folder", "writing"]
+
+
+def paths_of(named: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Paths that were named; a single one need not be in a list. The letters of a text are no paths.
+
+    >>> [path.name for path in paths_of("runs")], [path.name for path in paths_of(["a", Path("b")])]
+    (['runs'], ['a', 'b'])
+    """
+    return [Path(named)] if isinstance(named, str | os.PathLike) else [Path(path) for path in named]
 
 
 @contextlib.contextmanager

@@ -671,7 +671,7 @@ REPORT_CHARTS = (
 """Names of a report's charts; ``report-<name>.png`` are their files."""
 REPORT_TABLES = (
     *("figures", "shares", "screen-time", "pyramid", "moments", "people", "stretches"),
-    *("pairs", "trend", "comparison", "audience", "at-once", "attention"),
+    *("images", "pairs", "trend", "comparison", "audience", "at-once", "attention"),
 )
 """Names of a report's tables; ``report-<name>.csv`` are their files."""
 

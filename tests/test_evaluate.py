@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from scipy import stats
 
 from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.errors import AnalyzerError, OutputError, SettingsError, SourceError
@@ -146,6 +147,17 @@ def test_calibration_error_is_the_weighted_gap() -> None:
         (0.9, 1, 1.0),
     ]
     assert calibration(pd.Series([NAN]), pd.Series([True]))["n"] == 0
+
+
+@pytest.mark.parametrize("right", [40, 39, 0, 17])
+def test_shares_have_wilsons_interval(right: int) -> None:
+    values = pd.DataFrame({"x": [1.0] * right + [0.0] * (40 - right)})
+    found = figures(values, pd.Series(range(40)))["x"]
+    wanted = stats.binomtest(right, 40).proportion_ci(method="wilson")
+    assert (found.low, found.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
+    # Twice the same face of one picture tells nothing more.
+    twice = figures(pd.concat([values, values]), pd.Series([*range(40), *range(40)]))["x"]
+    assert (twice.low, twice.high) == (pytest.approx(wanted.low), pytest.approx(wanted.high))
 
 
 def test_intervals_draw_whole_units() -> None:
@@ -544,7 +556,7 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
         (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),
         (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "a.png: several rows each, which need a box"),
-        (_written("labels.csv", HEAD.encode() + b"\xff\xfe\n"), "line 2 is not UTF-8: save it as UTF-8"),
+        (_written("labels.csv", HEAD.encode() + b"\x81\n"), "line 2 is not UTF-8: save it as UTF-8"),
         (truth_of("{broken"), "truth.json: Expecting property name"),
         (truth_of("[" * 100_000), "recursion depth"),
         (truth_of("[]"), "must be an object"),

@@ -105,14 +105,17 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--by", "week", "--timezone", "Berlin"], "'Berlin' is no time zone, did you mean Europe/Berlin?"),
-        (["--by", "name", "--name-pattern", "("], "is no regular expression"),
+        (
+            ["--by", "week", "--timezone", "Berlin"],
+            "'Berlin' is not a time zone; did you mean Europe/Berlin?",
+        ),
+        (["--by", "name", "--name-pattern", "("], "is not a regular expression"),
         (["--open", "--format", "csv"], "add html to --format"),
         (["--out", "x"], "say which with --format"),
         (["--quiet"], "--quiet without --format does nothing"),
         (["--format", "pdf"], "is not a list of html"),
-        (["--by", "colour"], "--by colour is no column"),
-        (["--since", "yesterday"], "is no day"),
+        (["--by", "colour"], "--by colour is not a column"),
+        (["--since", "yesterday"], "is not a day"),
         (["--where", "people >"], "cannot be understood"),
         (["--where", "true); DROP TABLE runs; SELECT (1"], "is no condition"),
         (["--min-people", "0"], "0 is not in the range"),

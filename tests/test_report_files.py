@@ -133,7 +133,9 @@ def one_video(**changes: Any) -> dict[str, Any]:
             {"people": n, "time_s": time_s, "share": time_s / 6}
             for n, time_s in ((0, 1.0), (1, 3.0), (2, 2.0))
         ],
-        "moments": [{"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75}],
+        "moments": [
+            {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "most": 3}
+        ],
         "timeline": {
             **{
                 "bin_s": 1.0,
@@ -284,7 +286,17 @@ def withheld() -> dict[str, Any]:
 
 def without_figures(value: Any) -> Any:
     """The document with null for every number that is a figure."""
-    kept = ("start_s", "end_s", "stretches", "bin_s", "min_people", "person_id", "report_version", "videos")
+    kept = (
+        "start_s",
+        "peak_s",
+        "end_s",
+        "stretches",
+        "bin_s",
+        "min_people",
+        "person_id",
+        "report_version",
+        "videos",
+    )
     match value:
         case dict():
             return {
@@ -455,7 +467,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         ",,gender,female,1,4.0,0.571429\n,,gender,male,1,3.0,0.428571\n,,gender,unknown,0,0.0,0.0\n"
     )
     assert text("pairs") == "a,b,together_s\n1,2,2.0\n"
-    assert text("moments") == "run,start_s,end_s,people\ntalk-1,1.5,3.5,1.75\n"
+    assert text("moments") == "run,start_s,end_s,people,peak_s,most\ntalk-1,1.5,3.5,1.75,2.5,3\n"
     assert rows_of(tmp_path / "report-at-once.csv")[2] == {
         "people": "2",
         "time_s": "2.0",
@@ -607,7 +619,7 @@ def test_markdown_says_the_figures_with_their_intervals() -> None:
     assert "| people | 2 | 2 to 3 |" in text
     assert "| female share of the time on screen | 25 % | 15 % to 35 % |" in text
     assert "| gender female | 25 % (15 % to 35 %) | 25 % (12 % to 33 %) |" in text
-    assert "1. [0:02](https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=1s) to 0:04: 1.8 people at once" in text
+    assert "1. [0:02.5](https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=2s): 3 people; 1.8 on average" in text
     assert "| net | age | CC0-1.0 | yes | 0f0f0f0f0f0f | faces | – |" in text
 
 
@@ -820,7 +832,7 @@ def test_charts_say_what_they_show() -> None:
     document = one_video()
     document["pyramid"][3] |= {"people": None}
     charts = draw(document)
-    assert {"1 · female · 30", "2 · male", "0:04"} <= set(texts(charts["people"]))
+    assert {"1 · female · 30", "2 · male", "0:04.0"} <= set(texts(charts["people"]))
     assert WITHHELD in texts(charts["pyramid"])
     assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["at-once"]))
     several = draw(several_videos())

@@ -406,7 +406,9 @@ def windows(truth: Truth, run: str) -> list[Row]:
             continue
         people = math.fsum(stands * sum(present) for _, stands, present in mine) / known
         end = min(10 * number + 10.0, mine[-1][0] + mine[-1][1])
+        peak = max(mine, key=lambda one: sum(one[2]))  # the first of them
         found.append({"run": run, "start_s": 10.0 * number, "end_s": end, "people": people})
+        found[-1] |= {"peak_s": peak[0], "most": sum(peak[2])}
     kept = [one for one in found if one["people"]]
     return sorted(kept, key=lambda one: (-round(one["people"], 9), one["start_s"]))
 
@@ -435,6 +437,21 @@ def test_busiest_moments_are_windows_of_ten_seconds(tmp_path: Path) -> None:
     best = [one for name in "ab" for one in windows(truths[name], name)[:1]]
     best.sort(key=lambda one: -one["people"])
     assert_windows(document(tmp_path)["moments"], best)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_a_short_video_beside_a_long_one_has_its_busiest_moment(tmp_path: Path) -> None:
+    run_of(tmp_path / "long", random_plan(np.random.default_rng(5), length_s=30, people=1, at_once=1))
+    short = Plan(
+        times_s=np.arange(6) / 2,
+        end_s=2.9,
+        present=np.array([[True, False], *[[True, True]] * 2, *[[False, True]] * 3]),
+        female_prob=np.array([0.9, 0.1]),
+        age_years=np.array([30.0, 40.0]),
+    )
+    run_of(tmp_path / "short", short)
+    first = document(tmp_path)["moments"][0]
+    assert (first["run"], first["peak_s"], first["most"]) == ("short", 0.5, 2)
 
 
 def bins(truth: Truth, bin_s: float, count: int) -> list[set[int]]:

@@ -147,7 +147,9 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "age_bands": BANDS,
         "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
         "pyramid": cells, "at_once": at_once,
-        "moments": [{"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0}],
+        "moments": [
+            {"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0, "peak_s": 6.0, "most": 4}
+        ],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "together_s": 5.0}],
         "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
         "screen_time": SCREEN_TIME, "timezone": "UTC",
@@ -388,7 +390,7 @@ def test_clicks_go_to_the_moment(talk: Shown) -> None:
     left = shown.tab.evaluate("document.querySelector('#plot-people .cursor').getBoundingClientRect().left")
     assert left == pytest.approx(shown.place("people", 16.5 / LENGTH)[0], abs=3)
     shown.tab.locator(".busiest .moment").first.click()
-    assert shown.time_s() == pytest.approx(5, abs=0.05)
+    assert shown.time_s() == pytest.approx(6, abs=0.05)
     shown.tab.locator("[data-figure=longest_person_s] .moment").click()
     assert shown.time_s() == pytest.approx(3, abs=0.05)
 
@@ -450,7 +452,9 @@ def test_text_of_strangers_stays_text(show: Any) -> None:
     several["videos"] = [a_video(f"r{n}", **hostile, page="javascript:alert(4)", people=9) for n in range(3)]
     several["groups"]["rows"][0]["group"] = SCRIPT
     several["trend"]["rows"][0]["period"] = SCRIPT
-    several["moments"] = [{"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0}]
+    several["moments"] = [
+        {"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0, "peak_s": 1.0, "most": 2}
+    ]
     several["audience"]["file"] = SCRIPT
     shown = show(several)
     assert shown.tab.locator("#table-videos .name").first.inner_text() == SCRIPT
@@ -501,7 +505,7 @@ def test_only_web_addresses_are_linked(url: str) -> None:
 def test_without_video_and_address_a_moment_is_shown_not_played(show: Any) -> None:
     shown = show(document())
     shown.tab.locator(".busiest .moment").first.click()
-    assert shown.tab.locator("#readout").inner_text().startswith("0:05")
+    assert shown.tab.locator("#readout").inner_text().startswith("0:06")
     assert shown.tab.locator("#play").is_hidden()
     assert not shown.tab.locator("video").count()
 
@@ -524,9 +528,9 @@ def test_a_moment_of_many_videos_opens_its_video(show: Any, film: Path, tmp_path
     shown = show(several)
     assert shown.tab.locator("#floating").is_hidden()
     shown.tab.locator(".busiest .moment").first.click()
-    assert shown.tab.locator("#floating-title").inner_text() == "Video 2, 0:05"
-    shown.until("document.getElementById('video').currentTime >= 3")
-    assert shown.time_s() < 5
+    assert shown.tab.locator("#floating-title").inner_text() == "Video 2, 0:06"
+    shown.until("document.getElementById('video').currentTime >= 4")
+    assert shown.time_s() < 6
     shown.tab.keyboard.press("Escape")
     assert shown.tab.locator("#floating").is_hidden()
 

@@ -212,7 +212,7 @@ class _Since(click.ParamType[datetime.date]):
                 return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days)
             return datetime.date.fromisoformat(value)
         self.fail(
-            f"{value!r} is no day: write 2026-11-24, or 30d for the last 30 days, 4w for weeks", param, ctx
+            f"{value!r} is not a day: write 2026-11-24, or 30d for the last 30 days, 4w for weeks", param, ctx
         )
 
 
@@ -326,8 +326,8 @@ def _report(
     opens: bool,
     **choices: Any,
 ) -> int:
-    from analyzer.cli.report import describe_files, describe_report, open_page, show_skipped
-    from analyzer.cli.text import show_error
+    from analyzer.cli.report import NO_CHARTS, describe_files, describe_report, open_page, show_skipped
+    from analyzer.cli.text import show_error, show_warning
     from analyzer.report import Chosen, make_report
 
     names = ("since", "channels", "columns", "timezone")
@@ -340,6 +340,8 @@ def _report(
             made.place(formats, out)  # before much is said
         for sentence in made.failed:
             show_error(sentence)
+        for sentence in made.warnings:
+            show_warning(sentence)
         for sentence in () if quiet else made.passed_over:
             show_skipped(sentence)
         document = made.linked(out or made.default_out or Path())
@@ -355,6 +357,8 @@ def _report(
         return NOTHING_USABLE
     if written and not quiet and not as_json:
         click.echo(describe_files(written))
+    if "png" in formats and not any(path.suffix == ".png" for path in written):
+        click.echo(NO_CHARTS, err=True)
     page = next((path for path in written if path.name == "report.html"), None)
     if opens and page is not None and not open_page(page):
         show_error(f"no browser was found: open {page} in one")

@@ -14,19 +14,19 @@ import click
 from analyzer.cli.text import printable
 from analyzer.report.words import (
     AUDIENCE_FIGURES,
-    BY_NAME,
     Figure,
     attention_texts,
-    clock,
     ends_of,
     figure_of,
     figure_text,
+    moment_words,
+    notes_of_runs,
     span_text,
     why_not,
 )
 from analyzer.util.text import counted
 
-__all__ = ["describe_files", "describe_report", "open_page", "show_skipped"]
+__all__ = ["NO_CHARTS", "describe_files", "describe_report", "open_page", "show_skipped"]
 
 _HEADLINES = (
     *(
@@ -52,6 +52,14 @@ _COLUMNS = (
     ("together", "two or more"),
     ("female_people_share", "female, of people"),
 )
+_COLUMNS_OF_IMAGES = (
+    ("analysed_s", "images"),
+    ("people", "people"),
+    ("presence", "with somebody"),
+    ("together", "with two or more"),
+    ("female_people_share", "female, of people"),
+)
+NO_CHARTS = "No charts: nobody was found, or too few people to tell of."
 _MAX_ROWS = 30
 _MAX_MOMENTS = 3
 _MAX_NOTES = 10
@@ -78,12 +86,14 @@ def describe_report(document: dict[str, Any]) -> str:
         lines += _table(document, document["groups"]["by"], document["groups"]["rows"])
     elif several:
         titled = [video | {"group": video["title"]} for video in document["videos"]]
-        lines += _table(document, "video", titled)
+        lines += _table(document, "images" if images else "video", titled)
     lines += _changes(document)
     lines += [*_attention(document), *_audience(document)]
     width = min(110, shutil.get_terminal_size().columns)
-    notes = [*document["notes"], *_notes_of_videos(document)]
-    for note in notes:
+    of_runs = notes_of_runs(document)
+    left = len(of_runs) - _MAX_NOTES
+    more = [f"... and {counted(left, 'more note')}: --format html"] if left > 0 else []
+    for note in [*document["notes"], *of_runs[:_MAX_NOTES], *more]:
         lines += textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)
 
@@ -102,25 +112,14 @@ def _screen_time(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def _notes_of_videos(document: dict[str, Any]) -> list[str]:
-    """What the runs say of faces that were not counted; a single run's are among the document's notes."""
-    if document["kind"] == "video":
-        return []
-    notes = [
-        f"{_short(video['title'], 50)}: {note}" for video in document["videos"] for note in video["notes"]
-    ]
-    left = len(notes) - _MAX_NOTES
-    return notes[:_MAX_NOTES] + ([f"... and {counted(left, 'more note')}: --format html"] if left > 0 else [])
-
-
 def _moments(document: dict[str, Any]) -> list[str]:
     titles = {video["run"]: video["title"] for video in document["videos"]}
     several = document["kind"] == "videos"
     lines = []
     for moment in document["moments"][:_MAX_MOMENTS]:
         where = f" in {printable(_short(titles[moment['run']], 50))}" if several else ""
-        at = f"{clock(moment['start_s'])} to {clock(moment['end_s'])}"
-        lines.append(f"  {'busiest: ' + at:<38}{figure_text(moment['people'], 'people')} at once{where}")
+        at = figure_text(moment["peak_s"], "clock")
+        lines.append(f"  {'busiest: ' + at:<38}{moment_words(moment)}{where}")
     return lines
 
 
@@ -130,9 +129,11 @@ def _short(text: str, room: int) -> str:
 
 def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     least = document["min_people"]
-    cells = [[by, *(words for _, words in _COLUMNS)]]
+    columns = _COLUMNS_OF_IMAGES if document["images"] else _COLUMNS
+    cells = [[by, *(words for _, words in columns)]]
     for row in rows[:_MAX_ROWS]:
-        texts = [_told(row, BY_NAME[name], least) for name, _ in _COLUMNS]
+        figures = (figure_of(name, images=document["images"]) for name, _ in columns)
+        texts = [_told(row, figure, least) for figure in figures if figure is not None]
         cells.append([printable(_short(str(row["group"]), 40)), *texts])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -177,6 +178,9 @@ def _changes(document: dict[str, Any]) -> list[str]:
     ]
     left = len(found) - _MAX_ROWS
     more = [f"  ... and {left} more: --format csv or html shows all"] if left > 0 else []
+    rows = (trend or comparison)["rows"]
+    if not any(row["exceeds"] is not None for row in rows):
+        heads = ("", "there are too few videos in the groups to compare them")
     return [f"  {heads[0] if found else heads[1]}", *(f"  {line}" for line in [*lines, *more])]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["left_out_text", "printable", "show_error"]
+__all__ = ["left_out_text", "printable", "show_error", "show_warning"]
 
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 """Persian and emoji are written with them."""
@@ -40,3 +40,8 @@ def left_out_text(source: str, images: int, subfolders: bool) -> str:
 def show_error(sentence: str) -> None:
     """Say a sentence on standard error."""
     click.echo(f"Error: {printable(sentence)}", err=True)
+
+
+def show_warning(sentence: str) -> None:
+    """Say on standard error what had no effect, though all else was done."""
+    click.echo(f"Warning: {printable(sentence)}", err=True)

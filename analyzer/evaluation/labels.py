@@ -20,7 +20,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
 import hashlib
@@ -41,6 +40,7 @@ from numpy.typing import NDArray
 from analyzer.errors import SourceError, SourceErrorKind
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, shown_name
+from analyzer.util.csv_text import csv_text
 
 __all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
 
@@ -227,29 +227,12 @@ class _Faults:
             raise ValueError("; ".join([*self._sentences[:_MOST_FAULTS], *left]))
 
 
-def _csv_text(path: Path) -> str:
-    """
-    Raises:
-        ValueError: It is in no encoding that is read; says what to do.
-    """
-    raw = path.read_bytes()
-    # Excel's "Unicode text" begins with the mark of UTF-16, its "CSV UTF-8" with that of UTF-8.
-    marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return raw.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"line {line} is not UTF-8: save it as UTF-8 (in spreadsheets: CSV UTF-8)"
-        ) from error
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
     """
     Raises:
         ValueError: Columns or pictures are missing, or values are wrong; says which, and on which lines.
     """
-    text = _csv_text(path)
+    text = csv_text(path)
     # Spreadsheets write semicolons where a comma is the decimal sign.
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
@@ -295,7 +278,7 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
     elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         faults.add(f"{name!r} has no ending of a picture, such as .jpg")
     if gender not in (*GENDERS, ""):
-        faults.add(f"gender must be female, male or empty, not {gender!r}")
+        faults.add(f"gender must be female, male or empty, not {cells['gender']!r}")
 
     def number(cell: str, what: str, *bounds: float) -> float:
         try:

@@ -77,8 +77,10 @@ class Figure:
 def figures(columns: pd.DataFrame, units: pd.Series | None = None) -> dict[str, Figure]:
     """The mean of each column over its rows that are not NaN, with a bootstrap interval.
 
-    The interval holds the middle 95 % of the means of 1000 samples of units drawn with replacement: all
-    rows of a video are drawn together, for they resemble each other. Draws are the same at each call.
+    That of a share (all values 0 or 1) is Wilson's, with as many faces as tell as much as the units do: where
+    all of a unit agree, one each. That of another mean holds the middle 95 % of the means of 1000 samples of
+    units drawn with replacement: all rows of a video are drawn together, for they resemble each other. Draws
+    are the same at each call.
 
     Args:
         columns: (N, K) numbers; NaN where a row has nothing to say.
@@ -98,10 +100,30 @@ def figures(columns: pd.DataFrame, units: pd.Series | None = None) -> dict[str, 
         if enough.any():
             draws = _drawn_means(sums[:, enough], counts[:, enough])
             ends[:, enough] = np.nanpercentile(draws, (2.5, 97.5), axis=0)
+        for place in np.flatnonzero(enough & columns.isin((0.0, 1.0)).where(columns.notna(), True).all()):
+            ends[:, place] = _wilson(sums[:, place], counts[:, place])
     return {
         str(name): Figure(float(columns[name].mean()), int(columns[name].count()), *map(float, pair))
         for name, pair in zip(columns, ends.T, strict=True)
     }
+
+
+def _wilson(sums: Float, counts: Float) -> tuple[float, float]:
+    """Ends of Wilson's 95 % interval of a share, from (units,) sums and counts of values of 0 or 1.
+
+    The number of values is replaced by the effective one, the share's variance among units as the measure;
+    where nothing varies it is that of the units.
+    """
+    total = float(counts.sum())
+    share = float(sums.sum()) / total
+    variance = float(((sums - share * counts) ** 2).sum()) / total**2
+    number = float((counts > 0).sum())
+    if variance > 0:
+        number = min(total, share * (1 - share) / variance)
+    z = 1.959963984540054
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    half = z / (1 + z**2 / number) * float(np.sqrt(share * (1 - share) / number + (z / number) ** 2 / 4))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _drawn_means(sums: Float, counts: Float) -> Float:

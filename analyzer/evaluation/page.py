@@ -8,6 +8,7 @@ from typing import Any
 
 from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
 from analyzer.settings import AGE_BANDS
+from analyzer.util.text import counted
 
 __all__ = ["JUDGED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
 
@@ -56,8 +57,8 @@ _HEAD = """# Accuracy
 
 ## How to read this
 
-Videos made of labelled pictures, and labelled pictures alone, were analysed as `analyze` does it, and what
-came out was set against their labels. All figures are estimates of how people look, never of what they are.
+{what} were analysed as `analyze` does it, and what came out was set
+against their labels. All figures are estimates of how people look, never of what they are.
 In brackets: the 95 % interval, where there are enough for one, and the number of faces, people, videos or
 shares that the figure is a mean of; a mean of few says little.
 """
@@ -77,7 +78,8 @@ _DEFINITIONS = f"""
 - People in videos are matched one to one by where they are, or without boxes by when; gender and age play no
   part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got one number,
   *completeness* where one human got several.
-- Intervals hold 95 % of a bootstrap over pictures, or over videos; of fewer than {MIN_UNITS} there is none.
+- Intervals of shares are Wilson's, with the effective number of pictures, or of videos; those of other means
+  hold 95 % of a bootstrap over them. Of fewer than {MIN_UNITS} there is none.
 """
 _CHARTS = """## Charts
 
@@ -111,7 +113,12 @@ def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> st
 def page(document: dict[str, Any]) -> str:
     """The page, as Markdown."""
     faces, videos = document["faces"], document["videos"]
-    lines = [_HEAD]
+    what = " and ".join(
+        words
+        for words, table in (("labelled pictures", faces), ("labelled videos", videos))
+        if table is not None
+    )
+    lines = [_HEAD.format(what=what.capitalize() or "Labelled pictures and videos")]
     if faces is not None:
         lines += ["## Single faces", "", "Labelled pictures, each face seen once."]
         lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
@@ -186,20 +193,23 @@ def _of_videos(videos: dict[str, Any]) -> list[str]:
     lines = ["How many people were counted, in % of the true number; means over videos:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _COUNTS)
     if kinds["all"]["without_boxes"]:
-        number = kinds["all"]["without_boxes"]
-        lines += ["", f"In {number} videos people were matched by time alone: their truth has no boxes."]
+        number = counted(kinds["all"]["without_boxes"], "video")
+        lines += [
+            "",
+            f"In {number} people were matched by time alone: their truth has no boxes.",
+        ]
     groups = videos["people"]["groups"] if videos["people"] is not None else {"all": {}}
     if "13+" in groups["all"]:
         several = groups["kind 13+"] if len(kinds) > 1 else {}
         lines += ["", f"The true people of {ADULT_FROM_YEARS} and more that were found:"]
         lines += _figures("kind", {"all": groups["all"]["13+"], **several}, JUDGED_FIGURES, _ADULTS)
-    counted = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
+    simply = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
     lines += [
         "",
         "The share of women among the people, and in their time on screen, in points. *Simply counted*",
     ]
     lines += ["is the people table alone, without what is known of how often the networks are wrong:"]
-    lines += _figures("kind", {**kinds, "all, simply counted": counted}, VIDEO_FIGURES, _WOMEN)
+    lines += _figures("kind", {**kinds, "all, simply counted": simply}, VIDEO_FIGURES, _WOMEN)
     lines += ["", "How often the error bars (95 %) cover the true share of women, and of each age band:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _BARS)
     lines += ["", "Who is who, and for how long:"]
@@ -214,6 +224,7 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         remarks = {
             f"pictures without a label in their name: {shown}": len(unparsed),
             "faces in pictures that could not be read": source.get("unreadable", 0),
+            "faces found but not judged: too small, or not counted as people": source.get("unjudged", 0),
             "pictures with several faces found": source.get("pictures_with_several_faces", 0),
             "could not be analysed, or only in part": len(failed),
         }

@@ -42,7 +42,7 @@ from analyzer.evaluation.metrics import (
 from analyzer.evaluation.page import page
 from analyzer.events import Event, Failed, OnEvent, Started
 from analyzer.faces import iou
-from analyzer.files import writing
+from analyzer.files import paths_of, writing
 from analyzer.frames import PictureReader
 from analyzer.jobs import analyze_all
 from analyzer.records import Run, write_json
@@ -67,7 +67,7 @@ class _Task:
 
 
 def evaluate(
-    paths: Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     settings: Settings | None = None,
     *,
     limit: int | None = None,
@@ -106,7 +106,7 @@ def evaluate(
             folder = tempfile.TemporaryDirectory(prefix="evaluate-", ignore_cleanup_errors=True)
             work = Path(stack.enter_context(folder))
             # One that is named twice counts once.
-            named = enumerate(dict.fromkeys(Path(path).absolute() for path in paths))
+            named = enumerate(dict.fromkeys(path.absolute() for path in paths_of(paths)))
             materials = [read_labels(path, work / f"tar-{number}", limit) for number, path in named]
             tasks = _tasks(materials, work)
         except OSError as error:
@@ -197,6 +197,8 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     faces = found.reindex([places.get(row, -1) for row in range(len(labels))]).reset_index(drop=True)
     people = run.people.set_index("person_id").reindex(faces["person_id"]).reset_index(drop=True)
     table = _judged(labels, people, faces["sample"].notna(), faces["x2"] - faces["x1"])
+    unjudged = table["found"] & table[["female_prob", "age_years"]].isna().all(axis=1)
+    task.about["unjudged"] = int(unjudged.sum())
     own = {"source": task.about["name"], "name": labels["name"], "face_female_prob": faces["female_prob"]}
     return {"faces": table.assign(**own)}
 
@@ -338,7 +340,8 @@ class Evaluation:
         settings: How the material was analysed.
         sources: For each named path: `name`, `kind` (``pictures``, ``archive``, ``list``, ``videos``),
             `labelled` and `used` (faces, or videos), `unparsed` (names of pictures without labels), `failed`
-            (sentences), and of pictures `unreadable` and `pictures_with_several_faces`.
+            (sentences), and of pictures `unreadable`, `unjudged` (found, but without
+            estimates) and `pictures_with_several_faces`.
         provenance: `models`, `libraries` and `python`, as in ``run.json``.
         faces: A table of the judged (see `analyzer.evaluation.metrics`), one row a labelled face, with
             `source`, `name` and `face_female_prob`, the probability in the faces table.

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.errors import OutputError, SettingsError
+from analyzer.files import paths_of
 from analyzer.records import Run
 from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
@@ -38,6 +39,7 @@ from analyzer.report.runs import (
     newest_run,
     zone_of,
 )
+from analyzer.report.words import AGES_UNMEASURED_NOTE, runs_words
 from analyzer.settings import DEFAULT_OUT
 from analyzer.shares import FEW_PEOPLE, UNMEASURED
 from analyzer.util.text import counted, percent
@@ -57,6 +59,7 @@ class Report:
         failed: What could not be reported on though it should have been, a sentence each.
         passed_over: What holds no finished run, a sentence each.
         root: The one folder that was named, if it was one.
+        warnings: What was asked for and had no effect, a sentence each.
     """
 
     document: dict[str, Any]
@@ -64,6 +67,7 @@ class Report:
     failed: tuple[str, ...]
     passed_over: tuple[str, ...]
     root: Path | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def default_out(self) -> Path | None:
@@ -84,6 +88,8 @@ class Report:
             raise SettingsError("the runs lie in different folders: say with --out where the report is to go")
         if "vtt" in formats and len(self.folders) > 1:
             raise SettingsError("captions (vtt) are those of one video, and these are several: name one run")
+        if "vtt" in formats and self.document["images"]:
+            raise SettingsError("captions (vtt) are those of a video, and these are images: leave vtt out")
         if "vtt" in formats and self.document["timeline"] is None:
             raise SettingsError("captions (vtt) tell of single people, whom --min-people withholds")
         return folder
@@ -128,7 +134,7 @@ def _link(folder: Path, name: str, out: Path) -> str | None:
 
 
 def make_report(
-    paths: Iterable[str | os.PathLike[str]] = (),
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     *,
     chosen: Chosen | None = None,
     by: str | None = None,
@@ -140,7 +146,7 @@ def make_report(
     """Report on runs.
 
     Args:
-        paths: Folders of runs, or with runs in them; none: the newest run in `out`.
+        paths: Folder of a run, or with runs in it, or several; none: the newest run in `out`.
         chosen: Which of them.
         by: Figures also for each day, week, month, hour, `name`, or value of a column of the runs.
         name_pattern: With `by="name"`: a regular expression; what its first group, or else the whole of it,
@@ -153,8 +159,8 @@ def make_report(
         SettingsError: A choice is wrong, or contradicts another.
         OutputError: There is no run to report on.
     """
-    named = list(paths)
-    root = Path(named[0]) if len(named) == 1 else None
+    named = paths_of(paths)
+    root = named[0] if len(named) == 1 else None
     found = find_runs(named) if named else newest_run(out)
     chosen = chosen or Chosen()
     if name_pattern is not None and by != BY_FILE_NAME:
@@ -166,7 +172,7 @@ def make_report(
         )
         if not corpus.runs:
             raise OutputError(_nothing(named, out, chosen, found, failed))
-        failed += (corpus.unfitting,) if corpus.unfitting else ()
+        warnings = (corpus.unfitting,) if corpus.unfitting else ()
         pattern = NAME_PATTERN if name_pattern is None else name_pattern
         numbers = Numbers(corpus, by=by, min_people=min_people, name_pattern=pattern)
         document = _document(numbers, chosen)
@@ -174,7 +180,7 @@ def make_report(
             document["attention"] = attention
         if youtube_analytics is not None:
             document["audience"] = _audience(numbers, Path(youtube_analytics))
-    return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root)
+    return Report(document, tuple(run.folder for run in corpus.runs), failed, passed_over, root, warnings)
 
 
 def _in_order(found: Found, chosen: Chosen) -> Found:
@@ -189,16 +195,14 @@ def _in_order(found: Found, chosen: Chosen) -> Found:
 
 
 def _nothing(
-    named: list[Any], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
+    named: list[Path], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
 ) -> str:
     if not named:
         return f"{os.fspath(out)} holds no finished run: analyse a video first"
     if found.runs and not failed and chosen.channels:
         there = sorted({str(run.info.get("channel")) for run in found.runs if run.info.get("channel")})
-        listed = ", ".join(there[:20]) or "none"
-        return (
-            f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: channels are {listed}"
-        )
+        known = f"there are {', '.join(there[:20])}" if there else "no run has a channel"
+        return f"none of the {len(found.runs)} runs is of {' and '.join(chosen.in_words())}; {known}"
     if found.runs and not failed:
         return f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: choose less"
     reasons = "; ".join(failed) or "no finished run was found: analyse a video first"
@@ -219,7 +223,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
     if not numbers.single:
         numbers.start_drawing()
     videos = _videos(numbers)
-    title = videos[0]["title"] if numbers.single else counted(len(videos), "video")
+    title = videos[0]["title"] if numbers.single else runs_words(len(videos), images=_of_images(corpus))
     groups = numbers.groups
     rows = (
         None if groups is None else {"by": groups.by, "timely": groups.timely, "rows": numbers.group_rows()}
@@ -231,6 +235,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "title": title,
         "kind": "video" if numbers.single else "videos",
         "images": _of_images(corpus),
+        "ages_measured": all(run.measured for run in corpus.runs),
         "filters": chosen.in_words(),
         "min_people": numbers.min_people,
         "timezone": chosen.timezone,
@@ -390,14 +395,14 @@ def _notes(numbers: Numbers) -> list[str]:
     images = table["kind"] == "images"
     reason = f" ({runs[0].info['incomplete_reason']})" if _has_reason(numbers) else ""
     if parts := int((incomplete & ~images).sum()):
-        subject = "The video was" if numbers.single else _videos_words(parts, "was", "were")
+        subject = "The video was" if numbers.single else _words(numbers, parts, "was", "were")
         notes.append(f"{subject} not read to the end{reason}.")
     if parts := int((incomplete & images).sum()):
         subject = "" if numbers.single else f" of {counted(parts, 'run')}"
         notes.append(f"Not all images{subject} could be read{reason}.")
-    if pictures := int(images.sum()):
-        subject = "This run is" if numbers.single else counted(pictures, "run is", "runs are")
-        notes.append(f"{subject} of images, not of a video: each image counts as one second.")
+    if (pictures := int(images.sum())) and not images.all():
+        subject = counted(pictures, "run is", "runs are")
+        notes.append(f"{subject} of images, not of videos: each image counts as one second.")
     for of_images, one, several in (
         (
             False,
@@ -413,7 +418,7 @@ def _notes(numbers: Numbers) -> list[str]:
         )
         if bad:
             notes.append(f"{counted(bad, one, several)} have shown is missing.")
-    notes += _shares_notes(numbers)
+    notes += [note for note in _shares_notes(numbers) if note not in notes]
     if not numbers.single:
         notes += _notes_on_several(numbers)
     if numbers.min_people > 1:
@@ -436,6 +441,9 @@ def _shares_notes(numbers: Numbers) -> list[str]:
     """What the reader must know of the shares."""
     notes = []
     judged = int((numbers.people["judged_samples"] > 0).sum())
+    unmeasured = [number for number, run in enumerate(numbers.corpus.runs) if not run.measured]
+    if numbers.people.loc[numbers.people["run_no"].isin(unmeasured), "age_low"].notna().any():
+        notes.append(AGES_UNMEASURED_NOTE)
     if numbers.single and not numbers.corpus.runs[0].measured:
         notes.append(UNMEASURED)
     elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
@@ -455,21 +463,24 @@ def _notes_on_several(numbers: Numbers) -> list[str]:
     notes = []
     dated = table["day_is"].value_counts()
     if analysed := int(dated.get("analysed", 0)):
-        notes.append(f"The day of {_videos_words(analysed)} is that of the analysis: no other is known.")
+        notes.append(f"The day of {_words(numbers, analysed)} is that of the analysis: no other is known.")
     if unlike := int((~numbers.judged_alike).sum()):
         notes.append(
-            f"{_videos_words(unlike, 'was', 'were')} judged by other networks than those whose errors "
+            f"{_words(numbers, unlike, 'was', 'were')} judged by other networks than those whose errors "
             "are known here, and left out of the estimated shares."
         )
     if twice := int(table["video_id"].duplicated().sum()):
         notes.append(
-            f"{_videos_words(twice, 'is', 'are')} here more than once, from different runs: all are counted."
+            f"{_words(numbers, twice, 'is', 'are')} here more than once, from different runs: "
+            "all are counted."
         )
+    several = "sets of images" if _of_images(numbers.corpus) else "videos"
     for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
         if len({str(_setting(run.info, name)) for run in runs}) > 1:
-            notes.append(f"The videos were analysed with different {words}: their figures differ for it too.")
+            notes.append(f"The {several} were analysed with different {words}: so their figures differ.")
     return notes
 
 
-def _videos_words(number: int, one: str = "", several: str = "") -> str:
-    return counted(number, f"video {one}".strip(), f"videos {several}".strip())
+def _words(numbers: Numbers, number: int, one: str = "", several: str = "") -> str:
+    words = runs_words(number, images=_of_images(numbers.corpus))
+    return f"{words} {one if number == 1 else several}".strip()

@@ -23,7 +23,16 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from analyzer.report.files import CHARTS, one_line
-from analyzer.report.words import BY_NAME, GENDER_WORDS, WITHHELD, clock, ends_of, figure_text
+from analyzer.report.words import (
+    BY_NAME,
+    GENDER_WORDS,
+    WITHHELD,
+    clock,
+    ends_of,
+    figure_text,
+    span_text,
+    span_words,
+)
 from analyzer.util.palette import GENDER_COLOURS
 from analyzer.util.text import counted
 
@@ -212,8 +221,7 @@ def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list
     _clock_axis(axes, start[0], end[-1])
     axes.set_ylim(0, max(1.0, 1.06 * tops[-1].max()))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    bin_s = timeline["bin_s"]
-    axes.set_ylabel("people in each " + ("second" if bin_s == 1 else f"{bin_s:g} s"), fontsize=10.5)
+    axes.set_ylabel(f"people seen in each {span_words(timeline['bin_s'])}", fontsize=10.5)
     return shown
 
 
@@ -227,7 +235,7 @@ def _timeline(document: Document) -> Figure | None:
         return None
     by_gender = {name: timeline[name] for name in ("female", "male", "unknown_gender")}
     areas: list[_Area] = [("people (genders withheld)", timeline["people"], _ALL, "")]
-    title = "People on screen over time"
+    title = "People seen over time"
     if all(values is not None and np.isfinite(_real(values)).any() for values in by_gender.values()):
         areas = [
             (GENDER_WORDS[gender], values, *_GENDERS[gender])
@@ -264,7 +272,7 @@ def _timeline_ages(document: Document) -> Figure | None:
     ]
     if "unknown" in known:
         areas.append(("unknown", known["unknown"], _GENDERS["unknown"][0], "xx"))
-    figure = _sheet("People on screen over time, by perceived age", document)
+    figure = _sheet("People seen over time, by perceived age", document)
     axes = figure.subplots()
     shown = _stack(axes, timeline, areas)
     axes.legend(
@@ -308,7 +316,7 @@ def _people(document: Document) -> Figure | None:
             " · ".join((f"{one['person_id']}", GENDER_WORDS[one["gender"]], *([age] if age else [])))
         )
         axes.annotate(
-            "" if one["on_screen_s"] is None else clock(one["on_screen_s"]),
+            figure_text(one["on_screen_s"], "clock"),
             (1, row),
             xytext=(6, 0),
             textcoords="offset points",
@@ -479,6 +487,19 @@ def _label_ends(axes: Axes, ends: Real, at: Real, texts: Sequence[str]) -> None:
         axes.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=10)
 
 
+def _apart(places: Real, sizes: Real, least: float) -> list[bool]:
+    """Which of some bars have a label, the largest first, if labels are to be `least` apart.
+
+    >>> _apart(np.array([0.0, 1.0, 2.0]), np.array([0.3, 0.2, 0.5]), 2.0)
+    [True, False, True]
+    """
+    chosen: list[int] = []
+    for bar in np.argsort(-np.nan_to_num(sizes), kind="stable"):
+        if all(abs(places[bar] - places[other]) >= least for other in chosen):
+            chosen.append(int(bar))
+    return [bar in chosen for bar in range(len(places))]
+
+
 def _at_once(document: Document) -> Figure | None:
     rows = sorted(document["at_once"], key=lambda one: one["people"])
     share = _real([one["share"] for one in rows])
@@ -496,17 +517,21 @@ def _at_once(document: Document) -> Figure | None:
     figure = _sheet(title, document, *remarks)
     axes = figure.subplots()
     drawn = axes.bar(people, share, width=0.8, color=np.where(people > 0, _ALL, "#BFC7CE"))
-    if len(rows) <= 15:
-        # With the time too where there is room for it.
-        stacked = len(rows) <= 11
-        labels = [
-            figure_text(one["share"], "share")
-            + (f"\n{figure_text(one['time_s'], 'people' if images else 'clock')}" if stacked else "")
-            for one in rows
-        ]
-        axes.bar_label(drawn, labels, padding=2, fontsize=10, color=_DARK)
+    # With the time too where there is room for it; else of bars that stand close the largest have labels.
+    width = max(people.max(), 3) - min(people.min(), 0) + 1.2
+    stacked, labelled = width <= 12, _apart(people, share, width / 15)
+    labels = [
+        figure_text(one["share"], "share")
+        + (f"\n{figure_text(one['time_s'], 'people' if images else 'clock')}" if stacked else "")
+        if shown
+        else ""
+        for one, shown in zip(rows, labelled, strict=True)
+    ]
+    axes.bar_label(drawn, labels, padding=2, fontsize=10, color=_DARK)
     _calm(axes, grid="y")
-    axes.xaxis.set_major_locator(MaxNLocator(15, integer=True))
+    ticks = MaxNLocator(15, integer=True).tick_values(min(people.min(), 0), people.max())
+    step = ticks[1] - ticks[0]
+    axes.set_xticks([*(tick for tick in ticks if 0 <= tick <= people.max() - step), people.max()])
     axes.set_xlim(min(people.min(), 0) - 0.6, max(people.max(), 3) + 0.6)
     axes.set_ylim(0, 1.18 * np.nanmax(share))
     _percent_axis(axes, vertical=True)
@@ -524,9 +549,11 @@ def _videos(document: Document) -> Figure | None:
         return None
     videos = sorted(known, key=lambda one: -one["people"])[:_MOST_VIDEOS]
     number = len(document["videos"])
-    title = "People in each video" if len(videos) == number else "The videos with the most people"
+    one, several = ("set of images", "sets of images") if document["images"] else ("video", "videos")
+    title = f"People in each {one}" if len(videos) == number else f"The {several} with the most people"
     bars = "error bars: fewest to most"
-    figure = _sheet(title, document, f"{len(videos)} of {number} videos", bars, rows=len(videos))
+    some = [] if len(videos) == number else [f"{len(videos)} of them"]
+    figure = _sheet(title, document, *some, bars, rows=len(videos))
     axes = figure.subplots()
     at = np.arange(len(videos), dtype=np.float64)
     value, low, high = (
@@ -538,10 +565,14 @@ def _videos(document: Document) -> Figure | None:
     )
     _rows_axis(axes, at, [_short(one["title"], 38, one["run"]) for one in videos])
     ends = np.fmax(value, high)
-    axes.set_xlim(0, 1.08 * ends.max())
+    axes.set_xlim(0, 1.15 * ends.max())
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("distinct people", fontsize=10.5)
-    _label_ends(axes, ends, at, [figure_text(number, "people") for number in value])
+    texts = [figure_text(number, "people") for number in value]
+    spans = [span_text(*both, "people") for both in zip(low, high, strict=True)]
+    # The interval too: a number at its upper end alone would be taken for that end.
+    labels = [f"{text} ({span})" if span else text for text, span in zip(texts, spans, strict=True)]
+    _label_ends(axes, ends, at, labels)
     return figure
 
 

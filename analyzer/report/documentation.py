@@ -35,8 +35,9 @@ DuckDB; nothing but the columns that a figure needs is loaded.
 
 _MIDDLE = """
 Times are computed from the analysed frames (`samples`, `faces`), not from the timeline's bins. The busiest
-moments are windows of {moment:g} s. People are counted video by video: the same person in two videos counts
-twice.
+moments are windows of {moment:g} s, on a grid of as many, with the most people on average; of each the first
+moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window.
+People are counted video by video: the same person in two videos counts twice.
 
 ## Shares and their intervals
 
@@ -92,8 +93,8 @@ python cli.py report outputs --where "people > 2 AND run IN (SELECT run FROM peo
 
 Nothing but the runs' own files can be read by it. `--columns mine.csv` adds columns of your own to `runs`,
 for `--where` and `--by`: the first column of that file is `run`, `video_id`, `title`, `url` or `source`. If
-no row of it fits a run, that is an error; rows that fit none beside others that do are named, and the exit
-code is 1.
+no row of it fits a run, that is an error; rows that fit none beside others that do are named in a
+warning. The file is read as UTF-8, as UTF-16 with its mark, or as what Windows writes in the West (cp1252).
 
 ### The view runs
 

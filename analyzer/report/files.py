@@ -34,10 +34,13 @@ from analyzer.report.words import (
     Unit,
     attention_texts,
     attention_words,
-    clock,
     ends_of,
     figure_of,
     figure_text,
+    method,
+    moment_words,
+    notes_of_runs,
+    runs_words,
     span_text,
     why_not,
 )
@@ -69,7 +72,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
-    "moments": ("run", "start_s", "end_s", "people"),
+    "moments": ("run", "start_s", "end_s", "people", "peak_s", "most"),
     "people": (
         *("run", "title", "person_id", "gender", "female_prob", "age_years", "age_low", "age_high"),
         *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
@@ -89,9 +92,29 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("on_screen_high", "difference", "difference_low", "difference_high"),
     ),
     "at-once": ("people", "time_s", "share"),
+    "images": ("image", "readable", "person_id", "gender"),
     "attention": ("group", *(figure.name for figure in AUDIENCE_FIGURES), "attention_unknown"),
 }
 """Columns of the tables of `REPORT_TABLES`."""
+_OF_TIME = ("screen-time", "moments", "stretches")
+"""Tables that images have not: they have no time."""
+_COLUMNS_OF_IMAGES = {"on_screen_s": "images", "time_s": "images", "together_s": "images"}
+"""What columns of seconds are called where each image counts as one."""
+
+
+def _columns(name: str, document: Document) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of a table: by what names the document has them, and what they are called."""
+    columns = _TABLES[name]
+    if not document["images"]:
+        return columns, columns
+    figures = {figure.name: figure_of(figure.name, images=True) for figure in FIGURES}
+    gone = {one for one, figure in figures.items() if figure is None and one != "on_screen_s"}
+    gone |= {"first_s", "last_s", "appearances", "time_share", "time_low", "time_high"}
+    kept = tuple(column for column in columns if column not in gone)
+    own = {"on_screen_s": "people_in_images", "analysed_s": "images"} if name == "figures" else {}
+    words = _COLUMNS_OF_IMAGES | own
+    return kept, tuple(words.get(column, column) for column in kept)
+
 
 _MOST_VIDEOS, _MOST_ROWS = 50, 100
 
@@ -141,7 +164,8 @@ def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
     if "csv" in chosen:
         for name, rows in tables(document).items():
             path = out / f"report-{name}.csv"
-            write_csv(path, pd.DataFrame(_cells(rows, _TABLES[name]), columns=_TABLES[name], dtype=object))
+            columns, heads = _columns(name, document)
+            write_csv(path, pd.DataFrame(_cells(rows, columns), columns=heads, dtype=object))
             written.append(path)
     if "xlsx" in chosen:
         write_workbook(out / "report.xlsx", _sheets(document))
@@ -236,6 +260,8 @@ def tables(document: Document) -> dict[str, Rows]:
         ]
         if document["kind"] != "video":
             del found["stretches"]
+    if document["image_rows"] is not None:
+        found["images"] = document["image_rows"]
     if document["pairs"] is not None:
         found["pairs"] = document["pairs"]
     for name, key in (("trend", "by"), ("comparison", "by"), ("audience", "basis")):
@@ -243,6 +269,8 @@ def tables(document: Document) -> dict[str, Rows]:
             found[name] = [{**row, key: document[name][key]} for row in document[name]["rows"]]
     if attention := document.get("attention"):
         found["attention"] = attention["rows"]
+    if document["images"]:
+        return {name: rows for name, rows in found.items() if name not in _OF_TIME}
     return found
 
 
@@ -263,17 +291,19 @@ def _sheets(document: Document) -> list[Sheet]:
     about += [("made with", f"Audience Analyzer {document['analyzer_version']}")]
     about += [("chosen", words) for words in document["filters"]]
     about += [("note", note) for note in document["notes"]]
-    if document["kind"] == "videos":
-        about += [("note", f"{one['title']}: {note}") for one in document["videos"] for note in one["notes"]]
-    about += [("limits", " ".join(_LIMITS))]
+    about += [("note", note) for note in notes_of_runs(document)]
+    about += [("limits", f"{subject} {words}") for subject, words in method(document)]
     about += [("left out", f"{one['folder']}: {one['reason']}") for one in document["skipped"]]
-    meanings = [(figure.name, figure.words, figure.meaning) for figure in FIGURES]
+    known = (figure_of(figure.name, images=document["images"]) for figure in FIGURES)
+    names = dict(zip(*_columns("figures", document), strict=True))
+    meanings = [(names.get(one.name, one.name), one.words, one.meaning) for one in known if one is not None]
     sheets = []
     for name, rows in tables(document).items():
         # In the table of figures people are numbers; elsewhere `people_low` is the end of a share.
         mine = shares - {"people_low", "people_high"} if name == "figures" else shares
-        sheets.append(Sheet(name, _TABLES[name], _cells(rows, _TABLES[name]), frozenset(mine)))
-    if document["timeline"] is not None:
+        columns, heads = _columns(name, document)
+        sheets.append(Sheet(name, heads, _cells(rows, columns), frozenset(mine)))
+    if document["timeline"] is not None and not document["images"]:
         sheets.append(_timeline_sheet(document["timeline"]))
     return [
         *sheets,
@@ -291,6 +321,9 @@ def _timeline_sheet(timeline: Mapping[str, Any]) -> Sheet:
 
 
 # --- captions ----------------------------------------------------------------------------------------
+
+
+_VTT_NOTE = "People seen within each span, not necessarily at the same moment; perceived gender. Estimates."
 
 
 def webvtt(document: Document) -> str:
@@ -311,9 +344,7 @@ def webvtt(document: Document) -> str:
         else:
             cues.append((start, end, text))
     blocks = [f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text}\n" for start, end, text in cues]
-    return "\n".join(
-        ["WEBVTT\n", "NOTE\nPeople on screen, and their perceived gender: estimates.\n", *blocks]
-    )
+    return "\n".join(["WEBVTT\n", f"NOTE\n{_VTT_NOTE}\n", *blocks])
 
 
 def _cue(timeline: dict[str, Any], index: int) -> str:
@@ -340,17 +371,6 @@ def _vtt_time(milliseconds: int) -> str:
 
 
 # --- Markdown ----------------------------------------------------------------------------------------
-
-_LIMITS = (
-    "The figures are estimates of how people look to networks, not facts about people: neither their",
-    "gender identity nor their date of birth. Counted over many people they are useful; about one person",
-    "they can be wrong. People are those whose face was seen for a second in all; who was off screen,",
-    "seen from behind or too small is not among them, and the same person in two videos counts twice.",
-    "Time on screen is time in which the face was seen in the analysed frames, not speaking time. Shares",
-    "are corrected for how often the networks are wrong, and the true share lies in about 95 of 100 such",
-    "intervals; counts by gender and age are as stated, not corrected. On screen are the people of the",
-    "video, never those who watch it.",
-)
 
 
 def markdown(document: Document) -> str:
@@ -403,6 +423,16 @@ def _text(text: Any) -> str:
     markup = r"[&<>|`*_~\[\]{}\\$#@^]|:(?=\S)|(?<=\bwww)\.|^[-+=]"
     line = re.sub(markup, lambda found: f"&#{ord(found[0])};", line)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", lambda found: f"{found[1]}&#{ord(found[2])};", line)
+
+
+def _code(text: Any) -> str:
+    """Untrusted text that is a name or a value; plain to read where no sign in it ends code or a cell.
+
+    >>> _code("start_s"), _code("2026-11-29T23:21:57+00:00"), _code("a|`b`")
+    ('`start_s`', '`2026-11-29T23:21:57+00:00`', 'a&#124;&#96;b&#96;')
+    """
+    line = one_line(text)
+    return f"`{line}`" if re.fullmatch(r"[\w.,:+/%-]+( [\w.,:+/%-]+)*", line) else _text(line)
 
 
 def _link(words: str, url: str | None) -> str:
@@ -513,10 +543,9 @@ def _moments_part(document: Document) -> list[str]:
     lines = []
     for number, moment in enumerate(() if document["images"] else document["moments"], 1):
         video = videos.get(moment["run"])
-        start_s = moment["start_s"]
-        when = _link(clock(start_s), moment_url(video["url"], start_s) if video else None)
-        people = figure_text(moment["people"], "people") or "–"
-        what = f"{when} to {clock(moment['end_s'])}: {people} people at once on average"
+        peak_s = moment["peak_s"]
+        when = _link(figure_text(peak_s, "clock"), moment_url(video["url"], peak_s) if video else None)
+        what = f"{when}: {moment_words(moment)}"
         where = f", in {_text(video['title'])}" if video and document["kind"] == "videos" else ""
         lines.append(f"{number}. {what}{where}")
     return lines
@@ -664,20 +693,12 @@ def _audience_part(document: Document) -> list[str]:
 
 def _notes_part(document: Document) -> list[str]:
     skipped = [f"Left out: {one['folder']}: {one['reason']}" for one in document["skipped"]]
-    of_videos = [
-        f"{video['title']}: {note}"
-        for video in (document["videos"] if document["kind"] == "videos" else ())
-        for note in video["notes"]
-    ]
-    notes = [*document["notes"], *of_videos, *skipped]
+    notes = [*document["notes"], *notes_of_runs(document), *skipped]
     return [*(f"- {_text(note)}" for note in notes[:_MOST_ROWS]), *_cut(notes, _MOST_ROWS, "notes")]
 
 
 def _limits_part(document: Document) -> list[str]:
-    few = document["min_people"]
-    withheld = [f"Figures about fewer than {few} people are withheld."] if few > 1 else []
-    trend = ["The error bars of changes hold the errors of measuring and which videos there happen to be."]
-    return [" ".join([*_LIMITS, *(trend if document["trend"] else []), *withheld])]
+    return [f"- **{subject}** {words}" for subject, words in method(document)]
 
 
 def _provenance_part(document: Document) -> list[str]:
@@ -696,23 +717,23 @@ def _provenance_part(document: Document) -> list[str]:
         head = ("network", "role", "licence", "commercial use", "sha256", "trained on", "known bias")
         lines += [*_table(head, rows), ""]
     for words, name in (("Settings", "settings"), ("Versions", "versions")):
-        if items := [_valued(item) for item in provenance[name]]:
+        if items := [_valued(item, images=document["images"]) for item in provenance[name]]:
             lines += [f"- {words}: {'; '.join(items)}"]
     for words, values in (
-        ("Calibration fitted on", provenance["fitted_on"]),
-        ("Schema of the tables", provenance["schema_versions"]),
-        ("Analysed from, to", provenance["analysed_at"]),
+        ("Calibration fitted on", [_text(one) for one in provenance["fitted_on"]]),
+        ("Schema of the tables", [str(one) for one in provenance["schema_versions"]]),
+        ("Analysed", [_code(one) for one in dict.fromkeys(provenance["analysed_at"])]),
     ):
         if values:
-            lines += [f"- {words}: {_text(', '.join(map(str, values)))}"]
+            lines += [f"- {words}: {(' to ' if words == 'Analysed' else ', ').join(values)}"]
     return lines
 
 
-def _valued(item: dict[str, Any]) -> str:
+def _valued(item: dict[str, Any], *, images: bool) -> str:
     """A setting or version; with the number of videos of each value if there are several."""
     values = item["values"]
     texts = [
-        f"{one['value']} ({counted(one['videos'], 'video')})" if len(values) > 1 else f"{one['value']}"
+        _code(one["value"]) + (f" ({runs_words(one['videos'], images=images)})" if len(values) > 1 else "")
         for one in values
     ]
-    return _text(f"{item['name']} {', '.join(texts)}")
+    return f"{_code(item['name'])} {', '.join(texts)}"

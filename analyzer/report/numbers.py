@@ -32,11 +32,12 @@ from analyzer.settings import AGE_BANDS, AgeBand, Settings, assign_band, options
 from analyzer.shares import FEW_PEOPLE, ShareDraws, draw_shares, interval, share_table
 from analyzer.vision.calibration import Calibration
 
-__all__ = ["COMPARED", "MAX_COMPARED", "MOMENT_S", "NAME_PATTERN", "Groups", "Numbers", "withheld"]
+__all__ = ["COMPARED", "MAX_COMPARED", "MOMENTS", "MOMENT_S", "NAME_PATTERN", "Groups", "Numbers", "withheld"]
 
 MOMENT_S = 10.0
 """Length of the windows among which the busiest are looked for, in seconds."""
-_MOMENTS = {True: 5, False: 10}
+MOMENTS = {True: 5, False: 10}
+"""So many of them are told: of a single video, and of several."""
 _MISFIT, _MISFIT_PEOPLE = 0.15, 50
 _GENDER_FIGURES = ("female", "male", "unknown_gender")
 _GENDERS = ("female", "male", "unknown")
@@ -509,15 +510,18 @@ class Numbers:
         ]
 
     def moments(self) -> list[Row]:
-        """The windows of `MOMENT_S` with the most people: five of one video, of several ten videos' best."""
+        """The windows of `MOMENT_S` with the most people on average, and the peak in each.
+
+        Of one video so many as `MOMENTS` has; of several the best window of each of so many videos.
+        """
         rows = self.corpus.frame(
             f"""SELECT run_no, start_s, least(start_s + {MOMENT_S}, last_s) AS end_s, people FROM (
                 SELECT run_no, floor(time_s / {MOMENT_S}) * {MOMENT_S} AS start_s,
                     max(time_s + duration_s) AS last_s,
                     sum(people * duration_s) / sum(duration_s) AS people, sum(duration_s) AS known_s,
                 FROM moment WHERE duration_s > 0 GROUP BY ALL
-            ) WHERE people > 0 AND known_s >= least({MOMENT_S} / 2, (
-                SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = run_no)
+            ) part WHERE people > 0 AND known_s + 1e-6 >= least({MOMENT_S} / 2, (
+                SELECT sum(duration_s) FROM moment whole WHERE whole.run_no = part.run_no)
             ) ORDER BY round(people, 9) DESC, run_no, start_s"""
         )
         if not self.single:
@@ -525,11 +529,22 @@ class Numbers:
         if self.min_people > 1:
             rows = rows[(rows["people"] >= self.min_people) & (not self._all_hidden)]
         names = self.corpus.table["run"].to_numpy()
-        best = rows.head(_MOMENTS[self.single])
+        best = rows.head(MOMENTS[self.single])
         return [
-            {"run": str(names[row["run_no"]]), **{name: row[name] for name in ("start_s", "end_s", "people")}}
+            {"run": str(names[row["run_no"]])}
+            | {name: row[name] for name in ("start_s", "end_s", "people")}
+            | self._peak(row)
             for row in _records(best)
         ]
+
+    def _peak(self, window: Row) -> Row:
+        """When in a window the most people are on screen for the first time, and how many they are."""
+        (peak,) = self.corpus.frame(
+            f"""SELECT time_s, people FROM moment WHERE run_no = {int(window["run_no"])}
+                AND duration_s > 0 AND floor(time_s / {MOMENT_S}) * {MOMENT_S} = {window["start_s"]}
+            ORDER BY people DESC, time_s LIMIT 1"""
+        ).itertuples(index=False)
+        return {"peak_s": float(peak.time_s), "most": int(peak.people)}
 
     def screen_time(self) -> list[Row]:
         """How many people of each perceived gender and age are on screen for how long, as stated.
@@ -892,7 +907,7 @@ def _grouped(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN) -> 
         names = _by_file_name(table, name_pattern)
     else:
         known = ", ".join(dict.fromkeys(("video", *PERIODS, BY_FILE_NAME, *table.columns)))
-        raise SettingsError(f"--by {by} is no column: choose one of {known}")
+        raise SettingsError(f"--by {by} is not a column: choose one of {known}")
     distinct = sorted(set(names), key=lambda name: (name == _NOT_KNOWN, _natural(name)))
     place = {name: number for number, name in enumerate(distinct)}
     return Groups(by, tuple(distinct), np.array([place[name] for name in names], np.int64))
@@ -904,7 +919,7 @@ def _by_file_name(table: pd.DataFrame, pattern: str) -> list[str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise SettingsError(
-            f"--name-pattern {pattern!r} is no regular expression ({error}): write one such as '^[a-z]+'"
+            f"--name-pattern {pattern!r} is not a regular expression ({error}): write one such as '^[a-z]+'"
         ) from error
     names = []
     for source, title in zip(table["source"], table["title"], strict=True):

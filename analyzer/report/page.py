@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.report.links import moments_of, web_address
+from analyzer.report.numbers import MOMENT_S
 from analyzer.report.words import (
+    AGES_MEASURED,
+    AGES_UNMEASURED,
     AUDIENCE_FIGURES,
     BY_NAME,
     GENDER_WORDS,
@@ -33,7 +36,12 @@ from analyzer.report.words import (
     ends_of,
     figure_of,
     figure_text,
+    method,
+    moment_words,
+    notes_of_runs,
+    runs_words,
     span_text,
+    span_words,
     why_not,
 )
 from analyzer.shares import FEW_PEOPLE
@@ -146,14 +154,17 @@ def _context(document: dict[str, Any]) -> Row:
         "empty": empty,
         "cards": _cards(document),
         "meta": _meta(document),
+        "span": span_words(document["timeline"]["bin_s"]) if document.get("timeline") else "",
         "timeline_rows": None if document["images"] else _timeline_rows(document),
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
         "image_rows": _images_of(document),
+        "pairs": _pairs(document),
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
         "judged": total.get("judged"),
         "min_judged": FEW_PEOPLE,
+        "moment_s": f"{MOMENT_S:g}",
         "moments": [] if document["images"] else _moments(document),
         "by_run": {video["run"]: video for video in videos},
         "columns": _columns(_VIDEO_COLUMNS, document),
@@ -170,7 +181,11 @@ def _context(document: dict[str, Any]) -> Row:
         "gender_words": GENDER_WORDS,
         "withheld_word": WITHHELD,
         "too_few": TOO_FEW,
-        "sampling": _setting(document, "fps"),
+        "method": method(document, _setting(document, "fps")),
+        "ages_words": AGES_MEASURED if document["ages_measured"] else AGES_UNMEASURED,
+        "notes_of_runs": notes_of_runs(document),
+        "runs_noun": "sets of images" if document["images"] else "videos",
+        "runs_words": lambda number: runs_words(number, images=document["images"]),
         "top": _TOP,
         "table_rows": _TABLE_ROWS,
         "moment": _moment,
@@ -219,7 +234,7 @@ def _moment(video: Row | None, seconds: float | None) -> Row | None:
     return {
         "run": video["run"],
         "s": round(seconds, 3),
-        "text": clock(seconds),
+        "text": figure_text(seconds, "clock"),
         "url": url,
         "href": f"{media}#t={at:g}" if media else url,
         "media": bool(media),
@@ -240,7 +255,7 @@ def _meta(document: Row) -> list[str]:
             f"{video.get('day_is') or 'of'} {_day_words(video.get('day'))}" if video.get("day") else "",
             counted(video.get("samples") or 0, "image")
             if document["images"]
-            else f"{clock(video['duration_s'])} long"
+            else f"{figure_text(video['duration_s'], 'clock')} long"
             if video.get("duration_s") is not None
             else "length not known",
             f"{figure_text(share, 'share')} analysed" if share is not None else "",
@@ -248,7 +263,7 @@ def _meta(document: Row) -> list[str]:
         return [word for word in words if word]
     channels = sorted({video["channel"] for video in videos if video.get("channel")})
     days = sorted(video["day"] for video in videos if video.get("day"))
-    count = counted(len(videos), "video")
+    count = runs_words(len(videos), images=document["images"])
     words = [count] if count != document["title"] else []
     if days:
         same = days[0] == days[-1]
@@ -256,7 +271,8 @@ def _meta(document: Row) -> list[str]:
     if channels:
         words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
     if analysed is not None:
-        words.append(counted(analysed, "image") if document["images"] else f"{clock(analysed)} analysed")
+        looked = f"{figure_text(analysed, 'clock')} analysed"
+        words.append(counted(analysed, "image") if document["images"] else looked)
     return words
 
 
@@ -283,10 +299,11 @@ def _cards(document: Row) -> list[Row]:
         if total.get(name) is not None
     ]
     analysed = total.get("analysed_s")
+    looked = f"of {figure_text(analysed, 'clock')} analysed" if analysed is not None else ""
     cards = [
         card("people", note=" · ".join(stated)),
         card("on_screen_s", note="of all people, added up"),
-        card("presence", note=f"of {clock(analysed)} analysed" if analysed is not None else ""),
+        card("presence", note=looked),
         card("together", note=_mean_words(total)),
         card("female_people_share", note=_judged_words(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
@@ -417,7 +434,7 @@ def _pyramid_rows(document: Row) -> Row | None:
             hidden = cell["people"] is None
             shown = "" if hidden else figure_text(cell["people"], "people")
             seconds = cell["on_screen_s"]
-            row.append({"hidden": hidden, "people": shown, "time": "" if seconds is None else clock(seconds)})
+            row.append({"hidden": hidden, "people": shown, "time": figure_text(seconds, "clock")})
         rows.append((band, row))
     return {"rows": rows, "hidden": any(cell["people"] is None for cell in cells.values())}
 
@@ -441,15 +458,21 @@ def _share_rows(document: Row, by: str, value: str) -> list[Row]:
     return rows
 
 
+def _pairs(document: Row) -> list[Row]:
+    """Who is seen together; of images, in more than one: a group picture has hundreds of pairs."""
+    pairs: list[Row] = (document.get("pairs") or []) if document["kind"] == "video" else []
+    least = 1.5 if document["images"] else 0.0
+    return [pair for pair in pairs if pair["together_s"] > least]
+
+
 def _moments(document: Row) -> list[Row]:
     by_run = {video["run"]: video for video in document["videos"]}
     rows = []
     for moment in document.get("moments") or []:
         video = by_run.get(moment["run"])
-        at = _moment(video, moment["start_s"])
+        at = _moment(video, moment["peak_s"])
         if video and at:
-            people = figure_text(moment["people"], "people")
-            rows.append({"at": at, "end": clock(moment["end_s"]), "people": people, "title": video["title"]})
+            rows.append({"at": at, "words": moment_words(moment), "title": video["title"]})
     return rows
 
 
@@ -786,7 +809,7 @@ def _chart_labels(document: Row) -> dict[str, str]:
         for row in (document.get("at_once") or [])[:12]
     ]
     return {
-        "timeline": f"Stacked chart of the number of people on screen over the video; most at once: {most}.",
+        "timeline": f"Stacked chart of how many people are seen over the video; most at once: {most}.",
         "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
         "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
         "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
@@ -798,7 +821,7 @@ def _chart_labels(document: Row) -> dict[str, str]:
 
 def _time_words(seconds: float, document: Row) -> str:
     """A time; of images, which count as a second each, their number."""
-    return counted(seconds, "image") if document["images"] else clock(seconds)
+    return counted(seconds, "image") if document["images"] else figure_text(seconds, "clock")
 
 
 def _capital(text: str) -> str:
@@ -806,7 +829,7 @@ def _capital(text: str) -> str:
 
 
 def _clock_or_dash(seconds: float | None) -> str:
-    return "–" if seconds is None else clock(seconds)
+    return figure_text(seconds, "clock") or NOT_KNOWN
 
 
 def _day_words(day: Any) -> str:

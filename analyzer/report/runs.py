@@ -9,6 +9,7 @@ import contextlib
 import csv
 import datetime
 import difflib
+import io
 import itertools
 import logging
 import math
@@ -30,6 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analyzer.errors import OutputError, SettingsError
+from analyzer.files import paths_of
 from analyzer.people import APPEARANCE_GAP_S as GAP_S
 from analyzer.records import (
     FACES,
@@ -42,6 +44,8 @@ from analyzer.records import (
     timeline_columns,
 )
 from analyzer.settings import AGE_BANDS, DEFAULT_OUT, Settings
+from analyzer.util.csv_text import csv_text
+from analyzer.util.text import counted
 
 __all__ = [
     "BY_FILE_NAME",
@@ -158,14 +162,14 @@ _FOREIGN = "holds no run"
 _FORBIDDEN = "cannot be read: you have no right to"
 
 
-def find_runs(paths: Iterable[str | os.PathLike[str]]) -> Found:
+def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Found:
     """The finished runs in some folders: a run's own, or one with runs in it, however deep."""
     runs: dict[Path, Run] = {}
     skipped: dict[Path, Skipped] = {}
-    for path in (Path(name) for name in paths):
+    for path in paths_of(paths):
         if not path.is_dir():
             reason = (
-                "is no folder: name a run's folder or one with runs" if path.exists() else "does not exist"
+                "is not a folder: name a run's folder or one with runs" if path.exists() else "does not exist"
             )
             skipped[path] = Skipped(path, reason, fault=True)
             continue
@@ -267,8 +271,8 @@ def zone_of(name: str) -> ZoneInfo:
         ends = {zone.rpartition("/")[2].casefold(): zone for zone in known}
         wanted = name.strip().replace(" ", "_").casefold()
         near = [ends[wanted]] if wanted in ends else difflib.get_close_matches(name, known, 1)
-        hint = f", did you mean {near[0]}?" if near else ", write one such as Europe/Berlin"
-        raise SettingsError(f"--timezone {name!r} is no time zone{hint}") from error
+        hint = f"did you mean {near[0]}?" if near else "write one such as Europe/Berlin"
+        raise SettingsError(f"--timezone: {name!r} is not a time zone; {hint}") from error
 
 
 @dataclass(frozen=True)
@@ -763,10 +767,9 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
     """
     try:
         own = pd.read_csv(
-            path,
+            io.StringIO(csv_text(path), newline=""),
             dtype=str,
             keep_default_na=False,
-            encoding="utf-8-sig",
             sep=None,
             engine="python",
             index_col=False,
@@ -798,7 +801,11 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
             f"--columns {path} fits none of the runs: its first column must hold their {key}, {known}"
             + (f", but holds {listed}" if alien else ", but holds no rows")
         )
-    unfitting = f"--columns {path} has rows that fit no run: {key} {listed}" if alien and len(table) else ""
+    unfitting = ""
+    if alien and len(table):
+        match, was = ("matches", "it was") if len(alien) == 1 else ("match", "they were")
+        rows = counted(len(alien), "row")
+        unfitting = f"{rows} of {path.name} {match} no run ({key} {listed}); {was} ignored"
     values = own.set_index(key).reindex(table[key].to_numpy()).reset_index(drop=True)
     values = values.apply(_numbers_if_all_are)
     mine = {name: values[name].astype(object).where(values[name].notna(), None) for name in names}

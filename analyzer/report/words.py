@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from analyzer.shares import FEW_PEOPLE
-from analyzer.util.text import percent
+from analyzer.util.text import counted, percent
 
 __all__ = [
     "AUDIENCE_FIGURES",
@@ -26,7 +27,12 @@ __all__ = [
     "ends_of",
     "figure_of",
     "figure_text",
+    "method",
+    "moment_words",
+    "notes_of_runs",
+    "runs_words",
     "span_text",
+    "span_words",
     "why_not",
 ]
 
@@ -159,6 +165,9 @@ AUDIENCE_FIGURES = (
 BY_NAME = {figure.name: figure for figure in FIGURES}
 
 _OF_IMAGES: dict[str, tuple[str, Unit, str]] = {
+    "videos": ("sets of images", "", "Number of runs."),
+    "people": ("people", "people", "Distinct people in the images, counted set by set."),
+    "people_per_video": ("people per set of images", "people", "Mean number of people of a set of images."),
     "analysed_s": ("images", "people", "Images that were analysed."),
     "on_screen_s": ("people in all images", "people", "Added up over the images."),
     "presence": ("images with somebody", "share", "Share of the images with at least one person."),
@@ -167,6 +176,113 @@ _OF_IMAGES: dict[str, tuple[str, Unit, str]] = {
     "at_once_mean": ("people in an image, mean", "people", "Mean over the images, empty ones included."),
     "at_once_most": ("people in an image, most", "people", "Largest number of people in one image."),
 }
+
+
+def notes_of_runs(document: Mapping[str, Any]) -> list[str]:
+    """What several runs say of their faces, a sentence for each kind of it; empty of a single run.
+
+    >>> few = {"title": "a", "notes": ["1 face was not counted: it was seen for 0.4 s."]}
+    >>> more = {"title": "b", "notes": ["3 faces were not counted: they were seen for 1 s."]}
+    >>> notes_of_runs({"kind": "videos", "images": False, "videos": [more, few]})
+    ['In 2 videos, as in b: 3 faces were not counted: they were seen for 1 s.']
+    """
+    if document["kind"] == "video":
+        return []
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for run in document["videos"]:
+        for note in run["notes"]:
+            kinds.setdefault(_kind(note), []).append((run["title"], note))
+    lines = []
+    for told in kinds.values():
+        title, note = told[0]
+        number = runs_words(len(told), images=document["images"])
+        lines.append(f"{title}: {note}" if len(told) == 1 else f"In {number}, as in {title}: {note}")
+    return lines
+
+
+_PLURALS = {"faces": "face", "were": "was", "are": "is", "people": "person", "them": "it", "they": "it"}
+_PLURALS |= {"their": "its", "these": "this", "ones": "one", "frames": "frame", "images": "image"}
+_PLURALS |= {"the": "", "a": "", "its": "", "too": "", "more": ""}
+
+
+def _kind(note: str) -> str:
+    """A note without its numbers, and in the singular: those that say the same are equal."""
+    words = re.findall(r"[a-z-]+", re.sub(r"(?<!\w)[\d.,]+", "", note.lower()))
+    return " ".join(filter(None, (_PLURALS.get(word, word) for word in words)))
+
+
+def runs_words(number: float, *, images: bool) -> str:
+    """So many runs, as what they are of.
+
+    >>> runs_words(1, images=False), runs_words(6, images=True)
+    ('1 video', '6 sets of images')
+    """
+    return counted(number, "set of images", "sets of images") if images else counted(number, "video")
+
+
+def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, str]]:
+    """How a report comes by its figures and what they cannot say: subjects and what is said of each.
+
+    Args:
+        document: Of the report.
+        sampling: Analysed frames a second, if all videos have the same.
+    """
+    images, single, least = document["images"], document["kind"] == "video", document["min_people"]
+    times = f", in {sampling} frames a second of video" if sampling and sampling != "None" else ""
+    counted_if = "in an image" if images else f"for a second in all{times}"
+    outside = "outside the picture" if images else "off screen"
+    same = "in several images" if images else "over cuts and re-entries"
+    each = "set by set: who is in two sets" if images else "video by video: who is in two videos"
+    told = [
+        (
+            "Who is counted.",
+            f"People whose face was seen {counted_if}. Who is {outside}, seen from behind, or too small or "
+            "dark to be found is not counted.",
+        ),
+        (
+            "One person, one count.",
+            f"The same face {same} is one person. The range after the count says how many people there are "
+            "if every plausible link holds (lower) or only the certain ones (upper)."
+            + ("" if single else f" People are counted {each} counts twice."),
+        ),
+        (
+            "Gender and age are perceived.",
+            "They are estimates of how people look to networks, not facts about people. Below the confidence "
+            "set, and for those who look like children, gender is left unknown.",
+        ),
+        (
+            "Counts and shares differ.",
+            "Counts say what was stated of each person. Shares are corrected for how often the networks are "
+            "wrong; their 95 % intervals allow for that, and for people who were missed, split or merged. Of "
+            f"fewer than {FEW_PEOPLE} people no share is stated.",
+        ),
+        ("An age's interval", AGES_MEASURED if document["ages_measured"] else AGES_UNMEASURED),
+    ]
+    if not images:
+        told.append(
+            (
+                "Time on screen",
+                "is time in which the face was seen in the analysed frames; it is not speaking time or "
+                "attention. Where a picture hardly changed, faces are carried over from the frame before.",
+            )
+        )
+    if document["trend"]:
+        told.append(
+            ("The error bars of changes", "hold the errors of measuring and which videos there happen to be.")
+        )
+    if least > 1:
+        told.append((f"{WITHHELD.capitalize()}", f"is what would be said about fewer than {least} people."))
+    return told
+
+
+AGES_MEASURED = "holds the true age of 80 % of people; it promises nothing about one."
+AGES_UNMEASURED_NOTE = (
+    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
+    "measured."
+)
+AGES_UNMEASURED = (
+    "is the network's own: how often such an interval holds the true age was not measured for these networks."
+)
 
 
 def figure_of(name: str, *, images: bool) -> Figure | None:
@@ -251,6 +367,26 @@ def clock(seconds: float, *, exact: bool = False) -> str:
     hour, minute = divmod(minutes, 60)
     text = f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"
     return f"{text}.{tenth}" if exact else text
+
+
+def moment_words(moment: Mapping[str, Any]) -> str:
+    """What stands beside the time of a busiest moment's peak.
+
+    >>> moment_words({"start_s": 0.0, "end_s": 10.0, "people": 1.72, "most": 4})
+    '4 people; 1.7 on average from 0:00 to 0:10'
+    """
+    people = NOT_KNOWN if moment["most"] is None else counted(moment["most"], "person", "people")
+    mean = NOT_KNOWN if moment["people"] is None else f"{moment['people']:.1f}"
+    return f"{people}; {mean} on average from {clock(moment['start_s'])} to {clock(moment['end_s'])}"
+
+
+def span_words(seconds: float) -> str:
+    """How long a step of a timeline is, after "in each".
+
+    >>> span_words(1.0), span_words(0.5)
+    ('second', '0.5 s')
+    """
+    return "second" if seconds == 1 else f"{seconds:g} s"
 
 
 def figure_text(value: Any, unit: Unit) -> str:

@@ -20,6 +20,11 @@ function clock(seconds) {
   const two = (n) => String(n).padStart(2, "0");
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
+// As the tables have it: tenths below a minute, so that unlike times look unlike.
+function time(seconds) {
+  const tenths = Math.round(seconds * 10);
+  return seconds < 60 ? `${clock(Math.floor(tenths / 10))}.${tenths % 10}` : clock(seconds);
+}
 function number(value) {
   return Number.isInteger(value) ? value.toLocaleString("en-GB") : value.toFixed(1);
 }
@@ -35,7 +40,7 @@ const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
 let colours = {};
 function readColours() {
-  const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any"];
+  const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any", "any-fill"];
   for (let i = 0; i < 8; i++) names.push(`age-${i}`);
   colours = Object.fromEntries(names.map((name) => {
     probe.style.color = `var(--${name})`;
@@ -199,7 +204,7 @@ if (line && people.length) figures.people = (width) => {
       type: "bar", orientation: "h", marker: genderMarker(gender),
       base: bars.map((b) => b.start), x: bars.map((b) => Math.max(b.end - b.start, 0)), y: bars.map((b) => b.row),
       width: 0.32, offset: 0.04, customdata: bars.map((b) => [b.start, b.end]),
-      text: bars.map((b) => [b.person.words, `${clock(b.start)} to ${clock(b.end)}`]),
+      text: bars.map((b) => [b.person.words, `${time(b.start)} to ${time(b.end)}`]),
     };
   });
   return { traces, layout: layoutOf({
@@ -523,16 +528,23 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
 if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
   const rows = data.atOnce, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
   const every = Math.ceil((span + 1) / Math.max(4, width / 34));
-  const labels = rows.length <= width / 44;
+  // As many labels as do not touch, those of the largest first.
+  const apart = (n) => 7 * Math.max(...rows.map((r) => r.text.length)) * (span + 1.2) / (width - LEFT - 12) <= Math.abs(n);
+  const labels = [];
+  for (const row of [...rows].sort((a, b) => (b.share || 0) - (a.share || 0))) {
+    if (labels.every((other) => apart(row.people - other.people))) labels.push(row);
+  }
+  const end = rows[rows.length - 1].people;
+  const ends = rows.map((r) => r.people).filter((n) => n === end || (n % every === 0 && end - n >= every));
   return { traces: [{
     type: "bar", x: rows.map((r) => r.people), y: rows.map((r) => r.share), marker: { color: rows.map((r) => r.people ? colours.any : colours.unknown) },
     text: rows.map((r) => [r.people ? peopleWords(r.people) : "nobody", `${r.text} of the ${data.images ? "images" : "time"}, ${r.time}`]),
   }], layout: layoutOf({
     height: 270, margin: { l: LEFT + 4, r: 8, t: 22, b: 42 },
     xaxis: axis({ range: [rows[0].people - Math.max(0.6, (5 - span) / 2), rows[rows.length - 1].people + Math.max(0.6, (5 - span) / 2)],
-      tickmode: "array", tickvals: rows.map((r) => r.people).filter((n) => n % every === 0), title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colours.soft } } }),
+      tickmode: "array", tickvals: ends, title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colours.soft } } }),
     yaxis: axis({ range: [0, most * 1.05], showgrid: true, ...ticks(0, most, "share", 4) }),
-    annotations: labels ? rows.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colours.ink } })) : [],
+    annotations: labels.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colours.ink } })),
   }) };
 };
 
@@ -550,8 +562,8 @@ function bars(chart, width, colour) {
   const dots = chart.unit === "share" && intervals(points), ranged = !dots && intervals(points);
   const trace = dots
     ? { type: "points", mode: "markers", error_x: errorBars(points, colours.soft), marker: { size: 11, color: colour, line: { width: 1.5, color: colours.ink } } }
-    : { type: "bar", orientation: "h", marker: { color: colour }, ...(ranged ? { error_x: errorBars(points, colours.soft) } : {}) };
-  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, text: ranged ? number(p.value) : p.text, font: { color: colours.ink } }));
+    : { type: "bar", orientation: "h", marker: { color: ranged ? colours["any-fill"] : colour }, ...(ranged ? { error_x: errorBars(points, colours.ink) } : {}) };
+  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, text: p.text, font: { color: colours.ink } }));
   return { traces: [{ ...trace, x: points.map((p) => p.value), y, text }], layout: layoutOf({
     height: points.length * 26 + 44, margin: { l: left, r: dots ? 22 : 12 + 7 * Math.max(...values.map((v) => v.text.length)), t: 4, b: 28 },
     xaxis: axis({ range: [dots ? -0.01 * most : 0, most * 1.02], showgrid: true, ...ticks(0, most, chart.unit, width < 460 ? 3 : 6) }),
@@ -657,7 +669,7 @@ function filterable() {
       count += !row.hidden;
     });
     find.closest(".card")?.querySelector(".scroll")?.scrollTo(0, 0);
-    found.textContent = words ? `${number(count)} of ${number(rows.length)} videos` : all;
+    found.textContent = words ? `${number(count)} of ${number(rows.length)} ${found.dataset.noun}` : all;
   });
 }
 
