@@ -634,6 +634,10 @@ class Analyst:
             else:
                 self._read_here(work, kept, progress)
                 report = reader.report()
+            if report.last_s is None and kept:  # it ends before it says: what is kept is its end
+                for _ in not_kept(reader.samples(reader.segment_bounds(kept[-1])[0]), kept):
+                    pass
+                report = reader.report()
         except MediaError:
             work.parts.clear()  # trying again would end the same way
             raise

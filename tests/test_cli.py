@@ -638,6 +638,20 @@ def test_segments_that_are_kept_are_not_analysed_again(
     assert run.complete and run.info["reading"]["last_s"] > 3.8
 
 
+def test_end_of_a_video_that_breaks_off_is_known_when_all_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "cut.mkv", noisy(numbered(40)), fps=10)
+    cut(path, 0.5)
+    how: dict[str, Any] = {"fps": 2, "segment_s": 1, "workers": 1}
+    whole = analyzer.analyze(path, out=tmp_path / "whole", video=False, **how)
+    interrupted(path, tmp_path / "out", monkeypatch, **how)
+    run = analyzer.analyze(path, out=tmp_path / "out", video=False, **how)
+    assert not run.complete and run.info["incomplete_reason"] == whole.info["incomplete_reason"]
+    assert run.info["reading"]["last_s"] == whole.info["reading"]["last_s"] > 1
+    assert len(run.samples) == len(whole.samples)
+
+
 def test_start_beyond_the_end_is_a_sentence(two_people: Path, tmp_path: Path) -> None:
     result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video", "--start", "100")
     assert result.exit_code == NOTHING_USABLE and "--start" in result.stderr

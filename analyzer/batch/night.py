@@ -387,9 +387,8 @@ class Night:
                 reason = self._replaced(work) or "its file is gone, or holds something else now"
                 self._skip(work, reason, "gone")
         for work in self._ledger.given_up():
-            reason = self._replaced(work)
-            if reason is not None:
-                self._skip(work, reason, "gone")
+            if (replaced := self._replaced(work)) is not None:
+                self._skip(work, replaced, "gone")
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
 
     def _replaced(self, work: Work) -> str | None:
