@@ -627,7 +627,7 @@ class VideoReader(_Reader):
         """
         return self._start(start_s, end_s, sampled=False)
 
-    def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Sample]:
+    def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
         """The pictures to analyse, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
 
         Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.

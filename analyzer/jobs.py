@@ -78,6 +78,7 @@ from analyzer.workers import (
     Task,
     WorkerJob,
     analyse_in_processes,
+    not_kept,
     stopped,
     worker_count,
 )
@@ -313,8 +314,19 @@ def _tasks(reader: Reader, kept: Sequence[int], settings: Settings) -> list[Task
     missing = [segment for segment in range(last) if segment not in kept]
     return [
         *(Task(segment, *reader.segment_bounds(segment)) for segment in missing),
-        Task(last, reader.segment_bounds(last)[0], None),
+        Task(last, reader.segment_bounds(last)[0], None, tuple(one for one in kept if one >= last)),
     ]
+
+
+def _first_due(reader: Reader, kept: Sequence[int], settings: Settings) -> int:
+    """Where one process begins to read: at the first segment that is missing.
+
+    How a video ends is seen by reading its end: where nothing may follow, the last kept one is read again.
+    """
+    missing = next(number for number in itertools.count() if number not in kept)
+    if reader.segment_bounds(missing)[0] < min(_ends(reader, settings), default=0.0):
+        return missing
+    return min(missing, max(kept, default=0))
 
 
 class _Worker:
@@ -603,10 +615,11 @@ class Analyst:
     def _read(self, work: _Work) -> ReadReport:
         """Analyse what is not yet kept; gives how the video was read."""
         reader, settings, progress = work.reader, work.settings, _Progress(work, self._on_event)
-        tasks = _tasks(reader, work.parts.segments(), settings)
+        kept = tuple(work.parts.segments())
+        work.resumed = len(kept)
+        tasks = _tasks(reader, kept, settings)
         workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
-        kept = tuple(work.parts.segments())
         goes_on_s = None
         if kept:
             missing = next(number for number in itertools.count() if number not in kept)
@@ -624,9 +637,12 @@ class Analyst:
                     stages=work.stages,
                 )
                 report = joined_report(reader.path, reports)
-                work.resumed = tasks[-1].segment + 1 - len(tasks)
             else:
-                self._read_here(work, progress)
+                self._read_here(work, kept, progress)
+                report = reader.report()
+            if report.last_s is None and kept:  # it ends before it says: what is kept is its end
+                for _ in not_kept(reader.samples(reader.segment_bounds(kept[-1])[0]), kept):
+                    pass
                 report = reader.report()
         except MediaError:
             work.parts.clear()  # trying again would end the same way
@@ -634,13 +650,9 @@ class Analyst:
         log.info("%s: %d samples, %d faces", work.video.video_id, progress.samples, progress.faces)
         return report
 
-    def _read_here(self, work: _Work, progress: _Progress) -> None:
-        # Reading begins at the first segment that is missing. The last one is read again: how the video
-        # ends is seen by reading its end.
+    def _read_here(self, work: _Work, kept: Sequence[int], progress: _Progress) -> None:
         reader, models, parts, stages = work.reader, work.models, work.parts, work.stages
-        kept = parts.segments()
-        missing = next(number for number in itertools.count() if number not in kept)
-        due = work.resumed = min(missing, max(kept, default=0))
+        due = _first_due(reader, kept, work.settings)
         samples = reader.samples(reader.segment_bounds(due)[0]) if due else reader.samples()
 
         def announce(time_s: float, faces: Faces) -> None:
@@ -649,7 +661,8 @@ class Analyst:
         previewer = None
         if self._on_preview is not None:
             previewer = Previewer(work.video.title, work.settings, models.calibration, self._on_preview)
-        with contextlib.closing(read_ahead(stages.each("decode", samples), READ_AHEAD)) as ahead:
+        wanted = stages.each("decode", not_kept(samples, kept))
+        with contextlib.closing(read_ahead(wanted, READ_AHEAD)) as ahead:
             results = analyse_segments(
                 ahead,
                 models,
@@ -664,7 +677,8 @@ class Analyst:
                         previewer.on_segment(result)
                     with stages("write"):
                         for segment in range(max(due, result.segment - _EMPTY_KEPT), result.segment):
-                            progress.tell(parts.commit_empty(segment))
+                            if segment not in kept:
+                                progress.tell(parts.commit_empty(segment))
                         progress.tell(parts.commit(result, work.video.video_id))
                     give_back_memory()  # else a long video would need more than a short one
                     due = result.segment + 1

@@ -26,6 +26,7 @@ from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.files import output_errors, sync_folder, writing
 from analyzer.settings import AGE_BANDS, REPORT_FORMATS, Settings
+from analyzer.system import undisturbed
 from analyzer.util import sheets
 from analyzer.util.sheets import Sheet
 
@@ -551,7 +552,8 @@ class PartStore:
         return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
     def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
-        with output_errors(final), contextlib.ExitStack() as stack:
+        # What was analysed is kept also if Ctrl-C comes while it is written.
+        with undisturbed(), output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
             stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space that is wanted

@@ -334,14 +334,21 @@ class Fetcher:
             return _web_id(item.source)
         return _video_id(item, {"extractor_key": key, "id": name})
 
+    def names_list(self, url: str) -> bool:
+        """Whether an address is known to be that of a playlist or channel, without any request."""
+        return self._known_sites().names_list(url)
+
+    def _known_sites(self) -> _Sites:
+        if self._sites is None:
+            self._sites = _Sites(self._extractors)
+        return self._sites
+
     def _site_of(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """The extractor that will be asked about a link, and the id that it will give the video."""
         key, name, url = entry.get("ie_key"), entry.get("id"), str(entry.get("url") or "")
         if key and (_is_generic(key) or (name and entry["_type"] == "url")):
             return key, name
-        if self._sites is None:
-            self._sites = _Sites(self._extractors)
-        found, read = self._sites.find(url, key)
+        found, read = self._known_sites().find(url, key)
         return found, read or (None if found is None else name)
 
     def fetch(
@@ -593,11 +600,18 @@ class _Sites:
                 found = self.find(video)
                 if found[0] == "Youtube":
                     return found
-            if name == "YoutubeTab" or extractor._RETURN_TYPE == "playlist":
+            if self._is_list(name):
                 return name, None
             read = extractor.get_temp_id(url)
             return name, str(read) if read else None
         return key, None
+
+    def names_list(self, url: str) -> bool:
+        """Whether yt-dlp knows an address as a playlist."""
+        return self._is_list(self.find(url)[0])
+
+    def _is_list(self, key: str | None) -> bool:
+        return key == "YoutubeTab" or (key in self._ies and self._ies[key]._RETURN_TYPE == "playlist")
 
 
 def _url_test(extractor: Any) -> Callable[[str], object]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 
 __all__ = [
     "available_memory_mb",
@@ -22,6 +22,7 @@ __all__ = [
     "file_system",
     "give_back_memory",
     "resident_mb",
+    "undisturbed",
 ]
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
@@ -92,6 +93,41 @@ def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
             sys.modules["__main__"] = main
             if before is not None:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Do something short to its end although Ctrl-C or SIGTERM comes: what they do is done afterwards.
+
+    A second signal is obeyed at once. Only the main thread hears signals; elsewhere this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    waiting: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        waiting.append(number)
+        if len(waiting) > 1:
+            waiting.clear()
+            obey(number, frame)
+
+    def obey(number: int, frame: FrameType | None) -> None:
+        handler = handlers[signal.Signals(number)]
+        assert callable(handler)
+        handler(number, frame)
+
+    heard = [number for number, handler in handlers.items() if callable(handler)]
+    try:
+        for number in heard:
+            signal.signal(number, remember)
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, handlers[number])
+        if waiting:
+            obey(waiting[0], None)
 
 
 def _control_groups() -> list[str]:

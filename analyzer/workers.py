@@ -12,7 +12,7 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from analyzer.errors import CrashError, MediaError, MediaErrorKind, StoppedError
 from analyzer.faces import Faces
-from analyzer.frames import ReadReport, VideoReader, read_ahead
+from analyzer.frames import ReadReport, Sample, VideoReader, read_ahead
 from analyzer.records import Part, PartStore
 from analyzer.segment import Models, analyse_segments
 from analyzer.settings import Settings
@@ -41,6 +41,7 @@ __all__ = [
     "Task",
     "WorkerJob",
     "analyse_in_processes",
+    "not_kept",
     "stopped",
     "worker_count",
 ]
@@ -65,6 +66,8 @@ class Task:
     start_s: float
     end_s: float | None
     """None: to the end of the video, however many segments that is."""
+    kept: tuple[int, ...] = ()
+    """Segments of it that are kept already: they are read to see how the video ends, but not analysed."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,8 @@ class _Process:
             raise stopped()
         committed: set[int] = set()
         with VideoReader(job.path, job.settings) as reader:
-            samples = stages.each("decode", reader.samples(task.start_s, task.end_s))
+            wanted = not_kept(reader.samples(task.start_s, task.end_s), task.kept)
+            samples = stages.each("decode", wanted)
             with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated(task):
                 results = analyse_segments(ahead, cls.models, job.settings, on_progress=tell, stages=stages)
                 with contextlib.closing(results):
@@ -214,9 +218,15 @@ class _Process:
                         committed.add(result.segment)
                         if task.end_s is None and cls.events.finish.is_set():
                             raise stopped()
-            if task.segment not in committed:
+            if task.segment not in committed and task.segment not in task.kept:
                 cls.messages.put(job.parts.commit_empty(task.segment))
             return reader.report(), stages.seconds
+
+
+def not_kept(samples: Generator[Sample, None, None], kept: Collection[int]) -> Generator[Sample, None, None]:
+    """The samples of segments that are not kept already: what was committed is not analysed again."""
+    with contextlib.closing(samples):
+        yield from (sample for sample in samples if sample.segment not in kept)
 
 
 @contextlib.contextmanager

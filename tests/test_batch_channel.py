@@ -21,7 +21,7 @@ from analyzer.batch.jobsfile import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import DOWNLOADS, Night, Outcome
 from analyzer.batch.summary import summary
-from analyzer.errors import LedgerError, StoppedError
+from analyzer.errors import CrashError, LedgerError, StoppedError
 from analyzer.settings import Settings
 from analyzer.source import Fetcher
 from tests.batch_faults import (
@@ -874,6 +874,39 @@ def test_a_list_that_is_refused_costs_that_source(world: World) -> None:
     assert [name for name in world.asked if name.startswith("other")] == ["other/list"]
     with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
         assert [row["host"] for row in ledger.hosts()] == ["other.test"]
+
+
+class Shaky(Quick):
+    """Its first attempt ends with the process."""
+
+    failing: ClassVar[list[bool]] = []
+
+    def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        if self.failing:
+            self.failing.pop()
+            raise CrashError("a process died")
+        return super().analyse(video, out, timings)
+
+
+def test_a_crash_that_a_retry_made_good_is_told_of(world: World) -> None:
+    world.video("a")
+    Shaky.failing.append(True)
+    retry = Retry(base_s=1, patience_s=30)
+    outcome = world.night(executors=threads(Shaky), retry=retry)
+    assert (outcome.done, outcome.recovered, outcome.well) == (1, 1, True)
+    assert "1 attempt crashed and succeeded on retry." in summary(outcome)
+
+
+def test_a_list_that_was_named_as_a_video_is_told_of_as_a_source(world: World) -> None:
+    """As those of a jobs file are: it is no video that has failed."""
+    named = SETTINGS.replace(playlist=False)
+    world.video("good")
+    gone = world.source("https://lists.test/gone", settings=named)
+    video = world.source("https://site.test/missing", settings=named)
+    outcome = world.night(world.source("https://site.test/good", settings=named), gone, video)
+    assert (outcome.done, outcome.failed + outcome.dead, outcome.sources_failed) == (1, 1, 1)
+    found = {one["source"]: (one["state"] == "source", one["video"] is None) for one in outcome.troubles}
+    assert found == {gone.name: (True, True), video.name: (False, False)}
 
 
 # --- what is wanted ----------------------------------------------------------------------------------

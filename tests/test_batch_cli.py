@@ -97,6 +97,9 @@ def test_pictures_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None
     events = [json.loads(line) for line in (tmp_path / "out" / "batch.jsonl").read_text().splitlines()]
     (left_out,) = (event for event in events if event["event"] == "left_out")
     assert (left_out["source"], left_out["images"]) == (str(tmp_path / "talks"), 2)
+    assert "2 images beside its videos (--images" in run("plan", tmp_path / "talks", "--out", tmp_path).stdout
+    plan = json.loads(run("plan", tmp_path / "talks", "--out", tmp_path, "--json").stdout)
+    assert plan["left_out"] == [{"source": str(tmp_path / "talks"), "images": 2, "subfolders": False}]
 
 
 def test_the_next_night_does_nothing(clips: Path, night: Path) -> None:
@@ -153,6 +156,11 @@ def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path)
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         (bad,) = ledger.videos(["dead"])
     assert bad["attempts"] == 2
+    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+        done = ledger.videos(["done"])[0]["id"]
+    assert run("retry", done, "--out", night).stdout == (
+        f"Video {done} is done. To analyse it again, remove its run's folder first.\n"
+    )
     assert "nights: 3;" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.nights()
@@ -163,6 +171,9 @@ def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -
         began = time.monotonic()
         busy = run(clips, "--out", night)
         assert busy.exit_code == TEMPORARY and "another batch works with" in busy.stderr
+        for command in ("prune", "retry"):
+            busy = run(command, "--out", night)
+            assert busy.exit_code == TEMPORARY and f"{command} when it is over" in busy.stderr
         assert time.monotonic() - began < 10
         assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
         assert run("retry", "--dead", "--out", night).exit_code == TEMPORARY
@@ -211,7 +222,7 @@ def test_a_jobs_file_takes_only_what_is_not_its_own(tmp_path: Path) -> None:
     jobs = tmp_path / "jobs.toml"
     jobs.write_text('[[source]]\nfile = "none.mp4"\n[[source]]\nfolder = "nothing"\n')
     refused = run(jobs, "--fps", "3")
-    assert refused.exit_code == USAGE and "--fps belongs into the jobs file" in refused.stderr
+    assert refused.exit_code == USAGE and "--fps belongs in the jobs file" in refused.stderr
     assert run("plan", jobs, "--preset", "fast").exit_code == USAGE
     gone = run(jobs, "--out", tmp_path / "other", "--workers", "1", "--time-budget", "1h")
     assert gone.exit_code == NOTHING_USABLE and "no file or folder" in gone.stderr

@@ -455,6 +455,26 @@ def test_a_process_that_dies_before_it_has_loaded_is_no_video_s_fault(
     assert "exit code 3" in failed.error and scripted.free == 1
 
 
+def test_a_process_that_is_killed_while_it_loads_is_replaced_once(scripted: Scripted, tmp_path: Path) -> None:
+    first, second = job(tmp_path), job(tmp_path)
+    scripted.submit(first)
+    scripted.started[-1].die(-9)
+    assert scripted.all_events() == [] and scripted.free == 0 and len(scripted.started) == 2
+    process = scripted.started[-1]
+    assert decode_order(process.theirs.recv_bytes()) == first
+    process.say(encode(Ready(first.job_id)))
+    process.say(done(first))
+    assert [type(event) for event in scripted.all_events()] == [Ready, Done]
+    scripted.submit(second)  # each job has its second try
+    process.die(-9)
+    scripted.all_events()
+    scripted.started[-1].die(-9)
+    (failed,) = scripted.all_events()
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
+    assert "killed (SIGKILL)" in failed.error and "set fewer workers" in failed.error
+    assert "memory_mb" not in failed.error and len(scripted.started) == 3 and scripted.free == 1
+
+
 def test_a_process_that_never_stops_talking_is_ended_by_its_limit(tmp_path: Path) -> None:
     scripted, spec = Scripted(Limits(memory_mb=1500, wall_s=1)), job(tmp_path)
     process = ready(scripted, spec)

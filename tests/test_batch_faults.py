@@ -258,6 +258,9 @@ class Huge:
     def identify(self, item: Item) -> str:
         return "huge"
 
+    def names_list(self, url: str) -> bool:
+        return False
+
     def fetch(self, item: Item, folder: Path, *, accept: Any, on_wait: Any) -> None:
         self.fetched += 1
         accept(Candidate("huge", "Huge", None, None, 10.0, 10**17))

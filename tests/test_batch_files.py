@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from analyzer.batch.ledger import Ledger
 from analyzer.batch.night import Night
 from analyzer.batch.tending import prune
 from analyzer.cli.options import INTERRUPTED, TERMINATED
-from analyzer.errors import StoppedError
+from analyzer.errors import MediaError, MediaErrorKind, StoppedError
 from analyzer.events import Committed
 from analyzer.settings import Settings
+from analyzer.source import Video
+from tests.batch_faults import Quick, threads
 from tests.media import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +42,7 @@ def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcom
 
 
 def begin(folder: Path) -> None:
-    """A night that is stopped after the second segment: the last one that is kept is read again."""
+    """A night that is stopped after the second segment."""
     stop = Stop()
 
     def hear(event: str, video: int | None, facts: dict[str, Any]) -> None:
@@ -89,8 +92,7 @@ def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -
     info = json.loads(run.read_text())
     assert info["title"] == "second" and info["resumed_segments"] >= 1
     ((outcomes, segments),) = work(folder).values()
-    # The last segment that was kept is read again, to see how the video goes on.
-    assert outcomes == ["stopped", "done"] and set(segments) == set(range(8)) and len(segments) == 9
+    assert outcomes == ["stopped", "done"] and segments == list(range(8))
     assert run.parent.name.startswith("first-") and not parts(folder)
 
 
@@ -119,7 +121,8 @@ def test_what_was_begun_of_a_file_that_is_gone_is_removed(folder: Path, change: 
     assert not parts(folder) and outcome.well
     states = {row["state"]: row["reason"] for row in rows(folder)}
     assert states.keys() == ({"skipped"} if change == "removed" else {"skipped", "done"})
-    assert "gone" in states["skipped"]
+    words = "its file is gone" if change == "removed" else "the file was replaced"
+    assert states["skipped"].startswith(words)
 
 
 def test_a_file_that_comes_back_is_analysed(folder: Path) -> None:
@@ -204,6 +207,43 @@ def test_filters_hold_for_files_too(folder: Path) -> None:
     assert night(folder, filters=Filters(newer_than="30d")).done == 0
     assert night(folder).done == 1
     assert {row["title"] for row in rows(folder) if row["state"] == "done"} == {"first", "short"}
+
+
+class Reads(Quick):
+    """Fails on what says that it is no video."""
+
+    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        if video.paths[0].read_bytes() == b"no video":
+            raise MediaError("it is no video", kind=MediaErrorKind.NOT_MEDIA)
+        return super().analyse(video, out, timings)
+
+
+def quick(folder: Path) -> Outcome:
+    return Night(jobs_for(folder), executors=threads(Reads)).run()
+
+
+def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> None:
+    (folder / "bad.mp4").write_text("no video")
+    (folder / "copy.mp4").write_text("no video")
+    first = quick(folder)
+    assert (first.done, first.dead, first.copies) == (1, 1, 1)
+    write_video(folder / "bad.mp4", numbered(20), fps=10)
+    second = quick(folder)  # a copy of the bad one is still there
+    assert (second.done, second.skipped) == (1, 0)
+    assert [row["state"] for row in rows(folder)].count("dead") == 1
+    write_video(folder / "copy.mp4", numbered(30), fps=10)
+    third = quick(folder)
+    found = {(row["title"], row["state"], row["reason"]) for row in rows(folder)}
+    # It was listed under the first name, where something else has lain since.
+    assert ("bad", "skipped", "the file was replaced") in found and third.well
+    assert sorted(state for _, state, _ in found) == ["done", "done", "done", "skipped"]
+
+
+def test_copies_of_what_is_due_are_told_of_once(folder: Path) -> None:
+    for name in ("second", "third"):
+        shutil.copy(folder / "first.mp4", folder / f"{name}.mp4")
+    assert (outcome := quick(folder)).copies == 2 and outcome.done == 1 and outcome.well
+    assert quick(folder).copies == 0, "nothing of them is due any more"
 
 
 def test_an_emptied_folder_is_no_trouble(folder: Path) -> None:

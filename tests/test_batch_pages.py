@@ -459,25 +459,29 @@ def test_summary_of_a_good_night() -> None:
 
 def test_summary_of_a_bad_night() -> None:
     outcome = Outcome(
-        reason="time_budget", done=3, incomplete=1, skipped=1, failed=1, dead=1, left=2, sources_failed=1,
+        reason="time_budget", done=3, incomplete=1, skipped=3, filtered=1, failed=1, dead=1, left=2,
+        copies=2, recovered=1, sources_failed=1,
         seconds=7200, people=9, video_s=5400,
         troubles=[
             trouble(None, "source", "private", None, "the list is private"),
-            trouble(4, "failed", "network", "A talk", "the server does not answer"),
+            trouble(4, "failed", "network", "A talk", "the server does not answer")
+            | {"next_try": "2026-11-29T23:44:23+00:00"},
             trouble(5, "dead", "unavailable", None, "the video was removed"),
             trouble(6, "done", "incomplete", "Half", "it breaks off after 5 s"),
             trouble(7, "done", "report", "Unreported", "the report cannot be written"),
         ],
     )  # fmt: skip
     assert summary(outcome).splitlines() == [
-        "Done 3 of 7 videos, 90 min of video, in 2.0 h: 9 people.",
+        "Done 3 of 8 videos (1 failed, 1 given up, 2 left for the next night, 1 left out by a filter), "
+        "90 min of video, in 2.0 h: 9 people.",
         "Ended early: its time was up.",
-        "2 videos are left for the next night.",
-        "1 video left out.",
+        "1 attempt crashed and succeeded on retry.",
+        "2 files are copies of others and were not analysed again.",
+        "2 videos left out: gone, replaced, or the same as another.",
         "",
         "Failed; another night tries again:",
         "  4  A talk",
-        "      The server does not answer. (network)",
+        "      The server does not answer. (network; again from 2026-11-29 23:44 UTC)",
         "",
         "Given up; batch retry with the number brings one back:",
         "  5  https://example.org/5",
@@ -500,9 +504,15 @@ def test_summary_of_a_bad_night() -> None:
 def test_summary_says_why_nothing_could_be_analysed_and_nothing_twice() -> None:
     text = summary(Outcome(reason="broken", error="talk.onnx is damaged: reinstall it", left=1, seconds=3))
     assert text.splitlines() == [
-        "Done 0 of 1 video, in 3 s.",
+        "Done 0 of 1 video (1 left for the next night), in 3 s.",
         "Ended early: talk.onnx is damaged: reinstall it.",
-        "1 video is left for the next night.",
+    ]
+    stopped = summary(Outcome(reason="stopped", skipped=2, filtered=2, copies=1, recovered=2, seconds=3))
+    assert stopped.splitlines() == [
+        "No video was to be done (2 left out by a filter), in 3 s.",
+        "Stopped early, on request (Ctrl-C or SIGTERM).",
+        "2 attempts crashed and succeeded on retry.",
+        "1 file is a copy of another and was not analysed again.",
     ]
 
 

@@ -40,7 +40,7 @@ from analyzer.cli import (
     main,
 )
 from analyzer.errors import MediaError, SourceError
-from analyzer.events import Analysing, Failed, Finished, Started
+from analyzer.events import Analysing, Committed, Failed, Finished, Started
 from analyzer.jobs import analyze_all
 from analyzer.records import Run
 from analyzer.settings import PRESETS, Settings, options
@@ -629,24 +629,39 @@ def test_parts_of_other_settings_are_not_gone_on_with(
     assert other.info["resumed_segments"] == 0 and len(other.samples) == 8
 
 
-def test_run_with_all_segments_kept_still_sees_how_the_video_ends(
-    two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("missing", "resumed"), [((), 4), ((2, 3), 2), ((1,), 3), ((0, 2), 2)])
+def test_segments_that_are_kept_are_not_analysed_again(
+    missing: tuple[int, ...],
+    resumed: int,
+    two_people: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    interrupted(two_people, tmp_path, monkeypatch, fps=2, segment_s=2)
-    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, segment_s=2)
-    assert run.info["resumed_segments"] == 1
-    assert run.complete and run.info["reading"]["last_s"] > 3.8 and len(run.samples) == 8
-
-
-@pytest.mark.parametrize(("damaged", "resumed"), [(3, 2), (2, 2), (0, 0)])
-def test_damaged_part_and_what_follows_are_made_again(
-    damaged: int, resumed: int, two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    """And how the video ends is known all the same."""
     folder = interrupted(two_people, tmp_path, monkeypatch, fps=1, segment_s=1)
-    (part,) = folder.glob(f".parts/*-{damaged:06d}")
-    cut(part / "faces.parquet", 0.5)
-    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1)
+    for number in missing:
+        (part,) = folder.glob(f".parts/*-{number:06d}")
+        cut(part / "faces.parquet", 0.5)  # what is not whole is made again
+    heard: list[Any] = []
+    run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1, on_event=heard.append)
+    committed = [event.part.segment for event in heard if isinstance(event, Committed)]
+    assert committed == list(missing) and sum(isinstance(event, Analysing) for event in heard) == len(missing)
     assert run.info["resumed_segments"] == resumed and len(run.samples) == 4 and len(run.people) == 2
+    assert run.complete and run.info["reading"]["last_s"] > 3.8
+
+
+def test_end_of_a_video_that_breaks_off_is_known_when_all_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "cut.mkv", noisy(numbered(40)), fps=10)
+    cut(path, 0.5)
+    how: dict[str, Any] = {"fps": 2, "segment_s": 1, "workers": 1}
+    whole = analyzer.analyze(path, out=tmp_path / "whole", video=False, **how)
+    interrupted(path, tmp_path / "out", monkeypatch, **how)
+    run = analyzer.analyze(path, out=tmp_path / "out", video=False, **how)
+    assert not run.complete and run.info["incomplete_reason"] == whole.info["incomplete_reason"]
+    assert run.info["reading"]["last_s"] == whole.info["reading"]["last_s"] > 1
+    assert len(run.samples) == len(whole.samples)
 
 
 def test_start_beyond_the_end_is_a_sentence(two_people: Path, tmp_path: Path) -> None:

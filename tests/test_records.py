@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from analyzer import records
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
 from analyzer.files import writing
@@ -224,6 +226,41 @@ def test_part_committed_twice_counts_once(tmp_path: Path) -> None:
     store.commit(result(0, [1, 1]), "v")
     recorded = store.collect()
     assert len(recorded.samples) == 2 and len(recorded.embeddings) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_part_is_written_does_not_cost_it(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a second one is obeyed at once."""
+
+    class EndedError(BaseException):
+        pass
+
+    def end(*_: object) -> None:
+        raise EndedError
+
+    signals = 1
+
+    def write(*arguments: Any) -> None:
+        if arguments[0].name == "faces.parquet":
+            for _ in range(signals):
+                signal.raise_signal(number)
+        write_parquet(*arguments)
+
+    monkeypatch.setattr(records, "write_parquet", write)
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(EndedError):
+            PartStore(tmp_path, "key").commit(result(0, [1]), "v")
+        signals = 2
+        with pytest.raises(EndedError):
+            PartStore(tmp_path, "key").commit(result(1, [2]), "v")
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    assert PartStore(tmp_path, "key").segments() == [0]
+    assert [path.name for path in (tmp_path / ".parts").iterdir()] == ["key-000000"]
 
 
 def test_parts_of_other_work_are_not_used(tmp_path: Path) -> None:

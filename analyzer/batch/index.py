@@ -124,7 +124,7 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
         ("Video", rough_time(seconds), "analysed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
-        ("Failed", _number(counts.get(State.FAILED, 0)), "tried again by themselves"),
+        ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
         ("Given up", _number(counts.get(State.DEAD, 0)), ""),
         ("Left out", _number(counts.get(State.SKIPPED, 0)), ""),
         *not_listed,

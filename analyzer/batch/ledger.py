@@ -226,8 +226,12 @@ def _now() -> float:
 
 
 @contextlib.contextmanager
-def lock_ledger(path: Path) -> Iterator[None]:
+def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
     """Keep other batches away from a ledger; the system lets go of the lock when the process ends.
+
+    Args:
+        path: The ledger.
+        command: Who wants it, if it is not a batch.
 
     Raises:
         LedgerError: Another batch works with it (temporary), or it lies where locks cannot be trusted.
@@ -254,9 +258,10 @@ def lock_ledger(path: Path) -> Iterator[None]:
                         raise
                     time.sleep(0.1)
         except BlockingIOError as error:
-            raise LedgerError(
-                f"another batch works with {path}: it goes on, this one ends", temporary=True
-            ) from error
+            words = f"another batch works with {path}: it goes on, this one ends"
+            if command is not None:
+                words = f"a batch is at work with {path}: {command} when it is over"
+            raise LedgerError(words, temporary=True) from error
         except OSError as error:
             raise LedgerError(
                 f"{path} cannot be written ({error.strerror}): choose another folder with --out",
@@ -468,6 +473,11 @@ class Ledger:
         rows = self._rows(f"SELECT * FROM videos WHERE state NOT IN ({_marks(FINAL)}) ORDER BY id", *FINAL)
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
+
+    def given_up(self) -> list[Work]:
+        """The dead rows, oldest first."""
+        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.DEAD)
+        return [self._work(row) for row in rows]
 
     def parts(self) -> list[Work]:
         """The rows of which segments were ever begun."""
@@ -835,7 +845,7 @@ class Ledger:
         every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
         states = every if ids else every[: 1 + dead]
         # What is done and lies there would only be adopted again.
-        ids = [id for id in ids if not self._has_run(id)]
+        ids = [id for id in ids if not self.has_run(id)]
         if named and not ids:
             return 0
         where = f"state IN ({_marks(states)})" + (f" AND id IN ({_marks(ids)})" if ids else "")
@@ -850,7 +860,8 @@ class Ledger:
             *ids,
         )
 
-    def _has_run(self, id: int) -> bool:
+    def has_run(self, id: int) -> bool:
+        """Whether a video is done and its run is still there."""
         work = self.get(id)
         return work.state is State.DONE and work.run is not None and (work.run / "run.json").exists()
 

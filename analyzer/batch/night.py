@@ -133,6 +133,12 @@ class Outcome:
     incomplete: int = 0
     """Of the done ones: those that could be read only in part."""
     skipped: int = 0
+    filtered: int = 0
+    """Of the skipped ones: those that a filter leaves out."""
+    copies: int = 0
+    """Files with the content of another one that is due: they are not analysed once more."""
+    recovered: int = 0
+    """Attempts that crashed tonight, of videos that are done all the same."""
     unreported: int = 0
     """Of the done ones: those whose report could not be written."""
     undrawn: int = 0
@@ -263,6 +269,14 @@ class Night:
         self._queue: list[_Entry] = []
         self._queued: dict[int, _Entry] = {}
         self._missing: list[Work] = []
+        self._paths: dict[str, str] = {}
+        """Of each local file or folder that was listed tonight: its identity."""
+        self._local: set[str] = set()
+        """These identities."""
+        self._crashes: Counter[int] = Counter()
+        """Of each video: attempts that crashed tonight."""
+        self._list_troubles: dict[int, dict[str, Any]] = {}
+        """Of rows that are channels or playlists and no videos: what is told of them."""
         self._ranks: Counter[str] = Counter()
         self._downloaded: deque[_Entry] = deque()
         self._working: dict[int, _Entry] = {}
@@ -370,8 +384,18 @@ class Night:
         for work in self._missing:
             if work.id not in self._queued:
                 self._remove_parts(work)
-                self._skip(work, "its file is gone, or holds something else now", "gone")
+                reason = self._replaced(work) or "its file is gone, or holds something else now"
+                self._skip(work, reason, "gone")
+        for work in self._ledger.given_up():
+            if (replaced := self._replaced(work)) is not None:
+                self._skip(work, replaced, "gone")
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
+
+    def _replaced(self, work: Work) -> str | None:
+        """What became of a local file, if something else lies in its place and nowhere a copy of it."""
+        if self._paths.get(work.source, work.identity) == work.identity or work.identity in self._local:
+            return None
+        return "its images were changed" if Path(work.source).is_dir() else "the file was replaced"
 
     def _take_up(self, source: Source) -> None:
         """Queue what an earlier night has not finished, whether or not its source still lists it."""
@@ -441,7 +465,7 @@ class Night:
         kind = kind or str(getattr(error, "kind", "unexpected"))
         if isinstance(error, SourceError) and kind in HOST_PAUSES:
             self._pause(host_of(source.name), error)
-        self._unlisted.add(source.name)
+        self._unlisted.add(_origin(source))
         self._outcome.sources_failed = len(self._unlisted)
         words = str(error).replace(source.name, _origin(source))  # messages quote what was named
         trouble: dict[str, Any] = {"source": _origin(source), "kind": kind, "error": words}
@@ -489,6 +513,12 @@ class Night:
         work, created = self._ledger.add(listed)
         if created:
             self._log("found", work.id, source=work.source, title=work.title)
+        if item.paths and shown not in self._paths:
+            if work.id in self._queued and identity in self._local:
+                self._outcome.copies += 1
+                self._log("copy", work.id, source=shown)
+            self._paths[shown] = identity
+            self._local.add(identity)
         if item.error is not None:
             if created:
                 self._ledger.begin(work.id, self._versions)
@@ -857,8 +887,9 @@ class Night:
     def _count_done(self, work: Work, run: Path, facts: RunFacts, report_error: str | None = None) -> None:
         """Add a run to what the night has done, whoever has analysed it."""
         outcome = self._outcome
-        self._no_trouble(work.id)  # of an attempt earlier tonight
+        self._no_trouble(work)  # of an attempt earlier tonight
         outcome.done += 1
+        outcome.recovered += self._crashes.pop(work.id, 0)
         outcome.incomplete += not facts.complete
         outcome.unreported += report_error is not None
         outcome.undrawn += facts.video_error is not None
@@ -907,6 +938,7 @@ class Night:
             # Videos that are done give back what they take; without any, nothing will change tonight.
             self._note_failure(entry, failure, State.FAILED, until, tonight=bool(self._in_hand()))
             return
+        self._crashes[work.id] += failure.kind in CRASHES
         pause = delay_s(failure, work.fruitless, jobs.retry, jobs.limits)
         next_try = None if pause is None else time.time() + pause
         again = failure.keeps_download and next_try is not None
@@ -935,32 +967,41 @@ class Night:
             entry.work, entry.due = work, next_try
             self._queue.append(entry)
 
-    def _no_trouble(self, id: int) -> None:
-        self._outcome.troubles = [one for one in self._outcome.troubles if one["video"] != id]
+    def _no_trouble(self, work: Work) -> None:
+        as_list = self._list_troubles.pop(work.id, None)
+        if as_list is not None:
+            self._unlisted.discard(work.source)
+        self._outcome.troubles = [
+            one for one in self._outcome.troubles if one["video"] != work.id and one is not as_list
+        ]
         self._count_troubles()
 
     def _trouble(
         self, work: Work, kind: str, error: str, state: State, next_try: float | None = None
     ) -> None:
         """What the summary tells; of each video the last one."""
-        self._no_trouble(work.id)
-        self._outcome.troubles.append(
-            {
-                "video": work.id,
-                "source": work.source,
-                "title": work.title,
-                "kind": kind,
-                "error": error,
-                "state": str(state),
-                "next_try": _iso(next_try),
-            }
-        )
+        self._no_trouble(work)
+        told: dict[str, Any] = {"source": work.source, "kind": kind, "error": error}
+        told |= {"video": work.id, "title": work.title, "state": str(state), "next_try": _iso(next_try)}
+        if state in (State.FAILED, State.DEAD) and self._names_list(work):
+            told |= {"video": None, "title": None, "state": "source"}  # it is no video that has failed
+            self._list_troubles[work.id] = told
+            self._unlisted.add(work.source)
+        self._outcome.troubles.append(told)
         self._count_troubles()
+
+    def _names_list(self, work: Work) -> bool:
+        """Whether this is a channel or playlist that was named as if it were one video."""
+        named = next((one for one in self._jobs.sources if _origin(one) == work.source), None)
+        if named is None or named.settings.playlist or host_of(work.source) is None:
+            return False
+        return self._fetcher(named).names_list(work.source)
 
     def _count_troubles(self) -> None:
         outcome = self._outcome
         states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
         outcome.failed, outcome.dead = states[State.FAILED], states[State.DEAD]
+        outcome.sources_failed = len(self._unlisted)
 
     def _pause(self, host: str | None, error: Failure | SourceError) -> float:
         if host is None:
@@ -983,8 +1024,9 @@ class Night:
     def _skip(self, work: Work, reason: str, kind: str) -> None:
         self._ledger.skip(work.id, reason, kind)
         self._remove_download(work)
-        self._no_trouble(work.id)  # of an attempt earlier tonight
+        self._no_trouble(work)  # of an attempt earlier tonight
         self._outcome.skipped += 1
+        self._outcome.filtered += kind == "filter"
         self._log("skipped", work.id, source=work.source, reason=reason, kind=kind)
 
     def _remove_download(self, work: Work) -> None:

@@ -13,6 +13,7 @@ from analyzer.batch.jobsfile import Jobs, Source
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.night import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
+from analyzer.events import LeftOut
 from analyzer.source import Item, host_of, shown_name, without_login
 from analyzer.vision.chosen import models_hash
 
@@ -45,6 +46,8 @@ class Plan:
     """Source and reason of new videos that the filters leave out."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Sources that cannot be listed, and why."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What folders hold that is not listed, though another setting would list it."""
     places: int = 1
     """Processes that would analyse videos side by side."""
     past: int = 0
@@ -66,6 +69,7 @@ class Plan:
             "known": self.known,
             "rejected": [{"source": source, "reason": reason} for source, reason in self.rejected],
             "failed": [{"source": source, "error": error} for source, error in self.failed],
+            "left_out": [vars(one) for one in self.left_out],
             "estimate_s": self.estimate_s,
             "past": self.past,
         }
@@ -89,7 +93,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
             plan.past = max(plan.past, len(rates))
             fetcher, taken = make(source.settings, lambda progress: None), 0
             try:
-                for item in fetcher.resolve(source.name):
+                for item in fetcher.resolve(source.name, on_left_out=plan.left_out.append):
                     if source.max_per_night is not None and taken >= source.max_per_night:
                         break
                     if item.error is not None:

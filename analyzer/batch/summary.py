@@ -5,6 +5,7 @@ Titles and sources come from strangers: they are on one line each, without contr
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,11 +13,11 @@ from analyzer.batch.ledger import State
 from analyzer.batch.night import Outcome
 from analyzer.util.text import counted
 
-__all__ = ["ENDINGS", "one_line", "rough_time", "summary"]
+__all__ = ["ENDINGS", "one_line", "rough_time", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
-    "stopped": "it was asked to end",
+    "stopped": "stopped on request",
     "time_budget": "its time was up",
     "no_space": "no space was left",
     "ledger": "the ledger could not be written",
@@ -72,11 +73,15 @@ def summary(outcome: Outcome) -> str:
     paragraphs = [[_totals(outcome)]]
     if outcome.error is not None or outcome.reason != "finished":
         paragraphs[0].append(_ending(outcome))
-    if outcome.left:
-        night = "is left for the next night" if outcome.left == 1 else "are left for the next night"
-        paragraphs[0].append(f"{_number(outcome.left, 'video')} {night}.")
-    if outcome.skipped:
-        paragraphs[0].append(f"{_number(outcome.skipped, 'video')} left out.")
+    if outcome.recovered:
+        paragraphs[0].append(f"{_number(outcome.recovered, 'attempt')} crashed and succeeded on retry.")
+    if outcome.copies:
+        one = outcome.copies == 1
+        words = "is a copy of another and was" if one else "are copies of others and were"
+        paragraphs[0].append(f"{_number(outcome.copies, 'file')} {words} not analysed again.")
+    others = outcome.skipped - outcome.filtered
+    if others:
+        paragraphs[0].append(f"{_number(others, 'video')} left out: gone, replaced, or the same as another.")
     for heading, troubles in _sorted_troubles(outcome.troubles):
         paragraphs.append(_list(heading, troubles))
     return "\n\n".join("\n".join(lines) for lines in paragraphs)
@@ -84,19 +89,29 @@ def summary(outcome: Outcome) -> str:
 
 def _totals(outcome: Outcome) -> str:
     took = rough_time(outcome.seconds)
-    tried = outcome.done + outcome.failed + outcome.dead + outcome.left
-    if not tried:
-        return f"No video was to be done, in {took}."
-    videos = _number(tried, "video")
+    parts = (
+        (outcome.failed, "failed"),
+        (outcome.dead, "given up"),
+        (outcome.left, "left for the next night"),
+        (outcome.filtered, "left out by a filter"),
+    )
+    rest = ", ".join(f"{count:,} {words}" for count, words in parts if count)
+    why = f" ({rest})" if rest else ""
+    known = outcome.done + sum(count for count, _ in parts)
+    if known == outcome.filtered:
+        return f"No video was to be done{why}, in {took}."
+    videos = _number(known, "video")
     if not outcome.done:
-        return f"Done 0 of {videos}, in {took}."
+        return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
-    count = f"{outcome.done:,} of {videos}" if outcome.done < tried else videos
-    return f"Done {count}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+    count = f"{outcome.done:,} of {videos}" if outcome.done < known else videos
+    return f"Done {count}{why}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
 
 
 def _ending(outcome: Outcome) -> str:
     words = ENDINGS.get(outcome.reason, one_line(outcome.reason))
+    if outcome.reason == "stopped" and outcome.error is None:
+        return "Stopped early, on request (Ctrl-C or SIGTERM)."
     if outcome.error is None:
         return f"Ended early: {words}."
     return f"Ended early: {_sentence(outcome.error)}"
@@ -140,11 +155,20 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
         lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
-        again = f"; again from {one['next_try']}" if one.get("next_try") else ""
+        again = f"; again from {utc_minute(one['next_try'])}" if one.get("next_try") else ""
         lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
     return lines
+
+
+def utc_minute(moment: str) -> str:
+    """An ISO time in UTC for people.
+
+    >>> utc_minute("2026-11-29T23:44:23+00:00")
+    '2026-11-29 23:44 UTC'
+    """
+    return f"{datetime.datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
 def _sentence(text: object) -> str:

@@ -43,7 +43,7 @@ def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
     Raises:
         LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
     """
-    with lock_ledger(ledger_path), Ledger(ledger_path) as ledger:
+    with lock_ledger(ledger_path, "prune"), Ledger(ledger_path) as ledger:
         records = ledger.prune(time.time() - keep_days * _DAY_S)
         wanted = {str(work.id) for work in ledger.unfinished() if work.video is not None}
         sizes = [*_remove_downloads(out / DOWNLOADS, wanted), *_remove_all_parts(ledger)]

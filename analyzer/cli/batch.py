@@ -20,7 +20,7 @@ from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
-from analyzer.batch.summary import ENDINGS, summary
+from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.batch.tending import prune
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
@@ -72,7 +72,7 @@ class BatchConsole:
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
                 named = printable(facts.get("source") or facts["host"])
-                self._line(f"{named} is left alone until {facts['until']}")
+                self._line(f"{named} is left alone until {utc_minute(facts['until'])}")
             case "left_out":
                 self._line(left_out_text(**facts))
             case "stopping" if self._talks and sys.stderr.isatty():
@@ -180,6 +180,7 @@ def describe_plan(plan: Plan) -> str:
         lines.append(f"  left out    {printable(source)}: {printable(reason)}")
     lines += _more(len(plan.rejected), "that are left out")
     lines += [f"  not listed  {printable(source)}: {printable(error)}" for source, error in plan.failed]
+    lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
     count = len(plan.videos)
     head = f"{count} {'video' if count == 1 else 'videos'} to be analysed"
     if plan.known:

@@ -194,7 +194,7 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
             unfit = sorted(extra.keys() - set(_OVERRIDES))
             if unfit:
                 name = unfit[0].removesuffix("_s").replace("_", "-")
-                raise click.UsageError(f"--{name} belongs into the jobs file: write it there")
+                raise click.UsageError(f"--{name} belongs in the jobs file: write it there")
             return load_jobs(Path(sources[0]), **extra)
         filters = Filters(**{name: values.pop(name) for name in _FILTERS})
         own = {name: values.pop(name) for name in ("out", "ledger", "log", "report", "time_budget_s")}
@@ -367,11 +367,13 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
     def reopen() -> int:
         if not path.exists():
             raise LedgerError(f"there is no ledger {path}: name its folder with --out")
-        with lock_ledger(path), Ledger(path) as ledger:
+        with lock_ledger(path, "retry"), Ledger(path) as ledger:
             count = ledger.retry(ids, dead=dead)
-        click.echo(f"{count} {'video' if count == 1 else 'videos'} will be tried again by the next batch")
-        if count < len(ids):
-            click.echo("the others are done, and their runs are there: remove a run's folder to have it anew")
+            done = [id for id in dict.fromkeys(ids) if ledger.has_run(id)]
+        for id in done:
+            click.echo(f"Video {id} is done. To analyse it again, remove its run's folder first.")
+        if count or not done:
+            click.echo(f"{count} {'video' if count == 1 else 'videos'} will be tried again by the next batch")
         return DONE
 
     sys.exit(_looking(reopen))

@@ -44,6 +44,13 @@ _MOST_JOBS = 100
 """A process that has done so many makes room for a fresh one: what it may have leaked goes with it."""
 _SPENT = ("memory", "model", "start")
 """Kinds of failure after which little may work in a process: it makes room too."""
+_CANNOT_START = (
+    "the process that analyses cannot start: raise [limits] memory_mb, or ask doctor for the reason"
+)
+_KILLED = (
+    "the analysing process was killed (SIGKILL) while it was starting, perhaps because the machine ran out "
+    "of memory: run the same command again, or set fewer workers"
+)
 _GRACE_S = 2.0
 _MOST_BYTES = 16 * 2**20
 """No message is longer."""
@@ -59,6 +66,8 @@ class _Child:
     proven: bool = False
     """Whether they were for one of its jobs."""
     cancelled: bool = False
+    again: bool = False
+    """Whether another process has died before it was ready for the same job."""
     jobs: int = 0
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
@@ -95,8 +104,9 @@ class LocalExecutor:
         self._begin(self._start(), spec)
 
     @staticmethod
-    def _begin(child: _Child, spec: JobSpec) -> None:
+    def _begin(child: _Child, spec: JobSpec, *, again: bool = False) -> None:
         child.spec, child.ready, child.cancelled, child.jobs = spec, False, False, child.jobs + 1
+        child.again = again
         child.began = child.heard = time.monotonic()
         _send(child, spec)
 
@@ -160,28 +170,29 @@ class LocalExecutor:
         if child.ready:
             yield Failed(child.spec.job_id, kind, Phase.ANALYSE, CRASHES[kind])
         else:
-            yield _not_started(child.spec, f" ({CRASHES[kind]})")
+            yield _not_started(child.spec, f"{_CANNOT_START} ({CRASHES[kind]})")
 
     def _died(self, child: _Child) -> Iterator[JobEvent]:
         code = child.process.exitcode
         self._end(child)
         if child.spec is None:
             return
-        if not child.ready and child.proven:
-            # It could load networks before, so it was ended from outside: a fresh one shows whether it can.
+        name = _signal_name(-code) if code is not None and code < 0 else None
+        if not child.ready and (child.proven or name is not None) and not child.again:
+            # It could load networks before, or was ended from outside: a fresh one shows whether it can.
             spec, cancelled = child.spec, child.cancelled
-            self._begin(self._start(), spec)
+            self._begin(self._start(), spec, again=True)
             if cancelled:
                 self.cancel(spec.job_id)
             return
-        kind, detail = "crash", f" (exit code {code})" if code else ""
-        if code is not None and code < 0:
-            name = _signal_name(-code)
-            kind, detail = "cpu_limit" if name == "SIGXCPU" else "crash", f" ({name})"
+        detail = f" ({name})" if name is not None else f" (exit code {code})" if code else ""
         if child.ready:
+            kind = "cpu_limit" if name == "SIGXCPU" else "crash"
             yield Failed(child.spec.job_id, kind, Phase.ANALYSE, f"{CRASHES[kind]}{detail}")
+        elif name == "SIGKILL":
+            yield _not_started(child.spec, _KILLED)
         else:
-            yield _not_started(child.spec, detail)
+            yield _not_started(child.spec, f"{_CANNOT_START}{detail}")
 
     def _start(self) -> _Child:
         context = multiprocessing.get_context("spawn")
@@ -221,10 +232,9 @@ def _send(child: _Child, order: Order) -> None:
         child.connection.send_bytes(encode(order))
 
 
-def _not_started(spec: JobSpec, detail: str) -> Failed:
+def _not_started(spec: JobSpec, words: str) -> Failed:
     """Before the networks are loaded nothing of the video has been read: it is not to blame."""
-    words = "the process that analyses cannot start: raise [limits] memory_mb, or ask doctor for the reason"
-    return Failed(spec.job_id, "start", Phase.LOAD, f"{words}{detail}")
+    return Failed(spec.job_id, "start", Phase.LOAD, words)
 
 
 def _signal_name(number: int) -> str:
