@@ -190,6 +190,9 @@ def test_index_says_of_every_state_what_there_is_to_say(filled: Filled) -> None:
     )
     assert re.search(r"Written 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
     assert "estimates of how people look" in page.text
+    assert (
+        ">retried automatically<" in page.text and "<code>batch retry NUMBER</code> retries one" in page.text
+    )
 
 
 def test_strangers_texts_stay_texts(filled: Filled) -> None:

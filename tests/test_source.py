@@ -896,7 +896,8 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_addresses_that_name_the_video(address: str, expected: str) -> None:
-    assert fetcher(scripted()).identify(Item(address, MediaKind.VIDEO)) == expected
+    made = fetcher(scripted())
+    assert made.identify(Item(address, MediaKind.VIDEO)) == expected and not made.names_list(address)
 
 
 @pytest.mark.usefixtures("no_session")
@@ -911,6 +912,7 @@ def test_addresses_that_do_not_name_the_video() -> None:
     ]
     ids = [made.identify(Item(address, MediaKind.VIDEO)) for address in addresses]
     assert len(set(ids)) == len(ids) and all(re.fullmatch("web-[0-9a-f]{12}", each) for each in ids)
+    assert [made.names_list(address) for address in addresses] == [False, False, True, True, True]
     assert made.identify(Item("https://example.org/a.mp4#t=3", MediaKind.VIDEO)) == ids[0]
     for odd in ("ytsearch:cats", "file:///etc/passwd", "nothing.mp4"):
         with pytest.raises(SourceError):
