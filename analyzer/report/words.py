@@ -72,7 +72,12 @@ FIGURES = (
     Figure("analysed_s", "analysed", "clock", "Time for which the analysed frames stand."),
     Figure("people", "people", "people", "Distinct people, counted video by video."),
     Figure("people_low", "people, at least", "people", "If all plausible links between sightings hold."),
-    Figure("people_high", "people, at most", "people", "If only the certain links hold."),
+    Figure(
+        "people_high",
+        "people, at most",
+        "people",
+        "If only the certain links hold, and every face that is not counted is a person's.",
+    ),
     Figure("people_per_video", "people per video", "people", "Mean number of people of a video."),
     Figure("on_screen_s", "time on screen", "clock", "Of all people, added up."),
     Figure("female_on_screen_s", "time on screen, female", "clock", "Of people of perceived gender female."),
