@@ -196,6 +196,8 @@ def notes_of_runs(document: Mapping[str, Any]) -> list[str]:
     kinds: dict[str, list[tuple[str, str]]] = {}
     for run in document["videos"]:
         for note in run["notes"]:
+            if note in document.get("notes", ()):  # said of all of them
+                continue
             kinds.setdefault(_kind(note), []).append((run["title"], note))
     lines = []
     for told in kinds.values():
@@ -281,10 +283,6 @@ def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, s
 
 
 AGES_MEASURED = "holds the true age of 80 % of people; it promises nothing about one."
-AGES_UNMEASURED_NOTE = (
-    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
-    "measured."
-)
 AGES_UNMEASURED = (
     "is the network's own: how often such an interval holds the true age was not measured for these networks."
 )
