@@ -23,7 +23,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -1502,20 +1502,35 @@ class PictureReader(_Reader):
             if last is None and problem is not None:
                 raise problem
         finally:
-            reason = "" if done == len(indices) else f"reading was stopped after {counted(done, 'image')}"
-            if bad:
-                more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-                names = ", ".join(bad[:_NAMED])
-                reason = f"{len(bad)} of {counted(len(indices), 'image')} could not be read: {names}{more}"
-            self._report = ReadReport(
-                frames=done - len(bad),
-                bad_packets=len(bad),
-                packets=done,
-                repaired_times=0,
-                last_s=None if last is None else float(last),
-                complete=not reason,
-                reason=reason,
-            )
+            self._report = _report_on_pictures(len(indices), done, bad, last)
+
+    def report_on(self, read: Set[int]) -> ReadReport:
+        """How all pictures were read of which some had been read in an earlier run.
+
+        Args:
+            read: The indices of those that could be read, then or now.
+        """
+        start, end = self._range(0.0, None)
+        asked = [index for index in range(len(self._paths)) if start <= index < end]
+        bad = [_shown(self._paths[index]) for index in asked if index not in read]
+        return _report_on_pictures(len(asked), len(asked), bad, max(read, default=None))
+
+
+def _report_on_pictures(asked: int, done: int, bad: Sequence[str], last: int | None) -> ReadReport:
+    reason = "" if done == asked else f"reading was stopped after {counted(done, 'image')}"
+    if bad:
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        names = ", ".join(bad[:_NAMED])
+        reason = f"{len(bad)} of {counted(asked, 'image')} could not be read: {names}{more}"
+    return ReadReport(
+        frames=done - len(bad),
+        bad_packets=len(bad),
+        packets=done,
+        repaired_times=0,
+        last_s=None if last is None else float(last),
+        complete=not reason,
+        reason=reason,
+    )
 
 
 def picture_problem(path: Path, max_pixels: int) -> str:

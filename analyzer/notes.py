@@ -14,13 +14,18 @@ import pandas as pd
 from analyzer.settings import PRESETS, Settings
 from analyzer.util.text import counted
 
-__all__ = ["REASONS", "Note", "Seen", "take_notes"]
+__all__ = ["REASONS", "UNMEASURED_AGES", "Note", "Seen", "take_notes"]
 
 REASONS = (
     *("uncounted_brief", "uncounted_faint", "uncounted_brief_and_faint"),
     *("unestimated_narrow", "unestimated_other", "gender_unsure", "gender_of_children"),
 )
 """Why a face is no person, a person has neither gender nor age, or has no gender: keys of ``counts``."""
+
+UNMEASURED_AGES = (
+    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
+    "measured."
+)
 
 _WIDEST_PX = 1280
 """A larger `--detector-size` is not suggested: it takes four times as long already."""
@@ -232,11 +237,7 @@ def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float
 
 def _unmeasured(people: pd.DataFrame) -> list[Note]:
     number = int(people["age_years"].notna().sum())
-    sentence = (
-        "Ages and their intervals are the networks' own: how often such an interval holds the true age was "
-        "not measured."
-    )
-    return [Note("unmeasured_ages", number, sentence)] if number else []
+    return [Note("unmeasured_ages", number, UNMEASURED_AGES)] if number else []
 
 
 def _unread(seen: Seen) -> list[Note]:

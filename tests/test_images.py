@@ -15,6 +15,7 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin
 
 import analyzer
+from analyzer import jobs
 from analyzer.cli.options import SOME_FAILED
 from analyzer.errors import MediaError
 from analyzer.frames import further_pages
@@ -230,6 +231,26 @@ def test_pages_of_a_tiff_that_are_not_read_are_told(tmp_path: Path) -> None:
         "2 further pages of m.tif were not read, and nobody on them is counted: save each page as an image "
         "of its own."
     )
+
+
+def test_images_that_could_not_be_read_before_an_interruption_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "a").mkdir()
+    for number in range(4):
+        save(tmp_path / "a" / f"{number}.png", np.full((8, 8, 3), 9 * number, np.uint8))
+    (tmp_path / "a" / "1.png").write_bytes(b"")
+    with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
+        inside.setattr(jobs, "derive", interrupt)
+        analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
+    run = analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
+    assert run.info["resumed_segments"] > 1 and not run.complete
+    assert run.info["incomplete_reason"] == "1 of 4 images could not be read: 1.png"
+    reading = run.info["reading"]
+    assert (reading["frames_decoded"], reading["unreadable_images"], reading["last_s"]) == (3, 1, 3.0)
 
 
 def test_the_stretch_of_images_is_told_in_images(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import analyzer
 from analyzer.errors import OutputError, SettingsError
 from analyzer.files import paths_of
+from analyzer.notes import UNMEASURED_AGES
 from analyzer.records import Run
 from analyzer.report.audience import read_export
 from analyzer.report.files import FORMATS, save
@@ -39,7 +40,7 @@ from analyzer.report.runs import (
     newest_run,
     zone_of,
 )
-from analyzer.report.words import AGES_UNMEASURED_NOTE, runs_words
+from analyzer.report.words import runs_words
 from analyzer.settings import DEFAULT_OUT
 from analyzer.shares import FEW_PEOPLE, UNMEASURED
 from analyzer.util.text import counted, percent
@@ -443,7 +444,7 @@ def _shares_notes(numbers: Numbers) -> list[str]:
     judged = int((numbers.people["judged_samples"] > 0).sum())
     unmeasured = [number for number, run in enumerate(numbers.corpus.runs) if not run.measured]
     if numbers.people.loc[numbers.people["run_no"].isin(unmeasured), "age_low"].notna().any():
-        notes.append(AGES_UNMEASURED_NOTE)
+        notes.append(UNMEASURED_AGES)
     if numbers.single and not numbers.corpus.runs[0].measured:
         notes.append(UNMEASURED)
     elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:

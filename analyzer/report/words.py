@@ -72,7 +72,12 @@ FIGURES = (
     Figure("analysed_s", "analysed", "clock", "Time for which the analysed frames stand."),
     Figure("people", "people", "people", "Distinct people, counted video by video."),
     Figure("people_low", "people, at least", "people", "If all plausible links between sightings hold."),
-    Figure("people_high", "people, at most", "people", "If only the certain links hold."),
+    Figure(
+        "people_high",
+        "people, at most",
+        "people",
+        "If only the certain links hold, and every face that is not counted is a person's.",
+    ),
     Figure("people_per_video", "people per video", "people", "Mean number of people of a video."),
     Figure("on_screen_s", "time on screen", "clock", "Of all people, added up."),
     Figure("female_on_screen_s", "time on screen, female", "clock", "Of people of perceived gender female."),
@@ -191,6 +196,8 @@ def notes_of_runs(document: Mapping[str, Any]) -> list[str]:
     kinds: dict[str, list[tuple[str, str]]] = {}
     for run in document["videos"]:
         for note in run["notes"]:
+            if note in document.get("notes", ()):  # said of all of them
+                continue
             kinds.setdefault(_kind(note), []).append((run["title"], note))
     lines = []
     for told in kinds.values():
@@ -276,10 +283,6 @@ def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, s
 
 
 AGES_MEASURED = "holds the true age of 80 % of people; it promises nothing about one."
-AGES_UNMEASURED_NOTE = (
-    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
-    "measured."
-)
 AGES_UNMEASURED = (
     "is the network's own: how often such an interval holds the true age was not measured for these networks."
 )
