@@ -551,7 +551,7 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
             csv_of(HEAD + "a.png,old,male,,,,\n"),
             "line 2: age_years must be a number from 0 to 130, not 'old'",
         ),
-        (csv_of(HEAD + "a.png,3,boy,,,,\n"), "line 2: gender must be"),
+        (csv_of(HEAD + "a.png,3,Boy,,,,\n"), "line 2: gender must be female, male or empty, not 'Boy'"),
         (csv_of(HEAD + "a.png,3,male,1,2,3,\n"), "line 2: y2 must be a number"),
         (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
         (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),

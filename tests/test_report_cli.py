@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 
 from analyzer import analyze
 from analyzer.cli import _REPORT_CODES, DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
+from analyzer.cli.report import _changes
 from analyzer.records import Run, publish, report_files
 from analyzer.report.documentation import documentation
 from analyzer.settings import REPORT_FORMATS
-from benchmarks.runs import make_run, random_plan
+from benchmarks.runs import Plan, make_run, random_plan
 from tests.media import write_video
 from tests.test_cli import Portraits, portrait_pictures
 from tests.test_report_files import cells_of
@@ -64,6 +65,21 @@ def test_a_folder_is_reported_whole_and_by_week(outputs: Path) -> None:
     assert result.exit_code == DONE
     assert result.stdout.startswith("3 videos (")
     assert all(f"2026-W{week}" in result.stdout for week in (41, 42, 43))
+
+
+def test_that_there_are_no_charts_of_nobody_is_said(tmp_path: Path) -> None:
+    plan = Plan(np.arange(10) / 5, 2.0, np.zeros((10, 0), bool), np.zeros(0), np.zeros(0))
+    shown = report(make_run(tmp_path / "empty", plan), "--format", "png", "-q")
+    assert shown.exit_code == DONE and shown.stderr.startswith("No charts: nobody was found")
+
+
+def test_too_few_videos_to_compare_are_no_sameness() -> None:
+    rows = [{"exceeds": None}, {"exceeds": None}]
+    assert _changes({"trend": None, "comparison": {"rows": rows}}) == [
+        "  there are too few videos in the groups to compare them"
+    ]
+    same = {"trend": None, "comparison": {"rows": [*rows, {"exceeds": False}]}}
+    assert _changes(same) == ["  no difference exceeds its error bars"]
 
 
 def test_files_lie_beside_the_run_or_above_the_runs_or_where_they_should(outputs: Path) -> None:
@@ -301,7 +317,7 @@ def test_groups_are_compared_and_notes_are_told(outputs: Path) -> None:
     shown = report(outputs, "--by", "folder", "--timezone", "Asia/Tokyo")
     assert shown.exit_code == DONE
     assert "exceeds its error bars" in shown.output or "differ by more" in shown.output
-    assert "Talk 1: 4 faces were found and not counted: --min-score 0.5 counts them." in shown.output
+    assert "In 3 videos, as in Talk 2: 5 faces were found and not counted" in shown.output
     assert "days in Asia/Tokyo" in shown.output
     alone = report(outputs / "talk-2").output
     assert "5 faces were found and not counted" in " ".join(alone.split()) and "time on screen, age " in alone

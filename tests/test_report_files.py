@@ -25,10 +25,12 @@ from PIL import Image
 import analyzer
 from analyzer.errors import OutputError, SettingsError
 from analyzer.records import report_files
+from analyzer.report import Report
 from analyzer.report.charts import draw
 from analyzer.report.files import (
     CHARTS,
     FORMATS,
+    _sheets,
     markdown,
     save,
     tables,
@@ -116,6 +118,8 @@ def one_video(**changes: Any) -> dict[str, Any]:
             "title": "talk",
             "kind": "video",
             "images": False,
+            "image_rows": None,
+            "ages_measured": True,
             "filters": [],
             "min_people": 1,
             "age_bands": BANDS,
@@ -672,14 +676,46 @@ def test_images_are_told_in_words_of_images() -> None:
     for words in ("screen", "presence", "first appearance", "0:0", "video"):
         assert words not in figures_of_it, words
     assert "- 3 faces were found and not counted" in text
+    for words in ("video", "cuts", "off screen"):
+        assert words not in text.partition("## Method")[2].partition("## Prov")[0], words
     assert not {"timeline", "timeline-ages", "people"} & set(draw(of_images()))
+
+
+def test_tables_of_images_have_no_times() -> None:
+    rows = [{"image": "a.jpg", "readable": True, "person_id": 1, "gender": "female"}]
+    made = of_images() | {"image_rows": rows}
+    sheets = {sheet.name: sheet for sheet in _sheets(made)}
+    assert not {"moments", "stretches", "screen-time", "timeline"} & sheets.keys()
+    assert list(sheets["images"].rows) == [["a.jpg", True, 1, "female"]]
+    heads = [
+        head for name, sheet in sheets.items() if name not in ("about", "columns") for head in sheet.columns
+    ]
+    assert not [head for head in heads if head.endswith("_s") or "time" in head]
+
+
+def test_captions_are_not_written_of_images(tmp_path: Path) -> None:
+    report = Report(of_images(), (tmp_path,), (), ())
+    with pytest.raises(SettingsError, match="these are images"):
+        report.place(["vtt"])
+
+
+def test_labels_of_bars_do_not_touch() -> None:
+    made = of_images()
+    made["at_once"] = [
+        {"people": people, "time_s": 1.0, "share": share}
+        for people, share in ((0, 0.1), (1, 0.4), (2, 0.2), (29, 0.3))
+    ]
+    (axes,) = draw(made)["at-once"].axes
+    labels = [text.get_text() for text in axes.texts if text.get_text()]
+    assert labels == ["40 %", "30 %"]
+    assert axes.get_xticks()[-1] == 29
 
 
 def test_markdown_says_what_is_withheld() -> None:
     text = markdown(withheld())
     assert f"| people | {WITHHELD} |  |" in text
     assert f"| somebody on screen | {WITHHELD} |" in text
-    assert "Figures about fewer than 5 people are withheld." in text
+    assert "- **Withheld** is what would be said about fewer than 5 people." in text
 
 
 def test_markdown_says_that_single_figures_are_withheld() -> None:
@@ -695,7 +731,9 @@ def test_text_from_outside_is_no_markup() -> None:
     text = markdown(document)
     clean = markdown(several_videos(notes=["x"] * len(HOSTILE), skipped=[{"folder": "x", "reason": "x"}]))
     assert len(text.splitlines()) == len(clean.splitlines())
-    assert "<" not in text and "`" not in text and "javascript:" not in text and "\u202e" not in text
+    assert "<" not in text and "javascript:" not in text
+    assert "`" not in text.partition("## Provenance")[0]
+    assert "\u202e" not in text
     assert set(re.findall(r"\]\(([^)]*)\)", text)) == {"https://www.youtube.com/watch?v=dQw4w9WgXcQ"}
     rows = [line for line in text.splitlines() if "(uploaded)" in line]
     assert len(rows) == len(HOSTILE)

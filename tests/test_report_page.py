@@ -143,7 +143,8 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
     }  # fmt: skip
     return {
         "report_version": 1, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00",
-        "title": video["title"], "kind": "video", "images": False, "filters": [], "min_people": 1,
+        "title": video["title"], "kind": "video", "images": False, "ages_measured": True,
+        "filters": [], "min_people": 1,
         "age_bands": BANDS,
         "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
         "pyramid": cells, "at_once": at_once,
@@ -575,6 +576,8 @@ def test_a_phone_scrolls_only_down(show: Any, kind: str) -> None:
     shown = show(made, **phone)
     wide, window = shown.tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide <= window == 390
+    boxes = "[...document.querySelectorAll('nav, .scroll')]"
+    assert shown.tab.evaluate(f"{boxes}.every(box => box.scrollHeight <= box.clientHeight + 1)")
 
 
 def test_print_is_light_and_fits(talk: Shown) -> None:

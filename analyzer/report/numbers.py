@@ -539,12 +539,13 @@ class Numbers:
 
     def _peak(self, window: Row) -> Row:
         """When in a window the most people are on screen for the first time, and how many they are."""
-        (peak,) = self.corpus.frame(
+        peaks = self.corpus.frame(
             f"""SELECT time_s, people FROM moment WHERE run_no = {int(window["run_no"])}
                 AND duration_s > 0 AND floor(time_s / {MOMENT_S}) * {MOMENT_S} = {window["start_s"]}
             ORDER BY people DESC, time_s LIMIT 1"""
-        ).itertuples(index=False)
-        return {"peak_s": float(peak.time_s), "most": int(peak.people)}
+        )
+        (peak,) = _records(peaks)
+        return {"peak_s": float(peak["time_s"]), "most": int(peak["people"])}
 
     def screen_time(self) -> list[Row]:
         """How many people of each perceived gender and age are on screen for how long, as stated.
