@@ -644,8 +644,8 @@ class Analyst:
                 for _ in not_kept(reader.samples(reader.segment_bounds(kept[-1])[0]), kept):
                     pass
                 report = reader.report()
-                if isinstance(reader, PictureReader) and work.resumed:
-                    report = reader.report_on(set(work.parts.collect().samples["segment"]))
+            if isinstance(reader, PictureReader) and kept:
+                report = reader.report_on(set(work.parts.collect().samples["segment"]))
         except MediaError:
             work.parts.clear()  # trying again would end the same way
             raise

@@ -249,7 +249,8 @@ def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, s
         (
             "One person, one count.",
             f"The same face {same} is one person. The range after the count says how many people there are "
-            "if every plausible link holds (lower) or only the certain ones (upper)."
+            "if every plausible link holds (lower), or only the certain ones do and every face that is not "
+            "counted is a person's (upper)."
             + ("" if single else f" People are counted {each} counts twice."),
         ),
         (
