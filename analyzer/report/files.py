@@ -26,11 +26,11 @@ from analyzer.records import (
 from analyzer.report.links import moment_url, web_address
 from analyzer.report.words import (
     AUDIENCE_FIGURES,
-    BY_NAME,
     FIGURES,
     GENDER_WORDS,
     TOO_FEW,
     WITHHELD,
+    Figure,
     Unit,
     attention_texts,
     attention_words,
@@ -380,7 +380,7 @@ def markdown(document: Document) -> str:
         ("Time on screen, as stated", _screen_time_part),
         ("Estimated shares", _shares_part),
         ("Busiest moments", _moments_part),
-        ("Videos", _videos_part),
+        ("Sets of images" if document["images"] else "Videos", _videos_part),
         ("Groups", _groups_part),
         ("Changes", _trend_part),
         ("Differences", _comparison_part),
@@ -453,16 +453,17 @@ def _cut(rows: Sequence[Any], most: int, what: str) -> list[str]:
     return ["", f"{left:,} more {what} are not listed."] if left > 0 else []
 
 
-def _value(row: Mapping[str, Any], name: str, least: int) -> str:
-    """A figure of a row of figures, or why there is none."""
-    return why_not(row, name, least=least) or figure_text(row[name], BY_NAME[name].unit)
+def _known_figures(names: Sequence[str], document: Document) -> list[Figure]:
+    """Figures by their names, without those that images have not."""
+    found = (figure_of(name, images=document["images"]) for name in names)
+    return [figure for figure in found if figure is not None]
 
 
-def _spanned(row: Mapping[str, Any], name: str, least: int) -> str:
-    value = _value(row, name, least)
-    if why_not(row, name, least=least):
-        return value
-    return _with_span(value, *ends_of(row, name), BY_NAME[name].unit)
+def _spanned(row: Mapping[str, Any], figure: Figure, least: int) -> str:
+    """A figure of a row of figures with its interval, or why there is none."""
+    if reason := why_not(row, figure.name, least=least):
+        return reason
+    return _with_span(figure_text(row[figure.name], figure.unit), *ends_of(row, figure.name), figure.unit)
 
 
 def _with_span(value: str, low: Any, high: Any, unit: Unit) -> str:
@@ -556,25 +557,26 @@ def _videos_part(document: Document) -> list[str]:
     if document["kind"] != "videos":
         return []
     least = document["min_people"]
+    figures = _known_figures(_OF_VIDEOS, document)
     rows = []
     for video in videos[:_MOST_VIDEOS]:
         title = _link(_text(video["title"]) or _text(video["run"]), video["url"])
-        names = ("presence", "at_once_mean", "female_time_share")
         rows.append(
             (
                 title if video["complete"] else f"{title} (incomplete: {_text(video['incomplete_reason'])})",
                 f"{_text(video['day'])} ({_text(video['day_is'])})",
-                _value(video, "analysed_s", least),
-                *(_spanned(video, name, least) for name in ("people", *names)),
+                *(_spanned(video, figure, least) for figure in figures),
             )
         )
-    words = [
-        BY_NAME[name].words
-        for name in ("analysed_s", "people", "presence", "at_once_mean", "female_time_share")
+    one, several = ("set of images", "sets of images") if document["images"] else ("video", "videos")
+    head = (one, "day", *(figure.words for figure in figures))
+    return [
+        *_table(head, rows),
+        *_cut(videos, _MOST_VIDEOS, several),
     ]
-    return [*_table(("video", "day", *words), rows), *_cut(videos, _MOST_VIDEOS, "videos")]
 
 
+_OF_VIDEOS = ("analysed_s", "people", "presence", "at_once_mean", "female_people_share", "female_time_share")
 _OF_GROUPS = ("videos", "people", "people_per_video", "presence", "female_people_share", "female_time_share")
 
 
@@ -583,10 +585,11 @@ def _groups_part(document: Document) -> list[str]:
     if groups is None or not groups["rows"]:
         return []
     least = document["min_people"]
+    figures = _known_figures(_OF_GROUPS, document)
     rows = []
     for row in groups["rows"][:_MOST_ROWS]:
-        rows.append((_text(row["group"]), *(_spanned(row, name, least) for name in _OF_GROUPS)))
-    head = (_text(groups["by"]), *(BY_NAME[name].words for name in _OF_GROUPS))
+        rows.append((_text(row["group"]), *(_spanned(row, figure, least) for figure in figures)))
+    head = (_text(groups["by"]), *(figure.words for figure in figures))
     return [*_table(head, rows), *_cut(groups["rows"], _MOST_ROWS, "groups")]
 
 

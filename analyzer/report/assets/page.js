@@ -529,7 +529,7 @@ if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
   const rows = data.atOnce, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
   const every = Math.ceil((span + 1) / Math.max(4, width / 34));
   // As many labels as do not touch, those of the largest first.
-  const apart = (n) => 7 * Math.max(...rows.map((r) => r.text.length)) * (span + 1.2) / (width - LEFT - 12) <= Math.abs(n);
+  const apart = (n) => (7 * Math.max(...rows.map((r) => r.text.length)) + 10) * (span + 1.2) / (width - LEFT - 12) <= Math.abs(n);
   const labels = [];
   for (const row of [...rows].sort((a, b) => (b.share || 0) - (a.share || 0))) {
     if (labels.every((other) => apart(row.people - other.people))) labels.push(row);
