@@ -737,7 +737,7 @@ def test_text_from_outside_is_no_markup() -> None:
     assert set(re.findall(r"\]\(([^)]*)\)", text)) == {"https://www.youtube.com/watch?v=dQw4w9WgXcQ"}
     rows = [line for line in text.splitlines() if "(uploaded)" in line]
     assert len(rows) == len(HOSTILE)
-    assert {line.count("|") for line in rows} == {8}
+    assert {line.count("|") for line in rows} == {9}
 
 
 def test_only_addresses_of_the_web_are_linked() -> None:

@@ -149,9 +149,11 @@ and annotated videos.
 
 ## Images
 
-Reports on folders of images say how many images somebody is in instead of for how long: times of the tables
-are numbers of images there, as each counts as one second. What has to do with time (timeline, busiest
-moments, who is on screen when, longest presence) is left out.
+Reports on sets of images alone say how many images somebody is in instead of for how long. What has to do
+with time (timeline, busiest moments, who is on screen when, longest presence, captions) is left out, in every
+format. In their tables the columns of seconds are numbers of images and are called so; a single set's
+`report-images.csv` has a row for each image and person in it. In reports on images and videos together, each
+image counts as one second, and a note says so.
 
 From Python:
 
