@@ -361,7 +361,8 @@ def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     parts: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]]]] = []
     if videos is not None:
         kinds = videos["kinds"]["all"]
-        count = f"{kinds['videos']} videos: {kinds['true_people']} true people, {kinds['found_people']} found"
+        known = counted(kinds["true_people"], "person", "people")
+        count = f"{counted(kinds['videos'], 'video')} with {known}: {kinds['found_people']} found"
         parts.append((count, kinds, VIDEO_FIGURES))
     for noun, scores in (("faces", faces), ("people", videos and videos["people"])):
         heads = {"all": f"all {noun}", "13+": f"{noun} of 13 and more"}
