@@ -398,7 +398,7 @@ def test_a_list_of_labelled_images(two_portraits: Portraits, tmp_path: Path) -> 
 def test_labelled_videos_with_and_without_boxes(labelled_videos: Path, tmp_path: Path) -> None:
     result = run_cli(labelled_videos, "--out", tmp_path, "--fps", "5")
     assert result.exit_code == DONE, result.output
-    assert "2 videos: 6 true people, 4 found" in result.stdout
+    assert "2 videos with 6 people: 4 found" in result.stdout
     document = json.loads((tmp_path / "accuracy.json").read_text())
     scores = document["videos"]["kinds"]["all"]
     assert (scores["missed"], scores["extra"], scores["without_boxes"]) == (2, 0, 1)
