@@ -277,4 +277,4 @@ def test_a_signal_to_all_while_a_process_starts_is_a_stop(folder: Path, number: 
     os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
-    assert "Traceback" not in errors and "asked to end" in output
+    assert "Traceback" not in errors and "Stopped early, on request" in output

@@ -330,6 +330,7 @@ def test_pictures_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None
         "failed": [],
         "unreadable": 0,
         "pictures_with_several_faces": 0,
+        "unjudged": 0,
     }
     assert {model["role"] for model in document["models"]} >= {"detector", "age", "gender"}
     assert document["videos"] is None and document["changed_settings"] == {}
