@@ -29,6 +29,7 @@ from threading import Thread
 from typing import Any
 
 import av
+import cv2
 import pandas as pd
 
 import testkit
@@ -137,8 +138,16 @@ def examine(case: OddFile, folder: Path, reference: Path) -> Outcome:
             found = found.get(part) if isinstance(found, dict) else None
         expect(key, found, right)
     if "video" not in case.settings:
-        faults += _annotated(run / "annotated.mp4", case)
+        images = info["kind"] == "images"
+        faults += (
+            _annotated_image(run / "annotated", case) if images else _annotated(run / "annotated.mp4", case)
+        )
     return Outcome(case, tuple(faults))
+
+
+def _annotated_image(folder: Path, case: OddFile) -> list[str]:
+    sizes = [cv2.imread(str(path)).shape[1::-1] for path in sorted(folder.glob("*"))]
+    return [] if sizes == [case.size] else [f"annotated images of {sizes} instead of {case.size}"]
 
 
 def _annotated(path: Path, case: OddFile) -> list[str]:
