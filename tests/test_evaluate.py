@@ -465,7 +465,7 @@ def test_a_source_that_fails_does_not_end_the_others(labelled_videos: Path, tmp_
     result = run_cli(bad, labelled_videos / "one", "--fps", "2")
     assert result.exit_code == SOME_FAILED
     assert result.stderr.count("\n") == 1 and "broken.mp4" in result.stderr
-    assert "1 videos" in result.stdout and "not scored" in result.stdout
+    assert "1 video with 3 people" in result.stdout and "not scored" in result.stdout
     assert run_cli(bad, "--out", tmp_path / "out").exit_code == NOTHING_USABLE
     assert list((tmp_path / "out").iterdir()) == []
 
