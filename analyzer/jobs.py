@@ -620,10 +620,7 @@ class Analyst:
         tasks = _tasks(reader, kept, settings)
         workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
-        goes_on_s = None
-        if kept:
-            missing = next(number for number in itertools.count() if number not in kept)
-            goes_on_s = reader.segment_bounds(missing if expected is None else min(missing, expected - 1))[0]
+        goes_on_s = reader.segment_bounds(_first_due(reader, kept, settings))[0] if kept else None
         told = work.video.title, kept, expected, reader.info.duration_s, work.parts.key, goes_on_s
         self._on_event(Begun(*told, images=isinstance(reader, PictureReader)))
         try:
