@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 .PHONY: demo test lint style docs lock bench accuracy clean
 
 demo: $(STAMP)
-	$(BIN)/python -m benchmarks.demo outputs/demo.mp4
+	$(BIN)/python -m testkit.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
 	$(BIN)/python cli.py report --format html
 

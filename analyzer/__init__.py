@@ -24,12 +24,12 @@ _HOMES = {
     "MediaError": "analyzer.errors",
     "ModelError": "analyzer.errors",
     "OutputError": "analyzer.errors",
-    "Run": "analyzer.records",
+    "Run": "analyzer.runs.schema",
     "Settings": "analyzer.settings",
     "SettingsError": "analyzer.errors",
     "SourceError": "analyzer.errors",
-    "analyze": "analyzer.jobs",
-    "analyze_all": "analyzer.jobs",
+    "analyze": "analyzer.api",
+    "analyze_all": "analyzer.api",
     "evaluate": "analyzer.evaluation",
 }
 
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from analyzer.api import analyze, analyze_all
     from analyzer.errors import (
         AnalyzerError,
         MediaError,
@@ -58,8 +59,7 @@ if TYPE_CHECKING:
         SourceError,
     )
     from analyzer.evaluation import evaluate
-    from analyzer.jobs import analyze, analyze_all
-    from analyzer.records import Run
+    from analyzer.runs.run import Run
     from analyzer.settings import Settings
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from analyzer.errors import AnalyzerError, ModelError
 from analyzer.settings import Settings
-from analyzer.system import available_memory_mb, file_system
+from analyzer.util.system import available_memory_mb, file_system
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -221,7 +221,7 @@ def _packages() -> _Findings:
 def _pyav() -> _Findings:
     import av
 
-    from analyzer.render import ENCODER
+    from analyzer.output.encoder import ENCODER
 
     findings = _Findings()
     again = f"install PyAV with its own FFmpeg: {_again('av')}"
@@ -258,7 +258,7 @@ def _round_trip() -> str:
     import av
     import numpy as np
 
-    from analyzer.render import find_encoder
+    from analyzer.output.encoder import find_encoder
 
     encoder, levels, file = find_encoder(_SIDE_PX, _SIDE_PX), (60, 120, 180), io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
@@ -281,7 +281,7 @@ def _round_trip() -> str:
 
 
 def _networks() -> _Findings:
-    from analyzer.vision import catalog
+    from analyzer.vision import registry
     from analyzer.vision.runtime import import_onnxruntime, import_openvino
 
     findings = _Findings()
@@ -300,15 +300,15 @@ def _networks() -> _Findings:
         else:
             usable = False
             findings.fail(f"{found} does not run on the processor", _again(package))
-    for model in catalog.DEFAULTS:
+    for model in registry.DEFAULTS:
         for file in model.files:
             try:
-                catalog.read(model, file)
+                registry.read(model, file)
             except ModelError as error:
                 usable = usable and model.role != "detector"
                 findings.fail(str(error), _again(file.package.replace("_", "-")))
     if usable:
-        findings.ok(f"{len(catalog.DEFAULTS)} networks, the detector runs ({_inference(findings)})")
+        findings.ok(f"{len(registry.DEFAULTS)} networks, the detector runs ({_inference(findings)})")
     return findings
 
 
@@ -320,16 +320,16 @@ def _inference(findings: _Findings) -> str:
     """
     import numpy as np
 
-    from analyzer.vision import catalog
-    from analyzer.vision.detectors import CenterFace
+    from analyzer.vision import registry
+    from analyzer.vision.detectors.centerface import CenterFace
     from analyzer.vision.runtime import load_network
 
     picture = np.random.default_rng(0).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8)
     detector = CenterFace(Settings())
     detector.detect([picture], [(_SIDE_PX, _SIDE_PX)])
     # A picture without faces tells little; that two engines agree on all they make of it tells much.
-    model, exact = catalog.CENTERFACE, Settings(precision="f32")
-    content = catalog.weights(model)
+    model, exact = registry.CENTERFACE, Settings(precision="f32")
+    content = registry.weights(model)
     answers = [
         load_network(content, exact.replace(engine=engine), name=model.name).run([picture])
         for engine in ("openvino", "onnxruntime")

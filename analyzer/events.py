@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from analyzer.errors import AnalyzerError
 
 if TYPE_CHECKING:  # tables take long to import, and who only listens needs none
-    from analyzer.records import Part, Run
-    from analyzer.source import FetchProgress
+    from analyzer.runs.run import Run
+    from analyzer.runs.segments import Part
+    from analyzer.sources.types import FetchProgress
 
 __all__ = [
     "Analysing",

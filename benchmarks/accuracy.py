@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.faces import face_widths
-from analyzer.frames import Still
+from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes import Attributes
-from analyzer.vision.detectors import CenterFace
-from benchmarks.crowd import KINDS, make
-from benchmarks.faces import REPORT, SHARED, LabelledFace, labelled_faces
+from analyzer.vision.attributes.estimate import Attributes
+from analyzer.vision.detectors.centerface import CenterFace
+from testkit.crowd import KINDS, make
+from testkit.faces import REPORT, SHARED, LabelledFace, labelled_faces
 
 ROOT = Path(__file__).parents[1]
 WIDTHS_PX = (16, 20, 24, 28, 32, 40, 56, 80, 120)

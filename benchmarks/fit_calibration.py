@@ -23,15 +23,15 @@ from scipy import sparse
 from scipy.optimize import linprog, minimize
 
 from analyzer.faces import face_widths
-from analyzer.frames import Still
-from analyzer.people import fuse_estimates
+from analyzer.media.frame import Still
+from analyzer.people.fusion import fuse_estimates
 from analyzer.settings import Settings
-from analyzer.vision import calibration, catalog
-from analyzer.vision.attributes import Attributes
+from analyzer.vision import calibration, registry
+from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
-from analyzer.vision.detectors import CenterFace
+from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
-from benchmarks.faces import FIT, LabelledFace, labelled_faces
+from testkit.faces import FIT, LabelledFace, labelled_faces
 
 Image = NDArray[np.uint8]
 Real = NDArray[np.float64]
@@ -238,7 +238,9 @@ def fit(views: pd.DataFrame, source: str) -> dict[str, object]:
     """The content of the file."""
     result: dict[str, object] = {
         "explained": EXPLAINED,
-        "networks": {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)},
+        "networks": {
+            model.name: model.sha256 for model in (registry.AGE, registry.GENDER, registry.EMBEDDING)
+        },
         "fitted_on": source,
     }
     terms = gender_terms(logit(views["female_prob"].to_numpy()), views["age_years"].to_numpy())

@@ -15,12 +15,12 @@ import cv2
 import dlib
 import numpy as np
 
-from analyzer.frames import Still
+from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes import Attributes
-from analyzer.vision.cuts import AGE_CHIP_PX, chip_sides, chip_transforms
-from analyzer.vision.detectors import CenterFace
-from benchmarks.faces import FIT, LabelledFace, labelled_faces
+from analyzer.vision.attributes.estimate import Attributes
+from analyzer.vision.crops import AGE_CHIP_PX, chip_sides, chip_transforms
+from analyzer.vision.detectors.centerface import CenterFace
+from testkit.faces import FIT, LabelledFace, labelled_faces
 
 CHIP_PADDING = 0.2
 SCALES = (0.98, 1.0, 1.02, 1.04, 1.06, 1.08, 1.1)

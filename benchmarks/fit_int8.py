@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer import Settings
-from analyzer.frames import VideoReader
-from analyzer.vision import catalog
-from analyzer.vision.detectors import RANGES_FILE, CenterFace
+from analyzer.media.reader import VideoReader
+from analyzer.vision import registry
+from analyzer.vision.detectors.centerface import RANGES_FILE, CenterFace
 from analyzer.vision.quantize import convolutions
 from analyzer.vision.runtime import import_openvino
-from benchmarks.crowd import make
-from benchmarks.faces import CHOOSE
-from benchmarks.videos import panning
+from testkit.crowd import make
+from testkit.faces import CHOOSE
+from testkit.videos import panning
 
 KINDS, SEEDS = ("walking", "edited"), (2000, 2001, 2002, 2003)
 REDUCTIONS = (1.0, 2.0)
@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     ov = import_openvino()
     core = ov.Core()
-    model = core.read_model(catalog.weights(catalog.CENTERFACE))
+    model = core.read_model(registry.weights(registry.CENTERFACE))
     model.reshape({model.inputs[0]: ov.PartialShape([1, 3, -1, -1])})
     names, ends = [], []
     for node, tensor in convolutions(model):
@@ -80,7 +80,7 @@ def main() -> None:
     }
     ranges[min(model.inputs[0].get_names())] = [0.0, 255.0]  # pixels
     document = {
-        "network_sha256": catalog.CENTERFACE.sha256,
+        "network_sha256": registry.CENTERFACE.sha256,
         "measured_on": f"{len(values)} pictures of made videos, seeds {SEEDS[0]} to {SEEDS[-1]}",
         "ranges": ranges,
     }

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from analyzer.faces import Faces
 from analyzer.settings import Settings
-from analyzer.vision.cuts import CHIP_LANDMARKS, chip_transforms
-from analyzer.vision.detectors import Detector, load_detector
-from benchmarks.faces import FIT, labelled_faces
+from analyzer.vision.crops import CHIP_LANDMARKS, chip_transforms
+from analyzer.vision.detectors.base import Detector
+from analyzer.vision.detectors.load import load_detector
+from testkit.faces import FIT, labelled_faces
 
 FACES = 600
 BORDER_PX = 100

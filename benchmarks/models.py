@@ -27,17 +27,19 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.faces import Faces, points_in_boxes
-from analyzer.frames import Still, VideoReader
+from analyzer.media.frame import Still
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.attributes import Attributes
-from analyzer.vision.catalog import MODELS, Model
-from analyzer.vision.described import LEVI_HASSNER, descriptions, find_description
-from analyzer.vision.detectors import Detector, load_detector
+from analyzer.vision import registry
+from analyzer.vision.attributes.estimate import Attributes
+from analyzer.vision.detectors.base import Detector
+from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.registry import MODELS, Model
+from analyzer.vision.user_model import LEVI_HASSNER, descriptions, find_description
 from benchmarks import caffe
-from benchmarks.faces import REPORT, LabelledFace, labelled_faces
-from benchmarks.videos import crowd
+from testkit.faces import REPORT, LabelledFace, labelled_faces
+from testkit.videos import crowd
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "models.md"
@@ -146,14 +148,14 @@ def made_weights() -> Iterator[None]:
     """The catalogue takes made files for those of Levi and Hassner."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         made = caffe.classic_files(Path(folder))
-        stack.enter_context(mock.patch.dict(os.environ, {catalog.MODELS_VARIABLE: folder}))
+        stack.enter_context(mock.patch.dict(os.environ, {registry.MODELS_VARIABLE: folder}))
         stack.enter_context(mock.patch.dict(LEVI_HASSNER, caffe.made_entries(made)))
         yield
 
 
 def attribute_rows(name: str, found: Sequence[tuple[LabelledFace, Image, Faces]]) -> tuple[Row, str]:
     """A network or a pair of them on CenterFace's faces; and why something could not be measured."""
-    known = [MODELS[one] for one in catalog.SETS.get(name, ())]
+    known = [MODELS[one] for one in registry.SETS.get(name, ())]
     if not known:
         description = find_description(name)
         assert description is not None
@@ -217,7 +219,7 @@ def main() -> None:
         if description is not None and len(description.answers) == 2:
             own.append(path.stem)
     judges = []
-    for name in (*catalog.SETS, *own):
+    for name in (*registry.SETS, *own):
         row, why = attribute_rows(name, found)
         judges.append(row)
         if why:

@@ -34,7 +34,7 @@ import cv2
 import pandas as pd
 
 import testkit
-from benchmarks.demo import write_demo
+from testkit.demo import write_demo
 from testkit.odd_files import OddFile
 
 ROOT = Path(__file__).parents[1]

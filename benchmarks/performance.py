@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.reports import kept_section
 from benchmarks.timed import TRACKLETS_A_PERSON
-from benchmarks.videos import crowd, mostly_still, panning, repeated, talking_heads
+from testkit.videos import crowd, mostly_still, panning, repeated, talking_heads
 
 ROOT = Path(__file__).parents[1]
 Result = dict[str, Any]
@@ -513,7 +513,7 @@ def stages(measured: Measured) -> list[str]:
     names = list(dict.fromkeys(name for stages_s in found for name in stages_s))
     if not names:
         return []
-    from analyzer.stages import STAGES
+    from analyzer.util.timing import STAGES
 
     def seconds(one: Summary, name: str) -> float:
         return statistics.median(work["stages_s"].get(name, 0.0) for work, _ in one.pairs)

@@ -18,8 +18,8 @@ import pandas as pd
 from analyzer import Settings, analyze
 from analyzer.report import make_report
 from analyzer.settings import assign_band
-from benchmarks.crowd import KINDS, make
-from benchmarks.faces import REPORT
+from testkit.crowd import KINDS, make
+from testkit.faces import REPORT
 
 ROOT = Path(__file__).parents[1]
 SEEDS = range(1000, 1005)

@@ -17,9 +17,9 @@ from typing import Any
 
 from analyzer import Settings, evaluate
 from analyzer.settings import PRESETS, options
-from benchmarks.crowd import KINDS, make
-from benchmarks.faces import REPORT
 from benchmarks.timed import decode
+from testkit.crowd import KINDS, make
+from testkit.faces import REPORT
 
 ROOT = Path(__file__).parents[1]
 

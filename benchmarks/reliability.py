@@ -46,9 +46,9 @@ import pandas as pd
 import psutil
 
 import analyzer
-from benchmarks.demo import portraits
 from benchmarks.odd_files import MARKS as ODD_FILES
 from benchmarks.reports import kept_section
+from testkit.demo import portraits
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -912,7 +912,7 @@ _POINT = "RELIABILITY_POINT"
 def crashing() -> None:
     """The command line of a batch that dies at a point: the first argument."""
     from analyzer import cli
-    from analyzer.batch import night
+    from analyzer.batch import scheduler
     from analyzer.batch.ledger import Ledger
 
     point = sys.argv.pop(1)
@@ -930,8 +930,8 @@ def crashing() -> None:
 
         setattr(Ledger, name, dying)
     elif point in CHILD_POINTS:
-        executor: Any = functools.partial(night.LocalExecutor, prepare=dying_child)
-        night.LocalExecutor = executor  # type: ignore[misc]
+        executor: Any = functools.partial(scheduler.LocalExecutor, prepare=dying_child)
+        scheduler.LocalExecutor = executor  # type: ignore[misc]
     else:
         raise ValueError(point)
     cli.main()
@@ -944,10 +944,12 @@ def _die(*_: Any, **__: Any) -> NoReturn:
 
 def dying_child() -> None:
     """Prepare an analysing process to take its batch with it at a point."""
-    from analyzer import deriving, jobs, records, render
+    from analyzer import api
+    from analyzer.output import annotated
     from analyzer.report import files
+    from analyzer.runs import derive, schema, segments
 
-    publish, render_video, writing = jobs.publish, render.render_video, files.writing
+    publish, render_video, writing = api.publish, annotated.render_video, files.writing
 
     def publish_half(staging: Path, folder: Path) -> None:
         with mock.patch.object(Path, "replace", _dies_at(4, Path.replace)):
@@ -964,16 +966,16 @@ def dying_child() -> None:
 
     match os.environ[_POINT]:
         case "part written, not renamed":
-            records.sync_folder = _die  # type: ignore[assignment]
-            records.PartStore._keep = _dying_keep(records.PartStore._keep)  # type: ignore[method-assign]
+            schema.sync_folder = _die  # type: ignore[assignment]
+            segments.PartStore._keep = _dying_keep(segments.PartStore._keep)  # type: ignore[method-assign]
         case "linking":
-            deriving.link_tracklets = _die  # type: ignore[assignment]
+            derive.link_tracklets = _die  # type: ignore[assignment]
         case "drawing":
-            render.render_video = draw_half
+            annotated.render_video = draw_half
         case "half published":
-            jobs.publish = publish_half
+            api.publish = publish_half
         case "published, parts not removed":
-            records.PartStore.clear = _die  # type: ignore[assignment, method-assign]
+            segments.PartStore.clear = _die  # type: ignore[assignment, method-assign]
         case "report half written":
             files.writing = write_half
 
@@ -992,7 +994,7 @@ def _dies_at(count: int, original: Callable[..., Any]) -> Callable[..., Any]:
 def _dying_keep(keep: Callable[..., Any]) -> Callable[..., Any]:
     def dying(store: Any, segment: int, *args: Any) -> Any:
         if segment < 2:
-            with mock.patch("analyzer.records.sync_folder"):
+            with mock.patch("analyzer.runs.schema.sync_folder"):
                 return keep(store, segment, *args)
         original = Path.replace
 

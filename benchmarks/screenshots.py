@@ -1,6 +1,6 @@
 """Pictures of a report's page for the README: at a desk's width and at a phone's, side by side.
 
-The run is made (`benchmarks.runs`): nobody in it exists. Needs Chromium.
+The run is made (`testkit.runs`): nobody in it exists. Needs Chromium.
 
     python -m benchmarks.screenshots [FILE]
 """
@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from analyzer.report import make_report
-from benchmarks.runs import make_run, random_plan
+from testkit.runs import make_run, random_plan
 
 ROOT = Path(__file__).parents[1]
 _SIZES = ((1280, 1500), (390, 1500))

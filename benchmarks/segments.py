@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from analyzer import Run, Settings, analyze
-from benchmarks.crowd import make
-from benchmarks.faces import REPORT
+from testkit.crowd import make
+from testkit.faces import REPORT
 
 ROOT = Path(__file__).parents[1]
 KINDS, SEEDS = ("walking", "edited", "crossing"), (1000, 1001)

@@ -42,7 +42,7 @@ def decode(video: str) -> Result:
 def read(video: str, settings: str = "{}") -> Result:
     """Read the samples of the settings, and do nothing with them: what no analysis can be faster than."""
     from analyzer import Settings
-    from analyzer.frames import VideoReader
+    from analyzer.media.reader import VideoReader
 
     chosen = Settings.from_preset(**json.loads(settings))
     with VideoReader(Path(video), chosen) as reader:
@@ -56,7 +56,7 @@ def encode(video: str) -> Result:
     import av
     from av.video.frame import PictureType
 
-    from analyzer.render import find_encoder
+    from analyzer.output.encoder import find_encoder
 
     frames = 0
     with tempfile.TemporaryDirectory() as folder, av.open(video) as source:
@@ -106,16 +106,16 @@ def by_place(video: str) -> Result:
     """Analyse without looking for cuts and comparing faces: `seconds` leaves linking out."""
     import numpy as np
 
-    from analyzer import looking, segment
-    from analyzer.follow import Follower
+    from analyzer.analysis import detection, segment
+    from analyzer.analysis.tracking import Follower
 
     class NoCuts:
         def is_cut(self, look: object) -> bool:
             return False
 
     for module, name, value in (
-        (looking, "CutFinder", NoCuts),
-        (looking, "glance", lambda picture: np.zeros((54, 96, 3), np.uint8)),
+        (detection, "CutFinder", NoCuts),
+        (detection, "glance", lambda picture: np.zeros((54, 96, 3), np.uint8)),
         (segment, "Follower", lambda embedding, *rest, **named: Follower(None, *rest, **named)),
     ):
         if not hasattr(module, name):
@@ -127,10 +127,10 @@ def by_place(video: str) -> Result:
 
 def link(count: str) -> Result:
     """Link, fuse and estimate shares over made tables with `count` tracklets."""
-    from analyzer.linking import link_tracklets
-    from analyzer.people import fuse_people
+    from analyzer.people.fusion import fuse_people
+    from analyzer.people.identity import link_tracklets
+    from analyzer.people.proportions import estimate_shares
     from analyzer.settings import Settings
-    from analyzer.shares import estimate_shares
     from analyzer.vision.calibration import Calibration
 
     faces, samples, embeddings = many_tracklets(int(count))

@@ -25,14 +25,14 @@ from trackers import BoTSORTTracker, ByteTrackTracker, CBIoUTracker, OCSORTTrack
 from trackers.core.base import BaseTracker
 from trackers.utils.iou import BIoU, IoU
 
+from analyzer.analysis.shots import CutFinder, glance
+from analyzer.analysis.tracking import Follower, MakeTracker, byte_track, lost_after_s
 from analyzer.faces import Faces, iou
-from analyzer.follow import Follower, MakeTracker, byte_track, lost_after_s
-from analyzer.frames import VideoReader
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from analyzer.shots import CutFinder, glance
-from analyzer.vision.detectors import CenterFace
-from benchmarks.crowd import make
-from benchmarks.faces import CHOOSE
+from analyzer.vision.detectors.centerface import CenterFace
+from testkit.crowd import make
+from testkit.faces import CHOOSE
 
 ROOT = Path(__file__).parents[1]
 KINDS = ("walking", "edited", "crossing")

@@ -1,5 +1,5 @@
 """What analyses do wrong on request: functions that processes call first, see `LocalExecutor`, and stand-ins
-for `analyzer.jobs.Analyst` that need no networks, for threads too.
+for `analyzer.api.Analyst` that need no networks, for threads too.
 
 A video's file says at its end what shall happen, see `marked`.
 """
@@ -24,10 +24,11 @@ from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalystMaker
 from analyzer.errors import ModelError, StoppedError
 from analyzer.events import Begun, Committed
-from analyzer.records import Part
+from analyzer.runs.folders import run_name
+from analyzer.runs.segments import Part
 from analyzer.settings import Settings
-from analyzer.source import Video, run_name
-from analyzer.vision.chosen import models_hash
+from analyzer.sources.types import Video
+from analyzer.vision.selection import models_hash
 
 _BOX_BYTES = 32
 _MARK = b"free-for-tests:"
@@ -79,15 +80,15 @@ def _burn() -> None:
 
 def with_networks() -> None:
     """Analyse as always; a marked video does what it asks for when it is opened."""
-    from analyzer import jobs
-    from analyzer.frames import VideoReader
+    from analyzer import api
+    from analyzer.media.reader import VideoReader
 
     class Reader(VideoReader):
         def __init__(self, path: Path, settings: Settings) -> None:
             misbehave(path)
             super().__init__(path, settings)
 
-    changed: Any = jobs
+    changed: Any = api
     changed.VideoReader = Reader
 
 
@@ -133,7 +134,7 @@ def threads(analysts: AnalystMaker) -> ExecutorMaker:
 
 
 class Quick:
-    """Stands in for `analyzer.jobs.Analyst`."""
+    """Stands in for `analyzer.api.Analyst`."""
 
     obeys = True
     """Whether files are asked what shall happen."""
@@ -193,7 +194,7 @@ class Acts(Quick):
     obeys = False
 
     def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """`analyzer.jobs.Analyst.analyse`."""
+        """`analyzer.api.Analyst.analyse`."""
         self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
         for number in range(2):
             if number and video.title in ("model", "memory"):

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analyzer.segment import Models
+from analyzer.analysis.segment import Models
 from analyzer.settings import Settings
-from analyzer.vision.chosen import models_hash
-from benchmarks.demo import portraits
-from benchmarks.faces import SHARED
-from benchmarks.videos import wall
+from analyzer.vision.selection import models_hash
+from testkit.demo import portraits
+from testkit.faces import SHARED
+from testkit.videos import wall
 
 CLIPS = SHARED / "clips"
 OURS = ("read-ahead", "fetch", "live", "publish_0")

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analyzer
-from analyzer import jobs
+from analyzer import api
 from analyzer.batch.protocol import matching_run
 from analyzer.cli import DONE, SOME_FAILED, cli
 from analyzer.errors import MediaError, MediaErrorKind, OutputError, StoppedError
 from analyzer.events import Rendering
-from analyzer.records import Run
+from analyzer.runs.run import Run
+from testkit.media import numbered, write_video
 from testkit.odd_times import Recording, join
-from tests.media import numbered, write_video
 from tests.test_frames import X264
 
 TABLES = ("timeline.csv", "people.csv", "shares.csv", "faces.parquet", "samples.parquet")
@@ -40,7 +40,7 @@ def fail_drawing(patch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    patch.setattr("analyzer.render.render_video", fail)
+    patch.setattr("analyzer.output.annotated.render_video", fail)
 
 
 def only_draw(patch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def only_draw(patch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Any:
         raise AssertionError("it was analysed again")
 
-    patch.setattr(jobs, "derive", fail)
-    patch.setattr(jobs.Analyst, "_read", fail)
+    patch.setattr(api, "derive", fail)
+    patch.setattr(api.Analyst, "_read", fail)
 
 
 def the_run(out: Path) -> Run:

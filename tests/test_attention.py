@@ -10,24 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.attention import audience_summary, head_pose, looks
+from analyzer.api import analyze
 from analyzer.cli.report import describe_report
 from analyzer.errors import SettingsError
-from analyzer.jobs import analyze
-from analyzer.people import fuse_people, timeline
-from analyzer.records import (
-    PEOPLE,
-    Run,
-    people_columns,
-    timeline_columns,
-    write_csv,
-    write_json,
-    write_parquet,
-)
+from analyzer.people.attention import audience_summary, head_pose, looks
+from analyzer.people.fusion import fuse_people
+from analyzer.people.timeline import timeline
 from analyzer.report import Chosen, make_report
+from analyzer.runs.run import Run
+from analyzer.runs.schema import PEOPLE, people_columns, timeline_columns
+from analyzer.runs.tables import write_csv, write_json, write_parquet
 from analyzer.settings import Settings
 from analyzer.vision.calibration import Calibration
-from benchmarks.runs import Plan, make_run
+from testkit.runs import Plan, make_run
 from tests.conftest import clip
 
 # An average face, from elsewhere than the one that is fitted: eyes, nose tip, mouth corners, in mm; y down,

@@ -16,14 +16,16 @@ import pandas as pd
 import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError
 
+from analyzer.batch.config import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.executors.base import ExecutorMaker
-from analyzer.batch.jobsfile import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.night import DOWNLOADS, Night, Outcome
+from analyzer.batch.scheduler import DOWNLOADS, Night, Outcome
 from analyzer.batch.summary import summary
 from analyzer.errors import CrashError, LedgerError, StoppedError
 from analyzer.settings import Settings
-from analyzer.source import Fetcher
+from analyzer.sources.resolve import Fetcher
+from testkit.media import numbered, png_bomb, write_packets, write_sound, write_video
+from testkit.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted, serve
 from tests.batch_faults import (
     EACH_S,
     LOADING_S,
@@ -40,8 +42,6 @@ from tests.batch_faults import (
     with_networks,
     without_networks,
 )
-from tests.media import numbered, png_bomb, write_packets, write_sound, write_video
-from tests.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted, serve
 
 LIST = "https://lists.test/channel"
 SETTINGS = Settings(video=False, fps=5, playlist=True, max_size_mb=1, threads=2)

@@ -17,7 +17,7 @@ from analyzer.batch.ledger import Ledger, lock_ledger
 from analyzer.cli import cli
 from analyzer.cli.batch_commands import _CODES, batch
 from analyzer.cli.options import DONE, NOTHING_USABLE, SOME_FAILED, TEMPORARY, USAGE
-from tests.media import numbered, write_video
+from testkit.media import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
 
@@ -255,7 +255,7 @@ def test_help_is_quick_and_tells_the_exit_codes() -> None:
             cwd=ROOT,
         )
         loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
-        assert not loaded & {"numpy", "pandas", "av", "yt_dlp", "sqlite3", "analyzer.batch.night"}
+        assert not loaded & {"numpy", "pandas", "av", "yt_dlp", "sqlite3", "analyzer.batch.scheduler"}
         if "--help" in args:
             assert all(str(code) in shown.stdout for code in _CODES), args
 

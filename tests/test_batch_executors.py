@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from analyzer.batch.config import Limits, Retry
 from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor, _Child
-from analyzer.batch.jobsfile import Limits, Retry
+from analyzer.batch.failure_policy import Failure, Phase, delay_s
 from analyzer.batch.protocol import (
     FINAL,
     Cancel,
@@ -36,11 +37,10 @@ from analyzer.batch.protocol import (
     decode_order,
     encode,
 )
-from analyzer.batch.retries import Failure, Phase, delay_s
 from analyzer.batch.worker import Worker
 from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
 from analyzer.settings import Settings
-from analyzer.source import MediaKind, Video
+from analyzer.sources.types import MediaKind, Video
 from tests.batch_faults import Acts, Quick, acts
 
 LIMITS = Limits(memory_mb=1500, stall_s=60)

@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyzer.batch.jobsfile import Jobs, load_jobs
+from analyzer.batch.config import Jobs, load_jobs
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
-from analyzer.batch.night import Night
 from analyzer.batch.protocol import RunFacts, matching_run
-from analyzer.claims import locked, remove_leftovers
+from analyzer.batch.scheduler import Night
 from analyzer.errors import OutputError
-from analyzer.records import EMBEDDINGS, FACES, SAMPLES, PartStore, Recorded, empty_table
-from analyzer.source import Candidate, Item, MediaKind
+from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
+from analyzer.runs.segments import PartStore, Recorded
+from analyzer.runs.tables import empty_table
+from analyzer.sources.types import Candidate, Item, MediaKind
+from analyzer.util.locks import locked, remove_leftovers
 from benchmarks import reliability
 from benchmarks.reliability import KIB, Bench, Result, make_video
 

@@ -16,18 +16,18 @@ import pytest
 
 from analyzer import analyze
 from analyzer.batch import Outcome, Stop, jobs_of, load_jobs, run_batch
+from analyzer.batch.config import Filters, Jobs
 from analyzer.batch.executors.inline import InlineExecutor
-from analyzer.batch.jobsfile import Filters, Jobs
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.night import Night
-from analyzer.batch.tending import prune
+from analyzer.batch.maintenance import prune
+from analyzer.batch.scheduler import Night
 from analyzer.cli.options import INTERRUPTED, TERMINATED
 from analyzer.errors import MediaError, MediaErrorKind, StoppedError
 from analyzer.events import Committed
 from analyzer.settings import Settings
-from analyzer.source import Video
+from analyzer.sources.types import Video
+from testkit.media import numbered, write_video
 from tests.batch_faults import Quick, threads
-from tests.media import numbered, write_video
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = Settings(video=False, segment_s=1, workers=1)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from analyzer.batch import jobsfile
-from analyzer.batch.jobsfile import (
+from analyzer.batch import config
+from analyzer.batch.config import (
     LEDGER_NAME,
     LOG_NAME,
     Filters,
@@ -266,7 +266,7 @@ def test_defaults_are_those_promised() -> None:
     }
     assert dataclasses.asdict(Pace()) == {"pause_s": (5, 10), "bot_pause_s": 3600}
     assert OnFailure() == OnFailure(command=(), webhook=None)
-    assert jobsfile.BOT_PAUSE_CAP_S == 86400
+    assert config.BOT_PAUSE_CAP_S == 86400
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,9 @@ def test_durations_may_be_text_and_one_pause_is_both() -> None:
 
 def test_nothing_heavy_is_loaded() -> None:
     code = (
-        "import sys, analyzer.batch.jobsfile as m\n"
-        "heavy = {'numpy', 'pandas', 'yt_dlp', 'av', 'cv2', 'click', 'analyzer.records'} & set(sys.modules)\n"
+        "import sys, analyzer.batch.config as m\n"
+        "heavy = {'numpy', 'pandas', 'yt_dlp', 'av', 'cv2', 'click', 'analyzer.runs.schema'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(' '.join(heavy) or None)"
     )
     command = [sys.executable, "-c", code]
@@ -883,8 +884,8 @@ def test_example_holds_with_what_is_switched_off_and_names_every_key(jobs: Any) 
     assert made.on_failure.command[0] == "mail" and made.on_failure.webhook
     assert made.sources[0].settings.fps == 2 and made.sources[0].settings.formats == ("parquet",)
     assert made.ledger.name == LEDGER_NAME and made.log.name == LOG_NAME
-    tables = [jobsfile._TOP_KEYS, jobsfile._SOURCE_KEYS, jobsfile._DISK_KEYS]
-    tables += [jobsfile._spelled(cls) for cls in jobsfile._SECTIONS.values()]
+    tables = [config._TOP_KEYS, config._SOURCE_KEYS, config._DISK_KEYS]
+    tables += [config._spelled(cls) for cls in config._SECTIONS.values()]
     for keys in tables:
         for name in set(keys.values()):
             spellings = [key for key, meant in keys.items() if meant == name]

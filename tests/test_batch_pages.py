@@ -20,11 +20,11 @@ import pytest
 
 import analyzer
 from analyzer.batch import notify
-from analyzer.batch.index import write_index
-from analyzer.batch.jobsfile import OnFailure
+from analyzer.batch.config import OnFailure
+from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger, Listed, State
-from analyzer.batch.night import Outcome
 from analyzer.batch.notify import notify as tell
+from analyzer.batch.scheduler import Outcome
 from analyzer.batch.summary import summary
 from analyzer.errors import OutputError
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from analyzer import budget
-from analyzer.budget import Choice, _Cost, choose_sampling
+from analyzer.analysis import budget
+from analyzer.analysis.budget import Choice, _Cost, choose_sampling
+from analyzer.analysis.segment import Models
+from analyzer.api import analyze
 from analyzer.cli import DONE, USAGE, cli
 from analyzer.errors import SettingsError
 from analyzer.events import Budgeted
-from analyzer.jobs import analyze
-from analyzer.segment import Models
 from analyzer.settings import Settings, budget_s
-from tests.media import write_video
+from testkit.media import write_video
 
 NO_MODELS = cast(Models, None)
 

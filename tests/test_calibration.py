@@ -14,7 +14,7 @@ import pytest
 
 from analyzer.errors import ModelError
 from analyzer.settings import AGE_BANDS, assign_band
-from analyzer.vision import catalog
+from analyzer.vision import registry
 from analyzer.vision.calibration import Calibration, Confusion, Estimates, gender_terms, logit
 
 AGES = [0.0, 2, 5, 8, 12, 16, 20, 30, 50, 65, 80]
@@ -170,16 +170,16 @@ def test_interval_goes_as_far_as_the_file_says(calibration: Calibration) -> None
 def test_calibration_of_other_networks_is_refused(
     unloaded: None, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    model = getattr(catalog, name)
+    model = getattr(registry, name)
     file = dataclasses.replace(model.files[0], sha256=("0" * 64,))
-    monkeypatch.setattr(catalog, name, dataclasses.replace(model, files=(file,)))
+    monkeypatch.setattr(registry, name, dataclasses.replace(model, files=(file,)))
     with pytest.raises(ModelError, match="fitted for other networks"):
         Calibration.load()
 
 
 def test_calibration_is_that_of_the_default_networks(unloaded: None, file: dict[str, Any]) -> None:
     assert Calibration.load() is Calibration.load()
-    known = {model.name: model.sha256 for model in catalog.DEFAULTS}
+    known = {model.name: model.sha256 for model in registry.DEFAULTS}
     assert file["networks"].items() <= known.items()
 
 

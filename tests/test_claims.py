@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from analyzer.claims import claimed, locked, remove_leftovers, remove_parts
 from analyzer.errors import OutputError
+from analyzer.util.locks import claimed, locked, remove_leftovers, remove_parts
 
 _flock = fcntl.flock
 

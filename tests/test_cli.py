@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import analyzer
-from analyzer import deriving, jobs
-from analyzer.claims import locked
+from analyzer import api
+from analyzer.api import analyze_all
 from analyzer.cli import (
     DONE,
     EXIT_CODES,
@@ -41,15 +41,16 @@ from analyzer.cli import (
 )
 from analyzer.errors import MediaError, SourceError
 from analyzer.events import Analysing, Committed, Failed, Finished, Started
-from analyzer.jobs import analyze_all
-from analyzer.records import Run
+from analyzer.runs import derive
+from analyzer.runs.run import Run
 from analyzer.settings import PRESETS, Settings, options
-from analyzer.source import Fetcher
-from benchmarks.demo import positions
-from benchmarks.videos import panning
+from analyzer.sources.resolve import Fetcher
+from analyzer.util.locks import locked
+from testkit.demo import positions
+from testkit.media import flip_bytes, noisy, numbered, write_sound, write_video
+from testkit.servers import serve
+from testkit.videos import panning
 from tests.conftest import clip
-from tests.media import flip_bytes, noisy, numbered, write_sound, write_video
-from tests.servers import serve
 
 ROOT = Path(__file__).parents[1]
 Portraits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -300,7 +301,7 @@ def test_finished_video_is_not_analysed_again(
     (document,) = json.loads(analyse(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
     # Asked for, it is done again.
-    monkeypatch.setattr(jobs.Analyst, "analyse", lambda *_: 1 / 0)
+    monkeypatch.setattr(api.Analyst, "analyse", lambda *_: 1 / 0)
     result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again")
     assert result.exit_code == NOTHING_USABLE and "ZeroDivisionError" in result.stderr
 
@@ -337,10 +338,10 @@ def test_what_is_another_analysis_or_not_whole_is_done(
     run = finished[1]
     video_id, settings, folder = run.info["video_id"], Settings(segment_s=2), tmp_path / run.folder.name
     shutil.copytree(run.folder, folder)
-    assert jobs.finished_run(tmp_path, "another title", video_id, settings) is not None
+    assert api.finished_run(tmp_path, "another title", video_id, settings) is not None
     after = change(folder, settings)
     asked = after if isinstance(after, Settings) else settings
-    assert jobs.finished_run(tmp_path, "another title", video_id, asked) is None
+    assert api.finished_run(tmp_path, "another title", video_id, asked) is None
 
 
 def test_missing_video_is_drawn_only_of_the_same_download(
@@ -355,7 +356,7 @@ def test_missing_video_is_drawn_only_of_the_same_download(
     video = fetcher.fetch(next(fetcher.resolve(str(two_people))), tmp_path)
     for fingerprint, same in (("1", True), ("2", False)):
         fetched = dataclasses.replace(video, details={"fingerprint": fingerprint})
-        assert (jobs._without_video(folder, fetched, hashes) is not None) is same
+        assert (api._without_video(folder, fetched, hashes) is not None) is same
 
 
 def test_videos_of_subfolders_are_analysed_if_asked_for(
@@ -543,10 +544,10 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
         again, _ = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
         assert "nothing was done" in again.stdout and len(server.requests) > requests
     known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
-    assert jobs.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
-    assert jobs.finished_run(*known, "0" * 12) is None
+    assert api.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
+    assert api.finished_run(*known, "0" * 12) is None
     (run.folder / name).unlink()
-    assert jobs.finished_run(*known) is None
+    assert api.finished_run(*known) is None
 
 
 def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
@@ -613,7 +614,7 @@ def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: 
         raise KeyboardInterrupt
 
     with patch.context() as inside:
-        inside.setattr(jobs, "derive", interrupt)
+        inside.setattr(api, "derive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             analyzer.analyze(source, out=out, video=False, **settings)
     (folder,) = out.iterdir()
@@ -684,7 +685,7 @@ def test_held_picture_shows_its_people_until_the_next(two_portraits: Portraits, 
 def test_unexpected_error_costs_one_video_only(
     two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = deriving.fuse_people
+    real = derive.fuse_people
     calls = iter([True, False])
 
     def sometimes(*arguments: Any) -> pd.DataFrame:
@@ -692,7 +693,7 @@ def test_unexpected_error_costs_one_video_only(
             raise ZeroDivisionError
         return real(*arguments)
 
-    monkeypatch.setattr(deriving, "fuse_people", sometimes)
+    monkeypatch.setattr(derive, "fuse_people", sometimes)
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(two_people.read_bytes() + b"1")
     out = tmp_path / "out"
@@ -930,7 +931,7 @@ def test_preset_is_changed_by_what_is_given(
         asked.append(settings)
         return []
 
-    monkeypatch.setattr(jobs, "analyze_all", remember)
+    monkeypatch.setattr(api, "analyze_all", remember)
     result = run_cli("analyze", "video.mp4", "--out", tmp_path, *arguments)
     assert result.exit_code == NOTHING_USABLE and result.output == ""
     (settings,) = asked

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from analyzer.frames import VideoReader
 from analyzer.media.clock import Clock, ClockJump, Rule, Stamps, Timeline, animation, timeline
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from benchmarks.faces import SHARED
+from testkit.faces import SHARED
+from testkit.media import numbered, write_video
 from testkit.odd_times import Recording, animate, join, restamp
-from tests.media import numbered, write_video
 from tests.test_frames import X264, assert_segments_alone_equal_one_pass
 
 TICK = Fraction(1, 90_000)

@@ -10,7 +10,7 @@ import pytest
 from analyzer.cli.console import Console
 from analyzer.errors import AnalyzerError
 from analyzer.events import Begun, Event, Failed, Finished, Rendering, Started
-from analyzer.records import Run
+from analyzer.runs.run import Run
 
 KEY = "0123456789abcdef"
 VIDEO = Begun("talk", (), 13, 780.0, KEY)

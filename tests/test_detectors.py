@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 
 from analyzer import Settings, analyze
 from analyzer.faces import Faces
-from analyzer.frames import Still
-from analyzer.vision import catalog
-from analyzer.vision.attributes import Attributes
-from analyzer.vision.cuts import BoxCut
-from analyzer.vision.described import LEVI_HASSNER
-from analyzer.vision.detectors import Detector, Haar, Ssd, WholePicture, YuNet, decode_yunet, load_detector
+from analyzer.media.frame import Still
+from analyzer.vision import registry
+from analyzer.vision.attributes.estimate import Attributes
+from analyzer.vision.crops import BoxCut
+from analyzer.vision.detectors.base import Detector
+from analyzer.vision.detectors.load import load_detector
+from analyzer.vision.detectors.opencv import Haar, Ssd
+from analyzer.vision.detectors.whole import WholePicture
+from analyzer.vision.detectors.yunet import YuNet, decode_yunet
+from analyzer.vision.user_model import LEVI_HASSNER
 from benchmarks import caffe
-from benchmarks.faces import SHARED
-from benchmarks.videos import wall
-from tests.media import write_video
+from testkit.faces import SHARED
+from testkit.media import write_video
+from testkit.videos import wall
 
 Pictures = list[NDArray[np.uint8]]
 
@@ -34,7 +38,7 @@ SECONDS = 3
 @pytest.fixture
 def shared_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """The development data's models are found."""
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, str(SHARED / "models"))
+    monkeypatch.setenv(registry.MODELS_VARIABLE, str(SHARED / "models"))
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +52,10 @@ def made_files() -> Iterator[Path]:
 def levi_hassner(made_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue takes the made files for the classic ones."""
     for name, description in caffe.made_entries(made_files).items():
-        monkeypatch.setitem(catalog.MODELS, name, description.model)
+        monkeypatch.setitem(registry.MODELS, name, description.model)
         monkeypatch.setitem(LEVI_HASSNER, name, description)
-    others = os.environ.get(catalog.MODELS_VARIABLE, "")
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, os.pathsep.join(filter(None, (str(made_files), others))))
+    others = os.environ.get(registry.MODELS_VARIABLE, "")
+    monkeypatch.setenv(registry.MODELS_VARIABLE, os.pathsep.join(filter(None, (str(made_files), others))))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_yunet_gives_what_opencv_gives(
     shared_models: None, pictures: Pictures, exact: Settings, size: tuple[int, int], engine: str
 ) -> None:
     detector = YuNet(exact.replace(engine=engine, min_score=0.3))
-    path = SHARED / "models" / catalog.YUNET.files[0].name
+    path = SHARED / "models" / registry.YUNET.files[0].name
     theirs = cv2.FaceDetectorYN.create(str(path), "", size, 0.3, 0.3, 5000)
     compared = 0
     for picture in pictures:
@@ -125,7 +129,7 @@ def test_ssd_gives_what_the_classic_programs_get(
 ) -> None:
     detector = Ssd(exact)
     assert detector.min_score == 0.7 and detector.input_size(1280, 720) == (300, 300)
-    theirs = cv2.dnn.readNet(*(str(SHARED / "models" / file.name) for file in catalog.SSD.files))
+    theirs = cv2.dnn.readNet(*(str(SHARED / "models" / file.name) for file in registry.SSD.files))
     seen = 0
     for picture in pictures:
         ours = found(detector, picture)

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings
-from analyzer.vision import catalog
+from analyzer.vision import registry
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, SIDE_PX, to_onnx
-from analyzer.vision.pixels import Pixels
+from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.runtime import load_network
-from benchmarks.demo import portraits
+from testkit.demo import portraits
 
 # Seen on 240 faces: 5e-7 between numbers; and 0.013 between whole descriptors in bfloat16.
 TOLERANCE = 1e-5
@@ -29,7 +29,7 @@ Chips = list[NDArray[np.uint8]]
 @pytest.fixture(scope="module")
 def data() -> bytes:
     """The file that dlib reads."""
-    return catalog.weights(catalog.EMBEDDING)
+    return registry.weights(registry.EMBEDDING)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def chips() -> Chips:
 def reference(chips: Chips) -> NDArray[np.float64]:
     """What dlib itself gives."""
     dlib = pytest.importorskip("dlib")
-    network = dlib.face_recognition_model_v1(str(catalog.find(catalog.EMBEDDING.files[0])))
+    network = dlib.face_recognition_model_v1(str(registry.find(registry.EMBEDDING.files[0])))
     return np.array(
         [network.compute_face_descriptor(np.ascontiguousarray(chip[..., ::-1])) for chip in chips]
     )

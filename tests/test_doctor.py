@@ -30,8 +30,8 @@ from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.cli.doctor import describe_check
 from analyzer.doctor import Check, State, examine
 from analyzer.errors import ModelError
-from analyzer.vision import catalog
-from tests.media import write_video
+from analyzer.vision import registry
+from testkit.media import write_video
 
 ROOT = Path(__file__).parents[1]
 BUILT = date(2026, 8, 19)
@@ -249,7 +249,7 @@ def test_a_project_that_is_not_installed_is_a_warning(monkeypatch: pytest.Monkey
 
 def test_codecs_that_are_missing_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_DECODERS", (*doctor._DECODERS, "no_such"))
-    monkeypatch.setattr("analyzer.render.ENCODER", "neither")
+    monkeypatch.setattr("analyzer.output.encoder.ENCODER", "neither")
     check = look("PyAV")
     assert check.state == "failed"
     assert "no decoder no_such, no encoder neither" in check.found
@@ -258,9 +258,9 @@ def test_codecs_that_are_missing_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_encoder_that_does_not_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    from analyzer.render import Encoder
+    from analyzer.output.encoder import Encoder
 
-    monkeypatch.setattr("analyzer.render.find_encoder", lambda width, height: Encoder("no_such", {}))
+    monkeypatch.setattr("analyzer.output.encoder.find_encoder", lambda width, height: Encoder("no_such", {}))
     assert "H.264 that was written cannot be read again" in look("PyAV").found
 
 
@@ -282,16 +282,16 @@ def test_an_altered_network_fails_and_is_not_run(tmp_path: Path, monkeypatch: py
     package = tmp_path / "altered_net"
     package.mkdir()
     (package / "__init__.py").touch()
-    content = bytearray(catalog.weights(catalog.CENTERFACE))
+    content = bytearray(registry.weights(registry.CENTERFACE))
     content[len(content) // 2] ^= 1
-    (file,) = catalog.CENTERFACE.files
+    (file,) = registry.CENTERFACE.files
     (package / file.place).write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
     altered, absent = (
         dataclasses.replace(model, files=(dataclasses.replace(model.files[0], package=name),))
-        for model, name in ((catalog.CENTERFACE, "altered_net"), (catalog.AGE, "absent_net"))
+        for model, name in ((registry.CENTERFACE, "altered_net"), (registry.AGE, "absent_net"))
     )
-    monkeypatch.setattr(catalog, "DEFAULTS", (altered, absent))
+    monkeypatch.setattr(registry, "DEFAULTS", (altered, absent))
     monkeypatch.setattr(doctor, "_inference", raising(AssertionError("it was run")))
     check = look("networks")
     assert check.state == "failed"
@@ -315,7 +315,9 @@ def test_engines_that_disagree_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_detector_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analyzer.vision.detectors.CenterFace.detect", raising(ModelError("it failed")))
+    monkeypatch.setattr(
+        "analyzer.vision.detectors.centerface.CenterFace.detect", raising(ModelError("it failed"))
+    )
     check = look("networks")
     assert (check.state, check.found) == ("failed", "it failed")
 

@@ -38,10 +38,10 @@ from analyzer.evaluation.metrics import (
 )
 from analyzer.evaluation.page import figure_text
 from analyzer.evaluation.scoring import OUTPUTS, central_face
-from analyzer.records import Run
+from analyzer.runs.run import Run
 from analyzer.settings import AGE_BANDS, Settings
-from benchmarks.demo import positions
-from tests.media import write_video
+from testkit.demo import positions
+from testkit.media import write_video
 
 ROOT = Path(__file__).parents[1]
 

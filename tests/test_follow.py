@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from analyzer.analysis.best_crops import EMBEDDED_PX
+from analyzer.analysis.tracking import Follower, Tracklets, follow
 from analyzer.faces import Faces
-from analyzer.follow import EMBEDDED_PX, Follower, Tracklets, follow
-from analyzer.frames import Still
+from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.cuts import CHIP_LANDMARKS
+from analyzer.vision.crops import CHIP_LANDMARKS
 
 Place = tuple[float, float] | None
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from analyzer import frames
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.frames import PictureReader, VideoReader, _Plan, read_ahead
+from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Orientation
+from analyzer.media.images import PictureReader
+from analyzer.media.readahead import read_ahead
+from analyzer.media.reader import VideoReader
+from analyzer.media.sampling import SamplingPlan
 from analyzer.settings import Settings
-from tests.media import (
+from testkit.media import (
     flip_bytes,
     noisy,
     number_of,
@@ -182,7 +185,7 @@ def test_five_a_second_of_thirty_is_three_hundred_a_minute(tmp_path: Path, name:
 
 @pytest.mark.parametrize("length", [1.0, 1.1, 2.3, 60.0, 61.7])
 def test_neighbouring_segments_meet_exactly(length: float) -> None:
-    plan = _Plan.of(Settings(segment_s=length, start_s=0.3))
+    plan = SamplingPlan.of(Settings(segment_s=length, start_s=0.3))
     for segment in range(500):
         bound = plan.bound(segment)
         assert plan.segment(bound) == segment
@@ -656,7 +659,7 @@ CHILD = """
 import re, resource, sys
 from pathlib import Path
 from analyzer.errors import MediaError
-from analyzer.frames import PictureReader, VideoReader
+from analyzer.media.reader import PictureReader, VideoReader
 from analyzer.settings import Settings
 
 def peak_kb():
@@ -961,12 +964,12 @@ def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fm
     smooth = cv2.resize(coarse, (192, 144), interpolation=cv2.INTER_CUBIC)
     picture = av.VideoFrame.from_ndarray(smooth, "bgr24").reformat(format=pix_fmt)
     geometry = Geometry(192, 144, orientation=Orientation(turn_deg=turn))
-    frame = frames.Frame(0.0, True, picture, geometry, frames._Scaler())
+    frame = Frame(0.0, True, picture, geometry, Scaler())
     angle = 0.3
     matrix = np.array([[np.cos(angle), -np.sin(angle), -30], [np.sin(angle), np.cos(angle), -20]]) / 64
     transforms = np.stack([matrix, matrix / 1.7]).astype(np.float32)
     pieces = frame.cut(transforms, [64, 128], 64)
-    expected = frames.Still(frame.image()).cut(transforms, [64, 128], 64)
+    expected = Still(frame.image()).cut(transforms, [64, 128], 64)
     for piece, other in zip(pieces, expected, strict=True):
         difference = piece.astype(int) - other
         assert piece.shape == other.shape

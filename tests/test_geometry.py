@@ -19,13 +19,16 @@ from PIL import ImageCms
 
 from analyzer import Settings, analyze
 from analyzer.errors import MediaError, MediaErrorKind
-from analyzer.frames import Frame, PictureReader, Still, VideoReader, _Scaler
-from analyzer.live import _Decoded
+from analyzer.live.connections import _Decoded
 from analyzer.media import colors
 from analyzer.media.cropping import Cropping, declared_cropping
+from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Half, Orientation, orientation_of, sane_aspect
+from analyzer.media.images import PictureReader
+from analyzer.media.reader import VideoReader
 from analyzer.media.sei import messages
-from analyzer.render import render_video
+from analyzer.output.annotated import render_video
+from testkit.media import remux
 from testkit.odd_files import OddFile
 from testkit.odd_geometry import (
     CASES,
@@ -40,7 +43,6 @@ from testkit.odd_geometry import (
     with_orientation,
 )
 from tests.conftest import SHARED
-from tests.media import remux
 
 Image = NDArray[np.uint8]
 
@@ -156,7 +158,7 @@ def test_all_ways_to_look_at_a_frame_agree(geometry: Geometry) -> None:
     picture = av.VideoFrame.from_ndarray(scenery(192, 144), "rgb24").reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
-    frame = Frame(0.0, True, picture, geometry, _Scaler())
+    frame = Frame(0.0, True, picture, geometry, Scaler())
     image = frame.image()
     assert image.shape == (frame.height, frame.width, 3)
     part_width, part_height = geometry.part[2:]
@@ -490,7 +492,7 @@ def test_transparent_frames_are_compared_as_they_are_shown() -> None:
         image = left_hidden(scenery())
         image[:, : WIDTH // 2, :3] = hidden
         picture = av.VideoFrame.from_ndarray(image, "rgba")
-        frames.append(Frame(0.0, True, picture, Geometry(WIDTH, HEIGHT), _Scaler()))
+        frames.append(Frame(0.0, True, picture, Geometry(WIDTH, HEIGHT), Scaler()))
     first, second = (frame.fields() for frame in frames)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (3, 90, 160) and first[0, :, :70].min() > 250

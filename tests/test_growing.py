@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer import growing
-from analyzer.growing import GrowingStore
-from analyzer.moments import bin_clocks, live_durations
-from analyzer.records import PartStore, Received
+from analyzer.live.compaction import GrowingStore
+from analyzer.live.reader import compaction
+from analyzer.runs.segments import PartStore, Received
+from analyzer.runs.timebase import bin_clocks, live_durations
 from tests.test_records import result
 
 _FACTOR = 4
@@ -21,7 +21,7 @@ _FACTOR = 4
 @pytest.fixture(autouse=True)
 def few_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that few segments do."""
-    monkeypatch.setattr(growing, "_FACTOR", _FACTOR)
+    monkeypatch.setattr(compaction, "_FACTOR", _FACTOR)
 
 
 def filled(folder: Path, count: int) -> GrowingStore:

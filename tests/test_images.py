@@ -15,16 +15,19 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin
 
 import analyzer
-from analyzer import jobs
+from analyzer import api
 from analyzer.cli.options import SOME_FAILED
 from analyzer.errors import MediaError
-from analyzer.frames import further_pages
-from analyzer.people import images_table
-from analyzer.records import IMAGES, Run
+from analyzer.media.images import further_pages
+from analyzer.people.fusion import images_table
 from analyzer.report import make_report
-from analyzer.report.page import page
+from analyzer.report.html import page
+from analyzer.runs.run import Run
+from analyzer.runs.schema import IMAGES
 from analyzer.settings import Settings
-from analyzer.source import Fetcher, Item, pictures_together
+from analyzer.sources.local import pictures_together
+from analyzer.sources.resolve import Fetcher
+from analyzer.sources.types import Item
 from tests.test_cli import analyse
 
 Image = NDArray[np.uint8]
@@ -244,7 +247,7 @@ def test_images_that_could_not_be_read_before_an_interruption_are_told(
         save(tmp_path / "a" / f"{number}.png", np.full((8, 8, 3), 9 * number, np.uint8))
     (tmp_path / "a" / "1.png").write_bytes(b"")
     with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
-        inside.setattr(jobs, "derive", interrupt)
+        inside.setattr(api, "derive", interrupt)
         analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
     run = analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
     assert run.info["resumed_segments"] > 1 and not run.complete

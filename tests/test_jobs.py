@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from analyzer import analyze
+from analyzer.api import Analyst, analyze_all
 from analyzer.errors import OutputError
 from analyzer.events import Analysing, Begun, Committed, Finished, Rendering, Started
-from analyzer.jobs import Analyst, analyze_all
 from analyzer.settings import Settings
-from analyzer.source import Fetcher
+from analyzer.sources.resolve import Fetcher
 from analyzer.util.callbacks import Callback
-from tests.media import numbered, write_video
+from testkit.media import numbered, write_video
 
 SETTINGS = Settings(video=False, fps=2, workers=1, segment_s=1)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analyzer.label_placement import Crowd, LabelPlacement, Rect, Spot
+from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, Spot
 
 Boxes = NDArray[np.float32]
 SIZE = 1280, 720

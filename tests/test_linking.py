@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from analyzer import linking
-from analyzer.linking import (
+from analyzer.people.fusion import identity
+from analyzer.people.identity import (
     CERTAIN,
     CONTRADICTION,
     FAINT_SHARE,
@@ -31,7 +31,7 @@ from analyzer.linking import (
     Linked,
     link_tracklets,
 )
-from analyzer.people import sample_durations
+from analyzer.people.timeline import sample_durations
 
 FPS = 5
 SIZE = 128
@@ -661,7 +661,7 @@ def by_definition(cast: Sequence[Seen]) -> set[frozenset[int]]:
 def test_average_linkage_with_cannot_links_is_that_of_its_definition(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linking, "SLIP", 0.0)
+    monkeypatch.setattr(identity, "SLIP", 0.0)
     random = np.random.default_rng(seed)
     centres = random.normal(size=(4, 3)) * 0.4
     cast = [

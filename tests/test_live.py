@@ -27,25 +27,32 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import cli, jobs, live, live_run
+from analyzer import api, cli
+from analyzer.analysis.segment import Models
 from analyzer.cli.live import LiveStop
 from analyzer.errors import ModelError, SourceError, SourceErrorKind
 from analyzer.events import Committed, Event, Finished, Following, LiveBegun
 from analyzer.faces import Faces
-from analyzer.live import Arrival, LiveReader
-from analyzer.live_run import finish_abandoned, follow_live
-from analyzer.records import SCHEMA_VERSION, Run
+from analyzer.live.connections import Arrival
+from analyzer.live.reader import LiveReader, connections
+from analyzer.live.reader import reader as live_reader
+from analyzer.live.reader import run as live_run
+from analyzer.live.run import finish_abandoned, follow_live
+from analyzer.media.mjpeg import MultipartPictures
 from analyzer.report import Chosen, make_report
-from analyzer.segment import Models
+from analyzer.runs.run import Run
+from analyzer.runs.schema import SCHEMA_VERSION
 from analyzer.settings import Settings
-from analyzer.source import Fetcher, Item, MediaKind, Video, shown_source
-from analyzer.streams import MultipartPictures, Stream, StreamForm
-from analyzer.vision import chosen
+from analyzer.sources.resolve import Fetcher
+from analyzer.sources.streams import Stream, StreamForm
+from analyzer.sources.types import Item, MediaKind, Video
+from analyzer.util.urls import shown_source
+from analyzer.vision import selection
 from analyzer.vision.calibration import Calibration
-from benchmarks.videos import wall
-from tests.live_servers import LiveHls, Mjpeg, jpegs, write_hls
-from tests.media import number_of, numbered, write_video
-from tests.servers import Handler, Server, scripted, serve
+from testkit.live_servers import LiveHls, Mjpeg, jpegs, write_hls
+from testkit.media import number_of, numbered, write_video
+from testkit.servers import Handler, Server, scripted, serve
+from testkit.videos import wall
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 1.0
@@ -251,7 +258,7 @@ def test_absent_camera_is_one_sentence_that_says_what_is_there(monkeypatch: pyte
 
     for names, said in (([], "has none"), (["/dev/video0", "/dev/video2"], "/dev/video0, /dev/video2")):
         with monkeypatch.context() as inside, pytest.raises(SourceError, match=said) as caught:
-            inside.setattr(live, "_cameras", lambda form, names=names: names)
+            inside.setattr(connections, "_cameras", lambda form, names=names: names)
             inside.setattr(av, "open", refuse)
             LiveReader(Stream(StreamForm.CAMERA, "7"), QUICK, name="camera 7")
         assert "Camera 7" in str(caught.value) and caught.value.kind is SourceErrorKind.NOT_FOUND
@@ -259,7 +266,7 @@ def test_absent_camera_is_one_sentence_that_says_what_is_there(monkeypatch: pyte
 
 def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", numbered(60), fps=1)
-    monkeypatch.setattr(live, "open_camera", lambda number: av.open(str(path)))
+    monkeypatch.setattr(connections, "open_camera", lambda number: av.open(str(path)))
     with LiveReader(
         Stream(StreamForm.CAMERA, "0"), QUICK.replace(fps=240, reconnect_s=0), name="it"
     ) as reader:
@@ -406,7 +413,7 @@ def test_hls_loses_and_repeats_nothing_in_silence(server: Server, hls: Path) -> 
 
 
 def test_hls_time_stamps_that_begin_anew_go_on() -> None:
-    timing = live._Timing(StreamForm.HLS)
+    timing = live_reader._Timing(StreamForm.HLS)
     timing.connected()
     assert [timing.of(stamp, now) for stamp, now in ((900.0, 0.0), (900.5, 0.1))] == [0.0, 0.5]
     # Within a connection, another recording: it goes on where the first was.
@@ -423,7 +430,7 @@ def test_hls_time_stamps_that_begin_anew_go_on() -> None:
 @pytest.mark.parametrize("by_s", [-3600.0, -4.0, 20.0, 50.0, 3600.0])
 def test_hls_clock_that_jumps_is_not_waited_for(by_s: float) -> None:
     """Pictures of HLS are given at their time: that of a jump forward would never come."""
-    timing, now_s, times = live._Timing(StreamForm.HLS), 0.0, []
+    timing, now_s, times = live_reader._Timing(StreamForm.HLS), 0.0, []
     timing.connected()
     for number in range(100):
         time_s = timing.of(5000 + number / 10 + (by_s if number >= 50 else 0.0), now_s)
@@ -439,14 +446,14 @@ def test_hls_clock_that_jumps_is_not_waited_for(by_s: float) -> None:
 
 
 def test_hls_part_that_is_missing_is_waited_for() -> None:
-    timing = live._Timing(StreamForm.HLS)
+    timing = live_reader._Timing(StreamForm.HLS)
     timing.connected()
     assert [timing.of(stamp, 0.2) for stamp in (0.0, 0.1, 8.0)] == pytest.approx([0.2, 0.3, 8.2])
     assert not timing.jumps
 
 
 def test_rtsp_time_stamps_are_not_followed_astray() -> None:
-    timing = live._Timing(StreamForm.RTSP)
+    timing = live_reader._Timing(StreamForm.RTSP)
     timing.connected()
     times = [timing.of(stamp, now) for stamp, now in ((10.0, 0.0), (10.1, 0.3), (10.2, 0.31), (400.0, 0.4))]
     assert times == pytest.approx([0.0, 0.1, 0.2, 0.4])
@@ -844,10 +851,10 @@ class _Blocking(_Camera):
 
 
 def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_WATCH_S", 0.0)
-    monkeypatch.setattr(live, "_PATIENCE_S", 0.1)
-    monkeypatch.setattr(live, "_PAUSES_S", (0.1, 0.1))
-    monkeypatch.setattr(live, "_LEFT_MAX", 2)
+    monkeypatch.setattr(connections, "WATCH_S", 0.0)
+    monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(live_reader, "_PAUSES_S", (0.1, 0.1))
+    monkeypatch.setattr(connections, "LEFT_MAX", 2)
     camera = Stream(StreamForm.CAMERA, "0")
     made: list[int] = []
 
@@ -871,7 +878,7 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
 def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live, "_GAP_S", 0.3)
+    monkeypatch.setattr(live_reader, "_GAP_S", 0.3)
 
     class Source(_Camera):
         def arrivals(self) -> Iterator[Arrival]:
@@ -892,13 +899,13 @@ def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration
 def test_networks_are_known_as_they_were_loaded(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert models.models_hash == chosen.models_hash(Settings())
+    assert models.models_hash == selection.models_hash(Settings())
 
     def gone(settings: Settings) -> str:
         raise ModelError("its description has been changed since")
 
     models = dataclasses.replace(blind(), models_hash="as it was")
-    for module in (live_run, jobs, chosen):
+    for module in (live_run, api, selection):
         monkeypatch.setattr(module, "models_hash", gone, raising=False)
     monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
     video = fetched("0", tmp_path)
@@ -924,7 +931,7 @@ def test_sources_that_were_not_begun_are_counted(
         assert stop()
         yield Finished(Run(tmp_path, {"complete": True}))
 
-    monkeypatch.setattr(jobs, "analyze_all", followed)
+    monkeypatch.setattr(api, "analyze_all", followed)
     how = {"again": False, "show": False, "quiet": True, "as_json": False}
     assert cli._run(sources, Settings(), tmp_path, **how) == code
     assert ("2 sources were not begun" in capsys.readouterr().err) == bool(code)

@@ -17,18 +17,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import looking
+from analyzer.analysis import detection
+from analyzer.analysis.detection import Looked, look_for_faces
+from analyzer.analysis.segment import _looked
 from analyzer.faces import Faces
-from analyzer.frames import FIELDS, Frame, Sample, VideoReader, _Scaler
-from analyzer.looking import Looked, look_for_faces
+from analyzer.media.frame import FIELDS, Frame, Sample, Scaler
 from analyzer.media.geometry import Geometry, Orientation
-from analyzer.segment import _looked
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from analyzer.stages import Stages
-from tests.media import write_video
+from analyzer.util.timing import Stages
+from testkit.media import write_video
 
 Image = NDArray[np.uint8]
-SCALER = _Scaler()
+SCALER = Scaler()
 NEVER = {"carry_s": 0.0}
 """Each sample is looked at."""
 STILL = "yuvj420p"
@@ -41,10 +42,10 @@ FULL = 640
 @pytest.fixture(autouse=True)
 def looks_a_second_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two close looks lie a second and four samples at most, and there are three smaller sizes."""
-    monkeypatch.setattr(looking, "_BETWEEN", 4)
-    monkeypatch.setattr(looking, "_BETWEEN_S", 1.0)
-    monkeypatch.setattr(looking, "_REDUCTIONS", (4.0, 2.0, 640 / 448))
-    monkeypatch.setattr(looking, "_ENOUGH_PX", 20.0)
+    monkeypatch.setattr(detection, "_BETWEEN", 4)
+    monkeypatch.setattr(detection, "_BETWEEN_S", 1.0)
+    monkeypatch.setattr(detection, "_REDUCTIONS", (4.0, 2.0, 640 / 448))
+    monkeypatch.setattr(detection, "_ENOUGH_PX", 20.0)
 
 
 def frame_of(picture: Image, time_s: float, pixels: str = "bgr24") -> Frame:
@@ -328,7 +329,7 @@ def test_as_it_stands_close_looks_are_no_farther_apart_than_promised(
     fps: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    samples, seconds = looking._BETWEEN, looking._BETWEEN_S
+    samples, seconds = detection._BETWEEN, detection._BETWEEN_S
     assert 1 <= samples < 15 and 0.5 <= seconds <= 3
     _, detector = looked_at(numbered_samples(40, fps), **NEVER)
     steps = np.diff(full_ones(detector))

@@ -26,17 +26,17 @@ from analyzer import analyze
 from analyzer.cli import cli
 from analyzer.errors import ModelError, OutputError
 from analyzer.faces import Faces
-from analyzer.frames import Still
+from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.attributes import Attributes
+from analyzer.vision import registry
+from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration
-from analyzer.vision.catalog import Model, ModelFile, git_blob, sha256
-from analyzer.vision.chosen import choose, models_hash
-from analyzer.vision.described import LEVI_HASSNER, described, descriptions, read_network
 from analyzer.vision.inventory import inventory
-from analyzer.vision.trial import add
-from tests.servers import Handler, serve
+from analyzer.vision.registry import Model, ModelFile, git_blob, sha256
+from analyzer.vision.sandbox import add
+from analyzer.vision.selection import choose, models_hash
+from analyzer.vision.user_model import LEVI_HASSNER, described, descriptions, read_network
+from testkit.servers import Handler, serve
 
 ROOT = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 1000
@@ -50,22 +50,22 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No network but those of packages is found, and the user's cache is empty; gives `ANALYZER_MODELS`."""
     named = tmp_path / "named"
     named.mkdir()
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, str(named))
-    monkeypatch.setattr(catalog.platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setenv(registry.MODELS_VARIABLE, str(named))
+    monkeypatch.setattr(registry.platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "cache")
     return named
 
 
 def entry(url: str = "", content: bytes = CONTENT, **file: Any) -> Model:
     """A model of one file."""
     made = ModelFile("net.bin", (sha256(content),), url=url, **file)
-    return dataclasses.replace(catalog.YUNET, name="net", files=(made,))
+    return dataclasses.replace(registry.YUNET, name="net", files=(made,))
 
 
 # --- the catalogue -----------------------------------------------------------------------------------
 
 
 def test_every_entry_says_everything() -> None:
-    for name, model in catalog.MODELS.items():
+    for name, model in registry.MODELS.items():
         assert name == model.name
         for field in dataclasses.fields(Model):
             assert getattr(model, field.name) not in ("",), f"{name}: {field.name}"
@@ -77,9 +77,9 @@ def test_every_entry_says_everything() -> None:
 
 def test_every_network_has_a_card_with_its_hashes() -> None:
     names = {path.stem for path in (ROOT / "models").glob("*.md")}
-    assert {model.name for model in catalog.MODELS.values() if model.role == "detector"} <= names
+    assert {model.name for model in registry.MODELS.values() if model.role == "detector"} <= names
     cards = " ".join(path.read_text("utf-8") for path in (ROOT / "models").glob("*.md"))
-    for model in catalog.MODELS.values():
+    for model in registry.MODELS.values():
         for file in model.files:
             assert file.name in cards, file.name
             assert file.git_blob or file.sha256[0] in cards, file.name
@@ -88,32 +88,32 @@ def test_every_network_has_a_card_with_its_hashes() -> None:
 
 def test_default_networks_are_those_of_a_run_that_names_none() -> None:
     choice = choose(Settings())
-    assert set(choice.models) == set(catalog.DEFAULTS) and choice.calibrated
-    assert all(file.package for model in catalog.DEFAULTS for file in model.files)
+    assert set(choice.models) == set(registry.DEFAULTS) and choice.calibrated
+    assert all(file.package for model in registry.DEFAULTS for file in model.files)
 
 
 def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = entry()
     (file,) = model.files
     with pytest.raises(ModelError, match=r"not on this machine.*models pull net.*ANALYZER_MODELS"):
-        catalog.read(model, file)
+        registry.read(model, file)
     one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "models"
     for folder in (one, two, cache):
         folder.mkdir(parents=True)
         (folder / file.name).write_bytes(CONTENT)
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{one}:{two}")
-    assert catalog.folders()[0] == one and catalog.folders()[1] == two and catalog.folders()[-1] == cache
-    assert catalog.find(file) == one / file.name
+    monkeypatch.setenv(registry.MODELS_VARIABLE, f"{one}:{two}")
+    assert registry.folders()[0] == one and registry.folders()[1] == two and registry.folders()[-1] == cache
+    assert registry.find(file) == one / file.name
     locked = tmp_path / "locked"
     locked.mkdir()
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{locked}:{one}:{two}")
+    monkeypatch.setenv(registry.MODELS_VARIABLE, f"{locked}:{one}:{two}")
     monkeypatch.setattr(Path, "is_file", _unless_in(locked, Path.is_file))
     monkeypatch.setattr(Path, "read_bytes", _unless_in(one, Path.read_bytes))
-    assert catalog.read(model, file) == CONTENT  # what cannot be read is passed over
+    assert registry.read(model, file) == CONTENT  # what cannot be read is passed over
     (two / file.name).unlink()
     (cache / file.name).unlink()
     with pytest.raises(ModelError, match=r"one/net.bin of the network net cannot be read: Permission denied"):
-        catalog.read(model, file)
+        registry.read(model, file)
     monkeypatch.undo()
 
 
@@ -133,15 +133,15 @@ def test_wrong_files_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for folder in (one, two, cache):
         folder.mkdir(parents=True)
         (folder / file.name).write_bytes(CONTENT)
-    monkeypatch.setenv(catalog.MODELS_VARIABLE, f"{one}:{two}")
+    monkeypatch.setenv(registry.MODELS_VARIABLE, f"{one}:{two}")
     for folder in (one, two):
         changed = bytearray(CONTENT)
         changed[500] ^= 1
         (folder / file.name).write_bytes(changed)
-        assert catalog.read(model, file) == CONTENT
+        assert registry.read(model, file) == CONTENT
     (cache / file.name).write_bytes(CONTENT[:-1])
     with pytest.raises(ModelError, match=f"one/net.bin is not the file.*{file.sha256[0]}.*models pull net"):
-        catalog.read(model, file)
+        registry.read(model, file)
 
 
 def test_git_blob_is_gits_own() -> None:
@@ -185,11 +185,11 @@ def address() -> Iterator[str]:
 def test_pull_puts_the_right_file_into_the_cache(address: str, tmp_path: Path) -> None:
     model = entry(f"{address}/right", size_bytes=len(CONTENT))
     told: list[tuple[str, int, int | None]] = []
-    (path,) = catalog.pull(model, on_progress=lambda *one: told.append(one))
+    (path,) = registry.pull(model, on_progress=lambda *one: told.append(one))
     assert path == tmp_path / "cache" / "models" / "net.bin" and path.read_bytes() == CONTENT
     assert told[-1] == ("net.bin", len(CONTENT), len(CONTENT))
-    assert catalog.weights(model) == CONTENT
-    assert catalog.pull(model) == []  # it is here
+    assert registry.weights(model) == CONTENT
+    assert registry.pull(model) == []  # it is here
 
 
 @pytest.mark.parametrize("what", ["cut", "wrong", "endless", "absent", "chunks", "nonsense"])
@@ -203,7 +203,7 @@ def test_what_is_not_the_file_is_not_kept(
     if before is not None:
         (folder / "net.bin").write_bytes(before)
     with pytest.raises(ModelError, match=f"{address}/{what}") as caught:
-        catalog.pull(model, folder)
+        registry.pull(model, folder)
     assert "\n" not in str(caught.value)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == (
         {} if before is None else {"net.bin": before}
@@ -213,14 +213,14 @@ def test_what_is_not_the_file_is_not_kept(
 def test_a_wrong_file_is_replaced_by_the_right_one(address: str, folders: Path) -> None:
     model = entry(f"{address}/right")
     (folders / "net.bin").write_bytes(CONTENT[:-1])
-    assert catalog.pull(model, folders) == [folders / "net.bin"]
-    assert catalog.weights(model) == CONTENT
+    assert registry.pull(model, folders) == [folders / "net.bin"]
+    assert registry.weights(model) == CONTENT
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(address: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        catalog.pull(entry(f"{address}/right"), tmp_path / "file" / "models")
+        registry.pull(entry(f"{address}/right"), tmp_path / "file" / "models")
 
 
 # --- networks of users' own --------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: P
     path = put(source, "both", network(WEIGHTS), GENDER_AND_AGE)
     made = add(path)
     shutil.rmtree(source)
-    assert made.path is not None and made.path.parent == catalog.cache_folder()
+    assert made.path is not None and made.path.parent == registry.cache_folder()
     assert descriptions() == [made.path]
     assert sha256(made.path.read_bytes()) in made.text
     assert {one.name: one.state for one in inventory()}["both"] == "ok"
@@ -450,7 +450,7 @@ def test_a_description_is_kept_as_it_was_written(tmp_path: Path) -> None:
     text = GENDER_AND_AGE.replace("MIT", "free\u2028\u0085\x0cof charge")
     path = put(tmp_path, "both", network(WEIGHTS), text.replace("\x0c", ""))
     assert add(path).model.licence == "free\u2028\u0085of charge"
-    made = catalog.cache_folder() / "both.toml"
+    made = registry.cache_folder() / "both.toml"
     again = add(put(tmp_path, "both", network(WEIGHTS), made.read_bytes().decode()))
     assert again.text == made.read_bytes().decode() and again.text.count("sha256") == 1
 
@@ -597,7 +597,7 @@ def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
     assert not (tmp_path / "out").exists()
     with pytest.raises(ModelError, match=message):
         add(path)
-    assert not catalog.cache_folder().exists()
+    assert not registry.cache_folder().exists()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -703,7 +703,7 @@ def test_sizes_that_the_file_does_not_tell_are_checked_on_a_picture(folders: Pat
 def test_one_changed_byte_of_a_caffemodel_is_refused(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    model = catalog.MODELS[name]
+    model = registry.MODELS[name]
     weights = dataclasses.replace(model.files[0], git_blob=git_blob(CONTENT))
     changed = dataclasses.replace(model, files=(weights, *model.files[1:]))
     description = dataclasses.replace(LEVI_HASSNER[name], model=changed)
@@ -768,12 +768,12 @@ def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> Non
     (folders / "broken.onnx").touch()
     (folders / "broken.toml").write_text("[[")
     code, output = run("list")
-    assert code == 0 and all(name in output for name in catalog.MODELS) and "damaged" in output
+    assert code == 0 and all(name in output for name in registry.MODELS) and "damaged" in output
     code, output = run("list", "--json")
     listed = {one["name"]: one for one in json.loads(output)}
     assert listed["centerface"]["state"] == "ok" and listed["yunet"]["state"] == "missing"
     code, output = run("add", str(path))
-    assert code == 0 and output.strip() == str(catalog.cache_folder() / "both.onnx")
+    assert code == 0 and output.strip() == str(registry.cache_folder() / "both.onnx")
     code, output = run("show", "both")
     assert code == 0 and "MIT" in output and "16x16 RGB" in output
     assert json.loads(run("show", "both", "--json")[1])["commercial_use"] is True
@@ -793,30 +793,30 @@ def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> Non
 
 
 def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalog.MODELS, "net", entry(f"{address}/right"))
+    monkeypatch.setitem(registry.MODELS, "net", entry(f"{address}/right"))
     code, output = run("pull", "net")
-    assert (code, output.strip()) == (0, str(catalog.cache_folder() / "net.bin"))
+    assert (code, output.strip()) == (0, str(registry.cache_folder() / "net.bin"))
     assert run("pull", "net")[1].strip() == "net is on this machine already"
     assert run("pull", "centerface")[1].strip() == "centerface is on this machine already"
-    monkeypatch.setitem(catalog.MODELS, "net", entry(f"{address}/wrong", b"other"))
+    monkeypatch.setitem(registry.MODELS, "net", entry(f"{address}/wrong", b"other"))
     code, output = run("pull", "net")
     assert code == 3 and "nothing was kept" in output
-    assert (catalog.cache_folder() / "net.bin").read_bytes() == CONTENT
+    assert (registry.cache_folder() / "net.bin").read_bytes() == CONTENT
     assert run("pull", "nix")[0] == 3
 
 
 def test_command_pull_takes_what_attributes_takes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in catalog.SETS["levi-hassner"]:
+    for name in registry.SETS["levi-hassner"]:
         model = entry(f"{address}/right")
         (file,) = model.files
         made = dataclasses.replace(model, name=name, files=(dataclasses.replace(file, name=f"{name}.bin"),))
-        monkeypatch.setitem(catalog.MODELS, name, made)
+        monkeypatch.setitem(registry.MODELS, name, made)
         with pytest.raises(ModelError, match=r"models pull levi-hassner,"):  # one command for both
-            catalog.read(made, made.files[0])
+            registry.read(made, made.files[0])
     code, output = run("pull", "levi-hassner")
     names = ["levi-hassner-gender", "levi-hassner-age"]
     assert (code, [Path(line).stem for line in output.splitlines()]) == (0, names)
-    assert all((catalog.cache_folder() / f"{name}.bin").read_bytes() == CONTENT for name in names)
+    assert all((registry.cache_folder() / f"{name}.bin").read_bytes() == CONTENT for name in names)
     assert run("pull", "levi-hassner")[1].strip() == "levi-hassner is on this machine already"
     assert run("pull", "dlib")[1].strip() == "dlib is on this machine already"
     assert run("verify", "levi-hassner")[0] == 0

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.linking import link_tracklets
-from analyzer.notes import REASONS, Note, Seen, take_notes
-from analyzer.people import sample_durations
-from analyzer.records import EMBEDDINGS, empty_table
+from analyzer.people.identity import link_tracklets
+from analyzer.people.timeline import sample_durations
+from analyzer.runs.notes import REASONS, Note, Seen, take_notes
+from analyzer.runs.schema import EMBEDDINGS
+from analyzer.runs.tables import empty_table
 from analyzer.settings import Settings
 
 FPS = 5

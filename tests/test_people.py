@@ -8,17 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.linking import link_tracklets
-from analyzer.people import (
-    APPEARANCE_GAP_S,
-    FULL_PX,
-    WORTHLESS_SCORE,
-    fuse_estimates,
-    fuse_people,
-    sample_durations,
-    timeline,
-)
-from analyzer.records import EMBEDDINGS, PEOPLE, empty_table, timeline_columns
+from analyzer.people.fusion import APPEARANCE_GAP_S, FULL_PX, WORTHLESS_SCORE, fuse_estimates, fuse_people
+from analyzer.people.identity import link_tracklets
+from analyzer.people.timeline import sample_durations, timeline
+from analyzer.runs.schema import EMBEDDINGS, PEOPLE, timeline_columns
+from analyzer.runs.tables import empty_table
 from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
 

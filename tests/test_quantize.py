@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
-from analyzer.segment import Models
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.detectors import RANGES_FILE, CenterFace
+from analyzer.vision import registry
+from analyzer.vision.detectors.centerface import RANGES_FILE, CenterFace
 from analyzer.vision.quantize import Ranges, convolutions, quantize
 from analyzer.vision.runtime import import_openvino, int8_overflows, load_network
 
@@ -69,8 +69,8 @@ def test_values_outside_the_range_are_cut_off() -> None:
 
 def test_every_convolution_of_the_detector_is_marked() -> None:
     ov = import_openvino()
-    model = ov.Core().read_model(catalog.weights(catalog.CENTERFACE))
-    ranges = Ranges.load(RANGES_FILE, catalog.CENTERFACE.sha256)
+    model = ov.Core().read_model(registry.weights(registry.CENTERFACE))
+    ranges = Ranges.load(RANGES_FILE, registry.CENTERFACE.sha256)
     assert {tensor for _, tensor in convolutions(model)} == set(ranges.by_tensor)
     quantize(ov, model, ranges)
     for node in model.get_ordered_ops():
@@ -96,7 +96,7 @@ def test_damaged_ranges_are_a_sentence(tmp_path: Path, content: str) -> None:
 def test_ranges_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(json.dumps(json.loads(RANGES_FILE.read_text("utf-8"))))
-    assert Ranges.load(path, catalog.CENTERFACE.sha256).by_tensor
+    assert Ranges.load(path, registry.CENTERFACE.sha256).by_tensor
     with pytest.raises(ModelError, match="another network"):
         Ranges.load(path, "0" * 64)
 

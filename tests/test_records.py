@@ -15,30 +15,18 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analyzer import records
+from analyzer.analysis.segment import SegmentResult
+from analyzer.analysis.shots import glance
+from analyzer.analysis.tracking import Tracklets
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
-from analyzer.files import writing
-from analyzer.follow import Tracklets
-from analyzer.records import (
-    EMBEDDINGS,
-    FACES,
-    PEOPLE,
-    SAMPLES,
-    SHARES,
-    Column,
-    PartStore,
-    Run,
-    documentation,
-    empty_table,
-    no_clock,
-    publish,
-    write_csv,
-    write_json,
-    write_parquet,
-)
-from analyzer.segment import SegmentResult
-from analyzer.shots import glance
+from analyzer.runs import tables
+from analyzer.runs.documentation import documentation
+from analyzer.runs.run import Run, publish
+from analyzer.runs.schema import EMBEDDINGS, FACES, PEOPLE, SAMPLES, SHARES, Column
+from analyzer.runs.segments import PartStore
+from analyzer.runs.tables import empty_table, no_clock, write_csv, write_json, write_parquet
+from analyzer.util.atomic import writing
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,7 +236,7 @@ def test_a_signal_while_a_part_is_written_does_not_cost_it(
                 signal.raise_signal(number)
         write_parquet(*arguments)
 
-    monkeypatch.setattr(records, "write_parquet", write)
+    monkeypatch.setattr(tables, "write_parquet", write)
     before = signal.signal(number, end)
     try:
         with pytest.raises(EndedError):

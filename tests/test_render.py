@@ -16,16 +16,18 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
-from analyzer import render as rendering
-from analyzer.drawing import Painter, Planes, hide
 from analyzer.errors import MediaError, OutputError
 from analyzer.faces import iou
-from analyzer.frames import Frame, PictureReader, VideoReader
+from analyzer.media.frame import Frame
 from analyzer.media.geometry import Geometry
-from analyzer.render import RenderResult, render_pictures, render_video
+from analyzer.media.images import PictureReader
+from analyzer.media.reader import VideoReader
+from analyzer.output import encoder
+from analyzer.output.annotated import RenderResult, render_pictures, render_video
+from analyzer.output.overlay import Painter, Planes, hide
 from analyzer.settings import Settings
 from analyzer.util.palette import GENDER_COLOURS
-from tests.media import noisy, number_of, numbered, write_video
+from testkit.media import noisy, number_of, numbered, write_video
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -780,13 +782,13 @@ def test_person_missing_from_the_people_table(tmp_path: Path) -> None:
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[list[Image]]:
     """Y, U and V of every picture that the encoder was given."""
     pictures: list[list[Image]] = []
-    write = rendering._Mp4.write
+    write = encoder.Mp4.write
 
-    def spy(mp4: rendering._Mp4, picture: av.VideoFrame, time_s: float) -> None:
+    def spy(mp4: encoder.Mp4, picture: av.VideoFrame, time_s: float) -> None:
         pictures.append(planes(picture))
         write(mp4, picture, time_s)
 
-    monkeypatch.setattr(rendering._Mp4, "write", spy)
+    monkeypatch.setattr(encoder.Mp4, "write", spy)
     return pictures
 
 
@@ -968,32 +970,32 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]
                 raise av.FFmpegError(1, "no device")
             return Context(name)
 
-    def be_listed(*encoders: rendering.Encoder) -> list[str]:
+    def be_listed(*encoders: encoder.Encoder) -> list[str]:
         monkeypatch.setattr(av, "CodecContext", Contexts)
-        monkeypatch.setattr(rendering, "HARDWARE_ENCODERS", encoders)
-        rendering.find_encoder.cache_clear()
+        monkeypatch.setattr(encoder, "HARDWARE_ENCODERS", encoders)
+        encoder.find_encoder.cache_clear()
         return asked
 
     yield be_listed
-    rendering.find_encoder.cache_clear()
+    encoder.find_encoder.cache_clear()
 
 
 def test_encoders_that_do_not_work_leave_it_to_libx264(
     tmp_path: Path, listed: Callable[..., list[str]]
 ) -> None:
     names = ["fails to open", "fails at the first picture", "gives nothing"]
-    asked = listed(*(rendering.Encoder(name, {}) for name in names))
+    asked = listed(*(encoder.Encoder(name, {}) for name in names))
     source = write_video(tmp_path / "a.mp4", plain(5, 160, 96))
     for name in ("1.mp4", "2.mp4"):
         assert_plays(render(source, tmp_path / name).path, 160, 96)
     assert asked == names, "each is tried once, not for every video"
-    assert rendering.find_encoder(160, 96) == rendering.Encoder("libx264", rendering.ENCODER_OPTIONS)
+    assert encoder.find_encoder(160, 96) == encoder.Encoder("libx264", encoder.ENCODER_OPTIONS)
 
 
 def test_an_encoder_that_works_is_used(tmp_path: Path, listed: Callable[..., list[str]]) -> None:
     # Stands for a hardware encoder; its own pixel format tells it from the one that is fallen back on.
-    other = rendering.Encoder("libx264", {"bf": "0"}, pix_fmt="yuv444p")
-    listed(rendering.Encoder("fails to open", {}), other, rendering.Encoder("gives nothing", {}))
+    other = encoder.Encoder("libx264", {"bf": "0"}, pix_fmt="yuv444p")
+    listed(encoder.Encoder("fails to open", {}), other, encoder.Encoder("gives nothing", {}))
     source = write_video(tmp_path / "a.mp4", plain(5, 160, 96))
     path = render(source, tmp_path / "out.mp4").path
     with av.open(str(path)) as container:
@@ -1004,11 +1006,11 @@ def test_an_encoder_that_works_is_used(tmp_path: Path, listed: Callable[..., lis
 
 
 def test_an_encoder_is_asked_in_earnest() -> None:
-    assert rendering.Encoder("libx264", rendering.ENCODER_OPTIONS).works(160, 96)
-    assert rendering.Encoder("libx264rgb", {}, pix_fmt="rgb24").works(160, 96)
-    assert not rendering.Encoder("libx264", {}, pix_fmt="rgb24").works(160, 96), "it cannot be opened so"
-    assert not rendering.Encoder("no such encoder", {}).works(160, 96)
-    assert not rendering.Encoder("libx264", {}, device_type="no such device").works(160, 96)
+    assert encoder.Encoder("libx264", encoder.ENCODER_OPTIONS).works(160, 96)
+    assert encoder.Encoder("libx264rgb", {}, pix_fmt="rgb24").works(160, 96)
+    assert not encoder.Encoder("libx264", {}, pix_fmt="rgb24").works(160, 96), "it cannot be opened so"
+    assert not encoder.Encoder("no such encoder", {}).works(160, 96)
+    assert not encoder.Encoder("libx264", {}, device_type="no such device").works(160, 96)
 
 
 # --- hiding ---
@@ -1108,7 +1110,7 @@ def test_blur_covers_both_places_between_sightings_that_cannot_be_joined(tmp_pat
 @pytest.fixture(scope="module")
 def find() -> Callable[[Image], NDArray[np.float32]]:
     """Finds faces in RGB pictures, also where it is in some doubt."""
-    from analyzer.vision.detectors import CenterFace
+    from analyzer.vision.detectors.centerface import CenterFace
 
     detector = CenterFace(Settings(min_score=0.4))
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from analyzer.errors import SettingsError
+from analyzer.people.proportions import ShareDraws, draw_shares
 from analyzer.report import make_report
-from analyzer.report.audience import Audience, read_export
-from analyzer.report.numbers import Numbers
-from analyzer.report.runs import Corpus, find_runs
+from analyzer.report.dataset import Corpus, find_runs
+from analyzer.report.metrics import Numbers
+from analyzer.report.youtube_audience import Audience, read_export
 from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import ShareDraws, draw_shares
 from analyzer.vision.calibration import Calibration
-from benchmarks.runs import make_run, random_plan
+from testkit.runs import make_run, random_plan
 from tests.test_report_numbers import UNJUDGED, change_people, document, run_of, simple_plan
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]][1:]

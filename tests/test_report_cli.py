@@ -15,11 +15,11 @@ from click.testing import CliRunner, Result
 from analyzer import analyze
 from analyzer.cli import _REPORT_CODES, DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.cli.report import _changes
-from analyzer.records import Run, publish, report_files
 from analyzer.report.documentation import documentation
+from analyzer.runs.run import Run, publish, report_files
 from analyzer.settings import REPORT_FORMATS
-from benchmarks.runs import Plan, make_run, random_plan
-from tests.media import write_video
+from testkit.media import write_video
+from testkit.runs import Plan, make_run, random_plan
 from tests.test_cli import Portraits, portrait_pictures
 from tests.test_report_files import cells_of
 

@@ -24,22 +24,17 @@ from PIL import Image
 
 import analyzer
 from analyzer.errors import OutputError, SettingsError
-from analyzer.records import report_files
+from analyzer.people.proportions import FEW_PEOPLE
 from analyzer.report import Report
+from analyzer.report.captions import webvtt
 from analyzer.report.charts import draw
-from analyzer.report.files import (
-    CHARTS,
-    FORMATS,
-    _sheets,
-    markdown,
-    save,
-    tables,
-    webvtt,
-)
-from analyzer.report.links import moment_url
-from analyzer.report.words import ESTIMATED, FIGURES, TOO_FEW, WITHHELD
+from analyzer.report.deeplinks import moment_url
+from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, WITHHELD
+from analyzer.report.files import CHARTS, FORMATS, save
+from analyzer.report.markdown import markdown
+from analyzer.report.tables import report_sheets, tables
+from analyzer.runs.run import report_files
 from analyzer.settings import AGE_BANDS
-from analyzer.shares import FEW_PEOPLE
 from analyzer.util.palette import GENDER_COLOURS
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]]
@@ -336,9 +331,9 @@ documents = pytest.mark.parametrize("name", DOCUMENTS)
 @pytest.fixture(autouse=True)
 def stand_in_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is tested elsewhere."""
-    module = ModuleType("analyzer.report.page")
+    module = ModuleType("analyzer.report.html")
     module.page = lambda document: "<!doctype html>"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "analyzer.report.page", module)
+    monkeypatch.setitem(sys.modules, "analyzer.report.html", module)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -684,7 +679,7 @@ def test_images_are_told_in_words_of_images() -> None:
 def test_tables_of_images_have_no_times() -> None:
     rows = [{"image": "a.jpg", "readable": True, "person_id": 1, "gender": "female"}]
     made = of_images() | {"image_rows": rows}
-    sheets = {sheet.name: sheet for sheet in _sheets(made)}
+    sheets = {sheet.name: sheet for sheet in report_sheets(made)}
     assert not {"moments", "stretches", "screen-time", "timeline"} & sheets.keys()
     assert list(sheets["images"].rows) == [["a.jpg", True, 1, "female"]]
     heads = [

@@ -21,20 +21,23 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer import Run, analyze
-from analyzer import shares as shares_module
-from analyzer.people import sample_durations
-from analyzer.records import PEOPLE, write_parquet
+from analyzer.people.fusion import proportions
+from analyzer.people.proportions import UNMEASURED, estimate_shares
+from analyzer.people.timeline import sample_durations
 from analyzer.report import Chosen, make_report
-from analyzer.report.numbers import COMPARED, Groups, Numbers, withheld
-from analyzer.report.runs import Corpus, find_runs
-from analyzer.report.words import ESTIMATED, FIGURES, TOO_FEW, why_not
+from analyzer.report.dataset import Corpus, find_runs
+from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, why_not
+from analyzer.report.groups import Groups
+from analyzer.report.metrics import COMPARED, Numbers
+from analyzer.report.privacy import withheld
+from analyzer.runs.schema import PEOPLE
+from analyzer.runs.tables import write_parquet
 from analyzer.settings import AGE_BANDS, Settings, assign_band
-from analyzer.shares import UNMEASURED, estimate_shares
 from analyzer.vision.calibration import Calibration
-from benchmarks import runs as made_runs
-from benchmarks.runs import Plan, make_run, random_plan
+from testkit import runs
+from testkit.media import write_video
+from testkit.runs import Plan, make_run, random_plan
 from tests.conftest import clip
-from tests.media import write_video
 
 Row = dict[str, Any]
 Stretch = tuple[float, float]
@@ -61,8 +64,8 @@ def run_of(folder: Path, plan: Plan, settings: Settings | None = None, **info: A
 @pytest.fixture
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests that do not depend on the shares: they are drawn a few times only."""
-    monkeypatch.setattr(shares_module, "_DRAWS", 20)
-    monkeypatch.setattr(shares_module, "_BURN_IN", 5)
+    monkeypatch.setattr(proportions, "_DRAWS", 20)
+    monkeypatch.setattr(proportions, "_BURN_IN", 5)
 
 
 def document(paths: Path | Sequence[Path], **options: Any) -> Row:
@@ -281,7 +284,7 @@ def lost_pieces() -> tuple[Plan, NDArray[np.float64]]:
 def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are made as of damaged videos: gaps are losses."""
     monkeypatch.setattr(
-        made_runs,
+        runs,
         "sample_durations",
         lambda times, end, gaps_are_losses: sample_durations(times, end, gaps_are_losses=True),
     )
@@ -1025,7 +1028,7 @@ def test_without_a_real_change_few_changes_exceed(
     videos: int, periods: int, mixture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Videos of the same kinds dealt out to periods by chance, again and again: all that exceeds is an error.
-    monkeypatch.setattr(shares_module, "_DRAWS", 200)
+    monkeypatch.setattr(proportions, "_DRAWS", 200)
     random = np.random.default_rng(videos)
     found: dict[str, list[bool]] = {}
     with Corpus.open(find_runs([mixture])) as corpus:

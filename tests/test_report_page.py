@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from analyzer.report.page import page
-from analyzer.report.words import ESTIMATED, FIGURES
-from tests.media import numbered, write_video
+from analyzer.report.figures import ESTIMATED, FIGURES
+from analyzer.report.html import page
+from testkit.media import numbered, write_video
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

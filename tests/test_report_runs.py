@@ -20,13 +20,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from analyzer import shares as shares_module
 from analyzer.errors import OutputError, SettingsError
-from analyzer.records import SCHEMA_VERSION
+from analyzer.people.fusion import proportions
 from analyzer.report import Chosen, make_report
-from analyzer.report.runs import VIEWS, Corpus, Found, find_runs, newest_run
+from analyzer.report.dataset import VIEWS, Corpus, Found, find_runs, newest_run
+from analyzer.runs.schema import SCHEMA_VERSION
 from analyzer.settings import Settings
-from benchmarks.runs import Plan, make_run, random_plan
+from testkit.runs import Plan, make_run, random_plan
 from tests.test_report_numbers import (
     Truth,
     assert_figures,
@@ -43,8 +43,8 @@ Row = dict[str, Any]
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nothing depends on the shares: they are drawn a few times only."""
-    monkeypatch.setattr(shares_module, "_DRAWS", 20)
-    monkeypatch.setattr(shares_module, "_BURN_IN", 5)
+    monkeypatch.setattr(proportions, "_DRAWS", 20)
+    monkeypatch.setattr(proportions, "_BURN_IN", 5)
 
 
 def plan_of(number: int, people: int = 5) -> Plan:

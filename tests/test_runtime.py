@@ -15,14 +15,14 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
-from analyzer.segment import Models
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.attributes import DLIB_PIXELS, GENDER_CHIP_PX
-from analyzer.vision.cuts import AGE_CHIP_PX
+from analyzer.vision import registry
+from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CHIP_PX
+from analyzer.vision.crops import AGE_CHIP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
-from analyzer.vision.pixels import Pixels
+from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.runtime import BATCHES, Network, load_network
 
 ROOT = Path(__file__).parents[1]
@@ -82,17 +82,17 @@ def pictures(role: str, crowd: Pictures, count: int) -> Pictures:
     return [np.roll(piece, 7 * index, axis=1).astype(np.uint8) for index, piece in enumerate(pieces)]
 
 
-def network(model: catalog.Model, settings: Settings, batch: int) -> Network:
-    content = catalog.weights(model)
+def network(model: registry.Model, settings: Settings, batch: int) -> Network:
+    content = registry.weights(model)
     if model.role == "embedding":
         content = to_onnx(content)
     pixels = Pixels() if model.role == "detector" else DLIB_PIXELS
     return load_network(content, settings, name=model.name, pixels=pixels, batch=batch)
 
 
-@pytest.mark.parametrize("model", catalog.DEFAULTS, ids=lambda model: model.role)
+@pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
 def test_batches_of_cuda_give_what_openvino_gives(
-    model: catalog.Model, exact: Settings, crowd: Pictures
+    model: registry.Model, exact: Settings, crowd: Pictures
 ) -> None:
     batch = BATCHES["cuda"][model.role]
     sent = pictures(model.role, crowd, batch + 1)  # the last batch is filled up
@@ -114,7 +114,7 @@ def test_cuda_runs_every_network_in_large_batches(
     engines = {model["engine"] for model in loaded.provenance}
     assert engines == {f"onnxruntime {onnxruntime.__version__} CUDA f32"}
     assert loaded.key != models.key
-    assert len(device.asked) == len(catalog.DEFAULTS)
+    assert len(device.asked) == len(registry.DEFAULTS)
     for asked in device.asked:
         assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
         assert asked["enable_fallback"] == 0
@@ -158,9 +158,9 @@ def test_device_is_part_of_what_a_segment_yields() -> None:
 
 
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime without CUDA")
-@pytest.mark.parametrize("model", catalog.DEFAULTS, ids=lambda model: model.role)
+@pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
 def test_a_graphics_card_gives_what_the_processor_gives(
-    model: catalog.Model, exact: Settings, crowd: Pictures
+    model: registry.Model, exact: Settings, crowd: Pictures
 ) -> None:
     sent = pictures(model.role, crowd, 9)
     expected = network(model, exact, 1).run(sent)

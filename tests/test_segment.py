@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyzer.analysis.segment import Models, SegmentResult, analyse_segments
 from analyzer.faces import Faces
-from analyzer.frames import PictureReader, VideoReader
-from analyzer.linking import link_tracklets
-from analyzer.people import fuse_people, sample_durations
-from analyzer.records import PartStore
-from analyzer.segment import Models, SegmentResult, analyse_segments
+from analyzer.media.images import PictureReader
+from analyzer.media.reader import VideoReader
+from analyzer.people.fusion import fuse_people
+from analyzer.people.identity import link_tracklets
+from analyzer.people.timeline import sample_durations
+from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
-from benchmarks.videos import wall
-from tests.media import write_video
+from testkit.media import write_video
+from testkit.videos import wall
 
 FPS = 30
 CUT_S = (1.0, 2.8, 4.0)

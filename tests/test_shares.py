@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import shares as shares_module
-from analyzer.settings import AGE_BANDS, Settings
-from analyzer.shares import (
+from analyzer.people.fusion import proportions
+from analyzer.people.proportions import (
     FEW_PEOPLE,
     INTERVAL,
     SHARE_COLUMNS,
@@ -21,6 +20,7 @@ from analyzer.shares import (
     interval,
     share_table,
 )
+from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
 
 Counts = dict[str, list[int]]
@@ -90,7 +90,7 @@ def sane(shares: pd.DataFrame, settings: Settings) -> None:
 @pytest.fixture
 def all_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is missed or counted twice: the error bars of sampling are left out."""
-    monkeypatch.setattr(shares_module, "_WEIGHT_SHAPE", 1e12)
+    monkeypatch.setattr(proportions, "_WEIGHT_SHAPE", 1e12)
 
 
 @pytest.mark.usefixtures("all_seen")
@@ -278,7 +278,7 @@ def test_of_fewer_judged_people_than_five_no_share_is_stated() -> None:
 @pytest.mark.usefixtures("all_seen")
 def test_intervals_cover_the_truth_of_small_videos(monkeypatch: pytest.MonkeyPatch) -> None:
     # Videos drawn from the model: their shares from its prior, people and what they are seen as by chance.
-    monkeypatch.setattr(shares_module, "_DRAWS", 200)
+    monkeypatch.setattr(proportions, "_DRAWS", 200)
     random = np.random.default_rng(11)
     settings = Settings()
     reading = calibration({"female": [150, 850], "male": [900, 100]}, wrong_ages=0.3)
@@ -423,7 +423,7 @@ def test_interval_keeps_to_bounds_and_to_the_mean() -> None:
 
 def test_intervals_cover_the_truth_of_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     # People of known genders, seen as the labelled people of their gender were seen by the networks.
-    monkeypatch.setattr(shares_module, "_DRAWS", 200)
+    monkeypatch.setattr(proportions, "_DRAWS", 200)
     random = np.random.default_rng(21)
     confusion = Calibration.load().gender_confusion()
     chances = confusion.counts / confusion.counts.sum(axis=1, keepdims=True)

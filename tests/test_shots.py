@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from analyzer.frames import VideoReader
+from analyzer.analysis.shots import CutFinder, glance
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from analyzer.shots import CutFinder, glance
-from tests.media import write_video
+from testkit.media import write_video
 
 FPS = 30
 WIDTH, HEIGHT = 320, 180

@@ -23,14 +23,14 @@ import analyzer
 from analyzer.cli import DONE, INTERRUPTED, NOTHING_USABLE, show, window
 from analyzer.cli.show import Window
 from analyzer.errors import AnalyzerError
-from analyzer.frames import Frame
-from analyzer.preview import Preview
-from analyzer.records import Run
+from analyzer.media.frame import Frame
+from analyzer.output.preview import Preview
+from analyzer.runs.run import Run
 from analyzer.util.palette import GENDER_COLOURS
-from benchmarks.videos import panning
-from tests.live_servers import Mjpeg, jpegs
-from tests.media import write_video
-from tests.servers import serve
+from testkit.live_servers import Mjpeg, jpegs
+from testkit.media import write_video
+from testkit.servers import serve
+from testkit.videos import panning
 from tests.test_cli import ROOT, Portraits, portrait_pictures, run_cli
 
 # --- previews ----------------------------------------------------------------------------------------

@@ -28,21 +28,14 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
 from analyzer.events import LeftOut
 from analyzer.settings import Settings
-from analyzer.source import (
-    Candidate,
-    Fetcher,
-    FetchProgress,
-    Item,
-    MediaKind,
-    Video,
-    _local_id,
-    _video_id,
-    _web_id,
-    choose_formats,
-    host_of,
-)
-from tests.media import number_of, numbered, write_video
-from tests.servers import Handler, ScriptedListIE, Server, scripted, serve
+from analyzer.sources.formats import choose_formats
+from analyzer.sources.local import _local_id
+from analyzer.sources.resolve import Fetcher
+from analyzer.sources.types import Candidate, FetchProgress, Item, MediaKind, Video
+from analyzer.sources.ytdlp import video_id_of, web_id
+from analyzer.util.urls import host_of
+from testkit.media import number_of, numbered, write_video
+from testkit.servers import Handler, ScriptedListIE, Server, scripted, serve
 
 Kind = SourceErrorKind
 TIMEOUT_S = 1.5
@@ -127,7 +120,8 @@ def frames_of(path: Path) -> list[int]:
 
 
 def test_importing_costs_no_yt_dlp() -> None:
-    code = "import sys, analyzer.source; print([m for m in sys.modules if m.startswith(('yt_dlp', 'av.'))])"
+    code = "import sys, analyzer.sources.resolve\n"
+    code += "print([m for m in sys.modules if m.startswith(('yt_dlp', 'av.'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -137,7 +131,7 @@ def test_plugins_are_not_loaded(tmp_path: Path) -> None:
     plugin.parent.mkdir(parents=True)
     plugin.write_text("raise SystemExit('plugin loaded')\n")
     code = (
-        "from analyzer.settings import Settings; from analyzer.source import Fetcher\n"
+        "from analyzer.settings import Settings; from analyzer.sources.resolve import Fetcher\n"
         "from analyzer.errors import SourceError\n"
         "fetcher = Fetcher(Settings(playlist=True), want_audio=False)\n"
         "try: list(fetcher.resolve('http://127.0.0.1:1/'))\n"
@@ -339,9 +333,9 @@ def test_no_reader_takes_an_id_for_a_number(tmp_path: Path) -> None:
 
     hashes = ["055551828374", "927722139e20", "5e9309130976", "000000000000", "20261124e000", "1e1000000000"]
     names = ["-abc", "1e10", "0x10", "inf", "nan", "007", "2026-11-24", "12:30", "true", "=1+1", "@x", "+49"]
-    ids = {_local_id(one) for one in hashes} | {_web_id("https://example.org/1")}
+    ids = {_local_id(one) for one in hashes} | {web_id("https://example.org/1")}
     item = Item("https://example.org/1", MediaKind.VIDEO)
-    ids |= {_video_id(item, {"extractor_key": "Youtube", "id": name}) for name in names}
+    ids |= {video_id_of(item, {"extractor_key": "Youtube", "id": name}) for name in names}
     # A spreadsheet takes what begins with a sign for a formula, and a month with a number for a date.
     months = {name.lower() for names in (calendar.month_name, calendar.month_abbr) for name in names}
     words = {one.partition("-")[0] for one in ids}
@@ -1389,7 +1383,7 @@ def test_endless_body_is_stopped_at_the_cap(server: Server, folder: Path) -> Non
 
 
 def test_endless_page_is_stopped(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analyzer.source._MAX_PAGE_BYTES", 1_000_000)
+    monkeypatch.setattr("analyzer.sources.ytdlp._MAX_PAGE_BYTES", 1_000_000)
     error = refused(server.add_endless("/page.html", "text/html", b"<html>"), folder)
     assert error.kind == Kind.TOO_LARGE
 
@@ -1624,7 +1618,7 @@ def test_refusals(answer: Any, kind: Kind, retry: bool, folder: Path) -> None:
 
 
 def test_every_kind_has_its_own_sentence() -> None:
-    from analyzer.source import _MEANINGS
+    from analyzer.sources.failures import _MEANINGS
 
     assert set(_MEANINGS) == set(SourceErrorKind)
     assert len({what for what, _ in _MEANINGS.values()}) == len(SourceErrorKind)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import analyzer
-from analyzer import stages as module
 from analyzer.settings import Settings
-from analyzer.stages import STAGES, Stages
-from tests.media import numbered, write_video
+from analyzer.util import timing
+from analyzer.util.timing import STAGES, Stages
+from testkit.media import numbered, write_video
 
 
 class Clock:
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=made.perf_counter))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=made.perf_counter))
     return made
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from analyzer import system
-from analyzer.system import available_memory_mb, caller_not_run_again, file_system
+from analyzer.util import system
+from analyzer.util.system import available_memory_mb, caller_not_run_again, file_system
 
 MEMINFO = "MemTotal:       8000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4096000 kB\n"
 

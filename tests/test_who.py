@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer import Run, Settings, analyze
+from testkit.media import write_video
 from tests.conftest import clip
-from tests.media import write_video
 
 Portraits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 FPS = 10

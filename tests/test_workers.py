@@ -23,15 +23,16 @@ import psutil
 import pytest
 
 import analyzer
-from analyzer import jobs, workers
+from analyzer import api
 from analyzer.cli import INTERRUPTED
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.events import Analysing
-from analyzer.records import Run
+from analyzer.runs import pool
+from analyzer.runs.pool import worker_count
+from analyzer.runs.run import Run
 from analyzer.settings import Settings
-from analyzer.workers import worker_count
-from benchmarks.videos import wall
-from tests.media import flip_bytes, write_video
+from testkit.media import flip_bytes, write_video
+from testkit.videos import wall
 
 Running = tuple[subprocess.Popen[str], list[psutil.Process]]
 
@@ -135,7 +136,7 @@ def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: in
         raise KeyboardInterrupt
 
     with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
-        inside.setattr(jobs, "derive", interrupt)
+        inside.setattr(api, "derive", interrupt)
         analyzer.analyze(film, SETTINGS, out=out, workers=count)
     (parts,) = out.glob("*/.parts")
     assert len(list(parts.iterdir())) == SEGMENTS
@@ -241,13 +242,13 @@ def test_processes_are_fitted_to_cores_memory_and_segments(  # noqa: PLR0917
     expected: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "available_memory_mb", lambda: memory_mb)
+    monkeypatch.setattr(pool, "available_memory_mb", lambda: memory_mb)
     count = worker_count(Settings(workers=asked, threads=threads), segments)
     assert count == expected and isinstance(count, int)
 
 
 def test_without_a_number_of_threads_the_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "available_memory_mb", lambda: None)
+    monkeypatch.setattr(pool, "available_memory_mb", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
     assert worker_count(Settings(), 100) == 6
 

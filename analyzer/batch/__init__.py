@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 # What each public name needs is imported when it is first used.
 _HOMES = {
-    "Jobs": "analyzer.batch.jobsfile",
-    "Outcome": "analyzer.batch.night",
-    "Stop": "analyzer.batch.night",
-    "jobs_of": "analyzer.batch.jobsfile",
-    "load_jobs": "analyzer.batch.jobsfile",
+    "Jobs": "analyzer.batch.config",
+    "Outcome": "analyzer.batch.scheduler",
+    "Stop": "analyzer.batch.scheduler",
+    "jobs_of": "analyzer.batch.config",
+    "load_jobs": "analyzer.batch.config",
     "run_batch": "analyzer.batch.run",
 }
 
 __all__ = ["Jobs", "Outcome", "Stop", "jobs_of", "load_jobs", "run_batch"]
 
 if TYPE_CHECKING:
-    from analyzer.batch.jobsfile import Jobs, jobs_of, load_jobs
-    from analyzer.batch.night import Outcome, Stop
+    from analyzer.batch.config import Jobs, jobs_of, load_jobs
     from analyzer.batch.run import run_batch
+    from analyzer.batch.scheduler import Outcome, Stop
 
 
 def __getattr__(name: str) -> Any:

@@ -29,9 +29,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from analyzer.batch.jobsfile import LEDGER_NAME
+from analyzer.batch.config import LEDGER_NAME
 from analyzer.errors import LedgerError, is_full
-from analyzer.system import file_system
+from analyzer.util.system import file_system
 
 __all__ = [
     "FINAL",

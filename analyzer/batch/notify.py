@@ -20,8 +20,8 @@ import urllib.request
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import analyzer
-from analyzer.batch.jobsfile import OnFailure
-from analyzer.batch.night import Outcome
+from analyzer.batch.config import OnFailure
+from analyzer.batch.scheduler import Outcome
 from analyzer.batch.summary import one_line
 
 __all__ = ["notify"]

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analyzer.batch.jobsfile import Jobs, Source
+from analyzer.batch.config import Jobs, Source
 from analyzer.batch.ledger import Ledger, State
-from analyzer.batch.night import FetcherMaker, default_fetcher, place_count
+from analyzer.batch.scheduler import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
 from analyzer.events import LeftOut
-from analyzer.source import Item, host_of, shown_name, without_login
-from analyzer.vision.chosen import models_hash
+from analyzer.sources.types import Item
+from analyzer.util.text import shown_name
+from analyzer.util.urls import host_of, without_login
+from analyzer.vision.selection import models_hash
 
 __all__ = ["Plan", "Planned", "make_plan"]
 

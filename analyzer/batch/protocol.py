@@ -23,9 +23,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from analyzer.batch.retries import ANALYSIS_KINDS, Phase
+from analyzer.batch.failure_policy import ANALYSIS_KINDS, Phase
 from analyzer.settings import Settings
-from analyzer.source import MediaKind, Video
+from analyzer.sources.types import MediaKind, Video
 
 __all__ = [
     "Cancel",
@@ -247,7 +247,7 @@ class Failed:
 
     job_id: int
     kind: str
-    """Of `analyzer.batch.retries.ANALYSIS_KINDS`."""
+    """Of `analyzer.batch.failure_policy.ANALYSIS_KINDS`."""
     phase: Phase
     error: str
     """One sentence."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analyzer.batch.index import write_index
-from analyzer.batch.jobsfile import Jobs
+from analyzer.batch.config import Jobs
+from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
-from analyzer.batch.night import Night, Outcome, Stop
 from analyzer.batch.notify import notify
+from analyzer.batch.scheduler import Night, Outcome, Stop
 from analyzer.batch.summary import summary
 from analyzer.errors import AnalyzerError, LedgerError
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from analyzer.batch.jobsfile import Filters
+from analyzer.batch.config import Filters
+from analyzer.batch.failure_policy import CRASHES, Failure, Phase
 from analyzer.batch.protocol import (
     Done,
     Failed,
@@ -31,7 +32,6 @@ from analyzer.batch.protocol import (
     Stopped,
     matching_run,
 )
-from analyzer.batch.retries import CRASHES, Failure, Phase
 from analyzer.errors import (
     AnalyzerError,
     CrashError,
@@ -40,9 +40,10 @@ from analyzer.errors import (
     OutputError,
     StoppedError,
 )
+from analyzer.runs.folders import run_folder
 from analyzer.settings import Settings
-from analyzer.source import Video, run_folder
-from analyzer.system import give_back_memory, resident_mb
+from analyzer.sources.types import Video
+from analyzer.util.system import give_back_memory, resident_mb
 
 __all__ = ["Analyses", "AnalystMaker", "Worker"]
 
@@ -51,7 +52,7 @@ Emit = Callable[[JobEvent], None]
 
 
 class Analyses(Protocol):
-    """What a worker needs of `analyzer.jobs.Analyst`."""
+    """What a worker needs of `analyzer.api.Analyst`."""
 
     def load(self) -> Any:
         """Load the networks, if they are not."""
@@ -119,7 +120,7 @@ class Worker:
             run = analyst.analyse(video, spec.out, {"fetch": spec.fetch_s})
             folder, facts = run.folder, RunFacts.of(run.info)
         else:
-            from analyzer.claims import remove_leftovers
+            from analyzer.util.locks import remove_leftovers
 
             job.be_ready()
             remove_leftovers(folder)
@@ -201,7 +202,7 @@ def _seconds(known: float | None) -> float | None:
 
 
 def _analyst(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> Analyses:
-    from analyzer.jobs import Analyst
+    from analyzer.api import Analyst
 
     return Analyst(settings, on_event, stop=stop)
 
@@ -263,6 +264,6 @@ def _cannot_start(error: Exception, kind: str) -> Failure:
 def _sentence(error: Exception) -> str:
     if isinstance(error, AnalyzerError):
         return str(error)
-    from analyzer.jobs import unexpected
+    from analyzer.api import unexpected
 
     return str(unexpected(error))

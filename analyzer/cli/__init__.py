@@ -375,11 +375,11 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> int:
+    from analyzer.api import analyze_all
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
     from analyzer.events import Event, Failed, Finished
-    from analyzer.jobs import analyze_all
-    from analyzer.source import pictures_together
+    from analyzer.sources.local import pictures_together
 
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []

@@ -15,13 +15,13 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from analyzer.batch.jobsfile import Jobs, duration_text
+from analyzer.batch.config import Jobs, duration_text
 from analyzer.batch.ledger import Ledger, State, is_at_work
-from analyzer.batch.night import Night, Outcome, Stop
+from analyzer.batch.maintenance import prune
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
+from analyzer.batch.scheduler import Night, Outcome, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
-from analyzer.batch.tending import prune
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.text import counted, percent

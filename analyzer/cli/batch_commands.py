@@ -35,8 +35,8 @@ from analyzer.errors import AnalyzerError, LedgerError, OutputError, SettingsErr
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS
 
 if TYPE_CHECKING:
-    from analyzer.batch.jobsfile import Jobs
-    from analyzer.batch.night import Outcome
+    from analyzer.batch.config import Jobs
+    from analyzer.batch.scheduler import Outcome
 
 __all__ = ["batch"]
 
@@ -92,7 +92,7 @@ class _Duration(click.ParamType[float]):
         return "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from analyzer.batch.jobsfile import parse_duration
+        from analyzer.batch.config import parse_duration
 
         try:
             return parse_duration(value, (param and param.opts[0]) or "time")
@@ -177,7 +177,7 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
     Raises:
         click.UsageError: A value is wrong, or two contradict.
     """
-    from analyzer.batch.jobsfile import Filters, jobs_of, load_jobs
+    from analyzer.batch.config import Filters, jobs_of, load_jobs
 
     if values.pop("no_report"):
         if values["report"] is not None:
@@ -278,7 +278,7 @@ def _ledger_place(out: Path, ledger: Path | None, jobs: Path | None) -> tuple[Pa
     Raises:
         click.UsageError: The jobs file is wrong.
     """
-    from analyzer.batch.jobsfile import LEDGER_NAME, load_jobs
+    from analyzer.batch.config import LEDGER_NAME, load_jobs
 
     if jobs is not None:
         try:

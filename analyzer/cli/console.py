@@ -31,7 +31,7 @@ from analyzer.events import (
     ReportsRemoved,
     Started,
 )
-from analyzer.records import Run
+from analyzer.runs.run import Run
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted
 
@@ -213,7 +213,7 @@ def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
 
 def _continued(event: Begun) -> str:
     # Late: analysing needs nothing of it.
-    from analyzer.report.words import clock
+    from analyzer.report.figures import clock
 
     at_s = event.goes_on_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)

@@ -70,7 +70,7 @@ def models() -> None:
 
 def _names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     del ctx, param
-    from analyzer.vision.catalog import MODELS, SETS
+    from analyzer.vision.registry import MODELS, SETS
 
     return [name for name in dict.fromkeys((*MODELS, *SETS)) if name.startswith(incomplete)]
 
@@ -167,7 +167,7 @@ def pull(name: str, *, folder: Path | None) -> None:
     def get() -> int:
         from tqdm import tqdm
 
-        from analyzer.vision.catalog import find_models, pull
+        from analyzer.vision.registry import find_models, pull
 
         found = find_models(name)
         bars: dict[str, tqdm[Any]] = {}
@@ -228,7 +228,7 @@ def add(file: Path, *, folder: Path | None) -> None:
     """
 
     def keep() -> int:
-        from analyzer.vision.trial import add
+        from analyzer.vision.sandbox import add
 
         description = add(file, folder)
         click.echo(description.path)

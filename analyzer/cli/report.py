@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from analyzer.cli.text import printable
-from analyzer.report.words import (
+from analyzer.report.figures import (
     AUDIENCE_FIGURES,
     Figure,
     attention_texts,

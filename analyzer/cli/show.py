@@ -18,7 +18,7 @@ from typing import Self
 import analyzer
 from analyzer.cli.text import printable
 from analyzer.errors import AnalyzerError
-from analyzer.preview import Preview
+from analyzer.output.preview import Preview
 
 __all__ = ["Window"]
 

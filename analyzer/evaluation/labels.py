@@ -39,8 +39,9 @@ from numpy.typing import NDArray
 
 from analyzer.errors import SourceError, SourceErrorKind
 from analyzer.evaluation.metrics import GENDERS
-from analyzer.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, shown_name
+from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
+from analyzer.util.text import shown_name
 
 __all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
 

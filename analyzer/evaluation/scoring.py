@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import analyzer
+from analyzer.api import analyze_all
 from analyzer.errors import OutputError, SettingsError
 from analyzer.evaluation.labels import BOX, Material, TrueVideo, read_labels
 from analyzer.evaluation.metrics import (
@@ -42,12 +43,12 @@ from analyzer.evaluation.metrics import (
 from analyzer.evaluation.page import page
 from analyzer.events import Event, Failed, OnEvent, Started
 from analyzer.faces import iou
-from analyzer.files import paths_of, writing
-from analyzer.frames import PictureReader
-from analyzer.jobs import analyze_all
-from analyzer.records import Run, write_json
+from analyzer.media.images import PictureReader
+from analyzer.runs.run import Run
+from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
-from analyzer.source import shown_name
+from analyzer.util.atomic import paths_of, writing
+from analyzer.util.text import shown_name
 
 __all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "evaluate"]
 

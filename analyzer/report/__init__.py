@@ -23,14 +23,8 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.errors import OutputError, SettingsError
-from analyzer.files import paths_of
-from analyzer.notes import UNMEASURED_AGES
-from analyzer.records import Run
-from analyzer.report.audience import read_export
-from analyzer.report.files import FORMATS, save
-from analyzer.report.links import youtube_id
-from analyzer.report.numbers import NAME_PATTERN, Numbers
-from analyzer.report.runs import (
+from analyzer.people.proportions import FEW_PEOPLE, UNMEASURED
+from analyzer.report.dataset import (
     BY_FILE_NAME,
     Chosen,
     Corpus,
@@ -40,9 +34,16 @@ from analyzer.report.runs import (
     newest_run,
     zone_of,
 )
-from analyzer.report.words import runs_words
+from analyzer.report.deeplinks import youtube_id
+from analyzer.report.figures import runs_words
+from analyzer.report.files import FORMATS, save
+from analyzer.report.groups import NAME_PATTERN
+from analyzer.report.metrics import Numbers
+from analyzer.report.youtube_audience import read_export
+from analyzer.runs.notes import UNMEASURED_AGES
+from analyzer.runs.run import Run
 from analyzer.settings import DEFAULT_OUT
-from analyzer.shares import FEW_PEOPLE, UNMEASURED
+from analyzer.util.atomic import paths_of
 from analyzer.util.text import counted, percent
 
 __all__ = ["FORMATS", "Chosen", "Report", "make_report"]

@@ -22,8 +22,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from analyzer.report.files import CHARTS, one_line
-from analyzer.report.words import (
+from analyzer.report.figures import (
     BY_NAME,
     GENDER_WORDS,
     WITHHELD,
@@ -33,6 +32,8 @@ from analyzer.report.words import (
     span_text,
     span_words,
 )
+from analyzer.report.files import CHARTS
+from analyzer.report.tables import one_line
 from analyzer.util.palette import GENDER_COLOURS
 from analyzer.util.text import counted
 

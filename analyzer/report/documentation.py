@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 
-from analyzer.records import REPORT_CHARTS, REPORT_TABLES
-from analyzer.report.numbers import COMPARED, MAX_COMPARED, MOMENT_S
-from analyzer.report.runs import PERIODS, RUN_COLUMNS, VIEWS
-from analyzer.report.words import AUDIENCE_FIGURES, BY_NAME, FIGURES
-from analyzer.shares import FEW_PEOPLE
+from analyzer.people.proportions import FEW_PEOPLE
+from analyzer.report.dataset import PERIODS, RUN_COLUMNS, VIEWS
+from analyzer.report.figures import AUDIENCE_FIGURES, BY_NAME, FIGURES
+from analyzer.report.metrics import COMPARED, MAX_COMPARED, MOMENT_S
+from analyzer.runs.run import REPORT_CHARTS, REPORT_TABLES
 
 __all__ = ["documentation"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analyzer.files import writing
+from analyzer.util.atomic import writing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["age_interval_words", "counted", "percent"]
+import os
+
+__all__ = [
+    "age_interval_words",
+    "counted",
+    "percent",
+]
+
+
+def shown_name(name: str) -> str:
+    """A name or title as text that can be written: what is no UTF-8 becomes replacement characters.
+
+    >>> shown_name("half of an emoji: " + chr(0xD83D)).isprintable()
+    True
+    """
+    try:
+        return os.fsencode(name).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte of a file name
+        return name.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def age_interval_words(measured: bool) -> str:

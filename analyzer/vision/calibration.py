@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.settings import AgeBand, assign_band
-from analyzer.vision import catalog
+from analyzer.vision import registry
 
 __all__ = ["Calibration", "Confusion", "Estimates", "gender_terms", "logit"]
 
@@ -140,7 +140,7 @@ class Calibration:
     @staticmethod
     def networks() -> dict[str, str]:
         """The networks that it holds for: their names and SHA-256."""
-        return {model.name: model.sha256 for model in (catalog.AGE, catalog.GENDER, catalog.EMBEDDING)}
+        return {model.name: model.sha256 for model in (registry.AGE, registry.GENDER, registry.EMBEDDING)}
 
     @classmethod
     @cache
@@ -150,11 +150,11 @@ class Calibration:
         Raises:
             ModelError: The file holds that of other networks.
         """
-        text = resources.files("analyzer.vision").joinpath(catalog.CALIBRATION_FILE).read_text("utf-8")
+        text = resources.files("analyzer.vision").joinpath(registry.CALIBRATION_FILE).read_text("utf-8")
         values: dict[str, Any] = json.loads(text)
         if values.pop("networks") != cls.networks():
             raise ModelError(
-                f"{catalog.CALIBRATION_FILE} was fitted for other networks: fit it anew for these"
+                f"{registry.CALIBRATION_FILE} was fitted for other networks: fit it anew for these"
             )
         del values["explained"]
         return cls(**values)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision import catalog
-from analyzer.vision.attributes import DLIB_PIXELS
-from analyzer.vision.cuts import CHIP_LANDMARKS, CHIP_PADDING, chip_transforms
+from analyzer.vision import registry
+from analyzer.vision.attributes.dlib import DLIB_PIXELS
+from analyzer.vision.crops import CHIP_LANDMARKS, CHIP_PADDING, chip_transforms
 from analyzer.vision.dlib_resnet import to_onnx
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_network, telling_line
 
@@ -31,12 +31,12 @@ class DlibEmbedding:
         ModelError: The network is missing or damaged.
     """
 
-    model = catalog.EMBEDDING
+    model = registry.EMBEDDING
     chip_px = 150
     size = 128
 
     def __init__(self, settings: Settings) -> None:
-        content = catalog.weights(self.model)
+        content = registry.weights(self.model)
         try:
             converted = to_onnx(content)
         except ValueError as error:

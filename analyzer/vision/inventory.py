@@ -9,9 +9,9 @@ from typing import Literal
 
 from analyzer.errors import ModelError
 from analyzer.util.program import program
-from analyzer.vision import catalog
-from analyzer.vision.catalog import Model
-from analyzer.vision.described import described, descriptions, find_description, read_network
+from analyzer.vision import registry
+from analyzer.vision.registry import Model
+from analyzer.vision.user_model import described, descriptions, find_description, read_network
 
 __all__ = ["Held", "inventory"]
 
@@ -43,14 +43,17 @@ def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
         ModelError: A name is not known.
     """
     if not names:
-        own = [path for path in descriptions() if path.stem not in catalog.MODELS]
-        return [*(_held(one, check) for one in catalog.MODELS.values()), *(_own(path, check) for path in own)]
+        own = [path for path in descriptions() if path.stem not in registry.MODELS]
+        return [
+            *(_held(one, check) for one in registry.MODELS.values()),
+            *(_own(path, check) for path in own),
+        ]
     return [one for name in names for one in _named(name, check)]
 
 
 def _named(name: str, check: bool) -> list[Held]:
-    if name in catalog.MODELS or name in catalog.SETS:
-        return [_held(model, check) for model in catalog.find_models(name)]
+    if name in registry.MODELS or name in registry.SETS:
+        return [_held(model, check) for model in registry.find_models(name)]
     path = next((path for path in descriptions() if path.stem == name), None)
     if path is None and (found := find_description(name)) is not None:
         path = found.path
@@ -60,14 +63,14 @@ def _named(name: str, check: bool) -> list[Held]:
 
 
 def _held(model: Model, check: bool) -> Held:
-    found = [catalog.find(file) for file in model.files]
+    found = [registry.find(file) for file in model.files]
     paths = tuple(path for path in found if path is not None)
     state: State = "ok"
     problem = ""
     if check or len(paths) < len(found):
         try:
             for file in model.files:
-                catalog.read(model, file)
+                registry.read(model, file)
         except ModelError as error:
             problem, state = str(error), "missing" if len(paths) < len(found) else "wrong"
     return Held(model.name, state, problem, paths, model)

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision.catalog import Role
-from analyzer.vision.pixels import Pixels
+from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.quantize import Ranges, quantize
+from analyzer.vision.registry import Role
 
 __all__ = [
     "BATCHES",

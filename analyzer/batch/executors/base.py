@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from analyzer.batch.jobsfile import Limits
+from analyzer.batch.config import Limits
 from analyzer.batch.protocol import JobEvent, JobSpec
 
 __all__ = ["Executor", "ExecutorMaker"]

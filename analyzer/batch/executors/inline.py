@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 
-from analyzer.batch.jobsfile import Limits
+from analyzer.batch.config import Limits
 from analyzer.batch.protocol import FINAL, JobEvent, JobSpec, decode_event, decode_order, encode
 from analyzer.batch.worker import AnalystMaker, Worker
 

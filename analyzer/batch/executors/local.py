@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from analyzer.batch.jobsfile import Limits
+from analyzer.batch.config import Limits
+from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.protocol import (
     FINAL,
     Cancel,
@@ -32,9 +33,8 @@ from analyzer.batch.protocol import (
     decode_order,
     encode,
 )
-from analyzer.batch.retries import CRASHES, Phase
 from analyzer.batch.worker import AnalystMaker, Worker
-from analyzer.system import caller_not_run_again, die_with_parent, few_arenas
+from analyzer.util.system import caller_not_run_again, die_with_parent, few_arenas
 
 __all__ = ["LocalExecutor", "Prepare"]
 

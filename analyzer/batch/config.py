@@ -1,0 +1,988 @@
+"""What a batch is to do: the jobs file (TOML), or sources with options, as checked frozen dataclasses.
+
+::
+
+    jobs = load_jobs(Path("jobs.toml"))                     # cron: batch jobs.toml
+    jobs = jobs_of(["a.mp4", "channels.txt"], settings, out=Path("outputs"))
+    for source in jobs.sources:
+        source.filters.why_not(title=..., duration_s=..., uploaded=..., today=...)
+
+Every key of the file with its meaning: docs/batch-example.toml. Nothing is looked up here but the jobs file
+and lists of sources: whether a source can be had is for the night to find out, and costs that source alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import difflib
+import math
+import os
+import re
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from analyzer.errors import SettingsError
+from analyzer.settings import (
+    DEFAULT_OUT,
+    DEFAULT_PRESET,
+    PRESETS,
+    REPORT_FORMATS,
+    SAMPLING,
+    Settings,
+    options,
+    sampling_ways,
+)
+
+__all__ = [
+    "BOT_PAUSE_CAP_S",
+    "LEDGER_NAME",
+    "LOG_NAME",
+    "Filters",
+    "Jobs",
+    "Limits",
+    "OnFailure",
+    "Pace",
+    "Retry",
+    "Source",
+    "duration_text",
+    "jobs_of",
+    "load_jobs",
+    "parse_duration",
+]
+
+LEDGER_NAME = "ledger.sqlite"
+"""The ledger's file in `Jobs.out`, where no other is named."""
+
+
+LOG_NAME = "batch.jsonl"
+"""The log's file in `Jobs.out`, where no other is named."""
+
+
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+
+
+BOT_PAUSE_CAP_S = 24 * _HOUR
+"""A host is left alone for at most so long after a bot check, in seconds."""
+
+
+_LONGEST_S = 366 * _DAY
+
+
+_LONGEST_AGE_S = 100 * _LONGEST_S
+
+
+_UNITS = {"w": 7 * _DAY, "d": _DAY, "h": _HOUR, "min": _MINUTE, "s": 1.0}
+
+
+_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(w|d|h|min|s) ?|(.)", re.DOTALL)
+
+
+def parse_duration(value: object, name: str, *, low: float = 0.0, high: float = _LONGEST_S) -> float:
+    """A duration in seconds: ``90s``, ``10min``, ``1h30min``, ``30d``, ``4w``, or a number of seconds.
+
+    Args:
+        value: Text or a number.
+        name: What it is called in errors.
+        low: The least that is allowed, in seconds.
+        high: The most that is allowed, in seconds.
+
+    Raises:
+        SettingsError: It is no duration, or out of range.
+
+    >>> parse_duration("1h30min", "time_budget"), parse_duration(90, "time_budget")
+    (5400.0, 90.0)
+    """
+    seconds = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            seconds = float(value)
+    elif isinstance(value, str):
+        seconds = _seconds_in(value.strip().lower())
+    if math.isnan(seconds):
+        raise SettingsError(
+            f"{name} must be a duration such as 90s, 10min, 1h30min or 30d, or a number of seconds, "
+            f"not {_brief(value)}"
+        )
+    if not low <= seconds <= high:
+        allowed = f"between {duration_text(low)} and {duration_text(high)}"
+        raise SettingsError(f"{name} must be {allowed}, not {_brief(value)}")
+    return seconds
+
+
+def _seconds_in(text: str) -> float:
+    """The seconds of ``1h30min`` or ``90``; NaN where the text is no duration."""
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text):
+        return float(text)
+    pieces = _PIECE.findall(text)
+    order = [list(_UNITS).index(unit) for _, unit, _ in pieces if unit]
+    if not pieces or len(order) < len(pieces) or order != sorted(set(order)):
+        return math.nan
+    return sum(float(number) * _UNITS[unit] for number, unit, _ in pieces)
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in words, to a tenth of a second.
+
+    >>> duration_text(5400), duration_text(2.04), duration_text(86400)
+    ('1 h 30 min', '2 s', '1 d')
+    """
+    tenths = round(seconds * 10)
+    words = []
+    for unit, size in (("d", 864_000), ("h", 36_000), ("min", 600)):
+        count, tenths = divmod(tenths, size)
+        if count:
+            words.append(f"{count} {unit}")
+    if tenths or not words:
+        words.append(f"{tenths / 10:g} s")
+    return " ".join(words)
+
+
+def _day(text: str | None) -> datetime.date | None:
+    """The day at the beginning of an ISO date or time; None where there is none."""
+    if text is None or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", text):
+        return None
+    try:
+        return datetime.date.fromisoformat(text[:10])
+    except ValueError:
+        return None
+
+
+def _is_day(age: str) -> bool:
+    return len(age) == 10 and _day(age) is not None
+
+
+def _checked_age(value: object, name: str) -> str:
+    """An age with its unit or a day, as text.
+
+    Raises:
+        SettingsError: It is neither.
+    """
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return value.isoformat()  # TOML has days of its own
+    text = value.strip() if isinstance(value, str) else ""
+    if _is_day(text):
+        return text
+    # A bare number could be days or seconds.
+    if not text[-1:].isalpha() or math.isnan(_seconds_in(text.lower())):
+        raise SettingsError(
+            f"{name} must be an age such as 30d or 12h, or a day such as 2026-11-24, not {_brief(value)}"
+        )
+    parse_duration(text, name, low=1.0, high=_LONGEST_AGE_S)
+    return text
+
+
+def _age_days(age: str) -> int:
+    """Whole days of an age, rounded up: sites tell the day of an upload, seldom the hour."""
+    return math.ceil(_seconds_in(age.lower()) / _DAY)
+
+
+def _from_day(age: str, today: datetime.date) -> datetime.date:
+    """The first day that is no older than the age or day."""
+    return _day(age) or today - datetime.timedelta(days=_age_days(age))
+
+
+def _shown(text: str) -> str:
+    """Strangers' text in a message: on one line, short, without user names and passwords of addresses.
+
+    >>> _shown("https://user:secret@example.org/a")
+    'https://example.org/a'
+    """
+    text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@", r"\1", text)
+    text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return text if len(text) <= 100 else text[:99] + "…"
+
+
+def _brief(value: object) -> str:
+    try:
+        return _shown(repr(value))
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return "such a number"
+
+
+@contextlib.contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Errors say where: the file, the table."""
+    try:
+        yield
+    except SettingsError as error:
+        raise SettingsError(f"{place}: {error}") from error
+
+
+def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    """A question to append to an error, empty where nothing known is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def _within(default: Any, low: float, high: float) -> Any:
+    """A field that is a number between two bounds, both allowed.
+
+    Those named ``..._s`` are durations: text such as ``2h`` becomes seconds.
+    """
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+class _Checked:
+    """Checks all fields that have bounds; SettingsError on construction."""
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if "low" not in each.metadata or (value is None and each.default is None):
+                continue
+            object.__setattr__(self, each.name, self._check(each, value))
+
+    def _check(self, each: dataclasses.Field[Any], value: Any) -> Any:
+        low, high = each.metadata["low"], each.metadata["high"]
+        name = each.name.removesuffix("_s")
+        if each.name.endswith("_s"):
+            if not isinstance(each.default, tuple):
+                return parse_duration(value, name, low=low, high=high)
+            both = tuple(value) if isinstance(value, list | tuple) else (value, value)
+            if len(both) != 2:
+                raise SettingsError(f"{name} takes a duration, or the shortest and the longest of two")
+            return tuple(parse_duration(one, name, low=low, high=high) for one in both)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise SettingsError(f"{name} must be a whole number, not {_brief(value)}")
+        if not low <= value <= high:
+            raise SettingsError(f"{name} must be between {low} and {high}, not {_brief(value)}")
+        return value
+
+
+@dataclass(frozen=True)
+class Filters(_Checked):
+    """Which videos of a source are wanted. All conditions must hold; None: no condition.
+
+    Raises:
+        SettingsError: On construction, if a value is wrong or two contradict.
+    """
+
+    newer_than: str | None = None
+    """Uploaded at most so long ago (``30d``, ``12h``, rounded up to days), or on this day (ISO) or later."""
+    older_than: str | None = None
+    """Uploaded longer ago than this, or before this day."""
+    shorter_than_s: float | None = _within(None, 0.1, _LONGEST_S)
+    """Shorter than so many seconds."""
+    longer_than_s: float | None = _within(None, 0.0, _LONGEST_S)
+    """Longer than so many seconds."""
+    title: str | None = None
+    """Regular expression that is found in the title, in whatever case."""
+    not_title: str | None = None
+    """Regular expression that is not found in the title, in whatever case."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("newer_than", "older_than"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _checked_age(getattr(self, name), name))
+        for name in ("title", "not_title"):
+            _check_expression(getattr(self, name), name)
+        if self._nothing_is_between():
+            raise SettingsError(
+                f"newer_than ({self.newer_than}) and older_than ({self.older_than}) leave nothing"
+            )
+        shortest, longest = self.longer_than_s, self.shorter_than_s
+        if shortest is not None and longest is not None and longest <= shortest:
+            raise SettingsError(
+                f"shorter_than ({duration_text(longest)}) must be more than "
+                f"longer_than ({duration_text(shortest)})"
+            )
+
+    def _nothing_is_between(self) -> bool:
+        first, end = self.newer_than, self.older_than
+        if first is None or end is None or _is_day(first) != _is_day(end):
+            return False  # an age and a day may leave something tomorrow
+        return end <= first if _is_day(first) else _age_days(first) <= _age_days(end)
+
+    def why_not(
+        self, *, title: str | None, duration_s: float | None, uploaded: str | None, today: datetime.date
+    ) -> str | None:
+        """Why a video is not wanted, in words; None: it passes as far as is known.
+
+        What is unknown (None, or no such value) never rejects.
+
+        Args:
+            title: The title.
+            duration_s: In seconds.
+            uploaded: Day of the upload (ISO).
+            today: From which ages are counted.
+        """
+        return self._wrong_length(duration_s) or self._wrong_title(title) or self._wrong_day(uploaded, today)
+
+    def only_too_new(
+        self, *, title: str | None, duration_s: float | None, uploaded: str | None, today: datetime.date
+    ) -> bool:
+        """Whether a rejected video passes once it has grown older: look again another night."""
+        day = _day(uploaded)
+        if day is None or self.older_than is None or _is_day(self.older_than):
+            return False
+        ripe = day + datetime.timedelta(days=_age_days(self.older_than) + 1)
+        then = self.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=ripe)
+        return today < ripe and then is None
+
+    def _wrong_length(self, duration_s: float | None) -> str | None:
+        if duration_s is None or not 0 < duration_s < math.inf:
+            return None
+        for limit, wrong, words in (
+            (self.shorter_than_s, 1, ("longer than", "not shorter than")),
+            (self.longer_than_s, -1, ("shorter than", "not longer than")),
+        ):
+            if limit is not None and (duration_s - limit) * wrong >= 0:
+                word = words[duration_s == limit]
+                return f"{word} {duration_text(limit)} ({duration_text(duration_s)})"
+        return None
+
+    def _wrong_title(self, title: str | None) -> str | None:
+        if title is None:
+            return None
+        if self.title is not None and not re.search(self.title, title, re.IGNORECASE):
+            return f"the title does not have {_brief(self.title)}"
+        if self.not_title is not None and re.search(self.not_title, title, re.IGNORECASE):
+            return f"the title has {_brief(self.not_title)}"
+        return None
+
+    def _wrong_day(self, uploaded: str | None, today: datetime.date) -> str | None:
+        day = _day(uploaded)
+        if day is None:
+            return None
+        if self.newer_than is not None and day < _from_day(self.newer_than, today):
+            return f"older than {self.newer_than} (uploaded {day})"
+        if self.older_than is not None and day >= _from_day(self.older_than, today):
+            return f"newer than {self.older_than} (uploaded {day})"
+        return None
+
+
+def _check_expression(value: object, name: str) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{name} must be a regular expression, not {_brief(value)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of expressions that may mean something else one day
+            re.compile(value, re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise SettingsError(
+            f"{name} is no regular expression: {_brief(value)} ({_shown(str(error))})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to be looked at every night, with all that holds for it."""
+
+    name: str
+    """The path or address; a path from a jobs file is absolute."""
+    settings: Settings
+    """All applied; `playlist` is True for channels and playlists."""
+    folder: Path
+    """Where its runs go: `Jobs.out` or a folder in it."""
+    filters: Filters = Filters()
+    max_per_night: int | None = None
+    """At most so many of its videos are analysed in a night; None: as many as there are."""
+    tags: tuple[str, ...] = ()
+    watched: bool = False
+    """A folder that may be written to while we look: files that still change are left for later."""
+
+
+@dataclass(frozen=True)
+class Retry(_Checked):
+    """When what failed is tried again."""
+
+    attempts: int = _within(5, 1, 100)
+    """How often an item is tried in all."""
+    base_s: float = _within(_MINUTE, 1.0, 7 * _DAY)
+    """The pause after the first failure, in seconds; longer after each."""
+    cap_s: float = _within(6 * _HOUR, 1.0, 30 * _DAY)
+    """No pause is longer, in seconds."""
+    patience_s: float = _within(5 * _MINUTE, 0.0, _DAY)
+    """How long a night waits at its end for retries that are due soon, in seconds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cap_s < self.base_s:
+            raise SettingsError(
+                f"cap ({duration_text(self.cap_s)}) must not be less than base ({duration_text(self.base_s)})"
+            )
+
+
+@dataclass(frozen=True)
+class Limits(_Checked):
+    """What one item may take before it is stopped."""
+
+    memory_mb: int = _within(4000, 500, 10_000_000)
+    """What each analysing process may ask the system for, in MB. That is more than it uses: on two cores
+    2,100 for 1080p, of which 600 are used, and 2,600 for 2160p, of which 1,000 are used; more with more
+    cores."""
+    cpu_s: float = _within(12 * _HOUR, 1.0, _LONGEST_S)
+    """Processor time, in seconds."""
+    wall_s: float = _within(6 * _HOUR, 1.0, _LONGEST_S)
+    """Time by the clock, in seconds."""
+    stall_s: float = _within(5 * _MINUTE, 1.0, _DAY)
+    """Time without any progress, in seconds."""
+    crashes: int = _within(3, 1, 100)
+    """After so many attempts that end the process an item is given up."""
+
+
+@dataclass(frozen=True)
+class Pace(_Checked):
+    """How sites are spared."""
+
+    pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, _HOUR)
+    """Between two downloads of one host: the shortest and the longest pause, in seconds."""
+    bot_pause_s: float = _within(_HOUR, 1.0, BOT_PAUSE_CAP_S)
+    """How long a host is left alone after it took us for a bot, in seconds; doubled each time, at most
+    `BOT_PAUSE_CAP_S`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shortest, longest = self.pause_s
+        if longest < shortest:
+            raise SettingsError(
+                f"pause must name the shortest first, not {duration_text(shortest)}, {duration_text(longest)}"
+            )
+
+
+@dataclass(frozen=True)
+class OnFailure:
+    """Whom a night that did not go well is told to.
+
+    Raises:
+        SettingsError: On construction, if a value is wrong.
+    """
+
+    command: tuple[str, ...] = ()
+    """A program and its arguments; no shell is involved. Empty: none."""
+    webhook: str | None = None
+    """An http or https address that is posted to."""
+
+    def __post_init__(self) -> None:
+        command: Any = self.command
+        if not isinstance(command, list | tuple):
+            raise SettingsError(
+                f'command takes a list such as ["mail", "-s", "batch", "me"], not {_brief(command)}'
+            )
+        if not all(isinstance(word, str) and "\0" not in word for word in command) or (
+            command and not command[0]
+        ):
+            raise SettingsError(f"command must be a program and its arguments as text, not {_brief(command)}")
+        object.__setattr__(self, "command", tuple(command))
+        if self.webhook is not None and not _is_address(self.webhook):
+            raise SettingsError(f"webhook must be an http or https address, not {_brief(self.webhook)}")
+
+
+@dataclass(frozen=True)
+class Jobs(_Checked):
+    """What a batch is to do.
+
+    Raises:
+        SettingsError: On construction, if a value is wrong or two contradict.
+    """
+
+    sources: tuple[Source, ...]
+    out: Path
+    ledger: Path
+    """What was done and is to be done: `LEDGER_NAME` in `out` by default."""
+    log: Path
+    """One line of JSON an event: `LOG_NAME` in `out` by default."""
+    time_budget_s: float | None = _within(None, 1.0, _LONGEST_S)
+    """After so many seconds nothing new is begun; None: until all is done."""
+    workers: int = _within(0, 0, 256)
+    """Processes that each analyse a video; 0: fitted to cores and memory."""
+    report: tuple[str, ...] = ("html",)
+    """Forms of each run's report; empty: none."""
+    reserve_mb: int = _within(1000, 0, 1_000_000_000)
+    """Free space that is left alone on the disk, in MB."""
+    retry: Retry = Retry()
+    limits: Limits = Limits()
+    pace: Pace = Pace()
+    on_failure: OnFailure = OnFailure()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sources:
+            raise SettingsError("there is no source to analyse")
+        report: Any = self.report
+        if not isinstance(report, list | tuple):
+            raise SettingsError(f'report takes a list such as ["html"], not {_brief(report)}')
+        for form in report:
+            if form not in REPORT_FORMATS:
+                raise SettingsError(
+                    f"report must be of {', '.join(REPORT_FORMATS)}, not {_brief(form)}"
+                    f"{_nearest(str(form), REPORT_FORMATS)}"
+                )
+        object.__setattr__(self, "report", tuple(dict.fromkeys(report)))
+        # The same source named twice is looked at once.
+        object.__setattr__(self, "sources", tuple(dict.fromkeys(self.sources)))
+        if self.ledger == self.log:
+            raise SettingsError(f"ledger and log are the same file, {_shown(str(self.log))}")
+
+
+_NO_FILTERS = Filters()
+
+
+def jobs_of(
+    sources: Sequence[str],
+    settings: Settings,
+    *,
+    out: str | os.PathLike[str],
+    filters: Filters = _NO_FILTERS,
+    max_per_night: int | None = None,
+    watch: bool = False,
+    **choices: Any,
+) -> Jobs:
+    """The jobs that a command line names.
+
+    Args:
+        sources: Paths and addresses. A file that ends in ``.txt`` is a list of sources, one a line; blank
+            lines and lines that begin with ``#`` are passed over, paths are relative to the list. A list
+            may name lists, these no further ones.
+        settings: For all sources.
+        out: Folder of the runs.
+        filters: For all sources.
+        max_per_night: For each source.
+        watch: Whether folders may be written to while we look.
+        choices: Other fields of `Jobs`; None stands for the default.
+
+    Raises:
+        SettingsError: A value is wrong, or a list cannot be read or names nothing.
+    """
+    _check_count(max_per_night, "max_per_night")
+    out = Path(out)
+    names = [name for source in sources for name in _named(source, depth=2)]
+    made = tuple(
+        Source(
+            name=name,
+            settings=settings,
+            folder=out,
+            filters=filters,
+            max_per_night=max_per_night,
+            watched=watch and _is_path(name) and _there(Path(name).is_dir),
+        )
+        for name in names
+    )
+    return _jobs(made, out, choices)
+
+
+def _jobs(sources: tuple[Source, ...], out: Path, choices: Mapping[str, Any]) -> Jobs:
+    given = {name: value for name, value in choices.items() if value is not None}
+    given = {"ledger": out / LEDGER_NAME, "log": out / LOG_NAME} | given
+    return Jobs(sources=sources, out=out, **given)
+
+
+def _named(source: str, depth: int, where: Path | None = None) -> Iterator[str]:
+    """The source, or those that it lists down to so many lists in each other."""
+    if where is not None and _is_path(source):
+        source = str(where / _home(source))
+    path = Path(source)
+    if not _is_path(source) or path.suffix.lower() != ".txt" or not _there(path.is_file):
+        yield source
+        return
+    if depth == 0:
+        raise SettingsError(
+            f"the list {_shown(source)} is named by a list that a list names: name it in the first one"
+        )
+    # An address may hold a #, but no blank before it.
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text_of(path).splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise SettingsError(f"the list {_shown(source)} names no source")
+    for line in lines:
+        yield from _named(line, depth - 1, path.parent)
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        SettingsError: It is not there, cannot be read, or is not UTF-8.
+    """
+    shown = _shown(str(path))
+    if _there(path.exists) and not path.is_file():  # a FIFO would be waited for
+        raise SettingsError(f"{shown} is no file")
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character
+        raise SettingsError(f"there is no file {shown}") from error
+    except OSError as error:
+        raise SettingsError(f"the file {shown} cannot be read ({error.strerror})") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SettingsError(f"the file {shown} is not UTF-8 (line {line})") from error
+
+
+def _there(is_there: Callable[[], bool]) -> bool:
+    """What a method of Path finds; names that no file can have are not there."""
+    try:
+        return is_there()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_path(source: str) -> bool:
+    # Two characters at least: C:\talk.mp4 is a path.
+    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source)
+
+
+def _home(path: str) -> Path:
+    return Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
+
+
+def _is_address(value: object) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
+def _check_count(value: object, name: str) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise SettingsError(f"{name} must be a whole number of at least 1, not {_brief(value)}")
+
+
+def _spelled(cls: type[Any]) -> dict[str, str]:
+    """How the fields of a dataclass may be written: durations with and without ``_s``."""
+    names = [each.name for each in dataclasses.fields(cls)]
+    return {name.removesuffix("_s"): name for name in names} | {name: name for name in names}
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_OPTIONS = {option.name: option for option in options()}
+
+
+_KINDS = ("channel", "playlist", "url", "file", "folder")
+
+
+_LISTS = ("channel", "playlist")
+
+
+_LOCAL = ("file", "folder")
+
+
+_SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
+
+
+_OF_FOLDERS = ("recursive", "images")
+
+
+_PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
+"""Settings that a [[source]] may have beside its other keys: they say what of it is taken."""
+
+
+# Spelling -> name. A channel or playlist is named as such: `playlist` is no setting here.
+_SETTING_KEYS = {
+    spelling: option.name
+    for option in options()
+    for spelling in (option.name, option.flag)
+    if spelling and option.name != "playlist"
+}
+
+
+_FILTER_KEYS = _spelled(Filters)
+
+
+_TAG_KEYS = _SETTING_KEYS | _FILTER_KEYS | _same("preset")
+
+
+_SOURCE_KEYS = (
+    _same(*_KINDS)
+    | _same("watch", "tags", "preset", "into", "max_per_night", "settings", *_PLAIN_SETTINGS)
+    | _FILTER_KEYS
+)
+
+
+_CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
+
+
+_TOP_KEYS = (
+    _same("out", "ledger", "log", "preset", "settings", "tags", "source", "disk")
+    | _CHOICE_KEYS
+    | _same(*_SECTIONS)
+)
+
+
+_DISK_KEYS = _same("reserve_mb")
+
+
+_HOMES: tuple[tuple[Mapping[str, str], str], ...] = (
+    (_same("playlist"), "a [[source]], in place of url"),
+    (_SETTING_KEYS, "[settings], or settings = { } of a [[source]]"),
+    (_SOURCE_KEYS, "a [[source]]"),
+    (_TOP_KEYS, "the first lines of the file, before all [tables]"),
+    (_DISK_KEYS, "[disk]"),
+    *((_spelled(cls), f"[{name}]") for name, cls in _SECTIONS.items()),
+)
+
+
+def _keys(table: object, known: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a table by the names that their keys stand for; dashes count as underscores.
+
+    Raises:
+        SettingsError: It is no table, a key is unknown, or two mean the same.
+    """
+    if not isinstance(table, dict):
+        raise SettingsError(f"must be a table with keys, not {_brief(table)}")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = known.get(key.replace("-", "_"))
+        if name is None:
+            raise SettingsError(f"unknown key {_brief(key)}: {_advice(key.replace('-', '_'), known)}")
+        if name in values:
+            raise SettingsError(f"{_brief(key)} is given twice, in two spellings")
+        values[name] = value
+    return values
+
+
+def _advice(key: str, known: Mapping[str, str]) -> str:
+    for keys, home in _HOMES:
+        if key in keys:
+            return f"it belongs in {home}"
+    switched_off = key.removeprefix("no_")
+    if switched_off != key and switched_off in _SETTING_KEYS and switched_off in known:
+        return f"write {switched_off} = false"
+    shortest: dict[str, str] = {}
+    for spelling, name in known.items():
+        shortest[name] = min(spelling, shortest.get(name, spelling), key=len)
+    near = difflib.get_close_matches(key, known, n=1)
+    return (
+        f"did you mean {shortest[known[near[0]]]!r}?" if near else f"known are {', '.join(shortest.values())}"
+    )
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What one table changes."""
+
+    preset: str | None
+    settings: dict[str, Any]
+    filters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What holds for all sources of a file."""
+
+    base: Path
+    out: Path
+    layer: _Layer
+    tags: dict[str, _Layer]
+
+
+def load_jobs(path: str | os.PathLike[str], **overrides: Any) -> Jobs:
+    """Read a jobs file.
+
+    Presets and settings go from the general to the particular: defaults, preset (the most particular one
+    that is given), ``[settings]``, tags in the order in which the source names them, the source.
+
+    Args:
+        path: The file. Relative paths in it are relative to its folder.
+        overrides: Fields of `Jobs` but `sources` that count more than the file; None: not given.
+
+    Raises:
+        SettingsError: The file cannot be read, is not TOML, or says something wrong; one sentence with the
+            place.
+    """
+    path = Path(path)
+    shown = _shown(str(path))
+    text = _text_of(path)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        last = f"at line {len(text.splitlines())}, the end of the document"
+        reason = _shown(str(error)).replace("at end of document", last)
+        raise SettingsError(f"{shown} is not TOML: {reason}") from error
+    except (ValueError, RecursionError) as error:  # of tomllib, which does not expect them
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
+        raise SettingsError(f"{shown} is not TOML: {reason}") from error
+    with _at(shown):
+        return _jobs_in(document, path.absolute().parent, overrides)
+
+
+def _jobs_in(document: dict[str, Any], base: Path, overrides: Mapping[str, Any]) -> Jobs:
+    top = _keys(document, _TOP_KEYS)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    places = {name: _path(top[name], name, base) for name in ("out", "ledger", "log") if name in top}
+    choices = {name: top[name] for name in _CHOICE_KEYS.values() if name in top}
+    with _at("[disk]"):
+        choices |= _keys(top.get("disk", {}), _DISK_KEYS)
+    for name, cls in _SECTIONS.items():
+        with _at(f"[{name}]"):
+            choices[name] = cls(**_keys(top.get(name, {}), _spelled(cls)))
+    choices |= places | given
+    out = Path(choices.pop("out", base / DEFAULT_OUT))
+    with _at("[settings]"):
+        settings = _settings(_keys(top.get("settings", {}), _SETTING_KEYS))
+    layer = _Layer(_preset(top.get("preset")), settings, {})
+    common = _Common(base, out, layer, _tags(top.get("tags", {})))
+    tables = top.get("source", [])
+    if not isinstance(tables, list):
+        raise SettingsError("source must be written with two brackets, [[source]]")
+    sources = []
+    for number, table in enumerate(tables, 1):
+        with _at(_place(number, table)):
+            sources.append(_source(table, common))
+    _refuse_clashes(sources)
+    return _jobs(tuple(sources), out, choices)
+
+
+def _place(number: int, table: object) -> str:
+    named = [table[kind] for kind in _KINDS if kind in table] if isinstance(table, dict) else []
+    shown = f" ({_shown(named[0])})" if named and named[0] and isinstance(named[0], str) else ""
+    return f"[[source]] {number}{shown}"
+
+
+def _path(value: object, name: str, base: Path) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise SettingsError(f"{name} must be a path, not {_brief(value)}")
+    return base / _home(value)
+
+
+def _preset(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in PRESETS:
+        near = _nearest(str(value), PRESETS) or f": choose one of {', '.join(PRESETS)}"
+        raise SettingsError(f"there is no preset named {_brief(value)}{near}")
+    return value
+
+
+def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings checked one by one, so that an error names the table that is wrong."""
+    checked = {}
+    for name, value in values.items():
+        try:
+            checked[name] = _OPTIONS[name].check(value)
+        except OverflowError as error:
+            raise SettingsError(f"{name} is too large") from error
+    return checked
+
+
+def _filters(values: Mapping[str, Any]) -> dict[str, Any]:
+    names = set(_FILTER_KEYS.values())
+    filters = {name: value for name, value in values.items() if name in names}
+    Filters(**filters)
+    return filters
+
+
+def _tags(tables: object) -> dict[str, _Layer]:
+    if not isinstance(tables, dict):
+        raise SettingsError("tags must be written as tables, [tags.NAME]")
+    tags = {}
+    for name, table in tables.items():
+        with _at(f"[tags.{_shown(name)}]"):
+            values = _keys(table, _TAG_KEYS)
+            settings = {key: value for key, value in values.items() if key in _OPTIONS}
+            tags[name] = _Layer(_preset(values.get("preset")), _settings(settings), _filters(values))
+    return tags
+
+
+def _source(table: object, common: _Common) -> Source:
+    values = _keys(table, _SOURCE_KEYS)
+    kind = _kind(values)
+    tags = values.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise SettingsError(f'tags takes a list such as ["news"], not {_brief(tags)}')
+    tags = tuple(dict.fromkeys(tags))
+    for tag in tags:
+        if tag not in common.tags:
+            near = _nearest(tag, common.tags)
+            raise SettingsError(f"the tag {_brief(tag)} is not defined, write [tags.{_shown(tag)}]{near}")
+    with _at("settings"):
+        settings = _settings(_keys(values.get("settings", {}), _SETTING_KEYS))
+    for name in _PLAIN_SETTINGS:
+        if name in values and name in settings:
+            raise SettingsError(f"{name} is given twice: leave it out of settings")
+        if name in values and name in _OF_FOLDERS and kind != "folder":
+            raise SettingsError(f"{name} is for a folder, this is a {kind}")
+    settings |= _settings({name: values[name] for name in _PLAIN_SETTINGS if name in values})
+    own = _Layer(_preset(values.get("preset")), settings, _filters(values))
+    layers = [common.layer, *(common.tags[tag] for tag in tags), own]
+    preset = next((layer.preset for layer in reversed(layers) if layer.preset), DEFAULT_PRESET)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if sampling_ways(layer.settings):  # in place of another way of a layer before
+            merged = {name: value for name, value in merged.items() if name not in SAMPLING}
+        merged |= layer.settings
+    filters = {name: value for layer in layers for name, value in layer.filters.items()}
+    watched = values.get("watch", False)
+    if not isinstance(watched, bool):
+        raise SettingsError(f"watch must be true or false, not {_brief(watched)}")
+    if watched and kind != "folder":
+        raise SettingsError(f"watch is for a folder, this is a {kind}")
+    _check_count(values.get("max_per_night"), "max_per_night")
+    return Source(
+        name=_name(values[kind], kind, common.base),
+        settings=Settings.from_preset(preset, **merged, playlist=kind in _LISTS),
+        folder=common.out / _into(values["into"]) if "into" in values else common.out,
+        filters=Filters(**filters),
+        max_per_night=values.get("max_per_night"),
+        tags=tags,
+        watched=watched,
+    )
+
+
+def _kind(values: Mapping[str, Any]) -> str:
+    kinds = [kind for kind in _KINDS if kind in values]
+    if len(kinds) != 1:
+        found = " and ".join(kinds) or "none"
+        raise SettingsError(f"must have exactly one of {', '.join(_KINDS)}, not {found}")
+    return kinds[0]
+
+
+def _name(value: object, kind: str, base: Path) -> str:
+    if kind not in _LOCAL:
+        if not _is_address(value):
+            hint = "; write file or folder for what is on the disk" if kind == "url" else ""
+            raise SettingsError(f"{kind} must be an http or https address, not {_brief(value)}{hint}")
+        return str(value)
+    if isinstance(value, str) and re.match(r"https?:", value, re.IGNORECASE):
+        raise SettingsError(f"{kind} must be a path: write url, channel or playlist for an address")
+    return str(_path(value, kind, base))
+
+
+def _into(value: object) -> PurePosixPath:
+    """The folder inside `out`; it can lead nowhere else, and nowhere hidden."""
+    path = PurePosixPath(value) if isinstance(value, str) else PurePosixPath()
+    if (
+        not path.parts
+        or path.is_absolute()
+        or not str(value).isprintable()
+        or "\\" in str(value)
+        or any(part.startswith((".", "~")) for part in path.parts)
+    ):
+        raise SettingsError(f"into must be a folder inside out, such as news/daily, not {_brief(value)}")
+    return path
+
+
+def _refuse_clashes(sources: Sequence[Source]) -> None:
+    """The runs of two settings in one folder would replace each other every night."""
+    seen: dict[tuple[str, Path], tuple[int, Source]] = {}
+    for number, source in enumerate(sources, 1):
+        first, earlier = seen.setdefault((_identity(source.name), source.folder), (number, source))
+        if earlier.settings.result_hash() != source.settings.result_hash():
+            raise SettingsError(
+                f"[[source]] {first} and {number} both name {_shown(source.name)}, with different settings "
+                f"and the same folder: give one of them another with into"
+            )
+
+
+def _identity(name: str) -> str:
+    if _is_path(name):
+        return str(Path(name).resolve())
+    parts = urlsplit(name)
+    return parts._replace(netloc=parts.netloc.lower(), path=parts.path.rstrip("/"), fragment="").geturl()

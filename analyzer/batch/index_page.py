@@ -1,0 +1,268 @@
+"""All videos of a ledger on one page: what is done, with a link to its report, and what needs attention.
+
+One file without anything beside it but the run folders that it links to: opened from the disk or served with
+its folder. Titles, channels, sources and reasons come from strangers: they are only ever text, and only http
+and https addresses become links.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import analyzer
+from analyzer.batch.ledger import FINAL, Ledger, State
+from analyzer.batch.summary import ENDINGS, one_line, rough_time
+from analyzer.util.atomic import writing
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = [
+    "INDEX_NAME",
+    "write_index",
+]
+
+INDEX_NAME = "index.html"
+
+
+_ROWS = 1000
+"""The most rows of a table: browsers are slow with more, and nobody reads them."""
+
+
+_NIGHTS = 10
+
+
+_LONGEST_ADDRESS = 2000
+
+
+_FOLDER = Path(__file__).with_name("assets")
+
+
+_LOOK = Path(__file__).parents[1] / "report" / "assets" / "page.css"
+
+
+Row = dict[str, Any]
+
+
+def write_index(ledger: Ledger, out: Path) -> Path:
+    """Write the page, or write it anew; it is whole at any moment.
+
+    Args:
+        ledger: Is only read.
+        out: The folder for ``index.html``; links to runs are relative to it.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+        OutputError: The page cannot be written.
+    """
+    page, path = _page(ledger, out), out / INDEX_NAME
+    with writing(path) as temporary:
+        temporary.write_text(page, "utf-8")
+    return path
+
+
+def _page(ledger: Ledger, out: Path) -> str:
+    from markupsafe import Markup
+
+    counts = ledger.counts()
+    done = sorted(
+        ledger.videos([State.DONE]), key=lambda row: (row["done_at"] or 0.0, row["id"]), reverse=True
+    )
+    trouble = ledger.videos([State.FAILED, State.DEAD], _ROWS)
+    nights = ledger.nights(_NIGHTS)
+    sources = _sources(nights)
+    skipped = ledger.videos([State.SKIPPED], _ROWS)
+    return _template().render(
+        version=analyzer.__version__,
+        written=_minute(datetime.datetime.now(datetime.UTC).timestamp()),
+        css=Markup(_LOOK.read_text("utf-8")),
+        cards=_cards(counts, done, len(sources)),
+        hosts=[_host(row) for row in ledger.hosts()],
+        trouble=[_trouble(row) for row in trouble],
+        trouble_count=counts.get(State.FAILED, 0) + counts.get(State.DEAD, 0),
+        sources=sources[:_ROWS],
+        source_count=len(sources),
+        done=[_done(row, out) for row in done[:_ROWS]],
+        done_count=len(done),
+        skipped=[_video(row) | {"reason": one_line(row["reason"] or "–", 500)} for row in skipped],
+        skipped_count=counts.get(State.SKIPPED, 0),
+        nights=[_night(row) for row in nights],
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(sha256=_sha256, number=_number, cap=lambda text: text[:1].upper() + text[1:])
+    return environment.get_template("index.html.j2")
+
+
+def _sha256(text: str) -> str:
+    """As a Content-Security-Policy names a script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list[tuple[str, str, str]]:
+    """Name, figure and note of the totals."""
+    not_listed = [("Sources with trouble", _number(sources), "in the last night")] if sources else []
+    waiting = sum(count for state, count in counts.items() if state not in (*FINAL, State.FAILED))
+    seconds = sum(_analysed_s(row) for row in done)
+    people = sum(_count(row, "people") or 0 for row in done)
+    partly = sum(row["complete"] is False for row in done)
+    return [
+        ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
+        ("Video", rough_time(seconds), "analysed"),
+        ("People", _number(people), "counted video by video"),
+        ("Waiting", _number(waiting), "new, or not finished"),
+        ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
+        ("Given up", _number(counts.get(State.DEAD, 0)), ""),
+        ("Left out", _number(counts.get(State.SKIPPED, 0)), ""),
+        *not_listed,
+    ]
+
+
+def _address(source: str) -> str | None:
+    from analyzer.report.deeplinks import web_address
+
+    return web_address(source) if len(source) <= _LONGEST_ADDRESS else None
+
+
+def _sources(nights: Sequence[Row]) -> list[Row]:
+    """The sources that the last night could not list, or only in part, and why."""
+    counts: Row = next((row["counts"] for row in nights if row["counts"]), {})
+    troubles = [one for one in counts.get("troubles") or () if one.get("state") == "source"]
+    listed = [
+        (str(one.get("source") or ""), str(one.get("error") or ""), one.get("kind")) for one in troubles
+    ]
+    return [
+        {
+            "source": one_line(source) or "–",
+            "address": _address(source),
+            "error": one_line(error, 500),
+            "kind": one_line(kind or "", 40),
+        }
+        for source, error, kind in dict.fromkeys(listed)
+    ]
+
+
+def _video(row: Row) -> Row:
+    """What every table says of a video."""
+    source = row["source"]
+    address = _address(source)
+    title = one_line(row["title"] or "")
+    return {
+        "id": row["id"],
+        "title": title or one_line(source) or "–",
+        "source": one_line(source) if title else "",
+        "address": address,
+        "channel": one_line(row["channel"] or "", 100),
+    }
+
+
+def _done(row: Row, out: Path) -> Row:
+    from analyzer.report.figures import clock
+
+    seconds = row["duration_s"]
+    if seconds is not None and not math.isfinite(seconds):
+        seconds = None
+    return _video(row) | {
+        "link": _link(row["run"], out),
+        "uploaded": one_line(row["uploaded"] or "", 10),
+        "length": "" if seconds is None else clock(seconds),
+        "length_s": "" if seconds is None else f"{seconds:g}",
+        "people": [_count(row, name) for name in ("people", "female", "male", "unknown_gender")],
+        "partly": row["complete"] is False,
+        "done": _minute(row["done_at"]),
+    }
+
+
+def _trouble(row: Row) -> Row:
+    return _video(row) | {
+        "kind": one_line(row["error_kind"] or "", 40),
+        "error": one_line(row["error"] or "", 500),
+        "attempts": row["attempts"],
+        "dead": row["state"] == State.DEAD,
+        "next": _minute(row["next_try"]),
+        "changed": _minute(row["changed_at"]),
+    }
+
+
+def _night(row: Row) -> Row:
+    counts = row["counts"] or {}
+    ended = row["ended_at"]
+    sources = counts.get("sources_failed") or 0
+    return {
+        "began": _minute(row["started_at"]),
+        "took": "" if ended is None else rough_time(max(0.0, ended - row["started_at"])),
+        "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
+        "error": one_line(counts.get("error") or "", 500),
+        "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",
+        "well": row["outcome"] == "finished" and not sources,
+        "figures": [counts.get(name) for name in ("done", "failed", "dead", "left")],
+    }
+
+
+def _host(row: Row) -> Row:
+    return {
+        "host": one_line(row["host"]),
+        "until": _minute(row["paused_until"]),
+        "reason": one_line(row["reason"], 500),
+    }
+
+
+def _link(run: str | None, out: Path) -> str | None:
+    """The address of a run's page, or of its folder; None where there is neither."""
+    if run is None:
+        return None
+    page = os.path.join(run, "report.html")  # noqa: PTH118
+    # Those of pathlib raise where a folder may not be looked into.
+    if os.path.isfile(page):  # noqa: PTH113
+        return _relative(page, out)
+    return f"{_relative(run, out)}/" if os.path.isdir(run) else None  # noqa: PTH112
+
+
+def _relative(path: str, out: Path) -> str:
+    """Every byte that means something in an address is written as a number, the colon too."""
+    return quote(os.fsencode(os.path.relpath(path, out)))
+
+
+def _analysed_s(row: Row) -> float:
+    known = (row["counts"] or {}).get("analysed_s")
+    seconds = float(known if isinstance(known, int | float) else row["duration_s"] or 0.0)
+    return seconds if math.isfinite(seconds) else 0.0
+
+
+def _count(row: Row, name: str) -> int | None:
+    known = (row["counts"] or {}).get(name)
+    return known if isinstance(known, int) else None
+
+
+def _number(count: int | None) -> str:
+    return "–" if count is None else f"{count:,}"
+
+
+def _minute(moment: float | None) -> str:
+    """Such as ``2026-11-24 05:12``, in UTC."""
+    if moment is None:
+        return ""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%d %H:%M")

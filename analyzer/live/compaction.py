@@ -1,0 +1,79 @@
+"""The parts of a run without end: small ones are made into larger ones, so that there are never many.
+
+A segment of a live run is a part of ten seconds: after a day there would be thousands, and to read them
+would take minutes. Each `_FACTOR` neighbours of one size become one part, which is made like those of which
+it is made. A kill leaves at worst both, the large one and what it was made of: what is inside a larger one is
+passed over.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from pathlib import Path
+
+from analyzer.runs.segments import PartStore, is_whole
+
+__all__ = [
+    "GrowingStore",
+]
+
+_FACTOR = 16
+
+
+_Group = tuple[int, int, Path]
+"""First and last segment of a part, and its folder."""
+
+
+class GrowingStore(PartStore):
+    """As `PartStore`. One thread may commit while another one reads and gathers."""
+
+    def segments(self) -> list[int]:
+        """The first segment of each part, ascending."""
+        return [first for first, _, _ in self._groups()]
+
+    def gather(self) -> None:
+        """Make larger parts of small ones, where there are enough.
+
+        Raises:
+            OutputError: One cannot be written.
+        """
+        while group := _equals(self._groups()):
+            first, last = group[0][0], group[-1][1]
+            tables, edges = self._joined([path for _, _, path in group])
+            if edges is None:
+                return  # nothing in it: there is no need
+            self._keep(
+                self._part(first).with_name(f"{self.key}-{first:06d}+{last:06d}"), first, tables, edges
+            )
+            for _, _, path in group:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _listed(self) -> list[Path]:
+        return [path for _, _, path in self._groups()]
+
+    def _groups(self) -> list[_Group]:
+        found: list[_Group] = []
+        for path in self.folder.glob(f"{self.key}-*"):
+            numbers = re.fullmatch(r".*-([0-9]+)(?:\+([0-9]+))?", path.name)
+            if numbers:
+                found.append((int(numbers[1]), int(numbers[2] or numbers[1]), path))
+        found.sort(key=lambda one: (one[0], -one[1]))
+        kept: list[_Group] = []
+        for one in found:
+            inside = bool(kept) and one[1] <= kept[-1][1]
+            if inside or not is_whole(one[2]):
+                shutil.rmtree(one[2], ignore_errors=True)
+            else:
+                kept.append(one)
+        return kept
+
+
+def _equals(groups: list[_Group]) -> list[_Group]:
+    """The first `_FACTOR` neighbours of one size; none if there are not so many."""
+    for _, same in itertools.groupby(groups, key=lambda one: one[1] - one[0]):
+        some = list(same)
+        if len(some) >= _FACTOR:
+            return some[:_FACTOR]
+    return []

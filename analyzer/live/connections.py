@@ -1,0 +1,340 @@
+"""Connections to cameras and streams: MJPEG, HLS, RTSP, local cameras."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import av.error
+from av.container import InputContainer
+
+from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.media.demuxer import decodes, padded
+from analyzer.media.geometry import Geometry, GeometryFinder
+from analyzer.media.mjpeg import MultipartPictures
+from analyzer.settings import Settings
+from analyzer.sources.streams import Stream, StreamForm
+from analyzer.util.http import open_http
+
+__all__ = [
+    "LEFT_MAX",
+    "PATIENCE_S",
+    "POLL_S",
+    "WATCH_S",
+    "Arrival",
+    "Connection",
+    "MjpegConnection",
+    "ThreadedConnection",
+    "connect",
+    "connection_steps",
+]
+
+POLL_S = 0.05
+
+
+_NETWORK = "http,https,tcp,tls,crypto"
+
+
+_THREADS = 2
+
+
+PATIENCE_S = 2.0
+"""How long a thread that waits for a server is waited for."""
+
+
+WATCH_S = 2.0
+"""A connection ends by itself after its timeout; so much later it is left behind."""
+
+
+LEFT_MAX = 4
+"""Connections that were left behind and still block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A picture that has arrived."""
+
+    decode: Callable[[], av.VideoFrame | None]
+    """Gives the picture; None if it is damaged. Called at once or never."""
+    time_s: float | None = None
+    """Its time stamp in seconds; None: it has none."""
+    keyframe: bool = True
+    geometry: Geometry | None = None
+    """How it is shown; None: as its decoder says."""
+
+
+class Connection(Protocol):
+    """One connection to a source."""
+
+    codec: str
+    container: str
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """The pictures, until the source says that it has ended.
+
+        Raises:
+            Exception: The connection broke, or nothing came for too long.
+        """
+
+    def ended(self) -> bool:
+        """Whether the source has ended for good, asked after the last picture."""
+
+    def close(self) -> None:
+        """End it; also while another thread waits for a picture."""
+
+
+Connect = Callable[[Stream, Settings], Connection]
+
+
+def connect(stream: Stream, settings: Settings) -> Connection:
+    """Connect to a source.
+
+    Raises:
+        SourceError: There is no such camera.
+        OSError: Not reached. Many more, for the source may send anything.
+    """
+    match stream.form:
+        case StreamForm.MJPEG:
+            return MjpegConnection(stream, settings)
+        case StreamForm.CAMERA:
+            return _Decoded(open_camera(int(stream.address)), settings, timed=False)
+        case StreamForm.RTSP:
+            return _Decoded(_open_rtsp(stream, settings.timeout_s), settings, timed=True)
+        case StreamForm.HLS:
+            return _Hls(stream, settings)
+
+
+class MjpegConnection:
+    """JPEG pictures in one HTTP answer; only those that are wanted are decoded."""
+
+    codec, container = "mjpeg", "multipart"
+
+    def __init__(self, stream: Stream, settings: Settings) -> None:
+        self._parts = MultipartPictures(stream.address, settings.timeout_s, stream.headers)
+        self._context = av.CodecContext.create("mjpeg", "r")
+        self._context.thread_count = 1
+        self._context.options = {"max_pixels": str(padded(settings.max_pixels))}
+        self._max_pixels = settings.max_pixels
+
+    def arrivals(self) -> Iterator[Arrival]:
+        for body in self._parts:
+            yield Arrival(lambda body=body: self._decoded(body))  # type: ignore[misc]
+
+    def _decoded(self, body: bytes) -> av.VideoFrame | None:
+        try:
+            pictures = self._context.decode(av.Packet(body)) if body else []
+        except av.FFmpegError:
+            return None
+        picture = next(iter(pictures), None)
+        if not isinstance(picture, av.VideoFrame) or picture.width * picture.height > self._max_pixels:
+            return None
+        return picture
+
+    def ended(self) -> bool:
+        return False  # some close after a while as a habit
+
+    def close(self) -> None:
+        self._parts.close()
+
+
+class _Decoded:
+    """Pictures of what PyAV opens."""
+
+    def __init__(self, container: InputContainer, settings: Settings, *, timed: bool) -> None:
+        self._container = container
+        self._settings = settings
+        self._timed = timed
+        try:
+            self._stream = self._choose()
+        except BaseException:
+            container.close()
+            raise
+        self.codec = self._stream.codec_context.codec.canonical_name
+        self.container = container.format.name
+
+    def _choose(self) -> av.VideoStream:
+        # Of several qualities, the highest that is not higher than asked for.
+        streams = [one for one in self._container.streams.video if one.codec_context is not None]
+        if not streams:
+            raise MediaError("it sends no pictures", kind=MediaErrorKind.NO_VIDEO)
+        fitting = [one for one in streams if one.height <= self._settings.max_height]
+        chosen = (
+            max(fitting, key=lambda one: one.height) if fitting else min(streams, key=lambda one: one.height)
+        )
+        for one in self._container.streams:
+            if one.index != chosen.index:
+                one.discard = av.stream.Discard.all
+        context = chosen.codec_context
+        if not decodes(context.name):
+            raise MediaError(
+                f"it uses the codec {context.name}, which is not read here", kind=MediaErrorKind.CODEC
+            )
+        if context.width * context.height > self._settings.max_pixels:
+            raise MediaError(
+                f"its pictures of {context.width}x{context.height} pixels are above the limit (max_pixels)",
+                kind=MediaErrorKind.TOO_LARGE,
+            )
+        context.thread_type = "AUTO"
+        context.thread_count = min(_THREADS, self._settings.thread_count)
+        context.options = {"max_pixels": str(padded(self._settings.max_pixels))}
+        self._geometry = GeometryFinder(context, None, self._settings.max_pixels)
+        return chosen
+
+    def arrivals(self) -> Iterator[Arrival]:
+        tick = Fraction(self._stream.time_base or Fraction(1, 90_000))
+        for packet in self._container.demux(self._stream):
+            self._geometry.note(packet)
+            try:
+                pictures = self._stream.codec_context.decode(packet)
+            except av.error.EOFError:
+                return
+            except (av.error.InvalidDataError, av.error.ArgumentError):
+                yield Arrival(lambda: None)
+                continue
+            for picture in pictures:
+                shape = self._geometry.of(picture)
+                if picture.width * picture.height > self._settings.max_pixels:
+                    yield Arrival(lambda: None)
+                    continue
+                time_s = float(picture.pts * tick) if self._timed and picture.pts is not None else None
+                yield Arrival(lambda one=picture: one, time_s, picture.key_frame, shape)  # type: ignore[misc]
+
+    def ended(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        # While another thread reads, closing would pull the memory from under it: it closes when it ends.
+        self._container.close()
+
+
+class _Hls(_Decoded):
+    def __init__(self, stream: Stream, settings: Settings) -> None:
+        self._address, self._headers = stream.address, stream.headers
+        options = {
+            "protocol_whitelist": _NETWORK,
+            "format_whitelist": "hls,mpegts,mov,mp4,aac,mp3,webvtt",
+            "headers": "".join(f"{name}: {value}\r\n" for name, value in stream.headers.items()),
+        }
+        wait_s = settings.timeout_s
+        container = av.open(stream.address, format="hls", options=options, timeout=(wait_s, wait_s))
+        super().__init__(container, settings, timed=True)
+
+    def ended(self) -> bool:
+        # That FFmpeg comes to an end proves nothing.
+        try:
+            with open_http(self._address, self._settings.timeout_s, self._headers) as response:
+                return b"#EXT-X-ENDLIST" in response.read(1 << 20)
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+
+
+def _open_rtsp(stream: Stream, timeout_s: float) -> InputContainer:
+    # The packets of a picture that was sent by UDP may be lost one by one.
+    options = {"rtsp_transport": "tcp", "timeout": str(round(timeout_s * 1e6))}
+    return av.open(stream.address, format="rtsp", options=options, timeout=(timeout_s, timeout_s))
+
+
+def open_camera(number: int) -> InputContainer:
+    """Open a camera of this computer.
+
+    Raises:
+        SourceError: There is none of this number, or it cannot be used.
+    """
+    form = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}.get(sys.platform, "v4l2")
+    name = f"/dev/video{number}" if form == "v4l2" else str(number)
+    names = _cameras(form)
+    if form == "dshow" and number < len(names):
+        name = f"video={names[number]}"
+    try:
+        return av.open(name, format=form, options={"framerate": "30"} if form == "avfoundation" else {})
+    except (av.FFmpegError, ValueError) as error:
+        there = f"there are {', '.join(names)}" if names else "this computer has none that can be seen"
+        why = getattr(error, "strerror", None) or error
+        raise SourceError(
+            f"Camera {number} cannot be opened ({why}): {there}; give the number of one, or its address "
+            "(rtsp:// or http://) if it is in the network",
+            kind=SourceErrorKind.NOT_FOUND,
+            source=str(number),
+        ) from error
+
+
+def _cameras(form: str) -> list[str]:
+    try:
+        from av.device import enumerate_input_devices
+
+        found = enumerate_input_devices(form)
+    except (ImportError, av.FFmpegError, ValueError, OSError):
+        return []
+    return [str(one.name) for one in found if "audio" not in str(getattr(one, "media_types", ""))]
+
+
+def connection_steps(begin: Callable[[], Connection]) -> Generator[Connection | Arrival | bool]:
+    """A connection, its pictures, and whether the source has ended with them."""
+    connection = begin()
+    try:
+        yield connection
+        yield from connection.arrivals()
+        yield connection.ended()
+    finally:
+        connection.close()
+
+
+class ThreadedConnection:
+    """The steps of a connection, each made when it is asked for, in a thread that may block for ever."""
+
+    def __init__(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        self._asks: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Connection | Arrival | bool | BaseException] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="live-connection", daemon=True)
+        self._thread.start()
+
+    def _run(self, steps: Generator[Connection | Arrival | bool]) -> None:
+        try:
+            while self._asks.get():
+                self._answers.put(next(steps))
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            self._answers.put(error)
+        finally:
+            with contextlib.suppress(Exception):  # nobody wants it any more
+                steps.close()
+
+    def step(self, limit_s: float, closing: threading.Event) -> Connection | Arrival | bool | None:
+        """The next step; None if `closing` is set meanwhile.
+
+        Raises:
+            TimeoutError: It took longer than `limit_s`.
+            Exception: As the connection.
+        """
+        until = time.monotonic() + limit_s
+        self._asks.put(True)
+        while not closing.is_set():
+            try:
+                answer = self._answers.get(timeout=POLL_S)
+            except queue.Empty:
+                if time.monotonic() > until:
+                    raise TimeoutError("nothing came in time") from None
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        return None
+
+    def leave(self, patience_s: float) -> bool:
+        """Let it close when it can; gives whether it still blocks after so many seconds."""
+        self._asks.put(False)
+        self._thread.join(patience_s)
+        return self.blocks
+
+    @property
+    def blocks(self) -> bool:
+        """Whether its thread is still there."""
+        return self._thread.is_alive()

@@ -1,0 +1,416 @@
+"""A live run: analysed, linked and published while it goes on.
+
+Each segment is committed as a part when it ends. The tables are derived from all parts anew at each
+publishing, in a thread of its own, so seldom that it takes at most `_SHARE` of the time: every few seconds
+in the beginning, every few minutes after many hours. A run that was killed is finished from its parts by the
+next analysis into the same folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from analyzer.analysis.segment import Models, SegmentResult, analyse_segments
+from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
+from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
+from analyzer.faces import Faces
+from analyzer.live.compaction import GrowingStore
+from analyzer.live.reader import SEGMENT_S, LiveReader
+from analyzer.media.demuxer import VideoInfo
+from analyzer.media.read_report import ReadReport
+from analyzer.output.preview import OnPreview, Previewer
+from analyzer.people.attention import audience_summary
+from analyzer.people.proportions import in_words
+from analyzer.runs.derive import Tables, derive, work_key, write_spreadsheet, write_tables
+from analyzer.runs.folders import run_folder
+from analyzer.runs.provenance import counts_of, run_info
+from analyzer.runs.run import Run, publish
+from analyzer.runs.segments import Part
+from analyzer.runs.tables import write_json
+from analyzer.settings import Settings
+from analyzer.sources.types import MediaKind, Video
+from analyzer.util.atomic import output_errors
+from analyzer.util.locks import claimed
+from analyzer.util.system import give_back_memory
+from analyzer.util.timing import Stages, timed
+from analyzer.vision.calibration import Calibration
+
+__all__ = [
+    "finish_abandoned",
+    "follow_live",
+]
+
+log = logging.getLogger(__name__)
+
+
+_SHARE = 0.05
+
+
+_LEAST_S = 10.0
+"""Between two publishings."""
+
+
+_TOLD_EVERY_S = 0.5
+"""While no pictures come."""
+
+
+_BROKEN_OFF = "the analysis was broken off"
+
+
+_LIVE_NAME = re.compile(r"(?:^|-)live-[0-9a-f]{12}-[0-9]{8}T[0-9]{6}Z$")
+"""Of a run's folder. A file's title may hold the word too, and its parts are not ours."""
+
+
+@dataclass
+class _Live:
+    """A live run in the works."""
+
+    video: Video
+    asked: Settings
+    settings: Settings
+    models: Models
+    reader: LiveReader
+    folder: Path
+    staging: Path
+    parts: GrowingStore
+    on_event: OnEvent
+    timings: dict[str, float]
+    stages: Stages = field(default_factory=Stages)
+    samples: int = 0
+    faces: int = 0
+    people: int = 0
+    """As of the last publishing."""
+    _told_at: float = 0.0
+    _begun: bool = False
+
+    def tell(self, time_s: float, faces: Faces | None = None) -> None:
+        """Say how far it is."""
+        if faces is not None:
+            self.samples += 1
+            self.faces += len(faces)
+        state = self.reader.state
+        self.on_event(
+            Following(
+                self.video.title,
+                time_s,
+                samples=self.samples,
+                faces=self.faces,
+                people=self.people,
+                dropped=state.dropped,
+                gaps=state.gap_count,
+                connected=state.connected,
+            )
+        )
+
+    def tell_waiting(self) -> None:
+        """Say now and then that nothing has come."""
+        if time.monotonic() - self._told_at > _TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            self.tell(self.reader.elapsed_s)
+
+    def publish(self, *, final: bool = False) -> dict[str, Any]:
+        """Derive and publish all that is committed; gives what ``run.json`` says.
+
+        Only the `final` time says that the run has ended: before, segments may still be missing
+        though the source has ended.
+        """
+        reader, settings = self.reader, self.settings
+        with self.stages("write"):
+            self.parts.gather()
+        read = reader.info, reader.report(over=final)
+        with timed(self.timings, "link"), self.stages("link"):
+            tables = derive(self.video, self.parts, read, settings, self.models.calibration)
+        with self.stages("write"):
+            write_tables(self.staging, tables, settings)
+        info = self._info(tables, read, over=final)
+        if final:
+            write_spreadsheet(self.staging, tables, settings, info)
+        write_json(self.staging / "run.json", info)
+        publish(self.staging, self.folder, grows=True)
+        self.people = len(tables.people)
+        return info
+
+    def commit(self, result: SegmentResult) -> Part:
+        """Keep a finished segment. Before the first one, what is needed to finish the run without us is kept.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        begun = self.parts.folder / "run.json"
+        if not self._begun:
+            with output_errors(begun):
+                self.parts.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            read = self.reader.info, self.reader.report(over=False)
+            write_json(begun, self._info(None, read, over=False))
+            self._begun = True
+        return self.parts.commit(result, self.video.video_id, self.reader.received())
+
+    def _info(
+        self, tables: Tables | None, read: tuple[VideoInfo, ReadReport], *, over: bool
+    ) -> dict[str, Any]:
+        info = run_info(self.video, self.settings, self.models, tables, read)
+        info |= {
+            "settings_hash": self.asked.result_hash(),
+            "models_hash": self.models.models_hash,
+            "live": self.reader.account(over=over) | {"parts": self.parts.key},
+            "budget": None,
+            "annotated": None,
+            "resumed_segments": 0,
+            "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
+            "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
+        }
+        info["reading"]["clock_jumps"] = self.reader.clock_jumps  # those that are listed are the last ones
+        return info
+
+
+class _Publisher:
+    """Publishes in a thread, not too often."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="publish")
+        self._running: Future[float] | None = None
+        self._due_at = 0.0
+
+    def _timed_work(self) -> float:
+        start = time.monotonic()
+        self._work()
+        return time.monotonic() - start
+
+    def go_on(self) -> None:
+        """Begin if it is time.
+
+        Raises:
+            OutputError: The last time could not be written.
+        """
+        self._settle(wait=False)
+        if self._running is None and time.monotonic() >= self._due_at:
+            self._running = self._pool.submit(self._timed_work)
+
+    def finish(self) -> None:
+        """Wait for what is being published.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+        self._settle(wait=True)
+
+    def _settle(self, *, wait: bool) -> None:
+        if self._running is not None and (wait or self._running.done()):
+            running, self._running = self._running, None
+            took_s = running.result()
+            self._due_at = time.monotonic() + max(_LEAST_S - took_s, took_s / _SHARE)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=True)
+
+
+def follow_live(
+    video: Video,
+    out: Path,
+    settings: Settings,
+    models: Models,
+    *,
+    on_event: OnEvent,
+    stop: Callable[[], bool],
+    timings: dict[str, float],
+    on_preview: OnPreview | None = None,
+) -> Run:
+    """Follow a live source until it ends, `stop` is true, or the duration asked for is reached.
+
+    Args:
+        video: From a `Fetcher`, with a `stream`.
+        out: Exists.
+        settings: How; no annotated video is made.
+        models: Loaded networks.
+        on_event: Called with each event.
+        stop: Asked some times a second; once it is true, the run ends as it should.
+        timings: Seconds of what came before, for ``run.json``.
+        on_preview: Called with each sample that was looked at.
+
+    Raises:
+        SourceError: No picture can be had.
+        MediaError: Not one sample came.
+        ModelError: A network failed.
+        OutputError: Results cannot be written.
+    """
+    stream = video.stream
+    assert stream is not None  # only what is live comes here
+    if settings.budget is not None:
+        on_event(Budgeted(video.title, "what is live has no length: the budget is not kept", False))
+    chosen = settings.replace(
+        segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
+    )
+    folder = run_folder(out, video.title, video.video_id)
+    parts = GrowingStore(folder, work_key(video, chosen, models))
+    opened = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
+        staging = stack.enter_context(claimed(folder))
+        live = _Live(video, settings, chosen, models, reader, folder, staging, parts, on_event, timings)
+        on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
+        publisher = _Publisher(live.publish)
+        stack.callback(publisher.close)
+        previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
+        for part in _analysed(live, previewer):
+            on_event(part)
+            publisher.go_on()
+        publisher.finish()
+        timings["analysis"] = time.perf_counter() - opened
+        if not live.samples:
+            raise MediaError(
+                f"{video.title} ended before --start: nothing was analysed", kind=MediaErrorKind.NO_FRAMES
+            )
+        info = live.publish(final=True)
+        live.parts.clear()
+    log.info("%s: %d samples, %d faces", video.video_id, live.samples, live.faces)
+    return Run(folder, json.loads(json.dumps(info, default=str)))
+
+
+def _analysed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
+    """Analyse and commit one segment after another."""
+    reader = live.reader
+    for samples in reader.segments(on_wait=live.tell_waiting):
+        results = analyse_segments(
+            samples,
+            live.models,
+            live.settings,
+            on_progress=live.tell,
+            on_sample=None if previewer is None else previewer.on_sample,
+            stages=live.stages,
+        )
+        with contextlib.closing(results):
+            for result in results:
+                if previewer is not None:
+                    previewer.on_segment(result)
+                with live.stages("write"):
+                    part = live.commit(result)
+                yield Committed(live.video.title, part)
+        give_back_memory()  # else a long run would need more than a short one
+
+
+def finish_abandoned(out: Path) -> list[Path]:
+    """Finish the live runs in a folder whose processes were killed, from their parts.
+
+    Runs that go on, are damaged, or are of another version stay as they are.
+
+    Returns:
+        The folders of those that were finished.
+    """
+    finished: list[Path] = []
+    if find_spec("fcntl") is None:
+        return finished  # without locks, a run that goes on cannot be told from one that was killed
+    for hidden in sorted(out.glob("*live-*/.parts")):
+        folder = hidden.parent
+        if not _LIVE_NAME.search(folder.name):
+            continue
+        try:
+            with claimed(folder) as staging:
+                if hidden.is_dir() and _finish(folder, staging):
+                    finished.append(folder)
+        except (AnalyzerError, KeyError, TypeError, ValueError, OSError) as error:
+            if not isinstance(error, OutputError):  # as a rule it is in use
+                log.warning("%s cannot be finished: %s", folder, error)
+    return finished
+
+
+def _key_of(live: dict[str, Any]) -> str:
+    # It becomes part of paths that are removed, and the file may come from anywhere.
+    key = live["parts"]
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{16}", key):
+        raise ValueError("its run.json is damaged")
+    return key
+
+
+def _finish(folder: Path, staging: Path) -> bool:
+    """Finish a run from its parts, and remove them; gives whether there was something to finish."""
+    published, hidden = (folder / "run.json").exists(), folder / ".parts"
+    begun = hidden / "run.json"
+    if not published and not begun.exists():
+        shutil.rmtree(hidden, ignore_errors=True)  # nothing says what they are, and they hold embeddings
+        return False
+    info = Run.load(folder if published else hidden).info
+    live = info["live"]
+    if not isinstance(live, dict):
+        return False
+    parts = GrowingStore(folder, _key_of(live))
+    samples = len(parts.collect().samples)
+    if samples and (live["ended_at"] is None or samples > info["counts"]["samples"]):
+        _publish_parts(info, parts, staging, folder)
+        published = True
+    shutil.rmtree(hidden, ignore_errors=True)
+    return published
+
+
+def _publish_parts(info: dict[str, Any], parts: GrowingStore, staging: Path, folder: Path) -> None:
+    settings = Settings(**info["settings"])
+    calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
+    tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
+    write_tables(staging, tables, settings)
+    info |= {"counts": counts_of(tables), "notes": [note.sentence for note in tables.notes]}
+    info |= {"shares_in_words": in_words(tables.shares, tables.people)}
+    info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
+    if settings.scene == "audience":
+        info["audience"] = audience_summary(tables.people, settings)
+    info["live"] |= _ended_of(tables)
+    info["reading"]["last_s"] = float(tables.samples["time_s"].iloc[-1])
+    write_spreadsheet(staging, tables, settings, info)
+    write_json(staging / "run.json", info)
+    publish(staging, folder, grows=True)
+
+
+def _ended_of(tables: Tables) -> dict[str, Any]:
+    samples = tables.samples
+    return {
+        "ended_at": samples["clock"].iloc[-1].isoformat(timespec="milliseconds"),
+        "ended_because": _BROKEN_OFF,
+        "dropped": int(samples["dropped"].sum()),
+        "gaps": int((samples["gap_s"] > 0).sum()),
+        "gaps_s": round(float(samples["gap_s"].sum()), 3),
+    }
+
+
+def _read_of(info: dict[str, Any]) -> tuple[VideoInfo, ReadReport]:
+    facts, reading = info["video"], info["reading"]
+    video = VideoInfo(
+        width=facts["width"],
+        height=facts["height"],
+        duration_s=None,
+        fps=None,
+        codec=facts["codec"],
+        container=facts["container"],
+        pix_fmt=None,
+        audio_codec=None,
+    )
+    bad, frames = reading["bad_packets"], reading["frames_decoded"]
+    return video, ReadReport(frames, bad, frames + bad, 0, reading["last_s"], False, _BROKEN_OFF)
+
+
+def _video_of(info: dict[str, Any]) -> Video:
+    return Video(
+        video_id=info["video_id"],
+        kind=MediaKind.LIVE,
+        paths=(),
+        audio_path=None,
+        source=info["source"],
+        title=info["title"],
+        url=info["url"],
+        channel=info["channel"],
+        uploaded=None,
+        uploaded_at=None,
+        duration_s=None,
+        fetched=False,
+        details={},
+    )

@@ -1,0 +1,95 @@
+"""What was read of a file, and what was damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyzer.errors import MediaError, MediaErrorKind
+
+__all__ = [
+    "ReadReport",
+    "damage_note",
+    "is_damaged",
+    "is_unusable",
+    "joined_report",
+    "shown_path",
+    "unusable_error",
+]
+
+_TOLERATED_DAMAGE = 0.1
+"""Share of bad packets beyond which a video was not read to the full."""
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """How the last iteration went."""
+
+    frames: int
+    """Pictures decoded in the range asked for."""
+    bad_packets: int
+    """Packets that could not be decoded, or only with errors."""
+    packets: int
+    """Packets read."""
+    repaired_times: int
+    """Pictures whose time was missing or not later than the one before."""
+    last_s: float | None
+    """Time of the last picture in the range."""
+    complete: bool
+    """Whether all was read that the container declares, within the range."""
+    reason: str
+    """Empty when complete; else a sentence."""
+    too_damaged: bool = False
+    """Whether it is not complete for nothing but the share of bad packets."""
+
+
+def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
+    """How a video was read of which stretches were read one by one, in the order of time.
+
+    Raises:
+        MediaError: More than half of the packets are bad.
+    """
+    packets, bad = sum(one.packets for one in reports), sum(one.bad_packets for one in reports)
+    if is_unusable(packets, bad):
+        raise unusable_error(path, packets, bad)
+    # What share is bad is judged over the whole video, as in one pass.
+    reason = next((one.reason for one in reports if one.reason and not one.too_damaged), "")
+    too_damaged = not reason and is_damaged(packets, bad)
+    return ReadReport(
+        frames=sum(one.frames for one in reports),
+        bad_packets=bad,
+        packets=packets,
+        repaired_times=sum(one.repaired_times for one in reports),
+        last_s=max((one.last_s for one in reports if one.last_s is not None), default=None),
+        complete=not reason and not too_damaged,
+        reason=damage_note(packets, bad) if too_damaged else reason,
+        too_damaged=too_damaged,
+    )
+
+
+def is_damaged(packets: int, bad: int) -> bool:
+    return bad > _TOLERATED_DAMAGE * packets
+
+
+def damage_note(packets: int, bad: int) -> str:
+    return f"{bad} of {packets} packets are damaged"
+
+
+def is_unusable(packets: int, bad: int) -> bool:
+    return bad * 2 > packets
+
+
+def unusable_error(path: Path, packets: int, bad: int) -> MediaError:
+    share = "none" if bad >= packets else f"only {packets - bad}"
+    return MediaError(
+        f"{shown_path(path)} is damaged: {share} of its {packets} packets can be decoded; "
+        "get the file again.",
+        kind=MediaErrorKind.DAMAGED,
+    )
+
+
+def shown_path(path: Path) -> str:
+    """A file's name for a message: on one line, of bounded length."""
+    name = "".join(c if c.isprintable() else "?" for c in path.name)
+    return name if len(name) <= 80 else f"{name[:60]}…{name[-15:]}"

@@ -1,0 +1,286 @@
+"""Reading pictures: times, sampling, bad packets. The only reader of video in the project.
+
+A `VideoReader` gives the pictures of a file with the times that a player shows. It is written for files
+that were not made by us: what is not a video, or would open something else, or needs too much memory,
+ends in a `MediaError`; damage is survived, counted and reported.
+
+Three rules make a segment read on its own give the same samples as one pass over the whole video:
+
+* which pictures are sampled depends only on the pictures inside the segment;
+* a segment is read from a keyframe at or before its start, and what comes earlier is dropped;
+* a stretch begins where the one before ends: both use `segment_bounds`.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import av.error
+
+from analyzer.media.clock import Timeline
+from analyzer.media.demuxer import INDEXED, Demuxer, begins_at, check_file, no_frames, times_of
+from analyzer.media.frame import Frame, Sample, Scaler
+from analyzer.media.geometry import GeometryFinder
+from analyzer.media.read_report import ReadReport, damage_note, is_damaged, is_unusable, unusable_error
+from analyzer.media.sampling import SamplingPlan
+from analyzer.settings import Settings
+
+__all__ = [
+    "BaseReader",
+    "VideoReader",
+]
+
+
+class BaseReader:
+    """What both readers share: closing, the range to read, the report."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scaler = Scaler()
+        self._closed = False
+        self._report: ReadReport | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        self._closed = True
+
+    def report(self) -> ReadReport:
+        """How the last iteration went; call it after the iteration.
+
+        Raises:
+            RuntimeError: No iteration has ended yet.
+        """
+        if self._report is None:
+            raise RuntimeError("there is no report before an iteration has ended")
+        return self._report
+
+    def _range(self, start_s: float, end_s: float | None) -> tuple[float, float]:
+        """The range asked for, within the cut of the settings."""
+        if self._closed:
+            raise RuntimeError("the reader is closed")
+        ends = [end for end in (end_s, self._settings.stop_s) if end is not None]
+        return max(start_s, self._settings.start_s), min(ends, default=math.inf)
+
+
+class VideoReader(BaseReader):
+    """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
+
+    `path` is the file, `info` what is known of it before it is read through.
+
+    Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
+
+    Raises:
+        MediaError: On construction, if the file is no video that can be read (`MediaError.kind` says why).
+        SourceError: On construction, if there is no such file or it may not be read.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        super().__init__(settings)
+        self.path = Path(path)
+        self._plan = SamplingPlan.of(settings)
+        self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
+        check_file(self.path)
+        with Demuxer(self.path, settings.max_pixels, threads=1, look=True) as source:
+            # Codec and size are allowed: only now may a decoder see the file. What the container declares
+            # cannot be told from what the stream does once one has.
+            self._declared = source.declared
+        self._times = times_of(self.path, settings.max_pixels)
+        with Demuxer(
+            self.path, settings.max_pixels, threads=1, declared=self._declared, times=self._times
+        ) as source:
+            self.info, first_s = source.info()
+            self._scaler.opaque = source.opaque
+        # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
+        self._late_s = first_s if self.info.container == "avi" else 0.0
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """How the file's stamps become running time; None where they are taken as they are."""
+        return self._times.timeline
+
+    def close(self) -> None:
+        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        super().close()
+        for iteration in list(self._iterations):
+            try:
+                iteration.close()
+            except ValueError:  # it runs in another thread, and stops at its next picture
+                continue
+
+    def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
+        """Every picture from `start_s` up to but not including `end_s`, within the cut of the settings.
+
+        Raises:
+            MediaError: While iterating: no picture at all, a picture above the limit, or (over the whole cut)
+                more than half of the packets bad.
+        """
+        return self._start(start_s, end_s, sampled=False)
+
+    def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
+        """The pictures to analyse, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
+
+        Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.
+
+        Raises:
+            MediaError: As in `frames`.
+        """
+        return self._plan.choose(self._start(start_s, end_s, sampled=True))
+
+    def segment_bounds(self, segment: int) -> tuple[float, float]:
+        """Start and end in seconds of a segment, to be given to `samples` as they are."""
+        return self._plan.bound(segment), self._plan.bound(segment + 1)
+
+    def _start(self, start_s: float, end_s: float | None, *, sampled: bool) -> Generator[Frame, None, None]:
+        start, end = self._range(start_s, end_s)
+        whole = (start, end) == self._range(0.0, None)
+        iteration = self._read(_Tally(start, end, whole), sampled=sampled)
+        self._iterations.add(iteration)
+        return iteration
+
+    def _source(self, *, sampled: bool) -> Demuxer:
+        settings = self._settings
+        # Coarse pictures may be good enough to be analysed, never to be shown.
+        return Demuxer(
+            self.path,
+            settings.max_pixels,
+            settings.thread_count,
+            declared=self._declared,
+            times=self._times,
+            late_s=self._late_s,
+            deblock=settings.deblock or not sampled,
+        )
+
+    def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
+        keyframes = sampled and self._settings.keyframes
+        spare = self._plan.spare(tally.start) if sampled and not keyframes else None
+        start = tally.start
+        # Where stamps are moved, all packets are counted from the first on.
+        indexed = self.info.container in INDEXED and self._times.timeline is None
+        leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and indexed]
+        try:
+            for lead in (*leads, None):
+                with self._source(sampled=sampled) as source:
+                    if lead is not None and not source.go_to(start - lead):
+                        continue
+                    pictures = source.pictures(start if lead is None else None, keyframes, spare)
+                    first = next(pictures, None)
+                    if lead is not None and not begins_at(first, start):
+                        continue  # what is shown at the start comes from further back
+                    try:
+                        yield from self._within(first, pictures, tally, source.geometry)
+                        tally.ended = not self._closed
+                    finally:
+                        tally.close(source)
+                    if source.refused and tally.last_seen_s < 0:
+                        raise source.too_large()
+                    tally.check(self.path)
+                    return
+        finally:
+            self._report = tally.report()
+
+    def _within(
+        self,
+        first: tuple[av.VideoFrame, float] | None,
+        pictures: Iterator[tuple[av.VideoFrame, float]],
+        tally: _Tally,
+        geometry: GeometryFinder,
+    ) -> Iterator[Frame]:
+        start, end, scaler = tally.start, tally.end, self._scaler
+        pair = first
+        while pair is not None and not self._closed:
+            picture, time_s = pair
+            if time_s >= end:
+                tally.covered = True
+                return
+            shape = geometry.of(picture)
+            tally.last_seen_s, tally.last_ticks = time_s, picture.duration
+            if time_s >= start:
+                tally.frames += 1
+                tally.last_s = time_s
+                yield Frame(time_s, picture.key_frame, picture, shape, scaler)
+            pair = next(pictures, None)
+
+
+@dataclass
+class _Tally:
+    """What an iteration adds up for its `ReadReport`."""
+
+    start: float
+    end: float
+    whole: bool
+    frames: int = 0
+    last_s: float | None = None
+    last_seen_s: float = -math.inf
+    """Time of the last picture, before the start too."""
+    last_ticks: int = 0
+    """How long it is shown, in the container's unit; 0 if not declared."""
+    covered: bool = False
+    """A picture at or after the end was seen."""
+    ended: bool = False
+    """The iteration was not stopped by the one who asked for it."""
+    packets: int = 0
+    bad: int = 0
+    repaired: int = 0
+    reason: str = ""
+    too_damaged: bool = False
+
+    def close(self, source: Demuxer) -> None:
+        """Take over what the source counted."""
+        self.packets, self.bad, self.repaired = source.packets, source.bad, source.clock.repaired
+        shown_s = max(source.clock.step_s, source.clock.length_s(self.last_ticks))
+        seen_to = max(self.last_seen_s, source.last_packet_s) + shown_s
+        self.reason = self._missing(source, max(seen_to, 0.0))
+
+    def _missing(self, source: Demuxer, seen_to: float) -> str:
+        declared = source.duration_s()
+        at = f"{seen_to:.1f} s"
+        if self.covered or not self.ended:
+            return ""
+        if declared is not None and min(self.end, declared) - seen_to > max(1.0, 0.02 * declared):
+            return f"the video ends at {at} of {declared:.1f} s declared"
+        if source.stopped and not source.declares:
+            return f"the file is damaged or cut off at {at}"
+        self.too_damaged = is_damaged(self.packets, self.bad)
+        return damage_note(self.packets, self.bad) if self.too_damaged else ""
+
+    def check(self, path: Path) -> None:
+        """Raise what makes the whole iteration worthless."""
+        if not self.ended:
+            return
+        without = self.last_seen_s < 0 and not self.covered
+        if without and self.bad:
+            raise unusable_error(path, self.packets, self.packets)
+        if self.whole and is_unusable(self.packets, self.bad):
+            raise unusable_error(path, self.packets, self.bad)
+        if without:
+            raise no_frames(path)
+
+    def report(self) -> ReadReport:
+        reason = self.reason
+        if not self.ended:
+            reason = f"reading was stopped at {self.last_s or self.start:.1f} s"
+        return ReadReport(
+            frames=self.frames,
+            bad_packets=self.bad,
+            packets=self.packets,
+            repaired_times=self.repaired,
+            last_s=self.last_s,
+            complete=not reason,
+            reason=reason,
+            too_damaged=self.too_damaged and self.ended,
+        )

@@ -1,0 +1,1 @@
+"""From tracklets to people: identity, estimates, timeline, proportions."""

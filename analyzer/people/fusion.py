@@ -1,0 +1,210 @@
+"""People from their faces: fusing, and the timeline. Everything here is derived from the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analyzer.faces import frontality
+from analyzer.people.attention import attention_table, looks
+from analyzer.settings import Settings, assign_band
+from analyzer.vision.calibration import Calibration, Estimates, logit
+
+__all__ = [
+    "fuse_estimates",
+    "fuse_people",
+    "images_table",
+    "stated_genders",
+]
+
+FRONTAL = 0.65
+"""A face counts as looking towards the camera from this frontality on."""
+
+
+APPEARANCE_GAP_S = 2.0
+"""Not seen for longer than this: the next sighting is a new appearance."""
+
+
+FULL_PX, WORTHLESS_SCORE = 80.0, 0.3
+"""How sightings are weighted: see `fuse_estimates`."""
+
+
+def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
+    """What the judged sightings of each person say together about gender and age.
+
+    Weighted means; a sighting weighs by the face's width, up to `FULL_PX`, and by how far the detector's
+    score is above `WORTHLESS_SCORE`: of all that was tried (width, score, sharpness, frontality) those two
+    tell best how far a sighting lies from the truth. Of the probability of female the mean is taken over
+    its log odds.
+
+    Args:
+        faces: Rows of the faces table with `person_id`.
+        embeddings: Rows of the embeddings table with `person_id`.
+
+    Returns:
+        (N,) `person_id` of those with a judged sighting, ascending, and what is said of them.
+    """
+    judged = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
+    width = (judged["x2"] - judged["x1"]).clip(upper=FULL_PX)
+    weight = (width * (judged["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
+    values = {
+        "odds": logit(judged["female_prob"].to_numpy(np.float64)),
+        "age": judged["age_years"].to_numpy(np.float64),
+        "spread": judged["age_spread_years"].to_numpy(np.float64),
+    }
+    # What no sighting says (a network may give an age without its spread) stays unknown.
+    person = judged["person_id"].to_numpy()
+    told = pd.DataFrame({name: value * weight for name, value in values.items()})
+    sums = told.groupby(person).sum(min_count=1)
+    weights = told.notna().mul(weight, axis=0).groupby(person).sum()
+    ids = sums.index.to_numpy(np.int64)
+    means = {name: (sums[name] / weights[name]).to_numpy(np.float64) for name in values}
+    return ids, Estimates(means["odds"], means["age"], means["spread"], _mean_looks(embeddings, ids))
+
+
+def _mean_looks(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, D) the mean embedding of each person, NaN where there is none."""
+    some = embeddings[embeddings["person_id"].isin(ids)]
+    if some.empty:
+        return np.full((len(ids), 1), np.nan)
+    vectors = np.stack(list(some["embedding"])).astype(np.float64)
+    weight = (some["views"] * some["view_px"]).to_numpy(np.float64)
+    place = np.searchsorted(ids, some["person_id"].to_numpy())
+    sums = np.zeros((len(ids), vectors.shape[1]))
+    np.add.at(sums, place, vectors * weight[:, None])
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / np.bincount(place, weights=weight, minlength=len(ids))[:, None])
+
+
+def fuse_people(
+    faces: pd.DataFrame,
+    samples: pd.DataFrame,
+    embeddings: pd.DataFrame,
+    settings: Settings,
+    calibration: Calibration,
+) -> pd.DataFrame:
+    """One row for each person, from all sightings.
+
+    Args:
+        faces: Rows of the faces table with `person_id`.
+        samples: Rows of the samples table, with `duration_s`.
+        embeddings: Rows of the embeddings table with `person_id`.
+        settings: Gives when gender stays unknown, and the age bands.
+        calibration: Of the networks that judged the faces.
+
+    Returns:
+        The columns of the people table, those of an audience too in that scene; in the order of
+        `person_id`.
+    """
+    seen = faces[faces["person_id"] > 0].sort_values(["person_id", "time_s"], kind="stable")
+    person = seen["person_id"].to_numpy(np.int64)
+    stands = samples.set_index("sample")["duration_s"].loc[seen["sample"]].to_numpy(np.float64)
+    times = seen["time_s"].to_numpy(np.float64)
+    returns = np.zeros(len(seen), bool)
+    returns[1:] = (person[1:] == person[:-1]) & (np.diff(times) > APPEARANCE_GAP_S + stands[:-1])
+    front = frontality(_landmarks(seen)) if len(seen) else np.empty(0, np.float32)
+    # Without landmarks it is not known who looks towards the camera.
+    frontal = np.where(np.isnan(front), np.nan, front >= FRONTAL)
+    sighting = pd.DataFrame(
+        {
+            "person_id": person,
+            "time_s": times,
+            "until_s": times + stands,
+            "stands_s": stands,
+            "returns": returns,
+            "width": (seen["x2"] - seen["x1"]).to_numpy(),
+            "frontal": frontal,
+        }
+    )
+    sightings = sighting.groupby("person_id")
+    table = pd.DataFrame(
+        {
+            "first_s": sightings["time_s"].first(),
+            "last_s": sightings["until_s"].last(),
+            "on_screen_s": sightings["stands_s"].sum(),
+            "appearances": 1 + sightings["returns"].sum(),
+            "samples": sightings.size(),
+            "face_px_median": sightings["width"].median(),
+            "frontal_share": sightings["frontal"].mean(),
+        }
+    )
+    ids, estimates = fuse_estimates(seen, embeddings)
+    probability, years = calibration.person(estimates)
+    low, high = calibration.age_interval(years, estimates.spread_years)
+    read = {"female_prob": probability, "age_years": years, "age_low": low, "age_high": high}
+    table = table.join(pd.DataFrame(read, index=ids))
+    judged = seen.loc[seen["female_prob"].notna(), "person_id"].value_counts()
+    table["judged_samples"] = judged.reindex(table.index, fill_value=0)
+    age = table["age_years"].to_numpy(np.float64)
+    table["age_band"] = [assign_band(one, settings.bands) for one in age]
+    table["gender"] = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)
+    if settings.scene == "audience":
+        table = table.join(attention_table(sighting, looks(seen, samples, settings), settings))
+    return table.rename_axis("person_id").reset_index()
+
+
+def stated_genders(
+    female_prob: NDArray[np.float64],
+    age_years: NDArray[np.float64],
+    settings: Settings,
+    calibration: Calibration,
+) -> NDArray[np.str_]:
+    """(N,) "female", "male" or "unknown": what is stated of people.
+
+    Args:
+        female_prob: (N,) NaN: not judged.
+        age_years: (N,) likewise.
+        settings: Gives how sure one must be, and whether children's gender is stated.
+        calibration: Of the networks that judged.
+    """
+    sure = np.maximum(female_prob, 1 - female_prob) >= settings.min_confidence  # NaN is not
+    if not settings.gender_of_children:
+        sure &= ~(age_years < calibration.child_years)
+    return np.where(sure, np.where(female_prob > 0.5, "female", "male"), "unknown")
+
+
+def _landmarks(faces: pd.DataFrame) -> NDArray[np.float32]:
+    """(N, 5, 2) float32."""
+    return np.stack(list(faces["landmarks"])).reshape(-1, 5, 2).astype(np.float32)
+
+
+def images_table(
+    names: Mapping[int, str],
+    faces: pd.DataFrame,
+    people: pd.DataFrame,
+    samples: pd.DataFrame,
+    problems: Mapping[int, str],
+) -> pd.DataFrame:
+    """One row for each image and person in it, from left to right; one for each image without people.
+
+    Args:
+        names: File name of every image that was asked for, by the number of its segment.
+        faces: Rows of the faces table with `person_id`.
+        people: Rows of the people table.
+        samples: Rows of the samples table; an image that is not in it could not be read.
+        problems: Why each of those could not be read, by the same number.
+
+    Returns:
+        The columns of the images table but `video_id`, in the order of `names`.
+    """
+    read = samples.set_index("segment").reindex(columns=["sample", "width", "height"])
+    images = pd.DataFrame({"image": pd.Series(names, dtype=str)}).join(read)
+    images["readable"] = images["sample"].notna()
+    images["reason"] = pd.Series(problems, dtype=str).reindex(images.index)
+    images["sample"] = images["sample"].fillna(-1).astype(np.int64)
+    of_person = people.rename(columns={"samples": "person_images"}).set_index("person_id")
+    of_person = of_person[["person_images", "gender", "age_years", "age_low", "age_high", "age_band"]]
+    of_face = faces.rename(columns={"female_prob": "face_female_prob", "age_years": "face_age_years"})
+    of_face = of_face[
+        ["sample", "person_id", "x1", "y1", "x2", "y2", "score", "face_female_prob", "face_age_years"]
+    ]
+    seen = of_face[of_face["person_id"] > 0].sort_values(["sample", "x1"], kind="stable")
+    table = images.merge(seen.join(of_person, on="person_id"), on="sample", how="left")
+    table["people"] = table["sample"].map(seen["sample"].value_counts()).fillna(0).astype(np.int64)
+    table["faces"] = table["sample"].map(faces["sample"].value_counts()).fillna(0).astype(np.int64)
+    table["person_id"] = table["person_id"].fillna(-1).astype(np.int64)
+    table["person_images"] = table["person_images"].fillna(0).astype(np.int64)
+    return table.astype({"width": "Int64", "height": "Int64"})

@@ -1,0 +1,305 @@
+"""Shares of the people and of the time on screen, by gender and age, with their error bars.
+
+What the networks see is not what is: a share that is simply counted leans towards the classes that others
+are mistaken for. So the true classes are treated as unknown. Measured on labelled faces is how often people
+of each class are seen as what (the confusion, from `Calibration`); from that and from what was seen in this
+video, a Gibbs sampler draws the share of each class and the class of each person, again and again. The mean
+of the draws is the estimate, the middle 95 % are its interval.
+
+Three uncertainties are in it: how often the networks are wrong, which is known from a limited number of faces
+(Dirichlet draws of the confusion); which of this video's people they are wrong about (draws of the classes,
+also of people who could not be judged); and the sampling: who was missed, counted twice or as one with
+another, and seen for how long (each person's weight is drawn, as in the Bayesian bootstrap of Rubin 1981, but
+with half its spread, because most of a video's people are seen). The model of the classes is that of
+multinomial data with misclassification: Swartz et al. 2004, Bayesian identifiability and misclassification in
+multinomial data, Canadian Journal of Statistics 32.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analyzer.settings import Settings
+from analyzer.util.text import percent
+from analyzer.vision.calibration import Calibration, Confusion
+
+__all__ = [
+    "FEW_PEOPLE",
+    "INTERVAL",
+    "SHARE_COLUMNS",
+    "UNMEASURED",
+    "ShareDraws",
+    "draw_shares",
+    "estimate_shares",
+    "in_words",
+    "interval",
+    "share_table",
+]
+
+INTERVAL = 0.95
+"""Share of the draws that lies inside of an interval."""
+
+
+FEW_PEOPLE = 5
+"""Of fewer judged people no share is stated: neither written to a table nor drawn nor put into words."""
+
+
+UNMEASURED = (
+    "No shares are stated: how often these networks are wrong was not measured, so counts cannot be "
+    "corrected for it."
+)
+"""What is said in place of shares under `Calibration.plain`."""
+
+
+_BURN_IN, _DRAWS, _CHAINS = 50, 400, 20
+"""Each of the chains, which go side by side, is warmed up by `_BURN_IN` steps; all give `_DRAWS`."""
+
+
+_BLOCK = 1_000_000
+"""So many people times draws are held in memory at once."""
+
+
+_PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
+
+
+_WEIGHT_SHAPE = 4.0
+
+
+_SEED = 20150101
+
+
+Real = NDArray[np.float64]
+
+
+def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
+    """Shares by gender and by age band.
+
+    Who looks like a child counts as not judged in gender, unless `settings.gender_of_children`.
+
+    Args:
+        people: Rows of the people table.
+        settings: Gives the age bands.
+        calibration: Of the networks that judged the people.
+
+    Returns:
+        The columns of the shares table; no rows where fewer than `FEW_PEOPLE` were judged, or where it was
+        not measured how often the networks err.
+    """
+    if not calibration.measured or (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
+        return pd.DataFrame(columns=list(SHARE_COLUMNS))
+    everybody = np.zeros(len(people), np.int64)
+    return share_table(draw_shares(people, settings, calibration, groups=everybody), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ShareDraws:
+    """Draws of the shares of C classes in each of G groups of people."""
+
+    dimension: str
+    classes: tuple[str, ...]
+    values: Real
+    """(draws, G, W, C): by people and by time; with clusters also both once more, clusters drawn anew. All
+    groups are seen through the same draw of the confusion, so their draws can be subtracted. NaN where a
+    group has nobody."""
+
+
+def draw_shares(
+    people: pd.DataFrame,
+    settings: Settings,
+    calibration: Calibration,
+    *,
+    groups: NDArray[np.int64],
+    clusters: NDArray[np.int64] | None = None,
+) -> tuple[ShareDraws, ...]:
+    """Draws of the shares by gender and by age band, for several groups of people at once.
+
+    Args:
+        people: N rows of the people table, of one or more videos.
+        settings: Gives the age bands.
+        calibration: Of the networks that judged the people.
+        groups: (N,) number of each person's group, from 0.
+        clusters: (N,) number of each person's video, if draws are wanted in which the videos themselves are
+            drawn (Bayesian bootstrap): how much a share depends on which videos there are.
+
+    Returns:
+        Of gender and of age. The draws of a group depend on its own people alone, not on their order nor on
+        which other groups there are: the same people have the same shares wherever they are stated.
+    """
+    weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
+    judged = people["judged_samples"].to_numpy() > 0
+    telling = judged.copy()
+    if not settings.gender_of_children:
+        telling &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
+    found = []
+    # Both at once, in threads: most of the work is done outside of Python.
+    with ThreadPoolExecutor(2) as pool:
+        for dimension, confusion, column, known in (
+            ("gender", calibration.gender_confusion(), "female_prob", telling),
+            ("age", calibration.age_confusion(settings.bands), "age_years", judged),
+        ):
+            seen = confusion.category(people[column].to_numpy(np.float64))
+            members = _Members(np.where(known, seen, -1), groups, weights, clusters)
+            values = pool.submit(_draw, members, confusion, _PRIOR_PEOPLE[dimension])
+            found.append((dimension, confusion.classes, values))
+    return tuple(ShareDraws(dimension, classes, values.result()) for dimension, classes, values in found)
+
+
+def share_table(draws: Iterable[ShareDraws], group: int) -> pd.DataFrame:
+    """The shares table of one group, without `video_id`."""
+    rows: list[dict[str, object]] = []
+    for one in draws:
+        mean, low, high = interval(one.values[:, group, :2])
+        for index, name in enumerate(one.classes):
+            row: dict[str, object] = {"dimension": one.dimension, "group": name}
+            for kind, weighed in enumerate(("people", "time")):
+                values = mean[kind, index], low[kind, index], high[kind, index]
+                row |= dict(
+                    zip((f"{weighed}_share", f"{weighed}_low", f"{weighed}_high"), values, strict=True)
+                )
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(SHARE_COLUMNS))
+
+
+def interval(draws: Real, within: tuple[float, float] = (0.0, 1.0)) -> tuple[Real, Real, Real]:
+    """Mean of draws along the first axis, and lower and upper end of their interval, kept `within` bounds."""
+    mean = draws.mean(axis=0)
+    low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    # Of very few people the mean may lie outside; sums of shares are rounded.
+    return mean, np.clip(np.minimum(low, mean), *within), np.clip(np.maximum(high, mean), *within)
+
+
+SHARE_COLUMNS = (
+    *("dimension", "group", "people_share", "people_low", "people_high"),
+    *("time_share", "time_low", "time_high"),
+)
+
+
+def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False) -> str:
+    """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged, and
+    `UNMEASURED` where the table is empty all the same.
+
+    Args:
+        shares: Rows of the shares table.
+        people: Rows of the people table.
+        images: Whether they are of images, where the time on screen is the number of images.
+    """
+    of_women = shares[shares["group"] == "female"]
+    if (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
+        return ""
+    if of_women.empty:
+        return UNMEASURED
+    told = {name: percent(float(of_women.iloc[0][name])) for name in SHARE_COLUMNS[2:]}
+    of_time = "sightings are of them" if images else "time on screen is theirs"
+    return (
+        f"About {told['people_share']} of the people look like women ({told['people_low']} to "
+        f"{told['people_high']}), and {told['time_share']} of the {of_time} "
+        f"({told['time_low']} to {told['time_high']}): knowing how often the networks are wrong, the "
+        "true share lies in such a range in about 95 of 100 cases."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Members:
+    """N people, as they are drawn."""
+
+    category: NDArray[np.int64]
+    """(N,) what each was seen as; -1 for those who could not be judged."""
+    groups: NDArray[np.int64]
+    weights: Real
+    """(W, N) by which people are summed up."""
+    clusters: NDArray[np.int64] | None
+
+    def of(self, chosen: NDArray[np.int64]) -> _Members:
+        """Some of them, in an order that is their own: by what they are seen as and for how long."""
+        order = chosen[np.lexsort((*self.weights[:, chosen], self.category[chosen]))]
+        clusters = None
+        if self.clusters is not None:
+            clusters = np.unique(self.clusters[order], return_inverse=True)[1]
+        return _Members(self.category[order], self.groups[order], self.weights[:, order], clusters)
+
+    @property
+    def fingerprint(self) -> int:
+        """A number that the same people have, whatever else there is; times count to the millisecond."""
+        content = self.category.astype("<i8").tobytes() + self.weights.round(3).astype("<f8").tobytes()
+        return int.from_bytes(hashlib.sha256(content).digest()[:8])
+
+
+def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
+    """Draws of the shares.
+
+    Args:
+        people: Who was seen as what.
+        confusion: What people of each of C classes are seen as.
+        prior_people: As how many people, composed as the labelled ones, the prior weighs. A few people say
+            little about who there is: without one, neighbouring ages could not be told apart.
+
+    Returns:
+        (draws, G, W, C); 2 W with clusters.
+    """
+    prior = prior_people * confusion.counts.sum(axis=1) / confusion.counts.sum()
+    counts = np.asarray(confusion.counts, np.float64)
+    seen_as = _seen_as(counts.tobytes(), counts.shape, _BURN_IN + _DRAWS // _CHAINS)
+    order = np.argsort(people.groups, kind="stable")
+    borders = np.searchsorted(people.groups[order], np.arange(people.groups.max(initial=0) + 2))
+    drawn = [_draw_group(people.of(order[start:end]), seen_as, prior) for start, end in pairwise(borders)]
+    return np.stack(drawn, axis=1)
+
+
+@functools.lru_cache(4)
+def _seen_as(counts: bytes, shape: tuple[int, int], steps: int) -> Real:
+    """(steps, chains, C, K) draws of how often each class is seen as each category."""
+    # Half a face more everywhere: never is not proven.
+    more = np.frombuffer(counts).reshape(shape) + 0.5
+    gammas = np.random.default_rng(_SEED).standard_gamma(more, (steps, _CHAINS, *shape))
+    return np.asarray(gammas / gammas.sum(axis=-1, keepdims=True))
+
+
+def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
+    """(draws, W, C) shares of one group's people, `seen_as` (steps, chains, C, K) by the networks."""
+    steps, chains, classes, categories = seen_as.shape
+    random = np.random.default_rng([_SEED, people.fingerprint])
+    known = people.category >= 0
+    seen = np.bincount(people.category[known], minlength=categories)
+    there = np.flatnonzero(seen)
+    shares = np.tile(prior / prior.sum(), (chains, 1))
+    chances = np.empty((steps - _BURN_IN, chains, categories + 1, classes))
+    for step in range(steps):
+        of_class = shares[:, :, None] * seen_as[step]
+        of_class = (of_class / of_class.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
+        counts = random.multinomial(seen[there], of_class[:, there]).sum(axis=1)
+        gammas = random.standard_gamma(counts + prior)
+        shares = gammas / gammas.sum(axis=1, keepdims=True)
+        if step >= _BURN_IN:
+            # Who could not be judged is as the others are.
+            chances[step - _BURN_IN] = np.concatenate([of_class, shares[:, None]], axis=1)
+    borders = np.cumsum(chances.reshape(-1, categories + 1, classes), axis=2)
+    row = np.where(known, people.category, categories)
+    videos = np.random.default_rng([_SEED, people.fingerprint, 1])  # apart: the others do not depend on it
+    draws = []
+    for start in range(0, len(borders), size := max(1, _BLOCK // max(len(row), 1))):
+        of_block = borders[start : start + size]
+        place = random.random((len(of_block), len(row)))
+        chosen = np.zeros(place.shape, np.int64)
+        for index in range(classes - 1):
+            chosen += place >= of_block[:, row, index]
+        weight = random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, place.shape)
+        drawn = [weight * one for one in people.weights]
+        if people.clusters is not None:
+            number = int(people.clusters.max(initial=0)) + 1
+            again = videos.standard_exponential((len(of_block), number))[:, people.clusters]
+            drawn += [one * again for one in drawn]
+        cell = (np.arange(len(of_block))[:, None] * classes + chosen).ravel()
+        sums = [np.bincount(cell, one.ravel(), len(of_block) * classes) for one in drawn]
+        draws.append(np.stack([one.reshape(-1, classes) for one in sums], axis=1))
+    found = np.concatenate(draws)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(found / found.sum(axis=2, keepdims=True))

@@ -1,0 +1,61 @@
+"""WebVTT captions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analyzer.report.figures import GENDER_WORDS, figure_text
+from analyzer.util.text import counted
+
+__all__ = [
+    "webvtt",
+]
+
+Document = dict[str, Any]
+
+
+_VTT_NOTE = "People seen within each span, not necessarily at the same moment; perceived gender. Estimates."
+
+
+def webvtt(document: Document) -> str:
+    """Captions that count the people of each stretch of the timeline; none where nobody is seen.
+
+    Args:
+        document: Of a single video.
+    """
+    cues: list[tuple[int, int, str]] = []
+    timeline = document["timeline"]
+    for index in range(len(timeline["start_s"]) if timeline else 0):
+        start, end = (round(1000 * timeline[name][index]) for name in ("start_s", "end_s"))
+        text = _cue(timeline, index)
+        if not text or start >= end:
+            continue
+        if cues and cues[-1][1:] == (start, text):
+            cues[-1] = cues[-1][0], end, text
+        else:
+            cues.append((start, end, text))
+    blocks = [f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text}\n" for start, end, text in cues]
+    return "\n".join(["WEBVTT\n", f"NOTE\n{_VTT_NOTE}\n", *blocks])
+
+
+def _cue(timeline: dict[str, Any], index: int) -> str:
+    def count(name: str) -> str:
+        values = timeline[name]
+        number = None if values is None else values[index]
+        # Where bins were joined, the counts are means.
+        return "" if not number or number < 0.05 else figure_text(number, "people").replace(".0", "")
+
+    people = count("people")
+    if not people:
+        return ""
+    words = counted(float(people.replace(",", "")), "person", "people")
+    genders = {"female": "female", "male": "male", "unknown_gender": "unknown"}
+    parts = [f"{count(name)} {GENDER_WORDS[gender]}" for name, gender in genders.items() if count(name)]
+    return f"{words}: {', '.join(parts)}" if parts else words
+
+
+def _vtt_time(milliseconds: int) -> str:
+    seconds, fraction = divmod(milliseconds, 1000)
+    minutes, second = divmod(seconds, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02d}:{minute:02d}:{second:02d}.{fraction:03d}"

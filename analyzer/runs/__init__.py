@@ -1,0 +1,1 @@
+"""What an analysis stores: schema, tables, segments, run folders, provenance."""

@@ -1,0 +1,286 @@
+"""From what is committed to what is published: tables, and what ``run.json`` says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import analyzer
+from analyzer.analysis.segment import Models
+from analyzer.errors import MediaError, MediaErrorKind
+from analyzer.media.demuxer import VideoInfo
+from analyzer.media.images import further_pages, picture_problem
+from analyzer.media.read_report import ReadReport
+from analyzer.people.fusion import fuse_people, images_table
+from analyzer.people.identity import link_tracklets
+from analyzer.people.proportions import estimate_shares
+from analyzer.people.timeline import sample_durations, timeline
+from analyzer.runs.notes import Note, Seen, take_notes
+from analyzer.runs.schema import (
+    EMBEDDINGS,
+    FACES,
+    IMAGES,
+    SAMPLES,
+    SCHEMA_VERSION,
+    SHARES,
+    Column,
+    people_columns,
+    timeline_columns,
+)
+from analyzer.runs.segments import PartStore
+from analyzer.runs.tables import empty_table, meanings_sheet, sheet_of, write_csv, write_parquet
+from analyzer.runs.timebase import bin_clocks, live_durations
+from analyzer.settings import Settings
+from analyzer.sources.types import MediaKind, Video
+from analyzer.util.sheets import Sheet, write_workbook
+from analyzer.util.text import counted, shown_name
+from analyzer.vision.calibration import Calibration
+
+__all__ = [
+    "Tables",
+    "derive",
+    "same_analysis",
+    "table_files",
+    "work_key",
+    "write_spreadsheet",
+    "write_tables",
+]
+
+_DECIDING = ("av",)
+"""Libraries of which another version may find something else: what was begun with one is not gone on with."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    embeddings: pd.DataFrame
+    people: pd.DataFrame
+    timeline: pd.DataFrame
+    shares: pd.DataFrame
+    people_range: tuple[int, int, str]
+    notes: tuple[Note, ...]
+    images: pd.DataFrame | None
+    """Only of images."""
+
+
+def work_key(video: Video, settings: Settings, models: Models) -> str:
+    sizes = [path.stat().st_size for path in video.paths]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in _DECIDING)]
+    parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str) -> bool:
+    """Whether a run was made by the same settings, networks, and versions that decide what is found.
+
+    Args:
+        info: Its ``run.json``.
+        settings: As they were asked for.
+        models_hash: `analyzer.vision.selection.models_hash` of them.
+    """
+    wanted = {
+        "schema_version": SCHEMA_VERSION,
+        "analyzer_version": analyzer.__version__,
+        "settings_hash": settings.result_hash(),
+        "models_hash": models_hash,
+    }
+    libraries = info.get("libraries")
+    return all(info.get(name) == value for name, value in wanted.items()) and (
+        isinstance(libraries, dict)
+        and all(libraries.get(name) == metadata.version(name) for name in _DECIDING)
+    )
+
+
+def derive(
+    video: Video,
+    parts: PartStore,
+    read: tuple[VideoInfo, ReadReport],
+    settings: Settings,
+    calibration: Calibration,
+) -> Tables:
+    info, report = read
+    recorded = parts.collect()
+    samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
+    if samples.empty:
+        raise MediaError(_nothing_in(video, info, settings), kind=MediaErrorKind.NO_FRAMES)
+    ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
+    samples["duration_s"] = 1.0  # of a picture of a folder
+    if video.kind is MediaKind.VIDEO:
+        samples["duration_s"] = sample_durations(
+            samples["time_s"].to_numpy(),
+            min(ends, default=None) if report.complete else None,
+            gaps_are_losses=report.bad_packets > 0,
+        )
+    elif video.kind is MediaKind.LIVE:
+        samples["duration_s"] = live_durations(samples)
+    score = settings.min_person_score
+    linked = link_tracklets(
+        faces,
+        samples,
+        embeddings,
+        min_on_screen_s=settings.min_on_screen_s,
+        min_score=None if isinstance(score, str) else score,
+    )
+    faces["person_id"] = linked.person_ids
+    owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
+    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
+    people = fuse_people(faces, samples, embeddings, settings, calibration)
+    people = people if len(people) else empty_table(people_columns(settings))
+    bins = timeline(faces, people, samples, settings)
+    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
+    shares = estimate_shares(people, settings, calibration)
+    people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    seen = Seen(
+        images=video.kind is MediaKind.IMAGES,
+        samples=len(samples),
+        seconds=float(samples["duration_s"].sum()),
+        width=info.width,
+        height=info.height,
+        may_be_larger=video.fetched and info.height >= settings.max_height,
+        unread_pages=_unread_pages(video, samples),
+    )
+    notes = take_notes(
+        seen,
+        faces,
+        people,
+        linked.uncounted,
+        settings,
+        child_years=calibration.child_years,
+        measured=calibration.measured,
+    )
+    images = None
+    if video.kind is MediaKind.IMAGES:
+        first, stop = settings.start_s, settings.stop_s
+        asked = {
+            n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
+        }
+        names = {n: shown_name(name) for n, name in asked.items()}
+        unread = asked.keys() - set(samples["segment"])
+        problems = {n: picture_problem(video.paths[n], settings.max_pixels) for n in unread}
+        images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
+    count = linked.low, linked.high, linked.reason
+    return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
+
+
+def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
+    """Why nothing lies in the stretch that was asked for, in a sentence."""
+    local = len(video.paths) == 1 and not video.fetched
+    name, start = shown_name(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
+    if video.kind is MediaKind.IMAGES:
+        return (
+            f"{name} is {counted(len(video.paths), 'image')}: {start} is after the last; "
+            "with images, --start, --end and --duration count images"
+        )
+    if info.duration_s is not None and settings.start_s >= info.duration_s:
+        length = f"{info.duration_s:.1f}".removesuffix(".0")
+        return f"{name} is {length} s long: {start} is after its end"
+    if settings.stop_s is not None:
+        return f"{name} has no picture from {start} to {settings.stop_s:g} s"
+    return f"{name} has no picture after {start}"
+
+
+def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int], ...]:
+    """The images of which only the first page was read, and how many pages are left of each."""
+    if video.kind is not MediaKind.IMAGES:
+        return ()
+    read = [video.paths[number] for number in samples["segment"]]
+    pages = ((shown_name(path.name), further_pages(path)) for path in read)
+    return tuple((name, count) for name, count in pages if count)
+
+
+def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
+    """Write the tables, `tables.xlsx` aside; without CSV as Parquet in any case, which reports read."""
+    for name, table, columns in _told_tables(tables, settings):
+        if "csv" in settings.formats:
+            write_csv(staging / f"{name}.csv", table, columns)
+        if "parquet" in settings.formats or "csv" not in settings.formats:
+            write_parquet(staging / f"{name}.parquet", table, columns)
+    write_parquet(staging / "faces.parquet", tables.faces, FACES)
+    write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
+    if settings.keep_embeddings:
+        write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
+
+
+def table_files(settings: Settings, *, images: bool) -> list[str]:
+    """Names of the files that `write_tables` and `write_spreadsheet` write.
+
+    Args:
+        settings: Of the run.
+        images: Whether it is a run of images.
+
+    >>> table_files(Settings(formats=("xlsx",)), images=False)[:3]
+    ['timeline.parquet', 'people.parquet', 'shares.parquet']
+    """
+    forms = [form for form in settings.formats if form != "xlsx"] or ["parquet"]
+    tables = ("timeline", "people", "shares", *(["images"] if images else []))
+    names = [f"{table}.{form}" for table in tables for form in forms]
+    names += ["tables.xlsx"] if "xlsx" in settings.formats else []
+    names += ["faces.parquet", "samples.parquet"]
+    return [*names, *(["embeddings.parquet"] if settings.keep_embeddings else [])]
+
+
+def _told_tables(
+    tables: Tables, settings: Settings
+) -> tuple[tuple[str, pd.DataFrame, tuple[Column, ...]], ...]:
+    return (
+        ("timeline", tables.timeline, timeline_columns(settings)),
+        ("people", tables.people, people_columns(settings)),
+        ("shares", tables.shares, SHARES),
+        *([("images", tables.images, IMAGES)] if tables.images is not None else []),
+    )
+
+
+def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: dict[str, Any]) -> None:
+    """Write `tables.xlsx`, if it is wanted: a sheet for what was found in all, for each table, and for
+    where they come from.
+
+    Args:
+        staging: Folder.
+        tables: Of the run.
+        settings: Say whether it is wanted.
+        info: What ``run.json`` says.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if "xlsx" not in settings.formats:
+        return
+    told = {name: (table, columns) for name, table, columns in _told_tables(tables, settings)}
+    told["samples"] = tables.samples, SAMPLES
+    order = ("people", *(name for name in told if name != "people"))
+    words = info.get("shares_in_words")
+    summary = [*info["counts"].items(), *([("shares_in_words", words)] if words else [])]
+    about = [(name, info.get(name)) for name in _ABOUT]
+    about += [("note", note) for note in info.get("notes") or ()]
+    about += [(f"settings.{name}", _cell(value)) for name, value in info["settings"].items()]
+    about += [
+        (f"network {model['role']}", f"{model['name']}, {model['licence']}, {model['sha256']}")
+        for model in info["models"]
+    ]
+    write_workbook(
+        staging / "tables.xlsx",
+        [
+            Sheet("summary", ("figure", "value"), summary),
+            *(sheet_of(name, *told[name]) for name in order),
+            meanings_sheet({name: told[name][1] for name in order}),
+            Sheet("about", ("what", "value"), about),
+        ],
+    )
+
+
+_ABOUT = (
+    *("title", "source", "url", "channel", "uploaded", "video_id", "kind", "complete", "incomplete_reason"),
+    *("analysed_at", "analyzer_version", "schema_version", "preset"),
+)
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)

@@ -1,0 +1,287 @@
+"""What an analysis did not count or did not estimate, why, and which option changes it.
+
+The one home of these sentences and numbers: `run.json` keeps them, the console, reports and the annotated
+video show them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analyzer.settings import PRESETS, Settings
+from analyzer.util.text import counted
+
+__all__ = [
+    "REASONS",
+    "UNMEASURED_AGES",
+    "Note",
+    "Seen",
+    "take_notes",
+]
+
+REASONS = (
+    *("uncounted_brief", "uncounted_faint", "uncounted_brief_and_faint"),
+    *("unestimated_narrow", "unestimated_other", "gender_unsure", "gender_of_children"),
+)
+"""Why a face is no person, a person has neither gender nor age, or has no gender: keys of ``counts``."""
+
+
+UNMEASURED_AGES = (
+    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
+    "measured."
+)
+
+
+_WIDEST_PX = 1280
+"""A larger `--detector-size` is not suggested: it takes four times as long already."""
+
+
+_LARGE_SHARE, _REDUCED_PX = 0.4, 320
+"""Faces wider than this share of the shorter side score higher where so few pixels are searched."""
+
+
+_SMALL_PX = 16
+"""Of the frame as the detector sees it; narrower faces score higher in a larger one."""
+
+
+_LARGEST_SCORE = 0.5
+"""A higher `--min-person-score` would lose large faces that are counted without it."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that is to be known of a run's numbers."""
+
+    reason: str
+    """One of `REASONS`, ``no_face``, ``unmeasured_ages`` or ``unread_pages``."""
+    count: int
+    """How many faces or people it concerns."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was analysed, as far as notes speak of it."""
+
+    images: bool
+    """Whether it was images of a folder, not video."""
+    samples: int
+    seconds: float
+    width: int
+    """Pixels, of the frame."""
+    height: int
+    may_be_larger: bool = False
+    """Whether it was downloaded in the largest size that the settings allow."""
+    unread_pages: tuple[tuple[str, int], ...] = ()
+    """Images of which only the first page was read, and how many more pages each has."""
+
+    @property
+    def words(self) -> str:
+        """How much was analysed.
+
+        >>> Seen(True, 1, 1, 640, 360).words, Seen(False, 50, 10, 640, 360).words
+        ('1 image', '10.0 s of video (50 frames)')
+        """
+        if self.images:
+            return counted(self.samples, "image")
+        return f"{self.seconds:.1f} s of video ({counted(self.samples, 'frame')})"
+
+
+def take_notes(
+    seen: Seen,
+    faces: pd.DataFrame,
+    people: pd.DataFrame,
+    uncounted: pd.DataFrame,
+    settings: Settings,
+    *,
+    child_years: float,
+    measured: bool = True,
+) -> tuple[Note, ...]:
+    """What is to be known of the numbers, the most important first.
+
+    Args:
+        seen: What was analysed.
+        faces: The faces table with `person_id`.
+        people: The people table.
+        uncounted: `analyzer.people.identity.Linked.uncounted`.
+        settings: How it was analysed; only options that would change something are named.
+        child_years: Who looks younger has no stated gender.
+        measured: Whether it was measured how often the networks err (`Calibration.measured`).
+    """
+    if faces.empty:
+        return (_no_face(seen, settings), *_unread(seen))
+    notes = [
+        *_unread(seen),
+        *_uncounted(seen, uncounted, settings),
+        *_unestimated(seen, faces, people, settings),
+        *_without_gender(people, settings, child_years),
+        *([] if measured else _unmeasured(people)),
+    ]
+    return tuple(notes)
+
+
+def _no_face(seen: Seen, settings: Settings) -> Note:
+    helps = [larger] if (larger := _larger_size(seen, settings)) else []
+    # In images faces are always searched in full size.
+    if not seen.images and any(
+        getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
+    ):
+        helps.append("--preset accurate")
+    helps += ["--detector yunet (first run models pull yunet)"] if settings.detector == "centerface" else []
+    may = f" {_may_find_more(helps)}" if helps and settings.detector != "none" else ""
+    return Note(
+        "no_face",
+        0,
+        f"No face was found in {seen.words}. People are counted by their faces: who is seen from behind, or "
+        f"whose face is covered or very small, is not found.{may}",
+    )
+
+
+def _may_find_more(options: list[str]) -> str:
+    """A sentence of what could help.
+
+    >>> _may_find_more(["--preset accurate"]), _may_find_more(["--a", "--b", "--c"])
+    ('This may find more: --preset accurate.', 'These may find more: --a, --b or --c.')
+    """
+    if len(options) == 1:
+        return f"This may find more: {options[0]}."
+    return f"These may find more: {', '.join(options[:-1])} or {options[-1]}."
+
+
+def _larger_size(seen: Seen, settings: Settings) -> str:
+    """The option that searches for faces in more pixels; empty where there are none, or enough already."""
+    size, longer = _searched_px(settings), max(seen.width, seen.height)
+    if settings.detector not in ("centerface", "yunet") or size >= min(longer, _WIDEST_PX):
+        return ""
+    return f"--detector-size {min(longer, _WIDEST_PX)}"
+
+
+def _searched_px(settings: Settings) -> int:
+    """The longer side of the frame in which faces are searched."""
+    return 640 if isinstance(settings.detector_size, str) else settings.detector_size
+
+
+def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[Note]:
+    short = f"seen for less than {settings.min_on_screen_s:g} s"
+    if seen.images:
+        short = f"in fewer than {counted(math.ceil(settings.min_on_screen_s), 'image')}"
+    elif seen.seconds / 2 < settings.min_on_screen_s:
+        short = f"seen for less than {seen.seconds / 2:.2g} s (half of the video)"
+    asked = settings.min_person_score
+    score = f"{(0.5 if seen.images else 0.6) if isinstance(asked, str) else asked:g}"
+    groups = {str(reason): group for reason, group in uncounted.groupby("reason")}
+    notes = []
+    if (faint := groups.get("faint")) is not None:
+        number, lowest, best = len(faint), _floor(faint["score"].min()), _floor(faint["score"].max())
+        one = number == 1
+        width = float(faint["width_px"].median())
+        about = [f"{best:g}" if lowest == best else f"{lowest:g} to {best:g}"]
+        about.append(f"{'' if one else 'median '}width {width:.0f} pixels")
+        if not seen.images:
+            about.append(f"seen for {'' if one else 'up to '}{faint['seen_s'].max():.1f} s")
+        sentence = (
+            f"{_found(number)}: the detection score stayed below {score} ({', '.join(about)}). "
+            f"--min-person-score {min(lowest, _LARGEST_SCORE):g} counts {_it(number)}."
+        )
+        if width > _LARGE_SHARE * min(seen.width, seen.height) and _searched_px(settings) > _REDUCED_PX:
+            sentence += f" --detector-size {_REDUCED_PX} finds faces that fill the frame more clearly."
+        elif width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
+            larger = _larger_size(seen, settings)
+            sentence += f" {larger} finds small faces more clearly." if larger else ""
+        notes.append(Note("uncounted_faint", number, sentence))
+    if (brief := groups.get("brief")) is not None:
+        number, few = len(brief), _floor(brief["seen_s"].min())
+        sentence = f"{_found(number)}: {short}. --min-on-screen {few:g} counts {_it(number)}."
+        notes.append(Note("uncounted_brief", number, sentence))
+    if (both := groups.get("both")) is not None:
+        sentence = (
+            f"{_found(len(both), 'more ' if notes else '')}: {short} and with detection "
+            f"scores below {score}; such may be no faces at all."
+        )
+        notes.append(Note("uncounted_brief_and_faint", len(both), sentence))
+    return notes
+
+
+def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings: Settings) -> list[Note]:
+    without = people.loc[people["judged_samples"] == 0, "person_id"]
+    of_them = faces[faces["person_id"].isin(without)]
+    widest = (of_them["x2"] - of_them["x1"]).groupby(of_them["person_id"]).max()
+    narrow = widest[widest < settings.min_judged_px]
+    notes = []
+    if number := len(narrow):
+        medians = people.loc[people["person_id"].isin(narrow.index), "face_px_median"]
+        their, them = ("the face is", "this one") if number == 1 else ("their faces are", "them")
+        sentence = (
+            f"{_of(number, len(people))} without gender and age: {their} narrower than "
+            f"{settings.min_judged_px} pixels (median {medians.median():.0f}). --min-judged-px "
+            f"{max(1, math.floor(medians.min()))} estimates {them} too, with larger errors; "
+            "a larger frame is better."
+        )
+        sentence += " A larger --max-height downloads more pixels." if seen.may_be_larger else ""
+        notes.append(Note("unestimated_narrow", number, sentence))
+    if number := len(widest) - len(narrow):
+        sentence = f"{_of(number, len(people))} without gender and age: no sighting could be estimated."
+        notes.append(Note("unestimated_other", number, sentence))
+    return notes
+
+
+def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float) -> list[Note]:
+    some = people[(people["judged_samples"] > 0) & (people["gender"] == "unknown")]
+    child = (some["age_years"] < child_years) & (not settings.gender_of_children)
+    notes = []
+    if number := int(child.sum()):
+        they_look = "the person looks" if number == 1 else "they look"
+        sentence = (
+            f"{_of(number, len(people))} of unknown gender because {they_look} younger than {child_years:g}: "
+            "of children the networks are often wrong. --gender-of-children states it."
+        )
+        notes.append(Note("gender_of_children", number, sentence))
+    if number := len(some) - number:
+        sentence = (
+            f"{_of(number, len(people))} of unknown gender because the estimate is less than "
+            f"{100 * settings.min_confidence:g} % sure. A lower --min-confidence states "
+            "more, with more errors."
+        )
+        notes.append(Note("gender_unsure", number, sentence))
+    return notes
+
+
+def _unmeasured(people: pd.DataFrame) -> list[Note]:
+    number = int(people["age_years"].notna().sum())
+    return [Note("unmeasured_ages", number, UNMEASURED_AGES)] if number else []
+
+
+def _unread(seen: Seen) -> list[Note]:
+    if not seen.unread_pages:
+        return []
+    number = sum(pages for _, pages in seen.unread_pages)
+    name, pages = seen.unread_pages[0]
+    more = len(seen.unread_pages) - 1
+    files = [f"{counted(pages, 'further page')} of {name}"]
+    files += [f"{number - pages} of {counted(more, 'more image')}"] if more else []
+    sentence = (
+        f"{' and '.join(files)} {'was' if number == 1 else 'were'} not read, and nobody on them is counted: "
+        "save each page as an image of its own."
+    )
+    return [Note("unread_pages", number, sentence)]
+
+
+def _found(number: int, more: str = "") -> str:
+    return f"{counted(number, f'{more}face was', f'{more}faces were')} found but not counted"
+
+
+def _floor(value: float) -> float:
+    """To two decimals, never above: what is at least `value` is at least that too."""
+    return math.floor(value * 100) / 100
+
+
+def _of(number: int, everybody: int) -> str:
+    """Such as "3 of 5 people are"."""
+    return f"{number} of {counted(everybody, 'person', 'people')} {'is' if number == 1 else 'are'}"
+
+
+def _it(number: int) -> str:
+    return "it" if number == 1 else "them"

@@ -1,0 +1,185 @@
+"""A published run: its folder, its tables, its `run.json`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from analyzer.errors import OutputError
+from analyzer.runs.schema import IMAGES, PEOPLE, TEXT
+from analyzer.runs.tables import empty_table
+from analyzer.settings import REPORT_FORMATS
+from analyzer.util.atomic import output_errors, sync_folder
+
+__all__ = [
+    "REPORT_CHARTS",
+    "REPORT_TABLES",
+    "Run",
+    "publish",
+    "report_files",
+]
+
+_OUTPUTS = (
+    "run.json",
+    "timeline.csv",
+    "timeline.parquet",
+    "people.csv",
+    "people.parquet",
+    "shares.csv",
+    "shares.parquet",
+    "images.csv",
+    "images.parquet",
+    "tables.xlsx",
+    "samples.parquet",
+    "faces.parquet",
+    "embeddings.parquet",
+    "annotated.mp4",
+    "annotated",
+)
+
+
+REPORT_CHARTS = (
+    *("timeline", "timeline-ages", "people", "pyramid", "shares"),
+    *("at-once", "videos", "groups", "trend", "audience"),
+)
+"""Names of a report's charts; ``report-<name>.png`` are their files."""
+
+
+REPORT_TABLES = (
+    *("figures", "shares", "screen-time", "pyramid", "moments", "people", "stretches"),
+    *("images", "pairs", "trend", "comparison", "audience", "at-once", "attention"),
+)
+"""Names of a report's tables; ``report-<name>.csv`` are their files."""
+
+
+def report_files() -> tuple[str, ...]:
+    """The names of all files that a report can consist of.
+
+    >>> all(name.startswith(("report.", "report-")) for name in report_files())
+    True
+    """
+    return (
+        *(f"report.{form}" for form in REPORT_FORMATS if form not in ("png", "csv")),
+        *(f"report-{name}.png" for name in REPORT_CHARTS),
+        *(f"report-{name}.csv" for name in REPORT_TABLES),
+    )
+
+
+def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> tuple[str, ...]:
+    """Move finished outputs into the run's folder in place of those of an earlier run and its report.
+
+    ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
+
+    Args:
+        staging: Holds them; in the same file system.
+        run_folder: Exists.
+        grows: The same run as before, grown: each file takes the place of its former self, and none is
+            missing in between.
+
+    Returns:
+        The names of the files of an earlier report that were removed.
+
+    Raises:
+        OutputError: They cannot be moved.
+    """
+    reports = () if grows else tuple(name for name in report_files() if (run_folder / name).exists())
+    with output_errors(run_folder):
+        for name in () if grows else (*_OUTPUTS, *report_files()):
+            old = run_folder / name
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
+        names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == "run.json")
+        for name in names:
+            (staging / name).replace(run_folder / name)
+        sync_folder(run_folder)
+    return reports
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what ``run.json`` says. Tables are read on first use."""
+
+    folder: Path
+    info: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Open a run's folder.
+
+        Raises:
+            OutputError: It holds no finished run.
+        """
+        path = Path(folder)
+        try:
+            info = json.loads((path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} holds no finished run: analyse the video again") from error
+        return cls(path, info)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole video was read."""
+        return bool(self.info["complete"])
+
+    @property
+    def video_error(self) -> str:
+        """Why the annotated video that was asked for is missing; else empty."""
+        return str((self.info.get("annotated") or {}).get("error") or "")
+
+    @property
+    def measured(self) -> bool:
+        """Whether it was measured how often its networks err, as shares and intervals of 80 % need it."""
+        return bool((self.info.get("calibration") or {}).get("measured", True))
+
+    @functools.cached_property
+    def timeline(self) -> pd.DataFrame:
+        """One row a bin: the columns of `timeline_columns`."""
+        return self._read("timeline")
+
+    @functools.cached_property
+    def people(self) -> pd.DataFrame:
+        """One row a person: the columns of `people_columns`."""
+        return self._read("people")
+
+    @functools.cached_property
+    def shares(self) -> pd.DataFrame:
+        """One row a group: the columns of `SHARES`."""
+        return self._read("shares")
+
+    @functools.cached_property
+    def images(self) -> pd.DataFrame:
+        """One row an image and person: the columns of `IMAGES`; without rows for a video."""
+        known = any((self.folder / f"images.{form}").exists() for form in ("parquet", "csv"))
+        return self._read("images") if known else empty_table(IMAGES)
+
+    @functools.cached_property
+    def faces(self) -> pd.DataFrame:
+        """One row a face: the columns of `FACES`."""
+        return self._read("faces")
+
+    @functools.cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row an analysed frame: the columns of `SAMPLES`."""
+        return self._read("samples")
+
+    def _read(self, name: str) -> pd.DataFrame:
+        parquet = self.folder / f"{name}.parquet"
+        if parquet.exists():
+            table: pd.DataFrame = pq.read_table(parquet).to_pandas()
+            return table
+        # An id of digits alone must stay text.
+        table = pd.read_csv(
+            self.folder / f"{name}.csv", dtype={c.name: str for c in (*PEOPLE, *IMAGES) if c.type == TEXT}
+        )
+        if "clock" in table:
+            table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
+        return table

@@ -1,0 +1,266 @@
+"""Committed segments: one Parquet part each, the unit of resume."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analyzer.faces import Faces
+from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
+from analyzer.runs.tables import concat_tables, empty_table, no_clock, write_parquet
+from analyzer.util.atomic import output_errors, sync_folder, writing
+from analyzer.util.system import undisturbed
+
+if TYPE_CHECKING:
+    from analyzer.analysis.segment import SegmentResult
+
+__all__ = [
+    "Part",
+    "PartStore",
+    "Received",
+    "is_whole",
+    "segment_tables",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """What was recorded while reading: the tables that everything else is derived from."""
+
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    embeddings: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Received:
+    """How a sample of a live source arrived."""
+
+    clock_s: float
+    """When, in seconds since 1970 (UTC)."""
+    gap_s: float
+    """Column of the samples table."""
+    dropped: int
+    """Likewise."""
+
+
+def segment_tables(
+    result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+) -> Recorded:
+    """The tables of one segment; `received` tells of each sample of a live source how it arrived.
+
+    Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
+    within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
+    """
+    from analyzer.util.text import shown_name
+
+    samples = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "segment": result.segment,
+            "sample": np.arange(len(result.times_s)),
+            "time_s": np.array(result.times_s, dtype=np.float64),
+            "duration_s": 0.0,
+            "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
+            "carried_s": np.array(result.carried_s, dtype=np.float64),
+            "width": np.array([width for width, _ in result.sizes], dtype=np.int64),
+            "height": np.array([height for _, height in result.sizes], dtype=np.int64),
+            "image": [shown_name(name) for name in result.image_names],
+            "clock": no_clock(len(result.times_s)),
+            "gap_s": 0.0,
+            "dropped": 0,
+        }
+    )
+    if received is not None:
+        clocks = pd.to_datetime([one.clock_s for one in received], unit="s", utc=True)
+        samples["clock"] = clocks.as_unit("ms")
+        samples["gap_s"] = [one.gap_s for one in received]
+        samples["dropped"] = [one.dropped for one in received]
+    counts = [len(faces) for faces in result.faces]
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for one in (*result.faces, Faces.empty())])
+
+    boxes = joined("boxes")
+    faces = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "segment": result.segment,
+            "sample": np.repeat(np.arange(len(counts)), counts),
+            "time_s": np.repeat(np.array(result.times_s, dtype=np.float64), counts),
+            "carried_s": np.repeat(np.array(result.carried_s, dtype=np.float64), counts),
+            **{name: boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))},
+            "score": joined("scores"),
+            "landmarks": list(joined("landmarks").reshape(-1, 10)),
+            "female_prob": joined("female_prob"),
+            "age_years": joined("age_years"),
+            "age_spread_years": joined("age_spread_years"),
+            "tracklet_id": joined("track_ids"),
+            "person_id": np.full(len(boxes), -1),
+        }
+    )
+    looks = result.tracklets
+    embeddings = pd.DataFrame(
+        {
+            "video_id": video_id,
+            "tracklet_id": looks.ids,
+            "person_id": np.full(len(looks), -1),
+            "views": looks.views,
+            "view_px": looks.view_px,
+            "embedding": list(looks.embeddings),
+        }
+    )
+    return Recorded(samples, faces, embeddings)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment that was committed."""
+
+    segment: int
+    samples: int
+    faces: int
+    size_bytes: int
+
+
+class PartStore:
+    """The finished segments of an unfinished run: one folder each, committed by rename.
+
+    A part's name holds the key of the work, so that parts of other settings, networks or files are
+    neither used nor kept. Parts hold embeddings of faces: the folder is its owner's alone.
+    """
+
+    def __init__(self, run_folder: Path, key: str) -> None:
+        self.folder = run_folder / ".parts"
+        self._key = key
+
+    def _part(self, segment: int) -> Path:
+        return self.folder / f"{self._key}-{segment:06d}"
+
+    @property
+    def key(self) -> str:
+        """Of the work whose parts these are."""
+        return self._key
+
+    def commit(
+        self, result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
+    ) -> Part:
+        """Keep a finished segment; `received` as in `segment_tables`.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        return self._keep(
+            self._part(result.segment),
+            result.segment,
+            segment_tables(result, video_id, received),
+            np.stack(result.edges),
+        )
+
+    def commit_empty(self, segment: int) -> Part:
+        """Keep that there are no samples in a segment.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
+        return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
+
+    def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
+        # What was analysed is kept also if Ctrl-C comes while it is written.
+        with undisturbed(), output_errors(final), contextlib.ExitStack() as stack:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space that is wanted
+            write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
+            write_parquet(temporary / "faces.parquet", tables.faces, FACES)
+            write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
+            packed = io.BytesIO()  # writing to a file, NumPy does not say why it could not
+            np.save(packed, edges)
+            with writing(temporary / "edges.npy") as path:
+                path.write_bytes(packed.getbuffer())
+            if final.exists():
+                final.replace(temporary.with_name(f"old-{temporary.name}"))
+            size = sum(path.stat().st_size for path in temporary.iterdir())
+            temporary.replace(final)
+            sync_folder(self.folder)
+        return Part(segment, len(tables.samples), len(tables.faces), size)
+
+    def segments(self) -> list[int]:
+        """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""
+        kept: list[int] = []
+        for part in sorted(self.folder.glob(f"{self._key}-*")):
+            if is_whole(part):
+                kept.append(int(part.name.rpartition("-")[2]))
+            else:
+                shutil.rmtree(part, ignore_errors=True)
+        return kept
+
+    def collect(self) -> Recorded:
+        """The tables of all kept segments, numbered through."""
+        return self._joined(self._listed())[0]
+
+    def _listed(self) -> list[Path]:
+        """The parts in the order of time."""
+        return [self._part(segment) for segment in self.segments()]
+
+    def _joined(self, parts: Sequence[Path]) -> tuple[Recorded, np.ndarray | None]:
+        """The tables of some parts, numbered through, and the first and last of their edges."""
+        from analyzer.analysis.shots import CutFinder
+
+        samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
+        sample_start = tracklet_start = shot_start = 0
+        first_edge: np.ndarray | None = None
+        last_edge: np.ndarray | None = None
+        for part in parts:
+            some, seen, views = (
+                pq.read_table(part / f"{name}.parquet").to_pandas()
+                for name in ("samples", "faces", "embeddings")
+            )
+            if some.empty:
+                continue
+            edges = np.load(part / "edges.npy", allow_pickle=False)
+            if last_edge is not None:
+                finder = CutFinder()
+                finder.is_cut(last_edge)
+                shot_start += finder.is_cut(edges[0])
+            first_edge, last_edge = edges[0] if first_edge is None else first_edge, edges[1]
+            some["sample"] += sample_start
+            some["shot"] += shot_start
+            seen["sample"] += sample_start
+            for table in (seen, views):
+                table["tracklet_id"] += tracklet_start
+            sample_start += len(some)
+            shot_start = int(some["shot"].iloc[-1])
+            tracklet_start = int(seen["tracklet_id"].max()) + 1 if len(seen) else tracklet_start
+            samples.append(some)
+            faces.append(seen)
+            looks.append(views)
+        both = None if first_edge is None or last_edge is None else np.stack([first_edge, last_edge])
+        return Recorded(concat_tables(samples), concat_tables(faces), concat_tables(looks)), both
+
+    def clear(self) -> None:
+        """Remove all parts, also those of other keys."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_whole(part: Path) -> bool:
+    """Whether all files of a part can be read."""
+    try:
+        for name in ("samples", "faces", "embeddings"):
+            pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
+        np.load(part / "edges.npy", allow_pickle=False)
+    except (OSError, EOFError, ValueError, pa.ArrowException):
+        return False
+    return True

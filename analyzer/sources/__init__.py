@@ -1,0 +1,1 @@
+"""Where videos come from: files, folders, URLs, live streams."""

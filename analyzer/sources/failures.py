@@ -1,0 +1,259 @@
+"""From exceptions of yt-dlp and the network to a `SourceError` with a kind."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import errno
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+
+from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
+from analyzer.util.urls import plain_text, shown_source
+
+__all__ = [
+    "explained",
+    "http_status",
+    "retry_after_s",
+    "source_failure",
+    "yt_dlp_version",
+]
+
+_log = logging.getLogger(__name__)
+
+
+_MAX_RETRY_AFTER_S = 7 * 86_400.0
+
+
+_LATER = "trying again later may help"
+
+
+_NEVER = "trying again will not help"
+
+
+_MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
+    SourceErrorKind.NOT_FOUND: ("There is nothing at this address", _NEVER),
+    SourceErrorKind.UNSUPPORTED: ("No video was found at this address", _NEVER),
+    SourceErrorKind.PRIVATE_OR_REMOVED: ("The video is private or has been removed", _NEVER),
+    SourceErrorKind.LOGIN_OR_AGE: ("The site shows this video only after signing in", _NEVER),
+    SourceErrorKind.GEO_BLOCKED: ("The site does not show this video in this country", _NEVER),
+    SourceErrorKind.BOT_CHECK: (
+        "The site takes this computer for a bot or limits its requests",
+        "trying again after an hour or more may help",
+    ),
+    SourceErrorKind.NETWORK: ("The server could not be reached or broke off the transfer", _LATER),
+    SourceErrorKind.TIMEOUT: ("The server sent too little or nothing", _LATER),
+    SourceErrorKind.EXPIRED_OR_FORBIDDEN: (
+        "The server forbids access or the address has expired",
+        "a fresh address did not help, another day may",
+    ),
+    SourceErrorKind.TOO_LARGE: (
+        "The download is larger than allowed",
+        "trying again will not help without a higher --max-size-mb",
+    ),
+    SourceErrorKind.NO_FORMAT: (
+        "The page offers no format that can be downloaded",
+        "trying again will not help but a newer yt-dlp may",
+    ),
+    SourceErrorKind.DRM: ("The video is protected against copying (DRM)", _NEVER),
+    SourceErrorKind.LIVE: (
+        "This is live, which only analyze can follow",
+        "trying again may help once the recording is online",
+    ),
+    SourceErrorKind.NESTED: (
+        "Only the subfolders of this folder hold something to analyse",
+        "add --recursive",
+    ),
+    SourceErrorKind.PLAYLIST: (
+        "This is a playlist or channel",
+        "add --playlist, and --limit N for its first N videos only, to analyse them",
+    ),
+    SourceErrorKind.EMPTY: ("There is no video in this playlist", _NEVER),
+    SourceErrorKind.REJECTED: (
+        "The video is left out by a filter",
+        "trying again will not help without another filter",
+    ),
+    SourceErrorKind.OTHER: ("The video could not be fetched", _NEVER),
+}
+
+
+_RETRY = frozenset(
+    {
+        SourceErrorKind.BOT_CHECK,
+        SourceErrorKind.NETWORK,
+        SourceErrorKind.TIMEOUT,
+        SourceErrorKind.LIVE,
+    }
+)
+
+
+# Most refusals of sites have no class of their own in yt-dlp, only words. The order matters: "Private
+# video. Sign in ..." is private, "Sign in to confirm you're not a bot" is a bot check.
+_WORDS: tuple[tuple[SourceErrorKind, str], ...] = (
+    (
+        SourceErrorKind.BOT_CHECK,
+        r"not a bot|captcha|rate.?limit|too many requests|unusual traffic|anti-bot|try again later",
+    ),
+    (SourceErrorKind.DRM, r"\bDRM\b"),
+    (SourceErrorKind.PRIVATE_OR_REMOVED, r"\bprivate (?:video|account)|\bis private\b"),
+    (
+        SourceErrorKind.GEO_BLOCKED,
+        r"\b(?:in|from) your (?:country|region|location)|\bgeo.?(?:restrict|block)",
+    ),
+    (
+        SourceErrorKind.LIVE,
+        r"\bwill begin\b|\bpremieres? (?:in|will)\b|not currently live|is (?:currently )?offline"
+        r"|has(?: not|n.t) (?:yet )?(?:started|begun)",
+    ),
+    (
+        SourceErrorKind.LOGIN_OR_AGE,
+        r"\bage.?(?:restrict|verif|gate)|confirm your age|inappropriate for some|members?[ -]only"
+        r"|available to .*members|registered users|\blog(?:ged)? ?in\b|\bsign(?:ed)? in\b|\bsubscri(?:b|pt)"
+        r"|\bpremium\b|\bpayment\b|\bpurchase",
+    ),
+    (
+        SourceErrorKind.PRIVATE_OR_REMOVED,
+        r"been (?:removed|deleted|terminated|taken down)|removed by|no longer (?:available|exist)"
+        r"|\b(?:video|content|recording) (?:is |has become )?(?:unavailable|(?:not|isn.t) available)"
+        r"|\bisn.t available|does not exist|was deleted",
+    ),
+    (
+        SourceErrorKind.NO_FORMAT,
+        r"requested format is not available|no (?:video|usable|playable|suitable) formats"
+        r"|only images are available|ffmpeg could not be found",
+    ),
+    (SourceErrorKind.EXPIRED_OR_FORBIDDEN, r"\b(?:has|link|url|token) expired\b"),
+    (SourceErrorKind.UNSUPPORTED, r"unsupported url|no suitable extractor|not a valid url"),
+)
+
+
+_STATUS: dict[int, SourceErrorKind] = {
+    401: SourceErrorKind.EXPIRED_OR_FORBIDDEN,
+    403: SourceErrorKind.EXPIRED_OR_FORBIDDEN,
+    404: SourceErrorKind.NOT_FOUND,
+    408: SourceErrorKind.TIMEOUT,
+    410: SourceErrorKind.NOT_FOUND,
+    429: SourceErrorKind.BOT_CHECK,
+    451: SourceErrorKind.GEO_BLOCKED,
+}
+
+
+_NETWORK_WORDS = (
+    r"connect|resolv|getaddrinfo|name or service|unreachable|bytes read|expected \d+ bytes"
+    r"|data blocks|file is empty|\bssl\b|certificate|fragment \d+ not found|network"
+)
+
+
+_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
+
+
+def yt_dlp_version() -> str:
+    from yt_dlp.version import __version__
+
+    return str(__version__)
+
+
+def source_failure(
+    kind: SourceErrorKind, source: str, detail: str = "", *, retry_after_s: float | None = None
+) -> SourceError:
+    what, advice = _MEANINGS[kind]
+    quoted = f" ({detail})" if detail else ""
+    message = f"{what}{quoted}; {advice} (yt-dlp {yt_dlp_version()})"
+    return SourceError(message, kind=kind, source=source, retry=kind in _RETRY, retry_after_s=retry_after_s)
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """The seconds that a server asks for, between 0 and a week; None for what cannot be understood.
+
+    >>> retry_after_s("120"), retry_after_s("-5"), retry_after_s("9" * 5000), retry_after_s("soon")
+    (120.0, 0.0, 604800.0, None)
+    >>> retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after_s(None)
+    (0.0, None)
+    """
+    text = (header or "").strip()
+    if re.fullmatch(r"-?[0-9]+(?:\.[0-9]*)?", text):
+        seconds = float(text)
+    else:
+        try:
+            moment = email.utils.parsedate_to_datetime(text)
+            # A date of unknown zone is one of Greenwich.
+            moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+            seconds = moment.timestamp() - time.time()
+        except (ValueError, OverflowError, TypeError):
+            return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what yt-dlp says caused it, the outermost first."""
+    seen: list[BaseException | None] = [None]
+    current: BaseException | None = error
+    while current not in seen and current is not None:
+        seen.append(current)
+        yield current
+        wrapped = getattr(current, "exc_info", None)
+        cause = getattr(current, "cause", None)
+        candidates = (wrapped[1] if wrapped else None, cause, current.__cause__)
+        current = next(
+            (each for each in candidates if isinstance(each, BaseException) and each not in seen), None
+        )
+
+
+def http_status(error: BaseException) -> int | None:
+    for each in _causes(error):
+        status = getattr(each, "status", None)
+        if isinstance(status, int):
+            return status
+    # After the last retry yt-dlp raises the text only.
+    found = re.search(r"HTTP Error ([0-9]{3})\b", str(error))
+    return int(found[1]) if found else None
+
+
+def explained(error: Exception, source: str) -> AnalyzerError:
+    """Whatever yt-dlp or an extractor raised, as an error of ours."""
+    causes = list(_causes(error))
+    for each in causes:
+        if isinstance(each, AnalyzerError):
+            return each
+        if isinstance(each, OSError) and each.errno in _DISK_ERRNOS and not _is_network(each):
+            return OutputError(f"The download cannot be written: {each.strerror}", no_space=is_full(each))
+    text = "\n".join(str(each) for each in causes)
+    if re.search(r"unable to (?:write data|open for writing)", text):
+        return OutputError(f"The download cannot be written ({plain_text(str(error))})")
+    kind = _classify(error, causes, text)
+    _log.debug("Fetching %s failed", shown_source(source), exc_info=error)
+    inner = next((each.orig_msg for each in causes if hasattr(each, "orig_msg")), str(error))
+    return source_failure(kind, source, plain_text(str(inner)) or type(error).__name__)
+
+
+def _is_network(error: OSError) -> bool:
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith("requests")
+
+
+def _classify(error: Exception, causes: Sequence[BaseException], text: str) -> SourceErrorKind:
+    from yt_dlp.networking.exceptions import TransportError
+    from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
+
+    classes: tuple[tuple[type[BaseException], SourceErrorKind], ...] = (
+        (GeoRestrictedError, SourceErrorKind.GEO_BLOCKED),
+        (UnsupportedError, SourceErrorKind.UNSUPPORTED),
+        (UserNotLive, SourceErrorKind.LIVE),
+    )
+    for cls, kind in classes:
+        if any(isinstance(each, cls) for each in causes):
+            return kind
+    for kind, words in _WORDS:
+        if re.search(words, text, re.I):
+            return kind
+    status = http_status(error)
+    if status is not None:
+        unknown = SourceErrorKind.NETWORK if status >= 500 else SourceErrorKind.OTHER
+        return _STATUS.get(status, unknown)
+    if re.search(r"timed? ?out", text, re.I):
+        return SourceErrorKind.TIMEOUT
+    network = (TransportError, ContentTooShortError, ConnectionError)
+    if any(isinstance(each, network) for each in causes) or re.search(_NETWORK_WORDS, text, re.I):
+        return SourceErrorKind.NETWORK
+    return SourceErrorKind.OTHER

@@ -1,0 +1,92 @@
+"""Which formats of a video are downloaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "choose_formats",
+    "protocol_of",
+]
+
+# What yt-dlp downloads by itself; the other protocols need an ffmpeg executable or are not finite.
+_PROTOCOLS = ("https", "http", "http_dash_segments", "m3u8_native", "m3u8")
+
+
+_ENOUGH_AUDIO_KBPS = 64
+
+
+# The faster to decode, the earlier; compared without regard to case.
+_CODECS = ("avc|h264", "vp0?9", "hev|hvc|h265", "av0?1")
+
+
+def choose_formats(
+    formats: Sequence[Mapping[str, Any]], *, max_height: int, want_audio: bool, duration_s: float | None
+) -> list[Mapping[str, Any]]:
+    """The smallest formats that suffice: the picture's, and the sound's if that is a file of its own.
+
+    The picture is the tallest of at most `max_height`, else the lowest above it, else (where the site
+    tells no sizes) the best. Of the same height, the smallest download is taken: on the slow path from
+    the site to here bytes cost more than decoding does. Only where that leaves a tie, which is common
+    because many sites declare no sizes, the codec that is decoded fastest wins.
+
+    Args:
+        formats: yt-dlp's, the best last.
+        max_height: In pixels; the shorter side counts, as with upright videos.
+        want_audio: Whether sound is needed.
+        duration_s: In seconds, to estimate sizes from bit rates.
+
+    Returns:
+        None, one or two formats; the picture's first.
+    """
+    usable = [each for each in formats if (each.get("protocol") or "https") in _PROTOCOLS]
+    pictures = [each for each in usable if each.get("vcodec") != "none"]
+    sounds = [each for each in usable if each.get("vcodec") == "none" and each.get("acodec") != "none"]
+
+    def size(each: Mapping[str, Any]) -> float:
+        known = each.get("filesize") or each.get("filesize_approx")
+        return float(known or (each.get("tbr") or math.inf) * 125 * (duration_s or 60))
+
+    def common(each: Mapping[str, Any]) -> tuple[float, ...]:
+        """First of all: formats that are known to be bad come last, the original language first."""
+        bad = each.get("__needs_testing") or (each.get("preference") or 0) < -1
+        return (bool(bad), -(each.get("language_preference") or -1))
+
+    def sound_rank(each: Mapping[str, Any]) -> tuple[float, ...]:
+        rate = each.get("abr") or each.get("tbr") or _ENOUGH_AUDIO_KBPS
+        worth = (0, size(each)) if rate >= _ENOUGH_AUDIO_KBPS else (1, -rate)
+        return (*common(each), *worth, each.get("ext") != "m4a", _PROTOCOLS.index(protocol_of(each)))
+
+    sound = min(sounds, key=sound_rank, default=None) if want_audio else None
+
+    def picture_rank(index: int) -> tuple[float, ...]:
+        each = pictures[index]
+        silent = each.get("acodec") == "none"
+        side = min((each[key] for key in ("width", "height") if each.get(key)), default=None)
+        fit = (2, -index) if side is None else (0, -side) if side <= max_height else (1, side)
+        total = size(each) + (size(sound) if silent and sound is not None else 0)
+        codec = each.get("vcodec") or ""
+        return (
+            *common(each),
+            *fit,
+            want_audio and silent and sound is None,
+            total,
+            silent is want_audio,
+            each.get("fps") or 0,
+            next((at for at, known in enumerate(_CODECS) if re.match(known, codec, re.I)), len(_CODECS)),
+            _PROTOCOLS.index(protocol_of(each)),
+        )
+
+    if not pictures:
+        return []
+    picture = pictures[min(range(len(pictures)), key=picture_rank)]
+    if sound is not None and picture.get("acodec") == "none":
+        return [picture, sound]
+    return [picture]
+
+
+def protocol_of(each: Mapping[str, Any]) -> str:
+    return str(each.get("protocol") or "https")

@@ -1,0 +1,445 @@
+"""What the user names -> videos on the disk. The only importer of yt-dlp.
+
+::
+
+    fetcher = Fetcher(settings, want_audio=True)
+    for item in fetcher.resolve("https://..."):    # lazy: nothing is fetched yet
+        video = fetcher.fetch(item, folder)        # SourceError says why not
+
+How a hostile or broken server is survived: all work of yt-dlp runs in a worker thread, watched by the
+caller's thread against a deadline. Socket timeouts alone are not enough, because a server that dribbles
+a few bytes now and then never trips them. At the deadline (or at Ctrl-C) the caller goes on at once, and
+the worker ends by itself at its next request, byte or socket timeout. One that is caught in a dribble
+inside the HTTP library gets an exception from outside, somewhat later: at once, it could interrupt the
+cleaning up after a socket timeout. A child process could be killed more finally, but costs a second at
+every start, needs `__main__` guards in every program that uses this library, and cannot be handed
+extractors and hooks. What callers hand in (`accept`, `on_wait`, `on_progress`) runs in the caller's thread;
+an exception of theirs ends the work as Ctrl-C does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import re
+import shlex
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
+from analyzer.events import LeftOut
+from analyzer.settings import Settings
+from analyzer.sources.failures import source_failure
+from analyzer.sources.local import (
+    file_mode_of,
+    irregular_file_error,
+    local_identity,
+    local_items,
+    local_video,
+    with_paths,
+)
+from analyzer.sources.streams import Stream, StreamForm, recognised, shown_address
+from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video, failed_item
+from analyzer.sources.watchdog import Call
+from analyzer.sources.ytdlp import (
+    LIST_TYPES,
+    MAX_DEPTH,
+    URL_TYPES,
+    GoesOnError,
+    Sites,
+    YtDlpSession,
+    candidate_of,
+    channel_name,
+    check_address,
+    is_generic,
+    own_address,
+    positive_seconds,
+    publish_download,
+    stands_alone,
+    upload_date,
+    url_entry,
+    video_id_of,
+    web_id,
+)
+from analyzer.util.text import shown_name
+from analyzer.util.urls import shown_source
+
+if TYPE_CHECKING:
+    from yt_dlp.extractor.common import InfoExtractor
+
+__all__ = [
+    "Fetcher",
+]
+
+
+class Fetcher:
+    """Turns what the user names into videos on the disk.
+
+    Args:
+        settings: Uses `playlist`, `limit`, `recursive`, `images`, `max_height`, `max_size_mb`, `timeout_s`.
+        want_audio: Whether sound is needed; if not, it is never downloaded on its own.
+        live: Whether cameras and streams without end are given, as videos with a `stream`; else refused.
+        extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
+            Classes are better than instances, which cannot serve two downloads at a time.
+        on_progress: Called in the caller's thread, at most 20 times a second.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        want_audio: bool,
+        live: bool = False,
+        extractors: Sequence[type[InfoExtractor] | InfoExtractor] = (),
+        on_progress: Callable[[FetchProgress], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._live = live
+        self._want_audio = want_audio
+        self._extractors = tuple(extractors)
+        self._on_progress = on_progress
+        self._sites: Sites | None = None
+
+    def resolve(
+        self,
+        source: str,
+        on_wait: Callable[[], None] | None = None,
+        on_left_out: Callable[[LeftOut], None] | None = None,
+    ) -> Iterator[Item]:
+        """List the videos of a file, folder, address or (with `Settings.playlist`) playlist, in order.
+
+        Lazy: entries beyond `Settings.limit` are never asked for. Without `Settings.playlist` an address
+        is handed on without any request. Where a server wants to be left alone for a while, the listing
+        ends there.
+
+        Args:
+            source: A path or an address.
+            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
+                What it raises ends the listing at once and reaches the caller as it is.
+            on_left_out: Called before the first item if something of a folder is not listed, though another
+                setting would list it.
+
+        Raises:
+            SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be had.
+                Later troubles become items with an `error`.
+        """
+        mode = file_mode_of(source)
+        if mode is not None:
+            found, left_out = local_items(
+                Path(source),
+                source,
+                mode,
+                recursive=self._settings.recursive,
+                images=self._settings.images,
+                limit=self._settings.limit,
+            )
+            if on_left_out is not None and left_out is not None:
+                on_left_out(left_out)
+            items = iter(found)
+        elif self._live and recognised(source) is not None:
+            items = iter([Item(source, MediaKind.LIVE)])
+        else:
+            check_address(source)
+            if not self._settings.playlist:
+                yield Item(source, MediaKind.VIDEO)
+                return
+            items = self._walk_address({"_type": "url", "url": source}, source, MAX_DEPTH, Call(on_wait))
+        empty = True
+        for item in itertools.islice(items, self._settings.limit):
+            empty = False
+            yield item
+        if empty:
+            raise SourceError(
+                f"There is nothing to analyse in {shown_source(source)}",
+                kind=SourceErrorKind.EMPTY,
+                source=source,
+            )
+
+    def resolve_pictures(self, paths: Sequence[str]) -> Item:
+        """Several picture files as one item, in the order given; `Settings.limit` of them.
+
+        Raises:
+            SourceError: One is missing, or no regular file.
+        """
+        paths = paths[: self._settings.limit]
+        for path in paths:
+            mode = file_mode_of(path)
+            if mode is None:
+                check_address(path)
+            if mode is None or not stat.S_ISREG(mode):
+                raise irregular_file_error(path)
+        files = tuple(Path(path) for path in paths)
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        return Item(shlex.join(paths), MediaKind.IMAGES, files, files[0].stem + more, standalone=False)
+
+    def identify(self, item: Item) -> str:
+        """A stable identity of an item, without any request: the `Video.video_id` to come, where it shows.
+
+        It shows for local files, for entries of playlists and for addresses from which yt-dlp reads the
+        site's id. It does not where only the site knows: addresses that redirect or name a video by words.
+        What has neither id nor address is named by its number in the list, which may shift.
+
+        Raises:
+            SourceError: A local file is gone or cannot be read; this is no address.
+        """
+        item = with_paths(item, self._settings.limit)
+        if item.paths:
+            return local_identity(item.paths)[0]
+        entry = item.entry
+        if entry is None:
+            if item.error is not None or not item.standalone:
+                return web_id(item.source)
+            check_address(item.source)
+            entry = {"_type": "url", "url": item.source}
+        if entry.get("_type", "video") in URL_TYPES:
+            key, name = self._site_of(entry)
+        else:
+            key, name = entry.get("extractor_key"), entry.get("id")
+        if not name and not is_generic(key):
+            return web_id(item.source)
+        return video_id_of(item, {"extractor_key": key, "id": name})
+
+    def names_list(self, url: str) -> bool:
+        """Whether an address is known to be that of a playlist or channel, without any request."""
+        return self._known_sites().names_list(url)
+
+    def _known_sites(self) -> Sites:
+        if self._sites is None:
+            self._sites = Sites(self._extractors)
+        return self._sites
+
+    def _site_of(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
+        """The extractor that will be asked about a link, and the id that it will give the video."""
+        key, name, url = entry.get("ie_key"), entry.get("id"), str(entry.get("url") or "")
+        if key and (is_generic(key) or (name and entry["_type"] == "url")):
+            return key, name
+        found, read = self._known_sites().find(url, key)
+        return found, read or (None if found is None else name)
+
+    def fetch(
+        self,
+        item: Item,
+        folder: Path,
+        *,
+        accept: Callable[[Candidate], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Video:
+        """Download a video into `folder`; local files are not copied.
+
+        Args:
+            item: From `resolve`.
+            folder: Exists and is empty. After a failure nothing of ours stays in it.
+            accept: Called once, in the caller's thread, when the site's facts are known and nothing of the
+                video has been downloaded. What it raises ends the fetch and reaches the caller as it is.
+            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
+                What it raises ends the fetch at once and reaches the caller as it is.
+
+        Raises:
+            SourceError: The video cannot be had; `kind` and `retry` say why and whether to try again,
+                `retry_after_s` how long the server wants to be left alone.
+            OutputError: The download could not be written to `folder`.
+        """
+        if item.error is not None:
+            raise item.error
+        stream = recognised(item.source) if self._live and item.kind is MediaKind.LIVE else None
+        if stream is not None:
+            return _live_video(item, stream)
+        item = with_paths(item, self._settings.limit)
+        if item.paths:
+            video = local_video(item)
+            if accept is not None:
+                size = video.details["size_bytes"]
+                assert isinstance(size, int)
+                accept(Candidate(video.video_id, video.title, None, None, None, size))
+            return video
+        if item.entry is None:
+            check_address(item.source)
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
+        except OSError as error:
+            message = f"Cannot download into {folder}: {error.strerror}"
+            raise OutputError(message, no_space=is_full(error)) from error
+        try:
+            return self._download(item, folder, staging, accept, Call(on_wait))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _download(
+        self,
+        item: Item,
+        folder: Path,
+        staging: Path,
+        accept: Callable[[Candidate], None] | None,
+        call: Call,
+    ) -> Video:
+        session = YtDlpSession(
+            self._settings,
+            item.source,
+            extractors=self._extractors,
+            folder=staging,
+            live=self._live and item.entry is None,  # else a channel that is on air would never be done
+            call=call,
+        )
+        try:
+            if self._live and item.entry is None and is_generic(self._site_of(url_entry(item.source))[0]):
+                stream = session.run(session.probe)
+                if stream is not None:
+                    return _live_video(item, stream)
+            plan = session.run(lambda: session.prepare(item, want_audio=self._want_audio))
+            if accept is not None:
+                accept(candidate_of(item, plan))
+            info, files = session.run(
+                lambda: session.download(item, plan, want_audio=self._want_audio), report=self._report
+            )
+            self._report(session)
+            return publish_download(item, info, files, folder)
+        except GoesOnError as live:
+            return _live_video(item, self._stream_of(item, live), live.info)
+        finally:
+            session.close()
+
+    def _stream_of(self, item: Item, live: GoesOnError) -> Stream:
+        """What yt-dlp found to go on; where a site signs addresses, it is asked for fresh ones."""
+        headers = {str(name): str(value) for name, value in (live.format.get("http_headers") or {}).items()}
+
+        def renew() -> Stream:
+            session = YtDlpSession(
+                self._settings, item.source, extractors=self._extractors, live=True, call=Call()
+            )
+            try:
+                session.run(lambda: session.prepare(item, want_audio=False))
+            except GoesOnError as again:
+                return self._stream_of(item, again)
+            finally:
+                session.close()
+            raise source_failure(SourceErrorKind.NOT_FOUND, item.source, "it is no longer live")
+
+        signed = not is_generic(live.info.get("extractor_key"))
+        return Stream(StreamForm.HLS, str(live.format["url"]), headers, renew if signed else None)
+
+    def _report(self, session: YtDlpSession) -> None:
+        progress = session.take_progress()
+        if self._on_progress is not None and progress is not None:
+            self._on_progress(progress)
+
+    def _walk_address(self, entry: Info, name: str, depth: int, call: Call) -> Iterator[Item]:
+        """What an address or the link to a playlist holds.
+
+        Raises:
+            AnalyzerError: It cannot be opened at all.
+        """
+        session = YtDlpSession(
+            self._settings, name, extractors=self._extractors, whole_playlist=True, call=call
+        )
+        try:
+            raw = session.run(lambda: session.open(entry))
+            if raw.get("_type", "video") in LIST_TYPES:
+                yield from self._walk(session, raw, name, depth)
+            else:
+                standalone = stands_alone(entry)
+                # A link without an address of its own can be followed again only by the link itself.
+                yield _video_item(raw, name, standalone, None if standalone else entry)
+        finally:
+            session.close()
+
+    def _walk(self, session: YtDlpSession, raw: Info, source: str, depth: int) -> Iterator[Item]:
+        """The entries of a playlist, one after the other; the troubles of one do not end the rest."""
+        page = raw.get("webpage_url") or source
+        entries = iter(raw.get("entries") or ())
+        for number in itertools.count(1):
+            name = f"{page}#{number}"
+            try:
+                entry = session.run(lambda: next(entries, _END), name=name)
+            except AnalyzerError as error:
+                if session.call.ended:
+                    raise
+                # The generator is dead: one item stands for the entries that cannot be listed.
+                yield failed_item(error, name, list_broke=True)
+                return
+            if entry is _END:
+                return
+            if not entry:
+                kind = SourceErrorKind.PRIVATE_OR_REMOVED
+                yield failed_item(source_failure(kind, name, f"entry {number} of the playlist"), name)
+                continue
+            # Entries that hold a whole video lack what yt-dlp takes over from the playlist.
+            inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
+            yield from self._walk_entry(session, {**inherited, **entry}, name, depth)
+            if session.call.refusal is not None:  # what broke off further down ends the rest as well
+                return
+
+    def _walk_entry(self, session: YtDlpSession, entry: Info, name: str, depth: int) -> Iterator[Item]:
+        kind, title = entry.get("_type", "video"), entry.get("title")
+        linked = kind in URL_TYPES and session.names_playlist(entry)
+        if kind in URL_TYPES:
+            name = own_address(entry) or name
+        if not linked and kind not in LIST_TYPES:
+            item = _video_item(entry, name, kind in URL_TYPES and stands_alone(entry), entry)
+            if title in ("[Private video]", "[Deleted video]"):
+                item = replace(item, error=source_failure(SourceErrorKind.PRIVATE_OR_REMOVED, name, title))
+            yield item
+        elif depth == 0:
+            yield failed_item(
+                source_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name
+            )
+        elif linked:  # with a session of its own, so that its end by the deadline does not end this one
+            try:
+                yield from self._walk_address(entry, name, depth - 1, session.call)
+            except AnalyzerError as error:
+                if session.call.ended:
+                    raise
+                # A tab that may come back is a list that broke; one that is gone is a dead entry.
+                yield failed_item(error, name, list_broke=getattr(error, "retry", False))
+        else:
+            yield from self._walk(session, entry, name, depth - 1)
+
+
+_END: Any = object()
+
+
+def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> Item:
+    """An item of which the site or its playlist has told something: strangers' data."""
+    title = info.get("title")
+    return Item(
+        name,
+        MediaKind.VIDEO,
+        title=title if isinstance(title, str) else None,
+        duration_s=positive_seconds(info.get("duration")),
+        uploaded=upload_date(info),
+        standalone=standalone,
+        entry=entry,
+    )
+
+
+def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
+    """What is followed live: each time is a video of its own."""
+    address = shown_source(item.source)
+    begun = datetime.datetime.now(datetime.UTC)
+    digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
+    known = info or {}
+    title = known.get("title") if not is_generic(known.get("extractor_key")) else None
+    # yt-dlp puts the date behind the title of what is live: the identity has it already.
+    title = re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(title or "")) or shown_address(address)
+    web = address.lower().startswith("http")
+    return Video(
+        video_id=f"live-{digest}-{begun:%Y%m%dT%H%M%SZ}",
+        kind=MediaKind.LIVE,
+        paths=(),
+        audio_path=None,
+        source=shown_name(address),
+        title=shown_name(str(title)),
+        url=shown_source(str(known.get("webpage_url") or address)) if web else None,
+        channel=channel_name(known),
+        uploaded=None,
+        uploaded_at=None,
+        duration_s=None,
+        fetched=False,
+        details={"stream": str(stream.form), "extractor": str(known.get("extractor_key") or "")},
+        stream=stream,
+    )

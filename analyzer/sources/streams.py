@@ -1,0 +1,90 @@
+"""What can be followed live: its address, and how a plain web address is told from a file.
+
+A stream has no end and cannot be read twice. `recognised` knows cameras and RTSP by their names, `probe` asks
+a web server whether it sends pictures without end (MJPEG). HLS is found out by `analyzer.sources.resolve`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from analyzer.util.http import MULTIPART, close_response, open_http
+
+__all__ = [
+    "Stream",
+    "StreamForm",
+    "probe",
+    "recognised",
+    "shown_address",
+]
+
+_CAMERA = re.compile(r"[0-9]{1,3}")
+
+
+class StreamForm(StrEnum):
+    """How a stream arrives."""
+
+    CAMERA = "camera"
+    """A camera of this computer, by its number."""
+    RTSP = "rtsp"
+    MJPEG = "mjpeg"
+    """JPEG pictures, one after another, in one HTTP answer."""
+    HLS = "hls"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where pictures without end come from."""
+
+    form: StreamForm
+    address: str = field(repr=False)
+    """May hold a password or a signature: for connecting only, never to be shown or stored."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Of the HTTP requests."""
+    renew: Callable[[], Stream] | None = field(default=None, repr=False, compare=False)
+    """Asks the site for a fresh address, where addresses expire."""
+
+
+def recognised(source: str) -> Stream | None:
+    """A stream that shows by its name alone: the number of a camera, or an RTSP address.
+
+    >>> recognised("0").form, recognised("rtsp://camera/1").form, recognised("http://camera/video")
+    (<StreamForm.CAMERA: 'camera'>, <StreamForm.RTSP: 'rtsp'>, None)
+    """
+    if _CAMERA.fullmatch(source):
+        return Stream(StreamForm.CAMERA, source)
+    if re.match(r"rtsps?://[^/?#\s]", source, re.I) and source.isprintable():
+        return Stream(StreamForm.RTSP, source)
+    return None
+
+
+def probe(address: str, timeout_s: float) -> Stream | None:
+    """The MJPEG stream at a web address; None where there is none, or no answer.
+
+    Only the head of the answer is read.
+    """
+    try:
+        with open_http(address, timeout_s) as response:
+            multipart = response.headers.get_content_type() == MULTIPART
+            close_response(response)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return Stream(StreamForm.MJPEG, address) if multipart else None
+
+
+def shown_address(source: str) -> str:
+    """What stands for a source in a title: the host of an address.
+
+    >>> shown_address("rtsp://user:secret@camera.local:554/1"), shown_address("0")
+    ('camera.local', 'camera 0')
+    """
+    with contextlib.suppress(ValueError):
+        if host := urlsplit(source).hostname:
+            return host
+    return f"camera {source}"

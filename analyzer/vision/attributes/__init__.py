@@ -1,0 +1,1 @@
+"""Models that estimate gender and age."""

@@ -1,0 +1,54 @@
+"""Caffe models, such as those of Levi and Hassner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.vision import registry as catalog
+from analyzer.vision.attributes.base import Answer
+from analyzer.vision.attributes.user import read_answer
+from analyzer.vision.runtime import lacks_memory
+from analyzer.vision.user_model import Description
+
+__all__ = [
+    "CaffeModel",
+]
+
+Image = NDArray[np.uint8]
+
+
+class CaffeModel:
+    """A network of Levi and Hassner, by OpenCV's own engine: no other one reads Caffe's files."""
+
+    def __init__(self, description: Description) -> None:
+        self.model, self.cut, self._description = description.model, description.cut, description
+        weights, structure = (catalog.read(self.model, file) for file in self.model.files)
+        try:
+            self._network = cv2.dnn.readNetFromCaffe(
+                np.frombuffer(structure, np.uint8), np.frombuffer(weights, np.uint8)
+            )
+        except cv2.error as error:
+            raise ModelError(f"OpenCV cannot load the network {self.model.name}: {error.err}") from error
+        self.provenance = {
+            **self.model.provenance(catalog.sha256(weights)),
+            "engine": f"opencv {cv2.__version__} CPU f32",
+        }
+
+    def judge(self, pieces: Sequence[Image]) -> Answer:
+        """`AttributeNetwork.judge`."""
+        means = self._description.pixels.means
+        # One by one: with other numbers of pictures OpenCV prepares its layers anew each time.
+        try:
+            outputs = []
+            for piece in pieces:
+                self._network.setInput(cv2.dnn.blobFromImage(piece, mean=means))
+                outputs.append(self._network.forward())
+        except cv2.error as error:
+            words = f"the network {self.model.name} failed on {len(pieces)} faces: {error.err}"
+            raise ModelError(words, no_memory=lacks_memory(error)) from error
+        return read_answer(self._description, [np.concatenate(outputs).astype(np.float32)], ("prob",))

@@ -1,0 +1,145 @@
+"""What all detectors share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.errors import ModelError
+from analyzer.faces import Faces, face_widths
+from analyzer.settings import Settings
+from analyzer.vision.registry import Model
+from analyzer.vision.runtime import lacks_memory, telling_line
+
+__all__ = [
+    "AVERAGE_LANDMARKS",
+    "NMS_IOU",
+    "Detector",
+    "InMultiples",
+    "best_faces",
+]
+
+Float = NDArray[np.float32]
+
+
+Image = NDArray[np.uint8]
+
+
+def _points(*shares: list[float]) -> Float:
+    return np.array(shares, np.float32)
+
+
+# Where eyes, nose and mouth lie on average in the boxes of detectors that do not find them: measured by
+# benchmarks/fit_points.py.
+AVERAGE_LANDMARKS = {
+    "ssd": _points([0.254, 0.444], [0.741, 0.439], [0.49, 0.632], [0.298, 0.782], [0.698, 0.777]),
+    "haar": _points([0.302, 0.382], [0.698, 0.377], [0.494, 0.6], [0.335, 0.775], [0.662, 0.769]),
+    "none": _points([0.3, 0.339], [0.686, 0.326], [0.491, 0.525], [0.335, 0.701], [0.658, 0.692]),
+}
+
+
+_MULTIPLE = 32
+
+
+NMS_IOU = 0.3
+
+
+class Detector(ABC):
+    """What all detectors share: sizes, scores, and boxes in pixels of the full frame.
+
+    The frame is scaled to `settings.detector_size` on its longer side (auto: `auto_px`), never enlarged.
+
+    Raises:
+        ModelError: On construction: its files are missing or damaged.
+    """
+
+    model: ClassVar[Model]
+    auto_px: ClassVar[int] = 640
+    """Longer side of the picture where the size is left to the program."""
+    auto_score: ClassVar[float]
+    """Least score where it is left to the program."""
+    reducible: ClassVar[bool] = False
+    points_in_box: ClassVar[Float | None] = None
+    engine = f"opencv {cv2.__version__} CPU"
+
+    def __init__(self, settings: Settings) -> None:
+        self._size = self.auto_px if isinstance(settings.detector_size, str) else settings.detector_size
+        self._min_face_px = settings.min_face_px
+        self.min_score = self.auto_score if isinstance(settings.min_score, str) else settings.min_score
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What ``run.json`` says of it and of what runs it."""
+        return {**self.model.provenance(), "engine": self.engine, "min_score": self.min_score}
+
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
+
+        Args:
+            width, height: Of the frame.
+            reduction: By how much less closely it is to be looked at.
+        """
+        factor = min(1.0, self._size / max(width, height)) / reduction
+        return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def detect(self, images: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Faces]:
+        """Find the faces in pictures scaled to `input_size`, best first.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, all of one size.
+            sizes: For each, the width and height of the full frame; boxes come back in its pixels.
+
+        Raises:
+            ModelError: The detector failed.
+        """
+        if not images:
+            return []
+        try:
+            found = self._find(images)
+        except (RuntimeError, cv2.error) as error:
+            words = f"the face detector failed on {images[0].shape} pictures: {telling_line(error)}"
+            raise ModelError(words, no_memory=lacks_memory(error)) from error
+        height, width = images[0].shape[:2]
+        scaled = [
+            _rescale(faces, size[0] / width, size[1] / height)
+            for faces, size in zip(found, sizes, strict=True)
+        ]
+        return [faces[face_widths(faces.boxes) >= self._min_face_px] for faces in scaled]
+
+    @abstractmethod
+    def _find(self, images: Sequence[Image]) -> list[Faces]:
+        """The faces of each picture, best first, in its own pixels and inside of it."""
+
+
+class InMultiples(Detector):
+    """Each side of the picture is rounded up to a multiple of 32."""
+
+    reducible = True
+
+    def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
+        factor = min(1.0, self._size / max(width, height)) / reduction
+        return _round_up(width * factor), _round_up(height * factor)
+
+
+def _round_up(side: float) -> int:
+    # Rounded first: 640.0000000000001 is 640.
+    return max(_MULTIPLE, int(np.ceil(round(side, 6) / _MULTIPLE)) * _MULTIPLE)
+
+
+def best_faces(boxes: Float, scores: Float, width: int, height: int, min_score: float) -> Faces:
+    """Those of a score above `min_score`, best first, clipped to the picture; none that are empty."""
+    limits = np.array([width, height] * 2, np.float32)
+    boxes = np.clip(boxes, 0, limits)
+    kept = np.flatnonzero((scores > min_score) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1))
+    order = kept[np.argsort(-scores[kept], kind="stable")]
+    return Faces.build(boxes=boxes[order], scores=np.clip(scores[order], 0, 1))
+
+
+def _rescale(faces: Faces, x: float, y: float) -> Faces:
+    factors = np.array([x, y], np.float32)
+    return faces.replace(boxes=faces.boxes * np.tile(factors, 2), landmarks=faces.landmarks * factors)

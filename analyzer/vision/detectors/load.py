@@ -1,0 +1,27 @@
+"""The detector of the settings."""
+
+from __future__ import annotations
+
+from analyzer.settings import Settings
+from analyzer.vision.detectors.base import Detector
+from analyzer.vision.detectors.centerface import CenterFace
+from analyzer.vision.detectors.opencv import Haar, Ssd
+from analyzer.vision.detectors.whole import WholePicture
+from analyzer.vision.detectors.yunet import YuNet
+
+__all__ = [
+    "load_detector",
+]
+
+_DETECTORS: dict[str, type[Detector]] = {
+    one.model.name: one for one in (CenterFace, YuNet, Ssd, Haar, WholePicture)
+}
+
+
+def load_detector(settings: Settings) -> Detector:
+    """Load the detector that `settings` names.
+
+    Raises:
+        ModelError: Its files are missing or damaged.
+    """
+    return _DETECTORS[settings.detector](settings)

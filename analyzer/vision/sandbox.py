@@ -1,0 +1,132 @@
+"""Trying out a stranger's network in a process of its own, before this one loads it; and adding it.
+
+Engines are native code: a network that was made for it, or is damaged, ends the process or takes all memory.
+The trial has limits of memory and time, and its end is a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from analyzer.errors import ModelError
+from analyzer.settings import Settings
+from analyzer.vision import registry as catalog
+from analyzer.vision.user_model import Description, described, read_network
+
+__all__ = [
+    "add",
+    "try_out",
+]
+
+_MOST_BYTES = 6 << 30
+
+
+_MOST_S = 120.0
+
+
+_REFUSED = 3
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def try_out(description: Description, settings: Settings) -> None:
+    """Load a described network in another process, and have it judge even grey pictures.
+
+    Args:
+        description: Of a network of the user's own.
+        settings: Give engine, device and precision.
+
+    Raises:
+        ModelError: It cannot be loaded, does not fit its description, or breaks the engine.
+    """
+    path = description.path
+    assert path is not None
+    # The same packages, wherever this process has them from.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    asked = [settings.engine, settings.device, settings.precision]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "from analyzer.vision.sandbox import main; main()", str(path), *asked],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_MOST_S,
+            env=environment,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path} was not done with two pictures in {_MOST_S:.0f} s") from error
+    if done.returncode == _REFUSED:
+        raise ModelError(done.stdout.decode("utf-8", "replace").strip())
+    if done.returncode != 0:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-done.returncode).name
+            raise ModelError(f"{path} makes the engine break off ({name}): it is damaged, or made to do so")
+        raise ModelError(f"{path} cannot be computed within {_MOST_BYTES >> 30} GiB of memory, or is damaged")
+
+
+def main() -> None:
+    """What the other process does."""
+    path, engine, device, precision = sys.argv[1:]
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        # Not measured with CUDA, which reserves memory of its own.
+        most = _MOST_BYTES if device == "cpu" else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    from analyzer.vision.attributes.user import DescribedNetwork
+
+    try:
+        DescribedNetwork(
+            described(Path(path)), Settings(engine=engine, device=device, precision=precision, threads=1)
+        )
+    except ModelError as error:
+        sys.stdout.buffer.write(" ".join(str(error).split()).encode())
+        sys.exit(_REFUSED)
+
+
+def add(path: Path, folder: Path | None = None) -> Description:
+    """Copy a network of the user's own and its description to where networks are found by name.
+
+    It is tried out before. The copy's description holds the network's hash: from then on an altered file is
+    refused.
+
+    Args:
+        path: The ONNX file, its description beside it.
+        folder: Where to; `catalog.cache_folder` if not given.
+
+    Raises:
+        ModelError: The network or its description is wrong, or its name is taken by the catalogue.
+        OutputError: It cannot be written.
+    """
+    if not path.exists():
+        raise ModelError(f"There is no file {path}.")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: name the .onnx file in it.")
+    if path.suffix != ".onnx" or not path.is_file():
+        raise ModelError(f"{path} is not an .onnx file: only those can be added.")
+    files = {file.name for model in catalog.MODELS.values() for file in model.files}
+    names = {path.name, f"{path.stem}.toml"}
+    taken = path.stem in (*catalog.MODELS, *catalog.SETS) or not names.isdisjoint(files)
+    if not _NAME.fullmatch(path.stem) or taken:
+        raise ModelError(
+            f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
+            "and _, and to none of the catalogue's names"
+        )
+    description = described(path)
+    content = read_network(description).content
+    try_out(description, Settings())
+    goal = (folder or catalog.cache_folder()) / path.name
+    text = description.text
+    if not description.model.sha256:
+        text = f'sha256 = "{catalog.sha256(content)}"\n{text}'
+    catalog.put(goal, content)
+    catalog.put(goal.with_suffix(".toml"), text.encode())
+    return described(goal)
