@@ -1,7 +1,7 @@
 """The figures: of each video, of groups of videos, of all; their shares with error bars; trends.
 
-DuckDB computes everything about time from the faces and samples tables, never from bins. Shares are drawn as
-`analyzer.people.proportions` draws them for one video, over the people of all videos together: the error rates
+DuckDB computes everything about time from the faces and samples tables, never from bins. Shares are
+drawn as in `analyzer.people.proportions`, over the people of all videos together: the error rates
 of the models are the same for all of them, so errors do not average out over many videos.
 """
 
