@@ -7,7 +7,7 @@
     run = analyze("talk.mp4")
     run.people      # a pandas DataFrame, one row a person
     run.timeline    # one row a second
-    run.faces       # one row a face in an analysed frame
+    run.faces       # one row a face in an analyzed frame
 
 Names are imported on first use, so that ``import analyzer`` costs nothing.
 """

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.analysis.budget import choose_sampling
-from analyzer.analysis.segment import Models, analyse_segments
+from analyzer.analysis.segment import Models, analyze_segments
 from analyzer.errors import (
     AnalyzerError,
     MediaError,
@@ -30,7 +30,7 @@ from analyzer.errors import (
     is_full,
 )
 from analyzer.events import (
-    Analysing,
+    Analyzing,
     Begun,
     Budgeted,
     Committed,
@@ -45,8 +45,8 @@ from analyzer.events import (
     ignore,
 )
 from analyzer.faces import Faces
-from analyzer.live.run import finish_abandoned, follow_live
-from analyzer.media.images import PictureReader
+from analyzer.live.run import finish_abandoned, run_live
+from analyzer.media.images import ImageReader
 from analyzer.media.read_report import ReadReport, joined_report
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
@@ -58,7 +58,7 @@ from analyzer.runs.pool import (
     Message,
     Task,
     WorkerJob,
-    analyse_in_processes,
+    analyze_in_processes,
     not_kept,
     stopped,
     worker_count,
@@ -72,14 +72,14 @@ from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import JSON, Item, MediaKind, Video
 from analyzer.util.callbacks import Callback
-from analyzer.util.locks import claimed, locked
+from analyzer.util.locks import locked, run_lock
 from analyzer.util.system import few_arenas, give_back_memory
-from analyzer.util.timing import Stages, timed
+from analyzer.util.timing import StageTimer, timed
 from analyzer.util.urls import shown_source
 from analyzer.vision.selection import check_networks, models_hash
 
 __all__ = [
-    "Analyst",
+    "Analyzer",
     "analyze",
     "analyze_all",
     "unexpected",
@@ -88,7 +88,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-Reader = VideoReader | PictureReader
+Reader = VideoReader | ImageReader
 
 
 _DOWNLOAD = ".download-"
@@ -116,7 +116,7 @@ def analyze(
     on_preview: OnPreview | None = None,
     **changes: Any,
 ) -> Run:
-    """Analyse one video, or all pictures of a folder, or follow a live source.
+    """Analyze one video, or all pictures of a folder, or follow a live source.
 
     Args:
         source: A file, a folder of pictures, an http(s) address of a video or its page, or what is live:
@@ -127,7 +127,7 @@ def analyze(
             finished segments are kept.
         stop: Asked some times a second, perhaps in another thread; once it is true, what is live ends as it
             should, and other analyses with a `StoppedError`.
-        again: Whether a video is analysed anew of which `out` holds the finished run of the same analysis.
+        again: Whether a video is analyzed anew of which `out` holds the finished run of the same analysis.
         on_preview: Called in the calling thread with each sample that was looked at and what was found in it.
             One process analyses then, in the order of time.
         **changes: Changes to `settings`, such as ``fps=2``.
@@ -157,7 +157,7 @@ def analyze(
         )
     how: dict[str, Any] = {"stop": Callback(stop), "again": again}
     how["on_preview"] = on_preview and Callback(on_preview)
-    (result,) = _analyse_items(items, chosen, Path(out), on_event, fetcher, **how)
+    (result,) = _analyze_items(items, chosen, Path(out), on_event, fetcher, **how)
     if isinstance(result, Failed):
         raise result.error
     return result.run
@@ -174,7 +174,7 @@ def analyze_all(
     again: bool = False,
     on_preview: OnPreview | None = None,
 ) -> Iterator[Finished | Failed]:
-    """Analyse every video of every source in turn; one that fails does not stop the others.
+    """Analyze every video of every source in turn; one that fails does not stop the others.
 
     Args:
         sources: Files, folders, addresses, what is live; several picture files together are one run.
@@ -199,10 +199,10 @@ def analyze_all(
     items = itertools.chain.from_iterable(_items(chosen, source, on_event) for source in sources)
     how: dict[str, Any] = {"stop": Callback(stop), "again": again}
     how["on_preview"] = on_preview and Callback(on_preview)
-    yield from _analyse_items(items, settings, Path(out), on_event, chosen, **how)
+    yield from _analyze_items(items, settings, Path(out), on_event, chosen, **how)
 
 
-def _analyse_items(
+def _analyze_items(
     items: Iterable[Item | Failed],
     settings: Settings,
     out: Path,
@@ -231,7 +231,7 @@ def _items(fetcher: Fetcher, source: str | Sequence[str], on_event: OnEvent) -> 
         if isinstance(source, str):
             yield from fetcher.resolve(source, on_left_out=on_event)
         else:
-            yield fetcher.resolve_pictures(source)
+            yield fetcher.resolve_images(source)
     except AnalyzerError as error:
         yield Failed(shown_source(source if isinstance(source, str) else " ".join(source)), error)
 
@@ -266,7 +266,7 @@ class _Work:
     reader: Reader
     models: Models
     parts: PartStore
-    stages: Stages
+    stages: StageTimer
     timings: dict[str, float]
     resumed: int = 0
     """Segments kept from an earlier run that was broken off."""
@@ -289,7 +289,7 @@ class _Progress:
         self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
         self._on_event = on_event
         self._reader = work.reader
-        self._images = isinstance(work.reader, PictureReader)
+        self._images = isinstance(work.reader, ImageReader)
         self._done_s: dict[int, float] = {}
         self.samples = self.faces = 0
 
@@ -304,7 +304,7 @@ class _Progress:
         self.faces += faces
         done_s = sum(self._done_s.values())
         self._on_event(
-            Analysing(self._title, done_s, self._duration_s, self.samples, self.faces, self._images)
+            Analyzing(self._title, done_s, self._duration_s, self.samples, self.faces, self._images)
         )
 
 
@@ -358,10 +358,10 @@ class _Worker:
         self._fetcher = fetcher
         self._on_event = on_event
         self._callbacks: list[Callback[..., Any]] = [on_event, stop, *([on_preview] if on_preview else [])]
-        self._analyst = Analyst(settings, on_event, stop=stop, again=again, on_preview=on_preview)
+        self._analyzer = Analyzer(settings, on_event, stop=stop, again=again, on_preview=on_preview)
 
     def attempt(self, item: Item) -> Finished | Failed:
-        """Analyse one item; what the user can act on comes back as `Failed`.
+        """Analyze one item; what the user can act on comes back as `Failed`.
 
         Raises:
             BaseException: Whatever the caller's functions raise.
@@ -373,7 +373,7 @@ class _Worker:
         if done is not None:
             return Finished(done, unchanged=True)
         timings: dict[str, float] = {}
-        self._analyst.load(timings)  # before anything is downloaded: without them all is in vain
+        self._analyzer.load(timings)  # before anything is downloaded: without them all is in vain
         # A download lies beside the results: the same disk, and found by the user if it is ever left.
         with contextlib.ExitStack() as stack:
             try:
@@ -385,7 +385,7 @@ class _Worker:
                 done = self._done_before(item, video) if video.fetched else None
                 if done is not None:
                     return Finished(done, unchanged=True)
-                return Finished(self._analyst.analyse(video, self._out, timings))
+                return Finished(self._analyzer.analyze(video, self._out, timings))
             except AnalyzerError as error:
                 self._reraise()
                 return Failed(shown_source(item.source), error)
@@ -426,8 +426,8 @@ def finished_run(
         out: Folder of runs.
         title: Of the video; it may have had another one.
         video_id: Its identity.
-        settings: How it would be analysed.
-        fingerprint: Of a download, to be compared with the one that was analysed; None: not compared.
+        settings: How it would be analyzed.
+        fingerprint: Of a download, to be compared with the one that was analyzed; None: not compared.
     """
     folder = run_folder(out, title, video_id)
     try:
@@ -464,14 +464,14 @@ def unexpected(error: Exception) -> AnalyzerError:
     return failure
 
 
-class Analyst:
+class Analyzer:
     """Analyses videos that lie on the disk, one after another, with one loaded set of networks.
 
     Args:
         settings: How.
         on_event: Called with each `Event` of a video.
-        stop: Asked after each segment and while drawing; once it is true, `analyse` raises `StoppedError`.
-        again: Whether a run of which only the annotated video is missing is analysed anew, too.
+        stop: Asked after each segment and while drawing; once it is true, `analyze` raises `StoppedError`.
+        again: Whether a run of which only the annotated video is missing is analyzed anew, too.
         on_preview: As in `analyze`.
     """
 
@@ -503,8 +503,8 @@ class Analyst:
                 give_back_memory()
             return self._models
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float] | None = None) -> Run:
-        """Analyse a video and publish its run in a folder of `out`.
+    def analyze(self, video: Video, out: Path, timings: dict[str, float] | None = None) -> Run:
+        """Analyze a video and publish its run in a folder of `out`.
 
         Args:
             video: From a `Fetcher`.
@@ -515,7 +515,7 @@ class Analyst:
             MediaError: It is not a video, or cannot be read.
             ModelError: A network is missing or damaged.
             OutputError: Results cannot be written, or another process works on the same video.
-            CrashError: A process that analysed ended.
+            CrashError: A process that analyzed ended.
             StoppedError: `stop` was true; finished segments are kept.
             BaseException: Whatever `on_event` and `stop` raise.
         """
@@ -525,19 +525,19 @@ class Analyst:
         models = self.load(None if "models" in timings else timings)
         if video.kind is MediaKind.LIVE:
             how: dict[str, Any] = {"on_event": self._on_event, "stop": self._stop, "timings": timings}
-            return follow_live(video, out, self._settings, models, on_preview=self._on_preview, **how)
+            return run_live(video, out, self._settings, models, on_preview=self._on_preview, **how)
         folder = run_folder(out, video.title, video.video_id)
         hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
         run = None if self._again else _without_video(folder, video, hashes)
         if run is not None:
-            with claimed(folder) as staging:
+            with run_lock(folder) as staging:
                 run = self._draw(video, run, Settings(**run.info["settings"]), staging, hashes)
                 PartStore(folder, work_key(video, self._settings, models)).clear()
                 return run
         settings, budget = self._within_budget(video, models, timings)
-        parts, stages = PartStore(folder, work_key(video, settings, models)), Stages()
+        parts, stages = PartStore(folder, work_key(video, settings, models)), StageTimer()
         opened = time.perf_counter()
-        with _open_reader(video, settings) as reader, claimed(folder) as staging:
+        with _open_reader(video, settings) as reader, run_lock(folder) as staging:
             work = _Work(video, settings, reader, models, parts, stages, timings)
             report = self._read(work)
             give_back_memory()
@@ -576,7 +576,7 @@ class Analyst:
             OutputError: No space is left: with some, the same command draws the video.
             StoppedError: `stop` was true: the same command draws the video.
         """
-        timings, stages, problem = dict[str, float](), Stages(), None
+        timings, stages, problem = dict[str, float](), StageTimer(), None
         try:
             with timed(timings, "render"), stages("render"):
                 annotated = self._render(video, settings, staging, run)
@@ -622,7 +622,7 @@ class Analyst:
         return settings, words
 
     def _read(self, work: _Work) -> ReadReport:
-        """Analyse what is not yet kept; gives how the video was read."""
+        """Analyze what is not yet kept; gives how the video was read."""
         reader, settings, progress = work.reader, work.settings, _Progress(work, self._on_event)
         kept = tuple(work.parts.segments())
         work.resumed = len(kept)
@@ -631,10 +631,10 @@ class Analyst:
         expected = tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None
         goes_on_s = reader.segment_bounds(_first_due(reader, kept, settings))[0] if kept else None
         told = work.video.title, kept, expected, reader.info.duration_s, work.parts.key, goes_on_s
-        self._on_event(Begun(*told, images=isinstance(reader, PictureReader)))
+        self._on_event(Begun(*told, images=isinstance(reader, ImageReader)))
         try:
             if workers > 1 and isinstance(reader, VideoReader):
-                reports = analyse_in_processes(
+                reports = analyze_in_processes(
                     WorkerJob(reader.path, work.video.video_id, settings, work.parts),
                     tasks,
                     workers=workers,
@@ -650,7 +650,7 @@ class Analyst:
                 for _ in not_kept(reader.samples(reader.segment_bounds(kept[-1])[0]), kept):
                     pass
                 report = reader.report()
-            if isinstance(reader, PictureReader) and kept:
+            if isinstance(reader, ImageReader) and kept:
                 report = reader.report_on(set(work.parts.collect().samples["segment"]))
         except MediaError:
             work.parts.clear()  # trying again would end the same way
@@ -671,7 +671,7 @@ class Analyst:
             previewer = Previewer(work.video.title, work.settings, models.calibration, self._on_preview)
         wanted = stages.each("decode", not_kept(samples, kept))
         with contextlib.closing(read_ahead(wanted, READ_AHEAD)) as ahead:
-            results = analyse_segments(
+            results = analyze_segments(
                 ahead,
                 models,
                 work.settings,
@@ -695,7 +695,7 @@ class Analyst:
 
     def _render(self, video: Video, settings: Settings, staging: Path, run: Run) -> dict[str, Any]:
         # Late: drawing's libraries are not needed for tables alone.
-        from analyzer.output.annotated import render_pictures, render_video
+        from analyzer.output.annotated import render_images, render_video
 
         def announce(share: float) -> None:
             self._on_event(Rendering(video.title, share))
@@ -704,8 +704,8 @@ class Analyst:
 
         drawn: dict[str, Any] = {"faces": run.faces, "people": run.people, "samples": run.samples}
         with _open_reader(video, settings) as reader:
-            if isinstance(reader, PictureReader):
-                pictures = render_pictures(
+            if isinstance(reader, ImageReader):
+                pictures = render_images(
                     reader, staging / "annotated", **drawn, settings=settings, on_progress=announce
                 )
                 return {"file": "annotated", "pictures": len(pictures)}
@@ -728,7 +728,7 @@ class Analyst:
 
 def _open_reader(video: Video, settings: Settings) -> Reader:
     if video.kind is MediaKind.IMAGES:
-        return PictureReader(video.paths, settings)
+        return ImageReader(video.paths, settings)
     return VideoReader(video.paths[0], settings)
 
 

@@ -249,7 +249,7 @@ def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 
 def _round_trip() -> str:
-    """Encode a few grey pictures as the annotated video is, and decode them; gives the encoder's name.
+    """Encode a few gray pictures as the annotated video is, and decode them; gives the encoder's name.
 
     Raises:
         FFmpegError: It cannot be done.
@@ -511,7 +511,7 @@ def _memory() -> _Findings:
     shown = "unknown memory" if free is None else f"{free / 1024:.1f} GB available"
     found = f"{shown}, {cores} {'core' if cores == 1 else 'cores'}"
     if free is not None and free < _LOW_MEMORY_MB:
-        findings.warn(found, "end other programs, or analyse in one process (--workers 1)")
+        findings.warn(found, "end other programs, or analyze in one process (--workers 1)")
     else:
         findings.ok(found)
     return findings

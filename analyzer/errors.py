@@ -8,7 +8,7 @@
     ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
     ├── ModelError                 a network is missing, damaged or does not fit (no_memory)
     ├── OutputError                results could not be written (no_space)
-    ├── CrashError                 a process that analysed ended unexpectedly
+    ├── CrashError                 a process that analyzed ended unexpectedly
     ├── StoppedError               the analysis was asked to end; the same call goes on where it stopped
     └── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
 
@@ -73,9 +73,9 @@ class SourceErrorKind(StrEnum):
     PLAYLIST = "playlist"
     """A playlist or channel was named without asking for its entries."""
     EMPTY = "empty"
-    """A folder or playlist without anything to analyse."""
+    """A folder or playlist without anything to analyze."""
     NESTED = "nested"
-    """A folder whose subfolders alone hold something to analyse, named without asking for them."""
+    """A folder whose subfolders alone hold something to analyze, named without asking for them."""
     REJECTED = "rejected"
     """A filter of the batch leaves it out."""
     OTHER = "other"
@@ -112,7 +112,7 @@ class SourceError(AnalyzerError):
 
 
 class MediaErrorKind(StrEnum):
-    """Why a fetched file cannot be analysed."""
+    """Why a fetched file cannot be analyzed."""
 
     EMPTY = "empty"
     NOT_MEDIA = "not_media"
@@ -179,7 +179,7 @@ def is_full(error: OSError) -> bool:
 
 
 class CrashError(AnalyzerError):
-    """A process that analysed ended unexpectedly."""
+    """A process that analyzed ended unexpectedly."""
 
 
 class StoppedError(AnalyzerError):

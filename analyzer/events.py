@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # tables take long to import, and who only listens needs none
     from analyzer.sources.types import FetchProgress
 
 __all__ = [
-    "Analysing",
+    "Analyzing",
     "Begun",
     "Budgeted",
     "Committed",
@@ -42,7 +42,7 @@ class Started:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder holds more than what is analysed of it."""
+    """A folder holds more than what is analyzed of it."""
 
     source: str
     images: int
@@ -94,8 +94,8 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class Analysing:
-    """Samples are being analysed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
+class Analyzing:
+    """Samples are being analyzed, up to `time_s` of the `duration_s` (None: unknown) to be read."""
 
     title: str
     time_s: float
@@ -135,7 +135,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A video could not be analysed; the others go on."""
+    """A video could not be analyzed; the others go on."""
 
     source: str
     error: AnalyzerError
@@ -169,7 +169,7 @@ class Following:
 
 _LiveEvent = LiveBegun | Following
 Event = (
-    (Started | LeftOut | Fetching | Budgeted | Begun | Committed | Analysing | Rendering | ReportsRemoved)
+    (Started | LeftOut | Fetching | Budgeted | Begun | Committed | Analyzing | Rendering | ReportsRemoved)
     | (Finished | Failed)
     | _LiveEvent
 )

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AlignedCrop",
     "AttributeModel",
-    "Chip",
     "EmbeddingModel",
     "FaceDetector",
     "Faces",
@@ -29,7 +29,7 @@ __all__ = [
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
-Chip = tuple[Image, ...]
+AlignedCrop = tuple[Image, ...]
 """What is judged of a face: one piece of the picture for each way of cutting, (H, W, 3) uint8 BGR each."""
 
 _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
@@ -38,7 +38,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "landmarks": ((5, 2), np.float32),
     "female_prob": ((), np.float32),
     "age_years": ((), np.float32),
-    "age_spread_years": ((), np.float32),
+    "age_std_years": ((), np.float32),
     "track_ids": ((), np.int64),
 }
 
@@ -66,7 +66,7 @@ class Faces:
     """(N,) float32 in [0, 1]: probability of the perceived gender female; NaN where not judged."""
     age_years: Float
     """(N,) float32: expectation of the perceived age; NaN where not judged."""
-    age_spread_years: Float
+    age_std_years: Float
     """(N,) float32: standard deviation of the network's own age distribution; NaN where not judged."""
     track_ids: NDArray[np.int64]
     """(N,) int64: the tracklet within the segment, -1 where the face belongs to none."""
@@ -190,7 +190,7 @@ class FaceDetector(Protocol):
 class AttributeModel(Protocol):
     """Estimates perceived gender and age of faces."""
 
-    def chips(self, picture: Picture, faces: Faces) -> list[Chip]:
+    def crops(self, picture: Picture, faces: Faces) -> list[AlignedCrop]:
         """What is judged of each face.
 
         Args:
@@ -199,7 +199,7 @@ class AttributeModel(Protocol):
         """
         ...
 
-    def judge(self, chips: Sequence[Chip]) -> tuple[Float, Float, Float]:
+    def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
         """Probability of female, age in years and its standard deviation in years, each (N,) float32.
 
         Args:
@@ -211,7 +211,7 @@ class AttributeModel(Protocol):
 class EmbeddingModel(Protocol):
     """Describes faces by vectors that lie near each other where the faces are the same human's."""
 
-    chip_px: int
+    crop_px: int
     """Side of the chips it wants."""
     size: int
     """Length D of its vectors."""
@@ -220,8 +220,8 @@ class EmbeddingModel(Protocol):
         """(N, 2, 3) float32, for `Picture.cut`, from (N, 5, 2) float32 landmarks."""
         ...
 
-    def embed(self, chips: Sequence[Image]) -> Float:
-        """(N, D) float32 for N chips (`chip_px`, `chip_px`, 3) uint8 BGR."""
+    def embed(self, crops: Sequence[Image]) -> Float:
+        """(N, D) float32 for N chips (`crop_px`, `crop_px`, 3) uint8 BGR."""
         ...
 
 

@@ -47,9 +47,9 @@ REPORT_FORMATS = ("html", "png", "csv", "xlsx", "json", "md", "vtt")
 
 DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"fps": 2.5, "deblock": False, "judge_every_s": 1.0},
+    "fast": {"fps": 2.5, "deblock": False, "estimate_every_s": 1.0},
     DEFAULT_PRESET: {},
-    "accurate": {"detector_size": 640, "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0},
+    "accurate": {"detector_size": 640, "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0},
 }
 """What each preset changes of the defaults. docs/presets.md says what it gains and loses."""
 
@@ -198,7 +198,7 @@ def _field(default: Any, help: str, group: Group, **meta: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a video is analysed. Frozen; `replace` gives a changed copy, checked again.
+    """How a video is analyzed. Frozen; `replace` gives a changed copy, checked again.
 
     Fields marked ``segment`` change what a segment's analysis yields; the others only change what is
     derived from it, or nothing of it at all.
@@ -214,7 +214,7 @@ class Settings:
     """
 
     # source
-    playlist: bool = _field(False, "Analyse every video of a playlist or channel.", "source", result=False)
+    playlist: bool = _field(False, "Analyze every video of a playlist or channel.", "source", result=False)
     limit: int | None = _field(
         None,
         "With a playlist or folder: at most this many videos; of images that are one run, so many images.",
@@ -228,7 +228,7 @@ class Settings:
     )
     images: bool = _field(
         False,
-        "With a folder of videos: also analyse the images that lie beside them, such as covers.",
+        "With a folder of videos: also analyze the images that lie beside them, such as covers.",
         "source",
         result=False,
     )
@@ -267,11 +267,11 @@ class Settings:
 
     # reading
     fps: float = _field(
-        5.0, "Frames to analyse per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
+        5.0, "Frames to analyze per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
     )
     every: int | None = _field(
         None,
-        "Analyse every N-th frame instead (the classic frame skip), counted anew in each segment.",
+        "Analyze every N-th frame instead (the classic frame skip), counted anew in each segment.",
         "reading",
         unit="frames",
         low=1,
@@ -280,7 +280,7 @@ class Settings:
         segment=True,
     )
     keyframes: bool = _field(
-        False, "Decode and analyse only keyframes: fastest, coarse.", "reading", segment=True
+        False, "Decode and analyze only keyframes: fastest, coarse.", "reading", segment=True
     )
     deblock: bool = _field(
         True,
@@ -323,7 +323,7 @@ class Settings:
     )
     segment_s: float = _field(
         60.0,
-        "Length of the stretches that are analysed and saved on their own; rounded up to whole samples.",
+        "Length of the stretches that are analyzed and saved on their own; rounded up to whole samples.",
         "reading",
         unit="s",
         low=1,
@@ -393,7 +393,7 @@ class Settings:
     age_model: str | None = _field(
         None, "Judges age in place of --attributes.", "faces", optional=True, segment=True
     )
-    min_judged_px: int = _field(
+    min_estimate_px: int = _field(
         32,
         "Faces narrower than this say nothing about gender and age.",
         "faces",
@@ -402,7 +402,7 @@ class Settings:
         high=1000,
         segment=True,
     )
-    compare_every_s: float = _field(
+    embed_every_s: float = _field(
         1.0,
         "Of each followed face the best view in so many seconds is compared with other faces.",
         "faces",
@@ -412,7 +412,7 @@ class Settings:
         flag="compare_every",
         segment=True,
     )
-    judge_every_s: float = _field(
+    estimate_every_s: float = _field(
         0.5,
         "Of each followed face the best view in so many seconds is judged for gender and age, in the long "
         "run fewer; 0: every sighting.",
@@ -423,7 +423,7 @@ class Settings:
         flag="judge_every",
         segment=True,
     )
-    carry_s: float = _field(
+    reuse_s: float = _field(
         5.0,
         "Where the picture hardly changes, faces are taken over from the sample before, for so long at most; "
         "0: never.",
@@ -539,7 +539,7 @@ class Settings:
     # engine
     commercial: bool = _field(
         False,
-        "Refuse networks whose licence does not clearly allow commercial use, and do without what was fitted "
+        "Refuse networks whose license does not clearly allow commercial use, and do without what was fitted "
         "on pictures that are not free for it.",
         "engine",
     )
@@ -563,7 +563,7 @@ class Settings:
     )
     workers: int = _field(
         0,
-        "Processes that analyse segments of a video side by side; 0: fitted to cores and memory.",
+        "Processes that analyze segments of a video side by side; 0: fitted to cores and memory.",
         "engine",
         low=0,
         high=256,

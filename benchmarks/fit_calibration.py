@@ -1,6 +1,6 @@
 """Fits how the answers of the default age and gender networks are read: ``analyzer/vision/calibration.json``.
 
-Each labelled face of the part set aside for fitting is shown three times: once as it is, as on a photograph,
+Each labeled face of the part set aside for fitting is shown three times: once as it is, as on a photograph,
 and twice as in a video: shrunk to 30 to 190 pixels, darker or lighter, blurred, noisy and compressed. What
 the networks say of those two is fused as the sightings of a person are.
 
@@ -31,7 +31,7 @@ from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
-from testkit.faces import FIT, LabelledFace, labelled_faces
+from testkit.faces import FIT, LabeledFace, labeled_faces
 
 Image = NDArray[np.uint8]
 Real = NDArray[np.float64]
@@ -49,18 +49,18 @@ RELIABLE = 0.9
 EXPLAINED = {
     "networks": "SHA-256 of the networks that all this holds for",
     "gender": "coefficients of log odds, log odds * young, log odds * old, 1, young, old",
-    "person_gender, person_gender_looks": "likewise for a person, and coefficients of its mean embedding",
+    "person_gender, person_gender_estimates": "likewise for a person, and coefficients of its mean embedding",
     "person_age_*": "age of a person, between knots of the mean estimate, plus a sum over its embedding",
     "interval_*": "80 % interval of age: years below and above the estimate, between knots of the estimate; "
     "plus shares of the spread",
     "child_years": "perceived age below which fewer than 90 % of the genders are right",
-    "seen_gender": "labelled people by true gender and by fused probability of female, between the edges",
-    "seen_age": "labelled people by true age in years and by fused estimate, between the edges",
+    "seen_gender": "labeled people by true gender and by fused probability of female, between the edges",
+    "seen_age": "labeled people by true age in years and by fused estimate, between the edges",
 }
 
 
 def degraded(image: Image, random: np.random.Generator) -> Image:
-    """A labelled face, (200, 200, 3) uint8 BGR, as it may look in a video, on an even ground."""
+    """A labeled face, (200, 200, 3) uint8 BGR, as it may look in a video, on an even ground."""
     side = int(np.exp(random.uniform(np.log(30), np.log(190))))
     canvas = np.full((side + 48, side + 48, 3), 110, np.uint8)
     x, y = random.integers(8, 40, 2)
@@ -77,12 +77,12 @@ def degraded(image: Image, random: np.random.Generator) -> Image:
     return cv2.imdecode(coded[1], cv2.IMREAD_COLOR).astype(np.uint8)
 
 
-def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
+def measure(faces: Iterable[LabeledFace]) -> pd.DataFrame:
     """What the networks say of each view that is large enough: a row each, with the face's labels.
 
     `female_prob` is the network's own, not calibrated.
     """
-    settings = Settings(min_judged_px=1)
+    settings = Settings(min_estimate_px=1)
     detector, attributes, embedding = CenterFace(settings), Attributes.load(settings), DlibEmbedding(settings)
     rows = []
     for number, face in enumerate(faces):
@@ -92,11 +92,11 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
             height, width = image.shape[:2]
             scaled = cv2.resize(image, detector.input_size(width, height))
             best = detector.detect([scaled], [(width, height)])[0][:1]
-            if not len(best) or face_widths(best.boxes)[0] < Settings().min_judged_px:
+            if not len(best) or face_widths(best.boxes)[0] < Settings().min_estimate_px:
                 continue
             picture = Still(image)
-            female, age, spread = attributes.judge_chips(attributes.chips(picture, best))
-            chips = picture.cut(embedding.transforms(best.landmarks), [embedding.chip_px], embedding.chip_px)
+            female, age, spread = attributes.estimate_crops(attributes.crops(picture, best))
+            crops = picture.cut(embedding.transforms(best.landmarks), [embedding.crop_px], embedding.crop_px)
             rows.append(
                 {
                     "person_id": number + 1,
@@ -108,8 +108,8 @@ def measure(faces: Iterable[LabelledFace]) -> pd.DataFrame:
                     "score": float(best.scores[0]),
                     "female_prob": float(female[0]),
                     "age_years": float(age[0]),
-                    "age_spread_years": float(spread[0]),
-                    "embedding": embedding.embed(chips)[0],
+                    "age_std_years": float(spread[0]),
+                    "embedding": embedding.embed(crops)[0],
                 }
             )
     return pd.DataFrame(rows)
@@ -119,9 +119,9 @@ def fit_logistic(terms: Real, female: NDArray[np.bool_], ridge: Real) -> Real:
     """Coefficients of (T, N) terms by maximum likelihood, with a penalty of `ridge`, (T,), on each."""
 
     def loss(coefficients: Real) -> tuple[float, Real]:
-        odds = coefficients @ terms
-        error = 1 / (1 + np.exp(-odds)) - female
-        value = np.mean(np.logaddexp(0, odds) - female * odds) + ridge @ coefficients**2
+        log_odds = coefficients @ terms
+        error = 1 / (1 + np.exp(-log_odds)) - female
+        value = np.mean(np.logaddexp(0, log_odds) - female * log_odds) + ridge @ coefficients**2
         return float(value), terms @ error / len(female) + 2 * ridge * coefficients
 
     start = np.zeros(len(terms))
@@ -148,7 +148,7 @@ def hats(values: Real, knots: tuple[float, ...]) -> Real:
 def fit_people(people: People) -> dict[str, list[float]]:
     """How a person's gender and age follow from all sightings and from the mean embedding."""
     estimates = people.estimates
-    terms = np.concatenate([gender_terms(estimates.odds, estimates.age_years), estimates.looks.T])
+    terms = np.concatenate([gender_terms(estimates.log_odds, estimates.age_years), estimates.looks.T])
     ridge = np.r_[np.zeros(6), np.full(estimates.looks.shape[1], RIDGE_GENDER)]
     gender = fit_logistic(terms, people.female, ridge)
     columns = np.concatenate([hats(estimates.age_years, AGE_KNOTS_YEARS), estimates.looks], axis=1)
@@ -157,16 +157,16 @@ def fit_people(people: People) -> dict[str, list[float]]:
     knots = len(AGE_KNOTS_YEARS)
     return {
         "person_gender": gender[:6].round(4).tolist(),
-        "person_gender_looks": gender[6:].round(3).tolist(),
+        "person_gender_estimates": gender[6:].round(3).tolist(),
         "person_age_knots_years": list(AGE_KNOTS_YEARS),
         "person_age_years": age[:knots].round(2).tolist(),
-        "person_age_looks": age[knots:].round(2).tolist(),
+        "person_age_estimates": age[knots:].round(2).tolist(),
     }
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Labelled people and what their sightings say together."""
+    """Labeled people and what their sightings say together."""
 
     estimates: Estimates
     age: Real
@@ -177,7 +177,7 @@ class People:
     @classmethod
     def of(cls, views: pd.DataFrame) -> People:
         """The views of each face fused as the sightings of a person; `female_prob` is calibrated."""
-        looks = views[["person_id", "embedding"]].assign(views=1, view_px=views["x2"].clip(upper=100))
+        looks = views[["person_id", "embedding"]].assign(views=1, crop_px=views["x2"].clip(upper=100))
         ids, estimates = fuse_estimates(views, looks)
         labels = views.drop_duplicates("person_id").set_index("person_id").loc[ids]
         return cls(estimates, labels["true_age"].to_numpy(float), labels["true_female"].to_numpy(bool))
@@ -199,9 +199,7 @@ class People:
 def read_across(people: People) -> pd.DataFrame:
     """What is read of each person by coefficients that were fitted on other people."""
     fold = np.arange(len(people.age)) % FOLDS
-    table = pd.DataFrame(
-        {"age": people.age, "female": people.female, "spread": people.estimates.spread_years}
-    )
+    table = pd.DataFrame({"age": people.age, "female": people.female, "spread": people.estimates.std_years})
     for number in range(FOLDS):
         reader = replace(Calibration.load(), **fit_people(people.chosen(fold != number)))
         rows = fold == number
@@ -255,7 +253,7 @@ def fit(views: pd.DataFrame, source: str) -> dict[str, object]:
     result["interval_knots_years"] = list(KNOTS_YEARS)
     result["interval_low_years"] = (-low[:-1]).round(2).tolist()
     result["interval_high_years"] = high[:-1].round(2).tolist()
-    result["interval_spread"] = [round(float(-low[-1]), 3), round(float(high[-1]), 3)]
+    result["interval_std"] = [round(float(-low[-1]), 3), round(float(high[-1]), 3)]
     result["child_years"] = child_years(read)
     for name, edges, values, classes in (
         ("gender", GENDER_EDGES, in_video["female_prob"], np.where(in_video["female"], "female", "male")),
@@ -283,9 +281,9 @@ def report(read: pd.DataFrame) -> None:
 def main() -> None:
     """Fit and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faces", type=int, default=8000, help="how many labelled faces")
+    parser.add_argument("--faces", type=int, default=8000, help="how many labeled faces")
     count = parser.parse_args().faces
-    views = measure(labelled_faces(FIT, count))
+    views = measure(labeled_faces(FIT, count))
     source = f"{views['person_id'].nunique()} faces of UTKFace (fitting part), {1 + VIEWS} views each"
     lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in fit(views, source).items()]
     path = Path(calibration.__file__).with_name("calibration.json")

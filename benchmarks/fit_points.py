@@ -1,7 +1,7 @@
 """Where the eyes, nose and mouth lie in the boxes of detectors that do not find them, on average; and how old
 those of 60 and more are.
 
-Measured on labelled faces of the development data that are set aside for fitting, with CenterFace's landmarks
+Measured on labeled faces of the development data that are set aside for fitting, with CenterFace's landmarks
 as the truth; of YuNet, which finds them itself, how far its own lie from CenterFace's. The result is copied
 into ``analyzer/vision/detectors.py``.
 
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from analyzer.faces import Faces
 from analyzer.settings import Settings
-from analyzer.vision.crops import CHIP_LANDMARKS, chip_transforms
+from analyzer.vision.crops import CROP_LANDMARKS, crop_transforms
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
-from testkit.faces import FIT, labelled_faces
+from testkit.faces import FIT, labeled_faces
 
 FACES = 600
 BORDER_PX = 100
@@ -35,7 +35,7 @@ def look(detector: Detector, picture: NDArray[np.uint8]) -> Faces:
 def main() -> None:
     """Measure and print."""
     truth = load_detector(Settings(precision="f32"))
-    faces = [face.image for face in labelled_faces(FIT, FACES)]
+    faces = [face.image for face in labeled_faces(FIT, FACES)]
     # A detector sees more of a picture than the face.
     framed = [cv2.copyMakeBorder(face, *[BORDER_PX] * 4, cv2.BORDER_REFLECT_101) for face in faces]
     for name in ("ssd", "haar", "none"):
@@ -56,8 +56,8 @@ def main() -> None:
     for picture in framed:
         true, found = look(truth, picture), look(yunet, picture)
         if len(true) and len(found):
-            matrix = chip_transforms(true.landmarks)[0]
-            away.append(found.landmarks[0] @ matrix[:, :2].T + matrix[:, 2] - CHIP_LANDMARKS)
+            matrix = crop_transforms(true.landmarks)[0]
+            away.append(found.landmarks[0] @ matrix[:, :2].T + matrix[:, 2] - CROP_LANDMARKS)
     print(
         f"yunet: {len(away)} faces, from CenterFace's in sides of a chip:",
         np.median(away, 0).round(4).tolist(),
@@ -66,7 +66,7 @@ def main() -> None:
 
 def old_age() -> None:
     """Print the mean age of those of 60 to 100: what Levi and Hassner's open range stands for."""
-    ages = [face.age_years for face in labelled_faces(FIT)]
+    ages = [face.age_years for face in labeled_faces(FIT)]
     old = [age for age in ages if 60 <= age <= 100]
     print(f"{len(old)} of {len(ages)} faces are of 60 to 100 years, {np.mean(old):.1f} on average")
 

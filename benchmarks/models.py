@@ -1,6 +1,6 @@
 """What the networks are worth: the tables of ``docs/models.md``, between its marks.
 
-Every detector and every network for gender and age that can run here, on the same labelled faces (of the
+Every detector and every network for gender and age that can run here, on the same labeled faces (of the
 development data, set aside for reporting) and on the same made video. The classic networks' files cannot be
 had everywhere: where they are missing, their speed is measured with made weights, which take the same time,
 and their accuracy is not.
@@ -38,7 +38,7 @@ from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.registry import MODELS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, descriptions, find_description
 from benchmarks import caffe
-from testkit.faces import REPORT, LabelledFace, labelled_faces
+from testkit.faces import REPORT, LabeledFace, labeled_faces
 from testkit.videos import crowd
 
 ROOT = Path(__file__).parents[1]
@@ -50,9 +50,9 @@ ROUNDS = 3
 WIDTH = 110
 DETECTOR_HEAD = (
     *("detector", "picture", "ms a frame", "faces a frame", "faces found", "others a face"),
-    *("gender right", "age error", "licence", "commercial use"),
+    *("gender right", "age error", "license", "commercial use"),
 )
-JUDGE_HEAD = ("networks", "ms a face", "gender right", "age error", "licence", "commercial use")
+JUDGE_HEAD = ("networks", "ms a face", "gender right", "age error", "license", "commercial use")
 COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
 
 Image = NDArray[np.uint8]
@@ -98,18 +98,18 @@ def video_frames(folder: Path) -> list[Image]:
         return [sample.frame.image() for sample in reader.samples()][:FRAMES]
 
 
-def judged(attributes: Attributes, faces: Sequence[tuple[LabelledFace, Image, Faces]]) -> tuple[str, str]:
+def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[str, str]:
     """Share of genders right and mean error of age, by the networks' own word."""
     right, errors = [], []
     for face, picture, found in faces:
-        female, age, _ = attributes.judge_chips(attributes.chips(Still(picture), found))
+        female, age, _ = attributes.estimate_crops(attributes.crops(Still(picture), found))
         right.append((female[0] > 0.5) == face.female)
         errors.append(abs(float(age[0]) - face.age_years))
     return f"{np.mean(right):.1%}", f"{np.mean(errors):.1f} years"
 
 
 def detector_row(
-    name: str, faces: Sequence[LabelledFace], frames: Sequence[Image], attributes: Attributes
+    name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: Attributes
 ) -> Row:
     """How quick it is, what it finds, and how right gender and age are with what it finds."""
     detector, model = load_detector(Settings(detector=name)), MODELS[name]
@@ -122,9 +122,9 @@ def detector_row(
     if name == "none":
         pictures = [face.image for face in faces]
     else:
-        grey = (127, 127, 127)
+        gray = (127, 127, 127)
         pictures = [
-            cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=grey).astype(np.uint8)
+            cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=gray).astype(np.uint8)
             for face in faces
         ]
     hits, others = [], 0
@@ -135,17 +135,17 @@ def detector_row(
             hits.append((face, picture, placed(detector, found[:1])))
     share = f"{len(hits) / len(faces):.1%}"
     cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
-    return Row(name, (*cells, *judged(attributes, hits), *licence(model)))
+    return Row(name, (*cells, *estimated(attributes, hits), *license(model)))
 
 
-def licence(model: Model) -> tuple[str, str]:
-    """Its licence, and whether it allows commercial use."""
-    return model.licence.partition(";")[0], COMMERCIAL[model.commercial_use]
+def license(model: Model) -> tuple[str, str]:
+    """Its license, and whether it allows commercial use."""
+    return model.license.partition(";")[0], COMMERCIAL[model.commercial_use]
 
 
 @contextlib.contextmanager
 def made_weights() -> Iterator[None]:
-    """The catalogue takes made files for those of Levi and Hassner."""
+    """The catalog takes made files for those of Levi and Hassner."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         made = caffe.classic_files(Path(folder))
         stack.enter_context(mock.patch.dict(os.environ, {registry.MODELS_VARIABLE: folder}))
@@ -153,7 +153,7 @@ def made_weights() -> Iterator[None]:
         yield
 
 
-def attribute_rows(name: str, found: Sequence[tuple[LabelledFace, Image, Faces]]) -> tuple[Row, str]:
+def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[Row, str]:
     """A network or a pair of them on CenterFace's faces; and why something could not be measured."""
     known = [MODELS[one] for one in registry.SETS.get(name, ())]
     if not known:
@@ -171,21 +171,21 @@ def attribute_rows(name: str, found: Sequence[tuple[LabelledFace, Image, Faces]]
             stack.enter_context(made_weights())
             attributes = Attributes.load(Settings(attributes=name))
         some = found[:64]
-        chips = [attributes.chips(Still(picture), faces)[0] for _, picture, faces in some]
-        per_face = f"{median_ms(lambda: attributes.judge(chips), len(chips)):.1f}"
-    accuracy = ("not measured",) * 2 if why else judged(attributes, found)
-    return Row(name, (per_face, *accuracy, *licence(known[0]))), why
+        crops = [attributes.crops(Still(picture), faces)[0] for _, picture, faces in some]
+        per_face = f"{median_ms(lambda: attributes.estimate(crops), len(crops)):.1f}"
+    accuracy = ("not measured",) * 2 if why else estimated(attributes, found)
+    return Row(name, (per_face, *accuracy, *license(known[0]))), why
 
 
-def embedding_row(found: Sequence[tuple[LabelledFace, Image, Faces]]) -> Row:
+def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
     """How long comparing takes."""
     model = DlibEmbedding(Settings())
     pieces = [
-        Still(picture).cut(model.transforms(faces.landmarks), [model.chip_px], model.chip_px)[0]
+        Still(picture).cut(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
         for _, picture, faces in found[:64]
     ]
     per_face = f"{median_ms(lambda: model.embed(pieces), len(pieces)):.1f}"
-    return Row("dlib-resnet (compares)", (per_face, "–", "–", *licence(model.model)))
+    return Row("dlib-resnet (compares)", (per_face, "–", "–", *license(model.model)))
 
 
 def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -199,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tables of docs/models.md.")
     parser.add_argument("--faces", type=int, default=1000)
     options = parser.parse_args()
-    faces = list(labelled_faces(REPORT, options.faces))
+    faces = list(labeled_faces(REPORT, options.faces))
     with tempfile.TemporaryDirectory() as folder:
         frames = video_frames(Path(folder))
     dlib = Attributes.load(Settings())
@@ -228,7 +228,7 @@ def main() -> None:
     measured = (
         f"Measured by `python -m benchmarks.models` with {Settings().thread_count} cores and the default "
         f"settings, medians of {ROUNDS} rounds. The video: {len(frames)} frames of 1280 x 720 pixels of a "
-        f"made crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a grey "
+        f"made crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a gray "
         "frame of 400 x 400 pixels (for `none` without it); *others* are what else was found there. Gender "
         "and age are what the dlib networks say of what was found, not calibrated."
     )

@@ -1,7 +1,7 @@
 """Analyses files of every kind that video tools read wrongly, and compares with what a player shows.
 
 Writes its section of ``docs/reliability.md``, between its marks. Each file is made from six seconds of the
-demo video, analysed by ``python cli.py analyze`` and held against the right values: people, time on screen,
+demo video, analyzed by ``python cli.py analyze`` and held against the right values: people, time on screen,
 running time, size of the frame, exit code, and an annotated video of the same length and shape.
 
     python -m benchmarks.odd_files [--only KIND_OR_NAME] [--folder FOLDER]
@@ -99,7 +99,7 @@ def _options(settings: dict[str, Any]) -> list[str]:
 
 
 def examine(case: OddFile, folder: Path, reference: Path) -> Outcome:
-    """Analyse one file by the command line and compare."""
+    """Analyze one file by the command line and compare."""
     made = folder / "made"
     made.mkdir(parents=True)
     with _source(case.make(made, reference)) as source:
@@ -184,7 +184,7 @@ def section(outcomes: Sequence[Outcome]) -> str:
         kinds.setdefault(outcome.case.kind, []).append(outcome)
     text = (
         "Written by `python -m benchmarks.odd_files`: each file is made from six seconds of the demo "
-        "video and analysed by `python cli.py analyze`. Right means: as many people as a viewer sees, "
+        "video and analyzed by `python cli.py analyze`. Right means: as many people as a viewer sees, "
         f"on screen for as long; a timeline as long as a player takes (within {TOLERANCE_S} s); the "
         "frame size that a player shows; `complete` and the exit code as they should be; and an "
         "annotated video of the same length and shape."
@@ -205,7 +205,7 @@ def section(outcomes: Sequence[Outcome]) -> str:
 
 
 def main() -> None:
-    """Analyse all of them, and write or print the table."""
+    """Analyze all of them, and write or print the table."""
     parser = argparse.ArgumentParser(description="Write the table of odd files in docs/reliability.md.")
     parser.add_argument("--only", default="", help="a part of the kind or the name")
     parser.add_argument("--folder", type=Path, help="where files and runs are kept; must be empty")

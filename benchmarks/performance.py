@@ -54,7 +54,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "fast": {"preset": "fast"},
     "1 a second": {"fps": 1},
 }
-"""Settings whose samples are also read without being analysed."""
+"""Settings whose samples are also read without being analyzed."""
 VIDEOS: dict[str, Callable[[Path, float], Path]] = {
     "pan.mp4": panning,
     "pan-720p.mp4": partial(panning, width=1280, height=720),
@@ -87,7 +87,7 @@ class Job:
     rest: tuple[str, ...] = ()
 
 
-def ours(video: str, action: str = "analyse", **settings: Any) -> Job:
+def ours(video: str, action: str = "analyze", **settings: Any) -> Job:
     """The analysis, with some settings changed."""
     return Job("benchmarks.timed", action, video, (json.dumps(settings),) if settings else ())
 
@@ -334,7 +334,7 @@ def page(measured: Measured, rounds: int, seconds: float) -> list[str]:
         *_section("Against other programs", others(measured, seconds)),
         *_section("The annotated video", rendered(measured)),
         *_section("A long video", long_video(measured, seconds)),
-        *_section("Stages", stages(measured)),
+        *_section("StageTimer", stages(measured)),
         *_section("Who is who", who_is_who(measured)),
     ]
     return lines
@@ -567,7 +567,7 @@ def write_readme(measured: Measured) -> None:
     short_s = statistics.median(short for _, short in measured.starts)
     faces, taken, cores = minute.faces_per_sample, minute.of("seconds"), os.cpu_count()
     sentences = [
-        f"A minute of 1080p video with {faces:.0f} faces in every picture, analysed 5 times a second,",
+        f"A minute of 1080p video with {faces:.0f} faces in every picture, analyzed 5 times a second,",
         f"takes {taken:.1f} s on {cores} cores: {minute.ratio:.1f} times as long as decoding it takes,",
         f"with the preset fast {fast.ratio:.1f} times.",
     ]

@@ -29,7 +29,7 @@ CHOICES = 24
 
 
 def truth_of(videos: list[Path]) -> pd.DataFrame:
-    """The labelled people of some videos: gender, age band, seconds on screen."""
+    """The labeled people of some videos: gender, age band, seconds on screen."""
     people = [one for video in videos for one in json.loads((video / "truth.json").read_text())["people"]]
     bands = [assign_band(float(one["age_years"]), Settings().bands) for one in people]
     return pd.DataFrame(people)[["gender", "on_screen_s"]].assign(age=bands)
@@ -77,7 +77,7 @@ def coverage(runs: list[Path], videos: list[Path]) -> list[str]:
 
 
 def main() -> None:
-    """Analyse the videos, report on choices of them, write the page."""
+    """Analyze the videos, report on choices of them, write the page."""
     parser = argparse.ArgumentParser(description="Write docs/pooled.md.")
     parser.add_argument("--videos", type=Path, help="where the made videos are kept")
     parser.add_argument("--runs", type=Path, help="where their runs are kept, and found if there")
@@ -105,7 +105,7 @@ def main() -> None:
         lines = [
             "# Shares over several videos",
             "",
-            f"Written by `python -m benchmarks.pooled`: {len(made)} made videos with {people} labelled",
+            f"Written by `python -m benchmarks.pooled`: {len(made)} made videos with {people} labeled",
             "people, reported on one by one, by several at random, and all together. The true shares should",
             "lie in their 95 % intervals in 95 of 100 cases. Choices of the same videos share people, so the",
             "rows are less sure than they look.",

@@ -28,7 +28,7 @@ EVERYTHING = "accurate"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way of analysing, over all videos."""
+    """One way of analyzing, over all videos."""
 
     seconds: float
     document: dict[str, Any]
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def measure(name: str, folders: Sequence[Path]) -> Outcome:
-    """Analyse and score all videos."""
+    """Analyze and score all videos."""
     settings = Settings.from_preset(name, video=False)
     with tempfile.TemporaryDirectory() as runs:
         document = evaluate([str(folder) for folder in folders], settings, keep_runs=Path(runs)).to_dict()
@@ -106,7 +106,7 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         people = one.found - everything.found
         losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
     intro = (
-        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labelled people",
+        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labeled people",
         "(seeds and faces that were used for no fitting; `make accuracy` says more of them).",
         "`--preset NAME` sets the options below; options that are given besides count more.",
         "**accurate** leaves nothing out: it looks for faces in every sample at 640 pixels and judges",

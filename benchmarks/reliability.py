@@ -54,7 +54,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 WIDTH, HEIGHT, FPS = 426, 240, 10
 SETTINGS = "segment = 2\nfps = 10\nformat = ['csv', 'parquet']\n"
-MAY_DIFFER = ("analysed_at", "resumed_segments", "timings_s", "stages_s", "reading.frames_decoded")
+MAY_DIFFER = ("analyzed_at", "resumed_segments", "timings_s", "stages_s", "reading.frames_decoded")
 """All that ``run.json`` of a video that was broken off may say otherwise."""
 LEDGER, LOG = "ledger.sqlite", "batch.jsonl"
 COMPANIONS = (f"{LEDGER}-wal", f"{LEDGER}-shm")
@@ -163,8 +163,8 @@ class Batch:
             self._family |= set(self.process.children(recursive=True))
         return self._family
 
-    def analysts(self) -> list[psutil.Process]:
-        """The living processes that analyse."""
+    def analyzers(self) -> list[psutil.Process]:
+        """The living processes that analyze."""
         found = []
         for one in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -238,7 +238,7 @@ def events(out: Path, *names: str) -> list[dict[str, Any]]:
 
 
 class Bench:
-    """Videos, how they are analysed, and what an uninterrupted batch makes of them.
+    """Videos, how they are analyzed, and what an uninterrupted batch makes of them.
 
     Args:
         folder: Where all lies; empty.
@@ -320,7 +320,7 @@ WORDS = {
     "ledger faults": "states, segments, attempts, integrity check",
     "damaged log lines": "",
     "left alive": f"processes that live on after {GONE_S:g} s, or {STARTING_S:g} s while they start others",
-    "analysed again": "segments and runs that were there already",
+    "analyzed again": "segments and runs that were there already",
 }
 """All that is counted and must be 0."""
 
@@ -396,10 +396,10 @@ class Result:
         """A further batch finds nothing to do and changes no run."""
         before, old = _stamps(out), len(events(out))
         ended = bench.run(out)
-        self.fault_if(ended.code != DONE, "analysed again", f"{out.name}: a further run ended {ended.code}")
+        self.fault_if(ended.code != DONE, "analyzed again", f"{out.name}: a further run ended {ended.code}")
         busy = [one["event"] for one in events(out)[old:] if one["event"] in _WORKING]
-        self.fault_if(bool(busy), "analysed again", f"{out.name}: a further run has done {busy}")
-        self.fault_if(_stamps(out) != before, "analysed again", f"{out.name}: a further run changed files")
+        self.fault_if(bool(busy), "analyzed again", f"{out.name}: a further run has done {busy}")
+        self.fault_if(_stamps(out) != before, "analyzed again", f"{out.name}: a further run changed files")
         self.compare(out, bench.reference)
 
     def look_after(self, batch: Batch) -> None:
@@ -414,18 +414,18 @@ class Result:
         self.fault_if(wrong, "ledger faults", f"{out.name}: the restart ended {ended.code}: {ended.error}")
         self.compare(out, bench.reference)
 
-    def analysed_twice(self, out: Path) -> None:
+    def analyzed_twice(self, out: Path) -> None:
         """Each segment is committed once."""
         seen: dict[int, set[int]] = {}
         for one in events(out, "segment"):
             video, number = one["video"], one["segment"]
             known = seen.setdefault(video, set())
-            words = f"{out.name}: segment {number} of {video} was analysed again"
-            self.fault_if(number in known, "analysed again", words)
+            words = f"{out.name}: segment {number} of {video} was analyzed again"
+            self.fault_if(number in known, "analyzed again", words)
             known.add(number)
 
 
-_WORKING = ("started", "downloaded", "analysing", "segment", "done", "adopted", "failed", "dead", "resumed")
+_WORKING = ("started", "downloaded", "analyzing", "segment", "done", "adopted", "failed", "dead", "resumed")
 
 
 def _repeated(table: pd.DataFrame) -> int:
@@ -468,7 +468,8 @@ def _ledger(out: Path) -> dict[str, Any]:
         "the runs": "SELECT identity, run, complete, counts FROM videos ORDER BY identity",
         "the parts": "SELECT v.identity, s.segment FROM segments AS s JOIN videos AS v ON v.id = s.video"
         " ORDER BY v.identity, s.segment",
-        "what is known of failures": "SELECT DISTINCT fruitless, interrupted, error, video FROM videos",
+        "what is known of failures": "SELECT DISTINCT consecutive_failures, interrupted, error, video"
+        " FROM videos",
         "the number of unended attempts": "SELECT count(*) FROM attempts WHERE ended_at IS NULL",
         "the attempts that were done": "SELECT v.identity, count(*) FROM attempts AS a JOIN videos AS v"
         " ON v.id = a.video WHERE a.outcome = 'done' GROUP BY v.identity ORDER BY v.identity",
@@ -490,7 +491,7 @@ def phase(out: Path) -> str:
     if any(path.parent.name not in done for path in out.glob("*/run.json")):
         return "report"
     known = events(out)
-    if known and known[-1]["event"] in ("started", "downloaded", "analysing"):
+    if known and known[-1]["event"] in ("started", "downloaded", "analyzing"):
         return "loading or linking" if any(out.glob("*/.parts")) else "loading"
     return "analysis" if any(out.glob("*/.parts")) else "between videos"
 
@@ -535,7 +536,7 @@ def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
         words = f"{out.name}: it ended {ended.code}: {ended.error}"
         result.fault_if(ended.code != DONE, "ledger faults", words)
         result.compare(out, bench.reference)
-        result.analysed_twice(out)
+        result.analyzed_twice(out)
         temporary += len(list(out.with_name(f"{out.name}-tmp").iterdir()))
     result.run_again(bench, out)
     result.numbers = {"kills": phases.total(), "restarts": restarts, "batches": rounds, **_listed(phases)}
@@ -554,7 +555,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
         number.name,
         f"sent at {count} random moments after the start"
         + (" to the whole process group, as Ctrl-C is" if number is signal.SIGINT else ""),
-        f"exit code {expected} after the segment in work, no committed segment is analysed again, tables as "
+        f"exit code {expected} after the segment in work, no committed segment is analyzed again, tables as "
         "without it",
     )
     moments = _spread(count, 0.8 * bench.seconds, seed)
@@ -566,7 +567,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
             if not (began and batch.lives_for(batch.seconds + moments[0])):
                 batch.end()
                 result.compare(out, bench.reference)
-                result.analysed_twice(out)
+                result.analyzed_twice(out)
                 out = bench.fresh()
                 moments[0] *= 0.7
                 continue
@@ -584,7 +585,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
             lines = ended.error.strip().splitlines()
             result.fault_if(bool(lines), "ledger faults", f"it said {lines}")
     result.finish(bench, out)
-    result.analysed_twice(out)
+    result.analyzed_twice(out)
     result.numbers = {"signals": sent, "longest until the end": f"{longest:.1f} s"}
     return result
 
@@ -705,7 +706,7 @@ def full_disk(bench: Bench, sizes: Iterable[int], repeats: int = 0) -> Result:
     """Batches on a disk with little space; then there is room, and the same command ends well.
 
     Args:
-        bench: What is analysed.
+        bench: What is analyzed.
         sizes: Bytes that are free at the beginning, one batch each.
         repeats: How often the batch is run again on the full disk: that counts against no video.
     """
@@ -735,7 +736,7 @@ def full_disk(bench: Bench, sizes: Iterable[int], repeats: int = 0) -> Result:
             blamed = _blamed(out)
             result.fault_if(bool(blamed), "ledger faults", f"{where}: blamed are {blamed}")
             result.finish(bench, out)
-            result.analysed_twice(out)
+            result.analyzed_twice(out)
     result.numbers = {"disks": len(sizes), "batches that met a full disk": runs}
     result.numbers["no space for"] = ", ".join(f"{name} {count}" for name, count in phases.most_common())
     return result
@@ -775,7 +776,8 @@ def _blamed(out: Path) -> list[Any]:
         return []
     with contextlib.closing(sqlite3.connect(out / LEDGER)) as db:
         return db.execute(
-            "SELECT id, state, fruitless, interrupted, error FROM videos WHERE fruitless OR state IN"
+            "SELECT id, state, consecutive_failures, interrupted, error FROM videos"
+            " WHERE consecutive_failures OR state IN"
             " ('failed', 'dead', 'skipped')"
         ).fetchall()
 
@@ -796,8 +798,8 @@ def reserve_kept(bench: Bench) -> Result:
         ended = bench.run(out, jobs=jobs)
         wrong = ended.code != TEMPORARY or len(ended.error.strip().splitlines()) != 1
         result.fault_if(wrong, "ledger faults", f"it ended {ended.code}: {ended.error}")
-        begun = len(events(out, "started", "analysing", "downloaded"))
-        result.fault_if(begun > 0, "analysed again", f"{begun} videos were begun")
+        begun = len(events(out, "started", "analyzing", "downloaded"))
+        result.fault_if(begun > 0, "analyzed again", f"{begun} videos were begun")
         result.numbers = {"begun": begun, "seconds": f"{ended.seconds:.1f}"}
     return result
 
@@ -830,7 +832,7 @@ def locked_at_start(bench: Bench, seconds: float = 3.0) -> Result:
 
 
 def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
-    """Another program keeps the ledger locked while a video is analysed."""
+    """Another program keeps the ledger locked while a video is analyzed."""
     result = Result(
         "ledger locked",
         f"another process had it locked (BEGIN EXCLUSIVE) for {seconds:g} s in the middle",
@@ -943,7 +945,7 @@ def _die(*_: Any, **__: Any) -> NoReturn:
 
 
 def dying_child() -> None:
-    """Prepare an analysing process to take its batch with it at a point."""
+    """Prepare an analyzing process to take its batch with it at a point."""
     from analyzer import api
     from analyzer.output import annotated
     from analyzer.report import files
@@ -1012,7 +1014,7 @@ def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
     result = Result(
         "crash between two commits",
         f"the batch died at {len(points)} points: {'; '.join(points)}",
-        "each part counts once, a published run is not analysed again, tables as ever, nothing left over",
+        "each part counts once, a published run is not analyzed again, tables as ever, nothing left over",
     )
     adopted = 0
     for point in points:
@@ -1031,10 +1033,10 @@ def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
             told = len(result.words)
             result.finish(bench, out)
             if not lost:
-                result.analysed_twice(out)
+                result.analyzed_twice(out)
             for path, stamp in published.items():
                 again = path.stat().st_mtime_ns != stamp
-                result.fault_if(again, "analysed again", f"{point}: {path.parent.name} was analysed again")
+                result.fault_if(again, "analyzed again", f"{point}: {path.parent.name} was analyzed again")
                 adopted += not again
             result.words[told:] = [f"{point}: {each}" for each in result.words[told:]]
     result.run_again(bench, out)
@@ -1052,9 +1054,9 @@ def poison(bench: Bench, count: int = 11) -> Result:
     out = bench.fresh()
     killed = 0
     while not _rows(out, "dead") and killed < count:
-        known = len(events(out, "analysing"))
+        known = len(events(out, "analyzing"))
         with bench.start(out) as batch:
-            batch.lives_until(lambda known=known: len(events(out, "analysing")) > known)
+            batch.lives_until(lambda known=known: len(events(out, "analyzing")) > known)
             # The others are looked up meanwhile, and wait.
             batch.lives_until(lambda: len(_rows(out, "downloaded")) >= min(2, bench.count - 1))
             if _rows(out, "dead"):
@@ -1099,7 +1101,7 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
     )
     out = bench.fresh()
     parent: list[tuple[int, float]] = []
-    analyst: list[tuple[int, float]] = []
+    video_analyzer: list[tuple[int, float]] = []
     with bench.start(out) as batch:
         while batch.lives_for(batch.seconds + 0.25):
             if events(out, "night_ended"):
@@ -1107,7 +1109,7 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
             done = len(events(out, "done"))
             with contextlib.suppress(psutil.NoSuchProcess):
                 parent.append((done, batch.process.memory_info().rss / MIB))
-                analyst += [(done, one.memory_info().rss / MIB) for one in batch.analysts()]
+                video_analyzer += [(done, one.memory_info().rss / MIB) for one in batch.analyzers()]
         ended = batch.end()
     result.fault_if(ended.code != DONE, "ledger faults", f"it ended {ended.code}: {ended.error}")
     done = len(events(out, "done"))
@@ -1115,12 +1117,12 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
     late = [size for count, size in parent if count >= after]
     growth = max(late) - late[0]
     result.fault_if(growth > most_mb, "ledger faults", f"the parent has grown by {growth:.1f} MB")
-    works = [size for count, size in analyst if count >= after]
+    works = [size for count, size in video_analyzer if count >= after]
     result.numbers = {
         "seconds": f"{ended.seconds:.0f}",
         "growth of the parent": f"{growth:.1f} MB",
         "the parent": f"{late[-1]:.0f} MB",
-        "the analysing process": f"{works[0]:.0f} to {max(works):.0f} MB",
+        "the analyzing process": f"{works[0]:.0f} to {max(works):.0f} MB",
     }
     return result
 
@@ -1129,9 +1131,9 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
 
 
 def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
-    """The analysing process is killed from outside, in the middle of a segment."""
+    """The analyzing process is killed from outside, in the middle of a segment."""
     result = Result(
-        "analysing process killed",
+        "analyzing process killed",
         f"{', '.join(number.name for number in numbers)} from outside while it was at work",
         "the parent goes on, the attempt fails as crash and is repeated the same night, exit code 0, tables "
         "as ever",
@@ -1143,7 +1145,7 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
         out = bench.fresh()
         with bench.start(out, jobs=jobs) as batch:
             assert batch.lives_until(lambda out=out: len(events(out, "segment")) > 1)
-            (victim,) = batch.analysts()
+            (victim,) = batch.analyzers()
             os.kill(victim.pid, number)
             ended = batch.end()
         failed = events(out, "failed")
@@ -1153,7 +1155,7 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
         words = f"{number.name}: it ended {ended.code}: {ended.error}"
         result.fault_if(ended.code != DONE, "ledger faults", words)
         result.compare(out, bench.reference)
-        result.analysed_twice(out)
+        result.analyzed_twice(out)
     result.numbers = {"crashes": crashed}
     return result
 
@@ -1220,7 +1222,7 @@ def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Exp
         settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
         return [lambda: memory(Bench(folder / "many", tiny, settings=settings, top="report = []\n"))]
 
-    def analysts() -> list[Experiment]:
+    def analyzers() -> list[Experiment]:
         some = bench("analyst", 2, 6)
         numbers = [signal.SIGKILL] if quick else [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
         return [lambda: killed_analysis(some, numbers), lambda: poison(bench("poison", 3, 4))]
@@ -1232,7 +1234,7 @@ def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Exp
         "ledger": others,
         "crashes": commits,
         "memory": many,
-        "analyst": analysts,
+        "analyst": analyzers,
     }
 
 
@@ -1298,7 +1300,7 @@ def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
 
 _REMARKS = (
     "How a video ends is seen by reading its end: where all segments of a video were kept, a batch that goes",
-    "on decodes the last one once more. No segment that was committed is analysed again.",
+    "on decodes the last one once more. No segment that was committed is analyzed again.",
 )
 
 

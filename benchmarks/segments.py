@@ -29,7 +29,7 @@ def cell(run: Run) -> str:
 
 
 def main() -> None:
-    """Analyse each video with each length and write the page."""
+    """Analyze each video with each length and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/segments.md.")
     parser.add_argument("--videos", type=Path, help="where the made videos are kept")
     kept = parser.parse_args().videos

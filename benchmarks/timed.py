@@ -1,7 +1,7 @@
 """The pieces of work that `benchmarks.performance` measures, each meant for a process of its own.
 
     python -m benchmarks.timed decode VIDEO
-    python -m benchmarks.timed analyse VIDEO '{"preset": "fast"}'
+    python -m benchmarks.timed analyze VIDEO '{"preset": "fast"}'
 
 Each prints one JSON object: `seconds`, `peak_mb`, and what else there is to know; or `missing`, the reason
 why it cannot be measured. Imports are local, so that a process holds only what its own work needs.
@@ -78,8 +78,8 @@ def encode(video: str) -> Result:
         return {"seconds": time.perf_counter() - start, "frames": frames, "encoder": encoder.name}
 
 
-def analyse(video: str, settings: str = "{}", timing: str = "analysis") -> Result:
-    """Analyse with the settings (JSON; `preset` among them); `seconds` is the `timing` of ``run.json``."""
+def analyze(video: str, settings: str = "{}", timing: str = "analysis") -> Result:
+    """Analyze with the settings (JSON; `preset` among them); `seconds` is the `timing` of ``run.json``."""
     from analyzer import Settings, analyze
 
     chosen = Settings.from_preset(**({"video": False} | json.loads(settings)))
@@ -98,30 +98,30 @@ def analyse(video: str, settings: str = "{}", timing: str = "analysis") -> Resul
 
 
 def annotate(video: str) -> Result:
-    """Analyse and write the annotated video: `seconds` is what writing takes."""
-    return analyse(video, '{"video": true}', "render")
+    """Analyze and write the annotated video: `seconds` is what writing takes."""
+    return analyze(video, '{"video": true}', "render")
 
 
 def by_place(video: str) -> Result:
-    """Analyse without looking for cuts and comparing faces: `seconds` leaves linking out."""
+    """Analyze without looking for cuts and comparing faces: `seconds` leaves linking out."""
     import numpy as np
 
     from analyzer.analysis import detection, segment
-    from analyzer.analysis.tracking import Follower
+    from analyzer.analysis.tracking import FaceTracker
 
     class NoCuts:
-        def is_cut(self, look: object) -> bool:
+        def is_shot_boundary(self, look: object) -> bool:
             return False
 
     for module, name, value in (
-        (detection, "CutFinder", NoCuts),
+        (detection, "ShotDetector", NoCuts),
         (detection, "glance", lambda picture: np.zeros((54, 96, 3), np.uint8)),
-        (segment, "Follower", lambda embedding, *rest, **named: Follower(None, *rest, **named)),
+        (segment, "FaceTracker", lambda embedding, *rest, **named: FaceTracker(None, *rest, **named)),
     ):
         if not hasattr(module, name):
             return {"missing": f"{module.__name__} has no {name} to be left out"}
         setattr(module, name, value)
-    result = analyse(video)
+    result = analyze(video)
     return result | {"seconds": result["seconds"] - result["timings_s"]["link"]}
 
 
@@ -129,7 +129,7 @@ def link(count: str) -> Result:
     """Link, fuse and estimate shares over made tables with `count` tracklets."""
     from analyzer.people.fusion import fuse_people
     from analyzer.people.identity import link_tracklets
-    from analyzer.people.proportions import estimate_shares
+    from analyzer.people.proportions import estimate_proportions
     from analyzer.settings import Settings
     from analyzer.vision.calibration import Calibration
 
@@ -140,7 +140,7 @@ def link(count: str) -> Result:
     owners = faces.groupby("tracklet_id")["person_id"].max()
     embeddings["person_id"] = embeddings["tracklet_id"].map(owners)
     people = fuse_people(faces, samples, embeddings, Settings(), Calibration.load())
-    estimate_shares(people, Settings(), Calibration.load())
+    estimate_proportions(people, Settings(), Calibration.load())
     return {"seconds": time.perf_counter() - start, "people": len(people)}
 
 
@@ -154,7 +154,7 @@ def many_tracklets(count: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
 
     random = np.random.default_rng(count)
     people = count // TRACKLETS_A_PERSON
-    centres = random.normal(0, 0.8 / np.sqrt(2 * 128), (people, 128))
+    centers = random.normal(0, 0.8 / np.sqrt(2 * 128), (people, 128))
     owner = random.permutation(np.repeat(np.arange(people), TRACKLETS_A_PERSON))[:count]
     # Nobody is seen twice at once.
     again = owner[::2] == owner[1::2]
@@ -166,14 +166,14 @@ def many_tracklets(count: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
     faces = pd.DataFrame({"sample": sample, "time_s": sample / 5, "tracklet_id": tracklet, "person_id": -1})
     faces = faces.assign(x1=left, y1=100.0, x2=left + 80, y2=200.0, score=0.9)
     faces["landmarks"] = [np.array([30, 40, 60, 40, 45, 60, 32, 75, 58, 75], np.float32)] * len(faces)
-    faces["female_prob"], faces["age_years"], faces["age_spread_years"] = 0.9, 30.0, 5.0
+    faces["female_prob"], faces["age_years"], faces["age_std_years"] = 0.9, 30.0, 5.0
     faces = faces.sort_values("sample", kind="stable", ignore_index=True)
     times = np.arange(int(sample.max()) + 6) / 5
     samples = pd.DataFrame(
         {"sample": np.arange(len(times)), "time_s": times, "duration_s": 0.2, "shot": 0, "image": ""}
     )
-    looks = centres[owner] + random.normal(0, 0.3 / np.sqrt(2 * 128), (count, 128))
-    embeddings = pd.DataFrame({"tracklet_id": np.arange(count), "views": 1, "view_px": 80.0})
+    looks = centers[owner] + random.normal(0, 0.3 / np.sqrt(2 * 128), (count, 128))
+    embeddings = pd.DataFrame({"tracklet_id": np.arange(count), "views": 1, "crop_px": 80.0})
     embeddings["embedding"] = list(looks.astype(np.float32))
     return faces, samples, embeddings
 
@@ -191,7 +191,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-WORK = {work.__name__: work for work in (decode, read, encode, analyse, annotate, by_place, link)}
+WORK = {work.__name__: work for work in (decode, read, encode, analyze, annotate, by_place, link)}
 
 
 def main() -> None:

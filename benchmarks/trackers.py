@@ -25,8 +25,8 @@ from trackers import BoTSORTTracker, ByteTrackTracker, CBIoUTracker, OCSORTTrack
 from trackers.core.base import BaseTracker
 from trackers.utils.iou import BIoU, IoU
 
-from analyzer.analysis.shots import CutFinder, glance
-from analyzer.analysis.tracking import Follower, MakeTracker, byte_track, lost_after_s
+from analyzer.analysis.shots import ShotDetector, thumbnail
+from analyzer.analysis.tracking import FaceTracker, MakeTracker, byte_track, lost_after_s
 from analyzer.faces import Faces, iou
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
@@ -124,7 +124,7 @@ def watch(folder: Path) -> Watched:
         [(person["id"], *box) for person in truth["people"] for box in person["boxes"]],
         columns=["id", "time_s", "x1", "y1", "x2", "y2"],
     )
-    detector, finder = CenterFace(settings), CutFinder()
+    detector, finder = CenterFace(settings), ShotDetector()
     watched = Watched([], [], [], [])
     with VideoReader(folder / truth["video"], settings) as reader:
         for sample in reader.samples():
@@ -139,7 +139,7 @@ def watch(folder: Path) -> Watched:
                 known = overlap.max(axis=1) >= MATCH_IOU
                 owners[known] = now["id"].to_numpy()[overlap.argmax(axis=1)[known]]
             watched.times_s.append(sample.frame.time_s)
-            watched.cuts.append(finder.is_cut(glance(scaled)))
+            watched.cuts.append(finder.is_shot_boundary(thumbnail(scaled)))
             watched.faces.append(faces)
             watched.owners.append(owners)
     return watched
@@ -150,7 +150,7 @@ def score(watched: list[Watched], make_tracker: MakeTracker) -> tuple[float, flo
     per 1,000 at which a tracklet goes over to another person."""
     wrong = tracklets = switches = faces = people = 0
     for one in watched:
-        follower = Follower(make_tracker=make_tracker)
+        follower = FaceTracker(make_tracker=make_tracker)
         for found, time_s, cut in zip(one.faces, one.times_s, one.cuts, strict=True):
             follower.add(found, time_s, cut=cut)
         ids = np.concatenate([found.track_ids for found in follower.finish()[0]])

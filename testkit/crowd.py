@@ -1,6 +1,6 @@
 """Made videos with known people: the truth for counts, gender, age and time on screen.
 
-Labelled faces walk, talk and cross each other before photographs that scikit-image carries. Who is shown
+Labeled faces walk, talk and cross each other before photographs that scikit-image carries. Who is shown
 when, and where, stands beside each video in ``truth.json``. A video is a function of kind, seed and archives.
 
     python -m testkit.crowd OUT_DIR --kind walking --seeds 1000-1004 --archives report
@@ -27,7 +27,7 @@ import skimage
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from testkit.faces import CHOOSE, FIT, REPORT, SHARED, LabelledFace
+from testkit.faces import CHOOSE, FIT, REPORT, SHARED, LabeledFace
 
 Image = NDArray[np.uint8]
 
@@ -58,7 +58,7 @@ CROP = 200
 
 
 FACE_BOX = (0.07, 0.0, 0.93, 0.96)
-"""Median box of CenterFace in the bare labelled crops, x1 y1 x2 y2 as shares of the crop (398 of 400)."""
+"""Median box of CenterFace in the bare labeled crops, x1 y1 x2 y2 as shares of the crop (398 of 400)."""
 
 
 FACE_WIDTH = (FACE_BOX[2] - FACE_BOX[0]) * CROP
@@ -91,7 +91,7 @@ _BODY_TOP = 140
 _LEVELS = tuple(2 ** (-step / 2) for step in range(8))
 
 
-_CENTRE = np.array([WIDTH / 2, HEIGHT / 2])
+_CENTER = np.array([WIDTH / 2, HEIGHT / 2])
 
 
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
@@ -99,13 +99,13 @@ _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 
 @dataclass(frozen=True)
 class Sprite:
-    """A cut-out in several sizes. `colours` (H, W, 3) uint8 BGR, `covers` (H, W) uint8 (255 is solid).
+    """A cut-out in several sizes. `colors` (H, W, 3) uint8 BGR, `covers` (H, W) uint8 (255 is solid).
 
     `origin` is the place x y of the crop's upper left corner in the full-size picture, `factors` the pixels
     of each size per pixel of the crop.
     """
 
-    colours: tuple[Image, ...]
+    colors: tuple[Image, ...]
     covers: tuple[Image, ...]
     origin: tuple[float, float]
     factors: tuple[float, ...]
@@ -127,7 +127,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Actor:
-    """A person in one shot, who is at `path` (frames, 4): x y of the crop's centre, size, roll.
+    """A person in one shot, who is at `path` (frames, 4): x y of the crop's center, size, roll.
 
     x and y in pixels of the scene, size in pixels of the picture per pixel of the crop, roll in degrees.
     `body` (frames, 2) is the x y from which the body hangs: the head moves more than the shoulders.
@@ -160,11 +160,11 @@ class Shot:
 class Film:
     """All shots, and how the camera and the encoder spoil them.
 
-    `noise` is a standard deviation in grey levels, `exposure` the share of a frame's time that the shutter
+    `noise` is a standard deviation in gray levels, `exposure` the share of a frame's time that the shutter
     is open, `crf` x264's quality.
     """
 
-    faces: tuple[LabelledFace, ...]
+    faces: tuple[LabeledFace, ...]
     shots: tuple[Shot, ...]
     noise: float = 2.0
     exposure: float = 0.0
@@ -173,10 +173,10 @@ class Film:
 
 @cache
 def _index(archives: range) -> tuple[tuple[str, Path, int, int], ...]:
-    """Name, archive, offset and size in bytes of all labelled faces, in the order of their names' hashes.
+    """Name, archive, offset and size in bytes of all labeled faces, in the order of their names' hashes.
 
     Raises:
-        FileNotFoundError: The labelled faces are not there.
+        FileNotFoundError: The labeled faces are not there.
     """
     found = []
     for number in archives:
@@ -189,7 +189,7 @@ def _index(archives: range) -> tuple[tuple[str, Path, int, int], ...]:
     return tuple(sorted(found, key=lambda entry: hashlib.sha1(entry[0].encode()).hexdigest()))
 
 
-def _draw_faces(rng: np.random.Generator, archives: range, count: int) -> tuple[LabelledFace, ...]:
+def _draw_faces(rng: np.random.Generator, archives: range, count: int) -> tuple[LabeledFace, ...]:
     """`count` different faces at random, with the ages and genders that the archives have."""
     entries = _index(archives)
     faces = []
@@ -201,7 +201,7 @@ def _draw_faces(rng: np.random.Generator, archives: range, count: int) -> tuple[
         if image is None:
             raise ValueError(f"{name} in {path} is no picture")
         labels = Path(name).name.split("_")
-        faces.append(LabelledFace(name, int(labels[0]), labels[1] == "1", np.asarray(image, np.uint8)))
+        faces.append(LabeledFace(name, int(labels[0]), labels[1] == "1", np.asarray(image, np.uint8)))
     return tuple(faces)
 
 
@@ -227,7 +227,7 @@ def background(rng: np.random.Generator, name: str) -> Image:
     large = cv2.resize(crop, (width, height), interpolation=cv2.INTER_CUBIC)
     # Out of focus, as behind people; it hides the enlarged pixels too.
     large = cv2.GaussianBlur(large, (0, 0), rng.uniform(1.5, 4.0))
-    # A little colour for the grey ones, and never so bright that faces drown.
+    # A little color for the gray ones, and never so bright that faces drown.
     tint = rng.uniform(0.85, 1.05, 3) * min(1.0, 135 / max(1.0, float(large.mean())))
     return cv2.convertScaleAbs(
         (large * tint.astype(np.float32) + _grain(rng, large, 8.0, (1.3, 3, 8))).clip(0, 255)
@@ -237,7 +237,7 @@ def background(rng: np.random.Generator, name: str) -> Image:
 def _grain(
     rng: np.random.Generator, picture: Image, deviation: float, pixels: tuple[float, ...]
 ) -> NDArray[np.float32]:
-    """Fine structure for `picture` (H, W, 3) as (H, W, 1), in grey levels, of several sizes in pixels.
+    """Fine structure for `picture` (H, W, 3) as (H, W, 1), in gray levels, of several sizes in pixels.
 
     Enlarged photographs and plain clothes have none, real ones do, and the detector misses it.
     """
@@ -249,7 +249,7 @@ def _grain(
 
 
 def _grade(rng: np.random.Generator, strength: float) -> Image:
-    """Brightness, contrast and colour temperature as a table (1, 256, 3) uint8 BGR for `cv2.LUT`."""
+    """Brightness, contrast and color temperature as a table (1, 256, 3) uint8 BGR for `cv2.LUT`."""
     gain = 1 + strength * rng.uniform(-0.22, 0.18)
     contrast = 1 + strength * rng.uniform(-0.2, 0.2)
     warmth = strength * rng.uniform(-0.12, 0.12)
@@ -258,14 +258,14 @@ def _grade(rng: np.random.Generator, strength: float) -> Image:
     return table.clip(0, 255).astype(np.uint8)[None]
 
 
-def _scaled(colour: Image, cover: Image, origin: tuple[float, float], factor: float) -> Sprite:
+def _scaled(color: Image, cover: Image, origin: tuple[float, float], factor: float) -> Sprite:
     """All sizes of a cut-out that is drawn at `factor` pixels per crop pixel."""
-    sizes = [tuple(max(2, round(side * level)) for side in colour.shape[1::-1]) for level in _LEVELS]
+    sizes = [tuple(max(2, round(side * level)) for side in color.shape[1::-1]) for level in _LEVELS]
     return Sprite(
-        tuple(cv2.resize(colour, size, interpolation=cv2.INTER_AREA) for size in sizes),
+        tuple(cv2.resize(color, size, interpolation=cv2.INTER_AREA) for size in sizes),
         tuple(cv2.resize(cover, size, interpolation=cv2.INTER_AREA) for size in sizes),
         origin,
-        tuple(size[0] / colour.shape[1] * factor for size in sizes),
+        tuple(size[0] / color.shape[1] * factor for size in sizes),
     )
 
 
@@ -307,7 +307,7 @@ def _head(face: Image, warp: Floats, table: Image) -> Sprite:
     own *= ((y + 16 - 34 * (x / 100) ** 2) / 16).clip(0, 1)
     strands = np.random.default_rng(1).standard_normal((rows, columns), np.float32)
     strands = cv2.GaussianBlur(strands, (0, 0), 1.3, sigmaY=2.6)
-    hair = _hair_colour(face) * (0.8 + 0.09 / strands.std() * strands[:, :, None])
+    hair = _hair_color(face) * (0.8 + 0.09 / strands.std() * strands[:, :, None])
     mixed = _mix(hair.clip(0, 255).astype(np.uint8), mixed, own)
 
     upright = (abs(y - 92) / np.where(y < 92, _HEAD_TOP, 110)) ** 2.2
@@ -319,9 +319,9 @@ def _head(face: Image, warp: Floats, table: Image) -> Sprite:
     size = (columns, rows)
     shift = np.array([[1, 0, _PAD_SIDE], [0, 1, _PAD_TOP], [0, 0, 1]], np.float64)
     posed = shift @ warp @ np.linalg.inv(shift)
-    colour = cv2.warpPerspective(mixed, posed, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    color = cv2.warpPerspective(mixed, posed, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     cover = cv2.warpPerspective(cover, posed, size)
-    return _scaled(cv2.LUT(colour, table), cover, (_PAD_SIDE, _PAD_TOP), 1.0)
+    return _scaled(cv2.LUT(color, table), cover, (_PAD_SIDE, _PAD_TOP), 1.0)
 
 
 def _mix(first: Image, second: Image, share: NDArray[np.float32]) -> Image:
@@ -330,17 +330,17 @@ def _mix(first: Image, second: Image, share: NDArray[np.float32]) -> Image:
     return np.asarray(cv2.blendLinear(first, second, 1 - share, share), np.uint8)
 
 
-def _hair_colour(face: Image) -> Floats:
+def _hair_color(face: Image) -> Floats:
     """BGR of the darker half of the crop's upper corners: mostly hair, if the crop shows any."""
     corners = np.concatenate([face[:24, :40].reshape(-1, 3), face[:24, -40:].reshape(-1, 3)]).astype(float)
-    grey = corners.mean(axis=1)
-    colour = corners[grey <= np.median(grey)].mean(axis=0)
-    colour = 0.5 * colour + 0.5 * colour.mean()  # a blue wall is no blue hair
-    return np.asarray(colour * min(1.0, 110 / max(1.0, colour.mean())))
+    gray = corners.mean(axis=1)
+    color = corners[gray <= np.median(gray)].mean(axis=0)
+    color = 0.5 * color + 0.5 * color.mean()  # a blue wall is no blue hair
+    return np.asarray(color * min(1.0, 110 / max(1.0, color.mean())))
 
 
 def _body(rng: np.random.Generator, face: Image, table: Image) -> Sprite:
-    """Neck, shoulders, arms and legs in plain colours, shaded; hangs below a head."""
+    """Neck, shoulders, arms and legs in plain colors, shaded; hangs below a head."""
     rows, columns = (round(side * _BODY_SCALE) for side in _BODY_SHAPE)
     wide = rng.uniform(175, 220)
 
@@ -359,31 +359,31 @@ def _body(rng: np.random.Generator, face: Image, table: Image) -> Sprite:
     skin = np.median(face[110:140, 60:140].reshape(-1, 3), axis=0) * 0.85
     hue, value = rng.integers(180), int(rng.uniform(50, 190))
     cloth = np.array([[[hue, rng.integers(20, 150), value], [rng.integers(90, 125), 50, 60]]], np.uint8)
-    shirt_colour, leg_colour = cv2.cvtColor(cloth, cv2.COLOR_HSV2BGR)[0].astype(float)
+    shirt_color, leg_color = cv2.cvtColor(cloth, cv2.COLOR_HSV2BGR)[0].astype(float)
 
-    colour = np.empty((rows, columns, 3), np.uint8)
-    colour[:] = shirt_colour
-    colour[round((648 - _BODY_TOP) * _BODY_SCALE) :] = leg_colour
+    color = np.empty((rows, columns, 3), np.uint8)
+    color[:] = shirt_color
+    color[round((648 - _BODY_TOP) * _BODY_SCALE) :] = leg_color
     bare = np.maximum(collar, neck)
     bare[cv2.subtract(shirt, collar) > 127] = 0
     soft = cv2.GaussianBlur(bare, (0, 0), 1.2).astype(np.float32) / 255
-    colour = cv2.convertScaleAbs((colour + _grain(rng, colour, 8.0, (0.7,))).clip(0, 255))
-    colour = _mix(colour, np.full_like(colour, skin), soft)
+    color = cv2.convertScaleAbs((color + _grain(rng, color, 8.0, (0.7,))).clip(0, 255))
+    color = _mix(color, np.full_like(color, skin), soft)
     x = (np.arange(columns) - columns / 2) / (columns / 2)
     y = np.arange(rows)[:, None] / _BODY_SCALE + _BODY_TOP
     folds = cv2.resize(rng.normal(0, 1, (26, 14)).astype(np.float32), (columns, rows))
     under_chin = 0.45 * np.exp(-(((y - 200) / 38) ** 2) - ((x * 280 / 80) ** 2))
     shade = (1.05 - 0.45 * x**2 + 0.05 * folds - under_chin).astype(np.float32)
-    colour = cv2.convertScaleAbs(colour * shade[:, :, None])
+    color = cv2.convertScaleAbs(color * shade[:, :, None])
     cover = cv2.GaussianBlur(np.maximum.reduce([neck, shirt, legs]), (0, 0), 2.5)
     # The blur has rounded the corners; this makes the edge crisp again.
     cover = ((cover.astype(np.float32) - 64) * 2).clip(0, 255).astype(np.uint8)
     origin = (columns / 2 - CROP / 2 * _BODY_SCALE, -_BODY_TOP * _BODY_SCALE)
-    return _scaled(cv2.LUT(colour, table), cover, origin, _BODY_SCALE)
+    return _scaled(cv2.LUT(color, table), cover, origin, _BODY_SCALE)
 
 
 def _look(
-    rng: np.random.Generator, face: LabelledFace, clothes: int, turn: float = 0.0, grade: float = 0.25
+    rng: np.random.Generator, face: LabeledFace, clothes: int, turn: float = 0.0, grade: float = 0.25
 ) -> Look:
     """Dress and light a face. `clothes` is a seed; `turn` 1 turns the head as far as looks natural."""
     side, nod = rng.uniform(-1, 1, 2) * turn
@@ -410,7 +410,7 @@ def _shake(rng: np.random.Generator, frames: int, pixels: float) -> Floats:
 
 def _still(rng: np.random.Generator, frames: int, shake: float = 1.2) -> Floats:
     """A camera (frames, 3) that looks straight ahead and shakes by `shake` pixels."""
-    return np.column_stack([np.ones(frames), _shake(rng, frames, shake) + _CENTRE])
+    return np.column_stack([np.ones(frames), _shake(rng, frames, shake) + _CENTER])
 
 
 def _gait(rng: np.random.Generator, path: Floats) -> tuple[Floats, Floats]:
@@ -466,10 +466,10 @@ def _covered(one: Floats, other: Floats) -> int:
 
 def _passers(
     rng: np.random.Generator,
-    faces: Sequence[LabelledFace],
+    faces: Sequence[LabeledFace],
     seconds: int,
     widths: tuple[float, float],
-    looks: Callable[[LabelledFace], Look],
+    looks: Callable[[LabeledFace], Look],
 ) -> tuple[Actor, ...]:
     """Everyone walks through the picture once, one after the other starting over all of the time."""
     actors: list[Actor] = []
@@ -494,7 +494,7 @@ def walking(rng: np.random.Generator, archives: range) -> Film:
     scene = background(rng, str(rng.choice(PHOTOGRAPHS)))
     camera = _still(rng, 60 * FPS)
 
-    def look(face: LabelledFace) -> Look:
+    def look(face: LabeledFace) -> Look:
         return _look(rng, face, int(rng.integers(2**31)))
 
     return Film(faces, (Shot(scene, camera, _passers(rng, faces, 60, (50, 130), look)),))
@@ -506,7 +506,7 @@ def hard(rng: np.random.Generator, archives: range) -> Film:
     scene = cv2.convertScaleAbs(background(rng, str(rng.choice(PHOTOGRAPHS))), alpha=rng.uniform(0.35, 0.6))
     camera = _still(rng, 40 * FPS)
 
-    def look(face: LabelledFace) -> Look:
+    def look(face: LabeledFace) -> Look:
         made = _look(rng, face, int(rng.integers(2**31)))
         gain = rng.uniform(0.25, 0.6)
         return Look(_dimmed(made.head, gain), _dimmed(made.body, gain), made.head_warp)
@@ -516,8 +516,8 @@ def hard(rng: np.random.Generator, archives: range) -> Film:
 
 
 def _dimmed(sprite: Sprite, gain: float) -> Sprite:
-    colours = tuple(cv2.convertScaleAbs(colour, alpha=gain) for colour in sprite.colours)
-    return Sprite(colours, sprite.covers, sprite.origin, sprite.factors)
+    colors = tuple(cv2.convertScaleAbs(color, alpha=gain) for color in sprite.colors)
+    return Sprite(colors, sprite.covers, sprite.origin, sprite.factors)
 
 
 def crossing(rng: np.random.Generator, archives: range) -> Film:
@@ -574,7 +574,7 @@ def _stroll(rng: np.random.Generator, frames: int, *, enters: bool, returns: boo
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a person is in a shot: x y of the crop's centre, width of the face, all in pixels."""
+    """Where a person is in a shot: x y of the crop's center, width of the face, all in pixels."""
 
     x: float
     y: float
@@ -712,9 +712,9 @@ KINDS: dict[str, Callable[[np.random.Generator, range], Film]] = {
 }
 
 
-def _similar(centre: Floats, size: float, roll_deg: float) -> Floats:
-    """(3, 3) from the crop's pixels to the picture's, with the crop's centre at `centre` x y."""
-    x, y = centre
+def _similar(center: Floats, size: float, roll_deg: float) -> Floats:
+    """(3, 3) from the crop's pixels to the picture's, with the crop's center at `center` x y."""
+    x, y = center
     angle = np.deg2rad(roll_deg)
     cos, sin = size * np.cos(angle), size * np.sin(angle)
     half = CROP / 2
@@ -734,7 +734,7 @@ def _paste(
     """
     factor = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     level = sprite.level(factor)
-    colour, cover = sprite.colours[level], sprite.covers[level]
+    color, cover = sprite.colors[level], sprite.covers[level]
     scale = sprite.factors[level]
     # From this size's pixels to the crop's.
     offset = -np.array(sprite.origin) / sprite.factors[0]
@@ -750,14 +750,14 @@ def _paste(
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     shifted = whole[:2].copy()
     shifted[:, 2] -= low
-    colour = cv2.warpAffine(colour, shifted, size, borderMode=cv2.BORDER_REPLICATE)
+    color = cv2.warpAffine(color, shifted, size, borderMode=cv2.BORDER_REPLICATE)
     cover = cv2.warpAffine(cover, shifted, size)
     if np.hypot(*blur) > 1:
         kernel = _streak(blur)
-        colour, cover = cv2.filter2D(colour, -1, kernel), cv2.filter2D(cover, -1, kernel)
+        color, cover = cv2.filter2D(color, -1, kernel), cv2.filter2D(cover, -1, kernel)
     part = (slice(low[1], high[1]), slice(low[0], high[0]))
     share = cv2.multiply(cover, 1 / 255, dtype=cv2.CV_32F)
-    picture[part] = cv2.blendLinear(np.ascontiguousarray(picture[part]), colour, 1 - share, share)
+    picture[part] = cv2.blendLinear(np.ascontiguousarray(picture[part]), color, 1 - share, share)
     if owners is not None:
         owners[part][cover > 127] = label
 
@@ -809,14 +809,14 @@ class _Noise:
     def __init__(self, rng: np.random.Generator, deviation: float) -> None:
         self._rng = rng
         shape = (HEIGHT + 96, WIDTH + 96)
-        # Neighbours are alike, as after a camera's own sharpening and compression.
+        # Neighbors are alike, as after a camera's own sharpening and compression.
         field = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), 0.6)
         field *= deviation / field.std()
         self._more = field.clip(0, 255).round().astype(np.uint8)
         self._less = (-field).clip(0, 255).round().astype(np.uint8)
 
     def add(self, planes: Image) -> None:
-        """Spoil the brightness of `planes` (3/2 H, W) uint8 I420; cameras smooth the noise of colours."""
+        """Spoil the brightness of `planes` (3/2 H, W) uint8 I420; cameras smooth the noise of colors."""
         (y, x), (v, u) = self._rng.integers(96, size=(2, 2))
         luma = planes[:HEIGHT]
         cv2.add(luma, self._more[y : y + HEIGHT, x : x + WIDTH], dst=luma)
@@ -836,18 +836,18 @@ def _draw(shot: Shot, frame: int, exposure: float, owners: Image | None) -> tupl
     if zoom == 1:
         # Whole pixels are copied, which is much faster, and cheaper to encode.
         middle = np.round(middle)
-        left, top = (middle - _CENTRE).astype(int) + MARGIN
+        left, top = (middle - _CENTER).astype(int) + MARGIN
         picture = shot.background[top : top + HEIGHT, left : left + WIDTH].copy()
     else:
-        shift = _CENTRE - (np.array(middle) + MARGIN) * zoom
+        shift = _CENTER - (np.array(middle) + MARGIN) * zoom
         view = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
         picture = np.asarray(cv2.warpAffine(shot.background, view, (WIDTH, HEIGHT)), np.uint8)
     outlines = {}
     present = [actor for actor in shot.actors if np.isfinite(actor.path[frame, 0])]
     for actor in sorted(present, key=lambda actor: float(actor.path[frame, 2])):
         x, y, size, roll = actor.path[frame]
-        head = _similar((np.array([x, y]) - middle) * zoom + _CENTRE, size * zoom, roll)
-        body = _similar((actor.body[frame] - middle) * zoom + _CENTRE, size * zoom, 0.0)
+        head = _similar((np.array([x, y]) - middle) * zoom + _CENTER, size * zoom, roll)
+        body = _similar((actor.body[frame] - middle) * zoom + _CENTER, size * zoom, 0.0)
         last = actor.path[max(frame - 1, 0)]
         speed = actor.path[frame, :2] - last[:2] if np.isfinite(last[0]) else np.zeros(2)
         label = actor.person + 1
@@ -892,7 +892,7 @@ def _film(film: Film, rng: np.random.Generator, path: Path) -> list[list[list[fl
     return boxes
 
 
-def _person(number: int, face: LabelledFace, boxes: list[list[float]]) -> dict[str, Any]:
+def _person(number: int, face: LabeledFace, boxes: list[list[float]]) -> dict[str, Any]:
     """One entry of ``people`` in ``truth.json``; a box stands for 0.2 s."""
     step = TRUTH_EVERY / FPS
     times = np.array([box[0] for box in boxes])
@@ -925,13 +925,13 @@ def make(kind: str, seed: int, folder: Path, archives: range) -> Path:
         kind: One of `KINDS`.
         seed: Another one gives other people, ways and backgrounds.
         folder: Gets the folder ``{kind}-{seed}``.
-        archives: Of the labelled faces: `testkit.faces.FIT`, `CHOOSE` or `REPORT`.
+        archives: Of the labeled faces: `testkit.faces.FIT`, `CHOOSE` or `REPORT`.
 
     Returns:
         The folder with ``video.mp4`` and ``truth.json``.
 
     Raises:
-        FileNotFoundError: The labelled faces are not there.
+        FileNotFoundError: The labeled faces are not there.
         ValueError: One of them is damaged.
     """
     target = folder / f"{kind}-{seed}"

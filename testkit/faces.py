@@ -1,4 +1,4 @@
-"""The labelled faces of the development data, if they are there."""
+"""The labeled faces of the development data, if they are there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIT, CHOOSE, REPORT = range(8), range(8, 10), range(10, 12)
 
 
 @dataclass(frozen=True)
-class LabelledFace:
+class LabeledFace:
     """A face with its labels: `image` is (200, 200, 3) uint8 BGR."""
 
     name: str
@@ -30,7 +30,7 @@ class LabelledFace:
     image: NDArray[np.uint8]
 
 
-def labelled_faces(archives: range, limit: int | None = None) -> Iterator[LabelledFace]:
+def labeled_faces(archives: range, limit: int | None = None) -> Iterator[LabeledFace]:
     """Faces in the order of their names' hashes, so that any first N are a fair sample.
 
     Yields nothing where the data is not present.
@@ -49,4 +49,4 @@ def labelled_faces(archives: range, limit: int | None = None) -> Iterator[Labell
                 if file is None or not (labels[0].isdigit() and labels[1] in ("0", "1")):
                     continue
                 image = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR)
-                yield LabelledFace(member.name, int(labels[0]), labels[1] == "1", image.astype(np.uint8))
+                yield LabeledFace(member.name, int(labels[0]), labels[1] == "1", image.astype(np.uint8))

@@ -1,6 +1,6 @@
 """The form in which odd input files and their right values are written down.
 
-Each module ``testkit/odd_*.py`` has a tuple `CASES` of these. Tests analyse some of them;
+Each module ``testkit/odd_*.py`` has a tuple `CASES` of these. Tests analyze some of them;
 ``python -m benchmarks.odd_files`` analyses all and writes the table in ``docs/reliability.md``.
 """
 

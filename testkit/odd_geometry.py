@@ -1,4 +1,4 @@
-"""Odd files that store pixels otherwise than they are shown: shape, direction, views, colours, transparency.
+"""Odd files that store pixels otherwise than they are shown: shape, direction, views, colors, transparency.
 
 Each is made from the reference clip so that a player shows the reference again.
 """
@@ -395,7 +395,7 @@ def _two_views(name: str, change: Change, folder: Path, reference: Path, **how: 
     return encode(folder / name, changed(decoded(reference), change), **how)
 
 
-# --- colours ---
+# --- colors ---
 
 _FROM_709 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
 
@@ -445,7 +445,7 @@ def _hdr(name: str, transfer: ColorTrc, folder: Path, reference: Path, *, codec:
 
 
 def left_hidden(image: Image) -> Image:
-    """(H, W, 4): the left half cannot be seen, though its colours are there."""
+    """(H, W, 4): the left half cannot be seen, though its colors are there."""
     opacity = np.full(image.shape[:2], 255, np.uint8)
     opacity[:, : image.shape[1] // 2] = 0
     return np.dstack([image, opacity])
@@ -467,15 +467,15 @@ def _still(reference: Path) -> Image:
 
 def _float_tiff(folder: Path, reference: Path) -> Path:
     path = folder / "float.tif"
-    grey = cv2.cvtColor(_still(reference), cv2.COLOR_RGB2GRAY)
-    Pillow.fromarray((grey / 255).astype(np.float32)).save(path)
+    gray = cv2.cvtColor(_still(reference), cv2.COLOR_RGB2GRAY)
+    Pillow.fromarray((gray / 255).astype(np.float32)).save(path)
     return path
 
 
 def _wide_tiff(folder: Path, reference: Path) -> Path:
     path = folder / "integers.tif"
-    grey = cv2.cvtColor(_still(reference), cv2.COLOR_RGB2GRAY)
-    Pillow.fromarray(grey.astype(np.int32) * 200_000).save(path)
+    gray = cv2.cvtColor(_still(reference), cv2.COLOR_RGB2GRAY)
+    Pillow.fromarray(gray.astype(np.int32) * 200_000).save(path)
     return path
 
 

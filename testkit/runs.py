@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyzer.people.proportions import estimate_shares, in_words
+from analyzer.people.proportions import estimate_proportions, in_words
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, timeline_columns
 from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
@@ -49,7 +49,7 @@ class Plan:
 def random_plan(random: np.random.Generator, *, length_s: float, people: int, at_once: float) -> Plan:
     """People with one to four stretches on screen each, five samples a second, `at_once` of them on average.
 
-    Everybody is on screen at some time, and is seen as the networks see labelled people: the plan's people
+    Everybody is on screen at some time, and is seen as the networks see labeled people: the plan's people
     are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
     """
     times = np.arange(round(length_s * 5)) / 5
@@ -100,7 +100,7 @@ def make_run(
             "time_s": plan.times_s,
             "duration_s": sample_durations(plan.times_s, plan.end_s, gaps_are_losses=False),
             "shot": 0,
-            "carried_s": 0.0,
+            "detection_age_s": 0.0,
             "width": 1280,
             "height": 720,
             "image": "",
@@ -129,9 +129,7 @@ def make_run(
             write_parquet(folder / f"{name}.parquet", frame, columns)
     write_parquet(folder / "faces.parquet", faces, FACES)
     write_parquet(folder / "samples.parquet", samples, SAMPLES)
-    document = _info(video_id, samples, faces, people, settings) | {
-        "shares_in_words": in_words(table, people)
-    }
+    document = _info(video_id, samples, faces, people, settings) | {"shares_text": in_words(table, people)}
     write_json(folder / "run.json", document | info)
     return folder
 
@@ -140,7 +138,7 @@ def _estimated(people: pd.DataFrame, settings: Settings, calibration: Calibratio
     """The shares of a plan's people; most of the time that a run takes to make, so they are kept."""
     key = people.drop(columns="video_id").to_json(), settings
     if key not in _ESTIMATED:
-        _ESTIMATED[key] = estimate_shares(people, settings, calibration)
+        _ESTIMATED[key] = estimate_proportions(people, settings, calibration)
     return _ESTIMATED[key].copy()
 
 
@@ -153,13 +151,13 @@ def _faces(samples: pd.DataFrame, at: NDArray[np.int64], who: NDArray[np.int64],
     return pd.DataFrame(
         {
             **{name: samples[name].to_numpy()[at] for name in ("video_id", "segment", "sample", "time_s")},
-            "carried_s": 0.0,
+            "detection_age_s": 0.0,
             **{"x1": x, "y1": y, "x2": x + 80, "y2": y + 100},
             "score": random.uniform(0.6, 1, len(at)).astype(np.float32),
             "landmarks": list(random.uniform(0, 900, (len(at), 10)).astype(np.float32)),
             "female_prob": plan.female_prob[who],
             "age_years": plan.age_years[who],
-            "age_spread_years": 6.0,
+            "age_std_years": 6.0,
             "tracklet_id": who,
             "person_id": who + 1,
         }
@@ -189,7 +187,7 @@ def _people(samples: pd.DataFrame, plan: Plan, settings: Settings) -> pd.DataFra
                 "age_band": assign_band(float(age), settings.bands),
                 "face_px_median": 80.0,
                 "frontal_share": 1.0,
-                "judged_samples": len(seen),
+                "estimated_samples": len(seen),
             }
         )
     return pd.DataFrame(rows, columns=[column.name for column in PEOPLE if column.name != "video_id"])
@@ -201,7 +199,7 @@ def _info(
     genders = people["gender"].value_counts()
     counts = {
         "samples": len(samples),
-        "analysed_s": round(float(samples["duration_s"].sum()), 3),
+        "analyzed_s": round(float(samples["duration_s"].sum()), 3),
         "faces": len(faces),
         "shots": 1,
         "people": len(people),
@@ -227,13 +225,13 @@ def _info(
         "complete": True,
         "incomplete_reason": "",
         "counts": counts,
-        "analysed_at": "2026-11-01T03:00:00+00:00",
+        "analyzed_at": "2026-11-01T03:00:00+00:00",
         "video": {"width": 1280, "height": 720, "duration_s": end_s, "fps": 25.0},
         "reading": {"bad_packets": 0},
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": [
-            {"name": name, "sha256": sha256, "licence": "CC0-1.0", "commercial_use": True}
+            {"name": name, "sha256": sha256, "license": "CC0-1.0", "commercial_use": True}
             for name, sha256 in networks["networks"].items()
         ],
         "calibration": {"fitted_on": networks["fitted_on"]},

@@ -51,11 +51,11 @@ _REST_S, _MOVE_S = 6, 3
 
 
 _NOISE = 1.5
-"""Standard deviation of a sensor's noise in grey levels."""
+"""Standard deviation of a sensor's noise in gray levels."""
 
 
 _FACES = (((148, 122), 90), ((162, 135), 122))
-"""Centre x y and width of the face in each portrait, in its pixels."""
+"""Center x y and width of the face in each portrait, in its pixels."""
 
 
 def wall(columns: int = 6, rows: int = 3) -> Image:
@@ -119,10 +119,10 @@ def crowd(path: Path, seconds: float, people: int = 20) -> Path:
         for time_s in _times(seconds):
             picture = ground.copy()
             for walker in walkers:
-                wide = walker.colours.shape[1]
+                wide = walker.colors.shape[1]
                 x = (walker.start + walker.speed * time_s) % (WIDTH + wide) - wide
                 y = walker.top + 0.03 * wide * abs(np.sin(time_s * 5 + walker.start))
-                _lay(picture, walker.colours, walker.cover, round(x), round(y))
+                _lay(picture, walker.colors, walker.cover, round(x), round(y))
             yield noise.over(picture)
 
     return _write(path, pictures(), (WIDTH, HEIGHT))
@@ -175,40 +175,40 @@ def repeated(path: Path, source: Path, times: int) -> Path:
 class _Head:
     """A portrait whose head moves while its shoulders stay; `weight` (H, W) is how far each pixel follows."""
 
-    colours: Image
+    colors: Image
     weight: Floats
     grid: tuple[Floats, Floats]
 
     @classmethod
     def of(cls, number: int, scale: float) -> _Head:
-        colours = cv2.resize(portraits()[number], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        height, width = colours.shape[:2]
+        colors = cv2.resize(portraits()[number], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        height, width = colors.shape[:2]
         (x, y), face = _FACES[number]
         across, down = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         away = ((across - scale * x) / (0.8 * scale * face)) ** 2
         away += ((down - scale * y) / (1.1 * scale * face)) ** 2
-        return cls(colours.astype(np.uint8), np.exp(-(away**2)).astype(np.float32), (across, down))
+        return cls(colors.astype(np.uint8), np.exp(-(away**2)).astype(np.float32), (across, down))
 
     @property
     def width(self) -> int:
-        return self.colours.shape[1]
+        return self.colors.shape[1]
 
     @property
     def height(self) -> int:
-        return self.colours.shape[0]
+        return self.colors.shape[0]
 
     def at(self, dx: float, dy: float) -> Image:
         """The portrait with the head `dx` pixels to the right and `dy` down."""
         across, down = self.grid
         maps = across - np.float32(dx) * self.weight, down - np.float32(dy) * self.weight
-        return cv2.remap(self.colours, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(self.colors, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 @dataclass(frozen=True)
 class _Walker:
     """Somebody of `crowd`: `start` in pixels, `speed` in pixels a second, less than 0 to the left."""
 
-    colours: Image
+    colors: Image
     cover: Floats
     start: float
     speed: float
@@ -222,13 +222,13 @@ def _walkers(count: int) -> list[_Walker]:
     for number, face_px in enumerate(np.linspace(40, 90, count)):
         (x, y), face = _FACES[number % 2]
         scale = face_px / face
-        colours = cv2.resize(portraits()[number % 2], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        height, width = colours.shape[:2]
+        colors = cv2.resize(portraits()[number % 2], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        height, width = colors.shape[:2]
         across, down = np.meshgrid(np.arange(width), np.arange(height))
         head = ((across - scale * x) / (0.75 * face_px)) ** 2 + ((down - scale * y) / (1.1 * face_px)) ** 2
         body = ((across - scale * x) / (1.2 * face_px)) ** 2 + ((down - height) / (1.4 * face_px)) ** 2
         cover = np.clip(6 * (1 - np.minimum(head, body)), 0, 1).astype(np.float32)
-        tinted = np.clip(colours * random.uniform(0.85, 1.1, 3), 0, 255).astype(np.uint8)
+        tinted = np.clip(colors * random.uniform(0.85, 1.1, 3), 0, 255).astype(np.uint8)
         if random.random() < 0.5:
             tinted, cover = np.ascontiguousarray(tinted[:, ::-1]), np.ascontiguousarray(cover[:, ::-1])
         speed = random.uniform(1, 2) * face_px * random.choice((-1, 1))
@@ -270,8 +270,8 @@ def _soft_edges(height: int, width: int, soft: int = 60) -> Floats:
     return (down[:, None] * across[None, :]).astype(np.float32)
 
 
-def _lay(picture: Image, colours: Image, cover: Floats, x: int, y: int) -> None:
-    """Lay `colours` over `picture` in place, as far as `cover` says; what is outside is left out."""
+def _lay(picture: Image, colors: Image, cover: Floats, x: int, y: int) -> None:
+    """Lay `colors` over `picture` in place, as far as `cover` says; what is outside is left out."""
     height, width = cover.shape
     left, right = max(0, -x), min(width, picture.shape[1] - x)
     top, bottom = max(0, -y), min(height, picture.shape[0] - y)
@@ -279,7 +279,7 @@ def _lay(picture: Image, colours: Image, cover: Floats, x: int, y: int) -> None:
         return
     inside = np.s_[top:bottom, left:right]
     part = picture[y + top : y + bottom, x + left : x + right]
-    part[:] = cv2.blendLinear(colours[inside], part, cover[inside], 1 - cover[inside])
+    part[:] = cv2.blendLinear(colors[inside], part, cover[inside], 1 - cover[inside])
 
 
 class _Noise:

@@ -1,5 +1,5 @@
 """What analyses do wrong on request: functions that processes call first, see `LocalExecutor`, and stand-ins
-for `analyzer.api.Analyst` that need no networks, for threads too.
+for `analyzer.api.Analyzer` that need no networks, for threads too.
 
 A video's file says at its end what shall happen, see `marked`.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from analyzer.batch.executors.base import ExecutorMaker
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
-from analyzer.batch.worker import AnalystMaker
+from analyzer.batch.worker import AnalyzerFactory
 from analyzer.errors import ModelError, StoppedError
 from analyzer.events import Begun, Committed
 from analyzer.runs.folders import run_name
@@ -79,7 +79,7 @@ def _burn() -> None:
 
 
 def with_networks() -> None:
-    """Analyse as always; a marked video does what it asks for when it is opened."""
+    """Analyze as always; a marked video does what it asks for when it is opened."""
     from analyzer import api
     from analyzer.media.reader import VideoReader
 
@@ -98,43 +98,43 @@ def with_little_memory() -> None:
     globals()["taken"] = b"\1" * 300_000_000
 
 
-def without_networks() -> AnalystMaker:
+def without_networks() -> AnalyzerFactory:
     """Publish runs that say nothing, in no time; of a video that is marked ``slow`` after `SEGMENTS`."""
     return Quick
 
 
-def loads_slowly() -> AnalystMaker:
+def loads_slowly() -> AnalyzerFactory:
     """As `without_networks`, but not at once."""
     return _SlowToLoad
 
 
-def cannot_load() -> AnalystMaker:
+def cannot_load() -> AnalyzerFactory:
     """Fail before anything of a video is looked at."""
     return _NotLoaded
 
 
-def loads_for_ever() -> AnalystMaker:
+def loads_for_ever() -> AnalyzerFactory:
     """As `cannot_load`, but without an end."""
     return _NeverLoaded
 
 
-def mended() -> AnalystMaker:
+def mended() -> AnalyzerFactory:
     """As `without_networks`, but nothing misbehaves any more."""
     return Mended
 
 
-def processes(prepare: Callable[[], AnalystMaker | None]) -> ExecutorMaker:
+def processes(prepare: Callable[[], AnalyzerFactory | None]) -> ExecutorMaker:
     """Processes that call this first."""
     return partial(LocalExecutor, prepare=prepare)
 
 
-def threads(analysts: AnalystMaker) -> ExecutorMaker:
+def threads(analyzers: AnalyzerFactory) -> ExecutorMaker:
     """Threads with these."""
-    return partial(InlineExecutor, analysts=analysts)
+    return partial(InlineExecutor, analyzers=analyzers)
 
 
 class Quick:
-    """Stands in for `analyzer.api.Analyst`."""
+    """Stands in for `analyzer.api.Analyzer`."""
 
     obeys = True
     """Whether files are asked what shall happen."""
@@ -147,7 +147,7 @@ class Quick:
     def load(self) -> None:
         """There is nothing to load."""
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         mark = _mark_of(video.paths[0]) if self.obeys else ""
         if mark:
             misbehave(video.paths[0])
@@ -167,7 +167,7 @@ class Quick:
             "uploaded": video.uploaded,
             "complete": True,
             "incomplete_reason": None,
-            "counts": dict.fromkeys(("people", "female", "male", "faces", "samples", "analysed_s"), 1),
+            "counts": dict.fromkeys(("people", "female", "male", "faces", "samples", "analyzed_s"), 1),
             "video": {"duration_s": video.duration_s or 1.0},
         }
         for part in parts.iterdir():
@@ -193,8 +193,8 @@ class Acts(Quick):
 
     obeys = False
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """`analyzer.api.Analyst.analyse`."""
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        """`analyzer.api.Analyzer.analyze`."""
         self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
         for number in range(2):
             if number and video.title in ("model", "memory"):
@@ -204,10 +204,10 @@ class Acts(Quick):
                 time.sleep(0.01)
             if video.title != "heedless" and self._stop():
                 raise StoppedError("asked to end")
-        return super().analyse(video, out, timings)
+        return super().analyze(video, out, timings)
 
 
-def acts() -> AnalystMaker:
+def acts() -> AnalyzerFactory:
     """For processes."""
     return Acts
 

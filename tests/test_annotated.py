@@ -44,13 +44,13 @@ def fail_drawing(patch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def only_draw(patch: pytest.MonkeyPatch) -> None:
-    """Have it fail if anything is analysed."""
+    """Have it fail if anything is analyzed."""
 
     def fail(*_: object, **__: object) -> Any:
-        raise AssertionError("it was analysed again")
+        raise AssertionError("it was analyzed again")
 
     patch.setattr(api, "derive", fail)
-    patch.setattr(api.Analyst, "_read", fail)
+    patch.setattr(api.Analyzer, "_read", fail)
 
 
 def the_run(out: Path) -> Run:

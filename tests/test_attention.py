@@ -85,12 +85,12 @@ def faces_of(samples: pd.DataFrame, *rows: tuple[int, int, np.ndarray]) -> pd.Da
         columns=["sample", "person_id", "landmarks"],
     )
     table["time_s"] = samples["time_s"].to_numpy()[table["sample"]]
-    table = table.assign(x1=0.0, x2=60.0, score=0.9, female_prob=0.9, age_years=30.0, age_spread_years=1.0)
+    table = table.assign(x1=0.0, x2=60.0, score=0.9, female_prob=0.9, age_years=30.0, age_std_years=1.0)
     return table.sort_values("sample", kind="stable", ignore_index=True)
 
 
 def people_of(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    embeddings = pd.DataFrame(columns=["person_id", "views", "view_px", "embedding"])
+    embeddings = pd.DataFrame(columns=["person_id", "views", "crop_px", "embedding"])
     return fuse_people(faces, samples, embeddings, settings, Calibration.load())
 
 

@@ -19,7 +19,7 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError
 from analyzer.batch.config import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.executors.base import ExecutorMaker
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.scheduler import DOWNLOADS, Night, Outcome
+from analyzer.batch.scheduler import DOWNLOADS, Outcome, Scheduler
 from analyzer.batch.summary import summary
 from analyzer.errors import CrashError, LedgerError, StoppedError
 from analyzer.settings import Settings
@@ -155,7 +155,7 @@ class World:
     def night(self, *sources: Source, executors: ExecutorMaker = THREADS, **more: Any) -> Outcome:
         """A whole night; its analyses are no processes, and know no networks, where none are asked for."""
         jobs = self.jobs(*sources, **more)
-        return Night(jobs, fetchers=self.fetcher, executors=executors).run()
+        return Scheduler(jobs, fetchers=self.fetcher, executors=executors).run()
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger, by the last part of each source, with each one's list of attempts."""
@@ -493,7 +493,7 @@ def test_the_outcome_adds_up(first: Seen) -> None:
     )
     assert outcome.sources_failed == 0
     assert outcome.video_s == pytest.approx(
-        sum(GOOD.values()) / 10 + first.rows["partly"]["counts"]["analysed_s"], abs=1
+        sum(GOOD.values()) / 10 + first.rows["partly"]["counts"]["analyzed_s"], abs=1
     )
     assert not outcome.well
 
@@ -503,7 +503,7 @@ def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
     raw = (channel.out / "batch.jsonl").read_bytes()
     assert all(32 <= byte < 127 or byte == 10 for byte in raw)
     ids = {row["id"]: name for name, row in first.rows.items()}
-    about = {"found", "started", "downloaded", "analysing", "segment", "done", "failed", "dead", "skipped"}
+    about = {"found", "started", "downloaded", "analyzing", "segment", "done", "failed", "dead", "skipped"}
     names = {"night_started", "listed", "queued", "host_paused", "night_ended"} | about
     for event in first.log:
         assert event["event"] in names
@@ -699,8 +699,8 @@ class Unread(Quick):
 
     changes: ClassVar[dict[str, Any]] = {"complete": False, "incomplete_reason": "it broke off"}
 
-    def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
-        made = super().analyse(video, out, timings)
+    def analyze(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        made = super().analyze(video, out, timings)
         made.info |= self.changes
         (made.folder / "run.json").write_text(json.dumps(made.info))
         return made
@@ -744,7 +744,7 @@ def test_a_run_json_that_makes_no_sense_ends_no_night(world: World, damage: dict
     (world.out / "ledger.sqlite").unlink()
     outcome = world.night()
     assert (outcome.reason, outcome.done, outcome.well) == ("finished", 1, True)
-    assert json.loads(path.read_text())["counts"]["people"] == 1, "analysed anew"
+    assert json.loads(path.read_text())["counts"]["people"] == 1, "analyzed anew"
 
 
 def test_sources_with_trouble_are_counted_once_each(world: World) -> None:
@@ -771,7 +771,7 @@ def test_what_a_listener_raises_ends_the_night_and_nothing_is_blamed_for_it(worl
                 raise error
 
         with pytest.raises(type(error)) as caught:
-            Night(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
+            Scheduler(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
         assert caught.value is error
     outcome = world.night()
     assert (outcome.failed, outcome.dead, outcome.troubles) == (0, 0, [])
@@ -796,7 +796,7 @@ def test_networks_that_cannot_be_loaded_end_the_night(
     assert (outcome.reason, outcome.left, outcome.failed, outcome.dead) == ("broken", 3, 0, 0)
     assert words in str(outcome.error)
     with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
-        assert all(work.fruitless == 0 and work.error_kind is None for work in ledger.unfinished())
+        assert all(work.consecutive_failures == 0 and work.error_kind is None for work in ledger.unfinished())
     world.server.requests.clear()
     assert world.night().done == 3
     assert len(world.server.requests) <= 1  # what lay on the disk was not downloaded again
@@ -842,7 +842,7 @@ def test_a_host_is_asked_again_when_it_said(world: World, status: int) -> None:
     assert done["other"] < times[1]
     assert rows["same-host"]["attempts_list"][0]["started_at"] >= times[0] + 2
     assert attempts(rows["later"])[0][0] == "failed"
-    assert rows["later"]["fruitless"] == 0
+    assert rows["later"]["consecutive_failures"] == 0
     assert (outcome.done, outcome.failed, outcome.troubles, outcome.well) == (3, 0, [], True)
     with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
         assert ledger.hosts() == []
@@ -881,11 +881,11 @@ class Shaky(Quick):
 
     failing: ClassVar[list[bool]] = []
 
-    def analyse(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+    def analyze(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
         if self.failing:
             self.failing.pop()
             raise CrashError("a process died")
-        return super().analyse(video, out, timings)
+        return super().analyze(video, out, timings)
 
 
 def test_a_crash_that_a_retry_made_good_is_told_of(world: World) -> None:
@@ -955,7 +955,7 @@ def test_so_many_a_night(world: World) -> None:
     for name in ("a", "b", "c", "d", "e"):
         world.video(name)
     world.page("site", "b", world.server.add_status("/b", 500))
-    source = world.source(max_per_night=2)
+    source = world.source(max_per_run=2)
     world.night(source)
     assert world.states() == {"a": "done", "b": "failed"}
     with contextlib.closing(sqlite3.connect(world.out / "ledger.sqlite")) as db, db:
@@ -1073,7 +1073,7 @@ def test_what_a_night_has_no_time_for_is_done_the_next(world: World) -> None:
     assert (outcome.reason, outcome.done, outcome.left, outcome.well) == ("finished", 5, 0, True)
     rows = world.rows()
     assert attempts(rows["slow"]) == [("stopped", None), ("done", None)]
-    # Nothing that lay there was downloaded again, nothing was analysed twice.
+    # Nothing that lay there was downloaded again, nothing was analyzed twice.
     assert len(world.server.requests) == len(set(world.server.requests)) == 5 - len(lying)
     segments = [event["segment"] for event in world.log() if event["event"] == "segment"]
     assert segments == list(range(SEGMENTS))

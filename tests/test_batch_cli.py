@@ -124,7 +124,7 @@ def test_the_plan_of_what_is_done_changes_nothing(clips: Path, night: Path, tmp_
     document = json.loads(result.stdout)
     assert [video["title"] for video in document["videos"]] == ["three"]
     assert document["known"] == 3 and document["past"] == 2 and document["estimate_s"] > 0
-    assert "1 video to be analysed, 3 done" in words and "about" in words
+    assert "1 video to be analyzed, 3 done" in words and "about" in words
     assert len(json.loads(other.stdout)["videos"]) == 4, "other settings are new work"
     assert everything(night) == before
     nothing = run("plan", clips, "--out", tmp_path / "none")
@@ -159,11 +159,11 @@ def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path)
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         done = ledger.videos(["done"])[0]["id"]
     assert run("retry", done, "--out", night).stdout == (
-        f"Video {done} is done. To analyse it again, remove its run's folder first.\n"
+        f"Video {done} is done. To analyze it again, remove its run's folder first.\n"
     )
     assert "nights: 3;" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
-        assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.nights()
+        assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.batch_runs()
 
 
 def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -> None:

@@ -44,7 +44,7 @@ from analyzer.sources.types import MediaKind, Video
 from tests.batch_faults import Acts, Quick, acts
 
 LIMITS = Limits(memory_mb=1500, stall_s=60)
-COUNTS = {"people": 2, "female": 1, "male": 0, "faces": 9, "samples": 5, "analysed_s": 1.5}
+COUNTS = {"people": 2, "female": 1, "male": 0, "faces": 9, "samples": 5, "analyzed_s": 1.5}
 numbers = itertools.count(1)
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_message_is_refused(raw: bytes, tmp_path: Path) -> None:
         {"what": "segment", "segment": -1, "samples": 1, "faces": 1, "size_bytes": 1},
         {"what": "opened", "parts_key": "../x", "kept": [], "expected": None, "duration_s": None},
         {"what": "opened", "parts_key": "a", "kept": ["1"], "expected": None, "duration_s": None},
-        {"what": "failed", "kind": "bot_check", "phase": "analyse", "error": "x"},
+        {"what": "failed", "kind": "bot_check", "phase": "analyze", "error": "x"},
         {"what": "failed", "kind": "model", "phase": "fetch", "error": "x"},
         {"what": "failed", "kind": "model", "phase": "sleep", "error": "x"},
     ],
@@ -147,7 +147,7 @@ def test_other_messages_are_checked_too(document: dict[str, Any], tmp_path: Path
 
 def test_texts_that_cannot_be_stored_are_made_harmless(tmp_path: Path) -> None:
     spec = job(tmp_path)
-    event = decode_event(encode(Failed(spec.job_id, "output", Phase.ANALYSE, "a\udce9" + "x" * 10**5)), spec)
+    event = decode_event(encode(Failed(spec.job_id, "output", Phase.ANALYZE, "a\udce9" + "x" * 10**5)), spec)
     assert isinstance(event, Failed) and event.error.startswith("a?x") and len(event.error) == 10_000
     event.error.encode()
 
@@ -184,7 +184,7 @@ def test_each_job_is_asked_whether_to_stop_by_itself(tmp_path: Path) -> None:
         ({"longer_than_s": 5, "shorter_than_s": 9}, 8.0, None),
     ],
 )
-def test_nothing_of_a_video_of_a_wrong_length_is_analysed(
+def test_nothing_of_a_video_of_a_wrong_length_is_analyzed(
     limits: dict[str, float], duration_s: float | None, reason: str | None, tmp_path: Path
 ) -> None:
     worker = Worker(Acts)
@@ -206,7 +206,7 @@ class Fails(Quick):
         if self.loading:
             raise self.error
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         raise self.error
 
 
@@ -217,7 +217,7 @@ def caused(words: str, cause: Exception) -> ModelError:
 
 
 @pytest.mark.parametrize(
-    ("error", "loading", "analysing"),
+    ("error", "loading", "analyzing"),
     [
         (MemoryError(), "start", "memory"),
         (ModelError("it failed", no_memory=True), "start", "memory"),
@@ -231,16 +231,16 @@ def caused(words: str, cause: Exception) -> ModelError:
     ids=str,
 )
 def test_a_failure_is_told_by_type_and_phase(
-    error: Exception, loading: str, analysing: str, tmp_path: Path
+    error: Exception, loading: str, analyzing: str, tmp_path: Path
 ) -> None:
-    for phase, kind in ((Phase.LOAD, loading), (Phase.ANALYSE, analysing)):
+    for phase, kind in ((Phase.LOAD, loading), (Phase.ANALYZE, analyzing)):
         maker = type("Failing", (Fails,), {"error": error, "loading": phase is Phase.LOAD})
         event = said(Worker(maker), job(tmp_path))[-1]
         assert isinstance(event, Failed) and (event.kind, event.phase) == (kind, phase)
         assert event.error and "\n" not in event.error
         failure = Failure(event.kind, event.error, event.phase)
         assert failure.ends_batch == (phase is Phase.LOAD or kind == "no_space")
-        if kind == "model" and phase is Phase.ANALYSE:  # as those that kill their process
+        if kind == "model" and phase is Phase.ANALYZE:  # as those that kill their process
             tries = [delay_s(failure, earlier, Retry(), Limits(crashes=3)) for earlier in range(4)]
             assert [pause is None for pause in tries] == [False, False, True, True]
 
@@ -268,7 +268,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """One slot."""
     made: Executor
     if request.param == "threads":
-        made = InlineExecutor(1, LIMITS, analysts=Acts)
+        made = InlineExecutor(1, LIMITS, analyzers=Acts)
     else:
         made = LocalExecutor(1, LIMITS, prepare=acts)
     yield made
@@ -291,7 +291,7 @@ def heard(executor: Executor, spec: JobSpec, *, cancel: int | None = None) -> li
 
 
 def test_jobs_do_not_disturb_each_other(executor: Executor, tmp_path: Path) -> None:
-    """One after another in one slot: each is analysed once, as if it were alone."""
+    """One after another in one slot: each is analyzed once, as if it were alone."""
     wrong_length = heard(executor, job(tmp_path, duration_s=8, shorter_than_s=2))
     assert segments(wrong_length) == [] and isinstance(wrong_length[-1], Rejected)
     # It ends before it reads that it is to be stopped.
@@ -408,7 +408,7 @@ def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
     else:
         process.say(lie)
     (failed,) = scripted.all_events()
-    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("crash", Phase.ANALYSE)
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("crash", Phase.ANALYZE)
     assert not Failure(failed.kind, failed.error, failed.phase).ends_batch
     assert not process.is_alive() and scripted.free == 1
     process = ready(scripted, after)
@@ -489,6 +489,6 @@ def test_a_process_is_replaced_after_failures_that_may_have_harmed_it(
     kind: str, left: int, scripted: Scripted, tmp_path: Path
 ) -> None:
     spec = job(tmp_path)
-    ready(scripted, spec).say(encode(Failed(spec.job_id, kind, Phase.ANALYSE, "no")))
+    ready(scripted, spec).say(encode(Failed(spec.job_id, kind, Phase.ANALYZE, "no")))
     assert len(scripted.all_events()) == 1
     assert len(scripted._children) == left

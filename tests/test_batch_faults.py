@@ -25,7 +25,7 @@ from analyzer.batch.config import Jobs, load_jobs
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
 from analyzer.batch.protocol import RunFacts, matching_run
-from analyzer.batch.scheduler import Night
+from analyzer.batch.scheduler import Scheduler
 from analyzer.errors import OutputError
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.segments import PartStore, Recorded
@@ -104,7 +104,7 @@ def test_there_is_something_to_compare(pair: Bench) -> None:
         ("key", "differing run.json"),
         ("log", "damaged log lines"),
         ("ledger", "ledger faults"),
-        ("segment", "analysed again"),
+        ("segment", "analyzed again"),
     ],
 )
 def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, pair: Bench, tmp_path: Path) -> None:
@@ -112,12 +112,12 @@ def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, pair: Benc
     shutil.copytree(pair.reference, out)
     result = Result("", "", "")
     result.compare(out, pair.reference)
-    result.analysed_twice(out)
+    result.analyzed_twice(out)
     assert result.well
     run = sorted(out.glob("*/run.json"))[0].parent
     harmed(harm, out, run)
     result.compare(out, pair.reference)
-    result.analysed_twice(out)
+    result.analyzed_twice(out)
     assert result.faults[kind] >= 1 and not result.well
 
 
@@ -282,12 +282,16 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
     for night in range(8):
         with Ledger(jobs.ledger) as ledger:
             ledger.retry([], dead=False)  # what was put off is due
-        outcome = Night(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
+        outcome = Scheduler(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
         # Nothing makes room tonight: it is asked once.
         assert (outcome.failed, outcome.dead, fetcher.fetched) == (1, 0, night + 1)
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (work,) = ledger.unfinished()
-        assert (work.state, work.fruitless, work.error_kind) == (State.FAILED, 0, "too_large_for_disk")
+        assert (work.state, work.consecutive_failures, work.error_kind) == (
+            State.FAILED,
+            0,
+            "too_large_for_disk",
+        )
 
 
 @pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.DEAD)])
@@ -296,11 +300,11 @@ def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
 ) -> None:
     """The ledger had no room to say how the batch has ended: it looks as if it had been killed."""
     jobs, told = one_url(tmp_path), []
-    Night(jobs, fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
+    Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
     with sqlite3.connect(jobs.ledger) as db:
-        db.execute("UPDATE videos SET state = 'analysing', next_try = NULL, interrupted = 9")
-    monkeypatch.setattr(Night, "_free_mb", lambda self: free_mb)
-    night = Night(jobs, fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event))  # type: ignore[arg-type, return-value]
+        db.execute("UPDATE videos SET state = 'analyzing', next_try = NULL, interrupted = 9")
+    monkeypatch.setattr(Scheduler, "_free_mb", lambda self: free_mb)
+    night = Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event))  # type: ignore[arg-type, return-value]
     outcome = night.run()
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (row,) = ledger.videos()
@@ -343,7 +347,7 @@ def test_crash_between_two_commits(single: Bench) -> None:
         published = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
         assert len(published) == adopted
         result.finish(single, out)
-        result.analysed_twice(out)
+        result.analyzed_twice(out)
         assert result.words == [] and not result.faults and result.well
         assert all(path.stat().st_mtime_ns == stamp for path, stamp in published.items())
 

@@ -20,7 +20,7 @@ from analyzer.batch.config import Filters, Jobs
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.maintenance import prune
-from analyzer.batch.scheduler import Night
+from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.options import INTERRUPTED, TERMINATED
 from analyzer.errors import MediaError, MediaErrorKind, StoppedError
 from analyzer.events import Committed
@@ -38,7 +38,7 @@ def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Job
 
 
 def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
-    return Night(jobs_for(folder, settings, **choices), executors=InlineExecutor).run()
+    return Scheduler(jobs_for(folder, settings, **choices), executors=InlineExecutor).run()
 
 
 def begin(folder: Path) -> None:
@@ -49,7 +49,7 @@ def begin(folder: Path) -> None:
         if event == "segment" and facts["segment"] == 1:
             stop.request()
 
-    night = Night(jobs_for(folder), on_event=hear, stop=stop, executors=InlineExecutor)
+    night = Scheduler(jobs_for(folder), on_event=hear, stop=stop, executors=InlineExecutor)
     assert night.run().reason == "stopped"
     assert parts(folder), "nothing was begun"
 
@@ -64,7 +64,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def work(folder: Path) -> dict[str, tuple[list[str], list[int]]]:
-    """Of each video the outcomes of its attempts, and the segments that were analysed, in order."""
+    """Of each video the outcomes of its attempts, and the segments that were analyzed, in order."""
     done: dict[str, tuple[list[str], list[int]]] = {}
     lines = (folder.parent / "out" / "batch.jsonl").read_text().splitlines()
     segments = [one for one in map(json.loads, lines) if one["event"] == "segment"]
@@ -106,7 +106,7 @@ def test_a_renamed_file_keeps_one_run(folder: Path) -> None:
     (folder.parent / "out" / "ledger.sqlite").unlink()
     before = run.stat().st_mtime_ns
     assert night(folder, SETTINGS.replace(fps=2)).done == 1
-    assert run.stat().st_mtime_ns == before, "adopted, not analysed again"
+    assert run.stat().st_mtime_ns == before, "adopted, not analyzed again"
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
@@ -125,7 +125,7 @@ def test_what_was_begun_of_a_file_that_is_gone_is_removed(folder: Path, change: 
     assert states["skipped"].startswith(words)
 
 
-def test_a_file_that_comes_back_is_analysed(folder: Path) -> None:
+def test_a_file_that_comes_back_is_analyzed(folder: Path) -> None:
     begin(folder)
     content = (folder / "first.mp4").read_bytes()
     (folder / "first.mp4").unlink()
@@ -197,7 +197,7 @@ def test_filters_hold_for_files_too(folder: Path) -> None:
     write_video(folder / "short.mp4", numbered(12), fps=10)
     outcome = night(folder, filters=Filters(shorter_than_s=2))
     assert (outcome.done, outcome.skipped) == (1, 1) and not parts(folder)
-    # Its length shows once it is open; nothing of it is analysed, and the other one is not stopped by that.
+    # Its length shows once it is open; nothing of it is analyzed, and the other one is not stopped by that.
     expected = {"first": (["skipped"], []), "short": (["done"], [0, 1])}
     assert work(folder) == expected
     assert night(folder, filters=Filters(shorter_than_s=2)).done == 0
@@ -212,14 +212,14 @@ def test_filters_hold_for_files_too(folder: Path) -> None:
 class Reads(Quick):
     """Fails on what says that it is no video."""
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         if video.paths[0].read_bytes() == b"no video":
             raise MediaError("it is no video", kind=MediaErrorKind.NOT_MEDIA)
-        return super().analyse(video, out, timings)
+        return super().analyze(video, out, timings)
 
 
 def quick(folder: Path) -> Outcome:
-    return Night(jobs_for(folder), executors=threads(Reads)).run()
+    return Scheduler(jobs_for(folder), executors=threads(Reads)).run()
 
 
 def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_signal_to_all_while_a_process_starts_is_a_stop(folder: Path, number: 
     )
     log = out / "batch.jsonl"
     deadline = time.monotonic() + 60
-    while not (log.exists() and '"analysing"' in log.read_text()) and time.monotonic() < deadline:
+    while not (log.exists() and '"analyzing"' in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=120)

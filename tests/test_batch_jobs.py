@@ -335,7 +335,7 @@ def test_least_file_has_all_defaults(jobs: Any, tmp_path: Path) -> None:
     out = tmp_path / DEFAULT_OUT
     (source,) = made.sources
     assert (source.name, source.settings, source.folder) == ("https://example.org/a", Settings(), out)
-    assert (source.filters, source.max_per_night, source.tags) == (Filters(), None, ())
+    assert (source.filters, source.max_per_run, source.tags) == (Filters(), None, ())
     assert source.watched is False
     assert made == Jobs(sources=(source,), out=out, ledger=out / LEDGER_NAME, log=out / LOG_NAME)
     assert (made.time_budget_s, made.workers, made.report, made.reserve_mb) == (None, 0, ("html",), 1000)
@@ -374,7 +374,7 @@ def test_all_of_the_file_arrives(jobs: Any, tmp_path: Path) -> None:
         folder = "in"
         watch = true
         into = "a/b"
-        max_per_night = 3
+        max_per_run = 3
         """
     )
     assert (made.out, made.ledger) == (tmp_path / "o", tmp_path / "l/db")
@@ -386,7 +386,7 @@ def test_all_of_the_file_arrives(jobs: Any, tmp_path: Path) -> None:
     assert made.on_failure == OnFailure(command=("mail", "me"), webhook="https://example.org/hook")
     (source,) = made.sources
     assert source.name == str(tmp_path / "in") and source.folder == tmp_path / "o/a/b"
-    assert source.watched and source.max_per_night == 3
+    assert source.watched and source.max_per_run == 3
 
 
 @pytest.mark.parametrize(
@@ -551,8 +551,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("[[source]]\nchannel = 'https://a.org'\nimages = true", "images is for a folder, this is a channel"),
     ("[[source]]\nfolder = 'x'\nrecursive = 'yes'", "recursive must be true or false, not 'yes'"),
     # what a source is
-    ("", "there is no source to analyse"),
-    ("source = []", "there is no source to analyse"),
+    ("", "there is no source to analyze"),
+    ("source = []", "there is no source to analyze"),
     ("[source]\nurl = 'https://a.org'", r"source must be written with two brackets"),
     ("source = [5]", r"\[\[source\]\] 1: must be a table with keys, not 5"),
     ("[[source]]\nlimit = 5", r"1: must have exactly one of channel, playlist, url, file, folder, not none"),
@@ -570,8 +570,8 @@ MISTAKES: list[tuple[str, str]] = [
     ('[[source]]\nfile = "a\\u0000b"', "file must be a path"),
     (ONE + "watch = true", "watch is for a folder, this is a url"),
     ("[[source]]\nfolder = 'x'\nwatch = 'yes'", "watch must be true or false, not 'yes'"),
-    (ONE + "max_per_night = 0", "max_per_night must be a whole number of at least 1, not 0"),
-    (ONE + "max_per_night = true", "max_per_night must be a whole number"),
+    (ONE + "max_per_run = 0", "max_per_run must be a whole number of at least 1, not 0"),
+    (ONE + "max_per_run = true", "max_per_run must be a whole number"),
     (ONE + "limit = 0", "limit must be at least 1"),
     *(
         (ONE + f"into = {value}", "into must be a folder inside out, such as news/daily, not")
@@ -771,13 +771,11 @@ def test_command_line(tmp_path: Path) -> None:
         "missing.txt",
         "a.mp4",
     ]
-    made = jobs_of(
-        names, settings, out=tmp_path / "o", filters=filters, max_per_night=2, watch=True, workers=3
-    )
+    made = jobs_of(names, settings, out=tmp_path / "o", filters=filters, max_per_run=2, watch=True, workers=3)
     assert [each.name for each in made.sources] == names[:-1]
     assert [each.watched for each in made.sources] == [True, False, False, True, False]
     for each in made.sources:
-        assert (each.settings, each.filters, each.max_per_night) == (settings, filters, 2)
+        assert (each.settings, each.filters, each.max_per_run) == (settings, filters, 2)
         assert each.folder == tmp_path / "o"
     assert (made.ledger, made.log) == (tmp_path / "o" / LEDGER_NAME, tmp_path / "o" / LOG_NAME)
     assert made.workers == 3 and made.report == ("html",)
@@ -793,7 +791,7 @@ def test_command_line(tmp_path: Path) -> None:
         ({"workers": -1}, "workers"),
         ({"time_budget_s": 0}, "time_budget"),
         ({"report": ("pdf",)}, "report"),
-        ({"max_per_night": 0}, "max_per_night"),
+        ({"max_per_run": 0}, "max_per_run"),
     ],
 )
 def test_wrong_choices_of_the_command_line(tmp_path: Path, choices: dict[str, Any], words: str) -> None:
@@ -870,7 +868,7 @@ def test_example_loads_and_shows_the_defaults() -> None:
     assert all(getattr(made, name) == defaults[name] for name in ("workers", "report", "reserve_mb"))
     channel, playlist, url, folder, file = made.sources
     assert channel.settings.fps == 2.5 and not channel.settings.video and channel.settings.bin_s == 5
-    assert channel.settings.playlist and channel.settings.limit == 50 and channel.max_per_night == 20
+    assert channel.settings.playlist and channel.settings.limit == 50 and channel.max_per_run == 20
     assert channel.filters == Filters(newer_than="30d", shorter_than_s=7200, not_title="trailer|#shorts")
     assert playlist.settings.precision == "f32" and playlist.tags == ("news", "long")
     assert url.settings == Settings(fps=10, video=True, max_height=480)

@@ -99,7 +99,7 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
     assert ledger.get(id).state is State.NEW
     clock[0] = 1001
     assert ledger.begin(id, VERSIONS) == 1
-    assert ledger.get(id).state is State.CLAIMED
+    assert ledger.get(id).state is State.RUN_LOCKED
     assert attempts(ledger, id) == [(1, None, None)]
     ledger.describe(id, video_id="site-a", title="Told", channel=None, segments=None)
     assert ledger.get(id).title == "Told"
@@ -108,8 +108,8 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
     assert work.state is State.DOWNLOADED
     assert work.video == {"video_id": "site-a", "paths": ["/x"]}
     assert work.size_bytes == 5
-    ledger.analysing(id)
-    assert ledger.get(id).state is State.ANALYSING
+    ledger.analyzing(id)
+    assert ledger.get(id).state is State.ANALYZING
     ledger.opened(id, "k", [], 2)
     assert ledger.segment(id, 0, samples=5, faces=3, size_bytes=7)
     clock[0] = 1009
@@ -173,7 +173,12 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     downloaded(ledger, id)
     assert ledger.fail(id, "network", "broke off", next_try=1500.0) is State.FAILED
     work = ledger.get(id)
-    assert (work.state, work.error_kind, work.next_try, work.fruitless) == ("failed", "network", 1500.0, 1)
+    assert (work.state, work.error_kind, work.next_try, work.consecutive_failures) == (
+        "failed",
+        "network",
+        1500.0,
+        1,
+    )
     assert work.video is None
 
     ledger.begin(id, VERSIONS)
@@ -183,10 +188,10 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     assert ledger.get(id).video is not None
 
     ledger.begin(id, VERSIONS, state=State.DOWNLOADED)
-    ledger.analysing(id)
+    ledger.analyzing(id)
     ledger.release(id, State.DOWNLOADED)
     work = ledger.get(id)
-    assert (work.state, work.fruitless, work.interrupted) == ("downloaded", 2, 0)
+    assert (work.state, work.consecutive_failures, work.interrupted) == ("downloaded", 2, 0)
     assert work.video is not None
 
     ledger.begin(id, VERSIONS)
@@ -196,7 +201,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
 
     ledger.begin(id, VERSIONS)
     ledger.fail(id, "bot_check", "not a bot", next_try=1800.0, blamed=False)
-    assert ledger.get(id).fruitless == 2
+    assert ledger.get(id).consecutive_failures == 2
 
     ledger.begin(id, VERSIONS)
     ledger.skip(id, "too long", "filter")
@@ -210,7 +215,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
 
     ledger.reopen(id)
     work = ledger.get(id)
-    assert (work.state, work.reason, work.error_kind, work.fruitless) == ("new", None, None, 0)
+    assert (work.state, work.reason, work.error_kind, work.consecutive_failures) == ("new", None, None, 0)
     ledger.begin(id, VERSIONS)
     assert ledger.fail(id, "private_or_removed", "gone", next_try=None) is State.DEAD
     assert attempts(ledger, id) == [
@@ -245,7 +250,7 @@ def test_interruptions_are_counted_apart_from_failures(ledger: Ledger) -> None:
     ledger.begin(id, VERSIONS)
     ledger.release(id, State.NEW, outcome="deferred")
     work = ledger.get(id)
-    assert (work.attempts, work.interrupted, work.fruitless) == (2, 1, 0)
+    assert (work.attempts, work.interrupted, work.consecutive_failures) == (2, 1, 0)
     assert attempts(ledger, id) == [(1, "interrupted", None), (2, "deferred", None)]
 
 
@@ -259,12 +264,12 @@ def test_a_new_segment_forgives_what_came_before(ledger: Ledger) -> None:
     ledger.begin(id, VERSIONS)
     assert ledger.segment(id, 0, samples=1, faces=0, size_bytes=1)
     work = ledger.get(id)
-    assert (work.fruitless, work.interrupted) == (0, 0)
+    assert (work.consecutive_failures, work.interrupted) == (0, 0)
     ledger.fail(id, "crash", "died", next_try=1.0)
     ledger.begin(id, VERSIONS)
     # The last segment is read again: no progress, but its newest figures count.
     assert not ledger.segment(id, 0, samples=2, faces=1, size_bytes=9)
-    assert ledger.get(id).fruitless == 1
+    assert ledger.get(id).consecutive_failures == 1
     assert [row["samples"] for row in ledger.history(id)["segments_list"]] == [2]
 
 
@@ -286,7 +291,7 @@ def test_reopening_leaves_alone_what_is_done_or_in_work(ledger: Ledger, path: Pa
     ledger.begin(working, VERSIONS)
     for id in (done, working):
         ledger.reopen(id)
-    assert [ledger.get(id).state for id in (done, working)] == ["done", "claimed"]
+    assert [ledger.get(id).state for id in (done, working)] == ["done", "run_lock"]
 
 
 # --- which work is the same --------------------------------------------------------------------------
@@ -372,15 +377,15 @@ def test_looking(ledger: Ledger, clock: list[float]) -> None:
     first, second = added(ledger, "a"), added(ledger, "b")
     clock[0] = 1001
     ledger.begin(first, VERSIONS)
-    assert ledger.counts() == {"new": 1, "claimed": 1}
+    assert ledger.counts() == {"new": 1, "run_lock": 1}
     assert [row["id"] for row in ledger.videos()] == [first, second]
     assert [row["id"] for row in ledger.videos(limit=1)] == [first]
     assert [row["id"] for row in ledger.videos(["new"])] == [second]
     assert "video" not in ledger.videos()[0]
-    night = ledger.begin_night()
-    assert ledger.nights()[0]["ended_at"] is None
-    ledger.end_night(night, "finished", {"done": 1})
-    (row,) = ledger.nights()
+    night = ledger.begin_batch_run()
+    assert ledger.batch_runs()[0]["ended_at"] is None
+    ledger.end_batch_run(night, "finished", {"done": 1})
+    (row,) = ledger.batch_runs()
     assert (row["outcome"], row["counts"], row["ended_at"]) == ("finished", {"done": 1}, 1001.0)
     with pytest.raises(LedgerError, match=r"has no video 99.*batch status"):
         ledger.history(99)
@@ -423,7 +428,7 @@ def test_complaints_outlive_the_night(path: Path) -> None:
 @pytest.fixture
 def endings(ledger: Ledger, path: Path) -> dict[str, int]:
     """One video of each state."""
-    ids = {name: added(ledger, name) for name in ("new", "claimed", "failed", "dead", "skipped", "done")}
+    ids = {name: added(ledger, name) for name in ("new", "run_lock", "failed", "dead", "skipped", "done")}
     for name, id in ids.items():
         if name != "new":
             ledger.begin(id, VERSIONS)
@@ -448,14 +453,14 @@ def test_retry_brings_back_what_failed(ledger: Ledger, endings: dict[str, int]) 
     assert ledger.retry([], dead=True) == 1
     assert states(ledger, endings) == before | {"failed": "new", "dead": "new"}
     work = ledger.get(endings["dead"])
-    assert (work.fruitless, work.error_kind, work.next_try, work.attempts) == (0, None, None, 1)
+    assert (work.consecutive_failures, work.error_kind, work.next_try, work.attempts) == (0, None, None, 1)
     assert ledger.retry([], dead=True) == 0
 
 
 def test_retry_of_named_videos(ledger: Ledger, endings: dict[str, int]) -> None:
     """Whatever has become of them; what is new or in work stays as it is."""
     before = states(ledger, endings)
-    named = [endings[name] for name in ("new", "claimed", "skipped", "done")]
+    named = [endings[name] for name in ("new", "run_lock", "skipped", "done")]
     assert ledger.retry(named, dead=False) == 2
     assert states(ledger, endings) == before | {"skipped": "new", "done": "new"}
     with pytest.raises(LedgerError, match="no video 99"):
@@ -470,17 +475,17 @@ def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: lis
         ledger.fail(id, "network", "broke off", next_try=1.0)
         clock[0] += 100
     ledger.begin(other, VERSIONS)  # still open: no end, no age
-    old = ledger.begin_night()
-    ledger.end_night(old, "finished", {})
+    old = ledger.begin_batch_run()
+    ledger.end_batch_run(old, "finished", {})
     clock[0] += 1000
-    new = ledger.begin_night()
-    ledger.end_night(new, "finished", {})
+    new = ledger.begin_batch_run()
+    ledger.end_batch_run(new, "finished", {})
     assert ledger.prune(before=1150) == 2  # the attempts that ended at 1000 and 1100
     assert attempts(ledger, id) == [(3, "failed", "network")]
     assert ledger.prune(before=2000) == 1  # the first night
     assert attempts(ledger, id) == [(3, "failed", "network")]
     assert attempts(ledger, other) == [(1, None, None)]
-    assert [row["id"] for row in ledger.nights()] == [new]
+    assert [row["id"] for row in ledger.batch_runs()] == [new]
     assert ledger.get(id).attempts == 3
     assert ledger.begin(id, VERSIONS) == 4
 
@@ -540,7 +545,7 @@ def test_two_threads_share_a_ledger(ledger: Ledger) -> None:
             ledger.begin(id, VERSIONS)
             ledger.segment(id, number, samples=1, faces=1, size_bytes=1)
             ledger.fail(id, "network", "broke off", next_try=1.0)
-            assert ledger.get(id).fruitless == 1
+            assert ledger.get(id).consecutive_failures == 1
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(work, ids))
@@ -615,7 +620,8 @@ def version_1(path: Path) -> Path:
             f"{module._MIGRATIONS[0]}; PRAGMA user_version = 1;"
             f" PRAGMA application_id = {module._APPLICATION_ID};"
             " INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
-            " folder, state, attempts, fruitless, title, added_at, changed_at) VALUES (7, 'site-a', 's1',"
+            " folder, state, attempts, consecutive_failures, title, added_at, changed_at)"
+            " VALUES (7, 'site-a', 's1',"
             " 'm1', 'o', 'https://site.test/a', 1, 'news', 'failed', 3, 2, 'Old', 1, 2);"
             " INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1);"
             " INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES"
@@ -627,19 +633,19 @@ def version_1(path: Path) -> Path:
 
 def check_version_1(ledger: Ledger) -> None:
     row = ledger.history(7)
-    assert (row["title"], row["attempts"], row["fruitless"]) == ("Old", 3, 2)
+    assert (row["title"], row["attempts"], row["consecutive_failures"]) == ("Old", 3, 2)
     assert row["folder"] == str(ledger.path.parent / "news")
     assert [each["faces"] for each in row["segments_list"]] == [3]
     assert attempts(ledger, 7) == [(3, "failed", None)]
     assert ledger.hosts() == []
-    assert ledger.nights() == []
+    assert ledger.batch_runs() == []
 
 
 def test_an_older_ledger_is_brought_up_to_date(version_1: Path) -> None:
     with Ledger(version_1) as ledger:
         check_version_1(ledger)
         assert ledger.begin(7, VERSIONS) == 4
-        assert ledger.begin_night() == 1
+        assert ledger.begin_batch_run() == 1
     with contextlib.closing(sqlite3.connect(version_1)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     with Ledger(version_1) as ledger:

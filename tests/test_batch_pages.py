@@ -31,7 +31,7 @@ from analyzer.errors import OutputError
 SCRIPT = "<script>alert(1)</script></script><b>bold</b> {{ 7 * 7 }}"
 IMAGE = '"><img src=x onerror=alert(2)>'
 TURNED = "talk \N{RIGHT-TO-LEFT OVERRIDE}4pm.exe\nsecond\x1b[31m line"
-COUNTS = {"people": 7, "female": 4, "male": 2, "unknown_gender": 1, "analysed_s": 3600.0}
+COUNTS = {"people": 7, "female": 4, "male": 2, "unknown_gender": 1, "analyzed_s": 3600.0}
 
 
 # A ledger with one of everything
@@ -92,7 +92,7 @@ def filled(tmp_path: Path) -> Iterator[Filled]:
 
 def fill(filled: Filled) -> dict[str, int]:
     """One video of each state and kind of hostility."""
-    night = filled.ledger.begin_night()
+    night = filled.ledger.begin_batch_run()
     ids = {
         "script": filled.done(SCRIPT, "plain", channel=None),
         "image": filled.done(IMAGE, "50 % #1 a:b?c", complete=False, channel=SCRIPT),
@@ -102,17 +102,17 @@ def fill(filled: Filled) -> dict[str, int]:
         "javascript": filled.failed("Script address", "javascript:alert(3)", dead=True),
         "file": filled.failed(None, '/videos/<b>"a b".mp4', dead=True),
         "new": filled.add("Still new"),
-        "analysing": filled.add("At work"),
+        "analyzing": filled.add("At work"),
         "skipped": filled.add("Left out"),
     }
-    filled.ledger.begin(ids["analysing"], {}, state=State.ANALYSING)
+    filled.ledger.begin(ids["analyzing"], {}, state=State.ANALYZING)
     filled.ledger.skip(ids["skipped"], f"shorter than 5 min {SCRIPT}", "filter")
     filled.ledger.pause_host("example.org", f"are you a robot? {IMAGE}", first_s=3600, cap_s=7200)
     outcome = Outcome(
         reason="no_space", error="less than 5 MB <b>are</b> left", done=4, failed=1, dead=2, left=2
     )
-    filled.ledger.end_night(night, outcome.reason, outcome.document())
-    filled.ledger.begin_night()
+    filled.ledger.end_batch_run(night, outcome.reason, outcome.document())
+    filled.ledger.begin_batch_run()
     return ids
 
 
@@ -271,12 +271,12 @@ def test_ten_thousand_videos(filled: Filled) -> None:
 
 
 @pytest.mark.parametrize(
-    ("analysed_s", "shown"),
+    ("analyzed_s", "shown"),
     [((0.2,), "&lt;1 s"), ((1.2, 3), "4 s"), ((150,), "2 min"), ((5400, 5400), "3.0 h")],
 )
-def test_little_video_is_not_shown_as_none(analysed_s: tuple[float, ...], shown: str, filled: Filled) -> None:
-    for number, seconds in enumerate(analysed_s):
-        filled.done("Short", f"run-{number}", counts=COUNTS | {"analysed_s": seconds})
+def test_little_video_is_not_shown_as_none(analyzed_s: tuple[float, ...], shown: str, filled: Filled) -> None:
+    for number, seconds in enumerate(analyzed_s):
+        filled.done("Short", f"run-{number}", counts=COUNTS | {"analyzed_s": seconds})
     assert f">{shown}<" in write_index(filled.ledger, filled.out).read_text("utf-8")
 
 
@@ -287,8 +287,8 @@ def test_index_lists_sources_that_could_not_be_listed(filled: Filled) -> None:
         outcome = Outcome(
             troubles=list(troubles), sources_failed=sum(one["state"] == "source" for one in troubles)
         )
-        filled.ledger.end_night(filled.ledger.begin_night(), "finished", outcome.figures())
-        filled.ledger.begin_night()  # the one that writes the page may yet be killed
+        filled.ledger.end_batch_run(filled.ledger.begin_batch_run(), "finished", outcome.figures())
+        filled.ledger.begin_batch_run()  # the one that writes the page may yet be killed
         return Read(write_index(filled.ledger, filled.out))
 
     def failed(source: str, error: str) -> dict[str, Any]:
@@ -427,7 +427,7 @@ def test_page_fits_and_is_read_in_both_schemes(
     fill(filled)
     filled.done("Donaudampfschifffahrtsgesellschaft" * 3, "long")
     outcome = Outcome(done=12345, failed=678, dead=12, left=12345)
-    filled.ledger.end_night(filled.ledger.begin_night(), "finished", outcome.document())
+    filled.ledger.end_batch_run(filled.ledger.begin_batch_run(), "finished", outcome.document())
     tab = show(viewport={"width": width, "height": 844}, color_scheme=scheme)
     wide = "e => e.scrollWidth - e.clientWidth"
     assert tab.evaluate("document.documentElement.scrollWidth") == width
@@ -479,7 +479,7 @@ def test_summary_of_a_bad_night() -> None:
         "90 min of video, in 2.0 h: 9 people.",
         "Ended early: its time was up.",
         "1 attempt crashed and succeeded on retry.",
-        "2 files are copies of others and were not analysed again.",
+        "2 files are copies of others and were not analyzed again.",
         "2 videos left out: gone, replaced, or the same as another.",
         "",
         "Failed; another night tries again:",
@@ -504,7 +504,7 @@ def test_summary_of_a_bad_night() -> None:
     ]
 
 
-def test_summary_says_why_nothing_could_be_analysed_and_nothing_twice() -> None:
+def test_summary_says_why_nothing_could_be_analyzed_and_nothing_twice() -> None:
     text = summary(Outcome(reason="broken", error="talk.onnx is damaged: reinstall it", left=1, seconds=3))
     assert text.splitlines() == [
         "Done 0 of 1 video (1 left for the next night), in 3 s.",
@@ -515,7 +515,7 @@ def test_summary_says_why_nothing_could_be_analysed_and_nothing_twice() -> None:
         "No video was to be done (2 left out by a filter), in 3 s.",
         "Stopped early, on request (Ctrl-C or SIGTERM).",
         "2 attempts crashed and succeeded on retry.",
-        "1 file is a copy of another and was not analysed again.",
+        "1 file is a copy of another and was not analyzed again.",
     ]
 
 

@@ -39,9 +39,9 @@ def unloaded() -> Iterator[None]:
     cache()
 
 
-def estimates(odds: float, age: float, spread: float = 5.0, looks: Any = None) -> Estimates:
+def estimates(log_odds: float, age: float, spread: float = 5.0, looks: Any = None) -> Estimates:
     vector = np.full((1, 128), np.nan) if looks is None else np.array(looks, np.float64)[None]
-    return Estimates(np.array([odds]), np.array([age]), np.array([spread]), vector)
+    return Estimates(np.array([log_odds]), np.array([age]), np.array([spread]), vector)
 
 
 # --- gender ------------------------------------------------------------------------------------------
@@ -71,11 +71,11 @@ def test_networks_answers_on_children_count_for_less(calibration: Calibration) -
 
 
 def test_terms_change_where_they_are_said_to(calibration: Calibration) -> None:
-    odds = np.full(7, 2.0)
-    terms = gender_terms(odds, np.array([0, 8, 14, 20, 50, 62.5, 75.0]))
+    log_odds = np.full(7, 2.0)
+    terms = gender_terms(log_odds, np.array([0, 8, 14, 20, 50, 62.5, 75.0]))
     np.testing.assert_allclose(terms[4], [1, 1, 0.5, 0, 0, 0, 0])
     np.testing.assert_allclose(terms[5], [0, 0, 0, 0, 0, 0.5, 1])
-    np.testing.assert_allclose(terms[:3], [odds, odds * terms[4], odds * terms[5]])
+    np.testing.assert_allclose(terms[:3], [log_odds, log_odds * terms[4], log_odds * terms[5]])
     assert (terms[3] == 1).all() and len(terms) == len(calibration.gender) == len(calibration.person_gender)
 
 
@@ -99,10 +99,10 @@ def test_embedding_corrects_both_answers(calibration: Calibration) -> None:
     made = dataclasses.replace(
         calibration,
         person_gender=[2, 0, 0, 0.5, 0, 0],
-        person_gender_looks=[1.0] + [0.0] * 127,
+        person_gender_estimates=[1.0] + [0.0] * 127,
         person_age_knots_years=[0, 50, 100],
         person_age_years=[0, 40, 100],
-        person_age_looks=[0.0, 10.0] + [0.0] * 126,
+        person_age_estimates=[0.0, 10.0] + [0.0] * 126,
     )
     looks = np.zeros(128)
     looks[:2] = 0.25, -0.5
@@ -117,9 +117,9 @@ def test_people_are_read_one_by_one(calibration: Calibration) -> None:
     looks = random.normal(size=(6, 128)) * 0.08
     looks[[1, 4]] = np.nan
     together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), looks)
-    given = together.odds.copy(), together.age_years.copy()
+    given = together.log_odds.copy(), together.age_years.copy()
     female, age = calibration.person(together)
-    np.testing.assert_array_equal(together.odds, given[0])  # what is given is not written to
+    np.testing.assert_array_equal(together.log_odds, given[0])  # what is given is not written to
     np.testing.assert_array_equal(together.age_years, given[1])
     for row in range(6):
         one = Estimates(*(array[row : row + 1] for array in vars(together).values()))
@@ -152,7 +152,7 @@ def test_interval_goes_as_far_as_the_file_says(calibration: Calibration) -> None
         interval_knots_years=[10, 30],
         interval_low_years=[2, 6],
         interval_high_years=[4, 12],
-        interval_spread=[0.5, 1.0],
+        interval_std=[0.5, 1.0],
     )
     low, high = made.age_interval(np.array([10.0, 20, 30, 90]), np.array([0.0, 2, 4, 0]))
     np.testing.assert_allclose(low, [8, 20 - 4 - 1, 30 - 6 - 2, 84])
@@ -192,7 +192,7 @@ def test_every_field_is_explained_in_the_file(file: dict[str, Any]) -> None:
 
 def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file: dict[str, Any]) -> None:
     assert len(calibration.gender) == len(calibration.person_gender) == 6
-    assert len(calibration.person_gender_looks) == len(calibration.person_age_looks) == 128
+    assert len(calibration.person_gender_estimates) == len(calibration.person_age_estimates) == 128
     for name in ("person_age", "interval"):
         knots = getattr(calibration, f"{name}_knots_years")
         assert (np.diff(knots) > 0).all()
@@ -201,7 +201,7 @@ def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file
             assert curve is None or len(curve) == len(knots)
     # An older estimate is an older person.
     assert (np.diff(calibration.person_age_years) > 0).all()
-    assert len(calibration.interval_spread) == 2 and min(calibration.interval_spread) >= 0
+    assert len(calibration.interval_std) == 2 and min(calibration.interval_std) >= 0
     assert 0 < calibration.child_years < 30
     for edges in (calibration.seen_gender_edges, calibration.seen_age_edges_years):
         assert (np.diff(edges) > 0).all()
@@ -233,7 +233,7 @@ def test_confusion_of_age_has_the_bands_and_the_files_counts(
     for band, counts in zip(bands, confusion.counts, strict=True):
         mine = [seen for age, seen in file["seen_age"].items() if assign_band(float(age), bands) == band.name]
         np.testing.assert_array_equal(counts, np.sum(mine, axis=0))
-        assert counts.sum() > 20, "too few labelled people of this band"
+        assert counts.sum() > 20, "too few labeled people of this band"
 
 
 def test_value_on_a_border_is_in_the_upper_category() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.errors import OutputError
-from analyzer.util.locks import claimed, locked, remove_leftovers, remove_parts
+from analyzer.util.locks import locked, remove_leftovers, remove_parts, run_lock
 
 _flock = fcntl.flock
 
@@ -38,13 +38,13 @@ def names(folder: Path) -> set[str]:
 
 def test_a_folder_is_one_process_s_and_goes_again_if_nothing_is_in_it(tmp_path: Path) -> None:
     run = tmp_path / "a" / "run"
-    with claimed(run) as staging:
+    with run_lock(run) as staging:
         assert staging.is_dir() and staging.parent == run
-        with pytest.raises(OutputError, match="in use by another run"), claimed(run):
+        with pytest.raises(OutputError, match="in use by another run"), run_lock(run):
             pass
         assert staging.is_dir(), "who was refused has changed nothing"
     assert names(tmp_path) == {"a"}
-    with claimed(run):
+    with run_lock(run):
         (run / "run.json").touch()
     assert names(run) == {"run.json"}
 
@@ -92,10 +92,10 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written"), claimed(tmp_path / "run"):
+    with pytest.raises(OutputError, match="cannot be written"), run_lock(tmp_path / "run"):
         pass
     (tmp_path / "link").symlink_to(tmp_path / "none")
-    with pytest.raises(OutputError, match="cannot be written"), claimed(tmp_path / "link"):
+    with pytest.raises(OutputError, match="cannot be written"), run_lock(tmp_path / "link"):
         pass
 
 

@@ -40,7 +40,7 @@ from analyzer.cli import (
     main,
 )
 from analyzer.errors import MediaError, SourceError
-from analyzer.events import Analysing, Committed, Failed, Finished, Started
+from analyzer.events import Analyzing, Committed, Failed, Finished, Started
 from analyzer.runs import derive
 from analyzer.runs.run import Run
 from analyzer.settings import PRESETS, Settings, options
@@ -60,7 +60,7 @@ def run_cli(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="analyzer")
 
 
-def analyse(source: Path | str, out: Path, *arguments: str) -> tuple[Result, Run]:
+def analyze(source: Path | str, out: Path, *arguments: str) -> tuple[Result, Run]:
     """Run the command over one source that must come out."""
     result = run_cli("analyze", source, "--out", out, *arguments)
     assert result.exit_code in (DONE, SOME_FAILED), result.output
@@ -91,7 +91,7 @@ def two_people(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portrait
 @pytest.fixture(scope="module")
 def finished(two_people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
     """One whole run with everything switched on."""
-    return analyse(two_people, tmp_path_factory.mktemp("out"), "--segment", "2")
+    return analyze(two_people, tmp_path_factory.mktemp("out"), "--segment", "2")
 
 
 def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_people: Path) -> None:
@@ -136,7 +136,7 @@ def test_provenance_is_complete(finished: tuple[Result, Run], two_people: Path) 
     assert info["title"] == two_people.stem
     assert info["settings"] == Settings(segment_s=2).to_dict()
     assert {model["role"] for model in info["models"]} == {"detector", "age", "gender", "embedding"}
-    assert all(len(model["sha256"]) == 64 and model["licence"] for model in info["models"])
+    assert all(len(model["sha256"]) == 64 and model["license"] for model in info["models"])
     assert info["libraries"]["av"] == av.__version__
     assert info["counts"]["people"] == 2 and info["counts"]["faces"] == 40
     assert info["reading"]["bad_packets"] == 0
@@ -170,7 +170,7 @@ def test_segments_of_any_length_give_the_same_people(two_people: Path, tmp_path:
     tables = []
     for length in ("1", "60"):
         options = "--segment", length, "--no-video", "--precision", "f32", "--detector-size", size
-        tables.append(analyse(two_people, tmp_path / length, *options)[1])
+        tables.append(analyze(two_people, tmp_path / length, *options)[1])
     one, other = tables
     np.testing.assert_allclose(one.samples["time_s"], other.samples["time_s"])
     # Which samples are looked at closely depends on where a segment begins.
@@ -186,7 +186,7 @@ def test_python_call_gives_dataframes(two_people: Path, tmp_path: Path) -> None:
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, bin_s=2, on_event=events.append)
     assert len(run.timeline) == 2 and len(run.people) == 2 and len(run.faces) == 16
     kinds = [type(event) for event in events]
-    assert kinds[0] is Started and kinds[-1] is Finished and Analysing in kinds
+    assert kinds[0] is Started and kinds[-1] is Finished and Analyzing in kinds
     with pytest.raises(MediaError, match="empty"):
         (tmp_path / "empty.mp4").touch()
         analyzer.analyze(tmp_path / "empty.mp4", out=tmp_path)
@@ -223,7 +223,7 @@ def test_moving_pictures_are_videos_and_others_are_refused(name: str, tmp_path: 
     frames = [PillowImage.fromarray(one) for one in numbered(6)]
     moving = {"save_all": True, "append_images": frames[1:], "duration": 200}
     frames[0].save(tmp_path / name, format=name[2:].upper().replace("APNG", "PNG"), **moving)
-    _, run = analyse(tmp_path / name, tmp_path / "out", "--no-video")
+    _, run = analyze(tmp_path / name, tmp_path / "out", "--no-video")
     assert run.complete and run.info["kind"] == "video" and len(run.samples) == 6
     for other, said in (("b.webp", "convert it to MP4"), ("b.png", "rename it to end in .apng")):
         frames[0].save(tmp_path / other, **moving)
@@ -232,8 +232,8 @@ def test_moving_pictures_are_videos_and_others_are_refused(name: str, tmp_path: 
 
 
 def test_video_without_faces(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "grey.mp4", [np.full((96, 128, 3), 120, np.uint8)] * 45, fps=15)
-    result, run = analyse(path, tmp_path / "out")
+    path = write_video(tmp_path / "gray.mp4", [np.full((96, 128, 3), 120, np.uint8)] * 45, fps=15)
+    result, run = analyze(path, tmp_path / "out")
     assert result.exit_code == DONE
     assert len(run.people) == 0 and len(run.faces) == 0
     assert run.timeline["people"].tolist() == [0, 0, 0]
@@ -242,7 +242,7 @@ def test_video_without_faces(tmp_path: Path) -> None:
 
 def test_formats_bands_and_bins(two_people: Path, tmp_path: Path) -> None:
     arguments = ("--no-video", "--format", "csv", "--age-bands", "adience", "--bin", "0.5", "--start", "1")
-    _, run = analyse(two_people, tmp_path, *arguments)
+    _, run = analyze(two_people, tmp_path, *arguments)
     assert not list(run.folder.glob("timeline.parquet")) and not list(run.folder.glob("*.mp4"))
     assert {"age_4_6", "age_60_plus"} <= set(run.timeline)
     assert run.timeline["start_s"].tolist() == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
@@ -269,11 +269,11 @@ def test_quiet_prints_nothing_and_the_log_tells(two_people: Path, tmp_path: Path
 
 
 def test_second_run_takes_the_place_of_the_first(two_people: Path, tmp_path: Path) -> None:
-    _, first = analyse(two_people, tmp_path, "--fps", "1")
+    _, first = analyze(two_people, tmp_path, "--fps", "1")
     assert (first.folder / "annotated.mp4").exists()
     for name in ("report.html", "report-people.png", "notes.txt"):
         (first.folder / name).touch()
-    result, second = analyse(two_people, tmp_path, "--fps", "2", "--no-video")
+    result, second = analyze(two_people, tmp_path, "--fps", "2", "--no-video")
     assert second.folder == first.folder
     assert not (second.folder / "annotated.mp4").exists()
     assert len(second.samples) == 8
@@ -283,7 +283,7 @@ def test_second_run_takes_the_place_of_the_first(two_people: Path, tmp_path: Pat
     assert f"analyzer report {second.folder} --format html" in result.stderr
 
 
-def test_finished_video_is_not_analysed_again(
+def test_finished_video_is_not_analyzed_again(
     finished: tuple[Result, Run], two_people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out" / finished[1].folder.name
@@ -294,14 +294,14 @@ def test_finished_video_is_not_analysed_again(
     shutil.copy(two_people, renamed)
     # What changes no result is no reason either.
     arguments = ("--segment", "2", "--workers", "2", "--timeout", "5")
-    result, run = analyse(renamed, tmp_path / "out", *arguments)
+    result, run = analyze(renamed, tmp_path / "out", *arguments)
     assert result.exit_code == DONE and "2 people" in result.stdout
     assert "nothing was done" in result.stdout and "--again" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
-    (document,) = json.loads(analyse(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
+    (document,) = json.loads(analyze(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
     # Asked for, it is done again.
-    monkeypatch.setattr(api.Analyst, "analyse", lambda *_: 1 / 0)
+    monkeypatch.setattr(api.Analyzer, "analyze", lambda *_: 1 / 0)
     result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again")
     assert result.exit_code == NOTHING_USABLE and "ZeroDivisionError" in result.stderr
 
@@ -359,7 +359,7 @@ def test_missing_video_is_drawn_only_of_the_same_download(
         assert (api._without_video(folder, fetched, hashes) is not None) is same
 
 
-def test_videos_of_subfolders_are_analysed_if_asked_for(
+def test_videos_of_subfolders_are_analyzed_if_asked_for(
     finished: tuple[Result, Run], two_people: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished[1].folder.parent, tmp_path / "out")
@@ -369,7 +369,7 @@ def test_videos_of_subfolders_are_analysed_if_asked_for(
     result = run_cli("analyze", tmp_path, "--out", tmp_path / "out", "--segment", "2")
     assert result.exit_code == NOTHING_USABLE and "talks/may/a.mp4: add --recursive" in result.stderr
     # Neither the cover nor the annotated video of the run that is done is taken.
-    result, _ = analyse(tmp_path, tmp_path / "out", "--recursive", "--segment", "2")
+    result, _ = analyze(tmp_path, tmp_path / "out", "--recursive", "--segment", "2")
     assert result.exit_code == DONE and "nothing was done" in result.stdout
     assert "1 image beside its videos (--images takes it)" in result.stderr
 
@@ -431,7 +431,7 @@ def test_video_cut_in_the_middle_keeps_its_rows_and_says_so(tmp_path: Path) -> N
                 packet.stream = stream
                 target.mux(packet)
     cut(path, 0.6)
-    result, run = analyse(path, tmp_path / "out", "--no-video")
+    result, run = analyze(path, tmp_path / "out", "--no-video")
     assert result.exit_code == SOME_FAILED
     assert run.info["complete"] is False and run.info["incomplete_reason"]
     assert "incomplete" in result.stdout
@@ -444,7 +444,7 @@ def test_flipped_bytes_cost_few_samples_and_are_counted(two_portraits: Portraits
     pictures = portrait_pictures(two_portraits, 12, 15)
     write_video(path, pictures, fps=15, options={"g": "15", "bf": "0", "preset": "superfast"})
     flip_bytes(path)
-    _, run = analyse(path, tmp_path / "out", "--no-video")
+    _, run = analyze(path, tmp_path / "out", "--no-video")
     assert len(run.samples) >= 0.95 * 60
     assert run.info["reading"]["bad_packets"] > 0
 
@@ -453,7 +453,7 @@ def test_logged_times_are_those_of_the_container(tmp_path: Path) -> None:
     gaps = np.resize([0.033, 0.066, 0.2], 60)
     times = np.round(np.cumsum(gaps), 3) - 0.033
     path = write_video(tmp_path / "vfr.mp4", numbered(60), times_s=times.tolist())
-    _, run = analyse(path, tmp_path / "out", "--no-video", "--every", "1")
+    _, run = analyze(path, tmp_path / "out", "--no-video", "--every", "1")
     np.testing.assert_allclose(run.samples["time_s"], times, atol=1e-3)
 
 
@@ -536,12 +536,12 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
     with serve() as server:
         server.add("/talk.mp4", two_people)
         arguments = ("--fps", "1", "--no-video", "--keep-download")
-        _, run = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
+        _, run = analyze(server.url("/talk.mp4"), tmp_path, *arguments)
         (name,) = run.info["download"]
         assert (run.folder / name).read_bytes() == two_people.read_bytes()
         # What is behind a plain address may be another video today: it is fetched and compared.
         requests = len(server.requests)
-        again, _ = analyse(server.url("/talk.mp4"), tmp_path, *arguments)
+        again, _ = analyze(server.url("/talk.mp4"), tmp_path, *arguments)
         assert "nothing was done" in again.stdout and len(server.requests) > requests
     known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
     assert api.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
@@ -602,7 +602,7 @@ def test_stopped_early_leaves_no_result_and_late_no_half_video(
     assert [bool(run.video_error) and len(run.people) == 2 for run in runs] == [True] * (when == "drawing")
 
 
-def test_what_is_analysed_needs_no_settings(tmp_path: Path) -> None:
+def test_what_is_analyzed_needs_no_settings(tmp_path: Path) -> None:
     (failed,) = analyzer.analyze_all([str(tmp_path / "gone.mp4")], out=tmp_path / "out")
     assert isinstance(failed, Failed) and "gone.mp4" in str(failed.error)
 
@@ -631,7 +631,7 @@ def test_parts_of_other_settings_are_not_gone_on_with(
 
 
 @pytest.mark.parametrize(("missing", "resumed"), [((), 4), ((2, 3), 2), ((1,), 3), ((0, 2), 2)])
-def test_segments_that_are_kept_are_not_analysed_again(
+def test_segments_that_are_kept_are_not_analyzed_again(
     missing: tuple[int, ...],
     resumed: int,
     two_people: Path,
@@ -646,7 +646,7 @@ def test_segments_that_are_kept_are_not_analysed_again(
     heard: list[Any] = []
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1, on_event=heard.append)
     committed = [event.part.segment for event in heard if isinstance(event, Committed)]
-    assert committed == list(missing) and sum(isinstance(event, Analysing) for event in heard) == len(missing)
+    assert committed == list(missing) and sum(isinstance(event, Analyzing) for event in heard) == len(missing)
     assert run.info["resumed_segments"] == resumed and len(run.samples) == 4 and len(run.people) == 2
     assert run.complete and run.info["reading"]["last_s"] > 3.8
 
@@ -676,7 +676,7 @@ def test_held_picture_shows_its_people_until_the_next(two_portraits: Portraits, 
     pictures = portrait_pictures(two_portraits, 2, 10)
     times = [number / 10 for number in range(10)] + [6 + number / 10 for number in range(10)]
     path = write_video(tmp_path / "held.mp4", pictures, times_s=times)
-    _, run = analyse(path, tmp_path / "out", "--no-video")
+    _, run = analyze(path, tmp_path / "out", "--no-video")
     assert len(run.people) == 2
     assert run.timeline["people"].tolist() == [2] * 7
     assert run.people["on_screen_s"].tolist() == pytest.approx([7.0, 7.0], abs=0.3)
@@ -707,20 +707,20 @@ def test_password_in_an_address_is_not_kept(two_people: Path, tmp_path: Path) ->
     log = tmp_path / "log"
     with serve() as server:
         address = server.add("/talk.mp4", two_people).replace("http://", "http://user:secret@")
-        _, run = analyse(address, tmp_path / "out", "--no-video", "--fps", "1", "--log-file", str(log))
+        _, run = analyze(address, tmp_path / "out", "--no-video", "--fps", "1", "--log-file", str(log))
     assert "secret" not in json.dumps(run.info) and "secret" not in log.read_text()
 
 
 def test_file_name_that_is_no_text_is_written_as_text(two_people: Path, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
     Path(os.fsdecode(path)).write_bytes(two_people.read_bytes())
-    _, run = analyse(os.fsdecode(path), tmp_path / "out", "--no-video", "--fps", "1")
+    _, run = analyze(os.fsdecode(path), tmp_path / "out", "--no-video", "--fps", "1")
     assert run.info["title"] == "caf\N{REPLACEMENT CHARACTER}"
 
 
 def test_low_rates_hold_over_the_segments_borders(tmp_path: Path) -> None:
     path = write_video(tmp_path / "slow.mp4", numbered(60), fps=1)
-    _, run = analyse(path, tmp_path / "out", "--no-video", "--fps", "0.15", "--segment", "10")
+    _, run = analyze(path, tmp_path / "out", "--no-video", "--fps", "0.15", "--segment", "10")
     np.testing.assert_allclose(np.diff(run.samples["time_s"]), 20 / 3, atol=1)
     assert len(run.samples) == 9
 
@@ -731,12 +731,12 @@ def test_abandoned_downloads_are_removed_and_living_ones_are_not(two_people: Pat
         (tmp_path / name / "video.part").touch()
     with contextlib.ExitStack() as stack:
         locked(tmp_path / ".download-alive", stack)
-        analyse(two_people, tmp_path, "--no-video", "--fps", "1")
+        analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     assert [path.name for path in tmp_path.glob(".download-*")] == [".download-alive"]
 
 
 def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
-    _, run = analyse(two_people, tmp_path, "--no-video", "--fps", "1")
+    _, run = analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     before = (run.folder / "run.json").read_bytes()
     with contextlib.ExitStack() as stack:
         locked(run.folder, stack)
@@ -748,7 +748,7 @@ def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
 def test_terminal_text_of_strangers_is_harmless(two_people: Path, tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[31mred\u202etxt\n.mp4"
     path.write_bytes(two_people.read_bytes())
-    result, _ = analyse(path, tmp_path / "out", "--no-video", "--fps", "1")
+    result, _ = analyze(path, tmp_path / "out", "--no-video", "--fps", "1")
     assert "\x1b" not in result.output and "\u202e" not in result.output
 
 
@@ -874,13 +874,13 @@ def test_small_faces_are_people_of_unknown_gender_and_age(tmp_path: Path) -> Non
     run = analyzer.analyze(clip("face-demographics-walking.gif"), out=tmp_path, video=False)
     assert len(run.people) == 2
     assert set(run.people["gender"]) == {"unknown"} and run.people["age_years"].isna().all()
-    assert run.info["counts"]["people_unjudged"] == run.info["counts"]["unestimated_narrow"] == 2
+    assert run.info["counts"]["people_not_estimated"] == run.info["counts"]["unestimated_narrow"] == 2
     (note,) = run.info["notes"]
     assert (
         "2 of 2 people are without gender and age: their faces are narrower than 32 pixels (median 18)"
         in note
     )
-    assert run.info["counts"]["faces_judged"] == 0 and len(run.faces) > 20
+    assert run.info["counts"]["faces_estimated"] == 0 and len(run.faces) > 20
 
 
 def test_one_networks_set_serves_many_videos(two_people: Path, tmp_path: Path) -> None:
@@ -940,11 +940,11 @@ def test_preset_is_changed_by_what_is_given(
 
 
 def test_run_says_which_preset_it_was(two_people: Path, tmp_path: Path) -> None:
-    _, run = analyse(two_people, tmp_path / "fast", "--no-video", "--preset", "fast")
+    _, run = analyze(two_people, tmp_path / "fast", "--no-video", "--preset", "fast")
     assert run.info["preset"] == "fast"
     assert run.info["settings"] == Settings.from_preset("fast", video=False).to_dict()
     assert len(run.samples) == round(4 * PRESETS["fast"]["fps"]) and len(run.people) == 2
-    _, run = analyse(two_people, tmp_path / "other", "--no-video", "--preset", "fast", "--fps", "1")
+    _, run = analyze(two_people, tmp_path / "other", "--no-video", "--preset", "fast", "--fps", "1")
     assert run.info["preset"] is None and len(run.samples) == 4
 
 

@@ -286,7 +286,7 @@ def test_pictures_without_a_time_or_with_an_early_one() -> None:
 
 @pytest.mark.parametrize("run", [1, 2, 3])
 @pytest.mark.parametrize("odd_s", [3600.0, 0.0, 1.0, -5.0])
-def test_picture_with_an_odd_time_lies_between_its_neighbours(odd_s: float, run: int) -> None:
+def test_picture_with_an_odd_time_lies_between_its_neighbors(odd_s: float, run: int) -> None:
     true = [5 + n / 30 for n in range(90)]
     given = [odd_s + n / 30 if 40 <= n < 40 + run else t for n, t in enumerate(true)]
     times, repaired = told(*given)

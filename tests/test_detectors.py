@@ -17,11 +17,11 @@ from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.vision import registry
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.crops import BoxCut
+from analyzer.vision.crops import BoxCrop
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.detectors.opencv import Haar, Ssd
-from analyzer.vision.detectors.whole import WholePicture
+from analyzer.vision.detectors.whole import WholeImage
 from analyzer.vision.detectors.yunet import YuNet, decode_yunet
 from analyzer.vision.user_model import LEVI_HASSNER
 from benchmarks import caffe
@@ -50,7 +50,7 @@ def made_files() -> Iterator[Path]:
 
 @pytest.fixture
 def levi_hassner(made_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The catalogue takes the made files for the classic ones."""
+    """The catalog takes the made files for the classic ones."""
     for name, description in caffe.made_entries(made_files).items():
         monkeypatch.setitem(registry.MODELS, name, description.model)
         monkeypatch.setitem(LEVI_HASSNER, name, description)
@@ -164,7 +164,7 @@ def test_haar_finds_portraits_and_its_score_counts_windows(two_portraits: Pictur
 
 def test_no_detector_takes_each_picture_for_a_face(exact: Settings) -> None:
     for width, height in ((37, 41), (1000, 20), (1, 1)):
-        faces = found(WholePicture(exact), np.zeros((height, width, 3), np.uint8))
+        faces = found(WholeImage(exact), np.zeros((height, width, 3), np.uint8))
         np.testing.assert_allclose(faces.boxes, [[0, 0, width, height]], rtol=1e-6)
         assert faces.scores.tolist() == [1] and np.isnan(faces.landmarks).all()
 
@@ -206,24 +206,24 @@ def test_levi_hassner_is_what_numpy_computes(
     # The box and 20 pixels on each side are 227 pixels: nothing is stretched.
     faces = Faces.build(boxes=[[40, 35, 227, 222], [150, 150, 290, 300]], scores=[0.9, 0.9])
     attributes = Attributes.load(exact.replace(attributes="levi-hassner"))
-    chips = attributes.chips(Still(picture), faces)
-    (piece,) = chips[0]
+    crops = attributes.crops(Still(picture), faces)
+    (piece,) = crops[0]
     np.testing.assert_array_equal(piece, picture[15:242, 20:247])
     weights = {what: caffe.made_weights(caffe.CLASSES[what], caffe.SEEDS[what]) for what in caffe.CLASSES}
     ranges = np.array([(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53)], np.float64)
-    centres = np.append(ranges.mean(axis=1), 71.7)
+    centers = np.append(ranges.mean(axis=1), 71.7)
     widths = np.append(ranges[:, 1] - ranges[:, 0] + 1, 41)
-    for chip, *answer in zip(chips, *attributes.judge(chips), strict=True):
-        blob = cv2.dnn.blobFromImage(chip[0], mean=caffe.MEANS_BGR)
+    for crop, *answer in zip(crops, *attributes.estimate(crops), strict=True):
+        blob = cv2.dnn.blobFromImage(crop[0], mean=caffe.MEANS_BGR)
         gender, age = (caffe.forward(weights[what], blob) for what in ("gender", "age"))
-        mean = age @ centres
-        spread = np.sqrt(age @ (centres**2 + widths**2 / 12) - mean**2)
+        mean = age @ centers
+        spread = np.sqrt(age @ (centers**2 + widths**2 / 12) - mean**2)
         # Male comes first.
         np.testing.assert_allclose(answer, [gender[1], mean, spread], rtol=1e-3, atol=1e-3)
     # At the border of the picture the widened box ends, and what is left is stretched.
-    kept = BoxCut(227, 227, margin_px=20).boxes(faces.boxes, 300, 320)
+    kept = BoxCrop(227, 227, margin_px=20).boxes(faces.boxes, 300, 320)
     assert kept[1].tolist() == [130, 130, 300, 320]
-    assert chips[1][0].shape == (227, 227, 3)
+    assert crops[1][0].shape == (227, 227, 3)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_classic_set_goes_through_every_step(
     shared_models: None, levi_hassner: None, video: Path, tmp_path: Path, detector: str
 ) -> None:
-    run = analyze(video, out=tmp_path, detector=detector, attributes="levi-hassner", min_judged_px=20)
+    run = analyze(video, out=tmp_path, detector=detector, attributes="levi-hassner", min_estimate_px=20)
     assert run.complete
     names = [model["name"] for model in run.info["models"]]
     assert names == [detector, "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
@@ -254,16 +254,16 @@ def test_the_classic_set_goes_through_every_step(
     faces, people, timeline = run.faces, run.people, run.timeline
     assert len(run.samples) == 5 * SECONDS and len(faces) > len(run.samples)
     assert np.isnan(np.stack(list(faces["landmarks"]))).all()
-    assert faces["female_prob"].notna().any() and faces["age_spread_years"].notna().any()
-    assert len(people) >= 2 and (people["judged_samples"] > 0).any()
+    assert faces["female_prob"].notna().any() and faces["age_std_years"].notna().any()
+    assert len(people) >= 2 and (people["estimated_samples"] > 0).any()
     assert people["frontal_share"].isna().all()
-    known = people[people["judged_samples"] > 0]
+    known = people[people["estimated_samples"] > 0]
     assert (known["age_low"] <= known["age_years"]).all() and (known["age_years"] <= known["age_high"]).all()
     assert set(people["gender"]) <= {"female", "male", "unknown"}
     assert timeline["people"].max() >= 2
     shares = Path(run.folder) / "shares.csv"
     assert len(shares.read_text().splitlines()) == 1
-    assert "not measured" in run.info["shares_in_words"] or len(known) < 5
+    assert "not measured" in run.info["shares_text"] or len(known) < 5
     assert (Path(run.folder) / "annotated.mp4").stat().st_size > 10_000
 
 
@@ -284,5 +284,5 @@ def test_crops_are_judged_without_a_detector(two_portraits: Pictures, tmp_path: 
         cv2.imwrite(str(folder / f"{number}.png"), portrait[40:240, 60:240, ::-1])
     run = analyze(folder, out=tmp_path / "out", detector="none")
     assert len(run.faces) == 2 and len(run.people) == 2
-    assert run.people["judged_samples"].tolist() == [1, 1]
+    assert run.people["estimated_samples"].tolist() == [1, 1]
     assert run.people["age_years"].between(5, 90).all() and run.people["frontal_share"].isna().all()

@@ -33,7 +33,7 @@ def data() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def chips() -> Chips:
+def crops() -> Chips:
     """48 chips of two portraits under shifts, scales, turns and brightness, and of noise: uint8 BGR."""
     random = np.random.default_rng(3)
     made = []
@@ -41,18 +41,18 @@ def chips() -> Chips:
         for _ in range(22):
             turn = cv2.getRotationMatrix2D((150, 130), random.uniform(-20, 20), random.uniform(0.5, 1.1))
             turn[:, 2] += SIDE_PX / 2 - np.array([150, 130]) + random.uniform(-20, 20, 2)
-            chip = cv2.warpAffine(portrait[:, :, ::-1], turn, (SIDE_PX, SIDE_PX))
-            made.append(cv2.convertScaleAbs(chip, None, random.uniform(0.4, 1.6)).astype(np.uint8))
+            crop = cv2.warpAffine(portrait[:, :, ::-1], turn, (SIDE_PX, SIDE_PX))
+            made.append(cv2.convertScaleAbs(crop, None, random.uniform(0.4, 1.6)).astype(np.uint8))
     return made + [random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8) for _ in range(4)]
 
 
 @pytest.fixture(scope="module")
-def reference(chips: Chips) -> NDArray[np.float64]:
+def reference(crops: Chips) -> NDArray[np.float64]:
     """What dlib itself gives."""
     dlib = pytest.importorskip("dlib")
     network = dlib.face_recognition_model_v1(str(registry.find(registry.EMBEDDING.files[0])))
     return np.array(
-        [network.compute_face_descriptor(np.ascontiguousarray(chip[..., ::-1])) for chip in chips]
+        [network.compute_face_descriptor(np.ascontiguousarray(crop[..., ::-1])) for crop in crops]
     )
 
 
@@ -60,7 +60,7 @@ def reference(chips: Chips) -> NDArray[np.float64]:
 @pytest.mark.parametrize("engine_and_batch", [("openvino", 1), ("openvino", 5), ("onnxruntime", 4)])
 def test_descriptors_are_dlibs(
     data: bytes,
-    chips: Chips,
+    crops: Chips,
     reference: NDArray[np.float64],
     exact: Settings,
     engine_and_batch: tuple[str, int],
@@ -69,16 +69,16 @@ def test_descriptors_are_dlibs(
     network = load_network(
         to_onnx(data), exact.replace(engine=engine), name="resnet", pixels=PIXELS, batch=batch
     )
-    (descriptors,) = network.run(chips)
-    assert descriptors.shape == (len(chips), DESCRIPTOR_SIZE) and len(chips) >= 40
+    (descriptors,) = network.run(crops)
+    assert descriptors.shape == (len(crops), DESCRIPTOR_SIZE) and len(crops) >= 40
     assert descriptors.dtype == np.float32
     np.testing.assert_allclose(descriptors, reference, rtol=0, atol=TOLERANCE)
 
 
-def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, chips: Chips, exact: Settings) -> None:
+def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, crops: Chips, exact: Settings) -> None:
     quick, precise = (
         load_network(to_onnx(data), exact.replace(precision=precision), name="resnet", pixels=PIXELS).run(
-            chips
+            crops
         )[0]
         for precision in ("auto", "f32")
     )

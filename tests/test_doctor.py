@@ -182,10 +182,10 @@ def test_text_of_strangers_is_harmless_in_the_terminal(only: Callable[..., None]
     assert "\x1b" not in result.output
     assert "\x07" not in result.output
     assert len(result.stdout.splitlines()) == len(NAMES) + 1
-    # The colours are ours alone.
-    coloured = describe_check(Check("disk", "failed", "\x1b[32m", "\x1b[32m"))
-    assert coloured.startswith("\x1b[31mfailed")
-    assert "\x1b[32m" not in coloured
+    # The colors are ours alone.
+    colored = describe_check(Check("disk", "failed", "\x1b[32m", "\x1b[32m"))
+    assert colored.startswith("\x1b[31mfailed")
+    assert "\x1b[32m" not in colored
 
 
 def test_help_says_the_exit_codes_and_loads_nothing_heavy() -> None:

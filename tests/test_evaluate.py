@@ -1,4 +1,4 @@
-"""Scoring against labels: figures worked out by hand, and the command on small labelled material."""
+"""Scoring against labels: figures worked out by hand, and the command on small labeled material."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run_cli(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["evaluate", *map(str, arguments)], prog_name="analyzer")
 
 
-def judged(*rows: tuple[str, float, str, float, float, float, float]) -> pd.DataFrame:
+def estimated(*rows: tuple[str, float, str, float, float, float, float]) -> pd.DataFrame:
     """A table of the judged from (true gender, true age, gender, female_prob, age, low, high)."""
     names = ("true_gender", "true_age", "gender", "female_prob", "age_years", "age_low", "age_high")
     table = pd.DataFrame(rows, columns=names)
@@ -70,7 +70,7 @@ def exactly(value: float, n: int) -> dict[str, Any]:
 
 
 def test_judgements_count_only_those_who_say_something() -> None:
-    table = judged(
+    table = estimated(
         ("female", 30, "female", 0.9, 34, 25, 43),  # right
         ("female", 70, "male", 0.2, 50, 40, 60),  # wrong, too young by 20
         ("male", 8, "unknown", 0.4, 13, 5, 21),  # unsure, but the likelier one is right
@@ -100,12 +100,12 @@ def test_judgements_count_only_those_who_say_something() -> None:
     [(5, 4, 1, 1), (5, 9, 0, 1), (5, 16, 0, 0), (62, 90, 1, 1), (5, 1, 0, 1), (7, 1, 0, 1)],
 )
 def test_adience_bands_are_the_nearest(true: float, estimated: float, exact: float, one_off: float) -> None:
-    row = judgements(judged(("", true, "unknown", NAN, estimated, NAN, NAN))).iloc[0]
+    row = judgements(estimated(("", true, "unknown", NAN, estimated, NAN, NAN))).iloc[0]
     assert (row["adience_exact"], row["adience_one_off"]) == (exact, one_off)
 
 
 def test_groups_are_those_of_the_labels() -> None:
-    table = judged(
+    table = estimated(
         ("female", 8, "male", 0.2, 9, 5, 13),
         ("female", 30, "female", 0.9, 30, 20, 40),
         ("male", 13, "male", 0.1, 20, 15, 25),
@@ -242,11 +242,11 @@ def test_shares_are_over_known_labels() -> None:
     assert known_shares(pd.Series([""]), pd.Series([NAN]), pd.Series([1]), AGE_BANDS["youtube"]).empty
 
 
-def test_the_labelled_face_is_large_and_central() -> None:
-    corner, centre, tiny = [0, 0, 50, 50], [80, 80, 120, 120], [99, 99, 101, 101]
-    assert central_face(np.array([corner, centre, tiny], np.float32), 200, 200) == 1
-    # Twice as large outweighs the way from the centre to here.
-    assert central_face(np.array([centre, [10, 60, 90, 140]], np.float32), 200, 200) == 1
+def test_the_labeled_face_is_large_and_central() -> None:
+    corner, center, tiny = [0, 0, 50, 50], [80, 80, 120, 120], [99, 99, 101, 101]
+    assert central_face(np.array([corner, center, tiny], np.float32), 200, 200) == 1
+    # Twice as large outweighs the way from the center to here.
+    assert central_face(np.array([center, [10, 60, 90, 140]], np.float32), 200, 200) == 1
 
 
 def test_figure_texts() -> None:
@@ -299,8 +299,8 @@ def truth_of_both(seconds: float, *, boxes: bool, kind: str = "demo") -> dict[st
 
 
 @pytest.fixture(scope="module")
-def labelled_videos(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portraits) -> Path:
-    """A folder with two labelled videos of 2 s of two kinds: one with boxes, one without."""
+def labeled_videos(tmp_path_factory: pytest.TempPathFactory, two_portraits: Portraits) -> Path:
+    """A folder with two labeled videos of 2 s of two kinds: one with boxes, one without."""
     folder = tmp_path_factory.mktemp("clips")
     for name, boxes, kind in (("one", True, "demo"), ("two", False, "plain")):
         (folder / name).mkdir()
@@ -317,14 +317,14 @@ def test_pictures_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
     document = json.loads((out / "accuracy.json").read_text())
     figures_of_all = document["faces"]["groups"]["all"]["all"]
-    assert document["faces"]["labelled"] == 2 and figures_of_all["found"] == exactly(1.0, 2)
+    assert document["faces"]["labeled"] == 2 and figures_of_all["found"] == exactly(1.0, 2)
     # Each is stated or unknown.
     assert figures_of_all["gender_right"]["n"] == 2 - 2 * figures_of_all["gender_unknown"]["value"]
     assert figures_of_all["age_abs_error"]["value"] < 10
     assert document["sources"][0] == {
         "name": named_faces.name,
         "kind": "pictures",
-        "labelled": 2,
+        "labeled": 2,
         "unparsed": ["39_1_20200103.jpg"],
         "used": 2,
         "failed": [],
@@ -347,7 +347,7 @@ def test_json_limit_and_kept_runs(named_faces: Path, tmp_path: Path) -> None:
     result = run_cli(named_faces, "--limit", "1", "--json", "--keep-runs", tmp_path, "--min-confidence", "1")
     assert result.exit_code == DONE, result.output
     document = json.loads(result.stdout)
-    assert document["sources"][0]["used"] == 1 and document["faces"]["labelled"] == 1
+    assert document["sources"][0]["used"] == 1 and document["faces"]["labeled"] == 1
     assert document["faces"]["groups"]["all"]["all"]["gender_unknown"]["value"] == 1.0
     assert document["changed_settings"] == {"min_confidence": 1.0}
     (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
@@ -368,11 +368,11 @@ def test_a_tar_is_the_same_as_its_folder(named_faces: Path, tmp_path: Path) -> N
     settings = Settings(precision="f32")
     packed, loose = (evaluate([path], settings).to_dict() for path in (archive, named_faces))
     assert packed["faces"] == loose["faces"]
-    assert packed["sources"][0]["labelled"] == 2
+    assert packed["sources"][0]["labeled"] == 2
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_list_of_labelled_images(two_portraits: Portraits, tmp_path: Path) -> None:
+def test_a_list_of_labeled_images(two_portraits: Portraits, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "both.png"), picture_of_both(two_portraits, 0)[:, :, ::-1])
     cv2.imwrite(str(tmp_path / "one.png"), two_portraits[0][:, :, ::-1])
     (x1, y1), (x2, y2) = positions(0)
@@ -396,8 +396,8 @@ def test_a_list_of_labelled_images(two_portraits: Portraits, tmp_path: Path) -> 
     assert evaluation.faces["unit"].nunique() == 2
 
 
-def test_labelled_videos_with_and_without_boxes(labelled_videos: Path, tmp_path: Path) -> None:
-    result = run_cli(labelled_videos, "--out", tmp_path, "--fps", "5")
+def test_labeled_videos_with_and_without_boxes(labeled_videos: Path, tmp_path: Path) -> None:
+    result = run_cli(labeled_videos, "--out", tmp_path, "--fps", "5")
     assert result.exit_code == DONE, result.output
     assert "2 videos with 6 people: 4 found" in result.stdout
     document = json.loads((tmp_path / "accuracy.json").read_text())
@@ -417,16 +417,16 @@ def test_labelled_videos_with_and_without_boxes(labelled_videos: Path, tmp_path:
     assert [page.count(f"\n| {kind} |") for kind in ("all", "demo", "plain")] == [5, 5, 5]
 
 
-def test_a_folder_and_a_file_in_it_count_once(labelled_videos: Path) -> None:
-    evaluation = evaluate([labelled_videos / "one" / "truth.json", labelled_videos], Settings(fps=2))
+def test_a_folder_and_a_file_in_it_count_once(labeled_videos: Path) -> None:
+    evaluation = evaluate([labeled_videos / "one" / "truth.json", labeled_videos], Settings(fps=2))
     assert len(evaluation.videos) == 2 and evaluation.usable and not evaluation.failed
 
 
 def test_counts_within_the_stated_range_and_stated_shares(
-    labelled_videos: Path, monkeypatch: pytest.MonkeyPatch
+    labeled_videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of whatever the runs state."""
-    path = labelled_videos / "one" / "truth.json"
+    path = labeled_videos / "one" / "truth.json"
     rows = [("gender", "female", 0.6, 0.4, 1.0), ("gender", "male", 0.4, 0.0, 0.6)]
     rows += [("age", "35-44", 0.5, 0.3, 0.7), ("age", "65+", 0.1, 0.0, 0.2), ("age", "45-54", 0.4, 0.2, 0.6)]
     table = pd.DataFrame(
@@ -457,12 +457,12 @@ def test_counts_within_the_stated_range_and_stated_shares(
     assert scores["age_time_abs_error"]["value"] == pytest.approx((0 + 0.4 + 0.4) / 3, abs=1e-4)
 
 
-def test_a_source_that_fails_does_not_end_the_others(labelled_videos: Path, tmp_path: Path) -> None:
+def test_a_source_that_fails_does_not_end_the_others(labeled_videos: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "broken.mp4").write_bytes(b"no video at all" * 100)
     (bad / "truth.json").write_text(json.dumps(truth_of_both(2, boxes=False)))
-    result = run_cli(bad, labelled_videos / "one", "--fps", "2")
+    result = run_cli(bad, labeled_videos / "one", "--fps", "2")
     assert result.exit_code == SOME_FAILED
     assert result.stderr.count("\n") == 1 and "broken.mp4" in result.stderr
     assert "1 video with 3 people" in result.stdout and "not scored" in result.stdout
@@ -667,9 +667,9 @@ def test_library_refuses_what_it_cannot_score(tmp_path: Path, named_faces: Path)
 
 def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     """A face that was not found leaves figures without a value; the page and charts bear it."""
-    row = judged(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", face_female_prob=NAN)
+    row = estimated(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", face_female_prob=NAN)
     row["face_px"] = NAN
-    source = {"name": "a|b", "kind": "pictures", "labelled": 1, "used": 1, "unparsed": [], "failed": []}
+    source = {"name": "a|b", "kind": "pictures", "labeled": 1, "used": 1, "unparsed": [], "failed": []}
     empty = pd.DataFrame()
     evaluation = Evaluation(
         measured_on="2026-01-01",

@@ -64,7 +64,7 @@ def test_wrong_dtype_is_refused() -> None:
             faces.landmarks,
             faces.female_prob,
             faces.age_years,
-            faces.age_spread_years,
+            faces.age_std_years,
             faces.track_ids,
         )
 

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import EMBEDDED_PX
-from analyzer.analysis.tracking import Follower, Tracklets, follow
+from analyzer.analysis.tracking import FaceTracker, Tracklets, follow
 from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.crops import CHIP_LANDMARKS
+from analyzer.vision.crops import CROP_LANDMARKS
 
 Place = tuple[float, float] | None
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -34,7 +34,7 @@ def faces_in(boxes: list[list[float]], score: float = 0.9, landmarks: bool = Tru
     points = {}
     if landmarks:
         points["landmarks"] = [
-            CHIP_LANDMARKS * (box[2] - box[0], box[3] - box[1]) + (box[0], box[1]) for box in boxes
+            CROP_LANDMARKS * (box[2] - box[0], box[3] - box[1]) + (box[0], box[1]) for box in boxes
         ]
     return Faces.build(boxes=boxes, scores=[score] * len(boxes), **points)
 
@@ -46,16 +46,16 @@ def ids(found: list[Faces], times_s: Sequence[float], cuts: Sequence[bool] | Non
 
 def ids_where_compared(found: list[Faces], times_s: Sequence[float]) -> list[list[int]]:
     """Where looks will be compared, but none is seen here: places alone, broken where they leave it open."""
-    follower = Follower(Colours())
+    follower = FaceTracker(Colors())
     for faces, time_s in zip(found, times_s, strict=True):
         follower.add(faces, time_s)
     return [faces.track_ids.tolist() for faces in follower.finish()[0]]
 
 
-class Colours:
-    """An embedding that is the mean colour of a chip, 0 to 1; remembers what it was given."""
+class Colors:
+    """An embedding that is the mean color of a chip, 0 to 1; remembers what it was given."""
 
-    chip_px = 8
+    crop_px = 8
     size = 3
 
     def __init__(self) -> None:
@@ -69,17 +69,17 @@ class Colours:
         made[:, :, 2] = -low / side[:, None]
         return made
 
-    def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        self.batches.append(len(chips))
-        assert all(chip.shape == (self.chip_px, self.chip_px, 3) for chip in chips)
-        return np.array([chip.mean(axis=(0, 1)) / 255 for chip in chips], np.float32)
+    def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        self.batches.append(len(crops))
+        assert all(crop.shape == (self.crop_px, self.crop_px, 3) for crop in crops)
+        return np.array([crop.mean(axis=(0, 1)) / 255 for crop in crops], np.float32)
 
 
-def painted(boxes: Sequence[Sequence[float]], colours: Sequence[Sequence[float]]) -> Still:
-    """A grey picture with a face of even colour in each box."""
+def painted(boxes: Sequence[Sequence[float]], colors: Sequence[Sequence[float]]) -> Still:
+    """A gray picture with a face of even color in each box."""
     image = np.full((200, 700, 3), 90, np.uint8)
-    for (x1, y1, x2, y2), colour in zip(boxes, colours, strict=True):
-        image[round(y1) : round(y2), round(x1) : round(x2)] = colour
+    for (x1, y1, x2, y2), color in zip(boxes, colors, strict=True):
+        image[round(y1) : round(y2), round(x1) : round(x2)] = color
     return Still(image)
 
 
@@ -87,17 +87,17 @@ def followed(
     samples: Sequence[tuple[Faces, Sequence[Sequence[float]]]],
     times_s: Sequence[float],
     cuts: Sequence[int] = (),
-    model: Colours | None = None,
-) -> tuple[list[list[int]], Tracklets, Follower]:
-    follower = Follower(model or Colours())
-    for number, ((faces, colours), time_s) in enumerate(zip(samples, times_s, strict=True)):
-        follower.add(faces, time_s, painted(faces.boxes.tolist(), colours), cut=number in cuts)
+    model: Colors | None = None,
+) -> tuple[list[list[int]], Tracklets, FaceTracker]:
+    follower = FaceTracker(model or Colors())
+    for number, ((faces, colors), time_s) in enumerate(zip(samples, times_s, strict=True)):
+        follower.add(faces, time_s, painted(faces.boxes.tolist(), colors), cut=number in cuts)
     found, tracklets = follower.finish()
     return [faces.track_ids.tolist() for faces in found], tracklets, follower
 
 
-def still_faces(count: int, boxes: list[list[float]], colours: Any) -> list[tuple[Faces, Any]]:
-    return [(faces_in(boxes), colours)] * count
+def still_faces(count: int, boxes: list[list[float]], colors: Any) -> list[tuple[Faces, Any]]:
+    return [(faces_in(boxes), colors)] * count
 
 
 def times_at(fps: float, count: int) -> list[float]:
@@ -124,7 +124,7 @@ def test_crossing_faces_that_cannot_be_compared_keep_their_ids() -> None:
     assert all(len(set(one)) == 2 for one in result)
 
 
-def test_pan_gives_no_face_to_its_neighbour() -> None:
+def test_pan_gives_no_face_to_its_neighbor() -> None:
     # All move by more than half of their width between samples, as under a camera that pans.
     times = times_at(5, 4)
     paths = [[(100 + 24 * n, 50) for n in range(4)], [(142 + 24 * n, 50) for n in range(4)]]
@@ -347,7 +347,7 @@ def test_face_that_slowly_changes_is_not_split() -> None:
 
 @pytest.mark.parametrize("fps", [2, 5, 10])
 def test_one_view_a_second_is_compared(fps: int) -> None:
-    model = Colours()
+    model = Colors()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     samples = still_faces(4 * fps, boxes, [RED, BLUE])
     _, tracklets, _ = followed(samples, times_at(fps, 4 * fps), model=model)
@@ -364,7 +364,7 @@ def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
         boxes = [[100.0, 50, 100 + width, 50 + width]]
         samples.append((faces_in(boxes), [(130, 0, 0) if number == best else (20, 0, 0)]))
     _, tracklets, _ = followed(samples, times_at(5, 15))
-    assert tracklets.views.tolist() == [3] and tracklets.view_px.tolist() == [60]
+    assert tracklets.views.tolist() == [3] and tracklets.crop_px.tolist() == [60]
     # The mean is weighted by quality: 60 of 60 + 40 + 40.
     expected = (60 * 130 + 80 * 20) / 140 / 255
     np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
@@ -395,7 +395,7 @@ def test_quality_is_also_score_and_frontality(what: str) -> None:
 
 @pytest.mark.parametrize(("width", "compared"), [(EMBEDDED_PX - 1, 0), (EMBEDDED_PX, 1)])
 def test_faces_too_small_are_not_compared(width: int, compared: int) -> None:
-    model = Colours()
+    model = Colors()
     samples = still_faces(12, [[100.0, 50, 100 + width, 50 + width]], [RED])
     result, tracklets, _ = followed(samples, times_at(5, 12), model=model)
     assert result == [[0]] * 12
@@ -412,18 +412,18 @@ def test_faces_without_landmarks_are_not_compared() -> None:
 @pytest.mark.parametrize("people", [3, 16, 17, 40])
 @pytest.mark.parametrize("count", [1, 5, 30])
 def test_each_tracklet_gets_its_own_vectors(people: int, count: int) -> None:
-    # So many that they are embedded in several batches, each of its own colour.
+    # So many that they are embedded in several batches, each of its own color.
     random = np.random.default_rng(people)
     boxes = [
         [10.0 + 65 * (i % 10), 5 + 48 * (i // 10), 45 + 65 * (i % 10), 40 + 48 * (i // 10)]
         for i in range(people)
     ]
-    colours = random.integers(0, 256, (people, 3)).tolist()
+    colors = random.integers(0, 256, (people, 3)).tolist()
     order = random.permutation(people)
-    samples = still_faces(count, [boxes[i] for i in order], [colours[i] for i in order])
+    samples = still_faces(count, [boxes[i] for i in order], [colors[i] for i in order])
     result, tracklets, _ = followed(samples, times_at(5, count))
     assert tracklets.ids.tolist() == list(range(people))
-    expected = {one: colours[i] for one, i in zip(result[0], order, strict=True)}
+    expected = {one: colors[i] for one, i in zip(result[0], order, strict=True)}
     np.testing.assert_allclose(
         tracklets.embeddings, np.array([expected[one] for one in range(people)]) / 255, atol=0.02
     )
@@ -431,7 +431,7 @@ def test_each_tracklet_gets_its_own_vectors(people: int, count: int) -> None:
 
 def test_vectors_are_its_own_also_where_tracklets_come_and_go() -> None:
     random = np.random.default_rng(4)
-    # One place after another is taken for some samples by somebody of a colour of their own.
+    # One place after another is taken for some samples by somebody of a color of their own.
     spans = [
         (int(start), int(start) + int(random.integers(1, 25)), lane)
         for lane in range(10)
@@ -462,7 +462,7 @@ def test_views_do_not_reach_over_a_cut() -> None:
 
 
 def test_without_a_network_there_are_tracklets_only() -> None:
-    follower = Follower(None)
+    follower = FaceTracker(None)
     for number in range(12):
         boxes = [[100.0, 50, 140, 90]]
         follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
@@ -472,7 +472,7 @@ def test_without_a_network_there_are_tracklets_only() -> None:
 
 
 def test_no_samples_give_nothing() -> None:
-    found, tracklets = Follower(Colours()).finish()
+    found, tracklets = FaceTracker(Colors()).finish()
     assert found == [] and len(tracklets) == 0 and tracklets.embeddings.shape == (0, 3)
 
 
@@ -494,9 +494,9 @@ def chips_held(thing: object) -> int:
 
 @pytest.mark.parametrize("count", [1, 5, 200])
 def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
-    model = Colours()
+    model = Colors()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
-    follower = Follower(model)
+    follower = FaceTracker(model)
     for number in range(count):
         follower.add(faces_in(boxes), number / 5, painted(boxes, [RED, BLUE]))
         # While it goes on: at most a view of each and what waits to be embedded or followed.
@@ -516,22 +516,22 @@ def test_tracklets_of_unequal_lengths_are_refused() -> None:
 
 
 class Shades:
-    """Judges a chip by its colour: red is female, green is the age; remembers what it was given."""
+    """Judges a chip by its color: red is female, green is the age; remembers what it was given."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def chips(self, picture: Still, faces: Faces) -> list[NDArray[np.uint8]]:
+    def crops(self, picture: Still, faces: Faces) -> list[NDArray[np.uint8]]:
         middles = ((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2).astype(int)
         return [picture.image[y : y + 1, x : x + 1] for x, y in middles]
 
-    def judge(self, chips: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], ...]:
-        self.batches.append(len(chips))
-        colours = np.array([chip[0, 0] for chip in chips], np.float32).reshape(-1, 3)
-        return colours[:, 0] / 255, colours[:, 1], np.full(len(chips), 7, np.float32)
+    def estimate(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], ...]:
+        self.batches.append(len(crops))
+        colors = np.array([crop[0, 0] for crop in crops], np.float32).reshape(-1, 3)
+        return colors[:, 0] / 255, colors[:, 1], np.full(len(crops), 7, np.float32)
 
 
-def judged(
+def estimated(
     samples: Sequence[Faces],
     times_s: Sequence[float],
     *,
@@ -546,7 +546,7 @@ def judged(
     were not looked at closely.
     """
     model = Shades()
-    follower = Follower(Colours(), model, Settings(**settings))
+    follower = FaceTracker(Colors(), model, Settings(**settings))
     for number, (faces, time_s) in enumerate(zip(samples, times_s, strict=True)):
         tints = [(51, number, 0)] * len(faces)
         picture = None if number in carried else painted(faces.boxes.tolist(), tints)
@@ -558,8 +558,8 @@ def judged(
         # What is said is said of this very sighting, and all of it or nothing.
         assert (faces.age_years[was] == number).all()
         np.testing.assert_allclose(faces.female_prob[was], 0.2, atol=1e-3)
-        assert (faces.age_spread_years[was] == 7).all()
-        for name in ("female_prob", "age_spread_years"):
+        assert (faces.age_std_years[was] == 7).all()
+        for name in ("female_prob", "age_std_years"):
             np.testing.assert_array_equal(~np.isnan(getattr(faces, name)), was)
         for row in np.flatnonzero(was).tolist():
             chosen[row].append(number)
@@ -588,18 +588,18 @@ def one_face(count: int, widths: dict[int, float] | None = None, size: float = 4
 )
 def test_one_view_of_each_stretch_is_judged(fps: float, every_s: float, expected: list[int]) -> None:
     count = expected[-1] + 1 if every_s < 60 else 40
-    chosen = judged(one_face(count), times_at(fps, count), judge_every_s=every_s)
+    chosen = estimated(one_face(count), times_at(fps, count), estimate_every_s=every_s)
     assert chosen == [expected]
 
 
 def test_every_sighting_is_judged_if_so_asked() -> None:
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
-    chosen = judged([faces_in(boxes)] * 40, times_at(5, 40), judge_every_s=0)
+    chosen = estimated([faces_in(boxes)] * 40, times_at(5, 40), estimate_every_s=0)
     assert chosen == [list(range(40))] * 2
 
 
 def test_views_are_taken_twice_as_far_apart_after_four_and_four_times_after_eight() -> None:
-    chosen = judged(one_face(48), times_at(2, 48), judge_every_s=0.5)
+    chosen = estimated(one_face(48), times_at(2, 48), estimate_every_s=0.5)
     # Half a second is one sample, then two, then four.
     assert chosen == [[0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 44]]
 
@@ -608,17 +608,17 @@ def test_each_tracklet_is_judged_as_often_as_if_it_were_alone() -> None:
     # The second one comes later, the third after a cut: each begins anew.
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     samples = [faces_in(boxes[: 1 + (number >= 12)]) for number in range(24)]
-    assert judged(samples, times_at(2, 24), judge_every_s=0.5) == [
+    assert estimated(samples, times_at(2, 24), estimate_every_s=0.5) == [
         [0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20],
         [12, 13, 14, 15, 16, 18, 20, 22],
     ]
-    after_cut = judged(one_face(14), times_at(2, 14), judge_every_s=0.5, cuts=[7])
+    after_cut = estimated(one_face(14), times_at(2, 14), estimate_every_s=0.5, cuts=[7])
     assert after_cut == [[0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 13]]
 
 
 @pytest.mark.parametrize("best", [0, 1, 4, 7, 12])
 def test_best_view_of_a_stretch_is_the_one_that_is_judged(best: int) -> None:
-    chosen = judged(one_face(15, {best: 60}), times_at(5, 15), judge_every_s=1.0)
+    chosen = estimated(one_face(15, {best: 60}), times_at(5, 15), estimate_every_s=1.0)
     assert chosen == [[best if best // 5 * 5 == start else start for start in (0, 5, 10)]]
 
 
@@ -627,14 +627,14 @@ def test_best_view_of_a_stretch_is_the_one_that_is_judged(best: int) -> None:
 def test_faces_narrower_than_asked_are_not_judged(every_s: float, least: int) -> None:
     # 40 pixels wide but for the fourth and the tenth.
     samples = one_face(12, {4: least - 1, 10: least}, size=least - 2)
-    chosen = judged(samples, times_at(2, 12), judge_every_s=every_s, min_judged_px=least)
+    chosen = estimated(samples, times_at(2, 12), estimate_every_s=every_s, min_estimate_px=least)
     assert chosen == [[10]]
 
 
 @pytest.mark.parametrize("every_s", [0.0, 0.5])
 def test_faces_without_landmarks_are_not_judged(every_s: float) -> None:
     samples = [faces_in([[100, 50, 140, 90]], landmarks=number == 5) for number in range(12)]
-    assert judged(samples, times_at(2, 12), judge_every_s=every_s) == [[5]]
+    assert estimated(samples, times_at(2, 12), estimate_every_s=every_s) == [[5]]
 
 
 @pytest.mark.parametrize(("every_s", "expected"), [(0.0, [0, 3, 8, 11]), (0.5, [0, 3, 8, 11])])
@@ -642,12 +642,12 @@ def test_sightings_that_were_taken_over_are_never_judged(every_s: float, expecte
     carried = [number for number in range(12) if number not in expected]
     # The widest views are among them.
     samples = one_face(12, dict.fromkeys(carried, 90.0))
-    assert judged(samples, times_at(2, 12), judge_every_s=every_s, carried=carried) == [expected]
+    assert estimated(samples, times_at(2, 12), estimate_every_s=every_s, carried=carried) == [expected]
 
 
 def test_sightings_that_were_taken_over_are_not_compared() -> None:
-    model = Colours()
-    follower = Follower(model)
+    model = Colors()
+    follower = FaceTracker(model)
     boxes = [[100.0, 50, 140, 90]]
     for number in range(20):
         picture = painted(boxes, [RED]) if number in (0, 12) else None
@@ -661,8 +661,8 @@ def test_sightings_that_were_taken_over_are_not_compared() -> None:
 def test_view_of_a_less_close_look_must_be_clearly_better(width: float, chosen: int) -> None:
     # Seven tenths of the quality: better than 40 pixels from 57 pixels on.
     samples = one_face(5, {2: width})
-    assert judged(samples, times_at(5, 5), judge_every_s=1.0, distant=[2]) == [[chosen]]
-    assert judged(samples, times_at(5, 5), judge_every_s=1.0) == [[2 if width > 40 else 0]]
+    assert estimated(samples, times_at(5, 5), estimate_every_s=1.0, distant=[2]) == [[chosen]]
+    assert estimated(samples, times_at(5, 5), estimate_every_s=1.0) == [[2 if width > 40 else 0]]
 
 
 @pytest.mark.parametrize(
@@ -671,15 +671,15 @@ def test_view_of_a_less_close_look_must_be_clearly_better(width: float, chosen: 
 def test_later_view_must_be_better_by_a_seventh(width: float, distant: list[int], chosen: int) -> None:
     # 46 pixels and more in place of 40; of a less close look 66 and more.
     samples = one_face(24, {20: width})
-    assert judged(samples, times_at(5, 24), judge_every_s=100.0, distant=distant) == [[chosen]]
+    assert estimated(samples, times_at(5, 24), estimate_every_s=100.0, distant=distant) == [[chosen]]
 
 
 def test_close_look_takes_the_place_of_a_less_close_one() -> None:
     # Also where its face is somewhat smaller.
-    chosen = judged(one_face(5, {3: 36}), times_at(5, 5), judge_every_s=1.0, distant=[0, 1, 2, 4])
+    chosen = estimated(one_face(5, {3: 36}), times_at(5, 5), estimate_every_s=1.0, distant=[0, 1, 2, 4])
     assert chosen == [[3]]
-    model = Colours()
-    follower = Follower(model)
+    model = Colors()
+    follower = FaceTracker(model)
     boxes = [[100.0, 50, 140, 90]]
     for number in range(5):
         tint = [GREEN if number == 3 else RED]
@@ -689,7 +689,7 @@ def test_close_look_takes_the_place_of_a_less_close_one() -> None:
 
 
 def test_without_a_network_nobody_is_judged() -> None:
-    follower = Follower(Colours(), None, Settings(judge_every_s=0))
+    follower = FaceTracker(Colors(), None, Settings(estimate_every_s=0))
     boxes = [[100.0, 50, 140, 90]]
     for number in range(12):
         follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
@@ -701,10 +701,10 @@ def test_without_a_network_nobody_is_judged() -> None:
 @pytest.mark.parametrize(("every_s", "views"), [(0.4, 6), (1.0, 3), (5.0, 1)])
 def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, views: int) -> None:
     # Those that are judged get rarer; these do not.
-    follower = Follower(Colours(), None, Settings(compare_every_s=every_s))
+    follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
     boxes = [[100.0, 50, 140, 90]]
     for repeat in (12, 120):
-        follower = Follower(Colours(), None, Settings(compare_every_s=every_s))
+        follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
         for number in range(repeat):
             follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
         assert follower.finish()[1].views.tolist() == [views if repeat == 12 else int(24 / every_s + 0.99)]

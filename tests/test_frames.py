@@ -20,7 +20,7 @@ from PIL import Image as PillowImage
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Orientation
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.media.sampling import SamplingPlan
@@ -184,7 +184,7 @@ def test_five_a_second_of_thirty_is_three_hundred_a_minute(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("length", [1.0, 1.1, 2.3, 60.0, 61.7])
-def test_neighbouring_segments_meet_exactly(length: float) -> None:
+def test_neighboring_segments_meet_exactly(length: float) -> None:
     plan = SamplingPlan.of(Settings(segment_s=length, start_s=0.3))
     for segment in range(500):
         bound = plan.bound(segment)
@@ -209,7 +209,7 @@ def test_keyframes_alone_are_decoded(plain: Path) -> None:
     assert (report.frames, report.packets, report.complete) == (12, 300, True)
 
 
-def test_cut_is_half_open_and_frames_honour_it(plain: Path) -> None:
+def test_cut_is_half_open_and_frames_honor_it(plain: Path) -> None:
     with VideoReader(plain, Settings(start_s=2, end_s=3.5)) as reader:
         assert [number_of(f.image()) for f in reader.frames()] == list(range(60, 105))
         assert [number_of(f.image()) for f in reader.frames(0, 2.1)] == [60, 61, 62]
@@ -400,7 +400,7 @@ def test_time_of_the_recording_is_the_containers(tmp_path: Path) -> None:
         ((640, 480), 2, True, (0.299, 0.114)),
     ],
 )
-def test_colours_follow_matrix_and_range(
+def test_colors_follow_matrix_and_range(
     tmp_path: Path, size: tuple[int, int], mark: int, full: bool, matrix: tuple[float, float]
 ) -> None:
     red, green, blue = (channel / 255 for channel in (200, 60, 40))
@@ -557,7 +557,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     for path in (pipe, Path("/dev/zero"), tmp_path):
         assert refusal(path).kind == MediaErrorKind.NOT_MEDIA
         with pytest.raises(MediaError):
-            PictureReader([path], Settings())
+            ImageReader([path], Settings())
     assert time.monotonic() - began < 20
     (tmp_path / "empty.mp4").touch()
     assert refusal(tmp_path / "empty.mp4").kind == MediaErrorKind.EMPTY
@@ -585,7 +585,7 @@ def test_text_never_opens_another_file(plain: Path, tmp_path: Path, name: str) -
         path.write_text(text)
         assert refusal(path).kind == MediaErrorKind.NOT_MEDIA
         with pytest.raises(MediaError):
-            PictureReader([path], Settings())
+            ImageReader([path], Settings())
     assert before == {path: path.stat().st_atime_ns for path in (sibling, segment)}
 
 
@@ -629,11 +629,11 @@ def test_heic_and_animated_webp_are_refused_clearly(tmp_path: Path) -> None:
     heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
     assert "HEIC" in str(refusal(heic))
     with pytest.raises(MediaError, match="HEIC"):
-        PictureReader([heic], Settings())
+        ImageReader([heic], Settings())
     frames = [PillowImage.fromarray(image) for image in numbered(3)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
     with pytest.raises(MediaError, match="animated WebP"):
-        PictureReader([tmp_path / "a.webp"], Settings())
+        ImageReader([tmp_path / "a.webp"], Settings())
     assert refusal(tmp_path / "a.webp").kind in (MediaErrorKind.NOT_MEDIA, MediaErrorKind.DAMAGED)
 
 
@@ -659,7 +659,7 @@ CHILD = """
 import re, resource, sys
 from pathlib import Path
 from analyzer.errors import MediaError
-from analyzer.media.reader import PictureReader, VideoReader
+from analyzer.media.reader import ImageReader, VideoReader
 from analyzer.settings import Settings
 
 def peak_kb():
@@ -673,7 +673,7 @@ before = peak_kb()
 for name in sys.argv[2:]:
     path = Path(name)
     try:
-        reader = PictureReader([path], settings) if path.suffix == ".png" else VideoReader(path, settings)
+        reader = ImageReader([path], settings) if path.suffix == ".png" else VideoReader(path, settings)
         list(reader.frames())
         print("read", reader.report().frames)
     except MediaError as error:
@@ -791,7 +791,7 @@ def test_pictures_are_segments_of_one_sample(tmp_path: Path) -> None:
     for image, name in zip(numbered(5), ("a.jpg", "b.png", "c.webp", "d.bmp", "e.tiff"), strict=True):
         PillowImage.fromarray(image).save(tmp_path / name)
         paths.append(tmp_path / name)
-    with PictureReader(tuple(paths), Settings(fps=0.1, segment_s=60)) as reader:
+    with ImageReader(tuple(paths), Settings(fps=0.1, segment_s=60)) as reader:
         samples = list(reader.samples())
         assert [number_of(s.frame.image()) for s in samples] == list(range(5))
         assert [(s.frame.time_s, s.segment, s.index) for s in samples] == [(float(i), i, 0) for i in range(5)]
@@ -801,7 +801,7 @@ def test_pictures_are_segments_of_one_sample(tmp_path: Path) -> None:
         alone = [s.image_name for s in reader.samples(*reader.segment_bounds(3))]
         assert alone == ["d.bmp"]
         assert len(list(reader.frames())) == 5
-    with PictureReader(paths, Settings(start_s=1, end_s=3)) as reader:
+    with ImageReader(paths, Settings(start_s=1, end_s=3)) as reader:
         assert [s.segment for s in reader.samples()] == [1, 2]
 
 
@@ -823,16 +823,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
     PillowImage.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.jpg", exif=exif, quality=95)
-    with PictureReader([tmp_path / "a.jpg"], Settings()) as reader:
+    with ImageReader([tmp_path / "a.jpg"], Settings()) as reader:
         frame = next(iter(reader.samples())).frame
         assert (reader.info.width, reader.info.height) == (frame.width, frame.height) == (96, 64)
         assert (frame.image()[16::32, 24::48].mean(axis=2) > 127).tolist() == [[True, False], [False, False]]
 
 
-def test_pictures_keep_their_colours_and_size(tmp_path: Path) -> None:
+def test_pictures_keep_their_colors_and_size(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1081, 1923, 3)).astype(np.uint8)
     PillowImage.fromarray(image).save(tmp_path / "a.png", compress_level=1)
-    with PictureReader([tmp_path / "a.png"], Settings()) as reader:
+    with ImageReader([tmp_path / "a.png"], Settings()) as reader:
         frame = next(iter(reader.frames()))
         np.testing.assert_array_equal(frame.image(), image[:, :, ::-1])
         assert frame.scaled(640, 360).shape == (360, 640, 3)
@@ -844,23 +844,23 @@ def test_a_bad_picture_among_several_is_reported(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
     (tmp_path / "d.png").write_text("text")
     paths = [tmp_path / name for name in ("d.png", "a.png", "b.png", "c.png", "gone.png")]
-    with PictureReader(paths, Settings()) as reader:
+    with ImageReader(paths, Settings()) as reader:
         assert [(s.segment, s.image_name) for s in reader.samples()] == [(1, "a.png"), (3, "c.png")]
         report = reader.report()
     assert (report.frames, report.bad_packets, report.packets, report.complete) == (2, 3, 5, False)
     assert all(name in report.reason for name in ("d.png", "b.png", "gone.png"))
-    with pytest.raises(MediaError), PictureReader([tmp_path / "d.png"], Settings()) as reader:
+    with pytest.raises(MediaError), ImageReader([tmp_path / "d.png"], Settings()) as reader:
         list(reader.samples())
-    with pytest.raises(MediaError), PictureReader([tmp_path / "b.png"], Settings()) as reader:
+    with pytest.raises(MediaError), ImageReader([tmp_path / "b.png"], Settings()) as reader:
         list(reader.samples())
     with pytest.raises(MediaError):
-        PictureReader([], Settings())
+        ImageReader([], Settings())
 
 
 def test_picture_above_the_limit(tmp_path: Path) -> None:
     PillowImage.new("RGB", (200, 100)).save(tmp_path / "a.png")
     with pytest.raises(MediaError, match="200x100") as caught:
-        PictureReader([tmp_path / "a.png"], Settings(max_pixels=10_000))
+        ImageReader([tmp_path / "a.png"], Settings(max_pixels=10_000))
     assert caught.value.kind == MediaErrorKind.TOO_LARGE
 
 
@@ -973,6 +973,6 @@ def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fm
     for piece, other in zip(pieces, expected, strict=True):
         difference = piece.astype(int) - other
         assert piece.shape == other.shape
-        # Chroma is interpolated differently, and swscale rounds down: no colour differs on the whole.
+        # Chroma is interpolated differently, and swscale rounds down: no color differs on the whole.
         assert np.abs(difference).mean() < 2.5
         assert np.abs(difference.mean(axis=(0, 1))).max() < 2

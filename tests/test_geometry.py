@@ -1,4 +1,4 @@
-"""What is stored is shown as a player shows it: shape, direction, views, colours, transparency."""
+"""What is stored is shown as a player shows it: shape, direction, views, colors, transparency."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from analyzer.media import colors
 from analyzer.media.cropping import Cropping, declared_cropping
 from analyzer.media.frame import Frame, Scaler, Still
 from analyzer.media.geometry import Geometry, Half, Orientation, orientation_of, sane_aspect
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.media.reader import VideoReader
 from analyzer.media.sei import messages
 from analyzer.output.annotated import render_video
@@ -52,7 +52,7 @@ PICTURES = (".tif", ".jpg", ".png", ".webp")
 
 
 def scenery(width: int = WIDTH, height: int = HEIGHT, shift: float = 0.0) -> Image:
-    """(H, W, 3) RGB with soft colours, of which no turn and no mirror image is like another."""
+    """(H, W, 3) RGB with soft colors, of which no turn and no mirror image is like another."""
     y, x = np.mgrid[:height, :width] / max(width, height)
     red = 40 + 200 * x + shift
     green = 60 + 150 * y * y
@@ -85,7 +85,7 @@ def test_odd_file_is_shown_as_the_reference(tmp_path: Path, reference: Path, cas
     images = [frame.image()[:, :, ::-1] for frame in shown(reference)]
     size = case.size[0] // 4, case.size[1] // 4
     picture = path.suffix in PICTURES
-    reader = PictureReader([path], Settings()) if picture else VideoReader(path, Settings())
+    reader = ImageReader([path], Settings()) if picture else VideoReader(path, Settings())
     with reader:
         frames = list(reader.frames())
         assert (reader.info.width, reader.info.height) == size
@@ -93,9 +93,9 @@ def test_odd_file_is_shown_as_the_reference(tmp_path: Path, reference: Path, cas
     for frame, image in zip(frames, images[::step], strict=not picture):
         right = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         if path.name in ("float.tif", "integers.tif"):
-            grey = cv2.cvtColor(right, cv2.COLOR_RGB2GRAY)
-            grey = grey * (255 / grey.max()) if path.name == "integers.tif" else grey
-            right = cv2.cvtColor(grey.astype(np.uint8), cv2.COLOR_GRAY2RGB)
+            gray = cv2.cvtColor(right, cv2.COLOR_RGB2GRAY)
+            gray = gray * (255 / gray.max()) if path.name == "integers.tif" else gray
+            right = cv2.cvtColor(gray.astype(np.uint8), cv2.COLOR_GRAY2RGB)
         if case.people == 1:
             right[:, : size[0] // 2] = colors.GROUND
         assert (frame.width, frame.height) == size
@@ -360,11 +360,11 @@ def test_messages_in_packets_with_lengths_and_broken_ones() -> None:
     assert messages("h264", memoryview(b"\0\0\x01\x06" + said[:3]), 0) == []
 
 
-# --- colours ---
+# --- colors ---
 
 
 def bands(levels: Sequence[float]) -> Image:
-    """(48, 32 N, 3) RGB of grey bands."""
+    """(48, 32 N, 3) RGB of gray bands."""
     row = np.repeat(np.rint(levels).astype(np.uint8), 32)
     return np.repeat(np.repeat(row[None, :, None], 48, axis=0), 3, axis=2)
 
@@ -381,7 +381,7 @@ def test_tone_curve() -> None:
 def test_hdr_is_shown_as_what_it_was_made_from(transfer: ColorTrc) -> None:
     levels = [0, 20, 60, 100, 140, 170]
     image = np.hstack([bands(levels), bands([0])])
-    image[:, -32:] = (150, 60, 40)  # skin has colours that BT.2020 codes otherwise
+    image[:, -32:] = (150, 60, 40)  # skin has colors that BT.2020 codes otherwise
     wide = colors.Wide(transfer)
     coded = np.ascontiguousarray(as_hdr(image, transfer)[:, :, ::-1])
     assert np.abs(colors.wide_to_bgr(coded, wide)[:, :, ::-1].astype(int) - image).max() <= 3
@@ -502,12 +502,12 @@ def test_transparent_frames_are_compared_as_they_are_shown() -> None:
 
 
 def read_picture(path: Path) -> Image:
-    with PictureReader([path], Settings()) as reader:
+    with ImageReader([path], Settings()) as reader:
         return next(reader.frames()).image()[:, :, ::-1]
 
 
 RAMP = np.linspace(0, 1, 256)[None].repeat(8, axis=0)
-GREYS = {
+GRAYS = {
     "fractions": RAMP.astype(np.float32),
     "floats to 255": (RAMP * 255).astype(np.float32),
     "floats to 65535": (RAMP * 65_535).astype(np.float32),
@@ -517,10 +517,10 @@ GREYS = {
 }
 
 
-@pytest.mark.parametrize("name", GREYS)
+@pytest.mark.parametrize("name", GRAYS)
 def test_numbers_of_any_range_are_seen(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.tif"
-    Pillow.fromarray(GREYS[name]).save(path)
+    Pillow.fromarray(GRAYS[name]).save(path)
     assert np.abs(read_picture(path)[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
@@ -539,8 +539,8 @@ def test_modes_of_pictures(tmp_path: Path, mode: str) -> None:
         stored = image.convert(mode)
     assert stored is not None
     stored.save(path)
-    grey = mode in ("L", "LA", "1")
-    right = np.asarray(image.convert("1" if mode == "1" else "L" if grey else "RGB").convert("RGB")).copy()
+    gray = mode in ("L", "LA", "1")
+    right = np.asarray(image.convert("1" if mode == "1" else "L" if gray else "RGB").convert("RGB")).copy()
     if mode == "PA":
         right[:, : WIDTH // 2] = 255
     assert off(read_picture(path), right) < (6 if mode in ("P", "PA") else 2)
@@ -550,7 +550,7 @@ def test_form_of_tiff_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     assert cv2.imwrite(str(path), np.dstack([RAMP.astype(np.float32)] * 3))
     with pytest.raises(MediaError, match="TIFF in a form that is not read here; save it") as caught:
-        PictureReader([path], Settings())
+        ImageReader([path], Settings())
     assert caught.value.kind is MediaErrorKind.CODEC
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.live.compaction import GrowingStore
-from analyzer.live.reader import compaction
+from analyzer.live import compaction
+from analyzer.live.compaction import CompactingStore
 from analyzer.runs.segments import PartStore, Received
 from analyzer.runs.timebase import bin_clocks, live_durations
 from tests.test_records import result
@@ -24,9 +24,9 @@ def few_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "_FACTOR", _FACTOR)
 
 
-def filled(folder: Path, count: int) -> GrowingStore:
+def filled(folder: Path, count: int) -> CompactingStore:
     """A store with so many segments; some show other pictures, some have cuts, some nobody."""
-    store = GrowingStore(folder, "key")
+    store = CompactingStore(folder, "key")
     for segment in range(count):
         counts = [segment % 3, 1, 0]
         one = result(
@@ -46,9 +46,9 @@ def assert_same(store: PartStore, other: PartStore) -> None:
 def test_gathering_changes_nothing_but_the_number_of_parts(count: int, tmp_path: Path) -> None:
     store = filled(tmp_path / "a", count)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    untouched = GrowingStore(tmp_path / "b", "key")
+    untouched = CompactingStore(tmp_path / "b", "key")
     assert len(store.segments()) == count
-    store.gather()
+    store.compact()
     assert len(store.segments()) == sum(divmod(count % _FACTOR**2, _FACTOR)) + count // _FACTOR**2
     assert_same(store, untouched)
     samples = store.collect().samples
@@ -60,8 +60,8 @@ def test_gathering_changes_nothing_but_the_number_of_parts(count: int, tmp_path:
 def test_what_a_kill_leaves_counts_once(tmp_path: Path) -> None:
     store = filled(tmp_path / "a", _FACTOR + 1)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    untouched = GrowingStore(tmp_path / "b", "key")
-    store.gather()
+    untouched = CompactingStore(tmp_path / "b", "key")
+    store.compact()
     # The parts of which the large one was made had not been removed.
     for part in untouched.folder.iterdir():
         shutil.copytree(part, store.folder / part.name, dirs_exist_ok=True)

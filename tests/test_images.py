@@ -25,10 +25,10 @@ from analyzer.report.html import page
 from analyzer.runs.run import Run
 from analyzer.runs.schema import IMAGES
 from analyzer.settings import Settings
-from analyzer.sources.local import pictures_together
+from analyzer.sources.local import images_together
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
-from tests.test_cli import analyse
+from tests.test_cli import analyze
 
 Image = NDArray[np.uint8]
 Portraits = tuple[Image, Image]
@@ -55,10 +55,10 @@ def variants(portrait: Image) -> dict[str, Image]:
         return np.asarray(cv2.warpAffine(portrait, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE))
 
     mirrored = np.ascontiguousarray(portrait[:, ::-1])
-    grey = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2).astype(np.uint8)
+    gray = np.repeat(cv2.cvtColor(portrait, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2).astype(np.uint8)
     noise = np.random.default_rng(0).normal(0, 8, portrait.shape)
     made = [
-        *(portrait, mirrored, grey, np.ascontiguousarray(grey[:, ::-1])),
+        *(portrait, mirrored, gray, np.ascontiguousarray(gray[:, ::-1])),
         *(lit(0.7), lit(0.5), lit(1.2), lit(0.8, 40), lit(1) // 2 + 60),
         *(scaled(0.7), scaled(1.5), scaled(2), scaled(0.8, mirrored)),
         *(coded(30), coded(60), turned(8), turned(-8)),
@@ -73,7 +73,7 @@ def save(path: Path, image: Image) -> None:
 
 
 @pytest.fixture(scope="module")
-def album(two_portraits: Portraits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
+def best_crops(two_portraits: Portraits, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Run]:
     """19 images of one woman, one of another woman, one of both, one of nobody, one that is broken."""
     folder = tmp_path_factory.mktemp("album") / "album"
     folder.mkdir()
@@ -84,11 +84,11 @@ def album(two_portraits: Portraits, tmp_path_factory: pytest.TempPathFactory) ->
     save(folder / "21 other.png", hopper)
     save(folder / "22 nobody.png", np.full((90, 160, 3), 120, np.uint8))
     (folder / "23 broken.png").write_bytes(b"no image")
-    return analyse(folder, folder.parent / "out", "--no-video")
+    return analyze(folder, folder.parent / "out", "--no-video")
 
 
-def test_nineteen_images_of_one_woman_are_one_person(album: tuple[Result, Run]) -> None:
-    _, run = album
+def test_nineteen_images_of_one_woman_are_one_person(best_crops: tuple[Result, Run]) -> None:
+    _, run = best_crops
     assert run.info["counts"]["people"] == 2
     of_first = run.images[run.images["person_id"] == 1]
     assert of_first["image"].tolist() == [*(f"{number:02d}.png" for number in range(1, 20)), "20 both.png"]
@@ -96,8 +96,8 @@ def test_nineteen_images_of_one_woman_are_one_person(album: tuple[Result, Run]) 
     assert run.people["samples"].tolist() == [20, 2]
 
 
-def test_every_image_has_a_row_and_each_person_in_it(album: tuple[Result, Run]) -> None:
-    _, run = album
+def test_every_image_has_a_row_and_each_person_in_it(best_crops: tuple[Result, Run]) -> None:
+    _, run = best_crops
     table = run.images.set_index("image")
     assert len(run.images) == 24 and run.images["image"].nunique() == 23
     # From left to right.
@@ -117,8 +117,8 @@ def test_every_image_has_a_row_and_each_person_in_it(album: tuple[Result, Run]) 
     assert first.loc["05.png", "x1"] == faces.loc[4, "x1"]
 
 
-def test_csv_and_parquet_of_images_say_the_same(album: tuple[Result, Run]) -> None:
-    _, run = album
+def test_csv_and_parquet_of_images_say_the_same(best_crops: tuple[Result, Run]) -> None:
+    _, run = best_crops
     table = pd.read_csv(run.folder / "images.csv", dtype={"video_id": str, "image": str})
     assert table.columns.tolist() == [column.name for column in IMAGES] == run.images.columns.tolist()
     for name in ("image", "person_id", "people", "faces", "sample", "readable"):
@@ -126,8 +126,8 @@ def test_csv_and_parquet_of_images_say_the_same(album: tuple[Result, Run]) -> No
     np.testing.assert_allclose(table["age_years"], run.images["age_years"], atol=1e-3)
 
 
-def test_images_are_told_in_words_of_images(album: tuple[Result, Run]) -> None:
-    result, run = album
+def test_images_are_told_in_words_of_images(best_crops: tuple[Result, Run]) -> None:
+    result, run = best_crops
     assert result.exit_code == SOME_FAILED
     assert run.info["incomplete_reason"] == "1 of 23 images could not be read: 23 broken.png"
     reading = run.info["reading"]
@@ -145,8 +145,8 @@ def test_images_are_told_in_words_of_images(album: tuple[Result, Run]) -> None:
         assert word not in told, word
 
 
-def test_a_report_of_images_says_who_is_in_which(album: tuple[Result, Run]) -> None:
-    _, run = album
+def test_a_report_of_images_says_who_is_in_which(best_crops: tuple[Result, Run]) -> None:
+    _, run = best_crops
     document = make_report([run.folder]).document
     assert document["images"] and document["notes"][: len(run.info["notes"])] == run.info["notes"]
     assert [(one["image"], one["person_id"] or -1) for one in document["image_rows"]] == list(
@@ -155,7 +155,7 @@ def test_a_report_of_images_says_who_is_in_which(album: tuple[Result, Run]) -> N
     assert [one["image"] for one in document["image_rows"] if not one["readable"]] == ["23 broken.png"]
     html = page(document)
     assert "Who is in which image" in html and "could not be read" in html
-    assert document["total"]["analysed_s"] == len(run.samples) == 22
+    assert document["total"]["analyzed_s"] == len(run.samples) == 22
     said = " ".join(note for note in document["notes"])
     assert "1 image could not be read" in said and "packet" not in said and "video was" not in said
     assert make_report([run.folder], min_people=2).document["image_rows"] is None
@@ -183,7 +183,7 @@ def test_no_more_images_than_the_limit_are_read(tmp_path: Path) -> None:
         assert [path.stem for path in item.paths] == [f"{number}" for number in range(1, count + 1)]
         # A later run that knows its name alone takes the same.
         assert fetcher.identify(Item(item.source, item.kind)) == fetcher.identify(item)
-        named = fetcher.resolve_pictures(names)
+        named = fetcher.resolve_images(names)
         assert [path.stem for path in named.paths] == ["9", "2", "7"][:limit]
 
 
@@ -207,7 +207,7 @@ def test_images_that_are_named_are_one_run_whatever_stands_between(
     monkeypatch.chdir(tmp_path)
     for name in ("a.jpg", "a.png", "v.mp4"):
         Path(name).touch()
-    assert pictures_together(named) == together
+    assert images_together(named) == together
 
 
 def test_pages_of_a_tiff_that_are_not_read_are_told(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from analyzer import analyze
-from analyzer.api import Analyst, analyze_all
+from analyzer.api import Analyzer, analyze_all
 from analyzer.errors import OutputError
-from analyzer.events import Analysing, Begun, Committed, Finished, Rendering, Started
+from analyzer.events import Analyzing, Begun, Committed, Finished, Rendering, Started
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.util.callbacks import Callback
@@ -34,7 +34,7 @@ class CancelledError(Exception):
     [
         (Started, CancelledError("mine")),
         (Begun, OSError(28, "mine")),
-        (Analysing, CancelledError("mine")),
+        (Analyzing, CancelledError("mine")),
         (Committed, OutputError("mine")),
         (Finished, KeyboardInterrupt("mine")),
     ],
@@ -66,15 +66,15 @@ def test_what_a_listener_raises_while_the_video_is_drawn_is_no_fault_of_the_draw
         if isinstance(event, Rendering) and failing[0]:
             raise error
 
-    analyst = Analyst(SETTINGS.replace(video=True), listen)
+    video_analyzer = Analyzer(SETTINGS.replace(video=True), listen)
     fetcher = Fetcher(SETTINGS, want_audio=False)
     video = fetcher.fetch(next(iter(fetcher.resolve(str(clip)))), tmp_path)
     with pytest.raises(CancelledError) as caught:
-        analyst.analyse(video, tmp_path)
+        video_analyzer.analyze(video, tmp_path)
     assert caught.value is error
     failing.clear()
     failing.append(False)
-    run = analyst.analyse(video, tmp_path)
+    run = video_analyzer.analyze(video, tmp_path)
     assert not run.video_error and (run.folder / "annotated.mp4").exists()
 
 

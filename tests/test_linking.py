@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from analyzer.people.fusion import identity
+from analyzer.people import identity
 from analyzer.people.identity import (
     CERTAIN,
     CONTRADICTION,
@@ -47,7 +47,7 @@ class Seen:
     step: float = 0.0
     score: float = 0.9
     views: int = 1
-    view_px: float = 50.0
+    crop_px: float = 50.0
     width: float = 40.0
 
 
@@ -86,12 +86,12 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
                     "tracklet_id": tracklet,
                     "embedding": np.array(one.looks, np.float32),
                     "views": one.views,
-                    "view_px": one.view_px,
+                    "crop_px": one.crop_px,
                 }
             )
     faces = pd.DataFrame(rows).sort_values("sample", kind="stable", ignore_index=True)
     faces["time_s"] = samples["time_s"].to_numpy()[faces["sample"]]
-    return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "views", "view_px"])
+    return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "views", "crop_px"])
 
 
 def linked(
@@ -260,8 +260,8 @@ def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
 
     def cast(views: tuple[int, int], px: tuple[float, float]) -> list[Seen]:
         return [
-            Seen(moments[0], left, views=views[0], view_px=px[0]),
-            Seen(moments[1], middle, x=300, views=views[1], view_px=px[1]),
+            Seen(moments[0], left, views=views[0], crop_px=px[0]),
+            Seen(moments[1], middle, x=300, views=views[1], crop_px=px[1]),
             Seen(moments[2], right, x=600),
         ]
 
@@ -544,8 +544,8 @@ def test_one_whose_halves_are_too_brief_may_be_two(counts: tuple[int, int], high
 def crowd(seed: int, people: int, count: int, length: int = 2000) -> tuple[list[Seen], list[int]]:
     """Tracklets of people with noise, who come and go, and who each of them is; none meets itself."""
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(people, SIZE))
-    centres *= 0.55 / np.linalg.norm(centres, axis=1, keepdims=True)  # about 0.78 apart
+    centers = random.normal(size=(people, SIZE))
+    centers *= 0.55 / np.linalg.norm(centers, axis=1, keepdims=True)  # about 0.78 apart
     busy = np.zeros((people, length), bool)
     cast, truth = [], []
     while len(cast) < count:
@@ -559,10 +559,10 @@ def crowd(seed: int, people: int, count: int, length: int = 2000) -> tuple[list[
         cast.append(
             Seen(
                 range(start, end),
-                centres[who] + noise,
+                centers[who] + noise,
                 x=50 * float(random.integers(20)),
                 views=int(random.integers(1, 6)),
-                view_px=float(random.uniform(28, 100)),
+                crop_px=float(random.uniform(28, 100)),
             )
         )
         truth.append(who)
@@ -636,7 +636,7 @@ def test_average_linkage_is_that_of_scipy(seed: int, size: int) -> None:
 
 def by_definition(cast: Sequence[Seen]) -> set[frozenset[int]]:
     """Average linkage, one merge of the nearest two at a time, up to `LIKELY`; who meet stay apart."""
-    weights = [one.views * one.view_px for one in cast]
+    weights = [one.views * one.crop_px for one in cast]
     clusters = [[number] for number in range(len(cast))]
 
     def apart(mine: list[int], theirs: list[int]) -> float:
@@ -663,11 +663,11 @@ def test_average_linkage_with_cannot_links_is_that_of_its_definition(
 ) -> None:
     monkeypatch.setattr(identity, "SLIP", 0.0)
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(4, 3)) * 0.4
+    centers = random.normal(size=(4, 3)) * 0.4
     cast = [
         Seen(
             range(start, start + int(random.integers(5, 25))),
-            centres[random.integers(4)] + random.normal(size=3) * random.uniform(0.05, 0.2),
+            centers[random.integers(4)] + random.normal(size=3) * random.uniform(0.05, 0.2),
             x=300.0 * number,
             views=int(random.integers(1, 10)),
         )

@@ -33,12 +33,13 @@ from analyzer.cli.live import LiveStop
 from analyzer.errors import ModelError, SourceError, SourceErrorKind
 from analyzer.events import Committed, Event, Finished, Following, LiveBegun
 from analyzer.faces import Faces
+from analyzer.live import connections
+from analyzer.live import reader as live_reader
+from analyzer.live import run as live_run
 from analyzer.live.connections import Arrival
-from analyzer.live.reader import LiveReader, connections
-from analyzer.live.reader import reader as live_reader
-from analyzer.live.reader import run as live_run
-from analyzer.live.run import finish_abandoned, follow_live
-from analyzer.media.mjpeg import MultipartPictures
+from analyzer.live.reader import LiveReader
+from analyzer.live.run import finish_abandoned, run_live
+from analyzer.media.mjpeg import MultipartFrames
 from analyzer.report import Chosen, make_report
 from analyzer.runs.run import Run
 from analyzer.runs.schema import SCHEMA_VERSION
@@ -126,7 +127,7 @@ def follow(
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     video = fetched(source, out, settings)
-    return follow_live(video, out, settings, models or blind(), on_event=on_event, stop=stop, timings={})
+    return run_live(video, out, settings, models or blind(), on_event=on_event, stop=stop, timings={})
 
 
 def watch(
@@ -297,22 +298,22 @@ def test_parts_are_told_apart(server: Server, declared: str, mark: str, length: 
         head += f"Content-length: {len(body)}\r\n" if length else ""
         data += head.encode() + b"\r\n" + body + b"\r\n"
     address = server.add("/v", data + mark.encode() + b"--\r\n", f"multipart/x-mixed-replace;{declared}")
-    assert list(MultipartPictures(address, TIMEOUT_S)) == bodies
+    assert list(MultipartFrames(address, TIMEOUT_S)) == bodies
 
 
 @pytest.mark.parametrize("start", [b"", b"\r\n\r\n", b"--x\r\n\r\nhalf a pict"])
 def test_stream_that_is_cut_off_is_broken(server: Server, start: bytes) -> None:
     address = server.add("/v", start, "multipart/x-mixed-replace; boundary=x")
     with pytest.raises(ConnectionError):
-        list(MultipartPictures(address, TIMEOUT_S))
+        list(MultipartFrames(address, TIMEOUT_S))
 
 
 def test_stream_of_something_else_and_one_that_dribbles_are_broken(server: Server) -> None:
     kind = "multipart/x-mixed-replace; boundary=x"
     with pytest.raises(ConnectionError, match="format"):
-        list(MultipartPictures(server.add_endless("/v", kind), TIMEOUT_S))
+        list(MultipartFrames(server.add_endless("/v", kind), TIMEOUT_S))
     with pytest.raises(TimeoutError):
-        list(MultipartPictures(server.add_dribble("/w", kind), TIMEOUT_S))
+        list(MultipartFrames(server.add_dribble("/w", kind), TIMEOUT_S))
 
 
 def test_user_name_and_password_are_used_and_never_written(
@@ -483,9 +484,9 @@ def test_newest_picture_wins_and_the_others_are_counted(
     assert run.info["live"]["gaps"] == 0 and (samples["gap_s"] == 0).all()
     dropped = int(samples["dropped"].sum())
     assert dropped == run.info["live"]["dropped"]
-    # About 4 samples a second are analysed, and of 20 that come all others are counted.
+    # About 4 samples a second are analyzed, and of 20 that come all others are counted.
     assert dropped > len(samples) and len(samples) + dropped <= camera.sent
-    # What waits to be analysed is bounded: the last sample is as old as an early one.
+    # What waits to be analyzed is bounded: the last sample is as old as an early one.
     assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(4, abs=1.5)
 
 
@@ -577,7 +578,7 @@ def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(live_run, "SEGMENT_S", 30.0)  # for speed: what is written is as much
     video = fetched("rtsp://camera.test/1", tmp_path)
     settings = Settings(fps=0.5, bin_s=60)
-    run = follow_live(
+    run = run_live(
         video, tmp_path, settings, blind(), on_event=lambda event: None, stop=lambda: False, timings={}
     )
     assert run.complete and run.info["live"]["ended_because"] == "the source has ended"
@@ -775,7 +776,7 @@ def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
         video = fetched("rtsp://camera.test/1", tmp_path)
         settings = QUICK.replace(segment_s=1)
         yield committed
-        follow_live(video, tmp_path, settings, blind(), on_event=on_event, stop=lambda: False, timings={})
+        run_live(video, tmp_path, settings, blind(), on_event=on_event, stop=lambda: False, timings={})
 
 
 def test_only_the_last_publishing_says_that_a_run_has_ended(
@@ -794,7 +795,7 @@ def test_only_the_last_publishing_says_that_a_run_has_ended(
     assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
     assert not told["complete"] and told["incomplete_reason"] == "still running or broken off"
     # Whatever it says, what is committed and not published is not thrown away.
-    told["live"]["ended_at"], told["counts"]["samples"] = told["analysed_at"], 1
+    told["live"]["ended_at"], told["counts"]["samples"] = told["analyzed_at"], 1
     (folder / "run.json").write_text(json.dumps(told))
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
@@ -910,7 +911,7 @@ def test_networks_are_known_as_they_were_loaded(
     monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
     video = fetched("0", tmp_path)
     how: dict[str, Any] = {"on_event": lambda event: None, "stop": lambda: False, "timings": {}}
-    run = follow_live(video, tmp_path, QUICK, models, **how)
+    run = run_live(video, tmp_path, QUICK, models, **how)
     assert run.info["models_hash"] == "as it was"
 
 

@@ -18,19 +18,19 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.analysis import detection
-from analyzer.analysis.detection import Looked, look_for_faces
+from analyzer.analysis.detection import DetectedSample, detect_faces
 from analyzer.analysis.segment import _looked
 from analyzer.faces import Faces
 from analyzer.media.frame import FIELDS, Frame, Sample, Scaler
 from analyzer.media.geometry import Geometry, Orientation
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
-from analyzer.util.timing import Stages
+from analyzer.util.timing import StageTimer
 from testkit.media import write_video
 
 Image = NDArray[np.uint8]
 SCALER = Scaler()
-NEVER = {"carry_s": 0.0}
+NEVER = {"reuse_s": 0.0}
 """Each sample is looked at."""
 STILL = "yuvj420p"
 """Brightness from 0 to 255, as it is compared."""
@@ -65,8 +65,8 @@ def level_of(number: int) -> int:
 def plain(number: int, shot: int = 0, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image:
     """An even picture from which its number can be read; no cut lies between two of one shot."""
     level = level_of(number)
-    colour = (level, level, level) if shot == 0 else (level, 250, 10)
-    return np.full((size[1], size[0], 3), colour, np.uint8)
+    color = (level, level, level) if shot == 0 else (level, 250, 10)
+    return np.full((size[1], size[0], 3), color, np.uint8)
 
 
 class Detector:
@@ -108,20 +108,20 @@ class Detector:
 
 def looked_at(
     samples: Iterator[Sample] | list[Sample], detector: Any = None, **settings: Any
-) -> tuple[list[Looked], Detector]:
+) -> tuple[list[DetectedSample], Detector]:
     detector = detector or Detector()
-    return list(look_for_faces(samples, detector, Settings(**settings), Stages())), detector
+    return list(detect_faces(samples, detector, Settings(**settings), StageTimer())), detector
 
 
-def ages(looked: Sequence[Looked]) -> list[float]:
-    return [round(one.carried_s, 6) for one in looked]
+def ages(looked: Sequence[DetectedSample]) -> list[float]:
+    return [round(one.detection_age_s, 6) for one in looked]
 
 
 # --- faces taken over --------------------------------------------------------------------------------
 
 
 def still(level: int = 100, width: int = 1920, height: int = 1080) -> Image:
-    """A picture as decoders give it, (H * 3 / 2, W) uint8 yuvj420p: of one brightness, without colour."""
+    """A picture as decoders give it, (H * 3 / 2, W) uint8 yuvj420p: of one brightness, without color."""
     picture = np.full((height * 3 // 2, width), 128, np.uint8)
     picture[:height] = level
     return picture
@@ -153,19 +153,19 @@ def test_unchanged_picture_takes_over_the_faces_of_the_look() -> None:
     assert [one.time_s for one in looked] == [number / 5 for number in range(8)]
     for one in looked:
         np.testing.assert_array_equal(one.faces.boxes, [[3, 0, 63, 60], [3, 0, 203, 200]])
-        np.testing.assert_array_equal(one.glance, looked[0].glance)
+        np.testing.assert_array_equal(one.thumbnail, looked[0].thumbnail)
         assert not one.cut
     assert [one.close for one in looked] == [True] + [False] * 7
 
 
 @pytest.mark.parametrize(
-    ("carry_s", "every"), [(0.0, 1), (0.2, 1), (0.25, 2), (0.5, 3), (0.7, 3), (1.0, 5), (3600.0, 20)]
+    ("reuse_s", "every"), [(0.0, 1), (0.2, 1), (0.25, 2), (0.5, 3), (0.7, 3), (1.0, 5), (3600.0, 20)]
 )
-def test_faces_are_never_carried_for_longer_than_asked(carry_s: float, every: int) -> None:
+def test_faces_are_never_carried_for_longer_than_asked(reuse_s: float, every: int) -> None:
     # Four samples a second: their times are exact.
-    result = carried([still()] * 20, 4, carry_s=carry_s)
+    result = carried([still()] * 20, 4, reuse_s=reuse_s)
     assert result == [number % every / 4 for number in range(20)]
-    assert max(result) <= carry_s
+    assert max(result) <= reuse_s
 
 
 @pytest.mark.parametrize(("width", "height"), [(1920, 1080), (160, 90)])
@@ -231,7 +231,7 @@ def test_frame_of_a_carried_sample_is_let_go() -> None:
             most = max(most, sum(isinstance(thing, Frame) for thing in gc.get_objects()))
 
     before = sum(isinstance(thing, Frame) for thing in gc.get_objects())
-    looked, _ = looked_at(samples(), carry_s=100)
+    looked, _ = looked_at(samples(), reuse_s=100)
     assert [one.frame is None for one in looked] == [False] + [True] * 39
     # The one that was looked at, and what is prepared ahead.
     assert most - before <= 10
@@ -243,7 +243,7 @@ def test_cut_ends_carrying() -> None:
     assert ages(looked) == pytest.approx([0, 0.2, 0.4, 0.6] * 2)
     assert [one.cut for one in looked] == [False] * 4 + [True] + [False] * 3
     assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 4 + [1] * 4
-    assert looked[4].frame is not None and not np.array_equal(looked[3].glance, looked[4].glance)
+    assert looked[4].frame is not None and not np.array_equal(looked[3].thumbnail, looked[4].thumbnail)
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (360, 640), (96, 54), (1280, 720)])
@@ -262,18 +262,18 @@ def test_change_of_direction_ends_carrying() -> None:
     assert ages(looked_at(samples, AnyDetector())[0]) == pytest.approx([0, 0.2, 0])
 
 
-def test_change_of_colour_alone_is_a_cut() -> None:
-    grey = np.full((360, 640, 3), 75, np.uint8)
-    red = np.zeros_like(grey)
+def test_change_of_color_alone_is_a_cut() -> None:
+    gray = np.full((360, 640, 3), 75, np.uint8)
+    red = np.zeros_like(gray)
     red[..., 2] = 255
     assert abs(int(cv2.cvtColor(red, cv2.COLOR_BGR2GRAY)[0, 0]) - 75) <= 1
-    looked, _ = looked_at(samples_of([grey, grey, red, red]))
+    looked, _ = looked_at(samples_of([gray, gray, red, red]))
     assert ages(looked) == pytest.approx([0, 0.2, 0, 0.2])
     assert [one.cut for one in looked] == [False, False, True, False]
 
 
 def test_limit_of_an_age_is_no_matter_of_rounding() -> None:
-    assert carried([still()] * 40, carry_s=0.2) == pytest.approx([0, 0.2] * 20)
+    assert carried([still()] * 40, reuse_s=0.2) == pytest.approx([0, 0.2] * 20)
 
 
 def test_fields_are_about_as_many_as_promised() -> None:
@@ -359,7 +359,7 @@ def test_shot_begins_and_ends_with_a_close_look(cuts: list[int], close: list[int
 def test_carried_samples_do_not_count_between_close_looks_but_their_time_does() -> None:
     # Of each two the second is as the first: 5 a second, so the third of those looked at is 1.2 s on.
     pictures = [plain(number // 2 * 2) for number in range(13)]
-    looked, detector = looked_at(samples_of(pictures), carry_s=0.3)
+    looked, detector = looked_at(samples_of(pictures), reuse_s=0.3)
     assert ages(looked) == pytest.approx([0, 0.2] * 6 + [0])
     assert full_ones(detector) == [0, 6, 12]
     assert sorted(detector.looks) == [0, 2, 4, 6, 8, 10, 12]
@@ -551,7 +551,7 @@ def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_
     settings = Settings(segment_s=segment_s, fps=5)
     models: Any = SimpleNamespace(detector=Bright())
     with VideoReader(film, settings) as reader:
-        passing = list(_looked(reader.samples(), models, settings, Stages()))
+        passing = list(_looked(reader.samples(), models, settings, StageTimer()))
         by_segment = {
             number: [one for _, one in group]
             for number, group in itertools.groupby(passing, key=lambda pair: pair[0])
@@ -559,17 +559,17 @@ def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_
         assert len(by_segment) == 4 / segment_s
         for segment, there in by_segment.items():
             samples = reader.samples(*reader.segment_bounds(segment))
-            alone = list(look_for_faces(samples, Bright(), settings, Stages()))
+            alone = list(detect_faces(samples, Bright(), settings, StageTimer()))
             for mine, theirs in zip(alone, there, strict=True):
-                for name in ("time_s", "image_name", "carried_s", "cut", "close"):
+                for name in ("time_s", "image_name", "detection_age_s", "cut", "close"):
                     assert getattr(mine, name) == getattr(theirs, name)
                 np.testing.assert_array_equal(mine.faces.boxes, theirs.faces.boxes)
-                np.testing.assert_array_equal(mine.glance, theirs.glance)
+                np.testing.assert_array_equal(mine.thumbnail, theirs.thumbnail)
     looked = [one for _, one in passing]
     assert len(looked) == 20
     # There is something to decide: carried ones, close ones, others.
-    assert sum(one.carried_s > 0 for one in looked) >= 4
+    assert sum(one.detection_age_s > 0 for one in looked) >= 4
     assert sum(one.close for one in looked) >= 4
-    assert sum(not one.close and not one.carried_s for one in looked) >= 2
+    assert sum(not one.close and not one.detection_age_s for one in looked) >= 2
     # No segment begins with what the one before has seen.
-    assert all(there[0].close and not there[0].carried_s for there in by_segment.values())
+    assert all(there[0].close and not there[0].detection_age_s for there in by_segment.values())

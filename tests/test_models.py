@@ -1,4 +1,4 @@
-"""The catalogue, downloads into it, networks of users' own, and files that are wrong or hostile."""
+"""The catalog, downloads into it, networks of users' own, and files that are wrong or hostile."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def entry(url: str = "", content: bytes = CONTENT, **file: Any) -> Model:
     return dataclasses.replace(registry.YUNET, name="net", files=(made,))
 
 
-# --- the catalogue -----------------------------------------------------------------------------------
+# --- the catalog -----------------------------------------------------------------------------------
 
 
 def test_every_entry_says_everything() -> None:
@@ -235,7 +235,7 @@ def network(
     names: tuple[str, ...] = ("out",),
     splits: tuple[int, ...] = (),
 ) -> onnx.ModelProto:
-    """A network whose answer is a linear function of the mean of each colour: (K, 3) `weights`.
+    """A network whose answer is a linear function of the mean of each color: (K, 3) `weights`.
 
     The mean is taken over the left half of the picture, so that what is cut out where is seen.
     """
@@ -279,11 +279,11 @@ def put(folder: Path, name: str, model: onnx.ModelProto | bytes, text: str) -> P
 
 
 GENDER_AND_AGE = """
-licence = "MIT"
+license = "MIT"
 commercial_use = true
 [input]
 size = 16
-colours = "rgb"
+colors = "rgb"
 [gender]
 kind = "logits"
 numbers = [0, 2]
@@ -298,7 +298,7 @@ WEIGHTS = np.array([[0.01, 0, 0], [0, 0.02, 0], [0, 0, 0.002]], np.float32)
 
 @pytest.fixture
 def picture() -> NDArray[np.uint8]:
-    """(100, 120, 3) uint8 BGR, smooth, every colour its own way."""
+    """(100, 120, 3) uint8 BGR, smooth, every color its own way."""
     x, y = np.meshgrid(np.arange(120), np.arange(100))
     return np.stack([2 * x, 2 * y, 200 - x], axis=2).astype(np.uint8)
 
@@ -312,15 +312,15 @@ def left_half(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDA
     return picture[y1:y2, x1 : (x1 + x2) // 2].reshape(-1, 3).astype(np.float64).mean(axis=0)
 
 
-def judged(model: str | Path, picture: NDArray[np.uint8], **settings: Any) -> tuple[float, float, float]:
+def estimated(model: str | Path, picture: NDArray[np.uint8], **settings: Any) -> tuple[float, float, float]:
     """Probability of female, age and spread of the face in `picture`."""
     attributes = Attributes.load(Settings(attributes=str(model), precision="f32", **settings))
-    answers = attributes.judge(attributes.chips(Still(picture), FACE))
+    answers = attributes.estimate(attributes.crops(Still(picture), FACE))
     return tuple(float(one[0]) for one in answers)  # type: ignore[return-value]
 
 
-def logistic(odds: float) -> float:
-    return float(1 / (1 + np.exp(-odds)))
+def logistic(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-log_odds)))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -330,7 +330,7 @@ def test_gender_and_age_of_one_network(
 ) -> None:
     put(folders, "both", network(WEIGHTS, batch=batch), GENDER_AND_AGE)
     blue, green, red = left_half(picture, (20, 30, 60, 80))
-    female, age, spread = judged("both", picture, engine=engine)
+    female, age, spread = estimated("both", picture, engine=engine)
     assert female == pytest.approx(logistic(0.02 * green - 0.01 * red), abs=0.003)
     assert age == pytest.approx(100 * 0.002 * blue, abs=0.3)
     assert np.isnan(spread)
@@ -344,7 +344,7 @@ def test_everything_a_description_can_say(folders: Path, picture: NDArray[np.uin
     text = """
         [input]
         size = [24, 16]
-        colours = "bgr"
+        colors = "bgr"
         layout = "nhwc"
         mean = [127.5, 127.5, 127.5]
         scale = [127.5, 127.5, 100]
@@ -363,22 +363,22 @@ def test_everything_a_description_can_say(folders: Path, picture: NDArray[np.uin
     """
     put(folders, "mobile", model, text)
     blue, green, red = (left_half(picture, (8, 15, 72, 94)) - 127.5) / (127.5, 127.5, 100)
-    female, age, spread = judged("mobile", picture, engine=engine)
+    female, age, spread = estimated("mobile", picture, engine=engine)
     assert female == pytest.approx(1 - logistic(3 * blue), abs=0.01)
     powers = np.exp([0, 2 * green, -red])
-    shares, centres, widths = powers / powers.sum(), np.array([4, 25, 70]), np.array([10, 10, 41])
-    assert age == pytest.approx(shares @ centres, abs=0.5)
-    variance = shares @ (centres**2 + widths**2 / 12) - (shares @ centres) ** 2
+    shares, centers, widths = powers / powers.sum(), np.array([4, 25, 70]), np.array([10, 10, 41])
+    assert age == pytest.approx(shares @ centers, abs=0.5)
+    variance = shares @ (centers**2 + widths**2 / 12) - (shares @ centers) ** 2
     assert spread == pytest.approx(np.sqrt(variance), abs=0.3)
 
 
 def test_a_square_crop_reaches_over_the_border(folders: Path) -> None:
     text = GENDER_AND_AGE.replace("[gender]", "[crop]\nsquare = true\nmargin = 1.0\n[gender]")
     put(folders, "both", network(WEIGHTS), text)
-    grey = np.full((100, 120, 3), 100, np.uint8)
+    gray = np.full((100, 120, 3), 100, np.uint8)
     # 150 pixels around (40, 55): 35 of the left 75 lie outside, and 20 + 30 of the 150 rows.
     inside = 40 / 75 * 100 / 150
-    assert judged("both", grey)[1] == pytest.approx(100 * 0.002 * 100 * inside, rel=0.05)
+    assert estimated("both", gray)[1] == pytest.approx(100 * 0.002 * 100 * inside, rel=0.05)
 
 
 def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uint8]) -> None:
@@ -387,9 +387,9 @@ def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uin
     text = '[input]\nsize = 16\ncolours = "rgb"\n[gender]\nkind = "logit"\nof = "female"\n'
     path = put(folders.parent, "other", other, text)
     expected = logistic(0.03 * left_half(picture, (20, 30, 60, 80))[0])
-    found = judged("both", picture, gender_model=str(path))
+    found = estimated("both", picture, gender_model=str(path))
     assert found[0] == pytest.approx(expected, abs=0.002)
-    assert found[1] == judged("both", picture)[1]
+    assert found[1] == estimated("both", picture)[1]
     mixed = Attributes.load(Settings(gender_model=str(path)))
     assert [one.provenance["name"] for one in mixed.networks] == ["dlib-age", "other"]
     with pytest.raises(ModelError, match=r"other.onnx says nothing of age.*--age-model"):
@@ -404,8 +404,8 @@ def test_nothing_measured_means_no_shares_and_the_networks_own_word(
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
     attributes = Attributes.load(Settings(attributes="both"))
     assert attributes.calibration is Calibration.plain() and not attributes.calibration.measured
-    raw, _, _ = attributes.judge_chips(chips := attributes.chips(Still(picture), FACE))
-    np.testing.assert_allclose(attributes.judge(chips)[0], raw, atol=1e-6)
+    raw, _, _ = attributes.estimate_crops(crops := attributes.crops(Still(picture), FACE))
+    np.testing.assert_allclose(attributes.estimate(crops)[0], raw, atol=1e-6)
     low, high = attributes.calibration.age_interval(np.array([30.0, 30.0]), np.array([5.0, np.nan]))
     assert (low[0], high[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
     assert np.isnan([low[1], high[1]]).all()
@@ -440,16 +440,16 @@ def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: P
         Attributes.load(Settings(attributes="both"))
     (held,) = inventory(["both"], check=True)
     assert held.state == "wrong" and "not the network" in held.problem
-    # Neither a name of the catalogue's nor that of one of its files.
+    # Neither a name of the catalog's nor that of one of its files.
     for name in ("dlib", "face_detection_yunet_2023mar"):
-        with pytest.raises(ModelError, match="none of the catalogue's names"):
+        with pytest.raises(ModelError, match="none of the catalog's names"):
             add(put(tmp_path, name, network(WEIGHTS), GENDER_AND_AGE))
 
 
 def test_a_description_is_kept_as_it_was_written(tmp_path: Path) -> None:
     text = GENDER_AND_AGE.replace("MIT", "free\u2028\u0085\x0cof charge")
     path = put(tmp_path, "both", network(WEIGHTS), text.replace("\x0c", ""))
-    assert add(path).model.licence == "free\u2028\u0085of charge"
+    assert add(path).model.license == "free\u2028\u0085of charge"
     made = registry.cache_folder() / "both.toml"
     again = add(put(tmp_path, "both", network(WEIGHTS), made.read_bytes().decode()))
     assert again.text == made.read_bytes().decode() and again.text.count("sha256") == 1
@@ -623,8 +623,8 @@ MISFITS = {
     "size": (_changed("size = 16", "size = 4"), "input.size must be"),
     "size of text": (_changed("size = 16", 'size = "16"'), "input.size must be"),
     "huge": (_changed("size = 16", "size = 100000"), "input.size must be"),
-    "colours": (_changed('"rgb"', '"RGB"'), 'input.colours must be "rgb" or "bgr"'),
-    "no colours": (_changed('colours = "rgb"\n', ""), "input.colours is missing"),
+    "colors": (_changed('"rgb"', '"RGB"'), 'input.colors must be "rgb" or "bgr"'),
+    "no colors": (_changed('colors = "rgb"\n', ""), "input.colors is missing"),
     "scale": (_changed('"rgb"', '"rgb"\nscale = 0'), "input.scale must be at least"),
     "tiny scale": (_changed('"rgb"', '"rgb"\nscale = 1e-300'), "input.scale must be at least"),
     "huge number": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 400), "input.mean must be"),
@@ -641,8 +641,8 @@ MISFITS = {
     "output": (_changed("factor = 100", 'output = "ages"'), "has no output 'ages' for age: it has out"),
     "unknown key": (_changed("factor", "faktor"), "age.faktor is not a key of a description"),
     "unknown table": (GENDER_AND_AGE + "[smile]\n", "smile is not a key"),
-    "hash": (_changed('licence = "MIT"', 'sha256 = "abc"'), "sha256 must be 64 hex digits"),
-    "other hash": (_changed('licence = "MIT"', f'sha256 = "{"0" * 64}"'), "not the network that its"),
+    "hash": (_changed('license = "MIT"', 'sha256 = "abc"'), "sha256 must be 64 hex digits"),
+    "other hash": (_changed('license = "MIT"', f'sha256 = "{"0" * 64}"'), "not the network that its"),
     "ranges": (
         _changed(YEARS, 'kind = "logits"\nranges = [[0, 5], [3, 9]]'),
         "age.ranges must be",
@@ -676,7 +676,7 @@ def test_a_network_without_a_description_is_told_what_it_needs(tmp_path: Path) -
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_network_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
     put(folders, "both", network(np.full((3, 3), np.nan, np.float32)), GENDER_AND_AGE)
-    with pytest.raises(ModelError, match="gives no numbers for an even grey picture"):
+    with pytest.raises(ModelError, match="gives no numbers for an even gray picture"):
         Attributes.load(Settings(attributes="both", engine=engine))
 
 
@@ -718,7 +718,7 @@ def test_one_changed_byte_of_a_caffemodel_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-# --- licences ----------------------------------------------------------------------------------------
+# --- licenses ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -729,10 +729,10 @@ def test_one_changed_byte_of_a_caffemodel_is_refused(
         ({"gender_model": "levi-hassner"}, "levi-hassner-gender"),
     ],
 )
-def test_commercial_refuses_what_no_licence_allows(
+def test_commercial_refuses_what_no_license_allows(
     tmp_path: Path, settings: dict[str, str], name: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"--commercial refuses the network {name}, because its licence"):
+    with pytest.raises(ModelError, match=f"--commercial refuses the network {name}, because its license"):
         analyze(tmp_path / "video.mp4", out=tmp_path / "out", commercial=True, **settings)
     assert not (tmp_path / "out").exists()
 

@@ -55,7 +55,7 @@ def made(*cast: Face, images: bool = False, count: int = 100) -> tuple[pd.DataFr
 
 def people(*rows: tuple[float, str, float, int]) -> pd.DataFrame:
     """Median width, gender, age, estimated sightings of each."""
-    table = pd.DataFrame(rows, columns=["face_px_median", "gender", "age_years", "judged_samples"])
+    table = pd.DataFrame(rows, columns=["face_px_median", "gender", "age_years", "estimated_samples"])
     return table.assign(person_id=np.arange(1, len(table) + 1))
 
 
@@ -205,7 +205,7 @@ def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
         (1000, {"detector": "yunet"}, "--detector-size 1000 or --preset accurate"),
         (640, {}, f"--preset accurate or {YUNET}"),
         (1280, {"detector_size": 1280}, f"--preset accurate or {YUNET}"),
-        (640, {"detector": "yunet", "precision": "f32", "judge_every_s": 0.0, "carry_s": 0.0,
+        (640, {"detector": "yunet", "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0,
                "detector_size": 640}, ""),
         (640, {"detector": "none"}, ""),
     ],
@@ -239,7 +239,7 @@ def test_people_with_narrow_faces_are_told_with_their_width() -> None:
     assert (note.reason, note.count) == ("unestimated_narrow", 3)
     assert note.sentence == (
         "3 of 4 people are without gender and age: their faces are narrower than 32 pixels (median 17). "
-        "--min-judged-px 15 estimates them too, with larger errors; a larger frame is better."
+        "--min-estimate-px 15 estimates them too, with larger errors; a larger frame is better."
     )
     (note,) = notes_of(table.iloc[:1], [19.6], may_be_larger=True)
     assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 32")

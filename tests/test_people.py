@@ -46,7 +46,7 @@ def face(sample: int, tracklet: int, x: float = 0, **values: Any) -> dict[str, A
         "tracklet_id": tracklet,
         "female_prob": 0.9,
         "age_years": 30.0,
-        "age_spread_years": 0.0,
+        "age_std_years": 0.0,
         "landmarks": FRONTAL,
         "person_id": -1,
     } | values
@@ -69,7 +69,7 @@ def people_of(
 
 def looks_of(*rows: tuple[int, int, float, list[float]]) -> pd.DataFrame:
     """Rows of the embeddings table: person, views, pixels, vector."""
-    return pd.DataFrame(rows, columns=["person_id", "views", "view_px", "embedding"])
+    return pd.DataFrame(rows, columns=["person_id", "views", "crop_px", "embedding"])
 
 
 def mean_odds(probabilities: list[float], weights: list[float]) -> float:
@@ -83,30 +83,30 @@ def mean_odds(probabilities: list[float], weights: list[float]) -> float:
 def test_sightings_weigh_by_width_and_score() -> None:
     samples = samples_at([0.0, 0.2, 0.4, 0.6, 0.8])
     rows = [
-        face(0, 0, female_prob=0.8, age_years=20.0, age_spread_years=4.0, width=40.0, score=0.9),
-        face(1, 0, female_prob=0.6, age_years=40.0, age_spread_years=8.0, width=60.0, score=0.5),
+        face(0, 0, female_prob=0.8, age_years=20.0, age_std_years=4.0, width=40.0, score=0.9),
+        face(1, 0, female_prob=0.6, age_years=40.0, age_std_years=8.0, width=60.0, score=0.5),
         # Wider than full is no better.
-        face(2, 0, female_prob=0.1, age_years=50.0, age_spread_years=6.0, width=3 * FULL_PX, score=0.8),
+        face(2, 0, female_prob=0.1, age_years=50.0, age_std_years=6.0, width=3 * FULL_PX, score=0.8),
         # Hardly a face: it says next to nothing, but something.
         face(
             3,
             0,
             female_prob=0.99,
             age_years=5.0,
-            age_spread_years=9.0,
+            age_std_years=9.0,
             width=40.0,
             score=WORTHLESS_SCORE - 0.1,
         ),
-        face(4, 0, female_prob=np.nan, age_years=np.nan, age_spread_years=np.nan),
+        face(4, 0, female_prob=np.nan, age_years=np.nan, age_std_years=np.nan),
     ]
     faces = faces_of(rows, samples)
     faces["person_id"] = 7
     ids, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
     weights = [40 * 0.6, 60 * 0.2, FULL_PX * 0.5, 40 * 0.01]
     assert ids.tolist() == [7]
-    assert estimates.odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99], weights), rel=1e-5)
+    assert estimates.log_odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99], weights), rel=1e-5)
     assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5], weights=weights), rel=1e-5)
-    assert estimates.spread_years[0] == pytest.approx(np.average([4, 8, 6, 9], weights=weights), rel=1e-5)
+    assert estimates.std_years[0] == pytest.approx(np.average([4, 8, 6, 9], weights=weights), rel=1e-5)
     assert np.isnan(estimates.looks).all() and len(estimates.looks) == 1
 
 
@@ -115,10 +115,10 @@ def test_what_some_sightings_do_not_tell_is_the_mean_of_the_others() -> None:
     samples = samples_at([0.0, 1.0, 2.0])
     ages = enumerate([40.0, np.nan, 20.0])
     rows = [face(number, 0, female_prob=0.9, age_years=age) for number, age in ages]
-    faces = faces_of(rows, samples).assign(person_id=1, age_spread_years=np.nan)
+    faces = faces_of(rows, samples).assign(person_id=1, age_std_years=np.nan)
     _, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
     assert estimates.age_years.tolist() == [pytest.approx(30)]
-    assert np.isnan(estimates.spread_years).all()
+    assert np.isnan(estimates.std_years).all()
 
 
 def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
@@ -142,9 +142,9 @@ def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
 def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     samples = samples_at([0.0, 0.2, 0.4, 3.0, 3.2], end_s=3.4)
     rows = [
-        face(0, 0, female_prob=0.8, age_years=20.0, age_spread_years=4.0),
-        face(1, 0, female_prob=0.6, age_years=40.0, age_spread_years=4.0, width=80.0, landmarks=TURNED),
-        face(2, 0, female_prob=np.nan, age_years=np.nan, age_spread_years=np.nan),
+        face(0, 0, female_prob=0.8, age_years=20.0, age_std_years=4.0),
+        face(1, 0, female_prob=0.6, age_years=40.0, age_std_years=4.0, width=80.0, landmarks=TURNED),
+        face(2, 0, female_prob=np.nan, age_years=np.nan, age_std_years=np.nan),
     ]
     table = people_of(faces_of(rows, samples), samples)
     assert set(table) | {"video_id"} == {column.name for column in PEOPLE} and len(table) == 1
@@ -156,7 +156,7 @@ def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     assert person["age_years"] == pytest.approx(age)
     low, high = Calibration.load().age_interval(np.array([age]), np.array([4.0]))
     assert (person["age_low"], person["age_high"]) == pytest.approx((low[0], high[0]))
-    assert person["judged_samples"] == 2 and person["samples"] == 3
+    assert person["estimated_samples"] == 2 and person["samples"] == 3
     assert person["frontal_share"] == pytest.approx(2 / 3)
     assert person["age_band"] == "25-34"
     assert (person["first_s"], person["appearances"]) == (0.0, 1)
@@ -180,21 +180,21 @@ def test_person_with_an_embedding_is_read_with_it() -> None:
     assert table.loc[1, "age_years"] == pytest.approx(age[1])
     assert abs(age[1] - 30) > 0.01 and age[0] == pytest.approx(30)
     # Band and interval are those of what is written.
-    low, high = calibration.age_interval(age, estimates.spread_years)
+    low, high = calibration.age_interval(age, estimates.std_years)
     np.testing.assert_allclose(table["age_low"], low)
     np.testing.assert_allclose(table["age_high"], high)
 
 
 def test_person_who_could_not_be_judged_has_neither_gender_nor_age() -> None:
     samples = samples_at([0.0, 0.2])
-    unknown = {"female_prob": np.nan, "age_years": np.nan, "age_spread_years": np.nan}
+    unknown = {"female_prob": np.nan, "age_years": np.nan, "age_std_years": np.nan}
     rows = [face(s, one, x=200 * one, **(unknown if one else {})) for s in range(2) for one in range(2)]
     table = people_of(faces_of(rows, samples), samples, looks_of((2, 1, 40.0, [0.1] * 128)))
     known, person = table.iloc[0], table.iloc[1]
-    assert (person["gender"], person["age_band"], person["judged_samples"]) == ("unknown", "unknown", 0)
+    assert (person["gender"], person["age_band"], person["estimated_samples"]) == ("unknown", "unknown", 0)
     assert person[["female_prob", "age_years", "age_low", "age_high"]].isna().all()
     assert person["samples"] == 2 and person["on_screen_s"] == pytest.approx(0.4)
-    assert known["gender"] == "female" and known["judged_samples"] == 2
+    assert known["gender"] == "female" and known["estimated_samples"] == 2
     alone = people_of(faces_of([face(s, 0, **unknown) for s in range(2)], samples), samples)
     assert alone.loc[0, "gender"] == "unknown" and np.isnan(alone.loc[0, "age_high"])
 

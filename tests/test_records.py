@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analyzer.analysis.segment import SegmentResult
-from analyzer.analysis.shots import glance
+from analyzer.analysis.shots import thumbnail
 from analyzer.analysis.tracking import Tracklets
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
@@ -39,7 +39,7 @@ def samples(**columns: object) -> pd.DataFrame:
         "time_s": 0.5,
         "duration_s": 0.2,
         "shot": 0,
-        "carried_s": 0.0,
+        "detection_age_s": 0.0,
         "width": 1280,
         "height": 720,
         "image": "",
@@ -53,7 +53,7 @@ def look(picture: int) -> np.ndarray:
     """A glance at one of several pictures that have nothing in common."""
     random = np.random.default_rng(picture)
     fields = random.integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    return glance(np.repeat(np.repeat(fields, 60, axis=0), 60, axis=1))
+    return thumbnail(np.repeat(np.repeat(fields, 60, axis=0), 60, axis=1))
 
 
 def result(
@@ -80,7 +80,7 @@ def result(
         image_names=("",) * len(counts),
         sizes=((1280, 720),) * len(counts),
         cuts=tuple(cuts or [False] * len(counts)),
-        carried_s=(0.0,) * len(counts),
+        detection_age_s=(0.0,) * len(counts),
         edges=(look(pictures[0]), look(pictures[1])),
         faces=faces,
         tracklets=tracklets,
@@ -175,7 +175,7 @@ def test_parts_carry_what_tracklets_look_like(tmp_path: Path) -> None:
     assert looks["tracklet_id"].tolist() == [1, 3, 7]
     assert [vector[0] for vector in looks["embedding"]] == [1, 3, 200]
     assert all(vector.dtype == np.float32 and len(vector) == 4 for vector in looks["embedding"])
-    assert looks["view_px"].tolist() == [31, 33, 30] and looks["views"].tolist() == [2, 4, 1]
+    assert looks["crop_px"].tolist() == [31, 33, 30] and looks["views"].tolist() == [2, 4, 1]
     assert (looks["person_id"] == -1).all() and set(looks["video_id"]) == {"v"}
 
 
@@ -313,7 +313,7 @@ def test_segment_without_samples_is_kept_as_such(tmp_path: Path) -> None:
     store.commit(result(2, [1], pictures=(2, 2)), "v")
     with_gap = store.collect()
     assert with_gap.samples["segment"].tolist() == [0, 2]
-    assert with_gap.samples["shot"].tolist() == [0, 1]  # the neighbours are those that there are
+    assert with_gap.samples["shot"].tolist() == [0, 1]  # the neighbors are those that there are
     store.clear()
     store.commit_empty(0)
     assert store.collect().samples.empty

@@ -20,25 +20,25 @@ from analyzer.errors import MediaError, OutputError
 from analyzer.faces import iou
 from analyzer.media.frame import Frame
 from analyzer.media.geometry import Geometry
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.media.reader import VideoReader
 from analyzer.output import encoder
-from analyzer.output.annotated import RenderResult, render_pictures, render_video
+from analyzer.output.annotated import RenderResult, render_images, render_video
 from analyzer.output.overlay import Painter, Planes, hide
 from analyzer.settings import Settings
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 from testkit.media import noisy, number_of, numbered, write_video
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
-WOMAN, MAN, UNKNOWN = (rgb(GENDER_COLOURS[gender]) for gender in ("female", "male", "unknown"))
-GREY = (216, 216, 216)
+WOMAN, MAN, UNKNOWN = (rgb(GENDER_COLORS[gender]) for gender in ("female", "male", "unknown"))
+GRAY = (216, 216, 216)
 RATE = 48_000
 BT709 = {"x264-params": "colormatrix=bt709"}
 """Options that make a small video one whose pictures need no conversion."""
@@ -162,9 +162,9 @@ def leftovers(folder: Path, source: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path != source)
 
 
-def plain(count: int, width: int = 640, height: int = 360, grey: int = 96) -> Iterator[Image]:
+def plain(count: int, width: int = 640, height: int = 360, gray: int = 96) -> Iterator[Image]:
     for _ in range(count):
-        yield np.full((height, width, 3), grey, np.uint8)
+        yield np.full((height, width, 3), gray, np.uint8)
 
 
 def detail(image: Image) -> float:
@@ -172,17 +172,17 @@ def detail(image: Image) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
-def near(image: Image, x: float, y: float, colour: Sequence[int], *, within: float = 90) -> bool:
-    """Whether a colour is to be found around a place (thin lines lose colour in coding)."""
+def near(image: Image, x: float, y: float, color: Sequence[int], *, within: float = 90) -> bool:
+    """Whether a color is to be found around a place (thin lines lose color in coding)."""
     x, y = round(x), round(y)
     around = image[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4].astype(int)
-    return bool((np.abs(around - np.array(colour)).sum(axis=2) < within).any())
+    return bool((np.abs(around - np.array(color)).sum(axis=2) < within).any())
 
 
-def untouched(image: Image, rect: Box, grey: int = 96) -> bool:
-    """Whether there is nothing but grey (thin lines nearby ring a little in coding)."""
+def untouched(image: Image, rect: Box, gray: int = 96) -> bool:
+    """Whether there is nothing but gray (thin lines nearby ring a little in coding)."""
     x1, y1, x2, y2 = map(round, rect)
-    return bool(np.abs(image[y1:y2, x1:x2].astype(int) - grey).max() < 30)
+    return bool(np.abs(image[y1:y2, x1:x2].astype(int) - gray).max() < 30)
 
 
 # --- times and sizes ---
@@ -213,24 +213,24 @@ def test_cut_begins_at_zero_and_ends_in_time(tmp_path: Path) -> None:
     assert begin + len(wave) / rate == pytest.approx(1.5, abs=0.05)
 
 
-def test_odd_size_is_padded_and_colours_stay(tmp_path: Path) -> None:
-    colours = [(200, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 60)]
+def test_odd_size_is_padded_and_colors_stay(tmp_path: Path) -> None:
+    colors = [(200, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 60)]
     image = np.zeros((49, 65, 3), np.uint8)
-    for index, colour in enumerate(colours):
+    for index, color in enumerate(colors):
         y, x = divmod(index, 2)
-        image[y * 24 : 25 + y * 24, x * 32 : 33 + x * 32] = colour
+        image[y * 24 : 25 + y * 24, x * 32 : 33 + x * 32] = color
     source = write_video(tmp_path / "a.mkv", [image] * 12, codec="ffv1", pix_fmt="bgr0", options={})
     result = render(source, tmp_path / "out.mp4")
     assert (result.width, result.height) == (66, 50)
     assert_plays(result.path, 66, 50)
     shown = pictures(result.path)[6][1].astype(int)
-    for index, colour in enumerate(colours):
+    for index, color in enumerate(colors):
         y, x = divmod(index, 2)
-        assert np.abs(shown[12 + 24 * y, 16 + 32 * x] - colour).max() < 10
-    assert np.abs(shown[10, 65] - colours[1]).max() < 30  # the padding repeats the edge
+        assert np.abs(shown[12 + 24 * y, 16 + 32 * x] - color).max() < 10
+    assert np.abs(shown[10, 65] - colors[1]).max() < 30  # the padding repeats the edge
 
 
-def test_colours_say_what_they_are(tmp_path: Path) -> None:
+def test_colors_say_what_they_are(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", plain(5))
     with av.open(str(render(source, tmp_path / "out.mp4").path)) as container:
         context = container.streams.video[0].codec_context
@@ -624,7 +624,7 @@ def test_boxes_do_not_fly_across_a_cut(tmp_path: Path) -> None:
 
 
 def test_who_is_not_counted_has_a_thin_dashed_box_without_label(tmp_path: Path) -> None:
-    source = write_video(tmp_path / "a.mp4", plain(30, grey=30))
+    source = write_video(tmp_path / "a.mp4", plain(30, gray=30))
     faces = face_table(*((round(k * 0.2, 1), -1, -1, HERE) for k in range(5)))
     path = render(source, tmp_path / "out.mp4", faces=faces).path
     for time_s in (0.4, 0.5):
@@ -665,10 +665,10 @@ def test_labels_stay_inside_and_off_faces(tmp_path: Path, width: int, height: in
     image = pictures(render(source, tmp_path / "out.mp4", faces=faces, people=people).path)[2][1]
     for x1, y1, x2, y2 in boxes:
         assert untouched(image, within((x1, y1, x2, y2))), "a face is covered"
-    for colour in (WOMAN, MAN, UNKNOWN):
-        plates = (np.abs(image.astype(int) - np.array(colour)).sum(axis=2) < 60).astype(np.uint8)
+    for color in (WOMAN, MAN, UNKNOWN):
+        plates = (np.abs(image.astype(int) - np.array(color)).sum(axis=2) < 60).astype(np.uint8)
         plates = cv2.dilate(cv2.erode(plates, np.ones((4, 4), np.uint8)), np.ones((15, 15), np.uint8))
-        assert cv2.connectedComponents(plates)[0] - 1 >= 2, f"a label of colour {colour} is missing"
+        assert cv2.connectedComponents(plates)[0] - 1 >= 2, f"a label of color {color} is missing"
 
 
 def test_labels_of_a_crowd_cover_no_face(tmp_path: Path) -> None:
@@ -680,7 +680,7 @@ def test_labels_of_a_crowd_cover_no_face(tmp_path: Path) -> None:
     assert all(untouched(image, within(box)) for box in boxes)
 
 
-def test_genders_are_told_by_colour_and_by_shape() -> None:
+def test_genders_are_told_by_color_and_by_shape() -> None:
     boxes = np.array([(100 + 180 * k, 120, 180 + 180 * k, 220) for k in range(4)], np.float32)
     people = people_table(("female", 30.0), ("male", 30.0), ("unknown", 8.0))
     painter = Painter(1280, 720, people, boxes, yuv=False)
@@ -693,12 +693,12 @@ def test_genders_are_told_by_colour_and_by_shape() -> None:
         name: [tuple(image[y, x].tolist()) for x, y in ((left, 170), (left, 120), (left + 14, 120))]
         for name, left in (("female", 100), ("male", 280), ("unknown", 460))
     }
-    plain_grey = (96, 96, 96)
-    assert drawn["female"] == [WOMAN, plain_grey, WOMAN], "rounded"
+    plain_gray = (96, 96, 96)
+    assert drawn["female"] == [WOMAN, plain_gray, WOMAN], "rounded"
     assert drawn["male"] == [MAN, MAN, MAN], "sharp corners"
-    assert drawn["unknown"] == [plain_grey, UNKNOWN, UNKNOWN], "corners alone"
+    assert drawn["unknown"] == [plain_gray, UNKNOWN, UNKNOWN], "corners alone"
     dashes = {tuple(pixel) for pixel in image[121:219, 640].tolist()}
-    assert dashes == {plain_grey, GREY}, "dashed"
+    assert dashes == {plain_gray, GRAY}, "dashed"
 
 
 def test_nothing_is_drawn_outside_of_what_the_marks_say() -> None:
@@ -865,7 +865,7 @@ def test_keyframes_of_the_source_are_not_forced_on_the_output(tmp_path: Path) ->
 
 
 def scenery(width: int, height: int) -> Image:
-    """A picture with soft changes of brightness and colour, (H, W, 3) BGR."""
+    """A picture with soft changes of brightness and color, (H, W, 3) BGR."""
     y, x = np.mgrid[:height, :width]
     channels = [90 + 60 * np.sin(x / 90), 110 + 50 * np.cos(y / 70), 120 + 60 * np.sin((x + y) / 110)]
     return np.dstack(channels).astype(np.uint8)
@@ -915,7 +915,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_colours_of_every_form_stay(tmp_path: Path, form: str) -> None:
+def test_colors_of_every_form_stay(tmp_path: Path, form: str) -> None:
     odd = int("odd" in form)
     source = write_video(tmp_path / "a.mkv", [scenery(320 + odd, 240 + odd)] * 3, **FORMS[form])
     with VideoReader(source, Settings()) as reader:
@@ -1216,8 +1216,8 @@ def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
 # --- pictures ---
 
 
-def write_picture(path: Path, grey: int, width: int = 640, height: int = 360) -> Path:
-    assert cv2.imwrite(str(path), np.full((height, width, 3), grey, np.uint8))
+def write_picture(path: Path, gray: int, width: int = 640, height: int = 360) -> Path:
+    assert cv2.imwrite(str(path), np.full((height, width, 3), gray, np.uint8))
     return path
 
 
@@ -1225,12 +1225,12 @@ def picture_run(
     paths: list[Path], folder: Path, faces: pd.DataFrame, people: pd.DataFrame = ONE, **changes: object
 ) -> list[Path]:
     settings = Settings(**changes)  # type: ignore[arg-type]
-    with PictureReader(paths, settings) as reader:
+    with ImageReader(paths, settings) as reader:
         times = [sample.frame.time_s for sample in reader.samples()]
         samples = pd.DataFrame(
             {"sample": range(len(times)), "time_s": times, "image": [p.name for p in paths]}
         )
-        return render_pictures(reader, folder, faces=faces, people=people, samples=samples, settings=settings)
+        return render_images(reader, folder, faces=faces, people=people, samples=samples, settings=settings)
 
 
 def read_rgb(path: Path) -> Image:

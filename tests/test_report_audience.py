@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analyzer.errors import SettingsError
-from analyzer.people.proportions import ShareDraws, draw_shares
+from analyzer.people.proportions import ProportionDraws, draw_proportions
 from analyzer.report import make_report
 from analyzer.report.dataset import Corpus, find_runs
 from analyzer.report.metrics import Numbers
@@ -224,13 +224,13 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
 # --- against the screen ---------------------------------------------------------------------------------
 
 
-def draws_of(age: dict[str, list[float]] | None, women: list[float] | None) -> tuple[ShareDraws, ...]:
+def draws_of(age: dict[str, list[float]] | None, women: list[float] | None) -> tuple[ProportionDraws, ...]:
     """Draws of the shares of time; those of people are all others, so that they cannot be taken for them."""
     found = []
     if women is not None:
         values = np.full((len(women), 2, 2, 2), 0.5)
         values[:, 0, 1] = np.stack([women, 1 - np.array(women)], 1)
-        found.append(ShareDraws("gender", ("female", "male"), values))
+        found.append(ProportionDraws("gender", ("female", "male"), values))
     if age is not None:
         classes = tuple(band.name for band in AGE_BANDS["youtube"])
         count = len(next(iter(age.values())))
@@ -238,7 +238,7 @@ def draws_of(age: dict[str, list[float]] | None, women: list[float] | None) -> t
         values[:, 0, 1] = 0
         for name, drawn in age.items():
             values[:, 0, 1, classes.index(name)] = drawn
-        found.append(ShareDraws("age", classes, values))
+        found.append(ProportionDraws("age", classes, values))
     return tuple(found)
 
 
@@ -295,7 +295,7 @@ def test_a_report_sets_the_audience_against_its_draws(tmp_path: Path) -> None:
         numbers = Numbers(corpus, by="channel")
         grown_ups = numbers.people[numbers.people["age_years"] >= 12.5]
         everybody = np.zeros(len(grown_ups), np.int64)
-        gender, _ = draw_shares(grown_ups, Settings(), Calibration.load(), groups=everybody)
+        gender, _ = draw_proportions(grown_ups, Settings(), Calibration.load(), groups=everybody)
         _, age = numbers.total_draws
     rows = {row["group"]: row for row in made["rows"]}
     women = gender.values[:, 0, 1, gender.classes.index("female")]

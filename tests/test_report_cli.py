@@ -46,7 +46,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             title=f"Talk {number}",
             channel=f"Channel {number % 2}",
             uploaded=f"2026-10-{10 + 7 * number}",
-            analysed_at=f"2026-11-0{3 - number}T03:00:00+00:00",
+            analyzed_at=f"2026-11-0{3 - number}T03:00:00+00:00",
         )
     return Path("outputs")
 
@@ -54,7 +54,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_path_the_newest_run_is_reported(outputs: Path) -> None:
     result = report()
     assert result.exit_code == DONE
-    assert result.stdout.startswith("Talk 0 (0:40.0 analysed)\n")
+    assert result.stdout.startswith("Talk 0 (0:40.0 analyzed)\n")
     people = Run.load(outputs / "talk-0").people
     assert f"  people                                {len(people)} (" in result.stdout
     assert not list(outputs.rglob("report*"))
@@ -130,7 +130,7 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
         (["--out", "x"], "say which with --format"),
         (["--quiet"], "--quiet without --format does nothing"),
         (["--format", "pdf"], "is not a list of html"),
-        (["--by", "colour"], "--by colour is not a column"),
+        (["--by", "color"], "--by color is not a column"),
         (["--since", "yesterday"], "is not a day"),
         (["--where", "people >"], "cannot be understood"),
         (["--where", "true); DROP TABLE runs; SELECT (1"], "is no condition"),
@@ -188,7 +188,7 @@ def test_nothing_to_report_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         make()
         result = report()
         assert result.exit_code == NOTHING_USABLE
-        assert "outputs holds no finished run: analyse a video first" in result.stderr
+        assert "outputs holds no finished run: analyze a video first" in result.stderr
 
 
 def test_full_or_forbidden_folder_is_a_sentence(outputs: Path) -> None:
@@ -259,10 +259,10 @@ def test_a_real_run_is_reported(two_portraits: Portraits, tmp_path: Path) -> Non
     assert total["people"] == 2
     assert total["presence"] == total["together"] == 1
     assert total["on_screen_s"] == pytest.approx(6, abs=0.01)
-    assert total["analysed_s"] == pytest.approx(3, abs=0.01)
+    assert total["analyzed_s"] == pytest.approx(3, abs=0.01)
 
 
-def test_reporting_loads_nothing_that_only_analysing_needs(outputs: Path) -> None:
+def test_reporting_loads_nothing_that_only_analyzing_needs(outputs: Path) -> None:
     code = (
         "import sys\n"
         "from analyzer.cli import cli\n"
@@ -338,7 +338,7 @@ def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:
     shown = " ".join(report(run.folder).output.split())
     assert "Not all images could be read (1 is damaged)." in shown
     assert "1 image could not be read; who it would have shown is missing." in shown
-    assert "images with somebody" in shown and "40 images analysed" in shown
+    assert "images with somebody" in shown and "40 images analyzed" in shown
     for words in ("on screen", "presence", "packet", "video was", "busiest"):
         assert words not in shown, words
 

@@ -35,7 +35,7 @@ from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, tables
 from analyzer.runs.run import report_files
 from analyzer.settings import AGE_BANDS
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]]
 HOSTILE = (
@@ -57,13 +57,18 @@ def figures(**known: Any) -> dict[str, Any]:
     return {figure.name: None for figure in FIGURES} | {"withheld": False} | known
 
 
-def shares(judged: int, by: str = "", group_value: str = "") -> list[dict[str, Any]]:
+def shares(estimated: int, by: str = "", group_value: str = "") -> list[dict[str, Any]]:
     groups = [("gender", "female", 0.25), ("gender", "male", 0.75), *(("age", band, 0.125) for band in BANDS)]
     return [
         {
             **{"by": by, "group_value": group_value, "dimension": dimension, "group": group},
             **{"people_share": share, "people_low": share - 0.1, "people_high": share + 0.1},
-            **{"time_share": share, "time_low": share / 2, "time_high": 2 * share / 1.5, "judged": judged},
+            **{
+                "time_share": share,
+                "time_low": share / 2,
+                "time_high": 2 * share / 1.5,
+                "estimated": estimated,
+            },
         }
         for dimension, group, share in groups
     ]
@@ -73,7 +78,7 @@ def video(**changes: Any) -> dict[str, Any]:
     return figures(**COUNTS) | {
         **{"run": "talk-1", "video_id": "1", "title": "talk", "channel": None, "source": "talk.mp4"},
         **{"url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ", "day": "2026-11-01", "day_is": "uploaded"},
-        **{"complete": True, "incomplete_reason": "", "duration_s": 6.0, "analysed_share": 1.0},
+        **{"complete": True, "incomplete_reason": "", "duration_s": 6.0, "analyzed_share": 1.0},
         **{"media": None, "audio": True, "page": None, "longest_person": None},
         **{"kind": "video", "samples": 6, "notes": []},
         **changes,
@@ -81,12 +86,12 @@ def video(**changes: Any) -> dict[str, Any]:
 
 
 COUNTS = {
-    **{"videos": 1, "analysed_s": 6.0, "people": 2, "people_low": 2, "people_high": 3, "on_screen_s": 7.0},
+    **{"videos": 1, "analyzed_s": 6.0, "people": 2, "people_low": 2, "people_high": 3, "on_screen_s": 7.0},
     **{
         "presence": 5 / 6,
         "together": 1 / 3,
-        "at_once_mean": 7 / 6,
-        "at_once_most": 2,
+        "concurrent_mean": 7 / 6,
+        "concurrent_peak": 2,
         "female": 1,
         "male": 1,
     },
@@ -150,7 +155,7 @@ def one_video(**changes: Any) -> dict[str, Any]:
             {**person, "person_id": 2, "gender": "male", "age_years": None, "age_band": ""}
             | {"on_screen_s": 3.0, "appearances": 1, "stretches": [[1.0, 4.0]]},
         ],
-        "pairs": [{"a": 1, "b": 2, "together_s": 2.0}],
+        "pairs": [{"a": 1, "b": 2, "co_presence_s": 2.0}],
         "screen_time": [
             {"by": "", "group_value": "", "dimension": "gender", "group": gender}
             | {"people": people, "on_screen_s": time_s, "share": time_s / 7}
@@ -162,7 +167,7 @@ def one_video(**changes: Any) -> dict[str, Any]:
                 {
                     "name": "net",
                     "role": "age",
-                    "licence": "CC0-1.0",
+                    "license": "CC0-1.0",
                     "commercial_use": True,
                     "sha256": "0f" * 32,
                 }
@@ -170,7 +175,7 @@ def one_video(**changes: Any) -> dict[str, Any]:
             ],
             "settings": [{"name": "fps", "values": [{"value": "5.0", "videos": 1}]}],
             "versions": [{"name": "analyzer", "values": [{"value": "0.1.0", "videos": 1}]}],
-            **{"fitted_on": ["faces"], "schema_versions": [3], "analysed_at": ["2026-11-01", "2026-11-02"]},
+            **{"fitted_on": ["faces"], "schema_versions": [3], "analyzed_at": ["2026-11-01", "2026-11-02"]},
         },
         **changes,
     }
@@ -253,7 +258,7 @@ def nobody() -> dict[str, Any]:
     base = one_video(
         **{
             "total": figures(
-                videos=1, analysed_s=6.0, people=0, presence=0.0, at_once_mean=0.0, at_once_most=0
+                videos=1, analyzed_s=6.0, people=0, presence=0.0, concurrent_mean=0.0, concurrent_peak=0
             )
         },
         **{
@@ -465,7 +470,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         "by,group_value,dimension,group,people,on_screen_s,share\n"
         ",,gender,female,1,4.0,0.571429\n,,gender,male,1,3.0,0.428571\n,,gender,unknown,0,0.0,0.0\n"
     )
-    assert text("pairs") == "a,b,together_s\n1,2,2.0\n"
+    assert text("pairs") == "a,b,co_presence_s\n1,2,2.0\n"
     assert text("moments") == "run,start_s,end_s,people,peak_s,most\ntalk-1,1.5,3.5,1.75,2.5,3\n"
     assert rows_of(tmp_path / "report-at-once.csv")[2] == {
         "people": "2",
@@ -635,7 +640,7 @@ def test_markdown_says_whether_a_change_is_beyond_its_error_bars() -> None:
 
 def of_few() -> dict[str, Any]:
     """One video of two people who were judged."""
-    few = dict.fromkeys(ESTIMATED) | {"judged": 2}
+    few = dict.fromkeys(ESTIMATED) | {"estimated": 2}
     document = one_video(shares=[])
     for row in (document["total"], *document["videos"]):
         row.update(few)
@@ -825,7 +830,7 @@ def test_titles_are_drawn_as_they_are() -> None:
 
 @pytest.mark.parametrize("bands", [["0-99"], ["0-2", "4-6", "8-13", "15-20"], BANDS])
 def test_a_bar_of_the_pyramid_is_as_high_as_its_band(bands: list[str]) -> None:
-    # People in bands that are not neighbours, in one band alone, in none.
+    # People in bands that are not neighbors, in one band alone, in none.
     for chosen in ([bands[0], bands[-1]], [bands[-1]], []):
         cells = [
             {"gender": gender, "band": band, "people": int(band in chosen) * 3, "on_screen_s": 1.0}
@@ -846,18 +851,18 @@ def test_a_bar_of_the_pyramid_is_as_high_as_its_band(bands: list[str]) -> None:
         assert {round(bar.get_height(), 6) for bar in drawn} == {0.8}
 
 
-def test_genders_have_their_colours_and_signs_everywhere() -> None:
+def test_genders_have_their_colors_and_signs_everywhere() -> None:
     css = (Path(analyzer.__file__).parent / "report" / "assets" / "page.css").read_text("utf-8").upper()
-    for gender, colour in GENDER_COLOURS.items():
-        assert f"--{gender.upper()}: {colour.upper()};" in css
+    for gender, color in GENDER_COLORS.items():
+        assert f"--{gender.upper()}: {color.upper()};" in css
     timeline = draw(one_video())["timeline"].axes[0].get_legend()
     signs = {
         text.get_text(): patch
         for text, patch in zip(timeline.get_texts(), timeline.get_patches(), strict=True)
     }
-    assert set(signs) == set(GENDER_COLOURS)
+    assert set(signs) == set(GENDER_COLORS)
     for gender, patch in signs.items():
-        assert to_hex(patch.get_facecolor()).upper() == GENDER_COLOURS[gender].upper()
+        assert to_hex(patch.get_facecolor()).upper() == GENDER_COLORS[gender].upper()
     assert len({patch.get_hatch() for patch in signs.values()}) == 3
 
 

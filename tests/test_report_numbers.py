@@ -21,8 +21,8 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer import Run, analyze
-from analyzer.people.fusion import proportions
-from analyzer.people.proportions import UNMEASURED, estimate_shares
+from analyzer.people import proportions
+from analyzer.people.proportions import UNMEASURED, estimate_proportions
 from analyzer.people.timeline import sample_durations
 from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import Corpus, find_runs
@@ -50,9 +50,9 @@ NAMES = [band.name for band in BANDS]
 def some_shares() -> pd.DataFrame:
     """A shares table for runs in which the shares do not matter: drawing them takes long."""
     people = pd.DataFrame(
-        {"female_prob": 0.9, "age_years": 30.0, "on_screen_s": 1.0, "judged_samples": 1}, index=range(5)
+        {"female_prob": 0.9, "age_years": 30.0, "on_screen_s": 1.0, "estimated_samples": 1}, index=range(5)
     )
-    return estimate_shares(people, Settings(), Calibration.load())
+    return estimate_proportions(people, Settings(), Calibration.load())
 
 
 def run_of(folder: Path, plan: Plan, settings: Settings | None = None, **info: Any) -> Path:
@@ -132,7 +132,7 @@ class Truth:
         )
 
     @property
-    def analysed_s(self) -> float:
+    def analyzed_s(self) -> float:
         return self.seconds(lambda here: True)
 
     def mixed(self, here: list[int]) -> bool:
@@ -170,7 +170,7 @@ class Truth:
 
 def total_of(truths: Sequence[Truth]) -> Row:
     """The figures of videos together, but for shares, which are estimates."""
-    analysed = math.fsum(one.analysed_s for one in truths)
+    analyzed = math.fsum(one.analyzed_s for one in truths)
     ages = sorted(float(np.float32(age)) for one in truths for age in one.ages)
     firsts = sorted(first for one in truths if (first := one.first_s()) is not None)
     genders = [gender for one in truths for gender in one.genders]
@@ -182,12 +182,12 @@ def total_of(truths: Sequence[Truth]) -> Row:
         return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
     def share(seconds: float) -> float | None:
-        return seconds / analysed if analysed else None
+        return seconds / analyzed if analyzed else None
 
     people = sum(one.count for one in truths)
     return {
         "videos": len(truths),
-        "analysed_s": analysed,
+        "analyzed_s": analyzed,
         "people": people,
         "people_low": people,
         "people_high": people + len(truths),
@@ -196,10 +196,10 @@ def total_of(truths: Sequence[Truth]) -> Row:
         "presence": share(math.fsum(one.seconds(bool) for one in truths)),
         "together": share(math.fsum(one.seconds(lambda here: len(here) > 1) for one in truths)),
         "mixed": share(math.fsum(one.seconds(one.mixed) for one in truths)),
-        "at_once_mean": share(math.fsum(one.crowd_s() for one in truths)),
-        "at_once_most": max((sum(here) for one in truths for *_, here in one.samples), default=0),
+        "concurrent_mean": share(math.fsum(one.crowd_s() for one in truths)),
+        "concurrent_peak": max((sum(here) for one in truths for *_, here in one.samples), default=0),
         "first_s": median(firsts),
-        "longest_presence_s": max(
+        "longest_occupancy_s": max(
             (end - start for one in truths for start, end in one.stretches()), default=None
         ),
         "longest_person_s": max(
@@ -299,7 +299,7 @@ def check_one_video(made: Row, truth: Truth) -> None:
     assert_figures(made["total"], expected)
     assert_figures(made["videos"][0], expected)
     assert made["kind"] == "video" and made["groups"] is None and made["trend"] is None
-    analysed = truth.analysed_s
+    analyzed = truth.analyzed_s
 
     longest = truth.longest_person()
     told = made["videos"][0]["longest_person"]
@@ -318,7 +318,7 @@ def check_one_video(made: Row, truth: Truth) -> None:
     assert [row["people"] for row in made["at_once"]] == sorted(at_once)
     for row in made["at_once"]:
         assert row["time_s"] == pytest.approx(at_once[row["people"]])
-        assert row["share"] == pytest.approx(at_once[row["people"]] / analysed)
+        assert row["share"] == pytest.approx(at_once[row["people"]] / analyzed)
 
     people = made["people"]
     assert [row["person_id"] for row in people] == list(range(1, truth.count + 1))
@@ -337,7 +337,9 @@ def check_one_video(made: Row, truth: Truth) -> None:
         if seconds := truth.seconds(lambda here, a=a, b=b: a in here and b in here):
             pairs.append((-round(seconds, 6), a + 1, b + 1))
     assert [(row["a"], row["b"]) for row in made["pairs"]] == [pair[1:] for pair in sorted(pairs)]
-    assert [row["together_s"] for row in made["pairs"]] == pytest.approx([-pair[0] for pair in sorted(pairs)])
+    assert [row["co_presence_s"] for row in made["pairs"]] == pytest.approx(
+        [-pair[0] for pair in sorted(pairs)]
+    )
 
     cells = {
         (gender, band): [
@@ -358,7 +360,7 @@ def check_one_video(made: Row, truth: Truth) -> None:
 def test_one_video_is_told_as_it_is_planned(plan: Plan, tmp_path: Path) -> None:
     made = document(run_of(tmp_path / "one", plan))
     check_one_video(made, Truth(plan))
-    assert made["videos"][0]["analysed_share"] == pytest.approx(1)
+    assert made["videos"][0]["analyzed_share"] == pytest.approx(1)
     assert made["at_once"] == [] or math.fsum(row["share"] for row in made["at_once"]) == pytest.approx(1)
 
 
@@ -367,9 +369,9 @@ def test_what_was_lost_counts_for_nobody(tmp_path: Path) -> None:
     plan, durations = lost_pieces()
     made = document(run_of(tmp_path / "lost", plan, video={"duration_s": 60.0}))
     truth = Truth(plan, durations)
-    assert truth.analysed_s < 53
+    assert truth.analyzed_s < 53
     check_one_video(made, truth)
-    assert made["videos"][0]["analysed_share"] == pytest.approx(truth.analysed_s / 60)
+    assert made["videos"][0]["analyzed_share"] == pytest.approx(truth.analyzed_s / 60)
     # A loss of 7 s ends every stretch.
     for row in made["people"]:
         assert not any(start < 15 < end for start, end in row["stretches"])
@@ -381,7 +383,7 @@ def test_two_seconds_of_absence_end_no_stretch(tmp_path: Path) -> None:
     assert len(first["stretches"]) == 1 and len(second["stretches"]) > 10
     assert made["total"]["longest_person_s"] == pytest.approx(first["last_s"] - first["first_s"])
     # The other is there in between: for anybody it is longer than for the one.
-    assert made["total"]["longest_presence_s"] >= made["total"]["longest_person_s"]
+    assert made["total"]["longest_occupancy_s"] >= made["total"]["longest_person_s"]
 
 
 @pytest.mark.parametrize("frame_s", [1 / 29.97, 1 / 7])
@@ -405,7 +407,7 @@ def windows(truth: Truth, run: str) -> list[Row]:
     for number in range(int(truth.samples[-1][0] // 10) + 1):
         mine = [one for one in truth.samples if one[0] // 10 == number]
         known = math.fsum(stands for _, stands, _ in mine)
-        if not mine or known < min(5, truth.analysed_s):
+        if not mine or known < min(5, truth.analyzed_s):
             continue
         people = math.fsum(stands * sum(present) for _, stands, present in mine) / known
         end = min(10 * number + 10.0, mine[-1][0] + mine[-1][1])
@@ -514,8 +516,8 @@ def test_at_most_fifty_pairs_are_told(tmp_path: Path) -> None:
     plan = Plan(times, 12.0, present, np.full(12, 0.9), np.full(12, 30.0))
     pairs = document(run_of(tmp_path / "pairs", plan))["pairs"]
     assert len(pairs) == 50
-    assert pairs[0] == {"a": 1, "b": 2, "together_s": pytest.approx(12)}
-    assert [row["together_s"] for row in pairs[45:]] == pytest.approx([11.8] * 5)
+    assert pairs[0] == {"a": 1, "b": 2, "co_presence_s": pytest.approx(12)}
+    assert [row["co_presence_s"] for row in pairs[45:]] == pytest.approx([11.8] * 5)
 
 
 def test_pictures_count_as_a_second_each(tmp_path: Path) -> None:
@@ -537,10 +539,10 @@ def test_pictures_count_as_a_second_each(tmp_path: Path) -> None:
 def test_a_run_without_any_sample_says_so_little(tmp_path: Path) -> None:
     empty = Plan(np.zeros(0), 0.0, np.zeros((0, 0), bool), np.zeros(0), np.zeros(0))
     made = document(run_of(tmp_path / "empty", empty))
-    assert made["total"]["people"] == made["total"]["analysed_s"] == 0
-    assert made["total"]["presence"] is made["total"]["at_once_mean"] is made["total"]["first_s"] is None
+    assert made["total"]["people"] == made["total"]["analyzed_s"] == 0
+    assert made["total"]["presence"] is made["total"]["concurrent_mean"] is made["total"]["first_s"] is None
     assert made["timeline"] is None and made["at_once"] == made["moments"] == made["people"] == []
-    assert made["videos"][0]["analysed_share"] is None
+    assert made["videos"][0]["analyzed_share"] is None
     # Beside others it changes nothing but the number of videos.
     run_of(tmp_path / "full", regular())
     both = document(tmp_path, by="run")
@@ -560,7 +562,7 @@ DAYS = [
     ("2027-02-01", None),
     (None, None),
 ]
-ANALYSED = "2027-02-02T03:00:00+00:00"
+ANALYZED = "2027-02-02T03:00:00+00:00"
 
 
 @pytest.fixture(scope="module")
@@ -579,7 +581,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trut
             plan,
             uploaded=day,
             uploaded_at=moment,
-            analysed_at=ANALYSED,
+            analyzed_at=ANALYZED,
             channel=[None, "10", "9", "b", "A", "nan", "b"][number],
             title=f"Video {number}",
         )
@@ -593,7 +595,7 @@ def groups_of(by: str) -> dict[str, list[str]]:
     """What group the videos are in, in order."""
     found: dict[str, list[str]] = {}
     for number, (day, moment) in enumerate(DAYS):
-        date = datetime.date.fromisoformat(day or ANALYSED[:10])
+        date = datetime.date.fromisoformat(day or ANALYZED[:10])
         hour = "not known"
         if moment is not None:
             hour = f"{datetime.datetime.fromisoformat(moment).astimezone(datetime.UTC):%H}:00"
@@ -722,7 +724,7 @@ def test_shares_of_one_video_are_those_of_its_table(tmp_path: Path) -> None:
     made = document(folder)
     stored = pd.read_parquet(folder / "shares.parquet").drop(columns="video_id").astype({"group": str})
     told = told_shares(made)
-    assert (told.pop("judged") == 7).all()
+    assert (told.pop("estimated") == 7).all()
     assert told["group"].tolist() == ["female", "male", *NAMES] == stored["group"].tolist()
     for name in told.columns[2:]:
         np.testing.assert_allclose(told[name], stored[name].astype(float), rtol=0, atol=1e-12)
@@ -742,9 +744,9 @@ def test_shares_of_many_videos_are_those_of_their_people_together(
     many: tuple[Path, dict[str, Truth]],
 ) -> None:
     folder, truths = many
-    expected = estimate_shares(pooled(folder, sorted(truths)), Settings(), Calibration.load())
+    expected = estimate_proportions(pooled(folder, sorted(truths)), Settings(), Calibration.load())
     plain = told_shares(document(folder))
-    assert (plain["judged"] == sum(one.count for one in truths.values())).all()
+    assert (plain["estimated"] == sum(one.count for one in truths.values())).all()
     made = document(folder, by="channel")
     for told in (plain, told_shares(made)):
         assert told["group"].tolist() == expected["group"].tolist()
@@ -762,8 +764,8 @@ def test_shares_of_many_videos_are_those_of_their_people_together(
             mine = told_shares(made, "video", next(iter(names)))
             pd.testing.assert_frame_equal(told, mine[told.columns])
             continue
-        alone = estimate_shares(people, Settings(), Calibration.load())
-        assert (told["judged"] == len(people)).all()
+        alone = estimate_proportions(people, Settings(), Calibration.load())
+        assert (told["estimated"] == len(people)).all()
         for name in ("people_share", "time_share"):
             np.testing.assert_allclose(told[name], alone[name], atol=0.05)
         for name in ("people_low", "people_high", "time_low", "time_high"):
@@ -831,7 +833,7 @@ def test_of_few_judged_people_no_share_is_told_anywhere(tmp_path: Path) -> None:
     assert len(told_shares(both)) == 10
     few = [alone["total"], *both["videos"], *both["groups"]["rows"], *by_channel["groups"]["rows"]]
     assert {row[name] for row in few for name in ESTIMATED} == {None}
-    assert {row["judged"] for row in few} == {4}
+    assert {row["estimated"] for row in few} == {4}
     assert {why_not(row, "female_time_share", least=1) for row in few} == {TOO_FEW}
     told = [*both["trend"]["rows"], *by_channel["comparison"]["rows"]]
     shares = [row for row in told if "_share" in row["figure"]]
@@ -877,7 +879,7 @@ def change_people(folder: Path, **columns: Any) -> None:
 
 
 UNJUDGED = {"female_prob": np.nan, "age_years": np.nan, "age_low": np.nan, "age_high": np.nan}
-UNJUDGED |= {"gender": "unknown", "age_band": "unknown", "judged_samples": 0}
+UNJUDGED |= {"gender": "unknown", "age_band": "unknown", "estimated_samples": 0}
 
 
 def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -> None:
@@ -890,7 +892,7 @@ def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -
     groups = made["groups"]["rows"]
     assert [row["female_people_share"] is None for row in groups] == [False, True, False]
     assert told_shares(made, "day", "2026-03-02").empty
-    assert (told_shares(made)["judged"] == 24).all()
+    assert (told_shares(made)["estimated"] == 24).all()
     rows = {(row["figure"], row["period"]): row for row in made["trend"]["rows"]}
     for figure in ("female_people_share", "female_time_share"):
         assert rows[figure, "2026-03-01"]["value"] == pytest.approx(groups[0][figure], abs=0.1)
@@ -919,7 +921,7 @@ def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path
     run_of(tmp_path / "d", women, channel="z", models=[])
     made = document(tmp_path, by="channel")
     assert made["total"]["people"] == 26 and made["total"]["female"] > 6
-    expected = estimate_shares(pooled(tmp_path, "ab"), Settings(), Calibration.load())
+    expected = estimate_proportions(pooled(tmp_path, "ab"), Settings(), Calibration.load())
     assert made["total"]["female_people_share"] == pytest.approx(expected["people_share"][0], abs=0.03)
     shares = [row["female_people_share"] for row in made["groups"]["rows"]]
     own = {row["run"]: row["female_people_share"] for row in made["videos"]}
@@ -974,7 +976,7 @@ def test_trends_tell_large_changes_from_none(changing: Path) -> None:
     made = document(changing, by="week")
     groups = {row["group"]: row for row in made["groups"]["rows"]}
     assert list(groups) == weeks
-    for figure in ("presence", "together", "people_per_video", "at_once_mean", "female_people_share"):
+    for figure in ("presence", "together", "people_per_video", "concurrent_mean", "female_people_share"):
         first, same, other = (rows[figure, week] for week in weeks)
         assert (first["previous"], first["change"], first["exceeds"]) == (None, None, None)
         assert (same["previous"], other["previous"]) == (weeks[0], weeks[1])
@@ -1051,7 +1053,7 @@ def test_without_a_real_change_few_changes_exceed(
     for figure in (
         "presence",
         "people_per_video",
-        "at_once_mean",
+        "concurrent_mean",
         "female_people_share",
         "female_time_share",
     ):
@@ -1119,7 +1121,7 @@ def small_groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-PERSONAL = tuple(figure.name for figure in FIGURES if figure.name not in ("videos", "analysed_s"))
+PERSONAL = tuple(figure.name for figure in FIGURES if figure.name not in ("videos", "analyzed_s"))
 COUNTED = ("people", "female", "male", "unknown_gender")
 
 
@@ -1140,7 +1142,7 @@ def test_nothing_is_told_of_few_people(by: str | None, small_groups: Path) -> No
         assert row["withheld"] or known["people"] == 0 or known["people"] >= LEAST
         if row["withheld"]:
             assert [name for name in PERSONAL if row[name] is not None] == []
-            assert (row["videos"], row["analysed_s"]) == (known["videos"], known["analysed_s"])
+            assert (row["videos"], row["analyzed_s"]) == (known["videos"], known["analyzed_s"])
         else:
             assert row["people"] == known["people"]
         assert row["longest_person_s"] is row.get("longest_person") is None
@@ -1288,14 +1290,14 @@ def check_against_tables(folder: Path) -> Row:
     both = gender[gender != "unknown"].groupby(faces["sample"]).nunique().reindex(stands.index, fill_value=0)
     whole = stands.sum()
     total = made["total"]
-    assert total["analysed_s"] == pytest.approx(whole, abs=1e-6)
-    assert total["analysed_s"] == pytest.approx(run.info["counts"]["analysed_s"], abs=2e-3)
+    assert total["analyzed_s"] == pytest.approx(whole, abs=1e-6)
+    assert total["analyzed_s"] == pytest.approx(run.info["counts"]["analyzed_s"], abs=2e-3)
     for name, value in {
         "presence": stands[count > 0].sum() / whole,
         "together": stands[count > 1].sum() / whole,
         "mixed": stands[both > 1].sum() / whole,
-        "at_once_mean": (stands * count).sum() / whole,
-        "at_once_most": count.max(),
+        "concurrent_mean": (stands * count).sum() / whole,
+        "concurrent_peak": count.max(),
         "people": len(people),
         "on_screen_s": people["on_screen_s"].sum(),
         **{name: run.info["counts"][name] for name in ("people_low", "people_high", "female", "male")},
@@ -1307,7 +1309,7 @@ def check_against_tables(folder: Path) -> Row:
     assert total["first_s"] == (pytest.approx(times[seen[0]]) if seen else None)
     anybody = joined((times[one], times[one] + stands[one]) for one in seen)
     lengths = [end - start for start, end in anybody]
-    assert total["longest_presence_s"] == (pytest.approx(max(lengths)) if lengths else None)
+    assert total["longest_occupancy_s"] == (pytest.approx(max(lengths)) if lengths else None)
     ages = people["age_years"].dropna()
     assert total["age_median_years"] == (pytest.approx(ages.median()) if len(ages) else None)
     for row, known in zip(made["people"], people.itertuples(), strict=True):
@@ -1322,7 +1324,7 @@ def check_against_tables(folder: Path) -> Row:
         [together["person_id_x"].to_numpy(), together["person_id_y"].to_numpy()]
     )
     sums = expected.sum().to_dict()
-    assert {(row["a"], row["b"]): row["together_s"] for row in made["pairs"]} == pytest.approx(sums)
+    assert {(row["a"], row["b"]): row["co_presence_s"] for row in made["pairs"]} == pytest.approx(sums)
     assert {row["people"]: row["time_s"] for row in made["at_once"]} == pytest.approx(
         stands.groupby(count).sum().to_dict()
     )
@@ -1367,9 +1369,9 @@ def test_a_real_run_is_told_as_its_tables_say(
     made = check_against_tables(run.folder)
     total = made["total"]
     # What was put in.
-    assert total["people"] == 2 and total["at_once_most"] == 2
+    assert total["people"] == 2 and total["concurrent_peak"] == 2
     assert total["first_s"] == 0
-    assert made["pairs"][0]["together_s"] == pytest.approx(2, abs=0.5)
+    assert made["pairs"][0]["co_presence_s"] == pytest.approx(2, abs=0.5)
     assert len(made["people"][0]["stretches"]) == 2
     assert made["people"][0]["stretches"][0][1] == pytest.approx(4, abs=0.4)
 

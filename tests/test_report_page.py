@@ -47,9 +47,9 @@ def figures(**known: Any) -> dict[str, Any]:
 
 
 TOTAL = figures(
-    videos=1, analysed_s=20.0, people=3, people_low=2, people_high=4, on_screen_s=27.0, presence=0.9,
-    together=0.3, mixed=0.2, at_once_mean=1.35, at_once_most=3, first_s=0.0, longest_person_s=12.0,
-    female=1, male=1, unknown_gender=1, judged=12, age_median_years=34.2,
+    videos=1, analyzed_s=20.0, people=3, people_low=2, people_high=4, on_screen_s=27.0, presence=0.9,
+    together=0.3, mixed=0.2, concurrent_mean=1.35, concurrent_peak=3, first_s=0.0, longest_person_s=12.0,
+    female=1, male=1, unknown_gender=1, estimated=12, age_median_years=34.2,
     female_on_screen_s=12.0, male_on_screen_s=10.0, unknown_on_screen_s=5.0, female_people_share=0.53,
     female_people_low=0.2, female_people_high=0.8, female_time_share=0.6, female_time_low=0.3,
     female_time_high=0.9, people_per_video=3.0,
@@ -60,14 +60,14 @@ def a_video(run: str = "run-1", **changes: Any) -> dict[str, Any]:
     """One video of a document."""
     return {
         "run": run, "video_id": run, "title": "A talk", "channel": None, "source": "talk.mp4", "url": None,
-        "day": "2026-11-01", "day_is": "analysed", "complete": True, "incomplete_reason": "",
+        "day": "2026-11-01", "day_is": "analyzed", "complete": True, "incomplete_reason": "",
         "kind": "video", "samples": 100, "notes": [],
-        "duration_s": 20.0, "analysed_share": 1.0, "media": None, "audio": False, "page": None,
+        "duration_s": 20.0, "analyzed_share": 1.0, "media": None, "audio": False, "page": None,
         "longest_person": {"person_id": 1, "start_s": 3.0, "end_s": 15.0}, **TOTAL, **changes,
     }  # fmt: skip
 
 
-def shares(judged: int, by: str = "", value: str = "") -> list[dict[str, Any]]:
+def shares(estimated: int, by: str = "", value: str = "") -> list[dict[str, Any]]:
     """A share of each gender and band."""
     middles = [
         ("gender", "female", 0.53),
@@ -77,7 +77,7 @@ def shares(judged: int, by: str = "", value: str = "") -> list[dict[str, Any]]:
     ends = {"people_low": 0.1, "people_high": 0.8, "time_low": 0.05, "time_high": 0.9}
     rows = []
     for dimension, group, share in middles:
-        row = {"by": by, "group_value": value, "dimension": dimension, "group": group, "judged": judged}
+        row = {"by": by, "group_value": value, "dimension": dimension, "group": group, "estimated": estimated}
         rows.append(row | {"people_share": share, "time_share": share} | ends)
     return rows
 
@@ -138,7 +138,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         {"people": n, "time_s": float(people.count(n)), "share": people.count(n) / 20} for n in range(4)
     ]
     model = {
-        "name": "net", "role": "gender", "licence": "MIT", "commercial_use": True, "sha256": "ab" * 32,
+        "name": "net", "role": "gender", "license": "MIT", "commercial_use": True, "sha256": "ab" * 32,
         "trained_on": "faces", "known_bias": "Unreliable on children.", "videos": 1,
     }  # fmt: skip
     return {
@@ -151,13 +151,13 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "moments": [
             {"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0, "peak_s": 6.0, "most": 4}
         ],
-        "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "together_s": 5.0}],
+        "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "co_presence_s": 5.0}],
         "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
         "screen_time": SCREEN_TIME, "timezone": "UTC",
         "provenance": {
             "models": [model], "settings": [{"name": "fps", "values": [{"value": "5.0", "videos": 1}]}],
             "versions": [], "fitted_on": ["faces"], "schema_versions": [3],
-            "analysed_at": ["2026-11-01", "2026-11-01"],
+            "analyzed_at": ["2026-11-01", "2026-11-01"],
         },
     } | changes  # fmt: skip
 
@@ -186,11 +186,11 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
         for dimension, group in (("gender", "female"), ("age", "18-24"))
     ]  # fmt: skip
     rows = [{**TOTAL, "group": f"Channel {n}", "withheld": False} for n in range(2)]
-    judged = [share for video in videos for share in shares(12, "video", video["run"])[:2]]
+    estimated = [share for video in videos for share in shares(12, "video", video["run"])[:2]]
     return document(
         videos[0], title=f"{count} videos", kind="videos", videos=videos,
         timeline=None, people=None, pairs=None,
-        groups={"by": "channel", "timely": False, "rows": rows}, shares=shares(40) + judged,
+        groups={"by": "channel", "timely": False, "rows": rows}, shares=shares(40) + estimated,
         trend={"by": "week", "rows": [trend, steady]},
         audience={"file": "export.csv", "basis": "time", "rows": audience, "notes": []},
     ) | changes  # fmt: skip
@@ -616,7 +616,7 @@ def test_withheld_is_said(show: Any) -> None:
 
 
 def test_of_few_people_no_share_is_stated_nor_drawn() -> None:
-    few = TOTAL | dict.fromkeys(ESTIMATED) | {"judged": 4}
+    few = TOTAL | dict.fromkeys(ESTIMATED) | {"estimated": 4}
     html = page(document(a_video(**few), shares=[], total={**few, "withheld": False}))
     card = html.partition('data-figure="female_people_share"')[2].partition("</div>")[0]
     assert "too few people to say" in card and "4 people judged" in card
@@ -631,7 +631,7 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
         "people": 0,
         "on_screen_s": 0.0,
         "presence": 0.0,
-        "analysed_s": 20.0,
+        "analyzed_s": 20.0,
     }
     made = document(a_video(**nothing, longest_person=None), total={**nothing, "withheld": False})
     empty = {"people": [], "pairs": [], "moments": [], "shares": []}
@@ -643,7 +643,7 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
 
 def test_nulls_are_shown_as_not_known(show: Any) -> None:
     nulls = dict.fromkeys(TOTAL) | {"people": 3}
-    made = document(a_video(**nulls, longest_person=None, duration_s=None, analysed_share=None, day=None))
+    made = document(a_video(**nulls, longest_person=None, duration_s=None, analyzed_share=None, day=None))
     made["total"] = {**nulls, "withheld": False}
     made["shares"] = []
     for name in ("people", "female", "male", "unknown_gender"):
@@ -652,7 +652,7 @@ def test_nulls_are_shown_as_not_known(show: Any) -> None:
         person |= {"age_years": None, "age_low": None, "age_high": None}
     shown = show(made)
     assert shown.tab.locator("[data-figure=presence] .none").get_attribute("title") == "not known"
-    assert shown.hover("timeline", 4.5 / LENGTH) == "0:04 not analysed"
+    assert shown.hover("timeline", 4.5 / LENGTH) == "0:04 not analyzed"
     assert "age unknown" in shown.words("people")
 
 
@@ -670,7 +670,7 @@ def test_figures_are_there_without_javascript(show: Any) -> None:
 
 @pytest.mark.parametrize("bands", [["all ages"], ["0-2", "4-6", "8-13", "15-20"], BANDS])
 def test_a_bar_of_the_pyramid_lies_in_its_band(bands: list[str], show: Any) -> None:
-    # People of a gender in bands that are not neighbours, in one alone, and none at all.
+    # People of a gender in bands that are not neighbors, in one alone, and none at all.
     chosen = {"female": {bands[0], bands[-1]}, "male": {bands[-1]}, "unknown": set()}
     cells = [
         {"gender": gender, "band": band, "people": 3 * (band in chosen[gender]), "on_screen_s": 3.0}

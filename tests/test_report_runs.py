@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analyzer.errors import OutputError, SettingsError
-from analyzer.people.fusion import proportions
+from analyzer.people import proportions
 from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import VIEWS, Corpus, Found, find_runs, newest_run
 from analyzer.runs.schema import SCHEMA_VERSION
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_a_folder_is_said_once(tmp_path: Path) -> None:
     assert len(find_runs([bad, tmp_path, bad]).skipped) == 1
 
 
-DAMAGED = "has a damaged run.json: analyse the video again"
+DAMAGED = "has a damaged run.json: analyze the video again"
 OTHER = "has a run.json of another program"
 
 
@@ -224,11 +224,11 @@ def test_a_missing_table_is_named(table: str, tree: Path, tmp_path: Path) -> Non
     shutil.copytree(tree / "one", tmp_path / "lacks")
     for file in (tmp_path / "lacks").glob(f"{table}.*"):
         file.unlink()
-    reason = f"lacks its table {table}: analyse the video again"
+    reason = f"lacks its table {table}: analyze the video again"
     assert reasons(find_runs([tmp_path])) == {"lacks": (reason, True)}
 
 
-def test_newest_run_is_the_one_analysed_last(tmp_path: Path) -> None:
+def test_newest_run_is_the_one_analyzed_last(tmp_path: Path) -> None:
     assert newest_run(tmp_path / "missing") == newest_run(tmp_path) == Found((), ())
     with pytest.raises(OutputError, match="holds no finished run"):
         make_report(out=tmp_path)
@@ -236,7 +236,7 @@ def test_newest_run_is_the_one_analysed_last(tmp_path: Path) -> None:
         run_of(
             tmp_path / f"{number}",
             number,
-            analysed_at=f"{moment}:00:00+00:00",
+            analyzed_at=f"{moment}:00:00+00:00",
             uploaded=f"2026-0{9 - number}-01",
         )
     (tmp_path / "3").mkdir()
@@ -286,7 +286,7 @@ def test_damaged_tables_are_named(
     shutil.copytree(tree / "one", folder)
     file = folder / f"{table}.parquet"
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(OutputError, match="bad has a damaged table: analyse the video again"):
+    with pytest.raises(OutputError, match="bad has a damaged table: analyze the video again"):
         make_report([folder])
     report = make_report([tree / "deep", folder])
     truths = [Truth(plan_of(number)) for number in (2, 3)]
@@ -294,7 +294,7 @@ def test_damaged_tables_are_named(
         assert report.failed == ()
         truths.append(Truth(plan_of(1)))
     else:
-        assert report.failed == (f"{folder} has a damaged table: analyse the video again",)
+        assert report.failed == (f"{folder} has a damaged table: analyze the video again",)
         assert "bad" in {row["folder"] for row in report.document["skipped"]}
     assert_figures(report.document["total"], total_of(truths))
     # A condition that needs the table does not fail for it.
@@ -314,7 +314,7 @@ def test_tables_that_do_not_fit_the_counts_are_named(table: str, tree: Path, tmp
     pq.write_table(rows, folder / f"{table}.parquet")
     report = make_report([tree / "deep", folder])
     assert report.failed == (
-        f"{folder} has a table of {table} that does not fit its run.json: analyse it again",
+        f"{folder} has a table of {table} that does not fit its run.json: analyze it again",
     )
     assert len(report.folders) == 2
 
@@ -325,7 +325,7 @@ def test_a_table_without_its_columns_is_damaged(tree: Path, tmp_path: Path) -> N
     people = pq.read_table(folder / "people.parquet").drop_columns(["gender"])
     pq.write_table(people, folder / "people.parquet")
     report = make_report([tree / "deep", folder])
-    assert report.failed == (f"{folder} has a damaged table: analyse the video again",)
+    assert report.failed == (f"{folder} has a damaged table: analyze the video again",)
 
 
 def test_many_damaged_runs_at_once(tree: Path, tmp_path: Path) -> None:
@@ -431,8 +431,8 @@ def older(folder: Path, version: int) -> None:
         gone["samples"] += ["clock", "gap_s", "dropped"]
         gone["timeline"].append("clock")
     if version < 3:
-        gone["samples"].append("carried_s")
-        gone["faces"].append("carried_s")
+        gone["samples"].append("detection_age_s")
+        gone["faces"].append("detection_age_s")
     if version == 1:
         gone["samples"].append("shot")
         for file in folder.glob("shares.*"):
@@ -445,7 +445,7 @@ def older(folder: Path, version: int) -> None:
             pd.read_csv(path).drop(columns=columns).to_csv(path, index=False)
     info = json.loads((folder / "run.json").read_text("utf-8"))
     info["schema_version"] = version
-    for name in ("preset", "models", "calibration", "shares_in_words"):
+    for name in ("preset", "models", "calibration", "shares_text"):
         if version == 1:
             info.pop(name, None)
     (folder / "run.json").write_text(json.dumps(info), "utf-8")
@@ -471,14 +471,14 @@ def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> N
     assert len(versions) == 1 or told == {str(n) for n, version in enumerate(versions) if version > 1}
     views = " AND ".join(f"(SELECT count(*) FROM {view}) >= 0" for view in VIEWS)
     assert len(chosen_runs(tmp_path, where=views)) == len(versions)
-    where = "(SELECT count(carried_s) FROM faces f WHERE f.run = runs.run) > 0"
+    where = "(SELECT count(detection_age_s) FROM faces f WHERE f.run = runs.run) > 0"
     assert chosen_runs(tmp_path, where=where) == [f"{n}" for n, v in enumerate(versions) if v >= 3]
 
 
 def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "old", 1)
     older(folder, 1)
-    people = pq.read_table(folder / "people.parquet").drop_columns(["judged_samples"]).to_pandas()
+    people = pq.read_table(folder / "people.parquet").drop_columns(["estimated_samples"]).to_pandas()
     people.loc[0, "age_years"] = np.nan
     people.to_parquet(folder / "people.parquet")
     run_of(tmp_path / "new", 2)
@@ -486,7 +486,7 @@ def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -
     change = json.loads((folder / "run.json").read_text("utf-8")) | {"models": info["models"]}
     (folder / "run.json").write_text(json.dumps(change), "utf-8")
     made = document(tmp_path)
-    assert {row["judged"] for row in made["shares"] if row["by"] == ""} == {5 + 4}
+    assert {row["estimated"] for row in made["shares"] if row["by"] == ""} == {5 + 4}
 
 
 def test_other_age_bands_are_kept_where_all_runs_agree(tmp_path: Path) -> None:
@@ -600,9 +600,9 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "channel": "B",
             "recorded_at": "2026-02-01T00:00:00+00:00",
-            "analysed_at": "2026-05-01T00:00:00+00:00",
+            "analyzed_at": "2026-05-01T00:00:00+00:00",
         },
-        {"analysed_at": "2026-02-02T00:00:00+00:00", "complete": False},
+        {"analyzed_at": "2026-02-02T00:00:00+00:00", "complete": False},
     ]
     for number, info in enumerate(infos):
         run_of(
@@ -633,7 +633,7 @@ def test_since_a_day(day: str, left: str, channels: Path) -> None:
 def test_days_say_what_they_are(channels: Path) -> None:
     with Corpus.open(find_runs([channels])) as corpus:
         table = corpus.table.set_index("run").sort_index()
-    assert table["day_is"].tolist() == ["uploaded", "uploaded", "recorded", "analysed"]
+    assert table["day_is"].tolist() == ["uploaded", "uploaded", "recorded", "analyzed"]
     assert [str(day) for day in table["day"]] == ["2026-01-01", "2026-02-01", "2026-02-01", "2026-02-02"]
     assert [None if pd.isna(hour) else hour for hour in table["hour"]] == [None, 1, 0, None]
     assert table["source"].tolist() == [f"{number}.mp4" for number in range(4)]  # no folders of the maker
@@ -1042,16 +1042,16 @@ def test_newest_day_comes_first_whatever_it_is_known_by(tmp_path: Path) -> None:
         "a": {"uploaded": "2026-03-02"},
         "b": {"recorded_at": "2026-03-04T10:00:00+00:00"},
         "c": {"uploaded": "2026-03-01", "uploaded_at": "2026-03-03T01:00:00+00:00"},
-        "d": {"analysed_at": "2026-02-01T00:00:00+00:00"},
+        "d": {"analyzed_at": "2026-02-01T00:00:00+00:00"},
         "e": {"uploaded_at": "2026-03-03T05:00:00+00:00"},
     }
     for name, info in days.items():
         make_run(
-            tmp_path / name, simple_plan(5, [True]), **({"analysed_at": "2026-05-01T00:00:00+00:00"} | info)
+            tmp_path / name, simple_plan(5, [True]), **({"analyzed_at": "2026-05-01T00:00:00+00:00"} | info)
         )
     videos = document(tmp_path)["videos"]
     assert [row["run"] for row in videos] == list("becad")
-    assert [row["day_is"] for row in videos] == ["recorded", *["uploaded"] * 3, "analysed"]
+    assert [row["day_is"] for row in videos] == ["recorded", *["uploaded"] * 3, "analyzed"]
 
 
 def test_numbers_in_own_columns_are_numbers(channels: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CHIP_PX
-from analyzer.vision.crops import AGE_CHIP_PX
+from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
+from analyzer.vision.crops import AGE_CROP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.runtime import BATCHES, Network, load_network
@@ -32,8 +32,8 @@ TOLERANCE = 1e-4
 """As a share of an output's largest value; seen on processors: 1e-5."""
 SIZES = {  # width and height
     "detector": (320, 192),
-    "age": (AGE_CHIP_PX,) * 2,
-    "gender": (GENDER_CHIP_PX,) * 2,
+    "age": (AGE_CROP_PX,) * 2,
+    "gender": (GENDER_CROP_PX,) * 2,
     "embedding": (SIDE_PX,) * 2,
 }
 
@@ -118,8 +118,8 @@ def test_cuda_runs_every_network_in_large_batches(
     for asked in device.asked:
         assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
         assert asked["enable_fallback"] == 0
-    chips = pictures("embedding", crowd, 3)
-    given, expected = (one.embedding.embed(chips) for one in (loaded, models))
+    crops = pictures("embedding", crowd, 3)
+    given, expected = (one.embedding.embed(crops) for one in (loaded, models))
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
     assert device.batches == {BATCHES["cuda"]["embedding"]}
     assert capsys.readouterr().out == ""

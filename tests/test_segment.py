@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.analysis.segment import Models, SegmentResult, analyse_segments
+from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.faces import Faces
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.media.reader import VideoReader
 from analyzer.people.fusion import fuse_people
 from analyzer.people.identity import link_tracklets
@@ -54,18 +54,18 @@ def settings(request: pytest.FixtureRequest, exact: Settings) -> Settings:
 def in_passing(film: Path, models: Models, settings: Settings) -> list[SegmentResult]:
     """All segments, read in one go."""
     with VideoReader(film, settings) as reader:
-        return list(analyse_segments(reader.samples(), models, settings))
+        return list(analyze_segments(reader.samples(), models, settings))
 
 
 def assert_same(one: SegmentResult, other: SegmentResult) -> None:
-    for name in ("segment", "times_s", "image_names", "sizes", "carried_s"):
+    for name in ("segment", "times_s", "image_names", "sizes", "detection_age_s"):
         assert getattr(one, name) == getattr(other, name)
-    assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbour knows
+    assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbor knows
     np.testing.assert_array_equal(one.edges, other.edges)
     for mine, theirs in zip(one.faces, other.faces, strict=True):
         for name in ("boxes", "scores", "landmarks", "age_years", "female_prob", "track_ids"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
-    for name in ("ids", "embeddings", "view_px", "views"):
+    for name in ("ids", "embeddings", "crop_px", "views"):
         np.testing.assert_array_equal(getattr(one.tracklets, name), getattr(other.tracklets, name))
 
 
@@ -74,7 +74,7 @@ def test_segment_alone_equals_segment_in_passing(
     film: Path, models: Models, settings: Settings, in_passing: list[SegmentResult], segment: int
 ) -> None:
     with VideoReader(film, settings) as reader:
-        (alone,) = analyse_segments(reader.samples(*reader.segment_bounds(segment)), models, settings)
+        (alone,) = analyze_segments(reader.samples(*reader.segment_bounds(segment)), models, settings)
     assert alone.segment == segment and len(alone.times_s) == 2 * settings.fps
     assert_same(alone, in_passing[segment])
     # There is something to compare.
@@ -87,7 +87,7 @@ def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> N
     for result in in_passing:
         for (before, now), cut in zip(itertools.pairwise(result.times_s), result.cuts[1:], strict=True):
             assert cut == any(before < one <= now + 1e-6 for one in CUT_S)
-        assert not result.cuts[0]  # no neighbour is looked at
+        assert not result.cuts[0]  # no neighbor is looked at
         # No tracklet lives on over a cut.
         at = result.cuts.index(True) if any(result.cuts) else 0
         ids = [set(faces.track_ids.tolist()) for faces in result.faces]
@@ -113,12 +113,12 @@ class OneFace:
         del sizes
         return [Faces.build(boxes=[[40, 20, 100, 90]], scores=[0.9]) for _ in images]
 
-    def chips(self, picture: object, faces: Faces) -> list[np.ndarray]:
+    def crops(self, picture: object, faces: Faces) -> list[np.ndarray]:
         del picture
         return [np.zeros((1, 1, 3), np.uint8)] * len(faces)
 
-    def judge(self, chips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        nothing = np.full(len(chips), np.nan, np.float32)
+    def estimate(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        nothing = np.full(len(crops), np.nan, np.float32)
         return nothing, nothing, nothing
 
 
@@ -131,7 +131,7 @@ def test_tracklet_ends_at_a_cut_though_the_next_face_is_in_its_place(
     fake = OneFace()
     seeing = dataclasses.replace(models, detector=fake, attributes=fake)
     with VideoReader(path, exact) as reader:
-        (result,) = analyse_segments(reader.samples(), seeing, exact)
+        (result,) = analyze_segments(reader.samples(), seeing, exact)
     before = sum(time < 40 / FPS for time in result.times_s)
     assert 5 < before < len(result.times_s) - 5
     ids = [faces.track_ids.tolist() for faces in result.faces]
@@ -146,8 +146,8 @@ def test_pictures_are_segments_of_one_sample(
     paths = [tmp_path / f"{number}.png" for number in range(2)]
     for path, portrait in zip(paths, two_portraits, strict=True):
         cv2.imwrite(str(path), np.ascontiguousarray(portrait[:, :, ::-1]))
-    with PictureReader(paths, exact) as reader:
-        results = list(analyse_segments(reader.samples(), models, exact))
+    with ImageReader(paths, exact) as reader:
+        results = list(analyze_segments(reader.samples(), models, exact))
     assert [result.segment for result in results] == [0, 1]
     assert [result.image_names for result in results] == [("0.png",), ("1.png",)]
     for result in results:
@@ -156,13 +156,13 @@ def test_pictures_are_segments_of_one_sample(
         np.testing.assert_array_equal(result.edges[0], result.edges[1])
 
 
-def analyse_alone(path: Path, run: Path, settings: Settings, segments: Sequence[int]) -> None:
+def analyze_alone(path: Path, run: Path, settings: Settings, segments: Sequence[int]) -> None:
     """What another process does: the given segments, one by one, committed."""
     models = Models.load(settings)
     parts = PartStore(run, "key")
     with VideoReader(path, settings) as reader:
         for segment in segments:
-            for result in analyse_segments(reader.samples(*reader.segment_bounds(segment)), models, settings):
+            for result in analyze_segments(reader.samples(*reader.segment_bounds(segment)), models, settings):
                 parts.commit(result, "v")
 
 
@@ -176,7 +176,7 @@ def test_two_processes_record_what_one_does(
     context = multiprocessing.get_context("spawn")
     # In no order: the first does the last segment first.
     workers = [
-        context.Process(target=analyse_alone, args=(film, tmp_path / "many", settings, segments))
+        context.Process(target=analyze_alone, args=(film, tmp_path / "many", settings, segments))
         for segments in ([2, 0], [1])
     ]
     for worker in workers:

@@ -78,10 +78,10 @@ def test_only_what_changes_a_segment_changes_its_hash() -> None:
         "segment_s": 10.0,
         "detector_size": 320,
         "min_score": 0.6,
-        "min_judged_px": 40,
-        "compare_every_s": 2.0,
-        "judge_every_s": 0.0,
-        "carry_s": 0.0,
+        "min_estimate_px": 40,
+        "embed_every_s": 2.0,
+        "estimate_every_s": 0.0,
+        "reuse_s": 0.0,
         "engine": "onnxruntime",
         "device": "cuda",
         "precision": "f32",
@@ -119,13 +119,13 @@ def test_presets_are_those_promised_and_the_default_changes_nothing() -> None:
     assert list(PRESETS) == ["fast", "balanced", "accurate"] and DEFAULT_PRESET == "balanced"
     assert Settings.from_preset() == Settings() and PRESETS[DEFAULT_PRESET] == {}
     assert Settings.from_preset("fast").fps < Settings().fps
-    assert Settings.from_preset("accurate").judge_every_s == 0
+    assert Settings.from_preset("accurate").estimate_every_s == 0
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_changes_count_more_than_the_preset(name: str) -> None:
-    settings = Settings.from_preset(name, fps=7, judge_every_s=0.75, bin_s=3)
-    expected = PRESETS[name] | {"fps": 7.0, "judge_every_s": 0.75, "bin_s": 3.0}
+    settings = Settings.from_preset(name, fps=7, estimate_every_s=0.75, bin_s=3)
+    expected = PRESETS[name] | {"fps": 7.0, "estimate_every_s": 0.75, "bin_s": 3.0}
     assert settings == Settings(**expected)
     with pytest.raises(SettingsError, match="fps"):
         Settings.from_preset(name, fps=-1)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from analyzer.analysis.shots import CutFinder, glance
+from analyzer.analysis.shots import ShotDetector, thumbnail
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from testkit.media import write_video
@@ -48,40 +48,42 @@ def view(photograph: Image, x: float, y: float, width: float) -> Image:
 
 
 def cuts_of(looks: Iterable[Image]) -> list[bool]:
-    finder = CutFinder()
-    return [finder.is_cut(look) for look in looks]
+    finder = ShotDetector()
+    return [finder.is_shot_boundary(look) for look in looks]
 
 
 def cuts_in(path: Path, fps: float) -> tuple[list[float], list[bool]]:
     """Times of the samples of a video, and whether a cut lies before each."""
     with VideoReader(path, Settings(fps=fps)) as reader:
         frames = [sample.frame for sample in reader.samples()]
-        return [frame.time_s for frame in frames], cuts_of(glance(frame.scaled(256, 144)) for frame in frames)
+        return [frame.time_s for frame in frames], cuts_of(
+            thumbnail(frame.scaled(256, 144)) for frame in frames
+        )
 
 
-def bars(*widths_and_greys: tuple[int, int]) -> Image:
-    """Grey bars beside each other, 96 pixels in all."""
-    row = np.concatenate([np.full(width, grey, np.uint8) for width, grey in widths_and_greys])
+def bars(*widths_and_grays: tuple[int, int]) -> Image:
+    """Gray bars beside each other, 96 pixels in all."""
+    row = np.concatenate([np.full(width, gray, np.uint8) for width, gray in widths_and_grays])
     return np.broadcast_to(row[None, :, None], (54, 96, 3)).copy()
 
 
-# Worked out by hand. Of shares p and q of 128 colours, the square roots are correlated; brightness alone
+# Worked out by hand. Of shares p and q of 128 colors, the square roots are correlated; brightness alone
 # changes, which is a third of the content.
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        # Colours differ by 0.111, content by 20/96 * 128 / 3 = 8.9.
-        pytest.param(bars((96, 0)), bars((20, 128), (76, 0)), True, id="other colours"),
-        # By the same colours, and 20/96 * 100 / 3 = 6.9, just under 7.
-        pytest.param(bars((96, 0)), bars((20, 100), (76, 0)), False, id="other colours, like content"),
+        # Colors differ by 0.111, content by 20/96 * 128 / 3 = 8.9.
+        pytest.param(bars((96, 0)), bars((20, 128), (76, 0)), True, id="other colors"),
+        # By the same colors, and 20/96 * 100 / 3 = 6.9, just under 7.
+        pytest.param(bars((96, 0)), bars((20, 100), (76, 0)), False, id="other colors, like content"),
         # By 0.088, just under 0.1, and 16/96 * 255 / 3 = 14.2.
-        pytest.param(bars((96, 0)), bars((16, 255), (80, 0)), False, id="like colours, like content"),
+        pytest.param(bars((96, 0)), bars((16, 255), (80, 0)), False, id="like colors, like content"),
         # By 0.044 and (48 * 255 + 40 * 255 + 8 * 127) / 96 / 3 = 81.4.
         pytest.param(
             bars((48, 0), (48, 255)),
             bars((48, 255), (40, 0), (8, 128)),
             True,
-            id="like colours, other content",
+            id="like colors, other content",
         ),
         # By 0.044 and 8/96 * 127 / 3 = 3.5.
         pytest.param(
@@ -91,7 +93,7 @@ def bars(*widths_and_greys: tuple[int, int]) -> Image:
         pytest.param(bars((48, 0), (48, 255)), bars((48, 255), (48, 0)), False, id="the same, elsewhere"),
     ],
 )
-def test_cut_by_colours_and_content(before: Image, after: Image, expected: bool) -> None:
+def test_cut_by_colors_and_content(before: Image, after: Image, expected: bool) -> None:
     assert cuts_of([before, after]) == [False, expected]
     assert cuts_of([after, before]) == [False, expected]
 
@@ -142,7 +144,7 @@ def test_no_cut_where_a_camera_pans_or_zooms(camera: Path, fps: float) -> None:
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_no_cut_where_the_light_flickers(name: str) -> None:
-    picture = glance(view(PHOTOGRAPHS[name], 0.5, 0.3, 0.9))
+    picture = thumbnail(view(PHOTOGRAPHS[name], 0.5, 0.3, 0.9))
     dark, bright = (np.clip(picture * factor, 0, 255).astype(np.uint8) for factor in (0.95, 1.05))
     assert not any(cuts_of([picture, bright, picture, dark, bright, dark, picture]))
     tenth = np.clip(picture * 0.9, 0, 255).astype(np.uint8)
@@ -154,28 +156,28 @@ def test_no_cut_where_the_light_flickers_on_a_portrait(
     two_portraits: tuple[Image, Image], factor: float
 ) -> None:
     for portrait in two_portraits:
-        picture = glance(view(np.ascontiguousarray(portrait[..., ::-1]), 0.5, 0.1, 1))
+        picture = thumbnail(view(np.ascontiguousarray(portrait[..., ::-1]), 0.5, 0.1, 1))
         lit = np.clip(picture * factor, 0, 255).astype(np.uint8)
         assert not any(cuts_of([picture, lit, picture]))
 
 
-def test_no_cut_where_a_grey_wall_is_lit_a_little_more() -> None:
+def test_no_cut_where_a_gray_wall_is_lit_a_little_more() -> None:
     looks = [np.full((54, 96, 3), level, np.uint8) for level in (126, 129)]
     assert not any(cuts_of(looks))
 
 
-def test_cut_between_pictures_of_similar_colours_is_found() -> None:
-    # Both eyes of a cat: hardly other colours, but nothing is where it was.
-    one, other = (glance(view(PHOTOGRAPHS["cat"], 0, y, 0.5)) for y in (0, 1))
+def test_cut_between_pictures_of_similar_colors_is_found() -> None:
+    # Both eyes of a cat: hardly other colors, but nothing is where it was.
+    one, other = (thumbnail(view(PHOTOGRAPHS["cat"], 0, y, 0.5)) for y in (0, 1))
     assert cuts_of([one, other]) == [False, True]
-    # So much do colours differ that are in their place: that alone is no cut.
-    coffee = glance(view(PHOTOGRAPHS["coffee"], 0, 0, 1))
+    # So much do colors differ that are in their place: that alone is no cut.
+    coffee = thumbnail(view(PHOTOGRAPHS["coffee"], 0, 0, 1))
     assert cuts_of([coffee, np.clip(coffee * 1.1, 0, 255).astype(np.uint8)]) == [False, False]
 
 
 def test_content_that_moves_is_no_cut_however_much() -> None:
-    # The same colours in other places, as after a fast turn of the camera.
-    picture = glance(view(PHOTOGRAPHS["workshop"], 0, 0, 1))
+    # The same colors in other places, as after a fast turn of the camera.
+    picture = thumbnail(view(PHOTOGRAPHS["workshop"], 0, 0, 1))
     assert not any(cuts_of([picture, np.roll(picture, 30, axis=1), picture]))
 
 
@@ -186,7 +188,7 @@ def test_cut_over_a_border_is_that_in_passing() -> None:
         photograph = list(PHOTOGRAPHS.values())[int(random.integers(5))]
         place = random.random(2)
         steps = range(int(random.integers(1, 4)))
-        looks += [glance(view(photograph, place[0], place[1], 0.5 + 0.1 * step)) for step in steps]
+        looks += [thumbnail(view(photograph, place[0], place[1], 0.5 + 0.1 * step)) for step in steps]
         if number % 3 == 0:
             looks.append(np.clip(looks[-1] * random.uniform(0.6, 1.4), 0, 255).astype(np.uint8))
     in_passing = cuts_of(looks)
@@ -198,6 +200,6 @@ def test_cut_over_a_border_is_that_in_passing() -> None:
 def test_glance_is_of_one_size_whatever_the_picture() -> None:
     random = np.random.default_rng(0)
     for shape in ((54, 96, 3), (1080, 1920, 3), (10, 2000, 3), (1, 1, 3)):
-        look = glance(random.integers(0, 256, shape, dtype=np.uint8))
+        look = thumbnail(random.integers(0, 256, shape, dtype=np.uint8))
         assert look.shape == (54, 96, 3) and look.dtype == np.uint8
     assert cuts_of([np.zeros((54, 96, 3), np.uint8)] * 3) == [False] * 3

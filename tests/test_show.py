@@ -26,7 +26,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.media.frame import Frame
 from analyzer.output.preview import Preview
 from analyzer.runs.run import Run
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 from testkit.live_servers import Mjpeg, jpegs
 from testkit.media import write_video
 from testkit.servers import serve
@@ -40,7 +40,10 @@ def test_previews_are_what_is_found_in_the_order_of_time(two_portraits: Portrait
     video = write_video(tmp_path / "two.mp4", portrait_pictures(two_portraits, 2, 10), fps=10)
     previews: list[Preview] = []
     run = analyzer.analyze(
-        *(video, analyzer.Settings(video=False, fps=10, judge_every_s=0, carry_s=0, segment_s=1, workers=2)),
+        *(
+            video,
+            analyzer.Settings(video=False, fps=10, estimate_every_s=0, reuse_s=0, segment_s=1, workers=2),
+        ),
         out=tmp_path / "out",
         on_preview=previews.append,
     )
@@ -63,12 +66,12 @@ def test_previews_are_what_is_found_in_the_order_of_time(two_portraits: Portrait
 
 
 @pytest.mark.parametrize("gender", ["female", "male", "unknown"])
-def test_boxes_have_the_colours_of_their_gender(gender: str) -> None:
+def test_boxes_have_the_colors_of_their_gender(gender: str) -> None:
     picture = np.full((360, 640, 3), 90, np.uint8)
     window.draw(
         picture, {"width": 640, "height": 360, "title": "", "faces": [([200, 100, 300, 220], gender, "x 1")]}
     )
-    red, green, blue = bytes.fromhex(GENDER_COLOURS[gender][1:])
+    red, green, blue = bytes.fromhex(GENDER_COLORS[gender][1:])
     assert picture[160, 200].tolist() == [blue, green, red]
     assert (picture[120:200, 220:280] == 90).all() and (picture[:, 330:] == 90).all()
     assert (picture[70:95, 200:260] != 90).any()  # what is written above

@@ -1,4 +1,4 @@
-"""Stages: what is added up, by whom, and what a run says of it."""
+"""StageTimer: what is added up, by whom, and what a run says of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import analyzer
 from analyzer.settings import Settings
 from analyzer.util import timing
-from analyzer.util.timing import STAGES, Stages
+from analyzer.util.timing import STAGES, StageTimer
 from testkit.media import numbered, write_video
 
 
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_seconds_add_up_in_the_order_of_the_stages(clock: Clock) -> None:
-    stages = Stages()
+    stages = StageTimer()
     for name, seconds in (("write", 1.0), ("decode", 2.0), ("write", 4.0), ("detect", 8.0)):
         with stages(name):
             clock.go_on(seconds)
@@ -54,7 +54,7 @@ def test_seconds_add_up_in_the_order_of_the_stages(clock: Clock) -> None:
 
 
 def test_all_threads_count(clock: Clock) -> None:
-    stages = Stages()
+    stages = StageTimer()
     together = threading.Barrier(8)
 
     def work() -> None:
@@ -72,7 +72,7 @@ def test_all_threads_count(clock: Clock) -> None:
 
 
 def test_stage_that_fails_counts_and_the_failure_goes_on(clock: Clock) -> None:
-    stages = Stages()
+    stages = StageTimer()
     with pytest.raises(ZeroDivisionError), stages("cuts"):
         clock.go_on(3.0)
         raise ZeroDivisionError
@@ -80,7 +80,7 @@ def test_stage_that_fails_counts_and_the_failure_goes_on(clock: Clock) -> None:
 
 
 def test_unknown_stage_is_refused_by_name_and_nothing_is_added() -> None:
-    stages = Stages()
+    stages = StageTimer()
     with pytest.raises(ValueError, match="sleep"):
         stages.add({"detect": 1.0, "sleep": 2.0})
     with pytest.raises(ValueError, match="sleep"), stages("sleep"):
@@ -89,7 +89,7 @@ def test_unknown_stage_is_refused_by_name_and_nothing_is_added() -> None:
 
 
 def test_what_is_given_out_is_a_copy() -> None:
-    stages = Stages()
+    stages = StageTimer()
     stages.add({"detect": 1.0})
     stages.seconds["detect"] = 9.0
     assert stages.seconds == {"detect": 1.0}
@@ -113,7 +113,7 @@ class Items:
 
 
 def test_each_counts_the_waiting_and_not_the_use(clock: Clock) -> None:
-    stages, items = Stages(), Items(clock)
+    stages, items = StageTimer(), Items(clock)
     given = []
     for number in stages.each("decode", items.give(4)):
         clock.go_on(100)
@@ -124,7 +124,7 @@ def test_each_counts_the_waiting_and_not_the_use(clock: Clock) -> None:
 
 @pytest.mark.parametrize("taken", [1, 3])
 def test_each_that_is_left_early_closes_its_iterator(clock: Clock, taken: int) -> None:
-    stages, items = Stages(), Items(clock)
+    stages, items = StageTimer(), Items(clock)
     given = items.give(10)
     each = stages.each("decode", given)
     for _ in range(taken):
@@ -140,14 +140,14 @@ def test_each_hands_on_a_failure_and_counts_it(clock: Clock) -> None:
         clock.go_on(2.0)
         raise OSError("gone")
 
-    stages = Stages()
+    stages = StageTimer()
     with pytest.raises(OSError, match="gone"):
         list(stages.each("decode", failing()))
     assert stages.seconds == {"decode": 2.0}
 
 
 def test_each_takes_what_cannot_be_closed() -> None:
-    stages = Stages()
+    stages = StageTimer()
     assert list(stages.each("decode", [1, 2])) == [1, 2]
     assert list(stages.each("decode", [])) == []
     assert list(stages.seconds) == ["decode"]

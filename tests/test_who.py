@@ -87,7 +87,7 @@ def test_run_says_the_range_and_shares_in_words(edited: Path, tmp_path: Path) ->
     run = found(edited, tmp_path)
     assert run.info["counts"]["people_range_reason"]
     # Of two people no share is stated, neither in words nor in the table.
-    assert run.info["shares_in_words"] == "" and run.shares["people_share"].isna().all()
+    assert run.info["shares_text"] == "" and run.shares["people_share"].isna().all()
     assert "UTKFace" in run.info["calibration"]["fitted_on"]
 
 

@@ -26,7 +26,7 @@ import analyzer
 from analyzer import api
 from analyzer.cli import INTERRUPTED
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.events import Analysing
+from analyzer.events import Analyzing
 from analyzer.runs import pool
 from analyzer.runs.pool import worker_count
 from analyzer.runs.run import Run
@@ -73,7 +73,7 @@ def alone(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = analyzer.analyze(film, SETTINGS, out=tmp_path_factory.mktemp("alone"), workers=1)
     # There is something to compare.
     assert len(run.samples) == 27 and len(run.faces) > 20 and len(run.people) >= 2
-    assert run.info["counts"]["samples_carried"] >= 3 and run.info["counts"]["shots"] == 3
+    assert run.info["counts"]["samples_reused"] >= 3 and run.info["counts"]["shots"] == 3
     assert run.complete and sorted(run.samples["segment"].unique()) == list(range(SEGMENTS))
     return run
 
@@ -121,7 +121,7 @@ def test_tables_do_not_depend_on_the_number_of_processes(alone: Run, together: S
 
 
 def test_progress_adds_up_over_the_processes(together: Shared) -> None:
-    events = [event for event in together.events if isinstance(event, Analysing)]
+    events = [event for event in together.events if isinstance(event, Analyzing)]
     assert [event.samples for event in events] == list(range(1, len(together.run.samples) + 1))
     assert events[-1].faces == len(together.run.faces)
     times = [event.time_s for event in events]
@@ -161,11 +161,11 @@ def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
     for segment in removed:
         (part,) = parts.glob(f"*-{segment:06d}")
         shutil.rmtree(part)
-    analysed: list[object] = []
-    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=then, on_event=analysed.append)
+    analyzed: list[object] = []
+    run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=then, on_event=analyzed.append)
     assert run.info["resumed_segments"] == resumed
     counts = alone.samples["segment"].value_counts()
-    assert sum(isinstance(event, Analysing) for event in analysed) == sum(counts[one] for one in removed)
+    assert sum(isinstance(event, Analyzing) for event in analyzed) == sum(counts[one] for one in removed)
     assert run.info["reading"]["last_s"] == alone.info["reading"]["last_s"]
     assert_same(run, alone)
 
@@ -263,7 +263,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
 
     def kill(event: object) -> None:
         kept = [path for path in tmp_path.glob("*/.parts/*") if not path.name.startswith("new-")]
-        if isinstance(event, Analysing) and kept and not killed:
+        if isinstance(event, Analyzing) and kept and not killed:
             killed.append(multiprocessing.active_children()[0].pid or 0)
             os.kill(killed[0], signal.SIGKILL)
 
@@ -281,7 +281,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
 @pytest.fixture
 def command(film: Path, tmp_path: Path) -> list[str]:
     """The command line over enough samples that there is time to end it."""
-    options = ["--segment", "2", "--fps", "15", "--no-video", "--workers", "2", "--carry", "0"]
+    options = ["--segment", "2", "--fps", "15", "--no-video", "--workers", "2", "--reuse", "0"]
     return [sys.executable, "cli.py", "analyze", str(film), "--out", str(tmp_path / "out"), *options]
 
 

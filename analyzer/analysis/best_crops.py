@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import Chip, Faces, face_widths, frontality, points_in_boxes
+from analyzer.faces import AlignedCrop, Faces, face_widths, frontality, points_in_boxes
 
 __all__ = [
     "LESS_CLOSE",
@@ -54,7 +54,7 @@ class TrackedFace:
     widths: Float
     quality: Float
     """How much a view of each says; 0 where it says nothing."""
-    judged: Float
+    estimated: Float
     """(N, 3): what `AttributeModel.judge` said, NaN where it was not asked."""
     views: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
     """Of each face that has no tracklet yet, and the album that each view is for."""
@@ -67,18 +67,16 @@ class TrackedFace:
             placed = faces.replace(landmarks=points_in_boxes(faces.boxes, points_in_box))
         quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(placed.landmarks)) * faces.scores
         quality = np.where(np.isfinite(placed.landmarks).all(axis=(1, 2)), quality, 0).astype(np.float32)
-        judged = np.full((n, 3), np.nan, np.float32)
-        return cls(faces, placed, time_s, cut, np.full(n, -1, np.int64), widths, quality, judged)
+        estimated = np.full((n, 3), np.nan, np.float32)
+        return cls(faces, placed, time_s, cut, np.full(n, -1, np.int64), widths, quality, estimated)
 
     @property
     def comparable(self) -> NDArray[np.bool_]:
         return (self.quality > 0) & (self.widths >= EMBEDDED_PX)
 
     def finished(self) -> Faces:
-        female, age, spread = self.judged.T
-        return self.faces.replace(
-            track_ids=self.ids, female_prob=female, age_years=age, age_spread_years=spread
-        )
+        female, age, spread = self.estimated.T
+        return self.faces.replace(track_ids=self.ids, female_prob=female, age_years=age, age_std_years=spread)
 
 
 @dataclass(eq=False)
@@ -87,7 +85,7 @@ class BestCrop:
 
     seen: TrackedFace
     row: int
-    chip: Chip
+    crop: AlignedCrop
     since_s: float
     """When the stretch of time began of which it is the best view."""
 

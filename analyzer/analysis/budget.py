@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyzer.analysis.segment import Models, analyse_segments
+from analyzer.analysis.segment import Models, analyze_segments
 from analyzer.media.frame import Sample
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings, budget_s
@@ -80,12 +80,12 @@ class _Cost:
 def choose_sampling(path: Path, duration_s: float, settings: Settings, models: Models) -> Choice:
     """The densest sampling, at most that of the settings, whose analysis should fit `settings.budget`.
 
-    A few stretches of the video are read and analysed (for a second or so), and the rest is reckoned from
+    A few stretches of the video are read and analyzed (for a second or so), and the rest is reckoned from
     them.
 
     Args:
         path: The video file.
-        duration_s: Length of the stretch that is to be analysed.
+        duration_s: Length of the stretch that is to be analyzed.
         settings: With a budget.
         models: Loaded networks.
 
@@ -108,7 +108,7 @@ def choose_sampling(path: Path, duration_s: float, settings: Settings, models: M
 
 
 def _try(path: Path, duration_s: float, settings: Settings, models: Models, stretch_s: float) -> _Cost:
-    read_s = reading = analysing = 0.0
+    read_s = reading = analyzing = 0.0
     samples = 0
     for place in _PLACES:
         start_s = settings.start_s + max(0.0, place * duration_s - stretch_s / 2)
@@ -123,13 +123,13 @@ def _try(path: Path, duration_s: float, settings: Settings, models: Models, stre
             read_s += (rest[-1][0] if rest else first[0]).frame.time_s - first[0].frame.time_s
             some = [first[0], *(sample for sample, _ in rest)]
             begun = time.perf_counter()
-            for _ in analyse_segments(some, models, settings):
+            for _ in analyze_segments(some, models, settings):
                 pass
-            analysing += time.perf_counter() - begun
+            analyzing += time.perf_counter() - begun
             samples += len(some)
     reading_each = reading / read_s if read_s else 0.0
     rate = samples / (read_s or duration_s) if settings.keyframes else settings.fps
-    return _Cost(reading_each, analysing / max(samples, 1), rate)
+    return _Cost(reading_each, analyzing / max(samples, 1), rate)
 
 
 def _timed(samples: Iterator[Sample]) -> Iterator[tuple[Sample, float]]:

@@ -2,7 +2,7 @@
 
 Three things save work, each decided by the samples of the segment alone:
 
-* A sample that hardly differs from the one before takes over its faces (`Looked.carried_s`).
+* A sample that hardly differs from the one before takes over its faces (`DetectedSample.detection_age_s`).
 * With ``detector_size="auto"`` samples between two close looks are looked at in a smaller size, where both
   looks found no face that would then be too small. Where fewer faces are found than in both, the sample is
   looked at closely after all; if that helps, so are the others of its shot.
@@ -21,23 +21,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.shots import CutFinder, glance
+from analyzer.analysis.shots import ShotDetector, thumbnail
 from analyzer.faces import FaceDetector, Faces, face_widths
 from analyzer.media.frame import Frame, Sample
 from analyzer.media.readahead import read_ahead
 from analyzer.settings import Settings
-from analyzer.util.timing import Stages
+from analyzer.util.timing import StageTimer
 from analyzer.vision.runtime import BATCHES
 
 __all__ = [
-    "Looked",
-    "look_for_faces",
+    "DetectedSample",
+    "detect_faces",
 ]
 
 Image = NDArray[np.uint8]
 
 
-# Brightness and colour, in 160 fields across the picture, may differ by so much of 255 in the same picture:
+# Brightness and color, in 160 fields across the picture, may differ by so much of 255 in the same picture:
 # noise of cameras and encoders stays below, a face that moves by a hundredth of its width does not.
 _SAME = 6
 
@@ -69,7 +69,7 @@ _NOTHING = np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Looked:
+class DetectedSample:
     """A sample that was looked at, and what is in it."""
 
     time_s: float
@@ -81,14 +81,14 @@ class Looked:
     faces: Faces
     cut: bool
     """Whether a cut lies between the sample before and this one."""
-    glance: Image
+    thumbnail: Image
     """(54, 96, 3) uint8 BGR: the sample at a glance."""
-    carried_s: float
+    detection_age_s: float
     """0 where faces were looked for; else how much earlier the look was whose faces it took over."""
     close: bool
     """Whether it was looked at in the detector's full size: then landmarks are at their most precise."""
 
-    def without_frame(self) -> Looked:
+    def without_frame(self) -> DetectedSample:
         return dataclasses.replace(self, frame=None)
 
 
@@ -100,7 +100,7 @@ class _Measured:
     scaled: Image
     """(H, W, 3) uint8 BGR in the detector's full size; let go after the look."""
     fields: Image
-    glance: Image
+    thumbnail: Image
     cut: bool
     close: bool = True
     """Whether it is looked at in full size."""
@@ -121,17 +121,17 @@ class _Measured:
     def size(self) -> tuple[int, int]:
         return self.sample.frame.width, self.sample.frame.height
 
-    def looked(self) -> Looked:
+    def looked(self) -> DetectedSample:
         assert self.faces is not None
-        return Looked(
+        return DetectedSample(
             time_s=self.time_s,
             image_name=self.sample.image_name,
             size=self.size,
             frame=self.sample.frame,
             faces=self.faces,
             cut=self.cut,
-            glance=self.glance,
-            carried_s=0.0,
+            thumbnail=self.thumbnail,
+            detection_age_s=0.0,
             close=self.close,
         )
 
@@ -144,24 +144,24 @@ class _Carried:
     image_name: str
     like: _Measured
 
-    def looked(self) -> Looked:
+    def looked(self) -> DetectedSample:
         assert self.like.faces is not None
-        return Looked(
+        return DetectedSample(
             time_s=self.time_s,
             image_name=self.image_name,
             size=self.like.size,
             frame=None,
             faces=self.like.faces,
             cut=False,
-            glance=self.like.glance,
-            carried_s=self.time_s - self.like.time_s,
+            thumbnail=self.like.thumbnail,
+            detection_age_s=self.time_s - self.like.time_s,
             close=False,
         )
 
 
-def look_for_faces(
-    samples: Iterable[Sample], detector: FaceDetector, settings: Settings, stages: Stages
-) -> Iterator[Looked]:
+def detect_faces(
+    samples: Iterable[Sample], detector: FaceDetector, settings: Settings, stages: StageTimer
+) -> Iterator[DetectedSample]:
     """Look for faces and cuts.
 
     Args:
@@ -187,12 +187,12 @@ class _Preparer:
     It needs no network, so it runs while faces are looked for in earlier samples.
     """
 
-    def __init__(self, detector: FaceDetector, settings: Settings, stages: Stages) -> None:
+    def __init__(self, detector: FaceDetector, settings: Settings, stages: StageTimer) -> None:
         self._detector = detector
         self._stages = stages
         self._chooses = settings.adapts_size and detector.reducible
-        self._carry_s = settings.carry_s
-        self._finder = CutFinder()
+        self._carry_s = settings.reuse_s
+        self._finder = ShotDetector()
         self._last: _Measured | None = None
         self._last_close_s = -np.inf
         self._between = 0
@@ -212,9 +212,9 @@ class _Preparer:
             return _Carried(frame.time_s, sample.image_name, before)
         with self._stages("convert"):
             scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height))
-            look = glance(scaled)
+            look = thumbnail(scaled)
         with self._stages("cuts"):
-            cut = self._finder.is_cut(look)
+            cut = self._finder.is_shot_boundary(look)
         one = _Measured(sample, scaled, fields, look, cut)
         one.close = self._is_due(one)
         return one
@@ -246,7 +246,7 @@ class _Preparer:
 class _Looker:
     """Looks for faces in samples that are prepared."""
 
-    def __init__(self, detector: FaceDetector, settings: Settings, stages: Stages) -> None:
+    def __init__(self, detector: FaceDetector, settings: Settings, stages: StageTimer) -> None:
         self._detector = detector
         self._stages = stages
         # So many close looks are taken together: frames are held until then. Between two of them lie others
@@ -258,7 +258,7 @@ class _Looker:
         self._wary = False
         """Whether looking less closely has lost a face in this shot."""
 
-    def look(self, prepared: Iterable[_Measured | _Carried]) -> Iterator[Looked]:
+    def look(self, prepared: Iterable[_Measured | _Carried]) -> Iterator[DetectedSample]:
         waiting: list[_Measured | _Carried] = []
         last: _Measured | None = None
         close = 0
@@ -279,7 +279,7 @@ class _Looker:
         if waiting:
             yield from self._resolved(waiting)
 
-    def _resolved(self, waiting: list[_Measured | _Carried]) -> list[Looked]:
+    def _resolved(self, waiting: list[_Measured | _Carried]) -> list[DetectedSample]:
         measured = [one for one in waiting if isinstance(one, _Measured)]
         self._detect([one for one in measured if one.close], 1.0)
         # What the close look after each says, found from the end: the last one was a close one.

@@ -1,4 +1,4 @@
-"""`analyse_segments`: find, judge and follow the faces of stretches of video, and look for cuts.
+"""`analyze_segments`: find, judge and follow the faces of stretches of video, and look for cuts.
 
 What a segment yields is a pure function of (its samples, models, settings): nothing of another segment
 enters, so it does not matter who analyses it, when, or in which order.
@@ -16,14 +16,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.detection import Looked, look_for_faces
-from analyzer.analysis.tracking import Follower, Tracklets
+from analyzer.analysis.detection import DetectedSample, detect_faces
+from analyzer.analysis.tracking import FaceTracker, Tracklets
 from analyzer.errors import ModelError
 from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces
 from analyzer.media.frame import Sample
 from analyzer.media.readahead import read_ahead
 from analyzer.settings import Settings
-from analyzer.util.timing import Stages
+from analyzer.util.timing import StageTimer
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.detectors.load import load_detector
@@ -33,14 +33,14 @@ from analyzer.vision.selection import models_hash
 __all__ = [
     "Models",
     "SegmentResult",
-    "analyse_segments",
+    "analyze_segments",
 ]
 
 OnProgress = Callable[[float, Faces], None]
 
 
-OnSample = Callable[[Looked, Faces], None]
-"""Called with a sample that holds its frame, and its faces as `Follower.latest` knows them."""
+OnSample = Callable[[DetectedSample, Faces], None]
+"""Called with a sample that holds its frame, and its faces as `FaceTracker.latest` knows them."""
 
 
 # Samples between the search for faces and following: each holds a picture.
@@ -118,8 +118,8 @@ class SegmentResult:
     sizes: tuple[tuple[int, int], ...]
     """Width and height of each sample in pixels, as it is shown."""
     cuts: tuple[bool, ...]
-    """Whether a cut lies before each sample; before the first one only its neighbour knows."""
-    carried_s: tuple[float, ...]
+    """Whether a cut lies before each sample; before the first one only its neighbor knows."""
+    detection_age_s: tuple[float, ...]
     """0 where faces were looked for; else how much earlier the look was whose faces the sample took over."""
     edges: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     """The first and the last sample at a glance, to tell whether a cut lies between two segments."""
@@ -129,26 +129,27 @@ class SegmentResult:
     def __post_init__(self) -> None:
         n = len(self.times_s)
         if any(
-            n != len(one) for one in (self.image_names, self.sizes, self.cuts, self.carried_s, self.faces)
+            n != len(one)
+            for one in (self.image_names, self.sizes, self.cuts, self.detection_age_s, self.faces)
         ):
             raise ValueError("a segment needs one time, name, size, cut, age and Faces per sample")
 
 
-def analyse_segments(
+def analyze_segments(
     samples: Iterable[Sample],
     models: Models,
     settings: Settings,
     *,
     on_progress: OnProgress | None = None,
     on_sample: OnSample | None = None,
-    stages: Stages | None = None,
+    stages: StageTimer | None = None,
 ) -> Generator[SegmentResult, None, None]:
     """Find, judge and follow the faces of segments, one after another; give each as soon as it is done.
 
     Args:
         samples: Those of one or more whole segments, in the order of time.
         models: Loaded networks.
-        settings: How to analyse.
+        settings: How to analyze.
         on_progress: Called with the time and the faces of each sample.
         on_sample: Called with each sample that was looked at, and its faces as they are known by then.
         stages: Counts the time.
@@ -157,13 +158,13 @@ def analyse_segments(
         MediaError: The samples' reader failed.
         ModelError: A network failed.
     """
-    stages = stages or Stages()
+    stages = stages or StageTimer()
     # Faces are looked for in one thread, followed and judged in another, also over a segment's end.
     with contextlib.closing(read_ahead(_looked(samples, models, settings, stages), _LOOKED_AHEAD)) as looks:
         for segment, group in itertools.groupby(looks, key=lambda pair: pair[0]):
-            looked: list[Looked] = []
+            looked: list[DetectedSample] = []
             # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-            follower = Follower(
+            follower = FaceTracker(
                 models.embedding,
                 models.attributes,
                 settings,
@@ -181,14 +182,14 @@ def analyse_segments(
 
 
 def _looked(
-    samples: Iterable[Sample], models: Models, settings: Settings, stages: Stages
-) -> Iterator[tuple[int, Looked]]:
+    samples: Iterable[Sample], models: Models, settings: Settings, stages: StageTimer
+) -> Iterator[tuple[int, DetectedSample]]:
     for segment, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
-        for looked in look_for_faces(of_segment, models.detector, settings, stages):
+        for looked in detect_faces(of_segment, models.detector, settings, stages):
             yield segment, looked
 
 
-def _result(segment: int, looked: Sequence[Looked], follower: Follower) -> SegmentResult:
+def _result(segment: int, looked: Sequence[DetectedSample], follower: FaceTracker) -> SegmentResult:
     found, tracklets = follower.finish()
     return SegmentResult(
         segment,
@@ -196,8 +197,8 @@ def _result(segment: int, looked: Sequence[Looked], follower: Follower) -> Segme
         tuple(one.image_name for one in looked),
         tuple(one.size for one in looked),
         tuple(one.cut for one in looked),
-        tuple(one.carried_s for one in looked),
-        (looked[0].glance, looked[-1].glance),
+        tuple(one.detection_age_s for one in looked),
+        (looked[0].thumbnail, looked[-1].thumbnail),
         tuple(found),
         tracklets,
     )

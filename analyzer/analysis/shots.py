@@ -1,6 +1,6 @@
 """Cuts: between which two samples does the picture become another one?
 
-Samples are a fraction of a second apart. A cut is judged from two neighbouring ones alone, so that it does
+Samples are a fraction of a second apart. A cut is judged from two neighboring ones alone, so that it does
 not matter which segment they are in.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "CutFinder",
-    "glance",
+    "ShotDetector",
+    "thumbnail",
 ]
 
 Image = NDArray[np.uint8]
@@ -21,18 +21,18 @@ Image = NDArray[np.uint8]
 _GLANCE = (96, 54)
 
 
-# Colours that differ more than this are another shot, whatever moves. Chosen on made edits, pans and real
+# Colors that differ more than this are another shot, whatever moves. Chosen on made edits, pans and real
 # clips at 2, 5 and 10 samples a second: cuts differ by 0.12 and more, all else by at most 0.055. An even
-# ground that becomes a little lighter has other colours too, but hardly another content; cuts have over 20.
-_OTHER_COLOURS = 0.1
+# ground that becomes a little lighter has other colors too, but hardly another content; cuts have over 20.
+_OTHER_COLORS = 0.1
 
 
 _SOME_CONTENT = 7.0
 
 
-# Where the colours differ less (two cameras in one room), everything else must differ: PySceneDetect's
+# Where the colors differ less (two cameras in one room), everything else must differ: PySceneDetect's
 # own threshold, which a fast pan alone also reaches.
-_SIMILAR_COLOURS = 0.03
+_SIMILAR_COLORS = 0.03
 
 
 _OTHER_CONTENT = 27.0
@@ -41,24 +41,24 @@ _OTHER_CONTENT = 27.0
 _BINS = (8, 4, 4)
 
 
-def glance(picture: Image) -> Image:
+def thumbnail(picture: Image) -> Image:
     """A picture at a glance, as cuts are judged by: (54, 96, 3) uint8 BGR from (H, W, 3) uint8 BGR."""
     return cv2.resize(picture, _GLANCE, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-class CutFinder:
+class ShotDetector:
     """Finds shot boundaries in samples that are given one by one.
 
-    Two neighbouring samples are compared as PySceneDetect's `ContentDetector` does (how much hue, saturation
+    Two neighboring samples are compared as PySceneDetect's `ContentDetector` does (how much hue, saturation
     and value of the pixels differ on average) and its `HistogramDetector` (how little two histograms
-    correlate; here of colours instead of brightness). A cut is where the colours change much, or where they
+    correlate; here of colors instead of brightness). A cut is where the colors change much, or where they
     change a little and the content much.
     """
 
     def __init__(self) -> None:
         self._before: tuple[Image, NDArray[np.float32]] | None = None
 
-    def is_cut(self, look: Image) -> bool:
+    def is_shot_boundary(self, look: Image) -> bool:
         """Whether a cut lies between the sample before and this one.
 
         Args:
@@ -70,8 +70,8 @@ class CutFinder:
             return False
         content = _content_difference(before[0], hsv)
         likeness = cv2.compareHist(before[1], self._before[1], cv2.HISTCMP_CORREL)
-        return (likeness <= 1 - _OTHER_COLOURS and content >= _SOME_CONTENT) or (
-            likeness <= 1 - _SIMILAR_COLOURS and content >= _OTHER_CONTENT
+        return (likeness <= 1 - _OTHER_COLORS and content >= _SOME_CONTENT) or (
+            likeness <= 1 - _SIMILAR_COLORS and content >= _OTHER_CONTENT
         )
 
 
@@ -85,7 +85,7 @@ def _content_difference(one: Image, other: Image) -> float:
 
 
 def _histogram(hsv: Image) -> NDArray[np.float32]:
-    """(128,) how much there is of each colour in (H, W, 3) uint8 HSV."""
+    """(128,) how much there is of each color in (H, W, 3) uint8 HSV."""
     counts = cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel()
     # Square roots keep one large even area from outweighing all else.
     return np.sqrt(counts / counts.sum()).astype(np.float32)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import LESS_CLOSE, BestCrop, BestCrops, TrackedFace
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
-from analyzer.faces import AttributeModel, Chip, EmbeddingModel, Faces, Picture, buffered_iou, iou
+from analyzer.faces import AlignedCrop, AttributeModel, EmbeddingModel, Faces, Picture, buffered_iou, iou
 from analyzer.settings import Settings
-from analyzer.util.timing import Stages
+from analyzer.util.timing import StageTimer
 
 __all__ = [
     "LOST_AFTER_S",
-    "Follower",
+    "FaceTracker",
     "Tracklets",
     "byte_track",
     "follow",
@@ -70,7 +70,7 @@ _OTHER_PERSON = 0.6
 _TOGETHER = 16
 
 
-_NO_CHIP: Chip = ()
+_NO_CROP: AlignedCrop = ()
 
 
 class Tracker(Protocol):
@@ -96,14 +96,14 @@ class Tracklets:
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
     """(T, D) float32: mean of the views' embeddings, weighted by their quality."""
-    view_px: Float
+    crop_px: Float
     """(T,) float32: width in pixels of the widest view."""
     views: Int
     """(T,) int64: how many views were compared."""
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        if self.embeddings.ndim != 2 or not n == len(self.embeddings) == len(self.view_px) == len(self.views):
+        if self.embeddings.ndim != 2 or not n == len(self.embeddings) == len(self.crop_px) == len(self.views):
             raise ValueError(f"Tracklets needs arrays of one length, got {n}, {self.embeddings.shape}")
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class _Live:
         self.box, self.time_s = box.astype(np.float64), time_s
 
 
-class Follower:
+class FaceTracker:
     """Follows faces through the samples of one segment and keeps the best views of each.
 
     By ByteTrack with buffered IoU, told the true times; chosen by measurement (docs/tracking.md). Samples
@@ -150,24 +150,26 @@ class Follower:
         *,
         make_tracker: MakeTracker | None = None,
         points_in_box: Float | None = None,
-        stages: Stages | None = None,
+        stages: StageTimer | None = None,
     ) -> None:
         settings = settings or Settings()
         self._embedding = embedding
         self._attributes = attributes
-        self._judged_px = settings.min_judged_px
-        self._compared_views = BestCrops(settings.compare_every_s)
-        self._judged_views = BestCrops(settings.judge_every_s, _SPREAD) if settings.judge_every_s else None
+        self._estimated_px = settings.min_estimate_px
+        self._compared_views = BestCrops(settings.embed_every_s)
+        self._judged_views = (
+            BestCrops(settings.estimate_every_s, _SPREAD) if settings.estimate_every_s else None
+        )
         self._make_tracker = make_tracker or byte_track
         self._points_in_box = points_in_box
-        self._stages = stages or Stages()
+        self._stages = stages or StageTimer()
         self._waiting: list[TrackedFace] = []
         self._samples: list[TrackedFace] = []
         self._tracker: Tracker | None = None
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._to_judge: list[tuple[TrackedFace, int, Chip]] = []
+        self._to_estimate: list[tuple[TrackedFace, int, AlignedCrop]] = []
         self._compared: dict[int, list[tuple[BestCrop, Float]]] = {}
         self._live: dict[int, _Live] = {}
         self._answered: list[tuple[TrackedFace, int]] = []
@@ -217,7 +219,7 @@ class Follower:
             if one.ids[row] < 0:
                 nameless.append((one, row))
             else:
-                self._known.setdefault(int(one.ids[row]), []).append(one.judged[row])
+                self._known.setdefault(int(one.ids[row]), []).append(one.estimated[row])
         self._answered = nameless
         known = np.full((len(seen.ids), 3), np.nan, np.float32)
         for row, tracklet in enumerate(seen.ids.tolist()):
@@ -225,7 +227,7 @@ class Follower:
                 known[row] = np.mean(answers, axis=0)
         female, age, spread = known.T
         return seen.faces.replace(
-            track_ids=seen.ids.copy(), female_prob=female, age_years=age, age_spread_years=spread
+            track_ids=seen.ids.copy(), female_prob=female, age_years=age, age_std_years=spread
         )
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
@@ -234,8 +236,8 @@ class Follower:
         self._begin()
         if self._samples:
             self._settle(self._samples[-1])
-        for album in self._albums:
-            album.keep_only(set())
+        for best_crops in self._best_crops:
+            best_crops.keep_only(set())
         self._ask(1)
         tracklets = self._tracklets()
         return [seen.finished() for seen in self._samples], tracklets
@@ -279,8 +281,8 @@ class Follower:
         gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
         self._live = {one: live for one, live in self._live.items() if live.time_s >= gone_s}
         alive = {self._names[one] for one in self._live}
-        for album in self._albums:
-            album.keep_only(alive)
+        for best_crops in self._best_crops:
+            best_crops.keep_only(alive)
         self._samples.append(seen)
 
     def _note(self, tracked: int, seen: TrackedFace, row: int) -> None:
@@ -318,7 +320,7 @@ class Follower:
         if not new or not len(free):
             return
         overlap = buffered_iou(before.faces.boxes[free], seen.faces.boxes[list(new)], _MATCH_MARGIN)
-        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbour.
+        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbor.
         for row, column in best_pairs(overlap, _MATCH_IOU):
             tracklet = int(seen.ids[new[column]])
             before.ids[free[row]] = tracklet
@@ -336,80 +338,85 @@ class Follower:
     # --- views ---
 
     @property
-    def _albums(self) -> list[BestCrops]:
+    def _best_crops(self) -> list[BestCrops]:
         return [self._compared_views] + ([self._judged_views] if self._judged_views else [])
 
     def _cut_views(self, seen: TrackedFace, picture: Picture | None) -> None:
         """Cut out the faces that may be the best views of their stretch of time."""
         if picture is None:
             return
-        judged = (seen.quality > 0) & (seen.widths >= self._judged_px)
+        estimated = (seen.quality > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
             self._fill(
-                self._compared_views, seen, seen.comparable, partial(self._compared_chips, seen, picture)
+                self._compared_views, seen, seen.comparable, partial(self._compared_crops, seen, picture)
             )
         if self._attributes is None:
             return
-        cut = partial(self._judged_chips, seen, picture)
+        cut = partial(self._estimated_crops, seen, picture)
         if self._judged_views is not None:
-            self._fill(self._judged_views, seen, judged, cut)
+            self._fill(self._judged_views, seen, estimated, cut)
         else:
-            rows = np.flatnonzero(judged)
-            self._to_judge += [(seen, int(row), chip) for row, chip in zip(rows, cut(rows), strict=True)]
+            rows = np.flatnonzero(estimated)
+            self._to_estimate += [(seen, int(row), crop) for row, crop in zip(rows, cut(rows), strict=True)]
 
     @staticmethod
     def _fill(
-        album: BestCrops, seen: TrackedFace, usable: NDArray[np.bool_], cut: Callable[[Int], list[Chip]]
+        best_crops: BestCrops,
+        seen: TrackedFace,
+        usable: NDArray[np.bool_],
+        cut: Callable[[Int], list[AlignedCrop]],
     ) -> None:
-        rows = np.array([row for row in np.flatnonzero(usable).tolist() if album.wants(seen, row)], np.int64)
-        for row, chip in zip(rows.tolist(), cut(rows), strict=True):
-            view = BestCrop(seen, row, chip, seen.time_s)
+        rows = np.array(
+            [row for row in np.flatnonzero(usable).tolist() if best_crops.wants(seen, row)], np.int64
+        )
+        for row, crop in zip(rows.tolist(), cut(rows), strict=True):
+            view = BestCrop(seen, row, crop, seen.time_s)
             if seen.ids[row] < 0:
-                seen.views.setdefault(row, []).append((album, view))
+                seen.views.setdefault(row, []).append((best_crops, view))
             else:
-                album.offer(int(seen.ids[row]), view)
+                best_crops.offer(int(seen.ids[row]), view)
 
-    def _compared_chips(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[Chip]:
+    def _compared_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
         assert self._embedding is not None
         if not len(rows):
             return []
         with self._stages("chips"):
             transforms = self._embedding.transforms(seen.placed.landmarks[rows])
-            side = self._embedding.chip_px
+            side = self._embedding.crop_px
             return [(piece,) for piece in picture.cut(transforms, [side] * len(rows), side)]
 
-    def _judged_chips(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[Chip]:
+    def _estimated_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
         assert self._attributes is not None
         if not len(rows):
             return []
         with self._stages("chips"):
-            return self._attributes.chips(picture, seen.placed[rows])
+            return self._attributes.crops(picture, seen.placed[rows])
 
     def _offer(self, tracklet: int, views: Sequence[tuple[BestCrops, BestCrop]]) -> None:
-        for album, view in views:
-            album.offer(tracklet, view)
+        for best_crops, view in views:
+            best_crops.offer(tracklet, view)
 
     def _ask(self, at_least: int) -> None:
         """Ask the networks about the views found so far, if they are enough to be worth it."""
         views = self._compared_views.finished
         if self._embedding is not None and len(views) >= at_least:
             with self._stages("embed"):
-                vectors = self._embedding.embed([view.chip[0] for _, view in views])
+                vectors = self._embedding.embed([view.crop[0] for _, view in views])
             for (tracklet, view), vector in zip(views, vectors, strict=True):
-                view.chip = _NO_CHIP
+                view.crop = _NO_CROP
                 self._compared.setdefault(tracklet, []).append((view, vector))
             views.clear()
         if self._judged_views is not None:
             views = self._judged_views.finished
-            self._to_judge += [(view.seen, view.row, view.chip) for _, view in views]
+            self._to_estimate += [(view.seen, view.row, view.crop) for _, view in views]
             views.clear()
-        if self._attributes is not None and len(self._to_judge) >= at_least:
+        if self._attributes is not None and len(self._to_estimate) >= at_least:
             with self._stages("attributes"):
-                answers = self._attributes.judge([chip for _, _, chip in self._to_judge])
-            for (seen, row, _), *answer in zip(self._to_judge, *answers, strict=True):
-                seen.judged[row] = answer
+                answers = self._attributes.estimate([crop for _, _, crop in self._to_estimate])
+            for (seen, row, _), *answer in zip(self._to_estimate, *answers, strict=True):
+                seen.estimated[row] = answer
                 self._answered.append((seen, row))
-            self._to_judge.clear()
+            self._to_estimate.clear()
 
     def _tracklets(self) -> Tracklets:
         """What the tracklets look like; one that went over to another person is split."""
@@ -475,7 +482,7 @@ def follow(
     >>> [faces.track_ids.tolist() for faces in follow(walk, [0.0, 0.2, 0.4])]
     [[0], [0], [0]]
     """
-    follower = Follower()
+    follower = FaceTracker()
     for faces, time_s, cut in zip(found, times_s, cuts or [False] * len(found), strict=True):
         follower.add(faces, time_s, cut=cut)
     return follower.finish()[0]

@@ -385,8 +385,8 @@ class Source:
     folder: Path
     """Where its runs go: `Jobs.out` or a folder in it."""
     filters: Filters = Filters()
-    max_per_night: int | None = None
-    """At most so many of its videos are analysed in a night; None: as many as there are."""
+    max_per_run: int | None = None
+    """At most so many of its videos are analyzed in a night; None: as many as there are."""
     tags: tuple[str, ...] = ()
     watched: bool = False
     """A folder that may be written to while we look: files that still change are left for later."""
@@ -418,7 +418,7 @@ class Limits(_Checked):
     """What one item may take before it is stopped."""
 
     memory_mb: int = _within(4000, 500, 10_000_000)
-    """What each analysing process may ask the system for, in MB. That is more than it uses: on two cores
+    """What each analyzing process may ask the system for, in MB. That is more than it uses: on two cores
     2,100 for 1080p, of which 600 are used, and 2,600 for 2160p, of which 1,000 are used; more with more
     cores."""
     cpu_s: float = _within(12 * _HOUR, 1.0, _LONGEST_S)
@@ -495,7 +495,7 @@ class Jobs(_Checked):
     time_budget_s: float | None = _within(None, 1.0, _LONGEST_S)
     """After so many seconds nothing new is begun; None: until all is done."""
     workers: int = _within(0, 0, 256)
-    """Processes that each analyse a video; 0: fitted to cores and memory."""
+    """Processes that each analyze a video; 0: fitted to cores and memory."""
     report: tuple[str, ...] = ("html",)
     """Forms of each run's report; empty: none."""
     reserve_mb: int = _within(1000, 0, 1_000_000_000)
@@ -508,7 +508,7 @@ class Jobs(_Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.sources:
-            raise SettingsError("there is no source to analyse")
+            raise SettingsError("there is no source to analyze")
         report: Any = self.report
         if not isinstance(report, list | tuple):
             raise SettingsError(f'report takes a list such as ["html"], not {_brief(report)}')
@@ -534,7 +534,7 @@ def jobs_of(
     *,
     out: str | os.PathLike[str],
     filters: Filters = _NO_FILTERS,
-    max_per_night: int | None = None,
+    max_per_run: int | None = None,
     watch: bool = False,
     **choices: Any,
 ) -> Jobs:
@@ -547,14 +547,14 @@ def jobs_of(
         settings: For all sources.
         out: Folder of the runs.
         filters: For all sources.
-        max_per_night: For each source.
+        max_per_run: For each source.
         watch: Whether folders may be written to while we look.
         choices: Other fields of `Jobs`; None stands for the default.
 
     Raises:
         SettingsError: A value is wrong, or a list cannot be read or names nothing.
     """
-    _check_count(max_per_night, "max_per_night")
+    _check_count(max_per_run, "max_per_run")
     out = Path(out)
     names = [name for source in sources for name in _named(source, depth=2)]
     made = tuple(
@@ -563,7 +563,7 @@ def jobs_of(
             settings=settings,
             folder=out,
             filters=filters,
-            max_per_night=max_per_night,
+            max_per_run=max_per_run,
             watched=watch and _is_path(name) and _there(Path(name).is_dir),
         )
         for name in names
@@ -701,7 +701,7 @@ _TAG_KEYS = _SETTING_KEYS | _FILTER_KEYS | _same("preset")
 
 _SOURCE_KEYS = (
     _same(*_KINDS)
-    | _same("watch", "tags", "preset", "into", "max_per_night", "settings", *_PLAIN_SETTINGS)
+    | _same("watch", "tags", "preset", "into", "max_per_run", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
 
@@ -924,13 +924,13 @@ def _source(table: object, common: _Common) -> Source:
         raise SettingsError(f"watch must be true or false, not {_brief(watched)}")
     if watched and kind != "folder":
         raise SettingsError(f"watch is for a folder, this is a {kind}")
-    _check_count(values.get("max_per_night"), "max_per_night")
+    _check_count(values.get("max_per_run"), "max_per_run")
     return Source(
         name=_name(values[kind], kind, common.base),
         settings=Settings.from_preset(preset, **merged, playlist=kind in _LISTS),
         folder=common.out / _into(values["into"]) if "into" in values else common.out,
         filters=Filters(**filters),
-        max_per_night=values.get("max_per_night"),
+        max_per_run=values.get("max_per_run"),
         tags=tags,
         watched=watched,
     )

@@ -27,14 +27,14 @@ of one night leaves attempts for another."""
 
 
 CRASHES = {
-    "crash": "the process that analysed it died",
+    "crash": "the process that analyzed it died",
     "memory": "it needs more memory than [limits] memory_mb allows",
     "cpu_limit": "it took more processor time than [limits] cpu allows",
     "time_limit": "it took longer than [limits] wall allows",
     "stalled": "it made no progress for as long as [limits] stall allows",
     "interrupted": "the whole batch ended again and again while it was in work",
 }
-"""Kinds of failure that end the analysing process, and what they mean."""
+"""Kinds of failure that end the analyzing process, and what they mean."""
 
 
 _COSTLY = frozenset({*CRASHES, "model"})
@@ -70,7 +70,7 @@ class Phase(StrEnum):
     FETCH = "fetch"
     LOAD = "load"
     """Networks were loaded: nothing of the video had been looked at."""
-    ANALYSE = "analyse"
+    ANALYZE = "analyze"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _ROWS = 1000
 """The most rows of a table: browsers are slow with more, and nobody reads them."""
 
 
-_NIGHTS = 10
+_BATCH_RUNS = 10
 
 
 _LONGEST_ADDRESS = 2000
@@ -81,8 +81,8 @@ def _page(ledger: Ledger, out: Path) -> str:
         ledger.videos([State.DONE]), key=lambda row: (row["done_at"] or 0.0, row["id"]), reverse=True
     )
     trouble = ledger.videos([State.FAILED, State.DEAD], _ROWS)
-    nights = ledger.nights(_NIGHTS)
-    sources = _sources(nights)
+    batch_runs = ledger.batch_runs(_BATCH_RUNS)
+    sources = _sources(batch_runs)
     skipped = ledger.videos([State.SKIPPED], _ROWS)
     return _template().render(
         version=analyzer.__version__,
@@ -98,7 +98,7 @@ def _page(ledger: Ledger, out: Path) -> str:
         done_count=len(done),
         skipped=[_video(row) | {"reason": one_line(row["reason"] or "–", 500)} for row in skipped],
         skipped_count=counts.get(State.SKIPPED, 0),
-        nights=[_night(row) for row in nights],
+        batch_runs=[_batch_run(row) for row in batch_runs],
     )
 
 
@@ -126,12 +126,12 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
     """Name, figure and note of the totals."""
     not_listed = [("Sources with trouble", _number(sources), "in the last night")] if sources else []
     waiting = sum(count for state, count in counts.items() if state not in (*FINAL, State.FAILED))
-    seconds = sum(_analysed_s(row) for row in done)
+    seconds = sum(_analyzed_s(row) for row in done)
     people = sum(_count(row, "people") or 0 for row in done)
     partly = sum(row["complete"] is False for row in done)
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
-        ("Video", rough_time(seconds), "analysed"),
+        ("Video", rough_time(seconds), "analyzed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
@@ -147,9 +147,9 @@ def _address(source: str) -> str | None:
     return web_address(source) if len(source) <= _LONGEST_ADDRESS else None
 
 
-def _sources(nights: Sequence[Row]) -> list[Row]:
+def _sources(batch_runs: Sequence[Row]) -> list[Row]:
     """The sources that the last night could not list, or only in part, and why."""
-    counts: Row = next((row["counts"] for row in nights if row["counts"]), {})
+    counts: Row = next((row["counts"] for row in batch_runs if row["counts"]), {})
     troubles = [one for one in counts.get("troubles") or () if one.get("state") == "source"]
     listed = [
         (str(one.get("source") or ""), str(one.get("error") or ""), one.get("kind")) for one in troubles
@@ -207,7 +207,7 @@ def _trouble(row: Row) -> Row:
     }
 
 
-def _night(row: Row) -> Row:
+def _batch_run(row: Row) -> Row:
     counts = row["counts"] or {}
     ended = row["ended_at"]
     sources = counts.get("sources_failed") or 0
@@ -246,8 +246,8 @@ def _relative(path: str, out: Path) -> str:
     return quote(os.fsencode(os.path.relpath(path, out)))
 
 
-def _analysed_s(row: Row) -> float:
-    known = (row["counts"] or {}).get("analysed_s")
+def _analyzed_s(row: Row) -> float:
+    known = (row["counts"] or {}).get("analyzed_s")
     seconds = float(known if isinstance(known, int | float) else row["duration_s"] or 0.0)
     return seconds if math.isfinite(seconds) else 0.0
 

@@ -3,7 +3,7 @@
 A video's row is found by (identity, settings, networks): the same work is one row for ever, changed
 settings are another row. States::
 
-    new ──▶ claimed ──▶ downloaded ──▶ analysing ──▶ done
+    new ──▶ run_lock ──▶ downloaded ──▶ analyzing ──▶ done
      │         │             │              │
      │         └─────────────┴──────────────┴──▶ failed (tried again at `next_try`) ──▶ dead
      └──▶ skipped (`reason`)
@@ -59,11 +59,11 @@ class State(StrEnum):
     """Where a video stands; the value is what the ledger, the log and the tables show."""
 
     NEW = "new"
-    CLAIMED = "claimed"
+    RUN_LOCKED = "run_lock"
     """An attempt has begun: it is being looked up and downloaded."""
     DOWNLOADED = "downloaded"
     """It lies on the disk; local files do from the start."""
-    ANALYSING = "analysing"
+    ANALYZING = "analyzing"
     DONE = "done"
     SKIPPED = "skipped"
     """Left out for a reason that is no error."""
@@ -75,7 +75,7 @@ class State(StrEnum):
 
 FINAL = (State.DONE, State.SKIPPED, State.DEAD)
 """Nothing is to be done for these."""
-RUNNING = (State.CLAIMED, State.DOWNLOADED, State.ANALYSING)
+RUNNING = (State.RUN_LOCKED, State.DOWNLOADED, State.ANALYZING)
 
 _MIGRATIONS = (
     # 1
@@ -94,7 +94,7 @@ _MIGRATIONS = (
         error_kind TEXT,
         error TEXT,
         attempts INTEGER NOT NULL DEFAULT 0,
-        fruitless INTEGER NOT NULL DEFAULT 0,
+        consecutive_failures INTEGER NOT NULL DEFAULT 0,
         interrupted INTEGER NOT NULL DEFAULT 0,
         next_try REAL,
         title TEXT,
@@ -203,7 +203,7 @@ class Work:
     reason: str | None
     error_kind: str | None
     attempts: int
-    fruitless: int
+    consecutive_failures: int
     """Attempts since the last progress that ended with an error."""
     interrupted: int
     """Attempts since the last progress that ended because the whole batch did."""
@@ -499,7 +499,7 @@ class Ledger:
         )
         return rows[0]["id"] if rows else None
 
-    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.CLAIMED) -> int:
+    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.RUN_LOCKED) -> int:
         """Begin an attempt; it is counted before anything is done. Gives its number."""
         now, text = _now(), json.dumps(versions)
         with self._transaction() as db:
@@ -538,9 +538,9 @@ class Ledger:
                 (fetch_s, size_bytes, id),
             )
 
-    def analysing(self, id: int) -> None:
+    def analyzing(self, id: int) -> None:
         """A process works on it."""
-        self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYSING, _now(), id)
+        self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, _now(), id)
 
     def opened(self, id: int, parts_key: str, segments: Sequence[int], expected: int | None) -> None:
         """These segments lie on the disk, and no others, under names that begin with this key: the rows
@@ -574,7 +574,7 @@ class Ledger:
                 (id, segment, State.DONE, samples, faces, size_bytes, now),
             )
             if known is None:
-                db.execute("UPDATE videos SET fruitless = 0, interrupted = 0 WHERE id = ?", (id,))
+                db.execute("UPDATE videos SET consecutive_failures = 0, interrupted = 0 WHERE id = ?", (id,))
         return known is None
 
     def done(self, id: int, run: Path, info: Mapping[str, Any], *, analysis_s: float | None = None) -> None:
@@ -597,7 +597,8 @@ class Ledger:
             )
             db.execute(
                 "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, video = NULL,"
-                " fruitless = 0, interrupted = 0, next_try = NULL, run = ?, complete = ?, counts = ?,"
+                " consecutive_failures = 0, interrupted = 0, next_try = NULL, run = ?, complete = ?,"
+                " counts = ?,"
                 " video_id = ?, title = coalesce(?, title), channel = coalesce(?, channel),"
                 " uploaded = coalesce(?, uploaded), duration_s = coalesce(?, duration_s), changed_at = ?,"
                 " done_at = ? WHERE id = ?",
@@ -651,7 +652,8 @@ class Ledger:
         state = State.DEAD if next_try is None else State.FAILED
         with self._transaction() as db:
             db.execute(
-                "UPDATE videos SET state = ?, error_kind = ?, error = ?, fruitless = fruitless + ?,"
+                "UPDATE videos SET state = ?, error_kind = ?, error = ?,"
+                " consecutive_failures = consecutive_failures + ?,"
                 " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
                 (state, kind, error, blamed, next_try, keep_download, _now(), id),
             )
@@ -685,8 +687,9 @@ class Ledger:
     def reopen(self, id: int) -> None:
         """Make a skipped, failed or dead video new again, as if nothing had been tried."""
         self._change(
-            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
-            " interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE id = ? AND state NOT IN"
+            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL,"
+            " consecutive_failures = 0, interrupted = 0, next_try = NULL, video = NULL,"
+            " changed_at = ? WHERE id = ? AND state NOT IN"
             " (?, ?, ?, ?)",
             State.NEW,
             _now(),
@@ -750,12 +753,12 @@ class Ledger:
 
     # -- nights
 
-    def begin_night(self) -> int:
+    def begin_batch_run(self) -> int:
         """A batch begins."""
         with self._transaction() as db:
             return int(db.execute("INSERT INTO nights (started_at) VALUES (?)", (_now(),)).lastrowid or 0)
 
-    def end_night(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
+    def end_batch_run(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """A batch has ended."""
         self._change(
             "UPDATE nights SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
@@ -808,12 +811,12 @@ class Ledger:
         rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", _now())
         return [_plain(row) for row in rows]
 
-    def nights(self, limit: int = 10) -> list[dict[str, Any]]:
+    def batch_runs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The last nights, the newest first."""
         return [_plain(row) for row in self._rows("SELECT * FROM nights ORDER BY id DESC LIMIT ?", limit)]
 
     def rates(self, settings_hash: str | None = None) -> list[tuple[float, float | None, int | None]]:
-        """Of the newest finished attempts: seconds of work (downloading and analysing), the video's
+        """Of the newest finished attempts: seconds of work (downloading and analyzing), the video's
         seconds, and its bytes."""
         rows = self._rows(
             "SELECT coalesce(a.fetch_s, 0) + a.analysis_s, v.duration_s, v.size_bytes FROM attempts AS a"
@@ -852,8 +855,9 @@ class Ledger:
         if not named:
             self._change("DELETE FROM hosts")
         return self._change(
-            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL, fruitless = 0,"
-            f" interrupted = 0, next_try = NULL, video = NULL, changed_at = ? WHERE {where}",
+            "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL,"
+            f" consecutive_failures = 0, interrupted = 0, next_try = NULL, video = NULL,"
+            f" changed_at = ? WHERE {where}",
             State.NEW,
             _now(),
             *states,
@@ -900,7 +904,7 @@ class Ledger:
             reason=row["reason"],
             error_kind=row["error_kind"],
             attempts=row["attempts"],
-            fruitless=row["fruitless"],
+            consecutive_failures=row["consecutive_failures"],
             interrupted=row["interrupted"],
             next_try=row["next_try"],
             title=row["title"],

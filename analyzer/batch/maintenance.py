@@ -35,7 +35,7 @@ class Pruned:
 def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
     """Forget old attempts and nights, and remove what no video of the ledger needs any more.
 
-    Videos stay in the ledger, else they would be analysed again; finished runs stay too. So do segments that
+    Videos stay in the ledger, else they would be analyzed again; finished runs stay too. So do segments that
     this batch has not begun: what is left of an `analyze` or a live run is finished by the next `analyze`.
 
     Args:

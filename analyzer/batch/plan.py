@@ -51,7 +51,7 @@ class Plan:
     left_out: list[LeftOut] = field(default_factory=list)
     """What folders hold that is not listed, though another setting would list it."""
     places: int = 1
-    """Processes that would analyse videos side by side."""
+    """Processes that would analyze videos side by side."""
     past: int = 0
     """How many finished videos the estimate rests on."""
 
@@ -96,7 +96,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
             fetcher, taken = make(source.settings, lambda progress: None), 0
             try:
                 for item in fetcher.resolve(source.name, on_left_out=plan.left_out.append):
-                    if source.max_per_night is not None and taken >= source.max_per_night:
+                    if source.max_per_run is not None and taken >= source.max_per_run:
                         break
                     if item.error is not None:
                         plan.failed.append((without_login(shown_name(item.source)), str(item.error)))

@@ -1,4 +1,4 @@
-"""What the batch and the processes that analyse for it say to each other: typed messages, checked both ways.
+"""What the batch and the processes that analyze for it say to each other: typed messages, checked both ways.
 
 Every message names its job, so that one that arrives late cannot be taken for another job's; no message ends
 a worker, only the end of the pipe does. They travel as JSON. What comes from a process that decodes untrusted
@@ -55,7 +55,7 @@ _LONGEST_TEXT = 10_000
 """Longer texts are cut: the ledger and the log are to stay small."""
 _LARGEST = 2**53
 """No number is larger: all that is counted here fits, and SQLite can hold it."""
-_COUNTED = ("people", "female", "male", "faces", "samples", "analysed_s")
+_COUNTED = ("people", "female", "male", "faces", "samples", "analyzed_s")
 """The counts of a run that the batch adds up and logs."""
 
 
@@ -68,7 +68,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A video to be analysed: all that a worker needs to know."""
+    """A video to be analyzed: all that a worker needs to know."""
 
     job_id: int
     """No two jobs have the same, not even two attempts at one video."""
@@ -166,7 +166,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Progress:
-    """Samples up to `time_s` of `duration_s` (None: unknown) are analysed."""
+    """Samples up to `time_s` of `duration_s` (None: unknown) are analyzed."""
 
     job_id: int
     time_s: float
@@ -233,7 +233,7 @@ class Done:
     facts: RunFacts
     analysis_s: float
     report_error: str | None
-    """Why the report could not be written, which is no reason to analyse again."""
+    """Why the report could not be written, which is no reason to analyze again."""
     resident_mb: float | None
 
     def __post_init__(self) -> None:
@@ -243,7 +243,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """It could not be analysed."""
+    """It could not be analyzed."""
 
     job_id: int
     kind: str
@@ -259,7 +259,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Once open, the video turned out to be one that is not wanted; nothing of it was analysed."""
+    """Once open, the video turned out to be one that is not wanted; nothing of it was analyzed."""
 
     job_id: int
     reason: str

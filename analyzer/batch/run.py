@@ -7,7 +7,7 @@ from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.notify import notify
-from analyzer.batch.scheduler import Night, Outcome, Stop
+from analyzer.batch.scheduler import Outcome, Scheduler, Stop
 from analyzer.batch.summary import summary
 from analyzer.errors import AnalyzerError, LedgerError
 
@@ -15,7 +15,7 @@ __all__ = ["run_and_close", "run_batch"]
 
 
 def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = None) -> Outcome:
-    """Work through jobs once: what is new or due is analysed, nothing twice.
+    """Work through jobs once: what is new or due is analyzed, nothing twice.
 
     Args:
         jobs: From `load_jobs` or `jobs_of`.
@@ -26,13 +26,13 @@ def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = Non
         LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
         OutputError: The output folder or the log cannot be written.
     """
-    outcome, troubles = run_and_close(Night(jobs, on_event=on_event, stop=stop), jobs)
+    outcome, troubles = run_and_close(Scheduler(jobs, on_event=on_event, stop=stop), jobs)
     for sentence in troubles:
         on_event("afterwards_failed", None, {"error": sentence})
     return outcome
 
 
-def run_and_close(night: Night, jobs: Jobs) -> tuple[Outcome, list[str]]:
+def run_and_close(night: Scheduler, jobs: Jobs) -> tuple[Outcome, list[str]]:
     """Run a night, write the index page, and tell who is to be told; gives sentences of what did not work.
 
     Raises:

@@ -1,7 +1,7 @@
-"""One night: list the sources, download, analyse, and note everything in the ledger.
+"""One night: list the sources, download, analyze, and note everything in the ledger.
 
 One thread decides; it alone changes states. Downloads run in a second thread, one at a time, so that the
-next video is fetched while the last ones are analysed; analyses run in processes of the engine.
+next video is fetched while the last ones are analyzed; analyses run in processes of the engine.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ from analyzer.vision.selection import models_hash
 __all__ = [
     "DOWNLOADS",
     "FetcherMaker",
-    "Night",
     "Outcome",
+    "Scheduler",
     "Stop",
     "default_fetcher",
     "holds_something",
@@ -136,7 +136,7 @@ class Outcome:
 
     reason: str = "finished"
     """``finished``, ``stopped``, ``time_budget``, ``no_space``, ``ledger``: it was held or could not be
-    written for the moment, or ``broken``: nothing could be analysed."""
+    written for the moment, or ``broken``: nothing could be analyzed."""
     error: str | None = None
     """Why it ended early, in a sentence."""
     done: int = 0
@@ -146,7 +146,7 @@ class Outcome:
     filtered: int = 0
     """Of the skipped ones: those that a filter leaves out."""
     copies: int = 0
-    """Files with the content of another one that is due: they are not analysed once more."""
+    """Files with the content of another one that is due: they are not analyzed once more."""
     recovered: int = 0
     """Attempts that crashed tonight, of videos that are done all the same."""
     unreported: int = 0
@@ -231,7 +231,7 @@ class _NoRoomError(AnalyzerError):
 
 
 def place_count(jobs: Jobs, settings: Settings) -> int:
-    """How many processes analyse videos side by side: as the jobs say, or fitted to cores and memory."""
+    """How many processes analyze videos side by side: as the jobs say, or fitted to cores and memory."""
     if jobs.workers:
         return jobs.workers
     memory_mb = available_memory_mb()
@@ -239,7 +239,7 @@ def place_count(jobs: Jobs, settings: Settings) -> int:
     return max(1, int(min(settings.thread_count // _CORES_EACH, by_memory)))
 
 
-class Night:
+class Scheduler:
     """Works through jobs once.
 
     Args:
@@ -319,7 +319,7 @@ class Night:
             pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead"))
             stack.callback(self._abandon.set)
             self._pool = pool
-            night = self._ledger.begin_night()
+            night = self._ledger.begin_batch_run()
             self._log("night_started", night=night, sources=len(jobs.sources), places=self._places)
             try:
                 self._clean_up()
@@ -345,7 +345,7 @@ class Night:
             self._outcome.left = self._left()
             self._log("night_ended", night=night, **self._outcome.figures())
             with contextlib.suppress(LedgerError):
-                self._ledger.end_night(night, self._outcome.reason, self._outcome.figures())
+                self._ledger.end_batch_run(night, self._outcome.reason, self._outcome.figures())
         return self._outcome
 
     def abandon(self) -> None:
@@ -434,7 +434,7 @@ class Night:
             return False
 
     def _has_room(self, source: Source) -> bool:
-        return source.max_per_night is None or self._ranks[_origin(source)] < source.max_per_night
+        return source.max_per_run is None or self._ranks[_origin(source)] < source.max_per_run
 
     def _list(self, source: Source) -> None:
         fetcher, taken, listed = self._fetcher(source), 0, 0
@@ -811,7 +811,7 @@ class Night:
                     failure = replace(failure, retry=True)  # a file may come back
                 self._failed(entry, failure)
 
-    # -- analysing
+    # -- analyzing
 
     def _start_analyses(self) -> None:
         while self._ending is None and self._downloaded and self._executor.free:
@@ -822,7 +822,7 @@ class Night:
                 each = max(1, self._places // together)
                 threads = max(1, settings.thread_count * each // self._places)
                 settings = settings.replace(workers=each, threads=threads)
-            self._ledger.analysing(work.id)
+            self._ledger.analyzing(work.id)
             _make_folder(entry.source.folder)
             assert work.video is not None
             spec = JobSpec(
@@ -839,7 +839,7 @@ class Night:
                 longer_than_s=entry.source.filters.longer_than_s,
             )
             self._working[spec.job_id] = entry
-            self._log("analysing", work.id, title=work.title, duration_s=work.duration_s)
+            self._log("analyzing", work.id, title=work.title, duration_s=work.duration_s)
             self._executor.submit(spec)
 
     def _hear(self, event: JobEvent) -> None:
@@ -895,7 +895,7 @@ class Night:
         )
 
     def _count_done(self, work: Work, run: Path, facts: RunFacts, report_error: str | None = None) -> None:
-        """Add a run to what the night has done, whoever has analysed it."""
+        """Add a run to what the night has done, whoever has analyzed it."""
         outcome = self._outcome
         self._no_trouble(work)  # of an attempt earlier tonight
         outcome.done += 1
@@ -904,7 +904,7 @@ class Night:
         outcome.unreported += report_error is not None
         outcome.undrawn += facts.video_error is not None
         outcome.people += facts.counts["people"]
-        outcome.video_s = round(outcome.video_s + facts.counts["analysed_s"], 3)
+        outcome.video_s = round(outcome.video_s + facts.counts["analyzed_s"], 3)
         title = facts.title or work.title
         outcome.runs.append(
             {
@@ -949,7 +949,7 @@ class Night:
             self._note_failure(entry, failure, State.FAILED, until, tonight=bool(self._in_hand()))
             return
         self._crashes[work.id] += failure.kind in CRASHES
-        pause = delay_s(failure, work.fruitless, jobs.retry, jobs.limits)
+        pause = delay_s(failure, work.consecutive_failures, jobs.retry, jobs.limits)
         next_try = None if pause is None else time.time() + pause
         again = failure.keeps_download and next_try is not None
         state = self._ledger.fail(
@@ -1072,7 +1072,7 @@ def _iso(moment: float | None) -> str | None:
 
 def _before(work: Work) -> State:
     """Where a video stood before an attempt that does not count."""
-    return State.FAILED if work.fruitless else State.NEW
+    return State.FAILED if work.consecutive_failures else State.NEW
 
 
 def _failure_of(error: BaseException) -> Failure:

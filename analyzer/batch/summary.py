@@ -21,7 +21,7 @@ ENDINGS = {
     "time_budget": "its time was up",
     "no_space": "no space was left",
     "ledger": "the ledger could not be written",
-    "broken": "nothing could be analysed",
+    "broken": "nothing could be analyzed",
 }
 """`Outcome.reason` in words."""
 
@@ -78,7 +78,7 @@ def summary(outcome: Outcome) -> str:
     if outcome.copies:
         one = outcome.copies == 1
         words = "is a copy of another and was" if one else "are copies of others and were"
-        paragraphs[0].append(f"{_number(outcome.copies, 'file')} {words} not analysed again.")
+        paragraphs[0].append(f"{_number(outcome.copies, 'file')} {words} not analyzed again.")
     others = outcome.skipped - outcome.filtered
     if others:
         paragraphs[0].append(f"{_number(others, 'video')} left out: gone, replaced, or the same as another.")

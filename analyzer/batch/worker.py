@@ -45,23 +45,23 @@ from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["Analyses", "AnalystMaker", "Worker"]
+__all__ = ["Analyses", "AnalyzerFactory", "Worker"]
 
 _TELL_EVERY_S = 0.5
 Emit = Callable[[JobEvent], None]
 
 
 class Analyses(Protocol):
-    """What a worker needs of `analyzer.api.Analyst`."""
+    """What a worker needs of `analyzer.api.Analyzer`."""
 
     def load(self) -> Any:
         """Load the networks, if they are not."""
 
-    def analyse(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """Analyse a video and publish its run; gives its `folder` and `info`."""
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        """Analyze a video and publish its run; gives its `folder` and `info`."""
 
 
-AnalystMaker = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], Analyses]
+AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], Analyses]
 """Given settings, what to call with each event, and what to ask whether to stop."""
 
 
@@ -77,12 +77,12 @@ class Worker:
     """Does jobs, and keeps the networks of the last settings loaded.
 
     Args:
-        analysts: Makes what analyses; for tests.
+        analyzers: Makes what analyses; for tests.
     """
 
-    def __init__(self, analysts: AnalystMaker | None = None) -> None:
-        self._make = analysts or _analyst
-        self._analyst: Analyses | None = None
+    def __init__(self, analyzers: AnalyzerFactory | None = None) -> None:
+        self._make = analyzers or _analyzer
+        self._analyzer: Analyses | None = None
         self._settings: Settings | None = None
         self._job: _Job | None = None
 
@@ -115,9 +115,9 @@ class Worker:
         folder = run_folder(spec.out, video.title, video.video_id)
         facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
         if facts is None:
-            analyst = self._loaded(spec.settings)
+            video_analyzer = self._loaded(spec.settings)
             job.be_ready()
-            run = analyst.analyse(video, spec.out, {"fetch": spec.fetch_s})
+            run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
             folder, facts = run.folder, RunFacts.of(run.info)
         else:
             from analyzer.util.locks import remove_leftovers
@@ -129,11 +129,11 @@ class Worker:
         return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
     def _loaded(self, settings: Settings) -> Analyses:
-        if self._analyst is None or settings != self._settings:
-            self._analyst = None  # its memory first
-            self._analyst, self._settings = self._make(settings, self._hear, self._stopped), settings
-        self._analyst.load()
-        return self._analyst
+        if self._analyzer is None or settings != self._settings:
+            self._analyzer = None  # its memory first
+            self._analyzer, self._settings = self._make(settings, self._hear, self._stopped), settings
+        self._analyzer.load()
+        return self._analyzer
 
     # The analyst outlives its jobs: what it says and asks goes to that of the moment.
 
@@ -156,7 +156,7 @@ class _Job:
         self._told_at = 0.0
 
     def be_ready(self) -> None:
-        self.phase = Phase.ANALYSE
+        self.phase = Phase.ANALYZE
         self.emit(Ready(self.spec.job_id))
 
     def hear(self, event: Any) -> None:
@@ -165,7 +165,7 @@ class _Job:
         Raises:
             _RejectedError: It has said how long the video is, and that is not wanted.
         """
-        from analyzer.events import Analysing, Begun, Committed
+        from analyzer.events import Analyzing, Begun, Committed
         from analyzer.events import Rendering as Drawing
 
         id = self.spec.job_id
@@ -176,7 +176,7 @@ class _Job:
             case Committed():
                 part = event.part
                 self.emit(Segment(id, part.segment, part.samples, part.faces, part.size_bytes))
-            case Analysing() if self._is_time():
+            case Analyzing() if self._is_time():
                 self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
             case Drawing() if self._is_time():
                 self.emit(Rendering(id, event.share))
@@ -201,14 +201,14 @@ def _seconds(known: float | None) -> float | None:
     return known if known is not None and math.isfinite(known) and known >= 0 else None
 
 
-def _analyst(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> Analyses:
-    from analyzer.api import Analyst
+def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> Analyses:
+    from analyzer.api import Analyzer
 
-    return Analyst(settings, on_event, stop=stop)
+    return Analyzer(settings, on_event, stop=stop)
 
 
 def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
-    """Write the run's report; gives why it could not be, which is no reason to analyse again."""
+    """Write the run's report; gives why it could not be, which is no reason to analyze again."""
     if not formats:
         return None
     from analyzer.report import make_report

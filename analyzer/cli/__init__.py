@@ -49,8 +49,8 @@ COMPLETE_VARIABLE = "_ANALYZER_COMPLETE"
 """What a shell sets to be told what could be written next."""
 
 _EVALUATE_CODES = EXIT_CODES | {
-    DONE: "all labelled material was analysed to its end and scored",
-    SOME_FAILED: "some of it could not be analysed, or only in part; the rest is scored",
+    DONE: "all labeled material was analyzed to its end and scored",
+    SOME_FAILED: "some of it could not be analyzed, or only in part; the rest is scored",
     NOTHING_USABLE: "nothing could be scored or written, or a label is wrong",
     INTERRUPTED: "interrupted by Ctrl-C",
     TERMINATED: "ended by SIGTERM",
@@ -92,12 +92,12 @@ cli.add_command(models)
 @click.option(
     "--again",
     is_flag=True,
-    help="Also analyse what was analysed before with the same settings, networks and versions.",
+    help="Also analyze what was analyzed before with the same settings, networks and versions.",
 )
 @click.option(
     "--show",
     is_flag=True,
-    help="Show what is analysed in a window, with the faces that are found; q ends it as Ctrl-C does. One "
+    help="Show what is analyzed in a window, with the faces that are found; q ends it as Ctrl-C does. One "
     "process analyses.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
@@ -119,7 +119,7 @@ def analyze(
     preset: str,
     **values: Any,
 ) -> None:
-    """Analyse videos: tables, an annotated video, and how they came about.
+    """Analyze videos: tables, an annotated video, and how they came about.
 
     SOURCE is a video file, a folder of videos or pictures, a picture (several are one run), the address of a
     video or of a page with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or
@@ -139,7 +139,7 @@ def analyze(
 
 
 def _not_for_labels(option: Option) -> bool:
-    """Labelled material lies on the disk, is judged whole, and no video is drawn of it."""
+    """Labeled material lies on the disk, is judged whole, and no video is drawn of it."""
     return option.group in ("source", "video") or option.name in (
         *("start_s", "end_s", "duration_s", "scene", "formats", "budget"),
     )
@@ -158,7 +158,7 @@ def _not_for_labels(option: Option) -> bool:
 @click.option(
     "--keep-runs",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep the tables of what was analysed in this folder.",
+    help="Keep the tables of what was analyzed in this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
@@ -179,7 +179,7 @@ def evaluate(
     preset: str,
     **values: Any,
 ) -> None:
-    """Score the networks on labelled faces and videos, along the way that analyze goes.
+    """Score the networks on labeled faces and videos, along the way that analyze goes.
 
     PATH is a folder or a .tar of pictures named age_gender_race_....jpg as in UTKFace (gender 0: male, 1:
     female), a .csv with the columns image, age_years, gender and perhaps x1, y1, x2, y2, a truth.json beside
@@ -188,7 +188,7 @@ def evaluate(
     \b
     Examples:
       {program} evaluate utkface.tar --limit 1000
-      {program} evaluate utkface.tar labelled-clips --out docs
+      {program} evaluate utkface.tar labeled-clips --out docs
     """
     settings = chosen(preset, values, video=False)
     with logging_to(log_file):
@@ -379,7 +379,7 @@ def _run(
     from analyzer.cli.console import Console
     from analyzer.cli.live import LiveStop
     from analyzer.events import Event, Failed, Finished
-    from analyzer.sources.local import pictures_together
+    from analyzer.sources.local import images_together
 
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []
@@ -397,7 +397,7 @@ def _run(
 
                 how["on_preview"] = stack.enter_context(Window()).on_preview
             stop = stack.enter_context(LiveStop())
-            together = iter(pictures_together(sources))
+            together = iter(images_together(sources))
             for result in analyze_all(together, settings, stop=stop, **how):
                 results.append(result)
             left = len(list(together)) if stop() else 0

@@ -20,13 +20,13 @@ from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.maintenance import prune
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
-from analyzer.batch.scheduler import Night, Outcome, Stop
+from analyzer.batch.scheduler import Outcome, Scheduler, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.text import counted, percent
 
-__all__ = ["describe_history", "describe_plan", "describe_status", "run_night", "show_plan", "tend"]
+__all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
 
 _MAX_ROWS = 30
 _DRAWN = ("done", "adopted", "skipped", "dead", "failed")
@@ -45,8 +45,8 @@ class BatchConsole:
         """Show what has happened."""
         title = self._title(event, video, facts)
         match event:
-            case "analysing":
-                self._say(f"analysing {title}")
+            case "analyzing":
+                self._say(f"analyzing {title}")
             case "queued":
                 if self._talks and facts["videos"] and sys.stderr.isatty():
                     self._bar = tqdm(
@@ -64,7 +64,7 @@ class BatchConsole:
                     f"({facts['female']} female, {facts['male']} male), {facts['seconds']:.0f} s{partly}"
                 )
             case "adopted":
-                self._line(f"{title}: analysed before")
+                self._line(f"{title}: analyzed before")
             case "failed" if facts["tonight"]:
                 self._say(f"to be tried again: {title}")
             case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
@@ -83,7 +83,7 @@ class BatchConsole:
             self._bar.update()
 
     def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
-        if event in ("found", "started", "analysing") and video is not None:
+        if event in ("found", "started", "analyzing") and video is not None:
             self._titles[video] = printable(str(facts.get("title") or facts.get("source") or ""))
         return self._titles.get(video or 0, "")
 
@@ -122,10 +122,10 @@ def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
             return f"drawing {title}", percent(facts["share"])
     whole = facts["duration_s"]
     share = percent(facts["time_s"] / whole) if whole else f"{facts['time_s']:.0f} s"
-    return f"analysing {title}", share
+    return f"analyzing {title}", share
 
 
-def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int], None]) -> Outcome:
+def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int], None]) -> Outcome:
     """Run a night; the first SIGTERM or Ctrl-C ends it after the segments in work, a second one at once.
 
     Args:
@@ -135,7 +135,7 @@ def run_night(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
         on_stop: Told the signal's number.
     """
     stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
-    night = Night(jobs, on_event=console.on_event, stop=stop)
+    night = Scheduler(jobs, on_event=console.on_event, stop=stop)
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
@@ -182,7 +182,7 @@ def describe_plan(plan: Plan) -> str:
     lines += [f"  not listed  {printable(source)}: {printable(error)}" for source, error in plan.failed]
     lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
     count = len(plan.videos)
-    head = f"{count} {'video' if count == 1 else 'videos'} to be analysed"
+    head = f"{count} {'video' if count == 1 else 'videos'} to be analyzed"
     if plan.known:
         head += f", {plan.known} done, given up or waiting"
     if not count:
@@ -198,7 +198,7 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     """The ledger as a table."""
     counts = ledger.counts()
     lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
-    for night in ledger.nights(1):
+    for night in ledger.batch_runs(1):
         ended = night["outcome"] or ("at work now" if is_at_work(ledger.path) else "killed")
         lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
@@ -228,7 +228,7 @@ def _why(row: dict[str, Any]) -> str:
             return f": {printable(row['error'] or '')}"
         case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
             return ": its run was removed"
-        case State.ANALYSING if row["segments"]:
+        case State.ANALYZING if row["segments"]:
             return f": {row['segments_done']} of {row['segments']} segments"
     return ""
 
@@ -265,7 +265,7 @@ def describe_history(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_PHASES = (("fetch_s", "fetching"), ("analysis_s", "analysing"))
+_PHASES = (("fetch_s", "fetching"), ("analysis_s", "analyzing"))
 
 
 def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:

@@ -70,7 +70,7 @@ class _RunByDefault(Group):
 
 @click.group(cls=_RunByDefault, epilog=epilog(_CODES))
 def batch() -> None:
-    """Analyse what is new of many videos and channels, nothing twice: the command for cron.
+    """Analyze what is new of many videos and channels, nothing twice: the command for cron.
 
     A ledger in the output folder remembers every video. Run again, the same command goes on where it was
     ended, tries again what failed, and looks for new videos; changed settings are new work.
@@ -198,7 +198,7 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
             return load_jobs(Path(sources[0]), **extra)
         filters = Filters(**{name: values.pop(name) for name in _FILTERS})
         own = {name: values.pop(name) for name in ("out", "ledger", "log", "report", "time_budget_s")}
-        picked = {"max_per_night": values.pop("max_per_night"), "watch": values.pop("watch")}
+        picked = {"max_per_run": values.pop("max_per_run"), "watch": values.pop("watch")}
         settings = chosen(preset, values)
         return jobs_of(sources, settings, filters=filters, workers=settings.workers, **own, **picked)
     except SettingsError as error:
@@ -210,17 +210,17 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def run(sources: tuple[str, ...], *, as_json: bool, quiet: bool, **values: Any) -> None:
-    """Analyse what is due; may be left out: batch SOURCE.
+    """Analyze what is due; may be left out: batch SOURCE.
 
     SOURCE is what analyze takes, or a text file (.txt) of them, one a line. JOBS.toml names sources, filters
     and settings for each: docs/batch.md explains it.
     """
     jobs = _jobs(sources, values)
-    from analyzer.cli.batch import run_night
+    from analyzer.cli.batch import run_batch
 
     stopped_by: list[int] = []
     try:
-        outcome = run_night(jobs, quiet=quiet, as_json=as_json, on_stop=stopped_by.append)
+        outcome = run_batch(jobs, quiet=quiet, as_json=as_json, on_stop=stopped_by.append)
     except AnalyzerError as error:
         show_error(str(error))
         sys.exit(_code_of(error))
@@ -321,7 +321,7 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **place: Any) 
                 "ledger": str(path),
                 "counts": ledger.counts(),
                 "hosts": ledger.hosts(),
-                "nights": ledger.nights(),
+                "nights": ledger.batch_runs(),
                 "videos": ledger.videos(states, limit),
             }
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -358,7 +358,7 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
     """Have failed videos tried again in the next batch, without waiting; or those named, whatever they are.
 
     Pauses of sites that have complained end, too.
-    A video that is done is analysed again if its run's folder was removed.
+    A video that is done is analyzed again if its run's folder was removed.
     """
     from analyzer.batch.ledger import Ledger, lock_ledger
 
@@ -371,7 +371,7 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
             count = ledger.retry(ids, dead=dead)
             done = [id for id in dict.fromkeys(ids) if ledger.has_run(id)]
         for id in done:
-            click.echo(f"Video {id} is done. To analyse it again, remove its run's folder first.")
+            click.echo(f"Video {id} is done. To analyze it again, remove its run's folder first.")
         if count or not done:
             click.echo(f"{count} {'video' if count == 1 else 'videos'} will be tried again by the next batch")
         return DONE

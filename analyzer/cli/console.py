@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.events import (
-    Analysing,
+    Analyzing,
     Begun,
     Budgeted,
     Event,
@@ -85,10 +85,10 @@ class Console:
                 log.info("%s", sentence)
                 if not self._quiet:
                     click.echo(sentence, err=True)
-            case Analysing():
+            case Analyzing():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
-                bar = self._open_bar("analysing", printable(event.title), total, unit)
+                bar = self._open_bar("analyzing", printable(event.title), total, unit)
                 if bar is not None:
                     rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
                     faces = counted(event.faces, "face")
@@ -147,7 +147,7 @@ class Console:
         if self._drawing:
             return f"interrupted: the tables are written, the annotated output is not; {goes_on}"
         begun = self._begun
-        # On the disk, as processes that analyse may have saved what they have not told yet.
+        # On the disk, as processes that analyze may have saved what they have not told yet.
         saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
         if begun is None or not saved:
             if not self._done:
@@ -212,7 +212,7 @@ def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
 
 
 def _continued(event: Begun) -> str:
-    # Late: analysing needs nothing of it.
+    # Late: analyzing needs nothing of it.
     from analyzer.report.figures import clock
 
     at_s = event.goes_on_s or 0.0
@@ -230,9 +230,9 @@ def _saved_words(event: Begun, saved: int, one: str = "is", several: str = "are"
 
 
 def _unchanged(run: Run) -> str:
-    when = str(run.info["analysed_at"]).replace("T", " ")[:16]
+    when = str(run.info["analyzed_at"]).replace("T", " ")[:16]
     return (
-        f"  nothing was done: it was analysed on {when} (UTC) with the same settings and networks; --again "
+        f"  nothing was done: it was analyzed on {when} (UTC) with the same settings and networks; --again "
         "analyses it anew"
     )
 
@@ -255,7 +255,7 @@ def describe(run: Run) -> str:
     """A run in a few lines: headline, its people, where the files are."""
     counts, people = run.info["counts"], run.people
     images = run.info["kind"] == "images"
-    stretch = counted(counts["samples"], "image") if images else f"{counts['analysed_s']:.1f} s"
+    stretch = counted(counts["samples"], "image") if images else f"{counts['analyzed_s']:.1f} s"
     basis = [] if images else [counted(counts["samples"], "sample")]
     basis.append(counted(counts["faces"], "face"))
     low, high = counts["people_low"], counts["people_high"]
@@ -288,9 +288,9 @@ def describe(run: Run) -> str:
     first_in = dict(zip(run.samples["time_s"], run.samples["image"], strict=True)) if images else {}
     shown = people.sort_values("on_screen_s", ascending=False, kind="stable").head(_MAX_PEOPLE_LISTED)
     for row in shown.sort_values("person_id").to_dict("records"):
-        judged = row["age_years"] == row["age_years"]
-        age = f"{row['age_years']:.0f}" if judged else "?"
-        interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if judged else ""
+        estimated = row["age_years"] == row["age_years"]
+        age = f"{row['age_years']:.0f}" if estimated else "?"
+        interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if estimated else ""
         seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
         if images:
             seen = f"{row['samples']:>6}  {printable(first_in[row['first_s']])}"
@@ -299,7 +299,7 @@ def describe(run: Run) -> str:
         rest = counted(others, "more person", "more people")
         lines.append(f"  ... and {rest}{'' if images else ', seen for no longer'}")
     width = min(110, shutil.get_terminal_size().columns)
-    for sentence in (run.info["shares_in_words"], *run.info.get("notes", ())):
+    for sentence in (run.info["shares_text"], *run.info.get("notes", ())):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
     annotated = run.info["annotated"]
@@ -353,8 +353,8 @@ def _audience_words(audience: dict[str, Any]) -> str:
 
 def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     """The headline figures of an evaluation in a short table, and where the files are."""
-    # Late: analysing needs nothing of it.
-    from analyzer.evaluation.page import JUDGED_FIGURES, VIDEO_FIGURES, figure_text
+    # Late: analyzing needs nothing of it.
+    from analyzer.evaluation.page import ESTIMATED_FIGURES, VIDEO_FIGURES, figure_text
 
     document = evaluation.to_dict()
     faces, videos = document["faces"], document["videos"]
@@ -367,7 +367,7 @@ def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     for noun, scores in (("faces", faces), ("people", videos and videos["people"])):
         heads = {"all": f"all {noun}", "13+": f"{noun} of 13 and more"}
         groups = scores["groups"]["all"] if scores else {}
-        parts += [(heads[name], figures, JUDGED_FIGURES) for name, figures in groups.items()]
+        parts += [(heads[name], figures, ESTIMATED_FIGURES) for name, figures in groups.items()]
     lines = []
     for head, figures, listed in parts:
         texts = {words: figure_text(figures[key], unit) for key, (words, unit) in listed.items()}

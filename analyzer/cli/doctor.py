@@ -13,7 +13,7 @@ from analyzer.doctor import Check, State, examine
 
 __all__ = ["describe_check", "show_checks"]
 
-_COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "red"}
+_COLORS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def show_checks(out: Path, *, as_json: bool) -> bool:
@@ -22,19 +22,19 @@ def show_checks(out: Path, *, as_json: bool) -> bool:
     for check in examine(out):
         checks.append(check)
         if not as_json:
-            click.echo(describe_check(check))  # leaves out the colours where there is no terminal
+            click.echo(describe_check(check))  # leaves out the colors where there is no terminal
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
     return all(check.state != "failed" for check in checks)
 
 
 def describe_check(check: Check) -> str:
-    """A check in one line, or two where there is something to mend; the state is coloured.
+    """A check in one line, or two where there is something to mend; the state is colored.
 
     >>> print(click.unstyle(describe_check(Check("yt-dlp", "ok", "2026.10.26, 29 days old", ""))))
     ok       yt-dlp     2026.10.26, 29 days old
     """
-    state = click.style(f"{check.state:<7}", fg=_COLOURS[check.state])
+    state = click.style(f"{check.state:<7}", fg=_COLORS[check.state])
     line = f"{state}  {printable(check.name):<9}  {printable(check.found)}"
     # Not wrapped: commands are there to be copied.
     return f"{line}\n{' ' * 9}{printable(check.mend)}" if check.mend else line

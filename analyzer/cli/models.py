@@ -41,7 +41,7 @@ _VERIFY_CODES = _CODES | {
     NOTHING_USABLE: "a name is not known",
 }
 _COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
-_COLOURS = {"ok": "green", "missing": "yellow", "wrong": "red"}
+_COLORS = {"ok": "green", "missing": "yellow", "wrong": "red"}
 _WIDTH, _LABEL = 110, 12
 _folder = click.option(
     "--to",
@@ -54,7 +54,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 @click.group(cls=Group, epilog=epilog(_CODES))
 def models() -> None:
-    """The networks: which there are, where they lie, under which licence; get others, add your own.
+    """The networks: which there are, where they lie, under which license; get others, add your own.
 
     The default ones come with the installed packages. Others are looked for in the folders that the
     environment variable ANALYZER_MODELS names, in the project's folder models, and in the user's cache.
@@ -95,7 +95,7 @@ def list_(*, as_json: bool) -> None:
         if as_json:
             _print_json([_document(one) for one in found])
             return DONE
-        rows = [("NAME", "FOR", "HERE", "COMMERCIAL USE", "LICENCE"), *map(_row, found)]
+        rows = [("NAME", "FOR", "HERE", "COMMERCIAL USE", "LICENSE"), *map(_row, found)]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         for row in rows:
             cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
@@ -111,14 +111,14 @@ def _row(one: Held) -> tuple[str, ...]:
         return printable(one.name), "", here, "", printable(one.problem)
     model = one.model
     allowed = _COMMERCIAL[model.commercial_use]
-    return printable(one.name), model.role, here, allowed, printable(model.licence)
+    return printable(one.name), model.role, here, allowed, printable(model.license)
 
 
 @models.command(epilog=epilog(_CODES))
 @click.argument("name", shell_complete=_names)
 @_as_json
 def show(name: str, *, as_json: bool) -> None:
-    """Everything known of a network: source, paper, training data, licence, known bias, files."""
+    """Everything known of a network: source, paper, training data, license, known bias, files."""
 
     def tell() -> int:
         from analyzer.vision.inventory import inventory
@@ -144,7 +144,7 @@ def _lines(one: Held) -> list[tuple[str, str]]:
     lines = [("name", one.name)]
     if one.model is not None:
         model = one.model
-        lines += [("for", model.role), ("licence", model.licence)]
+        lines += [("for", model.role), ("license", model.license)]
         lines += [("commercial", _COMMERCIAL[model.commercial_use]), ("source", model.source)]
         lines += [("paper", model.paper), ("trained on", model.trained_on), ("input", model.input)]
         lines += [("known bias", model.known_bias), ("speed", model.speed)]
@@ -210,7 +210,7 @@ def verify(names: tuple[str, ...], *, as_json: bool) -> None:
             _print_json([_document(one) for one in found])
         else:
             for one in found:
-                state = click.style(f"{one.state:<7}", fg=_COLOURS[one.state])
+                state = click.style(f"{one.state:<7}", fg=_COLORS[one.state])
                 click.echo(f"{state}  {printable(one.name):<20}  {printable(one.problem)}".rstrip())
         failed = any(one.state == "wrong" or (names and one.state != "ok") for one in found)
         return SOME_FAILED if failed else DONE

@@ -38,10 +38,10 @@ __all__ = [
 
 DONE, SOME_FAILED, USAGE, NOTHING_USABLE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 75, 130, 143
 EXIT_CODES = {
-    DONE: "every video was analysed to its end",
+    DONE: "every video was analyzed to its end",
     SOME_FAILED: "some videos failed or were read only in part; the others' results are written",
     USAGE: "the command line is wrong: unknown option, value out of range, contradiction",
-    NOTHING_USABLE: "no video could be analysed, or nothing could be written",
+    NOTHING_USABLE: "no video could be analyzed, or nothing could be written",
     INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
     TERMINATED: "ended by SIGTERM; likewise",
 }

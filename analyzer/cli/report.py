@@ -38,11 +38,11 @@ _HEADLINES = (
         "presence",
         "together",
         "mixed",
-        "at_once_mean",
-        "at_once_most",
+        "concurrent_mean",
+        "concurrent_peak",
         "first_s",
     ),
-    *("longest_presence_s", "longest_person_s", "female", "male", "unknown_gender", "age_median_years"),
+    *("longest_occupancy_s", "longest_person_s", "female", "male", "unknown_gender", "age_median_years"),
     *("female_people_share", "female_time_share"),
 )
 _COLUMNS = (
@@ -53,7 +53,7 @@ _COLUMNS = (
     ("female_people_share", "female, of people"),
 )
 _COLUMNS_OF_IMAGES = (
-    ("analysed_s", "images"),
+    ("analyzed_s", "images"),
     ("people", "people"),
     ("presence", "with somebody"),
     ("together", "with two or more"),
@@ -69,10 +69,10 @@ def describe_report(document: dict[str, Any]) -> str:
     """A report in a few lines."""
     total, several = document["total"], document["kind"] == "videos"
     images = document["images"]
-    analysed = figure_text(total["analysed_s"], "clock")
+    analyzed = figure_text(total["analyzed_s"], "clock")
     if images:
-        analysed = counted(total["analysed_s"] or 0, "image")
-    about = "; ".join([*document["filters"], f"{analysed} analysed"])
+        analyzed = counted(total["analyzed_s"] or 0, "image")
+    about = "; ".join([*document["filters"], f"{analyzed} analyzed"])
     lines = [f"{printable(document['title'])} ({printable(about)})"]
     for name in _HEADLINES:
         if (figure := figure_of(name, images=images)) is None:

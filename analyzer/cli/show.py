@@ -1,4 +1,4 @@
-"""``--show``: what is analysed, in a window."""
+"""``--show``: what is analyzed, in a window."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_WINDOWS = 4
 
 
 class Window:
-    """A window with the frames that are analysed; q, Escape and closing it are as Ctrl-C.
+    """A window with the frames that are analyzed; q, Escape and closing it are as Ctrl-C.
 
     Raises:
         AnalyzerError: No window can be opened here.

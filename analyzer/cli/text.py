@@ -23,7 +23,7 @@ def printable(text: str) -> str:
 
 
 def left_out_text(source: str, images: int, subfolders: bool) -> str:
-    """What of a folder is not analysed, and how to have it.
+    """What of a folder is not analyzed, and how to have it.
 
     >>> left_out_text("talks", 2, False)
     'Left out of talks: 2 images beside its videos (--images takes them)'

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 
 __all__ = ["NAME", "NO_WINDOWS", "Header", "draw", "main"]
 
@@ -51,15 +51,15 @@ def draw(picture: Image, header: Header) -> None:
     size = max(0.4, min(picture.shape[:2]) / 720)
     line = max(1, round(2 * size))
     for box, gender, text in header["faces"]:
-        red, green, blue = bytes.fromhex(GENDER_COLOURS[gender].lstrip("#"))
-        colour = (blue, green, red)
+        red, green, blue = bytes.fromhex(GENDER_COLORS[gender].lstrip("#"))
+        color = (blue, green, red)
         left, top, right, bottom = (round(edge) for edge in box)
         cv2.rectangle(picture, (left, top), (right, bottom), (0, 0, 0), line + 2)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, line)
+        cv2.rectangle(picture, (left, top), (right, bottom), color, line)
         (wide, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, line)
         # Above the face, or below where there is no room.
         base = top - below if top - high - 2 * below > 0 else bottom + high + below
-        cv2.rectangle(picture, (left, base - high - below), (left + wide, base + below), colour, cv2.FILLED)
+        cv2.rectangle(picture, (left, base - high - below), (left + wide, base + below), color, cv2.FILLED)
         ink = (0, 0, 0) if gender == "female" else (255, 255, 255)
         cv2.putText(picture, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, ink, line, cv2.LINE_AA)
 

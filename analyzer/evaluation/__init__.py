@@ -1,8 +1,8 @@
-"""How right the estimates are: `evaluate` scores the networks on labelled material.
+"""How right the estimates are: `evaluate` scores the networks on labeled material.
 
 ::
 
-    evaluation = evaluate(["UTKFace", "labelled.csv", "clips"], Settings(fps=2))
+    evaluation = evaluate(["UTKFace", "labeled.csv", "clips"], Settings(fps=2))
     evaluation.to_dict()      # every figure, with its number and interval
     evaluation.save("docs")   # accuracy.json, accuracy.md, accuracy-gender.png, accuracy-age.png
 

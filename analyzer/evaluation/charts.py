@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_age", "draw_gender"]
 
-# From the palette of Okabe and Ito: told apart with any colour vision, and in grey by lightness and mark.
-_BLUE, _ORANGE, _GREY = "#0072B2", "#E69F00", "#555555"
+# From the palette of Okabe and Ito: told apart with any color vision, and in gray by lightness and mark.
+_BLUE, _ORANGE, _GRAY = "#0072B2", "#E69F00", "#555555"
 _SERIES = (("faces", "single faces", _BLUE, "o"), ("people", "people in videos", _ORANGE, "s"))
 _AGE_STEP = 5
 """Medians are drawn over this many years of true age."""
@@ -41,17 +41,17 @@ def draw_gender(document: dict[str, Any]) -> Figure:
     """Stated probability of female against the observed share of women, over their counts."""
     drawing = Figure(figsize=(6.4, 7.2), layout="constrained")
     above, below = drawing.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    above.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="as stated", zorder=1)
+    above.plot([0, 1], [0, 1], color=_GRAY, linewidth=1, linestyle="--", label="as stated", zorder=1)
     found = {key: scores["calibration"][key] for key, scores in _scores(document).items()}
     drawn = [one for one in _SERIES if one[0] in found and found[one[0]]["n"]]
-    for place, (key, words, colour, mark) in enumerate(drawn):
+    for place, (key, words, color, mark) in enumerate(drawn):
         bins = pd.DataFrame(found[key]["by_female_prob"]).query("n > 0").astype(float)
         low, high = _wilson(bins["observed"].to_numpy(), bins["n"].to_numpy())
         above.errorbar(
             bins["stated"],
             bins["observed"],
             yerr=(bins["observed"] - low, high - bins["observed"]),
-            color=colour,
+            color=color,
             marker=mark,
             markersize=6,
             linewidth=0.8,
@@ -61,7 +61,7 @@ def draw_gender(document: dict[str, Any]) -> Figure:
         )
         width = 0.08 / len(drawn)
         x = (bins["low"] + bins["high"]) / 2 + (place - (len(drawn) - 1) / 2) * width
-        bars = below.bar(x, bins["n"], width=width, color=colour, edgecolor="black", linewidth=0.4)
+        bars = below.bar(x, bins["n"], width=width, color=color, edgecolor="black", linewidth=0.4)
         below.bar_label(bars, fmt="%d", fontsize=7, padding=1)
     _calm(above, below)
     above.set(ylabel="observed share of women", ylim=(-0.02, 1.02))
@@ -93,20 +93,20 @@ def draw_age(document: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Figur
     """
     drawing = Figure(figsize=(10.5, 5.2), layout="constrained")
     left, right = drawing.subplots(1, 2, width_ratios=(1.15, 1))
-    left.plot([0, 100], [0, 100], color=_GREY, linewidth=1, linestyle="--", label="true age", zorder=1)
+    left.plot([0, 100], [0, 100], color=_GRAY, linewidth=1, linestyle="--", label="true age", zorder=1)
     bands = [band.name for band in AGE_BANDS["youtube"]]
     scores = _scores(document)
     ages = {key: tables[key][["true_age", "age_years"]].dropna().astype(float) for key in scores}
     shown = [one for one in _SERIES if one[0] in ages and len(ages[one[0]])]
-    for place, (key, words, colour, mark) in enumerate(shown):
+    for place, (key, words, color, mark) in enumerate(shown):
         shift = place - (len(shown) - 1) / 2
-        _draw_ages(left, ages[key], 0.8 * shift, colour=colour, mark=mark, words=words)
+        _draw_ages(left, ages[key], 0.8 * shift, color=color, mark=mark, words=words)
         covered = {name: one["age_in_interval"] for name, one in scores[key]["groups"]["age"].items()}
         covered = {name: one for name, one in covered.items() if one["n"]}
         height = 0.8 / len(shown)
         y = [bands.index(name) + shift * height for name in covered]
         values = [one["value"] for one in covered.values()]
-        right.barh(y, values, height=0.9 * height, color=colour, edgecolor="black", linewidth=0.4)
+        right.barh(y, values, height=0.9 * height, color=color, edgecolor="black", linewidth=0.4)
         for at, one in zip(y, covered.values(), strict=True):
             right.text(1.02, at, f"n {one['n']}", va="center", fontsize=8)
     _calm(left, right)
@@ -122,7 +122,7 @@ def draw_age(document: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Figur
     return drawing
 
 
-def _draw_ages(axes: Axes, ages: pd.DataFrame, shift: float, *, colour: str, mark: str, words: str) -> None:
+def _draw_ages(axes: Axes, ages: pd.DataFrame, shift: float, *, color: str, mark: str, words: str) -> None:
     """A point for each, and the median and middle 80 % of each five years of true age with enough of them.
 
     The medians are drawn `shift` years aside, so that those of two series do not hide each other.
@@ -131,10 +131,10 @@ def _draw_ages(axes: Axes, ages: pd.DataFrame, shift: float, *, colour: str, mar
     aside = np.random.default_rng(0).uniform(-0.4, 0.4, len(ages))
     faint = float(np.clip(250 / len(ages), 0.12, 0.7))
     true, age = ages["true_age"], ages["age_years"]
-    axes.scatter(true + aside, age, s=9, marker=mark, color=colour, alpha=faint, linewidths=0)
+    axes.scatter(true + aside, age, s=9, marker=mark, color=color, alpha=faint, linewidths=0)
     steps = ages.groupby(true // _AGE_STEP).filter(lambda some: len(some) >= MIN_UNITS)
     if steps.empty:
-        axes.plot([], [], color=colour, marker=mark, linestyle="none", label=f"{words} (n {len(ages)})")
+        axes.plot([], [], color=color, marker=mark, linestyle="none", label=f"{words} (n {len(ages)})")
         return
     grouped = steps.groupby(steps["true_age"] // _AGE_STEP)
     low, middle, high = (grouped["age_years"].quantile(share) for share in (0.1, 0.5, 0.9))
@@ -144,7 +144,7 @@ def _draw_ages(axes: Axes, ages: pd.DataFrame, shift: float, *, colour: str, mar
         yerr=(middle - low, high - middle),
         color="black",
         marker=mark,
-        markerfacecolor=colour,
+        markerfacecolor=color,
         markersize=6,
         linestyle="none",
         elinewidth=1,

@@ -1,9 +1,9 @@
-"""What labelled material is, read and checked before anything is analysed.
+"""What labeled material is, read and checked before anything is analyzed.
 
 - A folder or a ``.tar`` of pictures named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
   (the race is not used); folders are searched through;
 - a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
-  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labelled face in pixels; with
+  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labeled face in pixels; with
   commas, or as spreadsheets of other languages write it: semicolons or tabs and decimal commas;
 - a ``truth.json`` beside its video, or a folder that holds such folders (its pictures are then not used)::
 
@@ -57,14 +57,14 @@ _UTKFACE = r"^([0-9]{1,3})_([01])_[0-9]_.+$"
 
 @dataclass(frozen=True, eq=False)
 class TrueVideo:
-    """A labelled video.
+    """A labeled video.
 
     Attributes:
         path: Of the video.
         kind: A word or two for what sort of video it is.
         people: One row a true person: `true_gender` (empty: not known), `true_age` (NaN: not known),
             `first_s`, `last_s`, `on_screen_s`.
-        boxes: For each person (B, 5) rows of time in seconds, x1, y1, x2, y2 in pixels; None: not labelled.
+        boxes: For each person (B, 5) rows of time in seconds, x1, y1, x2, y2 in pixels; None: not labeled.
     """
 
     path: Path
@@ -75,11 +75,11 @@ class TrueVideo:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What one named path holds: labelled faces, or labelled videos.
+    """What one named path holds: labeled faces, or labeled videos.
 
     Attributes:
-        about: `name`, `kind`, `labelled`, `used` and `unparsed`, see `Evaluation.sources`.
-        faces: One row a labelled face: `path`, `name`, `true_gender` (empty: not known), `true_age` (NaN:
+        about: `name`, `kind`, `labeled`, `used` and `unparsed`, see `Evaluation.sources`.
+        faces: One row a labeled face: `path`, `name`, `true_gender` (empty: not known), `true_age` (NaN:
             not known) and the columns `BOX` (NaN: not known). None for videos.
         videos: The videos.
     """
@@ -90,7 +90,7 @@ class Material:
 
 
 def read_labels(path: Path, work: Path, limit: int | None) -> Material:
-    """Read labelled material, each label checked.
+    """Read labeled material, each label checked.
 
     Args:
         path: What the user names.
@@ -99,7 +99,7 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
             the same.
 
     Raises:
-        SourceError: It is no labelled material, or its labels are wrong.
+        SourceError: It is no labeled material, or its labels are wrong.
         OSError: Something cannot be read, or not unpacked.
     """
     with _naming(path):
@@ -159,7 +159,7 @@ def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], l
         raise _bad(path, what, SourceErrorKind.EMPTY)
     hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
     chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
-    about = {"name": shown_name(path.resolve().name), "kind": kind, "labelled": len(faces)}
+    about = {"name": shown_name(path.resolve().name), "kind": kind, "labeled": len(faces)}
     return Material(about | {"used": len(chosen), "unparsed": unparsed}, chosen)
 
 
@@ -173,8 +173,8 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
     faces[BOX] = math.nan
-    labelled = faces["true_age"] <= _MAX_AGE_YEARS
-    return faces[labelled], faces.loc[~labelled, "name"].tolist()
+    labeled = faces["true_age"] <= _MAX_AGE_YEARS
+    return faces[labeled], faces.loc[~labeled, "name"].tolist()
 
 
 def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | None) -> Material:
@@ -303,7 +303,7 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
 
 
 def _videos(path: Path, truths: list[Path]) -> Material:
-    about = {"name": shown_name(path.resolve().name), "kind": "videos", "labelled": len(truths)}
+    about = {"name": shown_name(path.resolve().name), "kind": "videos", "labeled": len(truths)}
     return Material(about | {"used": len(truths), "unparsed": []}, videos=tuple(map(_read_truth, truths)))
 
 

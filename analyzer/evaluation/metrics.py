@@ -1,6 +1,6 @@
 """How estimates are scored against labels: pure functions over tables and arrays, nothing is read or run.
 
-A *table of the judged* has one row a labelled face (or true person of a video) with the columns
+A *table of the judged* has one row a labeled face (or true person of a video) with the columns
 
 ==================  ===================================================================================
 ``true_gender``     ``female``, ``male``, or empty where the label does not say
@@ -150,10 +150,10 @@ def judgements(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         N rows; the mean over a column's rows that are not NaN is the figure:
 
-        - ``found``: share of the labelled that were found.
-        - ``gender_right``: share right, of those whose gender is stated and labelled:
+        - ``found``: share of the labeled that were found.
+        - ``gender_right``: share right, of those whose gender is stated and labeled:
           ``gender == true_gender``, not counting ``unknown``.
-        - ``gender_unknown``: share whose gender is not stated, of those found and labelled. A found face
+        - ``gender_unknown``: share whose gender is not stated, of those found and labeled. A found face
           that the run takes for nobody is one of them.
         - ``likelier_right``: share for whom the likelier gender is right, however unsure:
           ``(female_prob > 0.5) == (true_gender == "female")``, of those judged.
@@ -165,7 +165,7 @@ def judgements(table: pd.DataFrame) -> pd.DataFrame:
         - ``adience_one_off``: share at most one band away.
     """
     true_gender, true_age, prob = table["true_gender"], table["true_age"], table["female_prob"]
-    labelled, stated = true_gender.isin(GENDERS), table["gender"].isin(GENDERS)
+    labeled, stated = true_gender.isin(GENDERS), table["gender"].isin(GENDERS)
     found = table["found"].astype(bool)
     error = table["age_years"] - true_age
     known_interval = (table["age_low"] + table["age_high"] + true_age).notna()
@@ -176,9 +176,9 @@ def judgements(table: pd.DataFrame) -> pd.DataFrame:
     ).abs()
     counted = {
         "found": (found, pd.Series(True, table.index)),
-        "gender_right": (table["gender"] == true_gender, labelled & stated),
-        "gender_unknown": (~stated, labelled & found),
-        "likelier_right": ((prob > 0.5) == (true_gender == "female"), labelled & prob.notna()),
+        "gender_right": (table["gender"] == true_gender, labeled & stated),
+        "gender_unknown": (~stated, labeled & found),
+        "likelier_right": ((prob > 0.5) == (true_gender == "female"), labeled & prob.notna()),
         "age_abs_error": (error.abs(), error.notna()),
         "age_error": (error, error.notna()),
         "age_in_interval": (true_age.between(table["age_low"], table["age_high"]), known_interval),

@@ -10,11 +10,11 @@ from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
 from analyzer.settings import AGE_BANDS
 from analyzer.util.text import counted
 
-__all__ = ["JUDGED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
+__all__ = ["ESTIMATED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
 
 Words = dict[str, tuple[str, str]]
 
-JUDGED_FIGURES: Words = {
+ESTIMATED_FIGURES: Words = {
     "found": ("found", "%"),
     "gender_right": ("gender right, where stated", "%"),
     "gender_unknown": ("gender left unknown", "%"),
@@ -57,7 +57,7 @@ _HEAD = """# Accuracy
 
 ## How to read this
 
-{what} were analysed as `analyze` does it, and what came out was set
+{what} were analyzed as `analyze` does it, and what came out was set
 against their labels. All figures are estimates of how people look, never of what they are.
 In brackets: the 95 % interval, where there are enough for one, and the number of faces, people, videos or
 shares that the figure is a mean of; a mean of few says little.
@@ -73,7 +73,7 @@ _DEFINITIONS = f"""
 - *Adience band*: each age is given to the nearest of {", ".join(band.name for band in AGE_BANDS["adience"])}.
 - *Calibration error*: the mean difference between how sure the networks say they are and how often they are
   right, over ten bins of confidence from 50 to 100 %.
-- Of several faces found in a labelled picture, the large and central one is meant; where the label has a box,
+- Of several faces found in a labeled picture, the large and central one is meant; where the label has a box,
   the one that overlaps it (IoU of at least {MATCH_IOU}).
 - People in videos are matched one to one by where they are, or without boxes by when; gender and age play no
   part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got one number,
@@ -115,12 +115,12 @@ def page(document: dict[str, Any]) -> str:
     faces, videos = document["faces"], document["videos"]
     what = " and ".join(
         words
-        for words, table in (("labelled pictures", faces), ("labelled videos", videos))
+        for words, table in (("labeled pictures", faces), ("labeled videos", videos))
         if table is not None
     )
-    lines = [_HEAD.format(what=what.capitalize() or "Labelled pictures and videos")]
+    lines = [_HEAD.format(what=what.capitalize() or "Labeled pictures and videos")]
     if faces is not None:
-        lines += ["## Single faces", "", "Labelled pictures, each face seen once."]
+        lines += ["## Single faces", "", "Labeled pictures, each face seen once."]
         lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
     if videos is not None:
         lines += ["## Videos", "", *_of_videos(videos), ""]
@@ -165,7 +165,7 @@ def _headline(scores: dict[str, Any], noun: str) -> list[str]:
         ["", *(heads[name] for name in groups)],
         [
             [text, *(figure_text(one[key], unit) for one in groups.values())]
-            for key, (text, unit) in JUDGED_FIGURES.items()
+            for key, (text, unit) in ESTIMATED_FIGURES.items()
         ],
     )
     names = {"faces": "in the faces table", "people": "in the people table"}
@@ -184,7 +184,7 @@ def _group_tables(scores: dict[str, Any]) -> list[str]:
     lines = []
     for way, title in titles.items():
         keys = _BY_GROUP[1:] if way == "width" else _BY_GROUP
-        lines += _figures(title, scores["groups"].get(way, {}), JUDGED_FIGURES, keys)
+        lines += _figures(title, scores["groups"].get(way, {}), ESTIMATED_FIGURES, keys)
     return lines
 
 
@@ -202,7 +202,7 @@ def _of_videos(videos: dict[str, Any]) -> list[str]:
     if "13+" in groups["all"]:
         several = groups["kind 13+"] if len(kinds) > 1 else {}
         lines += ["", f"The true people of {ADULT_FROM_YEARS} and more that were found:"]
-        lines += _figures("kind", {"all": groups["all"]["13+"], **several}, JUDGED_FIGURES, _ADULTS)
+        lines += _figures("kind", {"all": groups["all"]["13+"], **several}, ESTIMATED_FIGURES, _ADULTS)
     simply = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
     lines += [
         "",
@@ -226,17 +226,17 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
             "faces in pictures that could not be read": source.get("unreadable", 0),
             "faces found but not judged: too small, or not counted as people": source.get("unjudged", 0),
             "pictures with several faces found": source.get("pictures_with_several_faces", 0),
-            "could not be analysed, or only in part": len(failed),
+            "could not be analyzed, or only in part": len(failed),
         }
         used = (
-            f"{source['used']} of {source['labelled']} {'videos' if source['kind'] == 'videos' else 'faces'}"
+            f"{source['used']} of {source['labeled']} {'videos' if source['kind'] == 'videos' else 'faces'}"
         )
         told = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
         rows.append([_cell(source["name"]), source["kind"], used, _cell(told)])
     changed = ", ".join(f"`{key}` = {_cell(value)}" for key, value in document["changed_settings"].items())
     libraries = ", ".join(f"{name} {version}" for name, version in (document["libraries"] or {}).items())
     models = [
-        [model["role"], f"`{model['name']}`", f"`{model['sha256'][:16]}…`", model["licence"]]
+        [model["role"], f"`{model['name']}`", f"`{model['sha256'][:16]}…`", model["license"]]
         for model in document["models"] or ()
     ]
     return [
@@ -246,5 +246,5 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         f"{document['measured_on']}. Settings that differ from",
         f"the defaults: {changed or 'none'}. Python {document['python']}; {libraries}.",
         *_table(["source", "kind", "used", "remarks"], rows),
-        *_table(["role", "network", "SHA-256", "licence"], models),
+        *_table(["role", "network", "SHA-256", "license"], models),
     ]

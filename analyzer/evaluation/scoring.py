@@ -1,6 +1,6 @@
-"""Scores the installed networks on labelled material, along the product's own path (`analyze`).
+"""Scores the installed networks on labeled material, along the product's own path (`analyze`).
 
-Which found face is the labelled one: where the label has a box, the best one-to-one assignment by IoU (at
+Which found face is the labeled one: where the label has a box, the best one-to-one assignment by IoU (at
 least `MATCH_IOU`); else, of several faces in a picture, that of `central_face`. Which found person is which
 true one: where there are boxes, the one-to-one assignment with the most samples in which the boxes overlap;
 else the one with the largest overlap of the stretches on screen. Gender and age are never used for it.
@@ -43,7 +43,7 @@ from analyzer.evaluation.metrics import (
 from analyzer.evaluation.page import page
 from analyzer.events import Event, Failed, OnEvent, Started
 from analyzer.faces import iou
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.runs.run import Run
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
@@ -59,7 +59,7 @@ _TABLES = ("faces", "people", "videos", "shares")
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is analysed as one run: a video, or a folder of pictures with their labels."""
+    """What is analyzed as one run: a video, or a folder of pictures with their labels."""
 
     source: Path
     shown: str
@@ -75,23 +75,23 @@ def evaluate(
     on_event: OnEvent = lambda event: None,
     keep_runs: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
-    """Analyse labelled material and score what comes out.
+    """Analyze labeled material and score what comes out.
 
     Args:
-        paths: Labelled pictures and videos, see `analyzer.evaluation.labels`.
-        settings: How to analyse; annotated videos are never made.
+        paths: Labeled pictures and videos, see `analyzer.evaluation.labels`.
+        settings: How to analyze; annotated videos are never made.
         limit: At most this many faces of each source of pictures, in the order of the SHA-1 of their file
             names; None: all.
         on_event: Called with each `Event`, as by `analyze_all`.
         keep_runs: Folder in which the runs are kept; None: they are removed.
 
     Returns:
-        The figures. What could not be analysed is in `Evaluation.failed`; `Evaluation.usable` is false
+        The figures. What could not be analyzed is in `Evaluation.failed`; `Evaluation.usable` is false
         where nothing could.
 
     Raises:
         SettingsError: A stretch (start, end) is asked for: labels are those of whole videos.
-        SourceError: A path is no labelled material, or its labels are wrong.
+        SourceError: A path is no labeled material, or its labels are wrong.
         ModelError: A network is missing or damaged.
         OutputError: The temporary folder or `keep_runs` cannot be written to.
     """
@@ -112,7 +112,7 @@ def evaluate(
             tasks = _tasks(materials, work)
         except OSError as error:
             raise OutputError(
-                f"the labelled material could not be laid out ({error}): "
+                f"the labeled material could not be laid out ({error}): "
                 "is it readable, and is there space in the temporary folder (TMPDIR)?"
             ) from error
         shown = {str(task.source): task.shown for task in tasks}
@@ -148,7 +148,7 @@ def evaluate(
 
 
 def _tasks(materials: list[Material], work: Path) -> list[_Task]:
-    """What is to be analysed; a video that two of the paths lead to counts once."""
+    """What is to be analyzed; a video that two of the paths lead to counts once."""
     tasks = {}
     for number, material in enumerate(materials):
         about = material.about
@@ -197,14 +197,16 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     task.about["pictures_with_several_faces"] = int((found["image"].value_counts() > 1).sum())
     faces = found.reindex([places.get(row, -1) for row in range(len(labels))]).reset_index(drop=True)
     people = run.people.set_index("person_id").reindex(faces["person_id"]).reset_index(drop=True)
-    table = _judged(labels, people, faces["sample"].notna(), faces["x2"] - faces["x1"])
-    unjudged = table["found"] & table[["female_prob", "age_years"]].isna().all(axis=1)
-    task.about["unjudged"] = int(unjudged.sum())
+    table = _estimated(labels, people, faces["sample"].notna(), faces["x2"] - faces["x1"])
+    not_estimated = table["found"] & table[["female_prob", "age_years"]].isna().all(axis=1)
+    task.about["unjudged"] = int(not_estimated.sum())
     own = {"source": task.about["name"], "name": labels["name"], "face_female_prob": faces["female_prob"]}
     return {"faces": table.assign(**own)}
 
 
-def _judged(labels: pd.DataFrame, people: pd.DataFrame, found: pd.Series, face_px: pd.Series) -> pd.DataFrame:
+def _estimated(
+    labels: pd.DataFrame, people: pd.DataFrame, found: pd.Series, face_px: pd.Series
+) -> pd.DataFrame:
     """A table of the judged, from rows of the people table beside those of the labels."""
     numbers = ["female_prob", "age_years", "age_low", "age_high"]
     estimates = {name: people[name].astype(float) for name in numbers}
@@ -228,14 +230,14 @@ def _meant(labels: pd.DataFrame, found: pd.DataFrame, folder: Path, settings: Se
         elif len(boxes) == 1:
             pairs = {0: 0}
         else:
-            info = PictureReader((folder / str(image),), settings).info
+            info = ImageReader((folder / str(image),), settings).info
             pairs = {0: central_face(boxes, info.width, info.height)}
         places |= {int(those.index[label]): int(rows[face]) for label, face in pairs.items()}
     return places
 
 
 def central_face(boxes: NDArray[np.float32], width: int, height: int) -> int:
-    """Which face a picture of one labelled face means: large and near the centre.
+    """Which face a picture of one labeled face means: large and near the center.
 
     Args:
         boxes: (N, 4) in pixels, N at least 1.
@@ -243,14 +245,14 @@ def central_face(boxes: NDArray[np.float32], width: int, height: int) -> int:
         height: Likewise.
 
     Returns:
-        The row with the largest face width x (1 - d / D): d is the distance of the face's centre from the
+        The row with the largest face width x (1 - d / D): d is the distance of the face's center from the
         picture's, D that of a corner.
 
     >>> central_face(np.array([[0, 0, 40, 40], [35, 35, 65, 65]], np.float32), 100, 100)
     1
     """
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = np.hypot(centres[:, 0] - width / 2, centres[:, 1] - height / 2)
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    distance = np.hypot(centers[:, 0] - width / 2, centers[:, 1] - height / 2)
     return int(np.argmax((boxes[:, 2] - boxes[:, 0]) * (1 - distance / math.hypot(width / 2, height / 2))))
 
 
@@ -259,7 +261,7 @@ def _score_video(video: TrueVideo, run: Run, settings: Settings) -> dict[str, pd
     true, people = video.people.assign(**own), run.people.reset_index(drop=True)
     pairs, purity, completeness = _matched(video, people, run)
     matched = people.reindex([pairs.get(row, -1) for row in range(len(true))]).reset_index(drop=True)
-    judged = _judged(true, matched, matched["person_id"].notna(), matched["face_px_median"])
+    estimated = _estimated(true, matched, matched["person_id"].notna(), matched["face_px_median"])
     counts, number = run.info["counts"], len(true)
     true_s = float(true["on_screen_s"].sum())
     count_error = _share(len(people) - number, number)
@@ -284,7 +286,7 @@ def _score_video(video: TrueVideo, run: Run, settings: Settings) -> dict[str, pd
     }
     shares = _share_errors(true, people, run, settings)
     return {
-        "people": judged.assign(kind=video.kind),
+        "people": estimated.assign(kind=video.kind),
         "videos": pd.DataFrame([row]).assign(**own),
         "shares": shares.assign(**own),
     }
@@ -338,13 +340,13 @@ class Evaluation:
 
     Attributes:
         measured_on: ISO date.
-        settings: How the material was analysed.
+        settings: How the material was analyzed.
         sources: For each named path: `name`, `kind` (``pictures``, ``archive``, ``list``, ``videos``),
-            `labelled` and `used` (faces, or videos), `unparsed` (names of pictures without labels), `failed`
+            `labeled` and `used` (faces, or videos), `unparsed` (names of pictures without labels), `failed`
             (sentences), and of pictures `unreadable`, `unjudged` (found, but without
             estimates) and `pictures_with_several_faces`.
         provenance: `models`, `libraries` and `python`, as in ``run.json``.
-        faces: A table of the judged (see `analyzer.evaluation.metrics`), one row a labelled face, with
+        faces: A table of the judged (see `analyzer.evaluation.metrics`), one row a labeled face, with
             `source`, `name` and `face_female_prob`, the probability in the faces table.
         people: A table of the judged, one row a true person of a video, with `kind`.
         videos: One row a video: numbers, errors, `kind`.
@@ -367,7 +369,7 @@ class Evaluation:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """What could not be analysed, or only in part: a sentence each."""
+        """What could not be analyzed, or only in part: a sentence each."""
         return tuple(sentence for source in self.sources for sentence in source["failed"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -378,10 +380,10 @@ class Evaluation:
             (those that differ from the defaults), ``sources``, ``failed``, ``models``, ``libraries``,
             ``python``, and
 
-            - ``faces`` (None without labelled pictures): ``labelled``, ``groups`` as of
+            - ``faces`` (None without labeled pictures): ``labeled``, ``groups`` as of
               `metrics.group_scores`, ``calibration`` with ``faces`` (probabilities of the faces table) and
               ``people`` (of the people table, each picture being one sighting), as of `metrics.calibration`.
-            - ``videos`` (None without labelled videos): ``kinds``, for ``all`` and for each kind the numbers
+            - ``videos`` (None without labeled videos): ``kinds``, for ``all`` and for each kind the numbers
               ``videos``, ``true_people``, ``found_people``, ``missed``, ``extra`` and the figures below; and
               ``people``, like ``faces`` above, over the true people of all videos.
 
@@ -421,10 +423,10 @@ class Evaluation:
         if len(self.faces):
             by = "source" if self.faces["source"].nunique() > 1 else None
             columns = {"faces": "face_female_prob", "people": "female_prob"}
-            document["faces"] = _judged_scores(self.faces, by, columns)
+            document["faces"] = _estimated_scores(self.faces, by, columns)
         if len(self.videos):
             columns = {"people": "female_prob"}
-            people = _judged_scores(self.people, "kind", columns) if len(self.people) else None
+            people = _estimated_scores(self.people, "kind", columns) if len(self.people) else None
             document["videos"] = {"kinds": self._kinds(), "people": people}
         plain: dict[str, Any] = _plain(document)
         return plain
@@ -470,11 +472,11 @@ class Evaluation:
         return scores
 
 
-def _judged_scores(table: pd.DataFrame, by: str | None, probabilities: dict[str, str]) -> dict[str, Any]:
+def _estimated_scores(table: pd.DataFrame, by: str | None, probabilities: dict[str, str]) -> dict[str, Any]:
     known = table[table["true_gender"].ne("")]
     female = known["true_gender"].eq("female")
     return {
-        "labelled": len(table),
+        "labeled": len(table),
         "groups": group_scores(table, by),
         "calibration": {name: calibration(known[column], female) for name, column in probabilities.items()},
     }

@@ -1,7 +1,7 @@
 """The parts of a run without end: small ones are made into larger ones, so that there are never many.
 
 A segment of a live run is a part of ten seconds: after a day there would be thousands, and to read them
-would take minutes. Each `_FACTOR` neighbours of one size become one part, which is made like those of which
+would take minutes. Each `_FACTOR` neighbors of one size become one part, which is made like those of which
 it is made. A kill leaves at worst both, the large one and what it was made of: what is inside a larger one is
 passed over.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from analyzer.runs.segments import PartStore, is_whole
 
 __all__ = [
-    "GrowingStore",
+    "CompactingStore",
 ]
 
 _FACTOR = 16
@@ -26,14 +26,14 @@ _Group = tuple[int, int, Path]
 """First and last segment of a part, and its folder."""
 
 
-class GrowingStore(PartStore):
+class CompactingStore(PartStore):
     """As `PartStore`. One thread may commit while another one reads and gathers."""
 
     def segments(self) -> list[int]:
         """The first segment of each part, ascending."""
         return [first for first, _, _ in self._groups()]
 
-    def gather(self) -> None:
+    def compact(self) -> None:
         """Make larger parts of small ones, where there are enough.
 
         Raises:
@@ -71,7 +71,7 @@ class GrowingStore(PartStore):
 
 
 def _equals(groups: list[_Group]) -> list[_Group]:
-    """The first `_FACTOR` neighbours of one size; none if there are not so many."""
+    """The first `_FACTOR` neighbors of one size; none if there are not so many."""
     for _, same in itertools.groupby(groups, key=lambda one: one[1] - one[0]):
         some = list(same)
         if len(some) >= _FACTOR:

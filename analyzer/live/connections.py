@@ -20,7 +20,7 @@ from av.container import InputContainer
 from analyzer.errors import MediaError, MediaErrorKind, SourceError, SourceErrorKind
 from analyzer.media.demuxer import decodes, padded
 from analyzer.media.geometry import Geometry, GeometryFinder
-from analyzer.media.mjpeg import MultipartPictures
+from analyzer.media.mjpeg import MultipartFrames
 from analyzer.settings import Settings
 from analyzer.sources.streams import Stream, StreamForm
 from analyzer.util.http import open_http
@@ -119,7 +119,7 @@ class MjpegConnection:
     codec, container = "mjpeg", "multipart"
 
     def __init__(self, stream: Stream, settings: Settings) -> None:
-        self._parts = MultipartPictures(stream.address, settings.timeout_s, stream.headers)
+        self._parts = MultipartFrames(stream.address, settings.timeout_s, stream.headers)
         self._context = av.CodecContext.create("mjpeg", "r")
         self._context.thread_count = 1
         self._context.options = {"max_pixels": str(padded(settings.max_pixels))}

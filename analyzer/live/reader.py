@@ -349,7 +349,7 @@ class LiveReader:
             self._thread.join(PATIENCE_S)
 
     def report(self, *, over: bool = True) -> ReadReport:
-        """How it was read, so far; `over`: nothing more is analysed once the source has ended."""
+        """How it was read, so far; `over`: nothing more is analyzed once the source has ended."""
         state = self.state
         end = state.end if over else ""
         complete = bool(end) and state.complete
@@ -384,7 +384,7 @@ class LiveReader:
             ],
         }
 
-    # -- the analysing side
+    # -- the analyzing side
 
     def segments(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[Iterator[Sample]]:
         """The samples of one segment after another, each to be iterated to its end before the next.

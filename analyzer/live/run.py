@@ -1,4 +1,4 @@
-"""A live run: analysed, linked and published while it goes on.
+"""A live run: analyzed, linked and published while it goes on.
 
 Each segment is committed as a part when it ends. The tables are derived from all parts anew at each
 publishing, in a thread of its own, so seldom that it takes at most `_SHARE` of the time: every few seconds
@@ -21,11 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from analyzer.analysis.segment import Models, SegmentResult, analyse_segments
+from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
 from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
 from analyzer.faces import Faces
-from analyzer.live.compaction import GrowingStore
+from analyzer.live.compaction import CompactingStore
 from analyzer.live.reader import SEGMENT_S, LiveReader
 from analyzer.media.demuxer import VideoInfo
 from analyzer.media.read_report import ReadReport
@@ -41,14 +41,14 @@ from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 from analyzer.util.atomic import output_errors
-from analyzer.util.locks import claimed
+from analyzer.util.locks import run_lock
 from analyzer.util.system import give_back_memory
-from analyzer.util.timing import Stages, timed
+from analyzer.util.timing import StageTimer, timed
 from analyzer.vision.calibration import Calibration
 
 __all__ = [
     "finish_abandoned",
-    "follow_live",
+    "run_live",
 ]
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,10 @@ class _Live:
     reader: LiveReader
     folder: Path
     staging: Path
-    parts: GrowingStore
+    parts: CompactingStore
     on_event: OnEvent
     timings: dict[str, float]
-    stages: Stages = field(default_factory=Stages)
+    stages: StageTimer = field(default_factory=StageTimer)
     samples: int = 0
     faces: int = 0
     people: int = 0
@@ -127,7 +127,7 @@ class _Live:
         """
         reader, settings = self.reader, self.settings
         with self.stages("write"):
-            self.parts.gather()
+            self.parts.compact()
         read = reader.info, reader.report(over=final)
         with timed(self.timings, "link"), self.stages("link"):
             tables = derive(self.video, self.parts, read, settings, self.models.calibration)
@@ -217,7 +217,7 @@ class _Publisher:
         self._pool.shutdown(wait=True)
 
 
-def follow_live(
+def run_live(
     video: Video,
     out: Path,
     settings: Settings,
@@ -254,24 +254,24 @@ def follow_live(
         segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
     )
     folder = run_folder(out, video.title, video.video_id)
-    parts = GrowingStore(folder, work_key(video, chosen, models))
+    parts = CompactingStore(folder, work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
-        staging = stack.enter_context(claimed(folder))
+        staging = stack.enter_context(run_lock(folder))
         live = _Live(video, settings, chosen, models, reader, folder, staging, parts, on_event, timings)
         on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
         stack.callback(publisher.close)
         previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
-        for part in _analysed(live, previewer):
+        for part in _analyzed(live, previewer):
             on_event(part)
             publisher.go_on()
         publisher.finish()
         timings["analysis"] = time.perf_counter() - opened
         if not live.samples:
             raise MediaError(
-                f"{video.title} ended before --start: nothing was analysed", kind=MediaErrorKind.NO_FRAMES
+                f"{video.title} ended before --start: nothing was analyzed", kind=MediaErrorKind.NO_FRAMES
             )
         info = live.publish(final=True)
         live.parts.clear()
@@ -279,11 +279,11 @@ def follow_live(
     return Run(folder, json.loads(json.dumps(info, default=str)))
 
 
-def _analysed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
-    """Analyse and commit one segment after another."""
+def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
+    """Analyze and commit one segment after another."""
     reader = live.reader
     for samples in reader.segments(on_wait=live.tell_waiting):
-        results = analyse_segments(
+        results = analyze_segments(
             samples,
             live.models,
             live.settings,
@@ -317,7 +317,7 @@ def finish_abandoned(out: Path) -> list[Path]:
         if not _LIVE_NAME.search(folder.name):
             continue
         try:
-            with claimed(folder) as staging:
+            with run_lock(folder) as staging:
                 if hidden.is_dir() and _finish(folder, staging):
                     finished.append(folder)
         except (AnalyzerError, KeyError, TypeError, ValueError, OSError) as error:
@@ -345,7 +345,7 @@ def _finish(folder: Path, staging: Path) -> bool:
     live = info["live"]
     if not isinstance(live, dict):
         return False
-    parts = GrowingStore(folder, _key_of(live))
+    parts = CompactingStore(folder, _key_of(live))
     samples = len(parts.collect().samples)
     if samples and (live["ended_at"] is None or samples > info["counts"]["samples"]):
         _publish_parts(info, parts, staging, folder)
@@ -354,13 +354,13 @@ def _finish(folder: Path, staging: Path) -> bool:
     return published
 
 
-def _publish_parts(info: dict[str, Any], parts: GrowingStore, staging: Path, folder: Path) -> None:
+def _publish_parts(info: dict[str, Any], parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
     calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
     info |= {"counts": counts_of(tables), "notes": [note.sentence for note in tables.notes]}
-    info |= {"shares_in_words": in_words(tables.shares, tables.people)}
+    info |= {"shares_text": in_words(tables.shares, tables.people)}
     info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
     if settings.scene == "audience":
         info["audience"] = audience_summary(tables.people, settings)

@@ -539,7 +539,7 @@ class Clock:
         """Pictures in the order of showing with their times.
 
         A time is odd if it is not later than the one before, or if one of the next pictures is shown between
-        the two: then it lies between its neighbours. Where time goes back and does not return, pictures
+        the two: then it lies between its neighbors. Where time goes back and does not return, pictures
         follow each other as closely as can be.
         """
         source = iter(pictures)

@@ -1,12 +1,12 @@
-"""Colours as a viewer shows them: HDR and wide gamut brought to the range of screens, transparency to white.
+"""Colors as a viewer shows them: HDR and wide gamut brought to the range of screens, transparency to white.
 
 Decided here, once:
 
 - **HDR** (PQ, HLG) is tone-mapped to BT.709. The light of a screen's white is 203 cd/m2, where graphics white
   lies (ITU-R BT.2408); what is darker than about 90 stays as it is, what is brighter is compressed (the curve
   of BT.2390), up to 1000 cd/m2, for which most films are mastered and HLG is defined.
-- Colours of BT.2020 without HDR keep their brightness and are brought to the gamut of BT.709.
-- **What is transparent** lies on white, as on a page. Faces that cannot be seen are not analysed.
+- Colors of BT.2020 without HDR keep their brightness and are brought to the gamut of BT.709.
+- **What is transparent** lies on white, as on a page. Faces that cannot be seen are not analyzed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = [
     "GROUND",
     "Transfer",
     "Wide",
+    "image_bgr",
     "on_ground",
-    "picture_bgr",
     "transfer_of",
     "transparent",
     "wide_of",
@@ -38,7 +38,7 @@ Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
 GROUND = 255
-"""What lies behind transparent pixels, in each colour."""
+"""What lies behind transparent pixels, in each color."""
 
 _WHITE_NITS: Final = 203.0
 _PEAK_NITS: Final = 1000.0
@@ -63,7 +63,7 @@ class Transfer(StrEnum):
 
 
 class Wide(IntEnum):
-    """Colours that are not those of BT.709, by how they are coded."""
+    """Colors that are not those of BT.709, by how they are coded."""
 
     PQ = ColorTrc.SMPTE2084
     HLG = ColorTrc.ARIB_STD_B67
@@ -80,7 +80,7 @@ def transfer_of(picture: av.VideoFrame) -> Transfer | None:
 
 
 def wide_of(picture: av.VideoFrame) -> Wide | None:
-    """What has to be done to a decoded frame's colours; None for nothing."""
+    """What has to be done to a decoded frame's colors; None for nothing."""
     transfer = picture.color_trc
     if transfer == Wide.PQ:
         return Wide.PQ
@@ -96,7 +96,7 @@ def transparent(pix_fmt: str) -> bool:
     >>> [transparent(name) for name in ("yuv420p", "yuva420p", "gbrap", "bgra", "pal8", "rgb24")]
     [False, True, True, True, True, False]
     """
-    # A component of its own for opacity; palettes have it in their colours.
+    # A component of its own for opacity; palettes have it in their colors.
     form = av.VideoFormat(pix_fmt)
     return any(component.is_alpha for component in form.components) or form.has_palette
 
@@ -112,10 +112,10 @@ def on_ground(bgra: Image) -> Image:
     return np.asarray(cv2.add(shown, ground), np.uint8)
 
 
-def picture_bgr(picture: PillowImage.Image) -> Image:
+def image_bgr(picture: PillowImage.Image) -> Image:
     """(H, W, 3) uint8 BGR: what a viewer shows of a picture of any mode."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        return np.asarray(cv2.cvtColor(_grey(np.asarray(picture)), cv2.COLOR_GRAY2BGR), np.uint8)
+        return np.asarray(cv2.cvtColor(_gray(np.asarray(picture)), cv2.COLOR_GRAY2BGR), np.uint8)
     if picture.has_transparency_data:
         rgba = np.asarray(picture.convert("RGBA"))
         return on_ground(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), np.uint8))
@@ -123,14 +123,14 @@ def picture_bgr(picture: PillowImage.Image) -> Image:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _grey(values: NDArray[Any]) -> Image:
+def _gray(values: NDArray[Any]) -> Image:
     """(H, W) uint8 of brightness that is coded otherwise.
 
     Sixteen bits are taken for what they say. Of other numbers nothing tells the range: it is the first of 0
     to 1 (of fractions alone), 0 to 255, 0 to 65535 and 0 to the largest that holds all, and where some are
     negative from the least to the largest.
 
-    >>> _grey(np.array([[0, 0.5, 1.0, np.nan]], np.float32)), _grey(np.array([[0, 300, 65535]], np.int32))
+    >>> _gray(np.array([[0, 0.5, 1.0, np.nan]], np.float32)), _gray(np.array([[0, 300, 65535]], np.int32))
     (array([[  0, 128, 255,   0]], dtype=uint8), array([[  0,   1, 255]], dtype=uint8))
     """
     numbers = np.where(np.isfinite(values), values, 0).astype(np.float64)

@@ -60,7 +60,7 @@ class Scaler:
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
     def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
-        """In the colours that are shown: (h, w, 3) BGR, `size` (width, height) or full size, as it lies."""
+        """In the colors that are shown: (h, w, 3) BGR, `size` (width, height) or full size, as it lies."""
         wide = wide_of(picture)
         clear = not self.opaque and transparent(picture.format.name)
         if wide is None:
@@ -169,7 +169,7 @@ class Frame:
         return self._bgr(width, height)
 
     def fields(self) -> Image:
-        """Brightness and colour, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
+        """Brightness and color, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
 
         The longer side has `FIELDS` at most.
 
@@ -338,7 +338,7 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sample:
-    """A frame that is to be analysed."""
+    """A frame that is to be analyzed."""
 
     frame: Frame
     segment: int

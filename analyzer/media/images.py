@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from analyzer.errors import MediaError, MediaErrorKind, SourceError
-from analyzer.media.colors import picture_bgr
+from analyzer.media.colors import image_bgr
 from analyzer.media.demuxer import VideoInfo, check_file, heif_error, is_heif
 from analyzer.media.frame import Frame, Image, Sample
 from analyzer.media.geometry import Geometry
@@ -23,9 +23,9 @@ from analyzer.settings import Settings
 from analyzer.util.text import counted
 
 __all__ = [
-    "PictureReader",
+    "ImageReader",
     "further_pages",
-    "picture_problem",
+    "image_problem",
 ]
 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -41,7 +41,7 @@ _NAMED = 5
 """So many unreadable images are named in a sentence."""
 
 
-class PictureReader(BaseReader):
+class ImageReader(BaseReader):
     """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
 
     Raises:
@@ -150,7 +150,7 @@ def _report_on_pictures(asked: int, done: int, bad: Sequence[str], last: int | N
     )
 
 
-def picture_problem(path: Path, max_pixels: int) -> str:
+def image_problem(path: Path, max_pixels: int) -> str:
     """Why a picture cannot be read, in a sentence; empty if it can."""
     try:
         _load_picture(path, max_pixels)
@@ -195,7 +195,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             warnings.simplefilter("ignore")
             with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
                 _check_header(picture, name, max_pixels)
-                image = picture_bgr(ImageOps.exif_transpose(picture))
+                image = image_bgr(ImageOps.exif_transpose(picture))
                 return image, (picture.format or "").lower()
     except MediaError:
         raise
@@ -211,7 +211,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             raise heif_error(path) from error
         if head.startswith((b"II*\0", b"MM\0*")):
             raise MediaError(
-                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a colour.",
+                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a color.",
                 kind=MediaErrorKind.CODEC,
             ) from error
         raise MediaError(
@@ -236,7 +236,7 @@ def _check_header(picture: PillowImage.Image, name: str, max_pixels: int) -> Non
         )
     if picture.format == "PNG" and getattr(picture, "is_animated", False):
         raise MediaError(
-            f"{name} is an animated PNG; rename it to end in .apng, and it is analysed as the video it is.",
+            f"{name} is an animated PNG; rename it to end in .apng, and it is analyzed as the video it is.",
             kind=MediaErrorKind.NOT_MEDIA,
         )
 

@@ -10,7 +10,7 @@ from email.message import Message
 from analyzer.util.http import BLOCK_BYTES, MULTIPART, close_response, open_http
 
 __all__ = [
-    "MultipartPictures",
+    "MultipartFrames",
 ]
 
 _MAX_HEAD_BYTES = 64 * 1024
@@ -19,7 +19,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 _MAX_PICTURE_BYTES = 64 * 1024 * 1024
 
 
-class MultipartPictures:
+class MultipartFrames:
     """The parts of an endless multipart answer.
 
     Args:

@@ -132,7 +132,7 @@ class VideoReader(BaseReader):
         return self._start(start_s, end_s, sampled=False)
 
     def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
-        """The pictures to analyse, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
+        """The pictures to analyze, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
 
         Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.
 
@@ -154,7 +154,7 @@ class VideoReader(BaseReader):
 
     def _source(self, *, sampled: bool) -> Demuxer:
         settings = self._settings
-        # Coarse pictures may be good enough to be analysed, never to be shown.
+        # Coarse pictures may be good enough to be analyzed, never to be shown.
         return Demuxer(
             self.path,
             settings.max_pixels,

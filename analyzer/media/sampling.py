@@ -1,4 +1,4 @@
-"""The sampling grid: which frames are analysed."""
+"""The sampling grid: which frames are analyzed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SamplingPlan:
         return cls(settings.start_s, segment_s, settings.fps, settings.every, settings.keyframes)
 
     def bound(self, segment: int) -> float:
-        """Where a segment begins; computed in one way only, so that neighbours meet exactly."""
+        """Where a segment begins; computed in one way only, so that neighbors meet exactly."""
         return self.start_s + segment * self.segment_s
 
     def segment(self, time_s: float) -> int:

@@ -17,7 +17,7 @@ DISPLAY_ORIENTATION = 47
 
 _START_CODE = re.compile(b"\0\0\x01")
 _MOST_UNITS = 32
-"""Looked at in one packet; messages come before the picture."""
+"""DetectedSample at in one packet; messages come before the picture."""
 
 
 @dataclass(frozen=True)

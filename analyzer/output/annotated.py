@@ -1,11 +1,11 @@
 """The annotated video: a second, cheap pass that draws the finished tables over the source.
 
-Three parts, top down: `render_video` and `render_pictures`; where each face is at any moment (`_Spans`); and
+Three parts, top down: `render_video` and `render_images`; where each face is at any moment (`_Spans`); and
 what is written (`_Film`, `Mp4`). `analyzer.output.overlay` draws, `analyzer.output.audio` handles the sound.
 
 Decided here, once:
 
-- The picture is H.264 4:2:0 with BT.709 colours, upright, with square pixels, of one even size: an odd
+- The picture is H.264 4:2:0 with BT.709 colors, upright, with square pixels, of one even size: an odd
   picture is padded by one row or column, a picture of another size than the first is scaled to fit and framed
   in black, never distorted.
 - A picture that is like that already is not converted: where nothing is drawn it stays as it was decoded.
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from analyzer.errors import MediaError, MediaErrorKind, OutputError
 from analyzer.faces import iou
 from analyzer.media.frame import Frame
-from analyzer.media.images import PictureReader
+from analyzer.media.images import ImageReader
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.output.audio import open_sound
@@ -44,7 +44,7 @@ from analyzer.util.atomic import writing
 
 __all__ = [
     "RenderResult",
-    "render_pictures",
+    "render_images",
     "render_video",
 ]
 
@@ -115,7 +115,7 @@ def render_video(
         target: The file to write, mp4 whatever its name says; its folder must exist.
         faces: The faces table (columns of `analyzer.runs.schema.FACES`), boxes in pixels of the frame shown.
         people: The people table: ``person_id``, ``gender``, ``age_years``.
-        samples: The samples table: ``time_s``, ``width`` and ``height`` of every analysed frame, also of
+        samples: The samples table: ``time_s``, ``width`` and ``height`` of every analyzed frame, also of
             those without faces.
         settings: ``start_s``, ``end_s``, ``blur``, ``threads`` and the sampling rate are used.
         audio_path: File whose first sound track is used; None for the video file itself. Both files count
@@ -156,8 +156,8 @@ def render_video(
     return RenderResult(target, mp4.frames, mp4.width, mp4.height, outcome)
 
 
-def render_pictures(
-    reader: PictureReader,
+def render_images(
+    reader: ImageReader,
     folder: Path,
     *,
     faces: pd.DataFrame,
@@ -471,7 +471,7 @@ def _fit(image: Image, width: int, height: int) -> Image:
         return image
     scale, left, top = _Placing.of(wide, high, width, height)
     if scale == 1 and not left and not top:
-        # Repeating the edge keeps a foreign colour from bleeding in through the shared colour samples.
+        # Repeating the edge keeps a foreign color from bleeding in through the shared color samples.
         padded = cv2.copyMakeBorder(image, 0, height - high, 0, width - wide, cv2.BORDER_REPLICATE)
         return padded.astype(np.uint8, copy=False)
     size = _scaled(wide, scale), _scaled(high, scale)
@@ -521,5 +521,5 @@ class _Film:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # else grey turns green
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # else gray turns green
         )

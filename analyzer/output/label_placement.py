@@ -176,8 +176,8 @@ class LabelPlacement:
         if wide > self._size[0] or high > self._size[1] // 3:
             return None
         near = self._around(box, size)
-        centre = (box[:2] + box[2:]) / 2
-        remembered = [centre + self._far[person]] if person in self._far else []
+        center = (box[:2] + box[2:]) / 2
+        remembered = [center + self._far[person]] if person in self._far else []
         spots = self._inside(np.vstack([near, *remembered]), size)
         free = self._free(spots, size, faces, taken)
         if free.any():
@@ -185,11 +185,11 @@ class LabelPlacement:
             cost[self._spots.get(person, 0)] -= 7  # so that labels do not hop
             return self._chosen(person, spots, int(np.where(free, cost, np.inf).argmin()), box, size)
         self._far.pop(person, None)
-        rings = self._inside(np.rint(centre + self._rings(box, size)), size)
+        rings = self._inside(np.rint(center + self._rings(box, size)), size)
         free = self._free(rings, size, faces, taken)
         if free.any():
             left, top = rings[int(free.argmax())].tolist()
-            self._far[person] = np.array([left, top]) - centre
+            self._far[person] = np.array([left, top]) - center
             self._spots[person] = len(near)
             return Spot(int(left), int(top), self._leader(box, (left, top), size))
         return self._over(person, box, size, faces, taken)

@@ -1,7 +1,7 @@
 """Drawing on pictures: what boxes, labels, counts and hidden faces look like.
 
 A `Painter` decides what is drawn where (`Marks`) and draws it, on BGR pictures or in YUV. Pictures of videos
-are never converted to be drawn on: the colours are, once. `Planes` hands the painter the rectangles around
+are never converted to be drawn on: the colors are, once. `Planes` hands the painter the rectangles around
 the marks with their chroma enlarged; what is not drawn keeps the decoder's values exactly.
 """
 
@@ -22,7 +22,7 @@ from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 
 from analyzer.media.frame import planes_of
 from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, overlap
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted
 
 __all__ = [
@@ -47,7 +47,7 @@ _NOBODY = "#D8D8D8"
 _CHILD_YEARS = 13
 
 
-_GENDERS = tuple(GENDER_COLOURS)
+_GENDERS = tuple(GENDER_COLORS)
 
 
 _ROUNDNESS = 0.4
@@ -57,7 +57,7 @@ _ROUNDNESS = 0.4
 class _Sprite(NamedTuple):
     """A small picture with soft edges, ready to be laid over another."""
 
-    colour: NDArray[np.uint16]
+    color: NDArray[np.uint16]
     """(h, w, 3) BGR or YUV times opacity, up to 255 * 255."""
     keep: NDArray[np.uint16]
     """(h, w, 3) how much of what lies below stays, 0 to 255."""
@@ -72,7 +72,7 @@ class _Sprite(NamedTuple):
         width, height = self.size
         below = image[top : top + height, left : left + width]
         mixed = below * self.keep
-        mixed += self.colour
+        mixed += self.color
         mixed += 127
         below[:] = mixed // 255
 
@@ -82,7 +82,7 @@ class _Text(NamedTuple):
     left: float
     baseline: float
     font: ImageFont.FreeTypeFont
-    colour: str
+    color: str
 
 
 def _sprite(
@@ -98,13 +98,13 @@ def _sprite(
     for line in texts:
         ink = Pillow.new("L", size)
         ImageDraw.Draw(ink).text((line.left, line.baseline), line.text, 255, line.font, anchor="ls")
-        picture.paste(Pillow.new("RGB", size, line.colour), mask=ink)
+        picture.paste(Pillow.new("RGB", size, line.color), mask=ink)
         alpha = ImageChops.lighter(alpha, ink)
     solid = np.repeat(np.asarray(alpha, np.uint16)[:, :, None], 3, axis=2)
-    colour: Image = np.asarray(picture)[:, :, ::-1]
+    color: Image = np.asarray(picture)[:, :, ::-1]
     if yuv:
-        colour = np.asarray(cv2.transform(np.ascontiguousarray(colour), _TO_YUV), np.uint8)
-    return _Sprite(colour.astype(np.uint16) * solid, 255 - solid)
+        color = np.asarray(cv2.transform(np.ascontiguousarray(color), _TO_YUV), np.uint8)
+    return _Sprite(color.astype(np.uint16) * solid, 255 - solid)
 
 
 # From BGR to YUV of BT.709 in limited range: (3, 4), the last column is added.
@@ -123,10 +123,10 @@ _TO_YUV = np.array(
 )
 
 
-def _colour(text: str, *, yuv: bool) -> tuple[int, int, int]:
-    """A colour for pictures in BGR, or for those whose channels are YUV.
+def _color(text: str, *, yuv: bool) -> tuple[int, int, int]:
+    """A color for pictures in BGR, or for those whose channels are YUV.
 
-    >>> _colour("#E69F00", yuv=False), _colour("#FFFFFF", yuv=True)
+    >>> _color("#E69F00", yuv=False), _color("#FFFFFF", yuv=True)
     ((0, 159, 230), (235, 128, 128))
     """
     red, green, blue = ImageColor.getrgb(text)[:3]
@@ -143,7 +143,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _ink(paper: str) -> str:
-    """Black or white, whichever is read more easily on a colour (WCAG contrast).
+    """Black or white, whichever is read more easily on a color (WCAG contrast).
 
     >>> _ink("#F0E442"), _ink("#0072B2")
     ('#000000', '#FFFFFF')
@@ -228,7 +228,7 @@ class _Outlines:
     """Draws boxes: women's are rounded, men's have sharp corners, those of unknown gender are corners alone,
     and those of faces that are not counted are thin and dashed.
 
-    So they are told apart without colour too.
+    So they are told apart without color too.
 
     Args:
         line: Thickness in pixels.
@@ -237,17 +237,17 @@ class _Outlines:
 
     def __init__(self, line: int, *, yuv: bool) -> None:
         self._line, self._thin = line, max(1, line // 2)
-        self._black = _colour("#000000", yuv=yuv)
-        self._nobody = _colour(_NOBODY, yuv=yuv)
-        self._colours = [_colour(GENDER_COLOURS[gender], yuv=yuv) for gender in _GENDERS]
+        self._black = _color("#000000", yuv=yuv)
+        self._nobody = _color(_NOBODY, yuv=yuv)
+        self._colors = [_color(GENDER_COLORS[gender], yuv=yuv) for gender in _GENDERS]
 
     def people(self, image: Image, boxes: Boxes, genders: Ints) -> None:
         """Draw (M, 4) boxes in place."""
         for box, gender in zip(boxes, genders.tolist(), strict=True):
             lines = (_rounded, _sharp, _corners)[gender](box)
             # A dark rim keeps bright lines visible on bright pictures.
-            for colour, width in ((self._black, self._line + 2), (self._colours[gender], self._line)):
-                cv2.polylines(image, lines, isClosed=gender < 2, color=colour, thickness=width)
+            for color, width in ((self._black, self._line + 2), (self._colors[gender], self._line)):
+                cv2.polylines(image, lines, isClosed=gender < 2, color=color, thickness=width)
 
     def nobody(self, image: Image, boxes: Boxes) -> None:
         """Draw (K, 4) boxes of faces that are not counted, in place."""
@@ -258,8 +258,8 @@ class _Outlines:
 
     def leader(self, image: Image, line: Rect, gender: int) -> None:
         """Draw the line between a box and its label, in place."""
-        for colour, width in ((self._black, self._thin + 2), (self._colours[gender], self._thin)):
-            cv2.line(image, line[:2], line[2:], colour, width)
+        for color, width in ((self._black, self._thin + 2), (self._colors[gender], self._thin)):
+            cv2.line(image, line[:2], line[2:], color, width)
 
 
 Lines = list[NDArray[np.int32]]
@@ -269,13 +269,13 @@ def _rounded(box: Boxes) -> Lines:
     """A box with rounded corners, as one closed line."""
     x1, y1, x2, y2 = map(int, box)
     radius = _radius(box)
-    centres = (
+    centers = (
         ((x1 + radius, y1 + radius), 180),
         ((x2 - radius, y1 + radius), 270),
         ((x2 - radius, y2 - radius), 0),
         ((x1 + radius, y2 - radius), 90),
     )
-    arcs = [cv2.ellipse2Poly(centre, (radius, radius), at, 0, 90, 10) for centre, at in centres]
+    arcs = [cv2.ellipse2Poly(center, (radius, radius), at, 0, 90, 10) for center, at in centers]
     return [np.concatenate(arcs).astype(np.int32)]
 
 
@@ -397,7 +397,7 @@ class Painter:
             pad = round(points * (0.25 if level else 0.4))
             size = round(font.getlength(caption)) + 2 * pad, round(points * (1.25 if level else 1.4))
             cap_height = -font.getbbox("0", anchor="ls")[1]
-            paper = GENDER_COLOURS[self._gender(person)]
+            paper = GENDER_COLORS[self._gender(person)]
             text = _Text(caption, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
             self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [text], yuv=self._yuv)
         return self._sprites[person, level]
@@ -429,8 +429,8 @@ class Painter:
             pad = round(self._text * 0.6)
             first, step = pad + round(self._text * 0.75), round(self._text * 1.35)
             lines = [
-                _Text(text, pad, first + row * step, self._small if row else self._font, colour)
-                for row, (text, colour) in enumerate(
+                _Text(text, pad, first + row * step, self._small if row else self._font, color)
+                for row, (text, color) in enumerate(
                     zip(self._panel_lines(counts), ("#FFFFFF", "#D8D8D8", "#D8D8D8"), strict=False)
                 )
             ]
@@ -468,8 +468,8 @@ def hide(layers: Sequence[tuple[Image, int]], covers: Boxes) -> None:
         mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
         middle, reach = ((left + right) / 2 - x1, (top + bottom) / 2 - y1), (right - left, bottom - top)
         # In sixteenths of a pixel, so that the edge does not jump from pixel to pixel.
-        centre, axes = [round(m * 16) for m in middle], [round(r * 8) for r in reach]
-        cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, cv2.FILLED, cv2.LINE_8, 4)
+        center, axes = [round(m * 16) for m in middle], [round(r * 8) for r in reach]
+        cv2.ellipse(mask, center, axes, 0, 0, 360, 255, cv2.FILLED, cv2.LINE_8, 4)
         for layer, step in layers:
             below = layer[y1 // step : y2 // step, x1 // step : x2 // step]
             means = cv2.resize(below, grid, interpolation=cv2.INTER_AREA)

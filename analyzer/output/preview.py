@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.detection import Looked
+from analyzer.analysis.detection import DetectedSample
 from analyzer.analysis.segment import SegmentResult
 from analyzer.faces import Faces, iou
 from analyzer.media.frame import Frame
@@ -80,7 +80,7 @@ class Previewer:
         self._time_s = -np.inf
         self._faces = Faces.empty()
 
-    def on_sample(self, looked: Looked, faces: Faces) -> None:
+    def on_sample(self, looked: DetectedSample, faces: Faces) -> None:
         """Show a sample with its faces, `analyzer.analysis.segment.OnSample`."""
         assert looked.frame is not None
         faces = self._remembered(looked.time_s, faces)

@@ -94,7 +94,7 @@ def _pose(landmarks: NDArray[np.float32]) -> Real:
 
 
 def _fitted(points: Real) -> Real:
-    """(N, 3, 3) rotations of the average face that fit (N, 5, 2) centred points of norm 1."""
+    """(N, 3, 3) rotations of the average face that fit (N, 5, 2) centerd points of norm 1."""
     face = _FACE - _FACE.mean(axis=0)
     face = face / np.sqrt((face**2).sum())
     eyes = points[:, 1] - points[:, 0]

@@ -47,16 +47,16 @@ def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArr
     Returns:
         (N,) `person_id` of those with a judged sighting, ascending, and what is said of them.
     """
-    judged = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
-    width = (judged["x2"] - judged["x1"]).clip(upper=FULL_PX)
-    weight = (width * (judged["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
+    estimated = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
+    width = (estimated["x2"] - estimated["x1"]).clip(upper=FULL_PX)
+    weight = (width * (estimated["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
     values = {
-        "odds": logit(judged["female_prob"].to_numpy(np.float64)),
-        "age": judged["age_years"].to_numpy(np.float64),
-        "spread": judged["age_spread_years"].to_numpy(np.float64),
+        "odds": logit(estimated["female_prob"].to_numpy(np.float64)),
+        "age": estimated["age_years"].to_numpy(np.float64),
+        "spread": estimated["age_std_years"].to_numpy(np.float64),
     }
     # What no sighting says (a network may give an age without its spread) stays unknown.
-    person = judged["person_id"].to_numpy()
+    person = estimated["person_id"].to_numpy()
     told = pd.DataFrame({name: value * weight for name, value in values.items()})
     sums = told.groupby(person).sum(min_count=1)
     weights = told.notna().mul(weight, axis=0).groupby(person).sum()
@@ -71,7 +71,7 @@ def _mean_looks(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.
     if some.empty:
         return np.full((len(ids), 1), np.nan)
     vectors = np.stack(list(some["embedding"])).astype(np.float64)
-    weight = (some["views"] * some["view_px"]).to_numpy(np.float64)
+    weight = (some["views"] * some["crop_px"]).to_numpy(np.float64)
     place = np.searchsorted(ids, some["person_id"].to_numpy())
     sums = np.zeros((len(ids), vectors.shape[1]))
     np.add.at(sums, place, vectors * weight[:, None])
@@ -133,11 +133,11 @@ def fuse_people(
     )
     ids, estimates = fuse_estimates(seen, embeddings)
     probability, years = calibration.person(estimates)
-    low, high = calibration.age_interval(years, estimates.spread_years)
+    low, high = calibration.age_interval(years, estimates.std_years)
     read = {"female_prob": probability, "age_years": years, "age_low": low, "age_high": high}
     table = table.join(pd.DataFrame(read, index=ids))
-    judged = seen.loc[seen["female_prob"].notna(), "person_id"].value_counts()
-    table["judged_samples"] = judged.reindex(table.index, fill_value=0)
+    estimated = seen.loc[seen["female_prob"].notna(), "person_id"].value_counts()
+    table["estimated_samples"] = estimated.reindex(table.index, fill_value=0)
     age = table["age_years"].to_numpy(np.float64)
     table["age_band"] = [assign_band(one, settings.bands) for one in age]
     table["gender"] = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)

@@ -1,7 +1,7 @@
 """Shares of the people and of the time on screen, by gender and age, with their error bars.
 
 What the networks see is not what is: a share that is simply counted leans towards the classes that others
-are mistaken for. So the true classes are treated as unknown. Measured on labelled faces is how often people
+are mistaken for. So the true classes are treated as unknown. Measured on labeled faces is how often people
 of each class are seen as what (the confusion, from `Calibration`); from that and from what was seen in this
 video, a Gibbs sampler draws the share of each class and the class of each person, again and again. The mean
 of the draws is the estimate, the middle 95 % are its interval.
@@ -37,9 +37,9 @@ __all__ = [
     "INTERVAL",
     "SHARE_COLUMNS",
     "UNMEASURED",
-    "ShareDraws",
-    "draw_shares",
-    "estimate_shares",
+    "ProportionDraws",
+    "draw_proportions",
+    "estimate_proportions",
     "in_words",
     "interval",
     "share_table",
@@ -80,7 +80,7 @@ _SEED = 20150101
 Real = NDArray[np.float64]
 
 
-def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
+def estimate_proportions(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
     """Shares by gender and by age band.
 
     Who looks like a child counts as not judged in gender, unless `settings.gender_of_children`.
@@ -94,14 +94,14 @@ def estimate_shares(people: pd.DataFrame, settings: Settings, calibration: Calib
         The columns of the shares table; no rows where fewer than `FEW_PEOPLE` were judged, or where it was
         not measured how often the networks err.
     """
-    if not calibration.measured or (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
+    if not calibration.measured or (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
         return pd.DataFrame(columns=list(SHARE_COLUMNS))
     everybody = np.zeros(len(people), np.int64)
-    return share_table(draw_shares(people, settings, calibration, groups=everybody), 0)
+    return share_table(draw_proportions(people, settings, calibration, groups=everybody), 0)
 
 
 @dataclass(frozen=True, eq=False)
-class ShareDraws:
+class ProportionDraws:
     """Draws of the shares of C classes in each of G groups of people."""
 
     dimension: str
@@ -112,14 +112,14 @@ class ShareDraws:
     group has nobody."""
 
 
-def draw_shares(
+def draw_proportions(
     people: pd.DataFrame,
     settings: Settings,
     calibration: Calibration,
     *,
     groups: NDArray[np.int64],
     clusters: NDArray[np.int64] | None = None,
-) -> tuple[ShareDraws, ...]:
+) -> tuple[ProportionDraws, ...]:
     """Draws of the shares by gender and by age band, for several groups of people at once.
 
     Args:
@@ -135,8 +135,8 @@ def draw_shares(
         which other groups there are: the same people have the same shares wherever they are stated.
     """
     weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
-    judged = people["judged_samples"].to_numpy() > 0
-    telling = judged.copy()
+    estimated = people["estimated_samples"].to_numpy() > 0
+    telling = estimated.copy()
     if not settings.gender_of_children:
         telling &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
     found = []
@@ -144,16 +144,16 @@ def draw_shares(
     with ThreadPoolExecutor(2) as pool:
         for dimension, confusion, column, known in (
             ("gender", calibration.gender_confusion(), "female_prob", telling),
-            ("age", calibration.age_confusion(settings.bands), "age_years", judged),
+            ("age", calibration.age_confusion(settings.bands), "age_years", estimated),
         ):
             seen = confusion.category(people[column].to_numpy(np.float64))
             members = _Members(np.where(known, seen, -1), groups, weights, clusters)
             values = pool.submit(_draw, members, confusion, _PRIOR_PEOPLE[dimension])
             found.append((dimension, confusion.classes, values))
-    return tuple(ShareDraws(dimension, classes, values.result()) for dimension, classes, values in found)
+    return tuple(ProportionDraws(dimension, classes, values.result()) for dimension, classes, values in found)
 
 
-def share_table(draws: Iterable[ShareDraws], group: int) -> pd.DataFrame:
+def share_table(draws: Iterable[ProportionDraws], group: int) -> pd.DataFrame:
     """The shares table of one group, without `video_id`."""
     rows: list[dict[str, object]] = []
     for one in draws:
@@ -193,7 +193,7 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False
         images: Whether they are of images, where the time on screen is the number of images.
     """
     of_women = shares[shares["group"] == "female"]
-    if (people["judged_samples"] > 0).sum() < FEW_PEOPLE:
+    if (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
         return ""
     if of_women.empty:
         return UNMEASURED
@@ -239,8 +239,8 @@ def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
     Args:
         people: Who was seen as what.
         confusion: What people of each of C classes are seen as.
-        prior_people: As how many people, composed as the labelled ones, the prior weighs. A few people say
-            little about who there is: without one, neighbouring ages could not be told apart.
+        prior_people: As how many people, composed as the labeled ones, the prior weighs. A few people say
+            little about who there is: without one, neighboring ages could not be told apart.
 
     Returns:
         (draws, G, W, C); 2 W with clusters.

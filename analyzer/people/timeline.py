@@ -50,7 +50,7 @@ def sample_durations(
 def timeline(
     faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
 ) -> pd.DataFrame:
-    """One row for each bin of `settings.bin_s` seconds of the analysed stretch, also where nobody is seen.
+    """One row for each bin of `settings.bin_s` seconds of the analyzed stretch, also where nobody is seen.
 
     Gender and age of a person are those of the people table, the same in every bin.
 

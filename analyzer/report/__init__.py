@@ -191,7 +191,7 @@ def _in_order(found: Found, chosen: Chosen) -> Found:
 
     def key(run: Run) -> tuple[str, int, str]:
         day, _, hour = day_of(run.info, zone)
-        return day.isoformat(), -1 if hour is None else hour, str(run.info.get("analysed_at"))
+        return day.isoformat(), -1 if hour is None else hour, str(run.info.get("analyzed_at"))
 
     return Found(tuple(sorted(found.runs, key=key, reverse=True)), found.skipped)
 
@@ -200,14 +200,14 @@ def _nothing(
     named: list[Path], out: str | os.PathLike[str], chosen: Chosen, found: Found, failed: tuple[str, ...]
 ) -> str:
     if not named:
-        return f"{os.fspath(out)} holds no finished run: analyse a video first"
+        return f"{os.fspath(out)} holds no finished run: analyze a video first"
     if found.runs and not failed and chosen.channels:
         there = sorted({str(run.info.get("channel")) for run in found.runs if run.info.get("channel")})
         known = f"there are {', '.join(there[:20])}" if there else "no run has a channel"
         return f"none of the {len(found.runs)} runs is of {' and '.join(chosen.in_words())}; {known}"
     if found.runs and not failed:
         return f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: choose less"
-    reasons = "; ".join(failed) or "no finished run was found: analyse a video first"
+    reasons = "; ".join(failed) or "no finished run was found: analyze a video first"
     return f"there is nothing to report: {reasons}"
 
 
@@ -304,7 +304,7 @@ def _videos(numbers: Numbers) -> list[dict[str, Any]]:
     ):
         settings = run.info.get("settings") or {}
         duration_s = row["duration_s"]
-        whole = max(float(duration_s or 0), float(figures["analysed_s"] or 0))
+        whole = max(float(duration_s or 0), float(figures["analyzed_s"] or 0))
         told = numbers.min_people == 1 and not math.isnan(person)  # NaN: nobody
         head = {
             name: row[name] for name in ("run", "video_id", "title", "channel", "source", "url", "day_is")
@@ -313,7 +313,7 @@ def _videos(numbers: Numbers) -> list[dict[str, Any]]:
             head
             | {"day": row["day"].isoformat(), "complete": row["complete"], "kind": row["kind"]}
             | {"incomplete_reason": str(run.info.get("incomplete_reason") or ""), "duration_s": duration_s}
-            | {"analysed_share": figures["analysed_s"] / whole if whole else None}
+            | {"analyzed_share": figures["analyzed_s"] / whole if whole else None}
             | {"media": None, "page": None, "media_start_s": float(settings.get("start_s") or 0)}
             | {"audio": bool((run.info.get("video") or {}).get("audio_codec"))}
             | {"samples": row["samples"], "notes": _run_notes(run.info) if numbers.min_people == 1 else []}
@@ -339,10 +339,10 @@ _SETTINGS = (
         "attributes",
         "gender_model",
         "age_model",
-        "min_judged_px",
+        "min_estimate_px",
     ),
     *("scene", "attention_yaw_deg", "attention_pitch_deg", "attention_min_s", "left_after_s", "commercial"),
-    *("min_confidence", "gender_of_children", "carry_s", "age_bands", "device", "precision"),
+    *("min_confidence", "gender_of_children", "reuse_s", "age_bands", "device", "precision"),
 )
 _VERSIONS = ("python", "av", "openvino", "onnxruntime", "opencv-python", "yt-dlp")
 
@@ -352,7 +352,7 @@ def _provenance(corpus: Corpus) -> dict[str, Any]:
     models: dict[tuple[str, str], dict[str, Any]] = {}
     for info in infos:
         for model in info.get("models") or []:
-            names = ("name", "role", "licence", "commercial_use", "sha256", "trained_on", "known_bias")
+            names = ("name", "role", "license", "commercial_use", "sha256", "trained_on", "known_bias")
             entry = {name: model.get(name) for name in names} | {"videos": 0}
             models.setdefault((str(model.get("name")), str(model.get("sha256"))), entry)["videos"] += 1
     settings = [
@@ -368,7 +368,7 @@ def _provenance(corpus: Corpus) -> dict[str, Any]:
                 [info.get(name) or known.get(name) for info, known in zip(infos, libraries, strict=True)],
             )
         )
-    times = sorted(str(info["analysed_at"]) for info in infos if info.get("analysed_at"))
+    times = sorted(str(info["analyzed_at"]) for info in infos if info.get("analyzed_at"))
     fitted = {str((info.get("calibration") or {}).get("fitted_on") or "") for info in infos}
     return {
         "models": list(models.values()),
@@ -376,7 +376,7 @@ def _provenance(corpus: Corpus) -> dict[str, Any]:
         "versions": [one for one in versions if one["values"]],
         "fitted_on": sorted(fitted - {""}),
         "schema_versions": sorted({int(info["schema_version"]) for info in infos}),
-        "analysed_at": [times[0], times[-1]] if times else [],
+        "analyzed_at": [times[0], times[-1]] if times else [],
     }
 
 
@@ -442,19 +442,19 @@ def _has_reason(numbers: Numbers) -> bool:
 def _shares_notes(numbers: Numbers) -> list[str]:
     """What the reader must know of the shares."""
     notes = []
-    judged = int((numbers.people["judged_samples"] > 0).sum())
+    estimated = int((numbers.people["estimated_samples"] > 0).sum())
     unmeasured = [number for number, run in enumerate(numbers.corpus.runs) if not run.measured]
     if numbers.people.loc[numbers.people["run_no"].isin(unmeasured), "age_low"].notna().any():
         notes.append(UNMEASURED_AGES)
     if numbers.single and not numbers.corpus.runs[0].measured:
         notes.append(UNMEASURED)
-    elif 0 < judged < FEW_PEOPLE and numbers.min_people == 1:
-        people = counted(judged, "person", "people")
+    elif 0 < estimated < FEW_PEOPLE and numbers.min_people == 1:
+        people = counted(estimated, "person", "people")
         notes.append(f"{people} could be judged: too few to say what shares they stand for.")
     if misfit := numbers.misfit():
         notes.append(
             f"Counts and estimated shares are {percent(misfit[1])} apart for {misfit[0]}: how often the "
-            "networks err, as measured on labelled faces, may not fit these videos. Trust neither much."
+            "networks err, as measured on labeled faces, may not fit these videos. Trust neither much."
         )
     return notes
 
@@ -464,9 +464,9 @@ def _notes_on_several(numbers: Numbers) -> list[str]:
     table, runs = numbers.corpus.table, numbers.corpus.runs
     notes = []
     dated = table["day_is"].value_counts()
-    if analysed := int(dated.get("analysed", 0)):
-        notes.append(f"The day of {_words(numbers, analysed)} is that of the analysis: no other is known.")
-    if unlike := int((~numbers.judged_alike).sum()):
+    if analyzed := int(dated.get("analyzed", 0)):
+        notes.append(f"The day of {_words(numbers, analyzed)} is that of the analysis: no other is known.")
+    if unlike := int((~numbers.estimated_alike).sum()):
         notes.append(
             f"{_words(numbers, unlike, 'was', 'were')} judged by other networks than those whose errors "
             "are known here, and left out of the estimated shares."
@@ -479,7 +479,7 @@ def _notes_on_several(numbers: Numbers) -> list[str]:
     several = "sets of images" if _of_images(numbers.corpus) else "videos"
     for name, words in (("fps", "samples per second"), ("min_confidence", "confidence")):
         if len({str(_setting(run.info, name)) for run in runs}) > 1:
-            notes.append(f"The {several} were analysed with different {words}: so their figures differ.")
+            notes.append(f"The {several} were analyzed with different {words}: so their figures differ.")
     return notes
 
 

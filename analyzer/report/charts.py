@@ -1,6 +1,6 @@
 """The charts of a report, for slides: each is drawn from the document and its title says what it shows.
 
-Colours are told apart with any colour vision, and nothing is told by colour alone: bars and areas have
+Colors are told apart with any color vision, and nothing is told by color alone: bars and areas have
 hatches or labels as well. Titles of videos are untrusted: no formula is read in them, and characters that no
 installed font can draw become boxes.
 """
@@ -34,7 +34,7 @@ from analyzer.report.figures import (
 )
 from analyzer.report.files import CHARTS
 from analyzer.report.tables import one_line
-from analyzer.util.palette import GENDER_COLOURS
+from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ Document = dict[str, Any]
 Real = NDArray[np.float64]
 
 _HATCHES = {"female": "", "male": "///", "unknown": ".."}
-_GENDERS = {gender: (colour, _HATCHES[gender]) for gender, colour in GENDER_COLOURS.items()}
-"""Each with a hatch, for those who see no difference of colours."""
+_GENDERS = {gender: (color, _HATCHES[gender]) for gender, color in GENDER_COLORS.items()}
+"""Each with a hatch, for those who see no difference of colors."""
 _ALL, _DARK, _SOFT, _GRID = "#4D5B66", "#222222", "#555555", "#DDDDDD"
 _PEOPLE_MARK = {"marker": "o", "color": _DARK}
 _TIME_MARK = {"marker": "D", "color": "#009E73"}
@@ -182,7 +182,7 @@ def _bars(value: Real, low: Real, high: Real) -> Real:
 # --- one video ---------------------------------------------------------------------------------------
 
 _Area = tuple[str, Sequence[Any], Any, str]
-"""Words, values, colour, hatch."""
+"""Words, values, color, hatch."""
 
 
 def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list[Patch]:
@@ -196,20 +196,20 @@ def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list
         here = slice(first, after)
         times = np.append(start[here], end[after - 1])
         heights = np.hstack([tops[:, here], tops[:, after - 1 : after]])
-        for index, (_, _, colour, hatch) in enumerate(areas):
+        for index, (_, _, color, hatch) in enumerate(areas):
             axes.fill_between(
                 times,
                 heights[index],
                 heights[index + 1],
                 step="post",
-                facecolor=colour,
+                facecolor=color,
                 hatch=hatch,
                 edgecolor="white",
                 linewidth=0,
             )
     shown = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="white", linewidth=0, label=words)
-        for (words, _, colour, hatch), row in zip(areas, values, strict=True)
+        Patch(facecolor=color, hatch=hatch, edgecolor="white", linewidth=0, label=words)
+        for (words, _, color, hatch), row in zip(areas, values, strict=True)
         if np.nansum(row) > 0
     ]
     gap: dict[str, Any] = {"facecolor": "white", "edgecolor": "#BBBBBB", "hatch": "xxx", "linewidth": 0}
@@ -217,7 +217,7 @@ def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list
     for place in gaps:
         axes.axvspan(start[place], end[place], **gap)
     if len(gaps):
-        shown.append(Patch(label="not analysed", **gap))
+        shown.append(Patch(label="not analyzed", **gap))
     _calm(axes, grid="y")
     _clock_axis(axes, start[0], end[-1])
     axes.set_ylim(0, max(1.0, 1.06 * tops[-1].max()))
@@ -266,10 +266,10 @@ def _timeline_ages(document: Document) -> Figure | None:
     if not any(np.isfinite(_real(values)).any() for values in known.values()):
         return None
     bands = [name for name in known if name != "unknown"]
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.02, 0.98, max(len(bands), 1)))
+    colors = matplotlib.colormaps["viridis"](np.linspace(0.02, 0.98, max(len(bands), 1)))
     areas: list[_Area] = [
-        (band, known[band], colour, ("", "..")[index % 2])
-        for index, (band, colour) in enumerate(zip(bands, colours, strict=True))
+        (band, known[band], color, ("", "..")[index % 2])
+        for index, (band, color) in enumerate(zip(bands, colors, strict=True))
     ]
     if "unknown" in known:
         areas.append(("unknown", known["unknown"], _GENDERS["unknown"][0], "xx"))
@@ -304,10 +304,10 @@ def _people(document: Document) -> Figure | None:
     axes = figure.subplots()
     labels = []
     for row, one in enumerate(people):
-        colour, hatch = _GENDERS[one["gender"]]
+        color, hatch = _GENDERS[one["gender"]]
         spans = [(start, end - start) for start, end in one["stretches"]]
         # The thin edge keeps the shortest stretches visible; over it goes the hatch.
-        axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=colour, edgecolor=colour, linewidth=0.6)
+        axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=color, edgecolor=color, linewidth=0.6)
         if hatch:
             axes.broken_barh(
                 spans, (row - 0.36, 0.72), facecolor="none", edgecolor="white", hatch=hatch, linewidth=0
@@ -368,9 +368,9 @@ def _pyramid(document: Document) -> Figure | None:
     )
     at = list(rows.values())
     for gender, axes, sign in (("female", left, -1), ("male", left, 1), ("unknown", right, 1)):
-        colour, hatch = _GENDERS[gender]
+        color, hatch = _GENDERS[gender]
         lengths = [sign * (value or 0) for value in sides[gender]]
-        axes.barh(at, lengths, height=0.8, color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+        axes.barh(at, lengths, height=0.8, color=color, hatch=hatch, edgecolor="white", linewidth=0)
         for y, value in zip(at, sides[gender], strict=True):
             if value == 0:
                 continue
@@ -415,12 +415,12 @@ def _shares(document: Document) -> Figure | None:
     rows = [one for one in document["shares"] if not one["by"] and one["people_share"] is not None]
     if not rows:
         return None
-    judged = max(one["judged"] or 0 for one in rows)
+    estimated = max(one["estimated"] or 0 for one in rows)
     rows.sort(key=lambda one: one["dimension"] != "gender")
     figure = _sheet(
         "Estimated shares of the people and of their time on screen",
         document,
-        f"{counted(judged, 'person was', 'people were')} judged",
+        f"{counted(estimated, 'person was', 'people were')} estimated",
         "95 % intervals",
         rows=len(rows) + 3,
     )
@@ -510,7 +510,7 @@ def _at_once(document: Document) -> Figure | None:
     total = document["total"]
     remarks = [
         f"{words} {figure_text(total[name], 'people')}"
-        for name, words in (("at_once_mean", "mean"), ("at_once_most", "most"))
+        for name, words in (("concurrent_mean", "mean"), ("concurrent_peak", "most"))
         if total[name] is not None
     ]
     images = document["images"]
@@ -520,13 +520,13 @@ def _at_once(document: Document) -> Figure | None:
     drawn = axes.bar(people, share, width=0.8, color=np.where(people > 0, _ALL, "#BFC7CE"))
     # With the time too where there is room for it; else of bars that stand close the largest have labels.
     width = max(people.max(), 3) - min(people.min(), 0) + 1.2
-    stacked, labelled = width <= 12, _apart(people, share, width / 15)
+    stacked, labeled = width <= 12, _apart(people, share, width / 15)
     labels = [
         figure_text(one["share"], "share")
         + (f"\n{figure_text(one['time_s'], 'people' if images else 'clock')}" if stacked else "")
         if shown
         else ""
-        for one, shown in zip(rows, labelled, strict=True)
+        for one, shown in zip(rows, labeled, strict=True)
     ]
     axes.bar_label(drawn, labels, padding=2, fontsize=10, color=_DARK)
     _calm(axes, grid="y")
@@ -537,7 +537,7 @@ def _at_once(document: Document) -> Figure | None:
     axes.set_ylim(0, 1.18 * np.nanmax(share))
     _percent_axis(axes, vertical=True)
     axes.set_xlabel("people in an image" if images else "people on screen at once", fontsize=10.5)
-    axes.set_ylabel(f"share of the {'images' if images else 'analysed time'}", fontsize=10.5)
+    axes.set_ylabel(f"share of the {'images' if images else 'analyzed time'}", fontsize=10.5)
     return figure
 
 

@@ -99,18 +99,18 @@ RUN_COLUMNS = (
         _DATE,
         "Day of the upload; of files the day of the recording if they tell, else of the analysis.",
     ),
-    Column("day_is", _TEXT, "uploaded, recorded or analysed: what the day is."),
+    Column("day_is", _TEXT, "uploaded, recorded or analyzed: what the day is."),
     Column(
         "hour",
         _INT,
         "Hour of the day of the upload or recording in `--timezone`, 0 to 23; empty where not known.",
         "h",
     ),
-    Column("analysed_at", _TEXT, "When it was analysed, ISO 8601."),
+    Column("analyzed_at", _TEXT, "When it was analyzed, ISO 8601."),
     Column("complete", _BOOL, "Whether it was read to its end."),
     Column("duration_s", _REAL, "Length that the file declares.", "s"),
-    Column("analysed_s", _REAL, "Time for which the analysed frames stand.", "s"),
-    Column("samples", _INT, "Analysed frames."),
+    Column("analyzed_s", _REAL, "Time for which the analyzed frames stand.", "s"),
+    Column("samples", _INT, "Analyzed frames."),
     Column("faces", _INT, "Faces in them."),
     Column("people", _INT, "People."),
     Column("people_low", _INT, "People, at least."),
@@ -207,11 +207,11 @@ def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
 
 
 def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
-    """The run that was analysed last among those in a folder."""
+    """The run that was analyzed last among those in a folder."""
     if not Path(out).is_dir():
         return Found((), ())
     found = find_runs([out])
-    newest = max(found.runs, key=lambda run: str(run.info.get("analysed_at", "")), default=None)
+    newest = max(found.runs, key=lambda run: str(run.info.get("analyzed_at", "")), default=None)
     return Found((newest,) if newest else (), ())
 
 
@@ -246,7 +246,7 @@ def _opened(folder: Path) -> Run | Skipped:
         problem = _problem(run)
     except (OutputError, RecursionError) as error:  # the latter: nested too deeply
         forbidden = isinstance(error.__cause__, PermissionError)
-        problem = _FORBIDDEN if forbidden else "has a damaged run.json: analyse the video again"
+        problem = _FORBIDDEN if forbidden else "has a damaged run.json: analyze the video again"
     return run if problem is None else Skipped(folder, problem, fault=True)
 
 
@@ -265,7 +265,7 @@ def _problem(run: Run) -> str | None:
         return "was written by a newer version of this program: update it"
     missing = [name for name, or_csv in _TABLES.items() if _table_file(run.folder, name, or_csv) is None]
     missing = [name for name in missing if name not in ("shares", "timeline")]  # older versions had no shares
-    return f"lacks its table {missing[0]}: analyse the video again" if missing else None
+    return f"lacks its table {missing[0]}: analyze the video again" if missing else None
 
 
 def _table_file(folder: Path, name: str, or_csv: bool = True) -> Path | None:
@@ -340,7 +340,7 @@ _PERSON = {
     "age_years": "DOUBLE",
     "age_low": "DOUBLE",
     "age_high": "DOUBLE",
-    "judged_samples": "INTEGER",
+    "estimated_samples": "INTEGER",
 }
 
 
@@ -451,7 +451,7 @@ class Corpus:
 
     @property
     def audiences(self) -> list[int]:
-        """Numbers of the runs that were analysed as an audience, with that scene's columns."""
+        """Numbers of the runs that were analyzed as an audience, with that scene's columns."""
         return [number for number, run in enumerate(self.runs) if run.info.get("audience")]
 
     def frame(self, sql: str) -> pd.DataFrame:
@@ -574,7 +574,7 @@ class Corpus:
             for name, counts in counted.items():
                 there = counts.get(number, 0)
                 if one.info["counts"].get(name, there) != there:
-                    found[number] = f"has a table of {name} that does not fit its run.json: analyse it again"
+                    found[number] = f"has a table of {name} that does not fit its run.json: analyze it again"
         return found
 
 
@@ -598,7 +598,7 @@ def _damaged(runs: Sequence[Run]) -> dict[int, str]:
             log.info("%s: %s", run.folder, error)
             files = [_table_file(run.folder, name, or_csv) for name, or_csv in _TABLES.items()]
             readable = all(os.access(path, os.R_OK) for path in files if path)
-            found[number] = "has a damaged table: analyse the video again" if readable else _FORBIDDEN
+            found[number] = "has a damaged table: analyze the video again" if readable else _FORBIDDEN
         finally:
             one.close()
     return found
@@ -722,10 +722,10 @@ def _run_row(name: str, info: Mapping[str, Any], zone: ZoneInfo) -> dict[str, An
         "day": day,
         "day_is": day_is,
         "hour": hour,
-        "analysed_at": info.get("analysed_at"),
+        "analyzed_at": info.get("analyzed_at"),
         "complete": bool(info.get("complete")),
         "duration_s": _number(video.get("duration_s")),
-        "analysed_s": _number(counts.get("analysed_s")),
+        "analyzed_s": _number(counts.get("analyzed_s")),
         "samples": _whole(counts.get("samples")),
         "faces": _whole(counts.get("faces")),
         "people": people,
@@ -771,9 +771,9 @@ def day_of(
                 known = known.astimezone(zone) if known.tzinfo else known
                 return known.date(), word, None if key == "uploaded" else known.hour
     with contextlib.suppress(ValueError, OverflowError):
-        known = datetime.datetime.fromisoformat(str(info.get("analysed_at")))
-        return (known.astimezone(zone) if known.tzinfo else known).date(), "analysed", None
-    return datetime.date(1970, 1, 1), "analysed", None
+        known = datetime.datetime.fromisoformat(str(info.get("analyzed_at")))
+        return (known.astimezone(zone) if known.tzinfo else known).date(), "analyzed", None
+    return datetime.date(1970, 1, 1), "analyzed", None
 
 
 _MOST_NAMED = 10

@@ -34,7 +34,7 @@ DuckDB; nothing but the columns that a figure needs is loaded.
 """
 
 _MIDDLE = """
-Times are computed from the analysed frames (`samples`, `faces`), not from the timeline's bins. The busiest
+Times are computed from the analyzed frames (`samples`, `faces`), not from the timeline's bins. The busiest
 moments are windows of {moment:g} s, on a grid of as many, with the most people on average; of each the first
 moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window.
 People are counted video by video: the same person in two videos counts twice.
@@ -45,7 +45,7 @@ Of one run they are those of its `shares` table. Of several, the people of all r
 estimate at once, with one draw of the networks' errors for all of them: that the networks are wrong about a
 group is a common error, which does not average out over many videos. The interval holds 95 %: measured up
 to 270 people of 20 videos ([pooled.md](pooled.md)). Of far more people it gets narrower than the errors
-measured on labelled faces are known to carry over to other videos. Of fewer than {few} judged people no
+measured on labeled faces are known to carry over to other videos. Of fewer than {few} judged people no
 share is stated: no tile, sentence, chart, table or file has one, the run's own `shares` table included. The
 same people have the same share wherever it stands: a group's draws depend on its own people alone, so the
 one group that holds everybody has the figures of the total, and a group has those of a report on its videos
@@ -106,7 +106,7 @@ _TAIL = """
 ## Few people
 
 With `--min-people N` nothing is told of groups of fewer than N people but how many videos they are in and how
-long those were analysed. So that what is withheld cannot be had by subtraction, another group is withheld
+long those were analyzed. So that what is withheld cannot be had by subtraction, another group is withheld
 where it would be. Nothing is then told of single people either: no timeline, captions, bars of who was on
 screen when or pairs, no moment of a first or longest presence, no shares of single videos, and no way to the
 annotated video, which names everybody in it. Files of an earlier report in the same folder are removed; the
@@ -122,7 +122,7 @@ interval of the share on screen; YouTube gives none for its own.
 
 ## In front of the camera
 
-Where runs were analysed with `--scene audience` ([audience.md](audience.md)), the report has these figures of
+Where runs were analyzed with `--scene audience` ([audience.md](audience.md)), the report has these figures of
 all their people together, and by perceived gender unless `--min-people` withholds it; of no other runs:
 
 | name | words | unit | meaning |
@@ -135,7 +135,7 @@ lies beside it, else it links to the moment in the original), `png` (charts at 3
 (tables: {tables}), `xlsx` (one spreadsheet, `report.xlsx`, with a sheet for each of these tables, the
 timeline of a single run, what the columns mean, and where it comes from), `json` (the whole document),
 `md`, and for a single run `vtt` (the counts as captions). Their names begin with `report.` or `report-`;
-analysing the video again removes them, because they would no longer fit.
+analyzing the video again removes them, because they would no longer fit.
 
 `report-people.csv` has a row for each person of all videos, `report-stretches.csv` one for each time on
 screen of a single video's people, `report-screen-time.csv` the people and time on screen by perceived
@@ -144,7 +144,7 @@ mark (BOM), by which spreadsheets know their accents; pandas and DuckDB pass ove
 does with `encoding="utf-8-sig"`. Text that a spreadsheet would take for a formula has an apostrophe before
 it in CSV, and is text as it is in `xlsx`.
 
-Women are orange and plain, men blue and striped, people of unknown gender grey and dotted, in charts, pages
+Women are orange and plain, men blue and striped, people of unknown gender gray and dotted, in charts, pages
 and annotated videos.
 
 ## Images

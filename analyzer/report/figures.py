@@ -68,12 +68,12 @@ class Figure:
     @property
     def personal(self) -> bool:
         """Whether it says something about the people, so that it is withheld where they are too few."""
-        return self.name not in ("videos", "analysed_s")
+        return self.name not in ("videos", "analyzed_s")
 
 
 FIGURES = (
     Figure("videos", "videos", "", "Number of runs."),
-    Figure("analysed_s", "analysed", "clock", "Time for which the analysed frames stand."),
+    Figure("analyzed_s", "analyzed", "clock", "Time for which the analyzed frames stand."),
     Figure("people", "people", "people", "Distinct people, counted video by video."),
     Figure("people_low", "people, at least", "people", "If all plausible links between sightings hold."),
     Figure(
@@ -87,22 +87,22 @@ FIGURES = (
     Figure("female_on_screen_s", "time on screen, female", "clock", "Of people of perceived gender female."),
     Figure("male_on_screen_s", "time on screen, male", "clock", "Of people of perceived gender male."),
     Figure("unknown_on_screen_s", "time on screen, gender unknown", "clock", "Of the others."),
-    Figure("presence", "somebody on screen", "share", "Share of the analysed time with at least one person."),
-    Figure("together", "two or more at once", "share", "Share of the analysed time with two people or more."),
+    Figure("presence", "somebody on screen", "share", "Share of the analyzed time with at least one person."),
+    Figure("together", "two or more at once", "share", "Share of the analyzed time with two people or more."),
     Figure(
         "mixed",
         "female and male at once",
         "share",
-        "Share of the analysed time with people of both perceived genders at once.",
+        "Share of the analyzed time with people of both perceived genders at once.",
     ),
     Figure(
-        "at_once_mean",
+        "concurrent_mean",
         "people at once, mean",
         "people",
-        "Mean over the analysed time, empty screen included.",
+        "Mean over the analyzed time, empty screen included.",
     ),
     Figure(
-        "at_once_most", "people at once, most", "people", "Largest number of people in one analysed frame."
+        "concurrent_peak", "people at once, most", "people", "Largest number of people in one analyzed frame."
     ),
     Figure(
         "first_s",
@@ -112,7 +112,7 @@ FIGURES = (
         single=True,
     ),
     Figure(
-        "longest_presence_s",
+        "longest_occupancy_s",
         "longest presence of anybody",
         "clock",
         "Longest stretch in which the screen is never without a person for more than 2 s.",
@@ -128,7 +128,7 @@ FIGURES = (
     Figure("female", "perceived female", "people", "People of perceived gender female."),
     Figure("male", "perceived male", "people", "People of perceived gender male."),
     Figure("unknown_gender", "gender unknown", "people", "People whose gender is not stated."),
-    Figure("judged", "people judged", "people", "People whose gender or age could be estimated."),
+    Figure("estimated", "people judged", "people", "People whose gender or age could be estimated."),
     Figure("age_median_years", "age, median", "years", "Median of the people's perceived ages."),
     Figure(
         "female_people_share",
@@ -169,7 +169,7 @@ AUDIENCE_FIGURES = (
         "attraction_ratio", "attraction ratio", "share", "Attention as a share of dwell, of all watchers."
     ),
 )
-"""What is told of the people in front of a camera, where the runs were analysed as an audience."""
+"""What is told of the people in front of a camera, where the runs were analyzed as an audience."""
 
 
 BY_NAME = {figure.name: figure for figure in FIGURES}
@@ -179,13 +179,13 @@ _OF_IMAGES: dict[str, tuple[str, Unit, str]] = {
     "videos": ("sets of images", "", "Number of runs."),
     "people": ("people", "people", "Distinct people in the images, counted set by set."),
     "people_per_video": ("people per set of images", "people", "Mean number of people of a set of images."),
-    "analysed_s": ("images", "people", "Images that were analysed."),
+    "analyzed_s": ("images", "people", "Images that were analyzed."),
     "on_screen_s": ("people in all images", "people", "Added up over the images."),
     "presence": ("images with somebody", "share", "Share of the images with at least one person."),
     "together": ("images with two or more", "share", "Share of the images with two people or more."),
     "mixed": ("images with female and male", "share", "Share of the images with both perceived genders."),
-    "at_once_mean": ("people in an image, mean", "people", "Mean over the images, empty ones included."),
-    "at_once_most": ("people in an image, most", "people", "Largest number of people in one image."),
+    "concurrent_mean": ("people in an image, mean", "people", "Mean over the images, empty ones included."),
+    "concurrent_peak": ("people in an image, most", "people", "Largest number of people in one image."),
 }
 
 
@@ -242,7 +242,7 @@ def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, s
 
     Args:
         document: Of the report.
-        sampling: Analysed frames a second, if all videos have the same.
+        sampling: Analyzed frames a second, if all videos have the same.
     """
     images, single, least = document["images"], document["kind"] == "video", document["min_people"]
     times = f", in {sampling} frames a second of video" if sampling and sampling != "None" else ""
@@ -280,7 +280,7 @@ def method(document: Mapping[str, Any], sampling: str = "") -> list[tuple[str, s
         told.append(
             (
                 "Time on screen",
-                "is time in which the face was seen in the analysed frames; it is not speaking time or "
+                "is time in which the face was seen in the analyzed frames; it is not speaking time or "
                 "attention. Where a picture hardly changed, faces are carried over from the frame before.",
             )
         )
@@ -351,14 +351,14 @@ def why_not(row: Mapping[str, Any], name: str, *, least: int) -> str:
         name: Of the figure.
         least: The document's `min_people`.
 
-    >>> why_not({"female_people_share": None, "judged": 4}, "female_people_share", least=1)
+    >>> why_not({"female_people_share": None, "estimated": 4}, "female_people_share", least=1)
     'too few people to say'
     """
     if row.get(name) is not None:
         return ""
     if least > 1 and BY_NAME[name].personal:
         return WITHHELD
-    return TOO_FEW if name in ESTIMATED and 0 < (row.get("judged") or 0) < FEW_PEOPLE else NOT_KNOWN
+    return TOO_FEW if name in ESTIMATED and 0 < (row.get("estimated") or 0) < FEW_PEOPLE else NOT_KNOWN
 
 
 def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:

@@ -62,18 +62,18 @@ _FOLDER = Path(__file__).with_name("assets")
 
 _VIDEO_COLUMNS = (
     *("people", "on_screen_s", "presence", "together", "female_people_share", "age_median_years"),
-    *("longest_person_s", "at_once_most"),
+    *("longest_person_s", "concurrent_peak"),
 )
 
 
 _GROUP_COLUMNS = (
-    *("videos", "analysed_s", "people", "people_per_video", "presence", "together"),
+    *("videos", "analyzed_s", "people", "people_per_video", "presence", "together"),
     *("female_people_share", "female_time_share", "age_median_years"),
 )
 
 
 _CHARTED = (
-    *("people", "people_per_video", "on_screen_s", "presence", "together", "mixed", "at_once_mean"),
+    *("people", "people_per_video", "on_screen_s", "presence", "together", "mixed", "concurrent_mean"),
     *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
 )
 
@@ -174,7 +174,7 @@ def _context(document: dict[str, Any]) -> Row:
         "pairs": _pairs(document),
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
-        "judged": total.get("judged"),
+        "estimated": total.get("estimated"),
         "min_judged": FEW_PEOPLE,
         "moment_s": f"{MOMENT_S:g}",
         "moments": [] if document["images"] else _moments(document),
@@ -256,10 +256,10 @@ def _moment(video: Row | None, seconds: float | None) -> Row | None:
 def _meta(document: Row) -> list[str]:
     """The line below the title, its links aside."""
     total, videos = document["total"], document["videos"]
-    analysed = total.get("analysed_s")
+    analyzed = total.get("analyzed_s")
     if document["kind"] == "video":
         video = videos[0]
-        share = video.get("analysed_share")
+        share = video.get("analyzed_share")
         if document["images"]:
             share, video = None, video | {"duration_s": None}
         words = [
@@ -270,7 +270,7 @@ def _meta(document: Row) -> list[str]:
             else f"{figure_text(video['duration_s'], 'clock')} long"
             if video.get("duration_s") is not None
             else "length not known",
-            f"{figure_text(share, 'share')} analysed" if share is not None else "",
+            f"{figure_text(share, 'share')} analyzed" if share is not None else "",
         ]
         return [word for word in words if word]
     channels = sorted({video["channel"] for video in videos if video.get("channel")})
@@ -282,9 +282,9 @@ def _meta(document: Row) -> list[str]:
         words.append(_day_words(days[0]) if same else f"{_day_words(days[0])} to {_day_words(days[-1])}")
     if channels:
         words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
-    if analysed is not None:
-        looked = f"{figure_text(analysed, 'clock')} analysed"
-        words.append(counted(analysed, "image") if document["images"] else looked)
+    if analyzed is not None:
+        looked = f"{figure_text(analyzed, 'clock')} analyzed"
+        words.append(counted(analyzed, "image") if document["images"] else looked)
     return words
 
 
@@ -310,14 +310,14 @@ def _cards(document: Row) -> list[Row]:
         for name, words in (("female", "female"), ("male", "male"), ("unknown_gender", "unknown"))
         if total.get(name) is not None
     ]
-    analysed = total.get("analysed_s")
-    looked = f"of {figure_text(analysed, 'clock')} analysed" if analysed is not None else ""
+    analyzed = total.get("analyzed_s")
+    looked = f"of {figure_text(analyzed, 'clock')} analyzed" if analyzed is not None else ""
     cards = [
         card("people", note=" · ".join(stated)),
         card("on_screen_s", note="of all people, added up"),
         card("presence", note=looked),
         card("together", note=_mean_words(total)),
-        card("female_people_share", note=_judged_words(total)),
+        card("female_people_share", note=_estimated_text(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
         _longest_card(card, videos, video),
         card(
@@ -325,32 +325,32 @@ def _cards(document: Row) -> list[Row]:
             note="of anybody" if single else "median of the videos",
             moment=_moment(video, total.get("first_s")),
         ),
-        card("at_once_most", "most at once", note="in one analysed frame"),
+        card("concurrent_peak", "most at once", note="in one analyzed frame"),
     ]
     if not single:
         cards.insert(1, card("people_per_video", note="mean"))
     if not document["images"]:
         return cards
     notes = {
-        "presence": f"of {counted(analysed or 0, 'image')}",
-        "together": f"{figure_text(total.get('at_once_mean'), 'people')} in an image on average",
-        "at_once_most": "",
+        "presence": f"of {counted(analyzed or 0, 'image')}",
+        "together": f"{figure_text(total.get('concurrent_mean'), 'people')} in an image on average",
+        "concurrent_peak": "",
         "on_screen_s": "added up over the images",
     }
     known = [one for one in cards if figure_of(one["name"], images=True)]
     return [one | {"note": notes.get(one["name"], one["note"])} for one in known]
 
 
-def _judged_words(total: Row) -> str:
+def _estimated_text(total: Row) -> str:
     if total.get("female_people_share") is not None:
         return "estimate, 95 % interval"
-    count = total.get("judged") or 0
+    count = total.get("estimated") or 0
     return f"{counted(count, 'person', 'people')} judged" if 0 < count < FEW_PEOPLE else ""
 
 
 def _mean_words(total: Row) -> str:
-    mean = total.get("at_once_mean")
-    return f"{figure_text(mean, 'people')} at once on average" if mean is not None else "of the time analysed"
+    mean = total.get("concurrent_mean")
+    return f"{figure_text(mean, 'people')} at once on average" if mean is not None else "of the time analyzed"
 
 
 def _longest_card(card: Any, videos: Sequence[Row], video: Row | None) -> Row:
@@ -456,7 +456,11 @@ def _share_rows(document: Row, by: str, value: str) -> list[Row]:
     for share in document["shares"]:
         if share["by"] != by or share["group_value"] != value:
             continue
-        row: Row = {"dimension": share["dimension"], "group": share["group"], "judged": share.get("judged")}
+        row: Row = {
+            "dimension": share["dimension"],
+            "group": share["group"],
+            "estimated": share.get("estimated"),
+        }
         for basis in ("people", "time"):
             middle, low, high = (share.get(f"{basis}_{end}") for end in ("share", "low", "high"))
             row[basis] = {
@@ -474,7 +478,7 @@ def _pairs(document: Row) -> list[Row]:
     """Who is seen together; of images, in more than one: a group picture has hundreds of pairs."""
     pairs: list[Row] = (document.get("pairs") or []) if document["kind"] == "video" else []
     least = 1.5 if document["images"] else 0.0
-    return [pair for pair in pairs if pair["together_s"] > least]
+    return [pair for pair in pairs if pair["co_presence_s"] > least]
 
 
 def _moments(document: Row) -> list[Row]:
@@ -805,7 +809,7 @@ def _chart_options(document: Row) -> Row:
 def _chart_labels(document: Row) -> dict[str, str]:
     """What each chart shows, for those who do not see it."""
     total = document["total"]
-    most = figure_text(total.get("at_once_most"), "people") or "not known"
+    most = figure_text(total.get("concurrent_peak"), "people") or "not known"
     people = figure_text(total.get("people"), "people") or WITHHELD
     shares = [
         f"{row['group']} {row['people']['text']}"

@@ -159,13 +159,14 @@ def _figures_part(document: Document) -> list[str]:
 
 def _shares_part(document: Document) -> list[str]:
     rows = [row for row in document["shares"] if not row["by"]]
-    judged = document["total"].get("judged") or 0
+    estimated = document["total"].get("estimated") or 0
     lines = (
         [
-            f"{TOO_FEW.capitalize()}: {counted(judged, 'person was', 'people were')} judged, shares need "
+            f"{TOO_FEW.capitalize()}: {counted(estimated, 'person was', 'people were')} estimated, "
+            "shares need "
             f"at least {FEW_PEOPLE}."
         ]
-        if 0 < judged < FEW_PEOPLE
+        if 0 < estimated < FEW_PEOPLE
         else []
     )
     if rows:
@@ -244,7 +245,14 @@ def _videos_part(document: Document) -> list[str]:
     ]
 
 
-_OF_VIDEOS = ("analysed_s", "people", "presence", "at_once_mean", "female_people_share", "female_time_share")
+_OF_VIDEOS = (
+    "analyzed_s",
+    "people",
+    "presence",
+    "concurrent_mean",
+    "female_people_share",
+    "female_time_share",
+)
 
 
 _OF_GROUPS = ("videos", "people", "people_per_video", "presence", "female_people_share", "female_time_share")
@@ -380,14 +388,14 @@ def _provenance_part(document: Document) -> list[str]:
     if provenance["models"]:
         rows = [
             (
-                *(_text(model[name]) for name in ("name", "role", "licence")),
+                *(_text(model[name]) for name in ("name", "role", "license")),
                 {True: "yes", False: "no"}.get(model["commercial_use"], "–"),
                 _text(str(model["sha256"])[:12]),
                 *(_text(model[name] or "–") for name in ("trained_on", "known_bias")),
             )
             for model in provenance["models"]
         ]
-        head = ("network", "role", "licence", "commercial use", "sha256", "trained on", "known bias")
+        head = ("network", "role", "license", "commercial use", "sha256", "trained on", "known bias")
         lines += [*_table(head, rows), ""]
     for words, name in (("Settings", "settings"), ("Versions", "versions")):
         if items := [_valued(item, images=document["images"]) for item in provenance[name]]:
@@ -395,10 +403,10 @@ def _provenance_part(document: Document) -> list[str]:
     for words, values in (
         ("Calibration fitted on", [_text(one) for one in provenance["fitted_on"]]),
         ("Schema of the tables", [str(one) for one in provenance["schema_versions"]]),
-        ("Analysed", [_code(one) for one in dict.fromkeys(provenance["analysed_at"])]),
+        ("Analyzed", [_code(one) for one in dict.fromkeys(provenance["analyzed_at"])]),
     ):
         if values:
-            lines += [f"- {words}: {(' to ' if words == 'Analysed' else ', ').join(values)}"]
+            lines += [f"- {words}: {(' to ' if words == 'Analyzed' else ', ').join(values)}"]
     return lines
 
 

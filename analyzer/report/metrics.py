@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
-from analyzer.people.proportions import FEW_PEOPLE, ShareDraws, draw_shares, interval, share_table
+from analyzer.people.proportions import FEW_PEOPLE, ProportionDraws, draw_proportions, interval, share_table
 from analyzer.report.dataset import RUN_COLUMNS, Corpus
 from analyzer.report.figures import AUDIENCE_FIGURES, BY_NAME, FIGURES
 from analyzer.report.groups import NAME_PATTERN, grouped_runs, known_value
@@ -89,9 +89,9 @@ _STRETCHES = _joined("run_no, person_id", "visit")
 # What a trend is made of, besides the shares: numerator and denominator of each video.
 _RATIOS = {
     "people_per_video": ("people", "videos"),
-    "presence": ("presence_s", "analysed_s"),
-    "together": ("together_s", "analysed_s"),
-    "at_once_mean": ("crowd_s", "analysed_s"),
+    "presence": ("presence_s", "analyzed_s"),
+    "together": ("co_presence_s", "analyzed_s"),
+    "concurrent_mean": ("crowd_s", "analyzed_s"),
 }
 
 
@@ -121,7 +121,7 @@ class Numbers:
         self.groups = None if by in (None, "video") else grouped_runs(corpus.table, str(by), name_pattern)
         self.single = len(corpus.runs) == 1
         self.bands = _common_bands(corpus.runs)
-        self._drawing: Future[tuple[ShareDraws, ...]] | None = None
+        self._drawing: Future[tuple[ProportionDraws, ...]] | None = None
         self._of_group: dict[int, pd.DataFrame | None] = {}
         self.own_columns = [name for name in corpus.table if name not in {one.name for one in RUN_COLUMNS}]
 
@@ -132,21 +132,23 @@ class Numbers:
         """One row a person, by video and number, with its age band."""
         people = self.corpus.frame("SELECT * FROM person ORDER BY run_no, person_id")
         # Of tables older than that column, whoever has an age was judged.
-        judged = people["judged_samples"].fillna(people["samples"].where(people["age_years"].notna(), 0))
+        estimated = people["estimated_samples"].fillna(
+            people["samples"].where(people["age_years"].notna(), 0)
+        )
         names = [assign_band(age, self.bands) for age in people["age_years"].astype(np.float64)]
-        return people.assign(judged_samples=judged.astype(np.int64), band=names)
+        return people.assign(estimated_samples=estimated.astype(np.int64), band=names)
 
     @cached_property
     def per_run(self) -> pd.DataFrame:
         """One row a video, in the order of the corpus: times, counts, longest stretches."""
         count = len(self.corpus.runs)
         times = self.corpus.frame(
-            """SELECT run_no, sum(duration_s) AS analysed_s,
+            """SELECT run_no, sum(duration_s) AS analyzed_s,
                 coalesce(sum(duration_s) FILTER (people > 0), 0) AS presence_s,
-                coalesce(sum(duration_s) FILTER (people > 1), 0) AS together_s,
+                coalesce(sum(duration_s) FILTER (people > 1), 0) AS co_presence_s,
                 coalesce(sum(duration_s) FILTER (genders = 3), 0) AS mixed_s,
                 sum(duration_s * people) AS crowd_s,
-                max(people) AS at_once_most, min(time_s) FILTER (people > 0) AS first_s
+                max(people) AS concurrent_peak, min(time_s) FILTER (people > 0) AS first_s
             FROM moment GROUP BY run_no"""
         )
         table = times.set_index("run_no").reindex(range(count))
@@ -157,13 +159,15 @@ class Numbers:
             known = self.people.loc[self.people["gender"] == gender].groupby("run_no")["on_screen_s"]
             table[name] = known.size().reindex(range(count), fill_value=0)
             table[f"{gender}_on_screen_s"] = known.sum().reindex(range(count), fill_value=0.0)
-        judged = self.people[self.people["judged_samples"] > 0].groupby("run_no").size()
-        table["judged"] = judged.reindex(range(count), fill_value=0)
+        estimated = self.people[self.people["estimated_samples"] > 0].groupby("run_no").size()
+        table["estimated"] = estimated.reindex(range(count), fill_value=0)
         for name in ("people_low", "people_high"):
             table[name] = self.corpus.table[name].fillna(table["people"]).astype(np.int64)
         table["videos"] = 1
         filled = table.fillna(
-            dict.fromkeys(("analysed_s", "presence_s", "together_s", "mixed_s", "crowd_s", "at_once_most"), 0)
+            dict.fromkeys(
+                ("analyzed_s", "presence_s", "co_presence_s", "mixed_s", "crowd_s", "concurrent_peak"), 0
+            )
         )
         return filled.join(self._longest())
 
@@ -172,7 +176,7 @@ class Numbers:
         anybody = f"""(SELECT run_no, min(time_s) AS start_s, arg_max(time_s + duration_s, time_s) AS end_s
             FROM moment WHERE people > 0 GROUP BY run_no, floor(time_s / {GAP_S}))"""
         longest = self.corpus.frame(
-            f"""SELECT run_no, max(end_s - start_s) AS longest_presence_s
+            f"""SELECT run_no, max(end_s - start_s) AS longest_occupancy_s
             FROM ({_joined("run_no", anybody)}) GROUP BY run_no"""
         )
         # Of stretches of the same length, to the microsecond, the earliest.
@@ -184,7 +188,7 @@ class Numbers:
         return longest.set_index("run_no").join(of_person.set_index("run_no"), how="outer")
 
     @cached_property
-    def judged_alike(self) -> NDArray[np.bool_]:
+    def estimated_alike(self) -> NDArray[np.bool_]:
         """(R,) whether a run's networks are those that the calibration is for."""
         known = Calibration.networks()
         found = []
@@ -243,18 +247,18 @@ class Numbers:
     ) -> list[Row]:
         """The figures of groups of videos: `of_run` is (R,) each video's group, none of them empty."""
         videos = self.per_run.groupby(of_run)
-        counted = ["people", "people_low", "people_high", *_GENDER_FIGURES, "videos", "judged"]
-        times = [f"{name}_s" for name in ("analysed", "on_screen", "presence", "together", "mixed", "crowd")]
+        counted = ["people", "people_low", "people_high", *_GENDER_FIGURES, "videos", "estimated"]
+        times = [f"{name}_s" for name in ("analyzed", "on_screen", "presence", "together", "mixed", "crowd")]
         times += [f"{gender}_on_screen_s" for gender in _GENDERS]
         table = videos[[*counted, *times]].sum()
-        known = table["analysed_s"].where(table["analysed_s"] > 0)
+        known = table["analyzed_s"].where(table["analyzed_s"] > 0)
         for name in ("presence", "together", "mixed"):
             table[name] = table[f"{name}_s"] / known
-        table["at_once_mean"] = table["crowd_s"] / known
+        table["concurrent_mean"] = table["crowd_s"] / known
         table["people_per_video"] = table["people"] / table["videos"]
-        table["at_once_most"] = videos["at_once_most"].max()
+        table["concurrent_peak"] = videos["concurrent_peak"].max()
         table["first_s"] = videos["first_s"].median()
-        for name in ("longest_presence_s", "longest_person_s"):
+        for name in ("longest_occupancy_s", "longest_person_s"):
             table[name] = videos[name].max()
         ages = self.people["age_years"].groupby(of_run[self.people["run_no"].to_numpy(np.int64)])
         table["age_median_years"] = ages.median()
@@ -270,11 +274,11 @@ class Numbers:
             gone = {name for name, no in zip(_GENDER_FIGURES, hidden_genders, strict=True) if no}
             if gone:
                 gone |= {"mixed", *self._female(None), *(f"{gender}_on_screen_s" for gender in _GENDERS)}
-            gone |= {"judged"} if 0 < told["judged"] < self.min_people else set()
+            gone |= {"estimated"} if 0 < told["estimated"] < self.min_people else set()
             gone |= {figure.name for figure in FIGURES if figure.personal} if withhold else set()
             gone |= {figure.name for figure in FIGURES if figure.single} if self.min_people > 1 else set()
             figures: Row = {f.name: told.get(f.name) for f in FIGURES if f.name not in gone}
-            for name in {*counted, "at_once_most"} & figures.keys():
+            for name in {*counted, "concurrent_peak"} & figures.keys():
                 figures[name] = int(figures[name])
             values = {figure.name: known_value(figures.get(figure.name)) for figure in FIGURES}
             rows.append({"withheld": withhold} | values)
@@ -307,7 +311,7 @@ class Numbers:
     def _stored(self) -> pd.DataFrame:
         """The shares tables of the runs, without those of few people, which older versions wrote."""
         rows = self.corpus.frame("SELECT * FROM share")
-        rows = rows[self.per_run["judged"].to_numpy()[rows["run_no"].to_numpy(np.int64)] >= FEW_PEOPLE]
+        rows = rows[self.per_run["estimated"].to_numpy()[rows["run_no"].to_numpy(np.int64)] >= FEW_PEOPLE]
         order = {name: n for n, name in enumerate(("female", "male", *(band.name for band in self.bands)))}
         return rows.assign(place=rows["group"].map(order)).sort_values(["run_no", "place"], kind="stable")
 
@@ -318,7 +322,7 @@ class Numbers:
         pool.shutdown(wait=False)
 
     @cached_property
-    def total_draws(self) -> tuple[ShareDraws, ...]:
+    def total_draws(self) -> tuple[ProportionDraws, ...]:
         """Draws of gender and age of everybody."""
         if self._drawing is None:
             self.start_drawing()
@@ -326,13 +330,13 @@ class Numbers:
         return self._drawing.result()
 
     @cached_property
-    def draws(self) -> tuple[ShareDraws, ...]:
+    def draws(self) -> tuple[ProportionDraws, ...]:
         """Draws of gender and age of each group, also with the videos drawn anew."""
         assert self.groups is not None
         runs = self.usable["run_no"].to_numpy(np.int64)
         return self._draws(self.usable, self.groups.of_run[runs], runs)
 
-    def audience_draws(self) -> tuple[ShareDraws, ...] | None:
+    def audience_draws(self) -> tuple[ProportionDraws, ...] | None:
         """Draws of the gender of those who do not look like children of up to 12, and of everybody's age.
 
         None where too few people were judged.
@@ -340,7 +344,7 @@ class Numbers:
         older = self.usable[
             ~(self.usable["age_years"].astype(np.float64) < AGE_BANDS["youtube"][1].low - 0.5)
         ]
-        if (older["judged_samples"] > 0).sum() < FEW_PEOPLE:
+        if (older["estimated_samples"] > 0).sum() < FEW_PEOPLE:
             return None
         gender, _ = self._draws(older, np.zeros(len(older), np.int64))
         return gender, self.total_draws[1]
@@ -348,16 +352,16 @@ class Numbers:
     @cached_property
     def usable(self) -> pd.DataFrame:
         """Those of `people` who were judged by networks whose errors are known."""
-        return self.people[self.judged_alike[self.people["run_no"]]]
+        return self.people[self.estimated_alike[self.people["run_no"]]]
 
     def _draws(
         self, people: pd.DataFrame, groups: NDArray[np.int64], clusters: NDArray[np.int64] | None = None
-    ) -> tuple[ShareDraws, ...]:
+    ) -> tuple[ProportionDraws, ...]:
         settings = Settings(
             age_bands=_name_of(self.bands),
             gender_of_children=_all_agree(self.corpus.runs, "gender_of_children"),
         )
-        return draw_shares(people, settings, Calibration.load(), groups=groups, clusters=clusters)
+        return draw_proportions(people, settings, Calibration.load(), groups=groups, clusters=clusters)
 
     @cached_property
     def _shares_of_all(self) -> pd.DataFrame | None:
@@ -379,13 +383,13 @@ class Numbers:
             stored = self._stored[self._stored["run_no"] == peopled.argmax()]
             if len(stored):
                 return stored
-        if self._judged(members & self.judged_alike) < FEW_PEOPLE:
+        if self._estimated(members & self.estimated_alike) < FEW_PEOPLE:
             return None
         return share_table(self.total_draws if group is None else self.draws, group or 0)
 
-    def _judged(self, members: NDArray[np.bool_]) -> int:
+    def _estimated(self, members: NDArray[np.bool_]) -> int:
         people = self.people[members[self.people["run_no"]]]
-        return int((people["judged_samples"] > 0).sum())
+        return int((people["estimated_samples"] > 0).sum())
 
     def shares(self) -> list[Row]:
         """Shares of everything, of each group, of each video; none of too few people."""
@@ -404,13 +408,13 @@ class Numbers:
                 rows = [row for row in rows if row["dimension"] != "gender"]
             return rows  # nor those of single videos: there are too many differences to hide
         if not self.single:
-            judged = self.people[self.people["judged_samples"] > 0].groupby("run_no").size()
+            estimated = self.people[self.people["estimated_samples"] > 0].groupby("run_no").size()
             names = self.corpus.table["run"].to_numpy()
             numbers = self._stored["run_no"].to_numpy(np.int64)
             extra = self._stored.assign(
                 by="video",
                 group_value=names[numbers],
-                judged=judged.reindex(numbers, fill_value=0).to_numpy(),
+                estimated=estimated.reindex(numbers, fill_value=0).to_numpy(),
             )
             rows += _records(extra[~self._hidden_videos[numbers]].drop(columns=["run_no", "place"]))
         return rows
@@ -421,8 +425,8 @@ class Numbers:
         people = int(self.per_run.loc[members, "people"].sum())
         if shares is None or 0 < people < self.min_people:
             return []
-        used = members if "run_no" in shares else members & self.judged_alike
-        head = {"by": by, "group_value": name, "judged": self._judged(used)}
+        used = members if "run_no" in shares else members & self.estimated_alike
+        head = {"by": by, "group_value": name, "estimated": self._estimated(used)}
         kept = shares.drop(columns=["run_no", "place"], errors="ignore")
         stated = self.people.loc[members[self.people["run_no"]], "band"].value_counts()
         bands = [band.name for band in self.bands]
@@ -433,10 +437,10 @@ class Numbers:
     def misfit(self) -> tuple[str, float] | None:
         """The group whose estimated share is farthest from that of those stated, if suspiciously far.
 
-        The correction moves shares: far only if what is seen is unlike anything seen of labelled faces.
+        The correction moves shares: far only if what is seen is unlike anything seen of labeled faces.
         """
         shares = self._shares_of_all
-        if shares is None or self.min_people > 1 or self._judged(self.judged_alike) < _MISFIT_PEOPLE:
+        if shares is None or self.min_people > 1 or self._estimated(self.estimated_alike) < _MISFIT_PEOPLE:
             return None
         stated = {
             "gender": self.people.loc[self.people["gender"] != "unknown", "gender"],
@@ -591,13 +595,13 @@ class Numbers:
         faces = self.corpus.rows("faces", {"sample": "INTEGER", "person_id": "INTEGER"})
         rows = self.corpus.frame(
             f"""WITH face AS MATERIALIZED (SELECT sample, person_id FROM ({faces}) WHERE person_id > 0)
-            SELECT a.person_id AS a, b.person_id AS b, sum(duration_s) AS together_s
+            SELECT a.person_id AS a, b.person_id AS b, sum(duration_s) AS co_presence_s
             FROM face a JOIN face b ON a.sample = b.sample AND a.person_id < b.person_id
             JOIN moment ON moment.sample = a.sample
-            GROUP BY ALL ORDER BY round(together_s, 6) DESC, a, b LIMIT {_MAX_PAIRS}"""
+            GROUP BY ALL ORDER BY round(co_presence_s, 6) DESC, a, b LIMIT {_MAX_PAIRS}"""
         )
         return [
-            {"a": int(a), "b": int(b), "together_s": float(time)}
+            {"a": int(a), "b": int(b), "co_presence_s": float(time)}
             for a, b, time in rows.itertuples(index=False)
         ]
 
@@ -629,16 +633,16 @@ class Numbers:
         known = people["watcher"].notna()
         watchers = people[people["watcher"].fillna(False).astype(bool)]
         attention_s, dwell_s = (float(watchers[name].sum()) for name in ("attention_s", "dwell_s"))
-        count, judged = len(watchers), int(known.sum())
-        hidden = withheld([count, judged - count], self.min_people)[0]
+        count, estimated = len(watchers), int(known.sum())
+        hidden = withheld([count, estimated - count], self.min_people)[0]
         few = 0 < len(people) < self.min_people
         none = {figure.name: None for figure in AUDIENCE_FIGURES} | {"attention_unknown": None}
         if few:
             return none
-        told: Row = none | {"ots": len(people), "attention_unknown": len(people) - judged}
-        if hidden or not judged:
+        told: Row = none | {"ots": len(people), "attention_unknown": len(people) - estimated}
+        if hidden or not estimated:
             return told
-        told |= {"watchers": count, "conversion_ratio": count / judged}
+        told |= {"watchers": count, "conversion_ratio": count / estimated}
         if count:
             told |= {"dwell_mean_s": dwell_s / count, "attention_mean_s": attention_s / count}
             told |= {"attraction_ratio": attention_s / dwell_s}
@@ -750,8 +754,8 @@ class Numbers:
                 found.append(
                     _Drawn(name, figure.words, figure.unit, figure.personal, value, draws, into.sum(axis=0))
                 )
-        judged = self.people.loc[self.people["judged_samples"] > 0, "run_no"].unique()
-        telling = (np.isin(np.arange(len(into)), judged) & self.judged_alike) @ into
+        estimated = self.people.loc[self.people["estimated_samples"] > 0, "run_no"].unique()
+        telling = (np.isin(np.arange(len(into)), estimated) & self.estimated_alike) @ into
         tables = [self._shares_of_group(number) for number in range(count)]
         hidden = {"age"} if self.min_people > 1 else set()  # there are too many differences to hide
         hidden |= {"gender"} if self._few_genders(groups.of_run).any() else set()

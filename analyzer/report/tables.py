@@ -27,7 +27,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "figures": ("by", "group", "title", *(figure.name for figure in FIGURES)),
     "shares": (
         *("by", "group_value", "dimension", "group", "people_share", "people_low", "people_high"),
-        *("time_share", "time_low", "time_high", "judged"),
+        *("time_share", "time_low", "time_high", "estimated"),
     ),
     "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
@@ -37,7 +37,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
     ),
     "stretches": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
-    "pairs": ("a", "b", "together_s"),
+    "pairs": ("a", "b", "co_presence_s"),
     "trend": (
         *("by", "figure", "words", "unit", "period", "previous", "value", "value_low", "value_high"),
         *("previous_value", "change", "change_low", "change_high", "exceeds", "videos", "previous_videos"),
@@ -61,7 +61,7 @@ _OF_TIME = ("screen-time", "moments", "stretches")
 """Tables that images have not: they have no time."""
 
 
-_COLUMNS_OF_IMAGES = {"on_screen_s": "images", "time_s": "images", "together_s": "images"}
+_COLUMNS_OF_IMAGES = {"on_screen_s": "images", "time_s": "images", "co_presence_s": "images"}
 """What columns of seconds are called where each image counts as one."""
 
 
@@ -74,7 +74,7 @@ def table_columns(name: str, document: Document) -> tuple[tuple[str, ...], tuple
     gone = {one for one, figure in figures.items() if figure is None and one != "on_screen_s"}
     gone |= {"first_s", "last_s", "appearances", "time_share", "time_low", "time_high"}
     kept = tuple(column for column in columns if column not in gone)
-    own = {"on_screen_s": "people_in_images", "analysed_s": "images"} if name == "figures" else {}
+    own = {"on_screen_s": "people_in_images", "analyzed_s": "images"} if name == "figures" else {}
     words = _COLUMNS_OF_IMAGES | own
     return kept, tuple(words.get(column, column) for column in kept)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import SettingsError
-from analyzer.people.proportions import FEW_PEOPLE, ShareDraws, interval
+from analyzer.people.proportions import FEW_PEOPLE, ProportionDraws, interval
 from analyzer.report.figures import TOO_FEW
 from analyzer.settings import AGE_BANDS
 from analyzer.util.text import percent
@@ -54,7 +54,7 @@ class Audience:
     file: str
     cells: dict[tuple[str, str], float]
 
-    def against(self, draws: tuple[ShareDraws, ...] | None) -> dict[str, Any]:
+    def against(self, draws: tuple[ProportionDraws, ...] | None) -> dict[str, Any]:
         """The rows of a report: audience and screen side by side, with the difference.
 
         On screen counts the time of those who look 13 or older, since YouTube tells nothing of children.
@@ -101,7 +101,7 @@ class Audience:
 
 
 def _on_screen(
-    draws: tuple[ShareDraws, ...] | None, dimension: str, groups: tuple[str, ...]
+    draws: tuple[ProportionDraws, ...] | None, dimension: str, groups: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Share of the time of each group, lower and upper end; the groups add up to 1."""
     of = next((one for one in draws or () if one.dimension == dimension), None)

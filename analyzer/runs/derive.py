@@ -16,11 +16,11 @@ import analyzer
 from analyzer.analysis.segment import Models
 from analyzer.errors import MediaError, MediaErrorKind
 from analyzer.media.demuxer import VideoInfo
-from analyzer.media.images import further_pages, picture_problem
+from analyzer.media.images import further_pages, image_problem
 from analyzer.media.read_report import ReadReport
 from analyzer.people.fusion import fuse_people, images_table
 from analyzer.people.identity import link_tracklets
-from analyzer.people.proportions import estimate_shares
+from analyzer.people.proportions import estimate_proportions
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.notes import Note, Seen, take_notes
 from analyzer.runs.schema import (
@@ -136,7 +136,7 @@ def derive(
     people = people if len(people) else empty_table(people_columns(settings))
     bins = timeline(faces, people, samples, settings)
     bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
-    shares = estimate_shares(people, settings, calibration)
+    shares = estimate_proportions(people, settings, calibration)
     people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
     seen = Seen(
         images=video.kind is MediaKind.IMAGES,
@@ -164,7 +164,7 @@ def derive(
         }
         names = {n: shown_name(name) for n, name in asked.items()}
         unread = asked.keys() - set(samples["segment"])
-        problems = {n: picture_problem(video.paths[n], settings.max_pixels) for n in unread}
+        problems = {n: image_problem(video.paths[n], settings.max_pixels) for n in unread}
         images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
     count = linked.low, linked.high, linked.reason
     return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
@@ -256,13 +256,13 @@ def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: d
     told = {name: (table, columns) for name, table, columns in _told_tables(tables, settings)}
     told["samples"] = tables.samples, SAMPLES
     order = ("people", *(name for name in told if name != "people"))
-    words = info.get("shares_in_words")
-    summary = [*info["counts"].items(), *([("shares_in_words", words)] if words else [])]
+    words = info.get("shares_text")
+    summary = [*info["counts"].items(), *([("shares_text", words)] if words else [])]
     about = [(name, info.get(name)) for name in _ABOUT]
     about += [("note", note) for note in info.get("notes") or ()]
     about += [(f"settings.{name}", _cell(value)) for name, value in info["settings"].items()]
     about += [
-        (f"network {model['role']}", f"{model['name']}, {model['licence']}, {model['sha256']}")
+        (f"network {model['role']}", f"{model['name']}, {model['license']}, {model['sha256']}")
         for model in info["models"]
     ]
     write_workbook(
@@ -278,7 +278,7 @@ def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: d
 
 _ABOUT = (
     *("title", "source", "url", "channel", "uploaded", "video_id", "kind", "complete", "incomplete_reason"),
-    *("analysed_at", "analyzer_version", "schema_version", "preset"),
+    *("analyzed_at", "analyzer_version", "schema_version", "preset"),
 )
 
 

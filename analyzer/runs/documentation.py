@@ -47,8 +47,8 @@ def documentation() -> str:
             "images.csv, images.parquet, only of runs of images",
             "One row an image and person in it, and one an image without people.",
         ),
-        "faces": (FACES, "faces.parquet", "One row a face in an analysed frame."),
-        "samples": (SAMPLES, "samples.parquet", "One row an analysed frame, also those without a face."),
+        "faces": (FACES, "faces.parquet", "One row a face in an analyzed frame."),
+        "samples": (SAMPLES, "samples.parquet", "One row an analyzed frame, also those without a face."),
         "embeddings": (
             EMBEDDINGS,
             "embeddings.parquet, only with `--keep-embeddings`",

@@ -64,7 +64,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was analysed, as far as notes speak of it."""
+    """What was analyzed, as far as notes speak of it."""
 
     images: bool
     """Whether it was images of a folder, not video."""
@@ -80,7 +80,7 @@ class Seen:
 
     @property
     def words(self) -> str:
-        """How much was analysed.
+        """How much was analyzed.
 
         >>> Seen(True, 1, 1, 640, 360).words, Seen(False, 50, 10, 640, 360).words
         ('1 image', '10.0 s of video (50 frames)')
@@ -103,11 +103,11 @@ def take_notes(
     """What is to be known of the numbers, the most important first.
 
     Args:
-        seen: What was analysed.
+        seen: What was analyzed.
         faces: The faces table with `person_id`.
         people: The people table.
         uncounted: `analyzer.people.identity.Linked.uncounted`.
-        settings: How it was analysed; only options that would change something are named.
+        settings: How it was analyzed; only options that would change something are named.
         child_years: Who looks younger has no stated gender.
         measured: Whether it was measured how often the networks err (`Calibration.measured`).
     """
@@ -206,17 +206,17 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
 
 
 def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings: Settings) -> list[Note]:
-    without = people.loc[people["judged_samples"] == 0, "person_id"]
+    without = people.loc[people["estimated_samples"] == 0, "person_id"]
     of_them = faces[faces["person_id"].isin(without)]
     widest = (of_them["x2"] - of_them["x1"]).groupby(of_them["person_id"]).max()
-    narrow = widest[widest < settings.min_judged_px]
+    narrow = widest[widest < settings.min_estimate_px]
     notes = []
     if number := len(narrow):
         medians = people.loc[people["person_id"].isin(narrow.index), "face_px_median"]
         their, them = ("the face is", "this one") if number == 1 else ("their faces are", "them")
         sentence = (
             f"{_of(number, len(people))} without gender and age: {their} narrower than "
-            f"{settings.min_judged_px} pixels (median {medians.median():.0f}). --min-judged-px "
+            f"{settings.min_estimate_px} pixels (median {medians.median():.0f}). --min-estimate-px "
             f"{max(1, math.floor(medians.min()))} estimates {them} too, with larger errors; "
             "a larger frame is better."
         )
@@ -229,7 +229,7 @@ def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings
 
 
 def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float) -> list[Note]:
-    some = people[(people["judged_samples"] > 0) & (people["gender"] == "unknown")]
+    some = people[(people["estimated_samples"] > 0) & (people["gender"] == "unknown")]
     child = (some["age_years"] < child_years) & (not settings.gender_of_children)
     notes = []
     if number := int(child.sum()):

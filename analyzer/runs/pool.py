@@ -21,7 +21,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import ClassVar
 
-from analyzer.analysis.segment import Models, analyse_segments
+from analyzer.analysis.segment import Models, analyze_segments
 from analyzer.errors import CrashError, MediaError, MediaErrorKind, StoppedError
 from analyzer.faces import Faces
 from analyzer.media.frame import Sample
@@ -37,13 +37,13 @@ from analyzer.util.system import (
     few_arenas,
     give_back_memory,
 )
-from analyzer.util.timing import Stages
+from analyzer.util.timing import StageTimer
 
 __all__ = [
     "READ_AHEAD",
     "Task",
     "WorkerJob",
-    "analyse_in_processes",
+    "analyze_in_processes",
     "not_kept",
     "stopped",
     "worker_count",
@@ -70,14 +70,14 @@ Message = Progress | Part
 
 @dataclass(frozen=True)
 class Task:
-    """A stretch to be analysed by one process."""
+    """A stretch to be analyzed by one process."""
 
     segment: int
     start_s: float
     end_s: float | None
     """None: to the end of the video, however many segments that is."""
     kept: tuple[int, ...] = ()
-    """Segments of it that are kept already: they are read to see how the video ends, but not analysed."""
+    """Segments of it that are kept already: they are read to see how the video ends, but not analyzed."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class WorkerJob:
     video_id: str
     """Goes into the tables."""
     settings: Settings
-    """How to analyse; their threads are shared out."""
+    """How to analyze; their threads are shared out."""
     parts: PartStore
     """Where segments are kept."""
 
@@ -103,16 +103,16 @@ def worker_count(settings: Settings, segments: int) -> int:
     return max(1, int(min(settings.thread_count // _CORES_EACH, by_memory, segments)))
 
 
-def analyse_in_processes(
+def analyze_in_processes(
     job: WorkerJob,
     tasks: Sequence[Task],
     *,
     workers: int,
     on_message: Callable[[Message], None],
     stop: Callable[[], bool],
-    stages: Stages,
+    stages: StageTimer,
 ) -> list[ReadReport]:
-    """Analyse and commit stretches of a video.
+    """Analyze and commit stretches of a video.
 
     Args:
         job: The video and what to do with it.
@@ -141,7 +141,7 @@ def analyse_in_processes(
     pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, events))
     try:
         with caller_not_run_again():
-            futures = [pool.submit(_Process.analyse, task) for task in tasks]
+            futures = [pool.submit(_Process.analyze, task) for task in tasks]
         for message in _messages(futures, messages):
             if message is not None:
                 on_message(message)
@@ -204,8 +204,8 @@ class _Process:
         cls.models = Models.load(job.settings)
 
     @classmethod
-    def analyse(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
-        job, stages = cls.job, Stages()
+    def analyze(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
+        job, stages = cls.job, StageTimer()
 
         def tell(time_s: float, faces: Faces) -> None:
             if cls.events.abandon.is_set():
@@ -219,7 +219,7 @@ class _Process:
             wanted = not_kept(reader.samples(task.start_s, task.end_s), task.kept)
             samples = stages.each("decode", wanted)
             with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated(task):
-                results = analyse_segments(ahead, cls.models, job.settings, on_progress=tell, stages=stages)
+                results = analyze_segments(ahead, cls.models, job.settings, on_progress=tell, stages=stages)
                 with contextlib.closing(results):
                     for result in results:
                         with stages("write"):
@@ -234,7 +234,7 @@ class _Process:
 
 
 def not_kept(samples: Generator[Sample, None, None], kept: Collection[int]) -> Generator[Sample, None, None]:
-    """The samples of segments that are not kept already: what was committed is not analysed again."""
+    """The samples of segments that are not kept already: what was committed is not analyzed again."""
     with contextlib.closing(samples):
         yield from (sample for sample in samples if sample.segment not in kept)
 

@@ -1,4 +1,4 @@
-"""`run.json`: what was analysed, how, with what result."""
+"""`run.json`: what was analyzed, how, with what result."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def run_info(
         "incomplete_reason": report.reason,
         "counts": None if tables is None else counts_of(tables),
         "notes": [] if tables is None else [note.sentence for note in tables.notes],
-        "shares_in_words": None
+        "shares_text": None
         if tables is None
         else in_words(tables.shares, tables.people, images=tables.images is not None),
-        "analysed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "analyzed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": {
             "width": info.width,
             "height": info.height,
@@ -112,17 +112,17 @@ def counts_of(tables: Tables) -> dict[str, Any]:
     genders = people["gender"].value_counts()
     return {
         "samples": len(tables.samples),
-        "samples_carried": int((tables.samples["carried_s"] > 0).sum()),
-        "analysed_s": round(float(tables.samples["duration_s"].sum()), 3),
+        "samples_reused": int((tables.samples["detection_age_s"] > 0).sum()),
+        "analyzed_s": round(float(tables.samples["duration_s"].sum()), 3),
         "faces": len(faces),
-        "faces_judged": int(faces["female_prob"].notna().sum()),
-        "faces_of_no_person": int((faces["person_id"] < 0).sum()),
+        "faces_estimated": int(faces["female_prob"].notna().sum()),
+        "faces_unassigned": int((faces["person_id"] < 0).sum()),
         "shots": int(tables.samples["shot"].iloc[-1]) + 1,
         "people": len(people),
         "people_low": tables.people_range[0],
         "people_high": tables.people_range[1],
         "people_range_reason": tables.people_range[2],
-        "people_unjudged": int((people["judged_samples"] == 0).sum()),
+        "people_not_estimated": int((people["estimated_samples"] == 0).sum()),
         **{name: int(genders.get(name, 0)) for name in ("female", "male")},
         "unknown_gender": int(genders.get("unknown", 0)),
         **{reason: sum(note.count for note in tables.notes if note.reason == reason) for reason in REASONS},

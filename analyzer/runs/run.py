@@ -122,7 +122,7 @@ class Run:
         try:
             info = json.loads((path / "run.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise OutputError(f"{path} holds no finished run: analyse the video again") from error
+            raise OutputError(f"{path} holds no finished run: analyze the video again") from error
         return cls(path, info)
 
     @property
@@ -168,7 +168,7 @@ class Run:
 
     @functools.cached_property
     def samples(self) -> pd.DataFrame:
-        """One row an analysed frame: the columns of `SAMPLES`."""
+        """One row an analyzed frame: the columns of `SAMPLES`."""
         return self._read("samples")
 
     def _read(self, name: str) -> pd.DataFrame:

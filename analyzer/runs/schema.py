@@ -50,7 +50,7 @@ CLOCK = pa.timestamp("ms", tz="UTC")
 
 
 _CARRIED = Column(
-    "carried_s",
+    "detection_age_s",
     REAL,
     "0: faces were looked for in this sample. Else the picture had hardly changed, and the faces are those "
     "found so many seconds earlier.",
@@ -61,7 +61,7 @@ _CARRIED = Column(
 SAMPLES = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
-    Column("sample", _INT, "Number of the analysed frame within the video, from 0."),
+    Column("sample", _INT, "Number of the analyzed frame within the video, from 0."),
     Column("time_s", REAL, "When it is shown, from the container's own time stamps.", "s"),
     Column(
         "duration_s",
@@ -91,7 +91,7 @@ SAMPLES = (
     Column(
         "dropped",
         _INT,
-        "Live: pictures since the sample before that were due but not analysed, as newer ones had arrived. "
+        "Live: pictures since the sample before that were due but not analyzed, as newer ones had arrived. "
         "Else 0.",
     ),
 )
@@ -100,7 +100,7 @@ SAMPLES = (
 FACES = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
-    Column("sample", _INT, "Number of the analysed frame within the video, from 0."),
+    Column("sample", _INT, "Number of the analyzed frame within the video, from 0."),
     Column("time_s", REAL, "When it is shown, from the container's own time stamps.", "s"),
     _CARRIED,
     Column("x1", FLOAT, "Left edge of the face in the frame as a player shows it.", "pixels"),
@@ -124,7 +124,7 @@ FACES = (
     Column(
         "age_years", FLOAT, "Perceived age (expectation); empty where this sighting was not judged.", "years"
     ),
-    Column("age_spread_years", FLOAT, "Standard deviation of the network's own age distribution.", "years"),
+    Column("age_std_years", FLOAT, "Standard deviation of the network's own age distribution.", "years"),
     Column("tracklet_id", _INT, "The face followed within one shot of one segment."),
     Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
 )
@@ -137,7 +137,7 @@ PEOPLE = (
     Column("last_s", REAL, "Last seen: end of the last sample that shows the person.", "s"),
     Column("on_screen_s", REAL, "Sum of the durations of the samples that show the person.", "s"),
     Column("appearances", _INT, "Continuous stretches on screen; a gap of over 2 s begins a new one."),
-    Column("samples", _INT, "Analysed frames that show the person."),
+    Column("samples", _INT, "Analyzed frames that show the person."),
     Column("gender", TEXT, "Perceived gender: female, male, or unknown below the stated confidence."),
     Column(
         "female_prob",
@@ -161,7 +161,7 @@ PEOPLE = (
         "Share of sightings that look towards the camera; empty where the detector finds no landmarks.",
         "0 to 1",
     ),
-    Column("judged_samples", _INT, "Sightings on which gender and age were judged."),
+    Column("estimated_samples", _INT, "Sightings on which gender and age were judged."),
 )
 
 
@@ -235,7 +235,7 @@ EMBEDDINGS = (
     Column("tracklet_id", _INT, "The tracklet of the faces table."),
     Column("person_id", _INT, "The person of the people table; -1 where it belongs to none."),
     Column("views", _INT, "How many views were compared."),
-    Column("view_px", FLOAT, "Width of the face in the widest of them.", "pixels"),
+    Column("crop_px", FLOAT, "Width of the face in the widest of them.", "pixels"),
     Column("embedding", pa.list_(pa.float32()), "Mean of the views' embeddings."),
 )
 
@@ -263,12 +263,12 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
         Column(
             "samples",
             _INT,
-            "Analysed frames in the bin; 0: the last one before it still stands, or nothing is known.",
+            "Analyzed frames in the bin; 0: the last one before it still stands, or nothing is known.",
         ),
         Column(
             "faces_mean",
             FLOAT,
-            "Faces per analysed frame, also those that are no person; empty without samples.",
+            "Faces per analyzed frame, also those that are no person; empty without samples.",
         ),
         Column("people", _INT, "Distinct people seen in the bin."),
         Column("new_people", _INT, "Those of them seen for the first time."),

@@ -73,7 +73,7 @@ def segment_tables(
             "time_s": np.array(result.times_s, dtype=np.float64),
             "duration_s": 0.0,
             "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
-            "carried_s": np.array(result.carried_s, dtype=np.float64),
+            "detection_age_s": np.array(result.detection_age_s, dtype=np.float64),
             "width": np.array([width for width, _ in result.sizes], dtype=np.int64),
             "height": np.array([height for _, height in result.sizes], dtype=np.int64),
             "image": [shown_name(name) for name in result.image_names],
@@ -99,13 +99,13 @@ def segment_tables(
             "segment": result.segment,
             "sample": np.repeat(np.arange(len(counts)), counts),
             "time_s": np.repeat(np.array(result.times_s, dtype=np.float64), counts),
-            "carried_s": np.repeat(np.array(result.carried_s, dtype=np.float64), counts),
+            "detection_age_s": np.repeat(np.array(result.detection_age_s, dtype=np.float64), counts),
             **{name: boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))},
             "score": joined("scores"),
             "landmarks": list(joined("landmarks").reshape(-1, 10)),
             "female_prob": joined("female_prob"),
             "age_years": joined("age_years"),
-            "age_spread_years": joined("age_spread_years"),
+            "age_std_years": joined("age_std_years"),
             "tracklet_id": joined("track_ids"),
             "person_id": np.full(len(boxes), -1),
         }
@@ -117,7 +117,7 @@ def segment_tables(
             "tracklet_id": looks.ids,
             "person_id": np.full(len(looks), -1),
             "views": looks.views,
-            "view_px": looks.view_px,
+            "crop_px": looks.crop_px,
             "embedding": list(looks.embeddings),
         }
     )
@@ -178,7 +178,7 @@ class PartStore:
         return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
     def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
-        # What was analysed is kept also if Ctrl-C comes while it is written.
+        # What was analyzed is kept also if Ctrl-C comes while it is written.
         with undisturbed(), output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
@@ -217,7 +217,7 @@ class PartStore:
 
     def _joined(self, parts: Sequence[Path]) -> tuple[Recorded, np.ndarray | None]:
         """The tables of some parts, numbered through, and the first and last of their edges."""
-        from analyzer.analysis.shots import CutFinder
+        from analyzer.analysis.shots import ShotDetector
 
         samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
         sample_start = tracklet_start = shot_start = 0
@@ -232,9 +232,9 @@ class PartStore:
                 continue
             edges = np.load(part / "edges.npy", allow_pickle=False)
             if last_edge is not None:
-                finder = CutFinder()
-                finder.is_cut(last_edge)
-                shot_start += finder.is_cut(edges[0])
+                finder = ShotDetector()
+                finder.is_shot_boundary(last_edge)
+                shot_start += finder.is_shot_boundary(edges[0])
             first_edge, last_edge = edges[0] if first_edge is None else first_edge, edges[1]
             some["sample"] += sample_start
             some["shot"] += shot_start

@@ -63,12 +63,12 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
         "trying again may help once the recording is online",
     ),
     SourceErrorKind.NESTED: (
-        "Only the subfolders of this folder hold something to analyse",
+        "Only the subfolders of this folder hold something to analyze",
         "add --recursive",
     ),
     SourceErrorKind.PLAYLIST: (
         "This is a playlist or channel",
-        "add --playlist, and --limit N for its first N videos only, to analyse them",
+        "add --playlist, and --limit N for its first N videos only, to analyze them",
     ),
     SourceErrorKind.EMPTY: ("There is no video in this playlist", _NEVER),
     SourceErrorKind.REJECTED: (

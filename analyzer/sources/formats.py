@@ -62,7 +62,7 @@ def choose_formats(
 
     sound = min(sounds, key=sound_rank, default=None) if want_audio else None
 
-    def picture_rank(index: int) -> tuple[float, ...]:
+    def image_rank(index: int) -> tuple[float, ...]:
         each = pictures[index]
         silent = each.get("acodec") == "none"
         side = min((each[key] for key in ("width", "height") if each.get(key)), default=None)
@@ -82,7 +82,7 @@ def choose_formats(
 
     if not pictures:
         return []
-    picture = pictures[min(range(len(pictures)), key=picture_rank)]
+    picture = pictures[min(range(len(pictures)), key=image_rank)]
     if sound is not None and picture.get("acodec") == "none":
         return [picture, sound]
     return [picture]

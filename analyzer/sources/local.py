@@ -22,11 +22,11 @@ __all__ = [
     "BLOCK_BYTES",
     "file_mode_of",
     "fingerprint_of",
+    "images_together",
     "irregular_file_error",
     "local_identity",
     "local_items",
     "local_video",
-    "pictures_together",
     "with_paths",
 ]
 
@@ -62,7 +62,7 @@ def file_mode_of(source: str) -> int | None:
         return None
 
 
-def pictures_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
+def images_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
     """Sources with all picture files as one, in the place of the first: pictures that are named at once are
     one run, whatever stands between them.
     """
@@ -112,7 +112,7 @@ def local_items(
         kind = MediaKind.IMAGES if _is_picture(path) else MediaKind.VIDEO
         return [Item(source, kind, (path,), path.stem)], None
     items: list[Item] = []
-    albums: list[Item] = []
+    best_crops: list[Item] = []
     for folder in _folders(path) if recursive else (path,):
         try:
             files = _media_files(folder)
@@ -129,17 +129,17 @@ def local_items(
         if shots:
             # What the user wrote names the folder again; a subfolder is named by its path.
             name = source if folder == path else str(folder)
-            albums.append(Item(name, MediaKind.IMAGES, shots[:limit], folder.resolve().name))
+            best_crops.append(Item(name, MediaKind.IMAGES, shots[:limit], folder.resolve().name))
     # Downloaders and media servers put covers and thumbnails beside videos, or into folders beside them.
     beside = 0
-    if albums and not images and any(item.error is None for item in items):
-        beside = sum(len(album.paths) for album in albums)
-        albums = []
-    items += albums
+    if best_crops and not images and any(item.error is None for item in items):
+        beside = sum(len(best_crops.paths) for best_crops in best_crops)
+        best_crops = []
+    items += best_crops
     below = None if recursive else _first_below(path)
     if not items and below is not None:
         raise SourceError(
-            f"The folder {source} holds nothing to analyse itself, but its subfolders do, such as "
+            f"The folder {source} holds nothing to analyze itself, but its subfolders do, such as "
             f"{below.relative_to(path)}: add --recursive to search them, too",
             kind=SourceErrorKind.NESTED,
             source=source,

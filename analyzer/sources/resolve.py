@@ -44,7 +44,7 @@ from analyzer.sources.local import (
     local_video,
     with_paths,
 )
-from analyzer.sources.streams import Stream, StreamForm, recognised, shown_address
+from analyzer.sources.streams import Stream, StreamForm, recognized, shown_address
 from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video, failed_item
 from analyzer.sources.watchdog import Call
 from analyzer.sources.ytdlp import (
@@ -142,7 +142,7 @@ class Fetcher:
             if on_left_out is not None and left_out is not None:
                 on_left_out(left_out)
             items = iter(found)
-        elif self._live and recognised(source) is not None:
+        elif self._live and recognized(source) is not None:
             items = iter([Item(source, MediaKind.LIVE)])
         else:
             check_address(source)
@@ -156,12 +156,12 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyse in {shown_source(source)}",
+                f"There is nothing to analyze in {shown_source(source)}",
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
 
-    def resolve_pictures(self, paths: Sequence[str]) -> Item:
+    def resolve_images(self, paths: Sequence[str]) -> Item:
         """Several picture files as one item, in the order given; `Settings.limit` of them.
 
         Raises:
@@ -247,7 +247,7 @@ class Fetcher:
         """
         if item.error is not None:
             raise item.error
-        stream = recognised(item.source) if self._live and item.kind is MediaKind.LIVE else None
+        stream = recognized(item.source) if self._live and item.kind is MediaKind.LIVE else None
         if stream is not None:
             return _live_video(item, stream)
         item = with_paths(item, self._settings.limit)

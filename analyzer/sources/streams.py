@@ -1,6 +1,6 @@
 """What can be followed live: its address, and how a plain web address is told from a file.
 
-A stream has no end and cannot be read twice. `recognised` knows cameras and RTSP by their names, `probe` asks
+A stream has no end and cannot be read twice. `recognized` knows cameras and RTSP by their names, `probe` asks
 a web server whether it sends pictures without end (MJPEG). HLS is found out by `analyzer.sources.resolve`.
 """
 
@@ -20,7 +20,7 @@ __all__ = [
     "Stream",
     "StreamForm",
     "probe",
-    "recognised",
+    "recognized",
     "shown_address",
 ]
 
@@ -51,10 +51,10 @@ class Stream:
     """Asks the site for a fresh address, where addresses expire."""
 
 
-def recognised(source: str) -> Stream | None:
+def recognized(source: str) -> Stream | None:
     """A stream that shows by its name alone: the number of a camera, or an RTSP address.
 
-    >>> recognised("0").form, recognised("rtsp://camera/1").form, recognised("http://camera/video")
+    >>> recognized("0").form, recognized("rtsp://camera/1").form, recognized("http://camera/video")
     (<StreamForm.CAMERA: 'camera'>, <StreamForm.RTSP: 'rtsp'>, None)
     """
     if _CAMERA.fullmatch(source):

@@ -190,7 +190,7 @@ def check_address(source: str) -> None:
         can = "can be followed by analyze only" if name.startswith("rtsp") else "are not supported"
         raise refuse(f"Addresses of live sources ({name}://) {can}")
     if name not in ("http", "https"):
-        raise refuse(f"Only files, folders and http or https addresses can be analysed, not {name}:")
+        raise refuse(f"Only files, folders and http or https addresses can be analyzed, not {name}:")
     try:
         host = urlsplit(source).hostname
     except ValueError:

@@ -12,10 +12,10 @@ from pathlib import Path
 from analyzer.errors import OutputError, is_full
 
 __all__ = [
-    "claimed",
     "locked",
     "remove_leftovers",
     "remove_parts",
+    "run_lock",
 ]
 
 _LOCK = ".lock"
@@ -29,7 +29,7 @@ _STAGING, _PARTS = ".new", ".parts"
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[Path]:
+def run_lock(folder: Path) -> Iterator[Path]:
     """Make a run's folder, keep other processes out of it, and give an empty staging folder inside.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The colours that mean a perceived gender, the same in annotated videos, charts and pages.
+"""The colors that mean a perceived gender, the same in annotated videos, charts and pages.
 
-Okabe and Ito's colours, which are told apart with any kind of colour vision. Colour is never the only sign:
+Okabe and Ito's colors, which are told apart with any kind of color vision. Color is never the only sign:
 boxes carry the word or its letter, charts a hatch or a label.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["GENDER_COLOURS"]
+__all__ = ["GENDER_COLORS"]
 
-GENDER_COLOURS: Final = {"female": "#E69F00", "male": "#0072B2", "unknown": "#8C8C8C"}
+GENDER_COLORS: Final = {"female": "#E69F00", "male": "#0072B2", "unknown": "#8C8C8C"}
 """Hexadecimal RGB by the value of the column `gender`."""

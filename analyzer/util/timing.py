@@ -10,7 +10,7 @@ from typing import TypeVar
 
 __all__ = [
     "STAGES",
-    "Stages",
+    "StageTimer",
     "timed",
 ]
 
@@ -33,13 +33,13 @@ STAGES = {
 """Each stage and what it is."""
 
 
-class Stages:
+class StageTimer:
     """Adds up seconds by stage; any thread may use it.
 
-    Stages run side by side, and wait for the processor and for each other: together they can take longer
+    StageTimer run side by side, and wait for the processor and for each other: together they can take longer
     than the clock on the wall.
 
-    >>> stages = Stages()
+    >>> stages = StageTimer()
     >>> with stages("detect"):
     ...     pass
     >>> list(stages.seconds)

@@ -1,7 +1,7 @@
 """What was measured of the default networks, and how their answers about age and gender are read by it.
 
 The numbers stand in ``calibration.json`` beside this file. They were fitted by
-``benchmarks/fit_calibration.py`` on labelled faces; they hold for those networks alone and are refused
+``benchmarks/fit_calibration.py`` on labeled faces; they hold for those networks alone and are refused
 for others.
 """
 
@@ -42,23 +42,23 @@ def logit(probability: Real) -> Real:
     return np.log(kept / (1 - kept))
 
 
-def gender_terms(odds: Real, age_years: Real) -> Real:
+def gender_terms(log_odds: Real, age_years: Real) -> Real:
     """(6, N): what the calibrations of gender weigh, from log odds and an age in years, (N,) each."""
-    odds, age = np.asarray(odds, np.float64), np.asarray(age_years, np.float64)
+    log_odds, age = np.asarray(log_odds, np.float64), np.asarray(age_years, np.float64)
     young, old = np.clip((20 - age) / 12, 0, 1), np.clip((age - 50) / 25, 0, 1)
-    return np.stack([odds, odds * young, odds * old, np.ones_like(odds), young, old])
+    return np.stack([log_odds, log_odds * young, log_odds * old, np.ones_like(log_odds), young, old])
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """What labelled people of each class were seen as."""
+    """What labeled people of each class were seen as."""
 
     classes: tuple[str, ...]
     """Names of the C classes."""
     edges: Real
     """(K - 1,) ascending: borders between the K categories of what is seen."""
     counts: Real
-    """(C, K): number of labelled people."""
+    """(C, K): number of labeled people."""
 
     def category(self, values: Real) -> NDArray[np.int64]:
         """(N,) category of each value, 0 to K - 1; a value on a border is in the upper one."""
@@ -69,11 +69,11 @@ class Confusion:
 class Estimates:
     """What the sightings of N people say together."""
 
-    odds: Real
+    log_odds: Real
     """(N,) mean log odds of female, calibrated face by face; NaN where nobody could be judged."""
     age_years: Real
     """(N,) mean of the age network's expectation."""
-    spread_years: Real
+    std_years: Real
     """(N,) mean standard deviation of its distribution."""
     looks: Real
     """(N, 128) mean embedding, or NaN."""
@@ -89,21 +89,21 @@ class Calibration:
     fitted_on: str
     gender: Sequence[float]
     person_gender: Sequence[float]
-    person_gender_looks: Sequence[float]
+    person_gender_estimates: Sequence[float]
     person_age_knots_years: Sequence[float]
     person_age_years: Sequence[float]
-    person_age_looks: Sequence[float]
+    person_age_estimates: Sequence[float]
     interval_knots_years: Sequence[float]
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
-    interval_spread: Sequence[float]
+    interval_std: Sequence[float]
     child_years: float
     seen_gender_edges: Sequence[float]
     seen_gender: dict[str, list[int]]
     seen_age_edges_years: Sequence[float]
     seen_age: dict[str, list[int]]
     measured: bool = True
-    """Whether it was fitted on labelled faces; else the networks are taken at their word (`plain`)."""
+    """Whether it was fitted on labeled faces; else the networks are taken at their word (`plain`)."""
 
     @classmethod
     @cache
@@ -120,14 +120,14 @@ class Calibration:
             fitted_on="",
             gender=as_it_is,
             person_gender=as_it_is,
-            person_gender_looks=[0.0] * _LOOKS,
+            person_gender_estimates=[0.0] * _LOOKS,
             person_age_knots_years=ends_years,
             person_age_years=ends_years,
-            person_age_looks=[0.0] * _LOOKS,
+            person_age_estimates=[0.0] * _LOOKS,
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
-            interval_spread=(_NORMAL_80, _NORMAL_80),
+            interval_std=(_NORMAL_80, _NORMAL_80),
             # That children's gender cannot be told by their faces holds for all networks.
             child_years=_CHILD_YEARS,
             seen_gender_edges=(),
@@ -172,8 +172,8 @@ class Calibration:
         Returns:
             (N,) in [0, 1].
         """
-        odds = np.tensordot(np.asarray(self.gender), gender_terms(logit(raw), age_years), axes=1)
-        return 1 / (1 + np.exp(-odds))
+        log_odds = np.tensordot(np.asarray(self.gender), gender_terms(logit(raw), age_years), axes=1)
+        return 1 / (1 + np.exp(-log_odds))
 
     def person(self, estimates: Estimates) -> tuple[Real, Real]:
         """Probability of female and age in years of people, (N,) each, from all their sightings.
@@ -182,18 +182,18 @@ class Calibration:
         opinion: where a person has one, both answers are corrected by a linear function of it (logistic
         regression, and regression of the least absolute error), else they stay as they are.
         """
-        odds, age = estimates.odds.copy(), estimates.age_years.copy()
+        log_odds, age = estimates.log_odds.copy(), estimates.age_years.copy()
         known = np.flatnonzero(np.isfinite(estimates.looks).all(axis=1))
         if len(known):
             looks = estimates.looks[known]
-            terms = gender_terms(odds[known], age[known])
-            odds[known] = np.tensordot(np.asarray(self.person_gender), terms, axes=1)
-            odds[known] += looks @ np.asarray(self.person_gender_looks)
+            terms = gender_terms(log_odds[known], age[known])
+            log_odds[known] = np.tensordot(np.asarray(self.person_gender), terms, axes=1)
+            log_odds[known] += looks @ np.asarray(self.person_gender_estimates)
             age[known] = np.interp(age[known], self.person_age_knots_years, self.person_age_years)
-            age[known] += looks @ np.asarray(self.person_age_looks)
-        return 1 / (1 + np.exp(-odds)), np.clip(age, 0, None)
+            age[known] += looks @ np.asarray(self.person_age_estimates)
+        return 1 / (1 + np.exp(-log_odds)), np.clip(age, 0, None)
 
-    def age_interval(self, age_years: Real, spread_years: Real) -> tuple[Real, Real]:
+    def age_interval(self, age_years: Real, std_years: Real) -> tuple[Real, Real]:
         """Lower and upper end of the 80 % interval of a person's age.
 
         Quantile regression (Koenker and Bassett 1978) of the true age on the estimate and on the spread of
@@ -201,12 +201,12 @@ class Calibration:
 
         Args:
             age_years: (N,) of `person`.
-            spread_years: (N,) of `Estimates`.
+            std_years: (N,) of `Estimates`.
         """
         low = np.interp(age_years, self.interval_knots_years, self.interval_low_years)
         high = np.interp(age_years, self.interval_knots_years, self.interval_high_years)
-        low = age_years - low - self.interval_spread[0] * spread_years
-        high = age_years + high + self.interval_spread[1] * spread_years
+        low = age_years - low - self.interval_std[0] * std_years
+        high = age_years + high + self.interval_std[1] * std_years
         return np.clip(np.minimum(low, age_years), 0, None), np.maximum(high, age_years)
 
     def gender_confusion(self) -> Confusion:

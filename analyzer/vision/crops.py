@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from analyzer.faces import Faces, Picture
 
 __all__ = [
-    "AGE_CHIP_PX",
-    "CHIP_LANDMARKS",
-    "CHIP_PADDING",
-    "BoxCut",
+    "AGE_CROP_PX",
+    "CROP_LANDMARKS",
+    "CROP_PADDING",
+    "BoxCrop",
     "Cut",
-    "UprightCut",
-    "chip_sides",
-    "chip_transforms",
+    "UprightCrop",
+    "crop_sides",
+    "crop_transforms",
 ]
 
 Float = NDArray[np.float32]
@@ -31,22 +31,22 @@ Image = NDArray[np.uint8]
 _MOST_STEPS = 8
 
 
-AGE_CHIP_PX = 64
+AGE_CROP_PX = 64
 """Side of the upright pieces, in pixels."""
 
 
-CHIP_PADDING = 0.2
+CROP_PADDING = 0.2
 """Margin of these chips around dlib's template of a face, as a share of the template."""
 
 
 # Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
-# chip's side. Fitted on labelled faces against dlib's own chips by benchmarks/fit_chips.py.
-CHIP_LANDMARKS = np.array(
+# chip's side. Fitted on labeled faces against dlib's own chips by benchmarks/fit_chips.py.
+CROP_LANDMARKS = np.array(
     [[0.2972, 0.3289], [0.6952, 0.3172], [0.4938, 0.5218], [0.332, 0.7067], [0.6623, 0.6958]], np.float32
 )
 
 
-def chip_transforms(landmarks: Float, goal: Float = CHIP_LANDMARKS) -> Float:
+def crop_transforms(landmarks: Float, goal: Float = CROP_LANDMARKS) -> Float:
     """The similarity transforms that bring faces upright into a chip of side 1.
 
     Least squares over the five points (Umeyama 1991, without reflection).
@@ -58,38 +58,38 @@ def chip_transforms(landmarks: Float, goal: Float = CHIP_LANDMARKS) -> Float:
     Returns:
         (N, 2, 3) float32: pixels to shares of the chip's side.
 
-    >>> points = CHIP_LANDMARKS * 100 + 7
-    >>> matrix = chip_transforms(points[None])[0]
-    >>> bool(np.allclose(points @ matrix[:, :2].T + matrix[:, 2], CHIP_LANDMARKS, atol=1e-4))
+    >>> points = CROP_LANDMARKS * 100 + 7
+    >>> matrix = crop_transforms(points[None])[0]
+    >>> bool(np.allclose(points @ matrix[:, :2].T + matrix[:, 2], CROP_LANDMARKS, atol=1e-4))
     True
     """
     if not len(landmarks):
         return np.empty((0, 2, 3), np.float32)
     source = landmarks.astype(np.float64)
-    centre = source.mean(axis=1, keepdims=True)
-    goal_centre = goal.mean(axis=0, dtype=np.float64)
+    center = source.mean(axis=1, keepdims=True)
+    goal_center = goal.mean(axis=0, dtype=np.float64)
     # In the plane a similarity without reflection is multiplication by a complex number.
-    points = (source - centre) @ np.array([1, 1j])
-    wanted = (goal - goal_centre) @ np.array([1, 1j])
+    points = (source - center) @ np.array([1, 1j])
+    wanted = (goal - goal_center) @ np.array([1, 1j])
     power = (np.abs(points) ** 2).sum(axis=1)
     factor = (points.conj() * wanted).sum(axis=1) / np.maximum(power, 1e-6)
     rotation = np.stack([factor.real, -factor.imag, factor.imag, factor.real], axis=1).reshape(-1, 2, 2)
-    shift = goal_centre - (rotation @ centre.transpose(0, 2, 1))[:, :, 0]
+    shift = goal_center - (rotation @ center.transpose(0, 2, 1))[:, :, 0]
     return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
 
 
-def chip_sides(transforms: Float) -> list[int]:
+def crop_sides(transforms: Float) -> list[int]:
     """At which size to cut chips: about the picture's own resolution, so that no pixel is skipped.
 
     Args:
-        transforms: (N, 2, 3) float32 from `chip_transforms`.
+        transforms: (N, 2, 3) float32 from `crop_transforms`.
 
     Returns:
-        Multiples of `AGE_CHIP_PX`, up to 8 times, for `Picture.cut`.
+        Multiples of `AGE_CROP_PX`, up to 8 times, for `Picture.cut`.
     """
     pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
-    factors = np.clip(np.round(pixels_across / AGE_CHIP_PX), 1, 8)
-    return [AGE_CHIP_PX * int(factor) for factor in factors]
+    factors = np.clip(np.round(pixels_across / AGE_CROP_PX), 1, 8)
+    return [AGE_CROP_PX * int(factor) for factor in factors]
 
 
 class Cut(Protocol):
@@ -106,17 +106,17 @@ class Cut(Protocol):
 
 
 @dataclass(frozen=True)
-class UprightCut:
+class UprightCrop:
     """Faces brought upright by their landmarks: (64, 64, 3), averaged down from the picture's own pixels."""
 
     def cut(self, picture: Picture, faces: Faces) -> list[Image]:
         """One piece for each face, `Cut`."""
-        transforms = chip_transforms(faces.landmarks)
-        return picture.cut(transforms, chip_sides(transforms), AGE_CHIP_PX)
+        transforms = crop_transforms(faces.landmarks)
+        return picture.cut(transforms, crop_sides(transforms), AGE_CROP_PX)
 
 
 @dataclass(frozen=True)
-class BoxCut:
+class BoxCrop:
     """The detector's box, widened, kept inside of the picture and stretched to the network's size.
 
     So did the classic programs; the face is not turned upright.
@@ -140,15 +140,15 @@ class BoxCut:
             boxes: (N, 4) float32 of faces.
             width, height: Of the picture.
 
-        >>> BoxCut(227, 227, margin_px=20).boxes(np.array([[10, 30, 50, 90]], np.float32), 100, 100).tolist()
+        >>> BoxCrop(227, 227, margin_px=20).boxes(np.array([[10, 30, 50, 90]], np.float32), 100, 100).tolist()
         [[0.0, 10.0, 70.0, 100.0]]
         """
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        center = (boxes[:, :2] + boxes[:, 2:]) / 2
         extents = boxes[:, 2:] - boxes[:, :2]
         if self.square:
             extents = np.repeat(extents.max(axis=1, keepdims=True), 2, axis=1)
         half = extents / 2 + self.margin * extents + self.margin_px
-        low, high = centre - half, centre + half
+        low, high = center - half, center + half
         if not self.square:
             limits = np.array([width, height], np.float32)
             low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)

@@ -85,7 +85,7 @@ def to_onnx(data: bytes) -> bytes:
     Returns:
         A model (opset 17) that takes ``chips`` (N, 3, 150, 150) float32, N free: planes red, green, blue
         of (value - mean) / 256 with the means 122.782, 117.001, 104.298, which is left to the caller. It
-        gives ``descriptors`` (N, 128) float32, not normalised.
+        gives ``descriptors`` (N, 128) float32, not normalized.
 
     Raises:
         ValueError: The bytes are not this network, or are damaged or cut off. Altered weights that are
@@ -227,7 +227,7 @@ class _File:
             versions.append(version)
         self.expect("the input", self.text(), "input_rgb_image_sized")
         means = tuple(round(mean, 3) for mean in self.numbers(3))
-        self.expect("the mean colour", means, _MEANS)
+        self.expect("the mean color", means, _MEANS)
         self.expect("the size of the input", self.integers(2), (SIDE_PX, SIDE_PX))
         return versions[::-1]
 
@@ -372,5 +372,5 @@ class _Graph:
         graph = self._helper.make_graph(self._nodes, "dlib_resnet", ends[:1], ends[1:], self._weights)
         opset = self._helper.make_opsetid("", 17)
         model = self._helper.make_model(graph, opset_imports=[opset], ir_version=8)
-        serialised: bytes = model.SerializeToString()
-        return serialised
+        serialized: bytes = model.SerializeToString()
+        return serialized

@@ -11,7 +11,7 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import DLIB_PIXELS
-from analyzer.vision.crops import CHIP_LANDMARKS, CHIP_PADDING, chip_transforms
+from analyzer.vision.crops import CROP_LANDMARKS, CROP_PADDING, crop_transforms
 from analyzer.vision.dlib_resnet import to_onnx
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_network, telling_line
 
@@ -19,7 +19,7 @@ __all__ = ["DlibEmbedding"]
 
 # The chips are those of the age network with a margin of a quarter around dlib's template of a face.
 _PADDING = 0.25
-_LANDMARKS = (CHIP_LANDMARKS * (1 + 2 * CHIP_PADDING) - CHIP_PADDING + _PADDING) / (1 + 2 * _PADDING)
+_LANDMARKS = (CROP_LANDMARKS * (1 + 2 * CROP_PADDING) - CROP_PADDING + _PADDING) / (1 + 2 * _PADDING)
 
 
 class DlibEmbedding:
@@ -32,7 +32,7 @@ class DlibEmbedding:
     """
 
     model = registry.EMBEDDING
-    chip_px = 150
+    crop_px = 150
     size = 128
 
     def __init__(self, settings: Settings) -> None:
@@ -49,18 +49,18 @@ class DlibEmbedding:
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 2, 3) float32 from pixels to shares of a chip's side, from (N, 5, 2) float32 landmarks."""
-        return chip_transforms(landmarks, _LANDMARKS)
+        return crop_transforms(landmarks, _LANDMARKS)
 
-    def embed(self, chips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """(N, 128) float32 for N chips (150, 150, 3) uint8 BGR.
 
         Raises:
             ModelError: The network failed.
         """
-        if not chips:
+        if not crops:
             return np.empty((0, self.size), np.float32)
         try:
-            return self._network.run(chips)[0]
+            return self._network.run(crops)[0]
         except RuntimeError as error:
-            words = f"comparing {len(chips)} faces failed: {telling_line(error)}"
+            words = f"comparing {len(crops)} faces failed: {telling_line(error)}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error

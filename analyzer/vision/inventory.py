@@ -33,7 +33,7 @@ class Held:
 
 
 def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
-    """All networks of the catalogue and all descriptions of the user's own, or those that are named.
+    """All networks of the catalog and all descriptions of the user's own, or those that are named.
 
     Args:
         names: Of networks or sets of them, or paths of described ONNX files.

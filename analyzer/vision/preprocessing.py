@@ -11,7 +11,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a network wants of pixels: (value - mean) / scale, in its order of colours.
+    """What a network wants of pixels: (value - mean) / scale, in its order of colors.
 
     >>> Pixels(scale=(255.0,) * 3).even_scale, Pixels(scale=(57.0, 57.0, 58.0)).even_scale
     (255.0, None)
@@ -20,13 +20,13 @@ class Pixels:
     rgb: bool = False
     """Whether red comes first; else blue, as in the pictures."""
     means: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """In its order of colours."""
+    """In its order of colors."""
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """In its order of colours."""
+    """In its order of colors."""
     channels_last: bool = False
     """Whether it takes (N, H, W, 3), as networks of TensorFlow do; else (N, 3, H, W)."""
 
     @property
     def even_scale(self) -> float | None:
-        """The scale, if it is the same for all colours."""
+        """The scale, if it is the same for all colors."""
         return self.scale[0] if len(set(self.scale)) == 1 else None

@@ -1,4 +1,4 @@
-"""Eight bits instead of 32: post-training quantisation of convolutional networks, for OpenVINO.
+"""Eight bits instead of 32: post-training quantization of convolutional networks, for OpenVINO.
 
 Each convolution gets its input in 256 steps between a lowest and a highest value that were measured on
 pictures, and its weights in 255 steps for each output channel (Jacob et al. 2018, "Quantization and Training

@@ -1,4 +1,4 @@
-"""The networks this project knows: where their files lie, what they are, under which licence.
+"""The networks this project knows: where their files lie, what they are, under which license.
 
 The default networks come inside installed packages, so that a first run downloads nothing. Others are looked
 for in the folders of `folders`, where `pull` puts them; networks of the user's own lie there too, or
@@ -131,7 +131,7 @@ class Model:
     name: str
     role: Role
     files: tuple[ModelFile, ...]
-    licence: str
+    license: str
     commercial_use: bool | None
     """None: it is not clear."""
     source: str
@@ -158,7 +158,7 @@ class Model:
             "role": self.role,
             "sha256": weights_sha256 or self.sha256,
             "files": [one.name for one in self.files],
-            **{name: getattr(self, name) for name in ("licence", "commercial_use", "source", "paper")},
+            **{name: getattr(self, name) for name in ("license", "commercial_use", "source", "paper")},
             **{name: getattr(self, name) for name in ("trained_on", "known_bias")},
         }
 
@@ -175,7 +175,7 @@ CENTERFACE = Model(
             place="centerface.onnx",
         ),
     ),
-    licence="MIT",
+    license="MIT",
     commercial_use=True,
     source="https://github.com/Star-Clouds/CenterFace",
     paper="Xu et al. 2019, CenterFace: Joint Face Detection and Alignment Using Face as Point, "
@@ -200,7 +200,7 @@ YUNET = Model(
             "face_detection_yunet_2023mar.onnx",
         ),
     ),
-    licence="MIT",
+    license="MIT",
     commercial_use=True,
     source="https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet",
     paper="Wu et al. 2023, YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 20",
@@ -230,7 +230,7 @@ SSD = Model(
             "opencv_face_detector.pbtxt",
         ),
     ),
-    licence="none of its own is stated; OpenCV, which publishes it, is under Apache-2.0",
+    license="none of its own is stated; OpenCV, which publishes it, is under Apache-2.0",
     commercial_use=None,
     source="https://github.com/opencv/opencv/tree/4.x/samples/dnn/face_detector",
     paper="none; after Liu et al. 2016, SSD: Single Shot MultiBox Detector, on a reduced ResNet-10",
@@ -253,7 +253,7 @@ HAAR = Model(
             place="data/haarcascade_frontalface_default.xml",
         ),
     ),
-    licence="Intel License Agreement For Open Source Computer Vision Library (as BSD)",
+    license="Intel License Agreement For Open Source Computer Vision Library (as BSD)",
     commercial_use=True,
     source="https://github.com/opencv/opencv/tree/4.x/data/haarcascades",
     paper="Viola and Jones 2001, Rapid Object Detection using a Boosted Cascade of Simple Features; "
@@ -270,7 +270,7 @@ NONE = Model(
     name="none",
     role="detector",
     files=(),
-    licence="none needed",
+    license="none needed",
     commercial_use=True,
     source="this project",
     paper="none",
@@ -293,7 +293,7 @@ AGE = Model(
             place="models/age-v1.onnx",
         ),
     ),
-    licence="CC0-1.0",
+    license="CC0-1.0",
     commercial_use=True,
     source="https://github.com/davisking/dlib-models",
     paper="none; a ResNet of Cydral Technology",
@@ -317,7 +317,7 @@ GENDER = Model(
             place="models/gender-v1.onnx",
         ),
     ),
-    licence="CC0-1.0",
+    license="CC0-1.0",
     commercial_use=True,
     source="https://github.com/davisking/dlib-models",
     paper="none; a network of Cydral Technology",
@@ -335,7 +335,7 @@ _ADIENCE = (
 
 
 _LEVI_HASSNER: dict[str, Any] = {
-    "licence": "none stated (copyright 2015 Gil Levi and Tal Hassner)",
+    "license": "none stated (copyright 2015 Gil Levi and Tal Hassner)",
     "commercial_use": None,
     "source": "https://github.com/GilLevi/AgeGenderDeepLearning",
     "paper": _ADIENCE,
@@ -371,7 +371,7 @@ LEVI_HASSNER_AGE = Model(
         ),
     ),
     known_bias="Eight ranges with gaps between them: coarse; seldom says 48-53, mistakes it for its "
-    "neighbours.",
+    "neighbors.",
     **_LEVI_HASSNER,
 )
 
@@ -411,7 +411,7 @@ EMBEDDING = Model(
             place="models/dlib_face_recognition_resnet_model_v1.dat",
         ),
     ),
-    licence="CC0-1.0",
+    license="CC0-1.0",
     commercial_use=True,
     source="https://github.com/davisking/dlib-models",
     paper="none; after He et al. 2016, Deep Residual Learning for Image Recognition, with fewer layers and "
@@ -468,7 +468,7 @@ def _places(file: ModelFile) -> Iterator[Path]:
 
 
 def find_models(name: str) -> tuple[Model, ...]:
-    """The catalogue's entry of that name, or the networks of the set of that name.
+    """The catalog's entry of that name, or the networks of the set of that name.
 
     Raises:
         ModelError: There is none.
@@ -479,7 +479,7 @@ def find_models(name: str) -> tuple[Model, ...]:
     names = SETS.get(name, (name,))
     if not MODELS.keys() >= set(names):
         known = ", ".join((*MODELS, *SETS))
-        raise ModelError(f"the catalogue has no network {name}: it has {known}")
+        raise ModelError(f"the catalog has no network {name}: it has {known}")
     return tuple(MODELS[one] for one in names)
 
 

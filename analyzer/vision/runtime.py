@@ -187,7 +187,7 @@ def int8_overflows() -> bool:
     """Whether this processor adds up products of eight bits in sixteen, where large ones do not fit.
 
     Those without VNNI do (vpmaddubsw), and nothing says so: the sums are wrong without a word. It is found by
-    a sum whose result is known. NNCF, OpenVINO's own tool for quantisation, spares a bit of the weights there
+    a sum whose result is known. NNCF, OpenVINO's own tool for quantization, spares a bit of the weights there
     ("overflow fix").
     """
     ov = import_openvino()
@@ -378,17 +378,17 @@ def _take_pictures(graph: Any, pixels: Pixels) -> None:
             graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
         steps.append(helper.make_node(kind, inputs, [f"pictures_{len(steps) + 1}"], **attributes))
 
-    # Whole planes are put in order, which is cheaper than colours of pixels.
-    colours = (3,) if pixels.channels_last else (3, 1, 1)
+    # Whole planes are put in order, which is cheaper than colors of pixels.
+    colors = (3,) if pixels.channels_last else (3, 1, 1)
     if not pixels.channels_last:
         step("Transpose", perm=[0, 3, 1, 2])
     if pixels.rgb:
         step("Gather", np.array([2, 1, 0], np.int64), axis=3 if pixels.channels_last else 1)
     step("Cast", to=TensorProto.FLOAT)
     if any(pixels.means):
-        step("Sub", np.array(pixels.means, np.float32).reshape(colours))
+        step("Sub", np.array(pixels.means, np.float32).reshape(colors))
     if pixels.even_scale != 1:
-        step("Div", np.array(pixels.scale, np.float32).reshape(colours))
+        step("Div", np.array(pixels.scale, np.float32).reshape(colors))
     steps[-1].output[0] = planes
     nodes = [*steps, *graph.node]
     del graph.node[:], graph.input[:]

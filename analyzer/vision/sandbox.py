@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def try_out(description: Description, settings: Settings) -> None:
-    """Load a described network in another process, and have it judge even grey pictures.
+    """Load a described network in another process, and have it judge even gray pictures.
 
     Args:
         description: Of a network of the user's own.
@@ -103,7 +103,7 @@ def add(path: Path, folder: Path | None = None) -> Description:
         folder: Where to; `catalog.cache_folder` if not given.
 
     Raises:
-        ModelError: The network or its description is wrong, or its name is taken by the catalogue.
+        ModelError: The network or its description is wrong, or its name is taken by the catalog.
         OutputError: It cannot be written.
     """
     if not path.exists():
@@ -118,7 +118,7 @@ def add(path: Path, folder: Path | None = None) -> Description:
     if not _NAME.fullmatch(path.stem) or taken:
         raise ModelError(
             f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
-            "and _, and to none of the catalogue's names"
+            "and _, and to none of the catalog's names"
         )
     description = described(path)
     content = read_network(description).content

@@ -62,7 +62,7 @@ def choose(settings: Settings) -> Choice:
     choice = Choice(detector, gender, age, EMBEDDING, measured and not settings.commercial)
     if settings.commercial:
         for model in choice.models:
-            _check_licence(model)
+            _check_license(model)
     return choice
 
 
@@ -107,11 +107,11 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     return found
 
 
-def _check_licence(model: Model) -> None:
+def _check_license(model: Model) -> None:
     if model.commercial_use is not True:
         why = "does not allow it" if model.commercial_use is False else "does not say so"
         raise ModelError(
-            f"--commercial refuses the network {model.name}, because its licence {why} ({model.licence}): "
+            f"--commercial refuses the network {model.name}, because its license {why} ({model.license}): "
             "choose another, or leave --commercial out"
         )
 

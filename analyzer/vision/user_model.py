@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.util.program import program
 from analyzer.vision import registry as catalog
-from analyzer.vision.crops import BoxCut
+from analyzer.vision.crops import BoxCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model, ModelFile, Role
 
@@ -154,9 +154,9 @@ class AgeAnswer(_Answer):
         shares = self.shares(numbers).astype(np.float64)
         low, high = np.array(self.ranges, np.float64).T
         width, middle = high + 1 - low, (low + high) / 2
-        centre = np.array(self.mean_years) if self.mean_years else middle
-        mean = shares @ centre
-        variance = shares @ (centre**2 + width**2 / 12) - mean**2
+        center = np.array(self.mean_years) if self.mean_years else middle
+        mean = shares @ center
+        variance = shares @ (center**2 + width**2 / 12) - mean**2
         return mean.astype(np.float32), np.sqrt(np.maximum(variance, 0)).astype(np.float32)
 
 
@@ -168,7 +168,7 @@ class Description:
     width: int
     height: int
     pixels: Pixels
-    cut: BoxCut
+    cut: BoxCrop
     gender: GenderAnswer | None = None
     age: AgeAnswer | None = None
     path: Path | None = None
@@ -196,7 +196,7 @@ _CAFFE_PX = 227
 
 
 # As the classic programs widen the box of the detector.
-_CAFFE_CUT = BoxCut(_CAFFE_PX, _CAFFE_PX, margin_px=20)
+_CAFFE_CUT = BoxCrop(_CAFFE_PX, _CAFFE_PX, margin_px=20)
 
 
 LEVI_HASSNER = {
@@ -210,7 +210,7 @@ LEVI_HASSNER = {
         ),
     )
 }
-"""The classic networks, by the names of the catalogue."""
+"""The classic networks, by the names of the catalog."""
 
 
 class _Table:
@@ -312,7 +312,7 @@ def _parsed(content: bytes, path: Path) -> Description:
     return Description(model, *size, pixels, cut, gender, age, path, text)
 
 
-_TEXTS = ("licence", "source", "paper", "trained_on", "known_bias")
+_TEXTS = ("license", "source", "paper", "trained_on", "known_bias")
 
 
 def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
@@ -322,9 +322,9 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(one) is int and 8 <= one <= _MOST_PX for one in sides):
         raise part.wrong("size", wanted)
-    colours = part.take("colours", str, '"rgb" or "bgr"')
-    if colours not in ("rgb", "bgr"):
-        raise part.wrong("colours", '"rgb" or "bgr"')
+    colors = part.take("colors", str, '"rgb" or "bgr"')
+    if colors not in ("rgb", "bgr"):
+        raise part.wrong("colors", '"rgb" or "bgr"')
     layout = part.take("layout", str, '"nchw" or "nhwc"', "nchw")
     if layout not in ("nchw", "nhwc"):
         raise part.wrong("layout", '"nchw" or "nhwc"')
@@ -333,7 +333,7 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
         raise part.wrong("scale", f"at least {_LEAST_SCALE}")
     part.end()
     pixels = Pixels(
-        rgb=colours == "rgb",
+        rgb=colors == "rgb",
         means=(means[0], means[1], means[2]),
         scale=(scales[0], scales[1], scales[2]),
         channels_last=layout == "nhwc",
@@ -341,16 +341,16 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     return (sides[0], sides[1]), pixels
 
 
-def _cut(part: _Table | None, size: tuple[int, int]) -> BoxCut:
+def _cut(part: _Table | None, size: tuple[int, int]) -> BoxCrop:
     if part is None:
-        return BoxCut(*size)
+        return BoxCrop(*size)
     margin = part.take("margin", (int, float), "a share of the box's side", 0.0)
     margin_px = part.take("margin_px", int, "a number of pixels", 0)
     square = part.take("square", bool, "true or false", False)
     if not 0 <= margin <= 3 or not 0 <= margin_px <= 1000:
         raise part.wrong("margin", "between 0 and 3, margin_px between 0 and 1000")
     part.end()
-    return BoxCut(*size, margin=float(margin), margin_px=margin_px, square=square)
+    return BoxCrop(*size, margin=float(margin), margin_px=margin_px, square=square)
 
 
 def _place(part: _Table, kinds: tuple[str, ...]) -> dict[str, Any]:
@@ -642,4 +642,4 @@ def check_outputs(
         if len(numbers) != count:
             raise ModelError(f"{path} does not give one answer for each picture of several")
         if not np.isfinite(numbers).all():
-            raise ModelError(f"{path} gives no numbers for an even grey picture: it is damaged")
+            raise ModelError(f"{path} gives no numbers for an even gray picture: it is damaged")

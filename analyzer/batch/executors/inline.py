@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 
 from analyzer.batch.config import Limits
 from analyzer.batch.protocol import FINAL, JobEvent, JobSpec, decode_event, decode_order, encode
-from analyzer.batch.worker import AnalystMaker, Worker
+from analyzer.batch.worker import AnalyzerFactory, Worker
 
 __all__ = ["InlineExecutor"]
 
@@ -21,12 +21,12 @@ class InlineExecutor:
     Args:
         slots: How many jobs side by side.
         limits: Not watched.
-        analysts: Makes what analyses.
+        analyzers: Makes what analyses.
     """
 
-    def __init__(self, slots: int, limits: Limits, *, analysts: AnalystMaker | None = None) -> None:
+    def __init__(self, slots: int, limits: Limits, *, analyzers: AnalyzerFactory | None = None) -> None:
         del limits
-        self._idle = [Worker(analysts) for _ in range(slots)]
+        self._idle = [Worker(analyzers) for _ in range(slots)]
         self._events: SimpleQueue[JobEvent] = SimpleQueue()
         self._jobs: dict[int, tuple[Worker, threading.Event, threading.Thread]] = {}
 

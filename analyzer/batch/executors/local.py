@@ -33,12 +33,12 @@ from analyzer.batch.protocol import (
     decode_order,
     encode,
 )
-from analyzer.batch.worker import AnalystMaker, Worker
+from analyzer.batch.worker import AnalyzerFactory, Worker
 from analyzer.util.system import caller_not_run_again, die_with_parent, few_arenas
 
 __all__ = ["LocalExecutor", "Prepare"]
 
-Prepare = Callable[[], AnalystMaker | None]
+Prepare = Callable[[], AnalyzerFactory | None]
 
 _MOST_JOBS = 100
 """A process that has done so many makes room for a fresh one: what it may have leaked goes with it."""
@@ -48,7 +48,7 @@ _CANNOT_START = (
     "the process that analyses cannot start: raise [limits] memory_mb, or ask doctor for the reason"
 )
 _KILLED = (
-    "the analysing process was killed (SIGKILL) while it was starting, perhaps because the machine ran out "
+    "the analyzing process was killed (SIGKILL) while it was starting, perhaps because the machine ran out "
     "of memory: run the same command again, or set fewer workers"
 )
 _GRACE_S = 2.0
@@ -79,7 +79,7 @@ class LocalExecutor:
     Args:
         slots: How many processes.
         limits: What a job may take.
-        prepare: Called in each process before anything else, and may give another maker of analysts; for
+        prepare: Called in each process before anything else, and may give another maker of analyzers; for
             tests. A function of a module.
     """
 
@@ -162,13 +162,13 @@ class LocalExecutor:
         self._end(child)
         if child.spec is not None:
             words = f"{CRASHES['crash']} (it sent a message that makes no sense)"
-            yield Failed(child.spec.job_id, "crash", Phase.ANALYSE, words)
+            yield Failed(child.spec.job_id, "crash", Phase.ANALYZE, words)
 
     def _too_far(self, child: _Child, kind: str) -> Iterator[JobEvent]:
         self._end(child)
         assert child.spec is not None
         if child.ready:
-            yield Failed(child.spec.job_id, kind, Phase.ANALYSE, CRASHES[kind])
+            yield Failed(child.spec.job_id, kind, Phase.ANALYZE, CRASHES[kind])
         else:
             yield _not_started(child.spec, f"{_CANNOT_START} ({CRASHES[kind]})")
 
@@ -188,7 +188,7 @@ class LocalExecutor:
         detail = f" ({name})" if name is not None else f" (exit code {code})" if code else ""
         if child.ready:
             kind = "cpu_limit" if name == "SIGXCPU" else "crash"
-            yield Failed(child.spec.job_id, kind, Phase.ANALYSE, f"{CRASHES[kind]}{detail}")
+            yield Failed(child.spec.job_id, kind, Phase.ANALYZE, f"{CRASHES[kind]}{detail}")
         elif name == "SIGKILL":
             yield _not_started(child.spec, _KILLED)
         else:

@@ -26,14 +26,14 @@ function axes(layout) {
   return found;
 }
 
-// One fill for each pattern and colour: stripes and dots tell apart what has the same colour for some eyes.
-function fillOf(colour, pattern, defs, prefix) {
-  if (!pattern) return colour;
-  const id = `${prefix}-${pattern.shape}-${(pattern.fgcolor + colour).replace(/[^a-z0-9]/gi, "")}`;
+// One fill for each pattern and color: stripes and dots tell apart what has the same color for some eyes.
+function fillOf(color, pattern, defs, prefix) {
+  if (!pattern) return color;
+  const id = `${prefix}-${pattern.shape}-${(pattern.fgcolor + color).replace(/[^a-z0-9]/gi, "")}`;
   if (!defs.querySelector(`[id="${id}"]`)) {
     const size = pattern.size || 6;
     const box = make("pattern", { id, width: size, height: size, patternUnits: "userSpaceOnUse", patternTransform: pattern.shape === "/" ? "rotate(45)" : null }, defs);
-    make("rect", { width: size, height: size, fill: colour }, box);
+    make("rect", { width: size, height: size, fill: color }, box);
     if (pattern.shape === ".") make("circle", { cx: size / 2, cy: size / 2, r: size / 5, fill: pattern.fgcolor }, box);
     else make("rect", { width: size * 0.28, height: size, fill: pattern.fgcolor }, box);
   }
@@ -121,8 +121,8 @@ function drawBars(parent, trace, x, y, context) {
     if (b0 > b1) [b0, b1] = [b1, b0];
     if (trace.base) a1 = Math.max(a1, a0 + 1);      // the shortest stretch is seen too
     const [x0, x1, y0, y1] = flat ? [a0, a1, b0, b1] : [b0, b1, a0, a1];
-    const { marker } = trace, colour = Array.isArray(marker.color) ? marker.color[i] : marker.color;
-    make("path", { d: `M${round(x0)},${round(y0)}H${round(x1)}V${round(y1)}H${round(x0)}Z`, fill: fillOf(colour, marker.pattern, context.defs, context.prefix), stroke: marker.line && marker.line.color, "stroke-width": marker.line && marker.line.width }, group);
+    const { marker } = trace, color = Array.isArray(marker.color) ? marker.color[i] : marker.color;
+    make("path", { d: `M${round(x0)},${round(y0)}H${round(x1)}V${round(y1)}H${round(x0)}Z`, fill: fillOf(color, marker.pattern, context.defs, context.prefix), stroke: marker.line && marker.line.color, "stroke-width": marker.line && marker.line.width }, group);
     context.marks.push({ trace, index: i, x0, x1, y0, y1 });
   });
 }

@@ -34,27 +34,27 @@ function short(text, length) {
 }
 const peopleWords = (n) => `${number(n)} ${n === 1 ? "person" : "people"}`;
 
-// ---- Colours and layout
+// ---- Colors and layout
 
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
-let colours = {};
+let colors = {};
 function readColours() {
   const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any", "any-fill"];
   for (let i = 0; i < 8; i++) names.push(`age-${i}`);
-  colours = Object.fromEntries(names.map((name) => {
+  colors = Object.fromEntries(names.map((name) => {
     probe.style.color = `var(--${name})`;
     return [name, getComputedStyle(probe).color];
   }));
 }
 function ageColour(index, bands) {
-  return colours[`age-${bands < 2 ? 3 : Math.round(index * 7 / (bands - 1))}`];
+  return colors[`age-${bands < 2 ? 3 : Math.round(index * 7 / (bands - 1))}`];
 }
 function layoutOf(extra) {
-  return Object.assign({ bargap: 0.25, font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colours.soft } }, extra);
+  return Object.assign({ bargap: 0.25, font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colors.soft } }, extra);
 }
 function axis(extra) {
-  return Object.assign({ showgrid: false, gridcolor: colours.line, tickfont: { color: colours.soft } }, extra);
+  return Object.assign({ showgrid: false, gridcolor: colors.line, tickfont: { color: colors.soft } }, extra);
 }
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400];
 function ticks(low, high, unit, count) {
@@ -99,25 +99,25 @@ function drawAll() {
 function legend(id, entries) {
   const box = $(id);
   if (!box) return;
-  box.replaceChildren(...entries.map(({ words, colour, sign }) => {
+  box.replaceChildren(...entries.map(({ words, color, sign }) => {
     const item = document.createElement("span"), mark = document.createElement("i");
-    mark.style.backgroundColor = colour;
+    mark.style.backgroundColor = color;
     if (sign) mark.className = sign;
     item.append(mark, words);
     return item;
   }));
 }
-// Women plain, men striped, unknown dotted: told apart without colour too.
+// Women plain, men striped, unknown dotted: told apart without color too.
 const PATTERNS = { male: "/", unknown: "." };
 function genderFill(gender) {
-  return gender === "unknown" ? colours["unknown-fill"] : colours[gender];
+  return gender === "unknown" ? colors["unknown-fill"] : colors[gender];
 }
 function genderPattern(gender) {
   if (!PATTERNS[gender]) return null;
-  return { shape: PATTERNS[gender], fgcolor: gender === "male" ? colours["male-fill"] : colours.unknown, size: 7 };
+  return { shape: PATTERNS[gender], fgcolor: gender === "male" ? colors["male-fill"] : colors.unknown, size: 7 };
 }
 function genderEdge(gender) {
-  return gender === "female" ? colours["female-edge"] : colours[gender];
+  return gender === "female" ? colors["female-edge"] : colors[gender];
 }
 function genderMarker(gender) {
   return { color: genderFill(gender), line: { width: 1, color: genderEdge(gender) }, pattern: genderPattern(gender) };
@@ -149,7 +149,7 @@ function ageParts(bin) {
     .map(([band, values]) => `${number(values[bin])} ${band === "unknown" ? "of unknown age" : "aged " + band}`);
 }
 function countWords(bin) {
-  return line.people[bin] == null ? "not analysed" : line.people[bin] === 0 ? "nobody" : peopleWords(line.people[bin]);
+  return line.people[bin] == null ? "not analyzed" : line.people[bin] === 0 ? "nobody" : peopleWords(line.people[bin]);
 }
 function unknownStretches() {
   const stretches = [];
@@ -162,23 +162,23 @@ function unknownStretches() {
   return stretches.slice(0, 200);
 }
 function timelineSeries() {
-  if (!line.female) return [{ words: "people", values: line.people, colour: colours.any }];
+  if (!line.female) return [{ words: "people", values: line.people, color: colors.any }];
   if (state.timelineBy === "age") {
-    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], colour: ageColour(i, data.bands.length) }));
-    known.push({ words: "age unknown", values: line.ages.unknown, colour: colours["unknown-fill"], edge: colours.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
+    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], color: ageColour(i, data.bands.length) }));
+    known.push({ words: "age unknown", values: line.ages.unknown, color: colors["unknown-fill"], edge: colors.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
     return known.filter(({ values }) => values && values.some((v) => v > 0));
   }
   return [["female", data.genders.female, line.female], ["male", data.genders.male, line.male], ["unknown", "gender unknown", line.unknown_gender]]
-    .map(([gender, words, values]) => ({ words, values, colour: genderFill(gender), edge: genderEdge(gender), pattern: genderPattern(gender), sign: gender }))
+    .map(([gender, words, values]) => ({ words, values, color: genderFill(gender), edge: genderEdge(gender), pattern: genderPattern(gender), sign: gender }))
     .filter(({ values }) => values && values.some((v) => v > 0));
 }
 if (line) figures.timeline = (width) => {
   const edges = [...line.start_s, last];
   const series = timelineSeries();
   legend("legend-timeline", series);
-  const traces = series.map(({ values, colour, edge, pattern }) => ({
-    type: "area", x: edges, y: [...values, values[bins - 1]], fillcolor: colour, fillpattern: pattern,
-    line: { width: bins > 500 ? 0.4 : 1, color: edge || colours.card },
+  const traces = series.map(({ values, color, edge, pattern }) => ({
+    type: "area", x: edges, y: [...values, values[bins - 1]], fillcolor: color, fillpattern: pattern,
+    line: { width: bins > 500 ? 0.4 : 1, color: edge || colors.card },
   }));
   const top = Math.max(1, ...line.people.map((v) => v || 0));
   // One reading a bin, at its middle, so that the nearest one is that of the bin under the pointer.
@@ -190,14 +190,14 @@ if (line) figures.timeline = (width) => {
     height: 240, zooms: !coarse, clip: true, margin: { l: LEFT, r: RIGHT, t: 10, b: 26 },
     xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [0, top * 1.08], showgrid: true, ...ticks(0, top, "people", 5) }),
-    shapes: unknownStretches().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", fillcolor: colours.track })),
+    shapes: unknownStretches().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", fillcolor: colors.track })),
   }) };
 };
 
 const people = single ? data.people || [] : [];
 if (line && people.length) figures.people = (width) => {
   const genders = ["female", "male", "unknown"].filter((g) => people.some((p) => p.gender === g));
-  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], colour: genderFill(g), sign: g })));
+  legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], color: genderFill(g), sign: g })));
   const traces = genders.map((gender) => {
     const bars = people.flatMap((person, row) => person.gender === gender ? person.stretches.map(([start, end]) => ({ person, row, start, end })) : []);
     return {
@@ -211,9 +211,9 @@ if (line && people.length) figures.people = (width) => {
     height: people.length * ROW + 36, margin: { l: LEFT, r: RIGHT, t: 4, b: 26 }, clip: true,
     xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [people.length - 0.5, -0.5], showticklabels: false }),
-    shapes: people.map((_, row) => ({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row + 0.04, y1: row + 0.36, fillcolor: colours.track })),
+    shapes: people.map((_, row) => ({ type: "rect", xref: "paper", x0: 0, x1: 1, y0: row + 0.04, y1: row + 0.36, fillcolor: colors.track })),
     annotations: people.map((person, row) => ({
-      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, text: short(person.words, Math.min(80, Math.floor((width - LEFT) / 6.2))), font: { size: 12, color: colours.ink }, xshift: 3,
+      xref: "paper", x: 0, xanchor: "left", y: row - 0.2, text: short(person.words, Math.min(80, Math.floor((width - LEFT) / 6.2))), font: { size: 12, color: colors.ink }, xshift: 3,
     })),
   }) };
 };
@@ -473,13 +473,13 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
     all.forEach((c, k) => {
       if (words(c) === "0") return;
       annotations.push({ xref: `x${i ? i + 1 : ""}`, yref: "y", x: c[measure] || 0, y: k, text: words(c), xanchor: left ? "right" : "left",
-        xshift: left ? -4 : 4, font: { size: c.people == null ? 11 : 12, color: c.people == null ? colours.soft : colours.ink } });
+        xshift: left ? -4 : 4, font: { size: c.people == null ? 11 : 12, color: c.people == null ? colors.soft : colors.ink } });
     });
     const [start, end] = domains[gender];
     const ends = left || (gender === "unknown" && (end - start) * width < 90);      // a narrow column's title would be cut off
-    annotations.push({ xref: "paper", yref: "paper", x: ends ? end : start, y: 1, yanchor: "bottom", xanchor: ends ? "right" : "left", text: titles[gender], bold: true, font: { color: colours.ink, size: 13 } });
+    annotations.push({ xref: "paper", yref: "paper", x: ends ? end : start, y: 1, yanchor: "bottom", xanchor: ends ? "right" : "left", text: titles[gender], bold: true, font: { color: colors.ink, size: 13 } });
   });
-  bands.forEach((band, k) => annotations.push({ xref: "paper", x: wide + gap / 2, y: k, xanchor: "center", text: band, font: { color: colours.soft, size: 12 } }));
+  bands.forEach((band, k) => annotations.push({ xref: "paper", x: wide + gap / 2, y: k, xanchor: "center", text: band, font: { color: colors.soft, size: 12 } }));
   // Room for the figure after the longest bar.
   const room = (part) => 1 / Math.max(0.4, 1 - (measure === "time" ? 50 : 30) / (part * width));
   const top = Math.max(sides * room(wide), third * room(last) * wide / last, 1e-9);
@@ -490,13 +490,13 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
     xaxis2: axis({ domain: domains.male, range: [0, top], ...side }),
     xaxis3: axis({ domain: domains.unknown, range: [0, top * last / wide], ...side }),
     yaxis: axis({ range: [-0.5, bands.length - 0.5], showticklabels: false }),
-    shapes: ["female", "male", "unknown"].map((g) => ({ type: "line", xref: "paper", yref: "paper", x0: domains[g][g === "female" ? 1 : 0], x1: domains[g][g === "female" ? 1 : 0], y0: 0, y1: 1, line: { color: colours.line, width: 1 } })),
+    shapes: ["female", "male", "unknown"].map((g) => ({ type: "line", xref: "paper", yref: "paper", x0: domains[g][g === "female" ? 1 : 0], x1: domains[g][g === "female" ? 1 : 0], y0: 0, y1: 1, line: { color: colors.line, width: 1 } })),
   }) };
 };
 
-function errorBars(points, colour) {
+function errorBars(points, color) {
   return {
-    color: colour, thickness: 2,
+    color: color, thickness: 2,
     array: points.map((p) => p.high == null ? 0 : Math.max(0, p.high - p.value)),
     arrayminus: points.map((p) => p.low == null ? 0 : Math.max(0, p.value - p.low)),
   };
@@ -510,18 +510,18 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
     y += step;
     return y;
   });
-  const colour = (row) => row.dimension === "gender" ? colours[row.group] || colours.any : ageColour(Math.max(0, data.bands.indexOf(row.group)), bands);
+  const color = (row) => row.dimension === "gender" ? colors[row.group] || colors.any : ageColour(Math.max(0, data.bands.indexOf(row.group)), bands);
   const symbols = { female: "circle", male: "square" };
   const traces = rows.map((row, i) => ({
-    type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colours.soft),
-    marker: { size: 13, color: colour(row), symbol: row.dimension === "gender" ? symbols[row.group] : "diamond", line: { width: 1.5, color: colours.ink } },
+    type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colors.soft),
+    marker: { size: 13, color: color(row), symbol: row.dimension === "gender" ? symbols[row.group] : "diamond", line: { width: 1.5, color: colors.ink } },
     text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.judged == null ? [] : [`${number(row.judged)} judged`])]],
   }));
   return { traces, layout: layoutOf({
     height: 60 + 26 * (y + 0.5), margin: { l: 62, r: 52, t: 6, b: 26 },
     xaxis: axis({ range: [-0.015, 1.015], showgrid: true, ...ticks(0, 1, "share", width < 420 ? 3 : 5) }),
-    yaxis: axis({ range: [y + 0.7, 0.3], tickmode: "array", tickvals: places, ticktext: rows.map((r) => r.group), tickfont: { color: colours.ink, size: 13 } }),
-    annotations: rows.map((row, i) => ({ xref: "paper", x: 1, xanchor: "left", xshift: 8, y: places[i], text: row.text, font: { color: colours.ink, size: 13 } })),
+    yaxis: axis({ range: [y + 0.7, 0.3], tickmode: "array", tickvals: places, ticktext: rows.map((r) => r.group), tickfont: { color: colors.ink, size: 13 } }),
+    annotations: rows.map((row, i) => ({ xref: "paper", x: 1, xanchor: "left", xshift: 8, y: places[i], text: row.text, font: { color: colors.ink, size: 13 } })),
   }) };
 };
 
@@ -537,14 +537,14 @@ if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
   const end = rows[rows.length - 1].people;
   const ends = rows.map((r) => r.people).filter((n) => n === end || (n % every === 0 && end - n >= every));
   return { traces: [{
-    type: "bar", x: rows.map((r) => r.people), y: rows.map((r) => r.share), marker: { color: rows.map((r) => r.people ? colours.any : colours.unknown) },
+    type: "bar", x: rows.map((r) => r.people), y: rows.map((r) => r.share), marker: { color: rows.map((r) => r.people ? colors.any : colors.unknown) },
     text: rows.map((r) => [r.people ? peopleWords(r.people) : "nobody", `${r.text} of the ${data.images ? "images" : "time"}, ${r.time}`]),
   }], layout: layoutOf({
     height: 270, margin: { l: LEFT + 4, r: 8, t: 22, b: 42 },
     xaxis: axis({ range: [rows[0].people - Math.max(0.6, (5 - span) / 2), rows[rows.length - 1].people + Math.max(0.6, (5 - span) / 2)],
-      tickmode: "array", tickvals: ends, title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colours.soft } } }),
+      tickmode: "array", tickvals: ends, title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colors.soft } } }),
     yaxis: axis({ range: [0, most * 1.05], showgrid: true, ...ticks(0, most, "share", 4) }),
-    annotations: labels.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colours.ink } })),
+    annotations: labels.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colors.ink } })),
   }) };
 };
 
@@ -555,23 +555,23 @@ function upper(points, unit) {
   const most = Math.max(1e-9, ...points.map((p) => Math.max(p.value, p.high == null ? p.value : p.high)));
   return unit === "share" && most > 0.8 ? 1 : most;
 }
-function bars(chart, width, colour) {
+function bars(chart, width, color) {
   const points = chart.points, most = upper(points, chart.unit), left = Math.min(260, Math.round(width * 0.42));
   const letters = Math.floor((left - 12) / 6.3), y = points.map((_, i) => i);
   const text = points.map((p) => [short(p.label, 80), `${chart.words}: ${p.text}`]);
   const dots = chart.unit === "share" && intervals(points), ranged = !dots && intervals(points);
   const trace = dots
-    ? { type: "points", mode: "markers", error_x: errorBars(points, colours.soft), marker: { size: 11, color: colour, line: { width: 1.5, color: colours.ink } } }
-    : { type: "bar", orientation: "h", marker: { color: ranged ? colours["any-fill"] : colour }, ...(ranged ? { error_x: errorBars(points, colours.ink) } : {}) };
-  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, text: p.text, font: { color: colours.ink } }));
+    ? { type: "points", mode: "markers", error_x: errorBars(points, colors.soft), marker: { size: 11, color: color, line: { width: 1.5, color: colors.ink } } }
+    : { type: "bar", orientation: "h", marker: { color: ranged ? colors["any-fill"] : color }, ...(ranged ? { error_x: errorBars(points, colors.ink) } : {}) };
+  const values = dots ? [] : points.map((p, i) => ({ x: p.high == null ? p.value : Math.max(p.value, p.high), y: i, xanchor: "left", xshift: 5, text: p.text, font: { color: colors.ink } }));
   return { traces: [{ ...trace, x: points.map((p) => p.value), y, text }], layout: layoutOf({
     height: points.length * 26 + 44, margin: { l: left, r: dots ? 22 : 12 + 7 * Math.max(...values.map((v) => v.text.length)), t: 4, b: 28 },
     xaxis: axis({ range: [dots ? -0.01 * most : 0, most * 1.02], showgrid: true, ...ticks(0, most, chart.unit, width < 460 ? 3 : 6) }),
-    yaxis: axis({ range: [points.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: points.map((p) => short(p.label, letters)), tickfont: { color: colours.ink } }),
+    yaxis: axis({ range: [points.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: points.map((p) => short(p.label, letters)), tickfont: { color: colors.ink } }),
     annotations: values,
   }) };
 }
-function points(chart, width, colour) {
+function points(chart, width, color) {
   const rows = chart.points, x = rows.map((_, i) => i);
   // Changes are looked for here, so the axis need not begin at 0; it says where it does.
   let high = Math.max(...rows.map((p) => p.high == null ? p.value : Math.max(p.high, p.value)));
@@ -582,9 +582,9 @@ function points(chart, width, colour) {
   const every = Math.max(1, Math.ceil(rows.length / (width / 86)));
   const marked = (p) => p.exceeds === true;
   return { traces: [{
-    type: "points", mode: "lines+markers", x, y: rows.map((p) => p.value), error_y: errorBars(rows, colours.soft),
-    line: { color: colour, width: 2 },
-    marker: { size: rows.map((p) => marked(p) ? 14 : 10), symbol: rows.map((p) => marked(p) ? "diamond" : "circle"), color: colour, line: { width: 1.5, color: colours.ink } },
+    type: "points", mode: "lines+markers", x, y: rows.map((p) => p.value), error_y: errorBars(rows, colors.soft),
+    line: { color: color, width: 2 },
+    marker: { size: rows.map((p) => marked(p) ? 14 : 10), symbol: rows.map((p) => marked(p) ? "diamond" : "circle"), color: color, line: { width: 1.5, color: colors.ink } },
     text: rows.map((p) => [short(p.label, 60), `${chart.words}: ${p.text}`, ...(marked(p) ? ["changed more than chance"] : [])]),
   }], layout: layoutOf({
     height: 280, margin: { l: 52, r: 16, t: 12, b: 32 },
@@ -592,7 +592,7 @@ function points(chart, width, colour) {
     yaxis: axis({ range: [low - (high - low) * 0.02, low + (high - low) * 1.03], showgrid: true, ...ticks(low, high, chart.unit, 5) }),
   }) };
 }
-const figureColour = (name) => name.startsWith("female") ? colours.female : colours.any;
+const figureColour = (name) => name.startsWith("female") ? colors.female : colors.any;
 function chosen(charts, name) {
   return charts.find((chart) => chart.figure === name) || charts[0];
 }
@@ -612,18 +612,18 @@ if (data.trend && data.trend.some((chart) => chart.points.length)) figures.trend
 };
 if (data.audience && data.audience.length) figures.audience = (width) => {
   const rows = data.audience.filter((r) => r.on_screen_share != null || r.audience_share != null), y = rows.map((_, i) => i);
-  legend("legend-audience", [{ words: "on screen, with 95 % interval", colour: colours.any }, { words: "audience", colour: colours.audience, sign: "diamond" }]);
+  legend("legend-audience", [{ words: "on screen, with 95 % interval", color: colors.any }, { words: "audience", color: colors.audience, sign: "diamond" }]);
   const text = rows.map((r) => [r.group, `on screen ${r.on_screen || "not known"}` + (r.span ? ` (${r.span})` : ""),
     `audience ${r.audience || "not known"}`, ...(r.difference_text ? [`difference ${r.difference_text}`] : [])]);
   const on = rows.map((r) => ({ value: r.on_screen_share, low: r.on_screen_low, high: r.on_screen_high }));
   const most = upper([...on, ...rows.map((r) => ({ value: r.audience_share || 0 }))], "share");
   return { traces: [
-    { type: "points", mode: "markers", x: on.map((p) => p.value), y: y.map((v) => v - 0.12), text, error_x: errorBars(on, colours.soft), marker: { size: 11, color: colours.any, line: { width: 1.5, color: colours.ink } } },
-    { type: "points", mode: "markers", x: rows.map((r) => r.audience_share), y: y.map((v) => v + 0.16), text, marker: { size: 11, symbol: "diamond", color: colours.audience, line: { width: 1.5, color: colours.ink } } },
+    { type: "points", mode: "markers", x: on.map((p) => p.value), y: y.map((v) => v - 0.12), text, error_x: errorBars(on, colors.soft), marker: { size: 11, color: colors.any, line: { width: 1.5, color: colors.ink } } },
+    { type: "points", mode: "markers", x: rows.map((r) => r.audience_share), y: y.map((v) => v + 0.16), text, marker: { size: 11, symbol: "diamond", color: colors.audience, line: { width: 1.5, color: colors.ink } } },
   ], layout: layoutOf({
     height: rows.length * 36 + 40, margin: { l: 62, r: 16, t: 4, b: 28 },
     xaxis: axis({ range: [-0.012, most * 1.015], showgrid: true, ...ticks(0, most, "share", width < 460 ? 3 : 6) }),
-    yaxis: axis({ range: [rows.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: rows.map((r) => r.group), tickfont: { color: colours.ink, size: 13 } }),
+    yaxis: axis({ range: [rows.length - 0.4, -0.6], tickmode: "array", tickvals: y, ticktext: rows.map((r) => r.group), tickfont: { color: colors.ink, size: 13 } }),
   }) };
 };
 
@@ -699,7 +699,7 @@ function isDark() {
 }
 function nameTheme() {
   $("theme").textContent = isDark() ? "Light" : "Dark";
-  $("theme").setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours");
+  $("theme").setAttribute("aria-label", isDark() ? "Light colors" : "Dark colors");
 }
 function listenToTheme() {
   nameTheme();

@@ -34,7 +34,7 @@ class Answer:
     """(N,) the probability of female, as the network gives it."""
     age_years: Float | None = None
     """(N,) expectation of the age."""
-    spread_years: Float | None = None
+    std_years: Float | None = None
     """(N,) standard deviation of its distribution; NaN where the network gives an age alone."""
 
 
@@ -51,7 +51,7 @@ class AttributeNetwork(Protocol):
         """What ``run.json`` says of it and of what runs it."""
         ...
 
-    def judge(self, pieces: Sequence[Image]) -> Answer:
+    def estimate(self, pieces: Sequence[Image]) -> Answer:
         """What it says of N >= 1 pieces as `cut` gives them.
 
         Raises:

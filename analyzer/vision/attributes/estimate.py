@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import Chip, Faces, Picture
+from analyzer.faces import AlignedCrop, Faces, Picture
 from analyzer.settings import Settings
 from analyzer.vision.attributes.base import AttributeNetwork
 from analyzer.vision.attributes.caffe import CaffeModel
@@ -59,7 +59,7 @@ class Attributes:
         age = gender if choice.age == choice.gender else _load(choice.age, settings)
         return cls(gender, age, Calibration.load() if choice.calibrated else Calibration.plain())
 
-    def chips(self, picture: Picture, faces: Faces) -> list[Chip]:
+    def crops(self, picture: Picture, faces: Faces) -> list[AlignedCrop]:
         """What is judged of each face: one piece for each way of cutting, (H, W, 3) uint8 BGR each.
 
         Args:
@@ -68,7 +68,7 @@ class Attributes:
         """
         return list(zip(*(one.cut(picture, faces) for one in self._cuts), strict=True))
 
-    def judge(self, chips: Sequence[Chip]) -> tuple[Float, Float, Float]:
+    def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
         """Probability of female (calibrated), age in years, standard deviation of the age in years.
 
         Args:
@@ -80,21 +80,21 @@ class Attributes:
         Raises:
             ModelError: A network failed.
         """
-        raw, age, spread = self.judge_chips(chips)
+        raw, age, spread = self.estimate_crops(crops)
         female = self.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
         return female.astype(np.float32), age, spread
 
-    def judge_chips(self, chips: Sequence[Chip]) -> tuple[Float, Float, Float]:
+    def estimate_crops(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
         """As `judge`, but what the networks say themselves, not calibrated."""
-        if not chips:
+        if not crops:
             return np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.float32)
         answers = [
-            network.judge([chip[self._cuts.index(network.cut)] for chip in chips])
+            network.estimate([crop[self._cuts.index(network.cut)] for crop in crops])
             for network in self.networks
         ]
         age, gender = answers[0], answers[-1]
-        assert gender.female is not None and age.age_years is not None and age.spread_years is not None
-        return gender.female, age.age_years, age.spread_years
+        assert gender.female is not None and age.age_years is not None and age.std_years is not None
+        return gender.female, age.age_years, age.std_years
 
 
 def _load(one: Model | Description, settings: Settings) -> AttributeNetwork:

@@ -45,11 +45,11 @@ class DescribedNetwork:
             "description_sha256": catalog.sha256(description.text.encode()),
             "engine": self._network.engine,
         }
-        grey = [np.full((description.height, description.width, 3), level, np.uint8) for level in (127, 128)]
-        answers = run_model(self.model, self._network, grey)
-        described.check_outputs(description, answers, self._outputs, len(grey))
+        gray = [np.full((description.height, description.width, 3), level, np.uint8) for level in (127, 128)]
+        answers = run_model(self.model, self._network, gray)
+        described.check_outputs(description, answers, self._outputs, len(gray))
 
-    def judge(self, pieces: Sequence[Image]) -> Answer:
+    def estimate(self, pieces: Sequence[Image]) -> Answer:
         """`AttributeNetwork.judge`."""
         return read_answer(self._description, run_model(self.model, self._network, pieces), self._outputs)
 

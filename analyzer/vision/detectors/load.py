@@ -6,7 +6,7 @@ from analyzer.settings import Settings
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.detectors.opencv import Haar, Ssd
-from analyzer.vision.detectors.whole import WholePicture
+from analyzer.vision.detectors.whole import WholeImage
 from analyzer.vision.detectors.yunet import YuNet
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 _DETECTORS: dict[str, type[Detector]] = {
-    one.model.name: one for one in (CenterFace, YuNet, Ssd, Haar, WholePicture)
+    one.model.name: one for one in (CenterFace, YuNet, Ssd, Haar, WholeImage)
 }
 
 

@@ -86,9 +86,9 @@ class Haar(Detector):
     def _find(self, images: Sequence[Image]) -> list[Faces]:
         found = []
         for image in images:
-            grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+            gray = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
             found_at, counts = self._cascade.detectMultiScale2(
-                grey, scaleFactor=self._STEP, minNeighbors=self._least, minSize=(self._LEAST_PX,) * 2
+                gray, scaleFactor=self._STEP, minNeighbors=self._least, minSize=(self._LEAST_PX,) * 2
             )
             corners = np.asarray(found_at, np.float32).reshape(-1, 4)
             agreeing = np.asarray(counts, np.float32).reshape(-1)

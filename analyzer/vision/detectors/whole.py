@@ -12,13 +12,13 @@ from analyzer.vision import registry as catalog
 from analyzer.vision.detectors.base import AVERAGE_LANDMARKS, Detector
 
 __all__ = [
-    "WholePicture",
+    "WholeImage",
 ]
 
 Image = NDArray[np.uint8]
 
 
-class WholePicture(Detector):
+class WholeImage(Detector):
     """No detector: the whole picture is one face that is cut out already."""
 
     model = catalog.NONE
