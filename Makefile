@@ -22,6 +22,7 @@ lint: style
 style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 # Pages that are generated from the code.
 docs: $(STAMP)

@@ -24,7 +24,7 @@ _HOMES = {
     "MediaError": "analyzer.errors",
     "ModelError": "analyzer.errors",
     "OutputError": "analyzer.errors",
-    "Run": "analyzer.runs.schema",
+    "Run": "analyzer.runs.run",
     "Settings": "analyzer.settings",
     "SettingsError": "analyzer.errors",
     "SourceError": "analyzer.errors",

@@ -25,12 +25,12 @@ OURS = ("read-ahead", "fetch", "live", "publish_0")
 """Names of the threads that the project starts."""
 LONGEST = (
     "test_batch_faults.py",
-    "test_workers.py",
+    "test_pool.py",
     "test_cli.py",
     "test_batch_channel.py",
     "test_live.py",
     "test_report_page.py",
-    "test_source.py",
+    "test_sources.py",
     "test_batch_files.py",
 )
 """Files that take long, the longest first: begun last, they would leave the other processors idle."""

@@ -384,7 +384,7 @@ def test_a_square_crop_reaches_over_the_border(folders: Path) -> None:
 def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uint8]) -> None:
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
     other = network(np.array([[0, 0, 0.03]], np.float32))
-    text = '[input]\nsize = 16\ncolours = "rgb"\n[gender]\nkind = "logit"\nof = "female"\n'
+    text = '[input]\nsize = 16\ncolors = "rgb"\n[gender]\nkind = "logit"\nof = "female"\n'
     path = put(folders.parent, "other", other, text)
     expected = logistic(0.03 * left_half(picture, (20, 30, 60, 80))[0])
     found = estimated("both", picture, gender_model=str(path))
@@ -619,7 +619,7 @@ def _changed(old: str, new: str) -> str:
 YEARS = 'kind = "years"\nnumbers = [2, 3]\nfactor = 100'
 MISFITS = {
     "no TOML": ("[[", "is no TOML file"),
-    "nothing judged": ('[input]\nsize = 16\ncolours = "rgb"\n', "a table gender, a table age"),
+    "nothing judged": ('[input]\nsize = 16\ncolors = "rgb"\n', "a table gender, a table age"),
     "size": (_changed("size = 16", "size = 4"), "input.size must be"),
     "size of text": (_changed("size = 16", 'size = "16"'), "input.size must be"),
     "huge": (_changed("size = 16", "size = 100000"), "input.size must be"),

@@ -134,7 +134,7 @@ _night_options = (
         help="Begin nothing new after this time (6h), and stop after the segments in work.",
     ),
     click.option(
-        "--max-per-night", type=click.IntRange(1), metavar="N", help="At most so many of each source."
+        "--max-per-run", type=click.IntRange(1), metavar="N", help="At most so many of each source."
     ),
     click.option(
         "--newer-than", metavar="AGE", help="Only videos uploaded so long ago at most: 30d, 2026-11-01."

@@ -175,7 +175,7 @@ def _context(document: dict[str, Any]) -> Row:
         "pyramid": _pyramid_rows(document),
         "shares": _share_rows(document, "", ""),
         "estimated": total.get("estimated"),
-        "min_judged": FEW_PEOPLE,
+        "min_estimated": FEW_PEOPLE,
         "moment_s": f"{MOMENT_S:g}",
         "moments": [] if document["images"] else _moments(document),
         "by_run": {video["run"]: video for video in videos},

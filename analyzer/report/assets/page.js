@@ -515,7 +515,7 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
   const traces = rows.map((row, i) => ({
     type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colors.soft),
     marker: { size: 13, color: color(row), symbol: row.dimension === "gender" ? symbols[row.group] : "diamond", line: { width: 1.5, color: colors.ink } },
-    text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.judged == null ? [] : [`${number(row.judged)} judged`])]],
+    text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.estimated == null ? [] : [`${number(row.estimated)} judged`])]],
   }));
   return { traces, layout: layoutOf({
     height: 60 + 26 * (y + 0.5), margin: { l: 62, r: 52, t: 6, b: 26 },
