@@ -19,7 +19,7 @@ from analyzer.report.youtube_audience import Audience, read_export
 from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
 from testkit.runs import make_run, random_plan
-from tests.test_report_numbers import UNJUDGED, change_people, document, run_of, simple_plan
+from tests.test_report_metrics import UNJUDGED, change_people, document, run_of, simple_plan
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]][1:]
 CELLS = {
@@ -285,7 +285,7 @@ def test_draws_in_which_only_children_are_seen_say_nothing_of_viewers(tmp_path: 
 
 
 def test_a_report_sets_the_audience_against_its_draws(tmp_path: Path) -> None:
-    plan = random_plan(np.random.default_rng(2), length_s=20, people=12, at_once=3)
+    plan = random_plan(np.random.default_rng(2), length_s=20, people=12, concurrent=3)
     children = dataclasses.replace(plan, age_years=np.where(np.arange(12) < 4, 6.0, plan.age_years + 15))
     for number, one in enumerate((plan, children)):
         run_of(tmp_path / "runs" / f"{number}", one, channel=f"c{number}")

@@ -31,7 +31,7 @@ def report(*arguments: str | Path) -> Result:
 
 
 def made(folder: Path, seed: int = 0, **info: object) -> Path:
-    plan = random_plan(np.random.default_rng(seed), length_s=40, people=6, at_once=2)
+    plan = random_plan(np.random.default_rng(seed), length_s=40, people=6, concurrent=2)
     return make_run(folder, plan, **info)
 
 
@@ -257,7 +257,7 @@ def test_a_real_run_is_reported(two_portraits: Portraits, tmp_path: Path) -> Non
     assert result.exit_code == DONE
     total = json.loads(result.stdout)["total"]
     assert total["people"] == 2
-    assert total["presence"] == total["together"] == 1
+    assert total["occupancy"] == total["co_presence"] == 1
     assert total["on_screen_s"] == pytest.approx(6, abs=0.01)
     assert total["analyzed_s"] == pytest.approx(3, abs=0.01)
 
@@ -339,7 +339,7 @@ def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:
     assert "Not all images could be read (1 is damaged)." in shown
     assert "1 image could not be read; who it would have shown is missing." in shown
     assert "images with somebody" in shown and "40 images analyzed" in shown
-    for words in ("on screen", "presence", "packet", "video was", "busiest"):
+    for words in ("on screen", "occupancy", "packet", "video was", "busiest"):
         assert words not in shown, words
 
 

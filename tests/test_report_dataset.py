@@ -27,7 +27,7 @@ from analyzer.report.dataset import VIEWS, Corpus, Found, find_runs, newest_run
 from analyzer.runs.schema import SCHEMA_VERSION
 from analyzer.settings import Settings
 from testkit.runs import Plan, make_run, random_plan
-from tests.test_report_numbers import (
+from tests.test_report_metrics import (
     Truth,
     assert_figures,
     document,
@@ -48,7 +48,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(number: int, people: int = 5) -> Plan:
-    return random_plan(np.random.default_rng(number), length_s=8, people=people, at_once=1)
+    return random_plan(np.random.default_rng(number), length_s=8, people=people, concurrent=1)
 
 
 def run_of(folder: Path, number: int = 0, settings: Settings | None = None, **info: Any) -> Path:
@@ -399,7 +399,7 @@ def test_one_run_of_each_format_is_told_alike(formats: tuple[str, ...], tmp_path
         assert made["total"][name] == (pytest.approx(value, abs=6e-5) if isinstance(value, float) else value)
     assert made["timeline"] == whole["timeline"] and made["pairs"] == whole["pairs"]
     for one, other in zip(made["people"], whole["people"], strict=True):
-        assert one["gender"] == other["gender"] and one["stretches"] == other["stretches"]
+        assert one["gender"] == other["gender"] and one["spans"] == other["spans"]
         assert one["age_years"] == pytest.approx(other["age_years"], abs=6e-5)
     assert len(made["shares"]) == len(whole["shares"]) == 10
 

@@ -88,8 +88,8 @@ def video(**changes: Any) -> dict[str, Any]:
 COUNTS = {
     **{"videos": 1, "analyzed_s": 6.0, "people": 2, "people_low": 2, "people_high": 3, "on_screen_s": 7.0},
     **{
-        "presence": 5 / 6,
-        "together": 1 / 3,
+        "occupancy": 5 / 6,
+        "co_presence": 1 / 3,
         "concurrent_mean": 7 / 6,
         "concurrent_peak": 2,
         "female": 1,
@@ -133,12 +133,12 @@ def one_video(**changes: Any) -> dict[str, Any]:
             for gender in ("female", "male", "unknown")
             for band in [*BANDS, "unknown"]
         ],
-        "at_once": [
+        "concurrent": [
             {"people": n, "time_s": time_s, "share": time_s / 6}
             for n, time_s in ((0, 1.0), (1, 3.0), (2, 2.0))
         ],
         "moments": [
-            {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "most": 3}
+            {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "peak_people": 3}
         ],
         "timeline": {
             **{
@@ -151,9 +151,9 @@ def one_video(**changes: Any) -> dict[str, Any]:
         },
         "people": [
             {**person, "person_id": 1, "gender": "female", "age_years": 30.0, "age_band": "25-34"}
-            | {"on_screen_s": 4.0, "appearances": 2, "stretches": [[0.0, 3.0], [5.0, 6.0]]},
+            | {"on_screen_s": 4.0, "appearances": 2, "spans": [[0.0, 3.0], [5.0, 6.0]]},
             {**person, "person_id": 2, "gender": "male", "age_years": None, "age_band": ""}
-            | {"on_screen_s": 3.0, "appearances": 1, "stretches": [[1.0, 4.0]]},
+            | {"on_screen_s": 3.0, "appearances": 1, "spans": [[1.0, 4.0]]},
         ],
         "pairs": [{"a": 1, "b": 2, "co_presence_s": 2.0}],
         "screen_time": [
@@ -186,7 +186,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
     videos = [video(run=f"run-{n}", title=title, people=n + 1) for n, title in enumerate(HOSTILE)]
     interval = {"value_low": 0.5, "value_high": 0.7, "change": 0.2, "change_low": 0.1, "change_high": 0.3}
     change = {
-        **{"figure": "presence", "words": "somebody on screen", "unit": "share", "period": "2026-11"},
+        **{"figure": "occupancy", "words": "somebody on screen", "unit": "share", "period": "2026-11"},
         **{"previous": "2026-10", "value": 0.6, "previous_value": 0.4, "exceeds": True, "videos": 7},
         **{"previous_videos": 8, **interval},
     }
@@ -202,7 +202,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 **{"by": "channel", "timely": False},
                 "rows": [
                     {**figures(**COUNTS), "group": "=1+1 $a$ 日本"},
-                    {**figures(videos=1, presence=0.5), "group": "few", "withheld": True},
+                    {**figures(videos=1, occupancy=0.5), "group": "few", "withheld": True},
                 ],
             },
             trend={
@@ -231,7 +231,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 **{"by": "channel", "groups": 2, "of_groups": 2},
                 "rows": [
                     {
-                        "figure": "presence",
+                        "figure": "occupancy",
                         "words": "somebody on screen",
                         "unit": "share",
                         "first": "=1+1 $a$ 日本",
@@ -258,7 +258,7 @@ def nobody() -> dict[str, Any]:
     base = one_video(
         **{
             "total": figures(
-                videos=1, analyzed_s=6.0, people=0, presence=0.0, concurrent_mean=0.0, concurrent_peak=0
+                videos=1, analyzed_s=6.0, people=0, occupancy=0.0, concurrent_mean=0.0, concurrent_peak=0
             )
         },
         **{
@@ -269,7 +269,7 @@ def nobody() -> dict[str, Any]:
             "people": [],
             "pairs": [],
         },
-        at_once=[{"people": 0, "time_s": 6.0, "share": 1.0}],
+        concurrent=[{"people": 0, "time_s": 6.0, "share": 1.0}],
     )
     line = base["timeline"]
     for name in ("people", "female", "male", "unknown_gender"):
@@ -294,7 +294,7 @@ def without_figures(value: Any) -> Any:
         "start_s",
         "peak_s",
         "end_s",
-        "stretches",
+        "appearances",
         "bin_s",
         "min_people",
         "person_id",
@@ -318,8 +318,8 @@ def without_figures(value: Any) -> Any:
 
 def unknown(document: dict[str, Any]) -> dict[str, Any]:
     # How many are at once is what a row is about, not a figure.
-    at_once = [row | {"time_s": None, "share": None} for row in document["at_once"]]
-    return without_figures(document) | {"at_once": at_once}
+    concurrent = [row | {"time_s": None, "share": None} for row in document["concurrent"]]
+    return without_figures(document) | {"concurrent": concurrent}
 
 
 DOCUMENTS = {
@@ -406,14 +406,14 @@ def test_matplotlib_is_loaded_for_charts_alone(tmp_path: Path) -> None:
 
 def test_json_is_the_document_without_numbers_that_json_has_not(tmp_path: Path) -> None:
     document = one_video(title="日本 \ud800")
-    document["total"] |= {"presence": math.nan, "together": math.inf}
+    document["total"] |= {"occupancy": math.nan, "co_presence": math.inf}
     save(document, ["json"], tmp_path)
     text = (tmp_path / "report.json").read_text("utf-8")
     read = json.loads(text, parse_constant=pytest.fail)
     assert "日本 ?" in text
     assert read == document | {
         "title": "日本 ?",
-        "total": document["total"] | {"presence": None, "together": None},
+        "total": document["total"] | {"occupancy": None, "co_presence": None},
     }
 
 
@@ -433,7 +433,7 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
             value = source[figure.name]
             assert (row[figure.name] == "") == (value is None)
             assert value is None or float(row[figure.name]) == pytest.approx(value, abs=5e-7)
-    assert rows[0]["presence"] == "0.833333"
+    assert rows[0]["occupancy"] == "0.833333"
     assert [row["group"] for row in rows[3:]] == [one["run"] for one in document["videos"]]
     shared = rows_of(tmp_path / "report-shares.csv")
     assert [float(row["people_share"]) for row in shared] == [
@@ -443,7 +443,7 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
     assert (against["basis"], against["group"], against["difference"]) == ("time", "female", "-0.25")
     changes = rows_of(tmp_path / "report-trend.csv")
     assert [(row["by"], row["figure"], row["exceeds"]) for row in changes] == [
-        ("month", "presence", "True"),
+        ("month", "occupancy", "True"),
         ("month", "people_per_video", "False"),
     ]
 
@@ -460,7 +460,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         "talk-1,talk,1,female,0.9,30.0,20.0,40.0,25-34,0.0,6.0,4.0,2\n"
         "talk-1,talk,2,male,0.9,,20.0,40.0,,0.0,6.0,3.0,1\n"
     )
-    assert text("stretches") == (
+    assert text("appearances") == (
         "run,person_id,start_s,end_s,gender,age_years,age_band\n"
         "talk-1,1,0.0,3.0,female,30.0,25-34\n"
         "talk-1,1,5.0,6.0,female,30.0,25-34\n"
@@ -472,7 +472,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
     )
     assert text("pairs") == "a,b,co_presence_s\n1,2,2.0\n"
     assert text("moments") == "run,start_s,end_s,people,peak_s,most\ntalk-1,1.5,3.5,1.75,2.5,3\n"
-    assert rows_of(tmp_path / "report-at-once.csv")[2] == {
+    assert rows_of(tmp_path / "report-concurrent.csv")[2] == {
         "people": "2",
         "time_s": "2.0",
         "share": "0.333333",
@@ -491,7 +491,7 @@ def test_people_of_several_videos_are_one_table(tmp_path: Path) -> None:
     save(several_videos(), ["csv"], tmp_path)
     rows = rows_of(tmp_path / "report-people.csv")
     assert [row["run"] for row in rows] == [f"run-{number}" for number in range(len(HOSTILE))]
-    assert not (tmp_path / "report-stretches.csv").exists()
+    assert not (tmp_path / "report-appearances.csv").exists()
     (row,) = rows_of(tmp_path / "report-comparison.csv")
     assert (row["first"], row["second"], row["difference"]) == ("'=1+1 $a$ 日本", "few", "-0.333333")
     assert (row["by"], row["exceeds"]) == ("channel", "True")
@@ -673,7 +673,7 @@ def test_images_are_told_in_words_of_images() -> None:
     )
     for words in ("| images | 6 |", "| images with two or more | 33 % |", "6 images: "):
         assert words in figures_of_it, words
-    for words in ("screen", "presence", "first appearance", "0:0", "video"):
+    for words in ("screen", "occupancy", "first appearance", "0:0", "video"):
         assert words not in figures_of_it, words
     assert "- 3 faces were found and not counted" in text
     for words in ("video", "cuts", "off screen"):
@@ -685,7 +685,7 @@ def test_tables_of_images_have_no_times() -> None:
     rows = [{"image": "a.jpg", "readable": True, "person_id": 1, "gender": "female"}]
     made = of_images() | {"image_rows": rows}
     sheets = {sheet.name: sheet for sheet in report_sheets(made)}
-    assert not {"moments", "stretches", "screen-time", "timeline"} & sheets.keys()
+    assert not {"moments", "appearances", "screen-time", "timeline"} & sheets.keys()
     assert list(sheets["images"].rows) == [["a.jpg", True, 1, "female"]]
     heads = [
         head for name, sheet in sheets.items() if name not in ("about", "columns") for head in sheet.columns
@@ -701,11 +701,11 @@ def test_captions_are_not_written_of_images(tmp_path: Path) -> None:
 
 def test_labels_of_bars_do_not_touch() -> None:
     made = of_images()
-    made["at_once"] = [
+    made["concurrent"] = [
         {"people": people, "time_s": 1.0, "share": share}
         for people, share in ((0, 0.1), (1, 0.4), (2, 0.2), (29, 0.3))
     ]
-    (axes,) = draw(made)["at-once"].axes
+    (axes,) = draw(made)["concurrent"].axes
     labels = [text.get_text() for text in axes.texts if text.get_text()]
     assert labels == ["40 %", "30 %"]
     assert axes.get_xticks()[-1] == 29
@@ -783,10 +783,10 @@ def test_moments_of_other_addresses() -> None:
 @pytest.mark.parametrize(
     ("name", "charts"),
     [
-        ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "at-once"}),
-        ("several", {"pyramid", "shares", "at-once", "videos", "groups", "trend", "audience"}),
+        ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "concurrent"}),
+        ("several", {"pyramid", "shares", "concurrent", "videos", "groups", "trend", "audience"}),
         ("nobody", set()),
-        ("withheld", {"timeline", "at-once"}),
+        ("withheld", {"timeline", "concurrent"}),
     ],
 )
 def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str]) -> None:
@@ -872,7 +872,7 @@ def test_charts_say_what_they_show() -> None:
     charts = draw(document)
     assert {"1 · female · 30", "2 · male", "0:04.0"} <= set(texts(charts["people"]))
     assert WITHHELD in texts(charts["pyramid"])
-    assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["at-once"]))
+    assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["concurrent"]))
     several = draw(several_videos())
     assert texts(several["trend"]).count("▲") == 1
     audience = texts(several["audience"])

@@ -35,8 +35,8 @@ _HEADLINES = (
         "female_on_screen_s",
         "male_on_screen_s",
         "unknown_on_screen_s",
-        "presence",
-        "together",
+        "occupancy",
+        "co_presence",
         "mixed",
         "concurrent_mean",
         "concurrent_peak",
@@ -48,15 +48,15 @@ _HEADLINES = (
 _COLUMNS = (
     ("people", "people"),
     ("on_screen_s", "on screen"),
-    ("presence", "somebody"),
-    ("together", "two or more"),
+    ("occupancy", "somebody"),
+    ("co_presence", "two or more"),
     ("female_people_share", "female, of people"),
 )
 _COLUMNS_OF_IMAGES = (
     ("analyzed_s", "images"),
     ("people", "people"),
-    ("presence", "with somebody"),
-    ("together", "with two or more"),
+    ("occupancy", "with somebody"),
+    ("co_presence", "with two or more"),
     ("female_people_share", "female, of people"),
 )
 NO_CHARTS = "No charts: nobody was found, or too few people to tell of."

@@ -5,7 +5,7 @@
     from analyzer.report import make_report
 
     report = make_report(["outputs"], by="week")
-    report.document["total"]["presence"]
+    report.document["total"]["occupancy"]
     report.save(["html", "png"])
 """
 
@@ -248,7 +248,7 @@ def _document(numbers: Numbers, chosen: Chosen) -> dict[str, Any]:
         "shares": numbers.shares(),
         "screen_time": numbers.screen_time(),
         "pyramid": numbers.pyramid(),
-        "at_once": numbers.at_once(),
+        "concurrent": numbers.concurrent(),
         "moments": numbers.moments(),
         "timeline": numbers.timeline(),
         "people": numbers.people_rows(),

@@ -59,7 +59,7 @@ _ROWS = 22
 _FEW_ROWS = 5
 _MOST_PEOPLE, _MOST_VIDEOS, _MOST_GROUPS, _MOST_PERIODS = 30, 20, 20, 12
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-_SMALL_MULTIPLES = ("presence", "people_per_video", "female_time_share")
+_SMALL_MULTIPLES = ("occupancy", "people_per_video", "female_time_share")
 _OTHER_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "PingFang SC", "Arial Unicode MS"),
@@ -76,7 +76,7 @@ def draw(document: Document) -> dict[str, Figure]:
     """
     charts: tuple[Callable[[Document], Figure | None], ...] = (
         *(_timeline, _timeline_ages, _people, _pyramid, _shares),
-        *(_at_once, _videos, _groups, _trend, _audience),
+        *(_concurrent, _videos, _groups, _trend, _audience),
     )
     drawn = ((name, chart(document)) for name, chart in zip(CHARTS, charts, strict=True))
     return {name: figure for name, figure in drawn if figure is not None}
@@ -305,7 +305,7 @@ def _people(document: Document) -> Figure | None:
     labels = []
     for row, one in enumerate(people):
         color, hatch = _GENDERS[one["gender"]]
-        spans = [(start, end - start) for start, end in one["stretches"]]
+        spans = [(start, end - start) for start, end in one["spans"]]
         # The thin edge keeps the shortest stretches visible; over it goes the hatch.
         axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=color, edgecolor=color, linewidth=0.6)
         if hatch:
@@ -329,7 +329,7 @@ def _people(document: Document) -> Figure | None:
         )
     _rows_axis(axes, range(len(people)), labels)
     timeline = document["timeline"]
-    ends = [end for one in people for _, end in one["stretches"]] + (
+    ends = [end for one in people for _, end in one["spans"]] + (
         timeline["end_s"][-1:] if timeline else []
     )
     starts = timeline["start_s"][:1] if timeline else [0.0]
@@ -501,8 +501,8 @@ def _apart(places: Real, sizes: Real, least: float) -> list[bool]:
     return [bar in chosen for bar in range(len(places))]
 
 
-def _at_once(document: Document) -> Figure | None:
-    rows = sorted(document["at_once"], key=lambda one: one["people"])
+def _concurrent(document: Document) -> Figure | None:
+    rows = sorted(document["concurrent"], key=lambda one: one["people"])
     share = _real([one["share"] for one in rows])
     people = _real([one["people"] for one in rows])
     if not np.nansum(share[people > 0]) > 0:
@@ -510,7 +510,7 @@ def _at_once(document: Document) -> Figure | None:
     total = document["total"]
     remarks = [
         f"{words} {figure_text(total[name], 'people')}"
-        for name, words in (("concurrent_mean", "mean"), ("concurrent_peak", "most"))
+        for name, words in (("concurrent_mean", "mean"), ("concurrent_peak", "peak"))
         if total[name] is not None
     ]
     images = document["images"]

@@ -36,7 +36,7 @@ DuckDB; nothing but the columns that a figure needs is loaded.
 _MIDDLE = """
 Times are computed from the analyzed frames (`samples`, `faces`), not from the timeline's bins. The busiest
 moments are windows of {moment:g} s, on a grid of as many, with the most people on average; of each the first
-moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window.
+moment with the most people is told (`peak_s`, `peak_people`). A video shorter than half of that is one window.
 People are counted video by video: the same person in two videos counts twice.
 
 ## Shares and their intervals
@@ -137,7 +137,7 @@ timeline of a single run, what the columns mean, and where it comes from), `json
 `md`, and for a single run `vtt` (the counts as captions). Their names begin with `report.` or `report-`;
 analyzing the video again removes them, because they would no longer fit.
 
-`report-people.csv` has a row for each person of all videos, `report-stretches.csv` one for each time on
+`report-people.csv` has a row for each person of all videos, `report-appearances.csv` one for each time on
 screen of a single video's people, `report-screen-time.csv` the people and time on screen by perceived
 gender and by age band, of everything, each group and each video. CSV files are UTF-8 and begin with its
 mark (BOM), by which spreadsheets know their accents; pandas and DuckDB pass over it, Python's own `csv`
@@ -161,7 +161,7 @@ From Python:
 from analyzer.report import Chosen, make_report
 
 report = make_report(["outputs"], by="channel", chosen=Chosen(where="duration_s > 60"))
-report.document["total"]["presence"]  # what --format json writes
+report.document["total"]["occupancy"]  # what --format json writes
 report.save(["html", "csv"], "monthly")
 ```
 """

@@ -87,8 +87,8 @@ FIGURES = (
     Figure("female_on_screen_s", "time on screen, female", "clock", "Of people of perceived gender female."),
     Figure("male_on_screen_s", "time on screen, male", "clock", "Of people of perceived gender male."),
     Figure("unknown_on_screen_s", "time on screen, gender unknown", "clock", "Of the others."),
-    Figure("presence", "somebody on screen", "share", "Share of the analyzed time with at least one person."),
-    Figure("together", "two or more at once", "share", "Share of the analyzed time with two people or more."),
+    Figure("occupancy", "somebody on screen", "share", "Share of the analyzed time with at least one person."),
+    Figure("co_presence", "two or more at once", "share", "Share of the analyzed time with two people or more."),
     Figure(
         "mixed",
         "female and male at once",
@@ -181,8 +181,8 @@ _OF_IMAGES: dict[str, tuple[str, Unit, str]] = {
     "people_per_video": ("people per set of images", "people", "Mean number of people of a set of images."),
     "analyzed_s": ("images", "people", "Images that were analyzed."),
     "on_screen_s": ("people in all images", "people", "Added up over the images."),
-    "presence": ("images with somebody", "share", "Share of the images with at least one person."),
-    "together": ("images with two or more", "share", "Share of the images with two people or more."),
+    "occupancy": ("images with somebody", "share", "Share of the images with at least one person."),
+    "co_presence": ("images with two or more", "share", "Share of the images with two people or more."),
     "mixed": ("images with female and male", "share", "Share of the images with both perceived genders."),
     "concurrent_mean": ("people in an image, mean", "people", "Mean over the images, empty ones included."),
     "concurrent_peak": ("people in an image, most", "people", "Largest number of people in one image."),
@@ -304,7 +304,7 @@ AGES_UNMEASURED = (
 def figure_of(name: str, *, images: bool) -> Figure | None:
     """A figure in the words of videos or of images; None if it is about time, which images have not.
 
-    >>> figure_of("presence", images=True).words, figure_of("first_s", images=True)
+    >>> figure_of("occupancy", images=True).words, figure_of("first_s", images=True)
     ('images with somebody', None)
     """
     figure = BY_NAME[name]
@@ -364,7 +364,7 @@ def why_not(row: Mapping[str, Any], name: str, *, least: int) -> str:
 def ends_of(figures: Mapping[str, Any], name: str) -> tuple[Any, Any]:
     """The ends of a figure's interval; None where it has none, or they are not known.
 
-    >>> ends_of({"people": 4, "people_low": 3, "people_high": 6}, "people"), ends_of({}, "presence")
+    >>> ends_of({"people": 4, "people_low": 3, "people_high": 6}, "people"), ends_of({}, "occupancy")
     ((3, 6), (None, None))
     """
     stem = name.removesuffix("_share")
@@ -388,10 +388,10 @@ def clock(seconds: float, *, exact: bool = False) -> str:
 def moment_words(moment: Mapping[str, Any]) -> str:
     """What stands beside the time of a busiest moment's peak.
 
-    >>> moment_words({"start_s": 0.0, "end_s": 10.0, "people": 1.72, "most": 4})
+    >>> moment_words({"start_s": 0.0, "end_s": 10.0, "people": 1.72, "peak_people": 4})
     '4 people; 1.7 on average from 0:00 to 0:10'
     """
-    people = NOT_KNOWN if moment["most"] is None else counted(moment["most"], "person", "people")
+    people = NOT_KNOWN if moment["peak_people"] is None else counted(moment["peak_people"], "person", "people")
     mean = NOT_KNOWN if moment["people"] is None else f"{moment['people']:.1f}"
     return f"{people}; {mean} on average from {clock(moment['start_s'])} to {clock(moment['end_s'])}"
 

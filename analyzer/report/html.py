@@ -61,19 +61,19 @@ _FOLDER = Path(__file__).with_name("assets")
 
 
 _VIDEO_COLUMNS = (
-    *("people", "on_screen_s", "presence", "together", "female_people_share", "age_median_years"),
+    *("people", "on_screen_s", "occupancy", "co_presence", "female_people_share", "age_median_years"),
     *("longest_person_s", "concurrent_peak"),
 )
 
 
 _GROUP_COLUMNS = (
-    *("videos", "analyzed_s", "people", "people_per_video", "presence", "together"),
+    *("videos", "analyzed_s", "people", "people_per_video", "occupancy", "co_presence"),
     *("female_people_share", "female_time_share", "age_median_years"),
 )
 
 
 _CHARTED = (
-    *("people", "people_per_video", "on_screen_s", "presence", "together", "mixed", "concurrent_mean"),
+    *("people", "people_per_video", "on_screen_s", "occupancy", "co_presence", "mixed", "concurrent_mean"),
     *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
 )
 
@@ -315,8 +315,8 @@ def _cards(document: Row) -> list[Row]:
     cards = [
         card("people", note=" · ".join(stated)),
         card("on_screen_s", note="of all people, added up"),
-        card("presence", note=looked),
-        card("together", note=_mean_words(total)),
+        card("occupancy", note=looked),
+        card("co_presence", note=_mean_words(total)),
         card("female_people_share", note=_estimated_text(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
         _longest_card(card, videos, video),
@@ -332,8 +332,8 @@ def _cards(document: Row) -> list[Row]:
     if not document["images"]:
         return cards
     notes = {
-        "presence": f"of {counted(analyzed or 0, 'image')}",
-        "together": f"{figure_text(total.get('concurrent_mean'), 'people')} in an image on average",
+        "occupancy": f"of {counted(analyzed or 0, 'image')}",
+        "co_presence": f"{figure_text(total.get('concurrent_mean'), 'people')} in an image on average",
         "concurrent_peak": "",
         "on_screen_s": "added up over the images",
     }
@@ -673,9 +673,9 @@ def _chart_data(document: Row) -> Row:
         share for share in _share_rows(document, "", "") if share["people"]["value"] is not None
     ]
     data["pyramid"] = document.get("pyramid") or []
-    data["atOnce"] = [
+    data["concurrent"] = [
         {**row, "text": figure_text(row["share"], "share"), "time": _time_words(row["time_s"], document)}
-        for row in document.get("at_once") or []
+        for row in document.get("concurrent") or []
     ]
     if document["kind"] == "video" and not document["images"]:
         data["timeline"] = document.get("timeline")
@@ -702,15 +702,15 @@ def _bars(document: Row) -> list[Row]:
     people = document.get("people") or []
     chosen = sorted(people, key=lambda person: -(person.get("on_screen_s") or 0.0))[:_PEOPLE_ROWS]
     chosen.sort(key=lambda person: (person.get("first_s") or 0.0, person["person_id"]))
-    many = sum(len(person["stretches"]) for person in chosen) > _STRETCHES
-    ends = [stretch[1] for person in chosen for stretch in person["stretches"]]
+    many = sum(len(person["spans"]) for person in chosen) > _STRETCHES
+    ends = [stretch[1] for person in chosen for stretch in person["spans"]]
     gap = max(ends, default=0.0) / _STRETCHES if many else 0.0
     return [
         {
             "id": person["person_id"],
             "words": _person_words(person),
             "gender": person.get("gender") or "unknown",
-            "stretches": _joined(person["stretches"], gap),
+            "spans": _joined(person["spans"], gap),
         }
         for person in chosen
     ]
@@ -819,14 +819,14 @@ def _chart_labels(document: Row) -> dict[str, str]:
     ]
     once = [
         f"{row['people']}: {figure_text(row['share'], 'share')}"
-        for row in (document.get("at_once") or [])[:12]
+        for row in (document.get("concurrent") or [])[:12]
     ]
     return {
         "timeline": f"Stacked chart of how many people are seen over the video; most at once: {most}.",
         "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
         "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
         "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
-        "at_once": f"Share of the {'images' if document['images'] else 'time'} by number of people. "
+        "concurrent": f"Share of the {'images' if document['images'] else 'time'} by number of people. "
         + ", ".join(once)
         + ".",
     }

@@ -248,14 +248,14 @@ def _videos_part(document: Document) -> list[str]:
 _OF_VIDEOS = (
     "analyzed_s",
     "people",
-    "presence",
+    "occupancy",
     "concurrent_mean",
     "female_people_share",
     "female_time_share",
 )
 
 
-_OF_GROUPS = ("videos", "people", "people_per_video", "presence", "female_people_share", "female_time_share")
+_OF_GROUPS = ("videos", "people", "people_per_video", "occupancy", "female_people_share", "female_time_share")
 
 
 def _groups_part(document: Document) -> list[str]:

@@ -89,8 +89,8 @@ _STRETCHES = _joined("run_no, person_id", "visit")
 # What a trend is made of, besides the shares: numerator and denominator of each video.
 _RATIOS = {
     "people_per_video": ("people", "videos"),
-    "presence": ("presence_s", "analyzed_s"),
-    "together": ("co_presence_s", "analyzed_s"),
+    "occupancy": ("occupancy_s", "analyzed_s"),
+    "co_presence": ("co_presence_s", "analyzed_s"),
     "concurrent_mean": ("crowd_s", "analyzed_s"),
 }
 
@@ -144,7 +144,7 @@ class Numbers:
         count = len(self.corpus.runs)
         times = self.corpus.frame(
             """SELECT run_no, sum(duration_s) AS analyzed_s,
-                coalesce(sum(duration_s) FILTER (people > 0), 0) AS presence_s,
+                coalesce(sum(duration_s) FILTER (people > 0), 0) AS occupancy_s,
                 coalesce(sum(duration_s) FILTER (people > 1), 0) AS co_presence_s,
                 coalesce(sum(duration_s) FILTER (genders = 3), 0) AS mixed_s,
                 sum(duration_s * people) AS crowd_s,
@@ -166,7 +166,7 @@ class Numbers:
         table["videos"] = 1
         filled = table.fillna(
             dict.fromkeys(
-                ("analyzed_s", "presence_s", "co_presence_s", "mixed_s", "crowd_s", "concurrent_peak"), 0
+                ("analyzed_s", "occupancy_s", "co_presence_s", "mixed_s", "crowd_s", "concurrent_peak"), 0
             )
         )
         return filled.join(self._longest())
@@ -248,11 +248,11 @@ class Numbers:
         """The figures of groups of videos: `of_run` is (R,) each video's group, none of them empty."""
         videos = self.per_run.groupby(of_run)
         counted = ["people", "people_low", "people_high", *_GENDER_FIGURES, "videos", "estimated"]
-        times = [f"{name}_s" for name in ("analyzed", "on_screen", "presence", "together", "mixed", "crowd")]
+        times = [f"{name}_s" for name in ("analyzed", "on_screen", "occupancy", "co_presence", "mixed", "crowd")]
         times += [f"{gender}_on_screen_s" for gender in _GENDERS]
         table = videos[[*counted, *times]].sum()
         known = table["analyzed_s"].where(table["analyzed_s"] > 0)
-        for name in ("presence", "together", "mixed"):
+        for name in ("occupancy", "co_presence", "mixed"):
             table[name] = table[f"{name}_s"] / known
         table["concurrent_mean"] = table["crowd_s"] / known
         table["people_per_video"] = table["people"] / table["videos"]
@@ -486,7 +486,7 @@ class Numbers:
                 rows.append({"gender": gender, "band": band} | told)
         return rows
 
-    def at_once(self) -> list[Row]:
+    def concurrent(self) -> list[Row]:
         """For how long how many people are on screen at once."""
         if self._all_hidden:
             return []
@@ -535,7 +535,7 @@ class Numbers:
             ORDER BY people DESC, time_s LIMIT 1"""
         )
         (peak,) = _records(peaks)
-        return {"peak_s": float(peak["time_s"]), "most": int(peak["people"])}
+        return {"peak_s": float(peak["time_s"]), "peak_people": int(peak["people"])}
 
     def screen_time(self) -> list[Row]:
         """How many people of each perceived gender and age are on screen for how long, as stated.
@@ -586,7 +586,7 @@ class Numbers:
         stretches = self.corpus.frame(f"{_STRETCHES} ORDER BY start_s")
         times = stretches[["start_s", "end_s"]].round(3)
         mine = {person: rows.to_numpy().tolist() for person, rows in times.groupby(stretches["person_id"])}
-        return [row | {"stretches": mine.get(row["person_id"], [])} for row in rows]
+        return [row | {"spans": mine.get(row["person_id"], [])} for row in rows]
 
     def pairs(self) -> list[Row] | None:
         """Which two people of the one video are on screen together for how long."""

@@ -31,12 +31,12 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
-    "moments": ("run", "start_s", "end_s", "people", "peak_s", "most"),
+    "moments": ("run", "start_s", "end_s", "people", "peak_s", "peak_people"),
     "people": (
         *("run", "title", "person_id", "gender", "female_prob", "age_years", "age_low", "age_high"),
         *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
     ),
-    "stretches": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
+    "appearances": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
     "pairs": ("a", "b", "co_presence_s"),
     "trend": (
         *("by", "figure", "words", "unit", "period", "previous", "value", "value_low", "value_high"),
@@ -50,14 +50,14 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("basis", "dimension", "group", "audience_share", "on_screen_share", "on_screen_low"),
         *("on_screen_high", "difference", "difference_low", "difference_high"),
     ),
-    "at-once": ("people", "time_s", "share"),
+    "concurrent": ("people", "time_s", "share"),
     "images": ("image", "readable", "person_id", "gender"),
     "attention": ("group", *(figure.name for figure in AUDIENCE_FIGURES), "attention_unknown"),
 }
 """Columns of the tables of `REPORT_TABLES`."""
 
 
-_OF_TIME = ("screen-time", "moments", "stretches")
+_OF_TIME = ("screen-time", "moments", "appearances")
 """Tables that images have not: they have no time."""
 
 
@@ -101,20 +101,20 @@ def tables(document: Document) -> dict[str, Rows]:
     found: dict[str, Rows] = {
         "figures": figures,
         **{name: document[name] for name in ("shares", "pyramid", "moments")},
-        "at-once": document["at_once"],
+        "concurrent": document["concurrent"],
     }
     if document["screen_time"]:
         found["screen-time"] = document["screen_time"]
     if document["people"] is not None:
         titles = {video["run"]: video["title"] for video in document["videos"]}
         found["people"] = [{"title": titles[one["run"]], **one} for one in document["people"]]
-        found["stretches"] = [
+        found["appearances"] = [
             {**one, "start_s": start_s, "end_s": end_s}
             for one in document["people"]
-            for start_s, end_s in one.get("stretches", ())
+            for start_s, end_s in one.get("spans", ())
         ]
         if document["kind"] != "video":
-            del found["stretches"]
+            del found["appearances"]
     if document["image_rows"] is not None:
         found["images"] = document["image_rows"]
     if document["pairs"] is not None:

@@ -39,7 +39,7 @@ const peopleWords = (n) => `${number(n)} ${n === 1 ? "person" : "people"}`;
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
 let colors = {};
-function readColours() {
+function readColors() {
   const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any", "any-fill"];
   for (let i = 0; i < 8; i++) names.push(`age-${i}`);
   colors = Object.fromEntries(names.map((name) => {
@@ -47,7 +47,7 @@ function readColours() {
     return [name, getComputedStyle(probe).color];
   }));
 }
-function ageColour(index, bands) {
+function ageColor(index, bands) {
   return colors[`age-${bands < 2 ? 3 : Math.round(index * 7 / (bands - 1))}`];
 }
 function layoutOf(extra) {
@@ -92,7 +92,7 @@ function draw(name) {
   plots[name] = { width };
 }
 function drawAll() {
-  readColours();
+  readColors();
   for (const name of Object.keys(figures)) draw(name);
   showMoment();
 }
@@ -164,7 +164,7 @@ function unknownStretches() {
 function timelineSeries() {
   if (!line.female) return [{ words: "people", values: line.people, color: colors.any }];
   if (state.timelineBy === "age") {
-    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], color: ageColour(i, data.bands.length) }));
+    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], color: ageColor(i, data.bands.length) }));
     known.push({ words: "age unknown", values: line.ages.unknown, color: colors["unknown-fill"], edge: colors.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
     return known.filter(({ values }) => values && values.some((v) => v > 0));
   }
@@ -199,7 +199,7 @@ if (line && people.length) figures.people = (width) => {
   const genders = ["female", "male", "unknown"].filter((g) => people.some((p) => p.gender === g));
   legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], color: genderFill(g), sign: g })));
   const traces = genders.map((gender) => {
-    const bars = people.flatMap((person, row) => person.gender === gender ? person.stretches.map(([start, end]) => ({ person, row, start, end })) : []);
+    const bars = people.flatMap((person, row) => person.gender === gender ? person.spans.map(([start, end]) => ({ person, row, start, end })) : []);
     return {
       type: "bar", orientation: "h", marker: genderMarker(gender),
       base: bars.map((b) => b.start), x: bars.map((b) => Math.max(b.end - b.start, 0)), y: bars.map((b) => b.row),
@@ -510,7 +510,7 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
     y += step;
     return y;
   });
-  const color = (row) => row.dimension === "gender" ? colors[row.group] || colors.any : ageColour(Math.max(0, data.bands.indexOf(row.group)), bands);
+  const color = (row) => row.dimension === "gender" ? colors[row.group] || colors.any : ageColor(Math.max(0, data.bands.indexOf(row.group)), bands);
   const symbols = { female: "circle", male: "square" };
   const traces = rows.map((row, i) => ({
     type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colors.soft),
@@ -525,8 +525,8 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
   }) };
 };
 
-if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
-  const rows = data.atOnce, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
+if (data.concurrent && data.concurrent.length) figures.concurrent = (width) => {
+  const rows = data.concurrent, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
   const every = Math.ceil((span + 1) / Math.max(4, width / 34));
   // As many labels as do not touch, those of the largest first.
   const apart = (n) => (7 * Math.max(...rows.map((r) => r.text.length)) + 10) * (span + 1.2) / (width - LEFT - 12) <= Math.abs(n);
@@ -592,23 +592,23 @@ function points(chart, width, color) {
     yaxis: axis({ range: [low - (high - low) * 0.02, low + (high - low) * 1.03], showgrid: true, ...ticks(low, high, chart.unit, 5) }),
   }) };
 }
-const figureColour = (name) => name.startsWith("female") ? colors.female : colors.any;
+const figureColor = (name) => name.startsWith("female") ? colors.female : colors.any;
 function chosen(charts, name) {
   return charts.find((chart) => chart.figure === name) || charts[0];
 }
 if (data.top && data.top.length) figures.top = (width) => {
   const chart = chosen(data.top, state.top);
-  return bars(chart, width, figureColour(chart.figure));
+  return bars(chart, width, figureColor(chart.figure));
 };
 if (data.groups && data.groups.charts.length) figures.groups = (width) => {
   const chart = chosen(data.groups.charts, state.groups);
   const cut = { ...chart, points: data.groups.timely ? chart.points : chart.points.slice(0, 40) };
-  return (data.groups.timely ? points : bars)(cut, width, figureColour(chart.figure));
+  return (data.groups.timely ? points : bars)(cut, width, figureColor(chart.figure));
 };
 if (data.trend && data.trend.some((chart) => chart.points.length)) figures.trend = (width) => {
   const chart = chosen(data.trend, state.trend);
   for (const body of document.querySelectorAll("tbody[data-trend]")) body.hidden = !state.printing && body.dataset.trend !== chart.figure;
-  return points(chart, width, figureColour(chart.figure));
+  return points(chart, width, figureColor(chart.figure));
 };
 if (data.audience && data.audience.length) figures.audience = (width) => {
   const rows = data.audience.filter((r) => r.on_screen_share != null || r.audience_share != null), y = rows.map((_, i) => i);
