@@ -26,7 +26,7 @@ lint: $(STAMP)
 
 # Pages that are generated from the code.
 docs: $(STAMP)
-	$(BIN)/python -c "from analyzer.records import documentation; print(documentation(), end='')" > docs/records.md
+	$(BIN)/python -c "from analyzer.runs.documentation import documentation; print(documentation(), end='')" > docs/records.md
 	$(BIN)/python -c "from analyzer.report.documentation import documentation; print(documentation(), end='')" > docs/report.md
 
 # Measurements; they write docs/performance.md, docs/accuracy.md, docs/presets.md and docs/models.md.
