@@ -14,7 +14,8 @@ from analyzer.errors import SettingsError
 from analyzer.people.proportions import ProportionDraws, draw_proportions
 from analyzer.report import make_report
 from analyzer.report.dataset import Corpus, find_runs
-from analyzer.report.metrics import Numbers
+from analyzer.report.population import Population
+from analyzer.report.shares import Shares
 from analyzer.report.youtube_audience import Audience, read_export
 from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
@@ -161,7 +162,7 @@ def test_of_several_videos_the_report_s_own_is_taken(tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in read_export(path, (ONE,)).against(None)["rows"]}
     assert told["female"] == pytest.approx(0.75)
     for ids in ((), ("other",), (ONE, OTHER)):
-        with pytest.raises(SettingsError, match="tells of videos one by one: report one of them"):
+        with pytest.raises(SettingsError, match="lists several videos: report one of them"):
             read_export(path, ids)
 
 
@@ -197,10 +198,10 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
         ("Date,Views\n2026-01-01,5\n", "has no columns"),
         ("ageGroup,gender\nage18-24,female\n", "has no columns"),
         ("<html><body>Sign in</body></html>\n<p>,</p>", "has no columns"),
-        (API.replace("20.0", "-20"), "a percentage that is no number: '-20'"),
-        (API.replace("20.0", "many"), "a percentage that is no number: 'many'"),
-        (API.replace("20.0", "nan"), "a percentage that is no number: 'nan'"),
-        (API.replace("20.0", "inf"), "a percentage that is no number: 'inf'"),
+        (API.replace("20.0", "-20"), "a percentage that is not a number: '-20'"),
+        (API.replace("20.0", "many"), "a percentage that is not a number: 'many'"),
+        (API.replace("20.0", "nan"), "a percentage that is not a number: 'nan'"),
+        (API.replace("20.0", "inf"), "a percentage that is not a number: 'inf'"),
         ("ageGroup,viewerPercentage\nage18-24,0\nage25-34,\n", "holds no viewers: export a longer period"),
         ("ageGroup,viewerPercentage\nTotal,100\n", "holds no viewers"),
         (b"\xff\xfe\x00\x01\xe4", "cannot be read"),
@@ -292,11 +293,11 @@ def test_a_report_sets_the_audience_against_its_draws(tmp_path: Path) -> None:
     path = write(tmp_path / "e.csv", STUDIO)
     made = document(tmp_path / "runs", youtube_analytics=path, by="channel")["audience"]
     with Corpus.open(find_runs([tmp_path / "runs"])) as corpus:
-        numbers = Numbers(corpus, by="channel")
-        grown_ups = numbers.people[numbers.people["age_years"] >= 12.5]
+        population = Population(corpus, by="channel")
+        grown_ups = population.people[population.people["age_years"] >= 12.5]
         everybody = np.zeros(len(grown_ups), np.int64)
         gender, _ = draw_proportions(grown_ups, Settings(), Calibration.load(), groups=everybody)
-        _, age = numbers.total_draws
+        _, age = Shares(population).total_draws
     rows = {row["group"]: row for row in made["rows"]}
     women = gender.values[:, 0, 1, gender.classes.index("female")]
     time = age.values[:, 0, 1]
@@ -361,7 +362,7 @@ def test_where_nobody_was_judged_there_is_only_the_audience(tmp_path: Path) -> N
 def test_a_limit_that_nobody_meets_leaves_nothing_to_compare(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", simple_plan(15, [True] * 8))
     path = write(tmp_path / "e.csv", API)
-    with pytest.raises(SettingsError, match="--min-people withholds everyone"):
+    with pytest.raises(SettingsError, match="--min-people suppresses everyone"):
         make_report([folder], youtube_analytics=path, min_people=9)
     told: dict[str, Any] = document(folder, youtube_analytics=path, min_people=8)["audience"]
     assert told["rows"][0]["difference"] is not None

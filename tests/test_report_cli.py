@@ -321,8 +321,8 @@ def test_groups_are_compared_and_notes_are_told(outputs: Path) -> None:
     assert "days in Asia/Tokyo" in shown.output
     alone = report(outputs / "talk-2").output
     assert "5 faces were found and not counted" in " ".join(alone.split()) and "time on screen, age " in alone
-    withheld = report(outputs, "--min-people", "3").output
-    assert "faces were found" not in withheld
+    suppressed = report(outputs, "--min-people", "3").output
+    assert "faces were found" not in suppressed
 
 
 def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:

@@ -29,7 +29,7 @@ from analyzer.report import Report
 from analyzer.report.captions import webvtt
 from analyzer.report.charts import draw
 from analyzer.report.deeplinks import moment_url
-from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, WITHHELD
+from analyzer.report.figures import ESTIMATED, FIGURES, SUPPRESSED, TOO_FEW
 from analyzer.report.files import CHARTS, FORMATS, save
 from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, tables
@@ -54,7 +54,7 @@ HOSTILE = (
 
 
 def figures(**known: Any) -> dict[str, Any]:
-    return {figure.name: None for figure in FIGURES} | {"withheld": False} | known
+    return {figure.name: None for figure in FIGURES} | {"suppressed": False} | known
 
 
 def shares(estimated: int, by: str = "", group_value: str = "") -> list[dict[str, Any]]:
@@ -202,7 +202,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 **{"by": "channel", "timely": False},
                 "rows": [
                     {**figures(**COUNTS), "group": "=1+1 $a$ 日本"},
-                    {**figures(videos=1, occupancy=0.5), "group": "few", "withheld": True},
+                    {**figures(videos=1, occupancy=0.5), "group": "few", "suppressed": True},
                 ],
             },
             trend={
@@ -279,10 +279,10 @@ def nobody() -> dict[str, Any]:
     return base
 
 
-def withheld() -> dict[str, Any]:
+def suppressed() -> dict[str, Any]:
     base = one_video(min_people=5, people=None, pairs=None, shares=[], screen_time=[])
     for row in (base["total"], *base["videos"]):
-        row.update({figure.name: None for figure in FIGURES if figure.personal}, withheld=True)
+        row.update({figure.name: None for figure in FIGURES if figure.personal}, suppressed=True)
     base["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in base["pyramid"]]
     base["timeline"] |= {"female": None, "male": None, "unknown_gender": None, "ages": None}
     return base
@@ -326,7 +326,7 @@ DOCUMENTS = {
     "one": one_video,
     "several": several_videos,
     "nobody": nobody,
-    "withheld": withheld,
+    "suppressed": suppressed,
     "unknown": lambda: unknown(one_video()),
     "unknown several": lambda: unknown(several_videos()),
 }
@@ -362,10 +362,10 @@ def test_every_document_is_saved_in_every_form(name: str, tmp_path: Path) -> Non
 def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> None:
     save(one_video(), ("csv", "png", "vtt"), tmp_path)
     (tmp_path / "report-of-mine.csv").write_text("a")
-    save(withheld(), ("csv",), tmp_path)
+    save(suppressed(), ("csv",), tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert "report-people.csv" not in left and "report-pairs.csv" not in left
-    assert left & {"report-people.png", "report.vtt"} == set()  # they would tell what is withheld
+    assert left & {"report-people.png", "report.vtt"} == set()  # they would tell what is suppressed
     assert {"report-of-mine.csv", "report-figures.csv"} <= left
 
 
@@ -557,7 +557,7 @@ def test_a_workbook_of_one_video_has_its_timeline(tmp_path: Path) -> None:
     head, *rows = cells_of(tmp_path / "report.xlsx")["timeline"]
     assert head[:6] == ["start_s", "end_s", "people", "female", "male", "unknown_gender"]
     assert [row[:6] for row in rows][3] == [3, 4, 1, 0, 0, 1]
-    save(withheld(), ["xlsx"], tmp_path)
+    save(suppressed(), ["xlsx"], tmp_path)
     sheets = cells_of(tmp_path / "report.xlsx")
     assert "people" not in sheets and sheets["timeline"][0] == ["start_s", "end_s", "people"]
 
@@ -581,7 +581,7 @@ def test_captions_count_who_is_on_screen() -> None:
         (3, 4, "1 person: 1 unknown"),
         (5, 6, "1 person: 1 female"),
     ]
-    assert cues_of(webvtt(withheld())) == [
+    assert cues_of(webvtt(suppressed())) == [
         (0, 1, "1 person"),
         (1, 3, "2 people"),
         (3, 4, "1 person"),
@@ -711,17 +711,17 @@ def test_labels_of_bars_do_not_touch() -> None:
     assert axes.get_xticks()[-1] == 29
 
 
-def test_markdown_says_what_is_withheld() -> None:
-    text = markdown(withheld())
-    assert f"| people | {WITHHELD} |  |" in text
-    assert f"| somebody on screen | {WITHHELD} |" in text
-    assert "- **Withheld** is what would be said about fewer than 5 people." in text
+def test_markdown_says_what_is_suppressed() -> None:
+    text = markdown(suppressed())
+    assert f"| people | {SUPPRESSED} |  |" in text
+    assert f"| somebody on screen | {SUPPRESSED} |" in text
+    assert "- **Suppressed** is what would be said about fewer than 5 people." in text
 
 
-def test_markdown_says_that_single_figures_are_withheld() -> None:
+def test_markdown_says_that_single_figures_are_suppressed() -> None:
     made = one_video(min_people=5)
-    made["total"] |= {"withheld": False, "female": None, "age_median_years": None}
-    assert f"| perceived female | {WITHHELD} |" in markdown(made)
+    made["total"] |= {"suppressed": False, "female": None, "age_median_years": None}
+    assert f"| perceived female | {SUPPRESSED} |" in markdown(made)
     made["min_people"] = 1
     assert "| age, median | – |" in markdown(made)
 
@@ -786,7 +786,7 @@ def test_moments_of_other_addresses() -> None:
         ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "concurrent"}),
         ("several", {"pyramid", "shares", "concurrent", "videos", "groups", "trend", "audience"}),
         ("nobody", set()),
-        ("withheld", {"timeline", "concurrent"}),
+        ("suppressed", {"timeline", "concurrent"}),
     ],
 )
 def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str]) -> None:
@@ -871,13 +871,13 @@ def test_charts_say_what_they_show() -> None:
     document["pyramid"][3] |= {"people": None}
     charts = draw(document)
     assert {"1 · female · 30", "2 · male", "0:04.0"} <= set(texts(charts["people"]))
-    assert WITHHELD in texts(charts["pyramid"])
+    assert SUPPRESSED in texts(charts["pyramid"])
     assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["concurrent"]))
     several = draw(several_videos())
     assert texts(several["trend"]).count("▲") == 1
     audience = texts(several["audience"])
     assert (audience.count("▼ less"), audience.count("▲ more")) == (1, 1)
-    assert texts(several["groups"]).count(WITHHELD) == 2
+    assert texts(several["groups"]).count(SUPPRESSED) == 2
 
 
 def test_at_most_thirty_people_are_drawn_the_longest_on_screen() -> None:

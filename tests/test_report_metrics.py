@@ -28,8 +28,11 @@ from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import Corpus, find_runs
 from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, why_not
 from analyzer.report.groups import Groups
-from analyzer.report.metrics import COMPARED, Numbers
-from analyzer.report.privacy import withheld
+from analyzer.report.metrics import Metrics
+from analyzer.report.population import Population
+from analyzer.report.privacy import suppressed
+from analyzer.report.shares import Shares
+from analyzer.report.trends import COMPARED, Trends
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import write_parquet
 from analyzer.settings import AGE_BANDS, Settings, assign_band
@@ -361,7 +364,9 @@ def test_one_video_is_told_as_it_is_planned(plan: Plan, tmp_path: Path) -> None:
     made = document(run_of(tmp_path / "one", plan))
     check_one_video(made, Truth(plan))
     assert made["videos"][0]["analyzed_share"] == pytest.approx(1)
-    assert made["concurrent"] == [] or math.fsum(row["share"] for row in made["concurrent"]) == pytest.approx(1)
+    assert made["concurrent"] == [] or math.fsum(row["share"] for row in made["concurrent"]) == pytest.approx(
+        1
+    )
 
 
 @pytest.mark.usefixtures("damaged")
@@ -700,8 +705,9 @@ def test_order_of_the_runs_does_not_matter(many: tuple[Path, dict[str, Truth]]) 
     rows = []
     for names in (list(truths), list(reversed(truths))):
         with Corpus.open(find_runs([folder / name for name in names])) as corpus:
-            numbers = Numbers(corpus, by="channel")
-            rows.append((dict(zip(names, numbers.videos(), strict=True)), numbers.group_rows()))
+            population = Population(corpus, by="channel")
+            metrics = Metrics(population, Shares(population))
+            rows.append((dict(zip(names, metrics.videos(), strict=True)), metrics.groups()))
     for name, figures in rows[0][0].items():
         assert_figures(figures, total_of([truths[name]]))
         assert_figures(rows[1][0][name], total_of([truths[name]]))
@@ -1035,12 +1041,12 @@ def test_without_a_real_change_few_changes_exceed(
     found: dict[str, list[bool]] = {}
     with Corpus.open(find_runs([mixture])) as corpus:
         for _ in range(4):
-            numbers = Numbers(corpus)
+            population = Population(corpus)
             dealt = random.permutation(np.arange(len(corpus.runs)) % periods)
             kept = np.array([(dealt[:run] == period).sum() < videos for run, period in enumerate(dealt)])
             dealt[~kept] = periods  # the rest is one more period, compared with nothing here
-            numbers.groups = Groups("day", tuple(f"{one:02d}" for one in range(periods + 1)), dealt)
-            trend = numbers.trend()
+            population.groups = Groups("day", tuple(f"{one:02d}" for one in range(periods + 1)), dealt)
+            trend = Trends(population, Shares(population)).trend()
             assert trend is not None
             for row in trend["rows"]:
                 if row["exceeds"] is not None and row["period"] != f"{periods:02d}":
@@ -1073,13 +1079,13 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# --- withheld -------------------------------------------------------------------------------------------
+# --- suppressed -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("least", [1, 2, 3, 5])
-def test_nothing_withheld_can_be_had_by_subtraction(least: int) -> None:
+def test_nothing_suppressed_can_be_had_by_subtraction(least: int) -> None:
     for counts in itertools.product((0, 1, 2, 3, 4, 7), repeat=4):
-        hidden = withheld(counts, least)
+        hidden = suppressed(counts, least)
         numbers = np.array(counts)
         assert not hidden[numbers == 0].any()
         assert hidden[(numbers > 0) & (numbers < least)].all()
@@ -1139,17 +1145,17 @@ def test_nothing_is_told_of_few_people(by: str | None, small_groups: Path) -> No
     rows = [*made["videos"], *(made["groups"]["rows"] if by else ())]
     plain = [*full["videos"], *(full["groups"]["rows"] if by else ())]
     for row, known in zip(rows, plain, strict=True):
-        assert row["withheld"] or known["people"] == 0 or known["people"] >= LEAST
-        if row["withheld"]:
+        assert row["suppressed"] or known["people"] == 0 or known["people"] >= LEAST
+        if row["suppressed"]:
             assert [name for name in PERSONAL if row[name] is not None] == []
             assert (row["videos"], row["analyzed_s"]) == (known["videos"], known["analyzed_s"])
         else:
             assert row["people"] == known["people"]
         assert row["longest_person_s"] is row.get("longest_person") is None
-    hidden = {row["run"] for row in made["videos"] if row["withheld"]}
+    hidden = {row["run"] for row in made["videos"] if row["suppressed"]}
     assert not {row["group_value"] for row in made["shares"] if row["by"] == "video"} & hidden
     if by:
-        few_groups = {row["group"] for row in made["groups"]["rows"] if row["withheld"]}
+        few_groups = {row["group"] for row in made["groups"]["rows"] if row["suppressed"]}
         assert not {row["group_value"] for row in made["shares"] if row["by"] == by} & few_groups
         for row in (made["trend"] or {"rows": []})["rows"]:
             assert not {row["period"], row["previous"]} & few_groups
@@ -1171,7 +1177,7 @@ def test_few_people_cannot_be_had_by_subtraction(by: str, small_groups: Path) ->
     made = document(small_groups, by=by, min_people=LEAST)
     groups = made["groups"]["rows"]
     videos = made["videos"]
-    assert any(row["withheld"] for row in videos) and not all(row["withheld"] for row in videos)
+    assert any(row["suppressed"] for row in videos) and not all(row["suppressed"] for row in videos)
     pairs = [(made["total"], groups), (made["total"], videos)]
     for row in groups:
         mine = [
@@ -1256,10 +1262,10 @@ def test_of_one_video_no_single_person_is_told_with_a_limit(tmp_path: Path) -> N
     assert "person_id" not in json.dumps(made)
     # Of fewer than the limit nothing at all.
     none = document(tmp_path, min_people=12)
-    assert none["total"]["withheld"] and none["shares"] == []
+    assert none["total"]["suppressed"] and none["shares"] == []
     assert [name for name in PERSONAL if none["total"][name] is not None] == []
     assert {row["people"] for row in none["pyramid"]} == {None}
-    # A limit that all meet withholds nothing of the sums but what is about one person.
+    # A limit that all meet suppresses nothing of the sums but what is about one person.
     told = document(tmp_path, min_people=2)["total"]
     single = dict.fromkeys(figure.name for figure in FIGURES if figure.single)
     full = document(tmp_path)["total"]
@@ -1271,8 +1277,8 @@ def test_an_empty_group_is_told(tmp_path: Path) -> None:
     run_of(tmp_path / "nobody", nobody(), channel="x")
     run_of(tmp_path / "five", simple_plan(15, [True] * 5), channel="y")
     empty, full = document(tmp_path, by="channel", min_people=LEAST)["groups"]["rows"]
-    assert not empty["withheld"] and empty["people"] == empty["female"] == 0
-    assert not full["withheld"] and full["female"] == 5
+    assert not empty["suppressed"] and empty["people"] == empty["female"] == 0
+    assert not full["suppressed"] and full["female"] == 5
 
 
 # --- tables of real runs ----------------------------------------------------------------------------------

@@ -146,10 +146,13 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "title": video["title"], "kind": "video", "images": False, "ages_measured": True,
         "filters": [], "min_people": 1,
         "age_bands": BANDS,
-        "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
+        "total": {**TOTAL, "suppressed": False}, "videos": [video], "groups": None, "shares": shares(12),
         "pyramid": cells, "concurrent": concurrent,
         "moments": [
-            {"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0, "peak_s": 6.0, "peak_people": 4}
+            {
+                "run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0,
+                "peak_s": 6.0, "peak_people": 4,
+            }
         ],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "co_presence_s": 5.0}],
         "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
@@ -185,7 +188,7 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
         }
         for dimension, group in (("gender", "female"), ("age", "18-24"))
     ]  # fmt: skip
-    rows = [{**TOTAL, "group": f"Channel {n}", "withheld": False} for n in range(2)]
+    rows = [{**TOTAL, "group": f"Channel {n}", "suppressed": False} for n in range(2)]
     estimated = [share for video in videos for share in shares(12, "video", video["run"])[:2]]
     return document(
         videos[0], title=f"{count} videos", kind="videos", videos=videos,
@@ -596,28 +599,28 @@ def test_print_is_light_and_fits(talk: Shown) -> None:
     shown.tab.emulate_media(color_scheme="light")
 
 
-def test_withheld_is_said(show: Any) -> None:
+def test_suppressed_is_said(show: Any) -> None:
     hidden = {figure.name: None for figure in FIGURES if figure.personal}
     made = document(
         a_video(**hidden, longest_person=None), min_people=10, people=None, pairs=None,
-        total={**TOTAL, **hidden, "withheld": True},
+        total={**TOTAL, **hidden, "suppressed": True},
         shares=[],
     )  # fmt: skip
     made["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in made["pyramid"]]
     made["timeline"] |= {"female": None, "male": None, "unknown_gender": None, "ages": None}
     shown = show(made)
     for name in ("people", "female_people_share", "age_median_years", "longest_person_s"):
-        assert "withheld" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
-    assert "withheld" in shown.tab.locator("[data-figure=occupancy]").inner_text()
-    assert "Withheld: this would tell of single people" in shown.tab.locator("#time").inner_text()
-    assert "Withheld: fewer than 10 people" in shown.tab.locator("#who").inner_text()
-    assert shown.words("pyramid").count("withheld") == 27
+        assert "suppressed" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
+    assert "suppressed" in shown.tab.locator("[data-figure=occupancy]").inner_text()
+    assert "Suppressed: this would tell of single people" in shown.tab.locator("#time").inner_text()
+    assert "Suppressed: fewer than 10 people" in shown.tab.locator("#people").inner_text()
+    assert shown.words("pyramid").count("suppressed") == 27
     assert shown.drawn()["timeline"] > 0
 
 
 def test_of_few_people_no_share_is_stated_nor_drawn() -> None:
     few = TOTAL | dict.fromkeys(ESTIMATED) | {"estimated": 4}
-    html = page(document(a_video(**few), shares=[], total={**few, "withheld": False}))
+    html = page(document(a_video(**few), shares=[], total={**few, "suppressed": False}))
     card = html.partition('data-figure="female_people_share"')[2].partition("</div>")[0]
     assert "too few people to say" in card and "4 people judged" in card
     who = html.partition('id="who"')[2].partition("</section>")[0]
@@ -633,7 +636,7 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
         "occupancy": 0.0,
         "analyzed_s": 20.0,
     }
-    made = document(a_video(**nothing, longest_person=None), total={**nothing, "withheld": False})
+    made = document(a_video(**nothing, longest_person=None), total={**nothing, "suppressed": False})
     empty = {"people": [], "pairs": [], "moments": [], "shares": []}
     made |= empty | {"pyramid": [cell | {"people": 0, "on_screen_s": 0.0} for cell in made["pyramid"]]}
     shown = show(made)
@@ -644,7 +647,7 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
 def test_nulls_are_shown_as_not_known(show: Any) -> None:
     nulls = dict.fromkeys(TOTAL) | {"people": 3}
     made = document(a_video(**nulls, longest_person=None, duration_s=None, analyzed_share=None, day=None))
-    made["total"] = {**nulls, "withheld": False}
+    made["total"] = {**nulls, "suppressed": False}
     made["shares"] = []
     for name in ("people", "female", "male", "unknown_gender"):
         made["timeline"][name][3:6] = [None] * 3
