@@ -90,7 +90,7 @@ def test_every_form_of_export_is_read(form: str, tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in rows}
     expected = {"female": 0.4075, "male": 0.5925, "18-24": 0.305, "65+": 0.3025, "13-17": 0.3925}
     assert told == pytest.approx(dict.fromkeys([*BANDS], 0.0) | expected)
-    # Without anybody judged there is nothing beside them.
+    # Without estimates there is nothing to compare with.
     for row in rows:
         assert {
             value for key, value in row.items() if key not in ("dimension", "group", "audience_share")
@@ -162,7 +162,7 @@ def test_of_several_videos_the_report_s_own_is_taken(tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in read_export(path, (ONE,)).against(None)["rows"]}
     assert told["female"] == pytest.approx(0.75)
     for ids in ((), ("other",), (ONE, OTHER)):
-        with pytest.raises(SettingsError, match="lists several videos: report one of them"):
+        with pytest.raises(SettingsError, match="lists several videos: report on one of them"):
             read_export(path, ids)
 
 
@@ -181,7 +181,7 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
     folder = run_of(tmp_path / "run", simple_plan(10, [True] * 6), url=url)
     path = write(tmp_path / "e.csv", SEVERAL)
     if not found:
-        with pytest.raises(SettingsError, match="videos one by one"):
+        with pytest.raises(SettingsError, match="lists several videos"):
             make_report([folder], youtube_analytics=path)
         return
     rows = document(folder, youtube_analytics=path)["audience"]["rows"]
@@ -352,7 +352,7 @@ def test_other_age_bands_cannot_be_set_against_the_audiences(tmp_path: Path) -> 
         assert (row["difference"] is None) == (row["dimension"] == "age")
 
 
-def test_where_nobody_was_judged_there_is_only_the_audience(tmp_path: Path) -> None:
+def test_without_estimates_there_is_only_the_audience(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", simple_plan(15, [True] * 8))
     change_people(folder, **UNJUDGED)
     rows = document(folder, youtube_analytics=write(tmp_path / "e.csv", API))["audience"]["rows"]

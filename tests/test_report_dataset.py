@@ -475,7 +475,7 @@ def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> N
     assert chosen_runs(tmp_path, where=where) == [f"{n}" for n, v in enumerate(versions) if v >= 3]
 
 
-def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -> None:
+def test_older_tables_show_who_has_an_estimate(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "old", 1)
     older(folder, 1)
     people = pq.read_table(folder / "people.parquet").drop_columns(["estimated_samples"]).to_pandas()

@@ -30,10 +30,10 @@ from analyzer.report.captions import webvtt
 from analyzer.report.charts import draw
 from analyzer.report.deeplinks import moment_url
 from analyzer.report.figures import ESTIMATED, FIGURES, SUPPRESSED, TOO_FEW
-from analyzer.report.files import CHARTS, FORMATS, save
+from analyzer.report.files import FORMATS, save
 from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, tables
-from analyzer.runs.run import report_files
+from analyzer.runs.run import REPORT_CHARTS, report_files
 from analyzer.settings import AGE_BANDS
 from analyzer.util.palette import GENDER_COLORS
 
@@ -186,7 +186,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
     videos = [video(run=f"run-{n}", title=title, people=n + 1) for n, title in enumerate(HOSTILE)]
     interval = {"value_low": 0.5, "value_high": 0.7, "change": 0.2, "change_low": 0.1, "change_high": 0.3}
     change = {
-        **{"figure": "occupancy", "words": "somebody on screen", "unit": "share", "period": "2026-11"},
+        **{"figure": "occupancy", "words": "occupancy", "unit": "share", "period": "2026-11"},
         **{"previous": "2026-10", "value": 0.6, "previous_value": 0.4, "exceeds": True, "videos": 7},
         **{"previous_videos": 8, **interval},
     }
@@ -232,7 +232,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 "rows": [
                     {
                         "figure": "occupancy",
-                        "words": "somebody on screen",
+                        "words": "occupancy",
                         "unit": "share",
                         "first": "=1+1 $a$ 日本",
                     }
@@ -294,7 +294,7 @@ def without_figures(value: Any) -> Any:
         "start_s",
         "peak_s",
         "end_s",
-        "appearances",
+        "spans",
         "bin_s",
         "min_people",
         "person_id",
@@ -317,7 +317,7 @@ def without_figures(value: Any) -> Any:
 
 
 def unknown(document: dict[str, Any]) -> dict[str, Any]:
-    # How many are at once is what a row is about, not a figure.
+    # The number of people identifies the row and is not a figure.
     concurrent = [row | {"time_s": None, "share": None} for row in document["concurrent"]]
     return without_figures(document) | {"concurrent": concurrent}
 
@@ -370,7 +370,7 @@ def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_unknown_format_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no such format of a report: pdf"):
+    with pytest.raises(SettingsError, match="unknown report format pdf"):
         save(one_video(), ["csv", "pdf"], tmp_path)
 
 
@@ -388,7 +388,7 @@ def test_full_disk_is_a_sentence(form: str, tmp_path: Path, monkeypatch: pytest.
 def test_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with pytest.raises(OutputError, match=r"cannot be made .*choose another with --out"):
+        with pytest.raises(OutputError, match=r"cannot be created .*choose another with --out"):
             save(one_video(), ["md"], out)
 
 
@@ -448,7 +448,7 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
     ]
 
 
-def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
+def test_people_have_a_row_for_every_appearance(tmp_path: Path) -> None:
     save(one_video(), ["csv"], tmp_path)
 
     def text(name: str) -> str:
@@ -471,7 +471,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         ",,gender,female,1,4.0,0.571429\n,,gender,male,1,3.0,0.428571\n,,gender,unknown,0,0.0,0.0\n"
     )
     assert text("pairs") == "a,b,co_presence_s\n1,2,2.0\n"
-    assert text("moments") == "run,start_s,end_s,people,peak_s,most\ntalk-1,1.5,3.5,1.75,2.5,3\n"
+    assert text("moments") == "run,start_s,end_s,people,peak_s,peak_people\ntalk-1,1.5,3.5,1.75,2.5,3\n"
     assert rows_of(tmp_path / "report-concurrent.csv")[2] == {
         "people": "2",
         "time_s": "2.0",
@@ -619,9 +619,9 @@ def test_captions_can_be_read(name: str, tmp_path: Path) -> None:
 
 def test_markdown_says_the_figures_with_their_intervals() -> None:
     text = markdown(one_video())
-    assert "| somebody on screen | 83 % |" in text
+    assert "| occupancy | 83 % |" in text
     assert "| people | 2 | 2 to 3 |" in text
-    assert "| female share of the time on screen | 25 % | 15 % to 35 % |" in text
+    assert "| female share of time on screen | 25 % | 15 % to 35 % |" in text
     assert "| gender female | 25 % (15 % to 35 %) | 25 % (12 % to 33 %) |" in text
     assert "1. [0:02.5](https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=2s): 3 people; 1.8 on average" in text
     assert "| net | age | CC0-1.0 | yes | 0f0f0f0f0f0f | faces | – |" in text
@@ -629,17 +629,17 @@ def test_markdown_says_the_figures_with_their_intervals() -> None:
 
 def test_markdown_says_whether_a_change_is_beyond_its_error_bars() -> None:
     text = markdown(several_videos())
-    words = "| somebody on screen | 2026-10 to 2026-11 | 40 % to 60 % | +20.0 points (+10.0 to +30.0)"
+    words = "| occupancy | 2026-10 to 2026-11 | 40 % to 60 % | +20.0 points (+10.0 to +30.0)"
     assert f"{words} | **beyond its error bars** | 8 to 7 |" in text
     assert text.count("| within |") == 2
     assert "| gender female | 50 % | 25 % (15 % to 35 %) | −25.0 points (−35.0 to −15.0) | **beyond" in text
     assert "| +25.0 points (+15.0 to +35.0) | **beyond its error bars** |" in text
     assert "| −10.0 points (−35.0 to +5.0) | within |" in text
-    assert "which videos there happen to be" in text
+    assert "the choice of videos" in text
 
 
 def of_few() -> dict[str, Any]:
-    """One video of two people who were judged."""
+    """One video of two people with estimates."""
     few = dict.fromkeys(ESTIMATED) | {"estimated": 2}
     document = one_video(shares=[])
     for row in (document["total"], *document["videos"]):
@@ -649,8 +649,8 @@ def of_few() -> dict[str, Any]:
 
 def test_of_too_few_people_no_share_is_stated_in_any_form(tmp_path: Path) -> None:
     text = markdown(of_few())
-    assert f"| female share of the time on screen | {TOO_FEW} |  |" in text
-    assert "Too few people to say: 2 people were judged, shares need at least 5." in text
+    assert f"| female share of time on screen | {TOO_FEW} |  |" in text
+    assert "Too few people: shares need at least 5 people with estimates, and there are 2." in text
     assert "25 %" not in text
     assert TOO_FEW not in markdown(one_video(shares=shares(FEW_PEOPLE)))
     assert "shares" not in draw(of_few())
@@ -714,8 +714,8 @@ def test_labels_of_bars_do_not_touch() -> None:
 def test_markdown_says_what_is_suppressed() -> None:
     text = markdown(suppressed())
     assert f"| people | {SUPPRESSED} |  |" in text
-    assert f"| somebody on screen | {SUPPRESSED} |" in text
-    assert "- **Suppressed** is what would be said about fewer than 5 people." in text
+    assert f"| occupancy | {SUPPRESSED} |" in text
+    assert "- **Suppressed** figures are about fewer than 5 people." in text
 
 
 def test_markdown_says_that_single_figures_are_suppressed() -> None:
@@ -790,7 +790,7 @@ def test_moments_of_other_addresses() -> None:
     ],
 )
 def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str]) -> None:
-    assert set(draw(DOCUMENTS[name]())) == charts <= set(CHARTS)
+    assert set(draw(DOCUMENTS[name]())) == charts <= set(REPORT_CHARTS)
 
 
 def test_charts_are_for_slides(tmp_path: Path) -> None:

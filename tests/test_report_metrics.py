@@ -816,7 +816,7 @@ def test_the_same_people_have_the_same_figures_wherever_they_are_told(by: str, t
         assert {name: group[name] for name in alone} == alone
 
 
-def test_of_few_judged_people_no_share_is_told_anywhere(tmp_path: Path) -> None:
+def test_no_share_is_stated_anywhere_for_few_people_with_estimates(tmp_path: Path) -> None:
     plan = simple_plan(10, [True, True, False, False])
     stored = some_shares()
     assert len(stored)
@@ -888,7 +888,7 @@ UNJUDGED = {"female_prob": np.nan, "age_years": np.nan, "age_low": np.nan, "age_
 UNJUDGED |= {"gender": "unknown", "age_band": "unknown", "estimated_samples": 0}
 
 
-def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -> None:
+def test_no_share_is_stated_for_groups_without_estimates(tmp_path: Path) -> None:
     plan = random_plan(np.random.default_rng(3), length_s=12, people=6, concurrent=2)
     for number in range(6):
         folder = run_of(tmp_path / f"{number}", plan, uploaded=f"2026-03-0{1 + number // 2}")
@@ -905,7 +905,7 @@ def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -
         # The prior is no finding: neither the value nor a change against it.
         assert rows[figure, "2026-03-02"]["value"] is None
         assert rows[figure, "2026-03-03"]["change"] is rows[figure, "2026-03-03"]["exceeds"] is None
-    # Nobody judged at all.
+    # Without any estimates.
     for number in range(6):
         change_people(tmp_path / f"{number}", **UNJUDGED)
     made = document(tmp_path, by="day")
@@ -914,7 +914,7 @@ def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -
     assert not [row for row in made["trend"]["rows"] if "share" in row["figure"]]
 
 
-def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path) -> None:
+def test_runs_with_other_models_are_left_out_of_the_shares(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     men = dataclasses.replace(regular(), female_prob=np.full(7, 0.02))
     women = dataclasses.replace(
@@ -932,8 +932,8 @@ def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path
     shares = [row["female_people_share"] for row in made["groups"]["rows"]]
     own = {row["run"]: row["female_people_share"] for row in made["videos"]}
     assert shares == [own["a"], pytest.approx(expected["people_share"][0], abs=0.06), own["d"]]
-    assert any(note.startswith("2 videos were judged by other networks") for note in made["notes"])
-    # The same networks, but with a detector for which they were not measured.
+    assert any(note.startswith("2 videos were analyzed with models of other") for note in made["notes"])
+    # The same models, but with a detector they were not measured for.
     run_of(tmp_path / "e", women, channel="z", calibration={"fitted_on": "", "measured": False})
     assert UNMEASURED in document(tmp_path / "e")["notes"]
     assert UNMEASURED not in document(tmp_path / "a")["notes"]
@@ -1014,7 +1014,7 @@ def test_with_one_video_in_a_period_nothing_is_said_of_changes(changing: Path) -
     assert document([changing / "0-0"], by="week")["trend"] is None
 
 
-def test_of_videos_without_judged_people_no_change_of_shares_is_told(changing: Path, tmp_path: Path) -> None:
+def test_no_change_of_shares_is_stated_for_videos_without_estimates(changing: Path, tmp_path: Path) -> None:
     # Two videos a period, but only one of them tells of shares.
     for number in range(4):
         plan = simple_plan(10, [number > 1] * 6)
@@ -1053,7 +1053,7 @@ def test_without_a_real_change_few_changes_exceed(
                     assert row["videos"] == row["previous_videos"] == videos
                     assert row["change_low"] <= row["change"] <= row["change_high"]
                     found.setdefault(row["figure"], []).append(row["exceeds"])
-    # Of fewer than five judged people no share is stated, and no change of it.
+    # No share is stated for fewer than five people with estimates, and no change of it.
     assert all(len(one) == 4 * (periods - 1) for name, one in found.items() if "share" not in name)
     assert np.mean([exceeds for one in found.values() for exceeds in one]) <= 0.06
     for figure in (

@@ -174,7 +174,7 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
         for n in range(count)
     ]
     trend = {
-        "figure": "occupancy", "words": "somebody on screen", "unit": "share", "period": "2026-W45",
+        "figure": "occupancy", "words": "occupancy", "unit": "share", "period": "2026-W45",
         "previous": "2026-W44", "value": 0.8, "value_low": 0.7, "value_high": 0.9, "previous_value": 0.5,
         "change": 0.3, "change_low": 0.1, "change_high": 0.5, "exceeds": True, "videos": 3,
         "previous_videos": 3,
@@ -622,9 +622,9 @@ def test_of_few_people_no_share_is_stated_nor_drawn() -> None:
     few = TOTAL | dict.fromkeys(ESTIMATED) | {"estimated": 4}
     html = page(document(a_video(**few), shares=[], total={**few, "suppressed": False}))
     card = html.partition('data-figure="female_people_share"')[2].partition("</div>")[0]
-    assert "too few people to say" in card and "4 people judged" in card
-    who = html.partition('id="who"')[2].partition("</section>")[0]
-    assert "Too few people to say:</strong> 4 people judged, shares need at least 5." in who
+    assert "too few people" in card and "4 people with estimates" in card
+    who = html.partition('<section id="people"')[2].partition("</section>")[0]
+    assert "Too few people:</strong> shares need at least 5 people with estimates, and there are 4." in who
     assert 'data-chart="shares"' not in who and "Shares as a table" not in who
     assert "53" not in html.partition("<main")[2].partition('id="data"')[0]
 
@@ -703,7 +703,7 @@ def test_two_groups_are_laid_side_by_side(show: Any) -> None:
     rows = [
         {
             "figure": "occupancy",
-            "words": "somebody on screen",
+            "words": "occupancy",
             "unit": "share",
             "first": first,
             "second": second,
