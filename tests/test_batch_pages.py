@@ -266,7 +266,7 @@ def test_ten_thousand_videos(filled: Filled) -> None:
     assert [len(page.rows[name]) - 1 for name in ("done", "trouble", "skipped")] == [1000, 1000, 1000]
     assert "done 09999" in page.rows["done"][1]
     assert "done 09000" in page.rows["done"][-1]
-    assert "dead 02499" in page.rows["trouble"][1]
+    assert "abandoned 02499" in page.rows["trouble"][1]
     assert "The newest 1,000 of 10,000; 9,000 more are in the ledger" in page.text
     assert page.text.count("The newest 1,000 of 2,500; 1,500 more are in the ledger") == 2
     assert ">10,000 h<" in page.text, "hours are of all videos"

@@ -20,8 +20,9 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.batch.ledger import FINAL, Ledger, State
-from analyzer.batch.summary import ENDINGS, one_line, rough_time
+from analyzer.batch.summary import ENDINGS, one_line
 from analyzer.util.atomic import writing
+from analyzer.util.durations import rough_duration
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -131,7 +132,7 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
     partly = sum(row["complete"] is False for row in done)
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
-        ("Video", rough_time(seconds), "analyzed"),
+        ("Video", rough_duration(seconds), "analyzed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
@@ -213,7 +214,7 @@ def _batch_run(row: Row) -> Row:
     sources = counts.get("sources_failed") or 0
     return {
         "began": _minute(row["started_at"]),
-        "took": "" if ended is None else rough_time(max(0.0, ended - row["started_at"])),
+        "took": "" if ended is None else rough_duration(max(0.0, ended - row["started_at"])),
         "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
         "error": one_line(counts.get("error") or "", 500),
         "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from analyzer.batch.config import Jobs, duration_text
+from analyzer.batch.config import Jobs
 from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.maintenance import prune
 from analyzer.batch.outcome import Outcome
@@ -25,6 +25,7 @@ from analyzer.batch.scheduler import Scheduler, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
+from analyzer.util.durations import duration_text, rough_duration
 from analyzer.util.text import counted, percent
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
@@ -174,7 +175,7 @@ def describe_plan(plan: Plan) -> str:
     lines = []
     for one in plan.videos[:_MAX_ROWS]:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
-        takes = "" if one.estimate_s is None else f", about {_minutes(one.estimate_s)}"
+        takes = "" if one.estimate_s is None else f", about {rough_duration(one.estimate_s)}"
         lines.append(f"  {one.state:<10}  {printable(one.title or one.source)}{length}{takes}")
     lines += _more(len(plan.videos), "videos")
     for source, reason in plan.rejected[:_MAX_ROWS]:
@@ -191,7 +192,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.estimate_s is None:
         head += "; how long it takes is not known before the first video is done"
     else:
-        head += f"; about {_minutes(plan.estimate_s)}, as the last {plan.past} took"
+        head += f"; about {rough_duration(plan.estimate_s)}, as the last {plan.past} took"
     return "\n".join([head, *lines])
 
 
@@ -282,10 +283,6 @@ def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:
 
 def _more(count: int, what: str) -> list[str]:
     return [f"  ... and {count - _MAX_ROWS} more {what}"] if count > _MAX_ROWS else []
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else duration_text(round(seconds / 60) * 60)
 
 
 def _moment(seconds: float) -> str:
