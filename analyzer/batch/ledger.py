@@ -3,7 +3,7 @@
 A video's row is found by (identity, settings, networks): the same work is one row for ever, changed
 settings are another row. States::
 
-    new ──▶ run_lock ──▶ downloaded ──▶ analyzing ──▶ done
+    new ──▶ downloading ──▶ downloaded ──▶ analyzing ──▶ done
      │         │             │              │
      │         └─────────────┴──────────────┴──▶ failed (tried again at `next_try`) ──▶ dead
      └──▶ skipped (`reason`)
@@ -23,7 +23,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +47,8 @@ __all__ = [
     "lock_ledger",
 ]
 
+_COMPLETED = "completed"
+"""State of a segment: those that are not complete have no row."""
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
 """How long another writer, a backup for instance, is waited for."""
@@ -59,7 +61,7 @@ class State(StrEnum):
     """Where a video stands; the value is what the ledger, the log and the tables show."""
 
     NEW = "new"
-    RUN_LOCKED = "run_lock"
+    DOWNLOADING = "downloading"
     """An attempt has begun: it is being looked up and downloaded."""
     DOWNLOADED = "downloaded"
     """It lies on the disk; local files do from the start."""
@@ -69,13 +71,13 @@ class State(StrEnum):
     """Left out for a reason that is no error."""
     FAILED = "failed"
     """The last attempt failed; it is tried again at `next_try`."""
-    DEAD = "dead"
+    ABANDONED = "abandoned"
     """Given up: only ``batch retry`` brings it back."""
 
 
-FINAL = (State.DONE, State.SKIPPED, State.DEAD)
+FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """Nothing is to be done for these."""
-RUNNING = (State.RUN_LOCKED, State.DOWNLOADED, State.ANALYZING)
+RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 
 _MIGRATIONS = (
     # 1
@@ -94,7 +96,7 @@ _MIGRATIONS = (
         error_kind TEXT,
         error TEXT,
         attempts INTEGER NOT NULL DEFAULT 0,
-        consecutive_failures INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
         interrupted INTEGER NOT NULL DEFAULT 0,
         next_try REAL,
         title TEXT,
@@ -161,9 +163,28 @@ _MIGRATIONS = (
     """
     ALTER TABLE videos ADD COLUMN parts_key TEXT;
     """,
+    # 4: new names. A quotation mark inside a JSON string is escaped, so only keys and whole values match.
+    """
+    ALTER TABLE videos RENAME COLUMN fruitless TO consecutive_failures;
+    ALTER TABLE nights RENAME TO batch_runs;
+    UPDATE videos SET state = 'downloading' WHERE state = 'claimed';
+    UPDATE videos SET state = 'analyzing' WHERE state = 'analysing';
+    UPDATE videos SET state = 'abandoned' WHERE state = 'dead';
+    UPDATE attempts SET outcome = 'abandoned' WHERE outcome = 'dead';
+    UPDATE segments SET state = 'completed';
+    UPDATE videos SET counts = replace(replace(replace(replace(replace(counts,
+        '"analysed_s":', '"analyzed_s":'),
+        '"samples_carried":', '"samples_reused":'),
+        '"faces_judged":', '"faces_estimated":'),
+        '"faces_of_no_person":', '"faces_unassigned":'),
+        '"people_unjudged":', '"people_not_estimated":');
+    UPDATE batch_runs SET counts = replace(replace(counts,
+        '"dead":', '"abandoned":'),
+        '"state": "dead"', '"state": "abandoned"');
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
-"""Older ledgers are brought to this one when a batch opens them."""
+"""A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
 
 
 @dataclass(frozen=True)
@@ -219,10 +240,6 @@ class Work:
     """Begins the names of its segments in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
-
-
-def _now() -> float:
-    return time.time()
 
 
 @contextlib.contextmanager
@@ -291,14 +308,16 @@ class Ledger:
         path: The file.
         read_only: For looking only: nothing is made, changed or migrated. Without a file the ledger is
             empty.
+        now: The clock.
 
     Raises:
         LedgerError: It is damaged, of another program, of a newer version, or cannot be read or written.
             Every method raises this.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, now: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._now = now
         # The thread that downloads looks things up, too.
         self._lock = threading.RLock()
         self._base = path.parent
@@ -411,7 +430,7 @@ class Ledger:
         Rows of the same source and video with other settings are closed, but for those that are done: nobody
         wants them now.
         """
-        now = _now()
+        now = self._now()
         key = listed.identity, listed.settings_hash, listed.models_hash
         with self._transaction() as db:
             cursor = db.execute(
@@ -440,7 +459,7 @@ class Ledger:
                     " AND (settings_hash != ? OR models_hash != ?)",
                     (
                         *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),
-                        *(State.NEW, State.FAILED, State.DEAD, *RUNNING),
+                        *(State.NEW, State.FAILED, State.ABANDONED, *RUNNING),
                         *key[1:],
                     ),
                 )
@@ -474,9 +493,9 @@ class Ledger:
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
 
-    def given_up(self) -> list[Work]:
+    def abandoned(self) -> list[Work]:
         """The dead rows, oldest first."""
-        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.DEAD)
+        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.ABANDONED)
         return [self._work(row) for row in rows]
 
     def parts(self) -> list[Work]:
@@ -495,13 +514,13 @@ class Ledger:
             video_id,
             video_id,
             State.SKIPPED,
-            State.DEAD,
+            State.ABANDONED,
         )
         return rows[0]["id"] if rows else None
 
-    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.RUN_LOCKED) -> int:
+    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.DOWNLOADING) -> int:
         """Begin an attempt; it is counted before anything is done. Gives its number."""
-        now, text = _now(), json.dumps(versions)
+        now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
@@ -526,7 +545,7 @@ class Ledger:
 
     def downloaded(self, id: int, video: Mapping[str, Any], *, size_bytes: int, fetch_s: float) -> None:
         """A video lies on the disk."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, video = ?, video_id = ?, size_bytes = ?, changed_at = ?"
@@ -540,12 +559,14 @@ class Ledger:
 
     def analyzing(self, id: int) -> None:
         """A process works on it."""
-        self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, _now(), id)
+        self._change(
+            "UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, self._now(), id
+        )
 
     def opened(self, id: int, parts_key: str, segments: Sequence[int], expected: int | None) -> None:
         """These segments lie on the disk, and no others, under names that begin with this key: the rows
         follow."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             rows = {row[0] for row in db.execute("SELECT segment FROM segments WHERE video = ?", (id,))}
             for segment in rows - set(segments):
@@ -553,7 +574,7 @@ class Ledger:
             for segment in set(segments) - rows:
                 db.execute(
                     "INSERT INTO segments (video, segment, state, committed_at) VALUES (?, ?, ?, ?)",
-                    (id, segment, State.DONE, now),
+                    (id, segment, _COMPLETED, now),
                 )
             db.execute(
                 "UPDATE videos SET parts_key = ?, segments = coalesce(?, segments) WHERE id = ?",
@@ -562,7 +583,7 @@ class Ledger:
 
     def segment(self, id: int, segment: int, *, samples: int, faces: int, size_bytes: int) -> bool:
         """A segment was committed; gives whether that is progress, which forgives earlier failures."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             known = db.execute(
                 "SELECT 1 FROM segments WHERE video = ? AND segment = ?", (id, segment)
@@ -571,7 +592,7 @@ class Ledger:
                 "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (video, segment) DO UPDATE SET"
                 " samples = excluded.samples, faces = excluded.faces, size_bytes = excluded.size_bytes,"
                 " committed_at = excluded.committed_at",
-                (id, segment, State.DONE, samples, faces, size_bytes, now),
+                (id, segment, _COMPLETED, samples, faces, size_bytes, now),
             )
             if known is None:
                 db.execute("UPDATE videos SET consecutive_failures = 0, interrupted = 0 WHERE id = ?", (id,))
@@ -586,7 +607,7 @@ class Ledger:
             info: What ``run.json`` says.
             analysis_s: How long the analysis took, the annotated video included.
         """
-        now, folder = _now(), self._stored(run)
+        now, folder = self._now(), self._stored(run)
         title = info.get("title")
         with self._transaction() as db:
             # One folder holds one run of a video: the newest.
@@ -625,7 +646,7 @@ class Ledger:
             db.execute(
                 "UPDATE videos SET state = ?, reason = ?, error_kind = ?, error = NULL, video = NULL,"
                 " next_try = NULL, changed_at = ? WHERE id = ?",
-                (State.SKIPPED, reason, kind, _now(), id),
+                (State.SKIPPED, reason, kind, self._now(), id),
             )
             self._end(db, id, State.SKIPPED, kind=kind, error=reason)
 
@@ -637,7 +658,7 @@ class Ledger:
         *,
         next_try: float | None,
         keep_download: bool = False,
-        blamed: bool = True,
+        counted: bool = True,
     ) -> State:
         """An attempt failed; without a `next_try` the video is dead. Gives the new state.
 
@@ -647,15 +668,15 @@ class Ledger:
             error: One sentence.
             next_try: Not before.
             keep_download: What was downloaded lies there for the next attempt.
-            blamed: Whether it is the video's fault: too many such failures end in death.
+            counted: Whether it is the video's fault: too many such failures end in death.
         """
-        state = State.DEAD if next_try is None else State.FAILED
+        state = State.ABANDONED if next_try is None else State.FAILED
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, error_kind = ?, error = ?,"
                 " consecutive_failures = consecutive_failures + ?,"
                 " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
-                (state, kind, error, blamed, next_try, keep_download, _now(), id),
+                (state, kind, error, counted, next_try, keep_download, self._now(), id),
             )
             self._end(db, id, state, kind=kind, error=error)
         return state
@@ -679,7 +700,7 @@ class Ledger:
                 " + ?, next_try = ?, changed_at = ? WHERE id = ?",
                 (
                     *(state, state is State.DOWNLOADED, outcome == "interrupted"),
-                    *(next_try, _now(), id),
+                    *(next_try, self._now(), id),
                 ),
             )
             self._end(db, id, outcome)
@@ -692,14 +713,14 @@ class Ledger:
             " changed_at = ? WHERE id = ? AND state NOT IN"
             " (?, ?, ?, ?)",
             State.NEW,
-            _now(),
+            self._now(),
             id,
             State.DONE,
             *RUNNING,
         )
 
-    @staticmethod
     def _end(
+        self,
         db: sqlite3.Connection,
         id: int,
         outcome: str,
@@ -711,7 +732,7 @@ class Ledger:
         db.execute(
             "UPDATE attempts SET ended_at = ?, outcome = ?, error_kind = ?, error = ?, analysis_s = ?"
             " WHERE video = ? AND ended_at IS NULL",
-            (_now(), outcome, kind, error, analysis_s, id),
+            (self._now(), outcome, kind, error, analysis_s, id),
         )
 
     # -- hosts
@@ -733,7 +754,7 @@ class Ledger:
             cap_s: The longest pause, but for what the host itself has asked for.
             least_s: What the host has asked for.
         """
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             row = db.execute("SELECT complaints FROM hosts WHERE host = ?", (host,)).fetchone()
             complaints = 1 + (row[0] if row else 0)
@@ -756,13 +777,15 @@ class Ledger:
     def begin_batch_run(self) -> int:
         """A batch begins."""
         with self._transaction() as db:
-            return int(db.execute("INSERT INTO nights (started_at) VALUES (?)", (_now(),)).lastrowid or 0)
+            return int(
+                db.execute("INSERT INTO batch_runs (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
+            )
 
     def end_batch_run(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """A batch has ended."""
         self._change(
-            "UPDATE nights SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
-            _now(),
+            "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
+            self._now(),
             outcome,
             json.dumps(counts),
             night,
@@ -808,12 +831,12 @@ class Ledger:
 
     def hosts(self) -> list[dict[str, Any]]:
         """Hosts that are paused now."""
-        rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", _now())
+        rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", self._now())
         return [_plain(row) for row in rows]
 
     def batch_runs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The last nights, the newest first."""
-        return [_plain(row) for row in self._rows("SELECT * FROM nights ORDER BY id DESC LIMIT ?", limit)]
+        return [_plain(row) for row in self._rows("SELECT * FROM batch_runs ORDER BY id DESC LIMIT ?", limit)]
 
     def rates(self, settings_hash: str | None = None) -> list[tuple[float, float | None, int | None]]:
         """Of the newest finished attempts: seconds of work (downloading and analyzing), the video's
@@ -830,14 +853,14 @@ class Ledger:
 
     # -- tending
 
-    def retry(self, ids: Sequence[int], *, dead: bool) -> int:
+    def retry(self, ids: Sequence[int], *, abandoned: bool) -> int:
         """Make failed videos due now, and dead ones new again, and end all hosts' pauses; gives how many.
 
         A host is left alone all the same where only some `ids` are named.
 
         Args:
             ids: Only these, whatever has become of them; none: all failed ones.
-            dead: Without `ids`: the dead ones too.
+            abandoned: Without `ids`: the dead ones too.
 
         Raises:
             LedgerError: One of `ids` is not in the ledger.
@@ -845,8 +868,8 @@ class Ledger:
         named = bool(ids)
         for id in ids:
             self.get(id)
-        every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
-        states = every if ids else every[: 1 + dead]
+        every = (State.FAILED, State.ABANDONED, State.SKIPPED, State.DONE)
+        states = every if ids else every[: 1 + abandoned]
         # What is done and lies there would only be adopted again.
         ids = [id for id in ids if not self.has_run(id)]
         if named and not ids:
@@ -859,7 +882,7 @@ class Ledger:
             f" consecutive_failures = 0, interrupted = 0, next_try = NULL, video = NULL,"
             f" changed_at = ? WHERE {where}",
             State.NEW,
-            _now(),
+            self._now(),
             *states,
             *ids,
         )
@@ -877,7 +900,7 @@ class Ledger:
                 " (SELECT max(number) FROM attempts AS other WHERE other.video = attempts.video)",
                 (before,),
             ).rowcount
-            gone += db.execute("DELETE FROM nights WHERE ended_at < ?", (before,)).rowcount
+            gone += db.execute("DELETE FROM batch_runs WHERE ended_at < ?", (before,)).rowcount
         with self._errors():
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

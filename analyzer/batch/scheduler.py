@@ -18,7 +18,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.failure_policy import CRASHES, HOST_PAUSES, Failure, delay_s
 from analyzer.batch.ledger import Ledger, Listed, State, Work, lock_ledger
 from analyzer.batch.log import EventLog, OnEvent, ignore
+from analyzer.batch.outcome import Outcome
 from analyzer.batch.protocol import (
     Done,
     Failed,
@@ -71,7 +72,6 @@ from analyzer.vision.selection import models_hash
 __all__ = [
     "DOWNLOADS",
     "FetcherMaker",
-    "Outcome",
     "Scheduler",
     "Stop",
     "default_fetcher",
@@ -128,63 +128,6 @@ class Stop:
     def requested(self) -> bool:
         """Whether it was asked for."""
         return self._event.is_set()
-
-
-@dataclass
-class Outcome:
-    """How a night went."""
-
-    reason: str = "finished"
-    """``finished``, ``stopped``, ``time_budget``, ``no_space``, ``ledger``: it was held or could not be
-    written for the moment, or ``broken``: nothing could be analyzed."""
-    error: str | None = None
-    """Why it ended early, in a sentence."""
-    done: int = 0
-    incomplete: int = 0
-    """Of the done ones: those that could be read only in part."""
-    skipped: int = 0
-    filtered: int = 0
-    """Of the skipped ones: those that a filter leaves out."""
-    copies: int = 0
-    """Files with the content of another one that is due: they are not analyzed once more."""
-    recovered: int = 0
-    """Attempts that crashed tonight, of videos that are done all the same."""
-    unreported: int = 0
-    """Of the done ones: those whose report could not be written."""
-    undrawn: int = 0
-    """Of the done ones: those whose annotated video could not be made."""
-    failed: int = 0
-    """To be tried again."""
-    dead: int = 0
-    """Given up."""
-    left: int = 0
-    """Known and due, but not begun or not finished."""
-    sources_failed: int = 0
-    """Sources that could not be listed, or only in part."""
-    seconds: float = 0.0
-    people: int = 0
-    """On screen in the runs that were done."""
-    video_s: float = 0.0
-    """Seconds of video that were done."""
-    runs: list[dict[str, Any]] = field(default_factory=list)
-    """Of each video that was done: `video`, `source`, `title`, `run` (its folder), `complete`, `people`."""
-    troubles: list[dict[str, Any]] = field(default_factory=list)
-    """Of each video and source that failed: `video`, `source`, `title`, `kind`, `error`, `state`, `next_try`
-    (ISO time in UTC)."""
-
-    @property
-    def well(self) -> bool:
-        """Whether all that was to be done is done."""
-        wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported, self.undrawn
-        return self.error is None and not any(wrong)
-
-    def figures(self) -> dict[str, Any]:
-        """As JSON values, but for the runs, of which there may be many: the ledger lists them."""
-        return {name: value for name, value in vars(self).items() if name != "runs"}
-
-    def document(self) -> dict[str, Any]:
-        """As JSON values."""
-        return dict(vars(self))
 
 
 @dataclass(eq=False)
@@ -320,7 +263,7 @@ class Scheduler:
             stack.callback(self._abandon.set)
             self._pool = pool
             night = self._ledger.begin_batch_run()
-            self._log("night_started", night=night, sources=len(jobs.sources), places=self._places)
+            self._log("batch_started", batch_run=night, sources=len(jobs.sources), places=self._places)
             try:
                 self._clean_up()
                 self._list_all()
@@ -343,7 +286,7 @@ class Scheduler:
                 self._end("no_space", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
             self._outcome.left = self._left()
-            self._log("night_ended", night=night, **self._outcome.figures())
+            self._log("batch_ended", batch_run=night, **self._outcome.figures())
             with contextlib.suppress(LedgerError):
                 self._ledger.end_batch_run(night, self._outcome.reason, self._outcome.figures())
         return self._outcome
@@ -367,8 +310,8 @@ class Scheduler:
                 self._remove_parts(work)
                 error = CRASHES["interrupted"]
                 told = {"source": work.source, "title": work.title, "error": error}
-                self._log("dead", work.id, kind="interrupted", **told)
-                self._trouble(work, "interrupted", error, State.DEAD)
+                self._log("abandoned", work.id, kind="interrupted", **told)
+                self._trouble(work, "interrupted", error, State.ABANDONED)
                 continue
             whole = work.video is not None and _is_whole(work.video)
             state = State.DOWNLOADED if whole else State.NEW
@@ -396,7 +339,7 @@ class Scheduler:
                 self._remove_parts(work)
                 reason = self._replaced(work) or "its file is gone, or holds something else now"
                 self._skip(work, reason, "gone")
-        for work in self._ledger.given_up():
+        for work in self._ledger.abandoned():
             if (replaced := self._replaced(work)) is not None:
                 self._skip(work, replaced, "gone")
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
@@ -539,7 +482,7 @@ class Scheduler:
     def _wanted(self, source: Source, work: Work) -> bool:
         """Whether a row is work, by the filters of today."""
         reopened = work.state is State.SKIPPED and work.error_kind in _REOPENED
-        if work.state in (State.DONE, State.DEAD) or (work.state is State.SKIPPED and not reopened):
+        if work.state in (State.DONE, State.ABANDONED) or (work.state is State.SKIPPED and not reopened):
             return False
         reason = self._why_not(source, work)
         if reason is not None:
@@ -939,12 +882,12 @@ class Scheduler:
             return
         if entry.host is not None and (failure.kind in HOST_PAUSES or failure.retry_after_s):
             until = self._pause(entry.host, failure)
-            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, counted=False)
             self._note_failure(entry, failure, State.FAILED, until)
             return
         if failure.kind == "too_large_for_disk":  # no fault of the video
             until = time.time() + jobs.retry.base_s
-            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, counted=False)
             # Videos that are done give back what they take; without any, nothing will change tonight.
             self._note_failure(entry, failure, State.FAILED, until, tonight=bool(self._in_hand()))
             return
@@ -957,7 +900,7 @@ class Scheduler:
         )
         if not again:
             self._remove_download(work)
-        if state is State.DEAD:
+        if state is State.ABANDONED:
             self._remove_parts(work)
         self._note_failure(entry, failure, state, next_try)
 
@@ -971,7 +914,9 @@ class Scheduler:
         log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
         soon = next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s
         tonight = tonight and soon and self._ending is None
-        self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try), tonight=tonight)
+        self._log(
+            str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try), will_retry=tonight
+        )
         self._trouble(work, failure.kind, failure.error, state, next_try)
         if tonight and next_try is not None:
             entry.work, entry.due = work, next_try
@@ -993,7 +938,7 @@ class Scheduler:
         self._no_trouble(work)
         told: dict[str, Any] = {"source": work.source, "kind": kind, "error": error}
         told |= {"video": work.id, "title": work.title, "state": str(state), "next_try": _iso(next_try)}
-        if state in (State.FAILED, State.DEAD) and self._names_list(work):
+        if state in (State.FAILED, State.ABANDONED) and self._names_list(work):
             told |= {"video": None, "title": None, "state": "source"}  # it is no video that has failed
             self._list_troubles[work.id] = told
             self._unlisted.add(work.source)
@@ -1010,7 +955,7 @@ class Scheduler:
     def _count_troubles(self) -> None:
         outcome = self._outcome
         states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
-        outcome.failed, outcome.dead = states[State.FAILED], states[State.DEAD]
+        outcome.failed, outcome.abandoned = states[State.FAILED], states[State.ABANDONED]
         outcome.sources_failed = len(self._unlisted)
 
     def _pause(self, host: str | None, error: Failure | SourceError) -> float:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analyzer.batch.ledger import State
-from analyzer.batch.scheduler import Outcome
+from analyzer.batch.outcome import Outcome
+from analyzer.util.durations import rough_duration
 from analyzer.util.text import counted, one_line
 
-__all__ = ["ENDINGS", "rough_time", "summary", "utc_minute"]
+__all__ = ["ENDINGS", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
@@ -27,24 +28,6 @@ ENDINGS = {
 
 _LISTED = 100
 """The most entries of a list: mail is to be read."""
-
-
-def rough_time(seconds: float) -> str:
-    """A duration of this size in one unit; nothing is as nothing only where there was nothing.
-
-    >>> rough_time(0.2), rough_time(0)
-    ('<1 s', '0 s')
-    >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
-    ('41 s', '41 min', '3.4 h', '1,111 h')
-    """
-    if 0 < seconds < 0.5:
-        return "<1 s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
 
 
 def summary(outcome: Outcome) -> str:
@@ -67,10 +50,10 @@ def summary(outcome: Outcome) -> str:
 
 
 def _totals(outcome: Outcome) -> str:
-    took = rough_time(outcome.seconds)
+    took = rough_duration(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
-        (outcome.dead, "given up"),
+        (outcome.abandoned, "given up"),
         (outcome.left, "left for the next night"),
         (outcome.filtered, "left out by a filter"),
     )
@@ -84,7 +67,7 @@ def _totals(outcome: Outcome) -> str:
         return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < known else videos
-    return f"Done {count}{why}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+    return f"Done {count}{why}, {rough_duration(outcome.video_s)} of video, in {took}: {people}."
 
 
 def _ending(outcome: Outcome) -> str:
@@ -114,7 +97,7 @@ def _sorted_troubles(
         match one["state"], one["kind"]:
             case (State.FAILED, _):
                 failed.append(one)
-            case (State.DEAD, _):
+            case (State.ABANDONED, _):
                 dead.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)
