@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 import analyzer
 from analyzer.batch.config import OnFailure
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.summary import one_line
+from analyzer.util.text import one_line
 
 __all__ = ["notify"]
 
@@ -62,7 +62,7 @@ def notify(on_failure: OnFailure, outcome: Outcome, text: str) -> list[str]:
 
 
 def _run(command: tuple[str, ...], document: bytes) -> str | None:
-    name = f"the command {one_line(command[0])} of [on_failure]"
+    name = f"the command {one_line(command[0], 200)} of [on_failure]"
     try:
         process = subprocess.Popen(
             command,
@@ -151,7 +151,7 @@ def _late(name: str) -> str:
 
 def _webhook(address: str) -> str:
     """The path and the query of such an address are often its password."""
-    return f"the webhook at {one_line(urlsplit(address).hostname)} of [on_failure]"
+    return f"the webhook at {one_line(urlsplit(address).hostname, 200)} of [on_failure]"
 
 
 def _request(address: str, document: bytes | None) -> urllib.request.Request:
@@ -195,4 +195,4 @@ def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None)
     cause = reason if isinstance(reason, OSError) else error
     words = getattr(cause, "strerror", None)
-    return one_line(words if isinstance(words, str) and words else type(cause).__name__)
+    return one_line(words if isinstance(words, str) and words else type(cause).__name__, 200)
