@@ -738,6 +738,16 @@ def test_webhook_that_moved_gets_the_document_where_it_is(hooks: Hooks, code: in
     assert "Authorization" not in headers, "the login is for the host that it was given for"
 
 
+def test_webhook_gets_no_login_that_was_not_given_for_it(
+    hooks: Hooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert post(hooks.url("/ok")) == []
+    ((_, headers, _),) = hooks.posted
+    assert "Authorization" not in headers
+
+
 def test_webhook_that_redirects_for_ever(hooks: Hooks) -> None:
     hooks.places["/round"] = (308, "/round")
     (said,) = post(hooks.url("/round"))
