@@ -77,7 +77,10 @@ class HttpResponse:
             HttpError: The connection broke, or was closed from another thread.
         """
         with _errors():
-            return bytes(self._response.raw.read1(most, decode_content=False))
+            try:
+                return bytes(self._response.raw.read1(most, decode_content=False))
+            except AttributeError as error:  # another thread has closed it: http.client forgets its file
+                raise HttpError("the connection was closed") from error
 
     def read_all(self, most: int) -> bytes:
         """Read the body up to a size; raises like `read`."""
@@ -165,7 +168,7 @@ def _errors() -> Iterator[None]:
         raise
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         causes = list(_causes(error))
-        timeouts = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+        timeouts = (TimeoutError, requests.Timeout, urllib3.exceptions.ReadTimeoutError)
         if any(isinstance(one, timeouts) for one in causes):
             raise HttpTimeoutError("nothing came in time") from error
         raise HttpError(_words(causes)) from error
@@ -195,7 +198,8 @@ def _words(causes: list[BaseException]) -> str:
             return f"the certificate is not valid: {error.verify_message}"
         if isinstance(error, OSError) and error.strerror:
             return error.strerror.lower()
-    if any(isinstance(one, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL) for one in causes):
+    invalid = requests.exceptions
+    if isinstance(causes[0], invalid.InvalidSchema | invalid.InvalidURL | invalid.MissingSchema):
         return "this is not a web address"
     if any(isinstance(one, ConnectionError) for one in causes):
         return "the server closed the connection"
