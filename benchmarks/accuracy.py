@@ -108,14 +108,15 @@ def write_readme(document: dict[str, Any]) -> None:
     every = videos["kinds"]["all"]
     shown = {name: f"{older[name]['value']:.1%}" for name in ("gender_unknown", "gender_right")}
     alone = f"{faces['gender_right']['value']:.1%}"
+    age, inside = (older[name]["value"] for name in ("age_abs_error", "age_in_interval"))
     sentences = (
         f"Measured on {every['videos']} synthetic videos with {every['true_people']} labeled people, and on",
         f"single labeled faces: the number of people is off by {edited:.1%} in edited videos with cuts and",
         f"re-entries, and by {walking:.1%} where people walk through the scene.",
         f"Of people aged 13 and over, {shown['gender_unknown']} are left unknown, and",
         f"{shown['gender_right']} of the others get their labeled gender (single faces: {alone}).",
-        f"Age is off by {older['age_abs_error']['value']:.1f} years on average, most for people over 65, who are",
-        f"estimated too young; the 80 % interval holds the true age of {older['age_in_interval']['value']:.0%}.",
+        f"Age is off by {age:.1f} years on average, most for people over 65, who are",
+        f"estimated too young; the 80 % interval holds the true age of {inside:.0%}.",
         "Small, dark and blurred faces are often not detected at all, and too many people are counted in",
         "crowds that keep crossing.",
     )
