@@ -72,7 +72,7 @@ from analyzer.settings import DEFAULT_OUT, Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import JSON, Item, MediaKind, Video
 from analyzer.util.callbacks import Callback
-from analyzer.util.locks import locked, run_lock
+from analyzer.util.locks import folder_lock, run_lock
 from analyzer.util.system import few_arenas, give_back_memory
 from analyzer.util.timing import StageTimer, timed
 from analyzer.util.urls import redacted
@@ -380,7 +380,7 @@ class _Worker:
             try:
                 download = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._out))
                 stack.callback(shutil.rmtree, download, ignore_errors=True)
-                locked(download, stack)
+                stack.enter_context(folder_lock(download))
                 with timed(timings, "fetch"):
                     video = self._fetcher.fetch(item, download)
                 done = self._done_before(item, video) if video.fetched else None
@@ -757,8 +757,7 @@ def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | 
 def _remove_abandoned_downloads(out: Path) -> None:
     """Remove what processes that were killed have left; those of living ones are locked."""
     for folder in out.glob(f"{_DOWNLOAD}*"):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            locked(folder, stack)
+        with contextlib.suppress(OSError), folder_lock(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 

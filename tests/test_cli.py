@@ -45,7 +45,7 @@ from analyzer.runs import derive
 from analyzer.runs.run import Run
 from analyzer.settings import PRESETS, Settings, options
 from analyzer.sources.resolve import Fetcher
-from analyzer.util.locks import locked
+from analyzer.util.locks import folder_lock
 from testkit.demo import positions
 from testkit.media import flip_bytes, noisy, numbered, write_sound, write_video
 from testkit.servers import serve
@@ -730,7 +730,7 @@ def test_abandoned_downloads_are_removed_and_living_ones_are_not(two_people: Pat
         (tmp_path / name).mkdir()
         (tmp_path / name / "video.part").touch()
     with contextlib.ExitStack() as stack:
-        locked(tmp_path / ".download-alive", stack)
+        stack.enter_context(folder_lock(tmp_path / ".download-alive"))
         analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     assert [path.name for path in tmp_path.glob(".download-*")] == [".download-alive"]
 
@@ -739,7 +739,7 @@ def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
     _, run = analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     before = (run.folder / "run.json").read_bytes()
     with contextlib.ExitStack() as stack:
-        locked(run.folder, stack)
+        stack.enter_context(folder_lock(run.folder))
         result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video")
     assert result.exit_code == NOTHING_USABLE and "in use" in result.stderr
     assert (run.folder / "run.json").read_bytes() == before

@@ -31,6 +31,7 @@ from typing import Any, Self
 
 from analyzer.batch.config import LEDGER_NAME
 from analyzer.errors import LedgerError, is_full
+from analyzer.util.locks import file_lock, is_locked
 from analyzer.util.system import file_system
 
 __all__ = [
@@ -259,21 +260,11 @@ def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
             f"the ledger {path} would lie on a network file system ({kind}), where it could be damaged: "
             "name a place on a local disk with --ledger"
         )
-    import fcntl
-
     lock = path.with_name(f"{path.name}.lock")
     with contextlib.ExitStack() as stack:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(lock.open("a", encoding="ascii"))
-            for last in (False, False, True):  # `is_at_work` holds it for a moment
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if last:
-                        raise
-                    time.sleep(0.1)
+            stack.enter_context(file_lock(lock))
         except BlockingIOError as error:
             words = f"another batch works with {path}: it goes on, this one ends"
             if command is not None:
@@ -289,16 +280,7 @@ def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
 
 def is_at_work(path: Path) -> bool:
     """Whether a batch works with a ledger at the moment."""
-    import fcntl
-
-    try:
-        with path.with_name(f"{path.name}.lock").open("r", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return is_locked(path.with_name(f"{path.name}.lock"))
 
 
 class Ledger:
