@@ -1,5 +1,5 @@
 """What analyses do wrong on request: functions that processes call first, see `LocalExecutor`, and stand-ins
-for `analyzer.api.Analyzer` that need no networks, for threads too.
+for `analyzer.job.VideoAnalyzer` that need no networks, for threads too.
 
 A video's file says at its end what shall happen, see `marked`.
 """
@@ -23,9 +23,8 @@ from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory
 from analyzer.errors import ModelError, StoppedError
-from analyzer.events import Begun, Committed
+from analyzer.events import Opened, SegmentCommitted
 from analyzer.runs.folders import run_name
-from analyzer.runs.segments import Part
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.vision.selection import models_hash
@@ -80,7 +79,7 @@ def _burn() -> None:
 
 def with_networks() -> None:
     """Analyze as always; a marked video does what it asks for when it is opened."""
-    from analyzer import api
+    from analyzer import job
     from analyzer.media.reader import VideoReader
 
     class Reader(VideoReader):
@@ -88,7 +87,7 @@ def with_networks() -> None:
             misbehave(path)
             super().__init__(path, settings)
 
-    changed: Any = api
+    changed: Any = job
     changed.VideoReader = Reader
 
 
@@ -134,7 +133,7 @@ def threads(analyzers: AnalyzerFactory) -> ExecutorMaker:
 
 
 class Quick:
-    """Stands in for `analyzer.api.Analyzer`."""
+    """Stands in for `analyzer.job.VideoAnalyzer`."""
 
     obeys = True
     """Whether files are asked what shall happen."""
@@ -178,11 +177,11 @@ class Quick:
 
     def _segments(self, parts: Path, video: Video) -> None:
         kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
-        self._on_event(Begun(video.title, kept, SEGMENTS, None, "key"))
+        self._on_event(Opened("", video.title, None, SEGMENTS, kept, "key"))
         for number in range(len(kept), SEGMENTS):
             time.sleep(EACH_S)
             (parts / f"key-{number:06d}").touch()
-            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
             if self._stop():
                 raise StoppedError("asked to end")
 
@@ -194,12 +193,12 @@ class Acts(Quick):
     obeys = False
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """`analyzer.api.Analyzer.analyze`."""
-        self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
+        """`analyzer.job.VideoAnalyzer.analyze`."""
+        self._on_event(Opened("", video.title, video.duration_s, 2, (), "key"))
         for number in range(2):
             if number and video.title in ("model", "memory"):
                 raise ModelError("no layer allocates this", no_memory=video.title == "memory")
-            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
             while video.title == "patient" and not self._stop():
                 time.sleep(0.01)
             if video.title != "heedless" and self._stop():

@@ -13,8 +13,7 @@ from analyzer.batch.config import Jobs, Source
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.scheduler import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
-from analyzer.events import LeftOut
-from analyzer.sources.types import Item
+from analyzer.sources.types import Item, LeftOut
 from analyzer.util.text import shown_name
 from analyzer.util.urls import host_of, without_login
 from analyzer.vision.selection import models_hash

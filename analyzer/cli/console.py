@@ -17,18 +17,18 @@ from tqdm import tqdm
 
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.events import (
-    Analyzing,
-    Begun,
-    Budgeted,
+    Downloading,
     Event,
     Failed,
-    Fetching,
+    FilesSkipped,
     Finished,
-    Following,
-    LeftOut,
-    LiveBegun,
+    LiveProgress,
+    LiveStarted,
+    Opened,
+    Progress,
     Rendering,
     ReportsRemoved,
+    SamplingChosen,
     Started,
 )
 from analyzer.runs.run import Run
@@ -57,7 +57,7 @@ class Console:
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._stage = ""
-        self._begun: Begun | None = None
+        self._begun: Opened | None = None
         self._drawing = False
         self._done = 0
 
@@ -73,19 +73,19 @@ class Console:
         """Show what has happened."""
         self._keep_track(event)
         match event:
-            case Started(source):
+            case Started(source=source):
                 self._close_bar()
                 log.info("started %r", source)
-            case Fetching(progress):
-                bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
-                self._advance(bar, progress.received_bytes)
-            case LeftOut() | Budgeted() | ReportsRemoved():
+            case Downloading():
+                bar = self._open_bar("downloading", printable(event.source), event.total_bytes, "B")
+                self._advance(bar, event.received_bytes)
+            case FilesSkipped() | SamplingChosen() | ReportsRemoved():
                 self._close_bar()
                 sentence = _note(event)
                 log.info("%s", sentence)
                 if not self._quiet:
                     click.echo(sentence, err=True)
-            case Analyzing():
+            case Progress():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
                 bar = self._open_bar("analyzing", printable(event.title), total, unit)
@@ -94,11 +94,12 @@ class Console:
                     faces = counted(event.faces, "face")
                     bar.set_postfix_str(f"{rate:.0f} {rated}, {faces}", refresh=False)
                 self._advance(bar, event.time_s)
-            case LiveBegun() | Following():
+            case LiveStarted() | LiveProgress():
                 self._on_live(event)
-            case Rendering(title, share):
-                self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
-            case Finished(run, unchanged):
+            case Rendering():
+                bar = self._open_bar("rendering", printable(event.title), 100, "%")
+                self._advance(bar, event.fraction * 100)
+            case Finished(run=run, unchanged=unchanged):
                 self._close_bar()
                 if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
@@ -106,11 +107,11 @@ class Console:
                         click.echo(_unchanged(run))
                 how = "was done before" if unchanged else "finished"
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
-            case Failed(source, error):
+            case Failed(source=source, message=message):
                 self._close_bar()
-                log.error("failed %r: %s", source, printable(str(error)))
-                named = Path(source).name in str(error)
-                self.error(str(error) if named else f"{source}: {error}")
+                log.error("failed %r: %s", source, printable(message))
+                named = Path(source).name in message
+                self.error(message if named else f"{source}: {message}")
 
     def _keep_track(self, event: Event) -> None:
         """Know what is saved, should the work be broken off; and say where it goes on."""
@@ -119,20 +120,20 @@ class Console:
             self._begun = None
         if isinstance(event, Finished):
             self._done += 1
-        if isinstance(event, Begun):
+        if isinstance(event, Opened):
             self._begun = event
-            if event.kept and not self._quiet:
+            if event.completed and not self._quiet:
                 self._close_bar()
                 click.echo(_continued(event), err=True)
 
-    def _on_live(self, event: LiveBegun | Following) -> None:
-        if isinstance(event, LiveBegun):
+    def _on_live(self, event: LiveStarted | LiveProgress) -> None:
+        if isinstance(event, LiveStarted):
             self._close_bar()
-            log.info("following %r", event.title)
+            log.info("live %r", event.title)
             if not self._quiet:
                 click.echo(_announced(event), err=True)
             return
-        bar = self._open_bar("following", printable(event.title), None, "s")
+        bar = self._open_bar("live", printable(event.title), None, "s")
         if bar is not None:
             bar.set_postfix_str(_so_far(event), refresh=False)
         self._advance(bar, event.time_s)
@@ -148,7 +149,7 @@ class Console:
             return f"interrupted: the tables are written, the annotated output is not; {goes_on}"
         begun = self._begun
         # On the disk, as processes that analyze may have saved what they have not told yet.
-        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
+        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.segments_key}-*"))
         if begun is None or not saved:
             if not self._done:
                 return "interrupted: nothing was saved yet"
@@ -175,7 +176,7 @@ class Console:
             shown = title if len(title) <= room else title[: room - 1] + "…"
             count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
             shape = "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]"
-            if stage == "following":
+            if stage == "live":
                 shape = "{desc} " + count + unit + "{postfix}"
             self._bar = tqdm(
                 total=total,
@@ -199,34 +200,34 @@ class Console:
             self._bar = None
 
 
-def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
+def _note(event: FilesSkipped | SamplingChosen | ReportsRemoved) -> str:
     match event:
-        case LeftOut():
-            return left_out_text(**vars(event))
-        case Budgeted(title, choice, fits):
-            return f"{'Budget' if fits else 'Warning'}: {printable(title)}: {choice}"
+        case FilesSkipped():
+            return left_out_text(event.source, event.images, event.subfolders)
+        case SamplingChosen():
+            return f"{'Budget' if event.fits else 'Warning'}: {printable(event.title)}: {event.choice}"
     return (
         f"Removed with the earlier analysis that it was about: {', '.join(event.files)} of "
-        f"{printable(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
+        f"{printable(event.title)}. Write it anew: {program()} report {event.folder} --format html"
     )
 
 
-def _continued(event: Begun) -> str:
+def _continued(event: Opened) -> str:
     # Late: analyzing needs nothing of it.
     from analyzer.report.figures import clock
 
-    at_s = event.goes_on_s or 0.0
+    at_s = event.resumes_at_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
-    before = _saved_words(event, len(event.kept), "was", "were")
+    before = _saved_words(event, len(event.completed), "was", "were")
     return f"Continued at {where}: {printable(event.title)}: {before} before"
 
 
-def _saved_words(event: Begun, saved: int, one: str = "is", several: str = "are") -> str:
+def _saved_words(event: Opened, saved: int, one: str = "is", several: str = "are") -> str:
     """Such as "2 of 13 segments are saved"."""
     noun = "image" if event.images else "segment"
-    if event.expected is None:
+    if event.segments is None:
         return f"{counted(saved, noun)} {one if saved == 1 else several} saved"
-    return f"{saved} of {counted(event.expected, noun)} {one if saved == 1 else several} saved"
+    return f"{saved} of {counted(event.segments, noun)} {one if saved == 1 else several} saved"
 
 
 def _unchanged(run: Run) -> str:
@@ -237,13 +238,13 @@ def _unchanged(run: Run) -> str:
     )
 
 
-def _announced(event: LiveBegun) -> str:
+def _announced(event: LiveStarted) -> str:
     until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
     video = "; no annotated video is made of what is live" if event.without_video else ""
     return f"Live: {printable(event.title)}: followed {until}{video}"
 
 
-def _so_far(event: Following) -> str:
+def _so_far(event: LiveProgress) -> str:
     parts = [counted(event.people, "person", "people"), counted(event.faces, "face")]
     parts += [f"{event.dropped} dropped"] if event.dropped else []
     parts += [counted(event.gaps, "gap")] if event.gaps else []
@@ -393,12 +394,11 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
             "run": run.info,
             "people": people,
         }
-    error = result.error
     return {
         "status": "failed",
         "source": result.source,
-        "error": type(error).__name__,
-        "kind": getattr(error, "kind", None),
-        "retry": getattr(error, "retry", False),
-        "message": str(error),
+        "error": result.error,
+        "kind": result.kind,
+        "retry": result.retry,
+        "message": result.message,
     }

@@ -23,7 +23,7 @@ from typing import Any
 
 from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
-from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
+from analyzer.events import LiveProgress, LiveStarted, OnEvent, SamplingChosen, SegmentCommitted
 from analyzer.faces import Faces
 from analyzer.live.compaction import CompactingStore
 from analyzer.live.reader import SEGMENT_S, LiveReader
@@ -84,6 +84,7 @@ class _Live:
     folder: Path
     staging: Path
     parts: CompactingStore
+    job_id: str
     on_event: OnEvent
     timings: dict[str, float]
     stages: StageTimer = field(default_factory=StageTimer)
@@ -101,7 +102,8 @@ class _Live:
             self.faces += len(faces)
         state = self.reader.state
         self.on_event(
-            Following(
+            LiveProgress(
+                self.job_id,
                 self.video.title,
                 time_s,
                 samples=self.samples,
@@ -223,8 +225,9 @@ def run_live(
     settings: Settings,
     models: Models,
     *,
+    job_id: str = "",
     on_event: OnEvent,
-    stop: Callable[[], bool],
+    cancelled: Callable[[], bool],
     timings: dict[str, float],
     on_preview: OnPreview | None = None,
 ) -> Run:
@@ -249,7 +252,8 @@ def run_live(
     stream = video.stream
     assert stream is not None  # only what is live comes here
     if settings.budget is not None:
-        on_event(Budgeted(video.title, "what is live has no length: the budget is not kept", False))
+        words = "a live source has no length, so the budget is not applied"
+        on_event(SamplingChosen(job_id, video.title, words, fits=False))
     chosen = settings.replace(
         segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
     )
@@ -257,15 +261,17 @@ def run_live(
     parts = CompactingStore(folder, work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
+        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, cancelled=cancelled))
         staging = stack.enter_context(run_lock(folder))
-        live = _Live(video, settings, chosen, models, reader, folder, staging, parts, on_event, timings)
-        on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
+        live = _Live(
+            *(video, settings, chosen, models, reader, folder, staging, parts, job_id, on_event, timings)
+        )
+        on_event(LiveStarted(job_id, video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
         stack.callback(publisher.close)
         previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
-        for part in _analyzed(live, previewer):
-            on_event(part)
+        for event in _analyzed(live, previewer):
+            on_event(event)
             publisher.go_on()
         publisher.finish()
         timings["analysis"] = time.perf_counter() - opened
@@ -279,7 +285,7 @@ def run_live(
     return Run(folder, json.loads(json.dumps(info, default=str)))
 
 
-def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
+def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[SegmentCommitted]:
     """Analyze and commit one segment after another."""
     reader = live.reader
     for samples in reader.segments(on_wait=live.tell_waiting):
@@ -297,7 +303,8 @@ def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
                     previewer.on_segment(result)
                 with live.stages("write"):
                     part = live.commit(result)
-                yield Committed(live.video.title, part)
+                counts = part.segment, part.samples, part.faces, part.size_bytes
+                yield SegmentCommitted(live.job_id, live.video.title, *counts)
         give_back_memory()  # else a long run would need more than a short one
 
 
