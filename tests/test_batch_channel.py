@@ -19,7 +19,8 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError
 from analyzer.batch.config import Filters, Jobs, Limits, Pace, Retry, Source
 from analyzer.batch.executors.base import ExecutorMaker
 from analyzer.batch.ledger import Ledger
-from analyzer.batch.scheduler import DOWNLOADS, Outcome, Scheduler
+from analyzer.batch.outcome import Outcome
+from analyzer.batch.scheduler import DOWNLOADS, Scheduler
 from analyzer.batch.summary import summary
 from analyzer.errors import CrashError, LedgerError, StoppedError
 from analyzer.settings import Settings

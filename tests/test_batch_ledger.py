@@ -51,17 +51,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    with Ledger(path) as opened:
-        yield opened
+def clock() -> list[float]:
+    """The ledger's time, which tests set; the only element."""
+    return [1000.0]
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The ledger's time, which stands still; the first element is to be changed."""
-    now = [1000.0]
-    monkeypatch.setattr(module, "_now", lambda: now[0])
-    return now
+def ledger(path: Path, clock: list[float]) -> Iterator[Ledger]:
+    with Ledger(path, now=lambda: clock[0]) as opened:
+        yield opened
 
 
 def listed(path: Path, name: str = "site-a", **changes: Any) -> Listed:

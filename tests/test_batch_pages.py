@@ -24,7 +24,7 @@ from analyzer.batch.config import OnFailure
 from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger, Listed, State
 from analyzer.batch.notify import notify as tell
-from analyzer.batch.scheduler import Outcome
+from analyzer.batch.outcome import Outcome
 from analyzer.batch.summary import summary
 from analyzer.errors import OutputError
 

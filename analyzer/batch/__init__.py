@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 # What each public name needs is imported when it is first used.
 _HOMES = {
     "Jobs": "analyzer.batch.config",
-    "Outcome": "analyzer.batch.scheduler",
+    "Outcome": "analyzer.batch.outcome",
     "Stop": "analyzer.batch.scheduler",
     "jobs_of": "analyzer.batch.config",
     "load_jobs": "analyzer.batch.config",
@@ -27,8 +27,9 @@ __all__ = ["Jobs", "Outcome", "Stop", "jobs_of", "load_jobs", "run_batch"]
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs, jobs_of, load_jobs
+    from analyzer.batch.outcome import Outcome
     from analyzer.batch.run import run_batch
-    from analyzer.batch.scheduler import Outcome, Stop
+    from analyzer.batch.scheduler import Stop
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -221,10 +221,6 @@ class Work:
     run: Path | None
 
 
-def _now() -> float:
-    return time.time()
-
-
 @contextlib.contextmanager
 def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
     """Keep other batches away from a ledger; the system lets go of the lock when the process ends.
@@ -291,14 +287,16 @@ class Ledger:
         path: The file.
         read_only: For looking only: nothing is made, changed or migrated. Without a file the ledger is
             empty.
+        now: The clock.
 
     Raises:
         LedgerError: It is damaged, of another program, of a newer version, or cannot be read or written.
             Every method raises this.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, now: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._now = now
         # The thread that downloads looks things up, too.
         self._lock = threading.RLock()
         self._base = path.parent
@@ -411,7 +409,7 @@ class Ledger:
         Rows of the same source and video with other settings are closed, but for those that are done: nobody
         wants them now.
         """
-        now = _now()
+        now = self._now()
         key = listed.identity, listed.settings_hash, listed.models_hash
         with self._transaction() as db:
             cursor = db.execute(
@@ -501,7 +499,7 @@ class Ledger:
 
     def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.RUN_LOCKED) -> int:
         """Begin an attempt; it is counted before anything is done. Gives its number."""
-        now, text = _now(), json.dumps(versions)
+        now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, attempts = attempts + 1, versions = ?, next_try = NULL,"
@@ -526,7 +524,7 @@ class Ledger:
 
     def downloaded(self, id: int, video: Mapping[str, Any], *, size_bytes: int, fetch_s: float) -> None:
         """A video lies on the disk."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, video = ?, video_id = ?, size_bytes = ?, changed_at = ?"
@@ -540,12 +538,14 @@ class Ledger:
 
     def analyzing(self, id: int) -> None:
         """A process works on it."""
-        self._change("UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, _now(), id)
+        self._change(
+            "UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, self._now(), id
+        )
 
     def opened(self, id: int, parts_key: str, segments: Sequence[int], expected: int | None) -> None:
         """These segments lie on the disk, and no others, under names that begin with this key: the rows
         follow."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             rows = {row[0] for row in db.execute("SELECT segment FROM segments WHERE video = ?", (id,))}
             for segment in rows - set(segments):
@@ -562,7 +562,7 @@ class Ledger:
 
     def segment(self, id: int, segment: int, *, samples: int, faces: int, size_bytes: int) -> bool:
         """A segment was committed; gives whether that is progress, which forgives earlier failures."""
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             known = db.execute(
                 "SELECT 1 FROM segments WHERE video = ? AND segment = ?", (id, segment)
@@ -586,7 +586,7 @@ class Ledger:
             info: What ``run.json`` says.
             analysis_s: How long the analysis took, the annotated video included.
         """
-        now, folder = _now(), self._stored(run)
+        now, folder = self._now(), self._stored(run)
         title = info.get("title")
         with self._transaction() as db:
             # One folder holds one run of a video: the newest.
@@ -625,7 +625,7 @@ class Ledger:
             db.execute(
                 "UPDATE videos SET state = ?, reason = ?, error_kind = ?, error = NULL, video = NULL,"
                 " next_try = NULL, changed_at = ? WHERE id = ?",
-                (State.SKIPPED, reason, kind, _now(), id),
+                (State.SKIPPED, reason, kind, self._now(), id),
             )
             self._end(db, id, State.SKIPPED, kind=kind, error=reason)
 
@@ -655,7 +655,7 @@ class Ledger:
                 "UPDATE videos SET state = ?, error_kind = ?, error = ?,"
                 " consecutive_failures = consecutive_failures + ?,"
                 " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
-                (state, kind, error, blamed, next_try, keep_download, _now(), id),
+                (state, kind, error, blamed, next_try, keep_download, self._now(), id),
             )
             self._end(db, id, state, kind=kind, error=error)
         return state
@@ -679,7 +679,7 @@ class Ledger:
                 " + ?, next_try = ?, changed_at = ? WHERE id = ?",
                 (
                     *(state, state is State.DOWNLOADED, outcome == "interrupted"),
-                    *(next_try, _now(), id),
+                    *(next_try, self._now(), id),
                 ),
             )
             self._end(db, id, outcome)
@@ -692,14 +692,14 @@ class Ledger:
             " changed_at = ? WHERE id = ? AND state NOT IN"
             " (?, ?, ?, ?)",
             State.NEW,
-            _now(),
+            self._now(),
             id,
             State.DONE,
             *RUNNING,
         )
 
-    @staticmethod
     def _end(
+        self,
         db: sqlite3.Connection,
         id: int,
         outcome: str,
@@ -711,7 +711,7 @@ class Ledger:
         db.execute(
             "UPDATE attempts SET ended_at = ?, outcome = ?, error_kind = ?, error = ?, analysis_s = ?"
             " WHERE video = ? AND ended_at IS NULL",
-            (_now(), outcome, kind, error, analysis_s, id),
+            (self._now(), outcome, kind, error, analysis_s, id),
         )
 
     # -- hosts
@@ -733,7 +733,7 @@ class Ledger:
             cap_s: The longest pause, but for what the host itself has asked for.
             least_s: What the host has asked for.
         """
-        now = _now()
+        now = self._now()
         with self._transaction() as db:
             row = db.execute("SELECT complaints FROM hosts WHERE host = ?", (host,)).fetchone()
             complaints = 1 + (row[0] if row else 0)
@@ -756,13 +756,15 @@ class Ledger:
     def begin_batch_run(self) -> int:
         """A batch begins."""
         with self._transaction() as db:
-            return int(db.execute("INSERT INTO nights (started_at) VALUES (?)", (_now(),)).lastrowid or 0)
+            return int(
+                db.execute("INSERT INTO nights (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
+            )
 
     def end_batch_run(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """A batch has ended."""
         self._change(
             "UPDATE nights SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
-            _now(),
+            self._now(),
             outcome,
             json.dumps(counts),
             night,
@@ -808,7 +810,7 @@ class Ledger:
 
     def hosts(self) -> list[dict[str, Any]]:
         """Hosts that are paused now."""
-        rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", _now())
+        rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", self._now())
         return [_plain(row) for row in rows]
 
     def batch_runs(self, limit: int = 10) -> list[dict[str, Any]]:
@@ -859,7 +861,7 @@ class Ledger:
             f" consecutive_failures = 0, interrupted = 0, next_try = NULL, video = NULL,"
             f" changed_at = ? WHERE {where}",
             State.NEW,
-            _now(),
+            self._now(),
             *states,
             *ids,
         )

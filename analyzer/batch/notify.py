@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import analyzer
 from analyzer.batch.config import OnFailure
-from analyzer.batch.scheduler import Outcome
+from analyzer.batch.outcome import Outcome
 from analyzer.batch.summary import one_line
 
 __all__ = ["notify"]

@@ -7,7 +7,8 @@ from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.notify import notify
-from analyzer.batch.scheduler import Outcome, Scheduler, Stop
+from analyzer.batch.outcome import Outcome
+from analyzer.batch.scheduler import Scheduler, Stop
 from analyzer.batch.summary import summary
 from analyzer.errors import AnalyzerError, LedgerError
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analyzer.batch.ledger import State
-from analyzer.batch.scheduler import Outcome
+from analyzer.batch.outcome import Outcome
 from analyzer.util.text import counted
 
 __all__ = ["ENDINGS", "one_line", "rough_time", "summary", "utc_minute"]

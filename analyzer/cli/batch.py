@@ -18,9 +18,10 @@ from tqdm import tqdm
 from analyzer.batch.config import Jobs, duration_text
 from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.maintenance import prune
+from analyzer.batch.outcome import Outcome
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
-from analyzer.batch.scheduler import Outcome, Scheduler, Stop
+from analyzer.batch.scheduler import Scheduler, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError

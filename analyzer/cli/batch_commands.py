@@ -36,7 +36,7 @@ from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs
-    from analyzer.batch.scheduler import Outcome
+    from analyzer.batch.outcome import Outcome
 
 __all__ = ["batch"]
 
