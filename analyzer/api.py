@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -81,10 +81,10 @@ def analyze(
             * the http(s) address of a video or of a page with one;
             * a live source: the number of a camera as text (``"0"``), an rtsp or http(s) address;
             * a list of image files, which become one run;
-            * an iterator of ``(time_s, image)`` pairs: seconds since the start of the video, and a BGR image as a
-              NumPy array, (H, W, 3) uint8. It is iterated once, in another thread, and sampled as a file is
-              (``fps``). Images are copied. A pair that is not later than the one before it is left out, and
-              ``run.json`` counts it under ``reading.repaired_times``. There is no annotated video of such a run.
+            * an iterator of ``(time_s, image)`` pairs: seconds since the start of the video, and a BGR image
+              as a NumPy array, (H, W, 3) uint8. It is iterated once, in another thread, and sampled as a file
+              is (``fps``). Images are copied. A pair that is not later than the one before it is left out and
+              counted in ``run.json`` (``reading.repaired_times``). Such a run has no annotated video.
         settings: How to analyze; the defaults if None. `help(analyzer.Settings)` explains each.
         out: Folder in which the run's folder is made.
         on_event: Called in this thread with each event of `analyzer.events`. An exception it raises ends the
@@ -221,7 +221,7 @@ class Analyzer:
         self._videos = VideoAnalyzer(
             self._settings,
             self._on_event,
-            cancelled=lambda: self._cancellation(),
+            cancelled=self._is_cancelled,
             again=again,
             on_preview=self._on_preview,
         )
@@ -264,15 +264,14 @@ class Analyzer:
     ) -> Iterator[Finished | Failed]:
         """Analyze every video of every source: `analyzer.analyze_all` with this object's settings."""
         if isinstance(sources, str | bytes | os.PathLike) or not isinstance(sources, Iterable):
-            raise TypeError(
-                f"sources is of type {type(sources).__name__}: pass a list of sources, or use analyze"
-            )
+            name = type(sources).__name__
+            raise TypeError(f"sources is of type {name}: pass a list of sources, or use analyze")
         return self._outcomes(sources)
 
     def _outcomes(self, sources: Iterable[Any]) -> Iterator[Finished | Failed]:
         self._begin()
         for source in sources:
-            images = _as_images(source)
+            images = _as_images(source) if isinstance(source, Sequence) else None
             if images is None and not isinstance(source, str | os.PathLike):
                 raise TypeError(f"a source is of type {type(source).__name__}: pass paths and addresses")
             for item in self._items(os.fspath(source) if images is None else images):
@@ -295,6 +294,9 @@ class Analyzer:
         if not self._checked:
             check_networks(self._settings)
         self._checked = True
+
+    def _is_cancelled(self) -> bool:
+        return self._cancellation()
 
     def _report_download(self, progress: FetchProgress) -> None:
         self._cancellation.check()
@@ -337,8 +339,11 @@ class Analyzer:
         timings: dict[str, float] = {}
         self._videos.load(timings)  # before anything is downloaded
         self._job_id = job_id
-        with self._failures(job_id, source) as failure, contextlib.ExitStack() as stack:
-            # Downloads lie beside the results: on the same disk, and where the user finds them if one is left.
+        return self._tried(job_id, source, lambda: self._fetched_and_analyzed(item, job_id, timings))
+
+    def _fetched_and_analyzed(self, item: Item, job_id: str, timings: dict[str, float]) -> Finished:
+        with contextlib.ExitStack() as stack:
+            # Downloads lie beside the results: on the same disk, and where the user finds what may be left.
             download = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._out))
             stack.callback(shutil.rmtree, download, ignore_errors=True)
             locked(download, stack)
@@ -346,10 +351,8 @@ class Analyzer:
                 video = self._fetcher.fetch(item, download)
             done = self._done_before(item, video) if video.fetched else None
             if done is not None:
-                return _finished(job_id, done, unchanged=True), None
-            run = self._videos.analyze(video, self._out, timings, job_id=job_id)
-            return _finished(job_id, run), None
-        return failure[0]
+                return _finished(job_id, done, unchanged=True)
+            return _finished(job_id, self._videos.analyze(video, self._out, timings, job_id=job_id))
 
     def _analyze_frames(self, frames: Iterable[Any], title: str | None, job_id: str) -> Run:
         name = title or "frames"
@@ -358,25 +361,26 @@ class Analyzer:
         self._on_event(Started(job_id, name))
         settings = self._settings.replace(video=False, blur=False)
         videos = self._videos.with_settings(settings)
-        with self._failures(job_id, name, pairs) as failure, ArrayReader(pairs, settings) as reader:
-            run = videos.analyze(_frames_video(name, title), self._out, job_id=job_id, frames=reader)
-            return self._concluded(_finished(job_id, run), None)
-        return self._concluded(*failure[0])
 
-    @contextlib.contextmanager
-    def _failures(
-        self, job_id: str, source: str, *callers: _CallersIterator
-    ) -> Iterator[list[tuple[Failed, AnalyzerError]]]:
-        """Turn what goes wrong in the block into `Failed`; what the caller's functions raise passes unchanged."""
-        failure: list[tuple[Failed, AnalyzerError]] = []
+        def work() -> Finished:
+            with ArrayReader(pairs, settings) as reader:
+                run = videos.analyze(_frames_video(name, title), self._out, job_id=job_id, frames=reader)
+            return _finished(job_id, run)
+
+        return self._concluded(*self._tried(job_id, name, work, pairs))
+
+    def _tried(
+        self, job_id: str, source: str, work: Callable[[], Finished], *callers: _CallersIterator
+    ) -> tuple[Finished | Failed, AnalyzerError | None]:
+        """Do the work, or say why it failed; what the caller's functions raise passes unchanged."""
         try:
-            yield failure
+            return work(), None
         except Exception as error:  # noqa: BLE001 - one video must not end the others
             self._reraise()
             for caller in callers:
                 caller.reraise()
             known = error if isinstance(error, AnalyzerError) else unexpected(error)
-            failure.append((_failed(job_id, source, known), known))
+            return _failed(job_id, source, known), known
 
     def _concluded(self, outcome: Finished | Failed, error: AnalyzerError | None) -> Run:
         self._on_event(outcome)
@@ -386,7 +390,7 @@ class Analyzer:
         return outcome.run
 
     def _done_before(self, item: Item, video: Video | None = None) -> Run | None:
-        """The finished run of this very analysis; before a video is fetched only if its name identifies it."""
+        """The finished run of this very analysis; before a video is fetched only if its name tells which."""
         if self._again or item.kind is MediaKind.LIVE or item.error is not None:
             return None
         if video is not None:
@@ -440,7 +444,7 @@ def _as_images(source: Any) -> list[str] | None:
     """
     if isinstance(source, str | os.PathLike):
         return None
-    unlike = bytes | bytearray | memoryview | Mapping
+    unlike = (bytes, bytearray, memoryview, dict)
     array = hasattr(source, "__array__")  # one image is iterable too, row by row
     if isinstance(source, unlike) or array or not isinstance(source, Iterable):
         raise TypeError(f"a source of type {type(source).__name__} cannot be analyzed: {_ACCEPTED}")

@@ -7,20 +7,20 @@ to JSON and back, for a log, a queue or a web page::
     >>> event.to_json()["event"], from_json(event.to_json()) == event
     ('progress', True)
 
-Titles and sources are untrusted raw text. Importing this module imports nothing beyond the standard library.
+Titles and sources are untrusted raw text. Importing this module needs the standard library alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import re
-import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from analyzer.util.validation import conform
 
 if TYPE_CHECKING:  # opening a run imports pandas, which listening to events does not need
     from analyzer.runs.run import Run
@@ -273,8 +273,7 @@ def from_json(document: Any) -> Event:
 
     >>> from_json({"event": "rendering", "job_id": "7", "title": "talk", "fraction": "half"})
     Traceback (most recent call last):
-        ...
-    ValueError: rendering.fraction must be float, not 'half'
+    analyzer.util.validation.InvalidValueError: rendering.fraction must be a number, not 'half'
     """
     if not isinstance(document, dict):
         raise ValueError(f"an event must be a JSON object, not {type(document).__name__}")
@@ -283,7 +282,7 @@ def from_json(document: Any) -> Event:
     kind = _KINDS.get(tag) if isinstance(tag, str) else None
     if kind is None:
         raise ValueError(f"there is no event {tag!r}: known are {', '.join(_KINDS)}")
-    event: Event = _checked(kind, values, kind.name)
+    event: Event = conform(values, kind, kind.name)
     return event
 
 
@@ -292,35 +291,3 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
-
-
-@functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _checked(kind: Any, value: Any, where: str) -> Any:
-    if typing.get_origin(kind) is types.UnionType:  # all of them are "... | None"
-        return None if value is None else _checked(typing.get_args(kind)[0], value, where)
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        (of, _) = typing.get_args(kind)
-        return tuple(_checked(of, one, f"{where}[{n}]") for n, one in enumerate(value))
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = _hints(typing.cast("type[Any]", kind))
-        needed = {one.name for one in dataclasses.fields(kind) if one.default is dataclasses.MISSING}
-        odd = (value.keys() - hints.keys()) | (needed - value.keys())
-        if odd:
-            raise ValueError(f"{where}.{min(map(str, odd))} is missing or unknown")
-        made: Any = kind
-        return made(**{name: _checked(hints[name], one, f"{where}.{name}") for name, one in value.items()})
-    match value:
-        case bool() if kind is bool:
-            return value
-        case int() if kind is int and not isinstance(value, bool):
-            return value
-        case int() | float() if kind is float and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
-        case str() if kind is str:
-            return value
-    raise ValueError(f"{where} must be {getattr(kind, '__name__', kind)}, not {value!r}")

@@ -323,7 +323,8 @@ class VideoAnalyzer:
         parts, stages = PartStore(folder, work_key(video, settings, models)), StageTimer()
         opened = time.perf_counter()
         with contextlib.ExitStack() as stack:
-            reader = stack.enter_context(frames or _open_reader(video, settings))
+            reader: Reader = frames or _open_reader(video, settings)
+            stack.enter_context(reader)
             staging = stack.enter_context(run_lock(folder))
             if frames is not None:  # they cannot be read twice, so what an interruption leaves is of no use
                 parts.clear()
@@ -359,7 +360,7 @@ class VideoAnalyzer:
             parts.clear()
             return run
 
-    def _draw(
+    def _draw(  # noqa: PLR0917
         self, job_id: str, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]
     ) -> Run:
         """Add the annotated video to a run whose tables are published, or why there is none.

@@ -1,0 +1,5 @@
+"""Frame by frame."""
+
+
+class OnlineAnalyzer:
+    """To come."""
