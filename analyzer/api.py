@@ -37,7 +37,7 @@ from analyzer.util.locks import locked
 from analyzer.util.text import shown_name
 from analyzer.util.timing import timed
 from analyzer.util.urls import shown_source
-from analyzer.vision.selection import check_networks
+from analyzer.vision.preflight import check_models
 
 __all__ = [
     "Analyzer",
@@ -292,7 +292,7 @@ class Analyzer:
 
     def _check_models(self) -> None:
         if not self._checked:
-            check_networks(self._settings)
+            check_models(self._settings)
         self._checked = True
 
     def _is_cancelled(self) -> bool:

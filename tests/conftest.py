@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.segment import Models
 from analyzer.settings import Settings
+from analyzer.vision.compile_cache import CACHE_VARIABLE
 from analyzer.vision.selection import models_hash
 from testkit.demo import portraits
 from testkit.faces import SHARED
@@ -50,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     patch = pytest.MonkeyPatch()
     patch.setattr(Models, "load", load_once)
+    if CACHE_VARIABLE not in os.environ:  # compiled once for all processes, outside of the user's cache
+        patch.setenv(CACHE_VARIABLE, str(Path(tempfile.gettempdir(), f"analyzer-tests-{os.getuid()}")))
     config.add_cleanup(patch.undo)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
