@@ -479,7 +479,7 @@ class VideoAnalyzer:
 
         previewer = None
         if self._on_preview is not None:
-            previewer = Previewer(work.video.title, work.settings, models.calibration, self._on_preview)
+            previewer = Previewer(work.video.title, work.settings, models, self._on_preview)
         wanted = stages.each("decode", cancellation.checked(not_completed(samples, completed)))
         with (
             cancellation.closing(reader.close),
@@ -495,8 +495,6 @@ class VideoAnalyzer:
             )
             with contextlib.closing(results):
                 for result in results:
-                    if previewer is not None:
-                        previewer.on_segment(result)
                     with stages("write"):
                         for segment in range(max(due, result.segment - _EMPTY_COMMITTED), result.segment):
                             if segment not in completed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import shutil
 import time
@@ -23,7 +24,7 @@ from typing import Any
 
 from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
-from analyzer.events import LiveProgress, LiveStarted, OnEvent, SamplingChosen, SegmentCommitted
+from analyzer.events import LiveProgress, LiveStarted, OnEvent, SamplingChosen, SegmentCommitted, VisibleFace
 from analyzer.faces import Faces
 from analyzer.live.compaction import CompactingStore
 from analyzer.live.reader import SEGMENT_S, LiveReader
@@ -81,6 +82,7 @@ class _Live:
     settings: Settings
     models: Models
     reader: LiveReader
+    previewer: Previewer
     folder: Path
     staging: Path
     parts: CompactingStore
@@ -112,8 +114,17 @@ class _Live:
                 dropped=state.dropped,
                 gaps=state.gap_count,
                 connected=state.connected,
+                visible=self._visible(),
             )
         )
+
+    def _visible(self) -> tuple[VisibleFace, ...]:
+        if not self.reader.state.connected:
+            return ()
+        faces = self.previewer.faces
+        ages = [None if math.isnan(age) else round(age, 1) for age in faces.age_years.tolist()]
+        known = zip(faces.track_ids.tolist(), self.previewer.genders(), ages, strict=True)
+        return tuple(VisibleFace(*one) for one in known)
 
     def tell_waiting(self) -> None:
         """Say now and then that nothing has come."""
@@ -263,14 +274,15 @@ def run_live(
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, cancelled=cancelled))
         staging = stack.enter_context(run_lock(folder))
+        previewer = Previewer(video.title, chosen, models, on_preview)
         live = _Live(
-            *(video, settings, chosen, models, reader, folder, staging, parts, job_id, on_event, timings)
+            *(video, settings, chosen, models, reader, previewer, folder, staging, parts),
+            *(job_id, on_event, timings),
         )
         on_event(LiveStarted(job_id, video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
         stack.callback(publisher.close)
-        previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
-        for event in _analyzed(live, previewer):
+        for event in _analyzed(live):
             on_event(event)
             publisher.go_on()
         publisher.finish()
@@ -285,7 +297,7 @@ def run_live(
     return Run(folder, json.loads(json.dumps(info, default=str)))
 
 
-def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[SegmentCommitted]:
+def _analyzed(live: _Live) -> Iterator[SegmentCommitted]:
     """Analyze and commit one segment after another."""
     reader = live.reader
     for samples in reader.segments(on_wait=live.tell_waiting):
@@ -294,13 +306,11 @@ def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[SegmentCommi
             live.models,
             live.settings,
             on_progress=live.tell,
-            on_sample=None if previewer is None else previewer.on_sample,
+            on_sample=live.previewer.on_sample,
             stages=live.stages,
         )
         with contextlib.closing(results):
             for result in results:
-                if previewer is not None:
-                    previewer.on_segment(result)
                 with live.stages("write"):
                     part = live.commit(result)
                 counts = part.segment, part.samples, part.faces, part.size_bytes
