@@ -1,7 +1,7 @@
-"""Frozen settings: every default, range and help text has its one home here.
+"""Frozen settings: the one home of every default, range and help text.
 
-The command line makes its options from these fields, ``run.json`` records them, and the key of a
-segment's part file is a hash of those that change what a segment yields.
+The command line builds its options from these fields, ``run.json`` records them, and the cache key of a
+segment is a hash of those that change its analysis.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import hashlib
 import json
 import math
 import os
+import types
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from analyzer.errors import SettingsError
+from analyzer.util.validation import InvalidValueError, brief, conform, number, one_of, range_text
 
 __all__ = [
     "AGE_BANDS",
@@ -33,17 +36,17 @@ __all__ = [
     "sampling_ways",
 ]
 
-# Faces are hidden where they are found, and in between: with fewer samples, many would be missed.
+# Faces are blurred where they are detected and in between: fewer samples would miss many of them.
 _BLUR_FPS = 5.0
 
 DEFAULT_OUT = "outputs"
-"""Folder of the runs, where none is named."""
+"""Default folder of the runs."""
 
 MIN_ON_SCREEN_S = 1.0
-"""Who is seen for less time in all is not counted, unless told otherwise."""
+"""People seen for less time in total are not counted by default."""
 
 REPORT_FORMATS = ("html", "png", "csv", "xlsx", "json", "md", "vtt")
-"""Forms in which a report is written."""
+"""Formats of a report."""
 
 DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {
@@ -51,17 +54,20 @@ PRESETS: dict[str, dict[str, Any]] = {
     DEFAULT_PRESET: {},
     "accurate": {"detector_size": 640, "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0},
 }
-"""What each preset changes of the defaults. docs/presets.md says what it gains and loses."""
+"""The fields that each preset changes. docs/presets.md shows the effects."""
 
 SAMPLING = ("fps", "every", "keyframes")
-"""Settings that each choose how to sample."""
+"""Settings that choose the sampling; they exclude each other."""
 
-Group = Literal["source", "reading", "faces", "people", "tables", "video", "engine"]
+Group = Literal["source", "sampling", "models", "people", "output", "machine"]
+"""Groups of options, in the order of the command line's help."""
+
+Changes = Literal["segments", "results", "nothing"]
 
 
 @dataclass(frozen=True)
 class AgeBand:
-    """One column of an age table: whole years `low` to `high`, both included."""
+    """An age band: whole years from `low` to `high`, both included."""
 
     name: str
     low: float
@@ -69,7 +75,7 @@ class AgeBand:
 
     @property
     def column(self) -> str:
-        """Name of the timeline's column.
+        """Name of its column in the timeline table.
 
         >>> AgeBand("65+", 65, math.inf).column
         'age_65_plus'
@@ -86,15 +92,15 @@ def _bands(*names: str) -> tuple[AgeBand, ...]:
 
 
 AGE_BANDS: dict[str, tuple[AgeBand, ...]] = {
-    # The bands of YouTube Analytics, with one for children before them.
+    # The bands of YouTube Analytics, preceded by one for children.
     "youtube": _bands("0-12", "13-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"),
-    # Levi and Hassner 2015. They leave gaps: an age is given to the nearest band.
+    # Levi and Hassner 2015. The bands leave gaps: an age belongs to the nearest band.
     "adience": _bands("0-2", "4-6", "8-12", "15-20", "25-32", "38-43", "48-53", "60+"),
 }
 
 
 def assign_band(age_years: float, bands: Sequence[AgeBand]) -> str:
-    """Name of the band for an age, or ``unknown`` for NaN; in a gap, the nearest band.
+    """Return the name of the band of an age, the nearest one in a gap; ``unknown`` for NaN.
 
     >>> assign_band(34.6, AGE_BANDS["youtube"]), assign_band(34.4, AGE_BANDS["youtube"])
     ('35-44', '25-34')
@@ -109,10 +115,11 @@ def assign_band(age_years: float, bands: Sequence[AgeBand]) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """What a settings field means: for the command line, for checks, for the documents."""
+    """One field of `Settings`: its type, default, range and meaning."""
 
     name: str
     type: type
+    """Of the value, or of each item where `many`: bool, int, float or str."""
     default: Any
     help: str
     group: Group
@@ -121,75 +128,62 @@ class Option:
     high: float | None = None
     choices: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
-    """Words that may stand in place of a number."""
+    """Words allowed in place of a number."""
     optional: bool = False
+    """Whether None is allowed."""
     many: bool = False
     flag: str = ""
-    segment: bool = False
-    """Whether it changes what a segment's analysis yields."""
-    result: bool = True
-    """Whether it changes what comes out at all, and not only whether, when or how fast."""
+    """Name of the command line's option, where it differs from `name`."""
+    changes: Changes = "segments"
+    """What another value changes: the analysis of segments and with it everything; only what is derived from
+    the segments; or nothing but whether, when or how fast there is a result. A new field changes segments
+    until it declares otherwise: then at worst a segment is analyzed again, and never reused wrongly."""
     scene: str = ""
-    """The scene in which alone it counts; else it is neither recorded nor hashed."""
+    """The only scene in which it has an effect; in others it is neither recorded nor hashed."""
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's type.
 
         Raises:
-            SettingsError: The value has another type, is out of range, or is no choice.
+            SettingsError: The value has another type, is out of range, or is not one of the choices.
         """
         if value is None and self.optional:
             return None
-        if self.many:
-            if isinstance(value, str) or not hasattr(value, "__iter__"):
-                raise SettingsError(f"{self.name} takes a list, not {value!r}")
-            checked = tuple(dict.fromkeys(self._check_one(item) for item in value))
-            if not checked:
-                raise SettingsError(f"{self.name} needs at least one of {', '.join(self.choices)}")
-            return checked
-        return self._check_one(value)
+        if not self.many:
+            return self._check_one(value)
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise SettingsError(f"{self.name} must be a list, not {brief(value)}")
+        checked = tuple(dict.fromkeys(self._check_one(item) for item in value))
+        if not checked:
+            raise SettingsError(f"{self.name} needs at least one of {', '.join(self.choices)}")
+        return checked
 
     def _check_one(self, value: Any) -> Any:
-        if isinstance(value, str) and value in self.words:
-            return value
-        numeric = self.type in (int, float)
-        expected = (int, float) if numeric else self.type
-        wrong_type = not isinstance(value, expected) or (numeric and isinstance(value, bool))
         try:
-            converted = self.type(value)
-        except (TypeError, ValueError, OverflowError):
-            wrong_type, converted = True, None
-        if wrong_type or (self.type is int and converted != value):
-            expected_text = " or ".join((_type_name(self.type), *self.words))
-            raise SettingsError(f"{self.name} must be {expected_text}, not {value!r}")
-        if self.choices and converted not in self.choices:
-            raise SettingsError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
-        if numeric and not (
-            math.isfinite(converted)
-            and (self.low is None or converted >= self.low)
-            and (self.high is None or converted <= self.high)
-        ):
-            raise SettingsError(f"{self.name} must be {self.range_text}, not {value!r}")
-        return converted
+            if self.type in (int, float):
+                return number(value, self.type, self.name, self.low, self.high, words=self.words)
+            if self.choices:
+                return one_of(value, self.choices, self.name)
+            return conform(value, self.type, self.name)
+        except InvalidValueError as error:
+            raise SettingsError(str(error)) from None
 
     @property
-    def range_text(self) -> str:
-        """The allowed range in words.
+    def described(self) -> str:
+        """Type, unit, range and default in one line, as the documents show them.
 
-        >>> Option("fps", float, 5.0, "", "reading", low=0.01, high=240).range_text
-        'between 0.01 and 240'
+        >>> Option("fps", float, 5.0, "", "sampling", unit="1/s", low=0.01, high=240).described
+        'float in 1/s, between 0.01 and 240; default 5.0'
         """
-        if self.low is not None and self.high is not None:
-            return f"between {self.low:g} and {self.high:g}"
-        if self.low is not None:
-            return f"at least {self.low:g}"
-        if self.high is not None:
-            return f"at most {self.high:g}"
-        return "a finite number"
-
-
-def _type_name(kind: type) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
+        kind = " or ".join((self.type.__name__, *map(repr, self.words), *(["None"] if self.optional else [])))
+        parts = [f"tuple of {kind}" if self.many else kind]
+        if self.unit:
+            parts[0] += f" in {self.unit}"
+        if self.choices:
+            parts.append(("any of " if self.many else "one of ") + ", ".join(self.choices))
+        elif self.low is not None or self.high is not None:
+            parts.append(range_text(self.low, self.high))
+        return f"{', '.join(parts)}; default {self.default!r}"
 
 
 def _field(default: Any, help: str, group: Group, **meta: Any) -> Any:
@@ -198,13 +192,10 @@ def _field(default: Any, help: str, group: Group, **meta: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a video is analyzed. Frozen; `replace` gives a changed copy, checked again.
-
-    Fields marked ``segment`` change what a segment's analysis yields; the others only change what is
-    derived from it, or nothing of it at all.
+    """How a video is analyzed. Frozen and checked on construction; `replace` returns a changed copy.
 
     Raises:
-        SettingsError: On construction, if a value is out of its range or two contradict.
+        SettingsError: A value is out of its range, or two values contradict each other.
 
     >>> Settings().fps
     5.0
@@ -214,23 +205,23 @@ class Settings:
     """
 
     # source
-    playlist: bool = _field(False, "Analyze every video of a playlist or channel.", "source", result=False)
+    playlist: bool = _field(
+        False, "Analyze every video of a playlist or channel.", "source", changes="nothing"
+    )
     limit: int | None = _field(
         None,
-        "With a playlist or folder: at most this many videos; of images that are one run, so many images.",
+        "Analyze at most this many videos of a playlist or folder; if images form one run, at most this "
+        "many images.",
         "source",
         low=1,
-        optional=True,
-        result=False,
+        changes="nothing",
     )
-    recursive: bool = _field(
-        False, "With a folder: also take what lies in its subfolders.", "source", result=False
-    )
+    recursive: bool = _field(False, "Include the subfolders of a folder.", "source", changes="nothing")
     images: bool = _field(
         False,
-        "With a folder of videos: also analyze the images that lie beside them, such as covers.",
+        "Also analyze images, such as covers, in a folder of videos.",
         "source",
-        result=False,
+        changes="nothing",
     )
     max_height: int = _field(
         720,
@@ -239,9 +230,16 @@ class Settings:
         unit="pixels",
         low=64,
         high=8640,
+        changes="results",
     )
     max_size_mb: int = _field(
-        4096, "Give up a download beyond this size.", "source", unit="MB", low=1, high=1_000_000, result=False
+        4096,
+        "Give up on a download larger than this.",
+        "source",
+        unit="MB",
+        low=1,
+        high=1_000_000,
+        changes="nothing",
     )
     timeout_s: float = _field(
         20.0,
@@ -251,331 +249,318 @@ class Settings:
         low=0.5,
         high=3600,
         flag="timeout",
-        result=False,
+        changes="nothing",
     )
     reconnect_s: float = _field(
         600.0,
-        "Live: try so long to reach a source again that has broken off; then the run ends.",
+        "Live: keep trying to reconnect to a lost source for this long, then end the run.",
         "source",
         unit="s",
         low=0,
         high=1e7,
         flag="reconnect",
-        result=False,
+        changes="nothing",
     )
-    keep_download: bool = _field(False, "Keep the downloaded video in the run's folder.", "source")
+    keep_download: bool = _field(
+        False, "Keep the downloaded video in the run's folder.", "source", changes="results"
+    )
 
-    # reading
+    # sampling
     fps: float = _field(
-        5.0, "Frames to analyze per second of video.", "reading", unit="1/s", low=0.01, high=240, segment=True
+        5.0, "Frames to analyze per second of video.", "sampling", unit="1/s", low=0.01, high=240
     )
     every: int | None = _field(
         None,
-        "Analyze every N-th frame instead (the classic frame skip), counted anew in each segment.",
-        "reading",
+        "Analyze every N-th frame instead (the classic frame skip), counted from the start of each segment.",
+        "sampling",
         unit="frames",
         low=1,
         high=1_000_000,
-        optional=True,
-        segment=True,
     )
-    keyframes: bool = _field(
-        False, "Decode and analyze only keyframes: fastest, coarse.", "reading", segment=True
-    )
+    keyframes: bool = _field(False, "Decode and analyze keyframes only: fastest, but coarse.", "sampling")
     deblock: bool = _field(
         True,
-        "Smooth the edges of blocks when decoding, as the codec means it; without, H.264 is decoded a fifth "
-        "faster and coarser.",
-        "reading",
-        segment=True,
+        "Apply the deblocking filter of the codec; without it, H.264 decodes a fifth faster but coarser.",
+        "sampling",
     )
-    start_s: float = _field(
-        0.0, "Begin at this time.", "reading", unit="s", low=0, high=1e7, flag="start", segment=True
-    )
+    start_s: float = _field(0.0, "Start at this time.", "sampling", unit="s", low=0, high=1e7, flag="start")
     end_s: float | None = _field(
-        None,
-        "Stop at this time.",
-        "reading",
-        unit="s",
-        low=0,
-        high=1e7,
-        optional=True,
-        flag="end",
-        segment=True,
+        None, "Stop at this time.", "sampling", unit="s", low=0, high=1e7, flag="end"
     )
     duration_s: float | None = _field(
         None,
-        "Stop after so much of the video; a live source is else followed until Ctrl-C.",
-        "reading",
+        "Stop after this much of the video; without it, live sources run until Ctrl-C.",
+        "sampling",
         unit="s",
         low=0.1,
         high=1e7,
-        optional=True,
         flag="duration",
-        segment=True,
     )
     budget: str | None = _field(
         None,
-        "Take at most so long for the analysis (30s), or for each second of video (0.1x), by sampling less; "
-        "the annotated video comes on top.",
-        "reading",
-        optional=True,
+        "Limit the time of the analysis (30s), or the time for each second of video (0.1x), by sampling "
+        "less; the annotated video comes on top.",
+        "sampling",
+        changes="results",
     )
     segment_s: float = _field(
         60.0,
-        "Length of the stretches that are analyzed and saved on their own; rounded up to whole samples.",
-        "reading",
+        "Length of the segments that are analyzed and saved independently; rounded up to whole samples.",
+        "sampling",
         unit="s",
         low=1,
         high=3600,
         flag="segment",
-        segment=True,
     )
     max_pixels: int = _field(
         64_000_000,
-        "Refuse pictures with more pixels (protects the memory).",
-        "reading",
+        "Reject frames and images with more pixels (protects the memory).",
+        "sampling",
         unit="pixels",
         low=10_000,
         high=1_000_000_000,
     )
 
-    # faces
+    # models
     detector: str = _field(
         "centerface",
-        "Finds the faces: centerface; yunet, faster; ssd and haar, the classic ones of OpenCV; none: every "
-        "picture is one face, cut out already.",
-        "faces",
+        "Face detector: centerface; yunet, faster; ssd and haar, the classic ones of OpenCV; none: every "
+        "frame is one face that has already been cropped.",
+        "models",
         choices=("centerface", "yunet", "ssd", "haar", "none"),
-        segment=True,
     )
     detector_size: int | str = _field(
         "auto",
-        "Longer side of the picture that the detector sees; smaller is faster, larger finds smaller faces. "
-        "auto: 640, and less between two looks at 640 that found no small face; ssd: 300; scene audience: "
-        "always 640.",
-        "faces",
+        "Longer side of the image that the detector sees; smaller is faster, larger finds smaller faces. "
+        "auto: 640, and less between two full-resolution detections that found no small face; ssd: 300; "
+        "scene audience: always 640.",
+        "models",
         unit="pixels",
         low=128,
         high=4096,
         words=("auto",),
-        segment=True,
     )
     min_score: float | str = _field(
         "auto",
-        "Detections with a lower score are dropped; auto: what suits the detector (models show).",
-        "faces",
+        "Drop detections with a lower score; auto: the value that suits the detector (see the models "
+        "command).",
+        "models",
         low=0.05,
         high=0.99,
         words=("auto",),
-        segment=True,
     )
     min_face_px: int = _field(
-        0,
-        "Faces narrower than this are dropped.",
-        "faces",
-        unit="pixels",
-        low=0,
-        high=4096,
-        flag="min_face",
-        segment=True,
+        0, "Drop faces narrower than this.", "models", unit="pixels", low=0, high=4096, flag="min_face"
     )
     attributes: str = _field(
         "dlib",
-        "Judges gender and age: dlib; levi-hassner, the classic networks; a network of yours, by its name or "
+        "Gender and age model: dlib; levi-hassner, the classic one; or a model of your own, by its name or "
         "its .onnx file.",
-        "faces",
-        segment=True,
+        "models",
     )
-    gender_model: str | None = _field(
-        None, "Judges gender in place of --attributes.", "faces", optional=True, segment=True
-    )
-    age_model: str | None = _field(
-        None, "Judges age in place of --attributes.", "faces", optional=True, segment=True
-    )
+    gender_model: str | None = _field(None, "Gender model, in place of --attributes.", "models")
+    age_model: str | None = _field(None, "Age model, in place of --attributes.", "models")
     min_estimate_px: int = _field(
         32,
-        "Faces narrower than this say nothing about gender and age.",
-        "faces",
+        "Do not estimate gender and age of faces narrower than this.",
+        "models",
         unit="pixels",
         low=1,
         high=1000,
-        segment=True,
     )
     embed_every_s: float = _field(
         1.0,
-        "Of each followed face the best view in so many seconds is compared with other faces.",
-        "faces",
+        "Compute an embedding from the best crop of each tracked face once in this many seconds.",
+        "models",
         unit="s",
         low=0.01,
         high=3600,
-        flag="compare_every",
-        segment=True,
+        flag="embed_every",
     )
     estimate_every_s: float = _field(
         0.5,
-        "Of each followed face the best view in so many seconds is judged for gender and age, in the long "
-        "run fewer; 0: every sighting.",
-        "faces",
+        "Estimate gender and age from the best crop of each tracked face once in this many seconds, less "
+        "often for long tracks; 0: on every detection.",
+        "models",
         unit="s",
         low=0,
         high=3600,
-        flag="judge_every",
-        segment=True,
+        flag="estimate_every",
     )
     reuse_s: float = _field(
         5.0,
-        "Where the picture hardly changes, faces are taken over from the sample before, for so long at most; "
-        "0: never.",
-        "faces",
+        "Where the frame hardly changes, reuse the detections of the previous sample for at most this "
+        "long; 0: never.",
+        "models",
         unit="s",
         low=0,
         high=3600,
-        flag="carry",
-        segment=True,
+        flag="reuse",
     )
 
     # people
     scene: str = _field(
         "video",
-        "What the pictures show: video, people on screen; audience, people in front of the camera, of whom "
-        "is measured who looks, for how long.",
+        "video: people on screen; audience: people in front of the camera, with their attention and dwell "
+        "times.",
         "people",
         choices=("video", "audience"),
-        segment=True,
     )
     attention_yaw_deg: float = _field(
         22.5,
-        "With scene audience: a head turned further to a side does not look towards the camera.",
+        "Scene audience: a head turned further to the side is not looking at the camera.",
         "people",
         unit="degrees",
         low=1,
         high=90,
         flag="attention_yaw",
         scene="audience",
+        changes="results",
     )
     attention_pitch_deg: float = _field(
         30.0,
-        "With scene audience: likewise a head turned further up or down, which hardly shows.",
+        "Scene audience: likewise for a head turned further up or down, which landmarks hardly show.",
         "people",
         unit="degrees",
         low=1,
         high=90,
         flag="attention_pitch",
         scene="audience",
+        changes="results",
     )
     attention_min_s: float = _field(
         0.3,
-        "With scene audience: shorter glances do not count.",
+        "Scene audience: ignore shorter gazes.",
         "people",
         unit="s",
         low=0,
         high=3600,
         flag="attention_min",
         scene="audience",
+        changes="results",
     )
     left_after_s: float = _field(
         5.0,
-        "With scene audience: who is not seen for longer has left; coming back is another visit.",
+        "Scene audience: a person not seen for longer has left; coming back is another visit.",
         "people",
         unit="s",
         low=0,
         high=86400,
         flag="left_after",
         scene="audience",
+        changes="results",
     )
     min_confidence: float = _field(
-        0.7, "Gender stays unknown below this probability.", "people", low=0.5, high=1.0
+        0.7,
+        "Report gender as unknown below this probability.",
+        "people",
+        low=0.5,
+        high=1.0,
+        changes="results",
     )
 
     min_on_screen_s: float = _field(
         MIN_ON_SCREEN_S,
-        "Who is seen for less time in all is not counted as a person; in a very short video, for half of it.",
+        "Do not count people seen for less time in total; in very short videos, for half of the video.",
         "people",
         unit="s",
         low=0,
         high=86400,
         flag="min_on_screen",
+        changes="results",
     )
     min_person_score: float | str = _field(
         "auto",
-        "Who never has this detection score is not counted as a person; auto: 0.6, in images and for large "
-        "faces that are seen for long 0.5.",
+        "Do not count people who never reach this detection score; auto: 0.6, and 0.5 in images and for "
+        "large faces seen for long.",
         "people",
         low=0.05,
         high=0.99,
         words=("auto",),
+        changes="results",
     )
     gender_of_children: bool = _field(
         False,
-        "State the gender of children too, on whom the networks are unreliable.",
+        "Report the gender of children too, although the models are unreliable on them.",
         "people",
+        changes="results",
     )
     keep_embeddings: bool = _field(
-        False, "Keep the embeddings by which faces were compared (biometric data).", "people"
+        False,
+        "Keep the face embeddings (biometric data).",
+        "people",
+        changes="results",
     )
 
-    # tables
+    # output
     bin_s: float = _field(
-        1.0, "Length of a row of the timeline.", "tables", unit="s", low=0.01, high=86400, flag="bin"
+        1.0,
+        "Length of a row of the timeline.",
+        "output",
+        unit="s",
+        low=0.01,
+        high=86400,
+        flag="bin",
+        changes="results",
     )
-    age_bands: str = _field("youtube", "Age bands of the tables.", "tables", choices=tuple(AGE_BANDS))
+    age_bands: str = _field(
+        "youtube", "Age bands of the tables.", "output", choices=tuple(AGE_BANDS), changes="results"
+    )
     formats: tuple[str, ...] = _field(
         ("csv", "parquet"),
-        "Formats of the timeline, people and shares tables; xlsx: one spreadsheet with a sheet each.",
-        "tables",
+        "Formats of the timeline, people and shares tables; xlsx: one spreadsheet with a sheet for each "
+        "table.",
+        "output",
         choices=("csv", "parquet", "xlsx"),
         flag="format",
+        changes="results",
     )
 
-    # video
-    video: bool = _field(True, "Write the annotated video.", "video")
+    video: bool = _field(True, "Write the annotated video.", "output", changes="results")
     blur: bool = _field(
         False,
-        "Hide the faces that are found in the annotated video; higher --fps finds faster ones.",
-        "video",
+        "Blur the detected faces in the annotated video; a higher --fps catches faster ones.",
+        "output",
+        changes="results",
     )
 
-    # engine
+    # machine
     commercial: bool = _field(
         False,
-        "Refuse networks whose license does not clearly allow commercial use, and do without what was fitted "
-        "on pictures that are not free for it.",
-        "engine",
+        "Refuse models whose license does not clearly allow commercial use, and calibration fitted on "
+        "images that do not.",
+        "machine",
+        changes="results",
     )
-    engine: str = _field(
-        "openvino", "What runs the networks.", "engine", choices=("openvino", "onnxruntime"), segment=True
-    )
+    engine: str = _field("openvino", "Inference engine.", "machine", choices=("openvino", "onnxruntime"))
     device: str = _field(
         "cpu",
-        "Where the networks run; cuda: a graphics card of NVIDIA, by ONNX Runtime and in float32.",
-        "engine",
+        "Device of the models; cuda: an NVIDIA graphics card, with ONNX Runtime and float32.",
+        "machine",
         choices=("cpu", "cuda"),
-        segment=True,
     )
     precision: str = _field(
         "auto",
-        "Arithmetic of the networks: auto is 8 bits for the face detector and bfloat16 for the others, "
-        "as far as engine and processor have them; int8 is float32 for the others.",
-        "engine",
+        "Arithmetic of the models: auto is 8 bits for the face detector and bfloat16 for the others, where "
+        "engine and processor support it; int8 uses float32 for the others.",
+        "machine",
         choices=("auto", "int8", "f32"),
-        segment=True,
     )
     workers: int = _field(
         0,
-        "Processes that analyze segments of a video side by side; 0: fitted to cores and memory.",
-        "engine",
+        "Processes that analyze segments of a video in parallel; 0: as many as cores and memory allow.",
+        "machine",
         low=0,
         high=256,
-        result=False,
+        changes="nothing",
     )
     threads: int = _field(
         0,
-        "Threads for the networks and the decoder; 0: as many as cores.",
-        "engine",
+        "Threads of the models and the decoder; 0: the number of cores.",
+        "machine",
         low=0,
         high=512,
-        result=False,
+        changes="nothing",
     )
 
     def __post_init__(self) -> None:
@@ -583,7 +568,7 @@ class Settings:
             object.__setattr__(self, option.name, option.check(getattr(self, option.name)))
         for option in options():
             if option.scene not in ("", self.scene) and getattr(self, option.name) != option.default:
-                raise SettingsError(f"{option.name} counts only with scene {option.scene}: choose that too")
+                raise SettingsError(f"{option.name} needs scene {option.scene}: set that too")
         if self.every is not None and self.keyframes:
             raise _excluded("every", "keyframes")
         if self.end_s is not None and self.end_s <= self.start_s:
@@ -593,38 +578,38 @@ class Settings:
         if self.budget is not None:
             budget_s(self.budget, 1.0)
             if self.every is not None or self.keyframes:
-                raise SettingsError("budget chooses the sampling itself: leave out every and keyframes")
+                raise SettingsError("budget chooses the sampling: leave out every and keyframes")
             if self.blur:
                 raise SettingsError(
-                    "blur needs close sampling, which budget may give up: leave out one of them"
+                    "blur needs dense sampling, which budget may reduce: leave out one of them"
                 )
         if self.blur and not self.video:
-            raise SettingsError("blur hides faces in the annotated video, which is switched off")
+            raise SettingsError("blur needs the annotated video, which is switched off")
         if self.blur and (self.keyframes or self.every not in (None, 1) or self.fps < _BLUR_FPS):
-            raise SettingsError(
-                f"blur hides the faces that are found: it needs fps of at least {_BLUR_FPS:g}, or every 1"
-            )
+            raise SettingsError(f"blur needs dense sampling: fps of at least {_BLUR_FPS:g}, or every 1")
 
     @classmethod
     def from_preset(cls, preset: str = DEFAULT_PRESET, **changes: Any) -> Self:
-        """The settings of a preset, with some fields changed.
+        """Return the settings of a preset, with some fields changed.
 
         Raises:
-            SettingsError: There is no such preset, a name is unknown, a value is out of its range, or two
-                contradict.
+            SettingsError: The preset or a field does not exist, a value is out of its range, or two values
+                contradict each other.
 
         >>> Settings.from_preset("balanced") == Settings()
         True
         """
         if preset not in PRESETS:
-            raise SettingsError(f"there is no preset named {preset!r}: choose one of {', '.join(PRESETS)}")
+            raise SettingsError(
+                f"there is no preset named {brief(preset)}: choose one of {', '.join(PRESETS)}"
+            )
         _check_sampling(changes)
         kept = {name: value for name, value in PRESETS[preset].items() if name not in changes}
         return cls().replace(**kept).replace(**changes)
 
     @property
     def preset(self) -> str | None:
-        """The preset that these settings are, all else being as it may; None where they are none.
+        """Name of the preset that the fields changed by presets match; None if there is none.
 
         >>> Settings.from_preset("fast", bin_s=5).preset, Settings(fps=3).preset
         ('fast', None)
@@ -645,16 +630,16 @@ class Settings:
 
     @property
     def adapts_size(self) -> bool:
-        """Whether faces are looked for in smaller pictures where none would then be too small.
+        """Whether the detector may use a reduced resolution where no face would be too small for it.
 
-        Of an audience it is told from landmarks which way heads are turned, and those of smaller pictures
-        jump: see docs/audience.md.
+        Not with scene audience: head poses are estimated from landmarks, which jitter at lower resolutions
+        (docs/audience.md).
         """
         return self.detector_size == "auto" and self.scene != "audience"
 
     @property
     def stop_s(self) -> float | None:
-        """Where reading ends: `end_s`, or `duration_s` after the start; None: with the video.
+        """Time at which reading stops: `end_s`, or `duration_s` after the start; None: the end of the video.
 
         >>> Settings(start_s=5, duration_s=10).stop_s
         15.0
@@ -667,19 +652,20 @@ class Settings:
         return AGE_BANDS[self.age_bands]
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed.
+        """Return a copy with some fields changed.
 
         Raises:
-            SettingsError: A name is unknown, a value is out of its range, or two contradict.
+            SettingsError: A field does not exist, a value is out of its range, or two values contradict each
+                other.
         """
         _check_sampling(changes)
         unknown = changes.keys() - {option.name for option in options()}
         if unknown:
-            raise SettingsError(f"there is no setting named {sorted(unknown)[0]!r}")
+            raise SettingsError(f"there is no setting {sorted(unknown)[0]!r}")
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values, without those that do not count in this scene.
+        """Return the fields as JSON values, without those that have no effect in this scene.
 
         >>> "left_after_s" in Settings().to_dict(), "left_after_s" in Settings(scene="audience").to_dict()
         (False, True)
@@ -691,24 +677,24 @@ class Settings:
         return [option for option in options() if option.scene in ("", self.scene)]
 
     def segment_hash(self) -> str:
-        """Hash of the fields that change what a segment's analysis yields (12 hex digits).
+        """Return a hash of the fields that change the analysis of a segment (12 hex digits).
 
         >>> Settings().segment_hash() == Settings(bin_s=5, video=False).segment_hash()
         True
         >>> Settings().segment_hash() == Settings(fps=2).segment_hash()
         False
         """
-        return self._hash(option.name for option in options() if option.segment)
+        return self._hash(option.name for option in self._counting() if option.changes == "segments")
 
     def result_hash(self) -> str:
-        """Hash of the fields that change what comes out (12 hex digits).
+        """Return a hash of the fields that change the results (12 hex digits).
 
         >>> Settings().result_hash() == Settings(workers=2, limit=5, timeout_s=9).result_hash()
         True
         >>> Settings().result_hash() == Settings(bin_s=5).result_hash()
         False
         """
-        return self._hash(option.name for option in self._counting() if option.result)
+        return self._hash(option.name for option in self._counting() if option.changes != "nothing")
 
     def _hash(self, names: Iterable[str]) -> str:
         values = {name: getattr(self, name) for name in names}
@@ -716,7 +702,7 @@ class Settings:
 
 
 def sampling_ways(changes: Mapping[str, Any]) -> list[str]:
-    """Those of ``fps``, ``every`` and ``keyframes`` by which changes of settings choose how to sample.
+    """Return those of ``fps``, ``every`` and ``keyframes`` by which `changes` choose the sampling.
 
     >>> sampling_ways({"fps": 5.0, "every": None, "keyframes": False}), sampling_ways({"every": 3})
     (['fps'], ['every'])
@@ -725,10 +711,10 @@ def sampling_ways(changes: Mapping[str, Any]) -> list[str]:
 
 
 def _check_sampling(changes: Mapping[str, Any]) -> None:
-    """That what is asked for by name is not ignored: fields alone do not tell a default from a wish.
+    """Check that at most one way of sampling is named: fields alone do not tell a default from a choice.
 
     Raises:
-        SettingsError: Two ways of sampling are asked for.
+        SettingsError: Two are named.
     """
     if len(ways := sampling_ways(changes)) > 1:
         raise _excluded(*ways[:2])
@@ -739,10 +725,10 @@ def _excluded(one: str, other: str) -> SettingsError:
 
 
 def budget_s(budget: str, duration_s: float) -> float:
-    """How long an analysis may take, in seconds, for a video of so many.
+    """Return the time that an analysis may take, in seconds, for a video of `duration_s` seconds.
 
     Raises:
-        SettingsError: It is no budget.
+        SettingsError: `budget` is not a budget.
 
     >>> budget_s("30s", 600), budget_s("0.1x", 600)
     (30.0, 60.0)
@@ -753,23 +739,37 @@ def budget_s(budget: str, duration_s: float) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise SettingsError(f"budget must be seconds or a share of the video, as 30s or 0.1x, not {budget!r}")
+        raise SettingsError(
+            f"budget must be in seconds (30s) or relative to the video (0.1x), not {brief(budget)}"
+        )
     return value if unit == "s" else value * duration_s
 
 
 def options() -> tuple[Option, ...]:
-    """Every settings field with its type, default, range and help text."""
+    """Return every settings field with its type, default, range and help text."""
     return _OPTIONS
 
 
-def _describe(field: dataclasses.Field[Any]) -> Option:
-    meta = dict(field.metadata)
-    text = str(field.type)
-    many = text.startswith("tuple")
-    base = text.removeprefix("tuple[").split("|")[0].split(",")[0].strip()
-    kind = {"int": int, "float": float, "bool": bool, "str": str}[base]
-    return Option(name=field.name, type=kind, default=field.default, many=many, **meta)
+def _describe(field: dataclasses.Field[Any], form: Any) -> Option:
+    many = typing.get_origin(form) is tuple
+    kinds = typing.get_args(form) or (form,)
+    optional = types.NoneType in kinds
+    return Option(field.name, kinds[0], field.default, many=many, optional=optional, **field.metadata)
 
 
-_OPTIONS: tuple[Option, ...] = tuple(_describe(field) for field in dataclasses.fields(Settings))
-assert {option.group for option in _OPTIONS} <= set(get_args(Group))
+def _described_options() -> str:
+    """The options by group, for the docstring of `Settings`."""
+    lines = []
+    for group in typing.get_args(Group):
+        lines += ["", f"Options ({group}):"]
+        for option in (one for one in _OPTIONS if one.group == group):
+            lines += [f"    {option.name}: {option.help}", f"        ({option.described})"]
+    return "\n".join(f"    {line}" if line else "" for line in lines)
+
+
+_HINTS = typing.get_type_hints(Settings)
+_OPTIONS: tuple[Option, ...] = tuple(
+    _describe(field, _HINTS[field.name]) for field in dataclasses.fields(Settings)
+)
+if Settings.__doc__:  # Python leaves docstrings out with -OO
+    Settings.__doc__ = f"{Settings.__doc__.rstrip()}\n{_described_options()}\n    "

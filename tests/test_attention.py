@@ -229,7 +229,7 @@ def test_in_a_video_of_people_there_is_no_word_of_it() -> None:
 
 
 def test_limits_count_only_for_an_audience() -> None:
-    with pytest.raises(SettingsError, match="attention_yaw_deg counts only with scene audience"):
+    with pytest.raises(SettingsError, match="attention_yaw_deg needs scene audience"):
         Settings(attention_yaw_deg=10)
     wide, narrow = (Settings(scene="audience", attention_yaw_deg=degrees) for degrees in (30, 10))
     assert wide.result_hash() != narrow.result_hash() != Settings().result_hash()

@@ -591,7 +591,7 @@ MISTAKES: list[tuple[str, str]] = [
     # values
     (ONE + "[settings]\nfps = -1", r"\[settings\]: fps must be between 0.01 and 240, not -1"),
     (ONE + "[settings]\nfps = '5'", r"\[settings\]: fps must be a number"),
-    (ONE + "[settings]\nformat = 'csv'", r"\[settings\]: formats takes a list"),
+    (ONE + "[settings]\nformat = 'csv'", r"\[settings\]: formats must be a list"),
     (ONE + "[settings]\nlimit = 1" + "0" * 400, r"\[settings\]: limit is too large"),
     (ONE + "[tags.x]\nfps = -1", r"\[tags.x\]: fps must be between"),
     (ONE + "[tags.x]\ntitle = '('", r"\[tags.x\]: title is no regular expression: '\('"),
