@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from analyzer.batch.executors.base import ExecutorMaker
+from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory

@@ -25,7 +25,15 @@ from analyzer.util.clock import Clock
 from analyzer.util.text import shown_name
 from analyzer.util.urls import without_login
 
-__all__ = ["BatchContext", "FetcherMaker", "Stop", "default_fetcher", "library_versions", "origin_of", "stopped"]
+__all__ = [
+    "BatchContext",
+    "FetcherMaker",
+    "Stop",
+    "default_fetcher",
+    "library_versions",
+    "origin_of",
+    "stopped",
+]
 
 _LIBRARIES = ("yt-dlp", "av", "openvino")
 

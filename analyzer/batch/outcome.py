@@ -187,9 +187,7 @@ class Tally:
         if as_list is not None:
             self._failed_sources.discard(work.source)
         outcome = self.outcome
-        outcome.troubles = [
-            one for one in outcome.troubles if one["video"] != work.id and one is not as_list
-        ]
+        outcome.troubles = [one for one in outcome.troubles if one["video"] != work.id and one is not as_list]
         self._count()
 
     def has_trouble(self, id: int) -> bool:

@@ -28,12 +28,12 @@ from analyzer.sources.types import MediaKind, Video
 
 __all__ = [
     "Cancel",
+    "Command",
     "Done",
     "Failed",
     "JobEvent",
     "JobSpec",
     "Opened",
-    "Command",
     "Progress",
     "ProtocolError",
     "Ready",
@@ -43,8 +43,8 @@ __all__ = [
     "RunFacts",
     "Segment",
     "Stopped",
-    "decode_event",
     "decode_command",
+    "decode_event",
     "encode",
     "matching_run",
     "video_document",
@@ -336,13 +336,13 @@ def decode_event(raw: bytes, spec: JobSpec, *, cancelled: bool) -> JobEvent:
     return event
 
 
-def decode_command(raw: bytes) -> Order:
+def decode_command(raw: bytes) -> Command:
     """A message of the batch.
 
     Raises:
         ProtocolError: It does not have the required form.
     """
-    order: Command = _decode(raw, _COMMANDS)
+    command: Command = _decode(raw, _COMMANDS)
     return command
 
 

@@ -34,7 +34,7 @@ class Entry:
 
 
 class WorkQueue:
-    """Videos in the order of their turn: sources take turns, so that a large one does not block the others."""
+    """Videos in order: sources take turns, so that a large one does not block the others."""
 
     def __init__(self, context: BatchContext) -> None:
         self._context = context

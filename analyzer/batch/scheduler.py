@@ -33,7 +33,7 @@ from analyzer.batch.folders import (
     remove_segments,
     remove_unknown_downloads,
 )
-from analyzer.batch.ledger import Ledger, State, Work, lock_ledger
+from analyzer.batch.ledger import Ledger, State, lock_ledger
 from analyzer.batch.listing import Listing
 from analyzer.batch.log import EventLog, OnEvent, ignore
 from analyzer.batch.outcome import Outcome
@@ -314,8 +314,8 @@ class _Run:
             if context.free_mb() < context.jobs.reserve_mb:
                 context.end(
                     "no_space",
-                    f"less than {context.jobs.reserve_mb} MB are left in {context.jobs.out}: free some space, "
-                    "then run the same command again",
+                    f"less than {context.jobs.reserve_mb} MB are left in {context.jobs.out}: free some "
+                    "space, then run the same command again",
                 )
 
     # -- downloads
@@ -357,9 +357,7 @@ class _Run:
             context.ledger.host_answered(entry.host)
         size = sum(path.stat().st_size for path in fetched.video.paths)
         seconds = round(fetched.seconds, 3)
-        context.ledger.downloaded(
-            work.id, video_document(fetched.video), size_bytes=size, fetch_s=seconds
-        )
+        context.ledger.downloaded(work.id, video_document(fetched.video), size_bytes=size, fetch_s=seconds)
         context.log("downloaded", work.id, size_bytes=size, seconds=seconds)
         entry.work, entry.fetch_s = context.ledger.get(work.id), fetched.seconds
         self._downloaded.append(entry)

@@ -1,6 +1,6 @@
 """Runs one job after another: analyzes a video, writes its report, and emits events.
 
-A worker knows nothing of processes and pipes: the executors run it in a process or a thread. It commits files:
+A worker knows nothing of processes and pipes: executors run it in a process or a thread. It commits files:
 the parts of a run, and the run, published by a rename; it cannot reach the ledger. An interrupted job resumes
 from its parts. One whose run is published already (the batch was killed before the ledger had it) is only
 reported.

@@ -47,7 +47,9 @@ _MAX_JOBS = 100
 """A process is replaced after this many jobs, and with it whatever memory it has leaked."""
 _HARMFUL = ("memory", "model", "start")
 """Kinds of failure after which a process may not work any more: it is replaced."""
-_CANNOT_START = "the analyzing process cannot start: raise [limits] memory_mb, or run doctor to see the reason"
+_CANNOT_START = (
+    "the analyzing process cannot start: raise [limits] memory_mb, or run doctor to see the reason"
+)
 _KILLED = (
     "the analyzing process was killed (SIGKILL) while it was starting, perhaps because the machine ran out "
     "of memory: run the same command again, or set fewer workers"
