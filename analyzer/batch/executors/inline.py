@@ -95,3 +95,4 @@ class InlineExecutor:
         for _, _, thread in self._jobs.values():
             thread.join()
         self._jobs.clear()
+        self._events = SimpleQueue()
