@@ -22,7 +22,7 @@ from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import FetchProgress
 from analyzer.util.callbacks import Callback
 from analyzer.util.clock import Clock
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 from analyzer.util.urls import without_login
 
 __all__ = [
@@ -128,7 +128,7 @@ def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], N
 
 def origin_of(source: Source) -> str:
     """A source's name as it is stored and shown, without a login."""
-    return without_login(shown_name(source.name))
+    return without_login(well_formed(source.name))
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 
 __all__ = ["Listing", "why_not"]
@@ -170,14 +170,14 @@ class Listing:
             self._failed(source, failure_of(item.error, Phase.FETCH))
             return False
         if source.watched and not self._is_settled(item):
-            context.log("still_changing", source=shown_name(item.source))
+            context.log("still_changing", source=well_formed(item.source))
             return False
         try:
             identity = fetcher.identify(item)
         except SourceError as error:  # a file that was removed since it was listed
             self._failed(source, failure_of(error, Phase.FETCH))
             return False
-        shown = without_login(shown_name(item.source))
+        shown = without_login(well_formed(item.source))
         settings_hash = source.settings.result_hash()
         owner = self._owners.setdefault((source.folder, identity), source)
         if owner.settings.result_hash() != settings_hash:
@@ -196,7 +196,7 @@ class Listing:
             source=shown,
             standalone=item.standalone and shown == item.source,
             folder=source.folder,
-            title=item.title and shown_name(item.title),
+            title=item.title and well_formed(item.title),
             uploaded=item.uploaded,
             duration_s=item.duration_s,
         )
