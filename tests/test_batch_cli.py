@@ -173,10 +173,10 @@ def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -
     with lock_ledger(night / "ledger.sqlite"):
         began = time.monotonic()
         busy = run(clips, "--out", night)
-        assert busy.exit_code == TEMPORARY and "another batch works with" in busy.stderr
+        assert busy.exit_code == TEMPORARY and "another batch is running with" in busy.stderr
         for command in ("prune", "retry"):
             busy = run(command, "--out", night)
-            assert busy.exit_code == TEMPORARY and f"{command} when it is over" in busy.stderr
+            assert busy.exit_code == TEMPORARY and f"{command} when it has ended" in busy.stderr
         assert time.monotonic() - began < 10
         assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
         assert run("retry", "--abandoned", "--out", night).exit_code == TEMPORARY
