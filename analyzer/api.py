@@ -21,9 +21,10 @@ from analyzer.errors import (
     SourceError,
     SourceErrorKind,
     is_full,
+    unexpected,
 )
 from analyzer.events import Downloading, Failed, FilesSkipped, Finished, OnEvent, Started, ignore
-from analyzer.job import VideoAnalyzer, finished_run, unexpected
+from analyzer.job import VideoAnalyzer, finished_run
 from analyzer.live.run import finish_abandoned
 from analyzer.media.arrays import ArrayReader
 from analyzer.output.preview import OnPreview
@@ -34,9 +35,9 @@ from analyzer.sources.types import FetchProgress, Item, MediaKind, Video
 from analyzer.util.callbacks import Callback
 from analyzer.util.cancellation import Cancellation, never
 from analyzer.util.locks import locked
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 from analyzer.util.timing import timed
-from analyzer.util.urls import shown_source
+from analyzer.util.urls import redacted
 from analyzer.vision.preflight import check_models
 
 __all__ = [
@@ -251,7 +252,7 @@ class Analyzer:
         if len(items) > 1:
             assert isinstance(named, str)  # images are one item
             raise SourceError(
-                f"{shown_source(named)} contains more than one video: use analyze_all",
+                f"{redacted(named)} contains more than one video: use analyze_all",
                 kind=SourceErrorKind.PLAYLIST,
                 source=named,
             )
@@ -317,7 +318,7 @@ class Analyzer:
                 yield self._fetcher.resolve_images(source)
         except AnalyzerError as error:
             self._reraise()
-            yield _Unresolved(shown_source(source if isinstance(source, str) else " ".join(source)), error)
+            yield _Unresolved(redacted(source if isinstance(source, str) else " ".join(source)), error)
 
     def _attempt(
         self, item: Item | _Unresolved, job_id: str
@@ -329,7 +330,7 @@ class Analyzer:
         """
         if isinstance(item, _Unresolved):
             return _failed(job_id, item.source, item.error), item.error
-        source = shown_source(item.source)
+        source = redacted(item.source)
         self._on_event(Started(job_id, source))
         if any(self._out.glob("*live-*/.parts")):
             finish_abandoned(self._out)
@@ -466,8 +467,8 @@ def _frames_video(name: str, title: str | None) -> Video:
         kind=MediaKind.VIDEO,
         paths=(),
         audio_path=None,
-        source=shown_name(name),
-        title=shown_name(name),
+        source=well_formed(name),
+        title=well_formed(name),
         url=None,
         channel=None,
         uploaded=None,

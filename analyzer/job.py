@@ -15,7 +15,7 @@ from typing import Any
 
 from analyzer.analysis.budget import choose_sampling
 from analyzer.analysis.segment import Models, analyze_segments
-from analyzer.errors import AnalyzerError, MediaError, OutputError, StoppedError
+from analyzer.errors import AnalyzerError, MediaError, OutputError, StoppedError, unexpected
 from analyzer.events import (
     OnEvent,
     Opened,
@@ -62,7 +62,6 @@ from analyzer.vision.selection import models_hash
 __all__ = [
     "VideoAnalyzer",
     "finished_run",
-    "unexpected",
 ]
 
 log = logging.getLogger(__name__)
@@ -205,15 +204,6 @@ def finished_run(
             return None
         names.append(drawn)
     return run if all((folder / name).exists() for name in names) else None
-
-
-def unexpected(error: Exception) -> AnalyzerError:
-    """An error nobody has foreseen, as a sentence; it is logged with its traceback."""
-    log.error("unexpected error", exc_info=error)
-    what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-    failure = AnalyzerError(f"the analysis failed unexpectedly ({what}): please report it")
-    failure.__cause__ = error
-    return failure
 
 
 class VideoAnalyzer:

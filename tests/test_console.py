@@ -1,4 +1,4 @@
-"""What the console says of work that was broken off and of work that goes on."""
+"""Messages about interrupted and resumed work."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ IMAGES = Opened("1", "holiday", 30.0, None, (), KEY, images=True)
 @pytest.mark.parametrize(
     ("events", "saved", "said"),
     [
-        ([], 0, "nothing was saved yet"),
-        ([Started("1", "talk.mp4")], 3, "nothing was saved yet"),
-        ([Started("1", "talk.mp4"), VIDEO], 0, "nothing was saved yet"),
-        ([VIDEO], 1, "1 of 13 segments is saved; the same command goes on where it stopped"),
-        ([VIDEO], 2, "2 of 13 segments are saved; the same command goes on where it stopped"),
-        ([IMAGES], 2, "2 images are saved; the same command goes on where it stopped"),
-        ([VIDEO, Failed("1", "talk.mp4", "talk.mp4 broke", "AnalyzerError")], 2, "nothing was saved yet"),
+        ([], 0, "nothing was saved"),
+        ([Started("1", "talk.mp4")], 3, "nothing was saved"),
+        ([Started("1", "talk.mp4"), VIDEO], 0, "nothing was saved"),
+        ([VIDEO], 1, "1 of 13 segments is saved; run the same command again to continue"),
+        ([VIDEO], 2, "2 of 13 segments are saved; run the same command again to continue"),
+        ([IMAGES], 2, "2 images are saved; run the same command again to continue"),
+        ([VIDEO, Failed("1", "talk.mp4", "talk.mp4 broke", "AnalyzerError")], 2, "nothing was saved"),
         (
             [VIDEO, Rendering("1", "talk", 0.5)],
             0,
-            "the tables are written, the annotated output is not; the same command goes on where it stopped",
+            "the tables are written, the annotated output is not; run the same command again to continue",
         ),
-        ([VIDEO, Rendering("1", "talk", 1.0), "finished"], 0, "1 source is done, nothing else was saved yet"),
+        ([VIDEO, Rendering("1", "talk", 1.0), "finished"], 0, "1 source is complete, nothing else was saved"),
         (
             [VIDEO, "finished", Started("2", "b"), VIDEO],
             2,
-            "2 of 13 segments are saved; the same command goes on",
+            "2 of 13 segments are saved; run the same command again",
         ),
     ],
 )
-def test_what_is_left_of_interrupted_work_is_told(
+def test_interrupted_work_reports_what_is_saved(
     events: list[Event | str], saved: int, said: str, tmp_path: Path
 ) -> None:
     for number in range(saved):
@@ -57,21 +57,21 @@ def test_what_is_left_of_interrupted_work_is_told(
     [
         (
             Opened("1", "talk", 780.0, 13, (0, 1), KEY, 120.0),
-            "Continued at 2:00: talk: 2 of 13 segments were saved before",
+            "Resuming talk at 2:00: 2 of 13 segments are saved",
         ),
         (
             Opened("1", "talk", None, None, (0,), KEY, 60.0),
-            "Continued at 1:00: talk: 1 segment was saved before",
+            "Resuming talk at 1:00: 1 segment is saved",
         ),
         (
             Opened("1", "a", 9.0, None, (0, 1, 2), KEY, 3.0, images=True),
-            "Continued at image 4: a: 3 images were saved before",
+            "Resuming a at image 4: 3 images are saved",
         ),
         (VIDEO, ""),
     ],
 )
 @pytest.mark.parametrize("quiet", [False, True])
-def test_where_work_goes_on_is_told(
+def test_resumed_work_is_announced(
     begun: Opened, said: str, capsys: pytest.CaptureFixture[str], *, quiet: bool
 ) -> None:
     Console(quiet=quiet, as_json=False).on_event(begun)
