@@ -65,7 +65,7 @@ from analyzer.runs.pool import (
 )
 from analyzer.runs.provenance import run_info
 from analyzer.runs.run import Run, publish
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.segments import Part, PartStore
 from analyzer.runs.tables import write_json
 from analyzer.settings import DEFAULT_OUT, Settings

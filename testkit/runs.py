@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from analyzer.people.proportions import estimate_proportions, in_words
 from analyzer.people.timeline import sample_durations, timeline
-from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, timeline_columns
+from analyzer.runs.run_info import SCHEMA_VERSION
+from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SHARES, timeline_columns
 from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Confusion

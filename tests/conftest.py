@@ -46,7 +46,9 @@ def load_once(settings: Settings) -> Models:
     """`Models.load`; what it has loaded serves all tests of a process, as it serves all videos of a batch."""
     if settings.device == "cuda":
         return _LOAD(settings)  # of a device that tests make up
-    names = [one.name for one in dataclasses.fields(Settings) if one.metadata["group"] in ("models", "machine")]
+    names = [
+        one.name for one in dataclasses.fields(Settings) if one.metadata["group"] in ("models", "machine")
+    ]
     chosen = {name: getattr(settings, name) for name in names} | {"workers": 1}
     return _loaded(Settings(**chosen), models_hash(settings))
 

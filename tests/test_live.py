@@ -42,7 +42,7 @@ from analyzer.live.run import finish_abandoned, run_live
 from analyzer.media.mjpeg import MultipartFrames
 from analyzer.report import Chosen, make_report
 from analyzer.runs.run import Run
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.streams import Stream, StreamForm

@@ -24,7 +24,7 @@ from analyzer.errors import OutputError, SettingsError
 from analyzer.people import proportions
 from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import VIEWS, Corpus, Found, find_runs, newest_run
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from testkit.runs import Plan, make_run, random_plan
 from tests.test_report_numbers import (

@@ -175,7 +175,7 @@ def test_parts_carry_what_tracklets_look_like(tmp_path: Path) -> None:
     assert looks["tracklet_id"].tolist() == [1, 3, 7]
     assert [vector[0] for vector in looks["embedding"]] == [1, 3, 200]
     assert all(vector.dtype == np.float32 and len(vector) == 4 for vector in looks["embedding"])
-    assert looks["crop_px"].tolist() == [31, 33, 30] and looks["views"].tolist() == [2, 4, 1]
+    assert looks["crop_px"].tolist() == [31, 33, 30] and looks["crops"].tolist() == [2, 4, 1]
     assert (looks["person_id"] == -1).all() and set(looks["video_id"]) == {"v"}
 
 

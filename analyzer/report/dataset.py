@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION
 from analyzer.runs.schema import (
     FACES,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     Column,
     people_columns,
@@ -479,7 +479,14 @@ class Corpus:
         """
         files = [(n, _table_file(run.folder, name, _TABLES[name])) for n, run in enumerate(self.runs)]
         # Unions are made only where they are needed: through them joins are planned badly.
-        cast = ", ".join(f'"{column}"::{kind} AS "{column}"' for column, kind in columns.items())
+        older = any(run.info["schema_version"] < SCHEMA_VERSION for run in self.runs)
+        former = FORMER_COLUMNS.get(name, {}) if older else {}
+        former = {column: former[column] for column in columns if column in former}
+        values = {
+            column: f'coalesce("{column}", "{former[column]}")' if column in former else f'"{column}"'
+            for column in columns
+        }
+        cast = ", ".join(f'{values[column]}::{kind} AS "{column}"' for column, kind in columns.items())
         none = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
         parts = []
         for suffix, reader in (("parquet", _PARQUET), ("csv", _CSV)):
@@ -492,10 +499,10 @@ class Corpus:
                 number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
             # Columns that depend on the settings; to look for differences elsewhere takes time.
             mixed = name == "timeline" or (name == "people" and bool(self.audiences))
-            mixed |= any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs)
+            mixed |= older
             whole = reader.format(paths, str(mixed).lower())
             if mixed:
-                missing = ", ".join(f'NULL AS "{column}"' for column in columns)
+                missing = ", ".join(f'NULL AS "{column}"' for column in (*columns, *former.values()))
                 whole = (
                     f"(SELECT file_index, * FROM {whole} "
                     f"UNION ALL BY NAME SELECT NULL AS file_index, {missing} WHERE false)"

@@ -23,12 +23,12 @@ from analyzer.people.identity import link_tracklets
 from analyzer.people.proportions import estimate_proportions
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.notes import Note, Seen, take_notes
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     Column,
     people_columns,

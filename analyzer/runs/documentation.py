@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
     PEOPLE,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     people_columns,
     timeline_columns,

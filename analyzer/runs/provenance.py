@@ -17,7 +17,7 @@ from analyzer.people.attention import audience_summary
 from analyzer.people.proportions import in_words
 from analyzer.runs.derive import Tables
 from analyzer.runs.notes import REASONS
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 

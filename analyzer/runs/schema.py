@@ -22,15 +22,12 @@ __all__ = [
     "PEOPLE",
     "REAL",
     "SAMPLES",
-    "SCHEMA_VERSION",
     "SHARES",
     "TEXT",
     "Column",
     "people_columns",
     "timeline_columns",
 ]
-
-SCHEMA_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -234,9 +231,9 @@ EMBEDDINGS = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("tracklet_id", _INT, "The tracklet of the faces table."),
     Column("person_id", _INT, "The person of the people table; -1 where it belongs to none."),
-    Column("views", _INT, "How many views were compared."),
+    Column("crops", _INT, "How many crops were compared."),
     Column("crop_px", FLOAT, "Width of the face in the widest of them.", "pixels"),
-    Column("embedding", pa.list_(pa.float32()), "Mean of the views' embeddings."),
+    Column("embedding", pa.list_(pa.float32()), "Mean of the crops' embeddings."),
 )
 
 
