@@ -2,31 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
-.PHONY: demo test lint style docs lock bench accuracy clean
+.PHONY: demo test test-all lint docs lock bench accuracy clean
 
 demo: $(STAMP)
 	$(BIN)/python -m testkit.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
 	$(BIN)/python cli.py report --format html
 
-# Types are checked beside the tests, which often wait; what was found is shown after them. Both must pass.
-test: $(STAMP) style
-	@types=$$(mktemp); $(BIN)/mypy > "$$types" 2>&1 & checking=$$!; failed=0; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder || failed=1; \
-	wait $$checking || failed=1; echo "mypy:"; cat "$$types"; rm -f "$$types"; exit $$failed
+# All but the tests marked slow. Style, layers and types are checked beside the tests, which often wait; what the
+# checks found is shown after the tests. All must pass.
+test: SELECTED := -m "not slow"
+# Every test: before a release, and after changes to what the slow tests cover.
+test-all: SELECTED :=
+test test-all: $(STAMP)
+	@checks=$$(mktemp); ($(LINT)) > "$$checks" 2>&1 & checking=$$!; failed=0; \
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(SELECTED) || failed=1; \
+	wait $$checking || failed=1; echo; cat "$$checks"; rm -f "$$checks"; exit $$failed
 
-lint: style
-	$(BIN)/mypy
-
-style: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+lint: $(STAMP)
+	$(LINT)
 
 # Pages that are generated from the code.
 docs: $(STAMP)
-	$(BIN)/python -c "from analyzer.records import documentation; print(documentation(), end='')" > docs/records.md
+	$(BIN)/python -c "from analyzer.runs.documentation import documentation; print(documentation(), end='')" > docs/records.md
 	$(BIN)/python -c "from analyzer.report.documentation import documentation; print(documentation(), end='')" > docs/report.md
 
 # Measurements; they write docs/performance.md, docs/accuracy.md, docs/presets.md and docs/models.md.

@@ -76,7 +76,8 @@ from analyzer.util.locks import locked, run_lock
 from analyzer.util.system import few_arenas, give_back_memory
 from analyzer.util.timing import StageTimer, timed
 from analyzer.util.urls import shown_source
-from analyzer.vision.selection import check_networks, models_hash
+from analyzer.vision.preflight import check_models
+from analyzer.vision.selection import models_hash
 
 __all__ = [
     "Analyzer",
@@ -213,7 +214,7 @@ def _analyze_items(
     again: bool,
     on_preview: Callback[[Preview], None] | None,
 ) -> Iterator[Finished | Failed]:
-    check_networks(settings)  # before anything is written: without them all is in vain
+    check_models(settings)  # before anything is written: without them all is in vain
     _check_writable(out)
     _remove_abandoned_downloads(out)
     few_arenas()

@@ -322,7 +322,7 @@ def _inference(findings: _Findings) -> str:
 
     from analyzer.vision import registry
     from analyzer.vision.detectors.centerface import CenterFace
-    from analyzer.vision.runtime import load_network
+    from analyzer.vision.runtime import load_model
 
     picture = np.random.default_rng(0).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8)
     detector = CenterFace(Settings())
@@ -331,7 +331,7 @@ def _inference(findings: _Findings) -> str:
     model, exact = registry.CENTERFACE, Settings(precision="f32")
     content = registry.weights(model)
     answers = [
-        load_network(content, exact.replace(engine=engine), name=model.name).run([picture])
+        load_model(content, exact.replace(engine=engine), name=model.name).run([picture])
         for engine in ("openvino", "onnxruntime")
     ]
     if not all(np.allclose(one, two, rtol=0, atol=_SAME) for one, two in zip(*answers, strict=True)):

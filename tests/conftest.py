@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.segment import Models
 from analyzer.settings import Settings
+from analyzer.vision.compile_cache import CACHE_VARIABLE
 from analyzer.vision.selection import models_hash
 from testkit.demo import portraits
 from testkit.faces import SHARED
@@ -23,17 +25,6 @@ from testkit.videos import wall
 CLIPS = SHARED / "clips"
 OURS = ("read-ahead", "fetch", "live", "publish_0")
 """Names of the threads that the project starts."""
-LONGEST = (
-    "test_batch_faults.py",
-    "test_pool.py",
-    "test_cli.py",
-    "test_batch_channel.py",
-    "test_live.py",
-    "test_report_page.py",
-    "test_sources.py",
-    "test_batch_files.py",
-)
-"""Files that take long, the longest first: begun last, they would leave the other processors idle."""
 _LOAD = Models.load
 
 
@@ -61,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     patch = pytest.MonkeyPatch()
     patch.setattr(Models, "load", load_once)
+    if CACHE_VARIABLE not in os.environ:  # compiled once for all processes, outside of the user's cache
+        patch.setenv(CACHE_VARIABLE, str(Path(tempfile.gettempdir(), f"analyzer-tests-{os.getuid()}")))
     config.add_cleanup(patch.undo)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
@@ -70,11 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; skip what needs the development data where it is absent, unless told
-    that it must be there.
-    """
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    """Skip the tests that need the development data where it is absent, unless it is required."""
     if SHARED.is_dir() or os.environ.get("ANALYZER_FAIL_WITHOUT_SHARED"):
         return
     for item in items:

@@ -14,7 +14,7 @@ from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, SIDE_PX, to_onnx
 from analyzer.vision.preprocessing import Pixels
-from analyzer.vision.runtime import load_network
+from analyzer.vision.runtime import load_model
 from testkit.demo import portraits
 
 # Seen on 240 faces: 5e-7 between numbers; and 0.013 between whole descriptors in bfloat16.
@@ -66,7 +66,7 @@ def test_descriptors_are_dlibs(
     engine_and_batch: tuple[str, int],
 ) -> None:
     engine, batch = engine_and_batch
-    network = load_network(
+    network = load_model(
         to_onnx(data), exact.replace(engine=engine), name="resnet", pixels=PIXELS, batch=batch
     )
     (descriptors,) = network.run(crops)
@@ -77,7 +77,7 @@ def test_descriptors_are_dlibs(
 
 def test_quick_arithmetic_moves_descriptors_by_little(data: bytes, crops: Chips, exact: Settings) -> None:
     quick, precise = (
-        load_network(to_onnx(data), exact.replace(precision=precision), name="resnet", pixels=PIXELS).run(
+        load_model(to_onnx(data), exact.replace(precision=precision), name="resnet", pixels=PIXELS).run(
             crops
         )[0]
         for precision in ("auto", "f32")

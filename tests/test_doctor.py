@@ -307,7 +307,7 @@ def test_engines_that_disagree_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         answer = np.full((1, 1, 64, 64), 0.1 if settings.engine == "openvino" else np.nan, np.float32)
         return types.SimpleNamespace(run=lambda pictures: [answer])
 
-    monkeypatch.setattr("analyzer.vision.runtime.load_network", load)
+    monkeypatch.setattr("analyzer.vision.runtime.load_model", load)
     check = look("networks")
     assert check.state == "failed"
     assert "compute different things" in check.found

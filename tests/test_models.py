@@ -35,7 +35,7 @@ from analyzer.vision.inventory import inventory
 from analyzer.vision.registry import Model, ModelFile, git_blob, sha256
 from analyzer.vision.sandbox import add
 from analyzer.vision.selection import choose, models_hash
-from analyzer.vision.user_model import LEVI_HASSNER, described, descriptions, read_network
+from analyzer.vision.user_model import LEVI_HASSNER, described, descriptions, read_onnx
 from testkit.servers import Handler, serve
 
 ROOT = Path(__file__).parents[1]
@@ -590,7 +590,7 @@ def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
         raise AssertionError("it was given to an engine")
 
     for module in ("attributes", "detectors", "embedding"):
-        monkeypatch.setattr(f"analyzer.vision.{module}.load_network", loaded)
+        monkeypatch.setattr(f"analyzer.vision.{module}.load_model", loaded)
     with pytest.raises(ModelError, match=message) as caught:
         analyze(tmp_path / "video.mp4", attributes=str(path), out=tmp_path / "out")
     assert "\n" not in str(caught.value)
@@ -694,7 +694,7 @@ def test_sizes_that_the_file_does_not_tell_are_checked_on_a_picture(folders: Pat
     model = network(WEIGHTS[:2])
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "any"
     put(folders, "both", model, GENDER_AND_AGE)
-    assert read_network(described(folders / "both.onnx")).outputs == ("out",)
+    assert read_onnx(described(folders / "both.onnx")).outputs == ("out",)
     with pytest.raises(ModelError, match="gives 2 numbers, of which the description takes 0 for age"):
         Attributes.load(Settings(attributes="both"))
 

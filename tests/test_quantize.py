@@ -16,7 +16,7 @@ from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.detectors.centerface import RANGES_FILE, CenterFace
 from analyzer.vision.quantize import Ranges, convolutions, quantize
-from analyzer.vision.runtime import import_openvino, int8_overflows, load_network
+from analyzer.vision.runtime import import_openvino, int8_overflows, load_model
 
 
 def convolution(weights: NDArray[np.float32], groups: int = 1) -> bytes:
@@ -47,8 +47,8 @@ def test_sums_stay_within_the_steps(groups: int) -> None:
     picture = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
     ranges = Ranges({"pixels": (0.0, 255.0)}, "test")
     network = convolution(weights, groups)
-    quick = load_network(network, Settings(), name="sums", ranges=ranges)
-    exact = load_network(network, Settings(precision="f32"), name="sums", ranges=ranges)
+    quick = load_model(network, Settings(), name="sums", ranges=ranges)
+    exact = load_model(network, Settings(precision="f32"), name="sums", ranges=ranges)
     assert "int8-test" in quick.engine and "int8" not in exact.engine
     ((got,), (wanted,)) = quick.run([picture]), exact.run([picture])
     error = np.abs(got - wanted).max(axis=(0, 2, 3)) / np.abs(wanted).max(axis=(0, 2, 3))
@@ -60,7 +60,7 @@ def test_sums_stay_within_the_steps(groups: int) -> None:
 def test_values_outside_the_range_are_cut_off() -> None:
     weights = np.zeros((1, 3, 3, 3), np.float32)
     weights[0, 0, 1, 1] = 1
-    network = load_network(
+    network = load_model(
         convolution(weights), Settings(), name="sums", ranges=Ranges({"pixels": (0.0, 100.0)}, "test")
     )
     (sums,) = network.run([np.full((32, 32, 3), 200, np.uint8)])
@@ -82,7 +82,7 @@ def test_every_convolution_of_the_detector_is_marked() -> None:
 def test_tensor_without_a_range_is_a_sentence() -> None:
     weights = np.ones((1, 3, 3, 3), np.float32)
     with pytest.raises(ModelError, match="no range for the tensor pixels"):
-        load_network(convolution(weights), Settings(), name="sums", ranges=Ranges({}, "test"))
+        load_model(convolution(weights), Settings(), name="sums", ranges=Ranges({}, "test"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"network_sha256": "x"}'])

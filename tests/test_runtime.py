@@ -23,7 +23,7 @@ from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
 from analyzer.vision.preprocessing import Pixels
-from analyzer.vision.runtime import BATCHES, Network, load_network
+from analyzer.vision.runtime import BATCHES, CompiledModel, load_model
 
 ROOT = Path(__file__).parents[1]
 CUDA = "CUDAExecutionProvider"
@@ -82,12 +82,12 @@ def pictures(role: str, crowd: Pictures, count: int) -> Pictures:
     return [np.roll(piece, 7 * index, axis=1).astype(np.uint8) for index, piece in enumerate(pieces)]
 
 
-def network(model: registry.Model, settings: Settings, batch: int) -> Network:
+def network(model: registry.Model, settings: Settings, batch: int) -> CompiledModel:
     content = registry.weights(model)
     if model.role == "embedding":
         content = to_onnx(content)
     pixels = Pixels() if model.role == "detector" else DLIB_PIXELS
-    return load_network(content, settings, name=model.name, pixels=pixels, batch=batch)
+    return load_model(content, settings, name=model.name, pixels=pixels, batch=batch)
 
 
 @pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
@@ -149,7 +149,7 @@ def test_onnx_runtime_without_cuda_is_a_sentence(exact: Settings, monkeypatch: p
 
 def test_what_is_no_network_names_the_engine_of_cuda(device: Device) -> None:
     with pytest.raises(ModelError, match="onnxruntime cannot load it") as caught:
-        load_network(b"no network", Settings(device="cuda"), name="it")
+        load_model(b"no network", Settings(device="cuda"), name="it")
     assert caught.value.__cause__ is not None
 
 

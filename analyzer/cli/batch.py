@@ -30,7 +30,7 @@ from analyzer.util.text import counted, percent
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
 
 _MAX_ROWS = 30
-_DRAWN = ("done", "adopted", "skipped", "dead", "failed")
+_DRAWN = ("done", "adopted", "skipped", "abandoned", "failed")
 """Events after which a video is not in tonight's queue any more."""
 
 
@@ -66,9 +66,9 @@ class BatchConsole:
                 )
             case "adopted":
                 self._line(f"{title}: analyzed before")
-            case "failed" if facts["tonight"]:
+            case "failed" if facts["will_retry"]:
                 self._say(f"to be tried again: {title}")
-            case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
+            case "failed" | "abandoned" | "source_failed":  # what ends the night is said at its end
                 named = printable(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
@@ -225,7 +225,7 @@ def _why(row: dict[str, Any]) -> str:
         case State.FAILED:
             again = f" (again {_moment(row['next_try'])})" if row["next_try"] else ""
             return f": {printable(row['error'] or '')}{again}"
-        case State.DEAD:
+        case State.ABANDONED:
             return f": {printable(row['error'] or '')}"
         case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
             return ": its run was removed"

@@ -321,7 +321,7 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **place: Any) 
                 "ledger": str(path),
                 "counts": ledger.counts(),
                 "hosts": ledger.hosts(),
-                "nights": ledger.batch_runs(),
+                "batch_runs": ledger.batch_runs(),
                 "videos": ledger.videos(states, limit),
             }
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -353,8 +353,8 @@ def show(id: int, *, as_json: bool, **place: Any) -> None:
 @batch.command(epilog=epilog(_LOOKING_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
 @_with(*_ledger_options)
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
-@click.option("--dead", is_flag=True, help="Also those that were given up.")
-def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
+@click.option("--abandoned", is_flag=True, help="Also those that were given up.")
+def retry(ids: tuple[int, ...], *, abandoned: bool, **place: Any) -> None:
     """Have failed videos tried again in the next batch, without waiting; or those named, whatever they are.
 
     Pauses of sites that have complained end, too.
@@ -368,7 +368,7 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
         if not path.exists():
             raise LedgerError(f"there is no ledger {path}: name its folder with --out")
         with lock_ledger(path, "retry"), Ledger(path) as ledger:
-            count = ledger.retry(ids, dead=dead)
+            count = ledger.retry(ids, abandoned=abandoned)
             done = [id for id in dict.fromkeys(ids) if ledger.has_run(id)]
         for id in done:
             click.echo(f"Video {id} is done. To analyze it again, remove its run's folder first.")

@@ -17,7 +17,7 @@ __all__ = [
     "CROP_PADDING",
     "BoxCrop",
     "Cut",
-    "UprightCrop",
+    "LandmarkCrop",
     "crop_sides",
     "crop_transforms",
 ]
@@ -106,7 +106,7 @@ class Cut(Protocol):
 
 
 @dataclass(frozen=True)
-class UprightCrop:
+class LandmarkCrop:
     """Faces brought upright by their landmarks: (64, 64, 3), averaged down from the picture's own pixels."""
 
     def cut(self, picture: Picture, faces: Faces) -> list[Image]:

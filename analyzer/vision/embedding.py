@@ -13,7 +13,7 @@ from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import DLIB_PIXELS
 from analyzer.vision.crops import CROP_LANDMARKS, CROP_PADDING, crop_transforms
 from analyzer.vision.dlib_resnet import to_onnx
-from analyzer.vision.runtime import BATCHES, lacks_memory, load_network, telling_line
+from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
 __all__ = ["DlibEmbedding"]
 
@@ -36,16 +36,15 @@ class DlibEmbedding:
     size = 128
 
     def __init__(self, settings: Settings) -> None:
-        content = registry.weights(self.model)
-        try:
-            converted = to_onnx(content)
-        except ValueError as error:
-            raise ModelError(f"the network {self.model.name} cannot be read: {error}") from error
-        batch = BATCHES[settings.device][self.model.role]
-        self._network = load_network(
-            converted, settings, name=self.model.name, pixels=DLIB_PIXELS, batch=batch
+        self._compiled = load_model(
+            registry.weights(self.model),
+            settings,
+            name=self.model.name,
+            pixels=DLIB_PIXELS,
+            batch=BATCHES[settings.device][self.model.role],
+            convert=_converted,
         )
-        self.provenance = {**self.model.provenance(), "engine": self._network.engine}
+        self.provenance = {**self.model.provenance(), "engine": self._compiled.engine}
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 2, 3) float32 from pixels to shares of a chip's side, from (N, 5, 2) float32 landmarks."""
@@ -60,7 +59,14 @@ class DlibEmbedding:
         if not crops:
             return np.empty((0, self.size), np.float32)
         try:
-            return self._network.run(crops)[0]
+            return self._compiled.run(crops)[0]
         except RuntimeError as error:
             words = f"comparing {len(crops)} faces failed: {telling_line(error)}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error
+
+
+def _converted(content: bytes) -> bytes:
+    try:
+        return to_onnx(content)
+    except ValueError as error:
+        raise ModelError(f"the model {DlibEmbedding.model.name} cannot be read: {error}") from error

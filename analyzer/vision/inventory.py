@@ -11,7 +11,7 @@ from analyzer.errors import ModelError
 from analyzer.util.program import program
 from analyzer.vision import registry
 from analyzer.vision.registry import Model
-from analyzer.vision.user_model import described, descriptions, find_description, read_network
+from analyzer.vision.user_model import described, descriptions, find_description, read_onnx
 
 __all__ = ["Held", "inventory"]
 
@@ -80,7 +80,7 @@ def _own(path: Path, check: bool) -> Held:
     try:
         description = described(path)
         if check:
-            read_network(description)
+            read_onnx(description)
     except ModelError as error:
         return Held(path.stem, "wrong", str(error), (path,), None)
     return Held(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model)

@@ -1,20 +1,21 @@
-"""Runs networks: OpenVINO, or ONNX Runtime as second engine and for CUDA, behind one small interface.
+"""Run models with OpenVINO, or with ONNX Runtime as second engine and for CUDA, behind one small interface.
 
-A network takes pictures and gives float32 arrays. Pictures are computed in batches of one fixed size, filled
-up where needed: engines keep working memory and repacked weights for every shape they have met, which with
-free batch sizes cost hundreds of megabytes.
+A model takes images and returns float32 arrays. Images are computed in batches of one fixed size, filled up
+where needed: engines keep working memory and repacked weights for every shape they have met, which with free
+batch sizes costs hundreds of megabytes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import io
 import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,31 +25,34 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
+from analyzer.vision import compile_cache
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.quantize import Ranges, quantize
 from analyzer.vision.registry import Role
 
 __all__ = [
     "BATCHES",
-    "Network",
+    "CompiledModel",
+    "import_onnxruntime",
     "import_openvino",
     "int8_overflows",
     "lacks_memory",
-    "load_network",
+    "load_model",
     "telling_line",
 ]
 
 Image = NDArray[np.uint8]
 Arrays = list[NDArray[np.float32]]
-# What a network wants of pixels, how many pictures go together, their width and height.
+Convert = Callable[[bytes], bytes]
+# The pixels that a model expects, how many images are computed together, their width and height.
 _Input = tuple[Pixels, int, tuple[int, int] | None]
 
 BATCHES: dict[str, dict[Role, int]] = {
     "cpu": {"detector": 1, "age": 4, "gender": 4, "gender and age": 4, "embedding": 4},
     "cuda": {"detector": 8, "age": 64, "gender": 64, "gender and age": 64, "embedding": 32},
 }
-"""How many pictures are computed together, by device and by what the network is for. Small on a processor,
-where filling a batch up costs time and larger ones gain none; those of CUDA are not measured."""
+"""How many images are computed together, by device and by the model's role. Small on a processor, where
+filling a batch up costs time and larger batches save none; those for CUDA are not measured."""
 
 # More streams than this only cost memory: the decoder feeds no more.
 _MAX_STREAMS = 8
@@ -56,29 +60,29 @@ _MAX_STREAMS = 8
 _CUDA = "CUDAExecutionProvider"
 _PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
-    # The search is exhaustive by default: at the first picture of each size every algorithm would be tried.
+    # The search is exhaustive by default: at the first image of each size every algorithm would be tried.
     # TF32, on by default, has 10 of the 23 bits of float32.
     "cuda": [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), ("CPUExecutionProvider", {})],
 }
 
 
-class Network(Protocol):
-    """A loaded network."""
+class CompiledModel(Protocol):
+    """A model that an engine has loaded."""
 
     engine: str
-    """What runs it, where and how, for the records: ``openvino 2026.4.1 CPU bf16``."""
+    """What runs it, where and in which arithmetic, for the records: ``openvino 2026.4.1 CPU bf16``."""
 
-    def run(self, pictures: Sequence[Image]) -> Arrays:
-        """The network's outputs, in its own order, each (N, ...) float32.
+    def run(self, images: Sequence[Image]) -> Arrays:
+        """Compute the model's outputs, in its own order, each (N, ...) float32.
 
         Args:
-            pictures: N >= 1 pictures (H, W, 3) uint8 BGR of one size.
+            images: N >= 1 images (H, W, 3) uint8 BGR of one size.
         """
         ...
 
 
-def load_network(
-    model: bytes,
+def load_model(
+    content: bytes,
     settings: Settings,
     *,
     name: str,
@@ -86,31 +90,36 @@ def load_network(
     batch: int = 1,
     ranges: Ranges | None = None,
     size: tuple[int, int] | None = None,
-) -> Network:
-    """Load an ONNX network with the engine of `settings`.
+    convert: Convert | None = None,
+) -> CompiledModel:
+    """Load a model with the engine of `settings`.
+
+    OpenVINO's compiled models are kept in the user's cache (`analyzer.vision.compile_cache`); the results are
+    the same with and without it.
 
     Args:
-        model: The content of a single-file ONNX model, its hash already checked: what was checked is what is
-            loaded, whatever becomes of the file.
+        content: A single-file ONNX model, or what `convert` makes one of. Its hash is already checked: the
+            checked bytes are the ones loaded, whatever happens to the file.
         settings: Gives device, engine, precision and threads; on CUDA it is always ONNX Runtime in float32.
-        name: What an error calls it.
-        pixels: What the network wants of pixels; by default 0 to 255, blue first.
-        batch: How many pictures are computed together.
-        ranges: With them OpenVINO computes in eight bits, where `settings.precision` leaves it the choice.
-        size: Width and height of all pictures; None: the network takes any, whatever its exporter wrote.
+        name: How errors name the model.
+        pixels: The pixels that the model expects; by default 0 to 255, blue first.
+        batch: How many images are computed together.
+        ranges: With them OpenVINO computes in eight bits, unless `settings.precision` says otherwise.
+        size: Width and height of all images; None: the model takes any, whatever its exporter wrote.
+        convert: Turns `content` into ONNX; called only where nothing compiled is cached.
 
     Raises:
-        ModelError: The engine cannot load the file, or CUDA is wanted and cannot be had.
+        ModelError: The engine cannot load the file, or CUDA is asked for and not available.
     """
-    f32 = settings.precision in ("f32", "int8")
-    wanted = pixels or Pixels()
-    threads = settings.thread_count
+    wanted = (pixels or Pixels(), batch, size)
     engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
         if engine == "openvino":
             ranges = None if settings.precision == "f32" else ranges
-            return _OpenVino(model, (wanted, batch, size), ranges, f32=f32, threads=threads)
-        return _OnnxRuntime(model, (wanted, batch, size), device=settings.device, threads=threads)
+            f32 = settings.precision in ("f32", "int8")
+            return _OpenVino(content, convert, wanted, ranges, f32=f32, threads=settings.thread_count)
+        content = convert(content) if convert else content
+        return _OnnxRuntime(content, wanted, device=settings.device, threads=settings.thread_count)
     except ModelError:
         raise
     except Exception as error:  # each engine has its own family of exceptions
@@ -119,7 +128,7 @@ def load_network(
 
 
 def telling_line(error: Exception) -> str:
-    """The first line of an engine's message that is no place in its source."""
+    """The first line of an engine's message that is not a position in its source code."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from ", "Check '"))]
     return next(iter(telling or lines), type(error).__name__)
@@ -137,10 +146,10 @@ _CV2_NO_MEMORY = -4
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an engine has failed because it found too little memory.
+    """Whether an engine has failed for want of memory.
 
-    By the type of the exception where it has one of its own; OpenVINO and ONNX Runtime have one for all that
-    goes wrong, and are known by the very sentences in which they say it.
+    The type of the exception decides where there is one for it. OpenVINO and ONNX Runtime raise one type for
+    every failure, so their messages are searched.
 
     >>> lacks_memory(MemoryError()), lacks_memory(RuntimeError("unknown allocation policy"))
     (True, False)
@@ -152,17 +161,17 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
-def _batches(pictures: Sequence[Image], size: int) -> list[Image]:
-    """(size, H, W, 3) arrays; the last one is filled up by repeating its last picture."""
-    filled = [*pictures, *[pictures[-1]] * (-len(pictures) % size)]
+def _batches(images: Sequence[Image], size: int) -> list[Image]:
+    """(size, H, W, 3) arrays; the last one is filled up by repeating its last image."""
+    filled = [*images, *[images[-1]] * (-len(images) % size)]
     return [np.stack(filled[start : start + size]) for start in range(0, len(filled), size)]
 
 
-def _joined(pieces: list[Arrays], count: int) -> Arrays:
-    # What has no axis for pictures is nobody's answer, but may stand among the others.
+def _joined(results: list[Arrays], count: int) -> Arrays:
+    # An output without an axis for images answers for none of them, but a model may have one beside others.
     return [
         np.concatenate([np.atleast_1d(one) for one in outputs])[:count]
-        for outputs in zip(*pieces, strict=True)
+        for outputs in zip(*results, strict=True)
     ]
 
 
@@ -170,7 +179,7 @@ _importing = threading.Lock()
 
 
 def import_openvino() -> ModuleType:
-    """OpenVINO without its model converter, which reports each import to its maker over the network."""
+    """OpenVINO without its model converter, which reports each import to its maker over the internet."""
     converter = "openvino.tools.ovc"
     with _importing:
         if converter in sys.modules or "openvino" in sys.modules:
@@ -184,19 +193,19 @@ def import_openvino() -> ModuleType:
 
 @cache
 def int8_overflows() -> bool:
-    """Whether this processor adds up products of eight bits in sixteen, where large ones do not fit.
+    """Whether this processor adds 8-bit products in 16 bits, where large sums overflow.
 
-    Those without VNNI do (vpmaddubsw), and nothing says so: the sums are wrong without a word. It is found by
-    a sum whose result is known. NNCF, OpenVINO's own tool for quantization, spares a bit of the weights there
+    Processors without VNNI do (vpmaddubsw), and nothing reports it: the sums are silently wrong. A sum whose
+    result is known shows it. NNCF, OpenVINO's own quantization tool, leaves a bit of the weights unused there
     ("overflow fix").
     """
     ov = import_openvino()
     channels, side = 32, 16
-    picture = ov.opset13.parameter([1, channels, side, side], np.float32)
+    image = ov.opset13.parameter([1, channels, side, side], np.float32)
     weights = ov.opset13.constant(np.ones((channels, channels, 3, 3), np.float32))
-    sums = ov.opset13.convolution(picture, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    sums = ov.opset13.convolution(image, weights, [1, 1], [0, 0], [0, 0], [1, 1])
     sums.input_value(0).set_names({"pixels"})
-    model = ov.Model([sums], [picture], "probe")
+    model = ov.Model([sums], [image], "probe")
     quantize(ov, model, Ranges({"pixels": (0.0, 255.0)}, "probe"))
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
     found = compiled(np.full((1, channels, side, side), 255, np.float32))[0]
@@ -204,12 +213,13 @@ def int8_overflows() -> bool:
 
 
 class _OpenVino:
-    """Each batch is computed by one thread, several batches side by side: the decoder works on the same
-    cores, and threads that wait for each other inside a network would wait for it too."""
+    """One thread computes each batch, and several batches run side by side: the decoder works on the same
+    cores, and threads that wait for each other inside a model would wait for the decoder too."""
 
     def __init__(
         self,
         content: bytes,
+        convert: Convert | None,
         wanted: _Input,
         ranges: Ranges | None,
         *,
@@ -218,36 +228,58 @@ class _OpenVino:
     ) -> None:
         ov = import_openvino()
         core = ov.Core()
+        streams = min(threads, _MAX_STREAMS)
+        config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
+        if f32:
+            config["INFERENCE_PRECISION_HINT"] = "f32"
+        converter = None if convert is None else convert.__qualname__
+        key = compile_cache.key_of(
+            *(hashlib.sha256(content).hexdigest(), converter, wanted, ranges, config),
+            *(ov.__version__, np.__version__, core.get_property("CPU", "FULL_DEVICE_NAME")),
+        )
+        compiled = None
+        if (cached := compile_cache.load(key)) is not None:
+            with contextlib.suppress(RuntimeError):  # what this OpenVINO does not take is compiled anew
+                compiled = core.import_model(cached[1], "CPU", config)
+                self.engine = cached[0]
+        if compiled is None:
+            model = self._read(ov, core, convert(content) if convert else content, wanted)
+            if "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                ranges = None
+            if ranges is not None:
+                quantize(ov, model, ranges, spare_bit=int8_overflows())
+            compiled = core.compile_model(self._with_pixels(ov, model, wanted[0]), "CPU", config)
+            precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+            if ranges is not None:
+                precision = f"int8-{ranges.key}{'-spare' if int8_overflows() else ''}"
+            self.engine = f"openvino {ov.__version__.split('-')[0]} CPU {precision}"
+            if compile_cache.compiled_folder() is not None:
+                exported = io.BytesIO()
+                with contextlib.suppress(RuntimeError):  # of models that cannot be exported
+                    compiled.export_model(exported)
+                    compile_cache.store(key, self.engine, exported.getvalue())
+        self._queue = ov.AsyncInferQueue(compiled, streams)
+        self._queue.set_callback(self._keep)
+        self._batch = wanted[1]
+
+    @staticmethod
+    def _read(ov: Any, core: Any, content: bytes, wanted: _Input) -> Any:
+        """The model of an ONNX file, with fixed batches, and with free sizes where none are given."""
         pixels, batch, size = wanted
         model = core.read_model(content)
         if size is not None:
             sides = [size[1], size[0]]
         else:
-            # Static in the file is an exporter's placeholder: fully convolutional, any picture fits.
+            # A static size in the file is an exporter's placeholder: fully convolutional models take any.
             shape = model.inputs[0].partial_shape
             sides = [-1, -1] if shape.is_static else shape[2:]
         shape = [batch, *sides, 3] if pixels.channels_last else [batch, 3, *sides]
         model.reshape({model.inputs[0]: ov.PartialShape(shape)})
-        if ranges is not None and "INT8" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            ranges = None
-        if ranges is not None:
-            quantize(ov, model, ranges, spare_bit=int8_overflows())
-        streams = min(threads, _MAX_STREAMS)
-        config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
-        if f32:
-            config["INFERENCE_PRECISION_HINT"] = "f32"
-        self._compiled = core.compile_model(self._with_pixels(ov, model, pixels), "CPU", config)
-        self._queue = ov.AsyncInferQueue(self._compiled, streams)
-        self._queue.set_callback(self._keep)
-        self._batch = batch
-        precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if ranges is not None:
-            precision = f"int8-{ranges.key}{'-spare' if int8_overflows() else ''}"
-        self.engine = f"openvino {ov.__version__.split('-')[0]} CPU {precision}"
+        return model
 
     @staticmethod
     def _with_pixels(ov: Any, model: Any, pixels: Pixels) -> Any:
-        """The network with the conversion of pixels built in."""
+        """The model with the conversion of pixels built in."""
         prepared = ov.preprocess.PrePostProcessor(model)
         taken = prepared.input()
         taken.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -262,20 +294,20 @@ class _OpenVino:
 
     @staticmethod
     def _keep(request: Any, target: tuple[list[Arrays], int]) -> None:
-        pieces, index = target
-        pieces[index] = [np.array(tensor.data) for tensor in request.output_tensors]
+        results, index = target
+        results[index] = [np.array(tensor.data) for tensor in request.output_tensors]
 
-    def run(self, pictures: Sequence[Image]) -> Arrays:
-        batches = _batches(pictures, self._batch)
-        pieces: list[Arrays] = [[] for _ in batches]
+    def run(self, images: Sequence[Image]) -> Arrays:
+        batches = _batches(images, self._batch)
+        results: list[Arrays] = [[] for _ in batches]
         for index, batch in enumerate(batches):
-            self._queue.start_async({0: batch}, (pieces, index))
+            self._queue.start_async({0: batch}, (results, index))
         self._queue.wait_all()
-        return _joined(pieces, len(pictures))
+        return _joined(results, len(images))
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, with its reports about its use switched off: it would note events in the user's cache."""
+    """ONNX Runtime with its telemetry off, which would write events into the user's cache."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -283,7 +315,7 @@ def import_onnxruntime() -> Any:
 
 
 class _OnnxRuntime:
-    """Its CPU kernels compute in float32 whatever is asked for. The devices differ in `_PROVIDERS` alone."""
+    """CPU kernels compute in float32 whatever precision is asked for. Devices differ only in `_PROVIDERS`."""
 
     def __init__(self, content: bytes, wanted: _Input, *, device: str, threads: int) -> None:
         import onnx
@@ -296,11 +328,11 @@ class _OnnxRuntime:
         _without_weights(model.graph)
         if size is None:
             _free_sizes(model.graph)
-        _take_pictures(model.graph, pixels)
+        _take_images(model.graph, pixels)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # its errors are raised; printed, they would name what a file says
+        options.log_severity_level = 4  # errors are raised; printing them would show what a file says
         # Idle threads must not spin: the decoder needs the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # By default a device that fails is silently replaced, now or in the middle of a video.
@@ -309,21 +341,21 @@ class _OnnxRuntime:
         )
         if device == "cuda" and _CUDA not in self._session.get_providers():
             raise ModelError(
-                "ONNX Runtime could not start CUDA: look whether nvidia-smi finds the graphics card, "
+                "ONNX Runtime could not start CUDA: check that nvidia-smi finds the graphics card, "
                 'install CUDA and cuDNN by pip install "audience-analyzer[cuda]", or leave out --device cuda'
             )
         self._input = self._session.get_inputs()[0].name
         self._batch = batch
         self.engine = f"onnxruntime {onnxruntime.__version__} {device.upper()} f32"
 
-    def run(self, pictures: Sequence[Image]) -> Arrays:
-        pieces = []
-        for batch in _batches(pictures, self._batch):
+    def run(self, images: Sequence[Image]) -> Arrays:
+        results = []
+        for batch in _batches(images, self._batch):
             try:
-                pieces.append(list(self._session.run(None, {self._input: batch})))
+                results.append(list(self._session.run(None, {self._input: batch})))
             except Exception as error:  # its exceptions share no base
                 raise RuntimeError(str(error)) from error
-        return _joined(pieces, len(pictures))
+        return _joined(results, len(images))
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:
@@ -333,18 +365,18 @@ def _prepare_cuda(onnxruntime: Any) -> None:
         ModelError: This ONNX Runtime was built without CUDA.
     """
     if _CUDA not in onnxruntime.get_available_providers():
-        # Both packages bring one folder `onnxruntime`; the one installed last prevails.
+        # Both packages install the same folder `onnxruntime`; the one installed last wins.
         raise ModelError(
             'device cuda needs ONNX Runtime with CUDA: pip install "audience-analyzer[cuda]", and after it '
             f"pip install --force-reinstall --no-deps onnxruntime-gpu=={onnxruntime.__version__}"
         )
-    # It prints what it misses; whether that matters is seen from the session.
+    # It prints what is missing; the session shows whether that matters.
     with contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.preload_dlls()
 
 
 def _without_weights(graph: Any) -> None:
-    """Take weights off the inputs, where they only cause warnings."""
+    """Remove weights from the inputs, where they only cause warnings."""
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:]
@@ -361,22 +393,22 @@ def _free_sizes(graph: Any) -> None:
                 dims[axis].dim_param = f"{value.name}_{axis}"
 
 
-def _take_pictures(graph: Any, pixels: Pixels) -> None:
-    """Build the conversion of pixels into the network: the device does it, and is sent bytes, not floats."""
+def _take_images(graph: Any, pixels: Pixels) -> None:
+    """Build the conversion of pixels into the model: the device does it, and receives bytes, not floats."""
     from onnx import TensorProto, helper, numpy_helper
 
     planes = graph.input[0].name
     sizes = [size.dim_param or size.dim_value or None for size in graph.input[0].type.tensor_type.shape.dim]
     count, height, width = sizes[0], *(sizes[1:3] if pixels.channels_last else sizes[2:4])
-    taken = helper.make_tensor_value_info("pictures", TensorProto.UINT8, [count, height, width, 3])
+    taken = helper.make_tensor_value_info("images", TensorProto.UINT8, [count, height, width, 3])
     steps: list[Any] = []
 
     def step(kind: str, values: NDArray[Any] | None = None, **attributes: Any) -> None:
-        inputs = [f"pictures_{len(steps)}" if steps else "pictures"]
+        inputs = [f"images_{len(steps)}" if steps else "images"]
         if values is not None:
-            inputs.append(f"pictures_{kind}")
+            inputs.append(f"images_{kind}")
             graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
-        steps.append(helper.make_node(kind, inputs, [f"pictures_{len(steps) + 1}"], **attributes))
+        steps.append(helper.make_node(kind, inputs, [f"images_{len(steps) + 1}"], **attributes))
 
     # Whole planes are put in order, which is cheaper than colors of pixels.
     colors = (3,) if pixels.channels_last else (3, 1, 1)

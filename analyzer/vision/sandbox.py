@@ -16,8 +16,9 @@ from pathlib import Path
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
-from analyzer.vision.user_model import Description, described, read_network
+from analyzer.vision import registry
+from analyzer.vision.compile_cache import CACHE_VARIABLE, OFF
+from analyzer.vision.user_model import Description, described, read_onnx
 
 __all__ = [
     "add",
@@ -50,6 +51,7 @@ def try_out(description: Description, settings: Settings) -> None:
     assert path is not None
     # The same packages, wherever this process has them from.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    environment[CACHE_VARIABLE] = OFF  # the engine must compile it there, and leave nothing behind
     asked = [settings.engine, settings.device, settings.precision]
     try:
         done = subprocess.run(
@@ -81,10 +83,10 @@ def main() -> None:
         most = _MOST_BYTES if device == "cpu" else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from analyzer.vision.attributes.user import DescribedNetwork
+    from analyzer.vision.attributes.user import UserModel
 
     try:
-        DescribedNetwork(
+        UserModel(
             described(Path(path)), Settings(engine=engine, device=device, precision=precision, threads=1)
         )
     except ModelError as error:
@@ -100,7 +102,7 @@ def add(path: Path, folder: Path | None = None) -> Description:
 
     Args:
         path: The ONNX file, its description beside it.
-        folder: Where to; `catalog.cache_folder` if not given.
+        folder: Where to; `registry.cache_folder` if not given.
 
     Raises:
         ModelError: The network or its description is wrong, or its name is taken by the catalog.
@@ -112,21 +114,21 @@ def add(path: Path, folder: Path | None = None) -> Description:
         raise ModelError(f"{path} is a folder: name the .onnx file in it.")
     if path.suffix != ".onnx" or not path.is_file():
         raise ModelError(f"{path} is not an .onnx file: only those can be added.")
-    files = {file.name for model in catalog.MODELS.values() for file in model.files}
+    files = {file.name for model in registry.MODELS.values() for file in model.files}
     names = {path.name, f"{path.stem}.toml"}
-    taken = path.stem in (*catalog.MODELS, *catalog.SETS) or not names.isdisjoint(files)
+    taken = path.stem in (*registry.MODELS, *registry.SETS) or not names.isdisjoint(files)
     if not _NAME.fullmatch(path.stem) or taken:
         raise ModelError(
             f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
             "and _, and to none of the catalog's names"
         )
     description = described(path)
-    content = read_network(description).content
+    content = read_onnx(description).content
     try_out(description, Settings())
-    goal = (folder or catalog.cache_folder()) / path.name
+    goal = (folder or registry.cache_folder()) / path.name
     text = description.text
     if not description.model.sha256:
-        text = f'sha256 = "{catalog.sha256(content)}"\n{text}'
-    catalog.put(goal, content)
-    catalog.put(goal.with_suffix(".toml"), text.encode())
+        text = f'sha256 = "{registry.sha256(content)}"\n{text}'
+    registry.put(goal, content)
+    registry.put(goal.with_suffix(".toml"), text.encode())
     return described(goal)

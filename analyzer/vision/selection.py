@@ -9,19 +9,17 @@ from pathlib import Path
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.registry import CALIBRATION_FILE, EMBEDDING, MODELS, SETS, Model
-from analyzer.vision.sandbox import try_out
-from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description, read_network
+from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
 
 __all__ = [
     "Choice",
-    "check_networks",
     "choose",
     "models_hash",
 ]
 
-_DLIB = (catalog.GENDER, catalog.AGE)
+_DLIB = (registry.GENDER, registry.AGE)
 
 
 @dataclass(frozen=True)
@@ -58,30 +56,12 @@ def choose(settings: Settings) -> Choice:
     detector = MODELS[settings.detector]
     # Its landmarks decide what the networks see, and it was fitted with those of one detector. The pictures
     # that it was fitted on are free for research alone.
-    measured = (gender, age) == _DLIB and detector is catalog.CENTERFACE
+    measured = (gender, age) == _DLIB and detector is registry.CENTERFACE
     choice = Choice(detector, gender, age, EMBEDDING, measured and not settings.commercial)
     if settings.commercial:
         for model in choice.models:
             _check_license(model)
     return choice
-
-
-def check_networks(settings: Settings) -> None:
-    """That all files of the networks are there and are what they should be; none is loaded here.
-
-    Networks of the user's own are tried out in a process of its own.
-
-    Raises:
-        ModelError: One is missing, altered, not known, or refused.
-    """
-    choice = choose(settings)
-    for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
-        if isinstance(one, Description) and one.path is not None:
-            read_network(one)
-            try_out(one, settings)
-        else:
-            for file in _model(one).files:
-                catalog.read(_model(one), file)
 
 
 def _find(name: str, what: str, option: str) -> Model | Description:
@@ -139,6 +119,6 @@ def _identity(one: Model | Description) -> str:
 
 def _file_hash(path: Path) -> str:
     try:
-        return catalog.sha256(path.read_bytes())
+        return registry.sha256(path.read_bytes())
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error

@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.util.program import program
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.crops import BoxCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model, ModelFile, Role
 
 __all__ = [
     "LEVI_HASSNER",
-    "AgeAnswer",
+    "AgeOutput",
     "Description",
-    "GenderAnswer",
+    "GenderOutput",
     "described",
     "descriptions",
     "find_description",
-    "read_network",
+    "read_onnx",
 ]
 
 Float = NDArray[np.float32]
@@ -91,7 +91,7 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class GenderAnswer(_Answer):
+class GenderOutput(_Answer):
     """What a network says of gender: one number for one class, or one for each of two."""
 
     classes: tuple[str, ...] = ("male", "female")
@@ -107,7 +107,7 @@ class GenderAnswer(_Answer):
     def read(self, outputs: Sequence[Float], names: Sequence[str]) -> Float:
         """(N,) float32: the probability of female, in [0, 1].
 
-        >>> answer = GenderAnswer("logit", of="male")
+        >>> answer = GenderOutput("logit", of="male")
         >>> answer.read([np.array([[0.0], [2.0]], np.float32)], ["out"]).round(2).tolist()
         [0.5, 0.11999999731779099]
         """
@@ -120,7 +120,7 @@ class GenderAnswer(_Answer):
 
 
 @dataclass(frozen=True)
-class AgeAnswer(_Answer):
+class AgeOutput(_Answer):
     """What a network says of age: years, or how likely each of several ranges is."""
 
     ranges: tuple[tuple[float, float], ...] = ()
@@ -142,7 +142,7 @@ class AgeAnswer(_Answer):
         Of classes both are those of the distribution, people being spread evenly over each range. Of years
         the deviation is not known (NaN).
 
-        >>> answer = AgeAnswer("probabilities", ranges=((0, 9), (10, 19)))
+        >>> answer = AgeOutput("probabilities", ranges=((0, 9), (10, 19)))
         >>> age, spread = answer.read([np.array([[0.5, 0.5]], np.float32)], ["out"])
         >>> age.tolist(), spread.round(2).tolist()
         ([9.5], [5.769999980926514])
@@ -169,15 +169,15 @@ class Description:
     height: int
     pixels: Pixels
     cut: BoxCrop
-    gender: GenderAnswer | None = None
-    age: AgeAnswer | None = None
+    gender: GenderOutput | None = None
+    age: AgeOutput | None = None
     path: Path | None = None
     """Of the user's own networks: the ONNX file."""
     text: str = field(default="", repr=False)
     """Of the user's own networks: the TOML file."""
 
     @property
-    def answers(self) -> tuple[GenderAnswer | AgeAnswer, ...]:
+    def answers(self) -> tuple[GenderOutput | AgeOutput, ...]:
         """What it says."""
         return tuple(one for one in (self.gender, self.age) if one is not None)
 
@@ -202,11 +202,11 @@ _CAFFE_CUT = BoxCrop(_CAFFE_PX, _CAFFE_PX, margin_px=20)
 LEVI_HASSNER = {
     model.name: Description(model, _CAFFE_PX, _CAFFE_PX, _CAFFE_PIXELS, _CAFFE_CUT, gender, age)
     for model, gender, age in (
-        (catalog.LEVI_HASSNER_GENDER, GenderAnswer("probabilities", classes=("male", "female")), None),
+        (registry.LEVI_HASSNER_GENDER, GenderOutput("probabilities", classes=("male", "female")), None),
         (
-            catalog.LEVI_HASSNER_AGE,
+            registry.LEVI_HASSNER_AGE,
             None,
-            AgeAnswer("probabilities", ranges=_ADIENCE_RANGES, mean_years=_ADIENCE_MEANS),
+            AgeOutput("probabilities", ranges=_ADIENCE_RANGES, mean_years=_ADIENCE_MEANS),
         ),
     )
 }
@@ -367,27 +367,27 @@ def _place(part: _Table, kinds: tuple[str, ...]) -> dict[str, Any]:
     return {"kind": kind, "output": output, "part": None if numbers is None else tuple(numbers)}
 
 
-def _gender(part: _Table | None) -> GenderAnswer | None:
+def _gender(part: _Table | None) -> GenderOutput | None:
     if part is None:
         return None
     place = _place(part, ("logit", "probability", "logits", "probabilities"))
     both = ("male", "female")
-    answer = GenderAnswer(**place)
+    answer = GenderOutput(**place)
     if answer.count == 2:
         classes = part.take("classes", list, '["male", "female"] or ["female", "male"]')
         if sorted(map(str, classes)) != sorted(both):
             raise part.wrong("classes", '["male", "female"] or ["female", "male"]')
-        answer = GenderAnswer(**place, classes=tuple(classes))
+        answer = GenderOutput(**place, classes=tuple(classes))
     else:
         of = part.take("of", str, '"female" or "male"')
         if of not in both:
             raise part.wrong("of", '"female" or "male"')
-        answer = GenderAnswer(**place, of=of)
+        answer = GenderOutput(**place, of=of)
     part.end()
     return answer
 
 
-def _age(part: _Table | None) -> AgeAnswer | None:
+def _age(part: _Table | None) -> AgeOutput | None:
     if part is None:
         return None
     place = _place(part, ("years", "logits", "probabilities"))
@@ -395,7 +395,7 @@ def _age(part: _Table | None) -> AgeAnswer | None:
         (factor,) = part.numbers("factor", 1, 1.0)
         (offset,) = part.numbers("offset_years", 1, 0.0)
         part.end()
-        return AgeAnswer(**place, factor=factor, offset_years=offset)
+        return AgeOutput(**place, factor=factor, offset_years=offset)
     wanted = "a list of [lowest, highest] whole years in ascending order, one for each class"
     ranges = part.take("ranges", list, wanted)
     pairs = [tuple(one) for one in ranges if isinstance(one, list) and len(one) == 2]
@@ -407,7 +407,7 @@ def _age(part: _Table | None) -> AgeAnswer | None:
     if means and not all(low <= mean <= high for (low, high), mean in zip(pairs, means, strict=True)):
         raise part.wrong("mean_years", "a list of ages, one within each range")
     part.end()
-    return AgeAnswer(**place, ranges=tuple(pairs), mean_years=means)
+    return AgeOutput(**place, ranges=tuple(pairs), mean_years=means)
 
 
 def _ascend(pairs: Sequence[tuple[Any, ...]]) -> bool:
@@ -417,9 +417,9 @@ def _ascend(pairs: Sequence[tuple[Any, ...]]) -> bool:
 
 
 def descriptions() -> list[Path]:
-    """The ONNX files with a description in the folders of `catalog.folders`, each name once."""
+    """The ONNX files with a description in the folders of `registry.folders`, each name once."""
     found: dict[str, Path] = {}
-    for folder in catalog.folders():
+    for folder in registry.folders():
         for beside in sorted(folder.glob("*.toml")):
             path = beside.with_suffix(".onnx")
             if path.is_file():
@@ -452,7 +452,7 @@ class Checked:
     """How many pictures it takes together; None: any number."""
 
 
-def read_network(description: Description) -> Checked:
+def read_onnx(description: Description) -> Checked:
     """The ONNX file of a description, checked: its hash, that it holds everything itself, and that its inputs
     and outputs fit.
 
@@ -604,10 +604,10 @@ def _check_fit(model: Any, description: Description, path: Path) -> int | None:
 
 
 def _check_answer(
-    answer: GenderAnswer | AgeAnswer, names: list[str], shapes: list[list[int | None]], path: Path
+    answer: GenderOutput | AgeOutput, names: list[str], shapes: list[list[int | None]], path: Path
 ) -> None:
     """That an answer's numbers are there, as far as the shapes are known."""
-    what = "gender" if isinstance(answer, GenderAnswer) else "age"
+    what = "gender" if isinstance(answer, GenderOutput) else "age"
     if answer.output not in (names if isinstance(answer.output, str) else range(len(names))):
         raise ModelError(
             f"{path} has no output {answer.output!r} for {what}: it has {', '.join(names)}, from number 0"

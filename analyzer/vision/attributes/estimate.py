@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from analyzer.faces import AlignedCrop, Faces, Picture
 from analyzer.settings import Settings
-from analyzer.vision.attributes.base import AttributeNetwork
+from analyzer.vision.attributes.base import AttributeEstimator
 from analyzer.vision.attributes.caffe import CaffeModel
 from analyzer.vision.attributes.dlib import DlibModel
-from analyzer.vision.attributes.user import DescribedNetwork
+from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.registry import Model
 from analyzer.vision.selection import choose
@@ -41,7 +41,7 @@ class Attributes:
         calibration: How what they say is read.
     """
 
-    def __init__(self, gender: AttributeNetwork, age: AttributeNetwork, calibration: Calibration) -> None:
+    def __init__(self, gender: AttributeEstimator, age: AttributeEstimator, calibration: Calibration) -> None:
         self.networks = (age,) if age is gender else (age, gender)
         self.calibration = calibration
         # What both want is cut out once.
@@ -97,7 +97,7 @@ class Attributes:
         return gender.female, age.age_years, age.std_years
 
 
-def _load(one: Model | Description, settings: Settings) -> AttributeNetwork:
+def _load(one: Model | Description, settings: Settings) -> AttributeEstimator:
     if isinstance(one, Model):
         return DlibModel(one, settings)
-    return CaffeModel(one) if one.path is None else DescribedNetwork(one, settings)
+    return CaffeModel(one) if one.path is None else UserModel(one, settings)

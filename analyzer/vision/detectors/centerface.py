@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from analyzer.faces import Faces
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.detectors.base import NMS_IOU, InMultiples
 from analyzer.vision.quantize import Ranges
-from analyzer.vision.runtime import BATCHES, load_network
+from analyzer.vision.runtime import BATCHES, load_model
 
 __all__ = [
     "RANGES_FILE",
@@ -35,22 +35,22 @@ _CENTERFACE_STRIDE = 4
 class CenterFace(InMultiples):
     """CenterFace (Xu et al. 2019): one pass of a MobileNetV2, anchor free, with five landmarks."""
 
-    model = catalog.CENTERFACE
+    model = registry.CENTERFACE
     auto_score = 0.35
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._network = load_network(
-            catalog.weights(self.model),
+        self._compiled = load_model(
+            registry.weights(self.model),
             settings,
             name=self.model.name,
             batch=BATCHES[settings.device][self.model.role],
             ranges=Ranges.load(RANGES_FILE, self.model.sha256),
         )
-        self.engine = self._network.engine
+        self.engine = self._compiled.engine
 
     def _find(self, images: Sequence[Image]) -> list[Faces]:
-        outputs = self._network.run(images)
+        outputs = self._compiled.run(images)
         height, width = images[0].shape[:2]
         return [
             decode_centerface([output[index] for output in outputs], width, height, self.min_score)

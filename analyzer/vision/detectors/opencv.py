@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.faces import Faces
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.detectors.base import AVERAGE_LANDMARKS, Detector, best_faces
 
 __all__ = [
@@ -28,7 +28,7 @@ class Ssd(Detector):
     The picture is stretched to a square; it gives no landmarks.
     """
 
-    model = catalog.SSD
+    model = registry.SSD
     auto_px = 300
     auto_score = 0.7
     points_in_box = AVERAGE_LANDMARKS["ssd"]
@@ -36,9 +36,9 @@ class Ssd(Detector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        weights, structure = (catalog.read(self.model, file) for file in self.model.files)
+        weights, structure = (registry.read(self.model, file) for file in self.model.files)
         try:
-            self._network = cv2.dnn.readNetFromTensorflow(
+            self._compiled = cv2.dnn.readNetFromTensorflow(
                 np.frombuffer(weights, np.uint8), np.frombuffer(structure, np.uint8)
             )
         except cv2.error as error:
@@ -51,8 +51,8 @@ class Ssd(Detector):
     def _find(self, images: Sequence[Image]) -> list[Faces]:
         found = []
         for image in images:
-            self._network.setInput(cv2.dnn.blobFromImage(image, mean=(104, 117, 123)))
-            rows = self._network.forward().reshape(-1, 7)  # picture, class, score, x1, y1, x2, y2
+            self._compiled.setInput(cv2.dnn.blobFromImage(image, mean=(104, 117, 123)))
+            rows = self._compiled.forward().reshape(-1, 7)  # picture, class, score, x1, y1, x2, y2
             height, width = image.shape[:2]
             boxes = rows[:, 3:] * np.array([width, height] * 2, np.float32)
             found.append(best_faces(boxes, rows[:, 2], width, height, self.min_score))
@@ -66,7 +66,7 @@ class Haar(Detector):
     5, is 0.5.
     """
 
-    model = catalog.HAAR
+    model = registry.HAAR
     auto_score = 0.5
     points_in_box = AVERAGE_LANDMARKS["haar"]
 
@@ -76,7 +76,7 @@ class Haar(Detector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        text = catalog.weights(self.model).decode()
+        text = registry.weights(self.model).decode()
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         self._cascade = cv2.CascadeClassifier()
         if not self._cascade.read(storage.getFirstTopLevelNode()):

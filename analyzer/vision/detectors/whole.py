@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.faces import Faces
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.detectors.base import AVERAGE_LANDMARKS, Detector
 
 __all__ = [
@@ -21,7 +21,7 @@ Image = NDArray[np.uint8]
 class WholeImage(Detector):
     """No detector: the whole picture is one face that is cut out already."""
 
-    model = catalog.NONE
+    model = registry.NONE
     auto_px = 320
     auto_score = 0.5
     points_in_box = AVERAGE_LANDMARKS["none"]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from analyzer.faces import Faces
 from analyzer.settings import Settings
-from analyzer.vision import registry as catalog
+from analyzer.vision import registry
 from analyzer.vision.detectors.base import NMS_IOU, InMultiples
-from analyzer.vision.runtime import load_network
+from analyzer.vision.runtime import load_model
 
 __all__ = [
     "YuNet",
@@ -31,17 +31,17 @@ _YUNET_STRIDES = (8, 16, 32)
 class YuNet(InMultiples):
     """YuNet (Wu et al. 2023): a very small network, anchor free, with five landmarks."""
 
-    model = catalog.YUNET
+    model = registry.YUNET
     auto_score = 0.6
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         # Its file rearranges outputs for one picture at a time.
-        self._network = load_network(catalog.weights(self.model), settings, name=self.model.name, batch=1)
-        self.engine = self._network.engine
+        self._compiled = load_model(registry.weights(self.model), settings, name=self.model.name, batch=1)
+        self.engine = self._compiled.engine
 
     def _find(self, images: Sequence[Image]) -> list[Faces]:
-        outputs = self._network.run(images)
+        outputs = self._compiled.run(images)
         height, width = images[0].shape[:2]
         return [
             decode_yunet([output[index] for output in outputs], width, height, self.min_score)

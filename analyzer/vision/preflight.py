@@ -1,0 +1,30 @@
+"""Check the models of a run before it writes anything."""
+
+from __future__ import annotations
+
+from analyzer.settings import Settings
+from analyzer.vision import registry
+from analyzer.vision.sandbox import try_out
+from analyzer.vision.selection import choose
+from analyzer.vision.user_model import Description, read_onnx
+
+__all__ = ["check_models"]
+
+
+def check_models(settings: Settings) -> None:
+    """Check that all files of the chosen models are there and have the right hashes; none is loaded here.
+
+    A user's own models are tried out in a separate process.
+
+    Raises:
+        ModelError: A model is missing, altered, unknown, or refused.
+    """
+    choice = choose(settings)
+    for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
+        if isinstance(one, Description) and one.path is not None:
+            read_onnx(one)
+            try_out(one, settings)
+        else:
+            model = one.model if isinstance(one, Description) else one
+            for file in model.files:
+                registry.read(model, file)
