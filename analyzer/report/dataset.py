@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
 from analyzer.runs.run import Run
-from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION
+from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, UnusableRunError
 from analyzer.runs.schema import (
     FACES,
     SAMPLES,
@@ -243,26 +243,14 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
 def _opened(folder: Path) -> Run | Skipped:
     try:
         run = Run.load(folder)
-        problem = _problem(run)
-    except (OutputError, RecursionError) as error:  # the latter: nested too deeply
+    except UnusableRunError as error:
         forbidden = isinstance(error.__cause__, PermissionError)
-        problem = _FORBIDDEN if forbidden else "has a damaged run.json: analyze the video again"
+        return Skipped(folder, _FORBIDDEN if forbidden else error.reason, fault=True)
+    problem = _problem(run)
     return run if problem is None else Skipped(folder, problem, fault=True)
 
 
 def _problem(run: Run) -> str | None:
-    info = run.info
-    version = info.get("schema_version") if isinstance(info, dict) else None
-    parts = ("video", "settings", "reading", "calibration", "libraries")
-    if (
-        not isinstance(version, int)
-        or not isinstance(info.get("counts"), dict)
-        or not all(isinstance(info.get(name) or {}, dict) for name in parts)
-        or not all(isinstance(model, dict) for model in _listed(info.get("models")))
-    ):
-        return "has a run.json of another program"
-    if version > SCHEMA_VERSION:
-        return "was written by a newer version of this program: update it"
     missing = [name for name, or_csv in _TABLES.items() if _table_file(run.folder, name, or_csv) is None]
     missing = [name for name in missing if name not in ("shares", "timeline")]  # older versions had no shares
     return f"lacks its table {missing[0]}: analyze the video again" if missing else None

@@ -118,7 +118,7 @@ class Run:
         """Open a run's folder.
 
         Raises:
-            OutputError: It holds no finished run, or its ``run.json`` is damaged.
+            UnusableRunError: It holds no finished run, or its ``run.json`` cannot be used.
         """
         path = Path(folder)
         return cls(path, read_run_info(path))
@@ -126,17 +126,18 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether the whole video was read."""
-        return bool(self.info["complete"])
+        return self.info["complete"]
 
     @property
     def video_error(self) -> str:
         """Why the annotated video that was asked for is missing; else empty."""
-        return str((self.info.get("annotated") or {}).get("error") or "")
+        annotated = self.info.get("annotated")
+        return annotated.get("error", "") if annotated else ""
 
     @property
     def measured(self) -> bool:
         """Whether it was measured how often its networks err, as shares and intervals of 80 % need it."""
-        return bool((self.info.get("calibration") or {}).get("measured", True))
+        return self.info["calibration"].get("measured", True)
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:

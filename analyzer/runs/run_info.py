@@ -28,6 +28,7 @@ __all__ = [
     "ReadingFacts",
     "RunInfo",
     "Spread",
+    "UnusableRunError",
     "VideoFacts",
     "read_run_info",
 ]
@@ -99,8 +100,8 @@ class VideoFacts(TypedDict):
     transfer: Annotated[str | None, "Transfer characteristic, where it is a high dynamic range one."]
     duration_s: Annotated[float | None, "Duration in seconds, where known."]
     fps: Annotated[float | None, "Nominal frame rate."]
-    codec: Annotated[str | None, "Video codec."]
-    container: Annotated[str | None, "Container format."]
+    codec: Annotated[str, "Video codec."]
+    container: Annotated[str, "Container format."]
     audio_codec: Annotated[str | None, "Audio codec; null without sound."]
 
 
@@ -220,7 +221,7 @@ class RunInfo(TypedDict):
     kind: Annotated[Literal["video", "images", "live"], "What was analyzed."]
     complete: Annotated[bool, "Whether all of it was read."]
     incomplete_reason: Annotated[str | None, "Why not; empty if it was."]
-    counts: Annotated[Counts | None, "Counts; null of a live run that has only begun."]
+    counts: Annotated[Counts, "Counts."]
     notes: Annotated[list[str], "What to know about the numbers, the most important first."]
     shares_text: Annotated[str | None, "The estimated shares in a sentence; empty if none are stated."]
     analyzed_at: Annotated[str, "When it was analyzed (ISO, UTC)."]
@@ -250,41 +251,69 @@ class RunInfo(TypedDict):
     audience: NotRequired[Annotated[AudienceFacts, "Only with `--scene audience`."]]
 
 
+class UnusableRunError(OutputError):
+    """A folder holds no finished run, or one whose ``run.json`` cannot be used.
+
+    Attributes:
+        reason: What is wrong with the folder, as a phrase that follows its name.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder} {reason}")
+        self.folder = folder
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.reason)
+
+
 def read_run_info(folder: Path) -> RunInfo:
     """Read and check the ``run.json`` of a folder; names of older versions become those of today.
 
     `schema_version` stays that of the version that wrote it. Documents of older versions may lack keys.
 
     Raises:
-        OutputError: It is missing, cannot be read, or is damaged; the message says what is wrong with it.
+        UnusableRunError: It is missing, cannot be read, is damaged, or was written by another program or a
+            newer version.
     """
-    path = folder / "run.json"
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads((folder / "run.json").read_bytes())
     except FileNotFoundError as error:
-        raise OutputError(f"{folder} holds no finished run: analyze the video again") from error
+        raise UnusableRunError(folder, "holds no finished run: analyze the video again") from error
     except OSError as error:
-        raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
+        reason = f"has a run.json that cannot be read ({error.strerror or error})"
+        raise UnusableRunError(folder, reason) from error
     except (ValueError, RecursionError) as error:
-        raise OutputError(f"{path} is damaged (it is not JSON): analyze the video again") from error
-    try:
-        return _checked(document)
-    except InvalidValueError as error:
-        raise OutputError(f"{path} is damaged ({error}): analyze the video again") from error
-
-
-def _checked(document: object) -> RunInfo:
+        raise UnusableRunError(folder, "has a damaged run.json: analyze the video again") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(version, int) or isinstance(version, bool):
-        raise InvalidValueError("it has no schema_version")
-    if version < SCHEMA_VERSION:
-        document = _renamed(document)
-    limits = Limits(missing_keys=version < SCHEMA_VERSION)
-    info = conform(document, RunInfo, "", limits)
-    for key in ("video_id", "counts"):
-        if key not in info:
-            raise InvalidValueError(f"the key {key} is missing")
+        raise UnusableRunError(folder, "has a run.json of another program")
+    if version > SCHEMA_VERSION:
+        raise UnusableRunError(folder, "was written by a newer version of this program: update it")
+    older = version < SCHEMA_VERSION
+    try:
+        info = conform(
+            _ABSENT | _renamed(document) if older else document, RunInfo, "", Limits(missing_keys=older)
+        )
+        if "counts" not in info:
+            raise InvalidValueError("the key counts is missing")
+    except InvalidValueError as error:
+        raise UnusableRunError(
+            folder, f"has a damaged run.json ({error}): analyze the video again"
+        ) from error
     return cast(RunInfo, info)
+
+
+_ABSENT: dict[str, Any] = {
+    **dict.fromkeys(("url", "channel", "uploaded", "uploaded_at", "recorded_at", "incomplete_reason")),
+    **dict.fromkeys(("shares_text", "live", "download", "preset")),
+    **dict.fromkeys(("analyzer_version", "title", "source", "analyzed_at", "python", "platform"), ""),
+    **{key: {} for key in ("video", "source_details", "reading", "settings", "libraries", "calibration")},
+    "kind": "video",
+    "notes": [],
+    "models": [],
+}
+"""Of documents of older versions: what their missing keys stand for."""
 
 
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:
