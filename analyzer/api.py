@@ -28,6 +28,7 @@ from analyzer.errors import (
     SourceErrorKind,
     StoppedError,
     is_full,
+    unexpected,
 )
 from analyzer.events import (
     Analyzing,
@@ -75,7 +76,7 @@ from analyzer.util.callbacks import Callback
 from analyzer.util.locks import locked, run_lock
 from analyzer.util.system import few_arenas, give_back_memory
 from analyzer.util.timing import StageTimer, timed
-from analyzer.util.urls import shown_source
+from analyzer.util.urls import redacted
 from analyzer.vision.preflight import check_models
 from analyzer.vision.selection import models_hash
 
@@ -83,7 +84,6 @@ __all__ = [
     "Analyzer",
     "analyze",
     "analyze_all",
-    "unexpected",
 ]
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def analyze(
     items = list(itertools.islice(_items(fetcher, name, on_event), 2))
     if len(items) > 1:
         raise SourceError(
-            f"{shown_source(name)} holds more than one video: use analyze_all",
+            f"{redacted(name)} holds more than one video: use analyze_all",
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
@@ -234,7 +234,7 @@ def _items(fetcher: Fetcher, source: str | Sequence[str], on_event: OnEvent) -> 
         else:
             yield fetcher.resolve_images(source)
     except AnalyzerError as error:
-        yield Failed(shown_source(source if isinstance(source, str) else " ".join(source)), error)
+        yield Failed(redacted(source if isinstance(source, str) else " ".join(source)), error)
 
 
 def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:
@@ -367,7 +367,7 @@ class _Worker:
         Raises:
             BaseException: Whatever the caller's functions raise.
         """
-        self._on_event(Started(shown_source(item.source)))
+        self._on_event(Started(redacted(item.source)))
         if any(self._out.glob("*live-*/.parts")):
             finish_abandoned(self._out)
         done = self._done_before(item)
@@ -389,10 +389,10 @@ class _Worker:
                 return Finished(self._analyzer.analyze(video, self._out, timings))
             except AnalyzerError as error:
                 self._reraise()
-                return Failed(shown_source(item.source), error)
+                return Failed(redacted(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
                 self._reraise()
-                return Failed(shown_source(item.source), unexpected(error))
+                return Failed(redacted(item.source), unexpected(error))
 
     def _done_before(self, item: Item, video: Video | None = None) -> Run | None:
         """The finished run of this very analysis; before a video is fetched only if its name tells that."""
@@ -451,15 +451,6 @@ def finished_run(
             return None
         names.append(drawn)
     return run if all((folder / name).exists() for name in names) else None
-
-
-def unexpected(error: Exception) -> AnalyzerError:
-    """An error that nobody has foreseen, as a sentence; it goes to the log with its traceback."""
-    log.error("unexpected error", exc_info=error)
-    what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-    failure = AnalyzerError(f"the analysis broke off unexpectedly ({what}): please report it")
-    failure.__cause__ = error
-    return failure
 
 
 class Analyzer:

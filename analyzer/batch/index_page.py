@@ -20,8 +20,11 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.batch.ledger import FINAL, Ledger, State
-from analyzer.batch.summary import ENDINGS, one_line, rough_time
+from analyzer.batch.summary import ENDINGS
 from analyzer.util.atomic import writing
+from analyzer.util.durations import rough_duration
+from analyzer.util.text import one_line
+from analyzer.util.urls import web_address
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -131,7 +134,7 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
     partly = sum(row["complete"] is False for row in done)
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
-        ("Video", rough_time(seconds), "analyzed"),
+        ("Video", rough_duration(seconds), "analyzed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
@@ -142,8 +145,6 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
 
 
 def _address(source: str) -> str | None:
-    from analyzer.report.deeplinks import web_address
-
     return web_address(source) if len(source) <= _LONGEST_ADDRESS else None
 
 
@@ -156,7 +157,7 @@ def _sources(batch_runs: Sequence[Row]) -> list[Row]:
     ]
     return [
         {
-            "source": one_line(source) or "–",
+            "source": one_line(source, 200) or "–",
             "address": _address(source),
             "error": one_line(error, 500),
             "kind": one_line(kind or "", 40),
@@ -169,11 +170,11 @@ def _video(row: Row) -> Row:
     """What every table says of a video."""
     source = row["source"]
     address = _address(source)
-    title = one_line(row["title"] or "")
+    title = one_line(row["title"] or "", 200)
     return {
         "id": row["id"],
-        "title": title or one_line(source) or "–",
-        "source": one_line(source) if title else "",
+        "title": title or one_line(source, 200) or "–",
+        "source": one_line(source, 200) if title else "",
         "address": address,
         "channel": one_line(row["channel"] or "", 100),
     }
@@ -213,7 +214,7 @@ def _batch_run(row: Row) -> Row:
     sources = counts.get("sources_failed") or 0
     return {
         "began": _minute(row["started_at"]),
-        "took": "" if ended is None else rough_time(max(0.0, ended - row["started_at"])),
+        "took": "" if ended is None else rough_duration(max(0.0, ended - row["started_at"])),
         "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
         "error": one_line(counts.get("error") or "", 500),
         "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",
@@ -224,7 +225,7 @@ def _batch_run(row: Row) -> Row:
 
 def _host(row: Row) -> Row:
     return {
-        "host": one_line(row["host"]),
+        "host": one_line(row["host"], 200),
         "until": _minute(row["paused_until"]),
         "reason": one_line(row["reason"], 500),
     }

@@ -11,9 +11,10 @@ from typing import Any
 
 from analyzer.batch.ledger import State
 from analyzer.batch.outcome import Outcome
-from analyzer.util.text import counted
+from analyzer.util.durations import rough_duration
+from analyzer.util.text import counted, one_line
 
-__all__ = ["ENDINGS", "one_line", "rough_time", "summary", "utc_minute"]
+__all__ = ["ENDINGS", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
@@ -25,47 +26,8 @@ ENDINGS = {
 }
 """`Outcome.reason` in words."""
 
-_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _LISTED = 100
 """The most entries of a list: mail is to be read."""
-
-
-def one_line(text: object, most: int = 200) -> str:
-    """Strangers' text as one harmless line: control characters and direction marks replaced.
-
-    Joiners stay: Persian and emoji are written with them.
-
-    Args:
-        text: Any.
-        most: So many characters at most; what is cut off is marked.
-
-    >>> one_line("a\\x1b[31mb\\n\\u202ec"), one_line("abcdef", 4)
-    ('a�[31mb �c', 'abc…')
-    """
-    # Beyond that nothing of it can be in the result, however long it is.
-    spaced = " ".join(str(text)[: 10 * most].split())
-    plain = "".join(
-        char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
-    )
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
-
-
-def rough_time(seconds: float) -> str:
-    """A duration of this size in one unit; nothing is as nothing only where there was nothing.
-
-    >>> rough_time(0.2), rough_time(0)
-    ('<1 s', '0 s')
-    >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
-    ('41 s', '41 min', '3.4 h', '1,111 h')
-    """
-    if 0 < seconds < 0.5:
-        return "<1 s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
 
 
 def summary(outcome: Outcome) -> str:
@@ -88,7 +50,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def _totals(outcome: Outcome) -> str:
-    took = rough_time(outcome.seconds)
+    took = rough_duration(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
         (outcome.abandoned, "given up"),
@@ -105,11 +67,11 @@ def _totals(outcome: Outcome) -> str:
         return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < known else videos
-    return f"Done {count}{why}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+    return f"Done {count}{why}, {rough_duration(outcome.video_s)} of video, in {took}: {people}."
 
 
 def _ending(outcome: Outcome) -> str:
-    words = ENDINGS.get(outcome.reason, one_line(outcome.reason))
+    words = ENDINGS.get(outcome.reason, one_line(outcome.reason, 200))
     if outcome.reason == "stopped" and outcome.error is None:
         return "Stopped early, on request (Ctrl-C or SIGTERM)."
     if outcome.error is None:
@@ -154,9 +116,9 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     lines = [f"{heading}:"]
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
-        lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
+        lines.append(f"  {number}{one_line(one['title'] or one['source'], 200)}")
         again = f"; again from {utc_minute(one['next_try'])}" if one.get("next_try") else ""
-        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])}{again})")
+        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'], 200)}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
     return lines

@@ -33,6 +33,8 @@ from analyzer.cli.options import (
 from analyzer.cli.text import show_error
 from analyzer.errors import AnalyzerError, LedgerError, OutputError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS
+from analyzer.util.durations import parse_duration
+from analyzer.util.validation import InvalidValueError
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs
@@ -92,11 +94,9 @@ class _Duration(click.ParamType[float]):
         return "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from analyzer.batch.config import parse_duration
-
         try:
             return parse_duration(value, (param and param.opts[0]) or "time")
-        except SettingsError as error:
+        except InvalidValueError as error:
             self.fail(str(error), param, ctx)
 
 
