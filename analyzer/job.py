@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from analyzer.runs.pool import (
 )
 from analyzer.runs.provenance import run_info
 from analyzer.runs.run import Run, publish
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.segments import Part, PartStore
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
@@ -186,20 +186,17 @@ def finished_run(
     except OutputError:
         return None
     info = run.info
-    if not isinstance(info, dict) or info.get("video_id") != video_id or info.get("complete") is not True:
+    if info["video_id"] != video_id or not info["complete"]:
         return None
-    details = info.get("source_details")
-    if fingerprint is not None and (
-        not isinstance(details, dict) or details.get("fingerprint") != fingerprint
-    ):
+    if fingerprint is not None and info["source_details"].get("fingerprint") != fingerprint:
         return None
     if not same_analysis(info, settings, models_hash(settings)):
         return None
     annotated = info.get("annotated")
-    names = table_files(settings, images=info.get("kind") == MediaKind.IMAGES)
-    names += info.get("download") or ()
+    names = table_files(settings, images=info["kind"] == "images")
+    names += info["download"] or ()
     if settings.video:
-        drawn = annotated.get("file") if isinstance(annotated, dict) else None
+        drawn = annotated["file"] if annotated else None
         if drawn is None:
             return None
         names.append(drawn)
@@ -327,7 +324,7 @@ class VideoAnalyzer:
             with stages("write"):
                 write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
-            info = run_info(video, settings, models, tables, (reader.info, report))
+            info: dict[str, Any] = {**run_info(video, settings, models, tables, (reader.info, report))}
             # Of the settings as they were given: a batch recognizes its work by them.
             info |= hashes
             info["budget"], info["annotated"] = budget, None
@@ -373,7 +370,8 @@ class VideoAnalyzer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the tables are published
             self._reraise()
             problem = unexpected(error)
-        info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
+        drawn = _not_drawn(str(problem)) if problem else annotated
+        info: dict[str, Any] = {**run.info, **hashes, "annotated": drawn}
         info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
         info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
         if settings.keep_download and video.fetched:
@@ -510,7 +508,7 @@ class VideoAnalyzer:
                 images = render_images(
                     reader, staging / "annotated", **drawn, settings=settings, on_progress=report_rendering
                 )
-                return {"file": "annotated", "pictures": len(images)}
+                return {"file": "annotated", "images": len(images)}
             result = render_video(
                 reader,
                 staging / "annotated.mp4",
@@ -544,15 +542,15 @@ def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | 
         run = Run.load(folder)
     except OutputError:
         return None
-    annotated: dict[str, Any] = run.info.get("annotated") or {}
-    if not run.video_error or run.info.get("video_id") != video.video_id:
+    if not run.video_error or run.info["video_id"] != video.video_id:
         return None
     # A plain address may lead to another video today.
     if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
         return None
-    asked = [one for one in (run.info, annotated) if all(one.get(key) for key in hashes)]
+    documents: list[Mapping[str, Any]] = [run.info, run.info.get("annotated") or {}]
+    asked = [one for one in documents if all(one.get(key) for key in hashes)]
     same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
-    return run if same and run.info.get("schema_version") == SCHEMA_VERSION else None
+    return run if same and run.info["schema_version"] == SCHEMA_VERSION else None
 
 
 def _keep_download(video: Video, folder: Path) -> list[str]:

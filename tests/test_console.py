@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from analyzer.cli.console import Console
 from analyzer.events import Event, Failed, Finished, Opened, Rendering, Started
+from analyzer.runs.run import Run
 
 KEY = "0123456789abcdef"
 VIDEO = Opened("1", "talk", 780.0, 13, (), KEY)
@@ -44,8 +45,9 @@ def test_interrupted_work_reports_what_is_saved(
     for number in range(saved):
         (tmp_path / "talk" / ".parts" / f"{KEY}-{number:06d}").mkdir(parents=True)
     (tmp_path / "talk" / ".parts" / "new-1").mkdir(parents=True)
-    (tmp_path / "run.json").write_text('{"counts": {}, "title": "talk"}')
     finished = Finished("1", "talk", str(tmp_path), complete=True)
+    info: Any = {"counts": {}, "title": "talk"}
+    vars(finished)["run"] = Run(tmp_path, info)  # as if it had been opened
     console = Console(quiet=False, as_json=False, lists_runs=False)
     for event in events:
         console.on_event(finished if event == "finished" else cast("Event", event))

@@ -32,6 +32,7 @@ from analyzer.events import (
     VisibleFace,
     from_json,
 )
+from analyzer.runs.run import Run
 
 EXAMPLES: list[Event] = [
     FilesSkipped("", "talks", 2, subfolders=True),
@@ -96,12 +97,15 @@ def test_what_is_no_object_is_refused(document: Any) -> None:
         from_json(document)
 
 
-def test_finished_opens_its_run_once_and_only_when_asked(tmp_path: Path) -> None:
+def test_finished_opens_its_run_once_and_only_when_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     event = Finished("1", "talk", str(tmp_path), complete=True)
     with pytest.raises(OutputError):
         _ = event.run
-    (tmp_path / "run.json").write_text('{"complete": true}')
-    assert event.run.complete and event.run is event.run and event.run.folder == tmp_path
+    opened: list[str] = []
+    monkeypatch.setattr(Run, "load", lambda folder: opened.append(folder) or Run(Path(folder), {}))
+    assert event.run is event.run and event.run.folder == tmp_path and opened == [str(tmp_path)]
     assert from_json(event.to_json()) == event  # what it has opened is not part of it
 
 

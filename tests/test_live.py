@@ -42,7 +42,7 @@ from analyzer.live.run import finish_abandoned, run_live
 from analyzer.media.mjpeg import MultipartFrames
 from analyzer.report import Chosen, make_report
 from analyzer.runs.run import Run
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.streams import Stream, StreamForm
@@ -932,8 +932,10 @@ def test_sources_that_were_not_begun_are_counted(
         on_event(LiveStarted("1", "camera 0", None, False))
         come(signal.SIGINT)
         assert cancelled()
-        (tmp_path / "run.json").write_text('{"complete": true}')
-        yield Finished("1", "camera 0", str(tmp_path), complete=True)
+        finished = Finished("1", "camera 0", str(tmp_path), complete=True)
+        info: Any = {"complete": True}
+        vars(finished)["run"] = Run(tmp_path, info)  # as if it had been opened
+        yield finished
 
     monkeypatch.setattr(api, "analyze_all", followed)
     how = {"again": False, "show": False, "quiet": True, "as_json": False}

@@ -32,6 +32,7 @@ from analyzer.events import (
     Started,
 )
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import AudienceFacts, ClockJumpFacts
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
@@ -280,7 +281,7 @@ def describe(run: Run) -> str:
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
-        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'])}")
+        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'] or '')}")
         lines += _unread_words(run) if images else []
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
@@ -299,13 +300,13 @@ def describe(run: Run) -> str:
         rest = counted(others, "more person", "more people")
         lines.append(f"  ... and {rest}{'' if images else ' with less time on screen'}")
     width = min(110, shutil.get_terminal_size().columns)
-    for sentence in (run.info["shares_text"], *run.info.get("notes", ())):
+    for sentence in (run.info["shares_text"] or "", *run.info["notes"]):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
-    annotated = run.info["annotated"]
+    annotated = run.info.get("annotated")
     if run.video_error:
         lines.append(f"  no annotated {'images' if images else 'video'}: {one_line(run.video_error)}")
-    elif annotated:
+    elif annotated and annotated["file"]:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
 
@@ -323,7 +324,7 @@ def _unread_words(run: Run) -> list[str]:
     ]
 
 
-def _jump_words(count: int, places: list[dict[str, float]]) -> str:
+def _jump_words(count: int, places: list[ClockJumpFacts]) -> str:
     """Describe the jumps of a file's timestamps.
 
     >>> _jump_words(1, [{"at_s": 6.0}])
@@ -337,7 +338,7 @@ def _jump_words(count: int, places: list[dict[str, float]]) -> str:
     )
 
 
-def _audience_words(audience: dict[str, Any]) -> str:
+def _audience_words(audience: AudienceFacts) -> str:
     """Such as "3 of 8 are watchers: 12.0 s attention in 20.0 s dwell"."""
     known = audience["ots"] - audience["attention_unknown"]
     if not known:
@@ -346,7 +347,7 @@ def _audience_words(audience: dict[str, Any]) -> str:
         f"{audience['watchers']} of {known} {'is a watcher' if audience['watchers'] == 1 else 'are watchers'}"
     )
     if audience["watchers"]:
-        attention_s, dwell_s = (audience[name]["total"] for name in ("attention_s", "dwell_s"))
+        attention_s, dwell_s = audience["attention_s"]["total"], audience["dwell_s"]["total"]
         words += f": {attention_s:.1f} s attention in {dwell_s:.1f} s dwell"
     return words
 
