@@ -38,6 +38,7 @@ __all__ = [
     "int8_overflows",
     "lacks_memory",
     "load_model",
+    "openvino_core",
     "telling_line",
 ]
 
@@ -191,6 +192,23 @@ def import_openvino() -> ModuleType:
             del sys.modules[converter]
 
 
+def openvino_core() -> Any:
+    """Return the one OpenVINO core of this process, which is never released.
+
+    OpenVINO gives the thread that first uses a core a signal stack of its own, and frees that stack with
+    the core. With several cores, a later one can restore the freed stack of an earlier one: then the next
+    signal that Python handles in that thread, such as Ctrl-C, ends the process with a segmentation fault.
+    """
+    ov = import_openvino()
+    with _importing:
+        return _new_core(ov)
+
+
+@cache
+def _new_core(ov: ModuleType) -> Any:
+    return ov.Core()
+
+
 @cache
 def int8_overflows() -> bool:
     """Whether this processor adds 8-bit products in 16 bits, where large sums overflow.
@@ -207,7 +225,7 @@ def int8_overflows() -> bool:
     sums.input_value(0).set_names({"pixels"})
     model = ov.Model([sums], [image], "probe")
     quantize(ov, model, Ranges({"pixels": (0.0, 255.0)}, "probe"))
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
     found = compiled(np.full((1, channels, side, side), 255, np.float32))[0]
     return bool(np.abs(found / (255 * 9 * channels) - 1).max() > 0.01)
 
@@ -227,7 +245,7 @@ class _OpenVino:
         threads: int,
     ) -> None:
         ov = import_openvino()
-        core = ov.Core()
+        core = openvino_core()
         streams = min(threads, _MAX_STREAMS)
         config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
         if f32:
