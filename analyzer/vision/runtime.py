@@ -411,6 +411,10 @@ def _free_sizes(graph: Any) -> None:
                 dims[axis].dim_param = f"{value.name}_{axis}"
 
 
+_BYTES = "analyzer_bytes"
+"""Name of the input that conversion adds; models are unlikely to use it themselves."""
+
+
 def _take_images(graph: Any, pixels: Pixels) -> None:
     """Build the conversion of pixels into the model: the device does it, and receives bytes, not floats."""
     from onnx import TensorProto, helper, numpy_helper
@@ -418,15 +422,15 @@ def _take_images(graph: Any, pixels: Pixels) -> None:
     planes = graph.input[0].name
     sizes = [size.dim_param or size.dim_value or None for size in graph.input[0].type.tensor_type.shape.dim]
     count, height, width = sizes[0], *(sizes[1:3] if pixels.channels_last else sizes[2:4])
-    taken = helper.make_tensor_value_info("images", TensorProto.UINT8, [count, height, width, 3])
+    taken = helper.make_tensor_value_info(_BYTES, TensorProto.UINT8, [count, height, width, 3])
     steps: list[Any] = []
 
     def step(kind: str, values: NDArray[Any] | None = None, **attributes: Any) -> None:
-        inputs = [f"images_{len(steps)}" if steps else "images"]
+        inputs = [f"{_BYTES}_{len(steps)}" if steps else _BYTES]
         if values is not None:
-            inputs.append(f"images_{kind}")
+            inputs.append(f"{_BYTES}_{kind}")
             graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
-        steps.append(helper.make_node(kind, inputs, [f"images_{len(steps) + 1}"], **attributes))
+        steps.append(helper.make_node(kind, inputs, [f"{_BYTES}_{len(steps) + 1}"], **attributes))
 
     # Whole planes are put in order, which is cheaper than colors of pixels.
     colors = (3,) if pixels.channels_last else (3, 1, 1)
