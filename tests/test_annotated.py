@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analyzer
-from analyzer import api
+from analyzer import job
 from analyzer.batch.protocol import matching_run
 from analyzer.cli import DONE, SOME_FAILED, cli
 from analyzer.errors import MediaError, MediaErrorKind, OutputError, StoppedError
@@ -49,8 +49,8 @@ def only_draw(patch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Any:
         raise AssertionError("it was analyzed again")
 
-    patch.setattr(api, "derive", fail)
-    patch.setattr(api.Analyzer, "_read", fail)
+    patch.setattr(job, "derive", fail)
+    patch.setattr(job.VideoAnalyzer, "_read", fail)
 
 
 def the_run(out: Path) -> Run:
@@ -115,7 +115,7 @@ def test_drawing_that_was_broken_off_goes_on_alone(
             fail_drawing(patch, KeyboardInterrupt())
         errors = {"stopped": StoppedError, "full disk": OutputError, "killed": KeyboardInterrupt}
         with pytest.raises(errors[how]):
-            analyzer.analyze(video, out=tmp_path, on_event=note, stop=lambda: bool(drawing))
+            analyzer.analyze(video, out=tmp_path, on_event=note, cancelled=lambda: bool(drawing))
     run = the_run(tmp_path)
     # Nobody takes it for finished, and a batch does it again.
     assert "run the same command again" in run.video_error and not known(run)
@@ -143,7 +143,7 @@ def test_tables_sound_and_annotated_video_of_a_clock_that_jumps_are_of_one_lengt
     result = run_cli(source, tmp_path / "out", "--segment", "2")
     assert result.exit_code == DONE, result.output
     assert (
-        "the file's time stamps jump twice (at 3.0 s, 6.0 s); times run on across the jumps" in result.stdout
+        "the file's timestamps jump twice (at 3.0 s, 6.0 s); times continue across the jumps" in result.stdout
     )
     (path,) = (tmp_path / "out").glob("*/run.json")
     run = Run.load(path.parent)

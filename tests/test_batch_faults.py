@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from analyzer.batch.config import Jobs, load_jobs
+from analyzer.batch.context import BatchContext
+from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
 from analyzer.batch.protocol import RunFacts, matching_run
@@ -31,7 +33,7 @@ from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.segments import PartStore, Recorded
 from analyzer.runs.tables import empty_table
 from analyzer.sources.types import Candidate, Item, MediaKind
-from analyzer.util.locks import locked, remove_leftovers
+from analyzer.util.locks import folder_lock, remove_leftovers
 from benchmarks import reliability
 from benchmarks.reliability import KIB, Bench, Result, make_video
 
@@ -239,7 +241,7 @@ def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
         ended = single.run(disk / "out")
         assert ended.code == reliability.TEMPORARY, ended.error
         assert len(ended.error.strip().splitlines()) == 1 and "1 cannot be made (No space" in ended.error
-        (night,) = reliability.events(disk / "out", "night_ended")
+        (night,) = reliability.events(disk / "out", "batch_ended")
         assert night["reason"] == "no_space" and night["left"] == 1
         assert reliability._rows(disk / "out") == [("new", None)]
         subprocess.run([*command[:2], "remount,nr_inodes=1000", str(disk)], check=True, capture_output=True)
@@ -281,10 +283,10 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
     jobs, fetcher = one_url(tmp_path), Huge(tmp_path)
     for night in range(8):
         with Ledger(jobs.ledger) as ledger:
-            ledger.retry([], dead=False)  # what was put off is due
-        outcome = Scheduler(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
+            ledger.retry([], abandoned=False)  # what was put off is due
+        outcome = Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
         # Nothing makes room tonight: it is asked once.
-        assert (outcome.failed, outcome.dead, fetcher.fetched) == (1, 0, night + 1)
+        assert (outcome.failed, outcome.abandoned, fetcher.fetched) == (1, 0, night + 1)
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (work,) = ledger.unfinished()
         assert (work.state, work.consecutive_failures, work.error_kind) == (
@@ -294,24 +296,26 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
         )
 
 
-@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.DEAD)])
+@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.ABANDONED)])
 def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
     free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger had no room to say how the batch has ended: it looks as if it had been killed."""
     jobs, told = one_url(tmp_path), []
-    Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
+    Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
     with sqlite3.connect(jobs.ledger) as db:
         db.execute("UPDATE videos SET state = 'analyzing', next_try = NULL, interrupted = 9")
-    monkeypatch.setattr(Scheduler, "_free_mb", lambda self: free_mb)
-    night = Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event))  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(BatchContext, "free_mb", lambda self: free_mb)
+    night = Scheduler(
+        jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event)
+    )  # type: ignore[arg-type, return-value]
     outcome = night.run()
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (row,) = ledger.videos()
-    assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.DEAD)
-    assert (outcome.failed, outcome.dead) == (int(state is State.FAILED), int(state is State.DEAD))
+    assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.ABANDONED)
+    assert (outcome.failed, outcome.abandoned) == (int(state is State.FAILED), int(state is State.ABANDONED))
     # What is told of the end of a video can be shown.
-    ends = [facts for event, _, facts in told if event in ("failed", "dead")]
+    ends = [facts for event, _, facts in told if event in ("failed", "abandoned")]
     assert len(ends) == 1 and ends[0]["error"] and ends[0]["kind"] == row["error_kind"]
 
 
@@ -357,7 +361,7 @@ def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path
     part.mkdir(parents=True)
     (tmp_path / "run.json").write_text("{}")
     with ExitStack() as stack:
-        locked(tmp_path, stack)
+        stack.enter_context(folder_lock(tmp_path))
         remove_leftovers(tmp_path)
         assert part.is_dir()
     remove_leftovers(tmp_path)
@@ -431,4 +435,4 @@ def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
     plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
     result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
     assert_well(result)
-    assert (result.numbers["done"], result.numbers["dead"]) == (2, 1)
+    assert (result.numbers["done"], result.numbers["abandoned"]) == (2, 1)

@@ -23,11 +23,11 @@ from analyzer.batch.maintenance import prune
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.options import INTERRUPTED, TERMINATED
 from analyzer.errors import MediaError, MediaErrorKind, StoppedError
-from analyzer.events import Committed
+from analyzer.events import SegmentCommitted
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from testkit.media import numbered, write_video
-from tests.batch_faults import Quick, threads
+from tests.batch_faults import FakeClock, Quick
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = Settings(video=False, segment_s=1, workers=1)
@@ -38,7 +38,7 @@ def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Job
 
 
 def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
-    return Scheduler(jobs_for(folder, settings, **choices), executors=InlineExecutor).run()
+    return Scheduler(jobs_for(folder, settings, **choices), InlineExecutor(), clock=FakeClock()).run()
 
 
 def begin(folder: Path) -> None:
@@ -49,7 +49,7 @@ def begin(folder: Path) -> None:
         if event == "segment" and facts["segment"] == 1:
             stop.request()
 
-    night = Scheduler(jobs_for(folder), on_event=hear, stop=stop, executors=InlineExecutor)
+    night = Scheduler(jobs_for(folder), InlineExecutor(), on_event=hear, stop=stop)
     assert night.run().reason == "stopped"
     assert parts(folder), "nothing was begun"
 
@@ -154,16 +154,16 @@ def test_prune_leaves_what_is_not_the_batch_s(folder: Path) -> None:
     begin(folder)
     write_video(elsewhere, numbered(40), fps=10)
     batch_s = set(parts(folder))
-    committed: list[Committed] = []
+    committed: list[SegmentCommitted] = []
 
     def hear(event: Any) -> None:
-        committed.extend([event] if isinstance(event, Committed) else [])
+        committed.extend([event] if isinstance(event, SegmentCommitted) else [])
 
     # A file that the batch does not know; and one of its own, with other settings.
     for path, settings in ((elsewhere, SETTINGS), (folder / "first.mp4", SETTINGS.replace(fps=2))):
         committed.clear()
         with pytest.raises(StoppedError):
-            analyze(str(path), settings, out=out, on_event=hear, stop=lambda: len(committed) >= 2)
+            analyze(str(path), settings, out=out, on_event=hear, cancelled=lambda: len(committed) >= 2)
     analyze_s = set(parts(folder)) - batch_s
     live = out / "camera-live-0123456789ab-20260101T000000Z" / ".parts" / "0123456789abcdef-000000"
     live.mkdir(parents=True)
@@ -185,8 +185,8 @@ def test_what_the_batch_gives_up_takes_nothing_of_others_with_it(folder: Path) -
             str(folder / "first.mp4"),
             SETTINGS.replace(fps=2),
             out=out,
-            on_event=lambda event: committed.append(event) if isinstance(event, Committed) else None,
-            stop=lambda: bool(committed),
+            on_event=lambda event: committed.append(event) if isinstance(event, SegmentCommitted) else None,
+            cancelled=lambda: bool(committed),
         )
     before = parts(folder)
     assert night(folder, filters=Filters(shorter_than_s=2)).skipped == 1
@@ -219,18 +219,18 @@ class Reads(Quick):
 
 
 def quick(folder: Path) -> Outcome:
-    return Scheduler(jobs_for(folder), executors=threads(Reads)).run()
+    return Scheduler(jobs_for(folder), InlineExecutor(analyzers=Reads)).run()
 
 
 def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> None:
     (folder / "bad.mp4").write_text("no video")
     (folder / "copy.mp4").write_text("no video")
     first = quick(folder)
-    assert (first.done, first.dead, first.copies) == (1, 1, 1)
+    assert (first.done, first.abandoned, first.copies) == (1, 1, 1)
     write_video(folder / "bad.mp4", numbered(20), fps=10)
     second = quick(folder)  # a copy of the bad one is still there
     assert (second.done, second.skipped) == (1, 0)
-    assert [row["state"] for row in rows(folder)].count("dead") == 1
+    assert [row["state"] for row in rows(folder)].count("abandoned") == 1
     write_video(folder / "copy.mp4", numbered(30), fps=10)
     third = quick(folder)
     found = {(row["title"], row["state"], row["reason"]) for row in rows(folder)}
@@ -256,7 +256,7 @@ def test_programs_may_name_files_by_text(folder: Path) -> None:
     path.write_text('report = []\n[settings]\nvideo = false\n[[source]]\nfolder = "clips"\n')
     seen: list[str] = []
     outcome = run_batch(load_jobs(str(path)), on_event=lambda event, video, facts: seen.append(event))
-    assert outcome.well and outcome.done == 1 and seen[-1] == "night_ended"
+    assert outcome.well and outcome.done == 1 and seen[-1] == "batch_ended"
     assert (folder.parent / "outputs" / "index.html").exists()
 
 

@@ -1,9 +1,10 @@
-"""The ledger: every transition with its attempts, every way in which its file can be unusable."""
+"""The ledger: all transitions with their attempts, and all ways in which its file can be unusable."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from analyzer.batch.ledger import (
     State,
     Work,
     health,
-    is_at_work,
+    is_running,
     lock_ledger,
 )
 from analyzer.errors import LedgerError
@@ -97,7 +98,7 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
     assert ledger.get(id).state is State.NEW
     clock[0] = 1001
     assert ledger.begin(id, VERSIONS) == 1
-    assert ledger.get(id).state is State.RUN_LOCKED
+    assert ledger.get(id).state is State.DOWNLOADING
     assert attempts(ledger, id) == [(1, None, None)]
     ledger.describe(id, video_id="site-a", title="Told", channel=None, segments=None)
     assert ledger.get(id).title == "Told"
@@ -150,22 +151,22 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
         {
             "video": id,
             "segment": 0,
-            "state": "done",
+            "state": "completed",
             "samples": 5,
             "faces": 3,
             "size_bytes": 7,
             "committed_at": 1001.0,
         }
     ]
-    assert ledger.get(id).video is None  # there is nothing left to be cleaned up
+    assert ledger.get(id).video is None  # no file is left to clean up
     assert ledger.unfinished() == []
     assert ledger.rates() == [(3.0, 12.5, 5)]
     assert ledger.rates("s1") == [(3.0, 12.5, 5)]
     assert ledger.rates("other") == []
 
 
-def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> None:
-    """Each ending, with the state that it leaves and the row of its attempt."""
+def test_each_ending_of_an_attempt(ledger: Ledger, clock: list[float]) -> None:
+    """The state after each ending, and the row of its attempt."""
     id = added(ledger)
     ledger.begin(id, VERSIONS)
     downloaded(ledger, id)
@@ -198,7 +199,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     assert (work.state, work.next_try, work.video) == ("failed", 1700.0, None)
 
     ledger.begin(id, VERSIONS)
-    ledger.fail(id, "bot_check", "not a bot", next_try=1800.0, blamed=False)
+    ledger.fail(id, "bot_check", "not a bot", next_try=1800.0, counted=False)
     assert ledger.get(id).consecutive_failures == 2
 
     ledger.begin(id, VERSIONS)
@@ -215,7 +216,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     work = ledger.get(id)
     assert (work.state, work.reason, work.error_kind, work.consecutive_failures) == ("new", None, None, 0)
     ledger.begin(id, VERSIONS)
-    assert ledger.fail(id, "private_or_removed", "gone", next_try=None) is State.DEAD
+    assert ledger.fail(id, "private_or_removed", "gone", next_try=None) is State.ABANDONED
     assert attempts(ledger, id) == [
         (1, "failed", "network"),
         (2, "failed", "crash"),
@@ -223,7 +224,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
         (4, "stopped", None),
         (5, "failed", "bot_check"),
         (6, "skipped", "filter"),
-        (7, "dead", "private_or_removed"),
+        (7, "abandoned", "private_or_removed"),
     ]
     row = ledger.history(id)
     assert (row["attempts"], row["error"]) == (7, "gone")
@@ -232,7 +233,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
 
 
 def test_an_attempt_is_counted_before_anything_is_done(path: Path) -> None:
-    """Whoever ends the process that has just begun one: it is known, and open."""
+    """A process that is killed just after it has begun an attempt leaves an open one."""
     with Ledger(path) as ledger:
         id = added(ledger)
         ledger.begin(id, VERSIONS)
@@ -252,7 +253,7 @@ def test_interruptions_are_counted_apart_from_failures(ledger: Ledger) -> None:
     assert attempts(ledger, id) == [(1, "interrupted", None), (2, "deferred", None)]
 
 
-def test_a_new_segment_forgives_what_came_before(ledger: Ledger) -> None:
+def test_a_new_segment_resets_the_count_of_failures(ledger: Ledger) -> None:
     id = added(ledger)
     for _ in range(2):
         ledger.begin(id, VERSIONS)
@@ -277,19 +278,19 @@ def test_segments_follow_the_disk(ledger: Ledger) -> None:
         ledger.segment(id, number, samples=4, faces=0, size_bytes=1)
     ledger.opened(id, "k", [1, 5], 6)
     rows = ledger.history(id)["segments_list"]
-    # What was known of a segment that is still there is kept; one that nobody noted is adopted.
+    # The row of a segment that still exists is kept; one without a row is adopted.
     assert [(row["segment"], row["samples"]) for row in rows] == [(1, 4), (5, None)]
     assert ledger.history(id)["segments"] == 6
 
 
-def test_reopening_leaves_alone_what_is_done_or_in_work(ledger: Ledger, path: Path) -> None:
+def test_reopening_changes_neither_done_nor_running_videos(ledger: Ledger, path: Path) -> None:
     done, working = added(ledger, "a"), added(ledger, "b")
     ledger.begin(done, VERSIONS)
     ledger.done(done, path.parent / "a", INFO)
     ledger.begin(working, VERSIONS)
     for id in (done, working):
         ledger.reopen(id)
-    assert [ledger.get(id).state for id in (done, working)] == ["done", "run_lock"]
+    assert [ledger.get(id).state for id in (done, working)] == ["done", "downloading"]
 
 
 # --- which work is the same --------------------------------------------------------------------------
@@ -306,9 +307,9 @@ def test_the_same_work_is_one_row(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("change", [{"settings_hash": "s2"}, {"models_hash": "m2"}])
-def test_changed_settings_and_networks_are_other_work(ledger: Ledger, path: Path, change: Any) -> None:
-    """What is not done with the old ones is closed: of the same source and video, nothing else."""
-    done, failed, dead = added(ledger, "done"), added(ledger, "failed"), added(ledger, "dead")
+def test_changed_settings_and_models_are_other_work(ledger: Ledger, path: Path, change: Any) -> None:
+    """Unfinished rows of the same source and video are skipped, and no others."""
+    done, failed, dead = added(ledger, "done"), added(ledger, "failed"), added(ledger, "abandoned")
     other = added(ledger, "failed", origin="elsewhere", settings_hash="s0")
     bystander = added(ledger, "bystander")
     for id in (done, failed, dead):
@@ -317,7 +318,7 @@ def test_changed_settings_and_networks_are_other_work(ledger: Ledger, path: Path
     ledger.fail(failed, "network", "broke off", next_try=5.0)
     ledger.fail(dead, "drm", "no", next_try=None)
 
-    new = {name: ledger.add(listed(path, name, **change)) for name in ("done", "failed", "dead")}
+    new = {name: ledger.add(listed(path, name, **change)) for name in ("done", "failed", "abandoned")}
     assert all(created for _, created in new.values())
     assert len({work.id for work, _ in new.values()} | {done, failed, dead}) == 6
     for id in (failed, dead):
@@ -339,8 +340,8 @@ def test_a_newer_run_in_the_same_folder_replaces_the_older(ledger: Ledger, path:
     assert [ledger.get(id).state for id in (new, other)] == ["done", "done"]
 
 
-def test_two_names_of_one_video_are_found_out(ledger: Ledger, path: Path) -> None:
-    """By the site's id, once it is known; what is given up or left out stands in nobody's way."""
+def test_two_names_of_one_video_are_detected(ledger: Ledger, path: Path) -> None:
+    """By the site's id, once it is known; abandoned and skipped rows do not count."""
     by_list = ledger.get(added(ledger, "site-a"))
     by_words = ledger.get(added(ledger, "web-1"))
     assert ledger.same_work(by_words, "site-a") == by_list.id
@@ -359,7 +360,7 @@ def test_two_names_of_one_video_are_found_out(ledger: Ledger, path: Path) -> Non
     assert ledger.same_work(by_words, "site-a") is None
 
 
-def test_what_is_unfinished_comes_oldest_first(ledger: Ledger, path: Path) -> None:
+def test_unfinished_rows_come_oldest_first(ledger: Ledger, path: Path) -> None:
     ids = [added(ledger, name, origin=origin) for name, origin in (("a", "x"), ("b", "y"), ("c", "x"))]
     done = added(ledger, "d", origin="x")
     ledger.done(done, path.parent / "d", INFO)
@@ -368,21 +369,21 @@ def test_what_is_unfinished_comes_oldest_first(ledger: Ledger, path: Path) -> No
     assert [work.id for work in ledger.unfinished()] == ids
     assert [work.id for work in ledger.unfinished(["x"])] == [ids[0], ids[2]]
     assert ledger.unfinished([]) == []
-    assert set(FINAL) == {"done", "skipped", "dead"}
+    assert set(FINAL) == {"done", "skipped", "abandoned"}
 
 
-def test_looking(ledger: Ledger, clock: list[float]) -> None:
+def test_rows_and_counts_are_read(ledger: Ledger, clock: list[float]) -> None:
     first, second = added(ledger, "a"), added(ledger, "b")
     clock[0] = 1001
     ledger.begin(first, VERSIONS)
-    assert ledger.counts() == {"new": 1, "run_lock": 1}
+    assert ledger.counts() == {"new": 1, "downloading": 1}
     assert [row["id"] for row in ledger.videos()] == [first, second]
     assert [row["id"] for row in ledger.videos(limit=1)] == [first]
     assert [row["id"] for row in ledger.videos(["new"])] == [second]
     assert "video" not in ledger.videos()[0]
-    night = ledger.begin_batch_run()
+    id = ledger.begin_batch_run()
     assert ledger.batch_runs()[0]["ended_at"] is None
-    ledger.end_batch_run(night, "finished", {"done": 1})
+    ledger.end_batch_run(id, "finished", {"done": 1})
     (row,) = ledger.batch_runs()
     assert (row["outcome"], row["counts"], row["ended_at"]) == ("finished", {"done": 1}, 1001.0)
     with pytest.raises(LedgerError, match=r"has no video 99.*batch status"):
@@ -392,7 +393,7 @@ def test_looking(ledger: Ledger, clock: list[float]) -> None:
 # --- hosts -------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_complains_again_is_left_alone_longer(ledger: Ledger, clock: list[float]) -> None:
+def test_a_host_that_complains_again_is_paused_longer(ledger: Ledger, clock: list[float]) -> None:
     pause = {"first_s": 100.0, "cap_s": 350.0}
     untils = [ledger.pause_host("a.test", "not a bot", **pause) - 1000 for _ in range(4)]
     assert untils == [100, 200, 350, 350]
@@ -412,7 +413,7 @@ def test_a_host_that_complains_again_is_left_alone_longer(ledger: Ledger, clock:
     assert ledger.pause_host("a.test", "not a bot", **pause) == 1108
 
 
-def test_complaints_outlive_the_night(path: Path) -> None:
+def test_complaints_outlive_the_batch_run(path: Path) -> None:
     with Ledger(path) as ledger:
         until = ledger.pause_host("a.test", "not a bot", first_s=100, cap_s=1000)
     with Ledger(path) as ledger:
@@ -420,18 +421,20 @@ def test_complaints_outlive_the_night(path: Path) -> None:
         assert ledger.pause_host("a.test", "not a bot", first_s=100, cap_s=1000) > until + 90
 
 
-# --- tending -----------------------------------------------------------------------------------------
+# --- maintenance -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def endings(ledger: Ledger, path: Path) -> dict[str, int]:
     """One video of each state."""
-    ids = {name: added(ledger, name) for name in ("new", "run_lock", "failed", "dead", "skipped", "done")}
+    ids = {
+        name: added(ledger, name) for name in ("new", "downloading", "failed", "abandoned", "skipped", "done")
+    }
     for name, id in ids.items():
         if name != "new":
             ledger.begin(id, VERSIONS)
     ledger.fail(ids["failed"], "network", "broke off", next_try=9e9)
-    ledger.fail(ids["dead"], "crash", "died", next_try=None)
+    ledger.fail(ids["abandoned"], "crash", "died", next_try=None)
     ledger.skip(ids["skipped"], "too long", "filter")
     ledger.done(ids["done"], path.parent / "run", INFO)
     return ids
@@ -441,32 +444,32 @@ def states(ledger: Ledger, ids: dict[str, int]) -> dict[str, str]:
     return {name: str(ledger.get(id).state) for name, id in ids.items()}
 
 
-def test_retry_brings_back_what_failed(ledger: Ledger, endings: dict[str, int]) -> None:
+def test_retry_makes_failed_videos_due(ledger: Ledger, endings: dict[str, int]) -> None:
     before = states(ledger, endings)
     assert before == {name: name for name in endings}
     ledger.pause_host("a.test", "not a bot", first_s=1e6, cap_s=1e6)
-    assert ledger.retry([], dead=False) == 1
+    assert ledger.retry([], abandoned=False) == 1
     assert ledger.hosts() == []  # else what is brought back would wait
     assert states(ledger, endings) == before | {"failed": "new"}
-    assert ledger.retry([], dead=True) == 1
-    assert states(ledger, endings) == before | {"failed": "new", "dead": "new"}
-    work = ledger.get(endings["dead"])
+    assert ledger.retry([], abandoned=True) == 1
+    assert states(ledger, endings) == before | {"failed": "new", "abandoned": "new"}
+    work = ledger.get(endings["abandoned"])
     assert (work.consecutive_failures, work.error_kind, work.next_try, work.attempts) == (0, None, None, 1)
-    assert ledger.retry([], dead=True) == 0
+    assert ledger.retry([], abandoned=True) == 0
 
 
 def test_retry_of_named_videos(ledger: Ledger, endings: dict[str, int]) -> None:
-    """Whatever has become of them; what is new or in work stays as it is."""
+    """Whatever their state; new and running ones stay as they are."""
     before = states(ledger, endings)
-    named = [endings[name] for name in ("new", "run_lock", "skipped", "done")]
-    assert ledger.retry(named, dead=False) == 2
+    named = [endings[name] for name in ("new", "downloading", "skipped", "done")]
+    assert ledger.retry(named, abandoned=False) == 2
     assert states(ledger, endings) == before | {"skipped": "new", "done": "new"}
     with pytest.raises(LedgerError, match="no video 99"):
-        ledger.retry([endings["failed"], 99], dead=False)
+        ledger.retry([endings["failed"], 99], abandoned=False)
     assert ledger.get(endings["failed"]).state is State.FAILED
 
 
-def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: list[float]) -> None:
+def test_prune_deletes_old_attempts_but_each_last_one(ledger: Ledger, clock: list[float]) -> None:
     id, other = added(ledger, "a"), added(ledger, "b")
     for _ in range(3):
         ledger.begin(id, VERSIONS)
@@ -480,7 +483,7 @@ def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: lis
     ledger.end_batch_run(new, "finished", {})
     assert ledger.prune(before=1150) == 2  # the attempts that ended at 1000 and 1100
     assert attempts(ledger, id) == [(3, "failed", "network")]
-    assert ledger.prune(before=2000) == 1  # the first night
+    assert ledger.prune(before=2000) == 1  # the first batch run
     assert attempts(ledger, id) == [(3, "failed", "network")]
     assert attempts(ledger, other) == [(1, None, None)]
     assert [row["id"] for row in ledger.batch_runs()] == [new]
@@ -491,19 +494,19 @@ def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: lis
 # --- several at a time -------------------------------------------------------------------------------
 
 
-def test_looking_does_not_wait_for_a_writer(ledger: Ledger, path: Path) -> None:
+def test_reading_does_not_wait_for_a_writer(ledger: Ledger, path: Path) -> None:
     id = added(ledger)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE videos SET state = 'done'")
         began = time.monotonic()
-        with Ledger(path, read_only=True) as looking:
-            assert looking.get(id).state is State.NEW
+        with Ledger(path, read_only=True) as reader:
+            assert reader.get(id).state is State.NEW
             assert time.monotonic() - began < 5
             writer.execute("COMMIT")
-            assert looking.get(id).state is State.DONE
+            assert reader.get(id).state is State.DONE
             with pytest.raises(LedgerError):
-                looking.begin(id, VERSIONS)
+                reader.begin(id, VERSIONS)
 
 
 def test_a_writer_waits_for_another(ledger: Ledger, path: Path) -> None:
@@ -522,12 +525,14 @@ def test_a_writer_waits_for_another(ledger: Ledger, path: Path) -> None:
     assert ledger._db.execute("PRAGMA busy_timeout").fetchone()[0] >= 10_000
 
 
-def test_who_waits_in_vain_may_come_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_in_vain_is_a_temporary_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BUSY_S", 0.1)
     with Ledger(path) as ledger, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         id = added(ledger)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerError, match=r"locked for 0\.1 s: end it, or wait for it") as caught:
+        with pytest.raises(
+            LedgerError, match=r"locked the ledger .* for 0\.1 s: end it, or wait for it"
+        ) as caught:
             ledger.begin(id, VERSIONS)
         assert caught.value.temporary
         other.execute("COMMIT")
@@ -583,7 +588,7 @@ def test_the_whole_output_folder_can_be_moved(path: Path, tmp_path: Path) -> Non
         assert ledger.history(inside)["run"] == str(moved / "news" / "run")
 
 
-def test_without_a_file_there_is_nothing_to_see(path: Path) -> None:
+def test_without_a_file_a_reader_sees_an_empty_ledger(path: Path) -> None:
     with Ledger(path, read_only=True) as ledger:
         assert ledger.counts() == {}
         assert ledger.unfinished() == []
@@ -592,7 +597,7 @@ def test_without_a_file_there_is_nothing_to_see(path: Path) -> None:
 
 
 def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_path: Path) -> None:
-    """After a kill the write-ahead log lies beside the file; who moves only the file away leaves it there."""
+    """After a kill the write-ahead log is beside the file, and stays there if only the file is moved away."""
     with Ledger(path) as ledger:
         added(ledger)
         left = tmp_path / "left"
@@ -609,53 +614,99 @@ def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_pat
 # --- versions ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def version_1(path: Path) -> Path:
-    """A ledger as the first version wrote it, with a failed video in its third attempt."""
+TITLE = 'he said "dead": "state": "dead"'
+"""Looks like a value that is renamed."""
+RUN_COUNTS = {"people": 2, "analysed_s": 9.5, "faces_judged": 7}
+BATCH_COUNTS = {
+    "dead": 1,
+    "troubles": [{"state": "dead", "title": TITLE}, {"state": "failed", "title": None}],
+}
+
+
+def write_old(path: Path, version: int) -> None:
+    """A ledger as an older version wrote it: its tables, columns, states and keys have their old names."""
     path.parent.mkdir()
+    states = ("new", "claimed", "downloaded", "analysing", "done", "skipped", "failed", "dead")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            f"{module._MIGRATIONS[0]}; PRAGMA user_version = 1;"
-            f" PRAGMA application_id = {module._APPLICATION_ID};"
-            " INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
-            " folder, state, attempts, consecutive_failures, title, added_at, changed_at)"
-            " VALUES (7, 'site-a', 's1',"
-            " 'm1', 'o', 'https://site.test/a', 1, 'news', 'failed', 3, 2, 'Old', 1, 2);"
-            " INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1);"
-            " INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES"
-            " (7, 3, 1, 2, 'failed')"
+        for script in module._MIGRATIONS[:version]:
+            db.executescript(script)
+        for id, state in enumerate(states, 1):
+            db.execute(
+                "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
+                " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
+                " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
+                (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
+            )
+        db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
+        db.executemany(
+            "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
+            [(7, "failed"), (8, "dead")],
         )
+        if version >= 2:
+            db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
+            db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
+        if version >= 3:
+            db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(f"PRAGMA application_id = {module._APPLICATION_ID}")
+        db.commit()
         db.execute("PRAGMA journal_mode = WAL")
-    return path
 
 
-def check_version_1(ledger: Ledger) -> None:
+def check_upgraded(ledger: Ledger, version: int) -> None:
+    states = ["new", "downloading", "downloaded", "analyzing", "done", "skipped", "failed", "abandoned"]
+    assert [ledger.get(id).state for id in range(1, 9)] == states
     row = ledger.history(7)
-    assert (row["title"], row["attempts"], row["consecutive_failures"]) == ("Old", 3, 2)
+    assert (row["title"], row["attempts"], row["consecutive_failures"]) == (TITLE, 3, 2)
     assert row["folder"] == str(ledger.path.parent / "news")
-    assert [each["faces"] for each in row["segments_list"]] == [3]
+    assert [(each["state"], each["faces"]) for each in row["segments_list"]] == [("completed", 3)]
     assert attempts(ledger, 7) == [(3, "failed", None)]
-    assert ledger.hosts() == []
-    assert ledger.batch_runs() == []
+    assert attempts(ledger, 8) == [(3, "abandoned", None)]
+    assert ledger.history(5)["counts"] == {"people": 2, "analyzed_s": 9.5, "faces_estimated": 7}
+    assert [host["host"] for host in ledger.hosts()] == (["a.test"] if version >= 2 else [])
+    troubles = [{"state": "abandoned", "title": TITLE}, {"state": "failed", "title": None}]
+    counts = [batch_run["counts"] for batch_run in ledger.batch_runs()]
+    assert counts == ([{"abandoned": 1, "troubles": troubles}] if version >= 2 else [])
+    assert [work.parts_key for work in ledger.parts()] == (["k"] if version >= 3 else [])
 
 
-def test_an_older_ledger_is_brought_up_to_date(version_1: Path) -> None:
-    with Ledger(version_1) as ledger:
-        check_version_1(ledger)
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_ledger_is_upgraded_once(path: Path, version: int) -> None:
+    write_old(path, version)
+    with Ledger(path) as ledger:
+        check_upgraded(ledger, version)
         assert ledger.begin(7, VERSIONS) == 4
-        assert ledger.begin_batch_run() == 1
-    with contextlib.closing(sqlite3.connect(version_1)) as db:
+        assert ledger.begin_batch_run() == 1 + (version >= 2)
+    with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    with Ledger(version_1) as ledger:
+    with Ledger(path) as ledger:
         assert attempts(ledger, 7) == [(3, "failed", None), (4, None, None)]
+        new = {name for (name,) in ledger._db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
+    with Ledger(path.with_name("new")) as fresh:
+        assert {
+            name for (name,) in fresh._db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
+        } == new
 
 
-def test_an_older_ledger_is_looked_at_as_it_is(version_1: Path) -> None:
-    content = version_1.read_bytes()
-    with Ledger(version_1, read_only=True) as ledger:
-        check_version_1(ledger)
-    assert health(version_1) == ("1 videos: 1 failed", "")
-    assert version_1.read_bytes() == content
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_ledger_is_read_without_being_changed(path: Path, version: int) -> None:
+    write_old(path, version)
+    content = path.read_bytes()
+    with Ledger(path, read_only=True) as ledger:
+        check_upgraded(ledger, version)
+    assert health(path)[0].startswith("8 videos: 1 new, 1 downloading, 1 downloaded")
+    assert path.read_bytes() == content
+
+
+def test_an_upgrade_that_is_interrupted_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_old(path, 3)
+    *older, last = module._MIGRATIONS
+    monkeypatch.setattr(module, "_MIGRATIONS", (*older, f"{last}; SELECT no_such_function()"))
+    with pytest.raises(LedgerError):
+        Ledger(path)
+    monkeypatch.undo()
+    with Ledger(path) as ledger:
+        check_upgraded(ledger, 3)
 
 
 # --- files that cannot be used -----------------------------------------------------------------------
@@ -705,7 +756,7 @@ def spoil_newer(path: Path) -> None:
 
 
 DAMAGED = "is damaged .*restore it from a backup, or move it away and run the batch again"
-FOREIGN = "is no ledger of this program: move it away, or name another with --ledger"
+FOREIGN = "is not a ledger of this program: move it away, or name another with --ledger"
 
 
 @pytest.mark.parametrize(
@@ -720,8 +771,8 @@ FOREIGN = "is no ledger of this program: move it away, or name another with --le
         (spoil_newer, "was written by a newer version of this program: update it"),
     ],
 )
-def test_what_is_no_ledger_is_refused_and_left_as_it_is(path: Path, spoil: Any, message: str) -> None:
-    """With a sentence that says what to do; never mended by making it anew."""
+def test_unusable_files_are_refused_and_not_changed(path: Path, spoil: Any, message: str) -> None:
+    """The sentence says what to do; no file is ever replaced by an empty ledger."""
     path.parent.mkdir()
     spoil(path)
     content, beside = path.read_bytes(), set(path.parent.iterdir())
@@ -745,8 +796,8 @@ def test_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
         Ledger(tmp_path / "file" / LEDGER_NAME)
 
 
-def test_a_full_disk_is_told_apart(ledger: Ledger) -> None:
-    """What was committed stays, and once there is room it goes on."""
+def test_a_full_disk_is_a_temporary_error(ledger: Ledger) -> None:
+    """Committed rows stay, and the ledger can be used again once there is space."""
     added(ledger)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -772,24 +823,24 @@ with lock_ledger(Path(sys.argv[1])):
 
 
 def test_only_one_batch_works_with_a_ledger(path: Path) -> None:
-    """Another ends at once; the lock of one that was killed is free."""
+    """A second one ends at once; a killed one leaves no lock."""
     arguments = [sys.executable, "-c", _HOLDER, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            words = r"another batch works with .*: it goes on"
+            words = r"another batch is running with .*: wait until it has ended"
             with pytest.raises(LedgerError, match=words) as caught, lock_ledger(path):
                 pass
             assert caught.value.temporary
-            assert is_at_work(path)
-            with Ledger(path, read_only=True) as ledger:  # looking is always possible
+            assert is_running(path)
+            with Ledger(path, read_only=True) as ledger:  # reading is always possible
                 assert ledger.counts() == {}
         finally:
             holder.send_signal(signal.SIGKILL)
     with lock_ledger(path), pytest.raises(LedgerError), lock_ledger(path):
         pass
-    assert not is_at_work(path)
+    assert not is_running(path)
     with lock_ledger(path):
         pass
 

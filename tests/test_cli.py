@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import analyzer
-from analyzer import api
+from analyzer import api, job
 from analyzer.api import analyze_all
 from analyzer.cli import (
     DONE,
@@ -40,12 +40,12 @@ from analyzer.cli import (
     main,
 )
 from analyzer.errors import MediaError, SourceError
-from analyzer.events import Analyzing, Committed, Failed, Finished, Started
+from analyzer.events import Failed, Finished, Progress, SegmentCommitted, Started
 from analyzer.runs import derive
 from analyzer.runs.run import Run
 from analyzer.settings import PRESETS, Settings, options
 from analyzer.sources.resolve import Fetcher
-from analyzer.util.locks import locked
+from analyzer.util.locks import folder_lock
 from testkit.demo import positions
 from testkit.media import flip_bytes, noisy, numbered, write_sound, write_video
 from testkit.servers import serve
@@ -186,7 +186,7 @@ def test_python_call_gives_dataframes(two_people: Path, tmp_path: Path) -> None:
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, bin_s=2, on_event=events.append)
     assert len(run.timeline) == 2 and len(run.people) == 2 and len(run.faces) == 16
     kinds = [type(event) for event in events]
-    assert kinds[0] is Started and kinds[-1] is Finished and Analyzing in kinds
+    assert kinds[0] is Started and kinds[-1] is Finished and Progress in kinds
     with pytest.raises(MediaError, match="empty"):
         (tmp_path / "empty.mp4").touch()
         analyzer.analyze(tmp_path / "empty.mp4", out=tmp_path)
@@ -296,12 +296,12 @@ def test_finished_video_is_not_analyzed_again(
     arguments = ("--segment", "2", "--workers", "2", "--timeout", "5")
     result, run = analyze(renamed, tmp_path / "out", *arguments)
     assert result.exit_code == DONE and "2 people" in result.stdout
-    assert "nothing was done" in result.stdout and "--again" in result.stdout
+    assert "already analyzed" in result.stdout and "--again" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
     (document,) = json.loads(analyze(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
     # Asked for, it is done again.
-    monkeypatch.setattr(api.Analyzer, "analyze", lambda *_: 1 / 0)
+    monkeypatch.setattr(job.VideoAnalyzer, "analyze", lambda *_, **__: 1 / 0)
     result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again")
     assert result.exit_code == NOTHING_USABLE and "ZeroDivisionError" in result.stderr
 
@@ -338,10 +338,10 @@ def test_what_is_another_analysis_or_not_whole_is_done(
     run = finished[1]
     video_id, settings, folder = run.info["video_id"], Settings(segment_s=2), tmp_path / run.folder.name
     shutil.copytree(run.folder, folder)
-    assert api.finished_run(tmp_path, "another title", video_id, settings) is not None
+    assert job.finished_run(tmp_path, "another title", video_id, settings) is not None
     after = change(folder, settings)
     asked = after if isinstance(after, Settings) else settings
-    assert api.finished_run(tmp_path, "another title", video_id, asked) is None
+    assert job.finished_run(tmp_path, "another title", video_id, asked) is None
 
 
 def test_missing_video_is_drawn_only_of_the_same_download(
@@ -356,7 +356,7 @@ def test_missing_video_is_drawn_only_of_the_same_download(
     video = fetcher.fetch(next(fetcher.resolve(str(two_people))), tmp_path)
     for fingerprint, same in (("1", True), ("2", False)):
         fetched = dataclasses.replace(video, details={"fingerprint": fingerprint})
-        assert (api._without_video(folder, fetched, hashes) is not None) is same
+        assert (job._without_video(folder, fetched, hashes) is not None) is same
 
 
 def test_videos_of_subfolders_are_analyzed_if_asked_for(
@@ -370,8 +370,8 @@ def test_videos_of_subfolders_are_analyzed_if_asked_for(
     assert result.exit_code == NOTHING_USABLE and "talks/may/a.mp4: add --recursive" in result.stderr
     # Neither the cover nor the annotated video of the run that is done is taken.
     result, _ = analyze(tmp_path, tmp_path / "out", "--recursive", "--segment", "2")
-    assert result.exit_code == DONE and "nothing was done" in result.stdout
-    assert "1 image beside its videos (--images takes it)" in result.stderr
+    assert result.exit_code == DONE and "already analyzed" in result.stdout
+    assert "1 image beside its videos (--images includes it)" in result.stderr
 
 
 def cut(path: Path, share: float) -> Path:
@@ -542,12 +542,12 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
         # What is behind a plain address may be another video today: it is fetched and compared.
         requests = len(server.requests)
         again, _ = analyze(server.url("/talk.mp4"), tmp_path, *arguments)
-        assert "nothing was done" in again.stdout and len(server.requests) > requests
+        assert "already analyzed" in again.stdout and len(server.requests) > requests
     known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
-    assert api.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
-    assert api.finished_run(*known, "0" * 12) is None
+    assert job.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
+    assert job.finished_run(*known, "0" * 12) is None
     (run.folder / name).unlink()
-    assert api.finished_run(*known) is None
+    assert job.finished_run(*known) is None
 
 
 def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
@@ -564,13 +564,13 @@ def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path)
     assert process.returncode == INTERRUPTED
     kept = len(list(tmp_path.glob("out/*/.parts/*-0*")))
     saved = f"{kept} of 8 segments {'is' if kept == 1 else 'are'} saved"
-    assert stderr == f"Error: interrupted: {saved}; the same command goes on where it stopped\n"
+    assert stderr == f"Error: interrupted: {saved}; run the same command again to continue\n"
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"]
 
     result = run_cli(*arguments)
     assert result.exit_code == DONE
-    assert result.stderr.startswith(f"Continued at 0:0{min(kept, 7)}: pan: {kept} of 8 segments w")
+    assert result.stderr.startswith(f"Resuming pan at 0:0{min(kept, 7)}: {kept} of 8 segments ")
     resumed = Run.load(folder)
     assert resumed.info["resumed_segments"] >= 1
     assert not (folder / ".parts").exists()
@@ -604,7 +604,7 @@ def test_stopped_early_leaves_no_result_and_late_no_half_video(
 
 def test_what_is_analyzed_needs_no_settings(tmp_path: Path) -> None:
     (failed,) = analyzer.analyze_all([str(tmp_path / "gone.mp4")], out=tmp_path / "out")
-    assert isinstance(failed, Failed) and "gone.mp4" in str(failed.error)
+    assert isinstance(failed, Failed) and "gone.mp4" in failed.message
 
 
 def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: Any) -> Path:
@@ -614,7 +614,7 @@ def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: 
         raise KeyboardInterrupt
 
     with patch.context() as inside:
-        inside.setattr(api, "derive", interrupt)
+        inside.setattr(job, "derive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             analyzer.analyze(source, out=out, video=False, **settings)
     (folder,) = out.iterdir()
@@ -645,8 +645,8 @@ def test_segments_that_are_kept_are_not_analyzed_again(
         cut(part / "faces.parquet", 0.5)  # what is not whole is made again
     heard: list[Any] = []
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1, on_event=heard.append)
-    committed = [event.part.segment for event in heard if isinstance(event, Committed)]
-    assert committed == list(missing) and sum(isinstance(event, Analyzing) for event in heard) == len(missing)
+    committed = [event.segment for event in heard if isinstance(event, SegmentCommitted)]
+    assert committed == list(missing) and sum(isinstance(event, Progress) for event in heard) == len(missing)
     assert run.info["resumed_segments"] == resumed and len(run.samples) == 4 and len(run.people) == 2
     assert run.complete and run.info["reading"]["last_s"] > 3.8
 
@@ -730,7 +730,7 @@ def test_abandoned_downloads_are_removed_and_living_ones_are_not(two_people: Pat
         (tmp_path / name).mkdir()
         (tmp_path / name / "video.part").touch()
     with contextlib.ExitStack() as stack:
-        locked(tmp_path / ".download-alive", stack)
+        stack.enter_context(folder_lock(tmp_path / ".download-alive"))
         analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     assert [path.name for path in tmp_path.glob(".download-*")] == [".download-alive"]
 
@@ -739,7 +739,7 @@ def test_folder_in_use_is_left_alone(two_people: Path, tmp_path: Path) -> None:
     _, run = analyze(two_people, tmp_path, "--no-video", "--fps", "1")
     before = (run.folder / "run.json").read_bytes()
     with contextlib.ExitStack() as stack:
-        locked(run.folder, stack)
+        stack.enter_context(folder_lock(run.folder))
         result = run_cli("analyze", two_people, "--out", tmp_path, "--no-video")
     assert result.exit_code == NOTHING_USABLE and "in use" in result.stderr
     assert (run.folder / "run.json").read_bytes() == before

@@ -1,4 +1,4 @@
-"""Many videos, night after night: jobs, ledger, queue, engine.
+"""Batch runs over many videos: jobs, ledger, queue, executors.
 
 ::
 
@@ -13,11 +13,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# What each public name needs is imported when it is first used.
+# Public names are imported on first use.
 _HOMES = {
     "Jobs": "analyzer.batch.config",
     "Outcome": "analyzer.batch.outcome",
-    "Stop": "analyzer.batch.scheduler",
+    "Stop": "analyzer.batch.context",
     "jobs_of": "analyzer.batch.config",
     "load_jobs": "analyzer.batch.config",
     "run_batch": "analyzer.batch.run",
@@ -27,9 +27,9 @@ __all__ = ["Jobs", "Outcome", "Stop", "jobs_of", "load_jobs", "run_batch"]
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs, jobs_of, load_jobs
+    from analyzer.batch.context import Stop
     from analyzer.batch.outcome import Outcome
     from analyzer.batch.run import run_batch
-    from analyzer.batch.scheduler import Stop
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""What is said at the end of a night: plain text for a terminal or for the mail of cron.
+"""The summary of a batch run: plain text for a terminal or for cron's mail.
 
-Titles and sources come from strangers: they are on one line each, without control characters.
+Titles and sources are untrusted: each is on one line, without control characters.
 """
 
 from __future__ import annotations
@@ -11,107 +11,71 @@ from typing import Any
 
 from analyzer.batch.ledger import State
 from analyzer.batch.outcome import Outcome
-from analyzer.util.text import counted
+from analyzer.util.durations import rough_duration
+from analyzer.util.text import counted, one_line
 
-__all__ = ["ENDINGS", "one_line", "rough_time", "summary", "utc_minute"]
+__all__ = ["ENDINGS", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
     "stopped": "stopped on request",
-    "time_budget": "its time was up",
-    "no_space": "no space was left",
-    "ledger": "the ledger could not be written",
+    "time_budget": "time budget used up",
+    "no_space": "disk full",
+    "ledger": "ledger could not be written",
     "broken": "nothing could be analyzed",
 }
-"""`Outcome.reason` in words."""
+"""`Outcome.reason` for people."""
 
-_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _LISTED = 100
-"""The most entries of a list: mail is to be read."""
-
-
-def one_line(text: object, most: int = 200) -> str:
-    """Strangers' text as one harmless line: control characters and direction marks replaced.
-
-    Joiners stay: Persian and emoji are written with them.
-
-    Args:
-        text: Any.
-        most: So many characters at most; what is cut off is marked.
-
-    >>> one_line("a\\x1b[31mb\\n\\u202ec"), one_line("abcdef", 4)
-    ('a�[31mb �c', 'abc…')
-    """
-    # Beyond that nothing of it can be in the result, however long it is.
-    spaced = " ".join(str(text)[: 10 * most].split())
-    plain = "".join(
-        char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
-    )
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
-
-
-def rough_time(seconds: float) -> str:
-    """A duration of this size in one unit; nothing is as nothing only where there was nothing.
-
-    >>> rough_time(0.2), rough_time(0)
-    ('<1 s', '0 s')
-    >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
-    ('41 s', '41 min', '3.4 h', '1,111 h')
-    """
-    if 0 < seconds < 0.5:
-        return "<1 s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
+"""The greatest number of entries in a list: mails should stay readable."""
 
 
 def summary(outcome: Outcome) -> str:
-    """How a night went, in a few lines; of what did not happen there is no line. Ends without a newline."""
+    """Summarize a batch run in a few lines, without those that would say nothing. No newline at the end."""
     paragraphs = [[_totals(outcome)]]
     if outcome.error is not None or outcome.reason != "finished":
         paragraphs[0].append(_ending(outcome))
     if outcome.recovered:
-        paragraphs[0].append(f"{_number(outcome.recovered, 'attempt')} crashed and succeeded on retry.")
+        paragraphs[0].append(f"{counted(outcome.recovered, 'attempt')} crashed and succeeded on retry.")
     if outcome.copies:
         one = outcome.copies == 1
         words = "is a copy of another and was" if one else "are copies of others and were"
-        paragraphs[0].append(f"{_number(outcome.copies, 'file')} {words} not analyzed again.")
+        paragraphs[0].append(f"{counted(outcome.copies, 'file')} {words} not analyzed again.")
     others = outcome.skipped - outcome.filtered
     if others:
-        paragraphs[0].append(f"{_number(others, 'video')} left out: gone, replaced, or the same as another.")
+        paragraphs[0].append(
+            f"{counted(others, 'video')} skipped: removed, replaced, or the same as another."
+        )
     for heading, troubles in _sorted_troubles(outcome.troubles):
         paragraphs.append(_list(heading, troubles))
     return "\n\n".join("\n".join(lines) for lines in paragraphs)
 
 
 def _totals(outcome: Outcome) -> str:
-    took = rough_time(outcome.seconds)
+    took = rough_duration(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
-        (outcome.dead, "given up"),
-        (outcome.left, "left for the next night"),
-        (outcome.filtered, "left out by a filter"),
+        (outcome.abandoned, "abandoned"),
+        (outcome.left, "left for the next batch run"),
+        (outcome.filtered, "excluded by a filter"),
     )
     rest = ", ".join(f"{count:,} {words}" for count, words in parts if count)
     why = f" ({rest})" if rest else ""
     known = outcome.done + sum(count for count, _ in parts)
     if known == outcome.filtered:
-        return f"No video was to be done{why}, in {took}."
-    videos = _number(known, "video")
+        return f"Nothing to do{why}; took {took}."
+    videos = counted(known, "video")
     if not outcome.done:
         return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < known else videos
-    return f"Done {count}{why}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+    return f"Done {count}{why}, {rough_duration(outcome.video_s)} of video, in {took}: {people}."
 
 
 def _ending(outcome: Outcome) -> str:
-    words = ENDINGS.get(outcome.reason, one_line(outcome.reason))
+    words = ENDINGS.get(outcome.reason, one_line(outcome.reason, 200))
     if outcome.reason == "stopped" and outcome.error is None:
-        return "Stopped early, on request (Ctrl-C or SIGTERM)."
+        return "Stopped on request (Ctrl-C or SIGTERM)."
     if outcome.error is None:
         return f"Ended early: {words}."
     return f"Ended early: {_sentence(outcome.error)}"
@@ -120,23 +84,23 @@ def _ending(outcome: Outcome) -> str:
 def _sorted_troubles(
     troubles: Iterable[Mapping[str, Any]],
 ) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Headings with what belongs below them, without empty ones."""
+    """Group troubles under headings, without empty groups."""
     groups: dict[str, list[Mapping[str, Any]]] = {
-        "Failed; another night tries again": [],
-        "Given up; batch retry with the number brings one back": [],
+        "Failed, will be tried again": [],
+        "Abandoned (batch retry NUMBER tries one again)": [],
         "Done, but read only in part": [],
         "Done, but without its annotated video": [],
         "Done, but without its report": [],
-        "Sources with trouble": [],
-        "Other troubles": [],
+        "Sources that could not be listed, or only in part": [],
+        "Other problems": [],
     }
-    failed, dead, partly, undrawn, unreported, sources, others = groups.values()
+    failed, abandoned, partly, undrawn, unreported, sources, others = groups.values()
     for one in troubles:
         match one["state"], one["kind"]:
             case (State.FAILED, _):
                 failed.append(one)
-            case (State.DEAD, _):
-                dead.append(one)
+            case (State.ABANDONED, _):
+                abandoned.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)
             case (State.DONE, "video"):
@@ -154,16 +118,16 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     lines = [f"{heading}:"]
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
-        lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
-        again = f"; again from {utc_minute(one['next_try'])}" if one.get("next_try") else ""
-        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])}{again})")
+        lines.append(f"  {number}{one_line(one['title'] or one['source'], 200)}")
+        again = f"; next attempt after {utc_minute(one['next_try'])}" if one.get("next_try") else ""
+        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'], 200)}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
     return lines
 
 
 def utc_minute(moment: str) -> str:
-    """An ISO time in UTC for people.
+    """Write an ISO time in UTC for people.
 
     >>> utc_minute("2026-11-29T23:44:23+00:00")
     '2026-11-29 23:44 UTC'
@@ -172,11 +136,7 @@ def utc_minute(moment: str) -> str:
 
 
 def _sentence(text: object) -> str:
-    """With a capital and a full stop, where the words leave room for that."""
+    """Add a capital, if the first word is one, and a full stop."""
     line = one_line(text, 600)
     first = line[:1].upper() if line.partition(" ")[0].isalpha() else line[:1]
     return f"{first}{line[1:]}{'' if line.endswith(('.', '!', '?', '…')) else '.'}"
-
-
-def _number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

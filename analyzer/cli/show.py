@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 import analyzer
-from analyzer.cli.text import printable
 from analyzer.errors import AnalyzerError
 from analyzer.output.preview import Preview
+from analyzer.util.text import one_line
 
 __all__ = ["Window"]
 
@@ -125,14 +125,14 @@ class Window:
                     if self._over:
                         return
                     preview = self._waiting.popleft()
-                picture = preview.picture(_LONGEST_PX)
+                picture = preview.image(_LONGEST_PX)
                 height, width = picture.shape[:2]
                 scaled = preview.boxes * (width / preview.frame.width)
                 known = zip(scaled.tolist(), preview.genders, preview.ages_years.tolist(), strict=True)
                 header = {
                     "width": width,
                     "height": height,
-                    "title": printable(preview.title),
+                    "title": one_line(preview.title),
                     "faces": [(box, gender, _words(gender, age)) for box, gender, age in known],
                 }
                 pipe.write(json.dumps(header).encode() + b"\n")

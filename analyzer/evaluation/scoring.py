@@ -48,7 +48,7 @@ from analyzer.runs.run import Run
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
 from analyzer.util.atomic import paths_of, writing
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 
 __all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "evaluate"]
 
@@ -126,13 +126,13 @@ def evaluate(
         for task, result in zip(tasks, runs, strict=True):
             name = Path(task.shown).name
             if isinstance(result, Failed):
-                sentence = str(result.error).replace(str(task.source), task.shown)
+                sentence = result.message.replace(str(task.source), task.shown)
                 task.about["failed"].append(f"{name}: {sentence}")
                 continue
             run = result.run  # read now: a later one may take its place
             if not run.complete:
                 task.about["failed"].append(f"{name}: {run.info['incomplete_reason']}")
-            provenance = {key: run.info[key] for key in provenance}
+            provenance = {key: dict(run.info)[key] for key in provenance}
             for table, rows in _score(task, run, chosen).items():
                 tables[table].append(rows)
     return Evaluation(
@@ -154,7 +154,7 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
         about = material.about
         about["failed"] = []
         for video in material.videos:
-            tasks[video.path.resolve()] = _Task(video.path, shown_name(str(video.path)), about, video)
+            tasks[video.path.resolve()] = _Task(video.path, well_formed(str(video.path)), about, video)
         if material.faces is not None:
             slug = re.sub(r"[^A-Za-z0-9]+", "-", about["name"]).strip("-") or "faces"
             folder = work / str(number) / slug
@@ -267,7 +267,7 @@ def _score_video(video: TrueVideo, run: Run, settings: Settings) -> dict[str, pd
     count_error = _share(len(people) - number, number)
     time_error = _share(float(people["on_screen_s"].sum()) - true_s, true_s)
     row = {
-        "name": shown_name(video.path.parent.name),
+        "name": well_formed(video.path.parent.name),
         "true_people": number,
         "found_people": len(people),
         "missed": number - len(pairs),

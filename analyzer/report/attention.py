@@ -33,7 +33,7 @@ def attention(population: Population) -> AttentionTable | None:
         for gender in GENDERS:
             if len(some := people[people["gender"] == gender]):
                 rows.append(_row(gender, some, 1))
-    blocks = [corpus.runs[number].info["audience"] for number in numbers]
+    blocks = [dict[str, Any](corpus.runs[number].info["audience"]) for number in numbers]
     limits = [one.name for one in options() if one.scene == "audience"]
     return {
         "videos": len(numbers),

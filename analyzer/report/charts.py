@@ -33,10 +33,9 @@ from analyzer.report.figures import (
     span_text,
     span_words,
 )
-from analyzer.report.tables import one_line
 from analyzer.runs.run import REPORT_CHARTS
 from analyzer.util.palette import GENDER_COLORS
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

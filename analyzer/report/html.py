@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from analyzer.people.proportions import FEW_PEOPLE
 from analyzer.report.breakdowns import MOMENT_S
-from analyzer.report.deeplinks import moments_of, web_address
+from analyzer.report.deeplinks import moments_of
 from analyzer.report.document import Document, GroupTable, Pair, ScreenTimeRow, Values, VideoRow
 from analyzer.report.figures import (
     AGES_MEASURED,
@@ -47,6 +47,7 @@ from analyzer.report.figures import (
     why_not,
 )
 from analyzer.util.text import counted
+from analyzer.util.urls import web_address
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from analyzer.people.proportions import FEW_PEOPLE, UNMEASURED
@@ -9,15 +10,15 @@ from analyzer.report.figures import runs_words
 from analyzer.report.population import Population
 from analyzer.report.shares import Shares
 from analyzer.runs.notes import UNMEASURED_AGES
+from analyzer.runs.run_info import RunInfo
 from analyzer.util.text import counted, percent
 
 __all__ = ["notes", "run_notes"]
 
 
-def run_notes(info: Any) -> list[str]:
+def run_notes(info: RunInfo) -> list[str]:
     """A run's own notes on faces that were not counted or have no estimate; older runs have none."""
-    found = info.get("notes")
-    return [str(note) for note in found if note] if isinstance(found, list) else []
+    return [note for note in info["notes"] if note]
 
 
 def notes(population: Population, shares: Shares) -> list[str]:
@@ -63,8 +64,8 @@ def _reading_notes(population: Population) -> list[str]:
     return found
 
 
-def _unread(info: Any, name: str) -> Any:
-    reading = info.get("reading") or {}
+def _unread(info: RunInfo, name: str) -> Any:
+    reading: Mapping[str, Any] = info["reading"]
     return reading.get(name, reading.get("bad_packets"))  # older runs of images have no number of their own
 
 
@@ -107,7 +108,7 @@ def _notes_on_several(population: Population, shares: Shares) -> list[str]:
         found.append(f"{subject} more than once, in different runs: every run is counted.")
     several = "sets of images" if population.of_images else "videos"
     for name, words in (("fps", "samples per second"), ("min_confidence", "confidence limits")):
-        if len({str((run.info.get("settings") or {}).get(name)) for run in runs}) > 1:
+        if len({str(run.info["settings"].get(name)) for run in runs}) > 1:
             found.append(f"The {several} were analyzed with different {words}, so their figures differ.")
     return found
 

@@ -179,6 +179,6 @@ class Population:
 
 def _common_bands(runs: Iterable[Run]) -> tuple[AgeBand, ...]:
     """The age bands of the runs if they agree on known ones; otherwise the default bands."""
-    names = {str((run.info.get("settings") or {}).get("age_bands")) for run in runs}
+    names = {str(run.info["settings"].get("age_bands")) for run in runs}
     (name,) = names if len(names) == 1 else (Settings().age_bands,)
     return AGE_BANDS.get(name, AGE_BANDS[Settings().age_bands])

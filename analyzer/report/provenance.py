@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analyzer.report.document import ModelRow, Provenance, Valued
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import RunInfo
 
 __all__ = ["provenance"]
 
@@ -26,7 +27,8 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     infos = [run.info for run in runs]
     models: dict[tuple[str, str], ModelRow] = {}
     for info in infos:
-        for model in info.get("models") or []:
+        model: Mapping[str, Any]
+        for model in info["models"]:
             entry: ModelRow = {
                 "name": model.get("name"),
                 "role": model.get("role"),
@@ -44,7 +46,7 @@ def provenance(runs: Sequence[Run]) -> Provenance:
         known = [info.get(name) or (info.get("libraries") or {}).get(name) for info in infos]
         versions.append(_counted(name, known))
     times = sorted(str(info["analyzed_at"]) for info in infos if info.get("analyzed_at"))
-    fitted = {str((info.get("calibration") or {}).get("fitted_on") or "") for info in infos}
+    fitted = {info["calibration"].get("fitted_on") or "" for info in infos}
     return {
         "models": list(models.values()),
         "settings": [one for one in settings if one["values"]],
@@ -55,8 +57,8 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     }
 
 
-def _setting(info: Any, name: str) -> Any:
-    return info.get("preset") if name == "preset" else (info.get("settings") or {}).get(name)
+def _setting(info: RunInfo, name: str) -> Any:
+    return info["preset"] if name == "preset" else info["settings"].get(name)
 
 
 def _counted(name: str, values: Sequence[Any]) -> Valued:

@@ -219,5 +219,5 @@ def _name_of(bands: tuple[AgeBand, ...]) -> str:
 
 
 def _all_agree(runs: Iterable[Run], setting: str) -> bool:
-    values = {bool((run.info.get("settings") or {}).get(setting)) for run in runs}
+    values = {bool(run.info["settings"].get(setting)) for run in runs}
     return values == {True}

@@ -23,12 +23,12 @@ from analyzer.people.identity import link_tracklets
 from analyzer.people.proportions import estimate_proportions
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.notes import Note, Seen, take_notes
+from analyzer.runs.run_info import SCHEMA_VERSION, RunInfo
 from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     Column,
     people_columns,
@@ -40,7 +40,7 @@ from analyzer.runs.timebase import bin_clocks, live_durations
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 from analyzer.util.sheets import Sheet, write_workbook
-from analyzer.util.text import counted, shown_name
+from analyzer.util.text import counted, well_formed
 from analyzer.vision.calibration import Calibration
 
 __all__ = [
@@ -78,8 +78,8 @@ def work_key(video: Video, settings: Settings, models: Models) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str) -> bool:
-    """Whether a run was made by the same settings, networks, and versions that decide what is found.
+def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
+    """Tell whether a run has the same settings, models, and versions that determine the results.
 
     Args:
         info: Its ``run.json``.
@@ -92,10 +92,8 @@ def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str)
         "settings_hash": settings.result_hash(),
         "models_hash": models_hash,
     }
-    libraries = info.get("libraries")
-    return all(info.get(name) == value for name, value in wanted.items()) and (
-        isinstance(libraries, dict)
-        and all(libraries.get(name) == metadata.version(name) for name in _DECIDING)
+    return all(dict(info).get(name) == value for name, value in wanted.items()) and all(
+        info["libraries"].get(name) == metadata.version(name) for name in _DECIDING
     )
 
 
@@ -162,7 +160,7 @@ def derive(
         asked = {
             n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
         }
-        names = {n: shown_name(name) for n, name in asked.items()}
+        names = {n: well_formed(name) for n, name in asked.items()}
         unread = asked.keys() - set(samples["segment"])
         problems = {n: image_problem(video.paths[n], settings.max_pixels) for n in unread}
         images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
@@ -173,7 +171,7 @@ def derive(
 def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
     """Why nothing lies in the stretch that was asked for, in a sentence."""
     local = len(video.paths) == 1 and not video.fetched
-    name, start = shown_name(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
+    name, start = well_formed(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
     if video.kind is MediaKind.IMAGES:
         return (
             f"{name} is {counted(len(video.paths), 'image')}: {start} is after the last; "
@@ -192,7 +190,7 @@ def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int],
     if video.kind is not MediaKind.IMAGES:
         return ()
     read = [video.paths[number] for number in samples["segment"]]
-    pages = ((shown_name(path.name), further_pages(path)) for path in read)
+    pages = ((well_formed(path.name), further_pages(path)) for path in read)
     return tuple((name, count) for name, count in pages if count)
 
 
@@ -238,7 +236,7 @@ def _told_tables(
     )
 
 
-def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: dict[str, Any]) -> None:
+def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: Mapping[str, Any]) -> None:
     """Write `tables.xlsx`, if it is wanted: a sheet for what was found in all, for each table, and for
     where they come from.
 

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
-from analyzer.events import LeftOut
 from analyzer.settings import Settings
 from analyzer.sources.failures import source_failure
 from analyzer.sources.local import (
@@ -45,7 +44,16 @@ from analyzer.sources.local import (
     with_paths,
 )
 from analyzer.sources.streams import Stream, StreamForm, recognized, shown_address
-from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video, failed_item
+from analyzer.sources.types import (
+    Candidate,
+    FetchProgress,
+    Info,
+    Item,
+    LeftOut,
+    MediaKind,
+    Video,
+    failed_item,
+)
 from analyzer.sources.watchdog import Call
 from analyzer.sources.ytdlp import (
     LIST_TYPES,
@@ -67,8 +75,8 @@ from analyzer.sources.ytdlp import (
     video_id_of,
     web_id,
 )
-from analyzer.util.text import shown_name
-from analyzer.util.urls import shown_source
+from analyzer.util.text import well_formed
+from analyzer.util.urls import redacted
 
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
@@ -156,7 +164,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyze in {shown_source(source)}",
+                f"There is nothing to analyze in {redacted(source)}",
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
@@ -419,7 +427,7 @@ def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> 
 
 def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
     """What is followed live: each time is a video of its own."""
-    address = shown_source(item.source)
+    address = redacted(item.source)
     begun = datetime.datetime.now(datetime.UTC)
     digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
     known = info or {}
@@ -432,9 +440,9 @@ def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
         kind=MediaKind.LIVE,
         paths=(),
         audio_path=None,
-        source=shown_name(address),
-        title=shown_name(str(title)),
-        url=shown_source(str(known.get("webpage_url") or address)) if web else None,
+        source=well_formed(address),
+        title=well_formed(str(title)),
+        url=redacted(str(known.get("webpage_url") or address)) if web else None,
         channel=channel_name(known),
         uploaded=None,
         uploaded_at=None,

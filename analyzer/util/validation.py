@@ -11,12 +11,16 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 import types
 import typing
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NotRequired, Required
+
+from analyzer.util.text import one_line
+from analyzer.util.urls import redacted_text
 
 __all__ = [
     "ANY_NUMBER",
@@ -221,12 +225,11 @@ def number(
             converted, right = kind(value), True
     if not right or (kind is int and converted != value):
         raise InvalidValueError(f"{name} must be {' or '.join((_NAMES[kind], *words))}, not {brief(value)}")
-    if (
-        not math.isfinite(converted)
-        or (low is not None and converted < low)
-        or (high is not None and converted > high)
-    ):
+    outside = (low is not None and converted < low) or (high is not None and converted > high)
+    if outside or (kind is float and not math.isfinite(converted)):
         raise InvalidValueError(f"{name} must be {range_text(low, high)}, not {brief(value)}")
+    if kind is int and abs(converted) > sys.maxsize:
+        raise InvalidValueError(f"{name} is too large")
     return converted
 
 
@@ -256,13 +259,13 @@ def range_text(low: float | None, high: float | None) -> str:
 
 
 def brief(value: object, longest: int = 60) -> str:
-    """A value as an error message shows it: printable and short.
+    """Write a value for an error message: printable, short, without the logins of addresses.
 
-    >>> brief("a" * 100, 10)
-    "'aaaaaa..."
+    >>> brief("a" * 100, 10), brief("https://user:secret@example.org/a")
+    ("'aaaaaaaa…", "'https://example.org/a'")
     """
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python does not write out integers of thousands of digits
         return "such a value"
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return one_line(redacted_text(text), longest)
