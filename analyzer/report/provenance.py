@@ -27,8 +27,8 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     infos = [run.info for run in runs]
     models: dict[tuple[str, str], ModelRow] = {}
     for info in infos:
-        model: Mapping[str, Any]
-        for model in info["models"]:
+        for facts in info["models"]:
+            model: Mapping[str, Any] = facts
             entry: ModelRow = {
                 "name": model.get("name"),
                 "role": model.get("role"),
