@@ -391,7 +391,7 @@ def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uin
     assert found[0] == pytest.approx(expected, abs=0.002)
     assert found[1] == estimated("both", picture)[1]
     mixed = Attributes.load(Settings(gender_model=str(path)))
-    assert [one.provenance["name"] for one in mixed.networks] == ["dlib-age", "other"]
+    assert [one.provenance["name"] for one in mixed.models] == ["dlib-age", "other"]
     with pytest.raises(ModelError, match=r"other.onnx says nothing of age.*--age-model"):
         Attributes.load(Settings(attributes=str(path)))
     with pytest.raises(ModelError, match="no network nix for gender: known are dlib, levi-hassner"):

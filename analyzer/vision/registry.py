@@ -28,7 +28,6 @@ from analyzer.util.program import program
 
 __all__ = [
     "AGE",
-    "CALIBRATION_FILE",
     "CENTERFACE",
     "DEFAULTS",
     "EMBEDDING",
@@ -56,10 +55,6 @@ __all__ = [
     "sha256",
     "weights",
 ]
-
-CALIBRATION_FILE = "calibration.json"
-"""Beside this file: how the networks' answers are read."""
-
 
 MODELS_VARIABLE = "ANALYZER_MODELS"
 """Environment variable that names a folder of networks, or several as in PATH."""
