@@ -425,7 +425,17 @@ class Result:
             known.add(number)
 
 
-_WORKING = ("started", "downloaded", "analyzing", "segment", "done", "adopted", "failed", "dead", "resumed")
+_WORKING = (
+    "started",
+    "downloaded",
+    "analyzing",
+    "segment",
+    "done",
+    "adopted",
+    "failed",
+    "abandoned",
+    "resumed",
+)
 
 
 def _repeated(table: pd.DataFrame) -> int:
@@ -592,8 +602,8 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
 
 def _of_this_night(out: Path) -> list[dict[str, Any]]:
     known = events(out)
-    starts = [index for index, one in enumerate(known) if one["event"] == "night_started"]
-    ends = [index for index, one in enumerate(known) if one["event"] == "night_ended"]
+    starts = [index for index, one in enumerate(known) if one["event"] == "batch_started"]
+    ends = [index for index, one in enumerate(known) if one["event"] == "batch_ended"]
     if not starts or (ends and ends[-1] > starts[-1]):
         return []
     return known[starts[-1] :]
@@ -778,7 +788,7 @@ def _blamed(out: Path) -> list[Any]:
         return db.execute(
             "SELECT id, state, consecutive_failures, interrupted, error FROM videos"
             " WHERE consecutive_failures OR state IN"
-            " ('failed', 'dead', 'skipped')"
+            " ('failed', 'abandoned', 'skipped')"
         ).fetchall()
 
 
@@ -1053,13 +1063,13 @@ def poison(bench: Bench, count: int = 11) -> Result:
     )
     out = bench.fresh()
     killed = 0
-    while not _rows(out, "dead") and killed < count:
+    while not _rows(out, "abandoned") and killed < count:
         known = len(events(out, "analyzing"))
         with bench.start(out) as batch:
             batch.lives_until(lambda known=known: len(events(out, "analyzing")) > known)
             # The others are looked up meanwhile, and wait.
             batch.lives_until(lambda: len(_rows(out, "downloaded")) >= min(2, bench.count - 1))
-            if _rows(out, "dead"):
+            if _rows(out, "abandoned"):
                 ended = batch.end()
                 break
             batch.signal(signal.SIGKILL)
@@ -1072,9 +1082,9 @@ def poison(bench: Bench, count: int = 11) -> Result:
     wrong = ended.code != 1 or len(lines) != 1 or "again and again" not in lines[0]
     result.fault_if(wrong, "ledger faults", f"it ended {ended.code}: {ended.error}")
     states = Counter(state for state, _ in _rows(out))
-    wanted = {"done": bench.count - 1, "dead": 1}
+    wanted = {"done": bench.count - 1, "abandoned": 1}
     result.fault_if(states != wanted, "ledger faults", f"the states are {dict(states)}, not {wanted}")
-    (kind,) = {kind for state, kind in _rows(out) if state == "dead"} or {""}
+    (kind,) = {kind for state, kind in _rows(out) if state == "abandoned"} or {""}
     result.fault_if(kind != "interrupted", "ledger faults", f"one is dead by {kind!r}")
     result.numbers = {"kills": killed, **states}
     return result
@@ -1104,7 +1114,7 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
     video_analyzer: list[tuple[int, float]] = []
     with bench.start(out) as batch:
         while batch.lives_for(batch.seconds + 0.25):
-            if events(out, "night_ended"):
+            if events(out, "batch_ended"):
                 continue  # what comes then, comes once
             done = len(events(out, "done"))
             with contextlib.suppress(psutil.NoSuchProcess):

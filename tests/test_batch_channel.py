@@ -233,30 +233,30 @@ EXPECTED: dict[str, tuple[str, str | None]] = {
     "good-4": ("done", None),
     "fresh": ("done", None),
     "partly": ("done", None),
-    "channel#3": ("dead", "private_or_removed"),  # None
-    "dead-entry": ("dead", "private_or_removed"),
-    "private": ("dead", "private_or_removed"),
-    "removed": ("dead", "private_or_removed"),
-    "members": ("dead", "login_or_age"),
-    "geo": ("dead", "geo_blocked"),
-    "drm": ("dead", "drm"),
+    "channel#3": ("abandoned", "private_or_removed"),  # None
+    "dead-entry": ("abandoned", "private_or_removed"),
+    "private": ("abandoned", "private_or_removed"),
+    "removed": ("abandoned", "private_or_removed"),
+    "members": ("abandoned", "login_or_age"),
+    "geo": ("abandoned", "geo_blocked"),
+    "drm": ("abandoned", "drm"),
     "live": ("failed", "live"),
     "formats": ("failed", "no_format"),
-    "missing": ("dead", "not_found"),
+    "missing": ("abandoned", "not_found"),
     "forbidden": ("failed", "expired_or_forbidden"),
     "broken": ("failed", "network"),
     "cut": ("failed", "network"),
     "silent": ("failed", "timeout"),
-    "endless": ("dead", "too_large"),
+    "endless": ("abandoned", "too_large"),
     "busy-1": ("failed", "bot_check"),
     "busy-2": ("new", None),
     "bot-1": ("failed", "bot_check"),
     "bot-2": ("new", None),
     "bot-3": ("new", None),
-    "bomb": ("dead", "too_large"),
-    "truncated": ("dead", "damaged"),
-    "text": ("dead", "not_media"),
-    "sound": ("dead", "no_video"),
+    "bomb": ("abandoned", "too_large"),
+    "truncated": ("abandoned", "damaged"),
+    "text": ("abandoned", "not_media"),
+    "sound": ("abandoned", "no_video"),
     "crash": ("failed", "crash"),
     "memory": ("failed", "memory"),
     "long": ("skipped", "filter"),
@@ -395,7 +395,7 @@ def test_each_video_was_tried_once(first: Seen) -> None:
 def test_what_has_failed_is_tried_again_and_what_is_dead_is_not(first: Seen) -> None:
     for name, row in first.rows.items():
         assert (row["next_try"] is not None) == (row["state"] == "failed"), name
-        if row["state"] in ("failed", "dead"):
+        if row["state"] in ("failed", "abandoned"):
             assert "\n" not in row["error"], name
             assert row["error"], name
     failed = {name: row for name, row in first.rows.items() if row["state"] == "failed"}
@@ -489,8 +489,8 @@ def test_the_outcome_adds_up(first: Seen) -> None:
     states = [state for state, _ in EXPECTED.values()]
     assert outcome.reason == "finished"
     assert outcome.error is None
-    assert (outcome.done, outcome.failed, outcome.dead, outcome.skipped) == tuple(
-        states.count(state) for state in ("done", "failed", "dead", "skipped")
+    assert (outcome.done, outcome.failed, outcome.abandoned, outcome.skipped) == tuple(
+        states.count(state) for state in ("done", "failed", "abandoned", "skipped")
     )
     assert outcome.sources_failed == 0
     assert outcome.video_s == pytest.approx(
@@ -504,8 +504,18 @@ def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
     raw = (channel.out / "batch.jsonl").read_bytes()
     assert all(32 <= byte < 127 or byte == 10 for byte in raw)
     ids = {row["id"]: name for name, row in first.rows.items()}
-    about = {"found", "started", "downloaded", "analyzing", "segment", "done", "failed", "dead", "skipped"}
-    names = {"night_started", "listed", "queued", "host_paused", "night_ended"} | about
+    about = {
+        "found",
+        "started",
+        "downloaded",
+        "analyzing",
+        "segment",
+        "done",
+        "failed",
+        "abandoned",
+        "skipped",
+    }
+    names = {"batch_started", "listed", "queued", "host_paused", "batch_ended"} | about
     for event in first.log:
         assert event["event"] in names
         assert ("video" in event) == (event["event"] in about)
@@ -516,7 +526,7 @@ def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
     for event in first.log:
         counted[event["event"]].append(ids.get(event.get("video", 0), ""))
     assert sorted(counted["found"]) == sorted(EXPECTED)
-    for state in ("done", "failed", "dead", "skipped"):
+    for state in ("done", "failed", "abandoned", "skipped"):
         assert sorted(counted[state]) == sorted(name for name, end in EXPECTED.items() if end[0] == state)
     # Entries without a page were not begun, so that nothing says they were.
     unasked = {"channel#3", "dead-entry", *NOT_TRIED}
@@ -537,9 +547,9 @@ def test_the_next_night_leaves_all_in_peace(first: Seen, second: Seen) -> None:
     assert second.asked == ["lists/channel"]
     assert second.requests == []
     assert second.rows == first.rows
-    assert {event["event"] for event in second.log} == {"night_started", "listed", "queued", "night_ended"}
+    assert {event["event"] for event in second.log} == {"batch_started", "listed", "queued", "batch_ended"}
     outcome = second.outcome
-    assert (outcome.reason, outcome.done, outcome.failed, outcome.dead, outcome.left) == (
+    assert (outcome.reason, outcome.done, outcome.failed, outcome.abandoned, outcome.left) == (
         "finished",
         0,
         0,
@@ -558,10 +568,10 @@ def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, seco
     night = seen(channel, limits=replace(WITH_NETWORKS, crashes=2))
     assert {name: row["state"] for name, row in night.rows.items() if row != second.rows[name]} == {
         "cut": "done",
-        "crash": "dead",
+        "crash": "abandoned",
     }
     assert attempts(night.rows["cut"]) == [("failed", "network"), ("done", None)]
-    assert attempts(night.rows["crash"]) == [("failed", "crash"), ("dead", "crash")]
+    assert attempts(night.rows["crash"]) == [("failed", "crash"), ("abandoned", "crash")]
     assert "SIGSEGV" in night.rows["crash"]["error"]
     # What has crashed lies on the disk: it is not downloaded again.
     assert night.requests == ["/site-cut.mp4"]
@@ -595,12 +605,12 @@ def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> No
     outcome = world.night(limits=limits, retry=retry, **how)
     states = world.states()
     assert {name: states[name] for name in (*faults, "new")} == {
-        "crash": "dead",
-        "burn": "dead",
+        "crash": "abandoned",
+        "burn": "abandoned",
         "stall": "failed",
         "new": "done",
     }
-    assert (outcome.done, outcome.dead, outcome.failed) == (1, 2, 0)
+    assert (outcome.done, outcome.abandoned, outcome.failed) == (1, 2, 0)
     before = world.rows()
     assert [path.name for path in (world.out / DOWNLOADS).iterdir()] == [str(before["stall"]["id"])]
 
@@ -610,13 +620,13 @@ def test_what_ends_its_process_blocks_nobody_and_is_given_up(world: World) -> No
     assert world.server.requests == []
 
     with Ledger(world.out / "ledger.sqlite") as ledger:
-        assert ledger.retry([], dead=False) == 1
-        assert ledger.retry([], dead=True) == 2
+        assert ledger.retry([], abandoned=False) == 1
+        assert ledger.retry([], abandoned=True) == 2
     outcome = world.night(limits=limits, executors=threads(Mended))
     assert set(world.states().values()) == {"done"}
     assert (outcome.done, outcome.well) == (3, True)
     assert not (world.out / DOWNLOADS).exists()
-    assert attempts(world.rows()["crash"]) == [("failed", "crash"), ("dead", "crash"), ("done", None)]
+    assert attempts(world.rows()["crash"]) == [("failed", "crash"), ("abandoned", "crash"), ("done", None)]
 
 
 def test_a_poison_is_given_up_within_one_night(world: World) -> None:
@@ -627,16 +637,18 @@ def test_a_poison_is_given_up_within_one_night(world: World) -> None:
     retry = Retry(base_s=1, patience_s=30)
     world.night(retry=retry, limits=limits, executors=processes(without_networks))
     rows = world.rows()
-    assert attempts(rows["crash"]) == [("failed", "crash"), ("dead", "crash")]
+    assert attempts(rows["crash"]) == [("failed", "crash"), ("abandoned", "crash")]
     assert rows["good"]["state"] == "done"
     assert world.server.count("/crash.mp4") == 1
     order = [
-        (each["event"], each["video"]) for each in world.log() if each["event"] in ("failed", "done", "dead")
+        (each["event"], each["video"])
+        for each in world.log()
+        if each["event"] in ("failed", "done", "abandoned")
     ]
     assert order == [
         ("failed", rows["crash"]["id"]),
         ("done", rows["good"]["id"]),
-        ("dead", rows["crash"]["id"]),
+        ("abandoned", rows["crash"]["id"]),
     ]
 
 
@@ -677,9 +689,9 @@ def test_a_network_that_fails_on_one_video_costs_that_video(world: World) -> Non
             world.make_due("model")
         outcome = world.night(limits=limits, retry=retry)
         assert (outcome.reason, outcome.done, outcome.left) == ("finished", 1, 0)
-        assert (outcome.failed, outcome.dead) == ((1, 0) if attempt < 3 else (0, 1))
+        assert (outcome.failed, outcome.abandoned) == ((1, 0) if attempt < 3 else (0, 1))
         assert world.states()[name] == "done"
-    assert attempts(world.rows()["model"]) == [("failed", "model")] * 2 + [("dead", "model")]
+    assert attempts(world.rows()["model"]) == [("failed", "model")] * 2 + [("abandoned", "model")]
     assert world.server.count("/model.mp4") == 1, "it lay on the disk"
     assert not (world.out / DOWNLOADS).exists()
 
@@ -692,7 +704,7 @@ def test_a_video_that_failed_and_is_left_out_in_the_end_has_not_failed(world: Wo
     source = world.source(filters=Filters(shorter_than_s=600))
     outcome = world.night(source, retry=Retry(base_s=1, patience_s=20))
     assert attempts(world.rows()["long"]) == [("failed", "network"), ("skipped", "filter")]
-    assert (outcome.skipped, outcome.failed, outcome.dead, outcome.troubles) == (1, 0, 0, [])
+    assert (outcome.skipped, outcome.failed, outcome.abandoned, outcome.troubles) == (1, 0, 0, [])
 
 
 class Unread(Quick):
@@ -775,7 +787,7 @@ def test_what_a_listener_raises_ends_the_night_and_nothing_is_blamed_for_it(worl
             Scheduler(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
         assert caught.value is error
     outcome = world.night()
-    assert (outcome.failed, outcome.dead, outcome.troubles) == (0, 0, [])
+    assert (outcome.failed, outcome.abandoned, outcome.troubles) == (0, 0, [])
     assert set(world.states().values()) == {"done"}
 
 
@@ -794,7 +806,7 @@ def test_networks_that_cannot_be_loaded_end_the_night(
     for name in "abc":
         world.video(name)
     outcome = world.night(executors=processes(prepare), limits=limits)
-    assert (outcome.reason, outcome.left, outcome.failed, outcome.dead) == ("broken", 3, 0, 0)
+    assert (outcome.reason, outcome.left, outcome.failed, outcome.abandoned) == ("broken", 3, 0, 0)
     assert words in str(outcome.error)
     with Ledger(world.out / "ledger.sqlite", read_only=True) as ledger:
         assert all(work.consecutive_failures == 0 and work.error_kind is None for work in ledger.unfinished())
@@ -905,7 +917,7 @@ def test_a_list_that_was_named_as_a_video_is_told_of_as_a_source(world: World) -
     gone = world.source("https://lists.test/gone", settings=named)
     video = world.source("https://site.test/missing", settings=named)
     outcome = world.night(world.source("https://site.test/good", settings=named), gone, video)
-    assert (outcome.done, outcome.failed + outcome.dead, outcome.sources_failed) == (1, 1, 1)
+    assert (outcome.done, outcome.failed + outcome.abandoned, outcome.sources_failed) == (1, 1, 1)
     found = {one["source"]: (one["state"] == "source", one["video"] is None) for one in outcome.troubles}
     assert found == {gone.name: (True, True), video.name: (False, False)}
 
@@ -1043,7 +1055,7 @@ def test_a_folder_that_is_away_for_a_night_costs_that_night(world: World) -> Non
     away = folder.rename(world.folder / "away")
     outcome = world.night(world.source(str(folder)))
     assert outcome.sources_failed == 1
-    assert "dead" not in world.states().values()
+    assert "abandoned" not in world.states().values()
     away.rename(folder)
     world.night(world.source(str(folder)), executors=threads(Mended))
     assert world.states() == {"a.mp4": "done", "b.mp4": "done", "c.mp4": "done"}
@@ -1126,7 +1138,7 @@ def test_a_login_is_written_nowhere(world: World) -> None:
     sources.append(world.source(direct, settings=single))
     outcome = world.night(*sources)
     states = world.states()
-    assert states == {"inside": "done", "odd": "dead", "fine": "done", "direct.mp4": "done"}
+    assert states == {"inside": "done", "odd": "abandoned", "fine": "done", "direct.mp4": "done"}
     assert outcome.sources_failed == 1
     written = [path for path in world.out.rglob("*") if path.is_file()]
     assert len([path for path in written if path.name == "run.json"]) == 3

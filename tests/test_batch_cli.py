@@ -65,9 +65,9 @@ def test_a_night_says_what_was_done_and_what_failed(first: tuple[Path, Result]) 
     assert "2 of 3 videos" in result.stdout
     assert len(list(out.glob("*/run.json"))) == 2
     events = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events if event["event"] in ("night_started", "night_ended")] == [
-        "night_started",
-        "night_ended",
+    assert [event["event"] for event in events if event["event"] in ("batch_started", "batch_ended")] == [
+        "batch_started",
+        "batch_ended",
     ]
 
 
@@ -134,10 +134,13 @@ def test_the_plan_of_what_is_done_changes_nothing(clips: Path, night: Path, tmp_
 
 def test_status_and_show_tell_what_the_ledger_knows(night: Path) -> None:
     text = run("status", "--out", night)
-    assert text.exit_code == DONE and "2 done, 1 dead" in text.stdout and "not a video" in text.stdout
-    document = json.loads(run("status", "--out", night, "--json", "--state", "dead").stdout)
+    assert text.exit_code == DONE and "2 done, 1 abandoned" in text.stdout and "not a video" in text.stdout
+    document = json.loads(run("status", "--out", night, "--json", "--state", "abandoned").stdout)
     assert [video["title"] for video in document["videos"]] == ["bad"]
-    assert document["counts"] == {"done": 2, "dead": 1} and document["nights"][0]["outcome"] == "finished"
+    assert (
+        document["counts"] == {"done": 2, "abandoned": 1}
+        and document["batch_runs"][0]["outcome"] == "finished"
+    )
     id = document["videos"][0]["id"]
     told = run("show", id, "--out", night)
     assert "attempt 1" in told.stdout and "not_media" in told.stdout
@@ -150,11 +153,11 @@ def test_status_and_show_tell_what_the_ledger_knows(night: Path) -> None:
 
 def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path) -> None:
     assert "0 videos" in run("retry", "--out", night).stdout
-    assert "1 video will" in run("retry", "--dead", "--out", night).stdout
+    assert "1 video will" in run("retry", "--abandoned", "--out", night).stdout
     again = run(clips, "--out", night, "--no-video", "--no-report")
     assert again.exit_code == SOME_FAILED and "bad.mp4 is not a video" in again.stderr
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
-        (bad,) = ledger.videos(["dead"])
+        (bad,) = ledger.videos(["abandoned"])
     assert bad["attempts"] == 2
     with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
         done = ledger.videos(["done"])[0]["id"]
@@ -176,7 +179,7 @@ def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -
             assert busy.exit_code == TEMPORARY and f"{command} when it is over" in busy.stderr
         assert time.monotonic() - began < 10
         assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
-        assert run("retry", "--dead", "--out", night).exit_code == TEMPORARY
+        assert run("retry", "--abandoned", "--out", night).exit_code == TEMPORARY
 
 
 def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) -> None:
@@ -242,7 +245,7 @@ def test_json_is_one_document(clips: Path, night: Path) -> None:
     folders = {Path(one["run"]) for one in document["runs"]}
     assert folders == {path.parent for path in night.glob("*/run.json")} and document["done"] == 2
     logged = [json.loads(line) for line in (night / "batch.jsonl").read_text().splitlines()][-1]
-    assert logged["event"] == "night_ended" and "runs" not in logged, "each has a line of its own"
+    assert logged["event"] == "batch_ended" and "runs" not in logged, "each has a line of its own"
 
 
 def test_help_is_quick_and_tells_the_exit_codes() -> None:

@@ -239,7 +239,7 @@ def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
         ended = single.run(disk / "out")
         assert ended.code == reliability.TEMPORARY, ended.error
         assert len(ended.error.strip().splitlines()) == 1 and "1 cannot be made (No space" in ended.error
-        (night,) = reliability.events(disk / "out", "night_ended")
+        (night,) = reliability.events(disk / "out", "batch_ended")
         assert night["reason"] == "no_space" and night["left"] == 1
         assert reliability._rows(disk / "out") == [("new", None)]
         subprocess.run([*command[:2], "remount,nr_inodes=1000", str(disk)], check=True, capture_output=True)
@@ -281,10 +281,10 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
     jobs, fetcher = one_url(tmp_path), Huge(tmp_path)
     for night in range(8):
         with Ledger(jobs.ledger) as ledger:
-            ledger.retry([], dead=False)  # what was put off is due
+            ledger.retry([], abandoned=False)  # what was put off is due
         outcome = Scheduler(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
         # Nothing makes room tonight: it is asked once.
-        assert (outcome.failed, outcome.dead, fetcher.fetched) == (1, 0, night + 1)
+        assert (outcome.failed, outcome.abandoned, fetcher.fetched) == (1, 0, night + 1)
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (work,) = ledger.unfinished()
         assert (work.state, work.consecutive_failures, work.error_kind) == (
@@ -294,7 +294,7 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
         )
 
 
-@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.DEAD)])
+@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.ABANDONED)])
 def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
     free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,10 +308,10 @@ def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
     outcome = night.run()
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (row,) = ledger.videos()
-    assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.DEAD)
-    assert (outcome.failed, outcome.dead) == (int(state is State.FAILED), int(state is State.DEAD))
+    assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.ABANDONED)
+    assert (outcome.failed, outcome.abandoned) == (int(state is State.FAILED), int(state is State.ABANDONED))
     # What is told of the end of a video can be shown.
-    ends = [facts for event, _, facts in told if event in ("failed", "dead")]
+    ends = [facts for event, _, facts in told if event in ("failed", "abandoned")]
     assert len(ends) == 1 and ends[0]["error"] and ends[0]["kind"] == row["error_kind"]
 
 
@@ -431,4 +431,4 @@ def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
     plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
     result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
     assert_well(result)
-    assert (result.numbers["done"], result.numbers["dead"]) == (2, 1)
+    assert (result.numbers["done"], result.numbers["abandoned"]) == (2, 1)

@@ -226,11 +226,11 @@ def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> N
     (folder / "bad.mp4").write_text("no video")
     (folder / "copy.mp4").write_text("no video")
     first = quick(folder)
-    assert (first.done, first.dead, first.copies) == (1, 1, 1)
+    assert (first.done, first.abandoned, first.copies) == (1, 1, 1)
     write_video(folder / "bad.mp4", numbered(20), fps=10)
     second = quick(folder)  # a copy of the bad one is still there
     assert (second.done, second.skipped) == (1, 0)
-    assert [row["state"] for row in rows(folder)].count("dead") == 1
+    assert [row["state"] for row in rows(folder)].count("abandoned") == 1
     write_video(folder / "copy.mp4", numbered(30), fps=10)
     third = quick(folder)
     found = {(row["title"], row["state"], row["reason"]) for row in rows(folder)}
@@ -256,7 +256,7 @@ def test_programs_may_name_files_by_text(folder: Path) -> None:
     path.write_text('report = []\n[settings]\nvideo = false\n[[source]]\nfolder = "clips"\n')
     seen: list[str] = []
     outcome = run_batch(load_jobs(str(path)), on_event=lambda event, video, facts: seen.append(event))
-    assert outcome.well and outcome.done == 1 and seen[-1] == "night_ended"
+    assert outcome.well and outcome.done == 1 and seen[-1] == "batch_ended"
     assert (folder.parent / "outputs" / "index.html").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -97,7 +98,7 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
     assert ledger.get(id).state is State.NEW
     clock[0] = 1001
     assert ledger.begin(id, VERSIONS) == 1
-    assert ledger.get(id).state is State.RUN_LOCKED
+    assert ledger.get(id).state is State.DOWNLOADING
     assert attempts(ledger, id) == [(1, None, None)]
     ledger.describe(id, video_id="site-a", title="Told", channel=None, segments=None)
     assert ledger.get(id).title == "Told"
@@ -150,7 +151,7 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
         {
             "video": id,
             "segment": 0,
-            "state": "done",
+            "state": "completed",
             "samples": 5,
             "faces": 3,
             "size_bytes": 7,
@@ -198,7 +199,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     assert (work.state, work.next_try, work.video) == ("failed", 1700.0, None)
 
     ledger.begin(id, VERSIONS)
-    ledger.fail(id, "bot_check", "not a bot", next_try=1800.0, blamed=False)
+    ledger.fail(id, "bot_check", "not a bot", next_try=1800.0, counted=False)
     assert ledger.get(id).consecutive_failures == 2
 
     ledger.begin(id, VERSIONS)
@@ -215,7 +216,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
     work = ledger.get(id)
     assert (work.state, work.reason, work.error_kind, work.consecutive_failures) == ("new", None, None, 0)
     ledger.begin(id, VERSIONS)
-    assert ledger.fail(id, "private_or_removed", "gone", next_try=None) is State.DEAD
+    assert ledger.fail(id, "private_or_removed", "gone", next_try=None) is State.ABANDONED
     assert attempts(ledger, id) == [
         (1, "failed", "network"),
         (2, "failed", "crash"),
@@ -223,7 +224,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
         (4, "stopped", None),
         (5, "failed", "bot_check"),
         (6, "skipped", "filter"),
-        (7, "dead", "private_or_removed"),
+        (7, "abandoned", "private_or_removed"),
     ]
     row = ledger.history(id)
     assert (row["attempts"], row["error"]) == (7, "gone")
@@ -289,7 +290,7 @@ def test_reopening_leaves_alone_what_is_done_or_in_work(ledger: Ledger, path: Pa
     ledger.begin(working, VERSIONS)
     for id in (done, working):
         ledger.reopen(id)
-    assert [ledger.get(id).state for id in (done, working)] == ["done", "run_lock"]
+    assert [ledger.get(id).state for id in (done, working)] == ["done", "downloading"]
 
 
 # --- which work is the same --------------------------------------------------------------------------
@@ -308,7 +309,7 @@ def test_the_same_work_is_one_row(ledger: Ledger) -> None:
 @pytest.mark.parametrize("change", [{"settings_hash": "s2"}, {"models_hash": "m2"}])
 def test_changed_settings_and_networks_are_other_work(ledger: Ledger, path: Path, change: Any) -> None:
     """What is not done with the old ones is closed: of the same source and video, nothing else."""
-    done, failed, dead = added(ledger, "done"), added(ledger, "failed"), added(ledger, "dead")
+    done, failed, dead = added(ledger, "done"), added(ledger, "failed"), added(ledger, "abandoned")
     other = added(ledger, "failed", origin="elsewhere", settings_hash="s0")
     bystander = added(ledger, "bystander")
     for id in (done, failed, dead):
@@ -317,7 +318,7 @@ def test_changed_settings_and_networks_are_other_work(ledger: Ledger, path: Path
     ledger.fail(failed, "network", "broke off", next_try=5.0)
     ledger.fail(dead, "drm", "no", next_try=None)
 
-    new = {name: ledger.add(listed(path, name, **change)) for name in ("done", "failed", "dead")}
+    new = {name: ledger.add(listed(path, name, **change)) for name in ("done", "failed", "abandoned")}
     assert all(created for _, created in new.values())
     assert len({work.id for work, _ in new.values()} | {done, failed, dead}) == 6
     for id in (failed, dead):
@@ -368,14 +369,14 @@ def test_what_is_unfinished_comes_oldest_first(ledger: Ledger, path: Path) -> No
     assert [work.id for work in ledger.unfinished()] == ids
     assert [work.id for work in ledger.unfinished(["x"])] == [ids[0], ids[2]]
     assert ledger.unfinished([]) == []
-    assert set(FINAL) == {"done", "skipped", "dead"}
+    assert set(FINAL) == {"done", "skipped", "abandoned"}
 
 
 def test_looking(ledger: Ledger, clock: list[float]) -> None:
     first, second = added(ledger, "a"), added(ledger, "b")
     clock[0] = 1001
     ledger.begin(first, VERSIONS)
-    assert ledger.counts() == {"new": 1, "run_lock": 1}
+    assert ledger.counts() == {"new": 1, "downloading": 1}
     assert [row["id"] for row in ledger.videos()] == [first, second]
     assert [row["id"] for row in ledger.videos(limit=1)] == [first]
     assert [row["id"] for row in ledger.videos(["new"])] == [second]
@@ -426,12 +427,14 @@ def test_complaints_outlive_the_night(path: Path) -> None:
 @pytest.fixture
 def endings(ledger: Ledger, path: Path) -> dict[str, int]:
     """One video of each state."""
-    ids = {name: added(ledger, name) for name in ("new", "run_lock", "failed", "dead", "skipped", "done")}
+    ids = {
+        name: added(ledger, name) for name in ("new", "downloading", "failed", "abandoned", "skipped", "done")
+    }
     for name, id in ids.items():
         if name != "new":
             ledger.begin(id, VERSIONS)
     ledger.fail(ids["failed"], "network", "broke off", next_try=9e9)
-    ledger.fail(ids["dead"], "crash", "died", next_try=None)
+    ledger.fail(ids["abandoned"], "crash", "died", next_try=None)
     ledger.skip(ids["skipped"], "too long", "filter")
     ledger.done(ids["done"], path.parent / "run", INFO)
     return ids
@@ -445,24 +448,24 @@ def test_retry_brings_back_what_failed(ledger: Ledger, endings: dict[str, int]) 
     before = states(ledger, endings)
     assert before == {name: name for name in endings}
     ledger.pause_host("a.test", "not a bot", first_s=1e6, cap_s=1e6)
-    assert ledger.retry([], dead=False) == 1
+    assert ledger.retry([], abandoned=False) == 1
     assert ledger.hosts() == []  # else what is brought back would wait
     assert states(ledger, endings) == before | {"failed": "new"}
-    assert ledger.retry([], dead=True) == 1
-    assert states(ledger, endings) == before | {"failed": "new", "dead": "new"}
-    work = ledger.get(endings["dead"])
+    assert ledger.retry([], abandoned=True) == 1
+    assert states(ledger, endings) == before | {"failed": "new", "abandoned": "new"}
+    work = ledger.get(endings["abandoned"])
     assert (work.consecutive_failures, work.error_kind, work.next_try, work.attempts) == (0, None, None, 1)
-    assert ledger.retry([], dead=True) == 0
+    assert ledger.retry([], abandoned=True) == 0
 
 
 def test_retry_of_named_videos(ledger: Ledger, endings: dict[str, int]) -> None:
     """Whatever has become of them; what is new or in work stays as it is."""
     before = states(ledger, endings)
-    named = [endings[name] for name in ("new", "run_lock", "skipped", "done")]
-    assert ledger.retry(named, dead=False) == 2
+    named = [endings[name] for name in ("new", "downloading", "skipped", "done")]
+    assert ledger.retry(named, abandoned=False) == 2
     assert states(ledger, endings) == before | {"skipped": "new", "done": "new"}
     with pytest.raises(LedgerError, match="no video 99"):
-        ledger.retry([endings["failed"], 99], dead=False)
+        ledger.retry([endings["failed"], 99], abandoned=False)
     assert ledger.get(endings["failed"]).state is State.FAILED
 
 
@@ -609,53 +612,99 @@ def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_pat
 # --- versions ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def version_1(path: Path) -> Path:
-    """A ledger as the first version wrote it, with a failed video in its third attempt."""
+TITLE = 'he said "dead": "state": "dead"'
+"""Looks like a value that is renamed."""
+RUN_COUNTS = {"people": 2, "analysed_s": 9.5, "faces_judged": 7}
+BATCH_COUNTS = {
+    "dead": 1,
+    "troubles": [{"state": "dead", "title": TITLE}, {"state": "failed", "title": None}],
+}
+
+
+def write_old(path: Path, version: int) -> None:
+    """A ledger as an older version wrote it: its tables, columns, states and keys have their old names."""
     path.parent.mkdir()
+    states = ("new", "claimed", "downloaded", "analysing", "done", "skipped", "failed", "dead")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            f"{module._MIGRATIONS[0]}; PRAGMA user_version = 1;"
-            f" PRAGMA application_id = {module._APPLICATION_ID};"
-            " INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
-            " folder, state, attempts, consecutive_failures, title, added_at, changed_at)"
-            " VALUES (7, 'site-a', 's1',"
-            " 'm1', 'o', 'https://site.test/a', 1, 'news', 'failed', 3, 2, 'Old', 1, 2);"
-            " INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1);"
-            " INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES"
-            " (7, 3, 1, 2, 'failed')"
+        for script in module._MIGRATIONS[:version]:
+            db.executescript(script)
+        for id, state in enumerate(states, 1):
+            db.execute(
+                "INSERT INTO videos (id, identity, settings_hash, models_hash, origin, source, standalone,"
+                " folder, state, attempts, fruitless, title, counts, added_at, changed_at)"
+                " VALUES (?, ?, 's1', 'm1', 'o', 'https://site.test/a', 1, 'news', ?, 3, 2, ?, ?, 1, 2)",
+                (id, f"site-{id}", state, TITLE, json.dumps(RUN_COUNTS) if state == "done" else None),
+            )
+        db.execute("INSERT INTO segments VALUES (7, 0, 'done', 5, 3, 100, 1)")
+        db.executemany(
+            "INSERT INTO attempts (video, number, started_at, ended_at, outcome) VALUES (?, 3, 1, 2, ?)",
+            [(7, "failed"), (8, "dead")],
         )
+        if version >= 2:
+            db.execute("INSERT INTO hosts VALUES ('a.test', 9e12, 2, 'not a bot')")
+            db.execute("INSERT INTO nights VALUES (1, 1, 2, 'finished', ?)", (json.dumps(BATCH_COUNTS),))
+        if version >= 3:
+            db.execute("UPDATE videos SET parts_key = 'k' WHERE id = 7")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute(f"PRAGMA application_id = {module._APPLICATION_ID}")
+        db.commit()
         db.execute("PRAGMA journal_mode = WAL")
-    return path
 
 
-def check_version_1(ledger: Ledger) -> None:
+def check_upgraded(ledger: Ledger, version: int) -> None:
+    states = ["new", "downloading", "downloaded", "analyzing", "done", "skipped", "failed", "abandoned"]
+    assert [ledger.get(id).state for id in range(1, 9)] == states
     row = ledger.history(7)
-    assert (row["title"], row["attempts"], row["consecutive_failures"]) == ("Old", 3, 2)
+    assert (row["title"], row["attempts"], row["consecutive_failures"]) == (TITLE, 3, 2)
     assert row["folder"] == str(ledger.path.parent / "news")
-    assert [each["faces"] for each in row["segments_list"]] == [3]
+    assert [(each["state"], each["faces"]) for each in row["segments_list"]] == [("completed", 3)]
     assert attempts(ledger, 7) == [(3, "failed", None)]
-    assert ledger.hosts() == []
-    assert ledger.batch_runs() == []
+    assert attempts(ledger, 8) == [(3, "abandoned", None)]
+    assert ledger.history(5)["counts"] == {"people": 2, "analyzed_s": 9.5, "faces_estimated": 7}
+    assert [host["host"] for host in ledger.hosts()] == (["a.test"] if version >= 2 else [])
+    troubles = [{"state": "abandoned", "title": TITLE}, {"state": "failed", "title": None}]
+    counts = [batch_run["counts"] for batch_run in ledger.batch_runs()]
+    assert counts == ([{"abandoned": 1, "troubles": troubles}] if version >= 2 else [])
+    assert [work.parts_key for work in ledger.parts()] == (["k"] if version >= 3 else [])
 
 
-def test_an_older_ledger_is_brought_up_to_date(version_1: Path) -> None:
-    with Ledger(version_1) as ledger:
-        check_version_1(ledger)
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_ledger_is_upgraded_once(path: Path, version: int) -> None:
+    write_old(path, version)
+    with Ledger(path) as ledger:
+        check_upgraded(ledger, version)
         assert ledger.begin(7, VERSIONS) == 4
-        assert ledger.begin_batch_run() == 1
-    with contextlib.closing(sqlite3.connect(version_1)) as db:
+        assert ledger.begin_batch_run() == 1 + (version >= 2)
+    with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-    with Ledger(version_1) as ledger:
+    with Ledger(path) as ledger:
         assert attempts(ledger, 7) == [(3, "failed", None), (4, None, None)]
+        new = {name for (name,) in ledger._db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
+    with Ledger(path.with_name("new")) as fresh:
+        assert {
+            name for (name,) in fresh._db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")
+        } == new
 
 
-def test_an_older_ledger_is_looked_at_as_it_is(version_1: Path) -> None:
-    content = version_1.read_bytes()
-    with Ledger(version_1, read_only=True) as ledger:
-        check_version_1(ledger)
-    assert health(version_1) == ("1 videos: 1 failed", "")
-    assert version_1.read_bytes() == content
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_ledger_is_read_without_being_changed(path: Path, version: int) -> None:
+    write_old(path, version)
+    content = path.read_bytes()
+    with Ledger(path, read_only=True) as ledger:
+        check_upgraded(ledger, version)
+    assert health(path)[0].startswith("8 videos: 1 new, 1 downloading, 1 downloaded")
+    assert path.read_bytes() == content
+
+
+def test_an_upgrade_that_is_interrupted_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_old(path, 3)
+    *older, last = module._MIGRATIONS
+    monkeypatch.setattr(module, "_MIGRATIONS", (*older, f"{last}; SELECT no_such_function()"))
+    with pytest.raises(LedgerError):
+        Ledger(path)
+    monkeypatch.undo()
+    with Ledger(path) as ledger:
+        check_upgraded(ledger, 3)
 
 
 # --- files that cannot be used -----------------------------------------------------------------------

@@ -74,11 +74,13 @@ class Filled:
         self.ledger.done(id, self.out / run, known | info)
         return id
 
-    def failed(self, title: str | None, source: str = "", *, dead: bool = False, error: str = "no") -> int:
+    def failed(
+        self, title: str | None, source: str = "", *, abandoned: bool = False, error: str = "no"
+    ) -> int:
         """A video that is tried again in a day, or given up."""
         id = self.add(title, source)
         self.ledger.begin(id, {})
-        self.ledger.fail(id, "network", error, next_try=None if dead else time.time() + 86400)
+        self.ledger.fail(id, "network", error, next_try=None if abandoned else time.time() + 86400)
         return id
 
 
@@ -99,8 +101,8 @@ def fill(filled: Filled) -> dict[str, int]:
         "folder": filled.done("No page", "no-page", files=("run.json",)),
         "gone": filled.done("Gone", "gone", files=()),
         "turned": filled.failed(TURNED, error=f"the server says {IMAGE}"),
-        "javascript": filled.failed("Script address", "javascript:alert(3)", dead=True),
-        "file": filled.failed(None, '/videos/<b>"a b".mp4', dead=True),
+        "javascript": filled.failed("Script address", "javascript:alert(3)", abandoned=True),
+        "file": filled.failed(None, '/videos/<b>"a b".mp4', abandoned=True),
         "new": filled.add("Still new"),
         "analyzing": filled.add("At work"),
         "skipped": filled.add("Left out"),
@@ -109,7 +111,7 @@ def fill(filled: Filled) -> dict[str, int]:
     filled.ledger.skip(ids["skipped"], f"shorter than 5 min {SCRIPT}", "filter")
     filled.ledger.pause_host("example.org", f"are you a robot? {IMAGE}", first_s=3600, cap_s=7200)
     outcome = Outcome(
-        reason="no_space", error="less than 5 MB <b>are</b> left", done=4, failed=1, dead=2, left=2
+        reason="no_space", error="less than 5 MB <b>are</b> left", done=4, failed=1, abandoned=2, left=2
     )
     filled.ledger.end_batch_run(night, outcome.reason, outcome.document())
     filled.ledger.begin_batch_run()
@@ -249,7 +251,7 @@ def test_ten_thousand_videos(filled: Filled) -> None:
             *(f"{state} {n:05} {'long ' * 2000 if n % 100 == 0 else ''}", f"run-{n}", 1, json.dumps(COUNTS)),
             *(60.0, now, now + n, now + n, "why " * 1000, "what " * 1000, "network"),
         )
-        for state in (State.DONE, State.DEAD, State.SKIPPED)
+        for state in (State.DONE, State.ABANDONED, State.SKIPPED)
         for n in range(10_000 * (state is State.DONE) + 2500 * (state is not State.DONE))
     ]
     with filled.ledger._transaction() as db:
@@ -264,7 +266,7 @@ def test_ten_thousand_videos(filled: Filled) -> None:
     assert [len(page.rows[name]) - 1 for name in ("done", "trouble", "skipped")] == [1000, 1000, 1000]
     assert "done 09999" in page.rows["done"][1]
     assert "done 09000" in page.rows["done"][-1]
-    assert "dead 02499" in page.rows["trouble"][1]
+    assert "abandoned 02499" in page.rows["trouble"][1]
     assert "The newest 1,000 of 10,000; 9,000 more are in the ledger" in page.text
     assert page.text.count("The newest 1,000 of 2,500; 1,500 more are in the ledger") == 2
     assert ">10,000 h<" in page.text, "hours are of all videos"
@@ -426,7 +428,7 @@ def test_page_fits_and_is_read_in_both_schemes(
 ) -> None:
     fill(filled)
     filled.done("Donaudampfschifffahrtsgesellschaft" * 3, "long")
-    outcome = Outcome(done=12345, failed=678, dead=12, left=12345)
+    outcome = Outcome(done=12345, failed=678, abandoned=12, left=12345)
     filled.ledger.end_batch_run(filled.ledger.begin_batch_run(), "finished", outcome.document())
     tab = show(viewport={"width": width, "height": 844}, color_scheme=scheme)
     wide = "e => e.scrollWidth - e.clientWidth"
@@ -462,14 +464,14 @@ def test_summary_of_a_good_night() -> None:
 
 def test_summary_of_a_bad_night() -> None:
     outcome = Outcome(
-        reason="time_budget", done=3, incomplete=1, skipped=3, filtered=1, failed=1, dead=1, left=2,
+        reason="time_budget", done=3, incomplete=1, skipped=3, filtered=1, failed=1, abandoned=1, left=2,
         copies=2, recovered=1, sources_failed=1,
         seconds=7200, people=9, video_s=5400,
         troubles=[
             trouble(None, "source", "private", None, "the list is private"),
             trouble(4, "failed", "network", "A talk", "the server does not answer")
             | {"next_try": "2026-11-29T23:44:23+00:00"},
-            trouble(5, "dead", "unavailable", None, "the video was removed"),
+            trouble(5, "abandoned", "unavailable", None, "the video was removed"),
             trouble(6, "done", "incomplete", "Half", "it breaks off after 5 s"),
             trouble(7, "done", "report", "Unreported", "the report cannot be written"),
         ],

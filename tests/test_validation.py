@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -94,6 +95,14 @@ def test_numbers_have_words_and_ranges() -> None:
     with pytest.raises(InvalidValueError, match="size must be between 1 and 9, not 10"):
         number(10, int, "size", 1, 9)
     assert range_text(10_000, 1_000_000_000) == "between 10000 and 1000000000"
+
+
+@pytest.mark.parametrize("value", [sys.maxsize + 1, -(10**400)])
+def test_whole_numbers_that_no_machine_counts_to_are_too_large(value: int) -> None:
+    with pytest.raises(InvalidValueError, match="every is too large"):
+        number(value, int, "every")
+    with pytest.raises(InvalidValueError, match="every must be between 1 and 5, not"):
+        number(value, int, "every", 1, 5)
 
 
 def test_a_shown_value_is_short_whatever_it_is() -> None:

@@ -39,6 +39,8 @@ from analyzer.settings import (
     options,
     sampling_ways,
 )
+from analyzer.util.durations import DAY_S, HOUR_S, MINUTE_S, duration_text, parse_duration, seconds_in
+from analyzer.util.validation import InvalidValueError, number
 
 __all__ = [
     "BOT_PAUSE_CAP_S",
@@ -51,10 +53,8 @@ __all__ = [
     "Pace",
     "Retry",
     "Source",
-    "duration_text",
     "jobs_of",
     "load_jobs",
-    "parse_duration",
 ]
 
 LEDGER_NAME = "ledger.sqlite"
@@ -65,83 +65,14 @@ LOG_NAME = "batch.jsonl"
 """The log's file in `Jobs.out`, where no other is named."""
 
 
-_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
-
-
-BOT_PAUSE_CAP_S = 24 * _HOUR
+BOT_PAUSE_CAP_S = 24 * HOUR_S
 """A host is left alone for at most so long after a bot check, in seconds."""
 
 
-_LONGEST_S = 366 * _DAY
+_LONGEST_S = 366 * DAY_S
 
 
 _LONGEST_AGE_S = 100 * _LONGEST_S
-
-
-_UNITS = {"w": 7 * _DAY, "d": _DAY, "h": _HOUR, "min": _MINUTE, "s": 1.0}
-
-
-_PIECE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(w|d|h|min|s) ?|(.)", re.DOTALL)
-
-
-def parse_duration(value: object, name: str, *, low: float = 0.0, high: float = _LONGEST_S) -> float:
-    """A duration in seconds: ``90s``, ``10min``, ``1h30min``, ``30d``, ``4w``, or a number of seconds.
-
-    Args:
-        value: Text or a number.
-        name: What it is called in errors.
-        low: The least that is allowed, in seconds.
-        high: The most that is allowed, in seconds.
-
-    Raises:
-        SettingsError: It is no duration, or out of range.
-
-    >>> parse_duration("1h30min", "time_budget"), parse_duration(90, "time_budget")
-    (5400.0, 90.0)
-    """
-    seconds = math.nan
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):
-            seconds = float(value)
-    elif isinstance(value, str):
-        seconds = _seconds_in(value.strip().lower())
-    if math.isnan(seconds):
-        raise SettingsError(
-            f"{name} must be a duration such as 90s, 10min, 1h30min or 30d, or a number of seconds, "
-            f"not {_brief(value)}"
-        )
-    if not low <= seconds <= high:
-        allowed = f"between {duration_text(low)} and {duration_text(high)}"
-        raise SettingsError(f"{name} must be {allowed}, not {_brief(value)}")
-    return seconds
-
-
-def _seconds_in(text: str) -> float:
-    """The seconds of ``1h30min`` or ``90``; NaN where the text is no duration."""
-    if re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", text):
-        return float(text)
-    pieces = _PIECE.findall(text)
-    order = [list(_UNITS).index(unit) for _, unit, _ in pieces if unit]
-    if not pieces or len(order) < len(pieces) or order != sorted(set(order)):
-        return math.nan
-    return sum(float(number) * _UNITS[unit] for number, unit, _ in pieces)
-
-
-def duration_text(seconds: float) -> str:
-    """A duration in words, to a tenth of a second.
-
-    >>> duration_text(5400), duration_text(2.04), duration_text(86400)
-    ('1 h 30 min', '2 s', '1 d')
-    """
-    tenths = round(seconds * 10)
-    words = []
-    for unit, size in (("d", 864_000), ("h", 36_000), ("min", 600)):
-        count, tenths = divmod(tenths, size)
-        if count:
-            words.append(f"{count} {unit}")
-    if tenths or not words:
-        words.append(f"{tenths / 10:g} s")
-    return " ".join(words)
 
 
 def _day(text: str | None) -> datetime.date | None:
@@ -170,17 +101,18 @@ def _checked_age(value: object, name: str) -> str:
     if _is_day(text):
         return text
     # A bare number could be days or seconds.
-    if not text[-1:].isalpha() or math.isnan(_seconds_in(text.lower())):
+    if not text[-1:].isalpha() or math.isnan(seconds_in(text)):
         raise SettingsError(
             f"{name} must be an age such as 30d or 12h, or a day such as 2026-11-24, not {_brief(value)}"
         )
-    parse_duration(text, name, low=1.0, high=_LONGEST_AGE_S)
+    with _as_settings_error():
+        parse_duration(text, name, low=1.0, high=_LONGEST_AGE_S)
     return text
 
 
 def _age_days(age: str) -> int:
     """Whole days of an age, rounded up: sites tell the day of an upload, seldom the hour."""
-    return math.ceil(_seconds_in(age.lower()) / _DAY)
+    return math.ceil(seconds_in(age) / DAY_S)
 
 
 def _from_day(age: str, today: datetime.date) -> datetime.date:
@@ -204,6 +136,14 @@ def _brief(value: object) -> str:
         return _shown(repr(value))
     except ValueError:  # Python refuses to write out integers of thousands of digits
         return "such a number"
+
+
+@contextlib.contextmanager
+def _as_settings_error() -> Iterator[None]:
+    try:
+        yield
+    except InvalidValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -237,7 +177,8 @@ class _Checked:
             value = getattr(self, each.name)
             if "low" not in each.metadata or (value is None and each.default is None):
                 continue
-            object.__setattr__(self, each.name, self._check(each, value))
+            with _as_settings_error():
+                object.__setattr__(self, each.name, self._check(each, value))
 
     def _check(self, each: dataclasses.Field[Any], value: Any) -> Any:
         low, high = each.metadata["low"], each.metadata["high"]
@@ -249,11 +190,7 @@ class _Checked:
             if len(both) != 2:
                 raise SettingsError(f"{name} takes a duration, or the shortest and the longest of two")
             return tuple(parse_duration(one, name, low=low, high=high) for one in both)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise SettingsError(f"{name} must be a whole number, not {_brief(value)}")
-        if not low <= value <= high:
-            raise SettingsError(f"{name} must be between {low} and {high}, not {_brief(value)}")
-        return value
+        return number(value, int, name, low, high)
 
 
 @dataclass(frozen=True)
@@ -398,11 +335,11 @@ class Retry(_Checked):
 
     attempts: int = _within(5, 1, 100)
     """How often an item is tried in all."""
-    base_s: float = _within(_MINUTE, 1.0, 7 * _DAY)
+    base_s: float = _within(MINUTE_S, 1.0, 7 * DAY_S)
     """The pause after the first failure, in seconds; longer after each."""
-    cap_s: float = _within(6 * _HOUR, 1.0, 30 * _DAY)
+    cap_s: float = _within(6 * HOUR_S, 1.0, 30 * DAY_S)
     """No pause is longer, in seconds."""
-    patience_s: float = _within(5 * _MINUTE, 0.0, _DAY)
+    patience_s: float = _within(5 * MINUTE_S, 0.0, DAY_S)
     """How long a night waits at its end for retries that are due soon, in seconds."""
 
     def __post_init__(self) -> None:
@@ -421,11 +358,11 @@ class Limits(_Checked):
     """What each analyzing process may ask the system for, in MB. That is more than it uses: on two cores
     2,100 for 1080p, of which 600 are used, and 2,600 for 2160p, of which 1,000 are used; more with more
     cores."""
-    cpu_s: float = _within(12 * _HOUR, 1.0, _LONGEST_S)
+    cpu_s: float = _within(12 * HOUR_S, 1.0, _LONGEST_S)
     """Processor time, in seconds."""
-    wall_s: float = _within(6 * _HOUR, 1.0, _LONGEST_S)
+    wall_s: float = _within(6 * HOUR_S, 1.0, _LONGEST_S)
     """Time by the clock, in seconds."""
-    stall_s: float = _within(5 * _MINUTE, 1.0, _DAY)
+    stall_s: float = _within(5 * MINUTE_S, 1.0, DAY_S)
     """Time without any progress, in seconds."""
     crashes: int = _within(3, 1, 100)
     """After so many attempts that end the process an item is given up."""
@@ -435,9 +372,9 @@ class Limits(_Checked):
 class Pace(_Checked):
     """How sites are spared."""
 
-    pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, _HOUR)
+    pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, HOUR_S)
     """Between two downloads of one host: the shortest and the longest pause, in seconds."""
-    bot_pause_s: float = _within(_HOUR, 1.0, BOT_PAUSE_CAP_S)
+    bot_pause_s: float = _within(HOUR_S, 1.0, BOT_PAUSE_CAP_S)
     """How long a host is left alone after it took us for a bot, in seconds; doubled each time, at most
     `BOT_PAUSE_CAP_S`."""
 
@@ -833,8 +770,8 @@ def _jobs_in(document: dict[str, Any], base: Path, overrides: Mapping[str, Any])
     if not isinstance(tables, list):
         raise SettingsError("source must be written with two brackets, [[source]]")
     sources = []
-    for number, table in enumerate(tables, 1):
-        with _at(_place(number, table)):
+    for place, table in enumerate(tables, 1):
+        with _at(_place(place, table)):
             sources.append(_source(table, common))
     _refuse_clashes(sources)
     return _jobs(tuple(sources), out, choices)
@@ -863,13 +800,7 @@ def _preset(value: object) -> str | None:
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings checked one by one, so that an error names the table that is wrong."""
-    checked = {}
-    for name, value in values.items():
-        try:
-            checked[name] = _OPTIONS[name].check(value)
-        except OverflowError as error:
-            raise SettingsError(f"{name} is too large") from error
-    return checked
+    return {name: _OPTIONS[name].check(value) for name, value in values.items()}
 
 
 def _filters(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -972,11 +903,11 @@ def _into(value: object) -> PurePosixPath:
 def _refuse_clashes(sources: Sequence[Source]) -> None:
     """The runs of two settings in one folder would replace each other every night."""
     seen: dict[tuple[str, Path], tuple[int, Source]] = {}
-    for number, source in enumerate(sources, 1):
-        first, earlier = seen.setdefault((_identity(source.name), source.folder), (number, source))
+    for place, source in enumerate(sources, 1):
+        first, earlier = seen.setdefault((_identity(source.name), source.folder), (place, source))
         if earlier.settings.result_hash() != source.settings.result_hash():
             raise SettingsError(
-                f"[[source]] {first} and {number} both name {_shown(source.name)}, with different settings "
+                f"[[source]] {first} and {place} both name {_shown(source.name)}, with different settings "
                 f"and the same folder: give one of them another with into"
             )
 

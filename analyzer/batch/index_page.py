@@ -20,8 +20,9 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.batch.ledger import FINAL, Ledger, State
-from analyzer.batch.summary import ENDINGS, one_line, rough_time
+from analyzer.batch.summary import ENDINGS, one_line
 from analyzer.util.atomic import writing
+from analyzer.util.durations import rough_duration
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -80,7 +81,7 @@ def _page(ledger: Ledger, out: Path) -> str:
     done = sorted(
         ledger.videos([State.DONE]), key=lambda row: (row["done_at"] or 0.0, row["id"]), reverse=True
     )
-    trouble = ledger.videos([State.FAILED, State.DEAD], _ROWS)
+    trouble = ledger.videos([State.FAILED, State.ABANDONED], _ROWS)
     batch_runs = ledger.batch_runs(_BATCH_RUNS)
     sources = _sources(batch_runs)
     skipped = ledger.videos([State.SKIPPED], _ROWS)
@@ -91,7 +92,7 @@ def _page(ledger: Ledger, out: Path) -> str:
         cards=_cards(counts, done, len(sources)),
         hosts=[_host(row) for row in ledger.hosts()],
         trouble=[_trouble(row) for row in trouble],
-        trouble_count=counts.get(State.FAILED, 0) + counts.get(State.DEAD, 0),
+        trouble_count=counts.get(State.FAILED, 0) + counts.get(State.ABANDONED, 0),
         sources=sources[:_ROWS],
         source_count=len(sources),
         done=[_done(row, out) for row in done[:_ROWS]],
@@ -131,11 +132,11 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
     partly = sum(row["complete"] is False for row in done)
     return [
         ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
-        ("Video", rough_time(seconds), "analyzed"),
+        ("Video", rough_duration(seconds), "analyzed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
-        ("Given up", _number(counts.get(State.DEAD, 0)), ""),
+        ("Given up", _number(counts.get(State.ABANDONED, 0)), ""),
         ("Left out", _number(counts.get(State.SKIPPED, 0)), ""),
         *not_listed,
     ]
@@ -201,7 +202,7 @@ def _trouble(row: Row) -> Row:
         "kind": one_line(row["error_kind"] or "", 40),
         "error": one_line(row["error"] or "", 500),
         "attempts": row["attempts"],
-        "dead": row["state"] == State.DEAD,
+        "abandoned": row["state"] == State.ABANDONED,
         "next": _minute(row["next_try"]),
         "changed": _minute(row["changed_at"]),
     }
@@ -213,12 +214,12 @@ def _batch_run(row: Row) -> Row:
     sources = counts.get("sources_failed") or 0
     return {
         "began": _minute(row["started_at"]),
-        "took": "" if ended is None else rough_time(max(0.0, ended - row["started_at"])),
+        "took": "" if ended is None else rough_duration(max(0.0, ended - row["started_at"])),
         "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
         "error": one_line(counts.get("error") or "", 500),
         "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",
         "well": row["outcome"] == "finished" and not sources,
-        "figures": [counts.get(name) for name in ("done", "failed", "dead", "left")],
+        "figures": [counts.get(name) for name in ("done", "failed", "abandoned", "left")],
     }
 
 

@@ -3,7 +3,7 @@
 A video's row is found by (identity, settings, networks): the same work is one row for ever, changed
 settings are another row. States::
 
-    new ──▶ run_lock ──▶ downloaded ──▶ analyzing ──▶ done
+    new ──▶ downloading ──▶ downloaded ──▶ analyzing ──▶ done
      │         │             │              │
      │         └─────────────┴──────────────┴──▶ failed (tried again at `next_try`) ──▶ dead
      └──▶ skipped (`reason`)
@@ -47,6 +47,8 @@ __all__ = [
     "lock_ledger",
 ]
 
+_COMPLETED = "completed"
+"""State of a segment: those that are not complete have no row."""
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
 """How long another writer, a backup for instance, is waited for."""
@@ -59,7 +61,7 @@ class State(StrEnum):
     """Where a video stands; the value is what the ledger, the log and the tables show."""
 
     NEW = "new"
-    RUN_LOCKED = "run_lock"
+    DOWNLOADING = "downloading"
     """An attempt has begun: it is being looked up and downloaded."""
     DOWNLOADED = "downloaded"
     """It lies on the disk; local files do from the start."""
@@ -69,13 +71,13 @@ class State(StrEnum):
     """Left out for a reason that is no error."""
     FAILED = "failed"
     """The last attempt failed; it is tried again at `next_try`."""
-    DEAD = "dead"
+    ABANDONED = "abandoned"
     """Given up: only ``batch retry`` brings it back."""
 
 
-FINAL = (State.DONE, State.SKIPPED, State.DEAD)
+FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """Nothing is to be done for these."""
-RUNNING = (State.RUN_LOCKED, State.DOWNLOADED, State.ANALYZING)
+RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 
 _MIGRATIONS = (
     # 1
@@ -94,7 +96,7 @@ _MIGRATIONS = (
         error_kind TEXT,
         error TEXT,
         attempts INTEGER NOT NULL DEFAULT 0,
-        consecutive_failures INTEGER NOT NULL DEFAULT 0,
+        fruitless INTEGER NOT NULL DEFAULT 0,
         interrupted INTEGER NOT NULL DEFAULT 0,
         next_try REAL,
         title TEXT,
@@ -161,9 +163,28 @@ _MIGRATIONS = (
     """
     ALTER TABLE videos ADD COLUMN parts_key TEXT;
     """,
+    # 4: new names. A quotation mark inside a JSON string is escaped, so only keys and whole values match.
+    """
+    ALTER TABLE videos RENAME COLUMN fruitless TO consecutive_failures;
+    ALTER TABLE nights RENAME TO batch_runs;
+    UPDATE videos SET state = 'downloading' WHERE state = 'claimed';
+    UPDATE videos SET state = 'analyzing' WHERE state = 'analysing';
+    UPDATE videos SET state = 'abandoned' WHERE state = 'dead';
+    UPDATE attempts SET outcome = 'abandoned' WHERE outcome = 'dead';
+    UPDATE segments SET state = 'completed';
+    UPDATE videos SET counts = replace(replace(replace(replace(replace(counts,
+        '"analysed_s":', '"analyzed_s":'),
+        '"samples_carried":', '"samples_reused":'),
+        '"faces_judged":', '"faces_estimated":'),
+        '"faces_of_no_person":', '"faces_unassigned":'),
+        '"people_unjudged":', '"people_not_estimated":');
+    UPDATE batch_runs SET counts = replace(replace(counts,
+        '"dead":', '"abandoned":'),
+        '"state": "dead"', '"state": "abandoned"');
+    """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
-"""Older ledgers are brought to this one when a batch opens them."""
+"""A batch upgrades an older ledger when it opens it. Scripts that were released never change."""
 
 
 @dataclass(frozen=True)
@@ -438,7 +459,7 @@ class Ledger:
                     " AND (settings_hash != ? OR models_hash != ?)",
                     (
                         *(State.SKIPPED, "settings were changed", now, listed.identity, listed.origin),
-                        *(State.NEW, State.FAILED, State.DEAD, *RUNNING),
+                        *(State.NEW, State.FAILED, State.ABANDONED, *RUNNING),
                         *key[1:],
                     ),
                 )
@@ -472,9 +493,9 @@ class Ledger:
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
 
-    def given_up(self) -> list[Work]:
+    def abandoned(self) -> list[Work]:
         """The dead rows, oldest first."""
-        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.DEAD)
+        rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.ABANDONED)
         return [self._work(row) for row in rows]
 
     def parts(self) -> list[Work]:
@@ -493,11 +514,11 @@ class Ledger:
             video_id,
             video_id,
             State.SKIPPED,
-            State.DEAD,
+            State.ABANDONED,
         )
         return rows[0]["id"] if rows else None
 
-    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.RUN_LOCKED) -> int:
+    def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.DOWNLOADING) -> int:
         """Begin an attempt; it is counted before anything is done. Gives its number."""
         now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
@@ -553,7 +574,7 @@ class Ledger:
             for segment in set(segments) - rows:
                 db.execute(
                     "INSERT INTO segments (video, segment, state, committed_at) VALUES (?, ?, ?, ?)",
-                    (id, segment, State.DONE, now),
+                    (id, segment, _COMPLETED, now),
                 )
             db.execute(
                 "UPDATE videos SET parts_key = ?, segments = coalesce(?, segments) WHERE id = ?",
@@ -571,7 +592,7 @@ class Ledger:
                 "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (video, segment) DO UPDATE SET"
                 " samples = excluded.samples, faces = excluded.faces, size_bytes = excluded.size_bytes,"
                 " committed_at = excluded.committed_at",
-                (id, segment, State.DONE, samples, faces, size_bytes, now),
+                (id, segment, _COMPLETED, samples, faces, size_bytes, now),
             )
             if known is None:
                 db.execute("UPDATE videos SET consecutive_failures = 0, interrupted = 0 WHERE id = ?", (id,))
@@ -637,7 +658,7 @@ class Ledger:
         *,
         next_try: float | None,
         keep_download: bool = False,
-        blamed: bool = True,
+        counted: bool = True,
     ) -> State:
         """An attempt failed; without a `next_try` the video is dead. Gives the new state.
 
@@ -647,15 +668,15 @@ class Ledger:
             error: One sentence.
             next_try: Not before.
             keep_download: What was downloaded lies there for the next attempt.
-            blamed: Whether it is the video's fault: too many such failures end in death.
+            counted: Whether it is the video's fault: too many such failures end in death.
         """
-        state = State.DEAD if next_try is None else State.FAILED
+        state = State.ABANDONED if next_try is None else State.FAILED
         with self._transaction() as db:
             db.execute(
                 "UPDATE videos SET state = ?, error_kind = ?, error = ?,"
                 " consecutive_failures = consecutive_failures + ?,"
                 " next_try = ?, video = CASE WHEN ? THEN video END, changed_at = ? WHERE id = ?",
-                (state, kind, error, blamed, next_try, keep_download, self._now(), id),
+                (state, kind, error, counted, next_try, keep_download, self._now(), id),
             )
             self._end(db, id, state, kind=kind, error=error)
         return state
@@ -757,13 +778,13 @@ class Ledger:
         """A batch begins."""
         with self._transaction() as db:
             return int(
-                db.execute("INSERT INTO nights (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
+                db.execute("INSERT INTO batch_runs (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
             )
 
     def end_batch_run(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
         """A batch has ended."""
         self._change(
-            "UPDATE nights SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
+            "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
             self._now(),
             outcome,
             json.dumps(counts),
@@ -815,7 +836,7 @@ class Ledger:
 
     def batch_runs(self, limit: int = 10) -> list[dict[str, Any]]:
         """The last nights, the newest first."""
-        return [_plain(row) for row in self._rows("SELECT * FROM nights ORDER BY id DESC LIMIT ?", limit)]
+        return [_plain(row) for row in self._rows("SELECT * FROM batch_runs ORDER BY id DESC LIMIT ?", limit)]
 
     def rates(self, settings_hash: str | None = None) -> list[tuple[float, float | None, int | None]]:
         """Of the newest finished attempts: seconds of work (downloading and analyzing), the video's
@@ -832,14 +853,14 @@ class Ledger:
 
     # -- tending
 
-    def retry(self, ids: Sequence[int], *, dead: bool) -> int:
+    def retry(self, ids: Sequence[int], *, abandoned: bool) -> int:
         """Make failed videos due now, and dead ones new again, and end all hosts' pauses; gives how many.
 
         A host is left alone all the same where only some `ids` are named.
 
         Args:
             ids: Only these, whatever has become of them; none: all failed ones.
-            dead: Without `ids`: the dead ones too.
+            abandoned: Without `ids`: the dead ones too.
 
         Raises:
             LedgerError: One of `ids` is not in the ledger.
@@ -847,8 +868,8 @@ class Ledger:
         named = bool(ids)
         for id in ids:
             self.get(id)
-        every = (State.FAILED, State.DEAD, State.SKIPPED, State.DONE)
-        states = every if ids else every[: 1 + dead]
+        every = (State.FAILED, State.ABANDONED, State.SKIPPED, State.DONE)
+        states = every if ids else every[: 1 + abandoned]
         # What is done and lies there would only be adopted again.
         ids = [id for id in ids if not self.has_run(id)]
         if named and not ids:
@@ -879,7 +900,7 @@ class Ledger:
                 " (SELECT max(number) FROM attempts AS other WHERE other.video = attempts.video)",
                 (before,),
             ).rowcount
-            gone += db.execute("DELETE FROM nights WHERE ended_at < ?", (before,)).rowcount
+            gone += db.execute("DELETE FROM batch_runs WHERE ended_at < ?", (before,)).rowcount
         with self._errors():
             self._db.execute("VACUUM")
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

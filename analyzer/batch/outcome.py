@@ -33,8 +33,8 @@ class Outcome:
     """Of the done ones: those whose annotated video could not be made."""
     failed: int = 0
     """To be tried again."""
-    dead: int = 0
-    """Given up."""
+    abandoned: int = 0
+    """Given up: only ``batch retry`` tries them again."""
     left: int = 0
     """Known and due, but not begun or not finished."""
     sources_failed: int = 0
@@ -53,7 +53,14 @@ class Outcome:
     @property
     def well(self) -> bool:
         """Whether all that was to be done is done."""
-        wrong = self.failed, self.dead, self.sources_failed, self.incomplete, self.unreported, self.undrawn
+        wrong = (
+            self.failed,
+            self.abandoned,
+            self.sources_failed,
+            self.incomplete,
+            self.unreported,
+            self.undrawn,
+        )
         return self.error is None and not any(wrong)
 
     def figures(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def _planned(plan: Plan, ledger: Ledger, source: Source, item: Item, identity: s
         state = row.state
     today = datetime.datetime.now(datetime.UTC).date()
     reason = source.filters.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=today)
-    if state in (State.DONE, State.DEAD) or (
+    if state in (State.DONE, State.ABANDONED) or (
         state is State.SKIPPED and row and row.error_kind == "duplicate"
     ):
         plan.known += 1

@@ -263,7 +263,7 @@ class Scheduler:
             stack.callback(self._abandon.set)
             self._pool = pool
             night = self._ledger.begin_batch_run()
-            self._log("night_started", night=night, sources=len(jobs.sources), places=self._places)
+            self._log("batch_started", batch_run=night, sources=len(jobs.sources), places=self._places)
             try:
                 self._clean_up()
                 self._list_all()
@@ -286,7 +286,7 @@ class Scheduler:
                 self._end("no_space", str(error))
             self._outcome.seconds = round(time.monotonic() - began, 1)
             self._outcome.left = self._left()
-            self._log("night_ended", night=night, **self._outcome.figures())
+            self._log("batch_ended", batch_run=night, **self._outcome.figures())
             with contextlib.suppress(LedgerError):
                 self._ledger.end_batch_run(night, self._outcome.reason, self._outcome.figures())
         return self._outcome
@@ -310,8 +310,8 @@ class Scheduler:
                 self._remove_parts(work)
                 error = CRASHES["interrupted"]
                 told = {"source": work.source, "title": work.title, "error": error}
-                self._log("dead", work.id, kind="interrupted", **told)
-                self._trouble(work, "interrupted", error, State.DEAD)
+                self._log("abandoned", work.id, kind="interrupted", **told)
+                self._trouble(work, "interrupted", error, State.ABANDONED)
                 continue
             whole = work.video is not None and _is_whole(work.video)
             state = State.DOWNLOADED if whole else State.NEW
@@ -339,7 +339,7 @@ class Scheduler:
                 self._remove_parts(work)
                 reason = self._replaced(work) or "its file is gone, or holds something else now"
                 self._skip(work, reason, "gone")
-        for work in self._ledger.given_up():
+        for work in self._ledger.abandoned():
             if (replaced := self._replaced(work)) is not None:
                 self._skip(work, replaced, "gone")
         self._queue.sort(key=lambda entry: (entry.rank, self._jobs.sources.index(entry.source)))
@@ -482,7 +482,7 @@ class Scheduler:
     def _wanted(self, source: Source, work: Work) -> bool:
         """Whether a row is work, by the filters of today."""
         reopened = work.state is State.SKIPPED and work.error_kind in _REOPENED
-        if work.state in (State.DONE, State.DEAD) or (work.state is State.SKIPPED and not reopened):
+        if work.state in (State.DONE, State.ABANDONED) or (work.state is State.SKIPPED and not reopened):
             return False
         reason = self._why_not(source, work)
         if reason is not None:
@@ -882,12 +882,12 @@ class Scheduler:
             return
         if entry.host is not None and (failure.kind in HOST_PAUSES or failure.retry_after_s):
             until = self._pause(entry.host, failure)
-            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, counted=False)
             self._note_failure(entry, failure, State.FAILED, until)
             return
         if failure.kind == "too_large_for_disk":  # no fault of the video
             until = time.time() + jobs.retry.base_s
-            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, blamed=False)
+            self._ledger.fail(work.id, failure.kind, failure.error, next_try=until, counted=False)
             # Videos that are done give back what they take; without any, nothing will change tonight.
             self._note_failure(entry, failure, State.FAILED, until, tonight=bool(self._in_hand()))
             return
@@ -900,7 +900,7 @@ class Scheduler:
         )
         if not again:
             self._remove_download(work)
-        if state is State.DEAD:
+        if state is State.ABANDONED:
             self._remove_parts(work)
         self._note_failure(entry, failure, state, next_try)
 
@@ -914,7 +914,9 @@ class Scheduler:
         log = {"source": work.source, "title": work.title, "kind": failure.kind, "error": failure.error}
         soon = next_try is not None and next_try <= time.time() + self._jobs.retry.patience_s
         tonight = tonight and soon and self._ending is None
-        self._log(str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try), tonight=tonight)
+        self._log(
+            str(state), work.id, **log, attempt=work.attempts, next_try=_iso(next_try), will_retry=tonight
+        )
         self._trouble(work, failure.kind, failure.error, state, next_try)
         if tonight and next_try is not None:
             entry.work, entry.due = work, next_try
@@ -936,7 +938,7 @@ class Scheduler:
         self._no_trouble(work)
         told: dict[str, Any] = {"source": work.source, "kind": kind, "error": error}
         told |= {"video": work.id, "title": work.title, "state": str(state), "next_try": _iso(next_try)}
-        if state in (State.FAILED, State.DEAD) and self._names_list(work):
+        if state in (State.FAILED, State.ABANDONED) and self._names_list(work):
             told |= {"video": None, "title": None, "state": "source"}  # it is no video that has failed
             self._list_troubles[work.id] = told
             self._unlisted.add(work.source)
@@ -953,7 +955,7 @@ class Scheduler:
     def _count_troubles(self) -> None:
         outcome = self._outcome
         states = Counter(one["state"] for one in outcome.troubles if one["video"] is not None)
-        outcome.failed, outcome.dead = states[State.FAILED], states[State.DEAD]
+        outcome.failed, outcome.abandoned = states[State.FAILED], states[State.ABANDONED]
         outcome.sources_failed = len(self._unlisted)
 
     def _pause(self, host: str | None, error: Failure | SourceError) -> float:

@@ -11,9 +11,10 @@ from typing import Any
 
 from analyzer.batch.ledger import State
 from analyzer.batch.outcome import Outcome
+from analyzer.util.durations import rough_duration
 from analyzer.util.text import counted
 
-__all__ = ["ENDINGS", "one_line", "rough_time", "summary", "utc_minute"]
+__all__ = ["ENDINGS", "one_line", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
@@ -50,24 +51,6 @@ def one_line(text: object, most: int = 200) -> str:
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
-def rough_time(seconds: float) -> str:
-    """A duration of this size in one unit; nothing is as nothing only where there was nothing.
-
-    >>> rough_time(0.2), rough_time(0)
-    ('<1 s', '0 s')
-    >>> rough_time(41.3), rough_time(2470), rough_time(12_300), rough_time(4_000_000)
-    ('41 s', '41 min', '3.4 h', '1,111 h')
-    """
-    if 0 < seconds < 0.5:
-        return "<1 s"
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 99.95 else f"{hours:,.0f} h"
-
-
 def summary(outcome: Outcome) -> str:
     """How a night went, in a few lines; of what did not happen there is no line. Ends without a newline."""
     paragraphs = [[_totals(outcome)]]
@@ -88,10 +71,10 @@ def summary(outcome: Outcome) -> str:
 
 
 def _totals(outcome: Outcome) -> str:
-    took = rough_time(outcome.seconds)
+    took = rough_duration(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
-        (outcome.dead, "given up"),
+        (outcome.abandoned, "given up"),
         (outcome.left, "left for the next night"),
         (outcome.filtered, "left out by a filter"),
     )
@@ -105,7 +88,7 @@ def _totals(outcome: Outcome) -> str:
         return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
     count = f"{outcome.done:,} of {videos}" if outcome.done < known else videos
-    return f"Done {count}{why}, {rough_time(outcome.video_s)} of video, in {took}: {people}."
+    return f"Done {count}{why}, {rough_duration(outcome.video_s)} of video, in {took}: {people}."
 
 
 def _ending(outcome: Outcome) -> str:
@@ -135,7 +118,7 @@ def _sorted_troubles(
         match one["state"], one["kind"]:
             case (State.FAILED, _):
                 failed.append(one)
-            case (State.DEAD, _):
+            case (State.ABANDONED, _):
                 dead.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)

@@ -35,8 +35,10 @@ from analyzer.cli.options import (
     chosen,
     complete_files,
     epilog,
+    log_option,
     logging_to,
     preset_option,
+    quiet_option,
     settings_options,
 )
 from analyzer.errors import AnalyzerError, SettingsError
@@ -46,22 +48,22 @@ from analyzer.util.program import NAME, program
 __all__ = ["EXIT_CODES", "main"]
 
 COMPLETE_VARIABLE = "_ANALYZER_COMPLETE"
-"""What a shell sets to be told what could be written next."""
+"""Environment variable that a shell sets to ask for completions."""
 
 _EVALUATE_CODES = EXIT_CODES | {
-    DONE: "all labeled material was analyzed to its end and scored",
-    SOME_FAILED: "some of it could not be analyzed, or only in part; the rest is scored",
-    NOTHING_USABLE: "nothing could be scored or written, or a label is wrong",
+    DONE: "all labeled material was analyzed completely and scored",
+    SOME_FAILED: "some material could not be analyzed, or only in part; the rest was scored",
+    NOTHING_USABLE: "nothing could be scored or written, or a label is invalid",
     INTERRUPTED: "interrupted by Ctrl-C",
-    TERMINATED: "ended by SIGTERM",
+    TERMINATED: "terminated by SIGTERM",
 }
 _REPORT_CODES = {
-    DONE: "every run that was named is reported on",
-    SOME_FAILED: "some runs are damaged or none at all and were left out; the others are reported on",
+    DONE: "the report covers every given run",
+    SOME_FAILED: "some paths were left out because they are damaged or hold no run; the others are reported",
     USAGE: EXIT_CODES[USAGE],
-    NOTHING_USABLE: "there was no run to report on, or nothing could be written",
+    NOTHING_USABLE: "no run was found, or no output could be written",
     INTERRUPTED: "interrupted by Ctrl-C",
-    TERMINATED: "ended by SIGTERM",
+    TERMINATED: "terminated by SIGTERM",
 }
 
 
@@ -73,7 +75,7 @@ _REPORT_CODES = {
 )
 @click.version_option(__version__, prog_name=NAME)
 def cli() -> None:
-    """Who is on screen in a video, when, for how long, and of which perceived gender and age."""
+    """Find out who is on screen in a video, when, for how long, and their perceived gender and age."""
 
 
 cli.add_command(batch)
@@ -87,24 +89,21 @@ cli.add_command(models)
     type=click.Path(path_type=Path, file_okay=False),
     default=DEFAULT_OUT,
     show_default=True,
-    help="Folder in which each video's run folder is made.",
+    help="Folder for the results; each video gets a run folder in it.",
 )
 @click.option(
     "--again",
     is_flag=True,
-    help="Also analyze what was analyzed before with the same settings, networks and versions.",
+    help="Analyze again what was already analyzed with the same settings, models and versions.",
 )
 @click.option(
     "--show",
     is_flag=True,
-    help="Show what is analyzed in a window, with the faces that are found; q ends it as Ctrl-C does. One "
-    "process analyses.",
+    help="Show the analyzed frames and detected faces in a window; press q to stop. Analyzes in one process.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option(
-    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
-)
+@quiet_option
+@log_option
 @preset_option
 @settings_options
 def analyze(
@@ -119,19 +118,22 @@ def analyze(
     preset: str,
     **values: Any,
 ) -> None:
-    """Analyze videos: tables, an annotated video, and how they came about.
+    """Analyze videos, images and live sources.
 
-    SOURCE is a video file, a folder of videos or pictures, a picture (several are one run), the address of a
-    video or of a page with one (YouTube and whatever else yt-dlp knows), or with --playlist a playlist or
-    channel. What is live is followed until Ctrl-C: the number of a camera, an rtsp:// address, the http://
-    address of a camera's pictures (MJPEG), a live stream.
+    SOURCE is a video file, an image (several images form one run), a folder of videos or images, or the URL
+    of a video or of a page that yt-dlp supports, such as YouTube; with --playlist, of a playlist or channel.
+    Live sources run until Ctrl-C: a camera number, an rtsp:// URL, the http:// URL of an MJPEG camera, or a
+    live stream.
+
+    Each run folder holds tables of people and their screen time, an annotated video, and run.json, which
+    records how the results were made.
 
     \b
     Examples:
-      {program} analyze 0 --duration 3600
       {program} analyze talk.mp4
       {program} analyze https://www.youtube.com/watch?v=ID --fps 2 --no-video
       {program} analyze https://www.youtube.com/@channel --playlist --limit 3
+      {program} analyze 0 --duration 3600
     """
     settings = chosen(preset, values)
     with logging_to(log_file):
@@ -139,9 +141,9 @@ def analyze(
 
 
 def _not_for_labels(option: Option) -> bool:
-    """Labeled material lies on the disk, is judged whole, and no video is drawn of it."""
-    return option.group in ("source", "video") or option.name in (
-        *("start_s", "end_s", "duration_s", "scene", "formats", "budget"),
+    """Labeled material is local, is analyzed whole, and no annotated video of it is written."""
+    return option.group == "source" or option.name in (
+        *("start_s", "end_s", "duration_s", "scene", "formats", "budget", "video", "blur"),
     )
 
 
@@ -153,18 +155,19 @@ def _not_for_labels(option: Option) -> bool:
     help="Write accuracy.md, accuracy.json and two charts into this folder.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help="At most this many faces of each source of pictures."
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Score at most this many faces of each set of images.",
 )
 @click.option(
     "--keep-runs",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep the tables of what was analyzed in this folder.",
+    help="Keep the tables of each analysis in this folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option(
-    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
-)
+@quiet_option
+@log_option
 @preset_option
 @partial(settings_options, left_out=_not_for_labels)
 def evaluate(
@@ -179,11 +182,12 @@ def evaluate(
     preset: str,
     **values: Any,
 ) -> None:
-    """Score the networks on labeled faces and videos, along the way that analyze goes.
+    """Measure the accuracy of the models on labeled faces and videos.
 
-    PATH is a folder or a .tar of pictures named age_gender_race_....jpg as in UTKFace (gender 0: male, 1:
-    female), a .csv with the columns image, age_years, gender and perhaps x1, y1, x2, y2, a truth.json beside
-    its video, or a folder that holds such folders; docs/evaluation.md has an example of each.
+    The material passes through the same steps as in analyze. PATH is a folder or .tar of images named
+    age_gender_race_....jpg as in UTKFace (gender 0: male, 1: female); a .csv file with the columns image,
+    age_years, gender and optionally x1, y1, x2, y2; a truth.json beside its video; or a folder of such
+    folders. docs/evaluation.md has an example of each.
 
     \b
     Examples:
@@ -212,7 +216,9 @@ class _Since(click.ParamType[datetime.date]):
                 return datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=days)
             return datetime.date.fromisoformat(value)
         self.fail(
-            f"{value!r} is not a day: write 2026-11-24, or 30d for the last 30 days, 4w for weeks", param, ctx
+            f"{value!r} is not a date: write 2026-11-24, 30d for the last 30 days, or 4w for 4 weeks",
+            param,
+            ctx,
         )
 
 
@@ -222,35 +228,39 @@ class _Since(click.ParamType[datetime.date]):
     "--format",
     "formats",
     type=ChoiceList(REPORT_FORMATS),
-    help="Write files: a page, charts for slides, tables, the whole document, Markdown, and for one video "
-    "its counts as captions (WebVTT). Without it a table is printed.",
+    help="Write files instead of only printing a table: html, a page; png, charts for slides; csv and xlsx, "
+    "tables; json, the whole report; md, Markdown; vtt, captions with the counts of one video.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the files. Default: beside the run, or in the folder that holds all runs.",
+    help="Folder for the files. Default: the run's folder, or the folder that holds all given runs.",
 )
-@click.option("--open", "opens", is_flag=True, help="Show the page in the browser; writes it if need be.")
+@click.option(
+    "--open", "opens", is_flag=True, help="Open the HTML page in the browser; implies --format html."
+)
 @click.option(
     "--by",
     metavar="COLUMN",
-    help="Figures for each day, week, month or hour of upload, each channel, folder, video, or value of "
-    "another column; by name: for files whose names begin alike. Any two are compared.",
+    help="Group the runs by day, week, month or hour of upload, channel, folder, video, or another column, "
+    "and compare the groups; name groups files whose names begin alike.",
 )
 @click.option(
     "--name-pattern",
     metavar="REGEX",
-    help="With --by name: what its first group finds in the files' names is the group. Default: the name "
-    "without the number at its end.",
+    help="With --by name: the first capture group of this expression in a file's name is its group. Default: "
+    "the name without the number at its end.",
 )
 @click.option(
     "--timezone",
     default="UTC",
     show_default=True,
     metavar="ZONE",
-    help="In which days, weeks and hours are told, such as Europe/Berlin.",
+    help="Time zone of days, weeks and hours, such as Europe/Berlin.",
 )
-@click.option("--since", type=_Since(), help="Only videos of this day or later: 2026-11-24, or 30d.")
+@click.option(
+    "--since", type=_Since(), help="Only videos uploaded on this day or later: 2026-11-24, 30d, 4w."
+)
 @click.option(
     "--channel", "channels", multiple=True, metavar="NAME", help="Only this channel; may be repeated."
 )
@@ -258,13 +268,13 @@ class _Since(click.ParamType[datetime.date]):
     "--where",
     multiple=True,
     metavar="SQL",
-    help='Only runs for which this holds, such as "duration_s > 60" (docs/report.md); if repeated, all must.',
+    help='Only runs that match this condition, such as "duration_s > 60" (docs/report.md); may be repeated.',
 )
 @click.option(
     "--columns",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="CSV file with columns of your own for --by and --where; the first says which run a row is about: "
-    "run, video_id, title, url or source.",
+    help="CSV file with columns of your own for --by and --where; its first column identifies the run: run, "
+    "video_id, title, url or source.",
 )
 @click.option(
     "--min-people",
@@ -272,18 +282,16 @@ class _Since(click.ParamType[datetime.date]):
     default=1,
     show_default=True,
     metavar="N",
-    help="Tell nothing of groups of fewer people, nor of single people.",
+    help="Suppress groups of fewer people than this, and single people.",
 )
 @click.option(
     "--youtube-analytics",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="YouTube Analytics' table of age and gender (CSV): who is on screen against who watches.",
+    help="Age and gender table exported from YouTube Analytics (CSV): compares people with viewers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option(
-    "--log-file", type=click.Path(path_type=Path, dir_okay=False), help="Append a log to this file."
-)
+@quiet_option
+@log_option
 def report(
     paths: tuple[Path, ...],
     *,
@@ -295,9 +303,9 @@ def report(
     log_file: Path | None,
     **choices: Any,
 ) -> None:
-    """Report on runs: figures with error bars, pages, charts.
+    """Summarize runs: figures with intervals, pages, charts and tables.
 
-    PATH is a run's folder or one that holds runs; without it, the newest run in outputs.
+    PATH is a run folder or a folder that holds runs. Default: the newest run in outputs.
 
     \b
     Examples:
@@ -306,12 +314,12 @@ def report(
       {program} report outputs --by week --since 90d --format html,png,csv --out monthly
     """
     if opens and formats is not None and "html" not in formats:
-        raise click.UsageError("--open shows the page: add html to --format, or leave --format out")
+        raise click.UsageError("--open shows the HTML page: add html to --format, or omit --format")
     wanted = formats or (("html",) if opens else ())
     if out is not None and not wanted:
-        raise click.UsageError("--out is where files go: say which with --format")
+        raise click.UsageError("--out needs --format, which chooses the files to write")
     if quiet and not wanted and not as_json:
-        raise click.UsageError("--quiet without --format does nothing: say what to write")
+        raise click.UsageError("--quiet needs --format or --json; without them there is no output")
     with logging_to(log_file):
         sys.exit(_report(paths, wanted, out, quiet=quiet, as_json=as_json, opens=opens, **choices))
 
@@ -337,7 +345,7 @@ def _report(
         which = Chosen(**{name: choices.pop(name) for name in names}, where=where)
         made = make_report(paths, chosen=which, **choices)
         if formats:
-            made.place(formats, out)  # before much is said
+            made.place(formats, out)  # before anything is printed
         for sentence in made.failed:
             show_error(sentence)
         for sentence in made.warnings:
@@ -361,7 +369,7 @@ def _report(
         click.echo(NO_CHARTS, err=True)
     page = next((path for path in written if path.name == "report.html"), None)
     if opens and page is not None and not open_page(page):
-        show_error(f"no browser was found: open {page} in one")
+        show_error(f"no browser was found: open {page} yourself")
     return SOME_FAILED if made.failed else DONE
 
 
@@ -403,7 +411,7 @@ def _run(
             left = len(list(together)) if stop() else 0
         if left:
             what = "1 source was" if left == 1 else f"{left} sources were"
-            console.error(f"{what} not begun, because a signal ended the one before: name what is left again")
+            console.error(f"{what} not started because a signal ended the previous one; run them again")
     except AnalyzerError as error:
         console.error(str(error))
     except KeyboardInterrupt as error:
@@ -452,12 +460,12 @@ def _exit_code(results: list[Any]) -> int:
 @cli.command(
     epilog=epilog(
         {
-            DONE: "nothing has failed; there may be warnings",
-            SOME_FAILED: "something has failed, and the line below it says how to mend it",
+            DONE: "no check failed; there may be warnings",
+            SOME_FAILED: "a check failed; the line below it suggests a fix",
             USAGE: EXIT_CODES[USAGE],
             NOTHING_USABLE: "the output cannot be written",
             INTERRUPTED: "interrupted by Ctrl-C",
-            TERMINATED: "ended by SIGTERM",
+            TERMINATED: "terminated by SIGTERM",
         }
     )
 )
@@ -466,13 +474,13 @@ def _exit_code(results: list[Any]) -> int:
     type=click.Path(path_type=Path),
     default=DEFAULT_OUT,
     show_default=True,
-    help="Folder in which runs and the ledger are kept.",
+    help="Folder of the runs and the ledger.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of lines.")
 def doctor(out: Path, *, as_json: bool) -> None:
-    """Check what nightly jobs need of this machine, and say how to mend what is missing.
+    """Check this machine and suggest fixes.
 
-    Packages, FFmpeg, networks, yt-dlp, disk, memory, ledger, clock. Nothing is asked over the network.
+    Checks packages, FFmpeg, models, yt-dlp, disk, memory, ledger and clock, without using the network.
     """
     from analyzer.cli.doctor import show_checks
 
@@ -480,11 +488,11 @@ def doctor(out: Path, *, as_json: bool) -> None:
 
 
 class _InterruptedError(Exception):
-    """A signal has ended the command; says what is left of its work."""
+    """A signal has ended the command; the message says how much of its work is saved."""
 
 
 def main() -> None:
-    """Entry point of the console script, of ``python cli.py`` and of ``python -m analyzer``."""
+    """Run the command line: the console script, ``python cli.py`` and ``python -m analyzer``."""
     stopped_by = INTERRUPTED
 
     def terminate(signal_number: int, frame: object) -> None:
@@ -495,7 +503,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        # Shells complete the installed command alone.
+        # Shells complete only the installed command.
         name = NAME if COMPLETE_VARIABLE in os.environ else program()
         sys.exit(cli.main(prog_name=name, standalone_mode=False, complete_var=COMPLETE_VARIABLE))
     except click.ClickException as error:

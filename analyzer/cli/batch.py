@@ -15,7 +15,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from analyzer.batch.config import Jobs, duration_text
+from analyzer.batch.config import Jobs
 from analyzer.batch.ledger import Ledger, State, is_at_work
 from analyzer.batch.maintenance import prune
 from analyzer.batch.outcome import Outcome
@@ -25,12 +25,13 @@ from analyzer.batch.scheduler import Scheduler, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, printable, show_error
 from analyzer.errors import LedgerError
+from analyzer.util.durations import duration_text, rough_duration
 from analyzer.util.text import counted, percent
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
 
 _MAX_ROWS = 30
-_DRAWN = ("done", "adopted", "skipped", "dead", "failed")
+_DRAWN = ("done", "adopted", "skipped", "abandoned", "failed")
 """Events after which a video is not in tonight's queue any more."""
 
 
@@ -66,9 +67,9 @@ class BatchConsole:
                 )
             case "adopted":
                 self._line(f"{title}: analyzed before")
-            case "failed" if facts["tonight"]:
+            case "failed" if facts["will_retry"]:
                 self._say(f"to be tried again: {title}")
-            case "failed" | "dead" | "source_failed":  # what ends the night is said at its end
+            case "failed" | "abandoned" | "source_failed":  # what ends the night is said at its end
                 named = printable(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
@@ -174,7 +175,7 @@ def describe_plan(plan: Plan) -> str:
     lines = []
     for one in plan.videos[:_MAX_ROWS]:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
-        takes = "" if one.estimate_s is None else f", about {_minutes(one.estimate_s)}"
+        takes = "" if one.estimate_s is None else f", about {rough_duration(one.estimate_s)}"
         lines.append(f"  {one.state:<10}  {printable(one.title or one.source)}{length}{takes}")
     lines += _more(len(plan.videos), "videos")
     for source, reason in plan.rejected[:_MAX_ROWS]:
@@ -191,7 +192,7 @@ def describe_plan(plan: Plan) -> str:
     if plan.estimate_s is None:
         head += "; how long it takes is not known before the first video is done"
     else:
-        head += f"; about {_minutes(plan.estimate_s)}, as the last {plan.past} took"
+        head += f"; about {rough_duration(plan.estimate_s)}, as the last {plan.past} took"
     return "\n".join([head, *lines])
 
 
@@ -225,7 +226,7 @@ def _why(row: dict[str, Any]) -> str:
         case State.FAILED:
             again = f" (again {_moment(row['next_try'])})" if row["next_try"] else ""
             return f": {printable(row['error'] or '')}{again}"
-        case State.DEAD:
+        case State.ABANDONED:
             return f": {printable(row['error'] or '')}"
         case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
             return ": its run was removed"
@@ -282,10 +283,6 @@ def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:
 
 def _more(count: int, what: str) -> list[str]:
     return [f"  ... and {count - _MAX_ROWS} more {what}"] if count > _MAX_ROWS else []
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else duration_text(round(seconds / 60) * 60)
 
 
 def _moment(seconds: float) -> str:

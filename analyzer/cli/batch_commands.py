@@ -33,6 +33,8 @@ from analyzer.cli.options import (
 from analyzer.cli.text import show_error
 from analyzer.errors import AnalyzerError, LedgerError, OutputError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS
+from analyzer.util.durations import parse_duration
+from analyzer.util.validation import InvalidValueError
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs
@@ -92,11 +94,9 @@ class _Duration(click.ParamType[float]):
         return "TIME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from analyzer.batch.config import parse_duration
-
         try:
             return parse_duration(value, (param and param.opts[0]) or "time")
-        except SettingsError as error:
+        except InvalidValueError as error:
             self.fail(str(error), param, ctx)
 
 
@@ -321,7 +321,7 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **place: Any) 
                 "ledger": str(path),
                 "counts": ledger.counts(),
                 "hosts": ledger.hosts(),
-                "nights": ledger.batch_runs(),
+                "batch_runs": ledger.batch_runs(),
                 "videos": ledger.videos(states, limit),
             }
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -353,8 +353,8 @@ def show(id: int, *, as_json: bool, **place: Any) -> None:
 @batch.command(epilog=epilog(_LOOKING_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
 @_with(*_ledger_options)
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
-@click.option("--dead", is_flag=True, help="Also those that were given up.")
-def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
+@click.option("--abandoned", is_flag=True, help="Also those that were given up.")
+def retry(ids: tuple[int, ...], *, abandoned: bool, **place: Any) -> None:
     """Have failed videos tried again in the next batch, without waiting; or those named, whatever they are.
 
     Pauses of sites that have complained end, too.
@@ -368,7 +368,7 @@ def retry(ids: tuple[int, ...], *, dead: bool, **place: Any) -> None:
         if not path.exists():
             raise LedgerError(f"there is no ledger {path}: name its folder with --out")
         with lock_ledger(path, "retry"), Ledger(path) as ledger:
-            count = ledger.retry(ids, dead=dead)
+            count = ledger.retry(ids, abandoned=abandoned)
             done = [id for id in dict.fromkeys(ids) if ledger.has_run(id)]
         for id in done:
             click.echo(f"Video {id} is done. To analyze it again, remove its run's folder first.")

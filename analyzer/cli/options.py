@@ -1,9 +1,10 @@
-"""What several commands share: exit codes, options made from the settings, the log file."""
+"""Shared by several commands: exit codes, options generated from the settings, the log file."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from click.shell_completion import CompletionItem
 
 from analyzer.errors import SettingsError
 from analyzer.settings import DEFAULT_PRESET, PRESETS, Option, Settings, options
+from analyzer.settings import Group as SettingsGroup
 from analyzer.util.program import NAME
+from analyzer.util.validation import range_text
 
 __all__ = [
     "DONE",
@@ -27,33 +30,36 @@ __all__ = [
     "ChoiceList",
     "Command",
     "Group",
+    "SectionOption",
     "chosen",
     "complete_files",
     "epilog",
     "given",
+    "log_option",
     "logging_to",
     "preset_option",
+    "quiet_option",
     "settings_options",
 ]
 
 DONE, SOME_FAILED, USAGE, NOTHING_USABLE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 75, 130, 143
 EXIT_CODES = {
-    DONE: "every video was analyzed to its end",
-    SOME_FAILED: "some videos failed or were read only in part; the others' results are written",
-    USAGE: "the command line is wrong: unknown option, value out of range, contradiction",
-    NOTHING_USABLE: "no video could be analyzed, or nothing could be written",
-    INTERRUPTED: "interrupted by Ctrl-C; the same command goes on where it stopped",
-    TERMINATED: "ended by SIGTERM; likewise",
+    DONE: "every video was analyzed completely",
+    SOME_FAILED: "some videos failed or could be read only in part; all other results were written",
+    USAGE: "usage error: unknown option, value out of range, or contradictory options",
+    NOTHING_USABLE: "no video could be analyzed, or no output could be written",
+    INTERRUPTED: "interrupted by Ctrl-C; run the same command again to continue",
+    TERMINATED: "terminated by SIGTERM; run the same command again to continue",
 }
 
 
 def epilog(codes: dict[int, str]) -> str:
-    """The exit codes, for the end of a command's help."""
+    """Format exit codes as the end of a command's help."""
     return "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
 
 
 class _NamesProgram(click.Command):
-    """Writes how the program was called where its help has ``{program}``."""
+    """Replaces ``{program}`` in its help with the name that the program was called by."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         plain = self.help
@@ -64,8 +70,55 @@ class _NamesProgram(click.Command):
             self.help = plain
 
 
+class SectionOption(click.Option):
+    """An option that `Command` lists in a section of its own in the help.
+
+    Args:
+        section: Heading of the section.
+    """
+
+    def __init__(self, *args: Any, section: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.section = section
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        """State the range in words, as messages do, and without bounds that nobody meets."""
+        extra = super().get_help_extra(ctx)
+        if "default" in extra:
+            extra["default"] = extra["default"].removesuffix(".0")
+        if "range" in extra and isinstance(self.type, click.IntRange | click.FloatRange):
+            extra.pop("range")
+            low, high = self.type.min, self.type.max
+            high = None if high is None or high >= _BOUNDLESS else high
+            if high is not None or low not in (None, 0, 1):
+                extra["range"] = range_text(low, high)
+        return extra
+
+
 class Command(_NamesProgram):
-    """A command of this program."""
+    """A command of this program, with its options in sections: the common ones first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        many = any(isinstance(option, SectionOption) for option in self.get_params(ctx))
+        if many:
+            sections[_COMMON_HEADING] = []
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
+            if record is None:
+                continue
+            section = option.section if isinstance(option, SectionOption) else "Options"
+            if many and (option.name in _COMMON or section == "Options"):
+                section = _COMMON_HEADING
+            sections.setdefault(section, []).append(record)
+        for section in sorted(sections, key=_section_rank):
+            with formatter.section(section):
+                formatter.write_dl(sections[section])
+
+
+def _section_rank(section: str) -> int:
+    """Sections of the settings come last, in the order of the settings."""
+    return _SECTIONS.index(section) if section in _SECTIONS else -1
 
 
 class Group(_NamesProgram, click.Group):
@@ -75,7 +128,26 @@ class Group(_NamesProgram, click.Group):
     group_class = type
 
 
+_COMMON_HEADING = "Common options"
+_COMMON = frozenset(
+    ("fps", "start_s", "duration_s", "playlist", "limit", "formats", "video", "blur"),
+)
+"""Settings that most people change at some time; they are listed before the sections."""
+_SECTIONS = tuple(group.capitalize() for group in typing.get_args(SettingsGroup))
+
+
 _METAVARS = {int: "N", float: "X"}
+_UNIT_METAVARS = {"s": "SECONDS", "1/s": "RATE", "pixels": "PIXELS", "degrees": "DEGREES", "MB": "MB"}
+_BOUNDLESS = 1_000_000
+"""Upper bounds from here on only keep out nonsense; the help does not state them."""
+
+
+def _metavar(option: Option) -> str | None:
+    if option.choices or option.words:
+        return None  # they are listed
+    if option.name == "budget":
+        return "TIME"
+    return _UNIT_METAVARS.get(option.unit, _METAVARS.get(option.type, "NAME"))
 
 
 def _click_type(option: Option) -> click.ParamType[Any]:
@@ -119,7 +191,7 @@ class _NumberOrWord(click.ParamType[float | str]):
 
 
 class ChoiceList(click.ParamType[tuple[str, ...]]):
-    """Words of a choice, with commas between them."""
+    """Values of a choice, separated by commas."""
 
     name = "list"
 
@@ -151,7 +223,7 @@ class ChoiceList(click.ParamType[tuple[str, ...]]):
 
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Have the shell complete names of files, where an address would do as well."""
+    """Have the shell complete file names for an argument that may also be a URL."""
     del ctx, param
     return [CompletionItem(incomplete, type="file")]
 
@@ -159,43 +231,48 @@ def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def settings_options(
     command: Callable[..., Any], left_out: Callable[[Option], bool] = lambda option: False
 ) -> Callable[..., Any]:
-    """Give a command one option for each field of `Settings` that is not left out."""
+    """Add an option to a command for each field of `Settings`, except those that `left_out` names."""
     for option in reversed(options()):
         if left_out(option):
             continue
         name = "--" + (option.flag or option.name).replace("_", "-")
-        unit = f" [{option.unit}]" if option.unit and option.type is not bool else ""
-        declared: dict[str, Any] = {"help": option.help + unit, "default": option.default}
+        declared: dict[str, Any] = {
+            "cls": SectionOption,
+            "section": option.group.capitalize(),
+            "help": option.help,
+            "default": option.default,
+        }
         if option.type is bool:
             negative = name.replace("--", "--no-")
             command = click.option(
                 f"{name}/{negative}" if option.default else name, option.name, is_flag=True, **declared
             )(command)
             continue
-        declared["default"] = ",".join(option.default) if option.many else option.default
+        default = option.default
+        declared["default"] = ",".join(default) if option.many else default
         command = click.option(
             name,
             option.name,
             type=_click_type(option),
-            show_default=option.default is not None,
-            metavar=_METAVARS.get(option.type) if not option.choices and not option.words else None,
+            show_default=default is not None,
+            metavar=_metavar(option),
             **declared,
         )(command)
     return command
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Those options of the running command that were given."""
+    """Return the options that were given to the running command."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     return {name: value for name, value in values.items() if context.get_parameter_source(name) != default}
 
 
 def chosen(preset: str, values: dict[str, Any], **fixed: Any) -> Settings:
-    """The settings of a preset, changed by the options that were given.
+    """Return the settings of a preset with the given options applied.
 
     Raises:
-        click.UsageError: A value is out of its range, or two contradict.
+        click.UsageError: A value is out of range, or two values contradict each other.
     """
     try:
         return Settings.from_preset(preset, **(fixed | given(values)))
@@ -208,14 +285,26 @@ preset_option = click.option(
     type=click.Choice(tuple(PRESETS)),
     default=DEFAULT_PRESET,
     show_default=True,
-    help="A set of options: fast samples half as often, accurate leaves nothing out: it looks at every "
-    "sample in full and judges every sighting, in float32. Options that are given count more. The defaults "
-    "below are those of balanced.",
+    help="Set several options at once. fast samples half as often; accurate detects faces in every sample at "
+    "full resolution and estimates every detection, in float32. Options given besides take precedence. "
+    "The defaults listed here are those of balanced.",
+)
+
+
+quiet_option = click.option(
+    "--quiet", "-q", is_flag=True, help="Print only errors.", cls=SectionOption, section="Output"
+)
+log_option = click.option(
+    "--log-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a log to this file.",
+    cls=SectionOption,
+    section="Output",
 )
 
 
 class _OneLine(logging.Formatter):
-    """Strangers' text cannot begin a line of its own in the log."""
+    """Indents line breaks, so that untrusted text cannot forge a line of the log."""
 
     def format(self, record: logging.LogRecord) -> str:
         return super().format(record).replace("\r", " ").replace("\n", "\n  ")
@@ -223,10 +312,10 @@ class _OneLine(logging.Formatter):
 
 @contextlib.contextmanager
 def logging_to(log_file: Path | None) -> Iterator[None]:
-    """Append a log to a file, if there is one, while the block runs.
+    """Append log records to a file, if one is given, while the block runs.
 
     Raises:
-        click.UsageError: It cannot be written.
+        click.UsageError: The file cannot be written.
     """
     root = logging.getLogger("analyzer")
     handler: logging.Handler = logging.NullHandler()
@@ -236,7 +325,7 @@ def logging_to(log_file: Path | None) -> Iterator[None]:
         except OSError as error:
             raise click.UsageError(f"the log file {log_file} cannot be written ({error.strerror})") from error
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    # Errors reach the user as sentences: the log goes to the file or nowhere.
+    # Users see errors as sentences: the log goes to the file or nowhere.
     before = root.level, root.propagate
     root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import sys
 import types
 import typing
 from collections.abc import Collection
@@ -221,12 +222,11 @@ def number(
             converted, right = kind(value), True
     if not right or (kind is int and converted != value):
         raise InvalidValueError(f"{name} must be {' or '.join((_NAMES[kind], *words))}, not {brief(value)}")
-    if (
-        not math.isfinite(converted)
-        or (low is not None and converted < low)
-        or (high is not None and converted > high)
-    ):
+    outside = (low is not None and converted < low) or (high is not None and converted > high)
+    if outside or (kind is float and not math.isfinite(converted)):
         raise InvalidValueError(f"{name} must be {range_text(low, high)}, not {brief(value)}")
+    if kind is int and abs(converted) > sys.maxsize:
+        raise InvalidValueError(f"{name} is too large")
     return converted
 
 
