@@ -88,7 +88,7 @@ def test_every_network_has_a_card_with_its_hashes() -> None:
 
 def test_default_networks_are_those_of_a_run_that_names_none() -> None:
     choice = choose(Settings())
-    assert set(choice.models) == set(registry.DEFAULTS) and choice.calibrated
+    assert set(choice.models) == set(registry.DEFAULTS)
     assert all(file.package for model in registry.DEFAULTS for file in model.files)
 
 
@@ -750,7 +750,8 @@ def test_commercial_goes_by_the_description(folders: Path, allowed: str, works: 
 
 
 def test_commercial_does_without_what_was_fitted_on_research_data() -> None:
-    assert choose(Settings()).calibrated and not choose(Settings(commercial=True)).calibrated
+    assert choose(Settings()).calibration() is Calibration.load()
+    assert choose(Settings(commercial=True)).calibration() is Calibration.plain()
     assert models_hash(Settings()) != models_hash(Settings(commercial=True))
 
 

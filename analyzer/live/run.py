@@ -356,7 +356,7 @@ def _finish(folder: Path, staging: Path) -> bool:
 
 def _publish_parts(info: dict[str, Any], parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
-    calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
+    calibration = Calibration.of_run(info)
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
     info |= {"counts": counts_of(tables), "notes": [note.sentence for note in tables.notes]}

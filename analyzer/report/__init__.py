@@ -468,8 +468,8 @@ def _notes_on_several(numbers: Numbers) -> list[str]:
         notes.append(f"The day of {_words(numbers, analyzed)} is that of the analysis: no other is known.")
     if unlike := int((~numbers.estimated_alike).sum()):
         notes.append(
-            f"{_words(numbers, unlike, 'was', 'were')} judged by other networks than those whose errors "
-            "are known here, and left out of the estimated shares."
+            f"{_words(numbers, unlike, 'was', 'were')} analyzed with models of another calibration, "
+            "or of none, and left out of the estimated shares."
         )
     if twice := int(table["video_id"].duplicated().sum()):
         notes.append(

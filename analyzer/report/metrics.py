@@ -7,6 +7,7 @@ of the models are the same for all of them, so errors do not average out over ma
 
 from __future__ import annotations
 
+import collections
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -188,14 +189,20 @@ class Numbers:
         return longest.set_index("run_no").join(of_person.set_index("run_no"), how="outer")
 
     @cached_property
+    def _calibrations(self) -> list[Calibration]:
+        """The calibration of each run, as far as it is on this machine."""
+        return [Calibration.of_run(run.info) for run in self.corpus.runs]
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration of most runs, the first of equally many: only its runs are pooled."""
+        keys = collections.Counter(one.key for one in self._calibrations if one.measured)
+        return Calibration.load(keys.most_common(1)[0][0]) if keys else Calibration.load()
+
+    @cached_property
     def estimated_alike(self) -> NDArray[np.bool_]:
-        """(R,) whether a run's networks are those that the calibration is for."""
-        known = Calibration.networks()
-        found = []
-        for run in self.corpus.runs:
-            used = {model.get("name"): model.get("sha256") for model in run.info.get("models") or []}
-            found.append(run.measured and all(used.get(name) == sha256 for name, sha256 in known.items()))
-        return np.array(found, bool)
+        """(R,) whether a run was analyzed with `calibration`: errors of other models are not comparable."""
+        return np.array([one.key == self.calibration.key for one in self._calibrations], bool)
 
     # --- figures --------------------------------------------------------------------------------------
 
@@ -361,7 +368,7 @@ class Numbers:
             age_bands=_name_of(self.bands),
             gender_of_children=_all_agree(self.corpus.runs, "gender_of_children"),
         )
-        return draw_proportions(people, settings, Calibration.load(), groups=groups, clusters=clusters)
+        return draw_proportions(people, settings, self.calibration, groups=groups, clusters=clusters)
 
     @cached_property
     def _shares_of_all(self) -> pd.DataFrame | None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,7 +42,7 @@ Member = Mapping[str, str] | str
 ANY_PRECISION = "any"
 """In place of a precision: the calibration holds for all of them."""
 
-DEFAULT_KEY = "5d5ec22d4f899725"
+DEFAULT_KEY = "064f02f1e87cf6a0"
 """Of the default models, in any precision."""
 
 _OWN_FOLDER = Path(__file__).with_name("calibrations")
@@ -180,8 +180,7 @@ class Calibration:
         )
 
     @classmethod
-    @cache
-    def load(cls, key: str = DEFAULT_KEY, folders: tuple[Path, ...] = ()) -> Self:
+    def load(cls, key: str = DEFAULT_KEY, folders: Iterable[Path] = ()) -> Self:
         """The calibration of a set of models.
 
         Args:
@@ -195,20 +194,36 @@ class Calibration:
         if path is None:
             raise ModelError(f"there is no calibration {key}: fit it with benchmarks/fit_calibration.py")
         try:
-            values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            members = values.pop("members")
-            values.pop("explained", None)
-            found = cls(**values, key=key)
-            known = key_of(members)
+            found = cls._parsed(path.read_bytes())
         except OSError as error:
             raise ModelError(f"the calibration {path} cannot be read: {error.strerror or error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"the calibration {path} is damaged: fit it again") from error
-        if known != key:
+        if found.key != key:
             raise ModelError(
-                f"the calibration {path} was fitted for other models (their key is {known}): rename or remove it"
+                f"the calibration {path} was fitted for other models (key {found.key}): rename or remove it"
             )
         return found
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def _parsed(cls, content: bytes) -> Self:
+        values: dict[str, Any] = json.loads(content)
+        values.pop("explained", None)
+        key = key_of(values.pop("members"))
+        return cls(**values, key=key)
+
+    @classmethod
+    def of_run(cls, info: Mapping[str, Any]) -> Self:
+        """The calibration that a run was analyzed with, by the key in its ``run.json``; `plain` without one.
+
+        A calibration that is not on this machine is like none: its shares cannot be estimated here.
+
+        Raises:
+            ModelError: Its file is damaged.
+        """
+        key = (info.get("calibration") or {}).get("key")
+        return cls.plain() if not key or calibration_file(key) is None else cls.load(key)
 
     def female_prob(self, raw: Real, age_years: Real) -> Real:
         """Probability of the perceived gender female.

@@ -40,8 +40,8 @@ CROP_PADDING = 0.2
 CROP_LANDMARKS = np.array(
     [[0.2972, 0.3289], [0.6952, 0.3172], [0.4938, 0.5218], [0.332, 0.7067], [0.6623, 0.6958]], np.float32
 )
-"""Where CenterFace's landmarks lie in the crops that dlib's models were trained on: (5, 2) float32, x y as shares
-of the crop's side. Fitted on labeled faces against dlib's own crops by ``benchmarks/fit_chips.py``."""
+"""Where CenterFace's landmarks lie in the crops that dlib's models were trained on: (5, 2) float32, x y as
+shares of the crop's side. Fitted on labeled faces against dlib's own crops by ``benchmarks/fit_chips.py``."""
 
 
 def padded_landmarks(padding: float) -> Float:
@@ -102,7 +102,12 @@ def crop_sides(transforms: Float, size: int = AGE_CROP_PX) -> list[int]:
 
 
 class Crop(Protocol):
-    """A way to crop faces. Equal ones make equal crops; its `repr` says everything about it."""
+    """A way to crop faces. Equal ones make equal crops."""
+
+    @property
+    def text(self) -> str:
+        """Everything that its crops depend on, for people and for the keys of calibrations."""
+        ...
 
     def crop(self, picture: Picture, faces: Faces) -> list[Image]:
         """One crop, (H, W, 3) uint8 BGR, for each face; all of one size.
@@ -125,6 +130,12 @@ class LandmarkCrop:
     """Side of the crop, in pixels."""
     landmarks: tuple[Point, ...]
     """Where the landmarks lie in the crop: five points, x y as shares of its side."""
+
+    @property
+    def text(self) -> str:
+        """As `Crop.text`."""
+        points = ", ".join(f"{x:.4f} {y:.4f}" for x, y in self.landmarks)
+        return f"landmarks at {points} of {self.size} px"
 
     def crop(self, picture: Picture, faces: Faces) -> list[Image]:
         """(`size`, `size`, 3) uint8 BGR for each face."""
@@ -155,6 +166,12 @@ class BoxCrop:
     square: bool = False
     """Whether the box first becomes a square around its middle, by its longer side; a square may reach over
     the frame's edge, and is black there."""
+
+    @property
+    def text(self) -> str:
+        """As `Crop.text`."""
+        shape = "square" if self.square else "box"
+        return f"{shape} of {self.width} x {self.height} px, margin {self.margin:g} and {self.margin_px} px"
 
     def boxes(self, boxes: Float, width: int, height: int) -> Float:
         """(N, 4) float32: the boxes to crop from a frame of that size, x1 y1 x2 y2 in pixels, never empty.

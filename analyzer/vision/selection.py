@@ -20,6 +20,7 @@ __all__ = [
     "models_hash",
 ]
 
+
 @dataclass(frozen=True)
 class Choice:
     """The models of a run."""
@@ -44,7 +45,7 @@ class Choice:
                     ("embedding", self.embedding),
                 )
             },
-            "crop": " and ".join(dict.fromkeys(map(repr, crops))),
+            "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
             "precision": precision,
         }
 

@@ -9,6 +9,7 @@ operators, and have the inputs and outputs that the description says.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -171,16 +172,13 @@ class Description:
     """The ONNX file of a user's own model."""
     text: str = field(default="", repr=False)
     """The TOML file of a user's own model."""
+    meaning: str = field(default="", repr=False)
+    """Its tables that results depend on, as JSON: not the license, and no names."""
 
     @property
     def outputs(self) -> tuple[GenderOutput | AgeOutput, ...]:
         """The outputs for gender and age that it has."""
         return tuple(one for one in (self.gender, self.age) if one is not None)
-
-    @property
-    def meaning(self) -> str:
-        """Everything that results depend on, as text: not the license, and no names."""
-        return repr((self.width, self.height, self.pixels, self.crop, self.gender, self.age))
 
 
 _ADIENCE_RANGES = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
@@ -280,6 +278,8 @@ def _parsed(content: bytes, path: Path) -> Description:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # wrong bytes and wrong TOML are ValueErrors too
         raise ModelError(f"{beside} is not a valid TOML file: {error}") from error
+    parts = {name: values[name] for name in ("input", "crop", "gender", "age") if name in values}
+    meaning = json.dumps(parts, sort_keys=True, default=str)
     table = _Table(values, "", beside.name)
     size, pixels = _input(table)
     gender, age = _gender(table.table("gender")), _age(table.table("age"))
@@ -302,7 +302,7 @@ def _parsed(content: bytes, path: Path) -> Description:
         speed="not measured here",
         **known,
     )
-    return Description(model, *size, pixels, crop, gender, age, path, text)
+    return Description(model, *size, pixels, crop, gender, age, path, text, meaning)
 
 
 _TEXTS = ("license", "source", "paper", "trained_on", "known_bias")
@@ -581,7 +581,11 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 
 def _check_fit(model: Any, description: Description, path: Path) -> int | None:
-    """Check that a model fits its description; returns how many images it takes at once (None: any number)."""
+    """Check that a model fits its description.
+
+    Returns:
+        How many images it takes at once; None: any number.
+    """
     import onnx
 
     weights = {tensor.name for tensor in model.graph.initializer}
