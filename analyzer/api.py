@@ -75,7 +75,7 @@ from analyzer.util.callbacks import Callback
 from analyzer.util.locks import locked, run_lock
 from analyzer.util.system import few_arenas, give_back_memory
 from analyzer.util.timing import StageTimer, timed
-from analyzer.util.urls import shown_source
+from analyzer.util.urls import redacted
 from analyzer.vision.preflight import check_models
 from analyzer.vision.selection import models_hash
 
@@ -152,7 +152,7 @@ def analyze(
     items = list(itertools.islice(_items(fetcher, name, on_event), 2))
     if len(items) > 1:
         raise SourceError(
-            f"{shown_source(name)} holds more than one video: use analyze_all",
+            f"{redacted(name)} holds more than one video: use analyze_all",
             kind=SourceErrorKind.PLAYLIST,
             source=name,
         )
@@ -234,7 +234,7 @@ def _items(fetcher: Fetcher, source: str | Sequence[str], on_event: OnEvent) -> 
         else:
             yield fetcher.resolve_images(source)
     except AnalyzerError as error:
-        yield Failed(shown_source(source if isinstance(source, str) else " ".join(source)), error)
+        yield Failed(redacted(source if isinstance(source, str) else " ".join(source)), error)
 
 
 def _fetcher(settings: Settings, on_event: OnEvent) -> Fetcher:
@@ -367,7 +367,7 @@ class _Worker:
         Raises:
             BaseException: Whatever the caller's functions raise.
         """
-        self._on_event(Started(shown_source(item.source)))
+        self._on_event(Started(redacted(item.source)))
         if any(self._out.glob("*live-*/.parts")):
             finish_abandoned(self._out)
         done = self._done_before(item)
@@ -389,10 +389,10 @@ class _Worker:
                 return Finished(self._analyzer.analyze(video, self._out, timings))
             except AnalyzerError as error:
                 self._reraise()
-                return Failed(shown_source(item.source), error)
+                return Failed(redacted(item.source), error)
             except Exception as error:  # noqa: BLE001 - one video must not end the others
                 self._reraise()
-                return Failed(shown_source(item.source), unexpected(error))
+                return Failed(redacted(item.source), unexpected(error))
 
     def _done_before(self, item: Item, video: Video | None = None) -> Run | None:
         """The finished run of this very analysis; before a video is fetched only if its name tells that."""

@@ -108,16 +108,17 @@ def write_readme(document: dict[str, Any]) -> None:
     every = videos["kinds"]["all"]
     shown = {name: f"{older[name]['value']:.1%}" for name in ("gender_unknown", "gender_right")}
     alone = f"{faces['gender_right']['value']:.1%}"
+    age, inside = (older[name]["value"] for name in ("age_abs_error", "age_in_interval"))
     sentences = (
-        f"Measured on {every['videos']} made videos with {every['true_people']} labeled people, and on",
-        f"single labeled faces: the number of people is {edited:.1%} off in edited videos with cuts and",
-        f"re-entries, {walking:.1%} where people walk through.",
-        f"Of people of 13 and more, {shown['gender_unknown']} are left unknown, and of those stated",
-        f"{shown['gender_right']} have the labeled gender (single faces: {alone});",
-        f"age is {older['age_abs_error']['value']:.1f} years off on average, most for those over 65, who are",
-        f"read too young; the 80 % interval holds the true age of {older['age_in_interval']['value']:.0%}.",
-        "Small, dark and blurred faces are often not found at all, and in a crowd that keeps crossing too",
-        "many people are counted.",
+        f"Measured on {every['videos']} synthetic videos with {every['true_people']} labeled people, and on",
+        f"single labeled faces: the number of people is off by {edited:.1%} in edited videos with cuts and",
+        f"re-entries, and by {walking:.1%} where people walk through the scene.",
+        f"Of people aged 13 and over, {shown['gender_unknown']} are left unknown, and",
+        f"{shown['gender_right']} of the others get their labeled gender (single faces: {alone}).",
+        f"Age is off by {age:.1f} years on average, most for people over 65, who are",
+        f"estimated too young; the 80 % interval holds the true age of {inside:.0%}.",
+        "Small, dark and blurred faces are often not detected at all, and too many people are counted in",
+        "crowds that keep crossing.",
     )
     block = textwrap.fill(" ".join(sentences), 110)
     path = ROOT / "README.md"

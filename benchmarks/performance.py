@@ -567,13 +567,13 @@ def write_readme(measured: Measured) -> None:
     short_s = statistics.median(short for _, short in measured.starts)
     faces, taken, cores = minute.faces_per_sample, minute.of("seconds"), os.cpu_count()
     sentences = [
-        f"A minute of 1080p video with {faces:.0f} faces in every picture, analyzed 5 times a second,",
-        f"takes {taken:.1f} s on {cores} cores: {minute.ratio:.1f} times as long as decoding it takes,",
-        f"with the preset fast {fast.ratio:.1f} times.",
+        f"A minute of 1080p video with {faces:.0f} faces in every frame, analyzed 5 times a second,",
+        f"takes {taken:.1f} s on {cores} cores: {minute.ratio:.1f} times as long as decoding it,",
+        f"and {fast.ratio:.1f} times with the preset fast.",
     ]
     if (loop := measured.row(LOOP)) is not None:
         sentences += [
-            "On the same pictures the classic loop of OpenCV's SSD face detector and the networks of Levi",
+            "On the same frames the classic loop of OpenCV's SSD face detector and the models of Levi",
             f"and Hassner takes {loop.ratio:.1f} times as long as this analysis.",
         ]
     if (package := measured.row(PACKAGE)) is not None:

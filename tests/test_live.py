@@ -47,7 +47,7 @@ from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.streams import Stream, StreamForm
 from analyzer.sources.types import Item, MediaKind, Video
-from analyzer.util.urls import shown_source
+from analyzer.util.urls import redacted
 from analyzer.vision import selection
 from analyzer.vision.calibration import Calibration
 from testkit.live_servers import LiveHls, Mjpeg, jpegs, write_hls
@@ -975,7 +975,7 @@ def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_pa
     ],
 )
 def test_logins_are_not_shown_however_they_are_written(source: str, shown: str) -> None:
-    assert shown_source(source) == shown
+    assert redacted(source) == shown
 
 
 def test_login_in_the_query_is_used_and_never_written(

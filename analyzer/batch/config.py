@@ -40,6 +40,8 @@ from analyzer.settings import (
     sampling_ways,
 )
 from analyzer.util.durations import DAY_S, HOUR_S, MINUTE_S, duration_text, parse_duration, seconds_in
+from analyzer.util.text import one_line
+from analyzer.util.urls import redacted_text, web_address
 from analyzer.util.validation import InvalidValueError, number
 
 __all__ = [
@@ -121,14 +123,12 @@ def _from_day(age: str, today: datetime.date) -> datetime.date:
 
 
 def _shown(text: str) -> str:
-    """Strangers' text in a message: on one line, short, without user names and passwords of addresses.
+    """Untrusted text in a message: one short line, without the logins of addresses.
 
     >>> _shown("https://user:secret@example.org/a")
     'https://example.org/a'
     """
-    text = re.sub(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@", r"\1", text)
-    text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-    return text if len(text) <= 100 else text[:99] + "…"
+    return one_line(redacted_text(text), 100)
 
 
 def _brief(value: object) -> str:
@@ -411,7 +411,7 @@ class OnFailure:
         ):
             raise SettingsError(f"command must be a program and its arguments as text, not {_brief(command)}")
         object.__setattr__(self, "command", tuple(command))
-        if self.webhook is not None and not _is_address(self.webhook):
+        if self.webhook is not None and web_address(self.webhook) != self.webhook:
             raise SettingsError(f"webhook must be an http or https address, not {_brief(self.webhook)}")
 
 
@@ -572,16 +572,6 @@ def _is_path(source: str) -> bool:
 
 def _home(path: str) -> Path:
     return Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
-
-
-def _is_address(value: object) -> bool:
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        return False
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return False
 
 
 def _check_count(value: object, name: str) -> None:
@@ -877,7 +867,7 @@ def _kind(values: Mapping[str, Any]) -> str:
 
 def _name(value: object, kind: str, base: Path) -> str:
     if kind not in _LOCAL:
-        if not _is_address(value):
+        if web_address(value) != value:
             hint = "; write file or folder for what is on the disk" if kind == "url" else ""
             raise SettingsError(f"{kind} must be an http or https address, not {_brief(value)}{hint}")
         return str(value)

@@ -20,9 +20,11 @@ from urllib.parse import quote
 
 import analyzer
 from analyzer.batch.ledger import FINAL, Ledger, State
-from analyzer.batch.summary import ENDINGS, one_line
+from analyzer.batch.summary import ENDINGS
 from analyzer.util.atomic import writing
 from analyzer.util.durations import rough_duration
+from analyzer.util.text import one_line
+from analyzer.util.urls import web_address
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -143,8 +145,6 @@ def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list
 
 
 def _address(source: str) -> str | None:
-    from analyzer.report.deeplinks import web_address
-
     return web_address(source) if len(source) <= _LONGEST_ADDRESS else None
 
 
@@ -157,7 +157,7 @@ def _sources(batch_runs: Sequence[Row]) -> list[Row]:
     ]
     return [
         {
-            "source": one_line(source) or "–",
+            "source": one_line(source, 200) or "–",
             "address": _address(source),
             "error": one_line(error, 500),
             "kind": one_line(kind or "", 40),
@@ -170,11 +170,11 @@ def _video(row: Row) -> Row:
     """What every table says of a video."""
     source = row["source"]
     address = _address(source)
-    title = one_line(row["title"] or "")
+    title = one_line(row["title"] or "", 200)
     return {
         "id": row["id"],
-        "title": title or one_line(source) or "–",
-        "source": one_line(source) if title else "",
+        "title": title or one_line(source, 200) or "–",
+        "source": one_line(source, 200) if title else "",
         "address": address,
         "channel": one_line(row["channel"] or "", 100),
     }
@@ -225,7 +225,7 @@ def _batch_run(row: Row) -> Row:
 
 def _host(row: Row) -> Row:
     return {
-        "host": one_line(row["host"]),
+        "host": one_line(row["host"], 200),
         "until": _minute(row["paused_until"]),
         "reason": one_line(row["reason"], 500),
     }

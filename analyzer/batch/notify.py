@@ -1,51 +1,52 @@
-"""Telling somebody that a night did not go well: a program that is run, an address that is posted to.
+"""Notify of a batch run that did not go well: run a command, post to a webhook.
 
-Both get one JSON document: that of the `Outcome`, with ``text``, what a person would read. Nothing raises
-here: a night is over, and that nobody could be told of it is only one more thing to say.
+Both get one JSON document: the figures of the `Outcome` and ``text``, the summary for people. Nothing is
+raised here: the batch run is over, and a notification that failed is only one more thing to report.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import http.client
 import json
 import os
 import signal
-import string
 import subprocess
 import threading
-import urllib.error
-import urllib.request
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
 
 import analyzer
 from analyzer.batch.config import OnFailure
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.summary import one_line
+from analyzer.util.text import one_line
+
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["notify"]
 
 _COMMAND_S = 60.0
 _POST_S = 15.0
-_MOST_REDIRECTS = 5
-_MOVED = (301, 307, 308)
-"""Posted to again."""
-_TAKEN = (302, 303)
-"""The message was taken: what answers to it lies elsewhere."""
+_MAX_REDIRECTS = 5
+_REPEAT_POST = (301, 307, 308)
+"""The address has moved: the document is posted again."""
+_ACCEPTED = (302, 303)
+"""The document was accepted, the answer is elsewhere."""
 _BY_HAND = "run it by hand to see why"
 
 
 def notify(on_failure: OnFailure, outcome: Outcome, text: str) -> list[str]:
-    """Tell of a night that did not go well; does nothing after one that did. Takes 75 s at most.
+    """Send the notifications of a batch run that did not go well, within 75 s; do nothing if it did.
 
     Args:
-        on_failure: Whom. What the command writes goes to the standard error of this process.
-        outcome: How the night went.
+        on_failure: The command and the address. The command's output goes to the standard error of this
+            process.
+        outcome: How the batch run went.
         text: The same for people, see `summary`.
 
     Returns:
-        What did not work, a sentence each. Addresses and arguments are not told, they can hold secrets.
+        A sentence for each notification that failed. They name neither arguments nor paths of addresses:
+        these can be secrets.
     """
     if outcome.well:
         return []
@@ -62,12 +63,12 @@ def notify(on_failure: OnFailure, outcome: Outcome, text: str) -> list[str]:
 
 
 def _run(command: tuple[str, ...], document: bytes) -> str | None:
-    name = f"the command {one_line(command[0])} of [on_failure]"
+    name = f"the command {one_line(command[0], 200)} of [on_failure]"
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=2,  # ours may be read by a program
+            stdout=2,  # a program may read our standard output
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -77,7 +78,7 @@ def _run(command: tuple[str, ...], document: bytes) -> str | None:
     except subprocess.TimeoutExpired:
         return f"{name} did not end within {_COMMAND_S:g} s and was killed: {_BY_HAND}"
     except (OSError, ValueError) as error:
-        return f"{name} could not be told ({_reason(error)}): {_BY_HAND}"
+        return f"{name} did not read the notification ({_reason(error)}): {_BY_HAND}"
     finally:
         _kill(process)
     if process.returncode < 0:
@@ -86,7 +87,7 @@ def _run(command: tuple[str, ...], document: bytes) -> str | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs, with all that it has started."""
+    """Kill a process that still runs, with everything it has started."""
     if process.poll() is None:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -101,7 +102,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _post(address: str, document: bytes) -> str | None:
     said: list[str | None] = []
-    # A server that sends its answer byte by byte would never meet the limit of the socket.
+    # The time-out of requests starts anew with each byte: a slow answer could take for ever.
     thread = threading.Thread(
         target=lambda: said.append(_answer(address, document)), name="notify", daemon=True
     )
@@ -113,31 +114,59 @@ def _post(address: str, document: bytes) -> str | None:
 
 
 def _answer(address: str, document: bytes) -> str | None:
-    name, opener = _webhook(address), _opener()
+    import requests  # takes 0.1 s, and most batch runs need no notification
+
+    name = _webhook(address)
     body: bytes | None = document
     try:
-        for _ in range(_MOST_REDIRECTS + 1):
-            try:
-                with opener.open(_request(address, body), timeout=_POST_S):
-                    return None
-            except urllib.error.HTTPError as error:
-                with error:
-                    place = error.headers.get("Location")
-                    if error.code not in (*_MOVED, *_TAKEN) or place is None:
-                        return f"{name} answered with {error.code}: check its address and rights"
-                target = urljoin(address, place)
-                if not _may_follow(urlsplit(address).scheme, urlsplit(target).scheme):
-                    return f"{name} redirects to where nothing is sent: check its address"
-                address, body = target, body if error.code in _MOVED else None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
-            return _late(name)
+        with requests.Session() as session:
+            session.headers["User-Agent"] = f"audience-analyzer/{analyzer.__version__}"
+            for _ in range(_MAX_REDIRECTS + 1):
+                with _send(session, address, body) as response:
+                    place = response.headers.get("Location")
+                    if response.status_code not in (*_REPEAT_POST, *_ACCEPTED) or place is None:
+                        if 200 <= response.status_code < 300:
+                            return None
+                        return f"{name} answered with {response.status_code}: check its address and rights"
+                    target = urljoin(address, place)
+                    if not _may_follow(urlsplit(address).scheme, urlsplit(target).scheme):
+                        return f"{name} redirects to where nothing is sent: check its address"
+                    address, body = target, body if response.status_code in _REPEAT_POST else None
+    except requests.Timeout:
+        return _late(name)
+    except (OSError, ValueError) as error:  # all errors of requests are OSErrors
         return f"{name} cannot be reached ({_reason(error)}): check its address and the network"
     return f"{name} redirects again and again: check its address"
 
 
+def _send(session: requests.Session, address: str, body: bytes | None) -> requests.Response:
+    """Post, or get if there is no body. Redirects are left to `_answer`, the login to the address.
+
+    requests itself would repeat a post only after 307 and 308.
+    """
+    from requests.auth import HTTPBasicAuth
+
+    parts = urlsplit(address)
+    login, _, place = parts.netloc.rpartition("@")
+    user, _, password = unquote(login).partition(":")
+
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return HTTPBasicAuth(user.encode(), password.encode())(request) if login else request
+
+    return session.request(
+        "GET" if body is None else "POST",
+        parts._replace(netloc=place).geturl(),
+        data=body,
+        headers={} if body is None else {"Content-Type": "application/json"},
+        auth=authorize,  # without one, requests sends the logins of ~/.netrc
+        timeout=_POST_S,
+        allow_redirects=False,
+        stream=True,
+    )
+
+
 def _may_follow(scheme: str, target: str) -> bool:
-    """Only on the web, and what was sent in secret stays so.
+    """Only web addresses, and never from https to http.
 
     >>> _may_follow("http", "https"), _may_follow("https", "http"), _may_follow("http", "file")
     (True, False, False)
@@ -151,48 +180,12 @@ def _late(name: str) -> str:
 
 def _webhook(address: str) -> str:
     """The path and the query of such an address are often its password."""
-    return f"the webhook at {one_line(urlsplit(address).hostname)} of [on_failure]"
+    return f"the webhook at {one_line(urlsplit(address).hostname, 200)} of [on_failure]"
 
 
-def _request(address: str, document: bytes | None) -> urllib.request.Request:
-    parts = urlsplit(address)
-    login, _, place = parts.netloc.rpartition("@")
-    bare = parts._replace(netloc=place, fragment="").geturl()
-    request = urllib.request.Request(
-        quote(bare, safe=string.punctuation),
-        document,
-        {"User-Agent": f"audience-analyzer/{analyzer.__version__}"},
-    )
-    if document is not None:
-        request.add_header("Content-Type", "application/json")
-    if login:
-        # urllib takes a login for a part of the host.
-        token = base64.b64encode(unquote(login).encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
-    return request
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """One that knows http and https and nothing else, and follows nowhere by itself.
-
-    urllib's own way with redirects would lose the message and lets ftp pass.
-    """
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _reason(error: Exception) -> str:
-    """Without addresses, paths and arguments."""
-    reason = getattr(error, "reason", None)
-    cause = reason if isinstance(reason, OSError) else error
-    words = getattr(cause, "strerror", None)
-    return one_line(words if isinstance(words, str) and words else type(cause).__name__)
+def _reason(error: BaseException) -> str:
+    """Why it failed, without addresses, paths and arguments."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    words = getattr(error, "strerror", None)
+    return one_line(words if isinstance(words, str) and words else type(error).__name__, 200)

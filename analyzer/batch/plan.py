@@ -15,7 +15,7 @@ from analyzer.batch.scheduler import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
 from analyzer.events import LeftOut
 from analyzer.sources.types import Item
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 from analyzer.vision.selection import models_hash
 
@@ -99,7 +99,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
                     if source.max_per_run is not None and taken >= source.max_per_run:
                         break
                     if item.error is not None:
-                        plan.failed.append((without_login(shown_name(item.source)), str(item.error)))
+                        plan.failed.append((without_login(well_formed(item.source)), str(item.error)))
                         continue
                     identity = fetcher.identify(item)
                     if (identity, settings_hash) not in seen:
@@ -109,14 +109,14 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
                             plan.videos.append(_with_estimate(planned, item, rates))
                             taken += 1
             except AnalyzerError as error:
-                plan.failed.append((without_login(shown_name(source.name)), str(error)))
+                plan.failed.append((without_login(well_formed(source.name)), str(error)))
     return plan
 
 
 def _planned(plan: Plan, ledger: Ledger, source: Source, item: Item, identity: str) -> Planned | None:
     row = ledger.find(identity, source.settings.result_hash(), models_hash(source.settings))
-    shown = without_login(shown_name(item.source))
-    title = item.title and shown_name(item.title)
+    shown = without_login(well_formed(item.source))
+    title = item.title and well_formed(item.title)
     duration_s, uploaded, state = item.duration_s, item.uploaded, State.NEW
     if row is not None:
         title, duration_s, uploaded = (

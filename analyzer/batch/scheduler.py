@@ -65,7 +65,7 @@ from analyzer.sources.types import Candidate, FetchProgress, Item, MediaKind, Vi
 from analyzer.util.callbacks import Callback
 from analyzer.util.locks import remove_leftovers, remove_parts
 from analyzer.util.system import available_memory_mb
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 from analyzer.vision.selection import models_hash
 
@@ -433,14 +433,14 @@ class Scheduler:
             self._source_failed(source, item.error)
             return False
         if source.watched and not _is_settled(item):
-            self._log("still_changing", source=shown_name(item.source))
+            self._log("still_changing", source=well_formed(item.source))
             return False
         try:
             identity = fetcher.identify(item)
         except SourceError as error:  # a file that has gone since it was listed
             self._source_failed(source, error)
             return False
-        shown = without_login(shown_name(item.source))
+        shown = without_login(well_formed(item.source))
         settings_hash = source.settings.result_hash()
         first = self._claimed.setdefault((source.folder, identity), source)
         if first.settings.result_hash() != settings_hash:
@@ -459,7 +459,7 @@ class Scheduler:
             source=shown,
             standalone=item.standalone and shown == item.source,
             folder=source.folder,
-            title=item.title and shown_name(item.title),
+            title=item.title and well_formed(item.title),
             uploaded=item.uploaded,
             duration_s=item.duration_s,
         )
@@ -1002,7 +1002,7 @@ def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], N
 
 
 def _origin(source: Source) -> str:
-    return without_login(shown_name(source.name))
+    return without_login(well_formed(source.name))
 
 
 def _today() -> datetime.date:

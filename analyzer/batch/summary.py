@@ -12,9 +12,9 @@ from typing import Any
 from analyzer.batch.ledger import State
 from analyzer.batch.outcome import Outcome
 from analyzer.util.durations import rough_duration
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
 
-__all__ = ["ENDINGS", "one_line", "summary", "utc_minute"]
+__all__ = ["ENDINGS", "summary", "utc_minute"]
 
 ENDINGS = {
     "finished": "finished",
@@ -26,29 +26,8 @@ ENDINGS = {
 }
 """`Outcome.reason` in words."""
 
-_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _LISTED = 100
 """The most entries of a list: mail is to be read."""
-
-
-def one_line(text: object, most: int = 200) -> str:
-    """Strangers' text as one harmless line: control characters and direction marks replaced.
-
-    Joiners stay: Persian and emoji are written with them.
-
-    Args:
-        text: Any.
-        most: So many characters at most; what is cut off is marked.
-
-    >>> one_line("a\\x1b[31mb\\n\\u202ec"), one_line("abcdef", 4)
-    ('a�[31mb �c', 'abc…')
-    """
-    # Beyond that nothing of it can be in the result, however long it is.
-    spaced = " ".join(str(text)[: 10 * most].split())
-    plain = "".join(
-        char if char.isprintable() or char in _JOINERS else "\N{REPLACEMENT CHARACTER}" for char in spaced
-    )
-    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
 
 
 def summary(outcome: Outcome) -> str:
@@ -92,7 +71,7 @@ def _totals(outcome: Outcome) -> str:
 
 
 def _ending(outcome: Outcome) -> str:
-    words = ENDINGS.get(outcome.reason, one_line(outcome.reason))
+    words = ENDINGS.get(outcome.reason, one_line(outcome.reason, 200))
     if outcome.reason == "stopped" and outcome.error is None:
         return "Stopped early, on request (Ctrl-C or SIGTERM)."
     if outcome.error is None:
@@ -137,9 +116,9 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     lines = [f"{heading}:"]
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
-        lines.append(f"  {number}{one_line(one['title'] or one['source'])}")
+        lines.append(f"  {number}{one_line(one['title'] or one['source'], 200)}")
         again = f"; again from {utc_minute(one['next_try'])}" if one.get("next_try") else ""
-        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'])}{again})")
+        lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'], 200)}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
     return lines

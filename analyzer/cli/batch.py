@@ -23,10 +23,10 @@ from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
 from analyzer.batch.scheduler import Scheduler, Stop
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
-from analyzer.cli.text import left_out_text, printable, show_error
+from analyzer.cli.text import left_out_text, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.durations import duration_text, rough_duration
-from analyzer.util.text import counted, percent
+from analyzer.util.text import counted, one_line, percent, shorten
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
 
@@ -70,10 +70,10 @@ class BatchConsole:
             case "failed" if facts["will_retry"]:
                 self._say(f"to be tried again: {title}")
             case "failed" | "abandoned" | "source_failed":  # what ends the night is said at its end
-                named = printable(str(facts.get("title") or facts.get("source") or title))
+                named = one_line(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
-                named = printable(facts.get("source") or facts["host"])
+                named = one_line(facts.get("source") or facts["host"])
                 self._line(f"{named} is left alone until {utc_minute(facts['until'])}")
             case "left_out":
                 self._line(left_out_text(**facts))
@@ -86,7 +86,7 @@ class BatchConsole:
 
     def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
         if event in ("found", "started", "analyzing") and video is not None:
-            self._titles[video] = printable(str(facts.get("title") or facts.get("source") or ""))
+            self._titles[video] = one_line(str(facts.get("title") or facts.get("source") or ""))
         return self._titles.get(video or 0, "")
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class BatchConsole:
 
     def _say(self, what: str, detail: str = "") -> None:
         if self._bar is not None:
-            shown = what if len(what) <= 50 else what[:49] + "…"
+            shown = shorten(what, 50)
             self._bar.set_description_str(f"{shown} {detail}")
 
     def _line(self, text: str) -> None:
@@ -176,12 +176,12 @@ def describe_plan(plan: Plan) -> str:
     for one in plan.videos[:_MAX_ROWS]:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
         takes = "" if one.estimate_s is None else f", about {rough_duration(one.estimate_s)}"
-        lines.append(f"  {one.state:<10}  {printable(one.title or one.source)}{length}{takes}")
+        lines.append(f"  {one.state:<10}  {one_line(one.title or one.source)}{length}{takes}")
     lines += _more(len(plan.videos), "videos")
     for source, reason in plan.rejected[:_MAX_ROWS]:
-        lines.append(f"  left out    {printable(source)}: {printable(reason)}")
+        lines.append(f"  left out    {one_line(source)}: {one_line(reason)}")
     lines += _more(len(plan.rejected), "that are left out")
-    lines += [f"  not listed  {printable(source)}: {printable(error)}" for source, error in plan.failed]
+    lines += [f"  not listed  {one_line(source)}: {one_line(error)}" for source, error in plan.failed]
     lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
     count = len(plan.videos)
     head = f"{count} {'video' if count == 1 else 'videos'} to be analyzed"
@@ -204,14 +204,14 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
         ended = night["outcome"] or ("at work now" if is_at_work(ledger.path) else "killed")
         lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
-        lines.append(f"  paused: {printable(host['host'])} until {_moment(host['paused_until'])}")
+        lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")
     rows = ledger.videos(states, limit)
     if rows:
         lines.append(f"  {'id':>6}  {'state':<10}  {'tries':>5}  {'changed':<16}  video")
     for row in rows:
         lines.append(
             f"  {row['id']:>6}  {row['state']:<10}  {row['attempts']:>5}  {_moment(row['changed_at'])}  "
-            f"{printable(row['title'] or row['source'])}{_why(row)}"
+            f"{one_line(row['title'] or row['source'])}{_why(row)}"
         )
     shown = sum(counts.get(state, 0) for state in states) if states else sum(counts.values())
     if shown > len(rows):
@@ -222,12 +222,12 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
 def _why(row: dict[str, Any]) -> str:
     match row["state"]:
         case State.SKIPPED:
-            return f": {printable(row['reason'] or '')}"
+            return f": {one_line(row['reason'] or '')}"
         case State.FAILED:
             again = f" (again {_moment(row['next_try'])})" if row["next_try"] else ""
-            return f": {printable(row['error'] or '')}{again}"
+            return f": {one_line(row['error'] or '')}{again}"
         case State.ABANDONED:
-            return f": {printable(row['error'] or '')}"
+            return f": {one_line(row['error'] or '')}"
         case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
             return ": its run was removed"
         case State.ANALYZING if row["segments"]:
@@ -251,8 +251,8 @@ def describe_history(row: dict[str, Any]) -> str:
         if row["segments_done"]
         else None,
     }
-    lines = [f"{row['id']}  {printable(row['title'] or row['source'])}"]
-    lines += [f"  {name:<10} {printable(str(value))}" for name, value in facts.items() if value]
+    lines = [f"{row['id']}  {one_line(row['title'] or row['source'])}"]
+    lines += [f"  {name:<10} {one_line(str(value))}" for name, value in facts.items() if value]
     for one in row["attempts_list"]:
         took = f"{one['ended_at'] - one['started_at']:.0f} s" if one["ended_at"] else "not ended"
         parts = [f"{one[name]:.1f} s {word}" for name, word in _PHASES if one[name] is not None]
@@ -261,7 +261,7 @@ def describe_history(row: dict[str, Any]) -> str:
         error = f": {one['error_kind'] or ''}: {one['error']}" if one["error"] else ""
         lines.append(
             f"  attempt {one['number']}  {_moment(one['started_at'])}  {took}  {one['outcome'] or 'in work'}"
-            f"{printable(error)}"
+            f"{one_line(error)}"
         )
         lines.append(f"             {'; '.join([*parts, versions])}")
     return "\n".join(lines)

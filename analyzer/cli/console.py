@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.cli.text import left_out_text, printable, show_error
+from analyzer.cli.text import left_out_text, show_error
 from analyzer.events import (
     Analyzing,
     Begun,
@@ -33,7 +33,7 @@ from analyzer.events import (
 )
 from analyzer.runs.run import Run
 from analyzer.util.program import program
-from analyzer.util.text import age_interval_words, counted
+from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Evaluation
@@ -77,7 +77,7 @@ class Console:
                 self._close_bar()
                 log.info("started %r", source)
             case Fetching(progress):
-                bar = self._open_bar("fetching", printable(progress.source), progress.total_bytes, "B")
+                bar = self._open_bar("fetching", one_line(progress.source), progress.total_bytes, "B")
                 self._advance(bar, progress.received_bytes)
             case LeftOut() | Budgeted() | ReportsRemoved():
                 self._close_bar()
@@ -88,7 +88,7 @@ class Console:
             case Analyzing():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
-                bar = self._open_bar("analyzing", printable(event.title), total, unit)
+                bar = self._open_bar("analyzing", one_line(event.title), total, unit)
                 if bar is not None:
                     rate = event.samples / max(bar.format_dict["elapsed"], 1e-3)
                     faces = counted(event.faces, "face")
@@ -97,7 +97,7 @@ class Console:
             case LiveBegun() | Following():
                 self._on_live(event)
             case Rendering(title, share):
-                self._advance(self._open_bar("drawing", printable(title), 100, "%"), share * 100)
+                self._advance(self._open_bar("drawing", one_line(title), 100, "%"), share * 100)
             case Finished(run, unchanged):
                 self._close_bar()
                 if self._lists_runs and not self._quiet and not self._as_json:
@@ -108,7 +108,7 @@ class Console:
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
             case Failed(source, error):
                 self._close_bar()
-                log.error("failed %r: %s", source, printable(str(error)))
+                log.error("failed %r: %s", source, one_line(str(error)))
                 named = Path(source).name in str(error)
                 self.error(str(error) if named else f"{source}: {error}")
 
@@ -132,7 +132,7 @@ class Console:
             if not self._quiet:
                 click.echo(_announced(event), err=True)
             return
-        bar = self._open_bar("following", printable(event.title), None, "s")
+        bar = self._open_bar("following", one_line(event.title), None, "s")
         if bar is not None:
             bar.set_postfix_str(_so_far(event), refresh=False)
         self._advance(bar, event.time_s)
@@ -172,7 +172,7 @@ class Console:
             self._close_bar()
             self._stage = stage
             room = max(8, min(32, shutil.get_terminal_size().columns // 3))
-            shown = title if len(title) <= room else title[: room - 1] + "…"
+            shown = shorten(title, room)
             count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
             shape = "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]"
             if stage == "following":
@@ -204,10 +204,10 @@ def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
         case LeftOut():
             return left_out_text(**vars(event))
         case Budgeted(title, choice, fits):
-            return f"{'Budget' if fits else 'Warning'}: {printable(title)}: {choice}"
+            return f"{'Budget' if fits else 'Warning'}: {one_line(title)}: {choice}"
     return (
         f"Removed with the earlier analysis that it was about: {', '.join(event.files)} of "
-        f"{printable(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
+        f"{one_line(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
     )
 
 
@@ -218,7 +218,7 @@ def _continued(event: Begun) -> str:
     at_s = event.goes_on_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
     before = _saved_words(event, len(event.kept), "was", "were")
-    return f"Continued at {where}: {printable(event.title)}: {before} before"
+    return f"Continued at {where}: {one_line(event.title)}: {before} before"
 
 
 def _saved_words(event: Begun, saved: int, one: str = "is", several: str = "are") -> str:
@@ -240,7 +240,7 @@ def _unchanged(run: Run) -> str:
 def _announced(event: LiveBegun) -> str:
     until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
     video = "; no annotated video is made of what is live" if event.without_video else ""
-    return f"Live: {printable(event.title)}: followed {until}{video}"
+    return f"Live: {one_line(event.title)}: followed {until}{video}"
 
 
 def _so_far(event: Following) -> str:
@@ -261,7 +261,7 @@ def describe(run: Run) -> str:
     low, high = counts["people_low"], counts["people_high"]
     between = "" if low == high else f" ({low} to {high})"
     lines = [
-        f"{printable(run.info['title'])}",
+        f"{one_line(run.info['title'])}",
         f"  {counted(counts['people'], 'person', 'people')}{between} in {stretch}: "
         f"{counts['female']} female, {counts['male']} male, "
         f"{counts['unknown_gender']} unknown ({', '.join(basis)})",
@@ -280,7 +280,7 @@ def describe(run: Run) -> str:
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
-        lines.append(f"  incomplete: {printable(run.info['incomplete_reason'])}")
+        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'])}")
         lines += _unread_words(run) if images else []
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
@@ -293,7 +293,7 @@ def describe(run: Run) -> str:
         interval = f"{row['age_low']:.0f} to {row['age_high']:.0f}" if estimated else ""
         seen = f"{row['first_s']:>6.1f} s  {row['on_screen_s']:>7.1f} s"
         if images:
-            seen = f"{row['samples']:>6}  {printable(first_in[row['first_s']])}"
+            seen = f"{row['samples']:>6}  {one_line(first_in[row['first_s']])}"
         lines.append(f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
     if others := len(people) - len(shown):
         rest = counted(others, "more person", "more people")
@@ -304,7 +304,7 @@ def describe(run: Run) -> str:
     lines.append(f"  tables:  {run.folder}")
     annotated = run.info["annotated"]
     if run.video_error:
-        lines.append(f"  no annotated {'images' if images else 'video'}: {printable(run.video_error)}")
+        lines.append(f"  no annotated {'images' if images else 'video'}: {one_line(run.video_error)}")
     elif annotated:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
@@ -318,7 +318,7 @@ def _unread_words(run: Run) -> list[str]:
     reasons = [str(one) for one in images["reason"].dropna() if one]
     more = len(reasons) - _MAX_UNREAD_LISTED
     return [
-        *(f"    {printable(reason)}" for reason in reasons[:_MAX_UNREAD_LISTED]),
+        *(f"    {one_line(reason)}" for reason in reasons[:_MAX_UNREAD_LISTED]),
         *([f"    ... and {more} more, in the images table"] if more > 0 else []),
     ]
 
@@ -372,12 +372,12 @@ def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     for head, figures, listed in parts:
         texts = {words: figure_text(figures[key], unit) for key, (words, unit) in listed.items()}
         lines += [head, *(f"  {words:<50}  {text}" for words, text in texts.items() if text)]
-    lines += [f"  not scored: {printable(sentence)}" for sentence in evaluation.failed]
+    lines += [f"  not scored: {one_line(sentence)}" for sentence in evaluation.failed]
     for source in evaluation.sources:
         if source["unparsed"]:
             named = ", ".join(source["unparsed"][:3]) + (", ..." if len(source["unparsed"]) > 3 else "")
             count = f"{len(source['unparsed'])} without a label in the name"
-            lines.append(f"  {printable(source['name'])}: {count}: {printable(named)}")
+            lines.append(f"  {one_line(source['name'])}: {count}: {one_line(named)}")
     if out is not None:
         lines.append(f"  page:    {out / 'accuracy.md'}")
     return "\n".join(lines)

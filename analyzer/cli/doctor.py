@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from analyzer.cli.text import printable
 from analyzer.doctor import Check, State, examine
+from analyzer.util.text import one_line
 
 __all__ = ["describe_check", "show_checks"]
 
@@ -35,6 +35,6 @@ def describe_check(check: Check) -> str:
     ok       yt-dlp     2026.10.26, 29 days old
     """
     state = click.style(f"{check.state:<7}", fg=_COLORS[check.state])
-    line = f"{state}  {printable(check.name):<9}  {printable(check.found)}"
+    line = f"{state}  {one_line(check.name):<9}  {one_line(check.found)}"
     # Not wrapped: commands are there to be copied.
-    return f"{line}\n{' ' * 9}{printable(check.mend)}" if check.mend else line
+    return f"{line}\n{' ' * 9}{one_line(check.mend)}" if check.mend else line

@@ -21,8 +21,9 @@ from analyzer.cli.options import (
     Group,
     epilog,
 )
-from analyzer.cli.text import printable, show_error
+from analyzer.cli.text import show_error
 from analyzer.errors import AnalyzerError
+from analyzer.util.text import one_line
 
 if TYPE_CHECKING:
     from analyzer.vision.inventory import Held
@@ -108,10 +109,10 @@ def list_(*, as_json: bool) -> None:
 def _row(one: Held) -> tuple[str, ...]:
     here = "yes" if one.state == "ok" else "no" if one.state == "missing" else "damaged"
     if one.model is None:
-        return printable(one.name), "", here, "", printable(one.problem)
+        return one_line(one.name), "", here, "", one_line(one.problem)
     model = one.model
     allowed = _COMMERCIAL[model.commercial_use]
-    return printable(one.name), model.role, here, allowed, printable(model.license)
+    return one_line(one.name), model.role, here, allowed, one_line(model.license)
 
 
 @models.command(epilog=epilog(_CODES))
@@ -131,7 +132,7 @@ def show(name: str, *, as_json: bool) -> None:
             if number:
                 click.echo()
             for label, text in _lines(one):
-                lines = textwrap.wrap(printable(text), _WIDTH - _LABEL) or [""]
+                lines = textwrap.wrap(one_line(text), _WIDTH - _LABEL) or [""]
                 click.echo(f"{label:<{_LABEL}}{lines[0]}")
                 for line in lines[1:]:
                     click.echo(" " * _LABEL + line)
@@ -211,7 +212,7 @@ def verify(names: tuple[str, ...], *, as_json: bool) -> None:
         else:
             for one in found:
                 state = click.style(f"{one.state:<7}", fg=_COLORS[one.state])
-                click.echo(f"{state}  {printable(one.name):<20}  {printable(one.problem)}".rstrip())
+                click.echo(f"{state}  {one_line(one.name):<20}  {one_line(one.problem)}".rstrip())
         failed = any(one.state == "wrong" or (names and one.state != "ok") for one in found)
         return SOME_FAILED if failed else DONE
 

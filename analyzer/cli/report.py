@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from analyzer.cli.text import printable
 from analyzer.report.figures import (
     AUDIENCE_FIGURES,
     Figure,
@@ -24,7 +23,7 @@ from analyzer.report.figures import (
     span_text,
     why_not,
 )
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line, shorten
 
 __all__ = ["NO_CHARTS", "describe_files", "describe_report", "open_page", "show_skipped"]
 
@@ -73,7 +72,7 @@ def describe_report(document: dict[str, Any]) -> str:
     if images:
         analyzed = counted(total["analyzed_s"] or 0, "image")
     about = "; ".join([*document["filters"], f"{analyzed} analyzed"])
-    lines = [f"{printable(document['title'])} ({printable(about)})"]
+    lines = [f"{one_line(document['title'])} ({one_line(about)})"]
     for name in _HEADLINES:
         if (figure := figure_of(name, images=images)) is None:
             continue
@@ -94,7 +93,7 @@ def describe_report(document: dict[str, Any]) -> str:
     left = len(of_runs) - _MAX_NOTES
     more = [f"... and {counted(left, 'more note')}: --format html"] if left > 0 else []
     for note in [*document["notes"], *of_runs[:_MAX_NOTES], *more]:
-        lines += textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="  ")
+        lines += textwrap.wrap(one_line(note), width, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines)
 
 
@@ -117,14 +116,10 @@ def _moments(document: dict[str, Any]) -> list[str]:
     several = document["kind"] == "videos"
     lines = []
     for moment in document["moments"][:_MAX_MOMENTS]:
-        where = f" in {printable(_short(titles[moment['run']], 50))}" if several else ""
+        where = f" in {one_line(shorten(titles[moment['run']], 50))}" if several else ""
         at = figure_text(moment["peak_s"], "clock")
         lines.append(f"  {'busiest: ' + at:<38}{moment_words(moment)}{where}")
     return lines
-
-
-def _short(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
 
 
 def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -134,7 +129,7 @@ def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) ->
     for row in rows[:_MAX_ROWS]:
         figures = (figure_of(name, images=document["images"]) for name, _ in columns)
         texts = [_told(row, figure, least) for figure in figures if figure is not None]
-        cells.append([printable(_short(str(row["group"]), 40)), *texts])
+        cells.append([one_line(shorten(str(row["group"]), 40)), *texts])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  "
@@ -173,7 +168,7 @@ def _changes(document: dict[str, Any]) -> list[str]:
     else:
         return []
     lines = [
-        f"  {printable(_short(what, 60))}: {words} {figure_text(before, unit)} -> {figure_text(now, unit)}"
+        f"  {one_line(shorten(what, 60))}: {words} {figure_text(before, unit)} -> {figure_text(now, unit)}"
         for what, words, before, now, unit in found[:_MAX_ROWS]
     ]
     left = len(found) - _MAX_ROWS
@@ -215,7 +210,7 @@ def describe_files(written: Sequence[Path]) -> str:
 
 def show_skipped(sentence: str) -> None:
     """Name a folder that holds no finished run, on standard error."""
-    click.echo(f"Skipped: {printable(sentence)}", err=True)
+    click.echo(f"Skipped: {one_line(sentence)}", err=True)
 
 
 def open_page(path: Path) -> bool:

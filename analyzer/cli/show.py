@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Self
 
 import analyzer
-from analyzer.cli.text import printable
 from analyzer.errors import AnalyzerError
 from analyzer.output.preview import Preview
+from analyzer.util.text import one_line
 
 __all__ = ["Window"]
 
@@ -132,7 +132,7 @@ class Window:
                 header = {
                     "width": width,
                     "height": height,
-                    "title": printable(preview.title),
+                    "title": one_line(preview.title),
                     "faces": [(box, gender, _words(gender, age)) for box, gender, age in known],
                 }
                 pipe.write(json.dumps(header).encode() + b"\n")

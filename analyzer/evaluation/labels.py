@@ -41,7 +41,7 @@ from analyzer.errors import SourceError, SourceErrorKind
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 
 __all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
 
@@ -124,7 +124,7 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
 
 
 def _bad(path: Path, what: str, kind: SourceErrorKind = SourceErrorKind.OTHER) -> SourceError:
-    return SourceError(f"{shown_name(str(path))}: {what}", kind=kind, source=shown_name(str(path)))
+    return SourceError(f"{well_formed(str(path))}: {what}", kind=kind, source=well_formed(str(path)))
 
 
 @contextlib.contextmanager
@@ -159,7 +159,7 @@ def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], l
         raise _bad(path, what, SourceErrorKind.EMPTY)
     hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
     chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
-    about = {"name": shown_name(path.resolve().name), "kind": kind, "labeled": len(faces)}
+    about = {"name": well_formed(path.resolve().name), "kind": kind, "labeled": len(faces)}
     return Material(about | {"used": len(chosen), "unparsed": unparsed}, chosen)
 
 
@@ -167,7 +167,7 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The faces whose labels are in the names of pictures, and the names of pictures that have none."""
     pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
     faces = pd.DataFrame(
-        {"path": pictures, "name": [shown_name(path.name) for path in pictures]}, dtype=object
+        {"path": pictures, "name": [well_formed(path.name) for path in pictures]}, dtype=object
     )
     parts = faces["name"].astype(str).str.extract(_UTKFACE)
     faces["true_age"] = parts[0].astype(float)
@@ -303,7 +303,7 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
 
 
 def _videos(path: Path, truths: list[Path]) -> Material:
-    about = {"name": shown_name(path.resolve().name), "kind": "videos", "labeled": len(truths)}
+    about = {"name": well_formed(path.resolve().name), "kind": "videos", "labeled": len(truths)}
     return Material(about | {"used": len(truths), "unparsed": []}, videos=tuple(map(_read_truth, truths)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
 from analyzer.settings import AGE_BANDS
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
 
 __all__ = ["ESTIMATED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
 
@@ -132,8 +132,7 @@ def page(document: dict[str, Any]) -> str:
 
 def _cell(text: object) -> str:
     """Text from elsewhere for one cell of a table of the page."""
-    plain = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
-    return re.sub(r"([|\\`*<>\[\]])", r"\\\1", plain)
+    return re.sub(r"([|\\`*<>\[\]])", r"\\\1", one_line(text))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

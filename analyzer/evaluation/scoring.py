@@ -48,7 +48,7 @@ from analyzer.runs.run import Run
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
 from analyzer.util.atomic import paths_of, writing
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 
 __all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "evaluate"]
 
@@ -154,7 +154,7 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
         about = material.about
         about["failed"] = []
         for video in material.videos:
-            tasks[video.path.resolve()] = _Task(video.path, shown_name(str(video.path)), about, video)
+            tasks[video.path.resolve()] = _Task(video.path, well_formed(str(video.path)), about, video)
         if material.faces is not None:
             slug = re.sub(r"[^A-Za-z0-9]+", "-", about["name"]).strip("-") or "faces"
             folder = work / str(number) / slug
@@ -267,7 +267,7 @@ def _score_video(video: TrueVideo, run: Run, settings: Settings) -> dict[str, pd
     count_error = _share(len(people) - number, number)
     time_error = _share(float(people["on_screen_s"].sum()) - true_s, true_s)
     row = {
-        "name": shown_name(video.path.parent.name),
+        "name": well_formed(video.path.parent.name),
         "true_people": number,
         "found_people": len(people),
         "missed": number - len(pairs),

@@ -24,7 +24,7 @@ from analyzer.media.clock import Clock, ClockJump, Rule, Stamps, Timeline, anima
 from analyzer.media.colors import Transfer, transfer_of
 from analyzer.media.cropping import NOTHING, Cropping, declared_cropping
 from analyzer.media.geometry import Geometry, GeometryFinder
-from analyzer.media.read_report import shown_path
+from analyzer.util.text import short_name
 
 __all__ = [
     "INDEXED",
@@ -237,7 +237,7 @@ class Demuxer:
             raise no_frames(self._path)
         if not streams:
             raise MediaError(
-                f"{shown_path(self._path)} has no video track, only sound; give a file with moving pictures.",
+                f"{short_name(self._path)} has no video track, only sound; give a file with moving pictures.",
                 kind=MediaErrorKind.NO_VIDEO,
             )
         best = self.container.streams.best("video")
@@ -252,7 +252,7 @@ class Demuxer:
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
-                f"{shown_path(self._path)} uses {name}, which is not read here; convert it to H.264 first.",
+                f"{short_name(self._path)} uses {name}, which is not read here; convert it to H.264 first.",
                 kind=MediaErrorKind.CODEC,
             )
         pixels = context.width * context.height
@@ -280,7 +280,7 @@ class Demuxer:
 
     def too_large(self, size: str = "") -> MediaError:
         return MediaError(
-            f"{shown_path(self._path)} has pictures{size} above the limit of {self._max_pixels} pixels; "
+            f"{short_name(self._path)} has pictures{size} above the limit of {self._max_pixels} pixels; "
             "raise max_pixels if you trust the file.",
             kind=MediaErrorKind.TOO_LARGE,
         )
@@ -474,7 +474,7 @@ class Demuxer:
             pictures = self._context.decode(packet)
         except av.error.MemoryError as error:
             raise MediaError(
-                f"There is not enough memory for the pictures of {shown_path(self._path)}.",
+                f"There is not enough memory for the pictures of {short_name(self._path)}.",
                 kind=MediaErrorKind.TOO_LARGE,
             ) from error
         except av.FFmpegError as error:
@@ -561,25 +561,25 @@ def check_file(path: Path) -> None:
         allowed = os.access(path, os.R_OK)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         raise SourceError(
-            f"There is no file {shown_path(path)}; check the path.",
+            f"There is no file {short_name(path)}; check the path.",
             kind=SourceErrorKind.NOT_FOUND,
             source=str(path),
         ) from error
     if not allowed:
         raise SourceError(
-            f"{shown_path(path)} may not be read; change its permissions.",
+            f"{short_name(path)} may not be read; change its permissions.",
             kind=SourceErrorKind.OTHER,
             source=str(path),
         )
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{shown_path(path)} is a folder, not a video.", kind=MediaErrorKind.NOT_MEDIA)
+        raise MediaError(f"{short_name(path)} is a folder, not a video.", kind=MediaErrorKind.NOT_MEDIA)
     if not stat.S_ISREG(status.st_mode):
         raise MediaError(
-            f"{shown_path(path)} is a device or pipe, not a file; save the video to a file first.",
+            f"{short_name(path)} is a device or pipe, not a file; save the video to a file first.",
             kind=MediaErrorKind.NOT_MEDIA,
         )
     if not status.st_size:
-        raise MediaError(f"{shown_path(path)} is empty; get the file again.", kind=MediaErrorKind.EMPTY)
+        raise MediaError(f"{short_name(path)} is empty; get the file again.", kind=MediaErrorKind.EMPTY)
 
 
 def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
@@ -614,7 +614,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
 
 def no_frames(path: Path) -> MediaError:
     return MediaError(
-        f"{shown_path(path)} ends before its first picture; get the file again.",
+        f"{short_name(path)} ends before its first picture; get the file again.",
         kind=MediaErrorKind.NO_FRAMES,
     )
 
@@ -626,7 +626,7 @@ def is_heif(head: bytes) -> bool:
 def heif_error(path: Path) -> MediaError:
     """HEIC and AVIF are refused: they would open as videos, and give one tile of the picture."""
     return MediaError(
-        f"{shown_path(path)} is a HEIC or AVIF picture, which is not supported; convert it to JPEG first.",
+        f"{short_name(path)} is a HEIC or AVIF picture, which is not supported; convert it to JPEG first.",
         kind=MediaErrorKind.NOT_MEDIA,
     )
 
@@ -638,7 +638,7 @@ def _explain(path: Path) -> MediaError:
     """Why a file could not be opened."""
     with path.open("rb") as file:
         head = file.read(12)
-    name = shown_path(path)
+    name = short_name(path)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
         if not _has_index(path):
             return MediaError(

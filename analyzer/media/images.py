@@ -17,10 +17,10 @@ from analyzer.media.colors import image_bgr
 from analyzer.media.demuxer import VideoInfo, check_file, heif_error, is_heif
 from analyzer.media.frame import Frame, Image, Sample
 from analyzer.media.geometry import Geometry
-from analyzer.media.read_report import ReadReport, shown_path
+from analyzer.media.read_report import ReadReport
 from analyzer.media.reader import BaseReader
 from analyzer.settings import Settings
-from analyzer.util.text import counted
+from analyzer.util.text import counted, short_name
 
 __all__ = [
     "ImageReader",
@@ -109,7 +109,7 @@ class ImageReader(BaseReader):
                     image, _ = _load_picture(self._paths[index], self._settings.max_pixels)
                 except (MediaError, SourceError) as error:
                     problem = problem or error
-                    bad.append(shown_path(self._paths[index]))
+                    bad.append(short_name(self._paths[index]))
                 else:
                     last = index
                     shape = Geometry(image.shape[1], image.shape[0])
@@ -129,7 +129,7 @@ class ImageReader(BaseReader):
         """
         start, end = self._range(0.0, None)
         asked = [index for index in range(len(self._paths)) if start <= index < end]
-        bad = [shown_path(self._paths[index]) for index in asked if index not in read]
+        bad = [short_name(self._paths[index]) for index in asked if index not in read]
         return _report_on_pictures(len(asked), len(asked), bad, max(read, default=None))
 
 
@@ -188,7 +188,7 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
         SourceError: There is no such file.
     """
     check_file(path)
-    name = shown_path(path)
+    name = short_name(path)
     try:
         with warnings.catch_warnings():
             # Pillow warns above a limit of its own, and of harmless faults in metadata.

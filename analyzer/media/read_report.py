@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyzer.errors import MediaError, MediaErrorKind
+from analyzer.util.text import short_name
 
 __all__ = [
     "ReadReport",
@@ -14,7 +15,6 @@ __all__ = [
     "is_damaged",
     "is_unusable",
     "joined_report",
-    "shown_path",
     "unusable_error",
 ]
 
@@ -83,13 +83,7 @@ def is_unusable(packets: int, bad: int) -> bool:
 def unusable_error(path: Path, packets: int, bad: int) -> MediaError:
     share = "none" if bad >= packets else f"only {packets - bad}"
     return MediaError(
-        f"{shown_path(path)} is damaged: {share} of its {packets} packets can be decoded; "
+        f"{short_name(path)} is damaged: {share} of its {packets} packets can be decoded; "
         "get the file again.",
         kind=MediaErrorKind.DAMAGED,
     )
-
-
-def shown_path(path: Path) -> str:
-    """A file's name for a message: on one line, of bounded length."""
-    name = "".join(c if c.isprintable() else "?" for c in path.name)
-    return name if len(name) <= 80 else f"{name[:60]}…{name[-15:]}"

@@ -33,9 +33,8 @@ from analyzer.report.figures import (
     span_words,
 )
 from analyzer.report.files import CHARTS
-from analyzer.report.tables import one_line
 from analyzer.util.palette import GENDER_COLORS
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,12 @@ import re
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from analyzer.util.urls import web_address
+
 __all__ = [
     "Moments",
     "moment_url",
     "moments_of",
-    "web_address",
     "youtube_id",
 ]
 
@@ -28,21 +29,6 @@ class Moments(NamedTuple):
     after: str
     site: str
     """Whose it is, for people."""
-
-
-def web_address(url: object) -> str | None:
-    """An address that a browser may be sent to: http or https, in one piece; None for all else.
-
-    >>> web_address("https://example.org/a"), web_address("javascript:alert(1)"), web_address("http://a b")
-    ('https://example.org/a', None, None)
-    """
-    text = str(url or "").strip()
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        return None
-    return text if known and not re.search(r"[\s\x00-\x1f\x7f]", text) else None
 
 
 def youtube_id(url: object) -> str | None:

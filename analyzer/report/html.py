@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.people.proportions import FEW_PEOPLE
-from analyzer.report.deeplinks import moments_of, web_address
+from analyzer.report.deeplinks import moments_of
 from analyzer.report.figures import (
     AGES_MEASURED,
     AGES_UNMEASURED,
@@ -46,6 +46,7 @@ from analyzer.report.figures import (
 )
 from analyzer.report.metrics import MOMENT_S
 from analyzer.util.text import counted
+from analyzer.util.urls import web_address
 
 if TYPE_CHECKING:
     from jinja2 import Template

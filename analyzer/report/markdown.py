@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from analyzer.people.proportions import FEW_PEOPLE
-from analyzer.report.deeplinks import moment_url, web_address
+from analyzer.report.deeplinks import moment_url
 from analyzer.report.figures import (
     AUDIENCE_FIGURES,
     FIGURES,
@@ -28,8 +28,8 @@ from analyzer.report.figures import (
     span_text,
     why_not,
 )
-from analyzer.report.tables import one_line
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
+from analyzer.util.urls import web_address
 
 __all__ = [
     "markdown",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ from analyzer.report.figures import AUDIENCE_FIGURES, FIGURES, figure_of, method
 from analyzer.util.sheets import Sheet
 
 __all__ = [
-    "one_line",
     "report_sheets",
     "table_cells",
     "table_columns",
@@ -77,18 +75,6 @@ def table_columns(name: str, document: Document) -> tuple[tuple[str, ...], tuple
     own = {"on_screen_s": "people_in_images", "analyzed_s": "images"} if name == "figures" else {}
     words = _COLUMNS_OF_IMAGES | own
     return kept, tuple(words.get(column, column) for column in kept)
-
-
-def one_line(text: Any) -> str:
-    """Untrusted text in one line, without control characters and those that turn the direction of writing.
-
-    >>> one_line("a\\n\\tb" + chr(0x202E) + "c")
-    'a bc'
-    """
-    marks = {*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x061C, 0xFEFF}
-    kept = (each for each in str(text) if ord(each) not in marks)
-    spaced = (" " if unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") else each for each in kept)
-    return " ".join("".join(spaced).split())
 
 
 def tables(document: Document) -> dict[str, Rows]:

@@ -40,7 +40,7 @@ from analyzer.runs.timebase import bin_clocks, live_durations
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 from analyzer.util.sheets import Sheet, write_workbook
-from analyzer.util.text import counted, shown_name
+from analyzer.util.text import counted, well_formed
 from analyzer.vision.calibration import Calibration
 
 __all__ = [
@@ -162,7 +162,7 @@ def derive(
         asked = {
             n: path.name for n, path in enumerate(video.paths) if first <= n < (stop or len(video.paths))
         }
-        names = {n: shown_name(name) for n, name in asked.items()}
+        names = {n: well_formed(name) for n, name in asked.items()}
         unread = asked.keys() - set(samples["segment"])
         problems = {n: image_problem(video.paths[n], settings.max_pixels) for n in unread}
         images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
@@ -173,7 +173,7 @@ def derive(
 def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
     """Why nothing lies in the stretch that was asked for, in a sentence."""
     local = len(video.paths) == 1 and not video.fetched
-    name, start = shown_name(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
+    name, start = well_formed(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
     if video.kind is MediaKind.IMAGES:
         return (
             f"{name} is {counted(len(video.paths), 'image')}: {start} is after the last; "
@@ -192,7 +192,7 @@ def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int],
     if video.kind is not MediaKind.IMAGES:
         return ()
     read = [video.paths[number] for number in samples["segment"]]
-    pages = ((shown_name(path.name), further_pages(path)) for path in read)
+    pages = ((well_formed(path.name), further_pages(path)) for path in read)
     return tuple((name, count) for name, count in pages if count)
 
 

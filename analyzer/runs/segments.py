@@ -63,7 +63,7 @@ def segment_tables(
     Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
     within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
     """
-    from analyzer.util.text import shown_name
+    from analyzer.util.text import well_formed
 
     samples = pd.DataFrame(
         {
@@ -76,7 +76,7 @@ def segment_tables(
             "detection_age_s": np.array(result.detection_age_s, dtype=np.float64),
             "width": np.array([width for width, _ in result.sizes], dtype=np.int64),
             "height": np.array([height for _, height in result.sizes], dtype=np.int64),
-            "image": [shown_name(name) for name in result.image_names],
+            "image": [well_formed(name) for name in result.image_names],
             "clock": no_clock(len(result.times_s)),
             "gap_s": 0.0,
             "dropped": 0,

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
-from analyzer.util.urls import plain_text, shown_source
+from analyzer.util.text import one_line, shorten
+from analyzer.util.urls import redacted, redacted_text
 
 __all__ = [
     "explained",
@@ -221,11 +222,31 @@ def explained(error: Exception, source: str) -> AnalyzerError:
             return OutputError(f"The download cannot be written: {each.strerror}", no_space=is_full(each))
     text = "\n".join(str(each) for each in causes)
     if re.search(r"unable to (?:write data|open for writing)", text):
-        return OutputError(f"The download cannot be written ({plain_text(str(error))})")
+        return OutputError(f"The download cannot be written ({first_sentence(str(error))})")
     kind = _classify(error, causes, text)
-    _log.debug("Fetching %s failed", shown_source(source), exc_info=error)
+    _log.debug("Fetching %s failed", redacted(source), exc_info=error)
     inner = next((each.orig_msg for each in causes if hasattr(each, "orig_msg")), str(error))
-    return source_failure(kind, source, plain_text(str(inner)) or type(error).__name__)
+    return source_failure(kind, source, first_sentence(str(inner)) or type(error).__name__)
+
+
+def first_sentence(text: str) -> str:
+    """Shorten a message of yt-dlp to its first sentence: one short line without addresses.
+
+    >>> first_sentence("ERROR: [youtube] abc: Private video. Sign in if you've been granted access")
+    'Private video'
+    """
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
+    text = re.sub(r"\s*\(caused by .*", "", text)
+    text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
+    text = re.sub(
+        r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
+    )
+    text = redacted_text(text)
+    # Addresses of media are signed, some hold passwords: the host is enough.
+    text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
+    text = re.split(r"(?<=[.!?])\s|\. Giving up", one_line(text), maxsplit=1)[0].rstrip(".")
+    return shorten(text, 160)
 
 
 def _is_network(error: OSError) -> bool:

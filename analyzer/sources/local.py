@@ -16,7 +16,7 @@ from typing import BinaryIO
 from analyzer.errors import SourceError, SourceErrorKind
 from analyzer.events import LeftOut
 from analyzer.sources.types import Item, MediaKind, Video, failed_item
-from analyzer.util.text import shown_name
+from analyzer.util.text import well_formed
 
 __all__ = [
     "BLOCK_BYTES",
@@ -146,7 +146,7 @@ def local_items(
         )
     if not beside and below is None:
         return items, None
-    return items, LeftOut(shown_name(source), beside, below is not None)
+    return items, LeftOut(well_formed(source), beside, below is not None)
 
 
 _MOST_SEARCHED = 2000
@@ -299,8 +299,8 @@ def local_video(item: Item) -> Video:
         kind=item.kind,
         paths=item.paths,
         audio_path=None,
-        source=shown_name(item.source),
-        title=shown_name(item.title or item.paths[0].stem),
+        source=well_formed(item.source),
+        title=well_formed(item.title or item.paths[0].stem),
         url=None,
         channel=None,
         uploaded=None,

@@ -67,8 +67,8 @@ from analyzer.sources.ytdlp import (
     video_id_of,
     web_id,
 )
-from analyzer.util.text import shown_name
-from analyzer.util.urls import shown_source
+from analyzer.util.text import well_formed
+from analyzer.util.urls import redacted
 
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
@@ -156,7 +156,7 @@ class Fetcher:
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyze in {shown_source(source)}",
+                f"There is nothing to analyze in {redacted(source)}",
                 kind=SourceErrorKind.EMPTY,
                 source=source,
             )
@@ -419,7 +419,7 @@ def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> 
 
 def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
     """What is followed live: each time is a video of its own."""
-    address = shown_source(item.source)
+    address = redacted(item.source)
     begun = datetime.datetime.now(datetime.UTC)
     digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
     known = info or {}
@@ -432,9 +432,9 @@ def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
         kind=MediaKind.LIVE,
         paths=(),
         audio_path=None,
-        source=shown_name(address),
-        title=shown_name(str(title)),
-        url=shown_source(str(known.get("webpage_url") or address)) if web else None,
+        source=well_formed(address),
+        title=well_formed(str(title)),
+        url=redacted(str(known.get("webpage_url") or address)) if web else None,
         channel=channel_name(known),
         uploaded=None,
         uploaded_at=None,

@@ -19,14 +19,21 @@ from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
 from analyzer.settings import Settings
-from analyzer.sources.failures import explained, http_status, retry_after_s, source_failure, yt_dlp_version
+from analyzer.sources.failures import (
+    explained,
+    first_sentence,
+    http_status,
+    retry_after_s,
+    source_failure,
+    yt_dlp_version,
+)
 from analyzer.sources.formats import choose_formats, protocol_of
 from analyzer.sources.local import BLOCK_BYTES, fingerprint_of
 from analyzer.sources.streams import Stream, probe
 from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video
 from analyzer.sources.watchdog import POLL_S, Call, Stopped, Watchdog, WatchedJob
-from analyzer.util.text import shown_name
-from analyzer.util.urls import plain_text, shown_source, with_shown_addresses, without_login
+from analyzer.util.text import well_formed
+from analyzer.util.urls import redacted, redacted_text, without_login
 
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
@@ -213,10 +220,10 @@ class _Logger:
         _log.debug("%s", message)
 
     def warning(self, message: str) -> None:
-        _log.info("%s", with_shown_addresses(message))
+        _log.info("%s", redacted_text(message))
 
     def error(self, message: str) -> None:
-        _log.info("%s", with_shown_addresses(message))
+        _log.info("%s", redacted_text(message))
 
 
 def _cache_folder() -> str:
@@ -429,7 +436,7 @@ class YtDlpSession:
                 # Trying again at once, as yt-dlp does, would make it worse.
                 kind = SourceErrorKind.BOT_CHECK if error.status == 429 else SourceErrorKind.NETWORK
                 self.call.refusal = source_failure(
-                    kind, self._source, plain_text(str(error)), retry_after_s=wait_s
+                    kind, self._source, first_sentence(str(error)), retry_after_s=wait_s
                 )
                 raise self.call.refusal from error
             raise
@@ -699,7 +706,7 @@ class YtDlpSession:
         totals = [each["total_bytes"] or each["total_bytes_estimate"] for each in self._files.values()]
         totals += self._expected_bytes[len(totals) :]
         total = None if any(each is None for each in totals) else round(sum(totals))
-        self._progress = FetchProgress(shown_source(self._source), received, total, status.get("speed"))
+        self._progress = FetchProgress(redacted(self._source), received, total, status.get("speed"))
 
     def _check_size(self, size: float) -> None:
         if size > self._settings.max_size_mb * 1e6:
@@ -859,12 +866,12 @@ def upload_date(info: Mapping[str, Any]) -> str | None:
 
 
 def _title(item: Item, info: Mapping[str, Any], video_id: str) -> str:
-    return shown_name(str(info.get("title") or item.title or video_id))
+    return well_formed(str(info.get("title") or item.title or video_id))
 
 
 def channel_name(info: Mapping[str, Any]) -> str | None:
     channel = info.get("channel") or info.get("uploader")
-    return shown_name(str(channel)) if channel else None
+    return well_formed(str(channel)) if channel else None
 
 
 def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:

@@ -1,4 +1,4 @@
-"""URLs: hosts, logins, and how an address is shown."""
+"""Addresses: which ones are web addresses, the host that rate limits apply to, and logins kept secret."""
 
 from __future__ import annotations
 
@@ -8,18 +8,46 @@ from urllib.parse import urlsplit
 
 __all__ = [
     "host_of",
-    "plain_text",
-    "shown_source",
-    "with_shown_addresses",
+    "redacted",
+    "redacted_text",
+    "web_address",
     "without_login",
 ]
 
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*://"
+
+_LOGIN_FIELD = re.compile(
+    r"([?&;/](?:[\w.-]*(?:user|usr|login|pass|pwd|psw|token|auth|secret|apikey|api_key|signature)[\w.-]*"
+    r"|key|pw|sig)=)[^&;#\s]+",
+    re.I,
+)
+
+
+def web_address(value: object) -> str | None:
+    """Return a complete http or https address, without blanks around it; None for anything else.
+
+    >>> web_address(" https://example.org/a "), web_address("HTTP://example.org:80")
+    ('https://example.org/a', 'HTTP://example.org:80')
+    >>> web_address("javascript:alert(1)"), web_address("http://a b"), web_address("http://a:b")
+    (None, None, None)
+    """
+    address = value.strip() if isinstance(value, str) else ""
+    if not address.isprintable() or " " in address:
+        return None
+    try:
+        parts = urlsplit(address)
+        complete = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises for what is no number
+    except ValueError:
+        return None
+    return address if complete else None
+
 
 def host_of(address: str) -> str | None:
-    """The host that is to be left alone when a site complains; None for what is no web address.
+    """Return the host that rate limits apply to; None if this is not a web address.
 
-    Names of one site come out alike, without port; numeric and local hosts keep theirs, as servers of
-    different people may share such a host.
+    The names of one site give the same host, without port. Numeric and local hosts keep theirs: servers of
+    different owners may share such a host.
 
     >>> host_of("https://www.YouTube.com/watch?v=x"), host_of("https://youtu.be/x"), host_of("a/b.mp4")
     ('youtube.com', 'youtube.com', None)
@@ -48,65 +76,43 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-_LOGIN_FIELD = re.compile(
-    r"([?&;/](?:[\w.-]*(?:user|usr|login|pass|pwd|psw|token|auth|secret|apikey|api_key|signature)[\w.-]*"
-    r"|key|pw|sig)=)[^&;#\s]+",
-    re.I,
-)
-
-
 def without_login(source: str) -> str:
-    """An address without user name and password, as it may be shown and stored; paths stay as they are.
+    """Strip user name and password from an address; paths are returned unchanged.
+
+    The address can still be opened if it needs no login. Use `redacted` for what is only shown.
 
     >>> without_login("https://user:secret@example.org/a.mp4?b")
     'https://example.org/a.mp4?b'
     >>> without_login("rtsp://user:s/cr@t@camera/1"), without_login("http://example.org:80/@user")
     ('rtsp://camera/1', 'http://example.org:80/@user')
     """
-    scheme = re.match(r"(https?|rtsps?)://", source, re.I)
+    scheme = re.match(_SCHEME, source)
     if scheme is None:
         return source
     rest = source[scheme.end() :]
-    proper, loose = r"[^/?#\s]*@", r"[^/?#@\s:\[]*:\S*@"  # with / ? # or @ in a password
-    if scheme[1].lower().startswith("http"):  # where an @ may also belong to the name of a page
+    proper, loose = r"[^/?#\s]*@", r"[^/?#@\s:\[]*:\S*@"  # loose: the password may hold / ? # or @
+    if scheme[0].lower().startswith("http"):  # where an @ may also be part of a page's name
         login = re.match(rf"{proper}|(?![^/?#]*:\d+(?:[/?#]|$)){loose}", rest)
     else:
         login = re.match(rf"{loose}|{proper}", rest)
     return scheme[0] + rest[login.end() if login else 0 :]
 
 
-def shown_source(source: str) -> str:
-    """As `without_login`, and what looks like a login in the query of an address is masked too.
+def redacted(source: str) -> str:
+    """Strip the login of an address and mask what looks like one in its query; paths stay unchanged.
 
-    >>> shown_source("http://camera/v.cgi?user=admin&pwd=secret&resolution=32")
+    >>> redacted("http://me:secret@camera/v.cgi?user=admin&pwd=secret&resolution=32")
     'http://camera/v.cgi?user=***&pwd=***&resolution=32'
     """
     bare = without_login(source)
-    return _LOGIN_FIELD.sub(r"\1***", bare) if re.match(r"(?:https?|rtsps?)://", bare, re.I) else bare
+    return _LOGIN_FIELD.sub(r"\1***", bare) if re.match(_SCHEME, bare) else bare
 
 
-def with_shown_addresses(text: str) -> str:
-    """A message without logins. yt-dlp also names the end of an address alone."""
-    text = re.sub(r"(?:https?|rtsps?)://\S+", lambda found: shown_source(found[0]), text, flags=re.I)
-    return _LOGIN_FIELD.sub(r"\1***", text)
+def redacted_text(text: str) -> str:
+    """Redact all addresses in a message, and the queries of addresses that are only named in part.
 
-
-def plain_text(text: str) -> str:
-    """The first sentence of a message of yt-dlp's, for people: one short line without addresses.
-
-    >>> plain_text("ERROR: [youtube] abc: Private video. Sign in if you've been granted access")
-    'Private video'
+    >>> redacted_text("cannot open ftp://me:secret@example.org/a: v.cgi?pwd=secret")
+    'cannot open ftp://example.org/a: v.cgi?pwd=***'
     """
-    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-    text = "".join(each if each.isprintable() else " " for each in text)
-    text = re.sub(r"[;,.]?\s*please report this issue.*", "", text, flags=re.I)
-    text = re.sub(r"\s*\(caused by .*", "", text)
-    text = re.sub(r"^\s*(?:ERROR:\s*)?(?:\[[^\]]*\]\s*(?:Got error:|\S+:)?\s*)*", "", text)
-    text = re.sub(
-        r"Unable to download \w+(?: page)?: |HTTPS?Connection\w*\([^)]*\): |\[Errno -?\d+\] ", "", text
-    )
-    text = with_shown_addresses(text)
-    # Addresses of media are signed, some hold passwords: the host is enough.
-    text = re.sub(r"https?://(?:[^/\s@]*@)?([^/\s\"'<>]+)\S*", r"\1", text)
-    text = re.split(r"(?<=[.!?])\s|\. Giving up", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
-    return text if len(text) <= 160 else text[:159] + "…"
+    text = re.sub(rf"{_SCHEME}\S+", lambda found: redacted(found[0]), text)
+    return _LOGIN_FIELD.sub(r"\1***", text)
