@@ -28,6 +28,7 @@ from analyzer.errors import (
     SourceErrorKind,
     StoppedError,
     is_full,
+    unexpected,
 )
 from analyzer.events import (
     Analyzing,
@@ -83,7 +84,6 @@ __all__ = [
     "Analyzer",
     "analyze",
     "analyze_all",
-    "unexpected",
 ]
 
 log = logging.getLogger(__name__)
@@ -454,15 +454,6 @@ def finished_run(
             return None
         names.append(drawn)
     return run if all((folder / name).exists() for name in names) else None
-
-
-def unexpected(error: Exception) -> AnalyzerError:
-    """An error that nobody has foreseen, as a sentence; it goes to the log with its traceback."""
-    log.error("unexpected error", exc_info=error)
-    what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-    failure = AnalyzerError(f"the analysis broke off unexpectedly ({what}): please report it")
-    failure.__cause__ = error
-    return failure
 
 
 class Analyzer:

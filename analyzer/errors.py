@@ -36,6 +36,7 @@ __all__ = [
     "SourceErrorKind",
     "StoppedError",
     "is_full",
+    "unexpected",
 ]
 
 
@@ -196,3 +197,14 @@ class LedgerError(AnalyzerError):
     def __init__(self, message: str, *, temporary: bool = False) -> None:
         super().__init__(message)
         self.temporary = temporary
+
+
+def unexpected(error: BaseException) -> AnalyzerError:
+    """An unforeseen error as a sentence; it is logged with its traceback."""
+    import logging
+
+    logging.getLogger(__name__).error("unexpected error", exc_info=error)
+    what = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+    failure = AnalyzerError(f"the analysis failed unexpectedly ({what}): please report it")
+    failure.__cause__ = error
+    return failure

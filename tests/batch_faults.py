@@ -1,7 +1,7 @@
-"""What analyses do wrong on request: functions that processes call first, see `LocalExecutor`, and stand-ins
-for `analyzer.api.Analyzer` that need no networks, for threads too.
+"""Test doubles for the batch: analyzers that need no models and fail on request, executors, a clock.
 
-A video's file says at its end what shall happen, see `marked`.
+The functions are called first in the processes of a `LocalExecutor`; the classes work in threads too. A
+marked video says at the end of its file what happens, see `marked`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from analyzer.batch.executors.base import ExecutorMaker
+from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory
@@ -28,6 +27,7 @@ from analyzer.runs.folders import run_name
 from analyzer.runs.segments import Part
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
+from analyzer.util.clock import Clock
 from analyzer.vision.selection import models_hash
 
 _BOX_BYTES = 32
@@ -123,14 +123,36 @@ def mended() -> AnalyzerFactory:
     return Mended
 
 
+ExecutorMaker = Callable[[int], Executor]
+"""Called with the number of slots."""
+
+
 def processes(prepare: Callable[[], AnalyzerFactory | None]) -> ExecutorMaker:
     """Processes that call this first."""
-    return partial(LocalExecutor, prepare=prepare)
+    return lambda slots: LocalExecutor(slots, slots, prepare=prepare)
 
 
-def threads(analyzers: AnalyzerFactory) -> ExecutorMaker:
-    """Threads with these."""
-    return partial(InlineExecutor, analyzers=analyzers)
+def threads(analyzers: AnalyzerFactory | None) -> ExecutorMaker:
+    """Threads with these analyzers."""
+    return lambda slots: InlineExecutor(slots, slots, analyzers=analyzers)
+
+
+class FakeClock(Clock):
+    """Stands still but for `sleep` and `advance`."""
+
+    def __init__(self) -> None:
+        self._now = time.time()
+
+    def time(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+    advance = sleep
 
 
 class Quick:
@@ -188,8 +210,13 @@ class Quick:
 
 
 class Acts(Quick):
-    """Analyses two segments, and does what a video's title says: ``model`` and ``memory`` fail in the second,
-    ``heedless`` does not ask whether to stop, ``patient`` waits until it is to."""
+    """Analyzes two segments, and does what a video's title says.
+
+    ``model`` and ``memory`` fail in the second segment. ``heedless`` does not ask whether to stop,
+    ``patient`` waits between the segments until it must stop, ``deaf`` sleeps there. ``malformed`` reports an
+    impossible segment, ``stops`` stops without being asked, ``resources`` reports its threads and workers as
+    samples.
+    """
 
     obeys = False
 
@@ -197,14 +224,29 @@ class Acts(Quick):
         """`analyzer.api.Analyzer.analyze`."""
         self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
         for number in range(2):
-            if number and video.title in ("model", "memory"):
-                raise ModelError("no layer allocates this", no_memory=video.title == "memory")
-            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
-            while video.title == "patient" and not self._stop():
-                time.sleep(0.01)
-            if video.title != "heedless" and self._stop():
-                raise StoppedError("asked to end")
+            if number:
+                self._between(video.title)
+            samples = 1
+            if video.title == "resources":
+                samples = self._settings.threads * 10 + self._settings.workers
+            self._on_event(Committed(video.title, Part(number, samples=samples, faces=0, size_bytes=0)))
         return super().analyze(video, out, timings)
+
+    def _between(self, title: str) -> None:
+        match title:
+            case "model" | "memory":
+                raise ModelError("no layer allocates this", no_memory=title == "memory")
+            case "malformed":
+                self._on_event(Committed(title, Part(-1, samples=1, faces=0, size_bytes=0)))
+            case "stops":
+                raise StoppedError("of its own accord")
+            case "deaf":
+                time.sleep(600)
+            case "patient":
+                while not self._stop():
+                    time.sleep(0.01)
+        if title != "heedless" and self._stop():
+            raise StoppedError("it was asked to end")
 
 
 def acts() -> AnalyzerFactory:

@@ -17,20 +17,23 @@ import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError
 
 from analyzer.batch.config import Filters, Jobs, Limits, Pace, Retry, Source
-from analyzer.batch.executors.base import ExecutorMaker
+from analyzer.batch.folders import DOWNLOADS
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.scheduler import DOWNLOADS, Scheduler
+from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.summary import summary
 from analyzer.errors import CrashError, LedgerError, StoppedError
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
+from analyzer.util.clock import Clock
 from testkit.media import numbered, png_bomb, write_packets, write_sound, write_video
 from testkit.servers import Handler, ScriptedIE, ScriptedListIE, Server, scripted, serve
 from tests.batch_faults import (
     EACH_S,
     LOADING_S,
     SEGMENTS,
+    ExecutorMaker,
+    FakeClock,
     Mended,
     Quick,
     cannot_load,
@@ -77,6 +80,7 @@ class World:
     clip: Path
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     entries: list[Any] = field(default_factory=list)
+    clock: Clock = field(default_factory=FakeClock)
     asked: list[str] = field(default_factory=list)
     """Pages and lists that extractors were asked for, in order."""
 
@@ -156,7 +160,8 @@ class World:
     def night(self, *sources: Source, executors: ExecutorMaker = THREADS, **more: Any) -> Outcome:
         """A whole night; its analyses are no processes, and know no networks, where none are asked for."""
         jobs = self.jobs(*sources, **more)
-        return Scheduler(jobs, fetchers=self.fetcher, executors=executors).run()
+        with contextlib.closing(executors(jobs.workers)) as executor:
+            return Scheduler(jobs, executor, fetchers=self.fetcher, clock=self.clock).run()
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The ledger, by the last part of each source, with each one's list of attempts."""
@@ -784,7 +789,7 @@ def test_what_a_listener_raises_ends_the_night_and_nothing_is_blamed_for_it(worl
                 raise error
 
         with pytest.raises(type(error)) as caught:
-            Scheduler(world.jobs(), fetchers=world.fetcher, executors=THREADS, on_event=listen).run()
+            Scheduler(world.jobs(), THREADS(1), fetchers=world.fetcher, on_event=listen).run()
         assert caught.value is error
     outcome = world.night()
     assert (outcome.failed, outcome.abandoned, outcome.troubles) == (0, 0, [])

@@ -1,4 +1,4 @@
-"""Jobs, what is said of them, and what runs them: in threads, in processes, and with processes that lie."""
+"""Messages, workers, the contract of every executor, and processes that misbehave."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,24 +28,27 @@ from analyzer.batch.protocol import (
     JobEvent,
     JobSpec,
     Opened,
+    Progress,
     ProtocolError,
     Ready,
     Rejected,
+    Resources,
     RunFacts,
     Segment,
     Stopped,
+    decode_command,
     decode_event,
-    decode_order,
     encode,
 )
 from analyzer.batch.worker import Worker
 from analyzer.errors import MediaError, MediaErrorKind, ModelError, OutputError
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
+from testkit.media import numbered, write_video
 from tests.batch_faults import Acts, Quick, acts
 
-LIMITS = Limits(memory_mb=1500, stall_s=60)
 COUNTS = {"people": 2, "female": 1, "male": 0, "faces": 9, "samples": 5, "analyzed_s": 1.5}
+RESOURCES = Resources(memory_mb=1500, stall_s=60)
 numbers = itertools.count(1)
 
 
@@ -55,7 +59,7 @@ def video(title: str = "Talk", duration_s: float | None = None) -> Video:
 
 
 def job(out: Path, title: str = "Talk", duration_s: float | None = None, **more: Any) -> JobSpec:
-    known: dict[str, Any] = {"settings_hash": "s", "models_hash": "m"} | more
+    known: dict[str, Any] = {"settings_hash": "s", "models_hash": "m", "resources": RESOURCES} | more
     return JobSpec(next(numbers), video(title, duration_s), Settings(video=False), out, **known)
 
 
@@ -74,9 +78,15 @@ def done(spec: JobSpec, **changed: Any) -> dict[str, Any]:
 
 
 def test_messages_arrive_as_they_were(tmp_path: Path) -> None:
-    spec = job(tmp_path, "caf\udce9 \x1b", shorter_than_s=2.5, cpu_s=5.0, report=("html", "csv"))
-    assert decode_order(encode(spec)) == spec
-    assert decode_order(encode(Cancel(3))) == Cancel(3)
+    spec = job(
+        tmp_path,
+        "caf\udce9 \x1b",
+        shorter_than_s=2.5,
+        resources=Resources(1, 2, 3, 4.5),
+        report=("html", "csv"),
+    )
+    assert decode_command(encode(spec)) == spec
+    assert decode_command(encode(Cancel(3))) == Cancel(3)
     for event in (
         Ready(spec.job_id),
         Opened(spec.job_id, "a1", (0, 1), None, None),
@@ -85,7 +95,7 @@ def test_messages_arrive_as_they_were(tmp_path: Path) -> None:
         Rejected(spec.job_id, "too long", 7.5),
         Done(spec.job_id, f"talk-{spec.video.video_id}", facts(spec), 1.0, "no space", 99.5),
     ):
-        assert decode_event(encode(event), spec) == event
+        assert decode_event(encode(event), spec, cancelled=False) == event
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -96,8 +106,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "not finite": {"analysis_s": math.nan},
     "larger than anything": {"analysis_s": 10**400},
     "unknown key": {"more": 1},
-    "unknown message": {"what": "quit"},
-    "an order": {"what": "cancel"},
+    "unknown message": {"type": "quit"},
+    "an order": {"type": "cancel"},
     "another folder": {"run": "../../etc"},
     "another video's folder": {"run": "talk-other"},
     "no facts": {"facts": None},
@@ -111,43 +121,44 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_messages_of_another_form_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     spec = job(tmp_path)
-    assert isinstance(decode_event(json.dumps(done(spec)).encode(), spec), Done)
+    assert isinstance(decode_event(json.dumps(done(spec)).encode(), spec, cancelled=False), Done)
     if isinstance(change.get("facts"), dict):
         change = {"facts": done(spec)["facts"] | change["facts"]}
     with pytest.raises(ProtocolError):
-        decode_event(json.dumps(done(spec, **change)).encode(), spec)
+        decode_event(json.dumps(done(spec, **change)).encode(), spec, cancelled=False)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"1", b"null", b'{"what": []}', b"[" * 99_999])
+@pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"1", b"null", b'{"type": []}', b"[" * 99_999])
 def test_what_is_no_message_is_refused(raw: bytes, tmp_path: Path) -> None:
     with pytest.raises(ProtocolError):
-        decode_event(raw, job(tmp_path))
+        decode_event(raw, job(tmp_path), cancelled=False)
     with pytest.raises(ProtocolError):
-        decode_order(raw)
+        decode_command(raw)
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        {"what": "ready"},
-        {"what": "segment", "segment": -1, "samples": 1, "faces": 1, "size_bytes": 1},
-        {"what": "opened", "parts_key": "../x", "kept": [], "expected": None, "duration_s": None},
-        {"what": "opened", "parts_key": "a", "kept": ["1"], "expected": None, "duration_s": None},
-        {"what": "failed", "kind": "bot_check", "phase": "analyze", "error": "x"},
-        {"what": "failed", "kind": "model", "phase": "fetch", "error": "x"},
-        {"what": "failed", "kind": "model", "phase": "sleep", "error": "x"},
+        {"type": "ready"},
+        {"type": "segment", "segment": -1, "samples": 1, "faces": 1, "size_bytes": 1},
+        {"type": "opened", "parts_key": "../x", "completed": [], "expected": None, "duration_s": None},
+        {"type": "opened", "parts_key": "a", "completed": ["1"], "expected": None, "duration_s": None},
+        {"type": "failed", "kind": "bot_check", "phase": "analyze", "error": "x"},
+        {"type": "failed", "kind": "model", "phase": "fetch", "error": "x"},
+        {"type": "failed", "kind": "model", "phase": "sleep", "error": "x"},
     ],
 )
 def test_other_messages_are_checked_too(document: dict[str, Any], tmp_path: Path) -> None:
     spec = job(tmp_path)
-    known = {} if document == {"what": "ready"} else {"job_id": spec.job_id}
+    known = {} if document == {"type": "ready"} else {"job_id": spec.job_id}
     with pytest.raises(ProtocolError):
-        decode_event(json.dumps(known | document).encode(), spec)
+        decode_event(json.dumps(known | document).encode(), spec, cancelled=False)
 
 
 def test_texts_that_cannot_be_stored_are_made_harmless(tmp_path: Path) -> None:
     spec = job(tmp_path)
-    event = decode_event(encode(Failed(spec.job_id, "output", Phase.ANALYZE, "a\udce9" + "x" * 10**5)), spec)
+    raw = encode(Failed(spec.job_id, "output", Phase.ANALYZE, "a\udce9" + "x" * 10**5))
+    event = decode_event(raw, spec, cancelled=False)
     assert isinstance(event, Failed) and event.error.startswith("a?x") and len(event.error) == 10_000
     event.error.encode()
 
@@ -167,9 +178,11 @@ def segments(events: list[JobEvent]) -> list[int]:
     return [event.segment for event in events if isinstance(event, Segment)]
 
 
-def test_each_job_is_asked_whether_to_stop_by_itself(tmp_path: Path) -> None:
+def test_each_job_is_cancelled_by_itself(tmp_path: Path) -> None:
     worker = Worker(Acts)
-    stopped = said(worker, job(tmp_path), lambda: True)
+    assert [type(event) for event in said(worker, job(tmp_path), lambda: True)] == [Ready, Stopped]
+    asked = iter([False, True])
+    stopped = said(worker, job(tmp_path), lambda: next(asked))
     assert segments(stopped) == [0] and isinstance(stopped[-1], Stopped)
     after = said(worker, job(tmp_path))
     assert segments(after) == [0, 1] and isinstance(after[-1], Done)
@@ -260,44 +273,75 @@ def test_networks_are_kept_for_the_next_job_with_the_same_settings(tmp_path: Pat
     assert made == [Settings(video=False), other]
 
 
-# --- what runs jobs ----------------------------------------------------------------------------------
+# --- the contract of every executor -------------------------------------------------------------------
+
+EXECUTORS: dict[str, Callable[[int], Executor]] = {
+    "inline": lambda slots: InlineExecutor(slots, 4, analyzers=Acts),
+    "local": lambda slots: LocalExecutor(slots, 4, prepare=acts),
+}
+"""A further executor is tested by an entry here."""
 
 
-@pytest.fixture(params=["threads", "processes"])
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """One slot."""
-    made: Executor
-    if request.param == "threads":
-        made = InlineExecutor(1, LIMITS, analyzers=Acts)
-    else:
-        made = LocalExecutor(1, LIMITS, prepare=acts)
+@pytest.fixture(scope="module", params=EXECUTORS.values(), ids=EXECUTORS)
+def make_executor(request: pytest.FixtureRequest) -> Callable[[int], Executor]:
+    made: Callable[[int], Executor] = request.param
+    return made
+
+
+@pytest.fixture(scope="module")
+def executor(make_executor: Callable[[int], Executor]) -> Iterator[Executor]:
+    """With two slots; each test leaves it idle."""
+    made = make_executor(2)
     yield made
     made.close()
 
 
-def heard(executor: Executor, spec: JobSpec, *, cancel: int | None = None) -> list[JobEvent]:
-    """All that is said of a job."""
-    assert executor.free == 1
-    executor.submit(spec)
-    assert executor.free == 0
-    if cancel is not None:
-        executor.cancel(cancel)
+def until(executor: Executor, true: Callable[[list[JobEvent]], bool]) -> list[JobEvent]:
+    """The events until they are so; each job ends once, and says nothing afterwards."""
     events: list[JobEvent] = []
-    deadline = time.monotonic() + 60
-    while not (events and isinstance(events[-1], FINAL)) and time.monotonic() < deadline:
-        events += executor.events(0.05)
-    assert executor.free == 1
+    deadline = time.monotonic() + 120
+    while not true(events):
+        assert time.monotonic() < deadline, events
+        for event in executor.events(0.05):
+            ended = {each.job_id for each in events if isinstance(each, FINAL)}
+            assert event.job_id not in ended
+            events.append(event)
     return events
 
 
+def run(executor: Executor, spec: JobSpec) -> list[JobEvent]:
+    """All events of a job, one of which is the last."""
+    executor.submit(spec)
+    return of(spec, until(executor, lambda events: ended(events, spec)))
+
+
+def ended(events: list[JobEvent], *specs: JobSpec) -> bool:
+    return {spec.job_id for spec in specs} <= {each.job_id for each in events if isinstance(each, FINAL)}
+
+
+def of(spec: JobSpec, events: list[JobEvent]) -> list[JobEvent]:
+    return [event for event in events if event.job_id == spec.job_id]
+
+
+def at_work(*specs: JobSpec) -> Callable[[list[JobEvent]], bool]:
+    """Whether all have finished their first segment."""
+    return lambda events: all(segments(of(spec, events)) == [0] for spec in specs)
+
+
+def test_a_job_reports_what_happens_in_order(executor: Executor, tmp_path: Path) -> None:
+    events = run(executor, job(tmp_path))
+    assert [type(event) for event in events] == [Ready, Opened, Segment, Segment, Done]
+    assert segments(events) == [0, 1]
+
+
+def test_without_jobs_there_are_no_events(executor: Executor) -> None:
+    assert list(executor.events(0)) == list(executor.events(0.01)) == []
+
+
 def test_jobs_do_not_disturb_each_other(executor: Executor, tmp_path: Path) -> None:
-    """One after another in one slot: each is analyzed once, as if it were alone."""
-    wrong_length = heard(executor, job(tmp_path, duration_s=8, shorter_than_s=2))
+    """One after another: each is analyzed once, as if it were alone."""
+    wrong_length = run(executor, job(tmp_path, duration_s=8, shorter_than_s=2))
     assert segments(wrong_length) == [] and isinstance(wrong_length[-1], Rejected)
-    # It ends before it reads that it is to be stopped.
-    late = job(tmp_path, "heedless")
-    assert segments(heard(executor, late, cancel=late.job_id)) == [0, 1]
-    executor.cancel(late.job_id)
     for title, last, work in (
         ("Talk", Done, [0, 1]),
         ("model", Failed, [0]),
@@ -305,13 +349,105 @@ def test_jobs_do_not_disturb_each_other(executor: Executor, tmp_path: Path) -> N
         ("memory", Failed, [0]),
         ("Talk", Done, [0, 1]),
     ):
-        events = heard(executor, job(tmp_path, title))
+        events = run(executor, job(tmp_path, title))
         assert isinstance(events[0], Ready) and isinstance(events[-1], last) and segments(events) == work
-    stopped = job(tmp_path, "patient")
-    events = heard(executor, stopped, cancel=stopped.job_id)
-    assert isinstance(events[-1], Stopped) and segments(events) == [0]
-    assert segments(heard(executor, job(tmp_path))) == [0, 1]
+
+
+def test_as_many_jobs_run_side_by_side_as_there_are_slots(executor: Executor, tmp_path: Path) -> None:
+    first, second, third = (job(tmp_path, "patient") for _ in range(3))
+    assert executor.slots == 2
+    executor.submit(first)
+    executor.submit(second)
+    until(executor, at_work(first, second))
+    with pytest.raises(RuntimeError, match="slots"):
+        executor.submit(third)
+    executor.cancel(first.job_id)
+    events = until(executor, lambda events: ended(events, first))
+    assert isinstance(of(first, events)[-1], Stopped) and not ended(events, second)
+    executor.submit(third)
+    until(executor, at_work(third))
+    executor.cancel(second.job_id)
+    executor.cancel(third.job_id)
+    events = until(executor, lambda events: ended(events, second, third))
+    assert segments(events) == [], "they stopped where they were"
+
+
+def test_cancelling_a_job_that_has_ended_does_nothing(executor: Executor, tmp_path: Path) -> None:
+    """Also if it ends before it can know."""
+    late = job(tmp_path, "heedless")
+    executor.submit(late)
+    executor.cancel(late.job_id)
+    events = until(executor, lambda events: ended(events, late))
+    assert isinstance(events[-1], Done | Stopped)  # it may be asked before it begins
+    executor.cancel(late.job_id)
+    executor.cancel(10**6)
+    assert segments(run(executor, job(tmp_path))) == [0, 1]
+
+
+@pytest.mark.parametrize("title", ["malformed", "stops"])
+def test_a_malformed_message_fails_its_job_and_no_other(
+    title: str, executor: Executor, tmp_path: Path
+) -> None:
+    """A `Stopped` that nobody has asked for is one: the job would be tried for ever."""
+    other = job(tmp_path, "patient")
+    executor.submit(other)
+    until(executor, at_work(other))
+    events = run(executor, job(tmp_path, title))
+    failed = events[-1]
+    assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("crash", Phase.ANALYZE)
+    assert segments(events) == [0]
+    assert segments(run(executor, job(tmp_path))) == [0, 1]
+    executor.cancel(other.job_id)
+    assert isinstance(until(executor, lambda events: ended(events, other))[-1], Stopped)
+
+
+def test_a_job_has_the_resources_that_it_names(executor: Executor, tmp_path: Path) -> None:
+    for threads, workers in ((2, 1), (3, 2)):
+        resources = Resources(workers=workers, threads=threads, memory_mb=1500)
+        events = run(executor, job(tmp_path, "resources", resources=resources))
+        assert [event.samples for event in events if isinstance(event, Segment)] == [
+            threads * 10 + workers
+        ] * 2
+
+
+def test_closing_ends_all_jobs_without_further_events(
+    make_executor: Callable[[int], Executor], tmp_path: Path
+) -> None:
+    executor = make_executor(2)
+    first, second = job(tmp_path, "patient"), job(tmp_path, "patient")
+    executor.submit(first)
+    executor.submit(second)
+    until(executor, at_work(first, second))
     executor.close()
+    executor.close()
+    assert list(executor.events(0.01)) == []
+
+
+REAL: dict[str, Callable[[], Executor]] = {
+    "inline": InlineExecutor,
+    "local": lambda: LocalExecutor(1, 2),
+}
+
+
+@pytest.mark.parametrize("make", REAL.values(), ids=REAL)
+def test_a_cancelled_analysis_does_not_finish_its_segment(
+    make: Callable[[], Executor], tmp_path: Path
+) -> None:
+    """With the models: the segment is five minutes long, and none of it is committed."""
+    path = write_video(tmp_path / "long.mp4", numbered(600), fps=2)
+    settings = Settings(video=False, fps=2, segment_s=300)
+    executor = make()
+    try:
+        spec = replace(job(tmp_path / "out"), settings=settings, video=replace(video(), paths=(path,)))
+        executor.submit(spec)
+        before = until(executor, lambda events: any(isinstance(event, Progress) for event in events))
+        executor.cancel(spec.job_id)
+        after = until(executor, lambda events: ended(events, spec))
+        assert isinstance(after[-1], Stopped) and segments(before + after) == []
+        read_s = max(event.time_s for event in before + after if isinstance(event, Progress))
+        assert read_s < 200
+    finally:
+        executor.close()
 
 
 # --- processes that lie or die -----------------------------------------------------------------------
@@ -349,14 +485,18 @@ class Process:
 class Scripted(LocalExecutor):
     """An executor whose processes are those of the test."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
-        super().__init__(1, limits)
+    def __init__(self) -> None:
+        super().__init__(1, 1)
         self.started: list[Process] = []
 
-    def _start(self) -> _Child:
+    @property
+    def free(self) -> int:
+        return self.slots - sum(child.spec is not None for child in self._children)
+
+    def _start(self, memory_mb: int | None) -> _Child:
         ours, theirs = Pipe()
         self.started.append(Process(theirs))
-        child = _Child(self.started[-1], ours)  # type: ignore[arg-type]
+        child = _Child(self.started[-1], ours, memory_mb)  # type: ignore[arg-type]
         self._children.append(child)
         return child
 
@@ -375,7 +515,7 @@ def ready(scripted: Scripted, spec: JobSpec) -> Process:
     """The process that has loaded its networks for a job."""
     scripted.submit(spec)
     process = scripted.started[-1]
-    assert decode_order(process.theirs.recv_bytes()) == spec
+    assert decode_command(process.theirs.recv_bytes()) == spec
     process.say(encode(Ready(spec.job_id)))
     assert scripted.all_events() == [Ready(spec.job_id)]
     return process
@@ -384,7 +524,7 @@ def ready(scripted: Scripted, spec: JobSpec) -> Process:
 LIES: dict[str, Any] = {
     "no JSON": b"\xff\xfe",
     "no object": [1],
-    "of another job": {"what": "stopped", "job_id": 10**9},
+    "of another job": {"type": "stopped", "job_id": 10**9},
     "stopped without being asked": "stopped",
     "too long": b" " * (17 * 2**20),
 }
@@ -402,7 +542,7 @@ def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
         scripted.submit(spec)
         process = scripted.started[-1]
     if lie == "stopped":
-        lie = {"what": "stopped", "job_id": spec.job_id}
+        lie = {"type": "stopped", "job_id": spec.job_id}
     if isinstance(lie, bytes) and len(lie) > 10**6:  # only its length is sent: more would fill the pipe
         process.theirs._send((len(lie)).to_bytes(4, "big"))  # type: ignore[attr-defined]
     else:
@@ -426,7 +566,7 @@ def test_an_idle_process_that_speaks_or_dies_is_replaced_without_a_word(
         process.say(done(spec))
         assert len(scripted.all_events()) == 1 and len(scripted.started) == number
         if ends == "speaks":
-            process.say({"what": "ready", "job_id": spec.job_id})
+            process.say({"type": "ready", "job_id": spec.job_id})
         else:
             process.die(-9)
         if ends != "dies unseen":
@@ -434,25 +574,52 @@ def test_an_idle_process_that_speaks_or_dies_is_replaced_without_a_word(
     ready(scripted, job(tmp_path))
 
 
-def test_a_process_that_dies_before_it_has_loaded_is_no_video_s_fault(
+def test_a_process_that_dies_before_it_has_loaded_is_not_the_fault_of_the_video(
     scripted: Scripted, tmp_path: Path
 ) -> None:
-    """One that could load before was ended by somebody: the job is begun again, once."""
+    """One that could load before was ended from outside: the job is started again, once."""
     first, second = job(tmp_path), job(tmp_path)
     process = ready(scripted, first)
     process.say(done(first))
     scripted.all_events()
     scripted.submit(second)
-    scripted.cancel(second.job_id)
     process.die(-9)
     assert scripted.all_events() == [] and scripted.free == 0
     fresh = scripted.started[-1]
-    assert decode_order(fresh.theirs.recv_bytes()) == second
-    assert decode_order(fresh.theirs.recv_bytes()) == Cancel(second.job_id)
+    assert decode_command(fresh.theirs.recv_bytes()) == second
     fresh.die(3)
     (failed,) = scripted.all_events()
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("start", Phase.LOAD)
     assert "exit code 3" in failed.error and scripted.free == 1
+
+
+def test_a_cancelled_job_whose_process_dies_has_stopped(scripted: Scripted, tmp_path: Path) -> None:
+    spec = job(tmp_path)
+    process = ready(scripted, spec)
+    scripted.cancel(spec.job_id)
+    assert decode_command(process.theirs.recv_bytes()) == Cancel(spec.job_id)
+    process.die(-9)
+    assert scripted.all_events() == [Stopped(spec.job_id)] and scripted.free == 1
+
+
+def test_a_process_that_does_not_heed_its_cancelled_job_is_killed(tmp_path: Path) -> None:
+    """Really: it sleeps for ten minutes between two segments."""
+    executor, spec = LocalExecutor(1, 1, prepare=acts), job(tmp_path, "deaf")
+    try:
+        executor.submit(spec)
+        until(executor, at_work(spec))
+        executor.cancel(spec.job_id)
+        assert until(executor, lambda events: ended(events, spec)) == [Stopped(spec.job_id)]
+    finally:
+        executor.close()
+
+
+def test_a_job_with_another_limit_of_memory_has_another_process(scripted: Scripted, tmp_path: Path) -> None:
+    for memory_mb, started in ((1500, 1), (1500, 1), (900, 2), (1500, 3)):
+        spec = job(tmp_path, resources=Resources(memory_mb=memory_mb))
+        ready(scripted, spec).say(done(spec))
+        assert len(scripted.all_events()) == 1
+        assert (len(scripted.started), len(scripted._children)) == (started, 1)
 
 
 def test_a_process_that_is_killed_while_it_loads_is_replaced_once(scripted: Scripted, tmp_path: Path) -> None:
@@ -461,7 +628,7 @@ def test_a_process_that_is_killed_while_it_loads_is_replaced_once(scripted: Scri
     scripted.started[-1].die(-9)
     assert scripted.all_events() == [] and scripted.free == 0 and len(scripted.started) == 2
     process = scripted.started[-1]
-    assert decode_order(process.theirs.recv_bytes()) == first
+    assert decode_command(process.theirs.recv_bytes()) == first
     process.say(encode(Ready(first.job_id)))
     process.say(done(first))
     assert [type(event) for event in scripted.all_events()] == [Ready, Done]
@@ -476,10 +643,10 @@ def test_a_process_that_is_killed_while_it_loads_is_replaced_once(scripted: Scri
 
 
 def test_a_process_that_never_stops_talking_is_ended_by_its_limit(tmp_path: Path) -> None:
-    scripted, spec = Scripted(Limits(memory_mb=1500, wall_s=1)), job(tmp_path)
+    scripted, spec = Scripted(), job(tmp_path, resources=Resources(wall_s=1))
     process = ready(scripted, spec)
     scripted._children[0].began -= 2
-    process.say({"what": "progress", "job_id": spec.job_id, "time_s": 1, "duration_s": None})
+    process.say({"type": "progress", "job_id": spec.job_id, "time_s": 1, "duration_s": None})
     _, last = scripted.events(0)
     assert isinstance(last, Failed) and last.kind == "time_limit" and scripted.free == 1
 

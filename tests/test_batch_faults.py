@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 
 from analyzer.batch.config import Jobs, load_jobs
+from analyzer.batch.context import BatchContext
+from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.ledger import Ledger, State
 from analyzer.batch.log import EventLog
 from analyzer.batch.protocol import RunFacts, matching_run
@@ -282,7 +284,7 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
     for night in range(8):
         with Ledger(jobs.ledger) as ledger:
             ledger.retry([], abandoned=False)  # what was put off is due
-        outcome = Scheduler(jobs, fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
+        outcome = Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
         # Nothing makes room tonight: it is asked once.
         assert (outcome.failed, outcome.abandoned, fetcher.fetched) == (1, 0, night + 1)
     with Ledger(jobs.ledger, read_only=True) as ledger:
@@ -300,11 +302,13 @@ def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
 ) -> None:
     """The ledger had no room to say how the batch has ended: it looks as if it had been killed."""
     jobs, told = one_url(tmp_path), []
-    Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
+    Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
     with sqlite3.connect(jobs.ledger) as db:
         db.execute("UPDATE videos SET state = 'analyzing', next_try = NULL, interrupted = 9")
-    monkeypatch.setattr(Scheduler, "_free_mb", lambda self: free_mb)
-    night = Scheduler(jobs, fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event))  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(BatchContext, "free_mb", lambda self: free_mb)
+    night = Scheduler(
+        jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event)
+    )  # type: ignore[arg-type, return-value]
     outcome = night.run()
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (row,) = ledger.videos()

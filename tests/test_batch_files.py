@@ -27,7 +27,7 @@ from analyzer.events import Committed
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from testkit.media import numbered, write_video
-from tests.batch_faults import Quick, threads
+from tests.batch_faults import FakeClock, Quick
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = Settings(video=False, segment_s=1, workers=1)
@@ -38,7 +38,7 @@ def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Job
 
 
 def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
-    return Scheduler(jobs_for(folder, settings, **choices), executors=InlineExecutor).run()
+    return Scheduler(jobs_for(folder, settings, **choices), InlineExecutor(), clock=FakeClock()).run()
 
 
 def begin(folder: Path) -> None:
@@ -49,7 +49,7 @@ def begin(folder: Path) -> None:
         if event == "segment" and facts["segment"] == 1:
             stop.request()
 
-    night = Scheduler(jobs_for(folder), on_event=hear, stop=stop, executors=InlineExecutor)
+    night = Scheduler(jobs_for(folder), InlineExecutor(), on_event=hear, stop=stop)
     assert night.run().reason == "stopped"
     assert parts(folder), "nothing was begun"
 
@@ -219,7 +219,7 @@ class Reads(Quick):
 
 
 def quick(folder: Path) -> Outcome:
-    return Scheduler(jobs_for(folder), executors=threads(Reads)).run()
+    return Scheduler(jobs_for(folder), InlineExecutor(analyzers=Reads)).run()
 
 
 def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Jobs": "analyzer.batch.config",
     "Outcome": "analyzer.batch.outcome",
-    "Stop": "analyzer.batch.scheduler",
+    "Stop": "analyzer.batch.context",
     "jobs_of": "analyzer.batch.config",
     "load_jobs": "analyzer.batch.config",
     "run_batch": "analyzer.batch.run",
@@ -27,9 +27,9 @@ __all__ = ["Jobs", "Outcome", "Stop", "jobs_of", "load_jobs", "run_batch"]
 
 if TYPE_CHECKING:
     from analyzer.batch.config import Jobs, jobs_of, load_jobs
+    from analyzer.batch.context import Stop
     from analyzer.batch.outcome import Outcome
     from analyzer.batch.run import run_batch
-    from analyzer.batch.scheduler import Stop
 
 
 def __getattr__(name: str) -> Any:

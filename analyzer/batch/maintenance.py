@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from analyzer.batch.folders import DOWNLOADS, holds_something
 from analyzer.batch.ledger import Ledger, State, Work, lock_ledger
-from analyzer.batch.scheduler import DOWNLOADS, holds_something
 from analyzer.util.locks import remove_leftovers, remove_parts
 from analyzer.util.urls import host_of
 

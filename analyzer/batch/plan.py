@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from analyzer.batch.config import Jobs, Source
+from analyzer.batch.context import FetcherMaker, default_fetcher
+from analyzer.batch.executors.local import slot_count
 from analyzer.batch.ledger import Ledger, State
-from analyzer.batch.scheduler import FetcherMaker, default_fetcher, place_count
 from analyzer.errors import AnalyzerError
 from analyzer.events import LeftOut
 from analyzer.sources.types import Item
@@ -85,7 +86,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
     Raises:
         LedgerError: The ledger cannot be used.
     """
-    plan = Plan(places=place_count(jobs, jobs.sources[0].settings))
+    plan = Plan(places=slot_count(jobs))
     make = fetchers or default_fetcher
     with Ledger(jobs.ledger, read_only=True) as ledger:
         seen: set[tuple[str, str]] = set()

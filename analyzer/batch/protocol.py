@@ -1,9 +1,8 @@
-"""What the batch and the processes that analyze for it say to each other: typed messages, checked both ways.
+"""Messages between the batch and its workers: typed, validated in both directions, sent as JSON.
 
-Every message names its job, so that one that arrives late cannot be taken for another job's; no message ends
-a worker, only the end of the pipe does. They travel as JSON. What comes from a process that decodes untrusted
-files is believed only if it has exactly the form below: all else is a `ProtocolError`, which costs the job
-and nothing else.
+Each message has the id of its job, so that a late one cannot be mistaken for another job's. No message ends a
+worker; closing the pipe does. A worker decodes untrusted files, so its messages are untrusted too: one that
+does not have exactly the form below raises a `ProtocolError`, which fails that job and no other.
 
 ::
 
@@ -29,22 +28,23 @@ from analyzer.sources.types import MediaKind, Video
 
 __all__ = [
     "Cancel",
+    "Command",
     "Done",
     "Failed",
     "JobEvent",
     "JobSpec",
     "Opened",
-    "Order",
     "Progress",
     "ProtocolError",
     "Ready",
     "Rejected",
     "Rendering",
+    "Resources",
     "RunFacts",
     "Segment",
     "Stopped",
+    "decode_command",
     "decode_event",
-    "decode_order",
     "encode",
     "matching_run",
     "video_document",
@@ -52,26 +52,50 @@ __all__ = [
 ]
 
 _LONGEST_TEXT = 10_000
-"""Longer texts are cut: the ledger and the log are to stay small."""
+"""Longer texts are truncated, to keep the ledger and the log small."""
 _LARGEST = 2**53
-"""No number is larger: all that is counted here fits, and SQLite can hold it."""
+"""The largest number: every count fits, and SQLite can store it."""
 _COUNTED = ("people", "female", "male", "faces", "samples", "analyzed_s")
 """The counts of a run that the batch adds up and logs."""
 
 
 class ProtocolError(ValueError):
-    """A message that has not the form it must have."""
+    """A message does not have the required form."""
 
 
-# -- what the batch says
+# -- from the batch to a worker
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use. An executor enforces the limits that it can; None: no limit."""
+
+    workers: int = 0
+    """Processes that read the video side by side; 0: as in the settings."""
+    threads: int = 0
+    """Processor threads, over all processes; 0: as in the settings."""
+    memory_mb: int | None = None
+    """Memory of the analyzing process, in MB."""
+    cpu_s: float | None = None
+    """Processor time, in seconds."""
+    wall_s: float | None = None
+    """Time by the clock since the models were loaded, in seconds."""
+    stall_s: float | None = None
+    """Time without any message, in seconds."""
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """The settings with this number of processes and threads."""
+        return settings.replace(
+            workers=self.workers or settings.workers, threads=self.threads or settings.threads
+        )
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """A video to be analyzed: all that a worker needs to know."""
+    """A video to analyze, with everything a worker needs to know."""
 
     job_id: int
-    """No two jobs have the same, not even two attempts at one video."""
+    """Unique; two attempts at one video are two jobs."""
     video: Video
     settings: Settings
     out: Path
@@ -80,14 +104,13 @@ class JobSpec:
     models_hash: str
     report: tuple[str, ...] = ()
     """Formats of the report."""
-    cpu_s: float | None = None
-    """The most processor time it may take."""
+    resources: Resources = Resources()
     fetch_s: float = 0.0
-    """How long the download took."""
+    """How long the download took, in seconds."""
     shorter_than_s: float | None = None
-    """It is left out if it turns out, once open, to be at least so long."""
+    """The job is rejected if the opened video is at least this long, in seconds."""
     longer_than_s: float | None = None
-    """Likewise, if it is at most so long."""
+    """The job is rejected if the opened video is at most this long, in seconds."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -96,40 +119,42 @@ class JobSpec:
             "settings": self.settings.to_dict(),
             "out": str(self.out),
             "report": list(self.report),
+            "resources": dataclasses.asdict(self.resources),
         }
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        """What `to_json` has given.
+        """The inverse of `to_json`.
 
         Raises:
-            ProtocolError: It is something else.
+            ProtocolError: The document does not come from `to_json`.
         """
+        hints = typing.get_type_hints(cls)
         try:
-            known = document | {
+            made = {
                 "video": video_of(document["video"]),
                 "settings": Settings(**document["settings"]),
                 "out": Path(document["out"]),
-                "report": tuple(document["report"]),
             }
-            return cls(**known)
+            plain = {name: _checked(hints[name], document[name], name) for name in hints.keys() - made.keys()}
+            return cls(**document | made | plain)
         except (KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(f"no job: {error!r}") from error
+            raise ProtocolError(f"not a job: {error!r}") from error
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """A job is to end after the segment in work; if it has ended already, nothing happens."""
+    """The job must end now; nothing happens if it has ended already."""
 
     job_id: int
 
 
-# -- what a worker says
+# -- from a worker to the batch
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The networks are loaded; from now on what goes wrong is the video's."""
+    """The models are loaded; failures from now on are the video's."""
 
     job_id: int
 
@@ -140,22 +165,22 @@ class Opened:
 
     job_id: int
     parts_key: str
-    """Names the job's own segments in the run's folder."""
-    kept: tuple[int, ...]
-    """Segments that lie finished on the disk."""
+    """Prefix of the names of the job's segments in the run's folder."""
+    completed: tuple[int, ...]
+    """Segments that were finished earlier and are on the disk."""
     expected: int | None
-    """How many there will be, as far as the container says."""
+    """Number of segments, as far as the container tells."""
     duration_s: float | None
 
     def __post_init__(self) -> None:
         # It becomes part of paths that are removed.
         if not (self.parts_key.isascii() and self.parts_key.isalnum()):
-            raise ProtocolError("the key of the segments is none")
+            raise ProtocolError("the key of the segments is not alphanumeric")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment is finished and lies on the disk."""
+    """A segment is finished and on the disk."""
 
     job_id: int
     segment: int
@@ -166,7 +191,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Progress:
-    """Samples up to `time_s` of `duration_s` (None: unknown) are analyzed."""
+    """The samples up to `time_s` of `duration_s` (None: unknown) are analyzed."""
 
     job_id: int
     time_s: float
@@ -175,15 +200,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Rendering:
-    """This share of the annotated video is written."""
+    """A share of the annotated video is written."""
 
     job_id: int
     share: float
+    """From 0 to 1."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the ledger notes of a finished run."""
+    """What the ledger stores about a finished run."""
 
     video_id: str
     title: str | None
@@ -203,10 +229,10 @@ class RunFacts:
 
     @classmethod
     def of(cls, info: dict[str, Any]) -> Self:
-        """What a ``run.json`` says.
+        """From the content of a ``run.json``.
 
         Raises:
-            ProtocolError: It does not.
+            ProtocolError: A value is missing or has the wrong type.
         """
         video, annotated = info.get("video"), info.get("annotated")
         known = {
@@ -218,7 +244,7 @@ class RunFacts:
         return typing.cast(Self, _checked(cls, known, "run.json"))
 
     def document(self) -> dict[str, Any]:
-        """What the ledger keeps, as ``run.json`` has it."""
+        """As the ledger stores it, with the names of ``run.json``."""
         known = dataclasses.asdict(self)
         return known | {"video": {"duration_s": known.pop("duration_s")}}
 
@@ -229,110 +255,117 @@ class Done:
 
     job_id: int
     run: str
-    """Name of its folder."""
+    """Name of the run's folder."""
     facts: RunFacts
     analysis_s: float
     report_error: str | None
-    """Why the report could not be written, which is no reason to analyze again."""
+    """Why the report could not be written; the video is not analyzed again for that."""
     resident_mb: float | None
+    """Memory that the worker holds, in MB; None: unknown."""
 
     def __post_init__(self) -> None:
         if Path(self.run).name != self.run or not self.run.endswith(self.facts.video_id):
-            raise ProtocolError("the run's folder is not that of the video")
+            raise ProtocolError("the folder is not that of the video's run")
 
 
 @dataclass(frozen=True)
 class Failed:
-    """It could not be analyzed."""
+    """The video could not be analyzed."""
 
     job_id: int
     kind: str
-    """Of `analyzer.batch.failure_policy.ANALYSIS_KINDS`."""
+    """One of `analyzer.batch.failure_policy.ANALYSIS_KINDS`."""
     phase: Phase
     error: str
     """One sentence."""
 
     def __post_init__(self) -> None:
         if self.kind not in ANALYSIS_KINDS or self.phase is Phase.FETCH:
-            raise ProtocolError(f"{self.kind} is no failure of an analysis")
+            raise ProtocolError(f"{self.kind} is not a failure of an analysis")
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """Once open, the video turned out to be one that is not wanted; nothing of it was analyzed."""
+    """The opened video has a length that the job excludes; nothing of it was analyzed."""
 
     job_id: int
     reason: str
     duration_s: float
-    """How long it is; no other length is refused."""
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """It was cancelled; its finished segments are kept."""
+    """The job was cancelled; its finished segments stay on the disk."""
 
     job_id: int
 
 
 JobEvent = Ready | Opened | Segment | Progress | Rendering | Done | Failed | Rejected | Stopped
 FINAL = Done | Failed | Rejected | Stopped
-"""The last word of a job is one of these."""
-Order = JobSpec | Cancel
+"""The last event of a job is one of these."""
+Command = JobSpec | Cancel
 
 _EVENTS = {kind.__name__.lower(): kind for kind in typing.get_args(JobEvent)}
-_ORDERS = {kind.__name__.lower(): kind for kind in typing.get_args(Order)}
+_COMMANDS = {kind.__name__.lower(): kind for kind in typing.get_args(Command)}
 
 
-def encode(message: JobEvent | Order) -> bytes:
-    """A message as it travels."""
+def encode(message: JobEvent | Command) -> bytes:
+    """A message as bytes."""
     facts = message.to_json() if isinstance(message, JobSpec) else dataclasses.asdict(message)
-    return json.dumps({"what": type(message).__name__.lower()} | facts).encode("ascii")
+    return json.dumps({"type": type(message).__name__.lower()} | facts).encode("ascii")
 
 
-def decode_event(raw: bytes, spec: JobSpec) -> JobEvent:
-    """What a worker says of a job.
+def decode_event(raw: bytes, spec: JobSpec, *, cancelled: bool) -> JobEvent:
+    """An event of a job.
+
+    Args:
+        raw: The message.
+        spec: The job that runs there.
+        cancelled: Whether the job was cancelled: no other one may say that it was stopped.
 
     Raises:
-        ProtocolError: It has not the form that it must have, or is about another job or video.
+        ProtocolError: It does not have the required form, or is about another job or video.
     """
     event: JobEvent = _decode(raw, _EVENTS)
     if event.job_id != spec.job_id:
-        raise ProtocolError(f"job {event.job_id} is not in work here")
+        raise ProtocolError(f"job {event.job_id} does not run here")
     if isinstance(event, Done) and event.facts.video_id != spec.video.video_id:
-        raise ProtocolError("the run is not that of the video")
+        raise ProtocolError("the run is not of the job's video")
+    if isinstance(event, Stopped) and not cancelled:
+        raise ProtocolError("the job was not cancelled")
     return event
 
 
-def decode_order(raw: bytes) -> Order:
-    """What the batch says.
+def decode_command(raw: bytes) -> Command:
+    """A message of the batch.
 
     Raises:
-        ProtocolError: It is no order.
+        ProtocolError: It does not have the required form.
     """
-    order: Order = _decode(raw, _ORDERS)
-    return order
+    command: Command = _decode(raw, _COMMANDS)
+    return command
 
 
 def _decode(raw: bytes, kinds: dict[str, Any]) -> Any:
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError("no JSON") from error
+        raise ProtocolError("not JSON") from error
     if not isinstance(document, dict):
-        raise ProtocolError("no message")
-    kind = kinds.get(str(document.pop("what", None)))
+        raise ProtocolError("not a message")
+    kind = kinds.get(str(document.pop("type", None)))
     if kind is None:
-        raise ProtocolError("no such message")
+        raise ProtocolError("unknown message")
     if kind is JobSpec:
         return JobSpec.from_json(document)
     return _checked(kind, document, str(kind.__name__))
 
 
 def _checked(kind: Any, value: Any, place: str) -> Any:
-    """A JSON value as this type; numbers are finite and not negative, texts can be written to any file.
+    """A JSON value as a type; numbers are finite and not negative, text can be written to any file.
 
     Raises:
-        ProtocolError: It is of another one.
+        ProtocolError: It is not of that type.
     """
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         (other,) = (each for each in typing.get_args(kind) if each is not type(None))
@@ -357,14 +390,14 @@ def _checked(kind: Any, value: Any, place: str) -> Any:
             return value
         case int() | float() if kind is float and 0 <= value <= _LARGEST:
             return float(value)
-        case str() if kind is str:  # half a character cannot be stored
+        case str() if kind is str:  # lone surrogates cannot be stored
             return value[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
         case str() if isinstance(kind, type) and issubclass(kind, StrEnum) and value in list(kind):
             return kind(value)
-    raise ProtocolError(f"{place} has a wrong value")
+    raise ProtocolError(f"{place} has the wrong type or is out of range")
 
 
-# -- what is told of
+# -- videos and runs as JSON
 
 
 def video_document(video: Video) -> dict[str, Any]:
@@ -377,10 +410,10 @@ def video_document(video: Video) -> dict[str, Any]:
 
 
 def video_of(document: dict[str, Any]) -> Video:
-    """The video that `video_document` was given.
+    """The inverse of `video_document`.
 
     Raises:
-        KeyError, TypeError, ValueError: It was given none.
+        KeyError, TypeError, ValueError: The document does not come from `video_document`.
     """
     audio = document["audio_path"]
     return Video(
@@ -394,7 +427,7 @@ def video_of(document: dict[str, Any]) -> Video:
 
 
 def matching_run(folder: Path, video_id: str, settings_hash: str, models_hash: str) -> RunFacts | None:
-    """What ``run.json`` of a folder says, if it is the run of this very work; else None."""
+    """The facts of the run in a folder, if it is of this video, settings and models; else None."""
     try:
         info = json.loads((folder / "run.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

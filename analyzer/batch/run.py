@@ -1,47 +1,61 @@
-"""A night from beginning to end, for programs: the queue, then the index page, then who is to be told."""
+"""A batch run from beginning to end: the queue, the index page, notifications."""
 
 from __future__ import annotations
 
+import contextlib
+
 from analyzer.batch.config import Jobs
+from analyzer.batch.context import Stop
+from analyzer.batch.executors.base import Executor
+from analyzer.batch.executors.local import local_executor
 from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger
 from analyzer.batch.log import OnEvent, ignore
 from analyzer.batch.notify import notify
 from analyzer.batch.outcome import Outcome
-from analyzer.batch.scheduler import Scheduler, Stop
+from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.summary import summary
 from analyzer.errors import AnalyzerError, LedgerError
 
 __all__ = ["run_and_close", "run_batch"]
 
 
-def run_batch(jobs: Jobs, *, on_event: OnEvent = ignore, stop: Stop | None = None) -> Outcome:
-    """Work through jobs once: what is new or due is analyzed, nothing twice.
+def run_batch(
+    jobs: Jobs, *, executor: Executor | None = None, on_event: OnEvent = ignore, stop: Stop | None = None
+) -> Outcome:
+    """Analyze what is new or due; nothing is analyzed twice.
 
     Args:
         jobs: From `load_jobs` or `jobs_of`.
-        on_event: Told what happens, in the calling thread.
-        stop: Asks it to end after the segments in work.
+        executor: Runs the analyses; it is not closed. By default processes of this machine.
+        on_event: Called with each event in the calling thread.
+        stop: Requests the end: jobs are cancelled, finished segments stay.
 
     Raises:
-        LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
+        LedgerError: Another batch uses the ledger (temporary), or the ledger cannot be used.
         OutputError: The output folder or the log cannot be written.
     """
-    outcome, troubles = run_and_close(Scheduler(jobs, on_event=on_event, stop=stop), jobs)
+    with contextlib.ExitStack() as stack:
+        if executor is None:
+            executor = stack.enter_context(contextlib.closing(local_executor(jobs)))
+        outcome, troubles = run_and_close(Scheduler(jobs, executor, on_event=on_event, stop=stop), jobs)
     for sentence in troubles:
         on_event("afterwards_failed", None, {"error": sentence})
     return outcome
 
 
-def run_and_close(night: Scheduler, jobs: Jobs) -> tuple[Outcome, list[str]]:
-    """Run a night, write the index page, and tell who is to be told; gives sentences of what did not work.
+def run_and_close(scheduler: Scheduler, jobs: Jobs) -> tuple[Outcome, list[str]]:
+    """Run a batch, write the index page and send notifications.
+
+    Returns:
+        The outcome, and a sentence for each page or notification that failed.
 
     Raises:
-        LedgerError: As `run_batch`; who is to be told is told, but not of another batch at work.
+        LedgerError: As `run_batch`; notifications are sent, but not if another batch uses the ledger.
         OutputError: Likewise.
     """
     try:
-        outcome = night.run()
+        outcome = scheduler.run()
     except AnalyzerError as error:
         if not (isinstance(error, LedgerError) and error.temporary):
             broken = Outcome(reason="broken", error=str(error))

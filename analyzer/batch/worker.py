@@ -1,9 +1,9 @@
-"""Does one job after another: analyses a video, writes its report, and says what happens.
+"""Runs one job after another: analyzes a video, writes its report, and emits events.
 
-Knows nothing of processes and pipes: `analyzer.batch.executors` have it work in a process or a thread. What
-it commits are files: parts, and a run published by rename; the ledger is out of its reach. A job that was
-broken off goes on from the parts; one whose run is published already (the batch was killed between that and
-its note in the ledger) is only noted.
+A worker knows nothing of processes and pipes: executors run it in a process or a thread. It commits files:
+the parts of a run, and the run, published by a rename; it cannot reach the ledger. An interrupted job resumes
+from its parts. One whose run is published already (the batch was killed before the ledger had it) is only
+reported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from analyzer.batch.config import Filters
-from analyzer.batch.failure_policy import CRASHES, Failure, Phase
+from analyzer.batch.failure_policy import Phase, failure_of
 from analyzer.batch.protocol import (
     Done,
     Failed,
@@ -32,41 +32,34 @@ from analyzer.batch.protocol import (
     Stopped,
     matching_run,
 )
-from analyzer.errors import (
-    AnalyzerError,
-    CrashError,
-    MediaError,
-    ModelError,
-    OutputError,
-    StoppedError,
-)
+from analyzer.errors import AnalyzerError, OutputError, StoppedError
 from analyzer.runs.folders import run_folder
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["Analyses", "AnalyzerFactory", "Worker"]
+__all__ = ["AnalyzerFactory", "Emit", "VideoAnalyzer", "Worker"]
 
-_TELL_EVERY_S = 0.5
+_PROGRESS_EVERY_S = 0.5
 Emit = Callable[[JobEvent], None]
 
 
-class Analyses(Protocol):
+class VideoAnalyzer(Protocol):
     """What a worker needs of `analyzer.api.Analyzer`."""
 
     def load(self) -> Any:
-        """Load the networks, if they are not."""
+        """Load the models, unless they are loaded."""
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """Analyze a video and publish its run; gives its `folder` and `info`."""
+        """Analyze a video and publish its run, which has a `folder` and `info`."""
 
 
-AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], Analyses]
-"""Given settings, what to call with each event, and what to ask whether to stop."""
+AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], VideoAnalyzer]
+"""Called with settings, `on_event` and `stop`, as `analyzer.api.Analyzer`."""
 
 
 class _RejectedError(Exception):
-    """Raised by the listener of the analysis, whom it reaches as it is."""
+    """The video has a length that the job excludes; raised in `on_event` to end the analysis."""
 
     def __init__(self, reason: str, duration_s: float) -> None:
         super().__init__(reason)
@@ -74,26 +67,26 @@ class _RejectedError(Exception):
 
 
 class Worker:
-    """Does jobs, and keeps the networks of the last settings loaded.
+    """Runs jobs, and keeps the models of the last settings loaded.
 
     Args:
-        analyzers: Makes what analyses; for tests.
+        analyzers: Makes the analyzers; for tests.
     """
 
     def __init__(self, analyzers: AnalyzerFactory | None = None) -> None:
         self._make = analyzers or _analyzer
-        self._analyzer: Analyses | None = None
+        self._analyzer: VideoAnalyzer | None = None
         self._settings: Settings | None = None
         self._job: _Job | None = None
 
     def run_job(self, spec: JobSpec, emit: Emit, cancelled: Callable[[], bool]) -> None:
-        """Do a job.
+        """Run a job.
 
         Args:
-            spec: What to do.
-            emit: Called with `Ready` once the networks are loaded, with what happens then, and at last with
-                one of `Done`, `Failed`, `Rejected` or `Stopped`.
-            cancelled: Asked after each segment and while drawing; once it is true, the job ends.
+            spec: The job.
+            emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
+                `Done`, `Failed`, `Rejected` or `Stopped`.
+            cancelled: Called for each sample and each frame drawn; once it returns true, the job ends.
         """
         self._job = job = _Job(spec, emit, cancelled)
         try:
@@ -103,7 +96,7 @@ class Worker:
         except StoppedError:
             emit(Stopped(spec.job_id))
         except Exception as error:  # noqa: BLE001 - one video must not end the others
-            failure = _failure_of(error, job.phase)
+            failure = failure_of(error, job.phase)
             emit(Failed(spec.job_id, failure.kind, failure.phase, failure.error))
         finally:
             self._job = None
@@ -115,8 +108,10 @@ class Worker:
         folder = run_folder(spec.out, video.title, video.video_id)
         facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
         if facts is None:
-            video_analyzer = self._loaded(spec.settings)
+            video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
             job.be_ready()
+            if job.cancelled():
+                raise StoppedError("the job was cancelled")
             run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
             folder, facts = run.folder, RunFacts.of(run.info)
         else:
@@ -128,42 +123,42 @@ class Worker:
         took_s = round(time.monotonic() - began, 3)
         return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
-    def _loaded(self, settings: Settings) -> Analyses:
+    def _loaded(self, settings: Settings) -> VideoAnalyzer:
         if self._analyzer is None or settings != self._settings:
             self._analyzer = None  # its memory first
-            self._analyzer, self._settings = self._make(settings, self._hear, self._stopped), settings
+            self._analyzer, self._settings = self._make(settings, self._on_event, self._stopped), settings
         self._analyzer.load()
         return self._analyzer
 
-    # The analyst outlives its jobs: what it says and asks goes to that of the moment.
+    # The analyzer outlives its jobs: its callbacks belong to the current one.
 
-    def _hear(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         if self._job is not None:
-            self._job.hear(event)
+            self._job.on_event(event)
 
     def _stopped(self) -> bool:
         return self._job is not None and self._job.cancelled()
 
 
 class _Job:
-    """A job in work."""
+    """The current job."""
 
     def __init__(self, spec: JobSpec, emit: Emit, cancelled: Callable[[], bool]) -> None:
         self.spec = spec
         self.emit = emit
         self.cancelled = cancelled
         self.phase = Phase.LOAD
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     def be_ready(self) -> None:
         self.phase = Phase.ANALYZE
         self.emit(Ready(self.spec.job_id))
 
-    def hear(self, event: Any) -> None:
-        """Pass on what the analysis says.
+    def on_event(self, event: Any) -> None:
+        """Pass on an event of the analysis.
 
         Raises:
-            _RejectedError: It has said how long the video is, and that is not wanted.
+            _RejectedError: The video has a length that the job excludes.
         """
         from analyzer.events import Analyzing, Begun, Committed
         from analyzer.events import Rendering as Drawing
@@ -176,9 +171,9 @@ class _Job:
             case Committed():
                 part = event.part
                 self.emit(Segment(id, part.segment, part.samples, part.faces, part.size_bytes))
-            case Analyzing() if self._is_time():
+            case Analyzing() if self._is_due():
                 self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
-            case Drawing() if self._is_time():
+            case Drawing() if self._is_due():
                 self.emit(Rendering(id, event.share))
 
     def _check_length(self, duration_s: float | None) -> None:
@@ -188,27 +183,27 @@ class _Job:
         if reason is not None and duration_s is not None:
             raise _RejectedError(reason, duration_s)
 
-    def _is_time(self) -> bool:
+    def _is_due(self) -> bool:
         now = time.monotonic()
-        if now - self._told_at < _TELL_EVERY_S:
+        if now - self._reported_at < _PROGRESS_EVERY_S:
             return False
-        self._told_at = now
+        self._reported_at = now
         return True
 
 
 def _seconds(known: float | None) -> float | None:
-    """What a container says, where that is a duration."""
+    """The duration that a container declares, if it makes sense."""
     return known if known is not None and math.isfinite(known) and known >= 0 else None
 
 
-def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> Analyses:
+def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> VideoAnalyzer:
     from analyzer.api import Analyzer
 
     return Analyzer(settings, on_event, stop=stop)
 
 
 def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
-    """Write the run's report; gives why it could not be, which is no reason to analyze again."""
+    """Write the run's report; returns why it could not be written, which does not fail the job."""
     if not formats:
         return None
     from analyzer.report import make_report
@@ -222,48 +217,3 @@ def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
     except AnalyzerError as error:
         return str(error)
     return None
-
-
-def _failure_of(error: Exception, phase: Phase) -> Failure:
-    """Why a job failed. What fails while networks are loaded is no video's fault."""
-    no_memory = isinstance(error, MemoryError) or (isinstance(error, ModelError) and error.no_memory)
-    kind = "unexpected"
-    match error:
-        case _ if no_memory:
-            kind = "memory"
-        case MediaError():
-            kind = str(error.kind)
-        case OutputError():
-            kind = "no_space" if error.no_space else "output"
-        case ModelError():
-            kind = "model"
-        case CrashError():
-            kind = "crash"
-    if phase is Phase.LOAD and kind not in ("no_space", "output"):
-        return _cannot_start(error, kind)
-    if no_memory:
-        return Failure(kind, CRASHES["memory"], phase)
-    return Failure(kind, _sentence(error), phase)
-
-
-def _cannot_start(error: Exception, kind: str) -> Failure:
-    if kind == "model":
-        # Engines do not always say that it is memory that they lack.
-        hint = " (or [limits] memory_mb is too little)" if isinstance(error.__cause__, RuntimeError) else ""
-        return Failure("model", f"{error}{hint}", Phase.LOAD)
-    if kind == "memory":
-        words = "the networks alone need more memory than [limits] memory_mb allows"
-    else:
-        words = (
-            f"the process that analyses cannot start ({error!r}): raise [limits] memory_mb, or ask doctor "
-            "for the reason"
-        )
-    return Failure("start", words, Phase.LOAD)
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, AnalyzerError):
-        return str(error)
-    from analyzer.api import unexpected
-
-    return str(unexpected(error))

@@ -16,12 +16,14 @@ import click
 from tqdm import tqdm
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.ledger import Ledger, State, is_at_work
+from analyzer.batch.context import Stop
+from analyzer.batch.executors.local import local_executor
+from analyzer.batch.ledger import Ledger, State, is_running
 from analyzer.batch.maintenance import prune
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.plan import Plan, make_plan
 from analyzer.batch.run import run_and_close
-from analyzer.batch.scheduler import Scheduler, Stop
+from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.errors import LedgerError
@@ -78,9 +80,7 @@ class BatchConsole:
             case "left_out":
                 self._line(left_out_text(**facts))
             case "stopping" if self._talks and sys.stderr.isatty():
-                self._error_line(
-                    "stopping: segments in work are finished first; a second signal ends at once"
-                )
+                self._error_line("stopping; a second signal ends at once")
         if event in _DRAWN and self._bar is not None:
             self._bar.update()
 
@@ -128,31 +128,33 @@ def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
 
 
 def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int], None]) -> Outcome:
-    """Run a night; the first SIGTERM or Ctrl-C ends it after the segments in work, a second one at once.
+    """Run a batch; the first SIGTERM or Ctrl-C ends it within about a second, the next one at once.
 
     Args:
         jobs: What to do.
         quiet: Print nothing but errors.
         as_json: Print one JSON document at the end.
-        on_stop: Told the signal's number.
+        on_stop: Called with the number of the first signal.
     """
     stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
-    night = Scheduler(jobs, on_event=console.on_event, stop=stop)
+    executor = local_executor(jobs)
+    scheduler = Scheduler(jobs, executor, on_event=console.on_event, stop=stop)
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         if stop.requested:
-            night.abandon()
+            executor.close()
             os._exit(128 + number)
         on_stop(number)
         stop.request()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        outcome, sentences = run_and_close(night, jobs)
+        outcome, sentences = run_and_close(scheduler, jobs)
         for sentence in sentences:
             show_error(sentence)
     finally:
+        executor.close()
         console.close()
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -201,7 +203,7 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     counts = ledger.counts()
     lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
     for night in ledger.batch_runs(1):
-        ended = night["outcome"] or ("at work now" if is_at_work(ledger.path) else "killed")
+        ended = night["outcome"] or ("at work now" if is_running(ledger.path) else "killed")
         lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
         lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")

@@ -1,1 +1,1 @@
-"""What runs the jobs of a batch: processes of this machine, or threads for tests of the queue."""
+"""What runs the jobs of a batch: processes of this machine, or threads of this process."""

@@ -1,36 +1,54 @@
-"""What every executor of jobs can do; the queue knows no more of it."""
+"""What every executor can do; the scheduler knows nothing else about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
-from analyzer.batch.config import Limits
 from analyzer.batch.protocol import JobEvent, JobSpec
 
-__all__ = ["Executor", "ExecutorMaker"]
+__all__ = ["Executor", "check_capacity"]
 
 
 class Executor(Protocol):
-    """Runs some jobs side by side. Used by one thread."""
+    """Runs jobs side by side. Used by one thread, except for `close`."""
 
     @property
-    def free(self) -> int:
-        """How many jobs could be taken on."""
+    def slots(self) -> int:
+        """How many jobs run side by side."""
+
+    @property
+    def threads(self) -> int:
+        """Processor threads that the slots share."""
 
     def submit(self, spec: JobSpec) -> None:
-        """Begin a job; only while there is a `free` slot."""
+        """Start a job. Its slot is free again once its last event was returned.
+
+        Raises:
+            RuntimeError: No slot is free.
+        """
 
     def events(self, timeout_s: float) -> Iterable[JobEvent]:
-        """What jobs say, after `timeout_s` at most; the last word of each is `Done`, `Failed`, `Rejected` or
-        `Stopped`, whatever becomes of what runs it."""
+        """Return the next events of all jobs, none if none comes within `timeout_s`.
+
+        The last event of each job is `Done`, `Failed`, `Rejected` or `Stopped`, whatever happens to it.
+        """
 
     def cancel(self, job_id: int) -> None:
-        """Have a job end after the segment in work. One that has ended already is no matter."""
+        """End a job within a second: its last event is `Stopped`, unless it ends by itself before.
+
+        Finished segments stay on the disk. Does nothing if the job has ended.
+        """
 
     def close(self) -> None:
-        """End all jobs at once, whatever they do. May be called from a signal handler, and more than once."""
+        """End all jobs without further events. May be called twice, and from a signal handler."""
 
 
-ExecutorMaker = Callable[[int, Limits], Executor]
-"""Given how many jobs may run side by side, and what each may take."""
+def check_capacity(slots: int, running: int) -> None:
+    """Check that a slot is free.
+
+    Raises:
+        RuntimeError: None is.
+    """
+    if running >= slots:
+        raise RuntimeError(f"all {slots} slots are in use: submit a job when another has ended")

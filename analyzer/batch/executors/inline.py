@@ -1,4 +1,4 @@
-"""Jobs in threads of this process: for tests of the queue, which need no processes and no networks."""
+"""Jobs in threads of this process: for tests and notebooks."""
 
 from __future__ import annotations
 
@@ -6,49 +6,70 @@ import threading
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 
-from analyzer.batch.config import Limits
-from analyzer.batch.protocol import FINAL, JobEvent, JobSpec, decode_event, decode_order, encode
+from analyzer.batch.executors.base import check_capacity
+from analyzer.batch.failure_policy import CRASHES, Phase
+from analyzer.batch.protocol import (
+    FINAL,
+    Failed,
+    JobEvent,
+    JobSpec,
+    ProtocolError,
+    decode_command,
+    decode_event,
+    encode,
+)
 from analyzer.batch.worker import AnalyzerFactory, Worker
 
 __all__ = ["InlineExecutor"]
 
 
 class InlineExecutor:
-    """An `Executor` whose jobs share this process: limits are not watched, and a job that crashes ends all.
+    """An `Executor` without processes: limits are not enforced, and a job that crashes ends the process.
 
-    Messages are written and read as between processes.
+    Messages are encoded and validated as between processes.
 
     Args:
-        slots: How many jobs side by side.
-        limits: Not watched.
-        analyzers: Makes what analyses.
+        slots: How many jobs run side by side.
+        threads: Processor threads that they share.
+        analyzers: Makes the analyzers; for tests.
     """
 
-    def __init__(self, slots: int, limits: Limits, *, analyzers: AnalyzerFactory | None = None) -> None:
-        del limits
+    def __init__(self, slots: int = 1, threads: int = 1, *, analyzers: AnalyzerFactory | None = None) -> None:
+        self.slots = slots
+        self.threads = threads
         self._idle = [Worker(analyzers) for _ in range(slots)]
         self._events: SimpleQueue[JobEvent] = SimpleQueue()
         self._jobs: dict[int, tuple[Worker, threading.Event, threading.Thread]] = {}
 
-    @property
-    def free(self) -> int:
-        """As in `Executor`."""
-        return len(self._idle)
-
     def submit(self, spec: JobSpec) -> None:
         """As in `Executor`."""
-        order = decode_order(encode(spec))
-        assert order == spec
+        check_capacity(self.slots, len(self._jobs))
+        received = decode_command(encode(spec))
+        assert isinstance(received, JobSpec)
         cancel, worker = threading.Event(), self._idle.pop()
-
-        def emit(event: JobEvent) -> None:
-            self._events.put(decode_event(encode(event), spec))
-
         thread = threading.Thread(
-            target=worker.run_job, args=(spec, emit, cancel.is_set), name="inline-job", daemon=True
+            target=self._run, args=(worker, received, cancel), name="inline-job", daemon=True
         )
         self._jobs[spec.job_id] = worker, cancel, thread
         thread.start()
+
+    def _run(self, worker: Worker, spec: JobSpec, cancel: threading.Event) -> None:
+        """Run a job in its thread."""
+        ended = False
+
+        def emit(event: JobEvent) -> None:
+            nonlocal ended
+            if ended:
+                return
+            try:
+                event = decode_event(encode(event), spec, cancelled=cancel.is_set())
+            except ProtocolError as error:
+                cancel.set()
+                event = Failed(spec.job_id, "crash", Phase.ANALYZE, f"{CRASHES['crash']} ({error})")
+            ended = isinstance(event, FINAL)
+            self._events.put(event)
+
+        worker.run_job(spec, emit, cancel.is_set)
 
     def events(self, timeout_s: float) -> Iterator[JobEvent]:
         """As in `Executor`."""
@@ -68,9 +89,10 @@ class InlineExecutor:
             self._jobs[job_id][1].set()
 
     def close(self) -> None:
-        """As in `Executor`; waits for the segments in work."""
+        """As in `Executor`; waits for the samples being analyzed."""
         for _, cancel, _ in self._jobs.values():
             cancel.set()
         for _, _, thread in self._jobs.values():
             thread.join()
         self._jobs.clear()
+        self._events = SimpleQueue()

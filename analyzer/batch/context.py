@@ -1,0 +1,137 @@
+"""What the parts of one batch run share."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import analyzer
+from analyzer.batch.config import Jobs, Source
+from analyzer.batch.folders import remove_download
+from analyzer.batch.ledger import Ledger, Work
+from analyzer.batch.log import EventLog
+from analyzer.batch.outcome import Outcome, Tally
+from analyzer.errors import StoppedError
+from analyzer.settings import Settings
+from analyzer.sources.resolve import Fetcher
+from analyzer.sources.types import FetchProgress
+from analyzer.util.callbacks import Callback
+from analyzer.util.clock import Clock
+from analyzer.util.text import well_formed
+from analyzer.util.urls import without_login
+
+__all__ = [
+    "BatchContext",
+    "FetcherMaker",
+    "Stop",
+    "default_fetcher",
+    "library_versions",
+    "origin_of",
+    "stopped",
+]
+
+_LIBRARIES = ("yt-dlp", "av", "openvino")
+
+FetcherMaker = Callable[[Settings, Callable[[FetchProgress], None]], Fetcher]
+"""Called with settings and a function to report the progress of downloads to."""
+
+
+class Stop:
+    """Requests the end of a batch run: jobs are cancelled, finished segments stay."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def request(self) -> None:
+        """Request it; may be called from a signal handler."""
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether it was requested."""
+        return self._event.is_set()
+
+
+def stopped() -> StoppedError:
+    """The error that ends what is going on when a stop was requested."""
+    return StoppedError("the batch was asked to end")
+
+
+@dataclass
+class BatchContext:
+    """What the parts of one batch run share. Only the scheduler's thread changes it."""
+
+    jobs: Jobs
+    ledger: Ledger
+    log: EventLog
+    on_event: Callback[[str, int | None, dict[str, Any]], None]
+    clock: Clock
+    stop: Stop
+    make_fetcher: FetcherMaker
+    tally: Tally = field(default_factory=Tally)
+    ending: bool = False
+    """Whether nothing more is begun."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run went so far."""
+        return self.tally.outcome
+
+    def fetcher(
+        self, source: Source, on_progress: Callable[[FetchProgress], None] = lambda progress: None
+    ) -> Fetcher:
+        """What lists and downloads a source."""
+        return self.make_fetcher(source.settings, on_progress)
+
+    def check_stop(self) -> None:
+        """Check whether a stop was requested.
+
+        Raises:
+            StoppedError: It was.
+        """
+        if self.stop.requested:
+            raise stopped()
+
+    def end(self, reason: str, error: str | None = None) -> None:
+        """Begin nothing more; the first reason counts, see `Outcome.reason`."""
+        if not self.ending:
+            self.ending = True
+            self.tally.end(reason, error)
+
+    def free_mb(self) -> float:
+        """Free space on the disk of the output folder, in MB."""
+        return shutil.disk_usage(self.jobs.out).free / 1e6
+
+    def skip(self, work: Work, reason: str, kind: str) -> None:
+        """Exclude a video.
+
+        Args:
+            work: Its row.
+            reason: In words.
+            kind: ``filter``, ``duplicate``, ``gone``, ...
+        """
+        self.ledger.skip(work.id, reason, kind)
+        remove_download(self.jobs.out, work.id)
+        self.tally.skipped(work, kind)
+        self.log("skipped", work.id, source=work.source, reason=reason, kind=kind)
+
+
+def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], None]) -> Fetcher:
+    """What lists and downloads, with yt-dlp's own extractors."""
+    return Fetcher(settings, want_audio=settings.video, on_progress=on_progress)
+
+
+def origin_of(source: Source) -> str:
+    """A source's name as it is stored and shown, without a login."""
+    return without_login(well_formed(source.name))
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """The versions that an attempt is made with, as the ledger stores them."""
+    return {"analyzer": analyzer.__version__} | {name: metadata.version(name) for name in _LIBRARIES}
