@@ -57,6 +57,9 @@ filling a batch up costs time and larger batches save none; those for CUDA are n
 # More streams than this only cost memory: the decoder feeds no more.
 _MAX_STREAMS = 8
 
+# Of the inputs and nodes that are added to a model: no exporter uses such names.
+_IMAGES = "analyzer_images"
+
 _CUDA = "CUDAExecutionProvider"
 _PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "cpu": [("CPUExecutionProvider", {})],
@@ -400,15 +403,15 @@ def _take_images(graph: Any, pixels: Pixels) -> None:
     planes = graph.input[0].name
     sizes = [size.dim_param or size.dim_value or None for size in graph.input[0].type.tensor_type.shape.dim]
     count, height, width = sizes[0], *(sizes[1:3] if pixels.channels_last else sizes[2:4])
-    taken = helper.make_tensor_value_info("images", TensorProto.UINT8, [count, height, width, 3])
+    taken = helper.make_tensor_value_info(_IMAGES, TensorProto.UINT8, [count, height, width, 3])
     steps: list[Any] = []
 
     def step(kind: str, values: NDArray[Any] | None = None, **attributes: Any) -> None:
-        inputs = [f"images_{len(steps)}" if steps else "images"]
+        inputs = [f"{_IMAGES}_{len(steps)}" if steps else _IMAGES]
         if values is not None:
-            inputs.append(f"images_{kind}")
+            inputs.append(f"{_IMAGES}_{kind}")
             graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
-        steps.append(helper.make_node(kind, inputs, [f"images_{len(steps) + 1}"], **attributes))
+        steps.append(helper.make_node(kind, inputs, [f"{_IMAGES}_{len(steps) + 1}"], **attributes))
 
     # Whole planes are put in order, which is cheaper than colors of pixels.
     colors = (3,) if pixels.channels_last else (3, 1, 1)
