@@ -17,21 +17,22 @@ from tqdm import tqdm
 
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.events import (
-    Analyzing,
-    Begun,
-    Budgeted,
+    Downloading,
     Event,
     Failed,
-    Fetching,
+    FilesSkipped,
     Finished,
-    Following,
-    LeftOut,
-    LiveBegun,
+    LiveProgress,
+    LiveStarted,
+    Opened,
+    Progress,
     Rendering,
     ReportsRemoved,
+    SamplingChosen,
     Started,
 )
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import AudienceFacts, ClockJumpFacts
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
@@ -57,7 +58,7 @@ class Console:
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._stage = ""
-        self._begun: Begun | None = None
+        self._begun: Opened | None = None
         self._drawing = False
         self._done = 0
 
@@ -73,19 +74,19 @@ class Console:
         """Draw an event."""
         self._keep_track(event)
         match event:
-            case Started(source):
+            case Started(source=source):
                 self._close_bar()
                 log.info("started %r", source)
-            case Fetching(progress):
-                bar = self._open_bar("fetching", one_line(progress.source), progress.total_bytes, "B")
-                self._advance(bar, progress.received_bytes)
-            case LeftOut() | Budgeted() | ReportsRemoved():
+            case Downloading():
+                bar = self._open_bar("downloading", one_line(event.source), event.total_bytes, "B")
+                self._advance(bar, event.received_bytes)
+            case FilesSkipped() | SamplingChosen() | ReportsRemoved():
                 self._close_bar()
                 sentence = _note(event)
                 log.info("%s", sentence)
                 if not self._quiet:
                     click.echo(sentence, err=True)
-            case Analyzing():
+            case Progress():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
                 bar = self._open_bar("analyzing", one_line(event.title), total, unit)
@@ -94,11 +95,12 @@ class Console:
                     faces = counted(event.faces, "face")
                     bar.set_postfix_str(f"{rate:.0f} {rated}, {faces}", refresh=False)
                 self._advance(bar, event.time_s)
-            case LiveBegun() | Following():
+            case LiveStarted() | LiveProgress():
                 self._on_live(event)
-            case Rendering(title, share):
-                self._advance(self._open_bar("drawing", one_line(title), 100, "%"), share * 100)
-            case Finished(run, unchanged):
+            case Rendering():
+                bar = self._open_bar("rendering", one_line(event.title), 100, "%")
+                self._advance(bar, event.fraction * 100)
+            case Finished(run=run, unchanged=unchanged):
                 self._close_bar()
                 if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
@@ -106,11 +108,11 @@ class Console:
                         click.echo(_unchanged(run))
                 how = "unchanged" if unchanged else "finished"
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
-            case Failed(source, error):
+            case Failed(source=source, message=message):
                 self._close_bar()
-                log.error("failed %r: %s", source, one_line(str(error)))
-                named = Path(source).name in str(error)
-                self.error(str(error) if named else f"{source}: {error}")
+                log.error("failed %r: %s", source, one_line(message))
+                named = Path(source).name in message
+                self.error(message if named else f"{source}: {message}")
 
     def _keep_track(self, event: Event) -> None:
         """Remember what an interruption would leave saved; announce a resumed analysis."""
@@ -119,14 +121,14 @@ class Console:
             self._begun = None
         if isinstance(event, Finished):
             self._done += 1
-        if isinstance(event, Begun):
+        if isinstance(event, Opened):
             self._begun = event
-            if event.kept and not self._quiet:
+            if event.completed and not self._quiet:
                 self._close_bar()
                 click.echo(_continued(event), err=True)
 
-    def _on_live(self, event: LiveBegun | Following) -> None:
-        if isinstance(event, LiveBegun):
+    def _on_live(self, event: LiveStarted | LiveProgress) -> None:
+        if isinstance(event, LiveStarted):
             self._close_bar()
             log.info("live source %r", event.title)
             if not self._quiet:
@@ -148,7 +150,7 @@ class Console:
             return f"interrupted: the tables are written, the annotated output is not; {again}"
         begun = self._begun
         # Counted on disk: worker processes may have saved segments that they have not reported yet.
-        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
+        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.segments_key}-*"))
         if begun is None or not saved:
             if not self._done:
                 return "interrupted: nothing was saved"
@@ -199,33 +201,33 @@ class Console:
             self._bar = None
 
 
-def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
+def _note(event: FilesSkipped | SamplingChosen | ReportsRemoved) -> str:
     match event:
-        case LeftOut():
-            return left_out_text(**vars(event))
-        case Budgeted(title, choice, fits):
-            return f"{'Budget' if fits else 'Warning'}: {one_line(title)}: {choice}"
+        case FilesSkipped():
+            return left_out_text(event.source, event.images, event.subfolders)
+        case SamplingChosen():
+            return f"{'Budget' if event.fits else 'Warning'}: {one_line(event.title)}: {event.choice}"
     return (
         f"Removed the reports of the previous analysis of {one_line(event.title)}: {', '.join(event.files)}. "
-        f"To write them again: {program()} report {event.run.folder} --format html"
+        f"To write them again: {program()} report {event.folder} --format html"
     )
 
 
-def _continued(event: Begun) -> str:
+def _continued(event: Opened) -> str:
     # Late: the analysis does not need it.
     from analyzer.report.figures import clock
 
-    at_s = event.goes_on_s or 0.0
+    at_s = event.resumes_at_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
-    return f"Resuming {one_line(event.title)} at {where}: {_saved_words(event, len(event.kept))}"
+    return f"Resuming {one_line(event.title)} at {where}: {_saved_words(event, len(event.completed))}"
 
 
-def _saved_words(event: Begun, saved: int) -> str:
+def _saved_words(event: Opened, saved: int) -> str:
     """Such as "2 of 13 segments are saved"."""
     noun = "image" if event.images else "segment"
-    if event.expected is None:
+    if event.segments is None:
         return f"{counted(saved, noun)} {'is' if saved == 1 else 'are'} saved"
-    return f"{saved} of {counted(event.expected, noun)} {'is' if saved == 1 else 'are'} saved"
+    return f"{saved} of {counted(event.segments, noun)} {'is' if saved == 1 else 'are'} saved"
 
 
 def _unchanged(run: Run) -> str:
@@ -236,13 +238,13 @@ def _unchanged(run: Run) -> str:
     )
 
 
-def _announced(event: LiveBegun) -> str:
+def _announced(event: LiveStarted) -> str:
     until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
     video = "; live sources get no annotated video" if event.without_video else ""
     return f"Live: {one_line(event.title)}: runs {until}{video}"
 
 
-def _so_far(event: Following) -> str:
+def _so_far(event: LiveProgress) -> str:
     parts = [counted(event.people, "person", "people"), counted(event.faces, "face")]
     parts += [f"{event.dropped} dropped"] if event.dropped else []
     parts += [counted(event.gaps, "gap")] if event.gaps else []
@@ -279,7 +281,7 @@ def describe(run: Run) -> str:
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
-        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'])}")
+        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'] or '')}")
         lines += _unread_words(run) if images else []
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
@@ -298,13 +300,13 @@ def describe(run: Run) -> str:
         rest = counted(others, "more person", "more people")
         lines.append(f"  ... and {rest}{'' if images else ' with less time on screen'}")
     width = min(110, shutil.get_terminal_size().columns)
-    for sentence in (run.info["shares_text"], *run.info.get("notes", ())):
+    for sentence in (run.info["shares_text"] or "", *run.info["notes"]):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
-    annotated = run.info["annotated"]
+    annotated = run.info.get("annotated")
     if run.video_error:
         lines.append(f"  no annotated {'images' if images else 'video'}: {one_line(run.video_error)}")
-    elif annotated:
+    elif annotated and annotated["file"]:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
 
@@ -322,7 +324,7 @@ def _unread_words(run: Run) -> list[str]:
     ]
 
 
-def _jump_words(count: int, places: list[dict[str, float]]) -> str:
+def _jump_words(count: int, places: list[ClockJumpFacts]) -> str:
     """Describe the jumps of a file's timestamps.
 
     >>> _jump_words(1, [{"at_s": 6.0}])
@@ -336,7 +338,7 @@ def _jump_words(count: int, places: list[dict[str, float]]) -> str:
     )
 
 
-def _audience_words(audience: dict[str, Any]) -> str:
+def _audience_words(audience: AudienceFacts) -> str:
     """Such as "3 of 8 are watchers: 12.0 s attention in 20.0 s dwell"."""
     known = audience["ots"] - audience["attention_unknown"]
     if not known:
@@ -345,7 +347,7 @@ def _audience_words(audience: dict[str, Any]) -> str:
         f"{audience['watchers']} of {known} {'is a watcher' if audience['watchers'] == 1 else 'are watchers'}"
     )
     if audience["watchers"]:
-        attention_s, dwell_s = (audience[name]["total"] for name in ("attention_s", "dwell_s"))
+        attention_s, dwell_s = audience["attention_s"]["total"], audience["dwell_s"]["total"]
         words += f": {attention_s:.1f} s attention in {dwell_s:.1f} s dwell"
     return words
 
@@ -392,12 +394,11 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
             "run": run.info,
             "people": people,
         }
-    error = result.error
     return {
         "status": "failed",
         "source": result.source,
-        "error": type(error).__name__,
-        "kind": getattr(error, "kind", None),
-        "retry": getattr(error, "retry", False),
-        "message": str(error),
+        "error": result.error,
+        "kind": result.kind,
+        "retry": result.retry,
+        "message": result.message,
     }

@@ -126,13 +126,13 @@ def evaluate(
         for task, result in zip(tasks, runs, strict=True):
             name = Path(task.shown).name
             if isinstance(result, Failed):
-                sentence = str(result.error).replace(str(task.source), task.shown)
+                sentence = result.message.replace(str(task.source), task.shown)
                 task.about["failed"].append(f"{name}: {sentence}")
                 continue
             run = result.run  # read now: a later one may take its place
             if not run.complete:
                 task.about["failed"].append(f"{name}: {run.info['incomplete_reason']}")
-            provenance = {key: run.info[key] for key in provenance}
+            provenance = {key: dict(run.info)[key] for key in provenance}
             for table, rows in _score(task, run, chosen).items():
                 tables[table].append(rows)
     return Evaluation(
