@@ -21,7 +21,7 @@ from analyzer.analysis import detection
 from analyzer.analysis.detection import DetectedSample, detect_faces
 from analyzer.analysis.segment import _looked
 from analyzer.faces import Faces
-from analyzer.media.frame import FIELDS, Frame, Sample, Scaler
+from analyzer.media.frame import SIGNATURE_PX, Frame, Sample, Scaler
 from analyzer.media.geometry import Geometry, Orientation
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
@@ -278,11 +278,11 @@ def test_limit_of_an_age_is_no_matter_of_rounding() -> None:
 
 def test_fields_are_about_as_many_as_promised() -> None:
     for width, height in ((1920, 1080), (1080, 1920), (640, 480)):
-        fields = frame_of(still(77, width, height), 0.0, STILL).fields()
-        assert len(fields) == 3 and max(fields.shape) == FIELDS and fields.dtype == np.uint8
-        assert abs(fields.shape[2] / fields.shape[1] - width / height) < 0.02
-        assert np.ptp(fields[0]) <= 3 and np.abs(fields[1:].astype(int) - 128).max() <= 3
-    assert frame_of(still(77, 64, 48), 0.0, STILL).fields().shape == (3, 48, 64)
+        signature = frame_of(still(77, width, height), 0.0, STILL).signature()
+        assert len(signature) == 3 and max(signature.shape) == SIGNATURE_PX and signature.dtype == np.uint8
+        assert abs(signature.shape[2] / signature.shape[1] - width / height) < 0.02
+        assert np.ptp(signature[0]) <= 3 and np.abs(signature[1:].astype(int) - 128).max() <= 3
+    assert frame_of(still(77, 64, 48), 0.0, STILL).signature().shape == (3, 48, 64)
 
 
 # --- sizes -------------------------------------------------------------------------------------------

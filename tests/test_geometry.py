@@ -493,7 +493,7 @@ def test_transparent_frames_are_compared_as_they_are_shown() -> None:
         image[:, : WIDTH // 2, :3] = hidden
         picture = av.VideoFrame.from_ndarray(image, "rgba")
         frames.append(Frame(0.0, True, picture, Geometry(WIDTH, HEIGHT), Scaler()))
-    first, second = (frame.fields() for frame in frames)
+    first, second = (frame.signature() for frame in frames)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (3, 90, 160) and first[0, :, :70].min() > 250
 

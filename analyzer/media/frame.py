@@ -31,8 +31,8 @@ __all__ = [
 Image = NDArray[np.uint8]
 
 
-FIELDS = 160
-"""Longer side of `Frame.fields`."""
+SIGNATURE_PX = 160
+"""Longer side of `Frame.signature`."""
 
 
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -168,16 +168,16 @@ class Frame:
         """
         return self._bgr(width, height)
 
-    def fields(self) -> Image:
+    def signature(self) -> Image:
         """Brightness and color, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
 
-        The longer side has `FIELDS` at most.
+        The longer side has `SIGNATURE_PX` at most.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
         picture = self._picture
-        factor = min(1.0, FIELDS / max(picture.width, picture.height))
+        factor = min(1.0, SIGNATURE_PX / max(picture.width, picture.height))
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         with self._lock:
             return self._scaler.yuv(picture, size)
