@@ -22,9 +22,8 @@ from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory
 from analyzer.errors import ModelError, StoppedError
-from analyzer.events import Begun, Committed
+from analyzer.events import Opened, SegmentCommitted
 from analyzer.runs.folders import run_name
-from analyzer.runs.segments import Part
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.clock import Clock
@@ -80,7 +79,7 @@ def _burn() -> None:
 
 def with_networks() -> None:
     """Analyze as always; a marked video does what it asks for when it is opened."""
-    from analyzer import api
+    from analyzer import job
     from analyzer.media.reader import VideoReader
 
     class Reader(VideoReader):
@@ -88,7 +87,7 @@ def with_networks() -> None:
             misbehave(path)
             super().__init__(path, settings)
 
-    changed: Any = api
+    changed: Any = job
     changed.VideoReader = Reader
 
 
@@ -156,7 +155,7 @@ class FakeClock(Clock):
 
 
 class Quick:
-    """Stands in for `analyzer.api.Analyzer`."""
+    """Stands in for `analyzer.job.VideoAnalyzer`."""
 
     obeys = True
     """Whether files are asked what shall happen."""
@@ -200,11 +199,11 @@ class Quick:
 
     def _segments(self, parts: Path, video: Video) -> None:
         kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
-        self._on_event(Begun(video.title, kept, SEGMENTS, None, "key"))
+        self._on_event(Opened("", video.title, None, SEGMENTS, kept, "key"))
         for number in range(len(kept), SEGMENTS):
             time.sleep(EACH_S)
             (parts / f"key-{number:06d}").touch()
-            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
             if self._stop():
                 raise StoppedError("asked to end")
 
@@ -221,15 +220,15 @@ class Acts(Quick):
     obeys = False
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """`analyzer.api.Analyzer.analyze`."""
-        self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
+        """`analyzer.job.VideoAnalyzer.analyze`."""
+        self._on_event(Opened("", video.title, video.duration_s, 2, (), "key"))
         for number in range(2):
             if number:
                 self._between(video.title)
             samples = 1
             if video.title == "resources":
                 samples = self._settings.threads * 10 + self._settings.workers
-            self._on_event(Committed(video.title, Part(number, samples=samples, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=samples, faces=0, size_bytes=0))
         return super().analyze(video, out, timings)
 
     def _between(self, title: str) -> None:
@@ -237,7 +236,7 @@ class Acts(Quick):
             case "model" | "memory":
                 raise ModelError("no layer allocates this", no_memory=title == "memory")
             case "malformed":
-                self._on_event(Committed(title, Part(-1, samples=1, faces=0, size_bytes=0)))
+                self._on_event(SegmentCommitted("", title, -1, samples=1, faces=0, size_bytes=0))
             case "stops":
                 raise StoppedError("of its own accord")
             case "deaf":

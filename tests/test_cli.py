@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import analyzer
-from analyzer import api
+from analyzer import api, job
 from analyzer.api import analyze_all
 from analyzer.cli import (
     DONE,
@@ -40,7 +40,7 @@ from analyzer.cli import (
     main,
 )
 from analyzer.errors import MediaError, SourceError
-from analyzer.events import Analyzing, Committed, Failed, Finished, Started
+from analyzer.events import Failed, Finished, Progress, SegmentCommitted, Started
 from analyzer.runs import derive
 from analyzer.runs.run import Run
 from analyzer.settings import PRESETS, Settings, options
@@ -186,7 +186,7 @@ def test_python_call_gives_dataframes(two_people: Path, tmp_path: Path) -> None:
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=2, bin_s=2, on_event=events.append)
     assert len(run.timeline) == 2 and len(run.people) == 2 and len(run.faces) == 16
     kinds = [type(event) for event in events]
-    assert kinds[0] is Started and kinds[-1] is Finished and Analyzing in kinds
+    assert kinds[0] is Started and kinds[-1] is Finished and Progress in kinds
     with pytest.raises(MediaError, match="empty"):
         (tmp_path / "empty.mp4").touch()
         analyzer.analyze(tmp_path / "empty.mp4", out=tmp_path)
@@ -301,7 +301,7 @@ def test_finished_video_is_not_analyzed_again(
     (document,) = json.loads(analyze(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
     # Asked for, it is done again.
-    monkeypatch.setattr(api.Analyzer, "analyze", lambda *_: 1 / 0)
+    monkeypatch.setattr(job.VideoAnalyzer, "analyze", lambda *_, **__: 1 / 0)
     result = run_cli("analyze", renamed, "--out", tmp_path / "out", *arguments, "--again")
     assert result.exit_code == NOTHING_USABLE and "ZeroDivisionError" in result.stderr
 
@@ -338,10 +338,10 @@ def test_what_is_another_analysis_or_not_whole_is_done(
     run = finished[1]
     video_id, settings, folder = run.info["video_id"], Settings(segment_s=2), tmp_path / run.folder.name
     shutil.copytree(run.folder, folder)
-    assert api.finished_run(tmp_path, "another title", video_id, settings) is not None
+    assert job.finished_run(tmp_path, "another title", video_id, settings) is not None
     after = change(folder, settings)
     asked = after if isinstance(after, Settings) else settings
-    assert api.finished_run(tmp_path, "another title", video_id, asked) is None
+    assert job.finished_run(tmp_path, "another title", video_id, asked) is None
 
 
 def test_missing_video_is_drawn_only_of_the_same_download(
@@ -356,7 +356,7 @@ def test_missing_video_is_drawn_only_of_the_same_download(
     video = fetcher.fetch(next(fetcher.resolve(str(two_people))), tmp_path)
     for fingerprint, same in (("1", True), ("2", False)):
         fetched = dataclasses.replace(video, details={"fingerprint": fingerprint})
-        assert (api._without_video(folder, fetched, hashes) is not None) is same
+        assert (job._without_video(folder, fetched, hashes) is not None) is same
 
 
 def test_videos_of_subfolders_are_analyzed_if_asked_for(
@@ -544,10 +544,10 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
         again, _ = analyze(server.url("/talk.mp4"), tmp_path, *arguments)
         assert "already analyzed" in again.stdout and len(server.requests) > requests
     known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
-    assert api.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
-    assert api.finished_run(*known, "0" * 12) is None
+    assert job.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
+    assert job.finished_run(*known, "0" * 12) is None
     (run.folder / name).unlink()
-    assert api.finished_run(*known) is None
+    assert job.finished_run(*known) is None
 
 
 def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path) -> None:
@@ -604,7 +604,7 @@ def test_stopped_early_leaves_no_result_and_late_no_half_video(
 
 def test_what_is_analyzed_needs_no_settings(tmp_path: Path) -> None:
     (failed,) = analyzer.analyze_all([str(tmp_path / "gone.mp4")], out=tmp_path / "out")
-    assert isinstance(failed, Failed) and "gone.mp4" in str(failed.error)
+    assert isinstance(failed, Failed) and "gone.mp4" in failed.message
 
 
 def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: Any) -> Path:
@@ -614,7 +614,7 @@ def interrupted(source: Path, out: Path, patch: pytest.MonkeyPatch, **settings: 
         raise KeyboardInterrupt
 
     with patch.context() as inside:
-        inside.setattr(api, "derive", interrupt)
+        inside.setattr(job, "derive", interrupt)
         with pytest.raises(KeyboardInterrupt):
             analyzer.analyze(source, out=out, video=False, **settings)
     (folder,) = out.iterdir()
@@ -645,8 +645,8 @@ def test_segments_that_are_kept_are_not_analyzed_again(
         cut(part / "faces.parquet", 0.5)  # what is not whole is made again
     heard: list[Any] = []
     run = analyzer.analyze(two_people, out=tmp_path, video=False, fps=1, segment_s=1, on_event=heard.append)
-    committed = [event.part.segment for event in heard if isinstance(event, Committed)]
-    assert committed == list(missing) and sum(isinstance(event, Analyzing) for event in heard) == len(missing)
+    committed = [event.segment for event in heard if isinstance(event, SegmentCommitted)]
+    assert committed == list(missing) and sum(isinstance(event, Progress) for event in heard) == len(missing)
     assert run.info["resumed_segments"] == resumed and len(run.samples) == 4 and len(run.people) == 2
     assert run.complete and run.info["reading"]["last_s"] > 3.8
 

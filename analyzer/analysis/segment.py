@@ -39,8 +39,8 @@ __all__ = [
 OnProgress = Callable[[float, Faces], None]
 
 
-OnSample = Callable[[DetectedSample, Faces], None]
-"""Called with a sample that holds its frame, and its faces as `FaceTracker.latest` knows them."""
+OnSample = Callable[[DetectedSample], None]
+"""Called with a sample in which faces were detected; it still has its frame."""
 
 
 # Samples between the search for faces and following: each holds a picture.
@@ -151,7 +151,7 @@ def analyze_segments(
         models: Loaded networks.
         settings: How to analyze.
         on_progress: Called with the time and the faces of each sample.
-        on_sample: Called with each sample that was looked at, and its faces as they are known by then.
+        on_sample: Called with each sample in which faces were detected.
         stages: Counts the time.
 
     Raises:
@@ -174,7 +174,7 @@ def analyze_segments(
             for _, one in group:
                 follower.add(one.faces, one.time_s, one.frame, cut=one.cut, close=one.close)
                 if on_sample is not None and one.frame is not None:
-                    on_sample(one, follower.latest())
+                    on_sample(one)
                 looked.append(one.without_frame())
                 if on_progress is not None:
                     on_progress(one.time_s, one.faces)

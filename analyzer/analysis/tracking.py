@@ -172,8 +172,6 @@ class FaceTracker:
         self._to_estimate: list[tuple[TrackedFace, int, AlignedCrop]] = []
         self._compared: dict[int, list[tuple[BestCrop, Float]]] = {}
         self._live: dict[int, _Live] = {}
-        self._answered: list[tuple[TrackedFace, int]] = []
-        self._known: dict[int, list[Float]] = {}
 
     def add(
         self,
@@ -206,29 +204,6 @@ class FaceTracker:
             if len(self._waiting) > _LEARN:
                 self._begin()
         self._ask(_TOGETHER)
-
-    def latest(self) -> Faces:
-        """The faces of the sample that was added last, with what is known of their tracklets so far.
-
-        To be shown, not kept: the tracklets of the last samples are not known yet (`track_ids` -1), and what
-        is said of gender and age is the mean over the crops that were judged by now.
-        """
-        seen = (self._waiting or self._samples)[-1]
-        nameless = []
-        for one, row in self._answered:
-            if one.ids[row] < 0:
-                nameless.append((one, row))
-            else:
-                self._known.setdefault(int(one.ids[row]), []).append(one.estimated[row])
-        self._answered = nameless
-        known = np.full((len(seen.ids), 3), np.nan, np.float32)
-        for row, tracklet in enumerate(seen.ids.tolist()):
-            if answers := self._known.get(tracklet):
-                known[row] = np.mean(answers, axis=0)
-        female, age, spread = known.T
-        return seen.faces.replace(
-            track_ids=seen.ids.copy(), female_prob=female, age_years=age, age_std_years=spread
-        )
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
         """The samples' faces with `track_ids`, from 0, those judged with their gender and age; and what the
@@ -415,7 +390,6 @@ class FaceTracker:
                 answers = self._attributes.estimate([crop for _, _, crop in self._to_estimate])
             for (seen, row, _), *answer in zip(self._to_estimate, *answers, strict=True):
                 seen.estimated[row] = answer
-                self._answered.append((seen, row))
             self._to_estimate.clear()
 
     def _tracklets(self) -> Tracklets:
@@ -488,6 +462,12 @@ def follow(
     return follower.finish()[0]
 
 
-def byte_track(interval_s: float) -> ByteTrack:
+def byte_track(interval_s: float, *, named_at_once: bool = False) -> ByteTrack:
     """The tracker of a shot, given the usual distance between samples in seconds."""
-    return ByteTrack(interval_s, lost_after_s(interval_s), margin=_MATCH_MARGIN, least_iou=_MATCH_IOU)
+    return ByteTrack(
+        interval_s,
+        lost_after_s(interval_s),
+        margin=_MATCH_MARGIN,
+        least_iou=_MATCH_IOU,
+        named_at_once=named_at_once,
+    )

@@ -14,8 +14,7 @@ from analyzer.batch.context import FetcherMaker, default_fetcher
 from analyzer.batch.executors.local import slot_count
 from analyzer.batch.ledger import Ledger, State
 from analyzer.errors import AnalyzerError
-from analyzer.events import LeftOut
-from analyzer.sources.types import Item
+from analyzer.sources.types import Item, LeftOut
 from analyzer.util.text import well_formed
 from analyzer.util.urls import host_of, without_login
 from analyzer.vision.selection import models_hash

@@ -45,7 +45,7 @@ Emit = Callable[[JobEvent], None]
 
 
 class VideoAnalyzer(Protocol):
-    """What a worker needs of `analyzer.api.Analyzer`."""
+    """What a worker needs of `analyzer.job.VideoAnalyzer`."""
 
     def load(self) -> Any:
         """Load the models, unless they are loaded."""
@@ -55,7 +55,7 @@ class VideoAnalyzer(Protocol):
 
 
 AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], VideoAnalyzer]
-"""Called with settings, `on_event` and `stop`, as `analyzer.api.Analyzer`."""
+"""Called with settings, `on_event` and `cancelled`, as `analyzer.job.VideoAnalyzer`."""
 
 
 class _RejectedError(Exception):
@@ -160,21 +160,21 @@ class _Job:
         Raises:
             _RejectedError: The video has a length that the job excludes.
         """
-        from analyzer.events import Analyzing, Begun, Committed
-        from analyzer.events import Rendering as Drawing
+        from analyzer import events
 
         id = self.spec.job_id
         match event:
-            case Begun():
+            case events.Opened():
                 self._check_length(event.duration_s)
-                self.emit(Opened(id, event.parts_key, event.kept, event.expected, _seconds(event.duration_s)))
-            case Committed():
-                part = event.part
-                self.emit(Segment(id, part.segment, part.samples, part.faces, part.size_bytes))
-            case Analyzing() if self._is_due():
+                known = event.segments_key, event.completed, event.segments
+                self.emit(Opened(id, *known, _seconds(event.duration_s)))
+            case events.SegmentCommitted():
+                counts = event.segment, event.samples, event.faces, event.size_bytes
+                self.emit(Segment(id, *counts))
+            case events.Progress() if self._is_due():
                 self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
-            case Drawing() if self._is_due():
-                self.emit(Rendering(id, event.share))
+            case events.Rendering() if self._is_due():
+                self.emit(Rendering(id, event.fraction))
 
     def _check_length(self, duration_s: float | None) -> None:
         filters = Filters(shorter_than_s=self.spec.shorter_than_s, longer_than_s=self.spec.longer_than_s)
@@ -197,9 +197,9 @@ def _seconds(known: float | None) -> float | None:
 
 
 def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> VideoAnalyzer:
-    from analyzer.api import Analyzer
+    from analyzer.job import VideoAnalyzer
 
-    return Analyzer(settings, on_event, stop=stop)
+    return VideoAnalyzer(settings, on_event, cancelled=stop)
 
 
 def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
