@@ -220,7 +220,7 @@ class OnlineTracker:
             return
         side = self._embedding.crop_px
         transforms = self._embedding.transforms(seen.placed.landmarks[rows])
-        vectors = self._embedding.embed(picture.cut(transforms, [side] * len(rows), side))
+        vectors = self._embedding.embed(picture.crop(transforms, [side] * len(rows), side))
         for row, vector in zip(rows, vectors, strict=True):
             track, quality = tracks[row], float(seen.quality[row])
             track.embed.taken(time_s, quality)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import LESS_CLOSE, BestCrop, BestCrops, TrackedFace
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
-from analyzer.faces import AlignedCrop, AttributeModel, EmbeddingModel, Faces, Picture, buffered_iou, iou
+from analyzer.faces import AlignedCrop, AttributeModel, CropSource, EmbeddingModel, Faces, buffered_iou, iou
 from analyzer.settings import Settings
 from analyzer.util.timing import StageTimer
 
@@ -177,7 +177,7 @@ class FaceTracker:
         self,
         faces: Faces,
         time_s: float,
-        picture: Picture | None = None,
+        picture: CropSource | None = None,
         *,
         cut: bool = False,
         close: bool = True,
@@ -316,7 +316,7 @@ class FaceTracker:
     def _best_crops(self) -> list[BestCrops]:
         return [self._compared_views] + ([self._judged_views] if self._judged_views else [])
 
-    def _cut_views(self, seen: TrackedFace, picture: Picture | None) -> None:
+    def _cut_views(self, seen: TrackedFace, picture: CropSource | None) -> None:
         """Cut out the faces that may be the best crops of their stretch of time."""
         if picture is None:
             return
@@ -351,16 +351,16 @@ class FaceTracker:
             else:
                 best_crops.offer(int(seen.ids[row]), view)
 
-    def _compared_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
+    def _compared_crops(self, seen: TrackedFace, picture: CropSource, rows: Int) -> list[AlignedCrop]:
         assert self._embedding is not None
         if not len(rows):
             return []
         with self._stages("chips"):
             transforms = self._embedding.transforms(seen.placed.landmarks[rows])
             side = self._embedding.crop_px
-            return [(piece,) for piece in picture.cut(transforms, [side] * len(rows), side)]
+            return [(piece,) for piece in picture.crop(transforms, [side] * len(rows), side)]
 
-    def _estimated_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
+    def _estimated_crops(self, seen: TrackedFace, picture: CropSource, rows: Int) -> list[AlignedCrop]:
         assert self._attributes is not None
         if not len(rows):
             return []
