@@ -5,7 +5,7 @@ Three things save work. Each is decided from the samples of the segment alone:
 * A sample that hardly differs from the previous one reuses its detections
   (`DetectedSample.detection_age_s`).
 * With ``detector_size="auto"``, samples between two full-resolution detections are searched at a reduced
-  resolution if neither found a face that would be too small for it. If fewer faces are found than in both, the
+  resolution if neither found a face that would be too small for it. If that finds fewer faces than both, the
   sample is searched again at full resolution; if that finds more faces, so is the rest of its shot.
 * Several samples are searched in one batch.
 """
@@ -211,7 +211,7 @@ class _Preparer:
         with self._stages("convert"):
             scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height))
             small = thumbnail(scaled)
-        with self._stages("cuts"):
+        with self._stages("shots"):
             boundary = self._shots.is_shot_boundary(small)
         one = _Searched(sample, scaled, signature, small, boundary)
         one.full_resolution = self._is_due(one)
