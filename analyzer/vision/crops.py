@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import Faces, Picture
+from analyzer.faces import CropSource, Faces
 
 __all__ = [
     "AGE_CROP_PX",
@@ -94,7 +94,7 @@ def crop_sides(transforms: Float, size: int = AGE_CROP_PX) -> list[int]:
         size: Side of the finished crops, in pixels.
 
     Returns:
-        Multiples of `size`, up to 8 times, for `Picture.cut`.
+        Multiples of `size`, up to 8 times, for `CropSource.crop`.
     """
     pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
     factors = np.clip(np.round(pixels_across / size), 1, _MAX_STEPS)
@@ -109,7 +109,7 @@ class Crop(Protocol):
         """Everything that its crops depend on, for people and for the keys of calibrations."""
         ...
 
-    def crop(self, picture: Picture, faces: Faces) -> list[Image]:
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
         """One crop, (H, W, 3) uint8 BGR, for each face; all of one size.
 
         Args:
@@ -137,10 +137,10 @@ class LandmarkCrop:
         points = ", ".join(f"{x:.4f} {y:.4f}" for x, y in self.landmarks)
         return f"landmarks at {points} of {self.size} px"
 
-    def crop(self, picture: Picture, faces: Faces) -> list[Image]:
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
         """(`size`, `size`, 3) uint8 BGR for each face."""
         transforms = crop_transforms(faces.landmarks, np.array(self.landmarks, np.float32))
-        return picture.cut(transforms, crop_sides(transforms, self.size), self.size)
+        return picture.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
 DLIB_CROP = LandmarkCrop(
@@ -194,7 +194,7 @@ class BoxCrop:
             low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
         return np.concatenate([low, np.maximum(high, low + 1)], axis=1).astype(np.float32)
 
-    def crop(self, picture: Picture, faces: Faces) -> list[Image]:
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
         if not len(faces):
             return []
@@ -208,7 +208,7 @@ class BoxCrop:
         sides = [size * int(step) for step in steps]
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
-        return [self._sized(crop) for crop in picture.cut(transforms, sides, size)]
+        return [self._sized(crop) for crop in picture.crop(transforms, sides, size)]
 
     def _sized(self, crop: Image) -> Image:
         if crop.shape[:2] == (self.height, self.width):

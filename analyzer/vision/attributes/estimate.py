@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import AlignedCrop, Faces, Picture
+from analyzer.faces import AlignedCrop, CropSource, Faces
 from analyzer.settings import Settings
 from analyzer.vision.attributes.base import AttributeEstimator
 from analyzer.vision.attributes.caffe import CaffeModel
@@ -59,7 +59,7 @@ class Attributes:
         age = gender if choice.age == choice.gender else _load(choice.age, settings)
         return cls(gender, age, choice.calibration())
 
-    def crops(self, picture: Picture, faces: Faces) -> list[AlignedCrop]:
+    def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
         """The crops of each face: one for each way of cropping, (H, W, 3) uint8 BGR each.
 
         Args:
