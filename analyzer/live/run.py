@@ -373,7 +373,7 @@ def _finish(folder: Path, staging: Path) -> bool:
 
 def _publish_parts(info: RunInfo, parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
-    calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
+    calibration = Calibration.of_run(info)
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
     info["counts"], info["notes"] = counts_of(tables), [note.sentence for note in tables.notes]
