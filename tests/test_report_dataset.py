@@ -222,7 +222,7 @@ def test_run_json_that_cannot_be_used_is_named(
 
 def test_run_json_that_is_a_folder_is_no_run(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "odd" / "run.json").mkdir(parents=True)
-    assert reasons(find_runs([tmp_path])) == {"odd": (DAMAGED, True)}
+    assert reasons(find_runs([tmp_path])) == {"odd": ("has a run.json that cannot be read (Is a directory)", True)}
 
 
 @pytest.mark.parametrize("table", ["people", "faces", "samples"])
@@ -451,6 +451,7 @@ def older(folder: Path, version: int) -> None:
             pd.read_csv(path).drop(columns=columns).to_csv(path, index=False)
     info = json.loads((folder / "run.json").read_text("utf-8"))
     info["schema_version"] = version
+    info["calibration"] = {name: info["calibration"][name] for name in ("fitted_on", "measured")}
     for name in ("preset", "models", "calibration", "shares_text"):
         if version == 1:
             info.pop(name, None)
@@ -1007,20 +1008,20 @@ def test_what_may_not_be_read_is_said_to_be_so(tree: Path, tmp_path: Path, monke
     for name in ("closed", "shut"):
         (tmp_path / name).mkdir()
     (tmp_path / "shut" / "run.json").write_text("{}")
-    listing, reading = Path.iterdir, Path.read_text
+    listing, reading = Path.iterdir, Path.read_bytes
 
     def iterdir(path: Path) -> Any:
         if path.name == "closed":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return listing(path)
 
-    def read_text(path: Path, *rest: Any) -> str:
+    def read_bytes(path: Path) -> bytes:
         if path.parent.name == "shut":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return reading(path, *rest)
+        return reading(path)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     assert reasons(find_runs([tmp_path])) == {
         "closed": ("cannot be read (Permission denied)", True),
         "shut": ("cannot be read: you have no right to", True),
