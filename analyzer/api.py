@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ from analyzer.runs.pool import (
 )
 from analyzer.runs.provenance import run_info
 from analyzer.runs.run import Run, publish
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.segments import Part, PartStore
 from analyzer.runs.tables import write_json
 from analyzer.settings import DEFAULT_OUT, Settings
@@ -436,20 +436,17 @@ def finished_run(
     except OutputError:
         return None
     info = run.info
-    if not isinstance(info, dict) or info.get("video_id") != video_id or info.get("complete") is not True:
+    if info["video_id"] != video_id or not info["complete"]:
         return None
-    details = info.get("source_details")
-    if fingerprint is not None and (
-        not isinstance(details, dict) or details.get("fingerprint") != fingerprint
-    ):
+    if fingerprint is not None and info["source_details"].get("fingerprint") != fingerprint:
         return None
     if not same_analysis(info, settings, models_hash(settings)):
         return None
     annotated = info.get("annotated")
-    names = table_files(settings, images=info.get("kind") == MediaKind.IMAGES)
-    names += info.get("download") or ()
+    names = table_files(settings, images=info["kind"] == "images")
+    names += info["download"] or ()
     if settings.video:
-        drawn = annotated.get("file") if isinstance(annotated, dict) else None
+        drawn = annotated["file"] if annotated else None
         if drawn is None:
             return None
         names.append(drawn)
@@ -538,7 +535,7 @@ class Analyzer:
             with stages("write"):
                 write_tables(staging, tables, settings)
             timings["analysis"] = time.perf_counter() - opened
-            info = run_info(video, settings, models, tables, (reader.info, report))
+            info: dict[str, Any] = {**run_info(video, settings, models, tables, (reader.info, report))}
             # What was asked for, by which a batch knows its work again.
             info |= hashes
             info["budget"], info["annotated"] = budget, None
@@ -582,7 +579,8 @@ class Analyzer:
         except Exception as error:  # noqa: BLE001 - the tables are there whatever it is
             self._reraise()
             problem = unexpected(error)
-        info = run.info | hashes | {"annotated": _not_drawn(str(problem)) if problem else annotated}
+        drawn = _not_drawn(str(problem)) if problem else annotated
+        info: dict[str, Any] = {**run.info, **hashes, "annotated": drawn}
         info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
         info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
         if settings.keep_download and video.fetched:
@@ -700,7 +698,7 @@ class Analyzer:
                 pictures = render_images(
                     reader, staging / "annotated", **drawn, settings=settings, on_progress=announce
                 )
-                return {"file": "annotated", "pictures": len(pictures)}
+                return {"file": "annotated", "images": len(pictures)}
             result = render_video(
                 reader,
                 staging / "annotated.mp4",
@@ -734,15 +732,15 @@ def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | 
         run = Run.load(folder)
     except OutputError:
         return None
-    annotated: dict[str, Any] = run.info.get("annotated") or {}
-    if not run.video_error or run.info.get("video_id") != video.video_id:
+    if not run.video_error or run.info["video_id"] != video.video_id:
         return None
     # Behind a plain address may be another video today.
     if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
         return None
-    asked = [one for one in (run.info, annotated) if all(one.get(key) for key in hashes)]
+    documents: list[Mapping[str, Any]] = [run.info, run.info.get("annotated") or {}]
+    asked = [one for one in documents if all(one.get(key) for key in hashes)]
     same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
-    return run if same and run.info.get("schema_version") == SCHEMA_VERSION else None
+    return run if same and run.info["schema_version"] == SCHEMA_VERSION else None
 
 
 def _remove_abandoned_downloads(out: Path) -> None:

@@ -1,6 +1,6 @@
-"""What a nightly job needs of a machine, looked at piece by piece, and how to mend what is missing.
+"""Checks of what this program needs from a machine, with fixes for what is missing.
 
-Nothing is asked over the network, and nothing stays on the disk.
+The checks send no requests and leave nothing on the disk.
 """
 
 from __future__ import annotations
@@ -37,108 +37,108 @@ State = Literal["ok", "warning", "failed"]
 
 _PROJECT = "audience-analyzer"
 _OLD_DAYS = 60
-"""Sites change what they send every few weeks, and yt-dlp follows."""
+"""Sites change every few weeks, and yt-dlp follows."""
 _DENO_LEAST = (2, 3, 0)
-"""Older ones are passed over by yt-dlp."""
+"""yt-dlp ignores older versions."""
 _DENO_S = 20.0
 _LOW_BYTES, _FULL_BYTES = 2e9, 2e8
 _LOW_MEMORY_MB = 1536
-# FFmpeg's own "av1" needs a graphics card: libdav1d is what decodes AV1 elsewhere.
+# FFmpeg's own "av1" needs a GPU; libdav1d decodes AV1 without one.
 _DECODERS = ("h264", "hevc", "vp9", "libdav1d", "aac")
 _BEHIND = {
     "python": ("packaging",),
     "packages": ("packaging",),
     "PyAV": ("av", "opencv-python", "numpy"),
-    "networks": ("openvino", "onnxruntime", "onnx", "opencv-python", "numpy"),
+    "models": ("openvino", "onnxruntime", "onnx", "opencv-python", "numpy"),
 }
-"""The packages to blame if a check breaks off."""
+"""Packages to reinstall if a check fails unexpectedly."""
 _SIDE_PX = 256
 _SAME = 1e-3
-"""How far the engines' answers may differ in float32; where all is well they differ by less than 1e-5."""
+"""Tolerated difference of the engines' outputs in float32; intact installations differ by less than 1e-5."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
     found: str
-    """What was found: versions, amounts, or what is wrong."""
-    mend: str
-    """What to do about it; empty where all is well."""
+    """What was found: versions, amounts, or the fault."""
+    fix: str
+    """How to fix it; empty if the state is ok."""
 
 
 class _Findings:
-    """What one check comes upon; its state is the worst."""
+    """Collects what one check finds; the worst finding is its state."""
 
     def __init__(self) -> None:
         self._state: State = "ok"
         self._found: list[str] = []
-        self._mends: dict[str, None] = {}
+        self._fixes: dict[str, None] = {}
 
     def ok(self, found: str) -> None:
         self._found.append(found)
 
-    def warn(self, found: str, mend: str) -> None:
+    def warn(self, found: str, fix: str) -> None:
         self._found.append(found)
-        self._mends[mend] = None
+        self._fixes[fix] = None
         if self._state == "ok":
             self._state = "warning"
 
-    def fail(self, found: str, mend: str) -> None:
-        self.warn(found, mend)
+    def fail(self, found: str, fix: str) -> None:
+        self.warn(found, fix)
         self._state = "failed"
 
     def check(self, name: str) -> Check:
-        return Check(name, self._state, ", ".join(self._found), "; ".join(self._mends))
+        return Check(name, self._state, ", ".join(self._found), "; ".join(self._fixes))
 
 
 def examine(out: Path, *, today: date | None = None) -> Iterator[Check]:
-    """Look at one thing after another; what goes wrong in one check fails that check alone.
+    """Run the checks one after another; an error in a check fails only that check.
 
     Args:
-        out: The folder in which runs are made; need not exist, and is not made.
-        today: The day by UTC that ages are reckoned from; by default the system's.
+        out: Folder of the runs; need not exist and is not created.
+        today: Current date (UTC), from which ages are computed; by default the system's.
     """
     day = today or datetime.now(UTC).date()
-    looks: dict[str, Callable[[], _Findings]] = {
+    checks: dict[str, Callable[[], _Findings]] = {
         "python": _python,
         "packages": _packages,
         "PyAV": _pyav,
-        "networks": _networks,
+        "models": _models,
         "yt-dlp": partial(_yt_dlp, day),
         "disk": partial(_disk, out),
         "memory": _memory,
         "ledger": partial(_ledger, out),
         "clock": partial(_clock, day),
     }
-    for name, look in looks.items():
-        yield _looked(name, look)
+    for name, check in checks.items():
+        yield _run(name, check)
 
 
-def _looked(name: str, look: Callable[[], _Findings]) -> Check:
+def _run(name: str, check: Callable[[], _Findings]) -> Check:
     try:
-        return look().check(name)
+        return check().check(name)
     except AnalyzerError as error:
-        return Check(name, "failed", str(error), _repair(name, error))
-    except Exception as error:  # noqa: BLE001 - a broken package fails in any way, and the rest is wanted
-        return Check(name, "failed", f"{type(error).__name__}: {error}", _repair(name, error))
+        return Check(name, "failed", str(error), _fix(name, error))
+    except Exception as error:  # noqa: BLE001 - a broken package can fail in any way, and the other checks should still run
+        return Check(name, "failed", f"{type(error).__name__}: {error}", _fix(name, error))
 
 
-def _repair(name: str, error: Exception) -> str:
+def _fix(name: str, error: Exception) -> str:
     if isinstance(error, ImportError) and ".so" in str(error):
-        return "a library of the system is missing: on Debian and Ubuntu, apt install libgl1 libglib2.0-0"
+        return "install the missing system library; on Debian and Ubuntu: apt install libgl1 libglib2.0-0"
     if name in _BEHIND:
-        return f"install again what this needs: {_again(*_BEHIND[name])}"
-    return "nobody has foreseen this: report it together with this line"
+        return f"reinstall the packages: {_again(*_BEHIND[name])}"
+    return "this is unexpected: please report it together with this line"
 
 
 # --- what is installed ---
 
 
 def _pip(*arguments: str) -> str:
-    """A command that installs into the environment that runs this program.
+    """Return a command that installs into the environment of this program.
 
     >>> _pip("--upgrade", "one[two]>=3").partition(" -m ")[2]
     "pip install --upgrade 'one[two]>=3'"
@@ -151,12 +151,12 @@ def _again(*packages: str) -> str:
 
 
 def _requirements(package: str, extra: str = "") -> list[Requirement]:
-    """What a package requires, of the extra only if one is named.
+    """Return the requirements of a package, including those of an extra if one is given.
 
     Raises:
-        PackageNotFoundError: It is not installed.
+        PackageNotFoundError: The package is not installed.
     """
-    # Comes with matplotlib and onnxruntime, which cannot do without it.
+    # matplotlib and onnxruntime depend on it.
     from packaging.requirements import Requirement
 
     every = map(Requirement, metadata.requires(package) or ())
@@ -164,14 +164,14 @@ def _requirements(package: str, extra: str = "") -> list[Requirement]:
 
 
 def _wanted(package: str) -> str:
-    """A package with extras and bounds as this project wants it, for pip; else its name."""
+    """Return this project's requirement of a package, with extras and bounds, or else its name."""
     with contextlib.suppress(metadata.PackageNotFoundError, ImportError):
         return next((str(one) for one in _requirements(_PROJECT) if one.name == package), package)
     return package
 
 
 def _fault(requirement: Requirement) -> str:
-    """What is wrong with a package; empty if it is as required."""
+    """Say what is wrong with an installed package; empty if it is as required."""
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
@@ -185,15 +185,13 @@ def _python() -> _Findings:
 
     findings = _Findings()
     version, bounds = platform.python_version(), ""
-    # Without metadata nothing is known of bounds, which is what `_packages` says.
+    # Without metadata the bounds are unknown, which `_packages` reports.
     with contextlib.suppress(metadata.PackageNotFoundError):
         bounds = next(iter(metadata.metadata(_PROJECT).get_all("Requires-Python") or ()), "")
     if SpecifierSet(bounds).contains(version, prereleases=True):
         findings.ok(version)
     else:
-        findings.fail(
-            f"{version} is not {bounds}", f"make the virtual environment anew with a Python {bounds}"
-        )
+        findings.fail(f"{version} is not {bounds}", f"create a new virtual environment with Python {bounds}")
     return findings
 
 
@@ -203,15 +201,15 @@ def _packages() -> _Findings:
         requirements = _requirements(_PROJECT)
     except metadata.PackageNotFoundError:
         findings.warn(
-            "this project is not installed, so it is not known which packages it needs",
-            f"in the project's folder: {_pip('--editable', '.')}",
+            "this project is not installed, so its requirements are unknown",
+            f"run in the project folder: {_pip('--editable', '.')}",
         )
         return findings
     faults = {str(one): fault for one in requirements if (fault := _fault(one))}
     if faults:
         findings.fail(", ".join(faults.values()), _pip(*faults))
     else:
-        findings.ok(f"all {len(requirements)} within their bounds")
+        findings.ok(f"all {len(requirements)} have the required versions")
     return findings
 
 
@@ -224,7 +222,7 @@ def _pyav() -> _Findings:
     from analyzer.output.encoder import ENCODER
 
     findings = _Findings()
-    again = f"install PyAV with its own FFmpeg: {_again('av')}"
+    again = f"reinstall PyAV with its bundled FFmpeg: {_again('av')}"
     findings.ok(f"PyAV {av.__version__}")
     findings.ok(f"FFmpeg {av.ffmpeg_version_info}")
     missing = [f"no decoder {name}" for name in _DECODERS if not _has_codec(name, "r")]
@@ -234,7 +232,7 @@ def _pyav() -> _Findings:
     try:
         findings.ok(f"writes and reads H.264 ({_round_trip()})")
     except (av.FFmpegError, ValueError) as error:
-        findings.fail(f"H.264 that was written cannot be read again: {error}", again)
+        findings.fail(f"encoded H.264 cannot be decoded: {error}", again)
     return findings
 
 
@@ -249,11 +247,11 @@ def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 
 def _round_trip() -> str:
-    """Encode a few gray pictures as the annotated video is, and decode them; gives the encoder's name.
+    """Encode a few gray frames like an annotated video, decode them, and return the encoder's name.
 
     Raises:
-        FFmpegError: It cannot be done.
-        ValueError: What comes out is not what went in.
+        FFmpegError: Encoding or decoding fails.
+        ValueError: The decoded frames differ from the encoded ones.
     """
     import av
     import numpy as np
@@ -273,14 +271,14 @@ def _round_trip() -> str:
     with av.open(file, "r") as source:
         frames = [frame.to_ndarray(format="yuv420p")[:_SIDE_PX] for frame in source.decode(video=0)]
     if len(frames) != len(levels) or np.abs([f.mean() for f in frames] - np.array(levels)).max() > 8:
-        raise ValueError("other pictures come out than went in")
+        raise ValueError("the decoded frames differ from the encoded ones")
     return encoder.name
 
 
-# --- networks ---
+# --- models ---
 
 
-def _networks() -> _Findings:
+def _models() -> _Findings:
     from analyzer.vision import registry
     from analyzer.vision.runtime import import_onnxruntime, import_openvino
 
@@ -299,7 +297,7 @@ def _networks() -> _Findings:
             findings.ok(found)
         else:
             usable = False
-            findings.fail(f"{found} does not run on the processor", _again(package))
+            findings.fail(f"{found} does not run on the CPU", _again(package))
     for model in registry.DEFAULTS:
         for file in model.files:
             try:
@@ -308,15 +306,15 @@ def _networks() -> _Findings:
                 usable = usable and model.role != "detector"
                 findings.fail(str(error), _again(file.package.replace("_", "-")))
     if usable:
-        findings.ok(f"{len(registry.DEFAULTS)} networks, the detector runs ({_inference(findings)})")
+        findings.ok(f"{len(registry.DEFAULTS)} models, the detector runs ({_inference(findings)})")
     return findings
 
 
 def _inference(findings: _Findings) -> str:
-    """Run the default detector, and in float32 on both engines; gives what runs the default one.
+    """Run the default detector, compare both engines in float32, and return the default engine.
 
     Raises:
-        ModelError: It cannot be loaded, or fails.
+        ModelError: The detector cannot be loaded, or fails.
     """
     import numpy as np
 
@@ -324,19 +322,19 @@ def _inference(findings: _Findings) -> str:
     from analyzer.vision.detectors.centerface import CenterFace
     from analyzer.vision.runtime import load_model
 
-    picture = np.random.default_rng(0).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (_SIDE_PX, _SIDE_PX, 3), np.uint8)
     detector = CenterFace(Settings())
-    detector.detect([picture], [(_SIDE_PX, _SIDE_PX)])
-    # A picture without faces tells little; that two engines agree on all they make of it tells much.
+    detector.detect([image], [(_SIDE_PX, _SIDE_PX)])
+    # The image has no faces, so the test is that both engines give the same numbers for it.
     model, exact = registry.CENTERFACE, Settings(precision="f32")
     content = registry.weights(model)
     answers = [
-        load_model(content, exact.replace(engine=engine), name=model.name).run([picture])
+        load_model(content, exact.replace(engine=engine), name=model.name).run([image])
         for engine in ("openvino", "onnxruntime")
     ]
     if not all(np.allclose(one, two, rtol=0, atol=_SAME) for one, two in zip(*answers, strict=True)):
         findings.fail(
-            "OpenVINO and ONNX Runtime compute different things of one picture",
+            "OpenVINO and ONNX Runtime give different results for the same image",
             _again("openvino", "onnxruntime"),
         )
     return detector.engine
@@ -346,7 +344,7 @@ def _inference(findings: _Findings) -> str:
 
 
 def _built(version: str) -> date | None:
-    """The day on which a yt-dlp was built (UTC), from its version.
+    """Return the release date (UTC) of a yt-dlp version.
 
     >>> _built("2026.8.19"), _built("2026.08.19.233000.dev0"), _built("1.2")
     (datetime.date(2026, 8, 19), datetime.date(2026, 8, 19), None)
@@ -370,25 +368,25 @@ def _yt_dlp(today: date) -> _Findings:
         findings.warn(f"{version}, of unknown age", f"install a release: {update}")
     else:
         days = (today - built).days
-        # Of a day before its making, which is for `_clock` to say, no age can be told.
+        # A date before the release is for `_clock` to report.
         age = f", {days} {'day' if days == 1 else 'days'} old" if days >= 0 else ""
         shown = f"{built:%Y.%m.%d}{age}"
         if days > _OLD_DAYS:
-            findings.warn(shown, f"sites may refuse so old a version: {update}")
+            findings.warn(shown, f"sites may reject a version this old: {update}")
         else:
             findings.ok(shown)
     for fault, found in (_ejs(), _deno()):
         if fault:
-            findings.warn(fault, f"YouTube will not work in full: {update}")
+            findings.warn(fault, f"some YouTube videos will fail: {update}")
         else:
             findings.ok(found)
     return findings
 
 
 def _ejs() -> tuple[str, str]:
-    """What is wrong with the scripts that solve YouTube's riddles, or else what they are."""
+    """Return what is wrong with the scripts that solve YouTube's challenges, or else their version."""
     name = "yt-dlp-ejs"
-    # A yt-dlp takes only the scripts it was made with.
+    # yt-dlp accepts only the version that it was released with.
     needed = (one for one in _requirements("yt-dlp", "default") if one.name == name)
     fault = next((_fault(one) for one in needed), "")
     try:
@@ -398,12 +396,12 @@ def _ejs() -> tuple[str, str]:
 
 
 def _deno() -> tuple[str, str]:
-    """What is wrong with the JavaScript runtime that yt-dlp would take, or else what it is."""
-    # In yt-dlp's order: what pip has installed, else what PATH has; cron's PATH is short.
+    """Return what is wrong with the JavaScript runtime that yt-dlp uses, or else its version."""
+    # In yt-dlp's order: installed by pip, else on the PATH, which is short under cron.
     beside = Path(sysconfig.get_path("scripts")) / f"deno{sysconfig.get_config_var('EXE') or ''}"
     program = str(beside) if beside.is_file() and os.access(beside, os.X_OK) else shutil.which("deno")
     if program is None:
-        return "no deno", ""
+        return "deno is not installed", ""
     try:
         shown = subprocess.run(
             [program, "--version"],
@@ -419,7 +417,7 @@ def _deno() -> tuple[str, str]:
         return f"deno does not run ({type(error).__name__})", ""
     found = re.match(r"deno (\d+)\.(\d+)\.(\d+)", shown)
     if found is None:
-        return "deno does not say its version", ""
+        return "deno does not report its version", ""
     version = found[0]
     if tuple(int(part) for part in found.groups()) < _DENO_LEAST:
         return f"{version} is older than {'.'.join(map(str, _DENO_LEAST))}", ""
@@ -433,8 +431,8 @@ def _clock(today: date) -> _Findings:
         built = _built(metadata.version("yt-dlp"))
     if built is not None and today < built:
         findings.fail(
-            f"{today}, but yt-dlp was made on {built}",
-            "set the clock (timedatectl set-ntp true): with a wrong one no site can prove who it is",
+            f"{today}, but yt-dlp was released on {built}",
+            "set the clock (timedatectl set-ntp true); with a wrong date, certificates of sites are rejected",
         )
     else:
         findings.ok(f"{today} UTC")
@@ -445,7 +443,7 @@ def _clock(today: date) -> _Findings:
 
 
 def _disk(out: Path) -> _Findings:
-    # The ledger decides where it may lie.
+    # The ledger module knows where a ledger may be stored.
     from analyzer.batch.ledger import NETWORK_FILE_SYSTEMS
 
     findings = _Findings()
@@ -454,29 +452,29 @@ def _disk(out: Path) -> _Findings:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        findings.fail(f"{place} is no folder", elsewhere.removeprefix("or "))
+        findings.fail(f"{place} is not a folder", elsewhere.removeprefix("or "))
         return findings
     free, kind = shutil.disk_usage(place).free, file_system(place)
-    room = f"{free / 1e9:.1f} GB" if free >= _FULL_BYTES else f"{free / 1e6:.0f} MB"
-    found = f"{room} free in {out}{f' ({kind})' if kind else ''}"
+    amount = f"{free / 1e9:.1f} GB" if free >= _FULL_BYTES else f"{free / 1e6:.0f} MB"
+    found = f"{amount} free in {out}{f' ({kind})' if kind else ''}"
     if free < _FULL_BYTES:
         findings.fail(found, f"free some space, {elsewhere}")
     elif free < _LOW_BYTES:
-        findings.warn(found, f"free some space, {elsewhere}: videos are downloaded there, one by one")
+        findings.warn(found, f"free some space, {elsewhere}; videos are downloaded there, one at a time")
     else:
         findings.ok(found)
     if fault := _refused(place):
-        findings.fail(fault, f"mend the folder's rights or its disk, {elsewhere}")
+        findings.fail(fault, f"fix the permissions of the folder or its disk, {elsewhere}")
     if kind is not None and kind.startswith(NETWORK_FILE_SYSTEMS):
         findings.fail(
-            "a network file system, where a ledger could be damaged",
-            "keep the ledger on a local disk with --ledger; the runs may stay",
+            "a network file system, on which a ledger can be corrupted",
+            "keep the ledger on a local disk with --ledger; the runs may stay there",
         )
     return findings
 
 
 def _refused(folder: Path) -> str:
-    """What cannot be done in a folder of all that safe writing needs; empty if all can. Leaves nothing."""
+    """Say what safe writing needs and a folder does not allow; empty if it allows all. Leaves no files."""
     import fcntl
 
     doing = "it cannot be written"
@@ -500,7 +498,7 @@ def _refused(folder: Path) -> str:
                     fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return ""
-                return "locks (flock) do not keep others out"
+                return "file locks (flock) have no effect"
     except OSError as error:
         return f"{doing}: {error.strerror or error}"
 
@@ -511,7 +509,7 @@ def _memory() -> _Findings:
     shown = "unknown memory" if free is None else f"{free / 1024:.1f} GB available"
     found = f"{shown}, {cores} {'core' if cores == 1 else 'cores'}"
     if free is not None and free < _LOW_MEMORY_MB:
-        findings.warn(found, "end other programs, or analyze in one process (--workers 1)")
+        findings.warn(found, "close other programs, or analyze in one process (--workers 1)")
     else:
         findings.ok(found)
     return findings
@@ -521,9 +519,9 @@ def _ledger(out: Path) -> _Findings:
     from analyzer.batch.ledger import LEDGER_NAME, health
 
     findings = _Findings()
-    found, mend = health(out / LEDGER_NAME)
-    if mend:
-        findings.fail(found, mend)
+    found, fix = health(out / LEDGER_NAME)
+    if fix:
+        findings.fail(found, fix)
     else:
         findings.ok(found)
     return findings

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from analyzer.people.proportions import estimate_proportions, in_words
 from analyzer.people.timeline import sample_durations, timeline
-from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SCHEMA_VERSION, SHARES, timeline_columns
+from analyzer.runs.run_info import SCHEMA_VERSION, Counts, RunInfo
+from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SHARES, timeline_columns
 from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Confusion
@@ -197,22 +198,34 @@ def _info(
     video_id: str, samples: pd.DataFrame, faces: pd.DataFrame, people: pd.DataFrame, settings: Settings
 ) -> dict[str, Any]:
     genders = people["gender"].value_counts()
-    counts = {
+    counts: Counts = {
         "samples": len(samples),
+        "samples_reused": 0,
         "analyzed_s": round(float(samples["duration_s"].sum()), 3),
         "faces": len(faces),
+        "faces_estimated": len(faces),
+        "faces_unassigned": 0,
         "shots": 1,
         "people": len(people),
         "people_low": len(people),
         "people_high": len(people) + 1,
         "people_range_reason": "made without a video",
-        **{name: int(genders.get(name, 0)) for name in ("female", "male")},
+        "people_not_estimated": 0,
+        "female": int(genders.get("female", 0)),
+        "male": int(genders.get("male", 0)),
         "unknown_gender": int(genders.get("unknown", 0)),
+        "uncounted_brief": 0,
+        "uncounted_faint": 0,
+        "uncounted_brief_and_faint": 0,
+        "unestimated_narrow": 0,
+        "unestimated_other": 0,
+        "gender_unsure": 0,
+        "gender_of_children": 0,
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }
     end_s = float((samples["time_s"] + samples["duration_s"]).max()) if len(samples) else 0.0
     networks = json.loads((Path(__file__).parents[1] / "analyzer/vision/calibration.json").read_text("utf-8"))
-    return {
+    info: RunInfo = {
         "schema_version": SCHEMA_VERSION,
         "analyzer_version": "0",
         "video_id": video_id,
@@ -221,13 +234,39 @@ def _info(
         "url": None,
         "channel": None,
         "uploaded": None,
+        "uploaded_at": None,
+        "recorded_at": None,
         "kind": "video",
         "complete": True,
         "incomplete_reason": "",
         "counts": counts,
+        "notes": [],
+        "shares_text": "",
         "analyzed_at": "2026-11-01T03:00:00+00:00",
-        "video": {"width": 1280, "height": 720, "duration_s": end_s, "fps": 25.0},
-        "reading": {"bad_packets": 0},
+        "video": {
+            "width": 1280,
+            "height": 720,
+            "rotation_deg": 0,
+            "mirrored": False,
+            "pixel_aspect": "1:1",
+            "stereo": None,
+            "transfer": None,
+            "duration_s": end_s,
+            "fps": 25.0,
+            "codec": "h264",
+            "container": "mp4",
+            "audio_codec": None,
+        },
+        "live": None,
+        "reading": {
+            "frames_decoded": len(samples),
+            "bad_packets": 0,
+            "unreadable_images": 0,
+            "repaired_times": 0,
+            "last_s": end_s,
+            "clock_jumps": 0,
+            "clock_jumps_at": [],
+        },
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": [
@@ -235,9 +274,14 @@ def _info(
             for name, sha256 in networks["networks"].items()
         ],
         "calibration": {"fitted_on": networks["fitted_on"]},
+        "libraries": {},
+        "python": "",
+        "platform": "",
+        "source_details": {},
         "annotated": None,
         "download": None,
     }
+    return dict(info)
 
 
 def make_many(out: Path, runs: int, faces: int, kinds: int = 20) -> None:

@@ -143,7 +143,7 @@ def test_tables_sound_and_annotated_video_of_a_clock_that_jumps_are_of_one_lengt
     result = run_cli(source, tmp_path / "out", "--segment", "2")
     assert result.exit_code == DONE, result.output
     assert (
-        "the file's time stamps jump twice (at 3.0 s, 6.0 s); times run on across the jumps" in result.stdout
+        "the file's timestamps jump twice (at 3.0 s, 6.0 s); times continue across the jumps" in result.stdout
     )
     (path,) = (tmp_path / "out").glob("*/run.json")
     run = Run.load(path.parent)

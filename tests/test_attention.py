@@ -90,7 +90,7 @@ def faces_of(samples: pd.DataFrame, *rows: tuple[int, int, np.ndarray]) -> pd.Da
 
 
 def people_of(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    embeddings = pd.DataFrame(columns=["person_id", "views", "crop_px", "embedding"])
+    embeddings = pd.DataFrame(columns=["person_id", "crops", "crop_px", "embedding"])
     return fuse_people(faces, samples, embeddings, settings, Calibration.load())
 
 

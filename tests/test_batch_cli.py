@@ -93,7 +93,7 @@ def test_pictures_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None
         (tmp_path / "talks" / name).write_text("neither video nor picture")
     result = run(tmp_path / "talks", "--out", tmp_path / "out", "--newer-than", "2100-01-01")
     assert (result.exit_code, result.stderr) == (DONE, "")
-    assert "2 images beside its videos (--images takes them)" in result.stdout
+    assert "2 images beside its videos (--images includes them)" in result.stdout
     events = [json.loads(line) for line in (tmp_path / "out" / "batch.jsonl").read_text().splitlines()]
     (left_out,) = (event for event in events if event["event"] == "left_out")
     assert (left_out["source"], left_out["images"]) == (str(tmp_path / "talks"), 2)
@@ -173,10 +173,10 @@ def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -
     with lock_ledger(night / "ledger.sqlite"):
         began = time.monotonic()
         busy = run(clips, "--out", night)
-        assert busy.exit_code == TEMPORARY and "another batch works with" in busy.stderr
+        assert busy.exit_code == TEMPORARY and "another batch is running with" in busy.stderr
         for command in ("prune", "retry"):
             busy = run(command, "--out", night)
-            assert busy.exit_code == TEMPORARY and f"{command} when it is over" in busy.stderr
+            assert busy.exit_code == TEMPORARY and f"{command} when it has ended" in busy.stderr
         assert time.monotonic() - began < 10
         assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
         assert run("retry", "--abandoned", "--out", night).exit_code == TEMPORARY

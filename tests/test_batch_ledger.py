@@ -1,4 +1,4 @@
-"""The ledger: every transition with its attempts, every way in which its file can be unusable."""
+"""The ledger: all transitions with their attempts, and all ways in which its file can be unusable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from analyzer.batch.ledger import (
     State,
     Work,
     health,
-    is_at_work,
+    is_running,
     lock_ledger,
 )
 from analyzer.errors import LedgerError
@@ -158,15 +158,15 @@ def test_a_video_goes_from_listed_to_done(ledger: Ledger, path: Path, clock: lis
             "committed_at": 1001.0,
         }
     ]
-    assert ledger.get(id).video is None  # there is nothing left to be cleaned up
+    assert ledger.get(id).video is None  # no file is left to clean up
     assert ledger.unfinished() == []
     assert ledger.rates() == [(3.0, 12.5, 5)]
     assert ledger.rates("s1") == [(3.0, 12.5, 5)]
     assert ledger.rates("other") == []
 
 
-def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> None:
-    """Each ending, with the state that it leaves and the row of its attempt."""
+def test_each_ending_of_an_attempt(ledger: Ledger, clock: list[float]) -> None:
+    """The state after each ending, and the row of its attempt."""
     id = added(ledger)
     ledger.begin(id, VERSIONS)
     downloaded(ledger, id)
@@ -233,7 +233,7 @@ def test_the_last_words_of_an_attempt(ledger: Ledger, clock: list[float]) -> Non
 
 
 def test_an_attempt_is_counted_before_anything_is_done(path: Path) -> None:
-    """Whoever ends the process that has just begun one: it is known, and open."""
+    """A process that is killed just after it has begun an attempt leaves an open one."""
     with Ledger(path) as ledger:
         id = added(ledger)
         ledger.begin(id, VERSIONS)
@@ -253,7 +253,7 @@ def test_interruptions_are_counted_apart_from_failures(ledger: Ledger) -> None:
     assert attempts(ledger, id) == [(1, "interrupted", None), (2, "deferred", None)]
 
 
-def test_a_new_segment_forgives_what_came_before(ledger: Ledger) -> None:
+def test_a_new_segment_resets_the_count_of_failures(ledger: Ledger) -> None:
     id = added(ledger)
     for _ in range(2):
         ledger.begin(id, VERSIONS)
@@ -278,12 +278,12 @@ def test_segments_follow_the_disk(ledger: Ledger) -> None:
         ledger.segment(id, number, samples=4, faces=0, size_bytes=1)
     ledger.opened(id, "k", [1, 5], 6)
     rows = ledger.history(id)["segments_list"]
-    # What was known of a segment that is still there is kept; one that nobody noted is adopted.
+    # The row of a segment that still exists is kept; one without a row is adopted.
     assert [(row["segment"], row["samples"]) for row in rows] == [(1, 4), (5, None)]
     assert ledger.history(id)["segments"] == 6
 
 
-def test_reopening_leaves_alone_what_is_done_or_in_work(ledger: Ledger, path: Path) -> None:
+def test_reopening_changes_neither_done_nor_running_videos(ledger: Ledger, path: Path) -> None:
     done, working = added(ledger, "a"), added(ledger, "b")
     ledger.begin(done, VERSIONS)
     ledger.done(done, path.parent / "a", INFO)
@@ -307,8 +307,8 @@ def test_the_same_work_is_one_row(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("change", [{"settings_hash": "s2"}, {"models_hash": "m2"}])
-def test_changed_settings_and_networks_are_other_work(ledger: Ledger, path: Path, change: Any) -> None:
-    """What is not done with the old ones is closed: of the same source and video, nothing else."""
+def test_changed_settings_and_models_are_other_work(ledger: Ledger, path: Path, change: Any) -> None:
+    """Unfinished rows of the same source and video are skipped, and no others."""
     done, failed, dead = added(ledger, "done"), added(ledger, "failed"), added(ledger, "abandoned")
     other = added(ledger, "failed", origin="elsewhere", settings_hash="s0")
     bystander = added(ledger, "bystander")
@@ -340,8 +340,8 @@ def test_a_newer_run_in_the_same_folder_replaces_the_older(ledger: Ledger, path:
     assert [ledger.get(id).state for id in (new, other)] == ["done", "done"]
 
 
-def test_two_names_of_one_video_are_found_out(ledger: Ledger, path: Path) -> None:
-    """By the site's id, once it is known; what is given up or left out stands in nobody's way."""
+def test_two_names_of_one_video_are_detected(ledger: Ledger, path: Path) -> None:
+    """By the site's id, once it is known; abandoned and skipped rows do not count."""
     by_list = ledger.get(added(ledger, "site-a"))
     by_words = ledger.get(added(ledger, "web-1"))
     assert ledger.same_work(by_words, "site-a") == by_list.id
@@ -360,7 +360,7 @@ def test_two_names_of_one_video_are_found_out(ledger: Ledger, path: Path) -> Non
     assert ledger.same_work(by_words, "site-a") is None
 
 
-def test_what_is_unfinished_comes_oldest_first(ledger: Ledger, path: Path) -> None:
+def test_unfinished_rows_come_oldest_first(ledger: Ledger, path: Path) -> None:
     ids = [added(ledger, name, origin=origin) for name, origin in (("a", "x"), ("b", "y"), ("c", "x"))]
     done = added(ledger, "d", origin="x")
     ledger.done(done, path.parent / "d", INFO)
@@ -372,7 +372,7 @@ def test_what_is_unfinished_comes_oldest_first(ledger: Ledger, path: Path) -> No
     assert set(FINAL) == {"done", "skipped", "abandoned"}
 
 
-def test_looking(ledger: Ledger, clock: list[float]) -> None:
+def test_rows_and_counts_are_read(ledger: Ledger, clock: list[float]) -> None:
     first, second = added(ledger, "a"), added(ledger, "b")
     clock[0] = 1001
     ledger.begin(first, VERSIONS)
@@ -381,9 +381,9 @@ def test_looking(ledger: Ledger, clock: list[float]) -> None:
     assert [row["id"] for row in ledger.videos(limit=1)] == [first]
     assert [row["id"] for row in ledger.videos(["new"])] == [second]
     assert "video" not in ledger.videos()[0]
-    night = ledger.begin_batch_run()
+    id = ledger.begin_batch_run()
     assert ledger.batch_runs()[0]["ended_at"] is None
-    ledger.end_batch_run(night, "finished", {"done": 1})
+    ledger.end_batch_run(id, "finished", {"done": 1})
     (row,) = ledger.batch_runs()
     assert (row["outcome"], row["counts"], row["ended_at"]) == ("finished", {"done": 1}, 1001.0)
     with pytest.raises(LedgerError, match=r"has no video 99.*batch status"):
@@ -393,7 +393,7 @@ def test_looking(ledger: Ledger, clock: list[float]) -> None:
 # --- hosts -------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_complains_again_is_left_alone_longer(ledger: Ledger, clock: list[float]) -> None:
+def test_a_host_that_complains_again_is_paused_longer(ledger: Ledger, clock: list[float]) -> None:
     pause = {"first_s": 100.0, "cap_s": 350.0}
     untils = [ledger.pause_host("a.test", "not a bot", **pause) - 1000 for _ in range(4)]
     assert untils == [100, 200, 350, 350]
@@ -413,7 +413,7 @@ def test_a_host_that_complains_again_is_left_alone_longer(ledger: Ledger, clock:
     assert ledger.pause_host("a.test", "not a bot", **pause) == 1108
 
 
-def test_complaints_outlive_the_night(path: Path) -> None:
+def test_complaints_outlive_the_batch_run(path: Path) -> None:
     with Ledger(path) as ledger:
         until = ledger.pause_host("a.test", "not a bot", first_s=100, cap_s=1000)
     with Ledger(path) as ledger:
@@ -421,7 +421,7 @@ def test_complaints_outlive_the_night(path: Path) -> None:
         assert ledger.pause_host("a.test", "not a bot", first_s=100, cap_s=1000) > until + 90
 
 
-# --- tending -----------------------------------------------------------------------------------------
+# --- maintenance -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -444,7 +444,7 @@ def states(ledger: Ledger, ids: dict[str, int]) -> dict[str, str]:
     return {name: str(ledger.get(id).state) for name, id in ids.items()}
 
 
-def test_retry_brings_back_what_failed(ledger: Ledger, endings: dict[str, int]) -> None:
+def test_retry_makes_failed_videos_due(ledger: Ledger, endings: dict[str, int]) -> None:
     before = states(ledger, endings)
     assert before == {name: name for name in endings}
     ledger.pause_host("a.test", "not a bot", first_s=1e6, cap_s=1e6)
@@ -459,7 +459,7 @@ def test_retry_brings_back_what_failed(ledger: Ledger, endings: dict[str, int]) 
 
 
 def test_retry_of_named_videos(ledger: Ledger, endings: dict[str, int]) -> None:
-    """Whatever has become of them; what is new or in work stays as it is."""
+    """Whatever their state; new and running ones stay as they are."""
     before = states(ledger, endings)
     named = [endings[name] for name in ("new", "downloading", "skipped", "done")]
     assert ledger.retry(named, abandoned=False) == 2
@@ -469,7 +469,7 @@ def test_retry_of_named_videos(ledger: Ledger, endings: dict[str, int]) -> None:
     assert ledger.get(endings["failed"]).state is State.FAILED
 
 
-def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: list[float]) -> None:
+def test_prune_deletes_old_attempts_but_each_last_one(ledger: Ledger, clock: list[float]) -> None:
     id, other = added(ledger, "a"), added(ledger, "b")
     for _ in range(3):
         ledger.begin(id, VERSIONS)
@@ -483,7 +483,7 @@ def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: lis
     ledger.end_batch_run(new, "finished", {})
     assert ledger.prune(before=1150) == 2  # the attempts that ended at 1000 and 1100
     assert attempts(ledger, id) == [(3, "failed", "network")]
-    assert ledger.prune(before=2000) == 1  # the first night
+    assert ledger.prune(before=2000) == 1  # the first batch run
     assert attempts(ledger, id) == [(3, "failed", "network")]
     assert attempts(ledger, other) == [(1, None, None)]
     assert [row["id"] for row in ledger.batch_runs()] == [new]
@@ -494,19 +494,19 @@ def test_prune_forgets_old_attempts_but_each_last_one(ledger: Ledger, clock: lis
 # --- several at a time -------------------------------------------------------------------------------
 
 
-def test_looking_does_not_wait_for_a_writer(ledger: Ledger, path: Path) -> None:
+def test_reading_does_not_wait_for_a_writer(ledger: Ledger, path: Path) -> None:
     id = added(ledger)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE videos SET state = 'done'")
         began = time.monotonic()
-        with Ledger(path, read_only=True) as looking:
-            assert looking.get(id).state is State.NEW
+        with Ledger(path, read_only=True) as reader:
+            assert reader.get(id).state is State.NEW
             assert time.monotonic() - began < 5
             writer.execute("COMMIT")
-            assert looking.get(id).state is State.DONE
+            assert reader.get(id).state is State.DONE
             with pytest.raises(LedgerError):
-                looking.begin(id, VERSIONS)
+                reader.begin(id, VERSIONS)
 
 
 def test_a_writer_waits_for_another(ledger: Ledger, path: Path) -> None:
@@ -525,12 +525,14 @@ def test_a_writer_waits_for_another(ledger: Ledger, path: Path) -> None:
     assert ledger._db.execute("PRAGMA busy_timeout").fetchone()[0] >= 10_000
 
 
-def test_who_waits_in_vain_may_come_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_in_vain_is_a_temporary_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BUSY_S", 0.1)
     with Ledger(path) as ledger, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         id = added(ledger)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerError, match=r"locked for 0\.1 s: end it, or wait for it") as caught:
+        with pytest.raises(
+            LedgerError, match=r"locked the ledger .* for 0\.1 s: end it, or wait for it"
+        ) as caught:
             ledger.begin(id, VERSIONS)
         assert caught.value.temporary
         other.execute("COMMIT")
@@ -586,7 +588,7 @@ def test_the_whole_output_folder_can_be_moved(path: Path, tmp_path: Path) -> Non
         assert ledger.history(inside)["run"] == str(moved / "news" / "run")
 
 
-def test_without_a_file_there_is_nothing_to_see(path: Path) -> None:
+def test_without_a_file_a_reader_sees_an_empty_ledger(path: Path) -> None:
     with Ledger(path, read_only=True) as ledger:
         assert ledger.counts() == {}
         assert ledger.unfinished() == []
@@ -595,7 +597,7 @@ def test_without_a_file_there_is_nothing_to_see(path: Path) -> None:
 
 
 def test_a_new_ledger_does_not_inherit_the_log_of_a_lost_one(path: Path, tmp_path: Path) -> None:
-    """After a kill the write-ahead log lies beside the file; who moves only the file away leaves it there."""
+    """After a kill the write-ahead log is beside the file, and stays there if only the file is moved away."""
     with Ledger(path) as ledger:
         added(ledger)
         left = tmp_path / "left"
@@ -754,7 +756,7 @@ def spoil_newer(path: Path) -> None:
 
 
 DAMAGED = "is damaged .*restore it from a backup, or move it away and run the batch again"
-FOREIGN = "is no ledger of this program: move it away, or name another with --ledger"
+FOREIGN = "is not a ledger of this program: move it away, or name another with --ledger"
 
 
 @pytest.mark.parametrize(
@@ -769,8 +771,8 @@ FOREIGN = "is no ledger of this program: move it away, or name another with --le
         (spoil_newer, "was written by a newer version of this program: update it"),
     ],
 )
-def test_what_is_no_ledger_is_refused_and_left_as_it_is(path: Path, spoil: Any, message: str) -> None:
-    """With a sentence that says what to do; never mended by making it anew."""
+def test_unusable_files_are_refused_and_not_changed(path: Path, spoil: Any, message: str) -> None:
+    """The sentence says what to do; no file is ever replaced by an empty ledger."""
     path.parent.mkdir()
     spoil(path)
     content, beside = path.read_bytes(), set(path.parent.iterdir())
@@ -794,8 +796,8 @@ def test_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
         Ledger(tmp_path / "file" / LEDGER_NAME)
 
 
-def test_a_full_disk_is_told_apart(ledger: Ledger) -> None:
-    """What was committed stays, and once there is room it goes on."""
+def test_a_full_disk_is_a_temporary_error(ledger: Ledger) -> None:
+    """Committed rows stay, and the ledger can be used again once there is space."""
     added(ledger)
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -821,24 +823,24 @@ with lock_ledger(Path(sys.argv[1])):
 
 
 def test_only_one_batch_works_with_a_ledger(path: Path) -> None:
-    """Another ends at once; the lock of one that was killed is free."""
+    """A second one ends at once; a killed one leaves no lock."""
     arguments = [sys.executable, "-c", _HOLDER, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
-            words = r"another batch works with .*: it goes on"
+            words = r"another batch is running with .*: wait until it has ended"
             with pytest.raises(LedgerError, match=words) as caught, lock_ledger(path):
                 pass
             assert caught.value.temporary
-            assert is_at_work(path)
-            with Ledger(path, read_only=True) as ledger:  # looking is always possible
+            assert is_running(path)
+            with Ledger(path, read_only=True) as ledger:  # reading is always possible
                 assert ledger.counts() == {}
         finally:
             holder.send_signal(signal.SIGKILL)
     with lock_ledger(path), pytest.raises(LedgerError), lock_ledger(path):
         pass
-    assert not is_at_work(path)
+    assert not is_running(path)
     with lock_ledger(path):
         pass
 

@@ -1,4 +1,4 @@
-"""What a night leaves to be read: the page over all videos, the summary, and who is told of trouble."""
+"""The output of a batch run for people: index page, summary, notifications."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from analyzer.batch import notify
 from analyzer.batch.config import OnFailure
 from analyzer.batch.index_page import write_index
 from analyzer.batch.ledger import Ledger, Listed, State
-from analyzer.batch.notify import notify as tell
+from analyzer.batch.notify import notify as send
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.summary import summary
 from analyzer.errors import OutputError
@@ -63,7 +63,7 @@ class Filled:
         return self.ledger.add(listed)[0].id
 
     def done(self, title: str, run: str, *, files: tuple[str, ...] = ("report.html",), **info: Any) -> int:
-        """A video that is done; with `files` in its folder, without any there is no folder."""
+        """A finished video with `files` in its folder; without any there is no folder."""
         id = self.add(title)
         self.ledger.begin(id, {})
         if files:
@@ -77,7 +77,7 @@ class Filled:
     def failed(
         self, title: str | None, source: str = "", *, abandoned: bool = False, error: str = "no"
     ) -> int:
-        """A video that is tried again in a day, or given up."""
+        """A video that is tried again in a day, or abandoned."""
         id = self.add(title, source)
         self.ledger.begin(id, {})
         self.ledger.fail(id, "network", error, next_try=None if abandoned else time.time() + 86400)
@@ -94,7 +94,7 @@ def filled(tmp_path: Path) -> Iterator[Filled]:
 
 def fill(filled: Filled) -> dict[str, int]:
     """One video of each state and kind of hostility."""
-    night = filled.ledger.begin_batch_run()
+    batch_run = filled.ledger.begin_batch_run()
     ids = {
         "script": filled.done(SCRIPT, "plain", channel=None),
         "image": filled.done(IMAGE, "50 % #1 a:b?c", complete=False, channel=SCRIPT),
@@ -113,7 +113,7 @@ def fill(filled: Filled) -> dict[str, int]:
     outcome = Outcome(
         reason="no_space", error="less than 5 MB <b>are</b> left", done=4, failed=1, abandoned=2, left=2
     )
-    filled.ledger.end_batch_run(night, outcome.reason, outcome.document())
+    filled.ledger.end_batch_run(batch_run, outcome.reason, outcome.document())
     filled.ledger.begin_batch_run()
     return ids
 
@@ -155,49 +155,45 @@ class Read(HTMLParser):
         return found
 
 
-def test_index_says_of_every_state_what_there_is_to_say(filled: Filled) -> None:
+def test_index_shows_videos_of_all_states(filled: Filled) -> None:
     ids = fill(filled)
     page = Read(write_index(filled.ledger, filled.out))
     assert {name: len(rows) - 1 for name, rows in page.rows.items()} == {
         "trouble": 3,
         "done": 4,
         "skipped": 1,
-        "nights": 2,
+        "batch-runs": 2,
     }
     cards = dict(re.findall(r"<dt>([^<]+)</dt><dd><span class=\"big\">([^<]+)<", page.text))
     assert cards == {
-        "Done": "4", "Video": "4.0 h", "People": "28", "Waiting": "2", "Failed": "1", "Given up": "2",
-        "Left out": "1",
+        "Done": "4", "Video": "4.0 h", "People": "28", "Waiting": "2", "Failed": "1", "Abandoned": "2",
+        "Skipped": "1",
     }  # fmt: skip
     done = page.row("done", "No page")
     assert "4 female, 2 male, 1 unknown" in done
     assert " A & B 2026-11-01 1:01 7 4 2 1 " in done
-    assert "only in part" in page.row("done", "onerror")
-    assert "folder is gone" in page.row("done", "Gone")
-    assert "only in part" not in done
-    assert "folder is gone" not in done
+    assert "partial" in page.row("done", "onerror")
+    assert "run was removed" in page.row("done", "Gone")
+    assert "partial" not in done
+    assert "run was removed" not in done
     failed = page.row("trouble", "4pm")
     assert failed.startswith(f"{ids['turned']} ")
     assert f"the server says {IMAGE} network" in failed
     tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
     assert f" 1 {time.strftime('%Y-%m-%d', time.gmtime())}" in failed  # attempts, last
     assert tomorrow in failed
-    assert page.row("trouble", "/videos/").endswith("given up")
+    assert page.row("trouble", "/videos/").endswith("abandoned")
     assert "shorter than 5 min" in page.row("skipped", "Left out")
-    assert "no space was left: less than 5 MB <b>are</b> left" in page.row("nights", "no space")
-    assert "<1 s 4 1 2 2 " in page.row("nights", "no space")
-    assert "not ended" in page.rows["nights"][1], "the newest night comes first"
-    assert re.search(
-        r"example\.org</bdi></strong> is left alone until 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text
-    )
+    assert "disk full: less than 5 MB <b>are</b> left" in page.row("batch-runs", "disk full")
+    assert "<1 s 4 1 2 2 " in page.row("batch-runs", "disk full")
+    assert "not ended" in page.rows["batch-runs"][1], "the newest batch run comes first"
+    assert re.search(r"example\.org</bdi></strong> is paused until 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
     assert re.search(r"Written 20\d\d-\d\d-\d\d \d\d:\d\d UTC", page.text)
-    assert "estimates of how people look" in page.text
-    assert (
-        ">retried automatically<" in page.text and "<code>batch retry NUMBER</code> retries one" in page.text
-    )
+    assert "estimates of perceived gender" in page.text
+    assert ">retried automatically<" in page.text and "<code>batch retry NUMBER</code> makes" in page.text
 
 
-def test_strangers_texts_stay_texts(filled: Filled) -> None:
+def test_untrusted_texts_stay_texts(filled: Filled) -> None:
     fill(filled)
     page = Read(write_index(filled.ledger, filled.out))
     assert page.tags.count("script") == 1
@@ -210,7 +206,7 @@ def test_strangers_texts_stay_texts(filled: Filled) -> None:
     assert "javascript:alert(3)" in page.row("trouble", "Script address")
 
 
-def test_links_lead_to_the_runs_wherever_they_lie(filled: Filled, tmp_path: Path) -> None:
+def test_links_lead_to_the_runs_wherever_they_are(filled: Filled, tmp_path: Path) -> None:
     fill(filled)
     filled.done("Elsewhere", "../else where/run")
     filled.done("Odd", "a\nb\"'<i>é")
@@ -228,10 +224,10 @@ def test_links_lead_to_the_runs_wherever_they_lie(filled: Filled, tmp_path: Path
     assert "plain/report.html" not in Read(write_index(filled.ledger, filled.out)).links
 
 
-def test_index_is_replaced_whole_and_without_leftovers(filled: Filled, tmp_path: Path) -> None:
+def test_index_is_replaced_as_a_whole_without_leftovers(filled: Filled, tmp_path: Path) -> None:
     empty = write_index(filled.ledger, filled.out)
     assert empty == filled.out / "index.html"
-    assert "No video is done yet" in empty.read_text("utf-8")
+    assert "No finished videos yet" in empty.read_text("utf-8")
     filled.done("A talk", "run")
     before = {path.name for path in filled.out.iterdir()}
     with Ledger(filled.out / "ledger.sqlite", read_only=True) as ledger:
@@ -269,23 +265,25 @@ def test_ten_thousand_videos(filled: Filled) -> None:
     assert "abandoned 02499" in page.rows["trouble"][1]
     assert "The newest 1,000 of 10,000; 9,000 more are in the ledger" in page.text
     assert page.text.count("The newest 1,000 of 2,500; 1,500 more are in the ledger") == 2
-    assert ">10,000 h<" in page.text, "hours are of all videos"
+    assert ">10,000 h<" in page.text, "the hours of all videos"
 
 
 @pytest.mark.parametrize(
     ("analyzed_s", "shown"),
     [((0.2,), "&lt;1 s"), ((1.2, 3), "4 s"), ((150,), "2 min"), ((5400, 5400), "3.0 h")],
 )
-def test_little_video_is_not_shown_as_none(analyzed_s: tuple[float, ...], shown: str, filled: Filled) -> None:
+def test_a_little_video_is_not_shown_as_none(
+    analyzed_s: tuple[float, ...], shown: str, filled: Filled
+) -> None:
     for number, seconds in enumerate(analyzed_s):
         filled.done("Short", f"run-{number}", counts=COUNTS | {"analyzed_s": seconds})
     assert f">{shown}<" in write_index(filled.ledger, filled.out).read_text("utf-8")
 
 
 def test_index_lists_sources_that_could_not_be_listed(filled: Filled) -> None:
-    """Also where no video is known yet, and no longer once a night could list them."""
+    """Even if no video is known yet, and no longer once a batch run could list them."""
 
-    def night(*troubles: dict[str, Any]) -> Read:
+    def batch_run(*troubles: dict[str, Any]) -> Read:
         outcome = Outcome(
             troubles=list(troubles), sources_failed=sum(one["state"] == "source" for one in troubles)
         )
@@ -306,18 +304,18 @@ def test_index_lists_sources_that_could_not_be_listed(filled: Filled) -> None:
     channel = failed("https://example.org/@talks", f"the channel is private {IMAGE}")
     folder = failed("/mnt/recordings", "no such folder")
     clip = trouble(7, "failed", "network", "A video", "no answer")
-    page = night(channel, folder, clip)
+    page = batch_run(channel, folder, clip)
     assert len(page.rows["sources"]) - 1 == 2 and "img" not in page.tags
     assert f"the channel is private {IMAGE} private" in page.row("sources", "@talks")
     assert "https://example.org/@talks" in page.links
     assert "no such folder" in page.row("sources", "/mnt/recordings")
-    assert "finished, 2 sources with trouble" in page.row("nights", "finished")
-    assert "No video is done yet" in page.text
-    page = night()
+    assert "finished, 2 failed sources" in page.row("batch-runs", "finished")
+    assert "No finished videos yet" in page.text
+    page = batch_run()
     assert "sources" not in page.rows and "@talks" not in page.text
 
 
-def test_values_nobody_expects_do_not_end_the_page(filled: Filled) -> None:
+def test_unexpected_values_do_not_end_the_page(filled: Filled) -> None:
     id = filled.done("Odd", "run", counts=None, video={"duration_s": float("inf")})
     filled.done("Uncounted", "run-2", counts={"people": "many"})
     with filled.ledger._transaction() as db:
@@ -347,7 +345,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def show(chromium: Any, filled: Filled) -> Iterator[Callable[..., Any]]:
-    """Writes the page and opens it from the file; nothing goes wrong in it, and nothing else is asked for."""
+    """Write the page and open the file; there must be no error, and no other request."""
     contexts, wrong, asked = [], [], []
 
     def open_page(**options: Any) -> Any:
@@ -369,7 +367,7 @@ def show(chromium: Any, filled: Filled) -> Iterator[Callable[..., Any]]:
 
 
 def titles(tab: Any, section: str) -> list[str]:
-    """Of the rows of a section that are seen."""
+    """The titles of the visible rows of a section."""
     return [
         text for text in tab.locator(f"#{section} tbody tr:visible .name").all_text_contents() if text.strip()
     ]
@@ -390,7 +388,7 @@ def test_page_sorts_and_finds(filled: Filled, show: Callable[..., Any]) -> None:
     assert titles(tab, "done")[-1] == "Zebra"
     tab.locator("#find").fill("LEFT  shorter")
     assert titles(tab, "done") == titles(tab, "trouble") == []
-    assert titles(tab, "skipped") == ["Left out"], "found in what was folded away"
+    assert titles(tab, "skipped") == ["Left out"], "found in the closed section"
     assert tab.locator("#found").inner_text() == "1 of 9 rows"
     tab.locator("#find").fill("")
     assert len(titles(tab, "done")) == 5
@@ -423,7 +421,7 @@ def test_page_without_script(filled: Filled, show: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "dark")])
-def test_page_fits_and_is_read_in_both_schemes(
+def test_page_fits_and_can_be_read_in_both_schemes(
     filled: Filled, show: Callable[..., Any], width: int, scheme: str
 ) -> None:
     fill(filled)
@@ -453,16 +451,16 @@ def trouble(number: int | None, state: str, kind: str, title: str | None, error:
     return {"video": number, "source": source, "title": title, "kind": kind, "error": error, "state": state}
 
 
-def test_summary_of_a_good_night() -> None:
+def test_summary_of_a_batch_run_without_trouble() -> None:
     outcome = Outcome(done=12, seconds=2470, people=96, video_s=12_300)
     assert summary(outcome) == "Done 12 videos, 3.4 h of video, in 41 min: 96 people."
     assert summary(Outcome(done=1, seconds=9, people=1, video_s=60)) == (
         "Done 1 video, 60 s of video, in 9 s: 1 person."
     )
-    assert summary(Outcome(seconds=2)) == "No video was to be done, in 2 s."
+    assert summary(Outcome(seconds=2)) == "Nothing to do; took 2 s."
 
 
-def test_summary_of_a_bad_night() -> None:
+def test_summary_of_a_batch_run_with_trouble() -> None:
     outcome = Outcome(
         reason="time_budget", done=3, incomplete=1, skipped=3, filtered=1, failed=1, abandoned=1, left=2,
         copies=2, recovered=1, sources_failed=1,
@@ -477,18 +475,18 @@ def test_summary_of_a_bad_night() -> None:
         ],
     )  # fmt: skip
     assert summary(outcome).splitlines() == [
-        "Done 3 of 8 videos (1 failed, 1 given up, 2 left for the next night, 1 left out by a filter), "
+        "Done 3 of 8 videos (1 failed, 1 abandoned, 2 left for the next batch run, 1 excluded by a filter), "
         "90 min of video, in 2.0 h: 9 people.",
-        "Ended early: its time was up.",
+        "Ended early: time budget used up.",
         "1 attempt crashed and succeeded on retry.",
         "2 files are copies of others and were not analyzed again.",
-        "2 videos left out: gone, replaced, or the same as another.",
+        "2 videos skipped: removed, replaced, or the same as another.",
         "",
-        "Failed; another night tries again:",
+        "Failed, will be tried again:",
         "  4  A talk",
-        "      The server does not answer. (network; again from 2026-11-29 23:44 UTC)",
+        "      The server does not answer. (network; next attempt after 2026-11-29 23:44 UTC)",
         "",
-        "Given up; batch retry with the number brings one back:",
+        "Abandoned (batch retry NUMBER tries one again):",
         "  5  https://example.org/5",
         "      The video was removed. (unavailable)",
         "",
@@ -500,28 +498,28 @@ def test_summary_of_a_bad_night() -> None:
         "  7  Unreported",
         "      The report cannot be written. (report)",
         "",
-        "Sources with trouble:",
+        "Sources that could not be listed, or only in part:",
         "  https://example.org/None",
         "      The list is private. (private)",
     ]
 
 
-def test_summary_says_why_nothing_could_be_analyzed_and_nothing_twice() -> None:
+def test_summary_names_the_reason_of_an_early_end_once() -> None:
     text = summary(Outcome(reason="broken", error="talk.onnx is damaged: reinstall it", left=1, seconds=3))
     assert text.splitlines() == [
-        "Done 0 of 1 video (1 left for the next night), in 3 s.",
+        "Done 0 of 1 video (1 left for the next batch run), in 3 s.",
         "Ended early: talk.onnx is damaged: reinstall it.",
     ]
     stopped = summary(Outcome(reason="stopped", skipped=2, filtered=2, copies=1, recovered=2, seconds=3))
     assert stopped.splitlines() == [
-        "No video was to be done (2 left out by a filter), in 3 s.",
-        "Stopped early, on request (Ctrl-C or SIGTERM).",
+        "Nothing to do (2 excluded by a filter); took 3 s.",
+        "Stopped on request (Ctrl-C or SIGTERM).",
         "2 attempts crashed and succeeded on retry.",
         "1 file is a copy of another and was not analyzed again.",
     ]
 
 
-def test_summary_is_plain_and_short_whatever_strangers_wrote() -> None:
+def test_summary_of_hostile_texts_is_plain_and_short() -> None:
     troubles = [trouble(n, "failed", "network", TURNED + "x" * 9999, "no\r\nBcc: all") for n in range(250)]
     text = summary(Outcome(failed=250, troubles=troubles))
     assert not [char for char in text if not char.isprintable() and char != "\n"]
@@ -531,7 +529,7 @@ def test_summary_is_plain_and_short_whatever_strangers_wrote() -> None:
     assert len(text.splitlines()) < 210
 
 
-# Whom a bad night is told to
+# Notifications
 
 BAD = Outcome(reason="broken", error="it is broken")
 TEXT = "Done 0 of 1 video: caf\N{LATIN SMALL LETTER E WITH ACUTE}"
@@ -542,13 +540,13 @@ def command(program: str, *arguments: str) -> OnFailure:
     return OnFailure(command=(sys.executable, "-c", program, *arguments))
 
 
-def test_nobody_is_told_of_a_good_night(tmp_path: Path, hooks: Hooks) -> None:
+def test_a_batch_run_without_trouble_sends_nothing(tmp_path: Path, hooks: Hooks) -> None:
     program = "import sys; open(sys.argv[1], 'w')"
     on_failure = OnFailure((sys.executable, "-c", program, str(tmp_path / "told")), hooks.url("/ok"))
-    assert tell(on_failure, Outcome(done=1), TEXT) == []
+    assert send(on_failure, Outcome(done=1), TEXT) == []
     assert not (tmp_path / "told").exists()
     assert hooks.posted == []
-    assert tell(OnFailure(), BAD, TEXT) == []
+    assert send(OnFailure(), BAD, TEXT) == []
 
 
 def test_command_gets_the_document(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -556,31 +554,31 @@ def test_command_gets_the_document(tmp_path: Path, capfd: pytest.CaptureFixture[
         "import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, open(sys.argv[1], 'wb')); print('sent')"
     )
     told = tmp_path / "to ld; $(x)"
-    assert tell(command(program, str(told)), BAD, TEXT) == []
+    assert send(command(program, str(told)), BAD, TEXT) == []
     assert json.loads(told.read_bytes()) == BAD.figures() | {"text": TEXT}
-    assert capfd.readouterr() == ("", "sent\n"), "standard output is for what the batch itself says"
+    assert capfd.readouterr() == ("", "sent\n"), "standard output is for the batch itself"
 
 
-def test_command_that_does_not_want_to_know(tmp_path: Path) -> None:
+def test_command_that_reads_nothing(tmp_path: Path) -> None:
     text = "x" * 5_000_000  # more than a pipe holds
-    assert tell(command("pass"), BAD, text) == []
+    assert send(command("pass"), BAD, text) == []
 
 
 def test_command_that_fails() -> None:
-    (said,) = tell(command("import sys; sys.exit(7)", "SECRET"), BAD, TEXT)
+    (said,) = send(command("import sys; sys.exit(7)", "SECRET"), BAD, TEXT)
     assert "ended with exit code 7" in said
     assert "SECRET" not in said
-    (said,) = tell(command("import os; os.kill(os.getpid(), 9)"), BAD, TEXT)
+    (said,) = send(command("import os; os.kill(os.getpid(), 9)"), BAD, TEXT)
     assert "ended by signal 9" in said
 
 
 def test_command_that_is_not_there(tmp_path: Path) -> None:
-    (said,) = tell(OnFailure(command=("no-such-program", "SECRET")), BAD, TEXT)
+    (said,) = send(OnFailure(command=("no-such-program", "SECRET")), BAD, TEXT)
     assert said == (
         "the command no-such-program of [on_failure] cannot be run (No such file or directory): "
         "check the jobs file"
     )
-    (said,) = tell(OnFailure(command=(str(tmp_path),)), BAD, TEXT)
+    (said,) = send(OnFailure(command=(str(tmp_path),)), BAD, TEXT)
     assert "Permission denied" in said
 
 
@@ -594,7 +592,7 @@ def test_command_that_hangs_is_killed_with_all_it_started(
         "open(sys.argv[1], 'w').write(str(child.pid)); time.sleep(600)"
     )
     began = time.monotonic()
-    (said,) = tell(command(program, str(tmp_path / "pid")), BAD, "x" * 5_000_000)
+    (said,) = send(command(program, str(tmp_path / "pid")), BAD, "x" * 5_000_000)
     assert "did not end within 3 s and was killed" in said
     assert time.monotonic() - began < 20
     pid = int((tmp_path / "pid").read_text())
@@ -605,7 +603,7 @@ def test_command_that_hangs_is_killed_with_all_it_started(
 
 
 class Hooks(ThreadingHTTPServer):
-    """A server that is posted to: `posted` are path, headers and body, in order; by the path it answers."""
+    """A server for posts: `posted` has path, headers and body of each. Its answer depends on the path."""
 
     daemon_threads = False
 
@@ -652,7 +650,7 @@ class HookHandler(BaseHTTPRequestHandler):
         self.do_POST()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -669,8 +667,8 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hooks]:
 
 
 def post(address: str) -> list[str]:
-    """What is said of a webhook."""
-    return tell(OnFailure(webhook=address), BAD, TEXT)
+    """Sentences about a webhook that failed."""
+    return send(OnFailure(webhook=address), BAD, TEXT)
 
 
 def test_webhook_gets_the_document(hooks: Hooks) -> None:
@@ -755,8 +753,8 @@ def test_webhook_that_redirects_for_ever(hooks: Hooks) -> None:
     assert len(hooks.posted) == 6
 
 
-def test_command_and_webhook_are_both_told(hooks: Hooks) -> None:
+def test_command_and_webhook_both_get_the_notification(hooks: Hooks) -> None:
     on_failure = OnFailure(("no-such-program",), hooks.url("/no"))
-    first, second = tell(on_failure, BAD, TEXT)
+    first, second = send(on_failure, BAD, TEXT)
     assert "no-such-program" in first
     assert "answered with 403" in second

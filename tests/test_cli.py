@@ -296,7 +296,7 @@ def test_finished_video_is_not_analyzed_again(
     arguments = ("--segment", "2", "--workers", "2", "--timeout", "5")
     result, run = analyze(renamed, tmp_path / "out", *arguments)
     assert result.exit_code == DONE and "2 people" in result.stdout
-    assert "nothing was done" in result.stdout and "--again" in result.stdout
+    assert "already analyzed" in result.stdout and "--again" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
     (document,) = json.loads(analyze(renamed, tmp_path / "out", *arguments, "--json")[0].stdout)
     assert document["status"] == "unchanged" and len(document["people"]) == 2
@@ -370,8 +370,8 @@ def test_videos_of_subfolders_are_analyzed_if_asked_for(
     assert result.exit_code == NOTHING_USABLE and "talks/may/a.mp4: add --recursive" in result.stderr
     # Neither the cover nor the annotated video of the run that is done is taken.
     result, _ = analyze(tmp_path, tmp_path / "out", "--recursive", "--segment", "2")
-    assert result.exit_code == DONE and "nothing was done" in result.stdout
-    assert "1 image beside its videos (--images takes it)" in result.stderr
+    assert result.exit_code == DONE and "already analyzed" in result.stdout
+    assert "1 image beside its videos (--images includes it)" in result.stderr
 
 
 def cut(path: Path, share: float) -> Path:
@@ -542,7 +542,7 @@ def test_download_is_kept_when_asked_for(two_people: Path, tmp_path: Path) -> No
         # What is behind a plain address may be another video today: it is fetched and compared.
         requests = len(server.requests)
         again, _ = analyze(server.url("/talk.mp4"), tmp_path, *arguments)
-        assert "nothing was done" in again.stdout and len(server.requests) > requests
+        assert "already analyzed" in again.stdout and len(server.requests) > requests
     known = tmp_path, run.info["title"], run.info["video_id"], Settings(**run.info["settings"])
     assert api.finished_run(*known, run.info["source_details"]["fingerprint"]) is not None
     assert api.finished_run(*known, "0" * 12) is None
@@ -564,13 +564,13 @@ def test_interrupted_run_leaves_no_result_and_goes_on_from_there(tmp_path: Path)
     assert process.returncode == INTERRUPTED
     kept = len(list(tmp_path.glob("out/*/.parts/*-0*")))
     saved = f"{kept} of 8 segments {'is' if kept == 1 else 'are'} saved"
-    assert stderr == f"Error: interrupted: {saved}; the same command goes on where it stopped\n"
+    assert stderr == f"Error: interrupted: {saved}; run the same command again to continue\n"
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"]
 
     result = run_cli(*arguments)
     assert result.exit_code == DONE
-    assert result.stderr.startswith(f"Continued at 0:0{min(kept, 7)}: pan: {kept} of 8 segments w")
+    assert result.stderr.startswith(f"Resuming pan at 0:0{min(kept, 7)}: {kept} of 8 segments ")
     resumed = Run.load(folder)
     assert resumed.info["resumed_segments"] >= 1
     assert not (folder / ".parts").exists()

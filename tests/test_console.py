@@ -1,4 +1,4 @@
-"""What the console says of work that was broken off and of work that goes on."""
+"""Messages about interrupted and resumed work."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ IMAGES = Begun("album", (), None, 30.0, KEY, images=True)
 @pytest.mark.parametrize(
     ("events", "saved", "said"),
     [
-        ([], 0, "nothing was saved yet"),
-        ([Started("talk.mp4")], 3, "nothing was saved yet"),
-        ([Started("talk.mp4"), VIDEO], 0, "nothing was saved yet"),
-        ([VIDEO], 1, "1 of 13 segments is saved; the same command goes on where it stopped"),
-        ([VIDEO], 2, "2 of 13 segments are saved; the same command goes on where it stopped"),
-        ([IMAGES], 2, "2 images are saved; the same command goes on where it stopped"),
-        ([VIDEO, Failed("talk.mp4", AnalyzerError("talk.mp4 broke"))], 2, "nothing was saved yet"),
+        ([], 0, "nothing was saved"),
+        ([Started("talk.mp4")], 3, "nothing was saved"),
+        ([Started("talk.mp4"), VIDEO], 0, "nothing was saved"),
+        ([VIDEO], 1, "1 of 13 segments is saved; run the same command again to continue"),
+        ([VIDEO], 2, "2 of 13 segments are saved; run the same command again to continue"),
+        ([IMAGES], 2, "2 images are saved; run the same command again to continue"),
+        ([VIDEO, Failed("talk.mp4", AnalyzerError("talk.mp4 broke"))], 2, "nothing was saved"),
         (
             [VIDEO, Rendering("talk", 0.5)],
             0,
-            "the tables are written, the annotated output is not; the same command goes on where it stopped",
+            "the tables are written, the annotated output is not; run the same command again to continue",
         ),
-        ([VIDEO, Rendering("talk", 1.0), "finished"], 0, "1 source is done, nothing else was saved yet"),
-        ([VIDEO, "finished", Started("b"), VIDEO], 2, "2 of 13 segments are saved; the same command goes on"),
+        ([VIDEO, Rendering("talk", 1.0), "finished"], 0, "1 source is complete, nothing else was saved"),
+        (
+            [VIDEO, "finished", Started("b"), VIDEO],
+            2,
+            "2 of 13 segments are saved; run the same command again",
+        ),
     ],
 )
-def test_what_is_left_of_interrupted_work_is_told(
+def test_interrupted_work_reports_what_is_saved(
     events: list[Event | str], saved: int, said: str, tmp_path: Path
 ) -> None:
     for number in range(saved):
@@ -54,21 +58,21 @@ def test_what_is_left_of_interrupted_work_is_told(
     [
         (
             Begun("talk", (0, 1), 13, 780.0, KEY, 120.0),
-            "Continued at 2:00: talk: 2 of 13 segments were saved before",
+            "Resuming talk at 2:00: 2 of 13 segments are saved",
         ),
         (
             Begun("talk", (0,), None, None, KEY, 60.0),
-            "Continued at 1:00: talk: 1 segment was saved before",
+            "Resuming talk at 1:00: 1 segment is saved",
         ),
         (
             Begun("a", (0, 1, 2), None, 9.0, KEY, 3.0, images=True),
-            "Continued at image 4: a: 3 images were saved before",
+            "Resuming a at image 4: 3 images are saved",
         ),
         (VIDEO, ""),
     ],
 )
 @pytest.mark.parametrize("quiet", [False, True])
-def test_where_work_goes_on_is_told(
+def test_resumed_work_is_announced(
     begun: Begun, said: str, capsys: pytest.CaptureFixture[str], *, quiet: bool
 ) -> None:
     Console(quiet=quiet, as_json=False).on_event(begun)

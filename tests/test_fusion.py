@@ -68,8 +68,8 @@ def people_of(
 
 
 def looks_of(*rows: tuple[int, int, float, list[float]]) -> pd.DataFrame:
-    """Rows of the embeddings table: person, views, pixels, vector."""
-    return pd.DataFrame(rows, columns=["person_id", "views", "crop_px", "embedding"])
+    """Rows of the embeddings table: person, crops, pixels, vector."""
+    return pd.DataFrame(rows, columns=["person_id", "crops", "crop_px", "embedding"])
 
 
 def mean_odds(probabilities: list[float], weights: list[float]) -> float:

@@ -46,7 +46,7 @@ class Seen:
     x: float = 0.0
     step: float = 0.0
     score: float = 0.9
-    views: int = 1
+    crops: int = 1
     crop_px: float = 50.0
     width: float = 40.0
 
@@ -85,13 +85,13 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
                 {
                     "tracklet_id": tracklet,
                     "embedding": np.array(one.looks, np.float32),
-                    "views": one.views,
+                    "crops": one.crops,
                     "crop_px": one.crop_px,
                 }
             )
     faces = pd.DataFrame(rows).sort_values("sample", kind="stable", ignore_index=True)
     faces["time_s"] = samples["time_s"].to_numpy()[faces["sample"]]
-    return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "views", "crop_px"])
+    return faces, pd.DataFrame(looks, columns=["tracklet_id", "embedding", "crops", "crop_px"])
 
 
 def linked(
@@ -258,10 +258,10 @@ def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
     left, middle, right = on_line(0, 0.3, 0.68)
     moments = (range(10), range(50, 60), range(100, 110))
 
-    def cast(views: tuple[int, int], px: tuple[float, float]) -> list[Seen]:
+    def cast(crops: tuple[int, int], px: tuple[float, float]) -> list[Seen]:
         return [
-            Seen(moments[0], left, views=views[0], crop_px=px[0]),
-            Seen(moments[1], middle, x=300, views=views[1], crop_px=px[1]),
+            Seen(moments[0], left, crops=crops[0], crop_px=px[0]),
+            Seen(moments[1], middle, x=300, crops=crops[1], crop_px=px[1]),
             Seen(moments[2], right, x=600),
         ]
 
@@ -316,8 +316,8 @@ def inverted() -> list[Seen]:
     # little weight. By those the common samples become few, and by their own weight the mean is near.
     twin = np.zeros(SIZE)
     return [
-        Seen(range(10), twin, views=50),
-        Seen(range(10), twin, x=300, views=50),
+        Seen(range(10), twin, crops=50),
+        Seen(range(10), twin, x=300, crops=50),
         Seen(range(100, 130), twin + corner(1, 0.55)),
         Seen(range(200, 230), twin + corner(2, 0.55), x=300),
     ]
@@ -404,7 +404,7 @@ def in_images(*looks: Sequence[float] | None, score: float = 0.9) -> list[Seen]:
 @pytest.mark.parametrize(("apart", "people"), [(IMAGE_LIKELY - 0.01, [1, 1]), (IMAGE_LIKELY + 0.01, [1, 2])])
 def test_the_same_face_in_several_images_is_one_person(apart: float, people: list[int]) -> None:
     assert places(in_images(*on_line(0, apart)), images(2)) == people
-    # A video is cut lower: there means of many views are compared.
+    # A video is cut lower: there means of many crops are compared.
     assert IMAGE_LIKELY > LIKELY
 
 
@@ -561,7 +561,7 @@ def crowd(seed: int, people: int, count: int, length: int = 2000) -> tuple[list[
                 range(start, end),
                 centers[who] + noise,
                 x=50 * float(random.integers(20)),
-                views=int(random.integers(1, 6)),
+                crops=int(random.integers(1, 6)),
                 crop_px=float(random.uniform(28, 100)),
             )
         )
@@ -636,7 +636,7 @@ def test_average_linkage_is_that_of_scipy(seed: int, size: int) -> None:
 
 def by_definition(cast: Sequence[Seen]) -> set[frozenset[int]]:
     """Average linkage, one merge of the nearest two at a time, up to `LIKELY`; who meet stay apart."""
-    weights = [one.views * one.crop_px for one in cast]
+    weights = [one.crops * one.crop_px for one in cast]
     clusters = [[number] for number in range(len(cast))]
 
     def apart(mine: list[int], theirs: list[int]) -> float:
@@ -669,7 +669,7 @@ def test_average_linkage_with_cannot_links_is_that_of_its_definition(
             range(start, start + int(random.integers(5, 25))),
             centers[random.integers(4)] + random.normal(size=3) * random.uniform(0.05, 0.2),
             x=300.0 * number,
-            views=int(random.integers(1, 10)),
+            crops=int(random.integers(1, 10)),
         )
         for number, start in enumerate(random.integers(0, 60, 18).tolist())
     ]
@@ -688,7 +688,7 @@ def test_nobody_has_two_faces_in_a_sample_whatever_is_seen_together(seed: int) -
             x=float(random.integers(0, 300)),
             step=float(random.integers(-3, 4)),
             score=float(random.uniform(0.4, 1)),
-            views=int(random.integers(1, 30)),
+            crops=int(random.integers(1, 30)),
         )
         for start in random.integers(0, 60, 25).tolist()
     ]

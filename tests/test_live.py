@@ -42,7 +42,7 @@ from analyzer.live.run import finish_abandoned, run_live
 from analyzer.media.mjpeg import MultipartFrames
 from analyzer.report import Chosen, make_report
 from analyzer.runs.run import Run
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.streams import Stream, StreamForm
@@ -310,7 +310,7 @@ def test_stream_that_is_cut_off_is_broken(server: Server, start: bytes) -> None:
 
 def test_stream_of_something_else_and_one_that_dribbles_are_broken(server: Server) -> None:
     kind = "multipart/x-mixed-replace; boundary=x"
-    with pytest.raises(ConnectionError, match="format"):
+    with pytest.raises(ConnectionError, match="not valid MJPEG"):
         list(MultipartFrames(server.add_endless("/v", kind), TIMEOUT_S))
     with pytest.raises(TimeoutError):
         list(MultipartFrames(server.add_dribble("/w", kind), TIMEOUT_S))
@@ -689,7 +689,7 @@ def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[by
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     (document,) = json.loads(stdout)
-    assert document["status"] == "done" and stderr.startswith("Live: 127.0.0.1: followed until Ctrl-C")
+    assert document["status"] == "done" and stderr.startswith("Live: 127.0.0.1: runs until Ctrl-C")
     run = Run.load(Path(document["folder"]))
     assert run.complete and run.info["live"]["ended_because"] == "it was asked to end"
     assert asked_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
@@ -935,7 +935,7 @@ def test_sources_that_were_not_begun_are_counted(
     monkeypatch.setattr(api, "analyze_all", followed)
     how = {"again": False, "show": False, "quiet": True, "as_json": False}
     assert cli._run(sources, Settings(), tmp_path, **how) == code
-    assert ("2 sources were not begun" in capsys.readouterr().err) == bool(code)
+    assert ("2 sources were not started" in capsys.readouterr().err) == bool(code)
 
 
 def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_path: Path) -> None:

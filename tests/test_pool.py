@@ -389,9 +389,7 @@ def test_interrupt_is_one_sentence_and_leaves_no_process(
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (INTERRUPTED, "")
-    said = (
-        r"Error: interrupted: \d+ of \d+ segments (is|are) saved; the same command goes on where it stopped"
-    )
+    said = r"Error: interrupted: \d+ of \d+ segments (is|are) saved; run the same command again to continue"
     assert re.fullmatch(said, stderr.strip())
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not alive

@@ -19,7 +19,7 @@ from analyzer.report.youtube_audience import Audience, read_export
 from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
 from testkit.runs import make_run, random_plan
-from tests.test_report_numbers import UNJUDGED, change_people, document, run_of, simple_plan
+from tests.test_report_metrics import UNJUDGED, change_people, document, run_of, simple_plan
 
 BANDS = [band.name for band in AGE_BANDS["youtube"]][1:]
 CELLS = {

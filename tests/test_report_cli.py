@@ -131,7 +131,7 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
         (["--quiet"], "--quiet without --format does nothing"),
         (["--format", "pdf"], "is not a list of html"),
         (["--by", "color"], "--by color is not a column"),
-        (["--since", "yesterday"], "is not a day"),
+        (["--since", "yesterday"], "is not a date"),
         (["--where", "people >"], "cannot be understood"),
         (["--where", "true); DROP TABLE runs; SELECT (1"], "is no condition"),
         (["--min-people", "0"], "0 is not in the range"),

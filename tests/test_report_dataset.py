@@ -24,10 +24,10 @@ from analyzer.errors import OutputError, SettingsError
 from analyzer.people import proportions
 from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import VIEWS, Corpus, Found, find_runs, newest_run
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from testkit.runs import Plan, make_run, random_plan
-from tests.test_report_numbers import (
+from tests.test_report_metrics import (
     Truth,
     assert_figures,
     document,
@@ -180,6 +180,11 @@ def test_what_is_wrong_with_a_folder_is_said_once(tmp_path: Path) -> None:
 
 DAMAGED = "has a damaged run.json: analyze the video again"
 OTHER = "has a run.json of another program"
+_V4 = '{"schema_version": 4, %s}'
+
+
+def _damaged(what: str) -> str:
+    return f"has a damaged run.json ({what}): analyze the video again"
 
 
 @pytest.mark.parametrize(
@@ -194,9 +199,10 @@ OTHER = "has a run.json of another program"
         ("[]", OTHER),
         ("{}", OTHER),
         ('{"schema_version": "4", "counts": {}}', OTHER),
-        ('{"schema_version": 4, "counts": []}', OTHER),
-        ('{"schema_version": 4, "counts": {}, "video": "x"}', OTHER),
-        ('{"schema_version": 4, "counts": {}, "settings": [1]}', OTHER),
+        ('{"schema_version": 4}', _damaged("the key counts is missing")),
+        (_V4 % '"counts": []', _damaged("counts must be an object with keys, not []")),
+        (_V4 % '"counts": {}, "video": "x"', _damaged("video must be an object with keys, not 'x'")),
+        (_V4 % '"counts": {}, "settings": [1]', _damaged("settings must be an object with keys, not [1]")),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1, "counts": {}}),
             "was written by a newer version of this program: update it",

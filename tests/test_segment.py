@@ -65,7 +65,7 @@ def assert_same(one: SegmentResult, other: SegmentResult) -> None:
     for mine, theirs in zip(one.faces, other.faces, strict=True):
         for name in ("boxes", "scores", "landmarks", "age_years", "female_prob", "track_ids"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
-    for name in ("ids", "embeddings", "crop_px", "views"):
+    for name in ("ids", "embeddings", "crop_px", "crops"):
         np.testing.assert_array_equal(getattr(one.tracklets, name), getattr(other.tracklets, name))
 
 

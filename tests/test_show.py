@@ -216,7 +216,7 @@ def test_q_ends_the_analysis_of_a_file_as_ctrl_c_does(display: str, tmp_path: Pa
         xdotool(display, "mousemove", "200", "200", "key", "q")
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (INTERRUPTED, "")
-    assert "the same command goes on where it stopped" in stderr and "Traceback" not in stderr
+    assert "run the same command again to continue" in stderr and "Traceback" not in stderr
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"]
     assert xdotool(display, "search", "--name", "q ends it") == ""

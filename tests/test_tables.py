@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import signal
 import stat
@@ -20,7 +21,7 @@ from analyzer.analysis.shots import thumbnail
 from analyzer.analysis.tracking import Tracklets
 from analyzer.errors import OutputError
 from analyzer.faces import Faces
-from analyzer.runs import tables
+from analyzer.runs import segments
 from analyzer.runs.documentation import documentation
 from analyzer.runs.run import Run, publish
 from analyzer.runs.schema import EMBEDDINGS, FACES, PEOPLE, SAMPLES, SHARES, Column
@@ -175,7 +176,7 @@ def test_parts_carry_what_tracklets_look_like(tmp_path: Path) -> None:
     assert looks["tracklet_id"].tolist() == [1, 3, 7]
     assert [vector[0] for vector in looks["embedding"]] == [1, 3, 200]
     assert all(vector.dtype == np.float32 and len(vector) == 4 for vector in looks["embedding"])
-    assert looks["crop_px"].tolist() == [31, 33, 30] and looks["views"].tolist() == [2, 4, 1]
+    assert looks["crop_px"].tolist() == [31, 33, 30] and looks["crops"].tolist() == [2, 4, 1]
     assert (looks["person_id"] == -1).all() and set(looks["video_id"]) == {"v"}
 
 
@@ -236,7 +237,7 @@ def test_a_signal_while_a_part_is_written_does_not_cost_it(
                 signal.raise_signal(number)
         write_parquet(*arguments)
 
-    monkeypatch.setattr(tables, "write_parquet", write)
+    monkeypatch.setattr(segments, "write_parquet", write)
     before = signal.signal(number, end)
     try:
         with pytest.raises(EndedError):
@@ -337,7 +338,7 @@ def test_publishing_replaces_everything_of_an_earlier_run(tmp_path: Path) -> Non
     publish(staging, run)
     assert {path.name for path in run.iterdir()} == {".new", "run.json", "people.csv", "report.txt"}
     assert (run / "people.csv").read_text() == "new"
-    assert Run.load(run).complete
+    assert json.loads((run / "run.json").read_text()) == {"complete": True}
 
 
 def test_publishing_that_breaks_off_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,7 +232,7 @@ def test_tracklets_that_place_alone_would_swap_end_instead(speed: float) -> None
 @pytest.mark.parametrize("fps", [2, 5, 10])
 @pytest.mark.parametrize("speed", [0.2, 0.4, 0.7])
 def test_no_tracklet_holds_two_people_whoever_turns_back(fps: int, speed: float) -> None:
-    # Where the tracker is sure of the wrong one, the looks of the views tell.
+    # Where the tracker is sure of the wrong one, the looks of the crops tell.
     for nearest in (0.3, 0.4, 0.5, 0.6):
         for lower in (0, 0.2, 0.4):
             boxes = turning_back(speed, nearest, lower)
@@ -321,7 +321,7 @@ def test_tracklet_that_goes_over_twice_is_three() -> None:
     result, tracklets, _ = followed(samples, times_at(5, 45))
     assert [one[0] for one in result] == [0] * 15 + [1] * 15 + [2] * 15
     np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE, GREEN]) / 255, atol=0.02)
-    assert tracklets.views.tolist() == [3, 3, 3]
+    assert tracklets.crops.tolist() == [3, 3, 3]
 
 
 def test_split_of_one_leaves_the_other_as_it_is() -> None:
@@ -333,7 +333,7 @@ def test_split_of_one_leaves_the_other_as_it_is() -> None:
     result, tracklets, _ = followed(samples, times_at(5, 20))
     assert result == [[0, 1]] * 10 + [[2, 1]] * 10
     np.testing.assert_allclose(tracklets.embeddings, np.array([RED, GREEN, BLUE]) / 255, atol=0.02)
-    assert tracklets.views.tolist() == [2, 4, 2]
+    assert tracklets.crops.tolist() == [2, 4, 2]
 
 
 def test_face_that_slowly_changes_is_not_split() -> None:
@@ -342,7 +342,7 @@ def test_face_that_slowly_changes_is_not_split() -> None:
     assert result == [[0]] * 30 and len(tracklets) == 1
 
 
-# --- views -------------------------------------------------------------------------------------------
+# --- crops -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fps", [2, 5, 10])
@@ -352,19 +352,19 @@ def test_one_view_a_second_is_compared(fps: int) -> None:
     samples = still_faces(4 * fps, boxes, [RED, BLUE])
     _, tracklets, _ = followed(samples, times_at(fps, 4 * fps), model=model)
     assert tracklets.ids.tolist() == [0, 1]
-    assert tracklets.views.tolist() == [4, 4] and sum(model.batches) == 8
+    assert tracklets.crops.tolist() == [4, 4] and sum(model.batches) == 8
 
 
 @pytest.mark.parametrize("best", [0, 2, 4, 13])
 def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
-    # All views of a second are greenish but the widest one, which is red: of 15 samples 3 views.
+    # All crops of a second are greenish but the widest one, which is red: of 15 samples 3 crops.
     samples = []
     for number in range(15):
         width = 60 if number == best else 40
         boxes = [[100.0, 50, 100 + width, 50 + width]]
         samples.append((faces_in(boxes), [(130, 0, 0) if number == best else (20, 0, 0)]))
     _, tracklets, _ = followed(samples, times_at(5, 15))
-    assert tracklets.views.tolist() == [3] and tracklets.crop_px.tolist() == [60]
+    assert tracklets.crops.tolist() == [3] and tracklets.crop_px.tolist() == [60]
     # The mean is weighted by quality: 60 of 60 + 40 + 40.
     expected = (60 * 130 + 80 * 20) / 140 / 255
     np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
@@ -376,7 +376,7 @@ def test_better_view_does_not_make_its_second_longer() -> None:
         width = 60 if number == 4 else 40
         samples.append((faces_in([[100.0, 50, 100 + width, 50 + width]]), [RED]))
     _, tracklets, _ = followed(samples, times_at(5, 11))
-    assert tracklets.views.tolist() == [3]
+    assert tracklets.crops.tolist() == [3]
 
 
 @pytest.mark.parametrize("what", ["score", "turned"])
@@ -640,7 +640,7 @@ def test_faces_without_landmarks_are_not_judged(every_s: float) -> None:
 @pytest.mark.parametrize(("every_s", "expected"), [(0.0, [0, 3, 8, 11]), (0.5, [0, 3, 8, 11])])
 def test_sightings_that_were_taken_over_are_never_judged(every_s: float, expected: list[int]) -> None:
     carried = [number for number in range(12) if number not in expected]
-    # The widest views are among them.
+    # The widest crops are among them.
     samples = one_face(12, dict.fromkeys(carried, 90.0))
     assert estimated(samples, times_at(2, 12), estimate_every_s=every_s, carried=carried) == [expected]
 
@@ -654,7 +654,7 @@ def test_sightings_that_were_taken_over_are_not_compared() -> None:
         follower.add(faces_in(boxes), number / 5, picture)
     found, tracklets = follower.finish()
     assert [faces.track_ids.tolist() for faces in found] == [[0]] * 20
-    assert tracklets.views.tolist() == [2] and sum(model.batches) == 2
+    assert tracklets.crops.tolist() == [2] and sum(model.batches) == 2
 
 
 @pytest.mark.parametrize(("width", "chosen"), [(40, 0), (56, 0), (59, 2), (90, 2)])
@@ -695,11 +695,11 @@ def test_without_a_network_nobody_is_judged() -> None:
         follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
     found, tracklets = follower.finish()
     assert all(np.isnan(faces.age_years).all() and np.isnan(faces.female_prob).all() for faces in found)
-    assert tracklets.views.tolist() == [3]
+    assert tracklets.crops.tolist() == [3]
 
 
-@pytest.mark.parametrize(("every_s", "views"), [(0.4, 6), (1.0, 3), (5.0, 1)])
-def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, views: int) -> None:
+@pytest.mark.parametrize(("every_s", "crops"), [(0.4, 6), (1.0, 3), (5.0, 1)])
+def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, crops: int) -> None:
     # Those that are judged get rarer; these do not.
     follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
     boxes = [[100.0, 50, 140, 90]]
@@ -707,4 +707,4 @@ def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, vie
         follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
         for number in range(repeat):
             follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
-        assert follower.finish()[1].views.tolist() == [views if repeat == 12 else int(24 / every_s + 0.99)]
+        assert follower.finish()[1].crops.tolist() == [crops if repeat == 12 else int(24 / every_s + 0.99)]

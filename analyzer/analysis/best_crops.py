@@ -43,11 +43,11 @@ _FULL_PX = 100.0
 
 @dataclass(eq=False)
 class TrackedFace:
-    """One sample: its faces, their tracklets so far (-1: none), and the views cut from it."""
+    """One sample: its faces, their tracklets so far (-1: none), and the crops cut from it."""
 
     faces: Faces
     placed: Faces
-    """`faces` with stand-ins for landmarks that the detector does not find, to cut views out by."""
+    """`faces` with stand-ins for landmarks that the detector does not find, to cut crops out by."""
     time_s: float
     cut: bool
     ids: Int
@@ -56,7 +56,7 @@ class TrackedFace:
     """How much a view of each says; 0 where it says nothing."""
     estimated: Float
     """(N, 3): what `AttributeModel.judge` said, NaN where it was not asked."""
-    views: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
+    crops: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
     """Of each face that has no tracklet yet, and the album that each view is for."""
 
     @classmethod
@@ -103,7 +103,7 @@ class BestCrops:
 
     Args:
         every_s: Length of a stretch.
-        spread: After so many views of a tracklet its stretches become twice as long.
+        spread: After so many crops of a tracklet its stretches become twice as long.
     """
 
     def __init__(self, every_s: float, spread: Sequence[int] = ()) -> None:

@@ -1,6 +1,6 @@
-"""Following faces inside a segment: tracklets, and what their best views look like.
+"""Following faces inside a segment: tracklets, and what their best crops look like.
 
-A tracklet lives inside one shot of one segment. While it lives, its few best views are kept as small
+A tracklet lives inside one shot of one segment. While it lives, its few best crops are kept as small
 pictures; when it ends they become one embedding and are forgotten.
 """
 
@@ -58,7 +58,7 @@ _RIVAL = 0.7
 _LEARN = 8
 
 
-# After so many judged views of a tracklet another one says less: they are taken twice, then four times as
+# After so many judged crops of a tracklet another one says less: they are taken twice, then four times as
 # far apart. Views to be compared are not: they tell when a tracklet goes over to another person.
 _SPREAD = (4, 8)
 
@@ -95,15 +95,15 @@ class Tracklets:
     ids: Int
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
-    """(T, D) float32: mean of the views' embeddings, weighted by their quality."""
+    """(T, D) float32: mean of the crops' embeddings, weighted by their quality."""
     crop_px: Float
     """(T,) float32: width in pixels of the widest view."""
-    views: Int
-    """(T,) int64: how many views were compared."""
+    crops: Int
+    """(T,) int64: how many crops were compared."""
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        if self.embeddings.ndim != 2 or not n == len(self.embeddings) == len(self.crop_px) == len(self.views):
+        if self.embeddings.ndim != 2 or not n == len(self.embeddings) == len(self.crop_px) == len(self.crops):
             raise ValueError(f"Tracklets needs arrays of one length, got {n}, {self.embeddings.shape}")
 
     def __len__(self) -> int:
@@ -128,14 +128,14 @@ class _Live:
 
 
 class FaceTracker:
-    """Follows faces through the samples of one segment and keeps the best views of each.
+    """Follows faces through the samples of one segment and keeps the best crops of each.
 
     By ByteTrack with buffered IoU, told the true times; chosen by measurement (docs/tracking.md). Samples
     are given one by one in the order of time.
 
     Args:
-        embedding: Makes embeddings of the best views; None: tracklets only.
-        attributes: Judges the best views, or all; None: nobody is judged.
+        embedding: Makes embeddings of the best crops; None: tracklets only.
+        attributes: Judges the best crops, or all; None: nobody is judged.
         settings: Gives how often a view is taken, and what is judged.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
         points_in_box: `FaceDetector.points_in_box`.
@@ -189,9 +189,9 @@ class FaceTracker:
         Args:
             faces: Its faces.
             time_s: When it is shown, later than the one before.
-            picture: What views are cut from; not kept. None: no view is taken of this sample.
+            picture: What crops are cut from; not kept. None: no view is taken of this sample.
             cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
-            close: Whether faces were looked for in full size: its views are preferred.
+            close: Whether faces were looked for in full size: its crops are preferred.
         """
         seen = TrackedFace.of(faces, time_s, cut=cut, points_in_box=self._points_in_box)
         if not close:
@@ -211,7 +211,7 @@ class FaceTracker:
         """The faces of the sample that was added last, with what is known of their tracklets so far.
 
         To be shown, not kept: the tracklets of the last samples are not known yet (`track_ids` -1), and what
-        is said of gender and age is the mean over the views that were judged by now.
+        is said of gender and age is the mean over the crops that were judged by now.
         """
         seen = (self._waiting or self._samples)[-1]
         nameless = []
@@ -250,7 +250,7 @@ class FaceTracker:
         for seen in self._waiting:
             self._step(seen)
             for row in np.flatnonzero(seen.ids >= 0):
-                self._offer(int(seen.ids[row]), seen.views.pop(int(row), ()))
+                self._offer(int(seen.ids[row]), seen.crops.pop(int(row), ()))
         self._waiting = []
 
     def _step(self, seen: TrackedFace) -> None:
@@ -325,24 +325,24 @@ class FaceTracker:
             tracklet = int(seen.ids[new[column]])
             before.ids[free[row]] = tracklet
             self._note(int(tracked[new[column]]), before, int(free[row]))
-            self._offer(tracklet, before.views.pop(int(free[row]), ()))
+            self._offer(tracklet, before.crops.pop(int(free[row]), ()))
 
     def _settle(self, seen: TrackedFace) -> None:
         """A face that no tracklet has taken by now is a tracklet of its own."""
         for row in np.flatnonzero(seen.ids < 0):
             seen.ids[row] = self._next_id
             self._next_id += 1
-            self._offer(int(seen.ids[row]), seen.views.get(int(row), ()))
-        seen.views.clear()
+            self._offer(int(seen.ids[row]), seen.crops.get(int(row), ()))
+        seen.crops.clear()
 
-    # --- views ---
+    # --- crops ---
 
     @property
     def _best_crops(self) -> list[BestCrops]:
         return [self._compared_views] + ([self._judged_views] if self._judged_views else [])
 
     def _cut_views(self, seen: TrackedFace, picture: Picture | None) -> None:
-        """Cut out the faces that may be the best views of their stretch of time."""
+        """Cut out the faces that may be the best crops of their stretch of time."""
         if picture is None:
             return
         estimated = (seen.quality > 0) & (seen.widths >= self._estimated_px)
@@ -372,7 +372,7 @@ class FaceTracker:
         for row, crop in zip(rows.tolist(), cut(rows), strict=True):
             view = BestCrop(seen, row, crop, seen.time_s)
             if seen.ids[row] < 0:
-                seen.views.setdefault(row, []).append((best_crops, view))
+                seen.crops.setdefault(row, []).append((best_crops, view))
             else:
                 best_crops.offer(int(seen.ids[row]), view)
 
@@ -392,24 +392,24 @@ class FaceTracker:
         with self._stages("chips"):
             return self._attributes.crops(picture, seen.placed[rows])
 
-    def _offer(self, tracklet: int, views: Sequence[tuple[BestCrops, BestCrop]]) -> None:
-        for best_crops, view in views:
+    def _offer(self, tracklet: int, crops: Sequence[tuple[BestCrops, BestCrop]]) -> None:
+        for best_crops, view in crops:
             best_crops.offer(tracklet, view)
 
     def _ask(self, at_least: int) -> None:
-        """Ask the networks about the views found so far, if they are enough to be worth it."""
-        views = self._compared_views.finished
-        if self._embedding is not None and len(views) >= at_least:
+        """Ask the networks about the crops found so far, if they are enough to be worth it."""
+        crops = self._compared_views.finished
+        if self._embedding is not None and len(crops) >= at_least:
             with self._stages("embed"):
-                vectors = self._embedding.embed([view.crop[0] for _, view in views])
-            for (tracklet, view), vector in zip(views, vectors, strict=True):
+                vectors = self._embedding.embed([view.crop[0] for _, view in crops])
+            for (tracklet, view), vector in zip(crops, vectors, strict=True):
                 view.crop = _NO_CROP
                 self._compared.setdefault(tracklet, []).append((view, vector))
-            views.clear()
+            crops.clear()
         if self._judged_views is not None:
-            views = self._judged_views.finished
-            self._to_estimate += [(view.seen, view.row, view.crop) for _, view in views]
-            views.clear()
+            crops = self._judged_views.finished
+            self._to_estimate += [(view.seen, view.row, view.crop) for _, view in crops]
+            crops.clear()
         if self._attributes is not None and len(self._to_estimate) >= at_least:
             with self._stages("attributes"):
                 answers = self._attributes.estimate([crop for _, _, crop in self._to_estimate])
@@ -460,7 +460,7 @@ class FaceTracker:
 
 
 def _described(compared: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
-    """Mean embedding, width of the widest view, number of views."""
+    """Mean embedding, width of the widest view, number of crops."""
     weights = [view.quality for view, _ in compared]
     mean = np.average([vector for _, vector in compared], axis=0, weights=weights)
     return mean.astype(np.float32), max(view.width_px for view, _ in compared), len(compared)

@@ -42,7 +42,7 @@ from analyzer.settings import (
 from analyzer.util.durations import DAY_S, HOUR_S, MINUTE_S, duration_text, parse_duration, seconds_in
 from analyzer.util.text import one_line
 from analyzer.util.urls import redacted_text, web_address
-from analyzer.util.validation import InvalidValueError, number
+from analyzer.util.validation import InvalidValueError, brief, number
 
 __all__ = [
     "BOT_PAUSE_CAP_S",
@@ -105,7 +105,7 @@ def _checked_age(value: object, name: str) -> str:
     # A bare number could be days or seconds.
     if not text[-1:].isalpha() or math.isnan(seconds_in(text)):
         raise SettingsError(
-            f"{name} must be an age such as 30d or 12h, or a day such as 2026-11-24, not {_brief(value)}"
+            f"{name} must be an age such as 30d or 12h, or a day such as 2026-11-24, not {brief(value)}"
         )
     with _as_settings_error():
         parse_duration(text, name, low=1.0, high=_LONGEST_AGE_S)
@@ -129,13 +129,6 @@ def _shown(text: str) -> str:
     'https://example.org/a'
     """
     return one_line(redacted_text(text), 100)
-
-
-def _brief(value: object) -> str:
-    try:
-        return _shown(repr(value))
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        return "such a number"
 
 
 @contextlib.contextmanager
@@ -280,9 +273,9 @@ class Filters(_Checked):
         if title is None:
             return None
         if self.title is not None and not re.search(self.title, title, re.IGNORECASE):
-            return f"the title does not have {_brief(self.title)}"
+            return f"the title does not have {brief(self.title)}"
         if self.not_title is not None and re.search(self.not_title, title, re.IGNORECASE):
-            return f"the title has {_brief(self.not_title)}"
+            return f"the title has {brief(self.not_title)}"
         return None
 
     def _wrong_day(self, uploaded: str | None, today: datetime.date) -> str | None:
@@ -300,14 +293,14 @@ def _check_expression(value: object, name: str) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value:
-        raise SettingsError(f"{name} must be a regular expression, not {_brief(value)}")
+        raise SettingsError(f"{name} must be a regular expression, not {brief(value)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of expressions that may mean something else one day
             re.compile(value, re.IGNORECASE)
     except (re.error, OverflowError, RecursionError) as error:
         raise SettingsError(
-            f"{name} is no regular expression: {_brief(value)} ({_shown(str(error))})"
+            f"{name} is no regular expression: {brief(value)} ({_shown(str(error))})"
         ) from error
 
 
@@ -404,15 +397,15 @@ class OnFailure:
         command: Any = self.command
         if not isinstance(command, list | tuple):
             raise SettingsError(
-                f'command takes a list such as ["mail", "-s", "batch", "me"], not {_brief(command)}'
+                f'command takes a list such as ["mail", "-s", "batch", "me"], not {brief(command)}'
             )
         if not all(isinstance(word, str) and "\0" not in word for word in command) or (
             command and not command[0]
         ):
-            raise SettingsError(f"command must be a program and its arguments as text, not {_brief(command)}")
+            raise SettingsError(f"command must be a program and its arguments as text, not {brief(command)}")
         object.__setattr__(self, "command", tuple(command))
         if self.webhook is not None and web_address(self.webhook) != self.webhook:
-            raise SettingsError(f"webhook must be an http or https address, not {_brief(self.webhook)}")
+            raise SettingsError(f"webhook must be an http or https address, not {brief(self.webhook)}")
 
 
 @dataclass(frozen=True)
@@ -448,11 +441,11 @@ class Jobs(_Checked):
             raise SettingsError("there is no source to analyze")
         report: Any = self.report
         if not isinstance(report, list | tuple):
-            raise SettingsError(f'report takes a list such as ["html"], not {_brief(report)}')
+            raise SettingsError(f'report takes a list such as ["html"], not {brief(report)}')
         for form in report:
             if form not in REPORT_FORMATS:
                 raise SettingsError(
-                    f"report must be of {', '.join(REPORT_FORMATS)}, not {_brief(form)}"
+                    f"report must be of {', '.join(REPORT_FORMATS)}, not {brief(form)}"
                     f"{_nearest(str(form), REPORT_FORMATS)}"
                 )
         object.__setattr__(self, "report", tuple(dict.fromkeys(report)))
@@ -576,7 +569,7 @@ def _home(path: str) -> Path:
 
 def _check_count(value: object, name: str) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise SettingsError(f"{name} must be a whole number of at least 1, not {_brief(value)}")
+        raise SettingsError(f"{name} must be a whole number of at least 1, not {brief(value)}")
 
 
 def _spelled(cls: type[Any]) -> dict[str, str]:
@@ -663,14 +656,14 @@ def _keys(table: object, known: Mapping[str, str]) -> dict[str, Any]:
         SettingsError: It is no table, a key is unknown, or two mean the same.
     """
     if not isinstance(table, dict):
-        raise SettingsError(f"must be a table with keys, not {_brief(table)}")
+        raise SettingsError(f"must be a table with keys, not {brief(table)}")
     values: dict[str, Any] = {}
     for key, value in table.items():
         name = known.get(key.replace("-", "_"))
         if name is None:
-            raise SettingsError(f"unknown key {_brief(key)}: {_advice(key.replace('-', '_'), known)}")
+            raise SettingsError(f"unknown key {brief(key)}: {_advice(key.replace('-', '_'), known)}")
         if name in values:
-            raise SettingsError(f"{_brief(key)} is given twice, in two spellings")
+            raise SettingsError(f"{brief(key)} is given twice, in two spellings")
         values[name] = value
     return values
 
@@ -775,7 +768,7 @@ def _place(number: int, table: object) -> str:
 
 def _path(value: object, name: str, base: Path) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise SettingsError(f"{name} must be a path, not {_brief(value)}")
+        raise SettingsError(f"{name} must be a path, not {brief(value)}")
     return base / _home(value)
 
 
@@ -784,7 +777,7 @@ def _preset(value: object) -> str | None:
         return None
     if not isinstance(value, str) or value not in PRESETS:
         near = _nearest(str(value), PRESETS) or f": choose one of {', '.join(PRESETS)}"
-        raise SettingsError(f"there is no preset named {_brief(value)}{near}")
+        raise SettingsError(f"there is no preset named {brief(value)}{near}")
     return value
 
 
@@ -817,12 +810,12 @@ def _source(table: object, common: _Common) -> Source:
     kind = _kind(values)
     tags = values.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise SettingsError(f'tags takes a list such as ["news"], not {_brief(tags)}')
+        raise SettingsError(f'tags takes a list such as ["news"], not {brief(tags)}')
     tags = tuple(dict.fromkeys(tags))
     for tag in tags:
         if tag not in common.tags:
             near = _nearest(tag, common.tags)
-            raise SettingsError(f"the tag {_brief(tag)} is not defined, write [tags.{_shown(tag)}]{near}")
+            raise SettingsError(f"the tag {brief(tag)} is not defined, write [tags.{_shown(tag)}]{near}")
     with _at("settings"):
         settings = _settings(_keys(values.get("settings", {}), _SETTING_KEYS))
     for name in _PLAIN_SETTINGS:
@@ -842,7 +835,7 @@ def _source(table: object, common: _Common) -> Source:
     filters = {name: value for layer in layers for name, value in layer.filters.items()}
     watched = values.get("watch", False)
     if not isinstance(watched, bool):
-        raise SettingsError(f"watch must be true or false, not {_brief(watched)}")
+        raise SettingsError(f"watch must be true or false, not {brief(watched)}")
     if watched and kind != "folder":
         raise SettingsError(f"watch is for a folder, this is a {kind}")
     _check_count(values.get("max_per_run"), "max_per_run")
@@ -869,7 +862,7 @@ def _name(value: object, kind: str, base: Path) -> str:
     if kind not in _LOCAL:
         if web_address(value) != value:
             hint = "; write file or folder for what is on the disk" if kind == "url" else ""
-            raise SettingsError(f"{kind} must be an http or https address, not {_brief(value)}{hint}")
+            raise SettingsError(f"{kind} must be an http or https address, not {brief(value)}{hint}")
         return str(value)
     if isinstance(value, str) and re.match(r"https?:", value, re.IGNORECASE):
         raise SettingsError(f"{kind} must be a path: write url, channel or playlist for an address")
@@ -886,7 +879,7 @@ def _into(value: object) -> PurePosixPath:
         or "\\" in str(value)
         or any(part.startswith((".", "~")) for part in path.parts)
     ):
-        raise SettingsError(f"into must be a folder inside out, such as news/daily, not {_brief(value)}")
+        raise SettingsError(f"into must be a folder inside out, such as news/daily, not {brief(value)}")
     return path
 
 

@@ -1,7 +1,7 @@
-"""All videos of a ledger on one page: what is done, with a link to its report, and what needs attention.
+"""A page with all videos of a ledger: finished ones with links to their reports, and what needs attention.
 
-One file without anything beside it but the run folders that it links to: opened from the disk or served with
-its folder. Titles, channels, sources and reasons come from strangers: they are only ever text, and only http
+A single file that needs nothing but the run folders it links to; it can be opened from the disk or served
+with its folder. Titles, channels, sources and reasons are untrusted: they are only ever text, and only http
 and https addresses become links.
 """
 
@@ -23,7 +23,7 @@ from analyzer.batch.ledger import FINAL, Ledger, State
 from analyzer.batch.summary import ENDINGS
 from analyzer.util.atomic import writing
 from analyzer.util.durations import rough_duration
-from analyzer.util.text import one_line
+from analyzer.util.text import counted, one_line
 from analyzer.util.urls import web_address
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ INDEX_NAME = "index.html"
 
 
 _ROWS = 1000
-"""The most rows of a table: browsers are slow with more, and nobody reads them."""
+"""The greatest number of rows in a table: browsers are slow with more, and nobody reads them."""
 
 
 _BATCH_RUNS = 10
@@ -50,17 +50,17 @@ _LONGEST_ADDRESS = 2000
 _FOLDER = Path(__file__).with_name("assets")
 
 
-_LOOK = Path(__file__).parents[1] / "report" / "assets" / "page.css"
+_STYLE = Path(__file__).parents[1] / "report" / "assets" / "page.css"
 
 
 Row = dict[str, Any]
 
 
 def write_index(ledger: Ledger, out: Path) -> Path:
-    """Write the page, or write it anew; it is whole at any moment.
+    """Write or replace the page; it is complete at any moment.
 
     Args:
-        ledger: Is only read.
+        ledger: The ledger, which is only read.
         out: The folder for ``index.html``; links to runs are relative to it.
 
     Returns:
@@ -90,7 +90,7 @@ def _page(ledger: Ledger, out: Path) -> str:
     return _template().render(
         version=analyzer.__version__,
         written=_minute(datetime.datetime.now(datetime.UTC).timestamp()),
-        css=Markup(_LOOK.read_text("utf-8")),
+        css=Markup(_STYLE.read_text("utf-8")),
         cards=_cards(counts, done, len(sources)),
         hosts=[_host(row) for row in ledger.hosts()],
         trouble=[_trouble(row) for row in trouble],
@@ -121,25 +121,25 @@ def _template() -> Template:
 
 
 def _sha256(text: str) -> str:
-    """As a Content-Security-Policy names a script or style."""
+    """Hash a script or style as a Content-Security-Policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list[tuple[str, str, str]]:
-    """Name, figure and note of the totals."""
-    not_listed = [("Sources with trouble", _number(sources), "in the last night")] if sources else []
+    """Return name, figure and note of each total."""
+    not_listed = [("Failed sources", _number(sources), "in the last batch run")] if sources else []
     waiting = sum(count for state, count in counts.items() if state not in (*FINAL, State.FAILED))
     seconds = sum(_analyzed_s(row) for row in done)
     people = sum(_count(row, "people") or 0 for row in done)
     partly = sum(row["complete"] is False for row in done)
     return [
-        ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} only in part" if partly else ""),
+        ("Done", _number(counts.get(State.DONE, 0)), f"{partly:,} of them partial" if partly else ""),
         ("Video", rough_duration(seconds), "analyzed"),
         ("People", _number(people), "counted video by video"),
         ("Waiting", _number(waiting), "new, or not finished"),
         ("Failed", _number(counts.get(State.FAILED, 0)), "retried automatically"),
-        ("Given up", _number(counts.get(State.ABANDONED, 0)), ""),
-        ("Left out", _number(counts.get(State.SKIPPED, 0)), ""),
+        ("Abandoned", _number(counts.get(State.ABANDONED, 0)), ""),
+        ("Skipped", _number(counts.get(State.SKIPPED, 0)), ""),
         *not_listed,
     ]
 
@@ -149,7 +149,7 @@ def _address(source: str) -> str | None:
 
 
 def _sources(batch_runs: Sequence[Row]) -> list[Row]:
-    """The sources that the last night could not list, or only in part, and why."""
+    """Return the sources that the last batch run could not list, or only in part, and why."""
     counts: Row = next((row["counts"] for row in batch_runs if row["counts"]), {})
     troubles = [one for one in counts.get("troubles") or () if one.get("state") == "source"]
     listed = [
@@ -167,7 +167,7 @@ def _sources(batch_runs: Sequence[Row]) -> list[Row]:
 
 
 def _video(row: Row) -> Row:
-    """What every table says of a video."""
+    """Return what every table shows of a video."""
     source = row["source"]
     address = _address(source)
     title = one_line(row["title"] or "", 200)
@@ -217,7 +217,7 @@ def _batch_run(row: Row) -> Row:
         "took": "" if ended is None else rough_duration(max(0.0, ended - row["started_at"])),
         "ending": "not ended" if ended is None else ENDINGS.get(row["outcome"], one_line(row["outcome"])),
         "error": one_line(counts.get("error") or "", 500),
-        "sources": f"{sources:,} {'source' if sources == 1 else 'sources'} with trouble" if sources else "",
+        "sources": counted(sources, "failed source") if sources else "",
         "well": row["outcome"] == "finished" and not sources,
         "figures": [counts.get(name) for name in ("done", "failed", "abandoned", "left")],
     }
@@ -232,18 +232,18 @@ def _host(row: Row) -> Row:
 
 
 def _link(run: str | None, out: Path) -> str | None:
-    """The address of a run's page, or of its folder; None where there is neither."""
+    """Return the address of a run's report, or of its folder; None if there is neither."""
     if run is None:
         return None
     page = os.path.join(run, "report.html")  # noqa: PTH118
-    # Those of pathlib raise where a folder may not be looked into.
+    # The methods of pathlib raise if the folder cannot be read.
     if os.path.isfile(page):  # noqa: PTH113
         return _relative(page, out)
     return f"{_relative(run, out)}/" if os.path.isdir(run) else None  # noqa: PTH112
 
 
 def _relative(path: str, out: Path) -> str:
-    """Every byte that means something in an address is written as a number, the colon too."""
+    """Return a relative address, with all bytes that have a meaning in addresses percent-encoded."""
     return quote(os.fsencode(os.path.relpath(path, out)))
 
 
@@ -263,7 +263,7 @@ def _number(count: int | None) -> str:
 
 
 def _minute(moment: float | None) -> str:
-    """Such as ``2026-11-24 05:12``, in UTC."""
+    """Write a time such as ``2026-11-24 05:12``, in UTC."""
     if moment is None:
         return ""
     return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y-%m-%d %H:%M")

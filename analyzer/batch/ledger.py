@@ -1,18 +1,18 @@
-"""The ledger: what is to be done, what was done, and how it went. One SQLite file, one writer.
+"""The ledger: every video of a batch, its state and the history of its attempts. One SQLite file, one writer.
 
-A video's row is found by (identity, settings, networks): the same work is one row for ever, changed
-settings are another row. States::
+A row is identified by (identity, settings, models): the same work is always the same row, changed settings
+make a new one. States::
 
     new ──▶ downloading ──▶ downloaded ──▶ analyzing ──▶ done
      │         │             │              │
-     │         └─────────────┴──────────────┴──▶ failed (tried again at `next_try`) ──▶ dead
+     │         └─────────────┴──────────────┴──▶ failed (retried at `next_try`) ──▶ abandoned
      └──▶ skipped (`reason`)
 
-The ledger follows the files: a segment's part, and a run with its ``run.json``, are committed by rename
-before their row says so. What lies on the disk without a row is adopted after a kill, and a row without
-its file is work again, so the crash between the two may fall either way.
+The ledger follows the files: a segment's part, and a run with its ``run.json``, are renamed into place before
+their row is written. After a kill, files without a row are adopted, and a row without its file becomes work
+again: a crash between the two steps does no harm, whichever came first.
 
-Write-ahead log and ``synchronous=FULL``: what a transaction has committed survives a power cut.
+With a write-ahead log and ``synchronous=FULL``, committed transactions survive a power cut.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "State",
     "Work",
     "health",
-    "is_at_work",
+    "is_running",
     "lock_ledger",
 ]
 
@@ -51,32 +51,34 @@ _COMPLETED = "completed"
 """State of a segment: those that are not complete have no row."""
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
-"""How long another writer, a backup for instance, is waited for."""
+"""How long to wait for another writer, such as a backup."""
+_LOCK_S = 0.3
+"""How long to wait for the lock: `is_running` holds it for a moment."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
 
 Row = sqlite3.Row
 
 
 class State(StrEnum):
-    """Where a video stands; the value is what the ledger, the log and the tables show."""
+    """State of a video, as stored in the ledger and shown in the log and in tables."""
 
     NEW = "new"
     DOWNLOADING = "downloading"
-    """An attempt has begun: it is being looked up and downloaded."""
+    """An attempt has begun: the video is looked up and downloaded."""
     DOWNLOADED = "downloaded"
-    """It lies on the disk; local files do from the start."""
+    """Its file is on the disk and waits for analysis."""
     ANALYZING = "analyzing"
     DONE = "done"
     SKIPPED = "skipped"
-    """Left out for a reason that is no error."""
+    """Left out, for a reason that is not an error."""
     FAILED = "failed"
-    """The last attempt failed; it is tried again at `next_try`."""
+    """The last attempt failed; the next one begins at `next_try` or later."""
     ABANDONED = "abandoned"
-    """Given up: only ``batch retry`` brings it back."""
+    """It failed for good: only ``batch retry`` tries it again."""
 
 
 FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
-"""Nothing is to be done for these."""
+"""States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
 
 _MIGRATIONS = (
@@ -143,7 +145,7 @@ _MIGRATIONS = (
         PRIMARY KEY (video, number)
     ) WITHOUT ROWID;
     """,
-    # 2: a site's complaint outlives the night, and nights are told apart
+    # 2: pauses of hosts outlive a batch run, and batch runs are recorded
     """
     CREATE TABLE hosts (
         host TEXT PRIMARY KEY,
@@ -159,7 +161,7 @@ _MIGRATIONS = (
         counts TEXT
     );
     """,
-    # 3: whose unfinished segments lie in a run's folder
+    # 3: whose unfinished segments are in a run's folder
     """
     ALTER TABLE videos ADD COLUMN parts_key TEXT;
     """,
@@ -199,9 +201,9 @@ class Listed:
     source: str
     """The video's own path or address, likewise."""
     standalone: bool
-    """Whether `source` alone is enough to fetch it again."""
+    """Whether `source` alone is enough to download it again."""
     folder: Path
-    """Where its run's folder is made."""
+    """The folder in which its run's folder is made."""
     title: str | None = None
     uploaded: str | None = None
     """ISO date."""
@@ -225,59 +227,52 @@ class Work:
     error_kind: str | None
     attempts: int
     consecutive_failures: int
-    """Attempts since the last progress that ended with an error."""
+    """Attempts since the last progress that failed, without those that are not counted."""
     interrupted: int
-    """Attempts since the last progress that ended because the whole batch did."""
+    """Attempts since the last progress that ended because the whole batch was killed."""
     next_try: float | None
     title: str | None
     uploaded: str | None
     duration_s: float | None
     size_bytes: int | None
     video: dict[str, Any] | None
-    """What was downloaded, see `analyzer.batch.protocol.video_document`."""
+    """The downloaded video, see `analyzer.batch.protocol.video_document`."""
     video_id: str | None
     parts_key: str | None
-    """Begins the names of its segments in the run's folder; None: none were begun."""
+    """Prefix of its segments' names in the run's folder; None: none were begun."""
     changed_at: float
     run: Path | None
 
 
 @contextlib.contextmanager
 def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
-    """Keep other batches away from a ledger; the system lets go of the lock when the process ends.
+    """Keep other batches away from a ledger; the lock is released when the process ends, however it ends.
 
     Args:
         path: The ledger.
-        command: Who wants it, if it is not a batch.
+        command: The subcommand that needs the lock, if it is not a batch run.
 
     Raises:
-        LedgerError: Another batch works with it (temporary), or it lies where locks cannot be trusted.
+        LedgerError: Another batch works with it (temporary), or it is on a network file system, where
+            neither locks nor SQLite are reliable.
     """
+    import filelock
+
     kind = file_system(path.parent)
     if kind is not None and kind.startswith(NETWORK_FILE_SYSTEMS):
         raise LedgerError(
-            f"the ledger {path} would lie on a network file system ({kind}), where it could be damaged: "
-            "name a place on a local disk with --ledger"
+            f"the ledger {path} would be on a network file system ({kind}), where it could be damaged: "
+            "name a file on a local disk with --ledger"
         )
-    import fcntl
-
-    lock = path.with_name(f"{path.name}.lock")
+    lock = filelock.FileLock(_lock_file(path), timeout=_LOCK_S, poll_interval=_LOCK_S / 4)
     with contextlib.ExitStack() as stack:
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(lock.open("a", encoding="ascii"))
-            for last in (False, False, True):  # `is_at_work` holds it for a moment
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if last:
-                        raise
-                    time.sleep(0.1)
-        except BlockingIOError as error:
-            words = f"another batch works with {path}: it goes on, this one ends"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock)
+        except filelock.Timeout as error:
+            words = f"another batch is running with {path}: wait until it has ended"
             if command is not None:
-                words = f"a batch is at work with {path}: {command} when it is over"
+                words = f"a batch is running with {path}: run {command} when it has ended"
             raise LedgerError(words, temporary=True) from error
         except OSError as error:
             raise LedgerError(
@@ -287,12 +282,12 @@ def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
         yield
 
 
-def is_at_work(path: Path) -> bool:
-    """Whether a batch works with a ledger at the moment."""
+def is_running(path: Path) -> bool:
+    """Return whether a batch is running with a ledger; it is enough that the lock's file can be read."""
     import fcntl
 
     try:
-        with path.with_name(f"{path.name}.lock").open("r", encoding="ascii") as file:
+        with _lock_file(path).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -301,24 +296,28 @@ def is_at_work(path: Path) -> bool:
     return False
 
 
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
 class Ledger:
-    """An open ledger. Times are seconds since 1970, UTC; folders are kept relative to the ledger's.
+    """An open ledger. Times are seconds since 1970, UTC; folders are stored relative to the ledger's folder.
 
     Args:
         path: The file.
-        read_only: For looking only: nothing is made, changed or migrated. Without a file the ledger is
+        read_only: Read only: nothing is created, changed or upgraded. If there is no file, the ledger is
             empty.
         now: The clock.
 
     Raises:
-        LedgerError: It is damaged, of another program, of a newer version, or cannot be read or written.
-            Every method raises this.
+        LedgerError: It is damaged, belongs to another program or a newer version, or cannot be read or
+            written. All methods raise this.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, now: Callable[[], float] = time.time) -> None:
         self.path = path
         self._now = now
-        # The thread that downloads looks things up, too.
+        # The download thread reads the ledger, too.
         self._lock = threading.RLock()
         self._base = path.parent
         self._read_only = read_only
@@ -334,7 +333,7 @@ class Ledger:
             try:
                 self._check()
                 if not read_only:
-                    # Only now: this changes the file, and what is damaged or a stranger's stays as it is.
+                    # Not before the check: files that are damaged or of another program are not changed.
                     self._db.execute("PRAGMA journal_mode = WAL")
                     _migrate(self._db, self._version())
             except BaseException:
@@ -348,9 +347,9 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file. Then it is one file again, that may be copied, and looked at without a trace."""
+        """Close the file; afterwards it is a single file again, which can be copied and read as it is."""
         if not self._read_only:
-            with contextlib.suppress(sqlite3.Error):  # somebody is looking at it: next time
+            with contextlib.suppress(sqlite3.Error):  # another process is reading it: next time
                 self._db.execute("PRAGMA busy_timeout = 0")
                 self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
@@ -365,19 +364,19 @@ class Ledger:
         version = self._version()
         if application != _APPLICATION_ID or version == 0:
             raise LedgerError(
-                f"{self.path} is no ledger of this program: move it away, or name another with --ledger"
+                f"{self.path} is not a ledger of this program: move it away, or name another with --ledger"
             )
         if version > SCHEMA_VERSION:
             raise LedgerError(
                 f"the ledger {self.path} was written by a newer version of this program: update it"
             )
-        looking = self._db.execute("PRAGMA query_only").fetchone()[0]
-        if not looking:  # damage in the middle would show only when somebody comes by
+        read_only = self._db.execute("PRAGMA query_only").fetchone()[0]
+        if not read_only:  # damage in the middle would show only when a query reaches it
             found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
-        if version < SCHEMA_VERSION and looking:
-            # Looking at an older ledger: migrate a copy in memory.
+        if version < SCHEMA_VERSION and read_only:
+            # An older ledger is not changed by reading it: upgrade a copy in memory.
             copy = sqlite3.connect(":memory:", isolation_level=None)
             copy.row_factory = Row
             self._db.backup(copy)
@@ -425,10 +424,9 @@ class Ledger:
     # -- videos
 
     def add(self, listed: Listed) -> tuple[Work, bool]:
-        """The row of a listed video, made if there is none; and whether it is new.
+        """Return the row of a listed video and whether it is new.
 
-        Rows of the same source and video with other settings are closed, but for those that are done: nobody
-        wants them now.
+        A new row skips those of the same source and video with other settings, unless they are done.
         """
         now = self._now()
         key = listed.identity, listed.settings_hash, listed.models_hash
@@ -469,7 +467,7 @@ class Ledger:
         return self._work(row), created
 
     def get(self, id: int) -> Work:
-        """A video's row.
+        """Return a video's row.
 
         Raises:
             LedgerError: There is none.
@@ -480,7 +478,7 @@ class Ledger:
         return self._work(rows[0])
 
     def find(self, identity: str, settings_hash: str, models_hash: str) -> Work | None:
-        """The row of this work, if there is one."""
+        """Return the row of this work, if there is one."""
         rows = self._rows(
             "SELECT * FROM videos WHERE identity = ? AND settings_hash = ? AND models_hash = ?",
             *(identity, settings_hash, models_hash),
@@ -488,23 +486,23 @@ class Ledger:
         return self._work(rows[0]) if rows else None
 
     def unfinished(self, origins: Iterable[str] | None = None) -> list[Work]:
-        """The rows that are neither done, skipped nor dead; of these origins, or all. Oldest first."""
+        """Return the rows that need work, oldest first: those of these origins, or all."""
         rows = self._rows(f"SELECT * FROM videos WHERE state NOT IN ({_marks(FINAL)}) ORDER BY id", *FINAL)
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
 
     def abandoned(self) -> list[Work]:
-        """The dead rows, oldest first."""
+        """Return the abandoned rows, oldest first."""
         rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.ABANDONED)
         return [self._work(row) for row in rows]
 
     def parts(self) -> list[Work]:
-        """The rows of which segments were ever begun."""
+        """Return the rows whose analysis has ever begun segments."""
         rows = self._rows("SELECT * FROM videos WHERE parts_key IS NOT NULL ORDER BY id")
         return [self._work(row) for row in rows]
 
     def same_work(self, work: Work, video_id: str) -> int | None:
-        """The id of another row that has done, or is to do, the same for a video; None if there is none."""
+        """Return the id of another row that stands for the same work on a video; None if there is none."""
         rows = self._rows(
             "SELECT other.id FROM videos AS other JOIN videos AS mine ON mine.id = ?"
             " WHERE other.id != mine.id AND other.settings_hash = mine.settings_hash"
@@ -519,7 +517,7 @@ class Ledger:
         return rows[0]["id"] if rows else None
 
     def begin(self, id: int, versions: Mapping[str, str], *, state: State = State.DOWNLOADING) -> int:
-        """Begin an attempt; it is counted before anything is done. Gives its number."""
+        """Begin an attempt and return its number; it is counted before anything is done."""
         now, text = self._now(), json.dumps(versions)
         with self._transaction() as db:
             db.execute(
@@ -535,8 +533,10 @@ class Ledger:
         return int(number)
 
     def describe(self, id: int, **facts: Any) -> None:
-        """Note what is known of a video: `video_id`, `title`, `channel`, `uploaded`, `duration_s`,
-        `size_bytes`, `segments`; what is None stays as it is."""
+        """Store `video_id`, `title`, `channel`, `uploaded`, `duration_s`, `size_bytes` or `segments`.
+
+        None leaves a value as it is.
+        """
         known = {name: value for name, value in facts.items() if value is not None}
         assert known.keys() <= _FACTS, known.keys() - _FACTS
         if known:
@@ -544,7 +544,7 @@ class Ledger:
             self._change(f"UPDATE videos SET {names} WHERE id = ?", *known.values(), id)
 
     def downloaded(self, id: int, video: Mapping[str, Any], *, size_bytes: int, fetch_s: float) -> None:
-        """A video lies on the disk."""
+        """Record that a video is on the disk."""
         now = self._now()
         with self._transaction() as db:
             db.execute(
@@ -558,14 +558,20 @@ class Ledger:
             )
 
     def analyzing(self, id: int) -> None:
-        """A process works on it."""
+        """Record that a process analyzes it."""
         self._change(
             "UPDATE videos SET state = ?, changed_at = ? WHERE id = ?", State.ANALYZING, self._now(), id
         )
 
     def opened(self, id: int, parts_key: str, segments: Sequence[int], expected: int | None) -> None:
-        """These segments lie on the disk, and no others, under names that begin with this key: the rows
-        follow."""
+        """Make the rows of segments match the disk.
+
+        Args:
+            id: The video's row.
+            parts_key: Prefix of the segments' names.
+            segments: Those that are on the disk.
+            expected: How many there will be, as far as the container says.
+        """
         now = self._now()
         with self._transaction() as db:
             rows = {row[0] for row in db.execute("SELECT segment FROM segments WHERE video = ?", (id,))}
@@ -582,7 +588,7 @@ class Ledger:
             )
 
     def segment(self, id: int, segment: int, *, samples: int, faces: int, size_bytes: int) -> bool:
-        """A segment was committed; gives whether that is progress, which forgives earlier failures."""
+        """Record a committed segment; return whether it is new, which resets the count of failures."""
         now = self._now()
         with self._transaction() as db:
             known = db.execute(
@@ -599,18 +605,18 @@ class Ledger:
         return known is None
 
     def done(self, id: int, run: Path, info: Mapping[str, Any], *, analysis_s: float | None = None) -> None:
-        """A video's run is published.
+        """Record that a video's run is published.
 
         Args:
-            id: Its row.
+            id: The video's row.
             run: The run's folder.
-            info: What ``run.json`` says.
+            info: The content of ``run.json``.
             analysis_s: How long the analysis took, the annotated video included.
         """
         now, folder = self._now(), self._stored(run)
         title = info.get("title")
         with self._transaction() as db:
-            # One folder holds one run of a video: the newest.
+            # A folder holds only the newest run of a video.
             db.execute(
                 "UPDATE videos SET state = ?, reason = ?, error_kind = 'replaced', changed_at = ?"
                 " WHERE run = ? AND id != ? AND state = ?",
@@ -635,12 +641,12 @@ class Ledger:
         """Leave a video out.
 
         Args:
-            id: Its row.
-            reason: In words.
-            kind: ``filter``: by the jobs' filters, which are asked again every night; ``duplicate``: another
-                row is the same work; ``gone``: a local file is not there any more. The ledger itself writes
-                ``settings``: they were changed before it was done, and ``replaced``: a run with others took
-                its folder.
+            id: The video's row.
+            reason: A sentence for people.
+            kind: ``filter``: a filter of the jobs, which each batch run checks again; ``duplicate``: another
+                row is the same work; ``gone``: a local file is no longer there. The ledger itself writes
+                ``settings``: they were changed before the video was done, and ``replaced``: a run with other
+                settings took its folder.
         """
         with self._transaction() as db:
             db.execute(
@@ -660,15 +666,15 @@ class Ledger:
         keep_download: bool = False,
         counted: bool = True,
     ) -> State:
-        """An attempt failed; without a `next_try` the video is dead. Gives the new state.
+        """End an attempt with a failure and return the video's new state.
 
         Args:
-            id: Its row.
-            kind: Of failure.
+            id: The video's row.
+            kind: Kind of the failure.
             error: One sentence.
-            next_try: Not before.
-            keep_download: What was downloaded lies there for the next attempt.
-            counted: Whether it is the video's fault: too many such failures end in death.
+            next_try: The earliest time of the next attempt; None: the video is abandoned.
+            keep_download: Whether the downloaded file stays for the next attempt.
+            counted: Whether the failure counts towards abandoning the video.
         """
         state = State.ABANDONED if next_try is None else State.FAILED
         with self._transaction() as db:
@@ -684,15 +690,15 @@ class Ledger:
     def release(
         self, id: int, state: State, *, outcome: str = "stopped", next_try: float | None = None
     ) -> None:
-        """An attempt ends without a fault of the video: it is as before.
+        """End an attempt that says nothing about the video.
 
         Args:
-            id: Its row.
-            state: Where it stands now: `State.NEW`, `State.FAILED`, or `State.DOWNLOADED` where the
-                download is kept.
-            outcome: ``stopped``: on demand; ``deferred``: for a reason outside; ``interrupted``: the batch
-                was killed.
-            next_try: Not before.
+            id: The video's row.
+            state: Its new state: `State.NEW`, `State.FAILED`, or `State.DOWNLOADED` if the downloaded file
+                is kept.
+            outcome: ``stopped``: on request; ``deferred``: for a reason outside the video; ``interrupted``:
+                the batch was killed.
+            next_try: The earliest time of the next attempt.
         """
         with self._transaction() as db:
             db.execute(
@@ -706,7 +712,7 @@ class Ledger:
             self._end(db, id, outcome)
 
     def reopen(self, id: int) -> None:
-        """Make a skipped, failed or dead video new again, as if nothing had been tried."""
+        """Make a skipped, failed or abandoned video new again, as if it had never been tried."""
         self._change(
             "UPDATE videos SET state = ?, reason = NULL, error_kind = NULL, error = NULL,"
             " consecutive_failures = 0, interrupted = 0, next_try = NULL, video = NULL,"
@@ -738,21 +744,21 @@ class Ledger:
     # -- hosts
 
     def paused_until(self, host: str) -> float:
-        """When a host may be asked again; 0 where it may be now."""
+        """Return when the next request to a host is allowed; 0 if it is allowed now."""
         rows = self._rows("SELECT paused_until FROM hosts WHERE host = ?", host)
         return float(rows[0][0]) if rows else 0.0
 
     def pause_host(
         self, host: str, reason: str, *, first_s: float, cap_s: float, least_s: float = 0
     ) -> float:
-        """Leave a host alone, the longer the more often it has complained; gives until when.
+        """Back off from a host that limits requests, and return until when.
 
         Args:
             host: Its name.
-            reason: In words.
-            first_s: Pause after the first complaint; doubled with each, up to `cap_s`.
-            cap_s: The longest pause, but for what the host itself has asked for.
-            least_s: What the host has asked for.
+            reason: A sentence for people.
+            first_s: Pause after the first complaint, in seconds; doubled with each, up to `cap_s`.
+            cap_s: The longest pause, unless the host itself asks for a longer one.
+            least_s: The pause that the host asks for, in seconds.
         """
         now = self._now()
         with self._transaction() as db:
@@ -768,39 +774,39 @@ class Ledger:
         return until
 
     def host_answered(self, host: str) -> None:
-        """A host gives what it is asked for: its complaints are forgotten."""
+        """Forget the complaints of a host that has answered."""
         if self._rows("SELECT 1 FROM hosts WHERE host = ?", host):
             self._change("DELETE FROM hosts WHERE host = ?", host)
 
-    # -- nights
+    # -- batch runs
 
     def begin_batch_run(self) -> int:
-        """A batch begins."""
+        """Record that a batch run begins, and return its id."""
         with self._transaction() as db:
             return int(
                 db.execute("INSERT INTO batch_runs (started_at) VALUES (?)", (self._now(),)).lastrowid or 0
             )
 
-    def end_batch_run(self, night: int, outcome: str, counts: Mapping[str, Any]) -> None:
-        """A batch has ended."""
+    def end_batch_run(self, id: int, outcome: str, counts: Mapping[str, Any]) -> None:
+        """Record how a batch run has ended."""
         self._change(
             "UPDATE batch_runs SET ended_at = ?, outcome = ?, counts = ? WHERE id = ?",
             self._now(),
             outcome,
             json.dumps(counts),
-            night,
+            id,
         )
 
-    # -- looking
+    # -- reading
 
     def counts(self) -> dict[str, int]:
-        """How many videos are in each state; states without a video are missing."""
+        """Count the videos of each state; states without a video are missing."""
         rows = self._rows("SELECT state, count(*) FROM videos GROUP BY state")
         found = {row[0]: row[1] for row in rows}
         return {state: found[state] for state in State if state in found}
 
     def videos(self, states: Sequence[str] = (), limit: int | None = None) -> list[dict[str, Any]]:
-        """All rows, newest change first, as dictionaries; folders are full paths again."""
+        """Return rows as dictionaries, newest change first, with full paths."""
         where = f"WHERE state IN ({_marks(states)})" if states else ""
         rows = self._rows(
             f"SELECT videos.*, (SELECT count(*) FROM segments WHERE video = id) AS segments_done FROM videos"
@@ -811,7 +817,7 @@ class Ledger:
         return [self._document(row) for row in rows]
 
     def history(self, id: int) -> dict[str, Any]:
-        """A video's row with its `attempts` and `segments_list`, all as JSON values.
+        """Return a video's row with its `attempts_list` and `segments_list`, all as JSON values.
 
         Raises:
             LedgerError: There is none.
@@ -830,17 +836,21 @@ class Ledger:
         }
 
     def hosts(self) -> list[dict[str, Any]]:
-        """Hosts that are paused now."""
+        """Return the hosts that are paused now."""
         rows = self._rows("SELECT * FROM hosts WHERE paused_until > ? ORDER BY host", self._now())
         return [_plain(row) for row in rows]
 
     def batch_runs(self, limit: int = 10) -> list[dict[str, Any]]:
-        """The last nights, the newest first."""
+        """Return the last batch runs, the newest first."""
         return [_plain(row) for row in self._rows("SELECT * FROM batch_runs ORDER BY id DESC LIMIT ?", limit)]
 
     def rates(self, settings_hash: str | None = None) -> list[tuple[float, float | None, int | None]]:
-        """Of the newest finished attempts: seconds of work (downloading and analyzing), the video's
-        seconds, and its bytes."""
+        """Return how long the newest finished attempts took.
+
+        Returns:
+            For each attempt: seconds of work (download and analysis), the video's length in seconds, and its
+            size in bytes.
+        """
         rows = self._rows(
             "SELECT coalesce(a.fetch_s, 0) + a.analysis_s, v.duration_s, v.size_bytes FROM attempts AS a"
             " JOIN videos AS v ON v.id = a.video WHERE a.outcome = ? AND a.analysis_s IS NOT NULL"
@@ -851,16 +861,14 @@ class Ledger:
         )
         return [(row[0], row[1], row[2]) for row in rows]
 
-    # -- tending
+    # -- maintenance
 
     def retry(self, ids: Sequence[int], *, abandoned: bool) -> int:
-        """Make failed videos due now, and dead ones new again, and end all hosts' pauses; gives how many.
-
-        A host is left alone all the same where only some `ids` are named.
+        """Make videos due now and return how many.
 
         Args:
-            ids: Only these, whatever has become of them; none: all failed ones.
-            abandoned: Without `ids`: the dead ones too.
+            ids: Only these, whatever their state. Empty: all failed ones, and the pauses of all hosts end.
+            abandoned: Without `ids`: the abandoned ones, too.
 
         Raises:
             LedgerError: One of `ids` is not in the ledger.
@@ -870,7 +878,7 @@ class Ledger:
             self.get(id)
         every = (State.FAILED, State.ABANDONED, State.SKIPPED, State.DONE)
         states = every if ids else every[: 1 + abandoned]
-        # What is done and lies there would only be adopted again.
+        # A run that still exists would only be adopted again.
         ids = [id for id in ids if not self.has_run(id)]
         if named and not ids:
             return 0
@@ -888,12 +896,12 @@ class Ledger:
         )
 
     def has_run(self, id: int) -> bool:
-        """Whether a video is done and its run is still there."""
+        """Return whether a video is done and its run still exists."""
         work = self.get(id)
         return work.state is State.DONE and work.run is not None and (work.run / "run.json").exists()
 
     def prune(self, before: float) -> int:
-        """Forget attempts and nights that ended earlier, except each video's last one; gives how many."""
+        """Delete older attempts, except each video's last one, and older batch runs; return how many."""
         with self._transaction() as db:
             gone = db.execute(
                 "DELETE FROM attempts WHERE ended_at < ? AND number <"
@@ -981,11 +989,14 @@ def _open(path: Path | str, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def _create(path: Path) -> None:
-    """Make an empty ledger; by rename, so that a file without tables is always damage."""
+    """Create an empty ledger, by renaming: a file without tables is always damaged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    for suffix in ("-wal", "-shm"):  # of a ledger that was moved away: they would be taken for this one's
+    for suffix in (
+        "-wal",
+        "-shm",
+    ):  # left by a ledger that was moved away: SQLite would apply them to this one
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as db:
         _migrate(db, 0)
@@ -1002,10 +1013,10 @@ def _migrate(db: sqlite3.Connection, version: int) -> None:
 
 def _explained(path: Path, error: sqlite3.Error) -> LedgerError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    text = str(error).rpartition("\n")[2]  # a check writes a heading first
+    text = str(error).rpartition("\n")[2]  # quick_check writes a heading first
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LedgerError(
-            f"another program has kept the ledger {path} locked for {_BUSY_S:g} s: end it, or wait for it",
+            f"another program has locked the ledger {path} for {_BUSY_S:g} s: end it, or wait for it",
             temporary=True,
         )
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
@@ -1015,16 +1026,16 @@ def _explained(path: Path, error: sqlite3.Error) -> LedgerError:
         )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return LedgerError(
-            f"the ledger {path} cannot be opened ({text}): check the rights of file and folder"
+            f"the ledger {path} cannot be opened ({text}): check the permissions of the file and its folder"
         )
     return LedgerError(
         f"the ledger {path} is damaged ({text}): restore it from a backup, or move it away and run the batch "
-        "again, which adopts the finished runs in its folder"
+        "again, which takes over the finished runs in its folder"
     )
 
 
 def health(path: Path) -> tuple[str, str]:
-    """What a ledger is like, and how to mend it (empty if there is nothing to mend)."""
+    """Describe the state of a ledger and how to repair it (empty if there is nothing to repair)."""
     if not path.exists():
         return "none yet", ""
     try:

@@ -1,6 +1,6 @@
-"""What is said at the end of a night: plain text for a terminal or for the mail of cron.
+"""The summary of a batch run: plain text for a terminal or for cron's mail.
 
-Titles and sources come from strangers: they are on one line each, without control characters.
+Titles and sources are untrusted: each is on one line, without control characters.
 """
 
 from __future__ import annotations
@@ -19,31 +19,33 @@ __all__ = ["ENDINGS", "summary", "utc_minute"]
 ENDINGS = {
     "finished": "finished",
     "stopped": "stopped on request",
-    "time_budget": "its time was up",
-    "no_space": "no space was left",
-    "ledger": "the ledger could not be written",
+    "time_budget": "time budget used up",
+    "no_space": "disk full",
+    "ledger": "ledger could not be written",
     "broken": "nothing could be analyzed",
 }
-"""`Outcome.reason` in words."""
+"""`Outcome.reason` for people."""
 
 _LISTED = 100
-"""The most entries of a list: mail is to be read."""
+"""The greatest number of entries in a list: mails should stay readable."""
 
 
 def summary(outcome: Outcome) -> str:
-    """How a night went, in a few lines; of what did not happen there is no line. Ends without a newline."""
+    """Summarize a batch run in a few lines, without those that would say nothing. No newline at the end."""
     paragraphs = [[_totals(outcome)]]
     if outcome.error is not None or outcome.reason != "finished":
         paragraphs[0].append(_ending(outcome))
     if outcome.recovered:
-        paragraphs[0].append(f"{_number(outcome.recovered, 'attempt')} crashed and succeeded on retry.")
+        paragraphs[0].append(f"{counted(outcome.recovered, 'attempt')} crashed and succeeded on retry.")
     if outcome.copies:
         one = outcome.copies == 1
         words = "is a copy of another and was" if one else "are copies of others and were"
-        paragraphs[0].append(f"{_number(outcome.copies, 'file')} {words} not analyzed again.")
+        paragraphs[0].append(f"{counted(outcome.copies, 'file')} {words} not analyzed again.")
     others = outcome.skipped - outcome.filtered
     if others:
-        paragraphs[0].append(f"{_number(others, 'video')} left out: gone, replaced, or the same as another.")
+        paragraphs[0].append(
+            f"{counted(others, 'video')} skipped: removed, replaced, or the same as another."
+        )
     for heading, troubles in _sorted_troubles(outcome.troubles):
         paragraphs.append(_list(heading, troubles))
     return "\n\n".join("\n".join(lines) for lines in paragraphs)
@@ -53,16 +55,16 @@ def _totals(outcome: Outcome) -> str:
     took = rough_duration(outcome.seconds)
     parts = (
         (outcome.failed, "failed"),
-        (outcome.abandoned, "given up"),
-        (outcome.left, "left for the next night"),
-        (outcome.filtered, "left out by a filter"),
+        (outcome.abandoned, "abandoned"),
+        (outcome.left, "left for the next batch run"),
+        (outcome.filtered, "excluded by a filter"),
     )
     rest = ", ".join(f"{count:,} {words}" for count, words in parts if count)
     why = f" ({rest})" if rest else ""
     known = outcome.done + sum(count for count, _ in parts)
     if known == outcome.filtered:
-        return f"No video was to be done{why}, in {took}."
-    videos = _number(known, "video")
+        return f"Nothing to do{why}; took {took}."
+    videos = counted(known, "video")
     if not outcome.done:
         return f"Done 0 of {videos}{why}, in {took}."
     people = counted(outcome.people, "person", "people")
@@ -73,7 +75,7 @@ def _totals(outcome: Outcome) -> str:
 def _ending(outcome: Outcome) -> str:
     words = ENDINGS.get(outcome.reason, one_line(outcome.reason, 200))
     if outcome.reason == "stopped" and outcome.error is None:
-        return "Stopped early, on request (Ctrl-C or SIGTERM)."
+        return "Stopped on request (Ctrl-C or SIGTERM)."
     if outcome.error is None:
         return f"Ended early: {words}."
     return f"Ended early: {_sentence(outcome.error)}"
@@ -82,23 +84,23 @@ def _ending(outcome: Outcome) -> str:
 def _sorted_troubles(
     troubles: Iterable[Mapping[str, Any]],
 ) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """Headings with what belongs below them, without empty ones."""
+    """Group troubles under headings, without empty groups."""
     groups: dict[str, list[Mapping[str, Any]]] = {
-        "Failed; another night tries again": [],
-        "Given up; batch retry with the number brings one back": [],
+        "Failed, will be tried again": [],
+        "Abandoned (batch retry NUMBER tries one again)": [],
         "Done, but read only in part": [],
         "Done, but without its annotated video": [],
         "Done, but without its report": [],
-        "Sources with trouble": [],
-        "Other troubles": [],
+        "Sources that could not be listed, or only in part": [],
+        "Other problems": [],
     }
-    failed, dead, partly, undrawn, unreported, sources, others = groups.values()
+    failed, abandoned, partly, undrawn, unreported, sources, others = groups.values()
     for one in troubles:
         match one["state"], one["kind"]:
             case (State.FAILED, _):
                 failed.append(one)
             case (State.ABANDONED, _):
-                dead.append(one)
+                abandoned.append(one)
             case (State.DONE, "incomplete"):
                 partly.append(one)
             case (State.DONE, "video"):
@@ -117,7 +119,7 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
     for one in troubles[:_LISTED]:
         number = "" if one["video"] is None else f"{one['video']}  "
         lines.append(f"  {number}{one_line(one['title'] or one['source'], 200)}")
-        again = f"; again from {utc_minute(one['next_try'])}" if one.get("next_try") else ""
+        again = f"; next attempt after {utc_minute(one['next_try'])}" if one.get("next_try") else ""
         lines.append(f"      {_sentence(one['error'])} ({one_line(one['kind'], 200)}{again})")
     if len(troubles) > _LISTED:
         lines.append(f"  and {len(troubles) - _LISTED:,} more: batch status lists them")
@@ -125,7 +127,7 @@ def _list(heading: str, troubles: list[Mapping[str, Any]]) -> list[str]:
 
 
 def utc_minute(moment: str) -> str:
-    """An ISO time in UTC for people.
+    """Write an ISO time in UTC for people.
 
     >>> utc_minute("2026-11-29T23:44:23+00:00")
     '2026-11-29 23:44 UTC'
@@ -134,11 +136,7 @@ def utc_minute(moment: str) -> str:
 
 
 def _sentence(text: object) -> str:
-    """With a capital and a full stop, where the words leave room for that."""
+    """Add a capital, if the first word is one, and a full stop."""
     line = one_line(text, 600)
     first = line[:1].upper() if line.partition(" ")[0].isalpha() else line[:1]
     return f"{first}{line[1:]}{'' if line.endswith(('.', '!', '?', '…')) else '.'}"
-
-
-def _number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from analyzer.batch.config import Jobs
 from analyzer.batch.context import Stop
 from analyzer.batch.executors.local import local_executor
-from analyzer.batch.ledger import Ledger, State, is_at_work
+from analyzer.batch.ledger import Ledger, State, is_running
 from analyzer.batch.maintenance import prune
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.plan import Plan, make_plan
@@ -203,7 +203,7 @@ def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
     counts = ledger.counts()
     lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
     for night in ledger.batch_runs(1):
-        ended = night["outcome"] or ("at work now" if is_at_work(ledger.path) else "killed")
+        ended = night["outcome"] or ("at work now" if is_running(ledger.path) else "killed")
         lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
         lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")

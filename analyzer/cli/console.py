@@ -1,4 +1,4 @@
-"""What the user sees: a progress bar per video, sentences for errors, a short table at the end."""
+"""Terminal output: a progress bar for each video, errors as sentences, a short table for each run."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from analyzer.events import (
     Started,
 )
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import AudienceFacts, ClockJumpFacts
 from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
@@ -47,7 +48,7 @@ _MAX_UNREAD_LISTED = 5
 class Console:
     """Draws events to the terminal: bars on standard error, results on standard output.
 
-    Bars are drawn only on a terminal; errors always. Runs are described as they come if `lists_runs`.
+    Bars are drawn only on a terminal, errors always. Each finished run is described if `lists_runs`.
     """
 
     def __init__(self, *, quiet: bool, as_json: bool, lists_runs: bool = True) -> None:
@@ -70,7 +71,7 @@ class Console:
         self._close_bar()
 
     def on_event(self, event: Event) -> None:
-        """Show what has happened."""
+        """Draw an event."""
         self._keep_track(event)
         match event:
             case Started(source):
@@ -104,7 +105,7 @@ class Console:
                     click.echo(describe(run))
                     if unchanged:
                         click.echo(_unchanged(run))
-                how = "was done before" if unchanged else "finished"
+                how = "unchanged" if unchanged else "finished"
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
             case Failed(source, error):
                 self._close_bar()
@@ -113,7 +114,7 @@ class Console:
                 self.error(str(error) if named else f"{source}: {error}")
 
     def _keep_track(self, event: Event) -> None:
-        """Know what is saved, should the work be broken off; and say where it goes on."""
+        """Remember what an interruption would leave saved; announce a resumed analysis."""
         self._drawing = isinstance(event, Rendering)
         if isinstance(event, Started | Finished | Failed):
             self._begun = None
@@ -128,40 +129,40 @@ class Console:
     def _on_live(self, event: LiveBegun | Following) -> None:
         if isinstance(event, LiveBegun):
             self._close_bar()
-            log.info("following %r", event.title)
+            log.info("live source %r", event.title)
             if not self._quiet:
                 click.echo(_announced(event), err=True)
             return
-        bar = self._open_bar("following", one_line(event.title), None, "s")
+        bar = self._open_bar("live", one_line(event.title), None, "s")
         if bar is not None:
             bar.set_postfix_str(_so_far(event), refresh=False)
         self._advance(bar, event.time_s)
 
     def interrupted(self, out: Path) -> str:
-        """What is left of the video in the works, in a sentence, once it was broken off.
+        """Say in a sentence what an interrupted command has saved.
 
         Args:
             out: Folder of runs.
         """
-        goes_on = "the same command goes on where it stopped"
+        again = "run the same command again to continue"
         if self._drawing:
-            return f"interrupted: the tables are written, the annotated output is not; {goes_on}"
+            return f"interrupted: the tables are written, the annotated output is not; {again}"
         begun = self._begun
-        # On the disk, as processes that analyze may have saved what they have not told yet.
+        # Counted on disk: worker processes may have saved segments that they have not reported yet.
         saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
         if begun is None or not saved:
             if not self._done:
-                return "interrupted: nothing was saved yet"
-            done = f"{counted(self._done, 'source')} {'is' if self._done == 1 else 'are'} done"
-            return f"interrupted: {done}, nothing else was saved yet"
-        return f"interrupted: {_saved_words(begun, saved)}; {goes_on}"
+                return "interrupted: nothing was saved"
+            done = f"{counted(self._done, 'source')} {'is' if self._done == 1 else 'are'} complete"
+            return f"interrupted: {done}, nothing else was saved"
+        return f"interrupted: {_saved_words(begun, saved)}; {again}"
 
     def error(self, sentence: str) -> None:
-        """Say a sentence on standard error."""
+        """Print an error message on standard error."""
         show_error(sentence)
 
     def summary(self, results: Sequence[Finished | Failed]) -> None:
-        """Print one JSON document, if that was asked for; tables are printed as they come."""
+        """Print all results as one JSON document, if requested."""
         if self._as_json:
             click.echo(json.dumps([_as_json(result) for result in results], indent=2, ensure_ascii=False))
 
@@ -171,11 +172,11 @@ class Console:
         if self._bar is None or self._stage != stage:
             self._close_bar()
             self._stage = stage
-            room = max(8, min(32, shutil.get_terminal_size().columns // 3))
-            shown = shorten(title, room)
+            width = max(8, min(32, shutil.get_terminal_size().columns // 3))
+            shown = shorten(title, width)
             count = "{n:.0f}/{total:.0f} " if total else "{n:.0f} "
             shape = "{desc} {percentage:3.0f}%|{bar}| " + count + unit + " [{elapsed}<{remaining}{postfix}]"
-            if stage == "following":
+            if stage == "live":
                 shape = "{desc} " + count + unit + "{postfix}"
             self._bar = tqdm(
                 total=total,
@@ -206,53 +207,52 @@ def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
         case Budgeted(title, choice, fits):
             return f"{'Budget' if fits else 'Warning'}: {one_line(title)}: {choice}"
     return (
-        f"Removed with the earlier analysis that it was about: {', '.join(event.files)} of "
-        f"{one_line(event.title)}. Write it anew: {program()} report {event.run.folder} --format html"
+        f"Removed the reports of the previous analysis of {one_line(event.title)}: {', '.join(event.files)}. "
+        f"To write them again: {program()} report {event.run.folder} --format html"
     )
 
 
 def _continued(event: Begun) -> str:
-    # Late: analyzing needs nothing of it.
+    # Late: the analysis does not need it.
     from analyzer.report.figures import clock
 
     at_s = event.goes_on_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
-    before = _saved_words(event, len(event.kept), "was", "were")
-    return f"Continued at {where}: {one_line(event.title)}: {before} before"
+    return f"Resuming {one_line(event.title)} at {where}: {_saved_words(event, len(event.kept))}"
 
 
-def _saved_words(event: Begun, saved: int, one: str = "is", several: str = "are") -> str:
+def _saved_words(event: Begun, saved: int) -> str:
     """Such as "2 of 13 segments are saved"."""
     noun = "image" if event.images else "segment"
     if event.expected is None:
-        return f"{counted(saved, noun)} {one if saved == 1 else several} saved"
-    return f"{saved} of {counted(event.expected, noun)} {one if saved == 1 else several} saved"
+        return f"{counted(saved, noun)} {'is' if saved == 1 else 'are'} saved"
+    return f"{saved} of {counted(event.expected, noun)} {'is' if saved == 1 else 'are'} saved"
 
 
 def _unchanged(run: Run) -> str:
     when = str(run.info["analyzed_at"]).replace("T", " ")[:16]
     return (
-        f"  nothing was done: it was analyzed on {when} (UTC) with the same settings and networks; --again "
-        "analyses it anew"
+        f"  unchanged: already analyzed on {when} (UTC) with the same settings and models; use --again to "
+        "analyze it again"
     )
 
 
 def _announced(event: LiveBegun) -> str:
     until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
-    video = "; no annotated video is made of what is live" if event.without_video else ""
-    return f"Live: {one_line(event.title)}: followed {until}{video}"
+    video = "; live sources get no annotated video" if event.without_video else ""
+    return f"Live: {one_line(event.title)}: runs {until}{video}"
 
 
 def _so_far(event: Following) -> str:
     parts = [counted(event.people, "person", "people"), counted(event.faces, "face")]
     parts += [f"{event.dropped} dropped"] if event.dropped else []
     parts += [counted(event.gaps, "gap")] if event.gaps else []
-    parts += [] if event.connected else ["waiting for pictures"]
+    parts += [] if event.connected else ["waiting for frames"]
     return ", ".join(parts)
 
 
 def describe(run: Run) -> str:
-    """A run in a few lines: headline, its people, where the files are."""
+    """Describe a run in a few lines: headline, people, and where its files are."""
     counts, people = run.info["counts"], run.people
     images = run.info["kind"] == "images"
     stretch = counted(counts["samples"], "image") if images else f"{counts['analyzed_s']:.1f} s"
@@ -280,7 +280,7 @@ def describe(run: Run) -> str:
     if jumps := run.info["reading"].get("clock_jumps"):
         lines.append(f"  {_jump_words(jumps, run.info['reading']['clock_jumps_at'])}")
     if not run.complete:
-        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'])}")
+        lines.append(f"  incomplete: {one_line(run.info['incomplete_reason'] or '')}")
         lines += _unread_words(run) if images else []
     if len(people):
         last = "images  first seen in" if images else "   first  on screen"
@@ -297,21 +297,21 @@ def describe(run: Run) -> str:
         lines.append(f"  {row['person_id']:>6}  {row['gender']:<7}  {age:>3}  {interval:>13}  {seen}")
     if others := len(people) - len(shown):
         rest = counted(others, "more person", "more people")
-        lines.append(f"  ... and {rest}{'' if images else ', seen for no longer'}")
+        lines.append(f"  ... and {rest}{'' if images else ' with less time on screen'}")
     width = min(110, shutil.get_terminal_size().columns)
-    for sentence in (run.info["shares_text"], *run.info.get("notes", ())):
+    for sentence in (run.info["shares_text"] or "", *run.info["notes"]):
         lines += textwrap.wrap(sentence, width, initial_indent="  ", subsequent_indent="  ")
     lines.append(f"  tables:  {run.folder}")
-    annotated = run.info["annotated"]
+    annotated = run.info.get("annotated")
     if run.video_error:
         lines.append(f"  no annotated {'images' if images else 'video'}: {one_line(run.video_error)}")
-    elif annotated:
+    elif annotated and annotated["file"]:
         lines.append(f"  {'images:' if images else 'video: '}  {run.folder / annotated['file']}")
     return "\n".join(lines)
 
 
 def _unread_words(run: Run) -> list[str]:
-    """Why images could not be read, of a few; earlier runs do not say."""
+    """Say why images could not be read, for the first few; older runs do not record it."""
     images = run.images
     if "reason" not in images:
         return []
@@ -323,37 +323,37 @@ def _unread_words(run: Run) -> list[str]:
     ]
 
 
-def _jump_words(count: int, places: list[dict[str, float]]) -> str:
-    """What is to be known of a file whose clock jumps.
+def _jump_words(count: int, places: list[ClockJumpFacts]) -> str:
+    """Describe the jumps of a file's timestamps.
 
     >>> _jump_words(1, [{"at_s": 6.0}])
-    "the file's time stamps jump once (at 6.0 s); times run on across the jump, as in a player"
+    "the file's timestamps jump once (at 6.0 s); times continue across the jump, as in a player"
     """
     where = ", ".join(f"{one['at_s']:.1f} s" for one in places[:3]) + (", ..." if count > 3 else "")
     often = {1: "once", 2: "twice"}.get(count, f"{count} times")
     jumps = "jump" if count == 1 else "jumps"
     return (
-        f"the file's time stamps jump {often} (at {where}); times run on across the {jumps}, as in a player"
+        f"the file's timestamps jump {often} (at {where}); times continue across the {jumps}, as in a player"
     )
 
 
-def _audience_words(audience: dict[str, Any]) -> str:
+def _audience_words(audience: AudienceFacts) -> str:
     """Such as "3 of 8 are watchers: 12.0 s attention in 20.0 s dwell"."""
     known = audience["ots"] - audience["attention_unknown"]
     if not known:
-        return "whether anybody looked is not known" + (": no landmarks" if audience["ots"] else "")
+        return "attention is unknown" + (": the faces have no landmarks" if audience["ots"] else "")
     words = (
         f"{audience['watchers']} of {known} {'is a watcher' if audience['watchers'] == 1 else 'are watchers'}"
     )
     if audience["watchers"]:
-        attention_s, dwell_s = (audience[name]["total"] for name in ("attention_s", "dwell_s"))
+        attention_s, dwell_s = audience["attention_s"]["total"], audience["dwell_s"]["total"]
         words += f": {attention_s:.1f} s attention in {dwell_s:.1f} s dwell"
     return words
 
 
 def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
-    """The headline figures of an evaluation in a short table, and where the files are."""
-    # Late: analyzing needs nothing of it.
+    """Describe an evaluation: its headline figures in a short table, and where its files are."""
+    # Late: the analysis does not need it.
     from analyzer.evaluation.page import ESTIMATED_FIGURES, VIDEO_FIGURES, figure_text
 
     document = evaluation.to_dict()
@@ -365,7 +365,7 @@ def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
         count = f"{counted(kinds['videos'], 'video')} with {known}: {kinds['found_people']} found"
         parts.append((count, kinds, VIDEO_FIGURES))
     for noun, scores in (("faces", faces), ("people", videos and videos["people"])):
-        heads = {"all": f"all {noun}", "13+": f"{noun} of 13 and more"}
+        heads = {"all": f"all {noun}", "13+": f"{noun} aged 13 and over"}
         groups = scores["groups"]["all"] if scores else {}
         parts += [(heads[name], figures, ESTIMATED_FIGURES) for name, figures in groups.items()]
     lines = []

@@ -1,4 +1,4 @@
-"""What ``doctor`` prints: a line for each check, and under it how to mend what is wrong."""
+"""The output of ``doctor``: a line for each check, followed by a fix if there is a problem."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _COLORS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "red"
 
 
 def show_checks(out: Path, *, as_json: bool) -> bool:
-    """Print each check as soon as it is made, or all as one JSON document; gives whether none has failed."""
+    """Print each check as it completes, or all as one JSON document; return whether none failed."""
     checks = []
     for check in examine(out):
         checks.append(check)
         if not as_json:
-            click.echo(describe_check(check))  # leaves out the colors where there is no terminal
+            click.echo(describe_check(check))  # strips the colors if there is no terminal
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
     return all(check.state != "failed" for check in checks)
 
 
 def describe_check(check: Check) -> str:
-    """A check in one line, or two where there is something to mend; the state is colored.
+    """Format a check as one line, or two if there is a fix; the state is colored.
 
     >>> print(click.unstyle(describe_check(Check("yt-dlp", "ok", "2026.10.26, 29 days old", ""))))
     ok       yt-dlp     2026.10.26, 29 days old
     """
     state = click.style(f"{check.state:<7}", fg=_COLORS[check.state])
     line = f"{state}  {one_line(check.name):<9}  {one_line(check.found)}"
-    # Not wrapped: commands are there to be copied.
-    return f"{line}\n{' ' * 9}{one_line(check.mend)}" if check.mend else line
+    # Not wrapped, so that commands can be copied.
+    return f"{line}\n{' ' * 9}{one_line(check.fix)}" if check.fix else line

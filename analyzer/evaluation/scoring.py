@@ -132,7 +132,7 @@ def evaluate(
             run = result.run  # read now: a later one may take its place
             if not run.complete:
                 task.about["failed"].append(f"{name}: {run.info['incomplete_reason']}")
-            provenance = {key: run.info[key] for key in provenance}
+            provenance = {key: dict(run.info)[key] for key in provenance}
             for table, rows in _score(task, run, chosen).items():
                 tables[table].append(rows)
     return Evaluation(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import queue
 import sys
 import threading
@@ -232,8 +231,8 @@ class _Hls(_Decoded):
         # That FFmpeg comes to an end proves nothing.
         try:
             with open_http(self._address, self._settings.timeout_s, self._headers) as response:
-                return b"#EXT-X-ENDLIST" in response.read(1 << 20)
-        except (OSError, http.client.HTTPException, ValueError):
+                return b"#EXT-X-ENDLIST" in response.read_all(1 << 20)
+        except OSError:
             return False
 
 

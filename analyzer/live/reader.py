@@ -17,7 +17,6 @@ Times are seconds since the first picture, strictly ascending:
 from __future__ import annotations
 
 import datetime
-import http.client
 import logging
 import statistics
 import threading
@@ -716,7 +715,7 @@ class LiveReader:
         )
 
 
-_EXPECTED = (MediaError, SourceError, OSError, ValueError, http.client.HTTPException, av.FFmpegError)
+_EXPECTED = (MediaError, SourceError, OSError, ValueError, av.FFmpegError)
 
 
 def _why(error: BaseException | None) -> str:
@@ -725,12 +724,6 @@ def _why(error: BaseException | None) -> str:
         return str(error)
     if isinstance(error, TimeoutError | av.error.ExitError):
         return "nothing came in time"
-    code = getattr(error, "code", None)
-    if isinstance(code, int) and error is not None and type(error).__name__ == "HTTPError":
-        return f"HTTP error {code}" + (": user name and password are needed" if code == 401 else "")
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, OSError):
-        return _why(reason)
     said = getattr(error, "strerror", None)
     if isinstance(error, OSError | av.FFmpegError) and said:
         return str(said).lower()

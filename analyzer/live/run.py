@@ -30,12 +30,12 @@ from analyzer.live.reader import SEGMENT_S, LiveReader
 from analyzer.media.demuxer import VideoInfo
 from analyzer.media.read_report import ReadReport
 from analyzer.output.preview import OnPreview, Previewer
-from analyzer.people.attention import audience_summary
 from analyzer.people.proportions import in_words
 from analyzer.runs.derive import Tables, derive, work_key, write_spreadsheet, write_tables
 from analyzer.runs.folders import run_folder
-from analyzer.runs.provenance import counts_of, run_info
+from analyzer.runs.provenance import audience_facts, counts_of, run_info
 from analyzer.runs.run import Run, publish
+from analyzer.runs.run_info import LiveFacts, RunInfo
 from analyzer.runs.segments import Part
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
@@ -159,7 +159,7 @@ class _Live:
     def _info(
         self, tables: Tables | None, read: tuple[VideoInfo, ReadReport], *, over: bool
     ) -> dict[str, Any]:
-        info = run_info(self.video, self.settings, self.models, tables, read)
+        info: dict[str, Any] = {**run_info(self.video, self.settings, self.models, tables, read)}
         info |= {
             "settings_hash": self.asked.result_hash(),
             "models_hash": self.models.models_hash,
@@ -326,7 +326,7 @@ def finish_abandoned(out: Path) -> list[Path]:
     return finished
 
 
-def _key_of(live: dict[str, Any]) -> str:
+def _key_of(live: LiveFacts) -> str:
     # It becomes part of paths that are removed, and the file may come from anywhere.
     key = live["parts"]
     if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{16}", key):
@@ -354,35 +354,34 @@ def _finish(folder: Path, staging: Path) -> bool:
     return published
 
 
-def _publish_parts(info: dict[str, Any], parts: CompactingStore, staging: Path, folder: Path) -> None:
+def _publish_parts(info: RunInfo, parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
     calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
-    info |= {"counts": counts_of(tables), "notes": [note.sentence for note in tables.notes]}
-    info |= {"shares_text": in_words(tables.shares, tables.people)}
-    info |= {"complete": False, "incomplete_reason": _BROKEN_OFF}
+    info["counts"], info["notes"] = counts_of(tables), [note.sentence for note in tables.notes]
+    info["shares_text"] = in_words(tables.shares, tables.people)
+    info["complete"], info["incomplete_reason"] = False, _BROKEN_OFF
     if settings.scene == "audience":
-        info["audience"] = audience_summary(tables.people, settings)
-    info["live"] |= _ended_of(tables)
+        info["audience"] = audience_facts(tables.people, settings)
+    if info["live"] is not None:
+        _set_end(info["live"], tables)
     info["reading"]["last_s"] = float(tables.samples["time_s"].iloc[-1])
     write_spreadsheet(staging, tables, settings, info)
     write_json(staging / "run.json", info)
     publish(staging, folder, grows=True)
 
 
-def _ended_of(tables: Tables) -> dict[str, Any]:
+def _set_end(live: LiveFacts, tables: Tables) -> None:
     samples = tables.samples
-    return {
-        "ended_at": samples["clock"].iloc[-1].isoformat(timespec="milliseconds"),
-        "ended_because": _BROKEN_OFF,
-        "dropped": int(samples["dropped"].sum()),
-        "gaps": int((samples["gap_s"] > 0).sum()),
-        "gaps_s": round(float(samples["gap_s"].sum()), 3),
-    }
+    live["ended_at"] = samples["clock"].iloc[-1].isoformat(timespec="milliseconds")
+    live["ended_because"] = _BROKEN_OFF
+    live["dropped"] = int(samples["dropped"].sum())
+    live["gaps"] = int((samples["gap_s"] > 0).sum())
+    live["gaps_s"] = round(float(samples["gap_s"].sum()), 3)
 
 
-def _read_of(info: dict[str, Any]) -> tuple[VideoInfo, ReadReport]:
+def _read_of(info: RunInfo) -> tuple[VideoInfo, ReadReport]:
     facts, reading = info["video"], info["reading"]
     video = VideoInfo(
         width=facts["width"],
@@ -398,7 +397,7 @@ def _read_of(info: dict[str, Any]) -> tuple[VideoInfo, ReadReport]:
     return video, ReadReport(frames, bad, frames + bad, 0, reading["last_s"], False, _BROKEN_OFF)
 
 
-def _video_of(info: dict[str, Any]) -> Video:
+def _video_of(info: RunInfo) -> Video:
     return Video(
         video_id=info["video_id"],
         kind=MediaKind.LIVE,

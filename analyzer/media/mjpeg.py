@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from email.message import Message
 
-from analyzer.util.http import BLOCK_BYTES, MULTIPART, close_response, open_http
+from analyzer.util.http import MULTIPART, open_http
 
 __all__ = [
     "MultipartFrames",
 ]
 
+_BLOCK_BYTES = 64 * 1024
 _MAX_HEAD_BYTES = 64 * 1024
-
-
-_MAX_PICTURE_BYTES = 64 * 1024 * 1024
+_MAX_PART_BYTES = 64 * 1024 * 1024
 
 
 class MultipartFrames:
-    """The parts of an endless multipart answer.
+    """The parts of an endless multipart response, each the bytes of a JPEG frame.
 
     Args:
-        address: A web address, with or without user name and password.
-        timeout_s: No whole part for so long: the stream is broken.
-        headers: Of the request.
+        address: A web address, with or without a login.
+        timeout_s: The longest wait for a whole part.
+        headers: Added to those of the request.
 
     Raises:
         OSError: On construction, if there is no connection; `TimeoutError` among them.
-        http.client.HTTPException: On construction, if this is no web server.
-        ValueError: On construction, if the answer is not multipart.
+        ValueError: On construction, if the response is not multipart.
     """
 
     def __init__(self, address: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
         self._response = open_http(address, timeout_s, headers)
         self._timeout_s = timeout_s
         self._buffer = bytearray()
-        head: Message = self._response.headers
-        if head.get_content_type() != MULTIPART:
-            kind = head.get_content_type()
+        if self._response.content_type != MULTIPART:
             self.close()
-            raise ValueError(f"the server sends {kind}, no MJPEG stream ({MULTIPART})")
-        # Servers do not agree on whether its dashes belong to it.
-        self._boundary = str(head.get_param("boundary") or "").strip().strip("-").encode("latin-1", "replace")
+            raise ValueError(f"the server sends {self._response.content_type}, not MJPEG ({MULTIPART})")
+        # Servers do not agree on whether its dashes are part of it.
+        self._boundary = self._response.parameter("boundary").strip().strip("-").encode("latin-1", "replace")
 
     def close(self) -> None:
-        """End the connection; also while another thread waits for a part. Safe to call twice."""
-        close_response(self._response)
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            self._response.close()
+        """Close the connection, also while another thread waits for a part. May be called twice."""
+        self._response.close()
 
     def __iter__(self) -> Iterator[bytes]:
-        """The bodies of the parts, until the server says that this was the last one.
+        """Yield the bodies of the parts, until the server marks the last one.
 
         Raises:
             OSError: The connection broke: `TimeoutError`, `ConnectionError`.
@@ -65,7 +57,7 @@ class MultipartFrames:
             yield self._body(length)
 
     def _head(self) -> int | None:
-        """Read up to a part's body; its declared length, -1 where it declares none, None at the end."""
+        """Read up to a part's body; return its declared length, -1 if it declares none, None at the end."""
         while True:
             line = self._line()
             if self._is_boundary(line):
@@ -76,13 +68,13 @@ class MultipartFrames:
                 name, _, value = line.partition(b":")
                 length = -1
                 if name.strip().lower() == b"content-length" and value.strip().isdigit():
-                    length = min(int(value), _MAX_PICTURE_BYTES)
+                    length = min(int(value), _MAX_PART_BYTES)
             else:
                 continue  # an empty line before the first boundary
             while line := self._line():
                 name, _, value = line.partition(b":")
                 if name.strip().lower() == b"content-length" and value.strip().isdigit():
-                    length = min(int(value), _MAX_PICTURE_BYTES)
+                    length = min(int(value), _MAX_PART_BYTES)
             return length
 
     def _is_boundary(self, line: bytes) -> bool:
@@ -93,7 +85,7 @@ class MultipartFrames:
         while (end := self._buffer.find(b"\n", start)) < 0:
             start = len(self._buffer)
             if start > _MAX_HEAD_BYTES:
-                raise ConnectionError("the stream does not keep to its format")
+                raise ConnectionError("the stream is not valid MJPEG")
             self._more()
         line = bytes(self._buffer[:end]).strip()
         del self._buffer[: end + 1]
@@ -108,7 +100,7 @@ class MultipartFrames:
             return body
         mark = b"\n--" + self._boundary
         start = 0
-        # Some write more dashes than the boundary has.
+        # Some servers write more dashes than the boundary has.
         while (end := self._buffer.find(mark, start)) < 0 and (
             end := self._buffer.find(b"\n----" + self._boundary, start)
         ) < 0:
@@ -119,12 +111,12 @@ class MultipartFrames:
         return body
 
     def _more(self) -> None:
-        if len(self._buffer) > _MAX_PICTURE_BYTES + _MAX_HEAD_BYTES:
-            raise ConnectionError("the stream does not keep to its format")
-        block = self._response.read1(BLOCK_BYTES)
+        if len(self._buffer) > _MAX_PART_BYTES + _MAX_HEAD_BYTES:
+            raise ConnectionError("the stream is not valid MJPEG")
+        block = self._response.read(_BLOCK_BYTES)
         if not block:
             raise ConnectionError("the server closed the connection")
         self._buffer += block
-        # A server that dribbles trips no socket timeout.
+        # A server that sends single bytes never meets the time-out of the socket.
         if time.monotonic() > self._deadline:
-            raise TimeoutError("no whole picture arrived in time")
+            raise TimeoutError("no whole frame arrived in time")

@@ -71,7 +71,7 @@ def _mean_looks(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.
     if some.empty:
         return np.full((len(ids), 1), np.nan)
     vectors = np.stack(list(some["embedding"])).astype(np.float64)
-    weight = (some["views"] * some["crop_px"]).to_numpy(np.float64)
+    weight = (some["crops"] * some["crop_px"]).to_numpy(np.float64)
     place = np.searchsorted(ids, some["person_id"].to_numpy())
     sums = np.zeros((len(ids), vectors.shape[1]))
     np.add.at(sums, place, vectors * weight[:, None])

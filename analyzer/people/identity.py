@@ -174,7 +174,7 @@ def link_tracklets(
         faces: Rows of the faces table in the order of time; `person_id` is not read.
         samples: Rows of the samples table, with `shot`.
         looks: Of the tracklets that can be compared: `tracklet_id`, `embedding` (a vector each), `crop_px`,
-            `views`.
+            `crops`.
         min_on_screen_s: In place of `PERSON_S`.
         min_score: The detection score that everybody needs; None: as above.
     """
@@ -292,7 +292,7 @@ def _appearance(looks: pd.DataFrame, ids: Int) -> _Appearance:
     vector = np.zeros((len(ids), embeddings.shape[1]), np.float32)
     known[place] = True
     vector[place] = embeddings
-    weight[place] = looks["views"].to_numpy(np.float32) * looks["crop_px"].to_numpy(np.float32)
+    weight[place] = looks["crops"].to_numpy(np.float32) * looks["crop_px"].to_numpy(np.float32)
     return _Appearance(known, vector, weight)
 
 

@@ -15,7 +15,7 @@ import datetime
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from analyzer.report.metrics import Numbers
 from analyzer.report.youtube_audience import read_export
 from analyzer.runs.notes import UNMEASURED_AGES
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import RunInfo
 from analyzer.settings import DEFAULT_OUT
 from analyzer.util.atomic import paths_of
 from analyzer.util.text import counted, percent
@@ -288,10 +289,9 @@ def _image_rows(numbers: Numbers) -> list[dict[str, Any]] | None:
     ]
 
 
-def _run_notes(info: dict[str, Any]) -> list[str]:
+def _run_notes(info: RunInfo) -> list[str]:
     """What a run says of faces that were found and not counted or not judged; older ones say nothing."""
-    notes = info.get("notes")
-    return [str(note) for note in notes if note] if isinstance(notes, list) else []
+    return [note for note in info["notes"] if note]
 
 
 def _videos(numbers: Numbers) -> list[dict[str, Any]]:
@@ -315,7 +315,7 @@ def _videos(numbers: Numbers) -> list[dict[str, Any]]:
             | {"incomplete_reason": str(run.info.get("incomplete_reason") or ""), "duration_s": duration_s}
             | {"analyzed_share": figures["analyzed_s"] / whole if whole else None}
             | {"media": None, "page": None, "media_start_s": float(settings.get("start_s") or 0)}
-            | {"audio": bool((run.info.get("video") or {}).get("audio_codec"))}
+            | {"audio": bool(run.info["video"].get("audio_codec"))}
             | {"samples": row["samples"], "notes": _run_notes(run.info) if numbers.min_people == 1 else []}
             | {"own": {name: row[name] for name in numbers.own_columns}}
             | {
@@ -369,7 +369,7 @@ def _provenance(corpus: Corpus) -> dict[str, Any]:
             )
         )
     times = sorted(str(info["analyzed_at"]) for info in infos if info.get("analyzed_at"))
-    fitted = {str((info.get("calibration") or {}).get("fitted_on") or "") for info in infos}
+    fitted = {info["calibration"].get("fitted_on") or "" for info in infos}
     return {
         "models": list(models.values()),
         "settings": [one for one in settings if one["values"]],
@@ -380,8 +380,8 @@ def _provenance(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _setting(info: dict[str, Any], name: str) -> Any:
-    return (info.get("settings") or {}).get(name)
+def _setting(info: RunInfo, name: str) -> Any:
+    return info["settings"].get(name)
 
 
 def _counted(name: str, values: list[Any]) -> dict[str, Any]:
@@ -430,8 +430,8 @@ def _notes(numbers: Numbers) -> list[str]:
     return list(dict.fromkeys(notes))  # runs say some of it, too
 
 
-def _reading(info: dict[str, Any], name: str) -> Any:
-    known = info.get("reading") or {}
+def _reading(info: RunInfo, name: str) -> Any:
+    known: Mapping[str, Any] = info["reading"]
     return known.get(name, known.get("bad_packets"))  # older runs of images have no number of their own
 
 

@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, UnusableRunError
 from analyzer.runs.schema import (
     FACES,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     Column,
     people_columns,
@@ -243,26 +243,14 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
 def _opened(folder: Path) -> Run | Skipped:
     try:
         run = Run.load(folder)
-        problem = _problem(run)
-    except (OutputError, RecursionError) as error:  # the latter: nested too deeply
+    except UnusableRunError as error:
         forbidden = isinstance(error.__cause__, PermissionError)
-        problem = _FORBIDDEN if forbidden else "has a damaged run.json: analyze the video again"
+        return Skipped(folder, _FORBIDDEN if forbidden else error.reason, fault=True)
+    problem = _problem(run)
     return run if problem is None else Skipped(folder, problem, fault=True)
 
 
 def _problem(run: Run) -> str | None:
-    info = run.info
-    version = info.get("schema_version") if isinstance(info, dict) else None
-    parts = ("video", "settings", "reading", "calibration", "libraries")
-    if (
-        not isinstance(version, int)
-        or not isinstance(info.get("counts"), dict)
-        or not all(isinstance(info.get(name) or {}, dict) for name in parts)
-        or not all(isinstance(model, dict) for model in _listed(info.get("models")))
-    ):
-        return "has a run.json of another program"
-    if version > SCHEMA_VERSION:
-        return "was written by a newer version of this program: update it"
     missing = [name for name, or_csv in _TABLES.items() if _table_file(run.folder, name, or_csv) is None]
     missing = [name for name in missing if name not in ("shares", "timeline")]  # older versions had no shares
     return f"lacks its table {missing[0]}: analyze the video again" if missing else None
@@ -479,7 +467,14 @@ class Corpus:
         """
         files = [(n, _table_file(run.folder, name, _TABLES[name])) for n, run in enumerate(self.runs)]
         # Unions are made only where they are needed: through them joins are planned badly.
-        cast = ", ".join(f'"{column}"::{kind} AS "{column}"' for column, kind in columns.items())
+        older = any(run.info["schema_version"] < SCHEMA_VERSION for run in self.runs)
+        former = FORMER_COLUMNS.get(name, {}) if older else {}
+        former = {column: former[column] for column in columns if column in former}
+        values = {
+            column: f'coalesce("{column}", "{former[column]}")' if column in former else f'"{column}"'
+            for column in columns
+        }
+        cast = ", ".join(f'{values[column]}::{kind} AS "{column}"' for column, kind in columns.items())
         none = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
         parts = []
         for suffix, reader in (("parquet", _PARQUET), ("csv", _CSV)):
@@ -492,10 +487,10 @@ class Corpus:
                 number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
             # Columns that depend on the settings; to look for differences elsewhere takes time.
             mixed = name == "timeline" or (name == "people" and bool(self.audiences))
-            mixed |= any(r.info["schema_version"] != SCHEMA_VERSION for r in self.runs)
+            mixed |= older
             whole = reader.format(paths, str(mixed).lower())
             if mixed:
-                missing = ", ".join(f'NULL AS "{column}"' for column in columns)
+                missing = ", ".join(f'NULL AS "{column}"' for column in (*columns, *former.values()))
                 whole = (
                     f"(SELECT file_index, * FROM {whole} "
                     f"UNION ALL BY NAME SELECT NULL AS file_index, {missing} WHERE false)"

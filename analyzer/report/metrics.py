@@ -625,7 +625,9 @@ class Numbers:
         limits = [one.name for one in options() if one.scene == "audience"]
         return {
             "videos": len(numbers),
-            "limits": {name: sorted({float(block[name]) for block in blocks}) for name in limits},
+            "limits": {
+                name: sorted({float(dict[str, Any](block)[name]) for block in blocks}) for name in limits
+            },
             "rows": rows,
         }
 

@@ -23,12 +23,12 @@ from analyzer.people.identity import link_tracklets
 from analyzer.people.proportions import estimate_proportions
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.notes import Note, Seen, take_notes
+from analyzer.runs.run_info import SCHEMA_VERSION, RunInfo
 from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
     SAMPLES,
-    SCHEMA_VERSION,
     SHARES,
     Column,
     people_columns,
@@ -78,8 +78,8 @@ def work_key(video: Video, settings: Settings, models: Models) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str) -> bool:
-    """Whether a run was made by the same settings, networks, and versions that decide what is found.
+def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
+    """Tell whether a run has the same settings, models, and versions that determine the results.
 
     Args:
         info: Its ``run.json``.
@@ -92,10 +92,8 @@ def same_analysis(info: Mapping[str, Any], settings: Settings, models_hash: str)
         "settings_hash": settings.result_hash(),
         "models_hash": models_hash,
     }
-    libraries = info.get("libraries")
-    return all(info.get(name) == value for name, value in wanted.items()) and (
-        isinstance(libraries, dict)
-        and all(libraries.get(name) == metadata.version(name) for name in _DECIDING)
+    return all(dict(info).get(name) == value for name, value in wanted.items()) and all(
+        info["libraries"].get(name) == metadata.version(name) for name in _DECIDING
     )
 
 
@@ -238,7 +236,7 @@ def _told_tables(
     )
 
 
-def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: dict[str, Any]) -> None:
+def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: Mapping[str, Any]) -> None:
     """Write `tables.xlsx`, if it is wanted: a sheet for what was found in all, for each table, and for
     where they come from.
 

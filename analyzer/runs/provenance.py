@@ -1,12 +1,13 @@
-"""`run.json`: what was analyzed, how, with what result."""
+"""The content of ``run.json``: what was analyzed, how, and with what result."""
 
 from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import cast, get_type_hints
+
+import pandas as pd
 
 import analyzer
 from analyzer.analysis.segment import Models
@@ -17,11 +18,12 @@ from analyzer.people.attention import audience_summary
 from analyzer.people.proportions import in_words
 from analyzer.runs.derive import Tables
 from analyzer.runs.notes import REASONS
-from analyzer.runs.schema import SCHEMA_VERSION
+from analyzer.runs.run_info import SCHEMA_VERSION, AudienceFacts, Counts, ModelFacts, RunInfo, VideoFacts
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 
 __all__ = [
+    "audience_facts",
     "counts_of",
     "run_info",
 ]
@@ -41,12 +43,19 @@ def run_info(
     models: Models,
     tables: Tables | None,
     read: tuple[VideoInfo, ReadReport],
-) -> dict[str, Any]:
-    """What ``run.json`` says of where the numbers come from, and how far they reach; without `tables`, of a
-    run that has only begun.
+) -> RunInfo:
+    """Return the content of ``run.json`` as far as the analysis knows it.
+
+    Args:
+        video: The video.
+        settings: Of the run.
+        models: Of the run.
+        tables: Of the run; None: it has only begun.
+        read: What was read, and how that went.
     """
     info, report = read
-    return {
+    images = video.kind is MediaKind.IMAGES
+    document: RunInfo = {
         "schema_version": SCHEMA_VERSION,
         "analyzer_version": analyzer.__version__,
         "video_id": video.video_id,
@@ -57,16 +66,50 @@ def run_info(
         "uploaded": video.uploaded,
         "uploaded_at": video.uploaded_at,
         "recorded_at": info.recorded_at,
-        "kind": str(video.kind),
+        "kind": video.kind.value,
         "complete": report.complete,
         "incomplete_reason": report.reason,
-        "counts": None if tables is None else counts_of(tables),
+        "counts": counts_of(tables),
         "notes": [] if tables is None else [note.sentence for note in tables.notes],
         "shares_text": None
         if tables is None
         else in_words(tables.shares, tables.people, images=tables.images is not None),
         "analyzed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "video": {
+        "video": _video_facts(info),
+        "live": None,
+        "download": None,
+        "source_details": video.details,
+        "reading": {
+            "frames_decoded": report.frames,
+            "bad_packets": 0 if images else report.bad_packets,
+            "unreadable_images": report.bad_packets if images else 0,
+            "repaired_times": report.repaired_times,
+            "last_s": report.last_s,
+            "clock_jumps": len(info.clock_jumps),
+            "clock_jumps_at": [
+                {"at_s": jump.at_s, "by_s": jump.by_s} for jump in info.clock_jumps[:_JUMPS_LISTED]
+            ],
+        },
+        "preset": settings.preset,
+        "settings": settings.to_dict(),
+        "models": [cast(ModelFacts, model) for model in models.provenance],
+        "calibration": {
+            "fitted_on": models.calibration.fitted_on,
+            "measured": models.calibration.measured,
+        },
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    if tables is not None and settings.scene == "audience":
+        document["audience"] = audience_facts(tables.people, settings)
+    return document
+
+
+def _video_facts(info: VideoInfo) -> VideoFacts:
+    return cast(
+        VideoFacts,
+        {
             "width": info.width,
             "height": info.height,
             **(info.geometry or Geometry(info.width, info.height)).facts(),
@@ -77,40 +120,22 @@ def run_info(
             "container": info.container,
             "audio_codec": info.audio_codec,
         },
-        "live": None,
-        "download": None,
-        "source_details": video.details,
-        "reading": {
-            "frames_decoded": report.frames,
-            "bad_packets": 0 if video.kind is MediaKind.IMAGES else report.bad_packets,
-            "unreadable_images": report.bad_packets if video.kind is MediaKind.IMAGES else 0,
-            "repaired_times": report.repaired_times,
-            "last_s": report.last_s,
-            "clock_jumps": len(info.clock_jumps),
-            "clock_jumps_at": [asdict(jump) for jump in info.clock_jumps[:_JUMPS_LISTED]],
-        },
-        "preset": settings.preset,
-        "settings": settings.to_dict(),
-        "models": list(models.provenance),
-        "calibration": {
-            "fitted_on": models.calibration.fitted_on,
-            "measured": models.calibration.measured,
-        },
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **(
-            {"audience": audience_summary(tables.people, settings)}
-            if tables is not None and settings.scene == "audience"
-            else {}
-        ),
-    }
+    )
 
 
-def counts_of(tables: Tables) -> dict[str, Any]:
+def audience_facts(people: pd.DataFrame, settings: Settings) -> AudienceFacts:
+    """Return the figures of an audience from its people table."""
+    return cast(AudienceFacts, audience_summary(people, settings))
+
+
+def counts_of(tables: Tables | None) -> Counts:
+    """Return the counts of a run; all zero without tables."""
+    if tables is None:
+        empty = {name: "" if form is str else 0 for name, form in get_type_hints(Counts).items()}
+        return cast(Counts, empty)
     faces, people = tables.faces, tables.people
     genders = people["gender"].value_counts()
-    return {
+    counts: dict[str, int | float | str] = {
         "samples": len(tables.samples),
         "samples_reused": int((tables.samples["detection_age_s"] > 0).sum()),
         "analyzed_s": round(float(tables.samples["duration_s"].sum()), 3),
@@ -128,3 +153,4 @@ def counts_of(tables: Tables) -> dict[str, Any]:
         **{reason: sum(note.count for note in tables.notes if note.reason == reason) for reason in REASONS},
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }
+    return cast(Counts, counts)

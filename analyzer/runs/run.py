@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pandas as pd
 import pyarrow.parquet as pq
 
-from analyzer.errors import OutputError
+from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, RunInfo, read_run_info
 from analyzer.runs.schema import IMAGES, PEOPLE, TEXT
 from analyzer.runs.tables import empty_table
 from analyzer.settings import REPORT_FORMATS
@@ -106,39 +105,39 @@ def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> tuple[st
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder and what ``run.json`` says. Tables are read on first use."""
+    """A finished run: its folder and its ``run.json``. Tables are read on first use.
+
+    Runs of older versions have the column names of today.
+    """
 
     folder: Path
-    info: dict[str, Any]
+    info: RunInfo
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Open a run's folder.
 
         Raises:
-            OutputError: It holds no finished run.
+            UnusableRunError: It holds no finished run, or its ``run.json`` cannot be used.
         """
         path = Path(folder)
-        try:
-            info = json.loads((path / "run.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path} holds no finished run: analyze the video again") from error
-        return cls(path, info)
+        return cls(path, read_run_info(path))
 
     @property
     def complete(self) -> bool:
         """Whether the whole video was read."""
-        return bool(self.info["complete"])
+        return self.info["complete"]
 
     @property
     def video_error(self) -> str:
         """Why the annotated video that was asked for is missing; else empty."""
-        return str((self.info.get("annotated") or {}).get("error") or "")
+        annotated = self.info.get("annotated")
+        return annotated.get("error", "") if annotated else ""
 
     @property
     def measured(self) -> bool:
         """Whether it was measured how often its networks err, as shares and intervals of 80 % need it."""
-        return bool((self.info.get("calibration") or {}).get("measured", True))
+        return self.info["calibration"].get("measured", True)
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
@@ -173,13 +172,16 @@ class Run:
 
     def _read(self, name: str) -> pd.DataFrame:
         parquet = self.folder / f"{name}.parquet"
+        table: pd.DataFrame
         if parquet.exists():
-            table: pd.DataFrame = pq.read_table(parquet).to_pandas()
-            return table
-        # An id of digits alone must stay text.
-        table = pd.read_csv(
-            self.folder / f"{name}.csv", dtype={c.name: str for c in (*PEOPLE, *IMAGES) if c.type == TEXT}
-        )
-        if "clock" in table:
-            table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
+            table = pq.read_table(parquet).to_pandas()
+        else:
+            # Ids of digits alone must stay text.
+            texts = {c.name: str for c in (*PEOPLE, *IMAGES) if c.type == TEXT}
+            table = pd.read_csv(self.folder / f"{name}.csv", dtype=texts)
+            if "clock" in table:
+                table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
+        if self.info["schema_version"] < SCHEMA_VERSION:
+            today = {old: new for new, old in FORMER_COLUMNS.get(name, {}).items()}
+            table = table.rename(columns=today)
         return table

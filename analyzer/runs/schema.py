@@ -1,8 +1,4 @@
-"""What is written: the schema of every table (once), part files, the run folder, the timeline.
-
-CSV, Parquet and ``docs/records.md`` all come from `TABLES`. Everything is written to a temporary name in
-the same folder, flushed to the disk and renamed, so a file that has its final name is whole.
-"""
+"""The schema of every table: CSV, Parquet and docs/records.md are all generated from it."""
 
 from __future__ import annotations
 
@@ -22,7 +18,6 @@ __all__ = [
     "PEOPLE",
     "REAL",
     "SAMPLES",
-    "SCHEMA_VERSION",
     "SHARES",
     "TEXT",
     "Column",
@@ -30,12 +25,10 @@ __all__ = [
     "timeline_columns",
 ]
 
-SCHEMA_VERSION = 5
-
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: `type` is what Parquet stores, `meaning` is what the documents say."""
+    """One column of a table: its type in Parquet, and its meaning and unit in the documents."""
 
     name: str
     type: pa.DataType
@@ -49,11 +42,11 @@ FLOAT, REAL, _INT, TEXT, _BOOL = pa.float32(), pa.float64(), pa.int64(), pa.stri
 CLOCK = pa.timestamp("ms", tz="UTC")
 
 
-_CARRIED = Column(
+_DETECTION_AGE = Column(
     "detection_age_s",
     REAL,
-    "0: faces were looked for in this sample. Else the picture had hardly changed, and the faces are those "
-    "found so many seconds earlier.",
+    "0: faces were detected in this sample. Otherwise the frame had hardly changed, and the faces are those "
+    "detected this long before.",
     "s",
 )
 
@@ -62,37 +55,39 @@ SAMPLES = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
     Column("sample", _INT, "Number of the analyzed frame within the video, from 0."),
-    Column("time_s", REAL, "When it is shown, from the container's own time stamps.", "s"),
+    Column("time_s", REAL, "Presentation time, from the time stamps of the container.", "s"),
     Column(
         "duration_s",
         REAL,
-        "For how long it stands: until the next sample, unless pictures in between were lost.",
+        "How long it is displayed: until the next sample, unless frames in between were lost.",
         "s",
     ),
-    Column("shot", _INT, "Stretch between two cuts that the sample belongs to, from 0."),
-    _CARRIED,
+    Column("shot", _INT, "Shot that the sample belongs to, from 0."),
+    _DETECTION_AGE,
     Column(
         "width",
         _INT,
-        "Width of the frame as a player shows it: upright, with square pixels. The boxes of its faces are in "
-        "these pixels.",
+        "Width of the frame as a player shows it: upright, with square pixels. Boxes of faces are in these "
+        "pixels.",
         "pixels",
     ),
-    Column("height", _INT, "Its height; both can change within a video.", "pixels"),
-    Column("image", TEXT, "File name, where the sample is a picture of a folder; else empty."),
-    Column("clock", CLOCK, "Live: when it was received, by this computer's clock; else empty.", "UTC"),
+    Column("height", _INT, "Height of the frame, likewise; both can change within a video.", "pixels"),
+    Column("image", TEXT, "File name, if the sample is an image; otherwise empty."),
+    Column(
+        "clock", CLOCK, "Live: when it was received, by the clock of the computer; otherwise empty.", "UTC"
+    ),
     Column(
         "gap_s",
         REAL,
-        "Live: seconds before it, since the sample before, of which no picture arrived, and those after "
-        "them whose pictures were overtaken; they belong to no sample's `duration_s`. Else 0.",
+        "Live: time since the previous sample in which no frame arrived, or in which frames were replaced by "
+        "newer ones after such a gap; it belongs to the `duration_s` of no sample. Otherwise 0.",
         "s",
     ),
     Column(
         "dropped",
         _INT,
-        "Live: pictures since the sample before that were due but not analyzed, as newer ones had arrived. "
-        "Else 0.",
+        "Live: due frames since the previous sample that were not analyzed because newer ones had arrived. "
+        "Otherwise 0.",
     ),
 )
 
@@ -101,8 +96,8 @@ FACES = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("segment", _INT, "Segment that the sample belongs to, from 0."),
     Column("sample", _INT, "Number of the analyzed frame within the video, from 0."),
-    Column("time_s", REAL, "When it is shown, from the container's own time stamps.", "s"),
-    _CARRIED,
+    Column("time_s", REAL, "Presentation time, from the time stamps of the container.", "s"),
+    _DETECTION_AGE,
     Column("x1", FLOAT, "Left edge of the face in the frame as a player shows it.", "pixels"),
     Column("y1", FLOAT, "Upper edge.", "pixels"),
     Column("x2", FLOAT, "Right edge.", "pixels"),
@@ -111,22 +106,27 @@ FACES = (
     Column(
         "landmarks",
         pa.list_(pa.float32(), 10),
-        "x y of eye, eye, nose tip, mouth corner, mouth corner; each pair left to right in the picture; not "
-        "numbers where the detector finds none.",
+        "x y of eye, eye, nose tip, mouth corner, mouth corner; each pair left to right in the frame; NaN if "
+        "the detector finds none.",
         "pixels",
     ),
     Column(
         "female_prob",
         FLOAT,
-        "Probability of the perceived gender female; empty where this sighting was not judged.",
+        "Probability of the perceived gender female; empty if it was not estimated in this sample.",
         "0 to 1",
     ),
     Column(
-        "age_years", FLOAT, "Perceived age (expectation); empty where this sighting was not judged.", "years"
+        "age_years",
+        FLOAT,
+        "Perceived age (expectation); empty if it was not estimated in this sample.",
+        "years",
     ),
-    Column("age_std_years", FLOAT, "Standard deviation of the network's own age distribution.", "years"),
-    Column("tracklet_id", _INT, "The face followed within one shot of one segment."),
-    Column("person_id", _INT, "The person of the people table; -1 where the face belongs to none."),
+    Column(
+        "age_std_years", FLOAT, "Standard deviation of the age distribution that the model gives.", "years"
+    ),
+    Column("tracklet_id", _INT, "Track of the face within one shot of one segment."),
+    Column("person_id", _INT, "The person of the people table; -1 if the face belongs to none."),
 )
 
 
@@ -136,47 +136,47 @@ PEOPLE = (
     Column("first_s", REAL, "First seen.", "s"),
     Column("last_s", REAL, "Last seen: end of the last sample that shows the person.", "s"),
     Column("on_screen_s", REAL, "Sum of the durations of the samples that show the person.", "s"),
-    Column("appearances", _INT, "Continuous stretches on screen; a gap of over 2 s begins a new one."),
+    Column("appearances", _INT, "Continuous appearances; a gap of more than 2 s starts a new one."),
     Column("samples", _INT, "Analyzed frames that show the person."),
     Column("gender", TEXT, "Perceived gender: female, male, or unknown below the stated confidence."),
     Column(
         "female_prob",
         FLOAT,
-        "Mean probability of female; empty where no sighting could be judged.",
+        "Mean probability of female; empty if it could not be estimated.",
         "0 to 1",
     ),
-    Column("age_years", FLOAT, "Mean perceived age; empty where no sighting could be judged.", "years"),
+    Column("age_years", FLOAT, "Mean perceived age; empty if it could not be estimated.", "years"),
     Column(
         "age_low",
         FLOAT,
-        "Lower end of the interval of the age: of 80 % where that was measured (docs/accuracy.md).",
+        "Lower bound of the age: of the 80 % interval, if that was measured (docs/accuracy.md).",
         "years",
     ),
-    Column("age_high", FLOAT, "Upper end of the interval of the age, likewise.", "years"),
+    Column("age_high", FLOAT, "Upper bound of the age, likewise.", "years"),
     Column("age_band", TEXT, "Age band of `age_years`, or unknown."),
     Column("face_px_median", FLOAT, "Median width of the face.", "pixels"),
     Column(
         "frontal_share",
         FLOAT,
-        "Share of sightings that look towards the camera; empty where the detector finds no landmarks.",
+        "Share of the samples in which the face is frontal; empty without landmarks.",
         "0 to 1",
     ),
-    Column("estimated_samples", _INT, "Sightings on which gender and age were judged."),
+    Column("estimated_samples", _INT, "Samples in which gender and age were estimated."),
 )
 
 
 AUDIENCE_PEOPLE = (
-    Column("watcher", _BOOL, "Whether the person looked towards the camera; empty where that is not known."),
+    Column("watcher", _BOOL, "Whether the person looked at the camera; empty if that is not known."),
     Column(
         "attention_s",
         REAL,
-        "For how long the face was directed towards the camera; empty where that is not known.",
+        "How long the person looked at the camera; empty if that is not known.",
         "s",
     ),
     Column(
         "dwell_s",
         REAL,
-        "Of a watcher: from first seen until leaving, all visits added up; else empty.",
+        "Of a watcher: from first seen until leaving, summed over all visits; otherwise empty.",
         "s",
     ),
     Column("attraction_ratio", REAL, "`attention_s` as a share of `dwell_s`.", "0 to 1"),
@@ -186,39 +186,47 @@ AUDIENCE_PEOPLE = (
 
 SHARES = (
     Column("video_id", TEXT, "Stable name of the video."),
-    Column("dimension", TEXT, "What is shared out: gender or age."),
+    Column("dimension", TEXT, "Dimension of the shares: gender or age."),
     Column("group", TEXT, "The group: female, male; or an age band."),
     Column("people_share", FLOAT, "Estimated share of the people.", "0 to 1"),
-    Column("people_low", FLOAT, "Lower end of its 95 % interval.", "0 to 1"),
-    Column("people_high", FLOAT, "Upper end.", "0 to 1"),
+    Column("people_low", FLOAT, "Lower bound of its 95 % interval.", "0 to 1"),
+    Column("people_high", FLOAT, "Upper bound.", "0 to 1"),
     Column("time_share", FLOAT, "Estimated share of the time that people are on screen.", "0 to 1"),
-    Column("time_low", FLOAT, "Lower end of its 95 % interval.", "0 to 1"),
-    Column("time_high", FLOAT, "Upper end.", "0 to 1"),
+    Column("time_low", FLOAT, "Lower bound of its 95 % interval.", "0 to 1"),
+    Column("time_high", FLOAT, "Upper bound.", "0 to 1"),
 )
 
 
 IMAGES = (
-    Column("video_id", TEXT, "Stable name of the folder or of the images that were named together."),
-    Column("image", TEXT, "File name. Every image that was asked for has a row."),
-    Column("readable", _BOOL, "Whether the image could be read; if not, nothing else is known of it."),
-    Column("reason", TEXT, "Why it could not be read, in a sentence; empty where it could."),
-    Column("sample", _INT, "Number of the image in the samples and faces tables, -1 if it was not read."),
-    Column("width", _INT, "Of the upright image; empty where it is not known.", "pixels"),
-    Column("height", _INT, "Likewise.", "pixels"),
-    Column("people", _INT, "People in the image: so many rows it has, and one where there is nobody."),
-    Column("faces", _INT, "Faces found in it, also those that are not counted as people."),
-    Column("person_id", _INT, "The person of the people table; -1 in the row of an image without people."),
-    Column("person_images", _INT, "How many of the images show this person; 0 for nobody."),
-    Column("gender", TEXT, "Of the person, from all images: female, male or unknown; empty for nobody."),
-    Column("age_years", FLOAT, "Of the person, from all images; empty where it is not known.", "years"),
+    Column("video_id", TEXT, "Stable name of the folder or set of images."),
+    Column("image", TEXT, "File name. Every image has a row, readable or not."),
+    Column("readable", _BOOL, "Whether the image could be read; if not, the other columns are empty."),
+    Column("reason", TEXT, "Why it could not be read, in a sentence; empty if it could."),
+    Column("sample", _INT, "Number of the image in the samples and faces tables; -1 if it was not read."),
+    Column("width", _INT, "Width of the upright image; empty if unknown.", "pixels"),
+    Column("height", _INT, "Height, likewise.", "pixels"),
+    Column(
+        "people", _INT, "People in the image; it has one row for each of them, or one row if there are none."
+    ),
+    Column("faces", _INT, "Faces in the image, including those not counted as people."),
+    Column("person_id", _INT, "The person of the people table; -1 for an image without people."),
+    Column("person_images", _INT, "Images that show this person; 0 without a person."),
+    Column(
+        "gender",
+        TEXT,
+        "Gender of the person, from all images: female, male or unknown; empty without a person.",
+    ),
+    Column(
+        "age_years", FLOAT, "Age of the person, from all images; empty if it could not be estimated.", "years"
+    ),
     Column(
         "age_low",
         FLOAT,
-        "Lower end of the interval of the age: of 80 % where that was measured (docs/accuracy.md).",
+        "Lower bound of the age: of the 80 % interval, if that was measured (docs/accuracy.md).",
         "years",
     ),
-    Column("age_high", FLOAT, "Upper end of the interval of the age, likewise.", "years"),
-    Column("age_band", TEXT, "Age band of `age_years`, or unknown; empty for nobody."),
+    Column("age_high", FLOAT, "Upper bound of the age, likewise.", "years"),
+    Column("age_band", TEXT, "Age band of `age_years`, or unknown; empty without a person."),
     Column("x1", FLOAT, "Left edge of the face in this image.", "pixels"),
     Column("y1", FLOAT, "Upper edge.", "pixels"),
     Column("x2", FLOAT, "Right edge.", "pixels"),
@@ -227,21 +235,21 @@ IMAGES = (
     Column("face_female_prob", FLOAT, "Estimated on this image alone: probability of female.", "0 to 1"),
     Column("face_age_years", FLOAT, "Estimated on this image alone: age.", "years"),
 )
-"""Only of runs of images."""
+"""Of runs of images only."""
 
 
 EMBEDDINGS = (
     Column("video_id", TEXT, "Stable name of the video."),
     Column("tracklet_id", _INT, "The tracklet of the faces table."),
-    Column("person_id", _INT, "The person of the people table; -1 where it belongs to none."),
-    Column("views", _INT, "How many views were compared."),
+    Column("person_id", _INT, "The person of the people table; -1 if it belongs to none."),
+    Column("crops", _INT, "Crops that the embedding is computed from."),
     Column("crop_px", FLOAT, "Width of the face in the widest of them.", "pixels"),
-    Column("embedding", pa.list_(pa.float32()), "Mean of the views' embeddings."),
+    Column("embedding", pa.list_(pa.float32()), "Mean of the embeddings of the crops."),
 )
 
 
 def people_columns(settings: Settings) -> tuple[Column, ...]:
-    """The columns of the people table; an audience has some more.
+    """Return the columns of the people table; scene audience adds some.
 
     >>> [column.name for column in people_columns(Settings(scene="audience"))[-2:]]
     ['dwell_s', 'attraction_ratio']
@@ -250,33 +258,35 @@ def people_columns(settings: Settings) -> tuple[Column, ...]:
 
 
 def timeline_columns(settings: Settings) -> tuple[Column, ...]:
-    """The timeline's columns; one per age band of `settings`, and an audience's watchers."""
+    """Return the columns of the timeline: one for each age band; scene audience adds watchers."""
     watchers = Column(
         "watchers",
         _INT,
-        "People who look towards the camera in the bin; empty where that is not known of anybody.",
+        "People who look at the camera in the bin; empty if that is not known of any.",
     )
     return (
         Column("video_id", TEXT, "Stable name of the video."),
         Column("start_s", REAL, "Start of the bin.", "s"),
-        Column("end_s", REAL, "End of the bin; the next one begins here.", "s"),
+        Column("end_s", REAL, "End of the bin, where the next one starts.", "s"),
         Column(
             "samples",
             _INT,
-            "Analyzed frames in the bin; 0: the last one before it still stands, or nothing is known.",
+            "Samples in the bin; 0: an earlier one is still displayed, or nothing is known.",
         ),
         Column(
             "faces_mean",
             FLOAT,
-            "Faces per analyzed frame, also those that are no person; empty without samples.",
+            "Faces per sample, including those not counted as people; empty without samples.",
         ),
         Column("people", _INT, "Distinct people seen in the bin."),
-        Column("new_people", _INT, "Those of them seen for the first time."),
+        Column("new_people", _INT, "People seen for the first time."),
         Column("female", _INT, "People of perceived gender female."),
         Column("male", _INT, "People of perceived gender male."),
-        Column("unknown_gender", _INT, "People whose gender is unknown. The three add up to `people`."),
+        Column("unknown_gender", _INT, "People of unknown gender; the three add up to `people`."),
         *(Column(band.column, _INT, f"People of perceived age {band.name}.") for band in settings.bands),
-        Column("unknown_age", _INT, "People whose age is unknown. With the bands it adds up to `people`."),
-        Column("clock", CLOCK, "Live: the start of the bin by this computer's clock; else empty.", "UTC"),
+        Column("unknown_age", _INT, "People of unknown age; with the bands it adds up to `people`."),
+        Column(
+            "clock", CLOCK, "Live: start of the bin by the clock of the computer; otherwise empty.", "UTC"
+        ),
         *([watchers] if settings.scene == "audience" else []),
     )

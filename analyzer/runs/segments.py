@@ -116,7 +116,7 @@ def segment_tables(
             "video_id": video_id,
             "tracklet_id": looks.ids,
             "person_id": np.full(len(looks), -1),
-            "views": looks.views,
+            "crops": looks.crops,
             "crop_px": looks.crop_px,
             "embedding": list(looks.embeddings),
         }
@@ -224,7 +224,7 @@ class PartStore:
         first_edge: np.ndarray | None = None
         last_edge: np.ndarray | None = None
         for part in parts:
-            some, seen, views = (
+            some, seen, embeddings = (
                 pq.read_table(part / f"{name}.parquet").to_pandas()
                 for name in ("samples", "faces", "embeddings")
             )
@@ -239,14 +239,14 @@ class PartStore:
             some["sample"] += sample_start
             some["shot"] += shot_start
             seen["sample"] += sample_start
-            for table in (seen, views):
+            for table in (seen, embeddings):
                 table["tracklet_id"] += tracklet_start
             sample_start += len(some)
             shot_start = int(some["shot"].iloc[-1])
             tracklet_start = int(seen["tracklet_id"].max()) + 1 if len(seen) else tracklet_start
             samples.append(some)
             faces.append(seen)
-            looks.append(views)
+            looks.append(embeddings)
         both = None if first_edge is None or last_edge is None else np.stack([first_edge, last_edge])
         return Recorded(concat_tables(samples), concat_tables(faces), concat_tables(looks)), both
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analyzer.runs.schema import CLOCK, FLOAT, REAL, SCHEMA_VERSION, Column
+from analyzer.runs.run_info import SCHEMA_VERSION
+from analyzer.runs.schema import CLOCK, FLOAT, REAL, Column
 from analyzer.util import sheets
 from analyzer.util.atomic import writing
 from analyzer.util.sheets import Sheet

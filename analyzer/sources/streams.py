@@ -7,14 +7,13 @@ a web server whether it sends pictures without end (MJPEG). HLS is found out by 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from analyzer.util.http import MULTIPART, close_response, open_http
+from analyzer.util.http import MULTIPART, open_http
 
 __all__ = [
     "Stream",
@@ -71,9 +70,8 @@ def probe(address: str, timeout_s: float) -> Stream | None:
     """
     try:
         with open_http(address, timeout_s) as response:
-            multipart = response.headers.get_content_type() == MULTIPART
-            close_response(response)
-    except (OSError, http.client.HTTPException, ValueError):
+            multipart = response.content_type == MULTIPART
+    except OSError:
         return None
     return Stream(StreamForm.MJPEG, address) if multipart else None
 

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NotRequired, Required
 
+from analyzer.util.text import one_line
+from analyzer.util.urls import redacted_text
+
 __all__ = [
     "ANY_NUMBER",
     "InvalidValueError",
@@ -256,13 +259,13 @@ def range_text(low: float | None, high: float | None) -> str:
 
 
 def brief(value: object, longest: int = 60) -> str:
-    """A value as an error message shows it: printable and short.
+    """Write a value for an error message: printable, short, without the logins of addresses.
 
-    >>> brief("a" * 100, 10)
-    "'aaaaaa..."
+    >>> brief("a" * 100, 10), brief("https://user:secret@example.org/a")
+    ("'aaaaaaaa…", "'https://example.org/a'")
     """
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python does not write out integers of thousands of digits
         return "such a value"
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return one_line(redacted_text(text), longest)

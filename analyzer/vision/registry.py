@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import importlib.util
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ import platformdirs
 
 from analyzer.errors import ModelError
 from analyzer.util.atomic import output_errors, writing
+from analyzer.util.http import HttpError, open_http
 from analyzer.util.program import program
 
 __all__ = [
@@ -612,20 +610,16 @@ def _download(model: Model, file: ModelFile, tell: OnProgress) -> bytes:
     limit = file.size_bytes or _MAX_BYTES
     received = bytearray()
     try:
-        with urllib.request.urlopen(file.url, timeout=_TIMEOUT_S) as answer:
-            declared = answer.headers.get("Content-Length", "")
-            total = int(declared) if declared.isdigit() else file.size_bytes
-            while block := answer.read(_BLOCK_BYTES):
+        with open_http(file.url, _TIMEOUT_S) as response:
+            total = response.size_bytes or file.size_bytes
+            while block := response.read(_BLOCK_BYTES):
                 received += block
                 if len(received) > limit:
                     break
                 tell(file.name, len(received), total)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or repr(error)
+    except HttpError as error:
         raise ModelError(
-            f"{file.name} of the network {model.name} cannot be downloaded from {file.url} ({reason}): try "
+            f"{file.name} of the network {model.name} cannot be downloaded from {file.url} ({error}): try "
             f"again later, or put it into a folder that {MODELS_VARIABLE} names"
         ) from error
     content = bytes(received)
