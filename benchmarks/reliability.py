@@ -956,12 +956,12 @@ def _die(*_: Any, **__: Any) -> NoReturn:
 
 def dying_child() -> None:
     """Prepare an analyzing process to take its batch with it at a point."""
-    from analyzer import api
+    from analyzer import job
     from analyzer.output import annotated
     from analyzer.report import files
     from analyzer.runs import derive, schema, segments
 
-    publish, render_video, writing = api.publish, annotated.render_video, files.writing
+    publish, render_video, writing = job.publish, annotated.render_video, files.writing
 
     def publish_half(staging: Path, folder: Path) -> None:
         with mock.patch.object(Path, "replace", _dies_at(4, Path.replace)):
@@ -985,7 +985,7 @@ def dying_child() -> None:
         case "drawing":
             annotated.render_video = draw_half
         case "half published":
-            api.publish = publish_half
+            job.publish = publish_half
         case "published, parts not removed":
             segments.PartStore.clear = _die  # type: ignore[assignment, method-assign]
         case "report half written":

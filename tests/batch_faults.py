@@ -22,9 +22,8 @@ from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory
 from analyzer.errors import CrashError, ModelError, StoppedError
-from analyzer.events import Begun, Committed
+from analyzer.events import Opened, SegmentCommitted
 from analyzer.runs.folders import run_name
-from analyzer.runs.segments import Part
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.clock import Clock
@@ -85,7 +84,7 @@ def _burn() -> None:
 
 def with_models() -> None:
     """Analyze with the models; a marked video does what it asks for when it is opened."""
-    from analyzer import api
+    from analyzer import job
     from analyzer.media.reader import VideoReader
 
     class Reader(VideoReader):
@@ -93,7 +92,7 @@ def with_models() -> None:
             misbehave(path)
             super().__init__(path, settings)
 
-    changed: Any = api
+    changed: Any = job
     changed.VideoReader = Reader
 
 
@@ -161,7 +160,7 @@ class FakeClock(Clock):
 
 
 class Quick:
-    """A test double for `analyzer.api.Analyzer`."""
+    """A test double for `analyzer.job.VideoAnalyzer`."""
 
     obeys = True
     """Whether files say what happens."""
@@ -205,13 +204,13 @@ class Quick:
 
     def _segments(self, parts: Path, video: Video) -> None:
         kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
-        self._on_event(Begun(video.title, kept, SEGMENTS, None, "key"))
+        self._on_event(Opened("", video.title, None, SEGMENTS, kept, "key"))
         for number in range(len(kept), SEGMENTS):
             self.between_segments(number)
             if self._stop():
                 raise StoppedError("asked to end")
             (parts / f"key-{number:06d}").touch()
-            self._on_event(Committed(video.title, Part(number, samples=1, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
 
     def between_segments(self, number: int) -> None:
         """Take some time."""
@@ -230,15 +229,15 @@ class Acts(Quick):
     obeys = False
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
-        """`analyzer.api.Analyzer.analyze`."""
-        self._on_event(Begun(video.title, (), 2, video.duration_s, "key"))
+        """`analyzer.job.VideoAnalyzer.analyze`."""
+        self._on_event(Opened("", video.title, video.duration_s, 2, (), "key"))
         for number in range(2):
             if number:
                 self._between(video.title)
             samples = 1
             if video.title == "resources":
                 samples = self._settings.threads * 10 + self._settings.workers
-            self._on_event(Committed(video.title, Part(number, samples=samples, faces=0, size_bytes=0)))
+            self._on_event(SegmentCommitted("", video.title, number, samples=samples, faces=0, size_bytes=0))
         return super().analyze(video, out, timings)
 
     def _between(self, title: str) -> None:
@@ -246,7 +245,7 @@ class Acts(Quick):
             case "model" | "memory":
                 raise ModelError("no layer allocates this", no_memory=title == "memory")
             case "malformed":
-                self._on_event(Committed(title, Part(-1, samples=1, faces=0, size_bytes=0)))
+                self._on_event(SegmentCommitted("", title, -1, samples=1, faces=0, size_bytes=0))
             case "stops":
                 raise StoppedError("of its own accord")
             case "deaf":
@@ -270,12 +269,12 @@ class Mended(Quick):
 
 
 class Fragile:
-    """`analyzer.api.Analyzer`, which fails on marked videos as if a process had ended."""
+    """`analyzer.job.VideoAnalyzer`, which fails on marked videos as if a process had ended."""
 
     def __init__(self, settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> None:
-        from analyzer.api import Analyzer
+        from analyzer.job import VideoAnalyzer
 
-        self._analyzer = Analyzer(settings, on_event, stop=stop)
+        self._analyzer = VideoAnalyzer(settings, on_event, cancelled=stop)
         self.load = self._analyzer.load
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:

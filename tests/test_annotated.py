@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import analyzer
-from analyzer import api
+from analyzer import job
 from analyzer.batch.protocol import matching_run
 from analyzer.cli import DONE, SOME_FAILED, cli
 from analyzer.errors import MediaError, MediaErrorKind, OutputError, StoppedError
@@ -49,8 +49,8 @@ def only_draw(patch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> Any:
         raise AssertionError("it was analyzed again")
 
-    patch.setattr(api, "derive", fail)
-    patch.setattr(api.Analyzer, "_read", fail)
+    patch.setattr(job, "derive", fail)
+    patch.setattr(job.VideoAnalyzer, "_read", fail)
 
 
 def the_run(out: Path) -> Run:
@@ -115,7 +115,7 @@ def test_drawing_that_was_broken_off_goes_on_alone(
             fail_drawing(patch, KeyboardInterrupt())
         errors = {"stopped": StoppedError, "full disk": OutputError, "killed": KeyboardInterrupt}
         with pytest.raises(errors[how]):
-            analyzer.analyze(video, out=tmp_path, on_event=note, stop=lambda: bool(drawing))
+            analyzer.analyze(video, out=tmp_path, on_event=note, cancelled=lambda: bool(drawing))
     run = the_run(tmp_path)
     # Nobody takes it for finished, and a batch does it again.
     assert "run the same command again" in run.video_error and not known(run)

@@ -26,7 +26,7 @@ from analyzer.batch.maintenance import prune
 from analyzer.batch.scheduler import Scheduler
 from analyzer.cli.options import INTERRUPTED, TERMINATED
 from analyzer.errors import MediaError, MediaErrorKind, StoppedError
-from analyzer.events import Committed
+from analyzer.events import SegmentCommitted
 from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from testkit.media import numbered, write_video
@@ -157,16 +157,16 @@ def test_prune_keeps_segments_of_other_commands(folder: Path) -> None:
     begin(folder)
     write_video(elsewhere, numbered(40), fps=10)
     batch_s = set(parts(folder))
-    committed: list[Committed] = []
+    committed: list[SegmentCommitted] = []
 
     def on_event(event: Any) -> None:
-        committed.extend([event] if isinstance(event, Committed) else [])
+        committed.extend([event] if isinstance(event, SegmentCommitted) else [])
 
     # A file that the batch does not know; and one of its own, with other settings.
     for path, settings in ((elsewhere, SETTINGS), (folder / "first.mp4", SETTINGS.replace(fps=2))):
         committed.clear()
         with pytest.raises(StoppedError):
-            analyze(str(path), settings, out=out, on_event=on_event, stop=lambda: len(committed) >= 2)
+            analyze(str(path), settings, out=out, on_event=on_event, cancelled=lambda: len(committed) >= 2)
     analyze_s = set(parts(folder)) - batch_s
     live = out / "camera-live-0123456789ab-20260101T000000Z" / ".parts" / "0123456789abcdef-000000"
     live.mkdir(parents=True)
@@ -188,8 +188,8 @@ def test_removing_a_video_removes_only_its_own_segments(folder: Path) -> None:
             str(folder / "first.mp4"),
             SETTINGS.replace(fps=2),
             out=out,
-            on_event=lambda event: committed.append(event) if isinstance(event, Committed) else None,
-            stop=lambda: bool(committed),
+            on_event=lambda event: committed.append(event) if isinstance(event, SegmentCommitted) else None,
+            cancelled=lambda: bool(committed),
         )
     before = parts(folder)
     assert batch(folder, filters=Filters(shorter_than_s=2)).skipped == 1

@@ -17,7 +17,7 @@ from analyzer.analysis.segment import Models
 from analyzer.api import analyze
 from analyzer.cli import DONE, USAGE, cli
 from analyzer.errors import SettingsError
-from analyzer.events import Budgeted
+from analyzer.events import SamplingChosen
 from analyzer.settings import Settings, budget_s
 from testkit.media import write_video
 
@@ -166,7 +166,7 @@ def test_generous_budget_keeps_the_rate(short: Path, text: str, tmp_path: Path) 
     settings = Settings(fps=3, budget=text, video=False)
     run = analyze(short, settings, out=tmp_path, on_event=events.append)
     assert len(run.samples) == 18 and len(run.people) == 1
-    said = [event for event in events if isinstance(event, Budgeted)]
+    said = [event for event in events if isinstance(event, SamplingChosen)]
     assert len(said) == 1 and said[0].fits and said[0].choice == run.info["budget"]
     assert f"3 samples a second for the budget of {text}" in run.info["budget"]
     assert run.info["settings"]["fps"] == 3 and run.info["timings_s"]["budget"] > 0

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from analyzer.cli.console import Console
-from analyzer.errors import AnalyzerError
-from analyzer.events import Begun, Event, Failed, Finished, Rendering, Started
+from analyzer.events import Event, Failed, Finished, Opened, Rendering, Started
 from analyzer.runs.run import Run
 
 KEY = "0123456789abcdef"
-VIDEO = Begun("talk", (), 13, 780.0, KEY)
-IMAGES = Begun("album", (), None, 30.0, KEY, images=True)
+VIDEO = Opened("1", "talk", 780.0, 13, (), KEY)
+IMAGES = Opened("1", "holiday", 30.0, None, (), KEY, images=True)
 
 
 @pytest.mark.parametrize(
     ("events", "saved", "said"),
     [
         ([], 0, "nothing was saved"),
-        ([Started("talk.mp4")], 3, "nothing was saved"),
-        ([Started("talk.mp4"), VIDEO], 0, "nothing was saved"),
+        ([Started("1", "talk.mp4")], 3, "nothing was saved"),
+        ([Started("1", "talk.mp4"), VIDEO], 0, "nothing was saved"),
         ([VIDEO], 1, "1 of 13 segments is saved; run the same command again to continue"),
         ([VIDEO], 2, "2 of 13 segments are saved; run the same command again to continue"),
         ([IMAGES], 2, "2 images are saved; run the same command again to continue"),
-        ([VIDEO, Failed("talk.mp4", AnalyzerError("talk.mp4 broke"))], 2, "nothing was saved"),
+        ([VIDEO, Failed("1", "talk.mp4", "talk.mp4 broke", "AnalyzerError")], 2, "nothing was saved"),
         (
-            [VIDEO, Rendering("talk", 0.5)],
+            [VIDEO, Rendering("1", "talk", 0.5)],
             0,
             "the tables are written, the annotated output is not; run the same command again to continue",
         ),
-        ([VIDEO, Rendering("talk", 1.0), "finished"], 0, "1 source is complete, nothing else was saved"),
+        ([VIDEO, Rendering("1", "talk", 1.0), "finished"], 0, "1 source is complete, nothing else was saved"),
         (
-            [VIDEO, "finished", Started("b"), VIDEO],
+            [VIDEO, "finished", Started("2", "b"), VIDEO],
             2,
             "2 of 13 segments are saved; run the same command again",
         ),
@@ -46,10 +45,12 @@ def test_interrupted_work_reports_what_is_saved(
     for number in range(saved):
         (tmp_path / "talk" / ".parts" / f"{KEY}-{number:06d}").mkdir(parents=True)
     (tmp_path / "talk" / ".parts" / "new-1").mkdir(parents=True)
-    run = Run(tmp_path, {"counts": {}, "title": "talk"})
+    finished = Finished("1", "talk", str(tmp_path), complete=True)
+    info: Any = {"counts": {}, "title": "talk"}
+    vars(finished)["run"] = Run(tmp_path, info)  # as if it had been opened
     console = Console(quiet=False, as_json=False, lists_runs=False)
     for event in events:
-        console.on_event(Finished(run) if event == "finished" else cast("Event", event))
+        console.on_event(finished if event == "finished" else cast("Event", event))
     assert console.interrupted(tmp_path).startswith(f"interrupted: {said}")
 
 
@@ -57,15 +58,15 @@ def test_interrupted_work_reports_what_is_saved(
     ("begun", "said"),
     [
         (
-            Begun("talk", (0, 1), 13, 780.0, KEY, 120.0),
+            Opened("1", "talk", 780.0, 13, (0, 1), KEY, 120.0),
             "Resuming talk at 2:00: 2 of 13 segments are saved",
         ),
         (
-            Begun("talk", (0,), None, None, KEY, 60.0),
+            Opened("1", "talk", None, None, (0,), KEY, 60.0),
             "Resuming talk at 1:00: 1 segment is saved",
         ),
         (
-            Begun("a", (0, 1, 2), None, 9.0, KEY, 3.0, images=True),
+            Opened("1", "a", 9.0, None, (0, 1, 2), KEY, 3.0, images=True),
             "Resuming a at image 4: 3 images are saved",
         ),
         (VIDEO, ""),
@@ -73,7 +74,7 @@ def test_interrupted_work_reports_what_is_saved(
 )
 @pytest.mark.parametrize("quiet", [False, True])
 def test_resumed_work_is_announced(
-    begun: Begun, said: str, capsys: pytest.CaptureFixture[str], *, quiet: bool
+    begun: Opened, said: str, capsys: pytest.CaptureFixture[str], *, quiet: bool
 ) -> None:
     Console(quiet=quiet, as_json=False).on_event(begun)
     assert capsys.readouterr().err.strip() == ("" if quiet else said)

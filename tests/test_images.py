@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import TiffImagePlugin
 
 import analyzer
-from analyzer import api
+from analyzer import job
 from analyzer.cli.options import SOME_FAILED
 from analyzer.errors import MediaError
 from analyzer.media.images import further_pages
@@ -247,7 +247,7 @@ def test_images_that_could_not_be_read_before_an_interruption_are_told(
         save(tmp_path / "a" / f"{number}.png", np.full((8, 8, 3), 9 * number, np.uint8))
     (tmp_path / "a" / "1.png").write_bytes(b"")
     with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
-        inside.setattr(api, "derive", interrupt)
+        inside.setattr(job, "derive", interrupt)
         analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
     run = analyzer.analyze(tmp_path / "a", out=tmp_path / "out", video=False)
     assert run.info["resumed_segments"] > 1 and not run.complete

@@ -27,11 +27,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import api, cli
+from analyzer import api, cli, job
 from analyzer.analysis.segment import Models
 from analyzer.cli.live import LiveStop
 from analyzer.errors import ModelError, SourceError, SourceErrorKind
-from analyzer.events import Committed, Event, Finished, Following, LiveBegun
+from analyzer.events import Event, Finished, LiveProgress, LiveStarted, SegmentCommitted
 from analyzer.faces import Faces
 from analyzer.live import connections
 from analyzer.live import reader as live_reader
@@ -123,11 +123,13 @@ def follow(
     settings: Settings,
     models: Models | None = None,
     *,
-    stop: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = lambda: False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     video = fetched(source, out, settings)
-    return run_live(video, out, settings, models or blind(), on_event=on_event, stop=stop, timings={})
+    return run_live(
+        video, out, settings, models or blind(), on_event=on_event, cancelled=cancelled, timings={}
+    )
 
 
 def watch(
@@ -474,7 +476,7 @@ def test_newest_picture_wins_and_the_others_are_counted(
     ages: list[float] = []
 
     def on_event(event: Event) -> None:
-        if isinstance(event, Following):
+        if isinstance(event, LiveProgress):
             ages.append(time.monotonic() - begun - event.time_s)
 
     begun = time.monotonic()
@@ -579,7 +581,7 @@ def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     video = fetched("rtsp://camera.test/1", tmp_path)
     settings = Settings(fps=0.5, bin_s=60)
     run = run_live(
-        video, tmp_path, settings, blind(), on_event=lambda event: None, stop=lambda: False, timings={}
+        video, tmp_path, settings, blind(), on_event=lambda event: None, cancelled=lambda: False, timings={}
     )
     assert run.complete and run.info["live"]["ended_because"] == "the source has ended"
     assert 1750 <= len(run.samples) + run.info["live"]["dropped"] <= 1801 and len(run.samples) > 1600
@@ -607,7 +609,7 @@ def test_clock_and_gaps_stand_in_the_tables(
     settings = Settings(timeout_s=10, duration_s=60, segment_s=3, precision="f32")
     begun = pd.Timestamp.now(tz="UTC")
     run = follow(
-        camera.url, tmp_path, settings, models, on_event=events.append, stop=lambda: camera.sent >= 85
+        camera.url, tmp_path, settings, models, on_event=events.append, cancelled=lambda: camera.sent >= 85
     )
     assert run.complete and run.info["schema_version"] == SCHEMA_VERSION and run.info["annotated"] is None
     samples, told = run.samples, run.info["live"]
@@ -633,7 +635,7 @@ def test_clock_and_gaps_stand_in_the_tables(
     where = f"{clock} >= TIMESTAMPTZ '{begun.isoformat()}' AND kind = 'live'"
     (row,) = make_report([tmp_path], chosen=Chosen(where=where)).document["videos"]
     assert row["people"] == len(run.people) and row["day"] == begun.date().isoformat()
-    assert [e for e in events if isinstance(e, LiveBegun)] == [LiveBegun("127.0.0.1", 60.0, True)]
+    assert [e for e in events if isinstance(e, LiveStarted)] == [LiveStarted("", "127.0.0.1", 60.0, True)]
     assert not (run.folder / ".parts").exists() and not (run.folder / ".new").exists()
 
 
@@ -711,7 +713,7 @@ def test_second_signal_does_what_it_did_before(number: signal.Signals) -> None:
         with LiveStop() as stop:
             come(number)
             assert (heard, stop()) == ([number], False)  # nothing is followed yet
-            stop.on_event(LiveBegun("it", None, False))
+            stop.on_event(LiveStarted("1", "it", None, False))
             come(number)
             assert (heard, stop()) == ([number], True)
             come(number)
@@ -731,7 +733,7 @@ def test_run_that_goes_on_is_not_finished_by_another(
             found.append(finish_abandoned(tmp_path))
         return bool(found)
 
-    run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), stop=stop)
+    run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), cancelled=stop)
     assert found == [[]] and run.complete
 
 
@@ -765,8 +767,8 @@ def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
     committed: list[int] = []
 
     def on_event(event: Event) -> None:
-        if isinstance(event, Committed):
-            committed.append(event.part.samples)
+        if isinstance(event, SegmentCommitted):
+            committed.append(event.samples)
 
     def reader(*args: Any, **kwargs: Any) -> LiveReader:
         return LiveReader(*args, connect=lambda *_: _Camera(count), **kwargs)
@@ -776,7 +778,7 @@ def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
         video = fetched("rtsp://camera.test/1", tmp_path)
         settings = QUICK.replace(segment_s=1)
         yield committed
-        run_live(video, tmp_path, settings, blind(), on_event=on_event, stop=lambda: False, timings={})
+        run_live(video, tmp_path, settings, blind(), on_event=on_event, cancelled=lambda: False, timings={})
 
 
 def test_only_the_last_publishing_says_that_a_run_has_ended(
@@ -906,11 +908,11 @@ def test_networks_are_known_as_they_were_loaded(
         raise ModelError("its description has been changed since")
 
     models = dataclasses.replace(blind(), models_hash="as it was")
-    for module in (live_run, api, selection):
+    for module in (live_run, job, selection):
         monkeypatch.setattr(module, "models_hash", gone, raising=False)
     monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
     video = fetched("0", tmp_path)
-    how: dict[str, Any] = {"on_event": lambda event: None, "stop": lambda: False, "timings": {}}
+    how: dict[str, Any] = {"on_event": lambda event: None, "cancelled": lambda: False, "timings": {}}
     run = run_live(video, tmp_path, QUICK, models, **how)
     assert run.info["models_hash"] == "as it was"
 
@@ -924,13 +926,16 @@ def test_sources_that_were_not_begun_are_counted(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def followed(
-        items: Iterator[str], *args: object, on_event: Any, stop: Any, **how: object
+        items: Iterator[str], *args: object, on_event: Any, cancelled: Any, **how: object
     ) -> Iterator[Any]:
         next(items)
-        on_event(LiveBegun("camera 0", None, False))
+        on_event(LiveStarted("1", "camera 0", None, False))
         come(signal.SIGINT)
-        assert stop()
-        yield Finished(Run(tmp_path, {"complete": True}))
+        assert cancelled()
+        finished = Finished("1", "camera 0", str(tmp_path), complete=True)
+        info: Any = {"complete": True}
+        vars(finished)["run"] = Run(tmp_path, info)  # as if it had been opened
+        yield finished
 
     monkeypatch.setattr(api, "analyze_all", followed)
     how = {"again": False, "show": False, "quiet": True, "as_json": False}

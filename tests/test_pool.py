@@ -23,10 +23,10 @@ import psutil
 import pytest
 
 import analyzer
-from analyzer import api
+from analyzer import job
 from analyzer.cli import INTERRUPTED
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
-from analyzer.events import Analyzing
+from analyzer.events import Progress
 from analyzer.runs import pool
 from analyzer.runs.pool import worker_count
 from analyzer.runs.run import Run
@@ -121,7 +121,7 @@ def test_tables_do_not_depend_on_the_number_of_processes(alone: Run, together: S
 
 
 def test_progress_adds_up_over_the_processes(together: Shared) -> None:
-    events = [event for event in together.events if isinstance(event, Analyzing)]
+    events = [event for event in together.events if isinstance(event, Progress)]
     assert [event.samples for event in events] == list(range(1, len(together.run.samples) + 1))
     assert events[-1].faces == len(together.run.faces)
     times = [event.time_s for event in events]
@@ -136,7 +136,7 @@ def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: in
         raise KeyboardInterrupt
 
     with monkeypatch.context() as inside, pytest.raises(KeyboardInterrupt):
-        inside.setattr(api, "derive", interrupt)
+        inside.setattr(job, "derive", interrupt)
         analyzer.analyze(film, SETTINGS, out=out, workers=count)
     (parts,) = out.glob("*/.parts")
     assert len(list(parts.iterdir())) == SEGMENTS
@@ -165,7 +165,7 @@ def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
     run = analyzer.analyze(film, SETTINGS, out=tmp_path, workers=then, on_event=analyzed.append)
     assert run.info["resumed_segments"] == resumed
     counts = alone.samples["segment"].value_counts()
-    assert sum(isinstance(event, Analyzing) for event in analyzed) == sum(counts[one] for one in removed)
+    assert sum(isinstance(event, Progress) for event in analyzed) == sum(counts[one] for one in removed)
     assert run.info["reading"]["last_s"] == alone.info["reading"]["last_s"]
     assert_same(run, alone)
 
@@ -263,7 +263,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
 
     def kill(event: object) -> None:
         kept = [path for path in tmp_path.glob("*/.parts/*") if not path.name.startswith("new-")]
-        if isinstance(event, Analyzing) and kept and not killed:
+        if isinstance(event, Progress) and kept and not killed:
             killed.append(multiprocessing.active_children()[0].pid or 0)
             os.kill(killed[0], signal.SIGKILL)
 

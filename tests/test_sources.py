@@ -26,12 +26,11 @@ import pytest
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
-from analyzer.events import LeftOut
 from analyzer.settings import Settings
 from analyzer.sources.formats import choose_formats
 from analyzer.sources.local import _local_id
 from analyzer.sources.resolve import Fetcher
-from analyzer.sources.types import Candidate, FetchProgress, Item, MediaKind, Video
+from analyzer.sources.types import Candidate, FetchProgress, Item, LeftOut, MediaKind, Video
 from analyzer.sources.ytdlp import video_id_of, web_id
 from analyzer.util.urls import host_of
 from testkit.media import number_of, numbered, write_video

@@ -44,7 +44,8 @@ class _Track:
     cross_cov: float = 0.0
     speed_var: float = 1.0
     id: int = -1
-    """-1 until it is seen for the second time."""
+    confirmed: bool = False
+    """Whether it was seen a second time."""
     unseen_s: float = 0.0
     missed: int = 0
     """Samples since it was seen last."""
@@ -83,9 +84,19 @@ class ByteTrack:
         patience_s: A track that is not seen for longer ends.
         margin: Boxes are compared with this share of their size around them.
         least_iou: Boxes that then overlap less are never the same.
+        named_at_once: Whether a track has its id from the first sighting on, before it is confirmed.
     """
 
-    def __init__(self, interval_s: float, patience_s: float, *, margin: float, least_iou: float) -> None:
+    def __init__(
+        self,
+        interval_s: float,
+        patience_s: float,
+        *,
+        margin: float,
+        least_iou: float,
+        named_at_once: bool = False,
+    ) -> None:
+        self._named_at_once = named_at_once
         self._interval_s = interval_s
         self._patience_s = patience_s
         self._margin = margin
@@ -102,7 +113,8 @@ class ByteTrack:
             time_s: When it is shown, later than the one before.
 
         Returns:
-            (N,) the track of each box; -1 where it begins one, which is known from its next sighting on.
+            (N,) the track of each box; unless tracks are `named_at_once`, -1 where it begins one, which is
+            known from its next sighting on.
         """
         self._predict(time_s)
         ids = np.full(len(boxes), -1, np.int64)
@@ -111,14 +123,21 @@ class ByteTrack:
         for row, column in best_pairs(buffered_iou(places, boxes, self._margin), self._least_iou):
             track = self._tracks[row]
             track.see(boxes[column])
-            if track.id < 0:
-                track.id, self._next_id = self._next_id, self._next_id + 1
-            ids[column] = track.id
+            track.confirmed = True
+            ids[column] = self._named(track)
             new.remove(column)
         # One that was seen but once may be missed in one sample: more is noise of the detector.
-        self._tracks = [track for track in self._tracks if track.id >= 0 or track.missed <= 1]
-        self._tracks += [_Track(boxes[column].copy()) for column in sorted(new)]
+        self._tracks = [track for track in self._tracks if track.confirmed or track.missed <= 1]
+        for column in sorted(new):
+            self._tracks.append(_Track(boxes[column].copy()))
+            if self._named_at_once:
+                ids[column] = self._named(self._tracks[-1])
         return ids
+
+    def _named(self, track: _Track) -> int:
+        if track.id < 0:
+            track.id, self._next_id = self._next_id, self._next_id + 1
+        return track.id
 
     def _predict(self, time_s: float) -> None:
         """Move the tracks to where they should be now, and end those that were not seen for too long."""

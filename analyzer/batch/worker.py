@@ -38,14 +38,14 @@ from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["AnalyzerFactory", "Emit", "VideoAnalyzer", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
 
 _PROGRESS_EVERY_S = 0.5
 Emit = Callable[[JobEvent], None]
 
 
-class VideoAnalyzer(Protocol):
-    """What a worker needs of `analyzer.api.Analyzer`."""
+class AnalyzerLike(Protocol):
+    """What a worker needs of `analyzer.job.VideoAnalyzer`."""
 
     def load(self) -> Any:
         """Load the models, unless they are loaded."""
@@ -54,8 +54,8 @@ class VideoAnalyzer(Protocol):
         """Analyze a video and publish its run, which has a `folder` and `info`."""
 
 
-AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], VideoAnalyzer]
-"""Called with settings, `on_event` and `stop`, as `analyzer.api.Analyzer`."""
+AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], AnalyzerLike]
+"""Called with settings, `on_event` and `cancelled`, as `analyzer.job.VideoAnalyzer`."""
 
 
 class _RejectedError(Exception):
@@ -75,7 +75,7 @@ class Worker:
 
     def __init__(self, analyzers: AnalyzerFactory | None = None) -> None:
         self._make = analyzers or _analyzer
-        self._analyzer: VideoAnalyzer | None = None
+        self._analyzer: AnalyzerLike | None = None
         self._settings: Settings | None = None
         self._job: _Job | None = None
 
@@ -86,7 +86,7 @@ class Worker:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
                 `Done`, `Failed`, `Rejected` or `Stopped`.
-            cancelled: Called for each sample and each frame drawn; once it returns true, the job ends.
+            cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
         self._job = job = _Job(spec, emit, cancelled)
         try:
@@ -123,7 +123,7 @@ class Worker:
         took_s = round(time.monotonic() - began, 3)
         return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
-    def _loaded(self, settings: Settings) -> VideoAnalyzer:
+    def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
             self._analyzer = None  # its memory first
             self._analyzer, self._settings = self._make(settings, self._on_event, self._stopped), settings
@@ -160,21 +160,21 @@ class _Job:
         Raises:
             _RejectedError: The video has a length that the job excludes.
         """
-        from analyzer.events import Analyzing, Begun, Committed
-        from analyzer.events import Rendering as Drawing
+        from analyzer import events
 
         id = self.spec.job_id
         match event:
-            case Begun():
+            case events.Opened():
                 self._check_length(event.duration_s)
-                self.emit(Opened(id, event.parts_key, event.kept, event.expected, _seconds(event.duration_s)))
-            case Committed():
-                part = event.part
-                self.emit(Segment(id, part.segment, part.samples, part.faces, part.size_bytes))
-            case Analyzing() if self._is_due():
+                known = event.segments_key, event.completed, event.segments
+                self.emit(Opened(id, *known, _seconds(event.duration_s)))
+            case events.SegmentCommitted():
+                counts = event.segment, event.samples, event.faces, event.size_bytes
+                self.emit(Segment(id, *counts))
+            case events.Progress() if self._is_due():
                 self.emit(Progress(id, max(0.0, event.time_s), _seconds(event.duration_s)))
-            case Drawing() if self._is_due():
-                self.emit(Rendering(id, event.share))
+            case events.Rendering() if self._is_due():
+                self.emit(Rendering(id, event.fraction))
 
     def _check_length(self, duration_s: float | None) -> None:
         filters = Filters(shorter_than_s=self.spec.shorter_than_s, longer_than_s=self.spec.longer_than_s)
@@ -196,10 +196,10 @@ def _seconds(known: float | None) -> float | None:
     return known if known is not None and math.isfinite(known) and known >= 0 else None
 
 
-def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> VideoAnalyzer:
-    from analyzer.api import Analyzer
+def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> AnalyzerLike:
+    from analyzer.job import VideoAnalyzer
 
-    return Analyzer(settings, on_event, stop=stop)
+    return VideoAnalyzer(settings, on_event, cancelled=stop)
 
 
 def _report(folder: Path, formats: tuple[str, ...]) -> str | None:

@@ -388,7 +388,9 @@ def _run(
     from analyzer.cli.live import LiveStop
     from analyzer.events import Event, Failed, Finished
     from analyzer.sources.local import images_together
+    from analyzer.util.system import few_arenas
 
+    few_arenas()
     console = Console(quiet=quiet, as_json=as_json)
     results: list[Finished | Failed] = []
     left = 0
@@ -406,7 +408,7 @@ def _run(
                 how["on_preview"] = stack.enter_context(Window()).on_preview
             stop = stack.enter_context(LiveStop())
             together = iter(images_together(sources))
-            for result in analyze_all(together, settings, stop=stop, **how):
+            for result in analyze_all(together, settings, cancelled=stop, **how):
                 results.append(result)
             left = len(list(together)) if stop() else 0
         if left:
@@ -426,7 +428,9 @@ def _evaluate(
 ) -> int:
     from analyzer.cli.console import Console, describe_evaluation
     from analyzer.evaluation import check_out, evaluate
+    from analyzer.util.system import few_arenas
 
+    few_arenas()
     console = Console(quiet=quiet, as_json=as_json, lists_runs=False)
     try:
         if out is not None:

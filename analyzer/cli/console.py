@@ -17,18 +17,18 @@ from tqdm import tqdm
 
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.events import (
-    Analyzing,
-    Begun,
-    Budgeted,
+    Downloading,
     Event,
     Failed,
-    Fetching,
+    FilesSkipped,
     Finished,
-    Following,
-    LeftOut,
-    LiveBegun,
+    LiveProgress,
+    LiveStarted,
+    Opened,
+    Progress,
     Rendering,
     ReportsRemoved,
+    SamplingChosen,
     Started,
 )
 from analyzer.runs.run import Run
@@ -58,7 +58,7 @@ class Console:
         self._draws = not quiet and sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._stage = ""
-        self._begun: Begun | None = None
+        self._begun: Opened | None = None
         self._drawing = False
         self._done = 0
 
@@ -74,19 +74,19 @@ class Console:
         """Draw an event."""
         self._keep_track(event)
         match event:
-            case Started(source):
+            case Started(source=source):
                 self._close_bar()
                 log.info("started %r", source)
-            case Fetching(progress):
-                bar = self._open_bar("fetching", one_line(progress.source), progress.total_bytes, "B")
-                self._advance(bar, progress.received_bytes)
-            case LeftOut() | Budgeted() | ReportsRemoved():
+            case Downloading():
+                bar = self._open_bar("downloading", one_line(event.source), event.total_bytes, "B")
+                self._advance(bar, event.received_bytes)
+            case FilesSkipped() | SamplingChosen() | ReportsRemoved():
                 self._close_bar()
                 sentence = _note(event)
                 log.info("%s", sentence)
                 if not self._quiet:
                     click.echo(sentence, err=True)
-            case Analyzing():
+            case Progress():
                 total = None if event.duration_s is None else round(event.duration_s, 1)
                 unit, rated = ("images", "images/s") if event.images else ("s", "samples/s")
                 bar = self._open_bar("analyzing", one_line(event.title), total, unit)
@@ -95,11 +95,12 @@ class Console:
                     faces = counted(event.faces, "face")
                     bar.set_postfix_str(f"{rate:.0f} {rated}, {faces}", refresh=False)
                 self._advance(bar, event.time_s)
-            case LiveBegun() | Following():
+            case LiveStarted() | LiveProgress():
                 self._on_live(event)
-            case Rendering(title, share):
-                self._advance(self._open_bar("drawing", one_line(title), 100, "%"), share * 100)
-            case Finished(run, unchanged):
+            case Rendering():
+                bar = self._open_bar("rendering", one_line(event.title), 100, "%")
+                self._advance(bar, event.fraction * 100)
+            case Finished(run=run, unchanged=unchanged):
                 self._close_bar()
                 if self._lists_runs and not self._quiet and not self._as_json:
                     click.echo(describe(run))
@@ -107,11 +108,11 @@ class Console:
                         click.echo(_unchanged(run))
                 how = "unchanged" if unchanged else "finished"
                 log.info("%s %s: %s", how, run.folder, json.dumps(run.info["counts"]))
-            case Failed(source, error):
+            case Failed(source=source, message=message):
                 self._close_bar()
-                log.error("failed %r: %s", source, one_line(str(error)))
-                named = Path(source).name in str(error)
-                self.error(str(error) if named else f"{source}: {error}")
+                log.error("failed %r: %s", source, one_line(message))
+                named = Path(source).name in message
+                self.error(message if named else f"{source}: {message}")
 
     def _keep_track(self, event: Event) -> None:
         """Remember what an interruption would leave saved; announce a resumed analysis."""
@@ -120,14 +121,14 @@ class Console:
             self._begun = None
         if isinstance(event, Finished):
             self._done += 1
-        if isinstance(event, Begun):
+        if isinstance(event, Opened):
             self._begun = event
-            if event.kept and not self._quiet:
+            if event.completed and not self._quiet:
                 self._close_bar()
                 click.echo(_continued(event), err=True)
 
-    def _on_live(self, event: LiveBegun | Following) -> None:
-        if isinstance(event, LiveBegun):
+    def _on_live(self, event: LiveStarted | LiveProgress) -> None:
+        if isinstance(event, LiveStarted):
             self._close_bar()
             log.info("live source %r", event.title)
             if not self._quiet:
@@ -149,7 +150,7 @@ class Console:
             return f"interrupted: the tables are written, the annotated output is not; {again}"
         begun = self._begun
         # Counted on disk: worker processes may have saved segments that they have not reported yet.
-        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.parts_key}-*"))
+        saved = 0 if begun is None else sum(1 for _ in out.glob(f"*/.parts/{begun.segments_key}-*"))
         if begun is None or not saved:
             if not self._done:
                 return "interrupted: nothing was saved"
@@ -200,33 +201,33 @@ class Console:
             self._bar = None
 
 
-def _note(event: LeftOut | Budgeted | ReportsRemoved) -> str:
+def _note(event: FilesSkipped | SamplingChosen | ReportsRemoved) -> str:
     match event:
-        case LeftOut():
-            return left_out_text(**vars(event))
-        case Budgeted(title, choice, fits):
-            return f"{'Budget' if fits else 'Warning'}: {one_line(title)}: {choice}"
+        case FilesSkipped():
+            return left_out_text(event.source, event.images, event.subfolders)
+        case SamplingChosen():
+            return f"{'Budget' if event.fits else 'Warning'}: {one_line(event.title)}: {event.choice}"
     return (
         f"Removed the reports of the previous analysis of {one_line(event.title)}: {', '.join(event.files)}. "
-        f"To write them again: {program()} report {event.run.folder} --format html"
+        f"To write them again: {program()} report {event.folder} --format html"
     )
 
 
-def _continued(event: Begun) -> str:
+def _continued(event: Opened) -> str:
     # Late: the analysis does not need it.
     from analyzer.report.figures import clock
 
-    at_s = event.goes_on_s or 0.0
+    at_s = event.resumes_at_s or 0.0
     where = f"image {at_s + 1:.0f}" if event.images else clock(at_s)
-    return f"Resuming {one_line(event.title)} at {where}: {_saved_words(event, len(event.kept))}"
+    return f"Resuming {one_line(event.title)} at {where}: {_saved_words(event, len(event.completed))}"
 
 
-def _saved_words(event: Begun, saved: int) -> str:
+def _saved_words(event: Opened, saved: int) -> str:
     """Such as "2 of 13 segments are saved"."""
     noun = "image" if event.images else "segment"
-    if event.expected is None:
+    if event.segments is None:
         return f"{counted(saved, noun)} {'is' if saved == 1 else 'are'} saved"
-    return f"{saved} of {counted(event.expected, noun)} {'is' if saved == 1 else 'are'} saved"
+    return f"{saved} of {counted(event.segments, noun)} {'is' if saved == 1 else 'are'} saved"
 
 
 def _unchanged(run: Run) -> str:
@@ -237,13 +238,13 @@ def _unchanged(run: Run) -> str:
     )
 
 
-def _announced(event: LiveBegun) -> str:
+def _announced(event: LiveStarted) -> str:
     until = "until Ctrl-C" if event.stop_s is None else f"for {event.stop_s:g} s, or until Ctrl-C"
     video = "; live sources get no annotated video" if event.without_video else ""
     return f"Live: {one_line(event.title)}: runs {until}{video}"
 
 
-def _so_far(event: Following) -> str:
+def _so_far(event: LiveProgress) -> str:
     parts = [counted(event.people, "person", "people"), counted(event.faces, "face")]
     parts += [f"{event.dropped} dropped"] if event.dropped else []
     parts += [counted(event.gaps, "gap")] if event.gaps else []
@@ -393,12 +394,11 @@ def _as_json(result: Finished | Failed) -> dict[str, Any]:
             "run": run.info,
             "people": people,
         }
-    error = result.error
     return {
         "status": "failed",
         "source": result.source,
-        "error": type(error).__name__,
-        "kind": getattr(error, "kind", None),
-        "retry": getattr(error, "retry", False),
-        "message": str(error),
+        "error": result.error,
+        "kind": result.kind,
+        "retry": result.retry,
+        "message": result.message,
     }

@@ -6,7 +6,7 @@ import signal
 from types import TracebackType
 from typing import Any, Self
 
-from analyzer.events import Event, Failed, Finished, LiveBegun
+from analyzer.events import Event, Failed, Finished, LiveStarted
 
 __all__ = ["LiveStop"]
 
@@ -36,7 +36,7 @@ class LiveStop:
 
     def on_event(self, event: Event) -> None:
         """Take over when a live source begins, and give back when it ends."""
-        if isinstance(event, LiveBegun) and not self._before:
+        if isinstance(event, LiveStarted) and not self._before:
             self._before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
         elif isinstance(event, Finished | Failed):
             self._restore()

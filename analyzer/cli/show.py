@@ -125,7 +125,7 @@ class Window:
                     if self._over:
                         return
                     preview = self._waiting.popleft()
-                picture = preview.picture(_LONGEST_PX)
+                picture = preview.image(_LONGEST_PX)
                 height, width = picture.shape[:2]
                 scaled = preview.boxes * (width / preview.frame.width)
                 known = zip(scaled.tolist(), preview.genders, preview.ages_years.tolist(), strict=True)

@@ -126,7 +126,7 @@ def evaluate(
         for task, result in zip(tasks, runs, strict=True):
             name = Path(task.shown).name
             if isinstance(result, Failed):
-                sentence = str(result.error).replace(str(task.source), task.shown)
+                sentence = result.message.replace(str(task.source), task.shown)
                 task.about["failed"].append(f"{name}: {sentence}")
                 continue
             run = result.run  # read now: a later one may take its place

@@ -53,6 +53,7 @@ from analyzer.media.read_report import ReadReport
 from analyzer.runs.segments import Received
 from analyzer.settings import Settings
 from analyzer.sources.streams import Stream, StreamForm
+from analyzer.util.cancellation import never
 
 __all__ = [
     "SEGMENT_S",
@@ -262,7 +263,7 @@ class LiveReader:
         stream: From `analyzer.sources.resolve`.
         settings: How to sample, when to stop, how long to wait.
         name: What the user calls the source, for errors.
-        stop: Asked some times a second; once it is true, the run ends.
+        cancelled: Asked some times a second in the thread that iterates; once true, the run ends.
         connect: Connects.
         now: A clock that never goes back, in seconds.
         wall: Seconds since 1970.
@@ -277,12 +278,12 @@ class LiveReader:
         settings: Settings,
         *,
         name: str,
-        stop: Callable[[], bool] = lambda: False,
+        cancelled: Callable[[], bool] = never,
         connect: Connect = connect,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._stream, self._settings, self._name, self._stop = stream, settings, name, stop
+        self._stream, self._settings, self._name, self._cancelled = stream, settings, name, cancelled
         self._connect, self._now, self._wall = connect, now, wall
         self.state = LiveState()
         self._timing, self._sampling = _Timing(stream.form), _Sampling(settings)
@@ -435,29 +436,27 @@ class LiveReader:
         self, deadline_s: float | None, on_wait: Callable[[], None] = lambda: None
     ) -> tuple[Sample, Received] | None:
         """The newest sample, waited for; None at the end, or when the deadline (`elapsed_s`) has passed."""
-        with self._change:
-            while True:
-                on_wait()
-                if self._asked_to_end():
-                    return None
+        while True:
+            # Callers' functions are called without the lock: they may take their time.
+            on_wait()
+            if self._asked_to_end():
+                return None
+            with self._change:
                 if self._held is not None:
-                    break
-                if (
-                    self._is_long_enough()
-                    or self._over
-                    or (deadline_s is not None and self.elapsed_s > deadline_s)
-                ):
+                    held, self._held = self._held, None
+                    self.state.dropped += held.dropped
+                    return Sample(held.frame, 0, 0), Received(held.clock_s, held.gap_s, held.dropped)
+                late = deadline_s is not None and self.elapsed_s > deadline_s
+                if late or self._is_long_enough() or self._over:
                     return None
                 self._change.wait(POLL_S)
-            held, self._held = self._held, None
-            self.state.dropped += held.dropped
-        return Sample(held.frame, 0, 0), Received(held.clock_s, held.gap_s, held.dropped)
 
     def _asked_to_end(self) -> bool:
-        """Whether the user wants no more. The condition is held."""
-        if not self._asked and self._stop():
+        """Whether the caller wants no more."""
+        if not self._asked and self._cancelled():
             self._asked = True
-            self._end("it was asked to end", complete=True)
+            with self._change:
+                self._end("it was asked to end", complete=True)
         return self._asked
 
     def _is_long_enough(self) -> bool:
@@ -688,11 +687,13 @@ class LiveReader:
     # -- the beginning
 
     def _await_first(self) -> None:
-        with self._change:
-            while self._origin_s is None and not self._over:
+        while True:
+            with self._change:
+                if self._origin_s is not None or self._over:
+                    break
                 self._change.wait(POLL_S)
-                if self._stop():
-                    raise self._refused("it was asked to end before the first picture came")
+            if self._cancelled():
+                raise self._refused("it was asked to end before the first frame arrived")
         if self._origin_s is None:
             failure = self._failure
             if isinstance(failure, SourceError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import shutil
 import time
@@ -23,7 +24,7 @@ from typing import Any
 
 from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
-from analyzer.events import Budgeted, Committed, Following, LiveBegun, OnEvent
+from analyzer.events import LiveProgress, LiveStarted, OnEvent, SamplingChosen, SegmentCommitted, VisibleFace
 from analyzer.faces import Faces
 from analyzer.live.compaction import CompactingStore
 from analyzer.live.reader import SEGMENT_S, LiveReader
@@ -81,9 +82,11 @@ class _Live:
     settings: Settings
     models: Models
     reader: LiveReader
+    previewer: Previewer
     folder: Path
     staging: Path
     parts: CompactingStore
+    job_id: str
     on_event: OnEvent
     timings: dict[str, float]
     stages: StageTimer = field(default_factory=StageTimer)
@@ -101,7 +104,8 @@ class _Live:
             self.faces += len(faces)
         state = self.reader.state
         self.on_event(
-            Following(
+            LiveProgress(
+                self.job_id,
                 self.video.title,
                 time_s,
                 samples=self.samples,
@@ -110,8 +114,17 @@ class _Live:
                 dropped=state.dropped,
                 gaps=state.gap_count,
                 connected=state.connected,
+                visible=self._visible(),
             )
         )
+
+    def _visible(self) -> tuple[VisibleFace, ...]:
+        if not self.reader.state.connected:
+            return ()
+        faces = self.previewer.faces
+        ages = [None if math.isnan(age) else round(age, 1) for age in faces.age_years.tolist()]
+        known = zip(faces.track_ids.tolist(), self.previewer.genders(), ages, strict=True)
+        return tuple(VisibleFace(*one) for one in known)
 
     def tell_waiting(self) -> None:
         """Say now and then that nothing has come."""
@@ -223,8 +236,9 @@ def run_live(
     settings: Settings,
     models: Models,
     *,
+    job_id: str = "",
     on_event: OnEvent,
-    stop: Callable[[], bool],
+    cancelled: Callable[[], bool],
     timings: dict[str, float],
     on_preview: OnPreview | None = None,
 ) -> Run:
@@ -249,7 +263,8 @@ def run_live(
     stream = video.stream
     assert stream is not None  # only what is live comes here
     if settings.budget is not None:
-        on_event(Budgeted(video.title, "what is live has no length: the budget is not kept", False))
+        words = "a live source has no length, so the budget is not applied"
+        on_event(SamplingChosen(job_id, video.title, words, fits=False))
     chosen = settings.replace(
         segment_s=min(settings.segment_s, SEGMENT_S), video=False, blur=False, budget=None
     )
@@ -257,15 +272,18 @@ def run_live(
     parts = CompactingStore(folder, work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, stop=stop))
+        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, cancelled=cancelled))
         staging = stack.enter_context(run_lock(folder))
-        live = _Live(video, settings, chosen, models, reader, folder, staging, parts, on_event, timings)
-        on_event(LiveBegun(video.title, chosen.stop_s, settings.video))
+        previewer = Previewer(video.title, chosen, models, on_preview)
+        live = _Live(
+            *(video, settings, chosen, models, reader, previewer, folder, staging, parts),
+            *(job_id, on_event, timings),
+        )
+        on_event(LiveStarted(job_id, video.title, chosen.stop_s, settings.video))
         publisher = _Publisher(live.publish)
         stack.callback(publisher.close)
-        previewer = on_preview and Previewer(video.title, chosen, models.calibration, on_preview)
-        for part in _analyzed(live, previewer):
-            on_event(part)
+        for event in _analyzed(live):
+            on_event(event)
             publisher.go_on()
         publisher.finish()
         timings["analysis"] = time.perf_counter() - opened
@@ -279,7 +297,7 @@ def run_live(
     return Run(folder, json.loads(json.dumps(info, default=str)))
 
 
-def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
+def _analyzed(live: _Live) -> Iterator[SegmentCommitted]:
     """Analyze and commit one segment after another."""
     reader = live.reader
     for samples in reader.segments(on_wait=live.tell_waiting):
@@ -288,16 +306,15 @@ def _analyzed(live: _Live, previewer: Previewer | None) -> Iterator[Committed]:
             live.models,
             live.settings,
             on_progress=live.tell,
-            on_sample=None if previewer is None else previewer.on_sample,
+            on_sample=live.previewer.on_sample,
             stages=live.stages,
         )
         with contextlib.closing(results):
             for result in results:
-                if previewer is not None:
-                    previewer.on_segment(result)
                 with live.stages("write"):
                     part = live.commit(result)
-                yield Committed(live.video.title, part)
+                counts = part.segment, part.samples, part.faces, part.size_bytes
+                yield SegmentCommitted(live.job_id, live.video.title, *counts)
         give_back_memory()  # else a long run would need more than a short one
 
 

@@ -1,7 +1,7 @@
-"""Segments of one video in several processes.
+"""Analysis of one video in several processes.
 
-Each process reads its segments from the file by itself and commits them as parts. A segment yields the same
-whoever analyses it, so the results do not depend on the number of processes.
+Each process reads its segments from the file and commits them as parts. The result of a segment does not
+depend on the process that analyzes it, so the tables do not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from analyzer.analysis.segment import Models, analyze_segments
-from analyzer.errors import CrashError, MediaError, MediaErrorKind, StoppedError
+from analyzer.errors import CrashError, MediaError, MediaErrorKind
 from analyzer.faces import Faces
 from analyzer.media.frame import Sample
 from analyzer.media.read_report import ReadReport
@@ -30,6 +31,7 @@ from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.runs.segments import Part, PartStore
 from analyzer.settings import Settings
+from analyzer.util.cancellation import Cancellation
 from analyzer.util.system import (
     available_memory_mb,
     caller_not_run_again,
@@ -44,58 +46,54 @@ __all__ = [
     "Task",
     "WorkerJob",
     "analyze_in_processes",
-    "not_kept",
-    "stopped",
+    "not_completed",
     "worker_count",
 ]
 
 READ_AHEAD = 2
-"""Samples kept between the decoder and the search for faces."""
+"""Samples held between the decoder and face detection."""
 
-
-# What one process may need at 1080p, with something to spare.
 _WORKER_MB = 800.0
+"""What one process may need at 1080p, with some margin."""
 
-
-# Decoding and the networks together keep two cores busy.
 _CORES_EACH = 2
+"""Decoding and inference together keep two cores busy."""
 
+SampleDone = tuple[int, float, int]
+"""Of each sample: first segment of the task, time in seconds, number of faces."""
 
-Progress = tuple[int, float, int]
-"""Of each sample: segment of the task, time in seconds, number of faces."""
-
-
-Message = Progress | Part
+Message = SampleDone | Part
 
 
 @dataclass(frozen=True)
 class Task:
-    """A stretch to be analyzed by one process."""
+    """A stretch of video for one process."""
 
     segment: int
+    """Its first segment."""
     start_s: float
     end_s: float | None
     """None: to the end of the video, however many segments that is."""
-    kept: tuple[int, ...] = ()
-    """Segments of it that are kept already: they are read to see how the video ends, but not analyzed."""
+    completed: tuple[int, ...] = ()
+    """Segments in it that are committed already: they are read to find the video's end, but not analyzed."""
 
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What every process is told once."""
+    """What every process needs to know, sent once."""
 
     path: Path
     """The video file."""
     video_id: str
     """Goes into the tables."""
     settings: Settings
-    """How to analyze; their threads are shared out."""
+    """How to analyze; their threads are divided among the processes."""
     parts: PartStore
-    """Where segments are kept."""
+    """Where segments are committed."""
 
 
 def worker_count(settings: Settings, segments: int) -> int:
-    """How many processes to use: as the settings say, or fitted to cores, memory and segments."""
+    """The number of processes: as the settings say, or fitted to cores, memory and segments."""
     if settings.workers:
         return min(settings.workers, segments)
     memory_mb = available_memory_mb()
@@ -109,52 +107,51 @@ def analyze_in_processes(
     *,
     workers: int,
     on_message: Callable[[Message], None],
-    stop: Callable[[], bool],
+    cancelled: Cancellation,
     stages: StageTimer,
 ) -> list[ReadReport]:
     """Analyze and commit stretches of a video.
 
     Args:
-        job: The video and what to do with it.
-        tasks: In the order of time; the last one may be open.
+        job: The video and how to analyze it.
+        tasks: In the order of time; the last one may be open-ended.
         workers: Number of processes.
-        on_message: Told how far the processes are and what they have committed, in the calling thread.
-        stop: Asked some times a second; once it is true, segments in work are finished, no more are begun.
-        stages: Counts the time.
+        on_message: Called in this thread with each sample analyzed and each part committed.
+        cancelled: Asked some times a second; once true, the processes drop what is not committed.
+        stages: Adds up the time of the stages.
 
     Returns:
         How each stretch was read, in the order of `tasks`.
 
     Raises:
         MediaError: The video cannot be read.
-        ModelError: A network failed.
+        ModelError: A model failed.
         OutputError: A part cannot be written.
         CrashError: A process died.
-        StoppedError: `stop` was true before all was done.
+        StoppedError: The analysis was cancelled; committed segments stay.
     """
     # A forked copy of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
     messages: SimpleQueue[Message] = context.SimpleQueue()
-    events = _Events(finish=context.Event(), abandon=context.Event())
+    abandoned = context.Event()
     threads = max(1, job.settings.thread_count // workers)
     job = dataclasses.replace(job, settings=job.settings.replace(threads=threads, workers=1))
-    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, events))
+    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, abandoned))
     try:
         with caller_not_run_again():
             futures = [pool.submit(_Process.analyze, task) for task in tasks]
         for message in _messages(futures, messages):
+            cancelled.check()
             if message is not None:
                 on_message(message)
-            if stop():
-                events.finish.set()
         results = [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise CrashError(
-            "a worker process ended unexpectedly, perhaps for want of memory: the same command goes on "
-            "where it stopped; --workers 1 needs least memory"
+            "a worker process ended unexpectedly, perhaps for lack of memory: the same command continues "
+            "where it stopped; --workers 1 needs the least memory"
         ) from error
     finally:
-        events.abandon.set()
+        abandoned.set()
         pool.shutdown(wait=True, cancel_futures=True)
     for _, seconds in results:
         stages.add(seconds)
@@ -164,7 +161,7 @@ def analyze_in_processes(
 def _messages(
     futures: Sequence[Future[tuple[ReadReport, dict[str, float]]]], messages: SimpleQueue[Message]
 ) -> Iterator[Message | None]:
-    """What the processes say, until all are done or one has failed; None now and then."""
+    """What the processes report, until all are done or one has failed; None some times a second."""
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -172,83 +169,80 @@ def _messages(
             yield messages.get()
         yield None
         for future in done:
-            with contextlib.suppress(StoppedError):  # the others finish their segments too
-                future.result()
-
-
-@dataclass(frozen=True)
-class _Events:
-    finish: Event
-    """The segment in work is the last one."""
-    abandon: Event
-    """The run was ended: what is not yet committed is not needed."""
+            future.result()
 
 
 class _Process:
-    """What a worker process holds."""
+    """The state of a worker process."""
 
     job: ClassVar[WorkerJob]
-    models: ClassVar[Models]
+    models: ClassVar[Models | None] = None
     messages: ClassVar[SimpleQueue[Message]]
-    events: ClassVar[_Events]
+    abandoned: ClassVar[Event]
+    """Set when the analysis was cancelled or has failed: what is not committed is not needed."""
 
     @classmethod
-    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], events: _Events) -> None:
+    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], abandoned: Event) -> None:
         die_with_parent()
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)  # it ended while this process began
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to say what happens
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what happens
         few_arenas()
-        cls.job, cls.messages, cls.events = job, messages, events
+        cls.job, cls.messages, cls.abandoned = job, messages, abandoned
+        threading.Thread(target=cls._exit_if_abandoned, daemon=True).start()
         cls.models = Models.load(job.settings)
 
     @classmethod
-    def analyze(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
-        job, stages = cls.job, StageTimer()
+    def _exit_if_abandoned(cls) -> None:
+        """Loading models takes a second or more and cannot be interrupted; nothing is lost by ending it."""
+        cls.abandoned.wait()
+        if cls.models is None:
+            os._exit(1)
 
-        def tell(time_s: float, faces: Faces) -> None:
-            if cls.events.abandon.is_set():
-                raise stopped()
+    @classmethod
+    def analyze(cls, task: Task) -> tuple[ReadReport, dict[str, float]]:
+        job, stages, models = cls.job, StageTimer(), cls.models
+        assert models is not None  # loaded by `begin`
+        cancellation = Cancellation(cls.abandoned.is_set)
+
+        def report_sample(time_s: float, faces: Faces) -> None:
+            cancellation.check()
             cls.messages.put((task.segment, time_s, len(faces)))
 
-        if cls.events.finish.is_set():
-            raise stopped()
+        cancellation.check()
         committed: set[int] = set()
-        with VideoReader(job.path, job.settings) as reader:
-            wanted = not_kept(reader.samples(task.start_s, task.end_s), task.kept)
-            samples = stages.each("decode", wanted)
+        with VideoReader(job.path, job.settings) as reader, cancellation.closing(reader.close):
+            wanted = not_completed(reader.samples(task.start_s, task.end_s), task.completed)
+            samples = stages.each("decode", cancellation.checked(wanted))
             with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated(task):
-                results = analyze_segments(ahead, cls.models, job.settings, on_progress=tell, stages=stages)
+                results = analyze_segments(
+                    ahead, models, job.settings, on_progress=report_sample, stages=stages
+                )
                 with contextlib.closing(results):
                     for result in results:
                         with stages("write"):
                             cls.messages.put(job.parts.commit(result, job.video_id))
                         give_back_memory()
                         committed.add(result.segment)
-                        if task.end_s is None and cls.events.finish.is_set():
-                            raise stopped()
-            if task.segment not in committed and task.segment not in task.kept:
+            if task.segment not in committed and task.segment not in task.completed:
                 cls.messages.put(job.parts.commit_empty(task.segment))
             return reader.report(), stages.seconds
 
 
-def not_kept(samples: Generator[Sample, None, None], kept: Collection[int]) -> Generator[Sample, None, None]:
-    """The samples of segments that are not kept already: what was committed is not analyzed again."""
+def not_completed(
+    samples: Generator[Sample, None, None], completed: Collection[int]
+) -> Generator[Sample, None, None]:
+    """The samples of segments that are not committed yet."""
     with contextlib.closing(samples):
-        yield from (sample for sample in samples if sample.segment not in kept)
+        yield from (sample for sample in samples if sample.segment not in completed)
 
 
 @contextlib.contextmanager
 def _tolerated(task: Task) -> Iterator[None]:
-    """A stretch without a good picture does not make the others worthless; the whole is judged later."""
+    """A stretch without a readable frame does not invalidate the others; the whole video is checked later."""
     try:
         yield
     except MediaError as error:
         if error.kind not in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES):
             raise
-
-
-def stopped() -> StoppedError:
-    """The error of an analysis that was asked to end."""
-    return StoppedError("the analysis was asked to end: the same command goes on where it stopped")

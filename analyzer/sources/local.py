@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from analyzer.errors import SourceError, SourceErrorKind
-from analyzer.events import LeftOut
-from analyzer.sources.types import Item, MediaKind, Video, failed_item
+from analyzer.sources.types import Item, LeftOut, MediaKind, Video, failed_item
 from analyzer.util.text import well_formed
 
 __all__ = [

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyzer.errors import AnalyzerError, OutputError, SourceError, SourceErrorKind, is_full
-from analyzer.events import LeftOut
 from analyzer.settings import Settings
 from analyzer.sources.failures import source_failure
 from analyzer.sources.local import (
@@ -45,7 +44,16 @@ from analyzer.sources.local import (
     with_paths,
 )
 from analyzer.sources.streams import Stream, StreamForm, recognized, shown_address
-from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video, failed_item
+from analyzer.sources.types import (
+    Candidate,
+    FetchProgress,
+    Info,
+    Item,
+    LeftOut,
+    MediaKind,
+    Video,
+    failed_item,
+)
 from analyzer.sources.watchdog import Call
 from analyzer.sources.ytdlp import (
     LIST_TYPES,

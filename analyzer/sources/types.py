@@ -17,6 +17,7 @@ __all__ = [
     "Candidate",
     "FetchProgress",
     "Item",
+    "LeftOut",
     "MediaKind",
     "Video",
     "failed_item",
@@ -115,6 +116,17 @@ class Candidate:
     """Untrusted raw text."""
     size_bytes: int | None
     """Declared or estimated size of what would be downloaded; None where unknown."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder contains more than what is listed of it."""
+
+    source: str
+    images: int
+    """How many images lie beside the videos; `Settings.images` includes them."""
+    subfolders: bool
+    """Whether its subfolders contain videos or images; `Settings.recursive` includes them."""
 
 
 @dataclass(frozen=True)

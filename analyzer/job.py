@@ -1,0 +1,562 @@
+"""The analysis of one video, from its file or stream to the published run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analyzer.analysis.budget import choose_sampling
+from analyzer.analysis.segment import Models, analyze_segments
+from analyzer.errors import AnalyzerError, MediaError, OutputError, StoppedError, unexpected
+from analyzer.events import (
+    OnEvent,
+    Opened,
+    Progress,
+    Rendering,
+    ReportsRemoved,
+    SamplingChosen,
+    SegmentCommitted,
+    ignore,
+)
+from analyzer.faces import Faces
+from analyzer.live.run import run_live
+from analyzer.media.arrays import ArrayReader
+from analyzer.media.images import ImageReader
+from analyzer.media.read_report import ReadReport, joined_report
+from analyzer.media.readahead import read_ahead
+from analyzer.media.reader import VideoReader
+from analyzer.output.preview import OnPreview, Previewer
+from analyzer.runs.derive import derive, same_analysis, table_files, work_key, write_spreadsheet, write_tables
+from analyzer.runs.folders import run_folder
+from analyzer.runs.pool import (
+    READ_AHEAD,
+    Message,
+    Task,
+    WorkerJob,
+    analyze_in_processes,
+    not_completed,
+    worker_count,
+)
+from analyzer.runs.provenance import run_info
+from analyzer.runs.run import Run, publish
+from analyzer.runs.run_info import SCHEMA_VERSION
+from analyzer.runs.segments import Part, PartStore
+from analyzer.runs.tables import write_json
+from analyzer.settings import Settings
+from analyzer.sources.types import JSON, MediaKind, Video
+from analyzer.util.callbacks import Callback
+from analyzer.util.cancellation import Cancellation, never
+from analyzer.util.locks import run_lock
+from analyzer.util.system import give_back_memory
+from analyzer.util.timing import StageTimer, timed
+from analyzer.vision.selection import models_hash
+
+__all__ = [
+    "VideoAnalyzer",
+    "finished_run",
+]
+
+log = logging.getLogger(__name__)
+
+Reader = VideoReader | ImageReader | ArrayReader
+
+_UNFINISHED = "it was not finished: run the same command again"
+
+_EMPTY_COMMITTED = 100
+"""How many segments without samples are committed as such before one that has some; others are read again."""
+
+_MAX_TASKS = 10_000
+"""A declared length is believed up to this many segments; the rest is one task."""
+
+
+@dataclass
+class _Work:
+    """A video being analyzed."""
+
+    job_id: str
+    video: Video
+    settings: Settings
+    reader: Reader
+    models: Models
+    parts: PartStore
+    stages: StageTimer
+    timings: dict[str, float]
+    resumed: int = 0
+    """Segments committed by an earlier, interrupted analysis."""
+
+    def accounts(self) -> dict[str, Any]:
+        """How the work was done, for ``run.json``."""
+        return {
+            "resumed_segments": self.resumed,
+            "timings_s": {name: round(value, 3) for name, value in self.timings.items()},
+            "stages_s": {name: round(value, 3) for name, value in self.stages.seconds.items()},
+        }
+
+
+class _ProgressReporter:
+    """Adds up what all processes have done, and emits it as events."""
+
+    def __init__(self, work: _Work, on_event: OnEvent) -> None:
+        self._job = work.job_id, work.video.title
+        end_s = min(_ends(work.reader, work.settings), default=None)
+        self._duration_s = None if end_s is None else max(0.0, end_s - work.settings.start_s)
+        self._on_event = on_event
+        self._reader = work.reader
+        self._images = isinstance(work.reader, ImageReader)
+        self._done_s: dict[int, float] = {}
+        self.samples = self.faces = 0
+
+    def report(self, message: Message) -> None:
+        """Emit the event of a process's message."""
+        if isinstance(message, Part):
+            part = message
+            counts = part.segment, part.samples, part.faces, part.size_bytes
+            self._on_event(SegmentCommitted(*self._job, *counts))
+            return
+        task, time_s, faces = message
+        self._done_s[task] = time_s - self._reader.segment_bounds(task)[0]
+        self.samples += 1
+        self.faces += faces
+        done_s = sum(self._done_s.values())
+        self._on_event(Progress(*self._job, done_s, self._duration_s, self.samples, self.faces, self._images))
+
+
+def _ends(reader: Reader, settings: Settings) -> list[float]:
+    """Where the video or the stretch asked for ends, in seconds, as far as known."""
+    declared_s = _finite(reader.info.duration_s)
+    return [end for end in (settings.stop_s, declared_s) if end is not None]
+
+
+def _finite(seconds: float | None) -> float | None:
+    """A declared duration, if it is one: containers are untrusted."""
+    return seconds if seconds is not None and math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _tasks(reader: Reader, completed: Sequence[int], settings: Settings) -> list[Task]:
+    """The stretches of a video that are still to be analyzed, one a segment, as far as they are known."""
+    last = 0
+    if isinstance(reader, VideoReader):
+        end_s = min(_ends(reader, settings), default=0.0)
+        while last < _MAX_TASKS and reader.segment_bounds(last)[1] < end_s:
+            last += 1
+    missing = [segment for segment in range(last) if segment not in completed]
+    return [
+        *(Task(segment, *reader.segment_bounds(segment)) for segment in missing),
+        Task(last, reader.segment_bounds(last)[0], None, tuple(one for one in completed if one >= last)),
+    ]
+
+
+def _first_due(reader: Reader, completed: Sequence[int], settings: Settings) -> int:
+    """Where one process begins to read: at the first missing segment.
+
+    Only reading its end shows how a video ends: where nothing may follow, the last committed segment is read
+    again.
+    """
+    missing = next(number for number in itertools.count() if number not in completed)
+    if reader.segment_bounds(missing)[0] < min(_ends(reader, settings), default=0.0):
+        return missing
+    return min(missing, max(completed, default=0))
+
+
+def finished_run(
+    out: Path, title: str, video_id: str, settings: Settings, fingerprint: JSON = None
+) -> Run | None:
+    """The run of a video in `out`, if it is complete and of the very same analysis; else None.
+
+    Complete means that the video was read to its end and that all outputs `settings` asks for are there.
+
+    Args:
+        out: Folder of runs.
+        title: Of the video; it may have had another one.
+        video_id: Its identity.
+        settings: How it would be analyzed.
+        fingerprint: Of a download, to be compared with that of the run; None: not compared.
+    """
+    folder = run_folder(out, title, video_id)
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    info = run.info
+    if info["video_id"] != video_id or not info["complete"]:
+        return None
+    if fingerprint is not None and info["source_details"].get("fingerprint") != fingerprint:
+        return None
+    if not same_analysis(info, settings, models_hash(settings)):
+        return None
+    annotated = info.get("annotated")
+    names = table_files(settings, images=info["kind"] == "images")
+    names += info["download"] or ()
+    if settings.video:
+        drawn = annotated["file"] if annotated else None
+        if drawn is None:
+            return None
+        names.append(drawn)
+    return run if all((folder / name).exists() for name in names) else None
+
+
+class VideoAnalyzer:
+    """Analyzes videos that are on disk, or live, one after another with the models loaded once.
+
+    Args:
+        settings: How to analyze.
+        on_event: Called with each event of a video.
+        cancelled: Asked some times a second, also from other threads; once true, `analyze` raises
+            `StoppedError` (a live source ends as if it had ended by itself).
+        again: Whether to analyze anew a video of whose run only the annotated video is missing.
+        on_preview: Called in this thread with each sample in which faces were detected.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_event: OnEvent = ignore,
+        *,
+        cancelled: Callable[[], bool] = never,
+        again: bool = False,
+        on_preview: OnPreview | None = None,
+    ) -> None:
+        self._settings = settings
+        self._again = again
+        self._on_preview = on_preview
+        self._on_event = Callback(on_event)
+        self._cancelled = cancelled
+        self._cancellation = Cancellation(cancelled)
+        self._models: Models | None = None
+
+    def with_settings(self, settings: Settings) -> VideoAnalyzer:
+        """One with other settings that name the same models, which are loaded now and shared."""
+        other = VideoAnalyzer(
+            settings,
+            self._on_event,
+            cancelled=self._cancelled,
+            again=self._again,
+            on_preview=self._on_preview,
+        )
+        other._models = self.load()
+        return other
+
+    def load(self, timings: dict[str, float] | None = None) -> Models:
+        """Load the models, unless they are loaded.
+
+        Raises:
+            ModelError: A model is missing or damaged.
+        """
+        with timed({} if timings is None else timings, "models"):
+            if self._models is None:
+                self._models = Models.load(self._settings)
+                give_back_memory()
+            return self._models
+
+    def analyze(
+        self,
+        video: Video,
+        out: Path,
+        timings: dict[str, float] | None = None,
+        *,
+        job_id: str = "",
+        frames: ArrayReader | None = None,
+    ) -> Run:
+        """Analyze a video and publish its run in a folder of `out`.
+
+        Args:
+            video: From a `Fetcher`.
+            out: An existing folder.
+            timings: Seconds of earlier steps, for ``run.json``; those of this one are added.
+            job_id: Of the events.
+            frames: The video's frames, where a program passes them in.
+
+        Raises:
+            MediaError: It is not a video, or cannot be read.
+            ModelError: A model is missing or damaged.
+            OutputError: Results cannot be written, or another process works on the same video.
+            CrashError: A worker process died.
+            StoppedError: The analysis was cancelled; committed segments are kept.
+            BaseException: Whatever `on_event` and `cancelled` raise.
+        """
+        timings = {} if timings is None else timings
+        self._on_event.forget()
+        self._cancellation = Cancellation(self._cancelled)
+        models = self.load(None if "models" in timings else timings)
+        if video.kind is MediaKind.LIVE:
+            return run_live(
+                video,
+                out,
+                self._settings,
+                models,
+                job_id=job_id,
+                on_event=self._on_event,
+                cancelled=self._cancellation,
+                timings=timings,
+                on_preview=self._on_preview,
+            )
+        folder = run_folder(out, video.title, video.video_id)
+        hashes = {"settings_hash": self._settings.result_hash(), "models_hash": models.models_hash}
+        run = None if self._again or frames is not None else _without_video(folder, video, hashes)
+        if run is not None:
+            with run_lock(folder) as staging:
+                run = self._draw(job_id, video, run, Settings(**run.info["settings"]), staging, hashes)
+                PartStore(folder, work_key(video, self._settings, models)).clear()
+                return run
+        settings, budget = self._within_budget(job_id, video, models, timings, seekable=frames is None)
+        parts, stages = PartStore(folder, work_key(video, settings, models)), StageTimer()
+        opened = time.perf_counter()
+        with contextlib.ExitStack() as stack:
+            reader: Reader = frames or _open_reader(video, settings)
+            stack.enter_context(reader)
+            staging = stack.enter_context(run_lock(folder))
+            if frames is not None:  # they cannot be read twice, so what an interruption leaves is of no use
+                parts.clear()
+                stack.callback(parts.clear)
+            work = _Work(job_id, video, settings, reader, models, parts, stages, timings)
+            report = self._read(work)
+            give_back_memory()
+            with timed(timings, "link"), stages("link"):
+                tables = derive(video, parts, (reader.info, report), settings, models.calibration)
+            with stages("write"):
+                write_tables(staging, tables, settings)
+            timings["analysis"] = time.perf_counter() - opened
+            info: dict[str, Any] = {**run_info(video, settings, models, tables, (reader.info, report))}
+            # Of the settings as they were given: a batch recognizes its work by them.
+            info |= hashes
+            info["budget"], info["annotated"] = budget, None
+            info |= work.accounts()
+            if settings.video:
+                # The tables are published first, so that no failure of the rendering costs them.
+                info["annotated"] = _not_drawn(_UNFINISHED) | hashes
+                info |= dict.fromkeys(hashes)
+            elif settings.keep_download and video.fetched:
+                info["download"] = _keep_download(video, folder)
+            write_spreadsheet(staging, tables, settings, info)
+            write_json(staging / "run.json", info)
+            removed = publish(staging, folder)
+            del tables  # rendering reads them anew
+            run = Run(folder, json.loads(json.dumps(info, default=str)))
+            if removed:
+                self._on_event(ReportsRemoved(job_id, video.title, str(folder), removed))
+            if settings.video:
+                run = self._draw(job_id, video, run, settings, staging, hashes)
+            parts.clear()
+            return run
+
+    def _draw(  # noqa: PLR0917
+        self, job_id: str, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]
+    ) -> Run:
+        """Add the annotated video to a run whose tables are published, or why there is none.
+
+        Raises:
+            OutputError: No space is left: with some, the same command renders the video.
+            StoppedError: The analysis was cancelled: the same command renders the video.
+        """
+        timings, stages, problem = dict[str, float](), StageTimer(), None
+        try:
+            with timed(timings, "render"), stages("render"):
+                annotated = self._render(job_id, video, settings, staging, run)
+        except (StoppedError, MemoryError):
+            raise
+        except AnalyzerError as error:
+            self._reraise()
+            if isinstance(error, OutputError) and error.no_space:
+                raise
+            problem = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the tables are published
+            self._reraise()
+            problem = unexpected(error)
+        drawn = _not_drawn(str(problem)) if problem else annotated
+        info: dict[str, Any] = {**run.info, **hashes, "annotated": drawn}
+        info["timings_s"] |= {name: round(value, 3) for name, value in timings.items()}
+        info["stages_s"] |= {name: round(value, 3) for name, value in stages.seconds.items()}
+        if settings.keep_download and video.fetched:
+            info["download"] = _keep_download(video, run.folder)
+        write_json(staging / "run.json", info)
+        publish(staging, run.folder, grows=True)
+        return Run(run.folder, json.loads(json.dumps(info, default=str)))
+
+    def _reraise(self) -> None:
+        """Raise what a caller's function has raised, whatever has become of it on the way."""
+        self._on_event.reraise()
+        self._cancellation.reraise()
+
+    def _within_budget(
+        self, job_id: str, video: Video, models: Models, timings: dict[str, float], *, seekable: bool
+    ) -> tuple[Settings, str | None]:
+        """The settings for a video, and what was chosen to fit its budget, in words."""
+        settings = self._settings
+        if settings.budget is None or video.kind is MediaKind.IMAGES:
+            return settings, None
+        end_s = None
+        if seekable:
+            with _open_reader(video, settings) as reader:
+                end_s = min(_ends(reader, settings), default=None)
+        if end_s is None or end_s <= settings.start_s:
+            words, fits = "the length of the video is unknown, so the budget is not applied", False
+            settings = settings if seekable else settings.replace(budget=None)
+        else:
+            with timed(timings, "budget"):
+                choice = choose_sampling(video.paths[0], end_s - settings.start_s, settings, models)
+            settings, words, fits = choice.settings, choice.in_words(), choice.fits
+        self._on_event(SamplingChosen(job_id, video.title, words, fits))
+        return settings, words
+
+    def _read(self, work: _Work) -> ReadReport:
+        """Analyze what is not committed yet; returns how the video was read."""
+        reader, settings = work.reader, work.settings
+        progress = _ProgressReporter(work, self._on_event)
+        completed = tuple(work.parts.segments())
+        work.resumed = len(completed)
+        tasks = _tasks(reader, completed, settings)
+        workers = 1 if self._on_preview is not None else worker_count(settings, len(tasks))
+        due = _first_due(reader, completed, settings)
+        self._on_event(
+            Opened(
+                work.job_id,
+                work.video.title,
+                _finite(reader.info.duration_s),
+                segments=tasks[-1].segment + 1 if isinstance(reader, VideoReader) else None,
+                completed=completed,
+                segments_key=work.parts.key,
+                resumes_at_s=reader.segment_bounds(due)[0] if completed else None,
+                images=isinstance(reader, ImageReader),
+            )
+        )
+        try:
+            if workers > 1 and isinstance(reader, VideoReader):
+                reports = analyze_in_processes(
+                    WorkerJob(reader.path, work.video.video_id, settings, work.parts),
+                    tasks,
+                    workers=workers,
+                    on_message=progress.report,
+                    cancelled=self._cancellation,
+                    stages=work.stages,
+                )
+                report = joined_report(reader.path, reports)
+            else:
+                self._read_here(work, completed, progress)
+                report = reader.report()
+            if report.last_s is None and completed:  # it ends earlier than declared, with what is committed
+                last = reader.samples(reader.segment_bounds(completed[-1])[0])
+                for _ in not_completed(last, completed):
+                    pass
+                report = reader.report()
+            if isinstance(reader, ImageReader) and completed:
+                report = reader.report_on(set(work.parts.collect().samples["segment"]))
+        except MediaError:
+            work.parts.clear()  # another attempt would end the same way
+            raise
+        log.info("%s: %d samples, %d faces", work.video.video_id, progress.samples, progress.faces)
+        return report
+
+    def _read_here(self, work: _Work, completed: Sequence[int], progress: _ProgressReporter) -> None:
+        """Analyze in this process."""
+        reader, models, parts, stages = work.reader, work.models, work.parts, work.stages
+        cancellation = self._cancellation
+        due = _first_due(reader, completed, work.settings)
+        samples = reader.samples(reader.segment_bounds(due)[0]) if due else reader.samples()
+
+        def report_sample(time_s: float, faces: Faces) -> None:
+            cancellation.check()
+            progress.report((0, time_s, len(faces)))
+
+        previewer = None
+        if self._on_preview is not None:
+            previewer = Previewer(work.video.title, work.settings, models, self._on_preview)
+        wanted = stages.each("decode", cancellation.checked(not_completed(samples, completed)))
+        with (
+            cancellation.closing(reader.close),
+            contextlib.closing(read_ahead(wanted, READ_AHEAD)) as ahead,
+        ):
+            results = analyze_segments(
+                ahead,
+                models,
+                work.settings,
+                on_progress=report_sample,
+                on_sample=None if previewer is None else previewer.on_sample,
+                stages=stages,
+            )
+            with contextlib.closing(results):
+                for result in results:
+                    with stages("write"):
+                        for segment in range(max(due, result.segment - _EMPTY_COMMITTED), result.segment):
+                            if segment not in completed:
+                                progress.report(parts.commit_empty(segment))
+                        progress.report(parts.commit(result, work.video.video_id))
+                    give_back_memory()  # else a long video would need more than a short one
+                    due = result.segment + 1
+
+    def _render(
+        self, job_id: str, video: Video, settings: Settings, staging: Path, run: Run
+    ) -> dict[str, Any]:
+        # Late: tables alone do not need the libraries that render.
+        from analyzer.output.annotated import render_images, render_video
+
+        def report_rendering(fraction: float) -> None:
+            self._on_event(Rendering(job_id, video.title, fraction))
+            if fraction < 1:
+                self._cancellation.check()
+
+        drawn: dict[str, Any] = {"faces": run.faces, "people": run.people, "samples": run.samples}
+        with _open_reader(video, settings) as reader:
+            if isinstance(reader, ImageReader):
+                images = render_images(
+                    reader, staging / "annotated", **drawn, settings=settings, on_progress=report_rendering
+                )
+                return {"file": "annotated", "images": len(images)}
+            result = render_video(
+                reader,
+                staging / "annotated.mp4",
+                **drawn,
+                settings=settings,
+                audio_path=video.audio_path,
+                on_progress=report_rendering,
+            )
+        return {
+            "file": result.path.name,
+            "frames": result.frames,
+            "width": result.width,
+            "height": result.height,
+            "audio": result.audio,
+        }
+
+
+def _open_reader(video: Video, settings: Settings) -> VideoReader | ImageReader:
+    if video.kind is MediaKind.IMAGES:
+        return ImageReader(video.paths, settings)
+    return VideoReader(video.paths[0], settings)
+
+
+def _not_drawn(why: str) -> dict[str, Any]:
+    return {"file": None, "error": why}
+
+
+def _without_video(folder: Path, video: Video, hashes: dict[str, str]) -> Run | None:
+    """The run of this very work whose tables are published, while its annotated video is missing."""
+    try:
+        run = Run.load(folder)
+    except OutputError:
+        return None
+    if not run.video_error or run.info["video_id"] != video.video_id:
+        return None
+    # A plain address may lead to another video today.
+    if run.info["source_details"].get("fingerprint") != video.details.get("fingerprint"):
+        return None
+    documents: list[Mapping[str, Any]] = [run.info, run.info.get("annotated") or {}]
+    asked = [one for one in documents if all(one.get(key) for key in hashes)]
+    same = any(all(one[key] == value for key, value in hashes.items()) for one in asked)
+    return run if same and run.info["schema_version"] == SCHEMA_VERSION else None
+
+
+def _keep_download(video: Video, folder: Path) -> list[str]:
+    names = []
+    for path in (*video.paths, *([video.audio_path] if video.audio_path else [])):
+        target = folder / f"download-{path.name}"
+        path.replace(target)
+        names.append(target.name)
+    return names
