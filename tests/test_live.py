@@ -250,7 +250,7 @@ def test_camera_that_says_nothing_is_refused_in_time(server: Server, numbers: li
     camera = Mjpeg(server, numbers)
     camera.silent = True
     begun = time.monotonic()
-    with pytest.raises(SourceError, match="nothing came in time") as caught:
+    with pytest.raises(SourceError, match="nothing arrived in time") as caught:
         LiveReader(Stream(StreamForm.MJPEG, camera.url), QUICK, name="it")
     assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 10 * TIMEOUT_S
 
@@ -274,8 +274,8 @@ def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Stream(StreamForm.CAMERA, "0"), QUICK.replace(fps=240, reconnect_s=0), name="it"
     ) as reader:
         rows = [one.frame.time_s for samples in reader.segments() for one in samples]
-    assert reader.state.pictures == 60 and rows[0] == 0 and rows[-1] < 30  # not the 59 s of the file
-    assert not reader.state.complete and "stayed away" in reader.state.end
+    assert reader.state.frames == 60 and rows[0] == 0 and rows[-1] < 30  # not the 59 s of the file
+    assert not reader.state.complete and "unreachable" in reader.state.end
     assert reader.info.codec == "h264"
 
 
@@ -362,7 +362,7 @@ def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[b
     assert_ascending(rows)
     state = reader.state
     assert state.connections >= 3 and state.complete
-    assert state.end == "the duration asked for was reached"
+    assert state.end == "the requested duration was reached"
     # A busy machine may add gaps of its own.
     gaps = [(one.start_s, one.start_s + one.length_s) for one in state.gaps]
     assert len(quiet) == 2 <= len(gaps) == state.gap_count and all(one.reason for one in state.gaps)
@@ -381,7 +381,7 @@ def test_source_that_stays_away_ends_the_run(server: Server, numbers: list[bytes
     camera = Mjpeg(server, numbers)
     camera.on_picture = lambda number: setattr(camera, "broken", number >= 20)
     run = follow(camera.url, tmp_path, QUICK.replace(reconnect_s=0.5))
-    assert not run.complete and "stayed away" in run.info["incomplete_reason"]
+    assert not run.complete and "unreachable" in run.info["incomplete_reason"]
     told = run.info["live"]
     assert told["gaps"] == 1 and told["last_gaps"][0]["start_s"] == pytest.approx(1.0, abs=1)
     assert 5 <= len(run.samples) <= 20
@@ -671,12 +671,12 @@ def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
         process.wait(timeout=30)
     (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
     run = Run.load(folder)
-    assert not run.complete and run.info["incomplete_reason"] == "still running or broken off"
+    assert not run.complete and run.info["incomplete_reason"] == "still running or interrupted"
     assert len(run.samples) >= 5 and killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(30, "s")
     before = len(run.samples)
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
-    assert not run.complete and run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert not run.complete and run.info["live"]["ended_because"] == "the analysis was interrupted"
     assert len(run.samples) >= before and len(run.people) >= 1
     assert killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
     assert run.info["counts"]["samples"] == len(run.samples) and not (folder / ".parts").exists()
@@ -693,7 +693,7 @@ def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[by
     (document,) = json.loads(stdout)
     assert document["status"] == "done" and stderr.startswith("Live: 127.0.0.1: runs until Ctrl-C")
     run = Run.load(Path(document["folder"]))
-    assert run.complete and run.info["live"]["ended_because"] == "it was asked to end"
+    assert run.complete and run.info["live"]["ended_because"] == "it was stopped"
     assert asked_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
     assert not (run.folder / ".parts").exists()
 
@@ -788,21 +788,21 @@ def test_only_the_last_publishing_says_that_a_run_has_ended(
         publisher._work()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live_run._Publisher, "go_on", lambda self: None)
+    monkeypatch.setattr(live_run._Publisher, "publish_if_due", lambda self: None)
     monkeypatch.setattr(live_run._Publisher, "finish", finish)
     with broken_off(tmp_path) as committed:
         pass
     (folder,) = tmp_path.iterdir()
     told = Run.load(folder).info
     assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
-    assert not told["complete"] and told["incomplete_reason"] == "still running or broken off"
+    assert not told["complete"] and told["incomplete_reason"] == "still running or interrupted"
     # Whatever it says, what is committed and not published is not thrown away.
     told["live"]["ended_at"], told["counts"]["samples"] = told["analyzed_at"], 1
     (folder / "run.json").write_text(json.dumps(told))
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
     assert len(run.samples) == sum(committed) >= 5 and run.info["counts"]["samples"] == sum(committed)
-    assert run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert run.info["live"]["ended_because"] == "the analysis was interrupted"
     assert not (folder / ".parts").exists()
 
 
@@ -812,7 +812,7 @@ def test_run_that_was_killed_before_it_was_published_is_finished(
     def go_on(publisher: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live_run._Publisher, "go_on", go_on)
+    monkeypatch.setattr(live_run._Publisher, "publish_if_due", go_on)
     with broken_off(tmp_path) as committed:
         pass
     (folder,) = tmp_path.iterdir()
@@ -870,9 +870,9 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
         times = [one.frame.time_s for samples in reader.segments() for one in samples]
     # Two of them are left blocking, so there is no third.
     assert len(made) == 2 and len(times) >= 4 and times == sorted(times)
-    assert "stayed away" in reader.state.end and reader.state.gaps[0].reason == "nothing came in time"
+    assert "unreachable" in reader.state.end and reader.state.gaps[0].reason == "nothing arrived in time"
     begun = time.monotonic()
-    with pytest.raises(SourceError, match="nothing came in time") as caught:
+    with pytest.raises(SourceError, match="nothing arrived in time") as caught:
         LiveReader(camera, settings, name="it", connect=lambda *_: _Blocking(0))
     assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 3
     _Blocking.gone.set()
@@ -891,7 +891,7 @@ def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration
                 yield Arrival(arrival.decode, number / 10)
 
     stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
-    for duration_s, end in ((0.5, "the duration asked for was reached"), (None, "the source has ended")):
+    for duration_s, end in ((0.5, "the requested duration was reached"), (None, "the source has ended")):
         chosen = settings.replace(duration_s=duration_s)
         with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(7)) as reader:
             times = [one.frame.time_s for samples in reader.segments() for one in samples]

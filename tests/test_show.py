@@ -50,7 +50,7 @@ def test_previews_are_what_is_found_in_the_order_of_time(two_portraits: Portrait
     assert [one.time_s for one in previews] == run.samples["time_s"].tolist()
     for preview, (_, faces) in zip(previews, run.faces.groupby("sample"), strict=True):
         assert preview.boxes.tolist() == faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).tolist()
-    assert previews[0].picture(640).shape == (360, 640, 3)
+    assert previews[0].image(640).shape == (360, 640, 3)
     assert previews[0].title == "two"
     # The first samples are shown before anybody is judged.
     assert previews[0].genders == ("unknown", "unknown") and np.isnan(previews[0].ages_years).all()
@@ -105,12 +105,12 @@ def test_the_analysis_neither_waits_for_its_window_nor_ends_with_it(
     converted: list[int] = []
 
     class Made(Preview):
-        def picture(self, longest: int) -> NDArray[np.uint8]:
+        def image(self, longest: int) -> NDArray[np.uint8]:
             converted.append(longest)
             return np.zeros((270, 480, 3), np.uint8)
 
     frame = SimpleNamespace(width=480, height=270)
-    nobody = np.empty((0, 4), np.float32), (), np.empty(0, np.float32)
+    nobody = np.empty((0, 4), np.float32), (), (), np.empty(0, np.float32)
     with Window() as shown:
         for number in range(1000):
             shown.on_preview(Made("title", number / 5, cast("Frame", frame), *nobody))
