@@ -73,17 +73,17 @@ def test_interrupted_work_reports_what_is_saved(
         (VIDEO, ""),
     ],
 )
-def test_live_progress_shows_who_is_visible_now() -> None:
-    known = VisibleFace(0, "female", 34.4), VisibleFace(1, "unknown", None), *[VisibleFace(2, "male", 50)] * 4
-    event = LiveProgress("1", "camera 0", 2.0, 10, 12, 0, 3, 0, True, known)
-    said = "0 people, 12 faces, 3 dropped, now: female 34; ?; male 50; male 50 and 2 more"
-    assert _so_far(event) == said
-    assert _so_far(replace(event, visible=(), connected=False)).endswith("3 dropped, waiting for frames")
-
-
 @pytest.mark.parametrize("quiet", [False, True])
 def test_resumed_work_is_announced(
     begun: Opened, said: str, capsys: pytest.CaptureFixture[str], *, quiet: bool
 ) -> None:
     Console(quiet=quiet, as_json=False).on_event(begun)
     assert capsys.readouterr().err.strip() == ("" if quiet else said)
+
+
+def test_live_progress_shows_who_is_visible_now() -> None:
+    known = VisibleFace(0, "female", 34.4), VisibleFace(1, "unknown", None), *[VisibleFace(2, "male", 50)] * 4
+    event = LiveProgress("1", "camera 0", 2.0, 10, 12, 0, 3, 0, True, known)
+    said = "0 people, 12 faces, 3 dropped, now: female 34; ?; male 50; male 50 and 2 more"
+    assert _so_far(event) == said
+    assert _so_far(replace(event, visible=(), connected=False)).endswith("3 dropped, waiting for frames")
