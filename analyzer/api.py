@@ -34,7 +34,7 @@ from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import FetchProgress, Item, MediaKind, Video
 from analyzer.util.callbacks import Callback
 from analyzer.util.cancellation import Cancellation, never
-from analyzer.util.locks import locked
+from analyzer.util.locks import folder_lock
 from analyzer.util.text import well_formed
 from analyzer.util.timing import timed
 from analyzer.util.urls import redacted
@@ -347,7 +347,7 @@ class Analyzer:
             # Downloads lie beside the results: on the same disk, and where the user finds what may be left.
             download = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._out))
             stack.callback(shutil.rmtree, download, ignore_errors=True)
-            locked(download, stack)
+            stack.enter_context(folder_lock(download))
             with timed(timings, "fetch"):
                 video = self._fetcher.fetch(item, download)
             done = self._done_before(item, video) if video.fetched else None
@@ -515,6 +515,5 @@ def _check_writable(folder: Path) -> None:
 def _remove_abandoned_downloads(out: Path) -> None:
     """Remove the downloads of processes that were killed; those of living ones are locked."""
     for folder in out.glob(f"{_DOWNLOAD}*"):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            locked(folder, stack)
+        with contextlib.suppress(OSError), folder_lock(folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -33,7 +33,7 @@ from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.segments import PartStore, Recorded
 from analyzer.runs.tables import empty_table
 from analyzer.sources.types import Candidate, Item, MediaKind
-from analyzer.util.locks import locked, remove_leftovers
+from analyzer.util.locks import folder_lock, remove_leftovers
 from benchmarks import reliability
 from benchmarks.reliability import KIB, Bench, Result, make_video
 
@@ -361,7 +361,7 @@ def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path
     part.mkdir(parents=True)
     (tmp_path / "run.json").write_text("{}")
     with ExitStack() as stack:
-        locked(tmp_path, stack)
+        stack.enter_context(folder_lock(tmp_path))
         remove_leftovers(tmp_path)
         assert part.is_dir()
     remove_leftovers(tmp_path)

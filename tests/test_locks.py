@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from analyzer.errors import OutputError
-from analyzer.util.locks import locked, remove_leftovers, remove_parts, run_lock
+from analyzer.util.locks import folder_lock, remove_leftovers, remove_parts, run_lock
 
 _flock = fcntl.flock
 
@@ -56,7 +56,7 @@ def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> No
     def work() -> None:
         for _ in range(150):
             with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as stack:
-                locked(tmp_path / "run", stack)
+                stack.enter_context(folder_lock(tmp_path / "run"))
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 done[0] += 1
@@ -84,10 +84,10 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
 
     monkeypatch.setattr(fcntl, "flock", late)
     with contextlib.ExitStack() as stack:
-        locked(tmp_path, stack)
+        stack.enter_context(folder_lock(tmp_path))
         assert len(asked) == 2 and path.exists()
         with pytest.raises(BlockingIOError), contextlib.ExitStack() as other:
-            locked(tmp_path, other)
+            other.enter_context(folder_lock(tmp_path))
 
 
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_only_what_is_meant_is_removed(remove: Callable[[Path], int], left: set[
     os.utime(tmp_path / "run.json", (10**9 - 5, 10**9 - 5))
     before = names(tmp_path)
     with contextlib.ExitStack() as stack:
-        locked(tmp_path, stack)
+        stack.enter_context(folder_lock(tmp_path))
         assert remove(tmp_path) == 0, "another process works here"
     assert names(tmp_path) == before
     assert remove(tmp_path) >= 5

@@ -1,4 +1,4 @@
-"""What the operating system says of its memory and its disks, and how processes are started."""
+"""Memory and file systems as the operating system reports them, and the start of processes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from analyzer.util import system
-from analyzer.util.system import available_memory_mb, caller_not_run_again, file_system
-
-MEMINFO = "MemTotal:       8000000 kB\nMemFree:         1000000 kB\nMemAvailable:    4096000 kB\n"
+from analyzer.util.system import available_memory_mb, caller_not_run_again, file_system, resident_mb
 
 
 class Files:
-    """Stands in for `Path`: only these files exist."""
+    """Test double of `Path`: only these files exist."""
 
     def __init__(self, **texts: str) -> None:
         self._texts = {name.replace("__", "."): text for name, text in texts.items()}
@@ -35,101 +35,91 @@ class Files:
         return self._texts[name]
 
 
-def available(monkeypatch: pytest.MonkeyPatch, **texts: str) -> float | None:
+def available(monkeypatch: pytest.MonkeyPatch, machine_mb: float | None, **texts: str) -> float | None:
+    """The memory left on a machine with these files of control groups; None: the machine does not say."""
+
+    def memory() -> SimpleNamespace:
+        if machine_mb is None:
+            raise RuntimeError("not supported")
+        return SimpleNamespace(available=machine_mb * 2**20)
+
     files = Files(**texts)
     monkeypatch.setattr(system, "Path", files)
+    monkeypatch.setattr(psutil, "virtual_memory", memory)
     found = available_memory_mb()
-    assert "/proc/meminfo" in files.asked and "/sys/fs/cgroup/memory.max" in files.asked
+    assert "/sys/fs/cgroup/memory.max" in files.asked
     return found
 
 
 def test_this_machine_has_memory_left() -> None:
-    left = available_memory_mb()
+    left, held = available_memory_mb(), resident_mb()
     assert left is not None and 0 < left < 1e9
+    assert held is not None and 5 < held < 1e5
 
 
-def test_without_a_container_it_is_what_the_machine_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert available(monkeypatch, meminfo=MEMINFO) == 4000
+def test_without_a_container_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available(monkeypatch, 4000) == 4000
 
 
-def test_container_without_a_limit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = available(monkeypatch, meminfo=MEMINFO, memory__max="max\n", memory__current="123456\n")
-    assert found == 4000
+def test_a_container_without_a_limit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available(monkeypatch, 4000, memory__max="max\n", memory__current="123456\n") == 4000
 
 
 @pytest.mark.parametrize(("limit_mb", "used_mb", "expected"), [(2048, 48, 2000), (90_000, 1000, 4000)])
-def test_smaller_of_machine_and_container_counts(
+def test_the_smaller_of_machine_and_container_counts(
     limit_mb: int, used_mb: int, expected: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = {"memory__max": f"{limit_mb << 20}\n", "memory__current": f"{used_mb << 20}\n"}
-    assert available(monkeypatch, meminfo=MEMINFO, **texts) == expected
+    assert available(monkeypatch, 4000, **texts) == expected
 
 
-def test_container_counts_also_where_the_machine_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_counts_even_if_the_machine_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"memory__max": f"{1000 << 20}\n", "memory__current": f"{400 << 20}\n"}
-    assert available(monkeypatch, **texts) == 600
+    assert available(monkeypatch, None, **texts) == 600
 
 
-def test_limit_of_a_service_counts_as_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {"cgroup": "0::/system.slice/batch.service\n", "meminfo": MEMINFO}
+def test_the_limit_of_a_service_counts_like_that_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"cgroup": "0::/system.slice/batch.service\n"}
     for folder, limit_mb in (("", 3000), ("/system.slice", 2500), ("/system.slice/batch.service", 900)):
         texts[f"/sys/fs/cgroup{folder}/memory.max"] = f"{limit_mb << 20}\n"
         texts[f"/sys/fs/cgroup{folder}/memory.current"] = f"{100 << 20}\n"
-    assert available(monkeypatch, **texts) == 800
+    assert available(monkeypatch, 4000, **texts) == 800
     texts["cgroup"] = "0::/../outside\n"
-    assert available(monkeypatch, **texts) == 2900
+    assert available(monkeypatch, 4000, **texts) == 2900
 
 
-@pytest.mark.parametrize("texts", [{}, {"memory__max": "max\n", "memory__current": "1\n"}])
-def test_free_pages_count_where_nothing_else_does(
-    texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pages = {"SC_PAGE_SIZE": 4096, "SC_AVPHYS_PAGES": 256_000}
-    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
-    assert available(monkeypatch, **texts) == 1000
+def test_unknown_memory_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available(monkeypatch, None) is None
 
 
-def test_system_that_says_nothing_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sysconf")
-    assert available(monkeypatch) is None
-
-
-def test_files_in_memory_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_files_counts_as_available(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {"memory__max": f"{2000 << 20}\n", "memory__current": f"{1500 << 20}\n"}
     stat = f"anon 1\ninactive_file {1000 << 20}\n"
-    assert available(monkeypatch, meminfo=MEMINFO, **texts) == 500
-    assert available(monkeypatch, meminfo=MEMINFO, memory__stat=stat, **texts) == 1500
+    assert available(monkeypatch, 4000, **texts) == 500
+    assert available(monkeypatch, 4000, memory__stat=stat, **texts) == 1500
 
 
-def test_kernel_that_does_not_say_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {"memory__max": f"{2000 << 20}\n", "memory__current": f"{1500 << 20}\n"}
-    assert available(monkeypatch, meminfo="MemTotal: 100 kB\nMemFree: 50 kB\n", **texts) == 500
-
-
-def mounts(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
-    read = Path.read_bytes
-    monkeypatch.setattr(
-        Path, "read_bytes", lambda path: text if str(path) == "/proc/self/mounts" else read(path)
-    )
-
-
+@pytest.mark.skipif(not hasattr(psutil, "PROCFS_PATH"), reason="Linux only")
 @pytest.mark.parametrize("name", ["Büro", "two words", "tab\tand\\040", "日本", os.fsdecode(b"latin\xe9")])
 def test_file_system_below_a_mount_of_any_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / name
-    place.mkdir()
-    written = os.fsencode(str(place.resolve())).replace(b"\\", b"\\134")
+    point = tmp_path / name
+    point.mkdir()
+    written = os.fsencode(str(point.resolve())).replace(b"\\", b"\\134")
     written = written.replace(b" ", b"\\040").replace(b"\t", b"\\011")
-    mounts(
-        monkeypatch, b"/dev/a / ext4 rw 0 0\nhost:/x " + written + b" nfs4 rw 0 0\nproc /proc proc rw 0 0\n"
+    mounts = tmp_path / "proc" / "self" / "mounts"
+    mounts.parent.mkdir(parents=True)
+    mounts.write_bytes(
+        b"/dev/a / ext4 rw 0 0\nhost:/x " + written + b" nfs4 rw 0 0\nproc /proc proc rw 0 0\n"
     )
-    assert file_system(place / "outputs" / "more") == "nfs4"
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
+    assert file_system(point / "outputs" / "more") == "nfs4"
     assert file_system(tmp_path) == "ext4"
 
 
 def test_threads_that_start_processes_at_once_leave_the_program_as_it_was() -> None:
-    """Each hides the program's main module for a moment: none must bring back another's stand-in."""
+    """Each hides the program's main module for a moment: none must restore the double of another."""
     before, inside = sys.modules["__main__"], threading.Barrier(2, timeout=0.2)
 
     def start() -> None:

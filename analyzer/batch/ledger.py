@@ -31,6 +31,7 @@ from typing import Any, Self
 
 from analyzer.batch.config import LEDGER_NAME
 from analyzer.errors import LedgerError, is_full
+from analyzer.util.locks import file_lock, is_locked
 from analyzer.util.system import file_system
 
 __all__ = [
@@ -52,8 +53,6 @@ _COMPLETED = "completed"
 _APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
 _BUSY_S = 30.0
 """How long to wait for another writer, such as a backup."""
-_LOCK_S = 0.3
-"""How long to wait for the lock: `is_running` holds it for a moment."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")
 
 Row = sqlite3.Row
@@ -256,20 +255,17 @@ def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
         LedgerError: Another batch works with it (temporary), or it is on a network file system, where
             neither locks nor SQLite are reliable.
     """
-    import filelock
-
     kind = file_system(path.parent)
     if kind is not None and kind.startswith(NETWORK_FILE_SYSTEMS):
         raise LedgerError(
             f"the ledger {path} would be on a network file system ({kind}), where it could be damaged: "
             "name a file on a local disk with --ledger"
         )
-    lock = filelock.FileLock(_lock_file(path), timeout=_LOCK_S, poll_interval=_LOCK_S / 4)
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock)
-        except filelock.Timeout as error:
+            stack.enter_context(file_lock(_lock_file(path)))
+        except BlockingIOError as error:
             words = f"another batch is running with {path}: wait until it has ended"
             if command is not None:
                 words = f"a batch is running with {path}: run {command} when it has ended"
@@ -284,16 +280,7 @@ def lock_ledger(path: Path, command: str | None = None) -> Iterator[None]:
 
 def is_running(path: Path) -> bool:
     """Return whether a batch is running with a ledger; it is enough that the lock's file can be read."""
-    import fcntl
-
-    try:
-        with _lock_file(path).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return is_locked(_lock_file(path))
 
 
 def _lock_file(path: Path) -> Path:

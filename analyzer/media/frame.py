@@ -31,8 +31,8 @@ __all__ = [
 Image = NDArray[np.uint8]
 
 
-FIELDS = 160
-"""Longer side of `Frame.fields`."""
+SIGNATURE_PX = 160
+"""Longer side of `Frame.signature`."""
 
 
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -168,22 +168,22 @@ class Frame:
         """
         return self._bgr(width, height)
 
-    def fields(self) -> Image:
+    def signature(self) -> Image:
         """Brightness and color, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
 
-        The longer side has `FIELDS` at most.
+        The longer side has `SIGNATURE_PX` at most.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
         picture = self._picture
-        factor = min(1.0, FIELDS / max(picture.width, picture.height))
+        factor = min(1.0, SIGNATURE_PX / max(picture.width, picture.height))
         size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
         with self._lock:
             return self._scaler.yuv(picture, size)
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the frame as it is shown, `analyzer.faces.Picture`.
+    def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
+        """Square pieces of the frame as it is shown, `analyzer.faces.CropSource`.
 
         From common formats the planes that the decoder gave are sampled and only the pieces are converted
         to BGR; from others the whole picture is.
@@ -193,11 +193,11 @@ class Frame:
         """
         planes = _planes(self._picture)
         if planes is None:
-            return Still(self.image()).cut(transforms, sides, size)
+            return Still(self.image()).crop(transforms, sides, size)
         planes = planes.cropped(self.geometry)
         stored = self.geometry.to_shown
         return [
-            planes.cut(transform @ stored, side, size)
+            planes.crop(transform @ stored, side, size)
             for transform, side in zip(transforms, sides, strict=True)
         ]
 
@@ -246,8 +246,8 @@ class Still:
         """Pixels."""
         return self.image.shape[0]
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the picture, `analyzer.faces.Picture`."""
+    def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
+        """Square pieces of the picture, `analyzer.faces.CropSource`."""
         return [
             _warp(self.image, transform, side, size, 0)
             for transform, side in zip(transforms, sides, strict=True)
@@ -292,7 +292,7 @@ class _Planes:
         y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
         return replace(self, y=y, u=u, v=v)
 
-    def cut(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
+    def crop(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
         half = max(size, side // 2)  # of chroma there are half as many samples
         pieces = [

@@ -1,18 +1,28 @@
-"""Folders of runs that only one process works in at a time."""
+"""Locks between processes, and the removal of what killed processes have left in run folders.
+
+A lock is held on a file, by `filelock`: locks of folders do not exist on NFS. The system releases it when the
+process ends, however it ends.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyzer.errors import OutputError, is_full
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 __all__ = [
-    "locked",
+    "file_lock",
+    "folder_lock",
+    "is_locked",
     "remove_leftovers",
     "remove_parts",
     "run_lock",
@@ -20,17 +30,95 @@ __all__ = [
 
 _LOCK = ".lock"
 
+_PATIENCE_S = 0.2
+"""The longest wait: longer than `is_locked` or a removal holds a lock, far shorter than an analysis does."""
 
-_TRIES = 1000
-"""So often a folder may be removed by another process between two of our steps."""
-
+_MAX_TRIES = 1000
+"""How often another process may remove a folder between two of our steps."""
 
 _STAGING, _PARTS = ".new", ".parts"
 
 
 @contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold a lock on a file for the block; the file is created and stays.
+
+    Raises:
+        BlockingIOError: Another process, or another thread, holds it.
+        OSError: The file cannot be created or locked.
+    """
+    lock = _acquired(path)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock on a file; permission to read the file is enough."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        try:
+            with file_lock(path):
+                return False
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+    try:
+        with path.open("rb") as file:
+            # Shared: two processes that ask at the same time must not see each other.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    return False
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Create a folder and keep other processes out of it; an empty folder is removed with the lock.
+
+    Raises:
+        BlockingIOError: Another process, or another thread, holds it.
+        OSError: The folder cannot be created or locked.
+    """
+    path = folder / _LOCK
+    try:
+        for tries_left in reversed(range(_MAX_TRIES)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = _acquired(path)
+                break
+            except (FileExistsError, FileNotFoundError):  # the last holder has just removed the folder
+                if not tries_left:
+                    raise
+        try:
+            yield
+        finally:
+            # Before the release: a process that waits for the removed file notices, and creates a new one.
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            lock.release()
+    finally:
+        _remove_if_empty(folder)
+
+
+def _acquired(path: Path) -> BaseFileLock:
+    import filelock
+
+    # Without flock, filelock would fall back to files that outlive their process.
+    lock = filelock.FileLock(
+        path, timeout=_PATIENCE_S, poll_interval=0.02, thread_local=False, fallback_to_soft=False
+    )
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(errno.EWOULDBLOCK, "it is locked by another process") from error
+    return lock
+
+
+@contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[Path]:
-    """Make a run's folder, keep other processes out of it, and give an empty staging folder inside.
+    """Lock a run's folder for the block, and give an empty staging folder inside it.
 
     Raises:
         OutputError: The folder cannot be written, or another process works in it.
@@ -38,7 +126,7 @@ def run_lock(folder: Path) -> Iterator[Path]:
     staging = folder / _STAGING
     with contextlib.ExitStack() as stack:
         try:
-            locked(folder, stack)
+            stack.enter_context(folder_lock(folder))
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
         except BlockingIOError as error:
@@ -53,13 +141,13 @@ def run_lock(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(run_folder: Path) -> int:
-    """Remove what a process has left that was killed after it had published a run: parts hold embeddings.
+    """Remove what a process left that was killed after it had published a run: segments hold embeddings.
 
-    Parts that are younger than the run are of another analysis, which goes on from them: they stay. So does a
-    folder in which another process works. Not for live runs, which are published while they grow.
+    Segments younger than the run belong to another analysis, which will resume from them: they stay. So does
+    everything while another process works in the folder. Not for live runs, which are published as they grow.
 
     Returns:
-        How many bytes were removed.
+        The number of bytes removed.
     """
     try:
         published_ns = (run_folder / "run.json").stat().st_mtime_ns
@@ -71,15 +159,15 @@ def remove_leftovers(run_folder: Path) -> int:
 def remove_parts(run_folder: Path, key: str, *, until: float = math.inf) -> int:
     """Remove the unfinished segments of one analysis, and no others.
 
-    A folder in which another process works stays as it is.
+    Nothing is removed while another process works in the folder.
 
     Args:
         run_folder: The run's folder.
-        key: Of the analysis, see `analyzer.runs.segments.PartStore`.
-        until: Those that are younger stay; seconds since 1970.
+        key: The key of the analysis, see `analyzer.runs.segments.PartStore`.
+        until: Younger segments stay; seconds since 1970.
 
     Returns:
-        How many bytes were removed.
+        The number of bytes removed.
     """
     return _remove(run_folder, lambda part: part.name.startswith(f"{key}-") and part.stat().st_mtime <= until)
 
@@ -89,9 +177,8 @@ def _remove(run_folder: Path, unwanted: Callable[[Path], bool]) -> int:
     size = 0
     if not parts.is_dir() and not staging.is_dir():
         return size
-    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-        locked(run_folder, stack)
-        # While nobody works here, what has no final name is of a process that was killed.
+    with contextlib.suppress(OSError), folder_lock(run_folder):
+        # While the folder is locked, what has no final name was left by a killed process.
         gone = [staging] if staging.is_dir() else []
         gone += [part for part in parts.glob("*") if part.name.startswith(("new-", "old-")) or unwanted(part)]
         for path in gone:
@@ -107,44 +194,6 @@ def _remove(run_folder: Path, unwanted: Callable[[Path], bool]) -> int:
 def _size(path: Path) -> int:
     files: Iterable[Path] = path.rglob("*") if path.is_dir() else (path,)
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def locked(folder: Path, stack: contextlib.ExitStack) -> None:
-    """Make and lock a folder; it goes again with the lock if nothing is in it.
-
-    Raises:
-        BlockingIOError: Another process holds it.
-        OSError: It cannot be made or locked.
-    """
-    stack.callback(_remove_if_empty, folder)
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        folder.mkdir(parents=True, exist_ok=True)
-        return
-    path = folder / _LOCK
-    for more in reversed(range(_TRIES)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # A file opened for writing: NFS locks nothing else, and no folders.
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except (FileExistsError, FileNotFoundError):  # who held the lock has just removed the folder
-            if not more:
-                raise
-            continue
-        # The system lets go of the lock when the process ends, however it ends.
-        stack.callback(os.close, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                stack.callback(_remove_file, path)
-                return
-    raise BlockingIOError(f"{folder} is removed again and again")
-
-
-def _remove_file(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

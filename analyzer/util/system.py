@@ -1,11 +1,9 @@
-"""What is asked of the operating system: memory, and that no process is left alone."""
+"""What the operating system is asked for: memory, file systems, and the life of child processes."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-import re
 import signal
 import sys
 import threading
@@ -29,7 +27,7 @@ _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
 
 _starting = threading.RLock()
-"""There is one ``__main__`` for all threads."""
+"""All threads share one ``__main__``."""
 
 
 def _libc(function: str, *arguments: int) -> None:
@@ -38,56 +36,61 @@ def _libc(function: str, *arguments: int) -> None:
 
 
 def few_arenas() -> None:
-    """Have threads share their memory (glibc only): each new thread would begin a heap of its own, and a
-    long video would keep what its many reading threads have let go."""
+    """Make threads share one heap (glibc only).
+
+    Otherwise each new thread begins a heap of its own, and a long video would keep the memory that its many
+    reading threads have freed.
+    """
     arena_max = -8  # M_ARENA_MAX of malloc.h
     _libc("mallopt", arena_max, 1)
 
 
 def give_back_memory() -> None:
-    """Give what was freed back to the system: what compiling networks took, and pictures (glibc only)."""
+    """Return freed memory to the system, such as that of compiled models and frames (glibc only)."""
     _libc("malloc_trim", 0)
 
 
 def die_with_parent() -> None:
-    """Have this process killed when the one that started it ends, however it ends (Linux only)."""
+    """Make the system kill this process when its parent ends, however that ends (Linux only)."""
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl.h
     _libc("prctl", set_parent_death_signal, signal.SIGKILL)
 
 
 def available_memory_mb() -> float | None:
-    """Memory that processes may still take without swapping, in MB; None where the system does not say.
+    """Return the memory that processes may still take without swapping, in MB; None if it is unknown.
 
     The smallest of what the machine has left and what container and service allow (cgroup v2).
     """
+    import psutil
+
     left: list[float] = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        left.append(_numbers("/proc/meminfo")["MemAvailable:"] / 1024)
+    with contextlib.suppress(psutil.Error, OSError, RuntimeError):
+        left.append(psutil.virtual_memory().available / 2**20)
     for group in _control_groups():
         with contextlib.suppress(OSError, ValueError):
             files = (Path(f"{group}/memory.{name}") for name in ("max", "current"))
             limit, used = (int(file.read_text("ascii")) for file in files)  # "max" is no number: no limit
-            with contextlib.suppress(OSError, KeyError):
-                # Files that were read and lie in memory make room when asked to.
-                used -= _numbers(f"{group}/memory.stat")["inactive_file"]
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                # The cache of files that were read is freed on demand.
+                rows = (line.split() for line in Path(f"{group}/memory.stat").read_text("ascii").splitlines())
+                used -= {name: int(value) for name, value in rows}["inactive_file"]
             left.append((limit - used) / 2**20)
-    if not left and hasattr(os, "sysconf"):
-        with contextlib.suppress(OSError, ValueError):
-            left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES") / 2**20)
     return min(left, default=None)
 
 
 @contextlib.contextmanager
 def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
-    """Start processes that do not import the program that calls us: a script that does not guard its main
-    part (``if __name__ == "__main__"``) would run again in each. They do not hear Ctrl-C, nor what else is
-    `blocked`."""
+    """Start processes that do not import the calling program.
+
+    A script that does not guard its main part (``if __name__ == "__main__"``) would run again in each. The
+    processes ignore Ctrl-C, and the signals in `blocked`.
+    """
     with _starting:
-        # The first start of a process starts this one too, and lets all signals through again.
+        # The first start of a process starts this one too, and unblocks all signals.
         resource_tracker.ensure_running()
         main = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
-        # They inherit what is blocked: Ctrl-C is not for them, not even while they begin.
+        # They inherit what is blocked: Ctrl-C is not for them, not even while they start.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *blocked}) if _CAN_BLOCK else None
         try:
             yield
@@ -99,9 +102,9 @@ def caller_not_run_again(*blocked: signal.Signals) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Do something short to its end although Ctrl-C or SIGTERM comes: what they do is done afterwards.
+    """Delay Ctrl-C and SIGTERM until the end of a short block.
 
-    A second signal is obeyed at once. Only the main thread hears signals; elsewhere this does nothing.
+    A second signal takes effect at once. Only the main thread receives signals; elsewhere this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -120,20 +123,20 @@ def undisturbed() -> Iterator[None]:
         assert callable(handler)
         handler(number, frame)
 
-    heard = [number for number, handler in handlers.items() if callable(handler)]
+    caught = [number for number, handler in handlers.items() if callable(handler)]
     try:
-        for number in heard:
+        for number in caught:
             signal.signal(number, remember)
         yield
     finally:
-        for number in heard:
+        for number in caught:
             signal.signal(number, handlers[number])
         if waiting:
             obey(waiting[0], None)
 
 
 def _control_groups() -> list[str]:
-    """Folders of the control groups that this process is in, the outermost first; all their limits hold."""
+    """Return the folders of this process's control groups, the outermost first; all their limits apply."""
     folders = ["/sys/fs/cgroup"]
     with contextlib.suppress(OSError, ValueError):
         lines = Path("/proc/self/cgroup").read_text("ascii").splitlines()
@@ -144,41 +147,30 @@ def _control_groups() -> list[str]:
 
 
 def resident_mb() -> float | None:
-    """Memory that this process holds, in MB; None where the system does not say (Linux only)."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return _numbers("/proc/self/status")["VmRSS:"] / 1024
+    """Return the memory that this process holds, in MB; None if the system does not say."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        return float(psutil.Process().memory_info().rss / 2**20)
     return None
 
 
 def file_system(folder: Path) -> str | None:
-    """The type of the file system that a folder lies or will lie on, such as ``ext4`` (Linux only)."""
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    found: tuple[int, str] | None = None
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        real = place.resolve()
-        for line in Path("/proc/self/mounts").read_bytes().split(b"\n"):
-            if not line:
-                continue
-            _, mounted, kind = line.split(b" ")[:3]
-            mount = Path(_unescaped(mounted))
-            # A later mount on the same place hides the earlier one.
-            if real.is_relative_to(mount) and (found is None or len(mount.parts) >= found[0]):
-                found = len(mount.parts), os.fsdecode(kind)
-    return None if found is None else found[1]
+    """Return the type of the file system that holds a folder, existing or not, such as ``ext4``.
 
-
-def _unescaped(mounted: bytes) -> str:
-    r"""A place from the list of mounts, in which blanks and the like are three octal digits.
-
-    >>> _unescaped("/mnt/B\u00fcro\\040und\\134mehr".encode())
-    '/mnt/B\xfcro und\\mehr'
+    None if the system does not say.
     """
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), mounted))
+    import psutil
 
-
-def _numbers(path: str) -> dict[str, int]:
-    """The first word and the number of each line."""
-    rows = (line.split() for line in Path(path).read_text("ascii").splitlines())
-    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    kind, depth = None, 0
+    with contextlib.suppress(psutil.Error, OSError):
+        real = existing.resolve()
+        for mount in psutil.disk_partitions(all=True):
+            point = Path(mount.mountpoint)
+            # A later mount on the same folder hides the earlier one.
+            if real.is_relative_to(point) and len(point.parts) >= depth:
+                kind, depth = mount.fstype, len(point.parts)
+    return kind
