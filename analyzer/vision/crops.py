@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -173,4 +172,6 @@ class BoxCrop:
     def _sized(self, piece: Image) -> Image:
         if piece.shape[:2] == (self.height, self.width):
             return piece
+        import cv2  # late: whoever only lists models needs none
+
         return cv2.resize(piece, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.uint8)
