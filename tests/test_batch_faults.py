@@ -91,7 +91,7 @@ def test_there_is_something_to_compare(pair: Bench) -> None:
         assert info["settings"]["segment_s"] == 2
     (left,) = reliability._ledger(pair.reference)["the attempts that were done"][:1]
     assert left[1] == 1
-    assert [one["event"] for one in reliability.events(pair.reference, "segment")].count("segment") >= 6
+    assert len(reliability.events(pair.reference, "segment_committed")) >= 6
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_there_is_something_to_compare(pair: Bench) -> None:
         ("key", "differing run.json"),
         ("log", "damaged log lines"),
         ("ledger", "ledger faults"),
-        ("segment", "analyzed again"),
+        ("segment_committed", "analyzed again"),
     ],
 )
 def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, pair: Bench, tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def harmed(harm: str, out: Path, run: Path) -> None:
         case "ledger":
             with sqlite3.connect(out / reliability.LEDGER) as db:
                 db.execute("DELETE FROM segments WHERE segment = 1")
-        case "segment":
-            first = reliability.events(out, "segment")[0]
+        case "segment_committed":
+            first = reliability.events(out, "segment_committed")[0]
             with (out / reliability.LOG).open("a") as file:
                 file.write(json.dumps(first) + "\n")
     if harm in ("row", "twice", "fewer"):
@@ -412,7 +412,7 @@ def test_log_on_a_full_disk_has_whole_lines_only(disk: Path) -> None:
         ballast = reliability.leave_free(disk, 8 * KIB)
         with EventLog(path) as log:
             for number in range(150):
-                log("segment", number, title="a" * 73)
+                log("segment_committed", number, title="a" * 73)
             whole = [json.loads(line)["video"] for line in path.read_text().splitlines()]
             assert whole == list(range(len(whole))) and 30 < len(whole) < 80
             ballast.unlink()
