@@ -6,7 +6,6 @@ For measuring reports over many runs, and for testing their figures against the 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from analyzer.runs.run_info import SCHEMA_VERSION, Counts, RunInfo
 from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SHARES, timeline_columns
 from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
 from analyzer.settings import Settings, assign_band
+from analyzer.vision import registry
 from analyzer.vision.calibration import Calibration, Confusion
 
 __all__ = [
@@ -47,15 +47,15 @@ class Plan:
     age_years: NDArray[np.float64]
 
 
-def random_plan(random: np.random.Generator, *, length_s: float, people: int, at_once: float) -> Plan:
-    """People with one to four stretches on screen each, five samples a second, `at_once` of them on average.
+def random_plan(random: np.random.Generator, *, length_s: float, people: int, concurrent: float) -> Plan:
+    """People with one to four appearances each, five samples per second, `concurrent` people on average.
 
     Everybody is on screen at some time, and is seen as the networks see labeled people: the plan's people
     are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
     """
     times = np.arange(round(length_s * 5)) / 5
     present = np.zeros((len(times), people), bool)
-    mean = len(times) * at_once / people
+    mean = len(times) * concurrent / people
     for person in range(people):
         stretches = int(random.integers(1, 5))
         for _ in range(stretches):
@@ -224,7 +224,7 @@ def _info(
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }
     end_s = float((samples["time_s"] + samples["duration_s"]).max()) if len(samples) else 0.0
-    networks = json.loads((Path(__file__).parents[1] / "analyzer/vision/calibration.json").read_text("utf-8"))
+    calibration = Calibration.load()
     info: RunInfo = {
         "schema_version": SCHEMA_VERSION,
         "analyzer_version": "0",
@@ -270,10 +270,14 @@ def _info(
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": [
-            {"name": name, "sha256": sha256, "license": "CC0-1.0", "commercial_use": True}
-            for name, sha256 in networks["networks"].items()
+            {"name": model.name, "sha256": model.sha256, "license": "CC0-1.0", "commercial_use": True}
+            for model in registry.DEFAULTS
         ],
-        "calibration": {"fitted_on": networks["fitted_on"]},
+        "calibration": {
+            "key": calibration.key,
+            "fitted_on": calibration.fitted_on,
+            "measured": calibration.measured,
+        },
         "libraries": {},
         "python": "",
         "platform": "",
@@ -287,9 +291,9 @@ def _info(
 def make_many(out: Path, runs: int, faces: int, kinds: int = 20) -> None:
     """Write `runs` run folders with `faces` faces or some more in all, of `kinds` different plans."""
     random = np.random.default_rng(0)
-    # Some of a person's stretches overlap.
-    length_s, at_once = 600.0, 1.04 * faces / runs / 3000
-    plans = [random_plan(random, length_s=length_s, people=16, at_once=at_once) for _ in range(kinds)]
+    # Some of a person's appearances overlap.
+    length_s, concurrent = 600.0, 1.04 * faces / runs / 3000
+    plans = [random_plan(random, length_s=length_s, people=16, concurrent=concurrent) for _ in range(kinds)]
     shares: list[pd.DataFrame | None] = [None] * kinds
     for number in range(runs):
         kind = number % kinds
