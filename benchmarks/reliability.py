@@ -1145,8 +1145,8 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
     result = Result(
         "analyzing process killed",
         f"{', '.join(number.name for number in numbers)} from outside while it was at work",
-        "the parent goes on, the attempt fails as crash and is repeated in the same batch run, exit code 0, tables "
-        "as ever",
+        "the parent goes on, the attempt fails as crash and is repeated in the same batch run, "
+        "exit code 0, tables as ever",
     )
     jobs = bench.folder / "impatient.toml"
     jobs.write_text(bench.jobs.read_text("utf-8").replace("[disk]", "[retry]\nbase = '1s'\n[disk]"), "utf-8")
