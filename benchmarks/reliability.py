@@ -573,7 +573,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
     out, longest, sent = bench.fresh(), 0.0, 0
     while moments:
         with bench.start(out) as batch:
-            began = batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            began = batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
             if not (began and batch.lives_for(batch.seconds + moments[0])):
                 batch.end()
                 result.compare(out, bench.reference)
@@ -600,7 +600,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
     return result
 
 
-def _of_this_night(out: Path) -> list[dict[str, Any]]:
+def _of_this_batch_run(out: Path) -> list[dict[str, Any]]:
     known = events(out)
     starts = [index for index, one in enumerate(known) if one["event"] == "batch_started"]
     ends = [index for index, one in enumerate(known) if one["event"] == "batch_ended"]
@@ -624,7 +624,7 @@ def second_signal(bench: Bench, count: int = 1, seed: int = 3) -> Result:
     for moment in _spread(count, 0.6 * bench.seconds, seed):
         out = bench.fresh()
         with bench.start(out) as batch:
-            assert batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            assert batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
             assert batch.lives_for(batch.seconds + moment)
             batch.signal(signal.SIGTERM)
             time.sleep(0.1)
@@ -878,7 +878,7 @@ def two_batches(bench: Bench) -> Result:
     )
     out = bench.fresh()
     with bench.start(out) as first:
-        assert first.lives_until(lambda: bool(_of_this_night(out)))
+        assert first.lives_until(lambda: bool(_of_this_batch_run(out)))
         second = bench.run(out)
         wrong = second.code != TEMPORARY or len(second.error.strip().splitlines()) != 1
         result.fault_if(wrong, "ledger faults", f"the second ended {second.code}: {second.error}")
@@ -1059,7 +1059,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
     result = Result(
         "one video ends the batch each time",
         f"the batch was killed again and again before the first of {bench.count} videos had made progress",
-        "that one is given up, the others are done: who only waited is not blamed",
+        "that video is abandoned, the others are done: videos that only waited are not counted as failed",
     )
     out = bench.fresh()
     killed = 0
@@ -1085,7 +1085,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
     wanted = {"done": bench.count - 1, "abandoned": 1}
     result.fault_if(states != wanted, "ledger faults", f"the states are {dict(states)}, not {wanted}")
     (kind,) = {kind for state, kind in _rows(out) if state == "abandoned"} or {""}
-    result.fault_if(kind != "interrupted", "ledger faults", f"one is dead by {kind!r}")
+    result.fault_if(kind != "interrupted", "ledger faults", f"one is abandoned because of {kind!r}")
     result.numbers = {"kills": killed, **states}
     return result
 
@@ -1145,7 +1145,7 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
     result = Result(
         "analyzing process killed",
         f"{', '.join(number.name for number in numbers)} from outside while it was at work",
-        "the parent goes on, the attempt fails as crash and is repeated the same night, exit code 0, tables "
+        "the parent goes on, the attempt fails as crash and is repeated in the same batch run, exit code 0, tables "
         "as ever",
     )
     jobs = bench.folder / "impatient.toml"
