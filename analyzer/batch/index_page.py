@@ -35,24 +35,12 @@ __all__ = [
 ]
 
 INDEX_NAME = "index.html"
-
-
 _ROWS = 1000
 """The greatest number of rows in a table: browsers are slow with more, and nobody reads them."""
-
-
 _BATCH_RUNS = 10
-
-
 _LONGEST_ADDRESS = 2000
-
-
 _FOLDER = Path(__file__).with_name("assets")
-
-
 _STYLE = Path(__file__).parents[1] / "report" / "assets" / "page.css"
-
-
 Row = dict[str, Any]
 
 
