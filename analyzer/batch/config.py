@@ -590,10 +590,10 @@ _TOP_KEYS = (
 )
 _DISK_KEYS = _same("reserve_mb")
 _HOMES: tuple[tuple[Mapping[str, str], str], ...] = (
-    (_same("playlist"), "a [[source]], in place of url"),
+    (_same("playlist"), "a [[source]], instead of url"),
     (_SETTING_KEYS, "[settings], or settings = { } of a [[source]]"),
     (_SOURCE_KEYS, "a [[source]]"),
-    (_TOP_KEYS, "the first lines of the file, before all [tables]"),
+    (_TOP_KEYS, "the lines before the first [table]"),
     (_DISK_KEYS, "[disk]"),
     *((_spelled(cls), f"[{name}]") for name, cls in _SECTIONS.items()),
 )
@@ -630,7 +630,9 @@ def _advice(key: str, known: Mapping[str, str]) -> str:
         shortest[name] = min(spelling, shortest.get(name, spelling), key=len)
     near = difflib.get_close_matches(key, known, n=1)
     return (
-        f"did you mean {shortest[known[near[0]]]!r}?" if near else f"known are {', '.join(shortest.values())}"
+        f"did you mean {shortest[known[near[0]]]!r}?"
+        if near
+        else f"known keys are {', '.join(shortest.values())}"
     )
 
 
