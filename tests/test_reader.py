@@ -659,7 +659,8 @@ CHILD = """
 import re, resource, sys
 from pathlib import Path
 from analyzer.errors import MediaError
-from analyzer.media.reader import ImageReader, VideoReader
+from analyzer.media.images import ImageReader
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 
 def peak_kb():

@@ -167,7 +167,7 @@ class VideoReader(BaseReader):
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
-        spare = self._plan.spare(tally.start) if sampled and not keyframes else None
+        spare = self._plan.skippable(tally.start) if sampled and not keyframes else None
         start = tally.start
         # Where stamps are moved, all packets are counted from the first on.
         indexed = self.info.container in INDEXED and self._times.timeline is None
