@@ -280,11 +280,11 @@ def _round_trip() -> str:
 
 def _models() -> _Findings:
     from analyzer.vision import registry
-    from analyzer.vision.runtime import import_onnxruntime, import_openvino
+    from analyzer.vision.runtime import import_onnxruntime, import_openvino, openvino_core
 
     findings = _Findings()
     openvino, onnxruntime = import_openvino(), import_onnxruntime()
-    devices: list[str] = openvino.Core().available_devices
+    devices: list[str] = openvino_core().available_devices
     providers = [one.removesuffix("ExecutionProvider") for one in onnxruntime.get_available_providers()]
     engines = (
         ("openvino", "OpenVINO", openvino.__version__.split("-")[0], devices),

@@ -21,7 +21,7 @@ from analyzer.media.reader import VideoReader
 from analyzer.vision import registry
 from analyzer.vision.detectors.centerface import RANGES_FILE, CenterFace
 from analyzer.vision.quantize import convolutions
-from analyzer.vision.runtime import import_openvino
+from analyzer.vision.runtime import import_openvino, openvino_core
 from testkit.crowd import make
 from testkit.faces import CHOOSE
 from testkit.videos import panning
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, help="where the made videos are kept")
     options = parser.parse_args()
     ov = import_openvino()
-    core = ov.Core()
+    core = openvino_core()
     model = core.read_model(registry.weights(registry.CENTERFACE))
     model.reshape({model.inputs[0]: ov.PartialShape([1, 3, -1, -1])})
     names, ends = [], []

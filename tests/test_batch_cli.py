@@ -45,19 +45,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """The output folder of a night over `clips`, and what was printed."""
-    out = tmp_path_factory.mktemp("night") / "out"
+    """The output folder of a batch run over `clips`, and what was printed."""
+    out = tmp_path_factory.mktemp("batch") / "out"
     return out, run(clips, "--out", out, "--no-video", "--no-report")
 
 
 @pytest.fixture
-def night(first: tuple[Path, Result], tmp_path: Path) -> Iterator[Path]:
+def out(first: tuple[Path, Result], tmp_path: Path) -> Iterator[Path]:
     """A copy of that folder."""
     shutil.copytree(first[0], tmp_path / "out")
     yield tmp_path / "out"
 
 
-def test_a_night_says_what_was_done_and_what_failed(first: tuple[Path, Result]) -> None:
+def test_a_batch_run_reports_what_was_done_and_what_failed(first: tuple[Path, Result]) -> None:
     out, result = first
     assert result.exit_code == SOME_FAILED
     assert "one: 0 people" in result.stdout and "two: 0 people" in result.stdout
@@ -79,7 +79,7 @@ def test_videos_in_subfolders_are_an_error_that_names_the_option(tmp_path: Path)
     assert result.exit_code == NOTHING_USABLE
     assert "2026/may/a.mp4: add --recursive" in result.stderr
     assert run("plan", talks, "--out", out).exit_code == SOME_FAILED
-    (talks / "2026" / "cover.jpg").write_text("no picture")
+    (talks / "2026" / "cover.jpg").write_text("not an image")
     jobs = tmp_path / "jobs.toml"
     jobs.write_text(f"[[source]]\nfolder = '{talks}'\nrecursive = true\nsettings = {{video = false}}")
     result = run("plan", jobs, "--out", out, "--json")
@@ -87,10 +87,10 @@ def test_videos_in_subfolders_are_an_error_that_names_the_option(tmp_path: Path)
     assert [one["source"] for one in json.loads(result.stdout)["videos"]] == [str(talks / "2026/may/a.mp4")]
 
 
-def test_pictures_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_images_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None:
     (tmp_path / "talks").mkdir()
     for name in ("a.mp4", "a.webp", "cover.jpg"):
-        (tmp_path / "talks" / name).write_text("neither video nor picture")
+        (tmp_path / "talks" / name).write_text("neither video nor image")
     result = run(tmp_path / "talks", "--out", tmp_path / "out", "--newer-than", "2100-01-01")
     assert (result.exit_code, result.stderr) == (DONE, "")
     assert "2 images beside its videos (--images includes them)" in result.stdout
@@ -102,94 +102,96 @@ def test_pictures_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None
     assert plan["left_out"] == [{"source": str(tmp_path / "talks"), "images": 2, "subfolders": False}]
 
 
-def test_the_next_night_does_nothing(clips: Path, night: Path) -> None:
-    before = everything(night)
-    result = run(clips, "--out", night, "--no-video", "--no-report", "--quiet")
+def test_the_next_batch_run_does_nothing(clips: Path, out: Path) -> None:
+    before = everything(out)
+    result = run(clips, "--out", out, "--no-video", "--no-report", "--quiet")
     assert (result.exit_code, result.output) == (DONE, "")
-    after = everything(night)
+    after = everything(out)
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     assert {name.partition("-")[0] for name in changed} <= {"ledger.sqlite", "batch.jsonl", "index.html"}
 
 
-def test_the_plan_of_what_is_done_changes_nothing(clips: Path, night: Path, tmp_path: Path) -> None:
+def test_a_plan_changes_nothing(clips: Path, out: Path, tmp_path: Path) -> None:
     write_video(clips / "three.mp4", numbered(14), fps=10)
-    before = everything(night)
+    before = everything(out)
     try:
-        result = run("plan", clips, "--out", night, "--no-video", "--json")
-        words = run("plan", clips, "--out", night, "--no-video").stdout
-        other = run("plan", clips, "--out", night, "--no-video", "--fps", 2, "--json")
+        result = run("plan", clips, "--out", out, "--no-video", "--json")
+        words = run("plan", clips, "--out", out, "--no-video").stdout
+        other = run("plan", clips, "--out", out, "--no-video", "--fps", 2, "--json")
     finally:
         (clips / "three.mp4").unlink()
     assert result.exit_code == DONE
     document = json.loads(result.stdout)
     assert [video["title"] for video in document["videos"]] == ["three"]
     assert document["known"] == 3 and document["past"] == 2 and document["estimate_s"] > 0
-    assert "1 video to be analyzed, 3 done" in words and "about" in words
+    assert "1 video to analyze, 3 done" in words and "about" in words
     assert len(json.loads(other.stdout)["videos"]) == 4, "other settings are new work"
-    assert everything(night) == before
+    assert everything(out) == before
     nothing = run("plan", clips, "--out", tmp_path / "none")
-    assert nothing.exit_code == DONE and "not known before the first" in nothing.stdout
+    assert nothing.exit_code == DONE and "once a video is done" in nothing.stdout
     assert not (tmp_path / "none").exists()
 
 
-def test_status_and_show_tell_what_the_ledger_knows(night: Path) -> None:
-    text = run("status", "--out", night)
+def test_status_and_show_print_the_ledger(out: Path) -> None:
+    text = run("status", "--out", out)
     assert text.exit_code == DONE and "2 done, 1 abandoned" in text.stdout and "not a video" in text.stdout
-    document = json.loads(run("status", "--out", night, "--json", "--state", "abandoned").stdout)
+    document = json.loads(run("status", "--out", out, "--json", "--state", "abandoned").stdout)
     assert [video["title"] for video in document["videos"]] == ["bad"]
     assert (
         document["counts"] == {"done": 2, "abandoned": 1}
         and document["batch_runs"][0]["outcome"] == "finished"
     )
     id = document["videos"][0]["id"]
-    told = run("show", id, "--out", night)
-    assert "attempt 1" in told.stdout and "not_media" in told.stdout
-    row = json.loads(run("show", id, "--out", night, "--json").stdout)
+    shown = run("show", id, "--out", out)
+    assert "attempt 1" in shown.stdout and "not_media" in shown.stdout
+    row = json.loads(run("show", id, "--out", out, "--json").stdout)
     assert row["attempts_list"][0]["error_kind"] == "not_media"
-    missing = run("show", 99, "--out", night)
+    missing = run("show", 99, "--out", out)
     assert missing.exit_code == NOTHING_USABLE and "no video 99" in missing.stderr
-    assert run("status", "--out", night, "--state", "finished").exit_code == USAGE
+    assert run("status", "--out", out, "--state", "finished").exit_code == USAGE
 
 
-def test_retry_makes_dead_videos_due_and_prune_forgets(clips: Path, night: Path) -> None:
-    assert "0 videos" in run("retry", "--out", night).stdout
-    assert "1 video will" in run("retry", "--abandoned", "--out", night).stdout
-    again = run(clips, "--out", night, "--no-video", "--no-report")
+def test_retry_makes_abandoned_videos_due_and_prune_deletes_old_attempts(clips: Path, out: Path) -> None:
+    assert "will retry 0 videos." in run("retry", "--out", out).stdout
+    assert "will retry 1 video." in run("retry", "--abandoned", "--out", out).stdout
+    again = run(clips, "--out", out, "--no-video", "--no-report")
     assert again.exit_code == SOME_FAILED and "bad.mp4 is not a video" in again.stderr
-    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+    with Ledger(out / "ledger.sqlite", read_only=True) as ledger:
         (bad,) = ledger.videos(["abandoned"])
     assert bad["attempts"] == 2
-    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+    with Ledger(out / "ledger.sqlite", read_only=True) as ledger:
         done = ledger.videos(["done"])[0]["id"]
-    assert run("retry", done, "--out", night).stdout == (
-        f"Video {done} is done. To analyze it again, remove its run's folder first.\n"
+    assert run("retry", done, "--out", out).stdout == (
+        f"Video {done} is done. To analyze it again, remove its run folder first.\n"
     )
-    assert "nights: 3;" in run("prune", "--keep-days", 0, "--out", night).stdout  # one attempt, two nights
-    with Ledger(night / "ledger.sqlite", read_only=True) as ledger:
+    assert (
+        "Deleted 3 old records" in run("prune", "--keep-days", 0, "--out", out).stdout
+    )  # one attempt, two batch runs
+    with Ledger(out / "ledger.sqlite", read_only=True) as ledger:
         assert len(ledger.history(bad["id"])["attempts_list"]) == 1 and not ledger.batch_runs()
 
 
-def test_a_batch_that_finds_another_at_work_exits_75(clips: Path, night: Path) -> None:
-    with lock_ledger(night / "ledger.sqlite"):
+def test_a_second_batch_on_the_same_ledger_exits_75(clips: Path, out: Path) -> None:
+    with lock_ledger(out / "ledger.sqlite"):
         began = time.monotonic()
-        busy = run(clips, "--out", night)
+        busy = run(clips, "--out", out)
         assert busy.exit_code == TEMPORARY and "another batch is running with" in busy.stderr
         for command in ("prune", "retry"):
-            busy = run(command, "--out", night)
+            busy = run(command, "--out", out)
             assert busy.exit_code == TEMPORARY and f"{command} when it has ended" in busy.stderr
         assert time.monotonic() - began < 10
-        assert run("status", "--out", night).exit_code == DONE, "looking is always possible"
-        assert run("retry", "--abandoned", "--out", night).exit_code == TEMPORARY
+        assert run("status", "--out", out).exit_code == DONE, "reading is always possible"
+        assert run("retry", "--abandoned", "--out", out).exit_code == TEMPORARY
 
 
-def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) -> None:
-    ledger = night / "ledger.sqlite"
+def test_a_damaged_ledger_is_refused_and_not_changed(clips: Path, out: Path) -> None:
+    ledger = out / "ledger.sqlite"
     ledger.write_bytes(b"not a database at all" * 500)
-    before = everything(night)
+    before = everything(out)
     for command in ((clips,), ("plan", clips), ("status",), ("retry",), ("prune",)):
-        result = run(*command, "--out", night)
+        result = run(*command, "--out", out)
         assert result.exit_code == NOTHING_USABLE and "damaged" in result.stderr, command
-    after = everything(night)
+    after = everything(out)
     after.pop("ledger.sqlite.lock", None)
     before.pop("ledger.sqlite.lock", None)
     assert after == before
@@ -199,7 +201,7 @@ def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) ->
     ("args", "sentence"),
     [
         (["missing.toml"], "missing.toml"),
-        (["a.toml", "b.mp4"], "stands alone"),
+        (["a.toml", "b.mp4"], "must be the only source"),
         (["x.mp4", "--report", "pdf"], "pdf"),
         (["x.mp4", "--report", "html", "--no-report"], "contradict"),
         (["x.mp4", "--shorter-than", "soon"], "soon"),
@@ -212,7 +214,7 @@ def test_a_damaged_ledger_is_refused_and_left_alone(clips: Path, night: Path) ->
         (["status", "--jobs", "missing.toml"], "missing.toml"),
     ],
 )
-def test_wrong_command_lines_are_refused_before_anything_is_made(
+def test_wrong_command_lines_are_refused_before_anything_is_written(
     args: list[str], sentence: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -221,11 +223,11 @@ def test_wrong_command_lines_are_refused_before_anything_is_made(
     assert "Traceback" not in result.output and not out.exists()
 
 
-def test_a_jobs_file_takes_only_what_is_not_its_own(tmp_path: Path) -> None:
+def test_only_some_options_can_be_combined_with_a_jobs_file(tmp_path: Path) -> None:
     jobs = tmp_path / "jobs.toml"
     jobs.write_text('[[source]]\nfile = "none.mp4"\n[[source]]\nfolder = "nothing"\n')
     refused = run(jobs, "--fps", "3")
-    assert refused.exit_code == USAGE and "--fps belongs in the jobs file" in refused.stderr
+    assert refused.exit_code == USAGE and "--fps cannot be combined with a jobs file" in refused.stderr
     assert run("plan", jobs, "--preset", "fast").exit_code == USAGE
     gone = run(jobs, "--out", tmp_path / "other", "--workers", "1", "--time-budget", "1h")
     assert gone.exit_code == NOTHING_USABLE and "no file or folder" in gone.stderr
@@ -233,22 +235,22 @@ def test_a_jobs_file_takes_only_what_is_not_its_own(tmp_path: Path) -> None:
     assert "no videos yet" in run("status", "--jobs", jobs, "--out", tmp_path / "other").stdout
 
 
-def test_json_is_one_document(clips: Path, night: Path) -> None:
-    result = run(clips, "--out", night, "--no-video", "--no-report", "--json")
+def test_json_is_one_document(clips: Path, out: Path) -> None:
+    result = run(clips, "--out", out, "--no-video", "--no-report", "--json")
     document = json.loads(result.stdout)
     assert document["reason"] == "finished" and document["done"] == 0 and document["troubles"] == []
     assert document["runs"] == []
-    (night / "ledger.sqlite").unlink()
+    (out / "ledger.sqlite").unlink()
     two = clips / "one.mp4", clips / "two.mp4"
-    document = json.loads(run(*two, "--out", night, "--no-video", "--no-report", "--json").stdout)
+    document = json.loads(run(*two, "--out", out, "--no-video", "--no-report", "--json").stdout)
     assert {one["title"]: one["people"] for one in document["runs"]} == {"one": 0, "two": 0}
     folders = {Path(one["run"]) for one in document["runs"]}
-    assert folders == {path.parent for path in night.glob("*/run.json")} and document["done"] == 2
-    logged = [json.loads(line) for line in (night / "batch.jsonl").read_text().splitlines()][-1]
-    assert logged["event"] == "batch_ended" and "runs" not in logged, "each has a line of its own"
+    assert folders == {path.parent for path in out.glob("*/run.json")} and document["done"] == 2
+    logged = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()][-1]
+    assert logged["event"] == "batch_ended" and "runs" not in logged, "each has its own line"
 
 
-def test_help_is_quick_and_tells_the_exit_codes() -> None:
+def test_help_is_quick_and_lists_the_exit_codes() -> None:
     for args in (["batch", "--help"], ["batch", "run", "--help"], ["batch", "--out"]):
         shown = subprocess.run(
             [sys.executable, "-X", "importtime", "cli.py", *args],

@@ -16,7 +16,7 @@ from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.detectors.centerface import RANGES_FILE, CenterFace
 from analyzer.vision.quantize import Ranges, convolutions, quantize
-from analyzer.vision.runtime import import_openvino, int8_overflows, load_model
+from analyzer.vision.runtime import import_openvino, int8_overflows, load_model, openvino_core
 
 
 def convolution(weights: NDArray[np.float32], groups: int = 1) -> bytes:
@@ -69,7 +69,7 @@ def test_values_outside_the_range_are_cut_off() -> None:
 
 def test_every_convolution_of_the_detector_is_marked() -> None:
     ov = import_openvino()
-    model = ov.Core().read_model(registry.weights(registry.CENTERFACE))
+    model = openvino_core().read_model(registry.weights(registry.CENTERFACE))
     ranges = Ranges.load(RANGES_FILE, registry.CENTERFACE.sha256)
     assert {tensor for _, tensor in convolutions(model)} == set(ranges.by_tensor)
     quantize(ov, model, ranges)

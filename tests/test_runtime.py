@@ -177,3 +177,19 @@ def test_onnx_runtime_notes_nothing_about_its_use(tmp_path: Path) -> None:
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)
     assert not [path.name for path in tmp_path.rglob("*") if "icrosoft" in path.name]
+
+
+def test_a_signal_after_models_were_released_is_handled() -> None:
+    """OpenVINO frees signal stacks with its cores; with a freed one the next signal would end the process."""
+    code = (
+        "import gc, signal\n"
+        "from analyzer.settings import Settings\n"
+        "from analyzer.vision.detectors.centerface import CenterFace\n"
+        "first, second = (CenterFace(Settings(precision='f32', threads=count)) for count in (1, 2))\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

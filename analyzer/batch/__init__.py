@@ -1,4 +1,4 @@
-"""Many videos, night after night: jobs, ledger, queue, engine.
+"""Batch runs over many videos: jobs, ledger, queue, executors.
 
 ::
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# What each public name needs is imported when it is first used.
+# Public names are imported on first use.
 _HOMES = {
     "Jobs": "analyzer.batch.config",
     "Outcome": "analyzer.batch.outcome",

@@ -1,4 +1,4 @@
-"""The log of a batch: one line of JSON an event."""
+"""The log of a batch: one line of JSON per event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analyzer.errors import OutputError, is_full
 __all__ = ["EventLog", "OnEvent", "ignore"]
 
 OnEvent = Callable[[str, int | None, dict[str, Any]], None]
-"""Called with the event's name, the video's id in the ledger, and what else there is to say."""
+"""Called with an event's name, the video's id in the ledger, and its other values."""
 
 
 def ignore(event: str, video: int | None, facts: dict[str, Any]) -> None:
@@ -32,14 +32,14 @@ def _ends_a_line(path: Path) -> bool:
 
 
 class EventLog:
-    """Appends events to a file and passes them on. ASCII only, so that no stranger's title can end a line.
+    """Appends events to a file and passes them on. The file is ASCII, so that no title can end a line.
 
     Args:
-        path: The file; its folder is made.
-        on_event: Told each event too.
+        path: The file; its folder is created.
+        on_event: Called with each event, too.
 
     Raises:
-        OutputError: The file cannot be opened. Later troubles with it do not end a night.
+        OutputError: The file cannot be opened. Later errors do not end a batch run.
     """
 
     def __init__(self, path: Path, on_event: OnEvent = ignore) -> None:
@@ -47,24 +47,24 @@ class EventLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
-            if not _ends_a_line(path):  # a power cut, or somebody's editor
+            if not _ends_a_line(path):  # after a power cut, or edited by hand
                 self._file.write(b"\n")
         except OSError as error:
             raise OutputError(
-                f"the log {path} cannot be written ({error.strerror}): name another place",
+                f"the log {path} cannot be written ({error.strerror}): choose another file",
                 no_space=is_full(error),
             ) from error
 
     def __call__(self, event: str, video: int | None = None, **facts: Any) -> None:
-        """Write and pass on an event."""
+        """Write an event and pass it on."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "event": event} | ({} if video is None else {"video": video}) | facts
-        with contextlib.suppress(OSError):  # a full disk: the ledger tells the same
+        with contextlib.suppress(OSError):  # a full disk: the ledger records the same
             self._write((json.dumps(line, default=str) + "\n").encode("ascii"))
         self._on_event(event, video, facts)
 
     def _write(self, line: bytes) -> None:
-        """Append a line, or nothing: on a full disk a part of it may have gone through."""
+        """Append a whole line or nothing: on a full disk, only a part of it may be written."""
         before = os.fstat(self._file.fileno()).st_size
         written = self._file.write(line)
         if written < len(line) and os.fstat(self._file.fileno()).st_size == before + written:

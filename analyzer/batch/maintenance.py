@@ -1,4 +1,4 @@
-"""Keeping a ledger and its folder small and in order."""
+"""Delete what a ledger and its folder no longer need."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed."""
+    """What was deleted."""
 
     records: int
-    """Attempts and nights that were forgotten."""
+    """Attempts and batch runs."""
     folders: int
-    """Downloads that nobody needs, and segments that this batch has left and no video goes on with."""
+    """Downloads, and unfinished segments, that no video needs."""
     size_bytes: int
 
 
 def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
-    """Forget old attempts and nights, and remove what no video of the ledger needs any more.
+    """Delete old attempts and batch runs, and files that no video of the ledger needs any more.
 
-    Videos stay in the ledger, else they would be analyzed again; finished runs stay too. So do segments that
-    this batch has not begun: what is left of an `analyze` or a live run is finished by the next `analyze`.
+    Videos stay in the ledger, or they would be analyzed again; finished runs stay, too. So do segments of
+    other commands: the next ``analyze`` finishes interrupted ``analyze`` and live runs.
 
     Args:
         ledger_path: The ledger.
         out: The output folder.
-        keep_days: Attempts and nights younger than this are kept, as is each video's last attempt.
+        keep_days: Keep attempts and batch runs of this many days, and each video's last attempt.
 
     Raises:
-        LedgerError: Another batch is at work (temporary), or the ledger cannot be used.
+        LedgerError: Another batch is running (temporary), or the ledger cannot be used.
     """
     with lock_ledger(ledger_path, "prune"), Ledger(ledger_path) as ledger:
         records = ledger.prune(time.time() - keep_days * _DAY_S)
@@ -55,7 +55,7 @@ def prune(ledger_path: Path, out: Path, *, keep_days: float) -> Pruned:
 
 
 def _remove_downloads(folder: Path, wanted: Iterable[str]) -> Iterator[int]:
-    """Gives the size of each that is removed. The folder is the batch's own, and locked with the ledger."""
+    """Delete unneeded downloads and yield the size of each. The ledger's lock protects this folder, too."""
     for download in list(folder.glob("*")):
         if download.is_dir() and download.name not in wanted:
             yield sum(file.stat().st_size for file in download.rglob("*") if file.is_file())
@@ -65,9 +65,9 @@ def _remove_downloads(folder: Path, wanted: Iterable[str]) -> Iterator[int]:
 
 
 def _remove_all_parts(ledger: Ledger) -> Iterator[int]:
-    """Gives the size of the segments that are removed, for each run's folder."""
+    """Delete unneeded segments and yield their size for each run folder."""
     works = ledger.parts()
-    # Other settings may go on from the same segments: another row of the video.
+    # Another row of the video, with other settings, may continue from the same segments.
     alive = {work.identity for work in ledger.unfinished() if not _is_gone(work)}
     ended = {work.parts_key: 0.0 for work in works if work.identity not in alive}
     for work in works:
@@ -79,12 +79,12 @@ def _remove_all_parts(ledger: Ledger) -> Iterator[int]:
             run = hidden.parent
             size = remove_leftovers(run) if run in published else 0
             for key in {part.name.partition("-")[0] for part in hidden.glob("*-*")} & ended.keys():
-                # An `analyze` may have begun the same work anew since.
+                # An `analyze` may have started the same work again since then.
                 size += remove_parts(run, key, until=ended[key])
             yield size
 
 
 def _is_gone(work: Work) -> bool:
-    """Whether a local file was removed; a disk that is not there now may be there tomorrow."""
+    """Return whether a local file was deleted; a disk that is not mounted may be mounted tomorrow."""
     path = Path(work.source)
     return host_of(work.source) is None and not path.exists() and holds_something(path.parent)

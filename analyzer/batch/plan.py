@@ -1,4 +1,4 @@
-"""What a night would do, and how long it would take, without doing it."""
+"""Plan a batch run without doing it: which videos it would analyze, and how long that would take."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ Rates = Sequence[tuple[float, float | None, int | None]]
 
 @dataclass(frozen=True)
 class Planned:
-    """A video that a night would work on."""
+    """A video that a batch run would analyze."""
 
     source: str
     title: str | None
     state: State
-    """As it is now; `State.NEW` also where the ledger does not know it."""
+    """Its present state; `State.NEW` also if the ledger does not know it."""
     duration_s: float | None
     estimate_s: float | None
-    """How long it would take, in seconds; None: there are no past rates."""
+    """How long it would take, in seconds; None: nothing is known about earlier videos."""
 
 
 @dataclass
 class Plan:
-    """What a night would do."""
+    """What a batch run would do."""
 
     videos: list[Planned] = field(default_factory=list)
     known: int = 0
-    """Listed videos with which nothing is to be done: done, given up, left out, or tried again later."""
+    """Listed videos that are not due: done, abandoned, skipped, or to be tried again later."""
     rejected: list[tuple[str, str]] = field(default_factory=list)
-    """Source and reason of new videos that the filters leave out."""
+    """Source and reason of videos that the filters exclude."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Sources that cannot be listed, and why."""
     left_out: list[LeftOut] = field(default_factory=list)
-    """What folders hold that is not listed, though another setting would list it."""
+    """What folders hold besides, which other settings would list."""
     places: int = 1
-    """Processes that would analyze videos side by side."""
+    """Processes that would analyze videos in parallel."""
     past: int = 0
-    """How many finished videos the estimate rests on."""
+    """How many finished videos the estimate is based on."""
 
     @property
     def estimate_s(self) -> float | None:
-        """How long all would take, in seconds; None where nothing is known."""
+        """How long everything would take, in seconds; None if that is not known."""
         known = [one.estimate_s for one in self.videos if one.estimate_s is not None]
         if not known:
             return None if self.videos else 0.0
@@ -65,7 +65,7 @@ class Plan:
         return (sum(known) + unknown * statistics.fmean(known)) / min(self.places, len(self.videos))
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The plan as JSON values."""
         return {
             "videos": [vars(one) for one in self.videos],
             "known": self.known,
@@ -78,9 +78,9 @@ class Plan:
 
 
 def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
-    """List the sources and look them up in the ledger; changes and downloads nothing.
+    """List the sources and compare them with the ledger; nothing is changed or downloaded.
 
-    Filters are asked as far as lists tell enough: what only a video's page tells may leave out more.
+    Filters are applied as far as the lists allow: what only a video's page says may exclude more.
 
     Raises:
         LedgerError: The ledger cannot be used.
@@ -151,7 +151,9 @@ def _with_estimate(planned: Planned, item: Item, rates: Rates) -> Planned:
 
 
 def _estimate(duration_s: float | None, size_bytes: int | None, rates: Rates) -> float | None:
-    """By the length, else by the size, else what videos took so far: medians, as single ones may be odd.
+    """Estimate seconds of work from the length, else the size, else what videos took so far.
+
+    Medians, so that single odd videos do not matter.
 
     >>> _estimate(60, None, [(6.0, 60.0, 1000), (12.0, 60.0, 1000), (5.0, 50.0, 1000)])
     6.0

@@ -1,4 +1,4 @@
-"""What ``batch`` draws and prints: a status line, sentences for errors, tables of the ledger."""
+"""Output of ``batch``: a status line, error messages, tables of the ledger."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from analyzer.errors import LedgerError
 from analyzer.util.durations import duration_text, rough_duration
 from analyzer.util.text import counted, one_line, percent, shorten
 
-__all__ = ["describe_history", "describe_plan", "describe_status", "run_batch", "show_plan", "tend"]
+__all__ = ["describe_history", "describe_plan", "describe_status", "prune_text", "run_batch", "show_plan"]
 
 _MAX_ROWS = 30
-_DRAWN = ("done", "adopted", "skipped", "abandoned", "failed")
-"""Events after which a video is not in tonight's queue any more."""
+_FINAL_EVENTS = ("done", "adopted", "skipped", "abandoned", "failed")
+"""Events after which a video is no longer in the queue of this batch run."""
 
 
 class BatchConsole:
-    """Draws the events of a night: a line at the bottom of a terminal, one line a video that ends."""
+    """Shows the events of a batch run: a status line in a terminal, and a line for each video."""
 
     def __init__(self, *, quiet: bool, as_json: bool) -> None:
-        self._talks = not quiet and not as_json
+        self._verbose = not quiet and not as_json
         self._bar: tqdm[Any] | None = None
         self._titles: dict[int, str] = {}
 
     def on_event(self, event: str, video: int | None, facts: dict[str, Any]) -> None:
-        """Show what has happened."""
+        """Show an event."""
         title = self._title(event, video, facts)
         match event:
             case "analyzing":
-                self._say(f"analyzing {title}")
+                self._status(f"analyzing {title}")
             case "queued":
-                if self._talks and facts["videos"] and sys.stderr.isatty():
+                if self._verbose and facts["videos"] and sys.stderr.isatty():
                     self._bar = tqdm(
                         total=facts["videos"],
                         leave=False,
@@ -60,7 +60,7 @@ class BatchConsole:
                         bar_format="{desc} |{bar}| {n}/{total} videos [{elapsed}]",
                     )
             case "fetching" | "progress" | "rendering":
-                self._say(*_progress(event, title, facts))
+                self._status(*_progress(event, title, facts))
             case "done":
                 partly = "" if facts["complete"] else ", read only in part"
                 self._line(
@@ -68,20 +68,20 @@ class BatchConsole:
                     f"({facts['female']} female, {facts['male']} male), {facts['seconds']:.0f} s{partly}"
                 )
             case "adopted":
-                self._line(f"{title}: analyzed before")
+                self._line(f"{title}: already analyzed")
             case "failed" if facts["will_retry"]:
-                self._say(f"to be tried again: {title}")
-            case "failed" | "abandoned" | "source_failed":  # what ends the night is said at its end
+                self._status(f"will be tried again: {title}")
+            case "failed" | "abandoned" | "source_failed":  # what ends the batch run is reported at its end
                 named = one_line(str(facts.get("title") or facts.get("source") or title))
                 self._error(f"{named}: {facts['error']}")
             case "host_paused" | "source_deferred":
                 named = one_line(facts.get("source") or facts["host"])
-                self._line(f"{named} is left alone until {utc_minute(facts['until'])}")
+                self._line(f"{named} is paused until {utc_minute(facts['until'])}")
             case "left_out":
                 self._line(left_out_text(**facts))
-            case "stopping" if self._talks and sys.stderr.isatty():
+            case "stopping" if self._verbose and sys.stderr.isatty():
                 self._error_line("stopping; a second signal ends at once")
-        if event in _DRAWN and self._bar is not None:
+        if event in _FINAL_EVENTS and self._bar is not None:
             self._bar.update()
 
     def _title(self, event: str, video: int | None, facts: dict[str, Any]) -> str:
@@ -90,18 +90,18 @@ class BatchConsole:
         return self._titles.get(video or 0, "")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the status line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _say(self, what: str, detail: str = "") -> None:
+    def _status(self, what: str, detail: str = "") -> None:
         if self._bar is not None:
             shown = shorten(what, 50)
             self._bar.set_description_str(f"{shown} {detail}")
 
     def _line(self, text: str) -> None:
-        if self._talks:
+        if self._verbose:
             with tqdm.external_write_mode():
                 click.echo(text)
 
@@ -166,14 +166,14 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
 
 
 def show_plan(jobs: Jobs, *, as_json: bool) -> bool:
-    """Print what a night would do; gives whether every source could be listed."""
+    """Print what a batch run would do; return whether every source could be listed."""
     plan = make_plan(jobs)
     click.echo(json.dumps(plan.document(), indent=2, ensure_ascii=False) if as_json else describe_plan(plan))
     return not plan.failed
 
 
 def describe_plan(plan: Plan) -> str:
-    """A plan in a few lines."""
+    """Describe a plan in a few lines."""
     lines = []
     for one in plan.videos[:_MAX_ROWS]:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
@@ -181,38 +181,38 @@ def describe_plan(plan: Plan) -> str:
         lines.append(f"  {one.state:<10}  {one_line(one.title or one.source)}{length}{takes}")
     lines += _more(len(plan.videos), "videos")
     for source, reason in plan.rejected[:_MAX_ROWS]:
-        lines.append(f"  left out    {one_line(source)}: {one_line(reason)}")
-    lines += _more(len(plan.rejected), "that are left out")
+        lines.append(f"  excluded    {one_line(source)}: {one_line(reason)}")
+    lines += _more(len(plan.rejected), "excluded by a filter")
     lines += [f"  not listed  {one_line(source)}: {one_line(error)}" for source, error in plan.failed]
     lines += [f"  {left_out_text(**vars(one))}" for one in plan.left_out]
     count = len(plan.videos)
-    head = f"{count} {'video' if count == 1 else 'videos'} to be analyzed"
+    head = f"{counted(count, 'video')} to analyze"
     if plan.known:
-        head += f", {plan.known} done, given up or waiting"
+        head += f", {plan.known} done, abandoned or waiting"
     if not count:
         return "\n".join([head, *lines])
     if plan.estimate_s is None:
-        head += "; how long it takes is not known before the first video is done"
+        head += "; the time can be estimated once a video is done"
     else:
-        head += f"; about {rough_duration(plan.estimate_s)}, as the last {plan.past} took"
+        head += f"; about {rough_duration(plan.estimate_s)}, going by the last {counted(plan.past, 'video')}"
     return "\n".join([head, *lines])
 
 
 def describe_status(ledger: Ledger, states: list[str], limit: int) -> str:
-    """The ledger as a table."""
+    """Describe the ledger as a table."""
     counts = ledger.counts()
     lines = [f"{ledger.path}: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'no videos yet'}"]
-    for night in ledger.batch_runs(1):
-        ended = night["outcome"] or ("at work now" if is_running(ledger.path) else "killed")
-        lines.append(f"  last night: began {_moment(night['started_at'])}, {ENDINGS.get(ended, ended)}")
+    for run in ledger.batch_runs(1):
+        ended = run["outcome"] or ("still running" if is_running(ledger.path) else "killed")
+        lines.append(f"  last batch run: started {_moment(run['started_at'])}, {ENDINGS.get(ended, ended)}")
     for host in ledger.hosts():
         lines.append(f"  paused: {one_line(host['host'])} until {_moment(host['paused_until'])}")
     rows = ledger.videos(states, limit)
     if rows:
-        lines.append(f"  {'id':>6}  {'state':<10}  {'tries':>5}  {'changed':<16}  video")
+        lines.append(f"  {'id':>6}  {'state':<11}  {'tries':>5}  {'changed':<16}  video")
     for row in rows:
         lines.append(
-            f"  {row['id']:>6}  {row['state']:<10}  {row['attempts']:>5}  {_moment(row['changed_at'])}  "
+            f"  {row['id']:>6}  {row['state']:<11}  {row['attempts']:>5}  {_moment(row['changed_at'])}  "
             f"{one_line(row['title'] or row['source'])}{_why(row)}"
         )
     shown = sum(counts.get(state, 0) for state in states) if states else sum(counts.values())
@@ -226,19 +226,19 @@ def _why(row: dict[str, Any]) -> str:
         case State.SKIPPED:
             return f": {one_line(row['reason'] or '')}"
         case State.FAILED:
-            again = f" (again {_moment(row['next_try'])})" if row["next_try"] else ""
+            again = f" (next attempt after {_moment(row['next_try'])})" if row["next_try"] else ""
             return f": {one_line(row['error'] or '')}{again}"
         case State.ABANDONED:
             return f": {one_line(row['error'] or '')}"
         case State.DONE if row["run"] and not Path(row["run"], "run.json").exists():
-            return ": its run was removed"
+            return ": its run folder was removed"
         case State.ANALYZING if row["segments"]:
             return f": {row['segments_done']} of {row['segments']} segments"
     return ""
 
 
 def describe_history(row: dict[str, Any]) -> str:
-    """A video with all its attempts."""
+    """Describe a video with all its attempts."""
     facts = {
         "state": f"{row['state']}{_why(row)}",
         "source": row["source"],
@@ -248,7 +248,7 @@ def describe_history(row: dict[str, Any]) -> str:
         "uploaded": row["uploaded"],
         "length": None if row["duration_s"] is None else duration_text(row["duration_s"]),
         "run": row["run"],
-        "settings": f"{row['settings_hash']}, networks {row['models_hash']}",
+        "settings": f"{row['settings_hash']}, models {row['models_hash']}",
         "segments": f"{row['segments_done']} of {row['segments'] or '?'} done"
         if row["segments_done"]
         else None,
@@ -262,24 +262,24 @@ def describe_history(row: dict[str, Any]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in (one["versions"] or {}).items())
         error = f": {one['error_kind'] or ''}: {one['error']}" if one["error"] else ""
         lines.append(
-            f"  attempt {one['number']}  {_moment(one['started_at'])}  {took}  {one['outcome'] or 'in work'}"
+            f"  attempt {one['number']}  {_moment(one['started_at'])}  {took}  {one['outcome'] or 'running'}"
             f"{one_line(error)}"
         )
         lines.append(f"             {'; '.join([*parts, versions])}")
     return "\n".join(lines)
 
 
-_PHASES = (("fetch_s", "fetching"), ("analysis_s", "analyzing"))
+_PHASES = (("fetch_s", "download"), ("analysis_s", "analysis"))
 
 
-def tend(ledger_path: Path, out: Path, *, keep_days: float) -> str:
-    """Prune; gives what was done in words."""
+def prune_text(ledger_path: Path, out: Path, *, keep_days: float) -> str:
+    """Prune a ledger and its folder, and describe what was deleted."""
     if not ledger_path.exists():
         raise LedgerError(f"there is no ledger {ledger_path}: name its folder with --out")
     pruned = prune(ledger_path, out, keep_days=keep_days)
     return (
-        f"forgot old attempts and nights: {pruned.records}; removed {pruned.folders} folders of "
-        f"{pruned.size_bytes / 1e6:.1f} MB"
+        f"Deleted {counted(pruned.records, 'old record')} and {counted(pruned.folders, 'folder')} "
+        f"({pruned.size_bytes / 1e6:.1f} MB)."
     )
 
 

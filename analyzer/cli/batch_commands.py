@@ -1,4 +1,4 @@
-"""The commands of ``batch``. Nothing heavy is imported before one runs."""
+"""The subcommands of ``batch``. Heavy modules are imported when one of them runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from analyzer.cli.options import (
     USAGE,
     ChoiceList,
     Group,
+    SectionOption,
     chosen,
     complete_files,
     epilog,
@@ -34,6 +35,7 @@ from analyzer.cli.text import show_error
 from analyzer.errors import AnalyzerError, LedgerError, OutputError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS
 from analyzer.util.durations import parse_duration
+from analyzer.util.text import counted
 from analyzer.util.validation import InvalidValueError
 
 if TYPE_CHECKING:
@@ -43,15 +45,15 @@ if TYPE_CHECKING:
 __all__ = ["batch"]
 
 _CODES = {
-    DONE: "all that was due is done, also if that was nothing",
-    SOME_FAILED: "some videos failed or were read only in part, or a source could not be listed",
-    USAGE: EXIT_CODES[USAGE],
-    NOTHING_USABLE: "no source could be listed, or ledger, networks or output folder cannot be used",
-    TEMPORARY: "another batch is at work with the same ledger, or the disk is full: try again later",
-    INTERRUPTED: "ended by Ctrl-C after the segments in work; the same command goes on where it stopped",
-    TERMINATED: "ended by SIGTERM; likewise. A second signal ends at once",
+    DONE: "everything that was due is done, even if there was nothing to do",
+    SOME_FAILED: "some videos failed or could be read only in part, or a source could not be listed",
+    USAGE: "usage error: the command line or the jobs file is wrong",
+    NOTHING_USABLE: "no source could be listed, or the ledger, a model or the output folder cannot be used",
+    TEMPORARY: "another batch is running with the same ledger, or the disk is full; try again later",
+    INTERRUPTED: EXIT_CODES[INTERRUPTED],
+    TERMINATED: EXIT_CODES[TERMINATED],
 }
-_LOOKING_CODES = {DONE: "done", USAGE: EXIT_CODES[USAGE], NOTHING_USABLE: "the ledger cannot be used"}
+_LEDGER_CODES = {DONE: "success", USAGE: _CODES[USAGE], NOTHING_USABLE: "the ledger cannot be used"}
 
 
 class _RunByDefault(Group):
@@ -72,10 +74,11 @@ class _RunByDefault(Group):
 
 @click.group(cls=_RunByDefault, epilog=epilog(_CODES))
 def batch() -> None:
-    """Analyze what is new of many videos and channels, nothing twice: the command for cron.
+    """Analyze the new videos of many folders, channels and playlists, for instance every night from cron.
 
-    A ledger in the output folder remembers every video. Run again, the same command goes on where it was
-    ended, tries again what failed, and looks for new videos; changed settings are new work.
+    A ledger in the output folder records every video, so that nothing is analyzed twice. Run the same command
+    again to continue after an interruption, to retry failed videos and to find new ones. Changed settings
+    are new work.
 
     \b
     Examples:
@@ -87,65 +90,106 @@ def batch() -> None:
 
 
 class _Duration(click.ParamType[float]):
-    name = "time"
+    name = "duration"
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         del param, ctx
-        return "TIME"
+        return "DURATION"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            return parse_duration(value, (param and param.opts[0]) or "time")
+            return parse_duration(value, (param and param.opts[0]) or "duration")
         except InvalidValueError as error:
             self.fail(str(error), param, ctx)
 
 
-_place_options = (
+_location_options = (
     click.option(
         "--out",
         type=click.Path(path_type=Path, file_okay=False),
         default=DEFAULT_OUT,
         show_default=True,
-        help="Folder of the runs, of the ledger and of the log.",
+        help="Folder for the runs, the ledger and the log.",
     ),
     click.option(
         "--ledger",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="The ledger. Default: ledger.sqlite in --out.",
+        help="The ledger.  [default: ledger.sqlite in --out]",
     ),
 )
-_night_options = (
-    *_place_options,
+_run_options = (
+    *_location_options,
     click.option(
         "--log",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="The log. Default: batch.jsonl in --out.",
+        help="The log.  [default: batch.jsonl in --out]",
     ),
     click.option(
         "--report",
         type=ChoiceList(REPORT_FORMATS),
-        help="Forms of each run's report. Default: html.",
+        help="Formats of each run's report.  [default: html]",
     ),
-    click.option("--no-report", is_flag=True, help="Make no reports."),
+    click.option("--no-report", is_flag=True, help="Do not write reports."),
     click.option(
         "--time-budget",
         "time_budget_s",
         type=_Duration(),
-        help="Begin nothing new after this time (6h), and stop after the segments in work.",
+        help="Stop after this time, such as 6h; the next batch run continues.",
     ),
     click.option(
-        "--max-per-run", type=click.IntRange(1), metavar="N", help="At most so many of each source."
+        "--max-per-run",
+        cls=SectionOption,
+        section="Options",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Analyze at most this many videos of each source.",
     ),
     click.option(
-        "--newer-than", metavar="AGE", help="Only videos uploaded so long ago at most: 30d, 2026-11-01."
+        "--newer-than",
+        cls=SectionOption,
+        section="Filters",
+        metavar="AGE",
+        help="Only videos uploaded within this time, such as 30d, or since a day, such as 2026-11-01.",
     ),
-    click.option("--older-than", metavar="AGE", help="Only videos uploaded longer ago."),
-    click.option("--shorter-than", "shorter_than_s", type=_Duration(), help="Only shorter videos: 2h, 90s."),
-    click.option("--longer-than", "longer_than_s", type=_Duration(), help="Only longer videos."),
-    click.option("--title", metavar="REGEX", help="Only videos in whose title this is found."),
-    click.option("--not-title", metavar="REGEX", help="Only videos in whose title this is not found."),
     click.option(
-        "--watch", is_flag=True, help="Files of a folder that were just changed are left for later."
+        "--older-than",
+        cls=SectionOption,
+        section="Filters",
+        metavar="AGE",
+        help="Only videos uploaded before this time or day.",
+    ),
+    click.option(
+        "--shorter-than",
+        "shorter_than_s",
+        cls=SectionOption,
+        section="Filters",
+        type=_Duration(),
+        help="Only videos shorter than this, such as 2h or 90s.",
+    ),
+    click.option(
+        "--longer-than",
+        "longer_than_s",
+        cls=SectionOption,
+        section="Filters",
+        type=_Duration(),
+        help="Only videos longer than this.",
+    ),
+    click.option(
+        "--title",
+        cls=SectionOption,
+        section="Filters",
+        metavar="REGEX",
+        help="Only videos whose title matches this, ignoring case.",
+    ),
+    click.option(
+        "--not-title",
+        cls=SectionOption,
+        section="Filters",
+        metavar="REGEX",
+        help="Only videos whose title does not match this, ignoring case.",
+    ),
+    click.option(
+        "--watch", is_flag=True, help="Leave files that are still being written for the next batch run."
     ),
     preset_option,
     settings_options,
@@ -159,7 +203,7 @@ _night_options = (
 )
 _FILTERS = ("newer_than", "older_than", "shorter_than_s", "longer_than_s", "title", "not_title")
 _OVERRIDES = ("out", "ledger", "log", "report", "time_budget_s", "workers")
-"""What may be given beside a jobs file."""
+"""Options that are allowed with a jobs file."""
 
 
 def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -172,10 +216,10 @@ def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
-    """The jobs that a command line names.
+    """Return the jobs that a command line describes.
 
     Raises:
-        click.UsageError: A value is wrong, or two contradict.
+        click.UsageError: A value is wrong, or two contradict each other.
     """
     from analyzer.batch.config import Filters, jobs_of, load_jobs
 
@@ -187,14 +231,14 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
     try:
         if any(name.lower().endswith(".toml") for name in sources):
             if len(sources) > 1:
-                raise click.UsageError("a jobs file stands alone: write the other sources into it")
+                raise click.UsageError("a jobs file must be the only source: add the others to it")
             extra = {**given(values), **given({"preset": preset})}
             if values["report"] == ():
                 extra["report"] = ()
             unfit = sorted(extra.keys() - set(_OVERRIDES))
             if unfit:
                 name = unfit[0].removesuffix("_s").replace("_", "-")
-                raise click.UsageError(f"--{name} belongs in the jobs file: write it there")
+                raise click.UsageError(f"--{name} cannot be combined with a jobs file: set it in the file")
             return load_jobs(Path(sources[0]), **extra)
         filters = Filters(**{name: values.pop(name) for name in _FILTERS})
         own = {name: values.pop(name) for name in ("out", "ledger", "log", "report", "time_budget_s")}
@@ -206,14 +250,16 @@ def _jobs(sources: tuple[str, ...], values: dict[str, Any]) -> Jobs:
 
 
 @batch.command(epilog=epilog(_CODES))
-@_with(*_night_options)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document at the end.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@_with(*_run_options)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document at the end instead of messages."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 def run(sources: tuple[str, ...], *, as_json: bool, quiet: bool, **values: Any) -> None:
-    """Analyze what is due; may be left out: batch SOURCE.
+    """Analyze the videos that are due; the default command.
 
-    SOURCE is what analyze takes, or a text file (.txt) of them, one a line. JOBS.toml names sources, filters
-    and settings for each: docs/batch.md explains it.
+    JOBS.toml lists sources, each with its own filters and settings; see docs/batch.md. SOURCE is anything
+    that the analyze command takes, or a text file (.txt) with one source per line.
     """
     jobs = _jobs(sources, values)
     from analyzer.cli.batch import run_batch
@@ -248,32 +294,33 @@ def _code(outcome: Outcome, stopped_by: list[int], sources: int) -> int:
     return NOTHING_USABLE if not outcome.done and outcome.sources_failed >= sources else SOME_FAILED
 
 
-@batch.command(epilog=epilog(_LOOKING_CODES | {SOME_FAILED: "a source could not be listed"}))
-@_with(*_night_options)
+@batch.command(epilog=epilog(_LEDGER_CODES | {SOME_FAILED: "a source could not be listed"}))
+@_with(*_run_options)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def plan(sources: tuple[str, ...], *, as_json: bool, **values: Any) -> None:
-    """Show what would be done, and about how long it would take; changes nothing.
+    """Show what a batch run would do, without doing it.
 
-    Channels and playlists are listed, no video is looked up. The estimate rests on what videos took here.
+    Lists channels and playlists, but does not look up single videos. The estimated time is based on finished
+    videos in this ledger.
     """
     from analyzer.cli.batch import show_plan
 
     jobs = _jobs(sources, values)
-    sys.exit(_looking(lambda: DONE if show_plan(jobs, as_json=as_json) else SOME_FAILED))
+    sys.exit(_exit_code(lambda: DONE if show_plan(jobs, as_json=as_json) else SOME_FAILED))
 
 
 _ledger_options = (
-    *_place_options,
+    *_location_options,
     click.option(
         "--jobs",
         type=click.Path(path_type=Path, dir_okay=False, exists=True),
-        help="The jobs file, which says where the ledger is.",
+        help="The jobs file that names the ledger.",
     ),
 )
 
 
-def _ledger_place(out: Path, ledger: Path | None, jobs: Path | None) -> tuple[Path, Path]:
-    """The ledger and the output folder.
+def _location(out: Path, ledger: Path | None, jobs: Path | None) -> tuple[Path, Path]:
+    """Return the ledger and the output folder.
 
     Raises:
         click.UsageError: The jobs file is wrong.
@@ -289,7 +336,7 @@ def _ledger_place(out: Path, ledger: Path | None, jobs: Path | None) -> tuple[Pa
     return ledger or out / LEDGER_NAME, out
 
 
-def _looking(work: Callable[[], int]) -> int:
+def _exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
     except AnalyzerError as error:
@@ -297,20 +344,33 @@ def _looking(work: Callable[[], int]) -> int:
         return _code_of(error)
 
 
-@batch.command(epilog=epilog(_LOOKING_CODES))
+@batch.command(epilog=epilog(_LEDGER_CODES))
 @_with(*_ledger_options)
-@click.option("--state", "states", multiple=True, metavar="STATE", help="Only these: done, failed, dead, ...")
-@click.option("--limit", type=click.IntRange(0), default=30, show_default=True, metavar="N", help="Rows.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="STATE",
+    help="Only videos in this state, such as failed; can be repeated.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    metavar="N",
+    help="Show at most this many videos.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def status(states: tuple[str, ...], *, limit: int, as_json: bool, **place: Any) -> None:
-    """Show the ledger, newest change first; also while a batch is at work."""
+def status(states: tuple[str, ...], *, limit: int, as_json: bool, **location: Any) -> None:
+    """Show the videos in the ledger, the latest change first."""
     from analyzer.batch.ledger import Ledger, State
     from analyzer.cli.batch import describe_status
 
     wrong = [state for state in states if state not in list(State)]
     if wrong:
-        raise click.UsageError(f"there is no state {wrong[0]!r}: choose of {', '.join(State)}")
-    path, _ = _ledger_place(**place)
+        raise click.UsageError(f"there is no state {wrong[0]!r}; choose from {', '.join(State)}")
+    path, _ = _location(**location)
 
     def show() -> int:
         with Ledger(path, read_only=True) as ledger:
@@ -327,42 +387,42 @@ def status(states: tuple[str, ...], *, limit: int, as_json: bool, **place: Any) 
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return DONE
 
-    sys.exit(_looking(show))
+    sys.exit(_exit_code(show))
 
 
-@batch.command(epilog=epilog(_LOOKING_CODES))
+@batch.command(epilog=epilog(_LEDGER_CODES))
 @_with(*_ledger_options)
 @click.argument("id", type=int, metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def show(id: int, *, as_json: bool, **place: Any) -> None:
-    """Show a video with the history of its attempts; status tells the ID."""
+def show(id: int, *, as_json: bool, **location: Any) -> None:
+    """Show a video and its attempts; status lists the IDs."""
     from analyzer.batch.ledger import Ledger
     from analyzer.cli.batch import describe_history
 
-    path, _ = _ledger_place(**place)
+    path, _ = _location(**location)
 
-    def tell() -> int:
+    def describe() -> int:
         with Ledger(path, read_only=True) as ledger:
             row = ledger.history(id)
             click.echo(json.dumps(row, indent=2, ensure_ascii=False) if as_json else describe_history(row))
         return DONE
 
-    sys.exit(_looking(tell))
+    sys.exit(_exit_code(describe))
 
 
-@batch.command(epilog=epilog(_LOOKING_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
+@batch.command(epilog=epilog(_LEDGER_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
 @_with(*_ledger_options)
 @click.argument("ids", type=int, nargs=-1, metavar="[ID...]")
-@click.option("--abandoned", is_flag=True, help="Also those that were given up.")
-def retry(ids: tuple[int, ...], *, abandoned: bool, **place: Any) -> None:
-    """Have failed videos tried again in the next batch, without waiting; or those named, whatever they are.
+@click.option("--abandoned", is_flag=True, help="Retry abandoned videos, too.")
+def retry(ids: tuple[int, ...], *, abandoned: bool, **location: Any) -> None:
+    """Make failed videos due now.
 
-    Pauses of sites that have complained end, too.
-    A video that is done is analyzed again if its run's folder was removed.
+    Without IDs: all failed videos; pauses of rate-limited sites end, too. With IDs: these videos, whatever
+    their state. A finished video is only analyzed again if its run folder was removed.
     """
     from analyzer.batch.ledger import Ledger, lock_ledger
 
-    path, _ = _ledger_place(**place)
+    path, _ = _location(**location)
 
     def reopen() -> int:
         if not path.exists():
@@ -371,15 +431,15 @@ def retry(ids: tuple[int, ...], *, abandoned: bool, **place: Any) -> None:
             count = ledger.retry(ids, abandoned=abandoned)
             done = [id for id in dict.fromkeys(ids) if ledger.has_run(id)]
         for id in done:
-            click.echo(f"Video {id} is done. To analyze it again, remove its run's folder first.")
+            click.echo(f"Video {id} is done. To analyze it again, remove its run folder first.")
         if count or not done:
-            click.echo(f"{count} {'video' if count == 1 else 'videos'} will be tried again by the next batch")
+            click.echo(f"The next batch run will retry {counted(count, 'video')}.")
         return DONE
 
-    sys.exit(_looking(reopen))
+    sys.exit(_exit_code(reopen))
 
 
-@batch.command("prune", epilog=epilog(_LOOKING_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
+@batch.command("prune", epilog=epilog(_LEDGER_CODES | {TEMPORARY: _CODES[TEMPORARY]}))
 @_with(*_ledger_options)
 @click.option(
     "--keep-days",
@@ -387,16 +447,19 @@ def retry(ids: tuple[int, ...], *, abandoned: bool, **place: Any) -> None:
     default=90,
     show_default=True,
     metavar="N",
-    help="Attempts and nights younger than this are kept.",
+    help="Keep attempts and batch runs of this many days.",
 )
-def prune_ledger(*, keep_days: float, **place: Any) -> None:
-    """Make the ledger smaller, and remove files that nobody needs; no run and no video is forgotten."""
-    from analyzer.cli.batch import tend
+def prune_ledger(*, keep_days: float, **location: Any) -> None:
+    """Delete old attempts from the ledger, and files that no video needs.
 
-    path, out = _ledger_place(**place)
+    Videos stay in the ledger, and finished runs are not touched.
+    """
+    from analyzer.cli.batch import prune_text
+
+    path, out = _location(**location)
 
     def remove() -> int:
-        click.echo(tend(path, out, keep_days=keep_days))
+        click.echo(prune_text(path, out, keep_days=keep_days))
         return DONE
 
-    sys.exit(_looking(remove))
+    sys.exit(_exit_code(remove))

@@ -38,6 +38,7 @@ __all__ = [
     "int8_overflows",
     "lacks_memory",
     "load_model",
+    "openvino_core",
     "telling_line",
 ]
 
@@ -191,6 +192,23 @@ def import_openvino() -> ModuleType:
             del sys.modules[converter]
 
 
+def openvino_core() -> Any:
+    """Return the one OpenVINO core of this process, which is never released.
+
+    OpenVINO gives the thread that first uses a core a signal stack of its own, and frees that stack with
+    the core. With several cores, a later one can restore the freed stack of an earlier one: then the next
+    signal that Python handles in that thread, such as Ctrl-C, ends the process with a segmentation fault.
+    """
+    ov = import_openvino()
+    with _importing:
+        return _new_core(ov)
+
+
+@cache
+def _new_core(ov: ModuleType) -> Any:
+    return ov.Core()
+
+
 @cache
 def int8_overflows() -> bool:
     """Whether this processor adds 8-bit products in 16 bits, where large sums overflow.
@@ -207,7 +225,7 @@ def int8_overflows() -> bool:
     sums.input_value(0).set_names({"pixels"})
     model = ov.Model([sums], [image], "probe")
     quantize(ov, model, Ranges({"pixels": (0.0, 255.0)}, "probe"))
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
     found = compiled(np.full((1, channels, side, side), 255, np.float32))[0]
     return bool(np.abs(found / (255 * 9 * channels) - 1).max() > 0.01)
 
@@ -227,7 +245,7 @@ class _OpenVino:
         threads: int,
     ) -> None:
         ov = import_openvino()
-        core = ov.Core()
+        core = openvino_core()
         streams = min(threads, _MAX_STREAMS)
         config: dict[str, Any] = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
         if f32:
@@ -393,6 +411,10 @@ def _free_sizes(graph: Any) -> None:
                 dims[axis].dim_param = f"{value.name}_{axis}"
 
 
+_BYTES = "analyzer_bytes"
+"""Name of the input that conversion adds; models are unlikely to use it themselves."""
+
+
 def _take_images(graph: Any, pixels: Pixels) -> None:
     """Build the conversion of pixels into the model: the device does it, and receives bytes, not floats."""
     from onnx import TensorProto, helper, numpy_helper
@@ -400,15 +422,15 @@ def _take_images(graph: Any, pixels: Pixels) -> None:
     planes = graph.input[0].name
     sizes = [size.dim_param or size.dim_value or None for size in graph.input[0].type.tensor_type.shape.dim]
     count, height, width = sizes[0], *(sizes[1:3] if pixels.channels_last else sizes[2:4])
-    taken = helper.make_tensor_value_info("images", TensorProto.UINT8, [count, height, width, 3])
+    taken = helper.make_tensor_value_info(_BYTES, TensorProto.UINT8, [count, height, width, 3])
     steps: list[Any] = []
 
     def step(kind: str, values: NDArray[Any] | None = None, **attributes: Any) -> None:
-        inputs = [f"images_{len(steps)}" if steps else "images"]
+        inputs = [f"{_BYTES}_{len(steps)}" if steps else _BYTES]
         if values is not None:
-            inputs.append(f"images_{kind}")
+            inputs.append(f"{_BYTES}_{kind}")
             graph.initializer.append(numpy_helper.from_array(values, inputs[1]))
-        steps.append(helper.make_node(kind, inputs, [f"images_{len(steps) + 1}"], **attributes))
+        steps.append(helper.make_node(kind, inputs, [f"{_BYTES}_{len(steps) + 1}"], **attributes))
 
     # Whole planes are put in order, which is cheaper than colors of pixels.
     colors = (3,) if pixels.channels_last else (3, 1, 1)
