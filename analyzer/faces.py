@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 __all__ = [
     "AlignedCrop",
     "AttributeModel",
+    "CropSource",
     "EmbeddingModel",
     "FaceDetector",
     "Faces",
-    "Picture",
     "buffered_iou",
     "face_widths",
     "frontality",
@@ -123,7 +123,7 @@ class Faces:
         return dataclasses.replace(self, **made)
 
 
-class Picture(Protocol):
+class CropSource(Protocol):
     """Something that faces can be cut out of."""
 
     @property
@@ -136,7 +136,7 @@ class Picture(Protocol):
         """Pixels, upright."""
         ...
 
-    def cut(self, transforms: Float, sides: Sequence[int], size: int) -> list[Image]:
+    def crop(self, transforms: Float, sides: Sequence[int], size: int) -> list[Image]:
         """Square pieces of the picture.
 
         Args:
@@ -190,7 +190,7 @@ class FaceDetector(Protocol):
 class AttributeModel(Protocol):
     """Estimates perceived gender and age of faces."""
 
-    def crops(self, picture: Picture, faces: Faces) -> list[AlignedCrop]:
+    def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
         """What is judged of each face.
 
         Args:
@@ -217,7 +217,7 @@ class EmbeddingModel(Protocol):
     """Length D of its vectors."""
 
     def transforms(self, landmarks: Float) -> Float:
-        """(N, 2, 3) float32, for `Picture.cut`, from (N, 5, 2) float32 landmarks."""
+        """(N, 2, 3) float32, for `CropSource.crop`, from (N, 5, 2) float32 landmarks."""
         ...
 
     def embed(self, crops: Sequence[Image]) -> Float:

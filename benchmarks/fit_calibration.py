@@ -96,7 +96,7 @@ def measure(faces: Iterable[LabeledFace]) -> pd.DataFrame:
                 continue
             picture = Still(image)
             female, age, spread = attributes.estimate_crops(attributes.crops(picture, best))
-            crops = picture.cut(embedding.transforms(best.landmarks), [embedding.crop_px], embedding.crop_px)
+            crops = picture.crop(embedding.transforms(best.landmarks), [embedding.crop_px], embedding.crop_px)
             rows.append(
                 {
                     "person_id": number + 1,

@@ -62,7 +62,7 @@ def main() -> None:
             [
                 (crop,)
                 for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
-                for crop in Still(face.image).cut(transform, crop_sides(transform), AGE_CROP_PX)
+                for crop in Still(face.image).crop(transform, crop_sides(transform), AGE_CROP_PX)
             ]
         )
         error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()

@@ -181,7 +181,7 @@ def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
     """How long comparing takes."""
     model = DlibEmbedding(Settings())
     pieces = [
-        Still(picture).cut(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
+        Still(picture).crop(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
         for _, picture, faces in found[:64]
     ]
     per_face = f"{median_ms(lambda: model.embed(pieces), len(pieces)):.1f}"

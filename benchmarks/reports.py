@@ -70,7 +70,7 @@ def load_by_pandas(folder: Path) -> None:
     crowd = faces.groupby(["run", "sample"]).size().rename("people").reset_index()
     moments = tables["samples"].merge(crowd, on=["run", "sample"], how="left")
     seconds = moments.loc[moments["people"] > 0].groupby("run")["duration_s"].sum()
-    print(json.dumps({"presence_s": float(seconds.sum())}))
+    print(json.dumps({"occupancy_s": float(seconds.sum())}))
 
 
 def section(many: list[dict[str, Any]], one: list[float], counts: tuple[int, int]) -> str:
@@ -123,7 +123,7 @@ def main() -> None:
         if not folder.exists():
             make_many(folder, chosen.runs, chosen.faces)
         single = Path(temporary) / "single"
-        make_run(single, random_plan(np.random.default_rng(1), length_s=600, people=16, at_once=3.3))
+        make_run(single, random_plan(np.random.default_rng(1), length_s=600, people=16, concurrent=3.3))
         ours = [sys.executable, "cli.py", "report", "--format", "html", "--quiet", "--out", temporary]
         counted = [pq.read_metadata(path).num_rows for path in folder.glob("*/faces.parquet")]
         many, one = [], []

@@ -29,7 +29,7 @@ def main() -> None:
     """Write docs/report.png, or the file that is named."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "report.png"
     with tempfile.TemporaryDirectory() as temporary:
-        plan = random_plan(np.random.default_rng(5), length_s=600, people=14, at_once=2.6)
+        plan = random_plan(np.random.default_rng(5), length_s=600, people=14, concurrent=2.6)
         about = {"channel": "City Hall", "uploaded": "2026-11-01", "url": "https://youtu.be/aaaaaaaaaaa"}
         run = make_run(Path(temporary) / "run", plan, title="Panel discussion (a made example)", **about)
         (page,) = make_report([run]).save(["html"])

@@ -150,10 +150,10 @@ def score(watched: list[Watched], make_tracker: MakeTracker) -> tuple[float, flo
     per 1,000 at which a tracklet goes over to another person."""
     wrong = tracklets = switches = faces = people = 0
     for one in watched:
-        follower = FaceTracker(make_tracker=make_tracker)
+        tracker = FaceTracker(make_tracker=make_tracker)
         for found, time_s, cut in zip(one.faces, one.times_s, one.cuts, strict=True):
-            follower.add(found, time_s, cut=cut)
-        ids = np.concatenate([found.track_ids for found in follower.finish()[0]])
+            tracker.add(found, time_s, shot_boundary=cut)
+        ids = np.concatenate([found.track_ids for found in tracker.finish()[0]])
         owners = np.concatenate(one.owners)
         table = pd.DataFrame({"tracklet": ids, "owner": owners})[owners > 0]
         seen = table.groupby(["tracklet", "owner"]).size()

@@ -47,15 +47,15 @@ class Plan:
     age_years: NDArray[np.float64]
 
 
-def random_plan(random: np.random.Generator, *, length_s: float, people: int, at_once: float) -> Plan:
-    """People with one to four stretches on screen each, five samples a second, `at_once` of them on average.
+def random_plan(random: np.random.Generator, *, length_s: float, people: int, concurrent: float) -> Plan:
+    """People with one to four appearances each, five samples per second, `concurrent` people on average.
 
     Everybody is on screen at some time, and is seen as the networks see labeled people: the plan's people
     are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
     """
     times = np.arange(round(length_s * 5)) / 5
     present = np.zeros((len(times), people), bool)
-    mean = len(times) * at_once / people
+    mean = len(times) * concurrent / people
     for person in range(people):
         stretches = int(random.integers(1, 5))
         for _ in range(stretches):
@@ -287,9 +287,9 @@ def _info(
 def make_many(out: Path, runs: int, faces: int, kinds: int = 20) -> None:
     """Write `runs` run folders with `faces` faces or some more in all, of `kinds` different plans."""
     random = np.random.default_rng(0)
-    # Some of a person's stretches overlap.
-    length_s, at_once = 600.0, 1.04 * faces / runs / 3000
-    plans = [random_plan(random, length_s=length_s, people=16, at_once=at_once) for _ in range(kinds)]
+    # Some of a person's appearances overlap.
+    length_s, concurrent = 600.0, 1.04 * faces / runs / 3000
+    plans = [random_plan(random, length_s=length_s, people=16, concurrent=concurrent) for _ in range(kinds)]
     shares: list[pd.DataFrame | None] = [None] * kinds
     for number in range(runs):
         kind = number % kinds

@@ -304,7 +304,7 @@ def test_report_tells_of_an_audience_beside_videos_of_people(form: str, tmp_path
     assert "| **all** | 6 | 3 | 60 % | 6.0 s | 3.0 s | 50 % |" in files["report.md"].read_text("utf-8")
     assert files["report-attention.csv"].read_text("utf-8").splitlines()[1] == "all,6,3,0.6,6.0,3.0,0.5,1"
     page = files["report.html"].read_text("utf-8")
-    assert "Who looked, and for how long" in page and '<td class="n">6.0 s</td>' in page
+    assert "Watchers, attention and dwell" in page and '<td class="n">6.0 s</td>' in page
     # The columns can be asked for, and are empty where a run has none.
     chosen = Chosen(where="run IN (SELECT run FROM people WHERE watcher AND dwell_s > 7)")
     assert [one["run"] for one in make_report([tmp_path], chosen=chosen).document["videos"]] == ["b-shop"]
@@ -321,7 +321,7 @@ def test_report_of_videos_of_people_has_no_word_of_it(tmp_path: Path) -> None:
         assert not [word for word in ("atcher", "dwell", "attraction") if word in words], path.name
 
 
-def test_few_watchers_are_withheld(tmp_path: Path) -> None:
+def test_few_watchers_are_suppressed(tmp_path: Path) -> None:
     run = audience_run(tmp_path / "shop", "parquet", [*ROWS, *[("male", False, 0.0, NAN)] * 4])
     rows = make_report([run], min_people=3).document["attention"]["rows"]
     assert [row["group"] for row in rows] == ["all"] and rows[0]["watchers"] == 3

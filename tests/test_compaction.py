@@ -13,7 +13,7 @@ from analyzer.live import compaction
 from analyzer.live.compaction import CompactingStore
 from analyzer.runs.segments import PartStore, Received
 from analyzer.runs.timebase import bin_clocks, live_durations
-from tests.test_records import result
+from tests.test_tables import result
 
 _FACTOR = 4
 

@@ -21,7 +21,7 @@ from analyzer.analysis import detection
 from analyzer.analysis.detection import DetectedSample, detect_faces
 from analyzer.analysis.segment import _looked
 from analyzer.faces import Faces
-from analyzer.media.frame import FIELDS, Frame, Sample, Scaler
+from analyzer.media.frame import SIGNATURE_PX, Frame, Sample, Scaler
 from analyzer.media.geometry import Geometry, Orientation
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
@@ -154,8 +154,8 @@ def test_unchanged_picture_takes_over_the_faces_of_the_look() -> None:
     for one in looked:
         np.testing.assert_array_equal(one.faces.boxes, [[3, 0, 63, 60], [3, 0, 203, 200]])
         np.testing.assert_array_equal(one.thumbnail, looked[0].thumbnail)
-        assert not one.cut
-    assert [one.close for one in looked] == [True] + [False] * 7
+        assert not one.shot_boundary
+    assert [one.full_resolution for one in looked] == [True] + [False] * 7
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_cut_ends_carrying() -> None:
     pictures = [textured(1)] * 4 + [textured(2)] * 4
     looked, _ = looked_at(samples_of(pictures), AnyDetector())
     assert ages(looked) == pytest.approx([0, 0.2, 0.4, 0.6] * 2)
-    assert [one.cut for one in looked] == [False] * 4 + [True] + [False] * 3
+    assert [one.shot_boundary for one in looked] == [False] * 4 + [True] + [False] * 3
     assert [int(one.faces.boxes[0, 0]) for one in looked] == [0] * 4 + [1] * 4
     assert looked[4].frame is not None and not np.array_equal(looked[3].thumbnail, looked[4].thumbnail)
 
@@ -269,7 +269,7 @@ def test_change_of_color_alone_is_a_cut() -> None:
     assert abs(int(cv2.cvtColor(red, cv2.COLOR_BGR2GRAY)[0, 0]) - 75) <= 1
     looked, _ = looked_at(samples_of([gray, gray, red, red]))
     assert ages(looked) == pytest.approx([0, 0.2, 0, 0.2])
-    assert [one.cut for one in looked] == [False, False, True, False]
+    assert [one.shot_boundary for one in looked] == [False, False, True, False]
 
 
 def test_limit_of_an_age_is_no_matter_of_rounding() -> None:
@@ -278,11 +278,11 @@ def test_limit_of_an_age_is_no_matter_of_rounding() -> None:
 
 def test_fields_are_about_as_many_as_promised() -> None:
     for width, height in ((1920, 1080), (1080, 1920), (640, 480)):
-        fields = frame_of(still(77, width, height), 0.0, STILL).fields()
-        assert len(fields) == 3 and max(fields.shape) == FIELDS and fields.dtype == np.uint8
-        assert abs(fields.shape[2] / fields.shape[1] - width / height) < 0.02
-        assert np.ptp(fields[0]) <= 3 and np.abs(fields[1:].astype(int) - 128).max() <= 3
-    assert frame_of(still(77, 64, 48), 0.0, STILL).fields().shape == (3, 48, 64)
+        signature = frame_of(still(77, width, height), 0.0, STILL).signature()
+        assert len(signature) == 3 and max(signature.shape) == SIGNATURE_PX and signature.dtype == np.uint8
+        assert abs(signature.shape[2] / signature.shape[1] - width / height) < 0.02
+        assert np.ptp(signature[0]) <= 3 and np.abs(signature[1:].astype(int) - 128).max() <= 3
+    assert frame_of(still(77, 64, 48), 0.0, STILL).signature().shape == (3, 48, 64)
 
 
 # --- sizes -------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_first_last_and_one_a_second_or_every_fifth_are_looked_at_closely(
 ) -> None:
     looked, detector = looked_at(numbered_samples(count, fps), **NEVER)
     assert full_ones(detector) == close
-    assert [number for number, one in enumerate(looked) if one.close] == close
+    assert [number for number, one in enumerate(looked) if one.full_resolution] == close
     assert sorted(detector.looks) == list(range(count))
     # Nobody is seen: half the size for the others.
     assert {width for number, width in detector.looks.items() if number not in close} <= {FULL // 2}
@@ -352,7 +352,7 @@ def test_as_it_stands_close_looks_are_no_farther_apart_than_promised(
 )
 def test_shot_begins_and_ends_with_a_close_look(cuts: list[int], close: list[int]) -> None:
     looked, detector = looked_at(numbered_samples(13, cuts=cuts), **NEVER)
-    assert [number for number, one in enumerate(looked) if one.cut] == cuts
+    assert [number for number, one in enumerate(looked) if one.shot_boundary] == cuts
     assert full_ones(detector) == close
 
 
@@ -448,7 +448,7 @@ def test_where_a_face_is_lost_in_small_pictures_its_shot_is_looked_at_closely() 
     detector = Losing()
     looked, _ = looked_at(numbered_samples(22, cuts=[12]), detector, **NEVER)
     assert [len(one.faces) for one in looked] == [2] * 22
-    assert all(one.close for one in looked[:6])
+    assert all(one.full_resolution for one in looked[:6])
     looks = {number: [width for one, width in detector.all_looks if one == number] for number in range(22)}
     small = FULL // 4
     # The first stretch of each shot is looked at twice; then it is known.
@@ -480,7 +480,7 @@ def test_fixed_size_means_full_size_always(size: int) -> None:
     widths = dict.fromkeys(range(13), (900,))
     looked, detector = looked_at(numbered_samples(13), Detector(widths), detector_size=size, **NEVER)
     assert full_ones(detector) == list(range(13))
-    assert all(one.close for one in looked)
+    assert all(one.full_resolution for one in looked)
     assert [number for batch in detector.batches for number in batch] == list(range(13))
     assert max(map(len, detector.batches)) >= 2
 
@@ -494,7 +494,7 @@ def test_results_come_in_order_whatever_is_looked_at_first() -> None:
     # How closely to look is known when the close look that follows is done.
     close = [0, 5, 7, 8, 13, 18, 21]
     turn = {number: turn for turn, batch in enumerate(detector.batches) for number in batch}
-    assert [number for number, one in enumerate(looked) if one.close] == close
+    assert [number for number, one in enumerate(looked) if one.full_resolution] == close
     for number in sorted(set(range(22)) - set(close)):
         assert turn[number] > turn[next(one for one in close if one > number)]
     # Those of one size go together.
@@ -513,7 +513,7 @@ def test_pictures_of_several_sizes_are_never_in_one_batch(size: str | int) -> No
         assert len({sizes[number] for number in batch}) == 1
     # The first of another size is looked at closely.
     close = [0, 5, 7, 12] if size == "auto" else list(range(13))
-    assert [number for number, one in enumerate(looked) if one.close] == close
+    assert [number for number, one in enumerate(looked) if one.full_resolution] == close
 
 
 def test_no_samples_give_nothing() -> None:
@@ -569,7 +569,7 @@ def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_
     assert len(looked) == 20
     # There is something to decide: carried ones, close ones, others.
     assert sum(one.detection_age_s > 0 for one in looked) >= 4
-    assert sum(one.close for one in looked) >= 4
-    assert sum(not one.close and not one.detection_age_s for one in looked) >= 2
+    assert sum(one.full_resolution for one in looked) >= 4
+    assert sum(not one.full_resolution and not one.detection_age_s for one in looked) >= 2
     # No segment begins with what the one before has seen.
-    assert all(there[0].close and not there[0].detection_age_s for there in by_segment.values())
+    assert all(there[0].full_resolution and not there[0].detection_age_s for there in by_segment.values())

@@ -173,7 +173,7 @@ def test_all_ways_to_look_at_a_frame_agree(geometry: Geometry) -> None:
     matrix = np.array([[np.cos(0.3), -np.sin(0.3), -30], [np.sin(0.3), np.cos(0.3), -10]]) / 60
     transforms = np.stack([matrix, matrix / 1.7]).astype(np.float32)
     for piece, other in zip(
-        frame.cut(transforms, [64, 128], 64), Still(image).cut(transforms, [64, 128], 64), strict=True
+        frame.crop(transforms, [64, 128], 64), Still(image).crop(transforms, [64, 128], 64), strict=True
     ):
         assert off(piece, other) < 3
 
@@ -493,7 +493,7 @@ def test_transparent_frames_are_compared_as_they_are_shown() -> None:
         image[:, : WIDTH // 2, :3] = hidden
         picture = av.VideoFrame.from_ndarray(image, "rgba")
         frames.append(Frame(0.0, True, picture, Geometry(WIDTH, HEIGHT), Scaler()))
-    first, second = (frame.fields() for frame in frames)
+    first, second = (frame.signature() for frame in frames)
     np.testing.assert_array_equal(first, second)
     assert first.shape == (3, 90, 160) and first[0, :, :70].min() > 250
 

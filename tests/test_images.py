@@ -135,7 +135,7 @@ def test_images_are_told_in_words_of_images(best_crops: tuple[Result, Run]) -> N
         *(1, 0),
         "images",
     )
-    why = "    23 broken.png is not a picture in a known format; give a JPEG, PNG"
+    why = "    23 broken.png is not an image in a known format; use a JPEG, PNG"
     assert why in result.output
     told = "\n".join(line for line in result.output.splitlines() if not line.startswith(why))
     assert "2 people" in told and "in 22 images: " in told and "(22 faces)" in told

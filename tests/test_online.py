@@ -111,7 +111,7 @@ class _World:
         made[:, 0, 0] = landmarks[:, 0, 0] - 12  # the left edge of a face of 40 pixels
         return made
 
-    def cut(self, transforms: NDArray[np.float32], sides: Any, size: int) -> list[Image]:
+    def crop(self, transforms: NDArray[np.float32], sides: Any, size: int) -> list[Image]:
         nearest = [min(self.who, key=lambda left, x=x: abs(left - x)) for x in transforms[:, 0, 0]]
         return [np.full((1, 1, 3), self.who[left], np.uint8) for left in nearest]
 
@@ -121,7 +121,7 @@ class _World:
         return np.eye(256, dtype=np.float32)[people]
 
     def crops(self, picture: Any, faces: Faces) -> list[tuple[Image]]:
-        return [(crop,) for crop in picture.cut(self.transforms(faces.landmarks), [], 1)]
+        return [(crop,) for crop in picture.crop(self.transforms(faces.landmarks), [], 1)]
 
     def estimate(self, crops: list[tuple[Image]]) -> tuple[NDArray[np.float32], ...]:
         people = np.array([int(crop[0][0, 0, 0]) for crop in crops], np.float32)

@@ -14,7 +14,8 @@ from analyzer.errors import SettingsError
 from analyzer.people.proportions import ProportionDraws, draw_proportions
 from analyzer.report import make_report
 from analyzer.report.dataset import Corpus, find_runs
-from analyzer.report.metrics import Numbers
+from analyzer.report.population import Population
+from analyzer.report.shares import Shares
 from analyzer.report.youtube_audience import Audience, read_export
 from analyzer.settings import AGE_BANDS, Settings
 from analyzer.vision.calibration import Calibration
@@ -89,7 +90,7 @@ def test_every_form_of_export_is_read(form: str, tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in rows}
     expected = {"female": 0.4075, "male": 0.5925, "18-24": 0.305, "65+": 0.3025, "13-17": 0.3925}
     assert told == pytest.approx(dict.fromkeys([*BANDS], 0.0) | expected)
-    # Without anybody judged there is nothing beside them.
+    # Without estimates there is nothing to compare with.
     for row in rows:
         assert {
             value for key, value in row.items() if key not in ("dimension", "group", "audience_share")
@@ -161,7 +162,7 @@ def test_of_several_videos_the_report_s_own_is_taken(tmp_path: Path) -> None:
     told = {row["group"]: row["audience_share"] for row in read_export(path, (ONE,)).against(None)["rows"]}
     assert told["female"] == pytest.approx(0.75)
     for ids in ((), ("other",), (ONE, OTHER)):
-        with pytest.raises(SettingsError, match="tells of videos one by one: report one of them"):
+        with pytest.raises(SettingsError, match="lists several videos: report on one of them"):
             read_export(path, ids)
 
 
@@ -180,7 +181,7 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
     folder = run_of(tmp_path / "run", simple_plan(10, [True] * 6), url=url)
     path = write(tmp_path / "e.csv", SEVERAL)
     if not found:
-        with pytest.raises(SettingsError, match="videos one by one"):
+        with pytest.raises(SettingsError, match="lists several videos"):
             make_report([folder], youtube_analytics=path)
         return
     rows = document(folder, youtube_analytics=path)["audience"]["rows"]
@@ -197,10 +198,10 @@ def test_a_video_is_known_by_its_address(url: str | None, found: bool, tmp_path:
         ("Date,Views\n2026-01-01,5\n", "has no columns"),
         ("ageGroup,gender\nage18-24,female\n", "has no columns"),
         ("<html><body>Sign in</body></html>\n<p>,</p>", "has no columns"),
-        (API.replace("20.0", "-20"), "a percentage that is no number: '-20'"),
-        (API.replace("20.0", "many"), "a percentage that is no number: 'many'"),
-        (API.replace("20.0", "nan"), "a percentage that is no number: 'nan'"),
-        (API.replace("20.0", "inf"), "a percentage that is no number: 'inf'"),
+        (API.replace("20.0", "-20"), "a percentage that is not a number: '-20'"),
+        (API.replace("20.0", "many"), "a percentage that is not a number: 'many'"),
+        (API.replace("20.0", "nan"), "a percentage that is not a number: 'nan'"),
+        (API.replace("20.0", "inf"), "a percentage that is not a number: 'inf'"),
         ("ageGroup,viewerPercentage\nage18-24,0\nage25-34,\n", "holds no viewers: export a longer period"),
         ("ageGroup,viewerPercentage\nTotal,100\n", "holds no viewers"),
         (b"\xff\xfe\x00\x01\xe4", "cannot be read"),
@@ -285,18 +286,18 @@ def test_draws_in_which_only_children_are_seen_say_nothing_of_viewers(tmp_path: 
 
 
 def test_a_report_sets_the_audience_against_its_draws(tmp_path: Path) -> None:
-    plan = random_plan(np.random.default_rng(2), length_s=20, people=12, at_once=3)
+    plan = random_plan(np.random.default_rng(2), length_s=20, people=12, concurrent=3)
     children = dataclasses.replace(plan, age_years=np.where(np.arange(12) < 4, 6.0, plan.age_years + 15))
     for number, one in enumerate((plan, children)):
         run_of(tmp_path / "runs" / f"{number}", one, channel=f"c{number}")
     path = write(tmp_path / "e.csv", STUDIO)
     made = document(tmp_path / "runs", youtube_analytics=path, by="channel")["audience"]
     with Corpus.open(find_runs([tmp_path / "runs"])) as corpus:
-        numbers = Numbers(corpus, by="channel")
-        grown_ups = numbers.people[numbers.people["age_years"] >= 12.5]
+        population = Population(corpus, by="channel")
+        grown_ups = population.people[population.people["age_years"] >= 12.5]
         everybody = np.zeros(len(grown_ups), np.int64)
         gender, _ = draw_proportions(grown_ups, Settings(), Calibration.load(), groups=everybody)
-        _, age = numbers.total_draws
+        _, age = Shares(population).total_draws
     rows = {row["group"]: row for row in made["rows"]}
     women = gender.values[:, 0, 1, gender.classes.index("female")]
     time = age.values[:, 0, 1]
@@ -351,7 +352,7 @@ def test_other_age_bands_cannot_be_set_against_the_audiences(tmp_path: Path) -> 
         assert (row["difference"] is None) == (row["dimension"] == "age")
 
 
-def test_where_nobody_was_judged_there_is_only_the_audience(tmp_path: Path) -> None:
+def test_without_estimates_there_is_only_the_audience(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", simple_plan(15, [True] * 8))
     change_people(folder, **UNJUDGED)
     rows = document(folder, youtube_analytics=write(tmp_path / "e.csv", API))["audience"]["rows"]
@@ -361,7 +362,7 @@ def test_where_nobody_was_judged_there_is_only_the_audience(tmp_path: Path) -> N
 def test_a_limit_that_nobody_meets_leaves_nothing_to_compare(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "run", simple_plan(15, [True] * 8))
     path = write(tmp_path / "e.csv", API)
-    with pytest.raises(SettingsError, match="--min-people withholds everyone"):
+    with pytest.raises(SettingsError, match="--min-people suppresses everyone"):
         make_report([folder], youtube_analytics=path, min_people=9)
     told: dict[str, Any] = document(folder, youtube_analytics=path, min_people=8)["audience"]
     assert told["rows"][0]["difference"] is not None

@@ -31,7 +31,7 @@ def report(*arguments: str | Path) -> Result:
 
 
 def made(folder: Path, seed: int = 0, **info: object) -> Path:
-    plan = random_plan(np.random.default_rng(seed), length_s=40, people=6, at_once=2)
+    plan = random_plan(np.random.default_rng(seed), length_s=40, people=6, concurrent=2)
     return make_run(folder, plan, **info)
 
 
@@ -70,16 +70,16 @@ def test_a_folder_is_reported_whole_and_by_week(outputs: Path) -> None:
 def test_that_there_are_no_charts_of_nobody_is_said(tmp_path: Path) -> None:
     plan = Plan(np.arange(10) / 5, 2.0, np.zeros((10, 0), bool), np.zeros(0), np.zeros(0))
     shown = report(make_run(tmp_path / "empty", plan), "--format", "png", "-q")
-    assert shown.exit_code == DONE and shown.stderr.startswith("No charts: nobody was found")
+    assert shown.exit_code == DONE and shown.stderr.startswith("No charts: no people were found")
 
 
 def test_too_few_videos_to_compare_are_no_sameness() -> None:
     rows = [{"exceeds": None}, {"exceeds": None}]
     assert _changes({"trend": None, "comparison": {"rows": rows}}) == [
-        "  there are too few videos in the groups to compare them"
+        "  the groups have too few videos to be compared"
     ]
     same = {"trend": None, "comparison": {"rows": [*rows, {"exceeds": False}]}}
-    assert _changes(same) == ["  no difference exceeds its error bars"]
+    assert _changes(same) == ["  no difference is beyond its error bars"]
 
 
 def test_files_lie_beside_the_run_or_above_the_runs_or_where_they_should(outputs: Path) -> None:
@@ -127,8 +127,8 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
         ),
         (["--by", "name", "--name-pattern", "("], "is not a regular expression"),
         (["--open", "--format", "csv"], "add html to --format"),
-        (["--out", "x"], "say which with --format"),
-        (["--quiet"], "--quiet without --format does nothing"),
+        (["--out", "x"], "--out needs --format"),
+        (["--quiet"], "--quiet needs --format or --json"),
         (["--format", "pdf"], "is not a list of html"),
         (["--by", "color"], "--by color is not a column"),
         (["--since", "yesterday"], "is not a date"),
@@ -138,7 +138,7 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
         (["--youtube-analytics", "talk.csv"], "has no columns ageGroup"),
         (["--columns", "talk.csv"], "must begin with a column"),
         (["--columns", "absent.csv"], "does not exist"),
-        (["--format", "vtt"], "captions (vtt) are those of one video"),
+        (["--format", "vtt"], "captions (vtt) need a single video"),
     ],
 )
 def test_what_contradicts_itself_is_a_usage_error(outputs: Path, arguments: list[str], said: str) -> None:
@@ -257,7 +257,7 @@ def test_a_real_run_is_reported(two_portraits: Portraits, tmp_path: Path) -> Non
     assert result.exit_code == DONE
     total = json.loads(result.stdout)["total"]
     assert total["people"] == 2
-    assert total["presence"] == total["together"] == 1
+    assert total["occupancy"] == total["co_presence"] == 1
     assert total["on_screen_s"] == pytest.approx(6, abs=0.01)
     assert total["analyzed_s"] == pytest.approx(3, abs=0.01)
 
@@ -316,18 +316,18 @@ def test_groups_are_compared_and_notes_are_told(outputs: Path) -> None:
         (run.folder / "run.json").write_text(json.dumps(info))
     shown = report(outputs, "--by", "folder", "--timezone", "Asia/Tokyo")
     assert shown.exit_code == DONE
-    assert "exceeds its error bars" in shown.output or "differ by more" in shown.output
-    assert "In 3 videos, as in Talk 2: 5 faces were found and not counted" in shown.output
+    assert "beyond its error bars" in shown.output or "beyond their error bars" in shown.output
+    assert "In 3 videos, for example Talk 2: 5 faces were found and not counted" in shown.output
     assert "days in Asia/Tokyo" in shown.output
     alone = report(outputs / "talk-2").output
     assert "5 faces were found and not counted" in " ".join(alone.split()) and "time on screen, age " in alone
-    withheld = report(outputs, "--min-people", "3").output
-    assert "faces were found" not in withheld
+    suppressed = report(outputs, "--min-people", "3").output
+    assert "faces were found" not in suppressed
 
 
 def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:
     run = Run.load(outputs / "talk-0")
-    reading = {"bad_packets": 1, "unreadable_images": 1}
+    reading = run.info["reading"] | {"bad_packets": 1, "unreadable_images": 1}
     info = run.info | {
         "kind": "images",
         "complete": False,
@@ -337,9 +337,9 @@ def test_a_run_of_images_is_told_in_words_of_images(outputs: Path) -> None:
     (run.folder / "run.json").write_text(json.dumps(info))
     shown = " ".join(report(run.folder).output.split())
     assert "Not all images could be read (1 is damaged)." in shown
-    assert "1 image could not be read; who it would have shown is missing." in shown
-    assert "images with somebody" in shown and "40 images analyzed" in shown
-    for words in ("on screen", "presence", "packet", "video was", "busiest"):
+    assert "1 image could not be read; people shown only there are missing." in shown
+    assert "images with people" in shown and "40 images analyzed" in shown
+    for words in ("on screen", "occupancy", "packet", "video was", "busiest"):
         assert words not in shown, words
 
 

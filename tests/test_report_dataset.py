@@ -48,7 +48,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan_of(number: int, people: int = 5) -> Plan:
-    return random_plan(np.random.default_rng(number), length_s=8, people=people, at_once=1)
+    return random_plan(np.random.default_rng(number), length_s=8, people=people, concurrent=1)
 
 
 def run_of(folder: Path, number: int = 0, settings: Settings | None = None, **info: Any) -> Path:
@@ -405,7 +405,7 @@ def test_one_run_of_each_format_is_told_alike(formats: tuple[str, ...], tmp_path
         assert made["total"][name] == (pytest.approx(value, abs=6e-5) if isinstance(value, float) else value)
     assert made["timeline"] == whole["timeline"] and made["pairs"] == whole["pairs"]
     for one, other in zip(made["people"], whole["people"], strict=True):
-        assert one["gender"] == other["gender"] and one["stretches"] == other["stretches"]
+        assert one["gender"] == other["gender"] and one["spans"] == other["spans"]
         assert one["age_years"] == pytest.approx(other["age_years"], abs=6e-5)
     assert len(made["shares"]) == len(whole["shares"]) == 10
 
@@ -481,7 +481,7 @@ def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> N
     assert chosen_runs(tmp_path, where=where) == [f"{n}" for n, v in enumerate(versions) if v >= 3]
 
 
-def test_who_was_judged_is_known_of_tables_without_that_column(tmp_path: Path) -> None:
+def test_older_tables_show_who_has_an_estimate(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "old", 1)
     older(folder, 1)
     people = pq.read_table(folder / "people.parquet").drop_columns(["estimated_samples"]).to_pandas()

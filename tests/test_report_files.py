@@ -29,11 +29,11 @@ from analyzer.report import Report
 from analyzer.report.captions import webvtt
 from analyzer.report.charts import draw
 from analyzer.report.deeplinks import moment_url
-from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, WITHHELD
-from analyzer.report.files import CHARTS, FORMATS, save
+from analyzer.report.figures import ESTIMATED, FIGURES, SUPPRESSED, TOO_FEW
+from analyzer.report.files import FORMATS, save
 from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, tables
-from analyzer.runs.run import report_files
+from analyzer.runs.run import REPORT_CHARTS, report_files
 from analyzer.settings import AGE_BANDS
 from analyzer.util.palette import GENDER_COLORS
 
@@ -54,7 +54,7 @@ HOSTILE = (
 
 
 def figures(**known: Any) -> dict[str, Any]:
-    return {figure.name: None for figure in FIGURES} | {"withheld": False} | known
+    return {figure.name: None for figure in FIGURES} | {"suppressed": False} | known
 
 
 def shares(estimated: int, by: str = "", group_value: str = "") -> list[dict[str, Any]]:
@@ -88,8 +88,8 @@ def video(**changes: Any) -> dict[str, Any]:
 COUNTS = {
     **{"videos": 1, "analyzed_s": 6.0, "people": 2, "people_low": 2, "people_high": 3, "on_screen_s": 7.0},
     **{
-        "presence": 5 / 6,
-        "together": 1 / 3,
+        "occupancy": 5 / 6,
+        "co_presence": 1 / 3,
         "concurrent_mean": 7 / 6,
         "concurrent_peak": 2,
         "female": 1,
@@ -133,12 +133,12 @@ def one_video(**changes: Any) -> dict[str, Any]:
             for gender in ("female", "male", "unknown")
             for band in [*BANDS, "unknown"]
         ],
-        "at_once": [
+        "concurrent": [
             {"people": n, "time_s": time_s, "share": time_s / 6}
             for n, time_s in ((0, 1.0), (1, 3.0), (2, 2.0))
         ],
         "moments": [
-            {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "most": 3}
+            {"run": "talk-1", "start_s": 1.5, "end_s": 3.5, "people": 1.75, "peak_s": 2.5, "peak_people": 3}
         ],
         "timeline": {
             **{
@@ -151,9 +151,9 @@ def one_video(**changes: Any) -> dict[str, Any]:
         },
         "people": [
             {**person, "person_id": 1, "gender": "female", "age_years": 30.0, "age_band": "25-34"}
-            | {"on_screen_s": 4.0, "appearances": 2, "stretches": [[0.0, 3.0], [5.0, 6.0]]},
+            | {"on_screen_s": 4.0, "appearances": 2, "spans": [[0.0, 3.0], [5.0, 6.0]]},
             {**person, "person_id": 2, "gender": "male", "age_years": None, "age_band": ""}
-            | {"on_screen_s": 3.0, "appearances": 1, "stretches": [[1.0, 4.0]]},
+            | {"on_screen_s": 3.0, "appearances": 1, "spans": [[1.0, 4.0]]},
         ],
         "pairs": [{"a": 1, "b": 2, "co_presence_s": 2.0}],
         "screen_time": [
@@ -186,7 +186,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
     videos = [video(run=f"run-{n}", title=title, people=n + 1) for n, title in enumerate(HOSTILE)]
     interval = {"value_low": 0.5, "value_high": 0.7, "change": 0.2, "change_low": 0.1, "change_high": 0.3}
     change = {
-        **{"figure": "presence", "words": "somebody on screen", "unit": "share", "period": "2026-11"},
+        **{"figure": "occupancy", "words": "occupancy", "unit": "share", "period": "2026-11"},
         **{"previous": "2026-10", "value": 0.6, "previous_value": 0.4, "exceeds": True, "videos": 7},
         **{"previous_videos": 8, **interval},
     }
@@ -202,7 +202,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 **{"by": "channel", "timely": False},
                 "rows": [
                     {**figures(**COUNTS), "group": "=1+1 $a$ 日本"},
-                    {**figures(videos=1, presence=0.5), "group": "few", "withheld": True},
+                    {**figures(videos=1, occupancy=0.5), "group": "few", "suppressed": True},
                 ],
             },
             trend={
@@ -231,8 +231,8 @@ def several_videos(**changes: Any) -> dict[str, Any]:
                 **{"by": "channel", "groups": 2, "of_groups": 2},
                 "rows": [
                     {
-                        "figure": "presence",
-                        "words": "somebody on screen",
+                        "figure": "occupancy",
+                        "words": "occupancy",
                         "unit": "share",
                         "first": "=1+1 $a$ 日本",
                     }
@@ -258,7 +258,7 @@ def nobody() -> dict[str, Any]:
     base = one_video(
         **{
             "total": figures(
-                videos=1, analyzed_s=6.0, people=0, presence=0.0, concurrent_mean=0.0, concurrent_peak=0
+                videos=1, analyzed_s=6.0, people=0, occupancy=0.0, concurrent_mean=0.0, concurrent_peak=0
             )
         },
         **{
@@ -269,7 +269,7 @@ def nobody() -> dict[str, Any]:
             "people": [],
             "pairs": [],
         },
-        at_once=[{"people": 0, "time_s": 6.0, "share": 1.0}],
+        concurrent=[{"people": 0, "time_s": 6.0, "share": 1.0}],
     )
     line = base["timeline"]
     for name in ("people", "female", "male", "unknown_gender"):
@@ -279,10 +279,10 @@ def nobody() -> dict[str, Any]:
     return base
 
 
-def withheld() -> dict[str, Any]:
+def suppressed() -> dict[str, Any]:
     base = one_video(min_people=5, people=None, pairs=None, shares=[], screen_time=[])
     for row in (base["total"], *base["videos"]):
-        row.update({figure.name: None for figure in FIGURES if figure.personal}, withheld=True)
+        row.update({figure.name: None for figure in FIGURES if figure.personal}, suppressed=True)
     base["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in base["pyramid"]]
     base["timeline"] |= {"female": None, "male": None, "unknown_gender": None, "ages": None}
     return base
@@ -294,7 +294,7 @@ def without_figures(value: Any) -> Any:
         "start_s",
         "peak_s",
         "end_s",
-        "stretches",
+        "spans",
         "bin_s",
         "min_people",
         "person_id",
@@ -317,16 +317,16 @@ def without_figures(value: Any) -> Any:
 
 
 def unknown(document: dict[str, Any]) -> dict[str, Any]:
-    # How many are at once is what a row is about, not a figure.
-    at_once = [row | {"time_s": None, "share": None} for row in document["at_once"]]
-    return without_figures(document) | {"at_once": at_once}
+    # The number of people identifies the row and is not a figure.
+    concurrent = [row | {"time_s": None, "share": None} for row in document["concurrent"]]
+    return without_figures(document) | {"concurrent": concurrent}
 
 
 DOCUMENTS = {
     "one": one_video,
     "several": several_videos,
     "nobody": nobody,
-    "withheld": withheld,
+    "suppressed": suppressed,
     "unknown": lambda: unknown(one_video()),
     "unknown several": lambda: unknown(several_videos()),
 }
@@ -362,15 +362,15 @@ def test_every_document_is_saved_in_every_form(name: str, tmp_path: Path) -> Non
 def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> None:
     save(one_video(), ("csv", "png", "vtt"), tmp_path)
     (tmp_path / "report-of-mine.csv").write_text("a")
-    save(withheld(), ("csv",), tmp_path)
+    save(suppressed(), ("csv",), tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert "report-people.csv" not in left and "report-pairs.csv" not in left
-    assert left & {"report-people.png", "report.vtt"} == set()  # they would tell what is withheld
+    assert left & {"report-people.png", "report.vtt"} == set()  # they would tell what is suppressed
     assert {"report-of-mine.csv", "report-figures.csv"} <= left
 
 
 def test_unknown_format_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no such format of a report: pdf"):
+    with pytest.raises(SettingsError, match="unknown report format pdf"):
         save(one_video(), ["csv", "pdf"], tmp_path)
 
 
@@ -388,7 +388,7 @@ def test_full_disk_is_a_sentence(form: str, tmp_path: Path, monkeypatch: pytest.
 def test_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with pytest.raises(OutputError, match=r"cannot be made .*choose another with --out"):
+        with pytest.raises(OutputError, match=r"cannot be created .*choose another with --out"):
             save(one_video(), ["md"], out)
 
 
@@ -406,14 +406,14 @@ def test_matplotlib_is_loaded_for_charts_alone(tmp_path: Path) -> None:
 
 def test_json_is_the_document_without_numbers_that_json_has_not(tmp_path: Path) -> None:
     document = one_video(title="日本 \ud800")
-    document["total"] |= {"presence": math.nan, "together": math.inf}
+    document["total"] |= {"occupancy": math.nan, "co_presence": math.inf}
     save(document, ["json"], tmp_path)
     text = (tmp_path / "report.json").read_text("utf-8")
     read = json.loads(text, parse_constant=pytest.fail)
     assert "日本 ?" in text
     assert read == document | {
         "title": "日本 ?",
-        "total": document["total"] | {"presence": None, "together": None},
+        "total": document["total"] | {"occupancy": None, "co_presence": None},
     }
 
 
@@ -433,7 +433,7 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
             value = source[figure.name]
             assert (row[figure.name] == "") == (value is None)
             assert value is None or float(row[figure.name]) == pytest.approx(value, abs=5e-7)
-    assert rows[0]["presence"] == "0.833333"
+    assert rows[0]["occupancy"] == "0.833333"
     assert [row["group"] for row in rows[3:]] == [one["run"] for one in document["videos"]]
     shared = rows_of(tmp_path / "report-shares.csv")
     assert [float(row["people_share"]) for row in shared] == [
@@ -443,12 +443,12 @@ def test_tables_hold_the_figures_of_the_document(tmp_path: Path) -> None:
     assert (against["basis"], against["group"], against["difference"]) == ("time", "female", "-0.25")
     changes = rows_of(tmp_path / "report-trend.csv")
     assert [(row["by"], row["figure"], row["exceeds"]) for row in changes] == [
-        ("month", "presence", "True"),
+        ("month", "occupancy", "True"),
         ("month", "people_per_video", "False"),
     ]
 
 
-def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
+def test_people_have_a_row_for_every_appearance(tmp_path: Path) -> None:
     save(one_video(), ["csv"], tmp_path)
 
     def text(name: str) -> str:
@@ -460,7 +460,7 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         "talk-1,talk,1,female,0.9,30.0,20.0,40.0,25-34,0.0,6.0,4.0,2\n"
         "talk-1,talk,2,male,0.9,,20.0,40.0,,0.0,6.0,3.0,1\n"
     )
-    assert text("stretches") == (
+    assert text("appearances") == (
         "run,person_id,start_s,end_s,gender,age_years,age_band\n"
         "talk-1,1,0.0,3.0,female,30.0,25-34\n"
         "talk-1,1,5.0,6.0,female,30.0,25-34\n"
@@ -471,8 +471,8 @@ def test_people_have_a_row_for_every_stretch(tmp_path: Path) -> None:
         ",,gender,female,1,4.0,0.571429\n,,gender,male,1,3.0,0.428571\n,,gender,unknown,0,0.0,0.0\n"
     )
     assert text("pairs") == "a,b,co_presence_s\n1,2,2.0\n"
-    assert text("moments") == "run,start_s,end_s,people,peak_s,most\ntalk-1,1.5,3.5,1.75,2.5,3\n"
-    assert rows_of(tmp_path / "report-at-once.csv")[2] == {
+    assert text("moments") == "run,start_s,end_s,people,peak_s,peak_people\ntalk-1,1.5,3.5,1.75,2.5,3\n"
+    assert rows_of(tmp_path / "report-concurrent.csv")[2] == {
         "people": "2",
         "time_s": "2.0",
         "share": "0.333333",
@@ -491,7 +491,7 @@ def test_people_of_several_videos_are_one_table(tmp_path: Path) -> None:
     save(several_videos(), ["csv"], tmp_path)
     rows = rows_of(tmp_path / "report-people.csv")
     assert [row["run"] for row in rows] == [f"run-{number}" for number in range(len(HOSTILE))]
-    assert not (tmp_path / "report-stretches.csv").exists()
+    assert not (tmp_path / "report-appearances.csv").exists()
     (row,) = rows_of(tmp_path / "report-comparison.csv")
     assert (row["first"], row["second"], row["difference"]) == ("'=1+1 $a$ 日本", "few", "-0.333333")
     assert (row["by"], row["exceeds"]) == ("channel", "True")
@@ -557,7 +557,7 @@ def test_a_workbook_of_one_video_has_its_timeline(tmp_path: Path) -> None:
     head, *rows = cells_of(tmp_path / "report.xlsx")["timeline"]
     assert head[:6] == ["start_s", "end_s", "people", "female", "male", "unknown_gender"]
     assert [row[:6] for row in rows][3] == [3, 4, 1, 0, 0, 1]
-    save(withheld(), ["xlsx"], tmp_path)
+    save(suppressed(), ["xlsx"], tmp_path)
     sheets = cells_of(tmp_path / "report.xlsx")
     assert "people" not in sheets and sheets["timeline"][0] == ["start_s", "end_s", "people"]
 
@@ -581,7 +581,7 @@ def test_captions_count_who_is_on_screen() -> None:
         (3, 4, "1 person: 1 unknown"),
         (5, 6, "1 person: 1 female"),
     ]
-    assert cues_of(webvtt(withheld())) == [
+    assert cues_of(webvtt(suppressed())) == [
         (0, 1, "1 person"),
         (1, 3, "2 people"),
         (3, 4, "1 person"),
@@ -619,9 +619,9 @@ def test_captions_can_be_read(name: str, tmp_path: Path) -> None:
 
 def test_markdown_says_the_figures_with_their_intervals() -> None:
     text = markdown(one_video())
-    assert "| somebody on screen | 83 % |" in text
+    assert "| occupancy | 83 % |" in text
     assert "| people | 2 | 2 to 3 |" in text
-    assert "| female share of the time on screen | 25 % | 15 % to 35 % |" in text
+    assert "| female share of time on screen | 25 % | 15 % to 35 % |" in text
     assert "| gender female | 25 % (15 % to 35 %) | 25 % (12 % to 33 %) |" in text
     assert "1. [0:02.5](https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=2s): 3 people; 1.8 on average" in text
     assert "| net | age | CC0-1.0 | yes | 0f0f0f0f0f0f | faces | – |" in text
@@ -629,17 +629,17 @@ def test_markdown_says_the_figures_with_their_intervals() -> None:
 
 def test_markdown_says_whether_a_change_is_beyond_its_error_bars() -> None:
     text = markdown(several_videos())
-    words = "| somebody on screen | 2026-10 to 2026-11 | 40 % to 60 % | +20.0 points (+10.0 to +30.0)"
+    words = "| occupancy | 2026-10 to 2026-11 | 40 % to 60 % | +20.0 points (+10.0 to +30.0)"
     assert f"{words} | **beyond its error bars** | 8 to 7 |" in text
     assert text.count("| within |") == 2
     assert "| gender female | 50 % | 25 % (15 % to 35 %) | −25.0 points (−35.0 to −15.0) | **beyond" in text
     assert "| +25.0 points (+15.0 to +35.0) | **beyond its error bars** |" in text
     assert "| −10.0 points (−35.0 to +5.0) | within |" in text
-    assert "which videos there happen to be" in text
+    assert "the choice of videos" in text
 
 
 def of_few() -> dict[str, Any]:
-    """One video of two people who were judged."""
+    """One video of two people with estimates."""
     few = dict.fromkeys(ESTIMATED) | {"estimated": 2}
     document = one_video(shares=[])
     for row in (document["total"], *document["videos"]):
@@ -649,8 +649,8 @@ def of_few() -> dict[str, Any]:
 
 def test_of_too_few_people_no_share_is_stated_in_any_form(tmp_path: Path) -> None:
     text = markdown(of_few())
-    assert f"| female share of the time on screen | {TOO_FEW} |  |" in text
-    assert "Too few people to say: 2 people were judged, shares need at least 5." in text
+    assert f"| female share of time on screen | {TOO_FEW} |  |" in text
+    assert "Too few people: shares need at least 5 people with estimates, and there are 2." in text
     assert "25 %" not in text
     assert TOO_FEW not in markdown(one_video(shares=shares(FEW_PEOPLE)))
     assert "shares" not in draw(of_few())
@@ -673,7 +673,7 @@ def test_images_are_told_in_words_of_images() -> None:
     )
     for words in ("| images | 6 |", "| images with two or more | 33 % |", "6 images: "):
         assert words in figures_of_it, words
-    for words in ("screen", "presence", "first appearance", "0:0", "video"):
+    for words in ("screen", "occupancy", "first appearance", "0:0", "video"):
         assert words not in figures_of_it, words
     assert "- 3 faces were found and not counted" in text
     for words in ("video", "cuts", "off screen"):
@@ -685,7 +685,7 @@ def test_tables_of_images_have_no_times() -> None:
     rows = [{"image": "a.jpg", "readable": True, "person_id": 1, "gender": "female"}]
     made = of_images() | {"image_rows": rows}
     sheets = {sheet.name: sheet for sheet in report_sheets(made)}
-    assert not {"moments", "stretches", "screen-time", "timeline"} & sheets.keys()
+    assert not {"moments", "appearances", "screen-time", "timeline"} & sheets.keys()
     assert list(sheets["images"].rows) == [["a.jpg", True, 1, "female"]]
     heads = [
         head for name, sheet in sheets.items() if name not in ("about", "columns") for head in sheet.columns
@@ -701,27 +701,27 @@ def test_captions_are_not_written_of_images(tmp_path: Path) -> None:
 
 def test_labels_of_bars_do_not_touch() -> None:
     made = of_images()
-    made["at_once"] = [
+    made["concurrent"] = [
         {"people": people, "time_s": 1.0, "share": share}
         for people, share in ((0, 0.1), (1, 0.4), (2, 0.2), (29, 0.3))
     ]
-    (axes,) = draw(made)["at-once"].axes
+    (axes,) = draw(made)["concurrent"].axes
     labels = [text.get_text() for text in axes.texts if text.get_text()]
     assert labels == ["40 %", "30 %"]
     assert axes.get_xticks()[-1] == 29
 
 
-def test_markdown_says_what_is_withheld() -> None:
-    text = markdown(withheld())
-    assert f"| people | {WITHHELD} |  |" in text
-    assert f"| somebody on screen | {WITHHELD} |" in text
-    assert "- **Withheld** is what would be said about fewer than 5 people." in text
+def test_markdown_says_what_is_suppressed() -> None:
+    text = markdown(suppressed())
+    assert f"| people | {SUPPRESSED} |  |" in text
+    assert f"| occupancy | {SUPPRESSED} |" in text
+    assert "- **Suppressed** figures are about fewer than 5 people." in text
 
 
-def test_markdown_says_that_single_figures_are_withheld() -> None:
+def test_markdown_says_that_single_figures_are_suppressed() -> None:
     made = one_video(min_people=5)
-    made["total"] |= {"withheld": False, "female": None, "age_median_years": None}
-    assert f"| perceived female | {WITHHELD} |" in markdown(made)
+    made["total"] |= {"suppressed": False, "female": None, "age_median_years": None}
+    assert f"| perceived female | {SUPPRESSED} |" in markdown(made)
     made["min_people"] = 1
     assert "| age, median | – |" in markdown(made)
 
@@ -783,14 +783,14 @@ def test_moments_of_other_addresses() -> None:
 @pytest.mark.parametrize(
     ("name", "charts"),
     [
-        ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "at-once"}),
-        ("several", {"pyramid", "shares", "at-once", "videos", "groups", "trend", "audience"}),
+        ("one", {"timeline", "timeline-ages", "people", "pyramid", "shares", "concurrent"}),
+        ("several", {"pyramid", "shares", "concurrent", "videos", "groups", "trend", "audience"}),
         ("nobody", set()),
-        ("withheld", {"timeline", "at-once"}),
+        ("suppressed", {"timeline", "concurrent"}),
     ],
 )
 def test_charts_that_have_something_to_show_are_drawn(name: str, charts: set[str]) -> None:
-    assert set(draw(DOCUMENTS[name]())) == charts <= set(CHARTS)
+    assert set(draw(DOCUMENTS[name]())) == charts <= set(REPORT_CHARTS)
 
 
 def test_charts_are_for_slides(tmp_path: Path) -> None:
@@ -871,13 +871,13 @@ def test_charts_say_what_they_show() -> None:
     document["pyramid"][3] |= {"people": None}
     charts = draw(document)
     assert {"1 · female · 30", "2 · male", "0:04.0"} <= set(texts(charts["people"]))
-    assert WITHHELD in texts(charts["pyramid"])
-    assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["at-once"]))
+    assert SUPPRESSED in texts(charts["pyramid"])
+    assert {"17 %\n0:01.0", "50 %\n0:03.0"} <= set(texts(charts["concurrent"]))
     several = draw(several_videos())
     assert texts(several["trend"]).count("▲") == 1
     audience = texts(several["audience"])
     assert (audience.count("▼ less"), audience.count("▲ more")) == (1, 1)
-    assert texts(several["groups"]).count(WITHHELD) == 2
+    assert texts(several["groups"]).count(SUPPRESSED) == 2
 
 
 def test_at_most_thirty_people_are_drawn_the_longest_on_screen() -> None:

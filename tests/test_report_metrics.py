@@ -28,8 +28,11 @@ from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import Corpus, find_runs
 from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, why_not
 from analyzer.report.groups import Groups
-from analyzer.report.metrics import COMPARED, Numbers
-from analyzer.report.privacy import withheld
+from analyzer.report.metrics import Metrics
+from analyzer.report.population import Population
+from analyzer.report.privacy import suppressed
+from analyzer.report.shares import Shares
+from analyzer.report.trends import COMPARED, Trends
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import write_parquet
 from analyzer.settings import AGE_BANDS, Settings, assign_band
@@ -144,7 +147,7 @@ class Truth:
     def on_screen_s(self, person: int) -> float:
         return self.seconds(lambda here: person in here)
 
-    def stretches(self, person: int | None = None) -> list[list[float]]:
+    def spans(self, person: int | None = None) -> list[list[float]]:
         """Of one person, or of anybody."""
         return joined(
             (time, time + stands)
@@ -160,7 +163,7 @@ class Truth:
         every = [
             (-round(end - start, 6), start, person + 1, end)
             for person in range(self.count)
-            for start, end in self.stretches(person)
+            for start, end in self.spans(person)
         ]
         if not every:
             return None
@@ -193,14 +196,14 @@ def total_of(truths: Sequence[Truth]) -> Row:
         "people_high": people + len(truths),
         "people_per_video": people / len(truths),
         "on_screen_s": math.fsum(one.on_screen_s(person) for one in truths for person in range(one.count)),
-        "presence": share(math.fsum(one.seconds(bool) for one in truths)),
-        "together": share(math.fsum(one.seconds(lambda here: len(here) > 1) for one in truths)),
+        "occupancy": share(math.fsum(one.seconds(bool) for one in truths)),
+        "co_presence": share(math.fsum(one.seconds(lambda here: len(here) > 1) for one in truths)),
         "mixed": share(math.fsum(one.seconds(one.mixed) for one in truths)),
         "concurrent_mean": share(math.fsum(one.crowd_s() for one in truths)),
         "concurrent_peak": max((sum(here) for one in truths for *_, here in one.samples), default=0),
         "first_s": median(firsts),
         "longest_occupancy_s": max(
-            (end - start for one in truths for start, end in one.stretches()), default=None
+            (end - start for one in truths for start, end in one.spans()), default=None
         ),
         "longest_person_s": max(
             (found[0] for one in truths if (found := one.longest_person())), default=None
@@ -225,7 +228,7 @@ def assert_figures(row: Row, expected: Row) -> None:
 
 
 def regular() -> Plan:
-    return random_plan(np.random.default_rng(1), length_s=60, people=7, at_once=2)
+    return random_plan(np.random.default_rng(1), length_s=60, people=7, concurrent=2)
 
 
 def irregular() -> Plan:
@@ -312,20 +315,20 @@ def check_one_video(made: Row, truth: Truth) -> None:
             "end_s": pytest.approx(longest[3]),
         }
 
-    at_once: dict[int, float] = {}
+    concurrent: dict[int, float] = {}
     for _, stands, present in truth.samples:
-        at_once[sum(present)] = at_once.get(sum(present), 0.0) + stands
-    assert [row["people"] for row in made["at_once"]] == sorted(at_once)
-    for row in made["at_once"]:
-        assert row["time_s"] == pytest.approx(at_once[row["people"]])
-        assert row["share"] == pytest.approx(at_once[row["people"]] / analyzed)
+        concurrent[sum(present)] = concurrent.get(sum(present), 0.0) + stands
+    assert [row["people"] for row in made["concurrent"]] == sorted(concurrent)
+    for row in made["concurrent"]:
+        assert row["time_s"] == pytest.approx(concurrent[row["people"]])
+        assert row["share"] == pytest.approx(concurrent[row["people"]] / analyzed)
 
     people = made["people"]
     assert [row["person_id"] for row in people] == list(range(1, truth.count + 1))
     assert [row["first_s"] for row in people] == sorted(row["first_s"] for row in people)
     for number, row in enumerate(people):
-        stretches = truth.stretches(number)
-        assert row["stretches"] == [[round(start, 3), round(end, 3)] for start, end in stretches]
+        stretches = truth.spans(number)
+        assert row["spans"] == [[round(start, 3), round(end, 3)] for start, end in stretches]
         assert row["appearances"] == len(stretches)
         assert (row["first_s"], row["last_s"]) == pytest.approx((stretches[0][0], stretches[-1][1]))
         assert row["on_screen_s"] == pytest.approx(truth.on_screen_s(number))
@@ -361,7 +364,9 @@ def test_one_video_is_told_as_it_is_planned(plan: Plan, tmp_path: Path) -> None:
     made = document(run_of(tmp_path / "one", plan))
     check_one_video(made, Truth(plan))
     assert made["videos"][0]["analyzed_share"] == pytest.approx(1)
-    assert made["at_once"] == [] or math.fsum(row["share"] for row in made["at_once"]) == pytest.approx(1)
+    assert made["concurrent"] == [] or math.fsum(row["share"] for row in made["concurrent"]) == pytest.approx(
+        1
+    )
 
 
 @pytest.mark.usefixtures("damaged")
@@ -374,13 +379,13 @@ def test_what_was_lost_counts_for_nobody(tmp_path: Path) -> None:
     assert made["videos"][0]["analyzed_share"] == pytest.approx(truth.analyzed_s / 60)
     # A loss of 7 s ends every stretch.
     for row in made["people"]:
-        assert not any(start < 15 < end for start, end in row["stretches"])
+        assert not any(start < 15 < end for start, end in row["spans"])
 
 
 def test_two_seconds_of_absence_end_no_stretch(tmp_path: Path) -> None:
     made = document(run_of(tmp_path / "two", gaps_of_two()))
     first, second = made["people"]
-    assert len(first["stretches"]) == 1 and len(second["stretches"]) > 10
+    assert len(first["spans"]) == 1 and len(second["spans"]) > 10
     assert made["total"]["longest_person_s"] == pytest.approx(first["last_s"] - first["first_s"])
     # The other is there in between: for anybody it is longer than for the one.
     assert made["total"]["longest_occupancy_s"] >= made["total"]["longest_person_s"]
@@ -398,7 +403,7 @@ def test_two_seconds_are_two_whatever_the_last_bit_of_the_times(frame_s: float, 
         present.append(number % 4 != 3)
     plan = Plan(np.array(times), times[-1] + 1, np.array(present)[:, None], np.array([0.9]), np.array([30.0]))
     (person,) = document(run_of(tmp_path / "held", plan))["people"]
-    assert len(person["stretches"]) == 1
+    assert len(person["spans"]) == 1
 
 
 def windows(truth: Truth, run: str) -> list[Row]:
@@ -413,7 +418,7 @@ def windows(truth: Truth, run: str) -> list[Row]:
         end = min(10 * number + 10.0, mine[-1][0] + mine[-1][1])
         peak = max(mine, key=lambda one: sum(one[2]))  # the first of them
         found.append({"run": run, "start_s": 10.0 * number, "end_s": end, "people": people})
-        found[-1] |= {"peak_s": peak[0], "most": sum(peak[2])}
+        found[-1] |= {"peak_s": peak[0], "peak_people": sum(peak[2])}
     kept = [one for one in found if one["people"]]
     return sorted(kept, key=lambda one: (-round(one["people"], 9), one["start_s"]))
 
@@ -428,11 +433,11 @@ def assert_windows(found: list[Row], expected: list[Row]) -> None:
 def test_busiest_moments_are_windows_of_ten_seconds(tmp_path: Path) -> None:
     plan, durations = lost_pieces()
     truths = {
-        "a": Truth(random_plan(np.random.default_rng(5), length_s=94, people=9, at_once=3)),
+        "a": Truth(random_plan(np.random.default_rng(5), length_s=94, people=9, concurrent=3)),
         "b": Truth(plan, durations),
         "c": Truth(nobody()),
     }
-    run_of(tmp_path / "a", random_plan(np.random.default_rng(5), length_s=94, people=9, at_once=3))
+    run_of(tmp_path / "a", random_plan(np.random.default_rng(5), length_s=94, people=9, concurrent=3))
     run_of(tmp_path / "b", plan)
     run_of(tmp_path / "c", nobody())
     for name, truth in truths.items():
@@ -446,7 +451,7 @@ def test_busiest_moments_are_windows_of_ten_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few_draws")
 def test_a_short_video_beside_a_long_one_has_its_busiest_moment(tmp_path: Path) -> None:
-    run_of(tmp_path / "long", random_plan(np.random.default_rng(5), length_s=30, people=1, at_once=1))
+    run_of(tmp_path / "long", random_plan(np.random.default_rng(5), length_s=30, people=1, concurrent=1))
     short = Plan(
         times_s=np.arange(6) / 2,
         end_s=2.9,
@@ -456,7 +461,7 @@ def test_a_short_video_beside_a_long_one_has_its_busiest_moment(tmp_path: Path) 
     )
     run_of(tmp_path / "short", short)
     first = document(tmp_path)["moments"][0]
-    assert (first["run"], first["peak_s"], first["most"]) == ("short", 0.5, 2)
+    assert (first["run"], first["peak_s"], first["peak_people"]) == ("short", 0.5, 2)
 
 
 def bins(truth: Truth, bin_s: float, count: int) -> list[set[int]]:
@@ -540,14 +545,14 @@ def test_a_run_without_any_sample_says_so_little(tmp_path: Path) -> None:
     empty = Plan(np.zeros(0), 0.0, np.zeros((0, 0), bool), np.zeros(0), np.zeros(0))
     made = document(run_of(tmp_path / "empty", empty))
     assert made["total"]["people"] == made["total"]["analyzed_s"] == 0
-    assert made["total"]["presence"] is made["total"]["concurrent_mean"] is made["total"]["first_s"] is None
-    assert made["timeline"] is None and made["at_once"] == made["moments"] == made["people"] == []
+    assert made["total"]["occupancy"] is made["total"]["concurrent_mean"] is made["total"]["first_s"] is None
+    assert made["timeline"] is None and made["concurrent"] == made["moments"] == made["people"] == []
     assert made["videos"][0]["analyzed_share"] is None
     # Beside others it changes nothing but the number of videos.
     run_of(tmp_path / "full", regular())
     both = document(tmp_path, by="run")
     assert_figures(both["total"], total_of([Truth(regular()), Truth(empty)]))
-    assert [row["presence"] for row in both["groups"]["rows"]] == [None, pytest.approx(1, abs=0.5)]
+    assert [row["occupancy"] for row in both["groups"]["rows"]] == [None, pytest.approx(1, abs=0.5)]
 
 
 # --- several videos and groups --------------------------------------------------------------------------
@@ -572,7 +577,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Trut
     random = np.random.default_rng(8)
     truths = {}
     for number, (day, moment) in enumerate(DAYS):
-        plan = random_plan(random, length_s=20 + 4 * number, people=3 + number, at_once=1 + number % 3)
+        plan = random_plan(random, length_s=20 + 4 * number, people=3 + number, concurrent=1 + number % 3)
         if number == 5:
             plan = nobody()
         name = f"v{(number * 5) % 7}"  # in another order than the days
@@ -662,7 +667,7 @@ def test_figures_of_a_video_are_those_of_its_own_report(many: tuple[Path, dict[s
         ]
         assert [one | {"by": "", "group_value": ""} for one in told] == alone["screen_time"]
         mine = [one for one in people if one["run"] == row["run"]]
-        assert mine == [{k: v for k, v in one.items() if k != "stretches"} for one in alone["people"]]
+        assert mine == [{k: v for k, v in one.items() if k != "spans"} for one in alone["people"]]
 
 
 @pytest.mark.usefixtures("few_draws")
@@ -679,11 +684,11 @@ def test_by_video_and_by_nothing_are_the_same(many: tuple[Path, dict[str, Truth]
 def test_at_once_and_pyramid_add_all_videos_up(many: tuple[Path, dict[str, Truth]]) -> None:
     folder, truths = many
     made = document(folder)
-    at_once: dict[int, float] = {}
+    concurrent: dict[int, float] = {}
     for truth in truths.values():
         for _, stands, present in truth.samples:
-            at_once[sum(present)] = at_once.get(sum(present), 0.0) + stands
-    assert {row["people"]: row["time_s"] for row in made["at_once"]} == pytest.approx(at_once)
+            concurrent[sum(present)] = concurrent.get(sum(present), 0.0) + stands
+    assert {row["people"]: row["time_s"] for row in made["concurrent"]} == pytest.approx(concurrent)
     for row in made["pyramid"]:
         mine = [
             truth.on_screen_s(number)
@@ -700,8 +705,9 @@ def test_order_of_the_runs_does_not_matter(many: tuple[Path, dict[str, Truth]]) 
     rows = []
     for names in (list(truths), list(reversed(truths))):
         with Corpus.open(find_runs([folder / name for name in names])) as corpus:
-            numbers = Numbers(corpus, by="channel")
-            rows.append((dict(zip(names, numbers.videos(), strict=True)), numbers.group_rows()))
+            population = Population(corpus, by="channel")
+            metrics = Metrics(population, Shares(population))
+            rows.append((dict(zip(names, metrics.videos(), strict=True)), metrics.groups()))
     for name, figures in rows[0][0].items():
         assert_figures(figures, total_of([truths[name]]))
         assert_figures(rows[1][0][name], total_of([truths[name]]))
@@ -778,9 +784,9 @@ def test_shares_of_many_videos_are_those_of_their_people_together(
 def test_the_same_people_have_the_same_figures_wherever_they_are_told(by: str, tmp_path: Path) -> None:
     random = np.random.default_rng(17)
     for number, people in enumerate((7, 6, 9)):
-        plan = random_plan(random, length_s=12, people=people, at_once=2)
+        plan = random_plan(random, length_s=12, people=people, concurrent=2)
         make_run(tmp_path / "x" / f"{number}", plan, channel="x", uploaded="2026-03-01")
-    make_run(tmp_path / "y", random_plan(random, length_s=12, people=5, at_once=2), channel="y")
+    make_run(tmp_path / "y", random_plan(random, length_s=12, people=5, concurrent=2), channel="y")
     make_run(tmp_path / "z", nobody(), channel="y")  # adds a video, but nobody
     rows: list[Row] = []
     for folder in (tmp_path / "x", tmp_path):
@@ -810,7 +816,7 @@ def test_the_same_people_have_the_same_figures_wherever_they_are_told(by: str, t
         assert {name: group[name] for name in alone} == alone
 
 
-def test_of_few_judged_people_no_share_is_told_anywhere(tmp_path: Path) -> None:
+def test_no_share_is_stated_anywhere_for_few_people_with_estimates(tmp_path: Path) -> None:
     plan = simple_plan(10, [True, True, False, False])
     stored = some_shares()
     assert len(stored)
@@ -869,7 +875,7 @@ def test_two_single_videos_are_compared_by_what_was_measured(tmp_path: Path) -> 
     assert rows["a", "b", "female_people_share"]["exceeds"] is True
     assert rows["b", "c", "female_people_share"]["exceeds"] is False
     # How much the presence depends on which video it is cannot be known from one.
-    row = rows["a", "b", "presence"]
+    row = rows["a", "b", "occupancy"]
     assert (row["difference_low"], row["difference_high"], row["exceeds"]) == (None, None, None)
 
 
@@ -882,8 +888,8 @@ UNJUDGED = {"female_prob": np.nan, "age_years": np.nan, "age_low": np.nan, "age_
 UNJUDGED |= {"gender": "unknown", "age_band": "unknown", "estimated_samples": 0}
 
 
-def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -> None:
-    plan = random_plan(np.random.default_rng(3), length_s=12, people=6, at_once=2)
+def test_no_share_is_stated_for_groups_without_estimates(tmp_path: Path) -> None:
+    plan = random_plan(np.random.default_rng(3), length_s=12, people=6, concurrent=2)
     for number in range(6):
         folder = run_of(tmp_path / f"{number}", plan, uploaded=f"2026-03-0{1 + number // 2}")
         if number in (2, 3):
@@ -899,7 +905,7 @@ def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -
         # The prior is no finding: neither the value nor a change against it.
         assert rows[figure, "2026-03-02"]["value"] is None
         assert rows[figure, "2026-03-03"]["change"] is rows[figure, "2026-03-03"]["exceeds"] is None
-    # Nobody judged at all.
+    # Without any estimates.
     for number in range(6):
         change_people(tmp_path / f"{number}", **UNJUDGED)
     made = document(tmp_path, by="day")
@@ -908,11 +914,11 @@ def test_of_groups_in_which_nobody_was_judged_no_share_is_told(tmp_path: Path) -
     assert not [row for row in made["trend"]["rows"] if "share" in row["figure"]]
 
 
-def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path) -> None:
+def test_runs_with_other_models_are_left_out_of_the_shares(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     men = dataclasses.replace(regular(), female_prob=np.full(7, 0.02))
     women = dataclasses.replace(
-        random_plan(random, length_s=12, people=6, at_once=2), female_prob=np.full(6, 0.98)
+        random_plan(random, length_s=12, people=6, concurrent=2), female_prob=np.full(6, 0.98)
     )
     run_of(tmp_path / "a", men, channel="x")
     run_of(tmp_path / "b", men, channel="y")
@@ -926,8 +932,8 @@ def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path
     shares = [row["female_people_share"] for row in made["groups"]["rows"]]
     own = {row["run"]: row["female_people_share"] for row in made["videos"]}
     assert shares == [own["a"], pytest.approx(expected["people_share"][0], abs=0.06), own["d"]]
-    assert any(note.startswith("2 videos were judged by other networks") for note in made["notes"])
-    # The same networks, but with a detector for which they were not measured.
+    assert any(note.startswith("2 videos were analyzed with models of other") for note in made["notes"])
+    # The same models, but with a detector they were not measured for.
     run_of(tmp_path / "e", women, channel="z", calibration={"fitted_on": "", "measured": False})
     assert UNMEASURED in document(tmp_path / "e")["notes"]
     assert UNMEASURED not in document(tmp_path / "a")["notes"]
@@ -936,13 +942,13 @@ def test_runs_judged_by_other_networks_are_left_out_of_the_shares(tmp_path: Path
 # --- trends ---------------------------------------------------------------------------------------------
 
 
-def simple_plan(on_screen: int, female: Sequence[bool], at_once: int = 1) -> Plan:
+def simple_plan(on_screen: int, female: Sequence[bool], concurrent: int = 1) -> Plan:
     """20 s, of which somebody is on screen for `on_screen`; each person for its part of that."""
     times = np.arange(100) / 5
     count = len(female)
     present = np.zeros((100, count), bool)
     for sample in range(5 * on_screen):
-        for step in range(at_once):
+        for step in range(concurrent):
             present[sample, (sample * count // (5 * on_screen) + step) % count] = True
     prob = np.where(np.asarray(female, bool), 0.995, 0.005)
     return Plan(times, 20.0, present, prob, np.full(count, 40.0))
@@ -964,7 +970,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if week < 2:
                 plan = simple_plan(5 + wobble, [True] * (5 + wobble) + [False] * 3)
             else:
-                plan = simple_plan(15 + wobble, [True] + [False] * (11 + wobble), at_once=2)
+                plan = simple_plan(15 + wobble, [True] + [False] * (11 + wobble), concurrent=2)
             day = datetime.date(2026, 6, 1) + datetime.timedelta(days=7 * week + number % 7)
             run_of(folder / f"{week}-{number}", plan, uploaded=str(day))
     return folder
@@ -976,7 +982,7 @@ def test_trends_tell_large_changes_from_none(changing: Path) -> None:
     made = document(changing, by="week")
     groups = {row["group"]: row for row in made["groups"]["rows"]}
     assert list(groups) == weeks
-    for figure in ("presence", "together", "people_per_video", "concurrent_mean", "female_people_share"):
+    for figure in ("occupancy", "co_presence", "people_per_video", "concurrent_mean", "female_people_share"):
         first, same, other = (rows[figure, week] for week in weeks)
         assert (first["previous"], first["change"], first["exceeds"]) == (None, None, None)
         assert (same["previous"], other["previous"]) == (weeks[0], weeks[1])
@@ -991,7 +997,7 @@ def test_trends_tell_large_changes_from_none(changing: Path) -> None:
         for row in (same, other):
             assert row["change"] == pytest.approx(row["value"] - row["previous_value"])
             assert row["change_low"] <= row["change"] + 1e-9 and row["change"] <= row["change_high"] + 1e-9
-    assert rows["presence", weeks[2]]["change"] == pytest.approx(0.5)
+    assert rows["occupancy", weeks[2]]["change"] == pytest.approx(0.5)
     assert rows["female_people_share", weeks[2]]["change"] < -0.3
     assert rows["female_time_share", weeks[2]]["words"] == "female share of the time on screen"
     assert ("age 35-44", weeks[0]) in rows or any("35-44" in figure for figure, _ in rows)
@@ -1008,7 +1014,7 @@ def test_with_one_video_in_a_period_nothing_is_said_of_changes(changing: Path) -
     assert document([changing / "0-0"], by="week")["trend"] is None
 
 
-def test_of_videos_without_judged_people_no_change_of_shares_is_told(changing: Path, tmp_path: Path) -> None:
+def test_no_change_of_shares_is_stated_for_videos_without_estimates(changing: Path, tmp_path: Path) -> None:
     # Two videos a period, but only one of them tells of shares.
     for number in range(4):
         plan = simple_plan(10, [number > 1] * 6)
@@ -1016,7 +1022,7 @@ def test_of_videos_without_judged_people_no_change_of_shares_is_told(changing: P
         if number % 2:
             change_people(folder, **UNJUDGED)
     rows = trend_of(tmp_path, "day")
-    assert rows["presence", "2026-03-02"]["exceeds"] is False
+    assert rows["occupancy", "2026-03-02"]["exceeds"] is False
     assert rows["female_people_share", "2026-03-02"]["change"] > 0.3
     assert rows["female_people_share", "2026-03-02"]["exceeds"] is None
 
@@ -1035,23 +1041,23 @@ def test_without_a_real_change_few_changes_exceed(
     found: dict[str, list[bool]] = {}
     with Corpus.open(find_runs([mixture])) as corpus:
         for _ in range(4):
-            numbers = Numbers(corpus)
+            population = Population(corpus)
             dealt = random.permutation(np.arange(len(corpus.runs)) % periods)
             kept = np.array([(dealt[:run] == period).sum() < videos for run, period in enumerate(dealt)])
             dealt[~kept] = periods  # the rest is one more period, compared with nothing here
-            numbers.groups = Groups("day", tuple(f"{one:02d}" for one in range(periods + 1)), dealt)
-            trend = numbers.trend()
+            population.groups = Groups("day", tuple(f"{one:02d}" for one in range(periods + 1)), dealt)
+            trend = Trends(population, Shares(population)).trend()
             assert trend is not None
             for row in trend["rows"]:
                 if row["exceeds"] is not None and row["period"] != f"{periods:02d}":
                     assert row["videos"] == row["previous_videos"] == videos
                     assert row["change_low"] <= row["change"] <= row["change_high"]
                     found.setdefault(row["figure"], []).append(row["exceeds"])
-    # Of fewer than five judged people no share is stated, and no change of it.
+    # No share is stated for fewer than five people with estimates, and no change of it.
     assert all(len(one) == 4 * (periods - 1) for name, one in found.items() if "share" not in name)
     assert np.mean([exceeds for one in found.values() for exceeds in one]) <= 0.06
     for figure in (
-        "presence",
+        "occupancy",
         "people_per_video",
         "concurrent_mean",
         "female_people_share",
@@ -1073,13 +1079,13 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# --- withheld -------------------------------------------------------------------------------------------
+# --- suppressed -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("least", [1, 2, 3, 5])
-def test_nothing_withheld_can_be_had_by_subtraction(least: int) -> None:
+def test_nothing_suppressed_can_be_had_by_subtraction(least: int) -> None:
     for counts in itertools.product((0, 1, 2, 3, 4, 7), repeat=4):
-        hidden = withheld(counts, least)
+        hidden = suppressed(counts, least)
         numbers = np.array(counts)
         assert not hidden[numbers == 0].any()
         assert hidden[(numbers > 0) & (numbers < least)].all()
@@ -1134,22 +1140,22 @@ def test_nothing_is_told_of_few_people(by: str | None, small_groups: Path) -> No
     told = dict(walk(made))
     for path, value in walk(full):
         few = isinstance(value, int) and 0 < value < LEAST
-        if path[-1] in COUNTED and few and path[0] not in ("at_once", "moments", "screen_time"):
+        if path[-1] in COUNTED and few and path[0] not in ("concurrent", "moments", "screen_time"):
             assert told[path] is None, path
     rows = [*made["videos"], *(made["groups"]["rows"] if by else ())]
     plain = [*full["videos"], *(full["groups"]["rows"] if by else ())]
     for row, known in zip(rows, plain, strict=True):
-        assert row["withheld"] or known["people"] == 0 or known["people"] >= LEAST
-        if row["withheld"]:
+        assert row["suppressed"] or known["people"] == 0 or known["people"] >= LEAST
+        if row["suppressed"]:
             assert [name for name in PERSONAL if row[name] is not None] == []
             assert (row["videos"], row["analyzed_s"]) == (known["videos"], known["analyzed_s"])
         else:
             assert row["people"] == known["people"]
         assert row["longest_person_s"] is row.get("longest_person") is None
-    hidden = {row["run"] for row in made["videos"] if row["withheld"]}
+    hidden = {row["run"] for row in made["videos"] if row["suppressed"]}
     assert not {row["group_value"] for row in made["shares"] if row["by"] == "video"} & hidden
     if by:
-        few_groups = {row["group"] for row in made["groups"]["rows"] if row["withheld"]}
+        few_groups = {row["group"] for row in made["groups"]["rows"] if row["suppressed"]}
         assert not {row["group_value"] for row in made["shares"] if row["by"] == by} & few_groups
         for row in (made["trend"] or {"rows": []})["rows"]:
             assert not {row["period"], row["previous"]} & few_groups
@@ -1171,7 +1177,7 @@ def test_few_people_cannot_be_had_by_subtraction(by: str, small_groups: Path) ->
     made = document(small_groups, by=by, min_people=LEAST)
     groups = made["groups"]["rows"]
     videos = made["videos"]
-    assert any(row["withheld"] for row in videos) and not all(row["withheld"] for row in videos)
+    assert any(row["suppressed"] for row in videos) and not all(row["suppressed"] for row in videos)
     pairs = [(made["total"], groups), (made["total"], videos)]
     for row in groups:
         mine = [
@@ -1256,10 +1262,10 @@ def test_of_one_video_no_single_person_is_told_with_a_limit(tmp_path: Path) -> N
     assert "person_id" not in json.dumps(made)
     # Of fewer than the limit nothing at all.
     none = document(tmp_path, min_people=12)
-    assert none["total"]["withheld"] and none["shares"] == []
+    assert none["total"]["suppressed"] and none["shares"] == []
     assert [name for name in PERSONAL if none["total"][name] is not None] == []
     assert {row["people"] for row in none["pyramid"]} == {None}
-    # A limit that all meet withholds nothing of the sums but what is about one person.
+    # A limit that all meet suppresses nothing of the sums but what is about one person.
     told = document(tmp_path, min_people=2)["total"]
     single = dict.fromkeys(figure.name for figure in FIGURES if figure.single)
     full = document(tmp_path)["total"]
@@ -1271,8 +1277,8 @@ def test_an_empty_group_is_told(tmp_path: Path) -> None:
     run_of(tmp_path / "nobody", nobody(), channel="x")
     run_of(tmp_path / "five", simple_plan(15, [True] * 5), channel="y")
     empty, full = document(tmp_path, by="channel", min_people=LEAST)["groups"]["rows"]
-    assert not empty["withheld"] and empty["people"] == empty["female"] == 0
-    assert not full["withheld"] and full["female"] == 5
+    assert not empty["suppressed"] and empty["people"] == empty["female"] == 0
+    assert not full["suppressed"] and full["female"] == 5
 
 
 # --- tables of real runs ----------------------------------------------------------------------------------
@@ -1293,8 +1299,8 @@ def check_against_tables(folder: Path) -> Row:
     assert total["analyzed_s"] == pytest.approx(whole, abs=1e-6)
     assert total["analyzed_s"] == pytest.approx(run.info["counts"]["analyzed_s"], abs=2e-3)
     for name, value in {
-        "presence": stands[count > 0].sum() / whole,
-        "together": stands[count > 1].sum() / whole,
+        "occupancy": stands[count > 0].sum() / whole,
+        "co_presence": stands[count > 1].sum() / whole,
         "mixed": stands[both > 1].sum() / whole,
         "concurrent_mean": (stands * count).sum() / whole,
         "concurrent_peak": count.max(),
@@ -1316,7 +1322,7 @@ def check_against_tables(folder: Path) -> Row:
         mine = sorted(times[sample] for sample in faces.loc[faces["person_id"] == known.person_id, "sample"])
         by_time = pd.Series(stands.to_numpy(), times.loc[stands.index].to_numpy())
         stretches = joined((time, time + by_time[time]) for time in mine)
-        assert row["stretches"] == [[round(start, 3), round(end, 3)] for start, end in stretches]
+        assert row["spans"] == [[round(start, 3), round(end, 3)] for start, end in stretches]
         for name in ("first_s", "last_s", "on_screen_s", "appearances", "gender", "age_band"):
             assert row[name] == getattr(known, name)
     together = faces.merge(faces, on="sample").query("person_id_x < person_id_y")
@@ -1325,7 +1331,7 @@ def check_against_tables(folder: Path) -> Row:
     )
     sums = expected.sum().to_dict()
     assert {(row["a"], row["b"]): row["co_presence_s"] for row in made["pairs"]} == pytest.approx(sums)
-    assert {row["people"]: row["time_s"] for row in made["at_once"]} == pytest.approx(
+    assert {row["people"]: row["time_s"] for row in made["concurrent"]} == pytest.approx(
         stands.groupby(count).sum().to_dict()
     )
     sizes = people.groupby(["gender", "age_band"])["on_screen_s"].agg(["size", "sum"])
@@ -1372,8 +1378,8 @@ def test_a_real_run_is_told_as_its_tables_say(
     assert total["people"] == 2 and total["concurrent_peak"] == 2
     assert total["first_s"] == 0
     assert made["pairs"][0]["co_presence_s"] == pytest.approx(2, abs=0.5)
-    assert len(made["people"][0]["stretches"]) == 2
-    assert made["people"][0]["stretches"][0][1] == pytest.approx(4, abs=0.4)
+    assert len(made["people"][0]["spans"]) == 2
+    assert made["people"][0]["spans"][0][1] == pytest.approx(4, abs=0.4)
 
 
 @pytest.mark.shared
@@ -1394,7 +1400,7 @@ def test_the_total_does_not_depend_on_the_groups(many: tuple[Path, dict[str, Tru
 
 def test_counts_far_from_their_estimates_are_warned_of(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    usual = random_plan(random, length_s=60, people=80, at_once=5)
+    usual = random_plan(random, length_s=60, people=80, concurrent=5)
     # As many of 23 as of 43 and nobody between: no people on earth are seen like that.
     strange = dataclasses.replace(usual, age_years=np.repeat([23.0, 43.0], 40))
     notes = {}

@@ -47,8 +47,8 @@ def figures(**known: Any) -> dict[str, Any]:
 
 
 TOTAL = figures(
-    videos=1, analyzed_s=20.0, people=3, people_low=2, people_high=4, on_screen_s=27.0, presence=0.9,
-    together=0.3, mixed=0.2, concurrent_mean=1.35, concurrent_peak=3, first_s=0.0, longest_person_s=12.0,
+    videos=1, analyzed_s=20.0, people=3, people_low=2, people_high=4, on_screen_s=27.0, occupancy=0.9,
+    co_presence=0.3, mixed=0.2, concurrent_mean=1.35, concurrent_peak=3, first_s=0.0, longest_person_s=12.0,
     female=1, male=1, unknown_gender=1, estimated=12, age_median_years=34.2,
     female_on_screen_s=12.0, male_on_screen_s=10.0, unknown_on_screen_s=5.0, female_people_share=0.53,
     female_people_low=0.2, female_people_high=0.8, female_time_share=0.6, female_time_low=0.3,
@@ -120,7 +120,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
             "person_id": person, "gender": GENDERS[person], "female_prob": 0.5, "age_years": 34.2,
             "age_low": 24.1, "age_high": 48.8, "age_band": AGES[person], "first_s": stretches[0][0],
             "last_s": stretches[-1][1], "on_screen_s": sum(end - start for start, end in stretches),
-            "appearances": len(stretches), "stretches": stretches,
+            "appearances": len(stretches), "spans": stretches,
         }
         for person, stretches in STRETCHES.items()
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         for gender in ("female", "male", "unknown")
         for band in [*BANDS, "unknown"]
     ]
-    at_once = [
+    concurrent = [
         {"people": n, "time_s": float(people.count(n)), "share": people.count(n) / 20} for n in range(4)
     ]
     model = {
@@ -146,10 +146,13 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "title": video["title"], "kind": "video", "images": False, "ages_measured": True,
         "filters": [], "min_people": 1,
         "age_bands": BANDS,
-        "total": {**TOTAL, "withheld": False}, "videos": [video], "groups": None, "shares": shares(12),
-        "pyramid": cells, "at_once": at_once,
+        "total": {**TOTAL, "suppressed": False}, "videos": [video], "groups": None, "shares": shares(12),
+        "pyramid": cells, "concurrent": concurrent,
         "moments": [
-            {"run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0, "peak_s": 6.0, "most": 4}
+            {
+                "run": video["run"], "start_s": 5.0, "end_s": 8.0, "people": 3.0,
+                "peak_s": 6.0, "peak_people": 4,
+            }
         ],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "co_presence_s": 5.0}],
         "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
@@ -166,12 +169,12 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
     """The document of several videos, with groups, a trend and an audience."""
     videos = [
         a_video(
-            f"run-{n}", title=f"Video {n}", channel=f"Channel {n % 2}", people=3 + n, presence=0.5 + n / 100
+            f"run-{n}", title=f"Video {n}", channel=f"Channel {n % 2}", people=3 + n, occupancy=0.5 + n / 100
         )
         for n in range(count)
     ]
     trend = {
-        "figure": "presence", "words": "somebody on screen", "unit": "share", "period": "2026-W45",
+        "figure": "occupancy", "words": "occupancy", "unit": "share", "period": "2026-W45",
         "previous": "2026-W44", "value": 0.8, "value_low": 0.7, "value_high": 0.9, "previous_value": 0.5,
         "change": 0.3, "change_low": 0.1, "change_high": 0.5, "exceeds": True, "videos": 3,
         "previous_videos": 3,
@@ -185,7 +188,7 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
         }
         for dimension, group in (("gender", "female"), ("age", "18-24"))
     ]  # fmt: skip
-    rows = [{**TOTAL, "group": f"Channel {n}", "withheld": False} for n in range(2)]
+    rows = [{**TOTAL, "group": f"Channel {n}", "suppressed": False} for n in range(2)]
     estimated = [share for video in videos for share in shares(12, "video", video["run"])[:2]]
     return document(
         videos[0], title=f"{count} videos", kind="videos", videos=videos,
@@ -346,7 +349,7 @@ def library(open_library: Shown) -> Iterator[Shown]:
 
 def test_charts_are_drawn_and_only_the_video_is_asked_for(talk: Shown) -> None:
     drawn = talk.drawn()
-    assert set(drawn) == {"timeline", "people", "pyramid", "shares", "at_once"}
+    assert set(drawn) == {"timeline", "people", "pyramid", "shares", "concurrent"}
     assert all(count > 2 for count in drawn.values()), drawn
     talk.until("document.getElementById('video').readyState >= 1")
     # The media player may ask for its own pictures of buttons, which are in the browser.
@@ -360,7 +363,7 @@ def test_charts_are_drawn_and_only_the_video_is_asked_for(talk: Shown) -> None:
 def test_many_videos_draw_their_charts(library: Shown) -> None:
     shown = library
     drawn = shown.drawn()
-    assert set(drawn) == {"top", "groups", "trend", "pyramid", "shares", "at_once", "audience"}
+    assert set(drawn) == {"top", "groups", "trend", "pyramid", "shares", "concurrent", "audience"}
     assert all(count > 2 for count in drawn.values()), drawn
     for name in ("top", "groups", "trend"):
         box = shown.tab.locator(f"select[data-set={name}]")
@@ -454,7 +457,7 @@ def test_text_of_strangers_stays_text(show: Any) -> None:
     several["groups"]["rows"][0]["group"] = SCRIPT
     several["trend"]["rows"][0]["period"] = SCRIPT
     several["moments"] = [
-        {"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0, "peak_s": 1.0, "most": 2}
+        {"run": "r1", "start_s": 1.0, "end_s": 2.0, "people": 2.0, "peak_s": 1.0, "peak_people": 2}
     ]
     several["audience"]["file"] = SCRIPT
     shown = show(several)
@@ -596,32 +599,32 @@ def test_print_is_light_and_fits(talk: Shown) -> None:
     shown.tab.emulate_media(color_scheme="light")
 
 
-def test_withheld_is_said(show: Any) -> None:
+def test_suppressed_is_said(show: Any) -> None:
     hidden = {figure.name: None for figure in FIGURES if figure.personal}
     made = document(
         a_video(**hidden, longest_person=None), min_people=10, people=None, pairs=None,
-        total={**TOTAL, **hidden, "withheld": True},
+        total={**TOTAL, **hidden, "suppressed": True},
         shares=[],
     )  # fmt: skip
     made["pyramid"] = [cell | {"people": None, "on_screen_s": None} for cell in made["pyramid"]]
     made["timeline"] |= {"female": None, "male": None, "unknown_gender": None, "ages": None}
     shown = show(made)
     for name in ("people", "female_people_share", "age_median_years", "longest_person_s"):
-        assert "withheld" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
-    assert "withheld" in shown.tab.locator("[data-figure=presence]").inner_text()
-    assert "Withheld: this would tell of single people" in shown.tab.locator("#time").inner_text()
-    assert "Withheld: fewer than 10 people" in shown.tab.locator("#who").inner_text()
-    assert shown.words("pyramid").count("withheld") == 27
+        assert "suppressed" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
+    assert "suppressed" in shown.tab.locator("[data-figure=occupancy]").inner_text()
+    assert "Suppressed: this would tell of single people" in shown.tab.locator("#time").inner_text()
+    assert "Suppressed: fewer than 10 people" in shown.tab.locator("#people").inner_text()
+    assert shown.words("pyramid").count("suppressed") == 27
     assert shown.drawn()["timeline"] > 0
 
 
 def test_of_few_people_no_share_is_stated_nor_drawn() -> None:
     few = TOTAL | dict.fromkeys(ESTIMATED) | {"estimated": 4}
-    html = page(document(a_video(**few), shares=[], total={**few, "withheld": False}))
+    html = page(document(a_video(**few), shares=[], total={**few, "suppressed": False}))
     card = html.partition('data-figure="female_people_share"')[2].partition("</div>")[0]
-    assert "too few people to say" in card and "4 people judged" in card
-    who = html.partition('id="who"')[2].partition("</section>")[0]
-    assert "Too few people to say:</strong> 4 people judged, shares need at least 5." in who
+    assert "too few people" in card and "4 people with estimates" in card
+    who = html.partition('<section id="people"')[2].partition("</section>")[0]
+    assert "Too few people:</strong> shares need at least 5 people with estimates, and there are 4." in who
     assert 'data-chart="shares"' not in who and "Shares as a table" not in who
     assert "53" not in html.partition("<main")[2].partition('id="data"')[0]
 
@@ -630,10 +633,10 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
     nothing = dict.fromkeys(TOTAL) | {
         "people": 0,
         "on_screen_s": 0.0,
-        "presence": 0.0,
+        "occupancy": 0.0,
         "analyzed_s": 20.0,
     }
-    made = document(a_video(**nothing, longest_person=None), total={**nothing, "withheld": False})
+    made = document(a_video(**nothing, longest_person=None), total={**nothing, "suppressed": False})
     empty = {"people": [], "pairs": [], "moments": [], "shares": []}
     made |= empty | {"pyramid": [cell | {"people": 0, "on_screen_s": 0.0} for cell in made["pyramid"]]}
     shown = show(made)
@@ -644,14 +647,14 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
 def test_nulls_are_shown_as_not_known(show: Any) -> None:
     nulls = dict.fromkeys(TOTAL) | {"people": 3}
     made = document(a_video(**nulls, longest_person=None, duration_s=None, analyzed_share=None, day=None))
-    made["total"] = {**nulls, "withheld": False}
+    made["total"] = {**nulls, "suppressed": False}
     made["shares"] = []
     for name in ("people", "female", "male", "unknown_gender"):
         made["timeline"][name][3:6] = [None] * 3
     for person in made["people"]:
         person |= {"age_years": None, "age_low": None, "age_high": None}
     shown = show(made)
-    assert shown.tab.locator("[data-figure=presence] .none").get_attribute("title") == "not known"
+    assert shown.tab.locator("[data-figure=occupancy] .none").get_attribute("title") == "not known"
     assert shown.hover("timeline", 4.5 / LENGTH) == "0:04 not analyzed"
     assert "age unknown" in shown.words("people")
 
@@ -699,8 +702,8 @@ def test_two_groups_are_laid_side_by_side(show: Any) -> None:
     names = ["A", SCRIPT, "C"]
     rows = [
         {
-            "figure": "presence",
-            "words": "somebody on screen",
+            "figure": "occupancy",
+            "words": "occupancy",
             "unit": "share",
             "first": first,
             "second": second,
@@ -751,10 +754,10 @@ def test_images_are_told_in_words_of_images(show: Any) -> None:
         "5 images",
     ):
         assert words in text, words
-    for words in ("screen", "presence", "at once", "0:"):
+    for words in ("screen", "occupancy", "at once", "0:"):
         assert words not in text, words
     assert "20 images" in shown.tab.locator("header").inner_text()
-    assert set(shown.drawn()) == {"pyramid", "shares", "at_once"}
+    assert set(shown.drawn()) == {"pyramid", "shares", "concurrent"}
     table = shown.tab.locator("[aria-label='Who is in which image'] tbody").inner_text()
     assert "1 (female), 3 (unknown)" in table
     assert "b.jpg nobody c.jpg could not be read" in " ".join(table.split())

@@ -60,7 +60,7 @@ def in_passing(film: Path, models: Models, settings: Settings) -> list[SegmentRe
 def assert_same(one: SegmentResult, other: SegmentResult) -> None:
     for name in ("segment", "times_s", "image_names", "sizes", "detection_age_s"):
         assert getattr(one, name) == getattr(other, name)
-    assert one.cuts[1:] == other.cuts[1:]  # before the first one only its neighbor knows
+    assert one.shot_boundaries[1:] == other.shot_boundaries[1:]  # the first depends on the neighbor
     np.testing.assert_array_equal(one.edges, other.edges)
     for mine, theirs in zip(one.faces, other.faces, strict=True):
         for name in ("boxes", "scores", "landmarks", "age_years", "female_prob", "track_ids"):
@@ -79,17 +79,19 @@ def test_segment_alone_equals_segment_in_passing(
     assert_same(alone, in_passing[segment])
     # There is something to compare.
     assert sum(len(faces) for faces in alone.faces) > 5 and len(alone.tracklets) >= 2
-    assert sum(alone.cuts) == (segment == 1)
+    assert sum(alone.shot_boundaries) == (segment == 1)
     assert (np.linalg.norm(alone.tracklets.embeddings, axis=1) > 0.5).all()
 
 
 def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> None:
     for result in in_passing:
-        for (before, now), cut in zip(itertools.pairwise(result.times_s), result.cuts[1:], strict=True):
+        for (before, now), cut in zip(
+            itertools.pairwise(result.times_s), result.shot_boundaries[1:], strict=True
+        ):
             assert cut == any(before < one <= now + 1e-6 for one in CUT_S)
-        assert not result.cuts[0]  # no neighbor is looked at
+        assert not result.shot_boundaries[0]  # no neighbor is looked at
         # No tracklet lives on over a cut.
-        at = result.cuts.index(True) if any(result.cuts) else 0
+        at = result.shot_boundaries.index(True) if any(result.shot_boundaries) else 0
         ids = [set(faces.track_ids.tolist()) for faces in result.faces]
         assert set().union(*ids[:at]).isdisjoint(set().union(*ids[at:]))
         assert set(result.tracklets.ids.tolist()) <= set().union(*ids)
@@ -151,7 +153,7 @@ def test_pictures_are_segments_of_one_sample(
     assert [result.segment for result in results] == [0, 1]
     assert [result.image_names for result in results] == [("0.png",), ("1.png",)]
     for result in results:
-        assert result.cuts == (False,)
+        assert result.shot_boundaries == (False,)
         assert [faces.track_ids.tolist() for faces in result.faces] == [[0]]
         np.testing.assert_array_equal(result.edges[0], result.edges[1])
 

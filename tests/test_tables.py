@@ -80,7 +80,7 @@ def result(
         times_s=times,
         image_names=("",) * len(counts),
         sizes=((1280, 720),) * len(counts),
-        cuts=tuple(cuts or [False] * len(counts)),
+        shot_boundaries=tuple(cuts or [False] * len(counts)),
         detection_age_s=(0.0,) * len(counts),
         edges=(look(pictures[0]), look(pictures[1])),
         faces=faces,

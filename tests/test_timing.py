@@ -73,10 +73,10 @@ def test_all_threads_count(clock: Clock) -> None:
 
 def test_stage_that_fails_counts_and_the_failure_goes_on(clock: Clock) -> None:
     stages = StageTimer()
-    with pytest.raises(ZeroDivisionError), stages("cuts"):
+    with pytest.raises(ZeroDivisionError), stages("shots"):
         clock.go_on(3.0)
         raise ZeroDivisionError
-    assert stages.seconds == {"cuts": 3.0}
+    assert stages.seconds == {"shots": 3.0}
 
 
 def test_unknown_stage_is_refused_by_name_and_nothing_is_added() -> None:
@@ -173,4 +173,4 @@ def test_run_without_faces_has_no_stage_that_needs_them(tmp_path: Path) -> None:
     path = write_video(tmp_path / "numbers.mp4", numbered(15), fps=5)
     run = analyzer.analyze(path, Settings(fps=5, video=False), out=tmp_path / "out")
     names = set(run.info["stages_s"])
-    assert {"decode", "convert", "cuts", "detect", "track", "write", "link"} == names
+    assert {"decode", "convert", "shots", "detect", "track", "write", "link"} == names

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import EMBEDDED_PX
-from analyzer.analysis.tracking import FaceTracker, Tracklets, follow
+from analyzer.analysis.tracking import FaceTracker, Tracklets, track_faces
 from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
@@ -41,15 +41,15 @@ def faces_in(boxes: list[list[float]], score: float = 0.9, landmarks: bool = Tru
 
 def ids(found: list[Faces], times_s: Sequence[float], cuts: Sequence[bool] | None = None) -> list[list[int]]:
     """By place alone."""
-    return [faces.track_ids.tolist() for faces in follow(found, times_s, cuts)]
+    return [faces.track_ids.tolist() for faces in track_faces(found, times_s, cuts)]
 
 
 def ids_where_compared(found: list[Faces], times_s: Sequence[float]) -> list[list[int]]:
     """Where looks will be compared, but none is seen here: places alone, broken where they leave it open."""
-    follower = FaceTracker(Colors())
+    tracker = FaceTracker(Colors())
     for faces, time_s in zip(found, times_s, strict=True):
-        follower.add(faces, time_s)
-    return [faces.track_ids.tolist() for faces in follower.finish()[0]]
+        tracker.add(faces, time_s)
+    return [faces.track_ids.tolist() for faces in tracker.finish()[0]]
 
 
 class Colors:
@@ -89,11 +89,11 @@ def followed(
     cuts: Sequence[int] = (),
     model: Colors | None = None,
 ) -> tuple[list[list[int]], Tracklets, FaceTracker]:
-    follower = FaceTracker(model or Colors())
+    tracker = FaceTracker(model or Colors())
     for number, ((faces, colors), time_s) in enumerate(zip(samples, times_s, strict=True)):
-        follower.add(faces, time_s, painted(faces.boxes.tolist(), colors), cut=number in cuts)
-    found, tracklets = follower.finish()
-    return [faces.track_ids.tolist() for faces in found], tracklets, follower
+        tracker.add(faces, time_s, painted(faces.boxes.tolist(), colors), shot_boundary=number in cuts)
+    found, tracklets = tracker.finish()
+    return [faces.track_ids.tolist() for faces in found], tracklets, tracker
 
 
 def still_faces(count: int, boxes: list[list[float]], colors: Any) -> list[tuple[Faces, Any]]:
@@ -159,7 +159,7 @@ def test_trackers_of_two_segments_share_nothing() -> None:
 
 
 def test_single_sample_and_empty_samples() -> None:
-    assert follow([], []) == []
+    assert track_faces([], []) == []
     assert ids(moving([[(0, 0)], [(90, 0)]]), [0.0]) == [[0, 1]]
     assert ids([Faces.empty(), Faces.empty()], [0.0, 0.2]) == [[], []]
 
@@ -462,11 +462,11 @@ def test_views_do_not_reach_over_a_cut() -> None:
 
 
 def test_without_a_network_there_are_tracklets_only() -> None:
-    follower = FaceTracker(None)
+    tracker = FaceTracker(None)
     for number in range(12):
         boxes = [[100.0, 50, 140, 90]]
-        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
-    found, tracklets = follower.finish()
+        tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+    found, tracklets = tracker.finish()
     assert [faces.track_ids.tolist() for faces in found] == [[0]] * 12
     assert len(tracklets) == 0 and tracklets.embeddings.shape == (0, 0)
 
@@ -496,14 +496,14 @@ def chips_held(thing: object) -> int:
 def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
     model = Colors()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
-    follower = FaceTracker(model)
+    tracker = FaceTracker(model)
     for number in range(count):
-        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED, BLUE]))
+        tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED, BLUE]))
         # While it goes on: at most a view of each and what waits to be embedded or followed.
-        assert chips_held(follower) <= 2 * 9 + 16
-    assert chips_held(follower) > 0
-    result = follower.finish()
-    assert chips_held(follower) == chips_held(result) == 0
+        assert chips_held(tracker) <= 2 * 9 + 16
+    assert chips_held(tracker) > 0
+    result = tracker.finish()
+    assert chips_held(tracker) == chips_held(result) == 0
     assert sum(model.batches) == 2 * (1 + (count - 1) // 5)
 
 
@@ -546,12 +546,14 @@ def estimated(
     were not looked at closely.
     """
     model = Shades()
-    follower = FaceTracker(Colors(), model, Settings(**settings))
+    tracker = FaceTracker(Colors(), model, Settings(**settings))
     for number, (faces, time_s) in enumerate(zip(samples, times_s, strict=True)):
         tints = [(51, number, 0)] * len(faces)
         picture = None if number in carried else painted(faces.boxes.tolist(), tints)
-        follower.add(faces, time_s, picture, cut=number in cuts, close=number not in distant)
-    found, _ = follower.finish()
+        tracker.add(
+            faces, time_s, picture, shot_boundary=number in cuts, full_resolution=number not in distant
+        )
+    found, _ = tracker.finish()
     chosen: list[list[int]] = [[] for _ in range(max(map(len, samples)))]
     for number, faces in enumerate(found):
         was = ~np.isnan(faces.age_years)
@@ -647,12 +649,12 @@ def test_sightings_that_were_taken_over_are_never_judged(every_s: float, expecte
 
 def test_sightings_that_were_taken_over_are_not_compared() -> None:
     model = Colors()
-    follower = FaceTracker(model)
+    tracker = FaceTracker(model)
     boxes = [[100.0, 50, 140, 90]]
     for number in range(20):
         picture = painted(boxes, [RED]) if number in (0, 12) else None
-        follower.add(faces_in(boxes), number / 5, picture)
-    found, tracklets = follower.finish()
+        tracker.add(faces_in(boxes), number / 5, picture)
+    found, tracklets = tracker.finish()
     assert [faces.track_ids.tolist() for faces in found] == [[0]] * 20
     assert tracklets.crops.tolist() == [2] and sum(model.batches) == 2
 
@@ -679,21 +681,21 @@ def test_close_look_takes_the_place_of_a_less_close_one() -> None:
     chosen = estimated(one_face(5, {3: 36}), times_at(5, 5), estimate_every_s=1.0, distant=[0, 1, 2, 4])
     assert chosen == [[3]]
     model = Colors()
-    follower = FaceTracker(model)
+    tracker = FaceTracker(model)
     boxes = [[100.0, 50, 140, 90]]
     for number in range(5):
         tint = [GREEN if number == 3 else RED]
-        follower.add(faces_in(boxes), number / 5, painted(boxes, tint), close=number == 3)
-    _, tracklets = follower.finish()
+        tracker.add(faces_in(boxes), number / 5, painted(boxes, tint), full_resolution=number == 3)
+    _, tracklets = tracker.finish()
     np.testing.assert_allclose(tracklets.embeddings, [[0, 1, 0]], atol=0.02)
 
 
 def test_without_a_network_nobody_is_judged() -> None:
-    follower = FaceTracker(Colors(), None, Settings(estimate_every_s=0))
+    tracker = FaceTracker(Colors(), None, Settings(estimate_every_s=0))
     boxes = [[100.0, 50, 140, 90]]
     for number in range(12):
-        follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
-    found, tracklets = follower.finish()
+        tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+    found, tracklets = tracker.finish()
     assert all(np.isnan(faces.age_years).all() and np.isnan(faces.female_prob).all() for faces in found)
     assert tracklets.crops.tolist() == [3]
 
@@ -701,10 +703,10 @@ def test_without_a_network_nobody_is_judged() -> None:
 @pytest.mark.parametrize(("every_s", "crops"), [(0.4, 6), (1.0, 3), (5.0, 1)])
 def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, crops: int) -> None:
     # Those that are judged get rarer; these do not.
-    follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
+    tracker = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
     boxes = [[100.0, 50, 140, 90]]
     for repeat in (12, 120):
-        follower = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
+        tracker = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
         for number in range(repeat):
-            follower.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
-        assert follower.finish()[1].crops.tolist() == [crops if repeat == 12 else int(24 / every_s + 0.99)]
+            tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
+        assert tracker.finish()[1].crops.tolist() == [crops if repeat == 12 else int(24 / every_s + 0.99)]

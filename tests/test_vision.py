@@ -46,14 +46,14 @@ def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
 
 def crops_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
     transforms = crop_transforms(landmarks)
-    return Still(picture).cut(transforms, crop_sides(transforms), AGE_CROP_PX)
+    return Still(picture).crop(transforms, crop_sides(transforms), AGE_CROP_PX)
 
 
 def embedded(models: Models, picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
     """(N, 128) float32."""
     model = models.embedding
     transforms = model.transforms(faces.landmarks)
-    return model.embed(Still(picture).cut(transforms, [model.crop_px] * len(faces), model.crop_px))
+    return model.embed(Still(picture).crop(transforms, [model.crop_px] * len(faces), model.crop_px))
 
 
 def estimated(model: AttributeModel, picture: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:

@@ -1,1 +1,1 @@
-"""The analysis of a segment: samples, networks and settings in, faces and tracklets out."""
+"""The analysis of a segment: samples, models and settings in, faces and tracklets out."""

@@ -1,4 +1,4 @@
-"""The few best crops of a face that is tracked, from which its embedding is computed."""
+"""The best crops of a tracked face, from which its embedding is computed and gender and age are estimated."""
 
 from __future__ import annotations
 
@@ -13,131 +13,133 @@ from numpy.typing import NDArray
 from analyzer.faces import AlignedCrop, Faces, face_widths, frontality, points_in_boxes
 
 __all__ = [
-    "LESS_CLOSE",
+    "REDUCED_QUALITY",
     "BestCrop",
     "BestCrops",
-    "TrackedFace",
+    "TrackedSample",
 ]
 
 Float = NDArray[np.float32]
-
-
 Int = NDArray[np.int64]
 
-
 EMBEDDED_PX = 28
-"""Faces narrower than this, in pixels, are not compared with others."""
+"""Narrower faces, in pixels, get no embedding."""
 
+REDUCED_QUALITY = np.float32(0.7)
+"""Factor of the quality of faces detected at reduced resolution: their landmarks are less precise."""
 
-# A view in place of another must be clearly better to be worth cutting out.
 _BETTER = 1.15
+"""A crop must be better by this factor to replace another one: cropping takes time."""
 
-
-# Where faces were looked for less closely, their landmarks and so the chips are less precise.
-LESS_CLOSE = np.float32(0.7)
-
-
-# Wide enough for the embedding's own chip: more pixels add nothing.
 _FULL_PX = 100.0
+"""Width from which on more pixels add nothing: it suffices for the crop of the embedding."""
 
 
 @dataclass(eq=False)
-class TrackedFace:
-    """One sample: its faces, their tracklets so far (-1: none), and the crops cut from it."""
+class TrackedSample:
+    """The N faces of one sample while they are tracked."""
 
     faces: Faces
-    placed: Faces
-    """`faces` with stand-ins for landmarks that the detector does not find, to cut crops out by."""
+    landmarked: Faces
+    """`faces` with average landmarks if the detector finds none; crops are aligned by them."""
     time_s: float
-    cut: bool
+    shot_boundary: bool
     ids: Int
+    """(N,) the tracklet of each face; -1 for none so far."""
     widths: Float
+    """(N,) pixels."""
     quality: Float
-    """How much a view of each says; 0 where it says nothing."""
+    """(N,) how much a crop of each face tells; 0 for nothing."""
     estimated: Float
-    """(N, 3): what `AttributeModel.judge` said, NaN where it was not asked."""
+    """(N, 3) what `AttributeModel.estimate` returned; NaN if it was not called."""
     crops: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
-    """Of each face that has no tracklet yet, and the album that each view is for."""
+    """Crops of faces without a tracklet so far, by the row of the face."""
 
     @classmethod
-    def of(cls, faces: Faces, time_s: float, *, cut: bool, points_in_box: Float | None) -> Self:
+    def of(cls, faces: Faces, time_s: float, *, shot_boundary: bool, points_in_box: Float | None) -> Self:
+        """Prepare the faces of a sample; arguments as in `FaceTracker.add`."""
         n, widths = len(faces), face_widths(faces.boxes)
-        placed = faces
+        landmarked = faces
         if points_in_box is not None:
-            placed = faces.replace(landmarks=points_in_boxes(faces.boxes, points_in_box))
-        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(placed.landmarks)) * faces.scores
-        quality = np.where(np.isfinite(placed.landmarks).all(axis=(1, 2)), quality, 0).astype(np.float32)
+            landmarked = faces.replace(landmarks=points_in_boxes(faces.boxes, points_in_box))
+        points = landmarked.landmarks
+        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(points)) * faces.scores
+        quality = np.where(np.isfinite(points).all(axis=(1, 2)), quality, 0).astype(np.float32)
         estimated = np.full((n, 3), np.nan, np.float32)
-        return cls(faces, placed, time_s, cut, np.full(n, -1, np.int64), widths, quality, estimated)
+        ids = np.full(n, -1, np.int64)
+        return cls(faces, landmarked, time_s, shot_boundary, ids, widths, quality, estimated)
 
     @property
-    def comparable(self) -> NDArray[np.bool_]:
+    def embeddable(self) -> NDArray[np.bool_]:
+        """(N,) whether each face is good enough for an embedding."""
         return (self.quality > 0) & (self.widths >= EMBEDDED_PX)
 
     def finished(self) -> Faces:
-        female, age, spread = self.estimated.T
-        return self.faces.replace(track_ids=self.ids, female_prob=female, age_years=age, age_std_years=spread)
+        """Return the faces with their tracklets and estimates."""
+        female, age, std = self.estimated.T
+        return self.faces.replace(track_ids=self.ids, female_prob=female, age_years=age, age_std_years=std)
 
 
 @dataclass(eq=False)
 class BestCrop:
-    """A face cut out, to be compared or judged."""
+    """The crop of one face."""
 
-    seen: TrackedFace
+    sample: TrackedSample
     row: int
+    """Row of the face in `sample`."""
     crop: AlignedCrop
     since_s: float
-    """When the stretch of time began of which it is the best view."""
+    """Start of the interval of which it is the best crop."""
 
     @property
     def quality(self) -> float:
-        return float(self.seen.quality[self.row])
+        return float(self.sample.quality[self.row])
 
     @property
     def width_px(self) -> float:
-        return float(self.seen.widths[self.row])
+        return float(self.sample.widths[self.row])
 
 
 class BestCrops:
-    """The best view of each tracklet in each stretch of time.
+    """The best crop of each tracklet in each interval of time.
 
     Args:
-        every_s: Length of a stretch.
-        spread: After so many crops of a tracklet its stretches become twice as long.
+        every_s: Length of an interval.
+        doubled_after: Numbers of crops after which the intervals of a tracklet become twice as long.
     """
 
-    def __init__(self, every_s: float, spread: Sequence[int] = ()) -> None:
+    def __init__(self, every_s: float, doubled_after: Sequence[int] = ()) -> None:
         self._every_s = every_s - 1e-6
-        self._spread = spread
+        self._doubled_after = doubled_after
         self._taken: Counter[int] = Counter()
         self._best: dict[int, BestCrop] = {}
         self.finished: list[tuple[int, BestCrop]] = []
-        """The tracklet and its view, of each stretch that is over."""
+        """Tracklet and best crop of each interval that has ended."""
 
-    def _stretch_s(self, tracklet: int) -> float:
-        return self._every_s * 2 ** sum(self._taken[tracklet] >= limit for limit in self._spread)
+    def _interval_s(self, tracklet: int) -> float:
+        return self._every_s * 2 ** sum(self._taken[tracklet] >= limit for limit in self._doubled_after)
 
-    def wants(self, seen: TrackedFace, row: int) -> bool:
-        """Whether a view is worth cutting out."""
-        tracklet = int(seen.ids[row])
+    def wants(self, sample: TrackedSample, row: int) -> bool:
+        """Tell whether a face is worth cropping."""
+        tracklet = int(sample.ids[row])
         best = self._best.get(tracklet)
-        if best is None or seen.time_s - best.since_s >= self._stretch_s(tracklet):
+        if best is None or sample.time_s - best.since_s >= self._interval_s(tracklet):
             return True
-        return bool(seen.quality[row] > _BETTER * best.quality)
+        return bool(sample.quality[row] > _BETTER * best.quality)
 
-    def offer(self, tracklet: int, view: BestCrop) -> None:
-        """Keep a view if it is the best of its stretch of time."""
+    def offer(self, tracklet: int, crop: BestCrop) -> None:
+        """Keep a crop if it is the best of its interval."""
         best = self._best.get(tracklet)
-        if best is not None and view.seen.time_s - best.since_s < self._stretch_s(tracklet):
-            if view.quality <= best.quality:
+        if best is not None and crop.sample.time_s - best.since_s < self._interval_s(tracklet):
+            if crop.quality <= best.quality:
                 return
-            view.since_s = best.since_s
+            crop.since_s = best.since_s
         elif best is not None:
             self._close(tracklet)
-        self._best[tracklet] = view
+        self._best[tracklet] = crop
 
     def keep_only(self, alive: set[int]) -> None:
-        """The other tracklets have ended."""
+        """End the intervals of all other tracklets."""
         for tracklet in sorted(self._best.keys() - alive):
             self._close(tracklet)
 

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.best_crops import TrackedFace
+from analyzer.analysis.best_crops import TrackedSample
 from analyzer.analysis.byte_track import ByteTrack
 from analyzer.analysis.segment import Models
 from analyzer.analysis.shots import ShotDetector, thumbnail
 from analyzer.analysis.tracking import byte_track, lost_after_s
 from analyzer.errors import SettingsError
-from analyzer.faces import AttributeModel, EmbeddingModel, Faces, Picture
+from analyzer.faces import AttributeModel, CropSource, EmbeddingModel, Faces
 from analyzer.media.arrays import checked_image, checked_time
 from analyzer.media.frame import Frame, Still
 from analyzer.settings import Settings
@@ -143,7 +143,7 @@ class OnlineTracker:
         self._next_id = 0
 
     def update(
-        self, faces: Faces, time_s: float, picture: Picture | None, *, shot_boundary: bool = False
+        self, faces: Faces, time_s: float, picture: CropSource | None, *, shot_boundary: bool = False
     ) -> Faces:
         """Take the next sample.
 
@@ -158,7 +158,7 @@ class OnlineTracker:
             these people so far. An id may change when a face turns out to be a person seen before.
         """
         ids = self._track(faces.boxes.astype(np.float64), time_s, shot_boundary=shot_boundary)
-        seen = TrackedFace.of(faces, time_s, cut=shot_boundary, points_in_box=self._points_in_box)
+        seen = TrackedSample.of(faces, time_s, shot_boundary=shot_boundary, points_in_box=self._points_in_box)
         for one in ids:
             if one not in self._tracks:
                 self._tracks[one] = self._new_track(time_s)
@@ -206,21 +206,21 @@ class OnlineTracker:
         self._next_id += 1
         return person
 
-    def _embed(self, seen: TrackedFace, tracks: list[_Track], picture: Picture) -> None:
+    def _embed(self, seen: TrackedSample, tracks: list[_Track], picture: CropSource) -> None:
         """Compare the faces that are due with the people seen so far."""
         if self._embedding is None:
             return
         time_s = seen.time_s
         rows = [
             row
-            for row in np.flatnonzero(seen.comparable).tolist()
+            for row in np.flatnonzero(seen.embeddable).tolist()
             if tracks[row].doubtful or tracks[row].embed.is_due(time_s, float(seen.quality[row]))
         ]
         if not rows:
             return
         side = self._embedding.crop_px
-        transforms = self._embedding.transforms(seen.placed.landmarks[rows])
-        vectors = self._embedding.embed(picture.cut(transforms, [side] * len(rows), side))
+        transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
+        vectors = self._embedding.embed(picture.crop(transforms, [side] * len(rows), side))
         for row, vector in zip(rows, vectors, strict=True):
             track, quality = tracks[row], float(seen.quality[row])
             track.embed.taken(time_s, quality)
@@ -259,7 +259,7 @@ class OnlineTracker:
             track.person.seen_s = time_s
             present.add(track.person.id)
 
-    def _estimate(self, seen: TrackedFace, tracks: list[_Track], picture: Picture) -> None:
+    def _estimate(self, seen: TrackedSample, tracks: list[_Track], picture: CropSource) -> None:
         """Estimate gender and age of the faces that are due."""
         if self._attributes is None:
             return
@@ -271,7 +271,7 @@ class OnlineTracker:
         ]
         if not rows:
             return
-        crops = self._attributes.crops(picture, seen.placed[np.array(rows)])
+        crops = self._attributes.crops(picture, seen.landmarked[np.array(rows)])
         answers = zip(*self._attributes.estimate(crops), strict=True)
         for row, (female, age, std) in zip(rows, answers, strict=True):
             track, quality = tracks[row], float(seen.quality[row])

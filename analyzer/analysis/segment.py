@@ -1,7 +1,7 @@
-"""`analyze_segments`: find, judge and follow the faces of stretches of video, and look for cuts.
+"""`analyze_segments`: detect and track the faces of a segment, estimate gender and age, find shot boundaries.
 
-What a segment yields is a pure function of (its samples, models, settings): nothing of another segment
-enters, so it does not matter who analyses it, when, or in which order.
+The result is a pure function of (the segment's samples, models, settings): it does not depend on other
+segments, so segments can be analyzed by any process, at any time, in any order.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ OnSample = Callable[[DetectedSample], None]
 """Called with a sample in which faces were detected; it still has its frame."""
 
 
-# Samples between the search for faces and following: each holds a picture.
-_LOOKED_AHEAD = 8
+_DETECTED_AHEAD = 8
+"""Samples between detection and tracking; each holds a frame."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """One loaded set of networks."""
+    """One set of loaded models."""
 
     detector: FaceDetector
     attributes: AttributeModel
     embedding: EmbeddingModel
     calibration: Calibration
-    """How the answers of `attributes` are read."""
+    """How the estimates of `attributes` are corrected."""
     provenance: tuple[dict[str, object], ...]
-    """What ``run.json`` says of each network and of what runs it."""
+    """Facts of each model and of its inference engine, for ``run.json``."""
     models_hash: str = ""
-    """As `analyzer.vision.selection.models_hash` when they were loaded: the user's files may change later."""
+    """`analyzer.vision.selection.models_hash` when they were loaded: the user's files may change later."""
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Load the networks that `settings` names.
+        """Load the models that `settings` names.
 
         Raises:
             ModelError: One is missing, damaged or unknown, or there is too little memory.
@@ -84,7 +84,7 @@ class Models:
                 )
             except MemoryError as error:
                 raise ModelError(
-                    "there is not enough memory to load the networks; free some or raise its limit",
+                    "there is not enough memory to load the models: free some, or raise its limit",
                     no_memory=True,
                 ) from error
         return cls(
@@ -94,7 +94,7 @@ class Models:
             attributes.calibration,
             (
                 detector.provenance,
-                *(network.provenance for network in attributes.networks),
+                *(model.provenance for model in attributes.networks),
                 embedding.provenance,
             ),
             known_as,
@@ -102,7 +102,7 @@ class Models:
 
     @property
     def key(self) -> str:
-        """Identifies the networks and their arithmetic in the key of a part file."""
+        """Identifies the models and their arithmetic in the cache key of a segment."""
         known = ("name", "sha256", "description_sha256", "engine", "min_score")
         networks = ",".join(":".join(str(model.get(key, "")) for key in known) for model in self.provenance)
         return f"{networks},{self.calibration.gender}"
@@ -110,19 +110,19 @@ class Models:
 
 @dataclass(frozen=True, eq=False)
 class SegmentResult:
-    """What one segment yields: its samples, the faces of each, and what their tracklets look like."""
+    """The result of a segment: its samples, the faces of each, and the embeddings of the tracklets."""
 
     segment: int
     times_s: tuple[float, ...]
     image_names: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
-    """Width and height of each sample in pixels, as it is shown."""
-    cuts: tuple[bool, ...]
-    """Whether a cut lies before each sample; before the first one only its neighbor knows."""
+    """Width and height of each sample in pixels, as it is displayed."""
+    shot_boundaries: tuple[bool, ...]
+    """Whether a shot boundary lies before each sample; False before the first, see `edges`."""
     detection_age_s: tuple[float, ...]
-    """0 where faces were looked for; else how much earlier the look was whose faces the sample took over."""
+    """0 if faces were detected in a sample, otherwise the age of the reused detections."""
     edges: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    """The first and the last sample at a glance, to tell whether a cut lies between two segments."""
+    """Thumbnails of the first and the last sample, to find shot boundaries between segments."""
     faces: tuple[Faces, ...]
     tracklets: Tracklets
 
@@ -130,9 +130,11 @@ class SegmentResult:
         n = len(self.times_s)
         if any(
             n != len(one)
-            for one in (self.image_names, self.sizes, self.cuts, self.detection_age_s, self.faces)
+            for one in (self.image_names, self.sizes, self.shot_boundaries, self.detection_age_s, self.faces)
         ):
-            raise ValueError("a segment needs one time, name, size, cut, age and Faces per sample")
+            raise ValueError(
+                "a segment needs one time, name, size, shot boundary, age and Faces for each sample"
+            )
 
 
 def analyze_segments(
@@ -144,27 +146,28 @@ def analyze_segments(
     on_sample: OnSample | None = None,
     stages: StageTimer | None = None,
 ) -> Generator[SegmentResult, None, None]:
-    """Find, judge and follow the faces of segments, one after another; give each as soon as it is done.
+    """Analyze segments one after another; yield each as soon as it is done.
 
     Args:
-        samples: Those of one or more whole segments, in the order of time.
-        models: Loaded networks.
+        samples: The samples of one or more whole segments, in the order of time.
+        models: Loaded models.
         settings: How to analyze.
         on_progress: Called with the time and the faces of each sample.
         on_sample: Called with each sample in which faces were detected.
-        stages: Counts the time.
+        stages: Measures the time.
 
     Raises:
-        MediaError: The samples' reader failed.
-        ModelError: A network failed.
+        MediaError: The reader of the samples failed.
+        ModelError: A model failed.
     """
     stages = stages or StageTimer()
-    # Faces are looked for in one thread, followed and judged in another, also over a segment's end.
-    with contextlib.closing(read_ahead(_looked(samples, models, settings, stages), _LOOKED_AHEAD)) as looks:
-        for segment, group in itertools.groupby(looks, key=lambda pair: pair[0]):
-            looked: list[DetectedSample] = []
-            # Pictures have no motion: each is a segment of its own, each face in it a tracklet of its own.
-            follower = FaceTracker(
+    # Detection runs in a thread of its own, ahead of tracking, across the ends of segments.
+    detecting = read_ahead(_detected(samples, models, settings, stages), _DETECTED_AHEAD)
+    with contextlib.closing(detecting) as detected:
+        for segment, group in itertools.groupby(detected, key=lambda pair: pair[0]):
+            done: list[DetectedSample] = []
+            # Images are segments of their own, so each face in them is a tracklet of its own.
+            tracker = FaceTracker(
                 models.embedding,
                 models.attributes,
                 settings,
@@ -172,33 +175,39 @@ def analyze_segments(
                 stages=stages,
             )
             for _, one in group:
-                follower.add(one.faces, one.time_s, one.frame, cut=one.cut, close=one.close)
+                tracker.add(
+                    one.faces,
+                    one.time_s,
+                    one.frame,
+                    shot_boundary=one.shot_boundary,
+                    full_resolution=one.full_resolution,
+                )
                 if on_sample is not None and one.frame is not None:
                     on_sample(one)
-                looked.append(one.without_frame())
+                done.append(one.without_frame())
                 if on_progress is not None:
                     on_progress(one.time_s, one.faces)
-            yield _result(segment, looked, follower)
+            yield _result(segment, done, tracker)
 
 
-def _looked(
+def _detected(
     samples: Iterable[Sample], models: Models, settings: Settings, stages: StageTimer
 ) -> Iterator[tuple[int, DetectedSample]]:
     for segment, of_segment in itertools.groupby(samples, key=lambda sample: sample.segment):
-        for looked in detect_faces(of_segment, models.detector, settings, stages):
-            yield segment, looked
+        for sample in detect_faces(of_segment, models.detector, settings, stages):
+            yield segment, sample
 
 
-def _result(segment: int, looked: Sequence[DetectedSample], follower: FaceTracker) -> SegmentResult:
-    found, tracklets = follower.finish()
+def _result(segment: int, samples: Sequence[DetectedSample], tracker: FaceTracker) -> SegmentResult:
+    faces, tracklets = tracker.finish()
     return SegmentResult(
         segment,
-        tuple(one.time_s for one in looked),
-        tuple(one.image_name for one in looked),
-        tuple(one.size for one in looked),
-        tuple(one.cut for one in looked),
-        tuple(one.detection_age_s for one in looked),
-        (looked[0].thumbnail, looked[-1].thumbnail),
-        tuple(found),
+        tuple(one.time_s for one in samples),
+        tuple(one.image_name for one in samples),
+        tuple(one.size for one in samples),
+        tuple(one.shot_boundary for one in samples),
+        tuple(one.detection_age_s for one in samples),
+        (samples[0].thumbnail, samples[-1].thumbnail),
+        tuple(faces),
         tracklets,
     )

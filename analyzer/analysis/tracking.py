@@ -1,7 +1,7 @@
-"""Following faces inside a segment: tracklets, and what their best crops look like.
+"""Face tracking within a segment: tracklets, their best crops, and the embeddings of these.
 
-A tracklet lives inside one shot of one segment. While it lives, its few best crops are kept as small
-pictures; when it ends they become one embedding and are forgotten.
+A tracklet lies within one shot of one segment. While it is tracked, its few best crops are kept; when it ends
+they become one embedding and are discarded.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.best_crops import LESS_CLOSE, BestCrop, BestCrops, TrackedFace
+from analyzer.analysis.best_crops import REDUCED_QUALITY, BestCrop, BestCrops, TrackedSample
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
-from analyzer.faces import AlignedCrop, AttributeModel, EmbeddingModel, Faces, Picture, buffered_iou, iou
+from analyzer.faces import AlignedCrop, AttributeModel, CropSource, EmbeddingModel, Faces, buffered_iou, iou
 from analyzer.settings import Settings
 from analyzer.util.timing import StageTimer
 
@@ -26,55 +26,44 @@ __all__ = [
     "FaceTracker",
     "Tracklets",
     "byte_track",
-    "follow",
     "lost_after_s",
+    "track_faces",
 ]
 
 Float = NDArray[np.float32]
-
-
 Int = NDArray[np.int64]
-
-
 Real = NDArray[np.float64]
 
 
 LOST_AFTER_S = 1.0
-"""A face not seen for longer begins a new tracklet (longer where samples are further apart)."""
+"""A face not seen for longer starts a new tracklet (later if samples are farther apart)."""
 
 
-# Between samples a face moves by a part of its width: boxes are compared with this margin around them.
-_MATCH_MARGIN = 0.3
+_MATCH_MARGIN, _MATCH_IOU = 0.3, 0.1
+"""Between samples a face moves by a part of its width: boxes match if they overlap this much with this margin
+around them."""
 
-
-_MATCH_IOU = 0.1
-
-
-# Where another tracklet fits a face this share as well as its own, who is who is left to the faces' looks.
 _RIVAL = 0.7
+"""If another tracklet fits a face by this share as well as its own, embeddings decide who is who."""
 
-
-# Samples from which a segment's usual distance between samples is learnt before following begins.
 _LEARN = 8
+"""Samples from which the usual distance between samples is learned before tracking starts."""
 
+_DOUBLED_AFTER = (4, 8)
+"""After this many estimates of a tracklet, further ones add less and are made half, then a quarter as often.
+Not so embeddings, which show when a tracklet has switched to another person."""
 
-# After so many judged crops of a tracklet another one says less: they are taken twice, then four times as
-# far apart. Views to be compared are not: they tell when a tracklet goes over to another person.
-_SPREAD = (4, 8)
-
-
-# Views of one tracklet farther apart than this are two people: the tracker went over to another one.
 _OTHER_PERSON = 0.6
+"""Embeddings of one tracklet farther apart than this are two people: the tracker has switched."""
 
-
-_TOGETHER = 16
-
+_BATCH = 16
+"""Crops that are passed to a model at a time."""
 
 _NO_CROP: AlignedCrop = ()
 
 
 class Tracker(Protocol):
-    """Tracks the boxes of one shot by place."""
+    """Tracks the boxes of one shot by position."""
 
     def update(self, boxes: Real, time_s: float) -> Int:
         """As `ByteTrack.update`."""
@@ -84,22 +73,22 @@ MakeTracker = Callable[[float], Tracker]
 
 
 def lost_after_s(interval_s: float) -> float:
-    """How long a face may be lost and still be followed, given the usual distance between samples."""
+    """Return how long a face may be missing and still be tracked, for samples `interval_s` apart."""
     return max(LOST_AFTER_S, 2.5 * interval_s)
 
 
 @dataclass(frozen=True, eq=False)
 class Tracklets:
-    """What T tracklets of a segment look like; only those with a view good enough to be compared."""
+    """Embeddings of T tracklets of a segment: those with a crop good enough for one."""
 
     ids: Int
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
-    """(T, D) float32: mean of the crops' embeddings, weighted by their quality."""
+    """(T, D) float32: mean over the crops, weighted by their quality."""
     crop_px: Float
-    """(T,) float32: width in pixels of the widest view."""
+    """(T,) float32: width in pixels of the widest face."""
     crops: Int
-    """(T,) int64: how many crops were compared."""
+    """(T,) int64: number of crops."""
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -111,15 +100,15 @@ class Tracklets:
 
 
 @dataclass(eq=False)
-class _Live:
-    """Where a face that is followed was last: box (4,) in pixels, its speed in pixels a second, and when."""
+class _Position:
+    """The last position of a tracked face: box (4,) in pixels, speed in pixels per second, and time."""
 
     box: NDArray[np.float64]
     speed: NDArray[np.float64]
     time_s: float
 
     def at(self, time_s: float) -> NDArray[np.float64]:
-        """(4,) where it should be now."""
+        """Return the (4,) predicted box."""
         return self.box + self.speed * (time_s - self.time_s)
 
     def seen(self, box: Float, time_s: float) -> None:
@@ -128,18 +117,18 @@ class _Live:
 
 
 class FaceTracker:
-    """Follows faces through the samples of one segment and keeps the best crops of each.
+    """Tracks faces through the samples of one segment and keeps the best crops of each.
 
-    By ByteTrack with buffered IoU, told the true times; chosen by measurement (docs/tracking.md). Samples
-    are given one by one in the order of time.
+    By ByteTrack with buffered IoU and true times, chosen by measurement (docs/tracking.md). Samples are added
+    one by one in the order of time.
 
     Args:
-        embedding: Makes embeddings of the best crops; None: tracklets only.
-        attributes: Judges the best crops, or all; None: nobody is judged.
-        settings: Gives how often a view is taken, and what is judged.
+        embedding: Computes embeddings of the best crops; None: tracklets only.
+        attributes: Estimates gender and age from the best crops, or all; None: nothing is estimated.
+        settings: How often crops are taken, and of which faces.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
         points_in_box: `FaceDetector.points_in_box`.
-        stages: Counts the time.
+        stages: Measures the time.
     """
 
     def __init__(
@@ -156,64 +145,68 @@ class FaceTracker:
         self._embedding = embedding
         self._attributes = attributes
         self._estimated_px = settings.min_estimate_px
-        self._compared_views = BestCrops(settings.embed_every_s)
-        self._judged_views = (
-            BestCrops(settings.estimate_every_s, _SPREAD) if settings.estimate_every_s else None
+        self._to_embed = BestCrops(settings.embed_every_s)
+        self._best_to_estimate = (
+            BestCrops(settings.estimate_every_s, _DOUBLED_AFTER) if settings.estimate_every_s else None
         )
         self._make_tracker = make_tracker or byte_track
         self._points_in_box = points_in_box
         self._stages = stages or StageTimer()
-        self._waiting: list[TrackedFace] = []
-        self._samples: list[TrackedFace] = []
+        self._waiting: list[TrackedSample] = []
+        self._samples: list[TrackedSample] = []
         self._tracker: Tracker | None = None
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._to_estimate: list[tuple[TrackedFace, int, AlignedCrop]] = []
-        self._compared: dict[int, list[tuple[BestCrop, Float]]] = {}
-        self._live: dict[int, _Live] = {}
+        self._to_estimate: list[tuple[TrackedSample, int, AlignedCrop]] = []
+        self._embedded: dict[int, list[tuple[BestCrop, Float]]] = {}
+        self._positions: dict[int, _Position] = {}
 
     def add(
         self,
         faces: Faces,
         time_s: float,
-        picture: Picture | None = None,
+        frame: CropSource | None = None,
         *,
-        cut: bool = False,
-        close: bool = True,
+        shot_boundary: bool = False,
+        full_resolution: bool = True,
     ) -> None:
-        """Take the next sample.
+        """Add the next sample.
 
         Args:
             faces: Its faces.
-            time_s: When it is shown, later than the one before.
-            picture: What crops are cut from; not kept. None: no view is taken of this sample.
-            cut: Whether a cut lies between the sample before and this one: no tracklet lives on.
-            close: Whether faces were looked for in full size: its crops are preferred.
+            time_s: Its time, after that of the previous sample.
+            frame: Source of the crops; not kept. None: no crop is taken from this sample.
+            shot_boundary: Whether a shot boundary lies before it: all tracklets end there.
+            full_resolution: Whether faces were detected at full resolution: its crops are preferred.
         """
-        seen = TrackedFace.of(faces, time_s, cut=cut, points_in_box=self._points_in_box)
-        if not close:
-            seen.quality *= LESS_CLOSE
+        seen = TrackedSample.of(faces, time_s, shot_boundary=shot_boundary, points_in_box=self._points_in_box)
+        if not full_resolution:
+            seen.quality *= REDUCED_QUALITY
         if self._interval_s:
             self._step(seen)
-            self._cut_views(seen, picture)
+            self._take_crops(seen, frame)
         else:
-            # Not followed yet: each face may be a tracklet's first view.
-            self._cut_views(seen, picture)
+            # Tracking has not started: each face may be the first crop of a tracklet.
+            self._take_crops(seen, frame)
             self._waiting.append(seen)
             if len(self._waiting) > _LEARN:
                 self._begin()
-        self._ask(_TOGETHER)
+        self._run_models(_BATCH)
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
-        """The samples' faces with `track_ids`, from 0, those judged with their gender and age; and what the
-        tracklets look like."""
+        """Return the results.
+
+        Returns:
+            The faces of all samples with `track_ids`, from 0, and with the estimates that were made; and the
+            embeddings of the tracklets.
+        """
         self._begin()
         if self._samples:
             self._settle(self._samples[-1])
         for best_crops in self._best_crops:
             best_crops.keep_only(set())
-        self._ask(1)
+        self._run_models(1)
         tracklets = self._tracklets()
         return [seen.finished() for seen in self._samples], tracklets
 
@@ -228,20 +221,20 @@ class FaceTracker:
                 self._offer(int(seen.ids[row]), seen.crops.pop(int(row), ()))
         self._waiting = []
 
-    def _step(self, seen: TrackedFace) -> None:
-        """Find out which tracklets the faces of a sample continue."""
+    def _step(self, seen: TrackedSample) -> None:
+        """Assign the faces of a sample to tracklets."""
         with self._stages("track"):
-            self._follow(seen)
+            self._track(seen)
 
-    def _follow(self, seen: TrackedFace) -> None:
+    def _track(self, seen: TrackedSample) -> None:
         before = self._samples[-1] if self._samples else None
-        if self._tracker is None or seen.cut:
+        if self._tracker is None or seen.shot_boundary:
             self._tracker = self._make_tracker(self._interval_s)
             self._names = {}
             if before is not None:
                 self._settle(before)
                 before = None
-            self._live = {}
+            self._positions = {}
         tracked = self._tracker.update(seen.faces.boxes.astype(np.float64), seen.time_s)
         self._break_up(seen, tracked)
         new = [int(row) for row in np.flatnonzero(tracked >= 0) if int(tracked[row]) not in self._names]
@@ -252,33 +245,33 @@ class FaceTracker:
             self._adopt(before, seen, tracked, new)
             self._settle(before)
         for row in np.flatnonzero(tracked >= 0):
-            self._note(int(tracked[row]), seen, int(row))
+            self._remember(int(tracked[row]), seen, int(row))
         gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
-        self._live = {one: live for one, live in self._live.items() if live.time_s >= gone_s}
-        alive = {self._names[one] for one in self._live}
+        self._positions = {one: live for one, live in self._positions.items() if live.time_s >= gone_s}
+        alive = {self._names[one] for one in self._positions}
         for best_crops in self._best_crops:
             best_crops.keep_only(alive)
         self._samples.append(seen)
 
-    def _note(self, tracked: int, seen: TrackedFace, row: int) -> None:
+    def _remember(self, tracked: int, seen: TrackedSample, row: int) -> None:
         box = seen.faces.boxes[row]
-        if tracked in self._live:
-            self._live[tracked].seen(box, seen.time_s)
+        if tracked in self._positions:
+            self._positions[tracked].seen(box, seen.time_s)
         else:
-            self._live[tracked] = _Live(box.astype(np.float64), np.zeros(4), seen.time_s)
+            self._positions[tracked] = _Position(box.astype(np.float64), np.zeros(4), seen.time_s)
 
-    def _break_up(self, seen: TrackedFace, tracked: Int) -> None:
-        """End tracklets where people cross: the tracker goes by place alone, and may have swapped them.
+    def _break_up(self, seen: TrackedSample, tracked: Int) -> None:
+        """End tracklets where people cross: the tracker knows positions only, and may have swapped them.
 
-        Only where faces can be compared: their looks then tell who went where.
+        Only where faces have embeddings, which then tell who went where.
         """
-        alive = list(self._live)
+        alive = list(self._positions)
         if len(alive) < 2 or self._embedding is None:
             return
-        there = np.stack([self._live[one].at(seen.time_s) for one in alive])
+        there = np.stack([self._positions[one].at(seen.time_s) for one in alive])
         fits = buffered_iou(there, seen.faces.boxes, _MATCH_MARGIN)
         row_of = {int(one): row for row, one in enumerate(tracked) if one >= 0}
-        for row in np.flatnonzero(seen.comparable & np.isin(tracked, alive)):
+        for row in np.flatnonzero(seen.embeddable & np.isin(tracked, alive)):
             mine = alive.index(int(tracked[row]))
             for rival in np.flatnonzero(fits[:, row] >= _MATCH_IOU):
                 kept, swapped = fits[mine, row], fits[rival, row]
@@ -288,102 +281,99 @@ class FaceTracker:
                 if rival != mine and swapped > _RIVAL * kept:
                     self._names.pop(int(tracked[row]), None)
 
-    def _adopt(self, before: TrackedFace, seen: TrackedFace, tracked: Int, new: Sequence[int]) -> None:
-        """Give each new tracklet its very first face, which the tracker returns before it has an id."""
+    def _adopt(self, before: TrackedSample, seen: TrackedSample, tracked: Int, new: Sequence[int]) -> None:
+        """Give each new tracklet its first face, which the tracker reports before the tracklet has an id."""
         free = np.flatnonzero(before.ids < 0)
-        new = [row for row in new if int(tracked[row]) not in self._live]
+        new = [row for row in new if int(tracked[row]) not in self._positions]
         if not new or not len(free):
             return
         overlap = buffered_iou(before.faces.boxes[free], seen.faces.boxes[list(new)], _MATCH_MARGIN)
-        # The best of all pairings, as the tracker does it: nearest first would give a face to a neighbor.
+        # The best assignment, as in the tracker: nearest first would give a face to a neighbor.
         for row, column in best_pairs(overlap, _MATCH_IOU):
             tracklet = int(seen.ids[new[column]])
             before.ids[free[row]] = tracklet
-            self._note(int(tracked[new[column]]), before, int(free[row]))
+            self._remember(int(tracked[new[column]]), before, int(free[row]))
             self._offer(tracklet, before.crops.pop(int(free[row]), ()))
 
-    def _settle(self, seen: TrackedFace) -> None:
-        """A face that no tracklet has taken by now is a tracklet of its own."""
+    def _settle(self, seen: TrackedSample) -> None:
+        """Make each face without a tracklet one of its own."""
         for row in np.flatnonzero(seen.ids < 0):
             seen.ids[row] = self._next_id
             self._next_id += 1
             self._offer(int(seen.ids[row]), seen.crops.get(int(row), ()))
         seen.crops.clear()
 
-    # --- crops ---
-
     @property
     def _best_crops(self) -> list[BestCrops]:
-        return [self._compared_views] + ([self._judged_views] if self._judged_views else [])
+        return [self._to_embed, *([self._best_to_estimate] if self._best_to_estimate else [])]
 
-    def _cut_views(self, seen: TrackedFace, picture: Picture | None) -> None:
-        """Cut out the faces that may be the best crops of their stretch of time."""
-        if picture is None:
+    def _take_crops(self, seen: TrackedSample, frame: CropSource | None) -> None:
+        """Crop the faces that may be the best of their interval."""
+        if frame is None:
             return
         estimated = (seen.quality > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
-            self._fill(
-                self._compared_views, seen, seen.comparable, partial(self._compared_crops, seen, picture)
-            )
+            crops_of = partial(self._embedding_crops, seen, frame)
+            self._fill(self._to_embed, seen, seen.embeddable, crops_of)
         if self._attributes is None:
             return
-        cut = partial(self._estimated_crops, seen, picture)
-        if self._judged_views is not None:
-            self._fill(self._judged_views, seen, estimated, cut)
+        crops_of = partial(self._estimated_crops, seen, frame)
+        if self._best_to_estimate is not None:
+            self._fill(self._best_to_estimate, seen, estimated, crops_of)
         else:
             rows = np.flatnonzero(estimated)
-            self._to_estimate += [(seen, int(row), crop) for row, crop in zip(rows, cut(rows), strict=True)]
+            self._to_estimate += [
+                (seen, int(row), crop) for row, crop in zip(rows, crops_of(rows), strict=True)
+            ]
 
     @staticmethod
     def _fill(
         best_crops: BestCrops,
-        seen: TrackedFace,
+        seen: TrackedSample,
         usable: NDArray[np.bool_],
-        cut: Callable[[Int], list[AlignedCrop]],
+        crops_of: Callable[[Int], list[AlignedCrop]],
     ) -> None:
         rows = np.array(
             [row for row in np.flatnonzero(usable).tolist() if best_crops.wants(seen, row)], np.int64
         )
-        for row, crop in zip(rows.tolist(), cut(rows), strict=True):
-            view = BestCrop(seen, row, crop, seen.time_s)
+        for row, crop in zip(rows.tolist(), crops_of(rows), strict=True):
+            best = BestCrop(seen, row, crop, seen.time_s)
             if seen.ids[row] < 0:
-                seen.crops.setdefault(row, []).append((best_crops, view))
+                seen.crops.setdefault(row, []).append((best_crops, best))
             else:
-                best_crops.offer(int(seen.ids[row]), view)
+                best_crops.offer(int(seen.ids[row]), best)
 
-    def _compared_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
-        assert self._embedding is not None
-        if not len(rows):
+    def _embedding_crops(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[AlignedCrop]:
+        if self._embedding is None or not len(rows):
             return []
-        with self._stages("chips"):
-            transforms = self._embedding.transforms(seen.placed.landmarks[rows])
+        with self._stages("crops"):
+            transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
             side = self._embedding.crop_px
-            return [(piece,) for piece in picture.cut(transforms, [side] * len(rows), side)]
+            return [(crop,) for crop in frame.crop(transforms, [side] * len(rows), side)]
 
-    def _estimated_crops(self, seen: TrackedFace, picture: Picture, rows: Int) -> list[AlignedCrop]:
-        assert self._attributes is not None
-        if not len(rows):
+    def _estimated_crops(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[AlignedCrop]:
+        if self._attributes is None or not len(rows):
             return []
-        with self._stages("chips"):
-            return self._attributes.crops(picture, seen.placed[rows])
+        with self._stages("crops"):
+            return self._attributes.crops(frame, seen.landmarked[rows])
 
     def _offer(self, tracklet: int, crops: Sequence[tuple[BestCrops, BestCrop]]) -> None:
-        for best_crops, view in crops:
-            best_crops.offer(tracklet, view)
+        for best_crops, crop in crops:
+            best_crops.offer(tracklet, crop)
 
-    def _ask(self, at_least: int) -> None:
-        """Ask the networks about the crops found so far, if they are enough to be worth it."""
-        crops = self._compared_views.finished
+    def _run_models(self, at_least: int) -> None:
+        """Run the models on the crops taken so far if there are at least so many."""
+        crops = self._to_embed.finished
         if self._embedding is not None and len(crops) >= at_least:
             with self._stages("embed"):
-                vectors = self._embedding.embed([view.crop[0] for _, view in crops])
-            for (tracklet, view), vector in zip(crops, vectors, strict=True):
-                view.crop = _NO_CROP
-                self._compared.setdefault(tracklet, []).append((view, vector))
+                vectors = self._embedding.embed([best.crop[0] for _, best in crops])
+            for (tracklet, best), vector in zip(crops, vectors, strict=True):
+                best.crop = _NO_CROP
+                self._embedded.setdefault(tracklet, []).append((best, vector))
             crops.clear()
-        if self._judged_views is not None:
-            crops = self._judged_views.finished
-            self._to_estimate += [(view.seen, view.row, view.crop) for _, view in crops]
+        if self._best_to_estimate is not None:
+            crops = self._best_to_estimate.finished
+            self._to_estimate += [(best.sample, best.row, best.crop) for _, best in crops]
             crops.clear()
         if self._attributes is not None and len(self._to_estimate) >= at_least:
             with self._stages("attributes"):
@@ -393,14 +383,17 @@ class FaceTracker:
             self._to_estimate.clear()
 
     def _tracklets(self) -> Tracklets:
-        """What the tracklets look like; one that went over to another person is split."""
+        """Return the embeddings of the tracklets; one that has switched to another person is split."""
         made: dict[int, tuple[Float, float, int]] = {}
-        for first, compared in self._compared.items():
-            tracklet, part = first, [compared[0]]
-            for before, after in itertools.pairwise(compared):
+        for first, crops in self._embedded.items():
+            tracklet, part = first, [crops[0]]
+            for before, after in itertools.pairwise(crops):
                 if np.linalg.norm(after[1] - before[1]) > _OTHER_PERSON:
                     made[tracklet] = _described(part)
-                    tracklet, part = self._split(tracklet, before[0].seen.time_s, after[0].seen.time_s), []
+                    tracklet, part = (
+                        self._split(tracklet, before[0].sample.time_s, after[0].sample.time_s),
+                        [],
+                    )
                 part.append(after)
             made[tracklet] = _described(part)
         ids = sorted(made)
@@ -413,7 +406,7 @@ class FaceTracker:
         )
 
     def _split(self, tracklet: int, before_s: float, after_s: float) -> int:
-        """Give the later part of a tracklet an id of its own; returns that."""
+        """Give the later part of a tracklet a new id, and return it."""
         rows = [
             (seen, row)
             for seen in self._samples
@@ -421,49 +414,50 @@ class FaceTracker:
             for row in np.flatnonzero(seen.ids == tracklet)
         ]
 
-        def likeness(index: int) -> float:
+        def overlap(index: int) -> float:
             (one, a), (two, b) = rows[index - 1 : index + 1]
             return float(iou(one.faces.boxes[[a]], two.faces.boxes[[b]])[0, 0])
 
-        # It went over where the face moved least like itself.
+        # It has switched where two neighboring boxes overlap least.
         between = [i for i in range(1, len(rows)) if rows[i][0].time_s <= after_s + 1e-6]
-        for seen, row in rows[min(between, key=likeness) :]:
+        for seen, row in rows[min(between, key=overlap) :]:
             seen.ids[row] = self._next_id
         self._next_id += 1
         return self._next_id - 1
 
 
-def _described(compared: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
-    """Mean embedding, width of the widest view, number of crops."""
-    weights = [view.quality for view, _ in compared]
-    mean = np.average([vector for _, vector in compared], axis=0, weights=weights)
-    return mean.astype(np.float32), max(view.width_px for view, _ in compared), len(compared)
+def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
+    """Return the mean embedding, the width of the widest face, and the number of crops."""
+    weights = [best.quality for best, _ in crops]
+    mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
+    return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
 
 
-def follow(
-    found: Sequence[Faces], times_s: Sequence[float], cuts: Sequence[bool] | None = None
+def track_faces(
+    found: Sequence[Faces], times_s: Sequence[float], shot_boundaries: Sequence[bool] | None = None
 ) -> list[Faces]:
-    """Follow faces through the samples of a segment: fills in `track_ids`, from 0.
+    """Track faces through the samples of a segment: fill in `track_ids`, from 0.
 
-    A face that is seen once belongs to a tracklet of one sighting.
+    A face that is seen once gets a tracklet of its own.
 
     Args:
         found: The faces of each sample.
-        times_s: When each sample is shown, strictly increasing.
-        cuts: For each, whether a cut lies before it.
+        times_s: Times of the samples, strictly increasing.
+        shot_boundaries: Whether a shot boundary lies before each sample.
 
     >>> walk = [Faces.build(boxes=[[x, 0, x + 20, 20]], scores=[0.9]) for x in (0, 8, 16)]
-    >>> [faces.track_ids.tolist() for faces in follow(walk, [0.0, 0.2, 0.4])]
+    >>> [faces.track_ids.tolist() for faces in track_faces(walk, [0.0, 0.2, 0.4])]
     [[0], [0], [0]]
     """
-    follower = FaceTracker()
-    for faces, time_s, cut in zip(found, times_s, cuts or [False] * len(found), strict=True):
-        follower.add(faces, time_s, cut=cut)
-    return follower.finish()[0]
+    tracker = FaceTracker()
+    boundaries = shot_boundaries or [False] * len(found)
+    for faces, time_s, boundary in zip(found, times_s, boundaries, strict=True):
+        tracker.add(faces, time_s, shot_boundary=boundary)
+    return tracker.finish()[0]
 
 
 def byte_track(interval_s: float, *, named_at_once: bool = False) -> ByteTrack:
-    """The tracker of a shot, given the usual distance between samples in seconds."""
+    """Return a tracker for one shot, given the usual distance between samples in seconds."""
     return ByteTrack(
         interval_s,
         lost_after_s(interval_s),

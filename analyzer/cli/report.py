@@ -1,4 +1,4 @@
-"""What ``report`` prints: the figures as a table, what was left out, where the files are."""
+"""The output of ``report``: the figures as a table, skipped folders, the files written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import textwrap
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
+from analyzer.report.document import Document, Values
 from analyzer.report.figures import (
     AUDIENCE_FIGURES,
     Figure,
@@ -28,43 +28,32 @@ from analyzer.util.text import counted, one_line, shorten
 __all__ = ["NO_CHARTS", "describe_files", "describe_report", "open_page", "show_skipped"]
 
 _HEADLINES = (
-    *(
-        "people",
-        "on_screen_s",
-        "female_on_screen_s",
-        "male_on_screen_s",
-        "unknown_on_screen_s",
-        "presence",
-        "together",
-        "mixed",
-        "concurrent_mean",
-        "concurrent_peak",
-        "first_s",
-    ),
+    *("people", "on_screen_s", "female_on_screen_s", "male_on_screen_s", "unknown_on_screen_s"),
+    *("occupancy", "co_presence", "mixed", "concurrent_mean", "concurrent_peak", "first_s"),
     *("longest_occupancy_s", "longest_person_s", "female", "male", "unknown_gender", "age_median_years"),
     *("female_people_share", "female_time_share"),
 )
 _COLUMNS = (
     ("people", "people"),
     ("on_screen_s", "on screen"),
-    ("presence", "somebody"),
-    ("together", "two or more"),
-    ("female_people_share", "female, of people"),
+    ("occupancy", "occupancy"),
+    ("co_presence", "co-presence"),
+    ("female_people_share", "female share"),
 )
 _COLUMNS_OF_IMAGES = (
     ("analyzed_s", "images"),
     ("people", "people"),
-    ("presence", "with somebody"),
-    ("together", "with two or more"),
-    ("female_people_share", "female, of people"),
+    ("occupancy", "with people"),
+    ("co_presence", "with two or more"),
+    ("female_people_share", "female share"),
 )
-NO_CHARTS = "No charts: nobody was found, or too few people to tell of."
+NO_CHARTS = "No charts: no people were found, or all are suppressed by --min-people."
 _MAX_ROWS = 30
 _MAX_MOMENTS = 3
 _MAX_NOTES = 10
 
 
-def describe_report(document: dict[str, Any]) -> str:
+def describe_report(document: Document) -> str:
     """A report in a few lines."""
     total, several = document["total"], document["kind"] == "videos"
     images = document["images"]
@@ -76,7 +65,7 @@ def describe_report(document: dict[str, Any]) -> str:
     for name in _HEADLINES:
         if (figure := figure_of(name, images=images)) is None:
             continue
-        value = _told(total, figure, document["min_people"])
+        value = _figure_words(total, figure, document["min_people"])
         span = span_text(*ends_of(total, name), figure.unit)
         words = "first appearance, median" if several and name == "first_s" else figure.words
         lines.append(f"  {words:<38}{value}{f' ({span})' if span and value[:1].isdigit() else ''}")
@@ -97,12 +86,12 @@ def describe_report(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _told(row: dict[str, Any], figure: Figure, least: int) -> str:
+def _figure_words(row: Values, figure: Figure, least: int) -> str:
     return why_not(row, figure.name, least=least) or figure_text(row[figure.name], figure.unit)
 
 
-def _screen_time(document: dict[str, Any]) -> list[str]:
-    """Time on screen by perceived age; that by gender is among the figures."""
+def _screen_time(document: Document) -> list[str]:
+    """Time on screen by perceived age; time by gender is among the figures."""
     rows = [row for row in document["screen_time"] if not row["by"] and row["dimension"] == "age"]
     return [
         f"  {'time on screen, age ' + row['group']:<38}{figure_text(row['on_screen_s'], 'clock')}"
@@ -111,7 +100,7 @@ def _screen_time(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def _moments(document: dict[str, Any]) -> list[str]:
+def _moments(document: Document) -> list[str]:
     titles = {video["run"]: video["title"] for video in document["videos"]}
     several = document["kind"] == "videos"
     lines = []
@@ -122,13 +111,13 @@ def _moments(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _table(document: Document, by: str, rows: Sequence[Values]) -> list[str]:
     least = document["min_people"]
     columns = _COLUMNS_OF_IMAGES if document["images"] else _COLUMNS
     cells = [[by, *(words for _, words in columns)]]
     for row in rows[:_MAX_ROWS]:
         figures = (figure_of(name, images=document["images"]) for name, _ in columns)
-        texts = [_told(row, figure, least) for figure in figures if figure is not None]
+        texts = [_figure_words(row, figure, least) for figure in figures if figure is not None]
         cells.append([one_line(shorten(str(row["group"]), 40)), *texts])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -142,8 +131,8 @@ def _table(document: dict[str, Any], by: str, rows: Sequence[dict[str, Any]]) ->
     return lines + ([f"  ... and {left} more: --format csv or html shows all"] if left > 0 else [])
 
 
-def _changes(document: dict[str, Any]) -> list[str]:
-    """The changes of a trend, or the differences of groups, that are more than their error bars."""
+def _changes(document: Document) -> list[str]:
+    """The changes of a trend, or the differences between groups, that are beyond their error bars."""
     trend, comparison = document["trend"], document["comparison"]
     if trend is not None:
         found = [
@@ -151,7 +140,8 @@ def _changes(document: dict[str, Any]) -> list[str]:
             for row in trend["rows"]
             if row["exceeds"]
         ]
-        heads = "changed by more than the error bars:", "no change exceeds its error bars"
+        known = any(row["exceeds"] is not None for row in trend["rows"])
+        heads = "changes beyond their error bars:", "no change is beyond its error bars"
     elif comparison is not None:
         found = [
             (
@@ -164,7 +154,8 @@ def _changes(document: dict[str, Any]) -> list[str]:
             for row in comparison["rows"]
             if row["exceeds"]
         ]
-        heads = "differ by more than the error bars:", "no difference exceeds its error bars"
+        known = any(row["exceeds"] is not None for row in comparison["rows"])
+        heads = "differences beyond their error bars:", "no difference is beyond its error bars"
     else:
         return []
     lines = [
@@ -173,21 +164,20 @@ def _changes(document: dict[str, Any]) -> list[str]:
     ]
     left = len(found) - _MAX_ROWS
     more = [f"  ... and {left} more: --format csv or html shows all"] if left > 0 else []
-    rows = (trend or comparison)["rows"]
-    if not any(row["exceeds"] is not None for row in rows):
-        heads = ("", "there are too few videos in the groups to compare them")
+    if not known:
+        heads = ("", "the groups have too few videos to be compared")
     return [f"  {heads[0] if found else heads[1]}", *(f"  {line}" for line in [*lines, *more])]
 
 
-def _attention(document: dict[str, Any]) -> list[str]:
-    """What was measured of an audience, all of it together."""
+def _attention(document: Document) -> list[str]:
+    """The attention figures of everybody."""
     if not (attention := document.get("attention")):
         return []
     texts = attention_texts(attention["rows"][0], document["min_people"])
     return [f"  {one.words:<38}{text}" for one, text in zip(AUDIENCE_FIGURES, texts, strict=True)]
 
 
-def _audience(document: dict[str, Any]) -> list[str]:
+def _audience(document: Document) -> list[str]:
     audience = document["audience"]
     if audience is None:
         return []
@@ -201,7 +191,7 @@ def _audience(document: dict[str, Any]) -> list[str]:
 
 
 def describe_files(written: Sequence[Path]) -> str:
-    """Where the files are: a line each, or their folder if they are many."""
+    """The files written, a line each, or their folder if there are many."""
     shown = (
         [str(path) for path in written] if len(written) <= 3 else [f"{len(written)} in {written[0].parent}"]
     )
@@ -209,10 +199,10 @@ def describe_files(written: Sequence[Path]) -> str:
 
 
 def show_skipped(sentence: str) -> None:
-    """Name a folder that holds no finished run, on standard error."""
+    """Report a skipped folder on standard error."""
     click.echo(f"Skipped: {one_line(sentence)}", err=True)
 
 
 def open_page(path: Path) -> bool:
-    """Show a page in the browser; False where there is none."""
+    """Open a page in the browser; False if there is no browser."""
     return webbrowser.open(path.absolute().as_uri())

@@ -31,8 +31,8 @@ __all__ = [
 Image = NDArray[np.uint8]
 
 
-FIELDS = 160
-"""Longer side of `Frame.fields`."""
+SIGNATURE_PX = 160
+"""Longer side of `Frame.signature`."""
 
 
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
@@ -168,22 +168,22 @@ class Frame:
         """
         return self._bgr(width, height)
 
-    def fields(self) -> Image:
-        """Return a thumbnail: (3, h, w) uint8 YUV of full range, as stored, not rotated.
+    def signature(self) -> Image:
+        """Return a small copy: (3, h, w) uint8 YUV of full range, as stored, not rotated.
 
-        The longer side is at most `FIELDS`.
+        The longer side is at most `SIGNATURE_PX`.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
         decoded = self._decoded
-        factor = min(1.0, FIELDS / max(decoded.width, decoded.height))
+        factor = min(1.0, SIGNATURE_PX / max(decoded.width, decoded.height))
         size = max(1, round(decoded.width * factor)), max(1, round(decoded.height * factor))
         with self._lock:
             return self._scaler.yuv(decoded, size)
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Return square crops of the frame as shown, see `analyzer.faces.Picture`.
+    def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
+        """Return square crops of the frame as shown, see `analyzer.faces.CropSource`.
 
         For common formats the decoder's planes are sampled, and only the crops are converted to BGR; for
         others the whole frame is.
@@ -193,11 +193,11 @@ class Frame:
         """
         planes = _planes(self._decoded)
         if planes is None:
-            return Still(self.image()).cut(transforms, sides, size)
+            return Still(self.image()).crop(transforms, sides, size)
         planes = planes.cropped(self.geometry)
         stored = self.geometry.to_shown
         return [
-            planes.cut(transform @ stored, side, size)
+            planes.crop(transform @ stored, side, size)
             for transform, side in zip(transforms, sides, strict=True)
         ]
 
@@ -247,8 +247,8 @@ class Still:
         """Pixels."""
         return self.image.shape[0]
 
-    def cut(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Return square crops of the image, see `analyzer.faces.Picture`."""
+    def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
+        """Return square crops of the image, see `analyzer.faces.CropSource`."""
         return [
             _warp(self.image, transform, side, size, 0)
             for transform, side in zip(transforms, sides, strict=True)
@@ -293,7 +293,7 @@ class _Planes:
         y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
         return replace(self, y=y, u=u, v=v)
 
-    def cut(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
+    def crop(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
         half = max(size, side // 2)  # chroma has half as many samples
         crops = [

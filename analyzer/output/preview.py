@@ -94,7 +94,9 @@ class Previewer:
         """Take the next sample in which faces were detected."""
         frame = sample.frame
         assert frame is not None  # only samples without detection have none
-        self.faces = self._tracker.update(sample.faces, sample.time_s, frame, shot_boundary=sample.cut)
+        self.faces = self._tracker.update(
+            sample.faces, sample.time_s, frame, shot_boundary=sample.shot_boundary
+        )
         if self._on_preview is not None:
             ids = tuple(self.faces.track_ids.tolist())
             known = self.faces.boxes, ids, self.genders(), self.faces.age_years

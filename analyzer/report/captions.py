@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from analyzer.report.document import Document, Timeline, Values
 from analyzer.report.figures import GENDER_WORDS, figure_text
 from analyzer.util.text import counted
 
@@ -11,38 +10,37 @@ __all__ = [
     "webvtt",
 ]
 
-Document = dict[str, Any]
-
-
-_VTT_NOTE = "People seen within each span, not necessarily at the same moment; perceived gender. Estimates."
+_VTT_NOTE = "People seen within each cue, not necessarily at the same moment. Estimates; gender is perceived."
 
 
 def webvtt(document: Document) -> str:
-    """Captions that count the people of each stretch of the timeline; none where nobody is seen.
+    """Captions with the number of people in each bin of the timeline; none where nobody is seen.
 
     Args:
-        document: Of a single video.
+        document: The report document of a single video.
     """
     cues: list[tuple[int, int, str]] = []
-    timeline = document["timeline"]
-    for index in range(len(timeline["start_s"]) if timeline else 0):
-        start, end = (round(1000 * timeline[name][index]) for name in ("start_s", "end_s"))
-        text = _cue(timeline, index)
-        if not text or start >= end:
-            continue
-        if cues and cues[-1][1:] == (start, text):
-            cues[-1] = cues[-1][0], end, text
-        else:
-            cues.append((start, end, text))
+    if (timeline := document["timeline"]) is not None:
+        for index, ends_s in enumerate(zip(timeline["start_s"], timeline["end_s"], strict=True)):
+            start, end = (round(1000 * time_s) for time_s in ends_s)
+            text = _cue(timeline, index)
+            if not text or start >= end:
+                continue
+            if cues and cues[-1][1:] == (start, text):
+                cues[-1] = cues[-1][0], end, text
+            else:
+                cues.append((start, end, text))
     blocks = [f"{_vtt_time(start)} --> {_vtt_time(end)}\n{text}\n" for start, end, text in cues]
     return "\n".join(["WEBVTT\n", f"NOTE\n{_VTT_NOTE}\n", *blocks])
 
 
-def _cue(timeline: dict[str, Any], index: int) -> str:
+def _cue(timeline: Timeline, index: int) -> str:
+    series: Values = timeline
+
     def count(name: str) -> str:
-        values = timeline[name]
+        values = series[name]
         number = None if values is None else values[index]
-        # Where bins were joined, the counts are means.
+        # The counts of averaged bins are means.
         return "" if not number or number < 0.05 else figure_text(number, "people").replace(".0", "")
 
     people = count("people")

@@ -1,8 +1,8 @@
-"""The charts of a report, for slides: each is drawn from the document and its title says what it shows.
+"""The charts of a report, for slides; each is drawn from the document, and its title says what it shows.
 
-Colors are told apart with any color vision, and nothing is told by color alone: bars and areas have
-hatches or labels as well. Titles of videos are untrusted: no formula is read in them, and characters that no
-installed font can draw become boxes.
+The colors can be distinguished with any color vision, and no meaning depends on color alone: bars and areas
+have hatches or labels as well. Titles of videos are untrusted: formulas in them are not interpreted, and
+characters that no installed font can draw become boxes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
+from analyzer.report.document import AudienceRow, Document, Timeline, TrendRow, Values
 from analyzer.report.figures import (
     BY_NAME,
     GENDER_WORDS,
-    WITHHELD,
+    SUPPRESSED,
     clock,
     ends_of,
     figure_text,
     span_text,
     span_words,
 )
-from analyzer.report.files import CHARTS
+from analyzer.runs.run import REPORT_CHARTS
 from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted, one_line
 
@@ -43,41 +44,36 @@ __all__ = ["DPI", "draw"]
 
 DPI = 300
 
-Document = dict[str, Any]
 Real = NDArray[np.float64]
 
 _HATCHES = {"female": "", "male": "///", "unknown": ".."}
 _GENDERS = {gender: (color, _HATCHES[gender]) for gender, color in GENDER_COLORS.items()}
-"""Each with a hatch, for those who see no difference of colors."""
+"""The color and the hatch of each gender."""
 _ALL, _DARK, _SOFT, _GRID = "#4D5B66", "#222222", "#555555", "#DDDDDD"
 _PEOPLE_MARK = {"marker": "o", "color": _DARK}
 _TIME_MARK = {"marker": "D", "color": "#009E73"}
 _WIDTH, _HEIGHT = 8.0, 4.5
 _ROWS = 22
-"""So many rows of labels fit on a sheet; for more of them it is made larger, in the same proportions."""
+"""The number of rows that fit on a sheet; for more rows the sheet is enlarged in proportion."""
 _FEW_ROWS = 5
 _MOST_PEOPLE, _MOST_VIDEOS, _MOST_GROUPS, _MOST_PERIODS = 30, 20, 20, 12
 _STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-_SMALL_MULTIPLES = ("presence", "people_per_video", "female_time_share")
+_SMALL_MULTIPLES = ("occupancy", "people_per_video", "female_time_share")
 _OTHER_FONTS = (
     *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR"),
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Hiragino Sans", "PingFang SC", "Arial Unicode MS"),
     *("Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Leelawadee UI", "Noto Emoji"),
 )
-"""Where installed, they draw what the font that comes with Matplotlib has no pictures of."""
+"""Fonts that are used, where installed, for characters that Matplotlib's own font lacks."""
 
 
 def draw(document: Document) -> dict[str, Figure]:
-    """The charts of a report by their names; those that have nothing to show are left out.
-
-    Args:
-        document: Of the report.
-    """
+    """The charts of a report by their names, without those that have nothing to show."""
     charts: tuple[Callable[[Document], Figure | None], ...] = (
         *(_timeline, _timeline_ages, _people, _pyramid, _shares),
-        *(_at_once, _videos, _groups, _trend, _audience),
+        *(_concurrent, _videos, _groups, _trend, _audience),
     )
-    drawn = ((name, chart(document)) for name, chart in zip(CHARTS, charts, strict=True))
+    drawn = ((name, chart(document)) for name, chart in zip(REPORT_CHARTS, charts, strict=True))
     return {name: figure for name, figure in drawn if figure is not None}
 
 
@@ -85,7 +81,7 @@ def draw(document: Document) -> dict[str, Figure]:
 
 
 def _sheet(title: str, document: Document, *remarks: str, rows: int = 0) -> Figure:
-    """An empty chart with its title, and below it what it is about."""
+    """An empty chart with its title and a line below it."""
     scale = max(1.0, rows / _ROWS)
     engine = ConstrainedLayoutEngine(rect=(0.012, 0.015, 0.97, 0.825))
     figure = Figure(figsize=(_WIDTH * scale, _HEIGHT * scale), dpi=DPI, layout=engine)
@@ -93,8 +89,8 @@ def _sheet(title: str, document: Document, *remarks: str, rows: int = 0) -> Figu
         0.02, 0.965, title, fontsize=15 * scale, fontweight="bold", color=_DARK, va="top", parse_math=False
     )
     about = [*remarks, *document["filters"]]
-    room = max(24, 88 - len(" · ".join(about)))
-    text = _literal(_short(" · ".join((_short(document["title"], room), *about)), 96))
+    width = max(24, 88 - len(" · ".join(about)))
+    text = _literal(_short(" · ".join((_short(document["title"], width), *about)), 96))
     figure.text(0.02, 0.89, text, fontsize=10.5 * scale, color=_SOFT, va="top", fontfamily=_families())
     return figure
 
@@ -108,7 +104,7 @@ def _calm(axes: Axes, *, grid: str = "both") -> None:
 
 
 def _rows_axis(axes: Axes, at: Sequence[float] | Real, labels: Sequence[str]) -> None:
-    """One label a row, from the top down."""
+    """One label per row, from the top down."""
     _calm(axes, grid="x")
     axes.set_yticks(at, [_literal(label) for label in labels], fontsize=10, fontfamily=_families())
     axes.tick_params(axis="y", length=0)
@@ -145,36 +141,36 @@ def _drawable(letter: str) -> bool:
     return any(font.get_char_index(ord(letter)) for font in fonts)
 
 
-def _short(text: str, room: int, instead: str = "") -> str:
-    """Untrusted text in one line that can be drawn, not wider than `room` letters.
+def _short(text: str, width: int, instead: str = "") -> str:
+    """Untrusted text as one line that can be drawn.
 
     Args:
-        text: To be drawn.
-        room: Wide letters, as those of Chinese, count twice.
-        instead: Taken where most of the text cannot be drawn.
+        text: The text.
+        width: Largest number of letters; wide ones, such as Chinese characters, count twice.
+        instead: Used if most of the text cannot be drawn.
     """
     line = "".join(each for each in one_line(text) if each.isprintable())
     drawn = "".join(each if _drawable(each) else "\N{WHITE SQUARE}" for each in line)
     if instead and 2 * sum(map(str.__ne__, line, drawn)) > len(line):
-        return _short(instead, room)
+        return _short(instead, width)
     wide = [1 + (unicodedata.east_asian_width(each) in "WF") for each in drawn]
-    if sum(wide) > room:
-        drawn = drawn[: int(np.searchsorted(np.cumsum(wide), room - 1, side="right"))].rstrip() + "…"
+    if sum(wide) > width:
+        drawn = drawn[: int(np.searchsorted(np.cumsum(wide), width - 1, side="right"))].rstrip() + "…"
     return drawn
 
 
 def _literal(text: str) -> str:
-    """Text in which Matplotlib reads no formula."""
+    """Text that Matplotlib does not interpret as a formula."""
     return text.replace("$", r"\$")
 
 
 def _real(values: Sequence[Any]) -> Real:
-    """Numbers, with NaN for what is not known."""
+    """Numbers, with NaN for unknown values."""
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _bars(value: Real, low: Real, high: Real) -> Real:
-    """Error bars as Matplotlib wants them; NaN, none, where the interval is not known."""
+    """Error bars for Matplotlib; NaN, which draws none, where the interval is not known."""
     return np.clip([value - low, high - value], 0, None)
 
 
@@ -184,8 +180,8 @@ _Area = tuple[str, Sequence[Any], Any, str]
 """Words, values, color, hatch."""
 
 
-def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list[Patch]:
-    """Stacked steps over the time, with hatched gaps where nothing is known; returns the legend's patches."""
+def _stack(axes: Axes, timeline: Timeline, areas: Sequence[_Area]) -> list[Patch]:
+    """Draw steps over time, stacked, with hatched gaps where nothing was analyzed; return the legend."""
     start, end = _real(timeline["start_s"]), _real(timeline["end_s"])
     values = np.stack([_real(area[1]) for area in areas])
     known = np.isfinite(values).all(axis=0)
@@ -225,16 +221,17 @@ def _stack(axes: Axes, timeline: dict[str, Any], areas: Sequence[_Area]) -> list
     return shown
 
 
-def _has_people(timeline: dict[str, Any] | None) -> bool:
-    return timeline is not None and bool(np.nansum(_real(timeline["people"])) > 0)
+def _has_people(timeline: Timeline) -> bool:
+    return bool(np.nansum(_real(timeline["people"])) > 0)
 
 
 def _timeline(document: Document) -> Figure | None:
     timeline = document["timeline"]
-    if document["images"] or not _has_people(timeline):
+    if timeline is None or document["images"] or not _has_people(timeline):
         return None
-    by_gender = {name: timeline[name] for name in ("female", "male", "unknown_gender")}
-    areas: list[_Area] = [("people (genders withheld)", timeline["people"], _ALL, "")]
+    series: Values = timeline
+    by_gender = {name: series[name] for name in ("female", "male", "unknown_gender")}
+    areas: list[_Area] = [("people (genders suppressed)", timeline["people"], _ALL, "")]
     title = "People seen over time"
     if all(values is not None and np.isfinite(_real(values)).any() for values in by_gender.values()):
         areas = [
@@ -259,7 +256,7 @@ def _timeline(document: Document) -> Figure | None:
 
 def _timeline_ages(document: Document) -> Figure | None:
     timeline = document["timeline"]
-    if document["images"] or not _has_people(timeline) or not timeline["ages"]:
+    if timeline is None or document["images"] or not _has_people(timeline) or not timeline["ages"]:
         return None
     known = {name: values for name, values in timeline["ages"].items() if values is not None}
     if not any(np.isfinite(_real(values)).any() for values in known.values()):
@@ -297,14 +294,12 @@ def _people(document: Document) -> Figure | None:
     people = [one for one in everybody if one["person_id"] in chosen]
     number = counted(len(everybody), "person", "people")
     some = number if len(people) == len(everybody) else f"the {len(people)} longest on screen of {number}"
-    figure = _sheet(
-        "Who is on screen when", document, some, "number, perceived gender, age", rows=len(people)
-    )
+    figure = _sheet("Appearances", document, some, "number, perceived gender, age", rows=len(people))
     axes = figure.subplots()
     labels = []
     for row, one in enumerate(people):
         color, hatch = _GENDERS[one["gender"]]
-        spans = [(start, end - start) for start, end in one["stretches"]]
+        spans = [(start, end - start) for start, end in one["spans"]]
         # The thin edge keeps the shortest stretches visible; over it goes the hatch.
         axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=color, edgecolor=color, linewidth=0.6)
         if hatch:
@@ -328,9 +323,7 @@ def _people(document: Document) -> Figure | None:
         )
     _rows_axis(axes, range(len(people)), labels)
     timeline = document["timeline"]
-    ends = [end for one in people for _, end in one["stretches"]] + (
-        timeline["end_s"][-1:] if timeline else []
-    )
+    ends = [end for one in people for _, end in one["spans"]] + (timeline["end_s"][-1:] if timeline else [])
     starts = timeline["start_s"][:1] if timeline else [0.0]
     _clock_axis(axes, min(starts, default=0.0), max(ends, default=1.0))
     axes.annotate(
@@ -346,7 +339,7 @@ def _people(document: Document) -> Figure | None:
     return figure
 
 
-# --- who -----------------------------------------------------------------------------------------------
+# --- people --------------------------------------------------------------------------------------------
 
 
 def _pyramid(document: Document) -> Figure | None:
@@ -361,7 +354,7 @@ def _pyramid(document: Document) -> Figure | None:
     most = {gender: max(value or 0 for value in values) for gender, values in sides.items()}
     both = max(most["female"], most["male"], 1)
     lone = max(most["unknown"], both / 3)
-    figure = _sheet("People by perceived gender and age", document, "as stated, not corrected")
+    figure = _sheet("People by perceived gender and age", document, "not corrected")
     left, right = figure.subplots(
         1, 2, sharey=True, width_ratios=(2 * both, lone), gridspec_kw={"wspace": 0.1}
     )
@@ -374,7 +367,7 @@ def _pyramid(document: Document) -> Figure | None:
             if value == 0:
                 continue
             axes.annotate(
-                WITHHELD if value is None else f"{value:,.0f}",
+                SUPPRESSED if value is None else f"{value:,.0f}",
                 (sign * (value or 0), y),
                 xytext=(4 * sign, 0),
                 textcoords="offset points",
@@ -411,7 +404,9 @@ def _pyramid(document: Document) -> Figure | None:
 
 
 def _shares(document: Document) -> Figure | None:
-    rows = [one for one in document["shares"] if not one["by"] and one["people_share"] is not None]
+    rows: list[Values] = [
+        one for one in document["shares"] if not one["by"] and one["people_share"] is not None
+    ]
     if not rows:
         return None
     estimated = max(one["estimated"] or 0 for one in rows)
@@ -419,7 +414,7 @@ def _shares(document: Document) -> Figure | None:
     figure = _sheet(
         "Estimated shares of the people and of their time on screen",
         document,
-        f"{counted(estimated, 'person was', 'people were')} estimated",
+        f"{counted(estimated, 'person', 'people')} with estimates",
         "95 % intervals",
         rows=len(rows) + 3,
     )
@@ -454,8 +449,8 @@ def _shares(document: Document) -> Figure | None:
     return figure
 
 
-def _grouped_rows(rows: list[dict[str, Any]]) -> Real:
-    """Where the rows stand: with a gap between gender and age."""
+def _grouped_rows(rows: Sequence[Values]) -> Real:
+    """The positions of the rows, with a gap between gender and age."""
     aged = np.array([one["dimension"] == "age" for one in rows])
     gap = 0.6 if aged.any() and not aged.all() else 0.0
     return np.arange(len(rows)) + gap * aged
@@ -488,7 +483,7 @@ def _label_ends(axes: Axes, ends: Real, at: Real, texts: Sequence[str]) -> None:
 
 
 def _apart(places: Real, sizes: Real, least: float) -> list[bool]:
-    """Which of some bars have a label, the largest first, if labels are to be `least` apart.
+    """Which bars get a label, the largest first, if labels must be `least` apart.
 
     >>> _apart(np.array([0.0, 1.0, 2.0]), np.array([0.3, 0.2, 0.5]), 2.0)
     [True, False, True]
@@ -500,24 +495,24 @@ def _apart(places: Real, sizes: Real, least: float) -> list[bool]:
     return [bar in chosen for bar in range(len(places))]
 
 
-def _at_once(document: Document) -> Figure | None:
-    rows = sorted(document["at_once"], key=lambda one: one["people"])
+def _concurrent(document: Document) -> Figure | None:
+    rows = sorted(document["concurrent"], key=lambda one: one["people"])
     share = _real([one["share"] for one in rows])
     people = _real([one["people"] for one in rows])
     if not np.nansum(share[people > 0]) > 0:
         return None
-    total = document["total"]
+    total: Values = document["total"]
     remarks = [
         f"{words} {figure_text(total[name], 'people')}"
-        for name, words in (("concurrent_mean", "mean"), ("concurrent_peak", "most"))
+        for name, words in (("concurrent_mean", "mean"), ("concurrent_peak", "peak"))
         if total[name] is not None
     ]
     images = document["images"]
-    title = "How many people are in an image" if images else "How many people are on screen at once"
+    title = "People per image" if images else "Concurrent people"
     figure = _sheet(title, document, *remarks)
     axes = figure.subplots()
     drawn = axes.bar(people, share, width=0.8, color=np.where(people > 0, _ALL, "#BFC7CE"))
-    # With the time too where there is room for it; else of bars that stand close the largest have labels.
+    # Labels have the time too if they fit; where bars are narrow, only the largest have labels.
     width = max(people.max(), 3) - min(people.min(), 0) + 1.2
     stacked, labeled = width <= 12, _apart(people, share, width / 15)
     labels = [
@@ -535,7 +530,7 @@ def _at_once(document: Document) -> Figure | None:
     axes.set_xlim(min(people.min(), 0) - 0.6, max(people.max(), 3) + 0.6)
     axes.set_ylim(0, 1.18 * np.nanmax(share))
     _percent_axis(axes, vertical=True)
-    axes.set_xlabel("people in an image" if images else "people on screen at once", fontsize=10.5)
+    axes.set_xlabel("people per image" if images else "people on screen at the same time", fontsize=10.5)
     axes.set_ylabel(f"share of the {'images' if images else 'analyzed time'}", fontsize=10.5)
     return figure
 
@@ -547,11 +542,11 @@ def _videos(document: Document) -> Figure | None:
     known = [one for one in document["videos"] if one["people"] is not None]
     if document["kind"] != "videos" or not any(one["people"] for one in known):
         return None
-    videos = sorted(known, key=lambda one: -one["people"])[:_MOST_VIDEOS]
+    videos = sorted(known, key=lambda one: -(one["people"] or 0))[:_MOST_VIDEOS]
     number = len(document["videos"])
     one, several = ("set of images", "sets of images") if document["images"] else ("video", "videos")
     title = f"People in each {one}" if len(videos) == number else f"The {several} with the most people"
-    bars = "error bars: fewest to most"
+    bars = "error bars: at least to at most"
     some = [] if len(videos) == number else [f"{len(videos)} of them"]
     figure = _sheet(title, document, *some, bars, rows=len(videos))
     axes = figure.subplots()
@@ -570,7 +565,7 @@ def _videos(document: Document) -> Figure | None:
     axes.set_xlabel("distinct people", fontsize=10.5)
     texts = [figure_text(number, "people") for number in value]
     spans = [span_text(*both, "people") for both in zip(low, high, strict=True)]
-    # The interval too: a number at its upper end alone would be taken for that end.
+    # With the interval: a number at the end of an error bar alone would be read as that end.
     labels = [f"{text} ({span})" if span else text for text, span in zip(texts, spans, strict=True)]
     _label_ends(axes, ends, at, labels)
     return figure
@@ -580,25 +575,29 @@ def _groups(document: Document) -> Figure | None:
     groups = document["groups"]
     if groups is None or not groups["rows"]:
         return None
-    # Periods with the changes between them are the chart `trend`.
+    # The chart `trend` shows these periods with their changes.
     if groups["timely"] and document["trend"] and document["trend"]["by"] == groups["by"]:
         return None
-    names = [name for name in _SMALL_MULTIPLES if any(row[name] is not None for row in groups["rows"])]
+    everything: list[Values] = [*groups["rows"]]
+    names = [name for name in _SMALL_MULTIPLES if any(row[name] is not None for row in everything)]
     if not names:
         return None
     if groups["timely"]:
-        rows = groups["rows"][-_MOST_PERIODS:]
+        rows = everything[-_MOST_PERIODS:]
         series: dict[str, list[_Point]] = {
             name: [(row["group"], row[name], *ends_of(row, name), None) for row in rows] for name in names
         }
         return _periods(
-            f"Who is on screen, by {groups['by']}", document, series, _cut_words(rows, groups["rows"], "last")
+            f"People on screen by {groups['by']}",
+            document,
+            series,
+            _excerpt_words(rows, groups["rows"], "last"),
         )
-    rows = groups["rows"][:_MOST_GROUPS]
+    rows = everything[:_MOST_GROUPS]
     figure = _sheet(
-        f"Who is on screen, by {groups['by']}",
+        f"People on screen by {groups['by']}",
         document,
-        _cut_words(rows, groups["rows"], "first"),
+        _excerpt_words(rows, groups["rows"], "first"),
         rows=len(rows) + 2,
     )
     at = np.arange(len(rows), dtype=np.float64)
@@ -622,7 +621,7 @@ def _groups(document: Document) -> Figure | None:
         _label_ends(axes, np.nan_to_num(ends), at, [figure_text(number, figure_of.unit) for number in value])
         axes.set_title(_panel_words(name), fontsize=10.5, loc="left")
         for y in np.flatnonzero(np.isnan(value)):
-            words = WITHHELD if rows[y]["withheld"] else "not known"
+            words = SUPPRESSED if rows[y]["suppressed"] else "not known"
             axes.text(
                 0.02, y, words, style="italic", fontsize=10, va="center", transform=axes.get_yaxis_transform()
             )
@@ -630,7 +629,7 @@ def _groups(document: Document) -> Figure | None:
 
 
 def _panel_words(name: str, words: str = "") -> str:
-    """Words of a figure in two lines, if one would be too wide for a panel."""
+    """The words of a figure, in two lines if they are too wide for a panel."""
     words = words or BY_NAME[name].words
     if len(words) <= 24:
         return words
@@ -638,7 +637,7 @@ def _panel_words(name: str, words: str = "") -> str:
     return words[:half] + "\n" + words[half + 1 :]
 
 
-def _cut_words(some: Sequence[Any], everything: Sequence[Any], which: str) -> str:
+def _excerpt_words(some: Sequence[Any], everything: Sequence[Any], which: str) -> str:
     if len(some) == len(everything):
         return counted(len(some), "group")
     return f"the {which} {len(some)} of {len(everything)} groups"
@@ -649,7 +648,7 @@ _Point = tuple[str, Any, Any, Any, int | None]
 
 
 _PANEL_LETTERS = 24
-"""As many letters stand below a panel side by side."""
+"""The number of letters that fit below a panel."""
 
 
 def _trend(document: Document) -> Figure | None:
@@ -661,26 +660,28 @@ def _trend(document: Document) -> Figure | None:
     names = [name for name in _SMALL_MULTIPLES if name in found] or found[:3]
     if not names:
         return None
-    # The first period has none before it.
-    ends = {row[end] for row in rows for end in ("previous", "period")} - {None}
+    ends = {end for row in rows for end in (row["previous"], row["period"]) if end is not None}
     periods = sorted(ends)[-_MOST_PERIODS:]
     shown = f"the last {len(periods)} of {len(ends)}" if len(ends) > len(periods) else ""
-    series = {}
+    series: dict[str, list[_Point]] = {}
     for name in names:
         of_figure = [row for row in rows if row["figure"] == name]
-        before = {row["previous"]: (row["previous_value"], None, None, None) for row in of_figure}
-        points = before | {
+        points: dict[str | None, tuple[Any, Any, Any, int | None]] = {
+            row["previous"]: (row["previous_value"], None, None, None) for row in of_figure
+        }
+        points |= {
             row["period"]: (row["value"], row["value_low"], row["value_high"], _way(row)) for row in of_figure
         }
-        series[name] = [(period, *points.get(period, (None,) * 4)) for period in periods]
-    marked = any(point[4] for points in series.values() for point in points)
-    remark = "▲ ▼ change beyond its error bars" if marked else "no change is beyond its error bars"
+        none = (None, None, None, None)
+        series[name] = [(period, *points.get(period, none)) for period in periods]
+    marked = any(point[4] for each in series.values() for point in each)
+    remark = "▲ ▼ change beyond error bars" if marked else "no change is beyond error bars"
     remark = f"{shown} · {remark}" if shown else remark
     words = {row["figure"]: row["words"] for row in rows}
-    return _periods(f"Who is on screen, {trend['by']} by {trend['by']}", document, series, remark, words)
+    return _periods(f"People on screen, {trend['by']} by {trend['by']}", document, series, remark, words)
 
 
-def _way(row: dict[str, Any]) -> int | None:
+def _way(row: TrendRow) -> int | None:
     if not row["exceeds"] or row["change"] is None:
         return None
     return 1 if row["change"] > 0 else -1
@@ -693,7 +694,7 @@ def _periods(
     remark: str,
     words: dict[str, str] | None = None,
 ) -> Figure:
-    """Small multiples, a figure each, over the periods."""
+    """Small multiples over the periods, one per figure."""
     figure = _sheet(title, document, remark, "95 % intervals")
     panels = figure.subplots(1, len(series), squeeze=False)[0]
     for axes, (name, points) in zip(panels, series.items(), strict=True):
@@ -738,17 +739,23 @@ def _periods(
 
 def _audience(document: Document) -> Figure | None:
     audience = document["audience"]
-    rows = [] if audience is None else [row for row in audience["rows"] if row["on_screen_share"] is not None]
+    if audience is None:
+        return None
+    rows = [row for row in audience["rows"] if row["on_screen_share"] is not None]
     if not rows:
         return None
     rows.sort(key=lambda one: one["dimension"] != "gender")
     differences = [_difference(row) for row in rows]
     source = f"audience from {_short(audience['file'], 30)}"
-    marks = ("▲ ▼ beyond its error bars",) if any(mark for _, mark in differences) else ()
-    figure = _sheet("Who is on screen, and who watches", document, source, *marks)
+    marks = ("▲ ▼ beyond error bars",) if any(mark for _, mark in differences) else ()
+    figure = _sheet("On screen against audience", document, source, *marks)
     axes = figure.subplots()
     at = _grouped_rows(rows)
-    value, low, high = (_real([row[f"on_screen_{end}"] for row in rows]) for end in ("share", "low", "high"))
+    values: list[Values] = [*rows]
+    value, low, high = (
+        _real([row[name] for row in values])
+        for name in ("on_screen_share", "on_screen_low", "on_screen_high")
+    )
     watching = _real([row["audience_share"] for row in rows])
     axes.hlines(at, np.fmin(value, watching), np.fmax(value, watching), color=_GRID, linewidth=5)
     basis = {"time": "of the time on screen", "people": "of the people on screen"}[audience["basis"]]
@@ -776,8 +783,8 @@ def _audience(document: Document) -> Figure | None:
     return figure
 
 
-def _difference(row: dict[str, Any]) -> tuple[str, str]:
-    """The difference in percentage points, and whether it is beyond its error bars."""
+def _difference(row: AudienceRow) -> tuple[str, str]:
+    """The difference in percentage points, and a mark if it is beyond its error bars."""
     difference, low, high = row["difference"], row["difference_low"], row["difference_high"]
     if difference is None:
         return "", ""

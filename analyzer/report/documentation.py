@@ -1,13 +1,16 @@
-"""``docs/report.md``: what a report says, from the lists that make it."""
+"""``docs/report.md``: what a report contains, generated from its lists and types."""
 
 from __future__ import annotations
 
 import textwrap
+from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from analyzer.people.proportions import FEW_PEOPLE
+from analyzer.report import document
+from analyzer.report.breakdowns import MOMENT_S
 from analyzer.report.dataset import PERIODS, RUN_COLUMNS, VIEWS
 from analyzer.report.figures import AUDIENCE_FIGURES, BY_NAME, FIGURES
-from analyzer.report.metrics import COMPARED, MAX_COMPARED, MOMENT_S
+from analyzer.report.trends import COMPARED, MAX_COMPARED
 from analyzer.runs.run import REPORT_CHARTS, REPORT_TABLES
 
 __all__ = ["documentation"]
@@ -22,10 +25,10 @@ python cli.py report outputs/talk-file-24ad666ec43b --open  # its page, in the b
 python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
 ```
 
-PATH is a run's folder or one that holds runs, however deep. Folders that hold no finished run are named and
-passed over. Runs that are damaged, or were written by a newer version, are named and left out, and the exit
-code is 1. Runs of older versions are reported as far as their tables go. Tables are read where they lie, by
-DuckDB; nothing but the columns that a figure needs is loaded.
+PATH is the folder of a run, or a folder that contains runs at any depth. Folders without a finished run are
+named and skipped. Runs that are damaged or were written by a newer version are named and left out, and the
+exit code is 1. Runs of older versions are included as far as their tables allow. DuckDB reads the tables
+where they are; only the columns that a figure needs are loaded.
 
 ## Figures
 
@@ -34,67 +37,67 @@ DuckDB; nothing but the columns that a figure needs is loaded.
 """
 
 _MIDDLE = """
-Times are computed from the analyzed frames (`samples`, `faces`), not from the timeline's bins. The busiest
-moments are windows of {moment:g} s, on a grid of as many, with the most people on average; of each the first
-moment with the most people is told (`peak_s`, `most`). A video shorter than half of that is one window.
-People are counted video by video: the same person in two videos counts twice.
+Times are computed from the analyzed frames (`samples`, `faces`), not from the bins of the timeline. The
+busiest moments are the windows of {moment:g} s, on a grid of {moment:g} s, with the most people on average;
+for each the report gives the first time with the largest number of people (`peak_s`) and that number
+(`peak_people`). A video shorter than half a window is one window. People are counted video by video: the same
+person in two videos counts twice.
 
 ## Shares and their intervals
 
-Of one run they are those of its `shares` table. Of several, the people of all runs are put through the same
-estimate at once, with one draw of the networks' errors for all of them: that the networks are wrong about a
-group is a common error, which does not average out over many videos. The interval holds 95 %: measured up
-to 270 people of 20 videos ([pooled.md](pooled.md)). Of far more people it gets narrower than the errors
-measured on labeled faces are known to carry over to other videos. Of fewer than {few} judged people no
-share is stated: no tile, sentence, chart, table or file has one, the run's own `shares` table included. The
-same people have the same share wherever it stands: a group's draws depend on its own people alone, so the
-one group that holds everybody has the figures of the total, and a group has those of a report on its videos
-alone. Runs judged by networks whose errors are not known here are left out of the estimate, and the report
-says so. What is stated person by person (`female`, `male`, the pyramid) is not corrected, so it can differ
-from the shares.
+The shares of a single run are those of its `shares` table. For several runs, the people of all runs go
+through the same estimate at once, with one draw of the models' errors for all of them: a model that is wrong
+about a group is wrong in every video, and this error does not average out over many videos. The interval
+holds 95 %, as measured for up to 270 people in 20 videos ([pooled.md](pooled.md)). For many more people it
+becomes narrower than the known accuracy of carrying errors measured on labeled faces over to other videos. No
+share is stated for fewer than {few} people with estimates, in no tile, sentence, chart, table or file, the
+run's own `shares` table included. The same people have the same share wherever it appears: the draws of a
+group depend on its own people alone, so a single group with everybody has the figures of the total, and a
+group has those of a report on its videos alone. Runs with models of unknown error rates are left out of the
+estimate, and the report says so. Figures that count person by person (`female`, `male`, the pyramid) are not
+corrected, so they can differ from the shares.
 
 ## Groups and trends
 
-`--by` takes `video`, {periods}, `name`, or a column of `runs`, such as `channel` or `folder`. By `name`,
-videos are grouped by the names of their files (on the web, by their titles): by what the first group of the
-regular expression `--name-pattern` finds in them, or else all that it matches. Without the option it is the
-name without the number at its end (`news-01.mp4` and `news-02.mp4` are `news`); what it does not match is
-`not known`.
+`--by` takes `video`, {periods}, `name`, or a column of `runs`, such as `channel` or `folder`. With `name`,
+videos are grouped by the names of their files (on the web, by their titles): by the first group of the
+regular expression `--name-pattern`, or its whole match if it has no group. The default pattern is the name
+without a number at its end (`news-01.mp4` and `news-02.mp4` are `news`). Names that the pattern does not
+match are `not known`.
 
 ```
 python cli.py report outputs --by folder
 python cli.py report outputs --by name --name-pattern '^(.+?)-S[0-9]+'
 ```
 
-Days, weeks, months and hours are told in UTC, or in a time zone: `--timezone Europe/Berlin`. A day without an
-hour, as some sites tell it, stays that day.
+Days, weeks, months and hours are in UTC, or in the time zone of `--timezone Europe/Berlin`. A date without a
+time, which some sites give, stays that date.
 
-Periods are those of the upload; a file counts on the day of its recording if the file tells it, else on that
-of its analysis. Days, weeks and months are compared
-with the last one before that has videos. The error bars of a change hold both how the videos were measured
-and which videos there happen to be: measured errors as above, and the videos drawn anew (Bayesian bootstrap,
-Rubin 1981, widened where there are few videos, as Student's t does). A change
-exceeds its error bars if its 95 % interval lies on one side of 0; with a single video in one of the periods
-nothing is said. Where many changes are looked at, one in twenty exceeds its error bars by chance.
+Periods are those of the upload. A file counts on the day of its recording if the file contains it, otherwise
+on the day of its analysis. Days, weeks and months are compared with the previous one that has videos. The
+error bars of a change include both estimation errors, as above, and the choice of videos: the videos are
+resampled (Bayesian bootstrap, Rubin 1981), and the intervals are widened for few videos as in Student's t. A
+change exceeds its error bars if its 95 % interval excludes 0. With a single video in one of the periods this
+is not known. Among many changes, one in twenty exceeds its error bars by chance.
 
-Any two groups are compared in the same way, of more than {compared} groups those with the most people
-(`comparison` in the document, `report-comparison.csv`, "Two side by side" on the page): {comparable}. With a
-single video in one of the two it cannot be known how much depends on which video it is: shares then have the
-error bars of the measuring alone, other figures none.
+Any two groups are compared in the same way; of more than {compared} groups those with the most people
+(`comparison` in the document, `report-comparison.csv`, "Comparison of two" on the page): {comparable}. With a
+single video in one of the two groups it is not known how much depends on the choice of the video: the error
+bars of shares then include estimation errors only, and other figures have none.
 
 ## Choosing runs
 
-`--since`, `--channel` and `--where`; the last is a condition in the SQL of DuckDB over the view `runs`. The
-views {views} can be used in it; each has the columns of [its table](records.md) and `run`:
+Use `--since`, `--channel` and `--where`. The last is a condition in DuckDB's SQL over the view `runs`. It can
+use the views {views}, which have the columns of [the tables](records.md) and `run`:
 
 ```
 python cli.py report outputs --where "people > 2 AND run IN (SELECT run FROM people WHERE age_years < 18)"
 ```
 
-Nothing but the runs' own files can be read by it. `--columns mine.csv` adds columns of your own to `runs`,
-for `--where` and `--by`: the first column of that file is `run`, `video_id`, `title`, `url` or `source`. If
-no row of it fits a run, that is an error; rows that fit none beside others that do are named in a
-warning. The file is read as UTF-8, as UTF-16 with its mark, or as what Windows writes in the West (cp1252).
+The condition can read nothing but the runs' own files. `--columns mine.csv` adds columns of your own to
+`runs`, for `--where` and `--by`. The first column of that file is `run`, `video_id`, `title`, `url` or
+`source`. If no row matches a run, that is an error; if only some rows do not match, a warning names them. The
+file is read as UTF-8, as UTF-16 with a byte order mark, or as Windows-1252.
 
 ### The view runs
 
@@ -105,65 +108,70 @@ warning. The file is read as UTF-8, as UTF-16 with its mark, or as what Windows 
 _TAIL = """
 ## Few people
 
-With `--min-people N` nothing is told of groups of fewer than N people but how many videos they are in and how
-long those were analyzed. So that what is withheld cannot be had by subtraction, another group is withheld
-where it would be. Nothing is then told of single people either: no timeline, captions, bars of who was on
-screen when or pairs, no moment of a first or longest presence, no shares of single videos, and no way to the
-annotated video, which names everybody in it. Files of an earlier report in the same folder are removed; the
-run's own tables stay as they are: hand on the report, not the folder.
+With `--min-people N`, groups of fewer than N people are suppressed: the report only says how many videos they
+are in and how long those were analyzed. So that the suppressed figures cannot be recovered by subtraction,
+another group is suppressed where necessary. Everything about single people is suppressed too: the timeline,
+captions, appearances, pairs, first and longest appearances, shares of single videos, and links to the
+annotated video, which shows everybody's number. Files of an earlier report in the same folder are removed.
+The run's own tables stay as they are: hand on the report, not the folder.
 
 ## On screen against audience
 
-`--youtube-analytics export.csv` takes YouTube Analytics' table of age and gender, as its API (`ageGroup`,
-`gender`, `viewerPercentage`), its bulk reports or Studio export it. It is laid beside the shares of the time
-on screen, of people who look 13 or older, since the export tells nothing of children. Of fewer than
-{few} judged people nothing is set against it. The difference has the
-interval of the share on screen; YouTube gives none for its own.
+`--youtube-analytics export.csv` takes the table of age and gender from YouTube Analytics, as exported by its
+API (`ageGroup`, `gender`, `viewerPercentage`), its bulk reports or Studio. The report compares it with the
+shares of time on screen of people who look 13 or older, because the export does not include children. With
+fewer than {few} people with estimates there is no comparison. The difference has the interval of the share on
+screen; YouTube gives none for its own shares.
 
 ## In front of the camera
 
-Where runs were analyzed with `--scene audience` ([audience.md](audience.md)), the report has these figures of
-all their people together, and by perceived gender unless `--min-people` withholds it; of no other runs:
+For runs that were analyzed with `--scene audience` ([audience.md](audience.md)), the report has these figures
+of all their people together, and by perceived gender unless `--min-people` suppresses it:
 
 | name | words | unit | meaning |
 | --- | --- | --- | --- |
 {attention}
 ## Files
 
-`--format` takes `html` (one page of about 0.1 MB that needs nothing else; it plays the annotated video that
-lies beside it, else it links to the moment in the original), `png` (charts at 300 dpi: {charts}), `csv`
-(tables: {tables}), `xlsx` (one spreadsheet, `report.xlsx`, with a sheet for each of these tables, the
-timeline of a single run, what the columns mean, and where it comes from), `json` (the whole document),
-`md`, and for a single run `vtt` (the counts as captions). Their names begin with `report.` or `report-`;
-analyzing the video again removes them, because they would no longer fit.
+`--format` takes `html` (one self-contained page of about 0.1 MB, which plays the annotated video beside it or
+links to the moment in the original), `png` (charts at 300 dpi: {charts}), `csv` (tables: {tables}), `xlsx`
+(one spreadsheet, `report.xlsx`, with a sheet for each of these tables, the timeline of a single run, the
+meaning of the columns, and the provenance), `json` (the whole document), `md`, and for a single run `vtt`
+(the counts as captions). The names begin with `report.` or `report-`. Analyzing the video again removes these
+files, because they would no longer match.
 
-`report-people.csv` has a row for each person of all videos, `report-stretches.csv` one for each time on
-screen of a single video's people, `report-screen-time.csv` the people and time on screen by perceived
-gender and by age band, of everything, each group and each video. CSV files are UTF-8 and begin with its
-mark (BOM), by which spreadsheets know their accents; pandas and DuckDB pass over it, Python's own `csv`
-does with `encoding="utf-8-sig"`. Text that a spreadsheet would take for a formula has an apostrophe before
-it in CSV, and is text as it is in `xlsx`.
+`report-people.csv` has a row for each person of all videos, `report-appearances.csv` one for each appearance
+of a single video's people, `report-screen-time.csv` the people and time on screen by perceived gender and by
+age band, of everything, each group and each video. CSV files are UTF-8 with a byte order mark, which
+spreadsheets need to recognize accents; pandas and DuckDB skip it, and Python's own `csv` does with
+`encoding="utf-8-sig"`. Text that a spreadsheet would take for a formula is prefixed with an apostrophe in
+CSV, and is plain text in `xlsx`.
 
-Women are orange and plain, men blue and striped, people of unknown gender gray and dotted, in charts, pages
-and annotated videos.
+In charts, pages and annotated videos, female is orange and plain, male blue and striped, and unknown gender
+gray and dotted.
 
 ## Images
 
-Reports on sets of images alone say how many images somebody is in instead of for how long. What has to do
-with time (timeline, busiest moments, who is on screen when, longest presence, captions) is left out, in every
-format. In their tables the columns of seconds are numbers of images and are called so; a single set's
-`report-images.csv` has a row for each image and person in it. In reports on images and videos together, each
-image counts as one second, and a note says so.
+Reports on images alone give the number of images with people in place of times. Everything about time
+(timeline, busiest moments, appearances, longest appearance, captions) is left out in every format. In the
+tables, columns of seconds are numbers of images and named so; `report-images.csv` of a single set has a row
+for each person in each image. In reports on both images and videos each image counts as one second, and a
+note says so.
 
-From Python:
+## Python
 
 ```python
 from analyzer.report import Chosen, make_report
 
 report = make_report(["outputs"], by="channel", chosen=Chosen(where="duration_s > 60"))
-report.document["total"]["presence"]  # what --format json writes
+report.document["total"]["occupancy"]  # what --format json writes
 report.save(["html", "csv"], "monthly")
 ```
+
+## The document
+
+`report.json` and `Report.document` have these fields, version {version} (`report_version`). The types are in
+`analyzer/report/document.py`. Fields of figures that are listed above have no meaning here.
 """
 
 
@@ -187,8 +195,65 @@ def documentation() -> str:
         attention=attention,
         charts=", ".join(REPORT_CHARTS),
         tables=", ".join(REPORT_TABLES),
+        version=document.REPORT_VERSION,
     )
-    return _wrapped(_HEAD + figures + middle + columns + tail)
+    return _wrapped(_HEAD + figures + middle + columns + tail) + _types()
+
+
+def _types() -> str:
+    """A table of fields for each type of the document, the document itself first."""
+    found = [each for name in document.__all__ if is_typeddict(each := getattr(document, name))]
+    found.sort(key=lambda each: each is not document.Document)
+    lines = []
+    for each in found:
+        hints = get_type_hints(each, include_extras=True)
+        plain = get_type_hints(each)
+        of_figures = set(get_type_hints(document.Figures)) if each is not document.Figures else set()
+        inherited = of_figures <= hints.keys()
+        names = [name for name in hints if not (inherited and name in of_figures)]
+        lines += [f"### {each.__name__}", "", (each.__doc__ or "").strip(), ""]
+        if inherited and of_figures:
+            lines += ["It also has the fields of Figures.", ""]
+        lines += ["| field | type | meaning |", "| --- | --- | --- |"]
+        lines += [f"| `{name}` | {_type_words(plain[name])} | {_meaning(hints[name])} |" for name in names]
+        lines.append("")
+    return "\n".join(["", *lines[:-1]]) + "\n"
+
+
+def _meaning(hint: Any) -> str:
+    """The text of an annotation; empty without one."""
+    for one in getattr(hint, "__metadata__", ()):
+        return str(one)
+    return _meaning(get_args(hint)[0]) if get_origin(hint) is NotRequired else ""
+
+
+def _type_words(hint: Any) -> str:
+    """A type in the words of JSON.
+
+    >>> _type_words(list[str] | None), _type_words(dict[str, float])
+    ('list of string or null', 'object of number')
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        return " or ".join(_type_words(one) for one in args)
+    if str(origin) == "typing.Literal":
+        return " or ".join(f'`"{one}"`' for one in args)
+    if origin is list:
+        return f"list of {_type_words(args[0])}"
+    if origin is dict:
+        return f"object of {_type_words(args[1])}"
+    if is_typeddict(hint):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    return _JSON_TYPES.get(hint, "any value")
+
+
+_JSON_TYPES = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def _wrapped(text: str) -> str:

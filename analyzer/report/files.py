@@ -1,7 +1,7 @@
-"""The files of a report: the page, charts, tables, Markdown and captions, all from its document.
+"""Writing the files of a report: page, charts, tables, Markdown and captions, all from its document.
 
 Every name begins with ``report.`` or ``report-``. Titles, channels and file names in the document are
-untrusted: in tables no spreadsheet takes them for formulas, in Markdown they are text and nothing else.
+untrusted: spreadsheets do not take them for formulas, and Markdown renderers show them as plain text.
 """
 
 from __future__ import annotations
@@ -15,54 +15,47 @@ import pandas as pd
 
 from analyzer.errors import OutputError, SettingsError
 from analyzer.report.captions import webvtt
+from analyzer.report.document import Document
 from analyzer.report.markdown import markdown
 from analyzer.report.tables import report_sheets, table_cells, table_columns, tables
-from analyzer.runs.run import REPORT_CHARTS, report_files
+from analyzer.runs.run import report_files
 from analyzer.runs.tables import write_json
 from analyzer.settings import REPORT_FORMATS
 from analyzer.util.atomic import writing
 from analyzer.util.sheets import write_csv, write_workbook
 
 __all__ = [
-    "CHARTS",
     "FORMATS",
     "save",
 ]
 
-Document = dict[str, Any]
-
-
-FORMATS, CHARTS = REPORT_FORMATS, REPORT_CHARTS
+FORMATS = REPORT_FORMATS
 
 
 def save(document: Document, formats: Iterable[str], out: Path) -> list[Path]:
-    """Write a report; files of the same formats that an earlier report left in the folder go.
+    """Write a report and return its files.
 
-    Where people are withheld, all that an earlier report left goes.
+    Files of the same formats from an earlier report in the folder are removed; with `--min-people`, all files
+    of an earlier report are.
 
     Args:
-        document: Of the report.
-        formats: Of `FORMATS`; captions are only written for a single video.
-        out: Folder; made if need be.
-
-    Returns:
-        The files that were written.
+        document: The report document.
+        formats: Some of `FORMATS`; captions are only written for a single video.
+        out: Folder; created if it does not exist.
 
     Raises:
-        OutputError: They cannot be written.
-        SettingsError: There is no such format.
+        OutputError: A file cannot be written.
+        SettingsError: A format is unknown.
     """
     chosen = set(formats)
     if unknown := sorted(chosen.difference(FORMATS)):
-        raise SettingsError(
-            f"no such format of a report: {', '.join(unknown)}; there are {', '.join(FORMATS)}"
-        )
+        raise SettingsError(f"unknown report format {', '.join(unknown)}: choose from {', '.join(FORMATS)}")
     document = _clean(document)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"the folder {out} cannot be made ({error.strerror}): choose another with --out"
+            f"the folder {out} cannot be created ({error.strerror}): choose another with --out"
         ) from error
     written: list[Path] = []
 
@@ -111,9 +104,9 @@ def _save_charts(document: Document, out: Path) -> list[Path]:
 
 
 def _remove_stale(out: Path, formats: set[str], written: set[str], *, everything: bool) -> None:
-    """Remove what an earlier report left in the same forms, or `everything` of it.
+    """Remove the files of an earlier report in the same formats, or `everything` of it.
 
-    It would pass for a part of this one, or tell what this one withholds.
+    They would pass for a part of this report, or show what it suppresses.
     """
     for name in report_files():
         path = out / name
@@ -122,12 +115,12 @@ def _remove_stale(out: Path, formats: set[str], written: set[str], *, everything
                 path.unlink()
             except OSError as error:
                 raise OutputError(
-                    f"{path} of an earlier report cannot be removed ({error.strerror})"
+                    f"{path} of an earlier report cannot be removed ({error.strerror}): remove it by hand"
                 ) from error
 
 
 def _clean(value: Any) -> Any:
-    """The document with null for numbers that JSON has not, and without letters that UTF-8 has not."""
+    """The document with null for numbers that JSON cannot express, and with only valid Unicode."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from analyzer.errors import SettingsError
 from analyzer.report.dataset import BY_FILE_NAME, PERIODS
+from analyzer.report.values import known_value
 
 __all__ = [
     "NAME_PATTERN",
     "Groups",
     "grouped_runs",
-    "known_value",
 ]
 
 _NOT_KNOWN = "not known"
@@ -44,13 +44,6 @@ class Groups:
     def timely(self) -> bool:
         """Whether the groups are periods, so that each can be compared with the one before."""
         return self.by in PERIODS and self.by != "hour"
-
-
-def known_value(value: Any) -> Any:
-    """A plain Python value; None for what is not known."""
-    if value is None or value is pd.NA or (isinstance(value, float | np.floating) and not np.isfinite(value)):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def grouped_runs(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN) -> Groups:

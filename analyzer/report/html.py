@@ -1,9 +1,9 @@
-"""The report as a page: one HTML file that needs nothing else, from the document of `Report.to_dict`.
+"""The report as one self-contained HTML file, from the report document.
 
-Figures and tables are written here; `assets/page.js` draws the charts from the data that the page carries,
-by `assets/charts.js`, which is small: a library of charts made each page 4.8 MB.
-The page may load nothing but a video beside it: its Content-Security-Policy names the hash of each script.
-Titles, channels, sources and reasons come from strangers: they are only ever text.
+Figures and tables are written here. `assets/page.js` draws the charts from data in the page with
+`assets/charts.js`, which is small: with a charting library each page had 4.8 MB. The page loads nothing but a
+video beside it: its Content-Security-Policy names the hash of each script. Titles, channels, sources and
+reasons are untrusted and only ever inserted as text.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from analyzer.people.proportions import FEW_PEOPLE
+from analyzer.report.breakdowns import MOMENT_S
 from analyzer.report.deeplinks import moments_of
+from analyzer.report.document import Document, GroupTable, Pair, ScreenTimeRow, Values, VideoRow
 from analyzer.report.figures import (
     AGES_MEASURED,
     AGES_UNMEASURED,
@@ -27,8 +29,8 @@ from analyzer.report.figures import (
     BY_NAME,
     GENDER_WORDS,
     NOT_KNOWN,
+    SUPPRESSED,
     TOO_FEW,
-    WITHHELD,
     Figure,
     attention_texts,
     attention_words,
@@ -44,7 +46,6 @@ from analyzer.report.figures import (
     span_words,
     why_not,
 )
-from analyzer.report.metrics import MOMENT_S
 from analyzer.util.text import counted
 from analyzer.util.urls import web_address
 
@@ -62,33 +63,33 @@ _FOLDER = Path(__file__).with_name("assets")
 
 
 _VIDEO_COLUMNS = (
-    *("people", "on_screen_s", "presence", "together", "female_people_share", "age_median_years"),
+    *("people", "on_screen_s", "occupancy", "co_presence", "female_people_share", "age_median_years"),
     *("longest_person_s", "concurrent_peak"),
 )
 
 
 _GROUP_COLUMNS = (
-    *("videos", "analyzed_s", "people", "people_per_video", "presence", "together"),
+    *("videos", "analyzed_s", "people", "people_per_video", "occupancy", "co_presence"),
     *("female_people_share", "female_time_share", "age_median_years"),
 )
 
 
 _CHARTED = (
-    *("people", "people_per_video", "on_screen_s", "presence", "together", "mixed", "concurrent_mean"),
+    *("people", "people_per_video", "on_screen_s", "occupancy", "co_presence", "mixed", "concurrent_mean"),
     *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
 )
 
 
-_TOP, _PEOPLE_ROWS, _TABLE_ROWS, _VIDEO_ROWS, _STRETCHES = 20, 40, 200, 1000, 2000
+_TOP, _PEOPLE_ROWS, _TABLE_ROWS, _VIDEO_ROWS, _MAX_SPANS = 20, 40, 200, 1000, 2000
 
 
-_STATES = {WITHHELD: "withheld", TOO_FEW: "few", NOT_KNOWN: "unknown"}
+_STATES = {SUPPRESSED: "suppressed", TOO_FEW: "few", NOT_KNOWN: "unknown"}
 
 
 _UNITS = {"clock": "time", "share": "share", "years": "years", "s": "s", "people": "people", "": ""}
 
 
-def page(document: dict[str, Any]) -> str:
+def page(document: Document) -> str:
     """The page of a report as one string of HTML."""
     from markupsafe import Markup
 
@@ -128,15 +129,15 @@ def _script_hash(script: str) -> str:
 
 
 def _json(data: Any) -> str:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
 
 
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with what its addresses lead to, without those that are none."""
+def _completed(document: Document) -> Document:
+    """The document with links to moments; addresses that a browser must not open are removed."""
     videos = []
     for video in document["videos"]:
         moments = moments_of(video.get("url"))
@@ -146,17 +147,17 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             | {name: _near(video.get(name)) for name in ("media", "page")}
             | {"media_start_s": video.get("media_start_s") or 0.0}
         )
-    return document | {"videos": videos}
+    return cast(Document, document | {"videos": videos})
 
 
 def _near(path: Any) -> str | None:
-    """A relative address, or one of a local file; nothing else belongs to the page's own files."""
+    """A relative address or one of a local file; None for any other."""
     if not isinstance(path, str) or not path or re.search(r"[\s\\\x00-\x1f]", path):
         return None
     return path if re.match(r"file:///|(?!//)[^:]*(/|$)", path) else None
 
 
-def _context(document: dict[str, Any]) -> Row:
+def _context(document: Document) -> Row:
     total, single = document["total"], document["kind"] == "video"
     videos = document["videos"]
     empty = total.get("people") == 0
@@ -167,7 +168,7 @@ def _context(document: dict[str, Any]) -> Row:
         "empty": empty,
         "cards": _cards(document),
         "meta": _meta(document),
-        "span": span_words(document["timeline"]["bin_s"]) if document.get("timeline") else "",
+        "span": span_words(timeline["bin_s"]) if (timeline := document["timeline"]) else "",
         "timeline_rows": None if document["images"] else _timeline_rows(document),
         "people": _people_rows(document),
         "people_shown": _PEOPLE_ROWS,
@@ -192,7 +193,7 @@ def _context(document: dict[str, Any]) -> Row:
         "audience_rows": _audience_rows(document),
         "attention": _attention(document),
         "gender_words": GENDER_WORDS,
-        "withheld_word": WITHHELD,
+        "suppressed_word": SUPPRESSED,
         "too_few": TOO_FEW,
         "method": method(document, _setting(document, "fps")),
         "ages_words": AGES_MEASURED if document["ages_measured"] else AGES_UNMEASURED,
@@ -207,14 +208,14 @@ def _context(document: dict[str, Any]) -> Row:
     }
 
 
-def _columns(names: Sequence[str], document: Row) -> list[Figure]:
+def _columns(names: Sequence[str], document: Document) -> list[Figure]:
     found = (figure_of(name, images=document["images"]) for name in names)
     return [figure for figure in found if figure is not None]
 
 
 @dataclass(frozen=True)
 class _Cell:
-    """A figure in a table: what is read, what it is sorted by, and its interval as places between 0 and 1."""
+    """A figure in a table: its text, the value it is sorted by, and its interval between 0 and 1."""
 
     text: str
     state: str = ""
@@ -224,7 +225,7 @@ class _Cell:
     numeric: bool = True
 
 
-def _cell(row: Row, name: str, document: Row) -> _Cell:
+def _cell(row: Values, name: str, document: Document) -> _Cell:
     figure, value = figure_of(name, images=document["images"]) or BY_NAME[name], row.get(name)
     reason = why_not(row, name, least=document["min_people"])
     if value is None or reason:
@@ -236,8 +237,8 @@ def _cell(row: Row, name: str, document: Row) -> _Cell:
     return _Cell(figure_text(value, figure.unit), "", value, span_text(low, high, figure.unit), bar)
 
 
-def _moment(video: Row | None, seconds: float | None) -> Row | None:
-    """Where a moment can be watched; without a video or an address it is a time only."""
+def _moment(video: VideoRow | None, seconds: float | None) -> Row | None:
+    """A moment and where it can be watched; a time only if there is neither a video nor an address."""
     if video is None or seconds is None:
         return None
     link = video["link"]
@@ -254,28 +255,27 @@ def _moment(video: Row | None, seconds: float | None) -> Row | None:
     }
 
 
-def _meta(document: Row) -> list[str]:
-    """The line below the title, its links aside."""
+def _meta(document: Document) -> list[str]:
+    """The line below the title, without its links."""
     total, videos = document["total"], document["videos"]
     analyzed = total.get("analyzed_s")
     if document["kind"] == "video":
         video = videos[0]
-        share = video.get("analyzed_share")
+        share = None if document["images"] else video["analyzed_share"]
+        length = figure_text(video["duration_s"], "clock")
         if document["images"]:
-            share, video = None, video | {"duration_s": None}
+            size = counted(video["samples"] or 0, "image")
+        else:
+            size = f"{length} long" if length else "length not known"
         words = [
-            video.get("channel") or "",
-            f"{video.get('day_is') or 'of'} {_day_words(video.get('day'))}" if video.get("day") else "",
-            counted(video.get("samples") or 0, "image")
-            if document["images"]
-            else f"{figure_text(video['duration_s'], 'clock')} long"
-            if video.get("duration_s") is not None
-            else "length not known",
+            video["channel"] or "",
+            f"{video['day_is'] or 'of'} {_day_words(video['day'])}" if video["day"] else "",
+            size,
             f"{figure_text(share, 'share')} analyzed" if share is not None else "",
         ]
         return [word for word in words if word]
-    channels = sorted({video["channel"] for video in videos if video.get("channel")})
-    days = sorted(video["day"] for video in videos if video.get("day"))
+    channels = sorted({channel for video in videos if (channel := video["channel"])})
+    days = sorted(video["day"] for video in videos if video["day"])
     count = runs_words(len(videos), images=document["images"])
     words = [count] if count != document["title"] else []
     if days:
@@ -284,12 +284,12 @@ def _meta(document: Row) -> list[str]:
     if channels:
         words.append(channels[0] if len(channels) == 1 else counted(len(channels), "channel"))
     if analyzed is not None:
-        looked = f"{figure_text(analyzed, 'clock')} analyzed"
-        words.append(counted(analyzed, "image") if document["images"] else looked)
+        time = f"{figure_text(analyzed, 'clock')} analyzed"
+        words.append(counted(analyzed, "image") if document["images"] else time)
     return words
 
 
-def _cards(document: Row) -> list[Row]:
+def _cards(document: Document) -> list[Row]:
     total, single, videos = document["total"], document["kind"] == "video", document["videos"]
     video = videos[0] if single and videos else None
 
@@ -312,12 +312,12 @@ def _cards(document: Row) -> list[Row]:
         if total.get(name) is not None
     ]
     analyzed = total.get("analyzed_s")
-    looked = f"of {figure_text(analyzed, 'clock')} analyzed" if analyzed is not None else ""
+    analyzed_text = f"of {figure_text(analyzed, 'clock')} analyzed" if analyzed is not None else ""
     cards = [
         card("people", note=" · ".join(stated)),
         card("on_screen_s", note="of all people, added up"),
-        card("presence", note=looked),
-        card("together", note=_mean_words(total)),
+        card("occupancy", note=analyzed_text),
+        card("co_presence", note=_mean_words(total)),
         card("female_people_share", note=_estimated_text(total)),
         card("age_median_years", "median age", note="as perceived, in years"),
         _longest_card(card, videos, video),
@@ -326,15 +326,15 @@ def _cards(document: Row) -> list[Row]:
             note="of anybody" if single else "median of the videos",
             moment=_moment(video, total.get("first_s")),
         ),
-        card("concurrent_peak", "most at once", note="in one analyzed frame"),
+        card("concurrent_peak", "peak concurrent people", note="in one analyzed frame"),
     ]
     if not single:
         cards.insert(1, card("people_per_video", note="mean"))
     if not document["images"]:
         return cards
     notes = {
-        "presence": f"of {counted(analyzed or 0, 'image')}",
-        "together": f"{figure_text(total.get('concurrent_mean'), 'people')} in an image on average",
+        "occupancy": f"of {counted(analyzed or 0, 'image')}",
+        "co_presence": f"{figure_text(total.get('concurrent_mean'), 'people')} per image on average",
         "concurrent_peak": "",
         "on_screen_s": "added up over the images",
     }
@@ -342,22 +342,24 @@ def _cards(document: Row) -> list[Row]:
     return [one | {"note": notes.get(one["name"], one["note"])} for one in known]
 
 
-def _estimated_text(total: Row) -> str:
+def _estimated_text(total: Values) -> str:
     if total.get("female_people_share") is not None:
         return "estimate, 95 % interval"
     count = total.get("estimated") or 0
-    return f"{counted(count, 'person', 'people')} judged" if 0 < count < FEW_PEOPLE else ""
+    return f"{counted(count, 'person', 'people')} with estimates" if 0 < count < FEW_PEOPLE else ""
 
 
-def _mean_words(total: Row) -> str:
+def _mean_words(total: Values) -> str:
     mean = total.get("concurrent_mean")
-    return f"{figure_text(mean, 'people')} at once on average" if mean is not None else "of the time analyzed"
+    return (
+        f"{figure_text(mean, 'people')} concurrent on average" if mean is not None else "of the analyzed time"
+    )
 
 
-def _longest_card(card: Any, videos: Sequence[Row], video: Row | None) -> Row:
-    known = [v for v in videos if v.get("longest_person") and v.get("longest_person_s") is not None]
-    best = video if video is not None else max(known, key=lambda v: v["longest_person_s"], default=None)
-    longest = best.get("longest_person") if best else None
+def _longest_card(card: Any, videos: Sequence[VideoRow], video: VideoRow | None) -> Row:
+    known = [one for one in videos if one["longest_person"]]
+    best = video or max(known, key=lambda one: one["longest_person_s"] or 0.0, default=None)
+    longest = best["longest_person"] if best else None
     moment = _moment(best, longest["start_s"]) if best and longest else None
     note = f"person {longest['person_id']}" if longest else ""
     if best and longest and video is None:
@@ -366,18 +368,18 @@ def _longest_card(card: Any, videos: Sequence[Row], video: Row | None) -> Row:
     return row
 
 
-def _timeline_rows(document: Row) -> Row | None:
+def _timeline_rows(document: Document) -> Row | None:
     """At most 200 rows, evenly spread."""
-    timeline = document.get("timeline")
+    timeline = document["timeline"]
     if not timeline or not timeline["start_s"]:
         return None
     count = len(timeline["start_s"])
     step = -(-count // _TABLE_ROWS)
-    series = [("people", timeline["people"])]
-    if timeline.get("female"):
-        named = (("female", "female"), ("male", "male"), ("unknown gender", "unknown_gender"))
-        series += [(words, timeline[name]) for words, name in named]
-    ages = timeline.get("ages") or {}
+    series: list[tuple[str, list[float | None] | None]] = [("people", timeline["people"])]
+    if timeline["female"]:
+        series += [("female", timeline["female"]), ("male", timeline["male"])]
+        series.append(("unknown gender", timeline["unknown_gender"]))
+    ages = timeline["ages"] or {}
     series += [(f"age {band}", values) for band, values in ages.items() if any(values)]
     rows = []
     for index in range(0, count, step):
@@ -386,7 +388,7 @@ def _timeline_rows(document: Row) -> Row | None:
     return {"heads": [words for words, _ in series], "rows": rows, "step": step}
 
 
-def _person_words(person: Row) -> str:
+def _person_words(person: Values) -> str:
     """Such as "person 3 · female · about 34 (24 to 49)"."""
     words = [f"person {person['person_id']}", _gender_words(person)]
     if person.get("age_years") is not None:
@@ -399,17 +401,17 @@ def _person_words(person: Row) -> str:
     return " · ".join(words)
 
 
-def _ranged(person: Row) -> bool:
+def _ranged(person: Values) -> bool:
     return person.get("age_low") is not None and person.get("age_high") is not None
 
 
-def _gender_words(person: Row) -> str:
+def _gender_words(person: Values) -> str:
     gender = person.get("gender") or "unknown"
     return "gender unknown" if gender == "unknown" else GENDER_WORDS.get(gender, gender)
 
 
-def _people_rows(document: Row) -> list[Row]:
-    people = document.get("people") or []
+def _people_rows(document: Document) -> list[Row]:
+    people = document["people"] or []
     return [
         {
             **person,
@@ -422,10 +424,10 @@ def _people_rows(document: Row) -> list[Row]:
     ]
 
 
-def _images_of(document: Row) -> list[tuple[str, str]]:
+def _images_of(document: Document) -> list[tuple[str, str]]:
     """Each image with the people in it."""
     found: dict[str, list[str]] = {}
-    for row in document.get("image_rows") or ():
+    for row in document["image_rows"] or ():
         who = found.setdefault(row["image"], [])
         if not row["readable"]:
             who.append("could not be read")
@@ -434,8 +436,8 @@ def _images_of(document: Row) -> list[tuple[str, str]]:
     return [(image, ", ".join(who)) for image, who in found.items()]
 
 
-def _pyramid_rows(document: Row) -> Row | None:
-    cells = {(cell["gender"], cell["band"]): cell for cell in document.get("pyramid") or []}
+def _pyramid_rows(document: Document) -> Row | None:
+    cells = {(cell["gender"], cell["band"]): cell for cell in document["pyramid"] or []}
     if not cells:
         return None
     bands = [*document["age_bands"], "unknown"]
@@ -452,7 +454,7 @@ def _pyramid_rows(document: Row) -> Row | None:
     return {"rows": rows, "hidden": any(cell["people"] is None for cell in cells.values())}
 
 
-def _share_rows(document: Row, by: str, value: str) -> list[Row]:
+def _share_rows(document: Document, by: str, value: str) -> list[Row]:
     rows = []
     for share in document["shares"]:
         if share["by"] != by or share["group_value"] != value:
@@ -475,17 +477,17 @@ def _share_rows(document: Row, by: str, value: str) -> list[Row]:
     return rows
 
 
-def _pairs(document: Row) -> list[Row]:
-    """Who is seen together; of images, in more than one: a group picture has hundreds of pairs."""
-    pairs: list[Row] = (document.get("pairs") or []) if document["kind"] == "video" else []
+def _pairs(document: Document) -> list[Pair]:
+    """Pairs of people; of images only those in more than one, since a group photo has hundreds of pairs."""
+    pairs = document["pairs"] or [] if document["kind"] == "video" else []
     least = 1.5 if document["images"] else 0.0
     return [pair for pair in pairs if pair["co_presence_s"] > least]
 
 
-def _moments(document: Row) -> list[Row]:
+def _moments(document: Document) -> list[Row]:
     by_run = {video["run"]: video for video in document["videos"]}
     rows = []
-    for moment in document.get("moments") or []:
+    for moment in document["moments"] or []:
         video = by_run.get(moment["run"])
         at = _moment(video, moment["peak_s"])
         if video and at:
@@ -493,7 +495,7 @@ def _moments(document: Row) -> list[Row]:
     return rows
 
 
-def _video_rows(document: Row) -> list[Row]:
+def _video_rows(document: Document) -> list[Row]:
     rows = []
     for video in document["videos"][:_VIDEO_ROWS]:
         longest = video.get("longest_person")
@@ -507,8 +509,8 @@ def _video_rows(document: Row) -> list[Row]:
     return rows
 
 
-def _group_rows(document: Row) -> list[Row]:
-    groups = document.get("groups")
+def _group_rows(document: Document) -> list[Row]:
+    groups = document["groups"]
     if not groups:
         return []
     return [
@@ -536,11 +538,11 @@ def _change_span(low: float | None, high: float | None, unit: str) -> str:
     return f"{_change_text(low, unit).removesuffix(' points')} to {_change_text(high, unit)}"
 
 
-def _trend_tables(document: Row) -> list[Row]:
-    """For each figure its periods and changes, in the order of time."""
-    trend = document.get("trend")
+def _trend_tables(document: Document) -> list[Row]:
+    """The periods and changes of each figure, in order of time."""
+    trend = document["trend"]
     tables: dict[str, Row] = {}
-    for row in (trend or {}).get("rows", ()):
+    for row in trend["rows"] if trend else ():
         unit = row["unit"]
         table = tables.setdefault(
             row["figure"], {"figure": row["figure"], "words": row["words"], "unit": unit, "rows": []}
@@ -563,12 +565,12 @@ def _verdict(exceeds: bool | None, change: float | None) -> str:
         return ""
     if not exceeds:
         return "within error bars"
-    return f"{'up' if change > 0 else 'down'}, more than chance"
+    return f"{'up' if change > 0 else 'down'}, beyond error bars"
 
 
-def _comparison(document: Row) -> Row | None:
-    """The differences of each two groups, pair by pair."""
-    comparison = document.get("comparison")
+def _comparison(document: Document) -> Row | None:
+    """The differences between groups, pair by pair."""
+    comparison = document["comparison"]
     if not comparison or not comparison["rows"]:
         return None
     pairs: dict[tuple[str, str], Row] = {}
@@ -592,9 +594,9 @@ def _comparison(document: Row) -> Row | None:
     return {"pairs": list(pairs.values()), "names": list(names), "of": of, "left": comparison["groups"] < of}
 
 
-def _screen_time(document: Row) -> list[tuple[str, list[Row]]]:
-    """People and time of everything, by gender and by age; without the groups of nobody."""
-    rows = [row for row in document.get("screen_time") or () if not row["by"] and row["people"]]
+def _screen_time(document: Document) -> list[tuple[str, list[ScreenTimeRow]]]:
+    """People and time on screen of everything, by gender and by age, without empty groups."""
+    rows = [row for row in document["screen_time"] or () if not row["by"] and row["people"]]
     return [
         (dimension, found)
         for dimension in ("gender", "age")
@@ -602,22 +604,24 @@ def _screen_time(document: Row) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def _attention(document: Row) -> Row | None:
-    """The table of an audience; a cell is a text and, of shares, the length of its bar."""
+def _attention(document: Document) -> Row | None:
+    """The table of attention; a cell is a text and, for shares, the length of its bar."""
     attention = document.get("attention")
     if not attention:
         return None
     rows = []
-    for row in attention["rows"]:
+    values: list[Values] = [*attention["rows"]]
+    for row in values:
         bars = [row[figure.name] if figure.unit == "share" else None for figure in AUDIENCE_FIGURES]
         cells = zip(attention_texts(row, document["min_people"]), bars, strict=True)
         rows.append({"group": "all people" if row["group"] == "all" else row["group"], "cells": list(cells)})
     return {"figures": AUDIENCE_FIGURES, "rows": rows, "words": attention_words(attention)}
 
 
-def _audience_rows(document: Row) -> list[Row]:
+def _audience_rows(document: Document) -> list[Row]:
     rows = []
-    for row in (document.get("audience") or {}).get("rows", ()):
+    audience = document["audience"]
+    for row in audience["rows"] if audience else ():
         low, high = row["difference_low"], row["difference_high"]
         verdict = ""
         if low is not None and high is not None:
@@ -642,50 +646,50 @@ def _audience_rows(document: Row) -> list[Row]:
     return rows
 
 
-def _setting(document: Row, name: str) -> str:
-    """A setting's value if all videos have the same; "" otherwise."""
+def _setting(document: Document, name: str) -> str:
+    """The value of a setting if it is the same for all videos; otherwise empty."""
     for setting in document["provenance"].get("settings") or []:
         if setting["name"] == name and len(setting["values"]) == 1:
             return str(setting["values"][0]["value"]).removesuffix(".0")
     return ""
 
 
-def _chart_data(document: Row) -> Row:
+def _chart_data(document: Document) -> Row:
     empty = document["total"].get("people") == 0
     data: Row = {
         "kind": document["kind"],
         "images": document["images"],
         "bands": document["age_bands"],
         "genders": GENDER_WORDS,
-        "withheld": WITHHELD,
+        "suppressed": SUPPRESSED,
         "videos": _sources(document),
     }
     if document["kind"] == "videos":
         data["top"] = _top(document)
-    if document.get("groups"):
-        data["groups"] = _grouped(document)
-    if document.get("trend"):
+    if document["groups"]:
+        data["groups"] = _grouped(document["groups"], document)
+    if document["trend"]:
         data["trend"] = _trend_points(document)
-    if document.get("audience"):
+    if document["audience"]:
         data["audience"] = _audience_rows(document)
     if empty:
         return data
     data["shares"] = [
         share for share in _share_rows(document, "", "") if share["people"]["value"] is not None
     ]
-    data["pyramid"] = document.get("pyramid") or []
-    data["atOnce"] = [
+    data["pyramid"] = document["pyramid"] or []
+    data["concurrent"] = [
         {**row, "text": figure_text(row["share"], "share"), "time": _time_words(row["time_s"], document)}
-        for row in document.get("at_once") or []
+        for row in document["concurrent"] or []
     ]
     if document["kind"] == "video" and not document["images"]:
-        data["timeline"] = document.get("timeline")
+        data["timeline"] = document["timeline"]
         data["people"] = _bars(document)
     return data
 
 
-def _sources(document: Row) -> dict[str, Row]:
-    """What of each video can be watched; those without anything are left out."""
+def _sources(document: Document) -> dict[str, Row]:
+    """Where each video can be watched; videos that cannot be are left out."""
     return {
         video["run"]: {
             "title": video["title"],
@@ -699,28 +703,28 @@ def _sources(document: Row) -> dict[str, Row]:
     }
 
 
-def _bars(document: Row) -> list[Row]:
-    people = document.get("people") or []
+def _bars(document: Document) -> list[Row]:
+    people = document["people"] or []
     chosen = sorted(people, key=lambda person: -(person.get("on_screen_s") or 0.0))[:_PEOPLE_ROWS]
     chosen.sort(key=lambda person: (person.get("first_s") or 0.0, person["person_id"]))
-    many = sum(len(person["stretches"]) for person in chosen) > _STRETCHES
-    ends = [stretch[1] for person in chosen for stretch in person["stretches"]]
-    gap = max(ends, default=0.0) / _STRETCHES if many else 0.0
+    many = sum(len(person["spans"]) for person in chosen) > _MAX_SPANS
+    ends = [span[1] for person in chosen for span in person["spans"]]
+    gap = max(ends, default=0.0) / _MAX_SPANS if many else 0.0
     return [
         {
             "id": person["person_id"],
             "words": _person_words(person),
             "gender": person.get("gender") or "unknown",
-            "stretches": _joined(person["stretches"], gap),
+            "spans": _joined(person["spans"], gap),
         }
         for person in chosen
     ]
 
 
-def _joined(stretches: Iterable[Sequence[float]], gap: float) -> list[list[float]]:
-    """Stretches, those less than `gap` apart made one: the eye would not tell them apart."""
+def _joined(spans: Iterable[Sequence[float]], gap: float) -> list[list[float]]:
+    """Spans, with those less than `gap` apart joined: they could not be told apart in the chart."""
     out: list[list[float]] = []
-    for start, end in stretches:
+    for start, end in spans:
         if out and gap and start - out[-1][1] < gap:
             out[-1][1] = max(end, out[-1][1])
         else:
@@ -728,7 +732,7 @@ def _joined(stretches: Iterable[Sequence[float]], gap: float) -> list[list[float
     return out
 
 
-def _point(row: Row, name: str, label: str, document: Row) -> Row | None:
+def _point(row: Values, name: str, label: str, document: Document) -> Row | None:
     cell = _cell(row, name, document)
     if cell.state:
         return None
@@ -737,16 +741,16 @@ def _point(row: Row, name: str, label: str, document: Row) -> Row | None:
     return {"label": label, "value": row[name], "low": low, "high": high, "text": text}
 
 
-def _top(document: Row) -> list[Row]:
-    """For each figure the videos in which it is largest; shares only of those with enough people."""
+def _top(document: Document) -> list[Row]:
+    """The videos with the largest values of each figure; shares only for those with enough people."""
     charts = []
     for name in _CHARTED:
         if name in ("videos", "people_per_video"):
             continue
-        told = [video for video in document["videos"] if video.get(name) is not None]
-        told.sort(key=lambda video: -video[name])
+        known: list[Values] = [video for video in document["videos"] if video.get(name) is not None]
+        known.sort(key=lambda video: -video[name])
         points: list[Row] = []
-        for video in told:
+        for video in known:
             point = _point(video, name, str(video["title"]), document)
             points += [point] if point else []
             if len(points) == _TOP:
@@ -761,8 +765,7 @@ def _chart(name: str, points: list[Row]) -> Row:
     return {"figure": name, "words": figure.words, "unit": _UNITS[figure.unit], "points": points}
 
 
-def _grouped(document: Row) -> Row:
-    groups = document["groups"]
+def _grouped(groups: GroupTable, document: Document) -> Row:
     charts = []
     for name in _CHARTED:
         points = []
@@ -772,10 +775,10 @@ def _grouped(document: Row) -> Row:
                 points.append(point)
         if points:
             charts.append(_chart(name, points))
-    return {"timely": bool(groups.get("timely")), "charts": charts}
+    return {"timely": groups["timely"], "charts": charts}
 
 
-def _trend_points(document: Row) -> list[Row]:
+def _trend_points(document: Document) -> list[Row]:
     charts = []
     for table in _trend_tables(document):
         points = []
@@ -796,9 +799,9 @@ def _trend_points(document: Row) -> list[Row]:
     return charts
 
 
-def _chart_options(document: Row) -> Row:
-    """The figures that can be chosen above a chart."""
-    groups = _grouped(document)["charts"] if document.get("groups") else []
+def _chart_options(document: Document) -> Row:
+    """The figures offered above a chart."""
+    groups = _grouped(document["groups"], document)["charts"] if document["groups"] else []
     top = _top(document) if document["kind"] == "videos" else []
     return {
         "top": [(chart["figure"], chart["words"]) for chart in top],
@@ -807,11 +810,11 @@ def _chart_options(document: Row) -> Row:
     }
 
 
-def _chart_labels(document: Row) -> dict[str, str]:
-    """What each chart shows, for those who do not see it."""
+def _chart_labels(document: Document) -> dict[str, str]:
+    """A description of each chart, for screen readers."""
     total = document["total"]
     most = figure_text(total.get("concurrent_peak"), "people") or "not known"
-    people = figure_text(total.get("people"), "people") or WITHHELD
+    people = figure_text(total.get("people"), "people") or SUPPRESSED
     shares = [
         f"{row['group']} {row['people']['text']}"
         + (f" ({row['people']['span']})" if row["people"]["span"] else "")
@@ -820,22 +823,22 @@ def _chart_labels(document: Row) -> dict[str, str]:
     ]
     once = [
         f"{row['people']}: {figure_text(row['share'], 'share')}"
-        for row in (document.get("at_once") or [])[:12]
+        for row in (document["concurrent"] or [])[:12]
     ]
     return {
-        "timeline": f"Stacked chart of how many people are seen over the video; most at once: {most}.",
-        "people": f"Bars over time, one row a person: when each of the {people} people was on screen.",
-        "pyramid": f"Population pyramid of the {people} people by perceived gender and age, as stated.",
+        "timeline": f"Stacked chart of the people seen over the video; peak of concurrent people: {most}.",
+        "people": f"Appearances of the {people} people over time, one row per person.",
+        "pyramid": f"Population pyramid of the {people} people by perceived gender and age, not corrected.",
         "shares": "Estimated shares of the people with 95 % intervals: " + ", ".join(shares) + ".",
-        "at_once": f"Share of the {'images' if document['images'] else 'time'} by number of people. "
+        "concurrent": f"Share of the {'images' if document['images'] else 'time'} by number of people. "
         + ", ".join(once)
         + ".",
     }
 
 
-def _time_words(seconds: float, document: Row) -> str:
-    """A time; of images, which count as a second each, their number."""
-    return counted(seconds, "image") if document["images"] else figure_text(seconds, "clock")
+def _time_words(seconds: float | None, document: Document) -> str:
+    """A time; for images, which count as one second each, their number."""
+    return counted(seconds or 0, "image") if document["images"] else figure_text(seconds, "clock")
 
 
 def _capital(text: str) -> str:
@@ -847,7 +850,7 @@ def _clock_or_dash(seconds: float | None) -> str:
 
 
 def _day_words(day: Any) -> str:
-    """Such as "3 November 2026"; what is no day stays as it is."""
+    """A day such as "3 November 2026"; text that is not a day stays as it is."""
     from datetime import date
 
     try:

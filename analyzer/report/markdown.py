@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from analyzer.people.proportions import FEW_PEOPLE
 from analyzer.report.deeplinks import moment_url
+from analyzer.report.document import Document, Valued, Values, VideoRow
 from analyzer.report.figures import (
     AUDIENCE_FIGURES,
     FIGURES,
+    SUPPRESSED,
     TOO_FEW,
-    WITHHELD,
     Figure,
     Unit,
     attention_texts,
@@ -35,17 +36,14 @@ __all__ = [
     "markdown",
 ]
 
-Document = dict[str, Any]
-
-
 _MOST_VIDEOS, _MOST_ROWS = 50, 100
 
 
 def markdown(document: Document) -> str:
-    """The report as a page for a wiki; text from outside is shown as text in any renderer."""
+    """The report as a page for a wiki; untrusted text is shown as plain text by any renderer."""
     sections: list[tuple[str, Callable[[Document], list[str]]]] = [
         ("Figures", _figures_part),
-        ("Time on screen, as stated", _screen_time_part),
+        ("Time on screen", _screen_time_part),
         ("Estimated shares", _shares_part),
         ("Busiest moments", _moments_part),
         ("Sets of images" if document["images"] else "Videos", _videos_part),
@@ -63,8 +61,8 @@ def markdown(document: Document) -> str:
     if document["kind"] == "video":
         about += [_of_video(video) for video in document["videos"]]
     if document["filters"]:
-        about.append(f"Chosen: {_text('; '.join(document['filters']))}.")
-    heading = "Who is in the images" if document["images"] else "Who is on screen"
+        about.append(f"Filters: {_text('; '.join(document['filters']))}.")
+    heading = "People in the images" if document["images"] else "People on screen"
     lines = [f"# {heading}: {_text(document['title'])}", "", " ".join(about)]
     for title, part in sections:
         if content := part(document):
@@ -72,16 +70,16 @@ def markdown(document: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of_video(video: Mapping[str, Any]) -> str:
-    """Where a single video is from, and whether it was read to its end."""
-    whole = "" if video["complete"] else f" It was read only in part: {_text(video['incomplete_reason'])}."
+def _of_video(video: VideoRow) -> str:
+    """The source of a single video, and whether it was read to its end."""
+    whole = "" if video["complete"] else f" It was not read to the end: {_text(video['incomplete_reason'])}."
     source = _link(_text(video["source"]), video["url"])
     what = "Video" if video["kind"] != "images" else counted(video["samples"] or 0, "image")
     return f"{what}: {source}, {_text(video['day_is'])} {_text(video['day'])}.{whole}"
 
 
 def _text(text: Any) -> str:
-    """Untrusted text for any renderer of Markdown: what could be markup becomes entities.
+    """Untrusted text for any renderer of Markdown: possible markup becomes entities.
 
     >>> _text("a|b <i> [x](javascript:y) *z*")
     'a&#124;b &#60;i&#62; &#91;x&#93;(javascript&#58;y) &#42;z&#42;'
@@ -94,7 +92,7 @@ def _text(text: Any) -> str:
 
 
 def _code(text: Any) -> str:
-    """Untrusted text that is a name or a value; plain to read where no sign in it ends code or a cell.
+    """Untrusted text that is a name or a value, as code if no character in it can end code or a cell.
 
     >>> _code("start_s"), _code("2026-11-29T23:21:57+00:00"), _code("a|`b`")
     ('`start_s`', '`2026-11-29T23:21:57+00:00`', 'a&#124;&#96;b&#96;')
@@ -104,7 +102,7 @@ def _code(text: Any) -> str:
 
 
 def _link(words: str, url: str | None) -> str:
-    """A link around words that are Markdown already; the words alone if there is no address."""
+    """A link around Markdown text; the text alone if there is no address."""
     address = web_address(url)
     if address is None:
         return words
@@ -116,19 +114,19 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def _cut(rows: Sequence[Any], most: int, what: str) -> list[str]:
-    left = len(rows) - most
+def _left_out(rows: Sequence[Any], limit: int, what: str) -> list[str]:
+    left = len(rows) - limit
     return ["", f"{left:,} more {what} are not listed."] if left > 0 else []
 
 
 def _known_figures(names: Sequence[str], document: Document) -> list[Figure]:
-    """Figures by their names, without those that images have not."""
+    """Figures by their names, without those that images do not have."""
     found = (figure_of(name, images=document["images"]) for name in names)
     return [figure for figure in found if figure is not None]
 
 
-def _spanned(row: Mapping[str, Any], figure: Figure, least: int) -> str:
-    """A figure of a row of figures with its interval, or why there is none."""
+def _spanned(row: Values, figure: Figure, least: int) -> str:
+    """A figure with its interval, or the word in its place."""
     if reason := why_not(row, figure.name, least=least):
         return reason
     return _with_span(figure_text(row[figure.name], figure.unit), *ends_of(row, figure.name), figure.unit)
@@ -143,7 +141,7 @@ _ENDS = tuple(figure.name for figure in FIGURES if figure.name.endswith(("_low",
 
 
 def _figures_part(document: Document) -> list[str]:
-    total = document["total"]
+    total: Values = document["total"]
     least = document["min_people"]
     several = ("videos", "people_per_video")
     rows = []
@@ -158,13 +156,12 @@ def _figures_part(document: Document) -> list[str]:
 
 
 def _shares_part(document: Document) -> list[str]:
-    rows = [row for row in document["shares"] if not row["by"]]
+    rows: list[Values] = [row for row in document["shares"] if not row["by"]]
     estimated = document["total"].get("estimated") or 0
     lines = (
         [
-            f"{TOO_FEW.capitalize()}: {counted(estimated, 'person was', 'people were')} estimated, "
-            "shares need "
-            f"at least {FEW_PEOPLE}."
+            f"{TOO_FEW.capitalize()}: shares need at least {FEW_PEOPLE} people with estimates, and there "
+            f"{'is' if estimated == 1 else 'are'} {estimated}."
         ]
         if 0 < estimated < FEW_PEOPLE
         else []
@@ -179,7 +176,7 @@ def _shares_part(document: Document) -> list[str]:
                     f"{row['dimension']} {_text(row['group'])}",
                     *(
                         _with_span(
-                            figure_text(row[f"{kind}_share"], "share") or WITHHELD,
+                            figure_text(row[f"{kind}_share"], "share") or SUPPRESSED,
                             row[f"{kind}_low"],
                             row[f"{kind}_high"],
                             "share",
@@ -197,15 +194,13 @@ def _screen_time_part(document: Document) -> list[str]:
     rows = [
         (
             f"{row['dimension']} {_text(row['group'])}",
-            *(figure_text(row[name], unit) or WITHHELD for name, unit in _SCREEN_TIME),
+            figure_text(row["people"], "people"),
+            figure_text(row["on_screen_s"], "clock"),
         )
         for row in document["screen_time"]
         if not row["by"] and row["people"] != 0 and not document["images"]
     ]
     return _table(("", "people", "time on screen"), rows) if rows else []
-
-
-_SCREEN_TIME: tuple[tuple[str, Unit], ...] = (("people", "people"), ("on_screen_s", "clock"))
 
 
 def _moments_part(document: Document) -> list[str]:
@@ -241,21 +236,21 @@ def _videos_part(document: Document) -> list[str]:
     head = (one, "day", *(figure.words for figure in figures))
     return [
         *_table(head, rows),
-        *_cut(videos, _MOST_VIDEOS, several),
+        *_left_out(videos, _MOST_VIDEOS, several),
     ]
 
 
 _OF_VIDEOS = (
     "analyzed_s",
     "people",
-    "presence",
+    "occupancy",
     "concurrent_mean",
     "female_people_share",
     "female_time_share",
 )
 
 
-_OF_GROUPS = ("videos", "people", "people_per_video", "presence", "female_people_share", "female_time_share")
+_OF_GROUPS = ("videos", "people", "people_per_video", "occupancy", "female_people_share", "female_time_share")
 
 
 def _groups_part(document: Document) -> list[str]:
@@ -268,12 +263,14 @@ def _groups_part(document: Document) -> list[str]:
     for row in groups["rows"][:_MOST_ROWS]:
         rows.append((_text(row["group"]), *(_spanned(row, figure, least) for figure in figures)))
     head = (_text(groups["by"]), *(figure.words for figure in figures))
-    return [*_table(head, rows), *_cut(groups["rows"], _MOST_ROWS, "groups")]
+    return [*_table(head, rows), *_left_out(groups["rows"], _MOST_ROWS, "groups")]
 
 
 def _trend_part(document: Document) -> list[str]:
     trend = document["trend"]
-    changes = [row for row in trend["rows"] if row["previous"] is not None] if trend else []
+    if not trend:
+        return []
+    changes = [row for row in trend["rows"] if row["previous"] is not None]
     if not changes:
         return []
     rows = [
@@ -289,7 +286,7 @@ def _trend_part(document: Document) -> list[str]:
         for row in changes[:_MOST_ROWS]
     ]
     head = ("figure", _text(trend["by"]), "value", "change (95 % interval)", "", "videos")
-    return [*_table(head, rows), *_cut(changes, _MOST_ROWS, "changes")]
+    return [*_table(head, rows), *_left_out(changes, _MOST_ROWS, "changes")]
 
 
 def _comparison_part(document: Document) -> list[str]:
@@ -308,11 +305,11 @@ def _comparison_part(document: Document) -> list[str]:
         for row in comparison["rows"][:_MOST_ROWS]
     ]
     head = ("figure", _text(comparison["by"]), "value", "difference (95 % interval)", "")
-    return [*_table(head, rows), *_cut(comparison["rows"], _MOST_ROWS, "differences")]
+    return [*_table(head, rows), *_left_out(comparison["rows"], _MOST_ROWS, "differences")]
 
 
 def _change(change: Any, low: Any, high: Any, unit: Unit) -> str:
-    """A change with its sign; of shares in percentage points."""
+    """A change with its sign, for shares in percentage points."""
     if change is None:
         return "–"
 
@@ -351,7 +348,7 @@ def _audience_part(document: Document) -> list[str]:
     rows = []
     for row in audience["rows"]:
         low, high = row["difference_low"], row["difference_high"]
-        known = low is not None and high is not None
+        beyond = low is not None and high is not None and (low > 0 or high < 0)
         rows.append(
             (
                 f"{row['dimension']} {_text(row['group'])}",
@@ -363,7 +360,7 @@ def _audience_part(document: Document) -> list[str]:
                     "share",
                 ),
                 _change(row["difference"], low, high, "share"),
-                "" if not known else "**beyond its error bars**" if low > 0 or high < 0 else "within",
+                "**beyond its error bars**" if beyond else "" if low is None or high is None else "within",
             )
         )
     head = ("", "of the audience", f"of the {basis} (95 % interval)", "difference (95 % interval)", "")
@@ -375,7 +372,7 @@ def _audience_part(document: Document) -> list[str]:
 def _notes_part(document: Document) -> list[str]:
     skipped = [f"Left out: {one['folder']}: {one['reason']}" for one in document["skipped"]]
     notes = [*document["notes"], *notes_of_runs(document), *skipped]
-    return [*(f"- {_text(note)}" for note in notes[:_MOST_ROWS]), *_cut(notes, _MOST_ROWS, "notes")]
+    return [*(f"- {_text(note)}" for note in notes[:_MOST_ROWS]), *_left_out(notes, _MOST_ROWS, "notes")]
 
 
 def _limits_part(document: Document) -> list[str]:
@@ -388,17 +385,17 @@ def _provenance_part(document: Document) -> list[str]:
     if provenance["models"]:
         rows = [
             (
-                *(_text(model[name]) for name in ("name", "role", "license")),
-                {True: "yes", False: "no"}.get(model["commercial_use"], "–"),
+                *map(_text, (model["name"], model["role"], model["license"])),
+                {True: "yes", False: "no", None: "–"}[model["commercial_use"]],
                 _text(str(model["sha256"])[:12]),
-                *(_text(model[name] or "–") for name in ("trained_on", "known_bias")),
+                *(_text(words or "–") for words in (model["trained_on"], model["known_bias"])),
             )
             for model in provenance["models"]
         ]
-        head = ("network", "role", "license", "commercial use", "sha256", "trained on", "known bias")
+        head = ("model", "role", "license", "commercial use", "sha256", "trained on", "known bias")
         lines += [*_table(head, rows), ""]
-    for words, name in (("Settings", "settings"), ("Versions", "versions")):
-        if items := [_valued(item, images=document["images"]) for item in provenance[name]]:
+    for words, valued in (("Settings", provenance["settings"]), ("Versions", provenance["versions"])):
+        if items := [_valued(item, images=document["images"]) for item in valued]:
             lines += [f"- {words}: {'; '.join(items)}"]
     for words, values in (
         ("Calibration fitted on", [_text(one) for one in provenance["fitted_on"]]),
@@ -410,8 +407,8 @@ def _provenance_part(document: Document) -> list[str]:
     return lines
 
 
-def _valued(item: dict[str, Any], *, images: bool) -> str:
-    """A setting or version; with the number of videos of each value if there are several."""
+def _valued(item: Valued, *, images: bool) -> str:
+    """A setting or version, with the number of videos of each value if there are several values."""
     values = item["values"]
     texts = [
         _code(one["value"]) + (f" ({runs_words(one['videos'], images=images)})" if len(values) > 1 else "")

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "withheld",
+    "suppressed",
 ]
 
 
-def withheld(counts: Sequence[int], least: int) -> NDArray[np.bool_]:
+def suppressed(counts: Sequence[int], least: int) -> NDArray[np.bool_]:
     """Which of several numbers of people are not told, because fewer than `least` people are meant.
 
     If those that are not told could be had as the difference to their sum, one more is not told.
 
-    >>> withheld([1, 9, 4, 0], 3).tolist()
+    >>> suppressed([1, 9, 4, 0], 3).tolist()
     [True, False, True, False]
-    >>> withheld([2, 2, 8], 3).tolist(), withheld([5, 8], 3).tolist()
+    >>> suppressed([2, 2, 8], 3).tolist(), suppressed([5, 8], 3).tolist()
     ([True, True, False], [False, False])
     """
     numbers = np.asarray(counts)

@@ -1,10 +1,11 @@
-"""Tables of a report: CSV, spreadsheet."""
+"""The tables of a report, for CSV files and the spreadsheet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from analyzer.report.document import Document, Timeline, Values
 from analyzer.report.figures import AUDIENCE_FIGURES, FIGURES, figure_of, method, notes_of_runs
 from analyzer.util.sheets import Sheet
 
@@ -15,10 +16,7 @@ __all__ = [
     "tables",
 ]
 
-Document = dict[str, Any]
-
-
-Rows = list[dict[str, Any]]
+Rows = Sequence[Values]
 
 
 _TABLES: dict[str, tuple[str, ...]] = {
@@ -29,12 +27,12 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "screen-time": ("by", "group_value", "dimension", "group", "people", "on_screen_s", "share"),
     "pyramid": ("gender", "band", "people", "on_screen_s"),
-    "moments": ("run", "start_s", "end_s", "people", "peak_s", "most"),
+    "moments": ("run", "start_s", "end_s", "people", "peak_s", "peak_people"),
     "people": (
         *("run", "title", "person_id", "gender", "female_prob", "age_years", "age_low", "age_high"),
         *("age_band", "first_s", "last_s", "on_screen_s", "appearances"),
     ),
-    "stretches": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
+    "appearances": ("run", "person_id", "start_s", "end_s", "gender", "age_years", "age_band"),
     "pairs": ("a", "b", "co_presence_s"),
     "trend": (
         *("by", "figure", "words", "unit", "period", "previous", "value", "value_low", "value_high"),
@@ -48,23 +46,23 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("basis", "dimension", "group", "audience_share", "on_screen_share", "on_screen_low"),
         *("on_screen_high", "difference", "difference_low", "difference_high"),
     ),
-    "at-once": ("people", "time_s", "share"),
+    "concurrent": ("people", "time_s", "share"),
     "images": ("image", "readable", "person_id", "gender"),
     "attention": ("group", *(figure.name for figure in AUDIENCE_FIGURES), "attention_unknown"),
 }
-"""Columns of the tables of `REPORT_TABLES`."""
+"""The columns of each of `REPORT_TABLES`."""
 
 
-_OF_TIME = ("screen-time", "moments", "stretches")
-"""Tables that images have not: they have no time."""
+_OF_TIME = ("screen-time", "moments", "appearances")
+"""Tables about time, which images do not have."""
 
 
 _COLUMNS_OF_IMAGES = {"on_screen_s": "images", "time_s": "images", "co_presence_s": "images"}
-"""What columns of seconds are called where each image counts as one."""
+"""Names of the columns of seconds where each image counts as one second."""
 
 
 def table_columns(name: str, document: Document) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns of a table: by what names the document has them, and what they are called."""
+    """The columns of a table: their names in the document, and their headers."""
     columns = _TABLES[name]
     if not document["images"]:
         return columns, columns
@@ -78,7 +76,7 @@ def table_columns(name: str, document: Document) -> tuple[tuple[str, ...], tuple
 
 
 def tables(document: Document) -> dict[str, Rows]:
-    """The tables by their names, those that the document has; what is not known or withheld is None."""
+    """The tables of a document by their names; values that are not known or suppressed are None."""
     groups = document["groups"]
     figures = [{"by": "", "group": "", "title": document["title"], **document["total"]}]
     if groups is not None:
@@ -86,28 +84,33 @@ def tables(document: Document) -> dict[str, Rows]:
     figures += [{**video, "by": "video", "group": video["run"]} for video in document["videos"]]
     found: dict[str, Rows] = {
         "figures": figures,
-        **{name: document[name] for name in ("shares", "pyramid", "moments")},
-        "at-once": document["at_once"],
+        "shares": document["shares"],
+        "pyramid": document["pyramid"],
+        "moments": document["moments"],
+        "concurrent": document["concurrent"],
     }
     if document["screen_time"]:
         found["screen-time"] = document["screen_time"]
     if document["people"] is not None:
         titles = {video["run"]: video["title"] for video in document["videos"]}
         found["people"] = [{"title": titles[one["run"]], **one} for one in document["people"]]
-        found["stretches"] = [
+        found["appearances"] = [
             {**one, "start_s": start_s, "end_s": end_s}
             for one in document["people"]
-            for start_s, end_s in one.get("stretches", ())
+            for start_s, end_s in one.get("spans", ())
         ]
         if document["kind"] != "video":
-            del found["stretches"]
+            del found["appearances"]
     if document["image_rows"] is not None:
         found["images"] = document["image_rows"]
     if document["pairs"] is not None:
         found["pairs"] = document["pairs"]
-    for name, key in (("trend", "by"), ("comparison", "by"), ("audience", "basis")):
-        if document[name] is not None:
-            found[name] = [{**row, key: document[name][key]} for row in document[name]["rows"]]
+    if (trend := document["trend"]) is not None:
+        found["trend"] = [{**row, "by": trend["by"]} for row in trend["rows"]]
+    if (comparison := document["comparison"]) is not None:
+        found["comparison"] = [{**row, "by": comparison["by"]} for row in comparison["rows"]]
+    if (audience := document["audience"]) is not None:
+        found["audience"] = [{**row, "basis": audience["basis"]} for row in audience["rows"]]
     if attention := document.get("attention"):
         found["attention"] = attention["rows"]
     if document["images"]:
@@ -116,7 +119,7 @@ def tables(document: Document) -> dict[str, Rows]:
 
 
 def table_cells(rows: Rows, columns: Sequence[str]) -> list[list[Any]]:
-    """The cells of a table; numbers have at most six decimals."""
+    """The cells of a table, with numbers rounded to six decimals."""
     return [
         [round(one, 6) + 0.0 if isinstance(one, float) else one for one in map(row.__getitem__, columns)]
         for row in rows  # + 0.0: no -0.0
@@ -124,13 +127,13 @@ def table_cells(rows: Rows, columns: Sequence[str]) -> list[list[Any]]:
 
 
 def report_sheets(document: Document) -> list[Sheet]:
-    """The tables as sheets of a workbook, with what they are of and what must be known of them."""
+    """The tables as sheets of a workbook, with a sheet on the columns and one on the report."""
     shares = {figure.name for figure in (*FIGURES, *AUDIENCE_FIGURES) if figure.unit == "share"}
     shares |= {name for names in _TABLES.values() for name in names if name.endswith("share")}
     shares |= {f"{kind}_{end}" for kind in ("people", "time") for end in ("low", "high")}
     about = [("title", document["title"]), ("made", document["made_at"])]
     about += [("made with", f"Audience Analyzer {document['analyzer_version']}")]
-    about += [("chosen", words) for words in document["filters"]]
+    about += [("filter", words) for words in document["filters"]]
     about += [("note", note) for note in document["notes"]]
     about += [("note", note) for note in notes_of_runs(document)]
     about += [("limits", f"{subject} {words}") for subject, words in method(document)]
@@ -140,7 +143,7 @@ def report_sheets(document: Document) -> list[Sheet]:
     meanings = [(names.get(one.name, one.name), one.words, one.meaning) for one in known if one is not None]
     sheets = []
     for name, rows in tables(document).items():
-        # In the table of figures people are numbers; elsewhere `people_low` is the end of a share.
+        # `people_low` is a number of people in the table of figures, and the end of a share elsewhere.
         mine = shares - {"people_low", "people_high"} if name == "figures" else shares
         columns, heads = table_columns(name, document)
         sheets.append(Sheet(name, heads, table_cells(rows, columns), frozenset(mine)))
@@ -149,13 +152,14 @@ def report_sheets(document: Document) -> list[Sheet]:
     return [
         *sheets,
         Sheet("columns", ("figure", "words", "meaning"), meanings),
-        Sheet("about", ("what", "value"), about),
+        Sheet("about", ("name", "value"), about),
     ]
 
 
-def _timeline_sheet(timeline: Mapping[str, Any]) -> Sheet:
-    columns = {name: timeline[name] for name in ("start_s", "end_s", "people")}
-    columns |= {name: timeline[name] for name in ("female", "male", "unknown_gender")}
+def _timeline_sheet(timeline: Timeline) -> Sheet:
+    series: Values = timeline
+    columns = {name: series[name] for name in ("start_s", "end_s", "people")}
+    columns |= {name: series[name] for name in ("female", "male", "unknown_gender")}
     columns |= {f"age {band}": values for band, values in (timeline["ages"] or {}).items()}
     known = {name: values for name, values in columns.items() if values is not None}
     return Sheet("timeline", tuple(known), list(zip(*known.values(), strict=True)))

@@ -1,4 +1,4 @@
-"""Who is on screen, against who watches: YouTube Analytics' table of age and gender."""
+"""On screen against the audience: the table of age and gender from YouTube Analytics."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from analyzer.errors import SettingsError
 from analyzer.people.proportions import FEW_PEOPLE, ProportionDraws, interval
+from analyzer.report.document import AudienceComparison, AudienceRow
 from analyzer.report.figures import TOO_FEW
 from analyzer.settings import AGE_BANDS
 from analyzer.util.text import percent
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 _BANDS = tuple(band.name for band in AGE_BANDS["youtube"][1:])
-"""Those of YouTube Analytics: it tells nothing of children."""
+"""The bands of YouTube Analytics, which does not include children."""
 
 
 _COLUMNS = {
@@ -31,7 +32,7 @@ _COLUMNS = {
     "video": ("video", "videoid", "content"),
     "share": ("viewerpercentage", "viewspercentage", "views%", "views"),
 }
-"""What is needed -> names of its column, without spaces and signs: of the API, its bulk reports, Studio."""
+"""Names of the columns in the API, its bulk reports and Studio, in lower case without spaces."""
 
 
 _MOST_PERCENT = 101.0
@@ -48,22 +49,22 @@ class Audience:
     Attributes:
         file: Name of the file.
         cells: (age band, gender) -> percentage of the viewers; gender `other` for those who stated another
-            one or none; band or gender empty where the export does not tell it.
+            one or none; band or gender empty if the export does not have it.
     """
 
     file: str
     cells: dict[tuple[str, str], float]
 
-    def against(self, draws: tuple[ProportionDraws, ...] | None) -> dict[str, Any]:
-        """The rows of a report: audience and screen side by side, with the difference.
+    def against(self, draws: tuple[ProportionDraws, ...] | None) -> AudienceComparison:
+        """Compare the audience with the shares on screen.
 
-        On screen counts the time of those who look 13 or older, since YouTube tells nothing of children.
+        The shares on screen are of people who look 13 or older, since YouTube does not include children.
 
         Args:
-            draws: Of the shares on screen, group 0 being what is compared: of gender without children, of
-                age. None where too few people were judged.
+            draws: Draws of the shares on screen, of gender without children and of age; group 0 is compared.
+                None if too few people have estimates.
         """
-        rows = []
+        rows: list[AudienceRow] = []
         for dimension, groups, place in (("gender", ("female", "male"), 1), ("age", _BANDS, 0)):
             sums = {name: self._sum(place, name) for name in groups}
             whole = sum(sums.values())
@@ -72,15 +73,15 @@ class Audience:
             screen = _on_screen(draws, dimension, groups)
             for number, name in enumerate(groups):
                 audience = sums[name] / whole
-                row: dict[str, Any] = {"dimension": dimension, "group": name, "audience_share": audience}
                 names = [f"on_screen_{what}" for what in ("share", "low", "high")]
                 names += ["difference", "difference_low", "difference_high"]
                 values: list[float | None] = [None] * 6
                 if screen is not None:
-                    told = [float(each[number]) for each in screen]
-                    values = [*told, *(each - audience for each in told)]
-                rows.append(row | dict(zip(names, values, strict=True)))
-        notes = [] if draws else [f"On screen fewer than {FEW_PEOPLE} people were judged: {TOO_FEW}."]
+                    shown = [float(each[number]) for each in screen]
+                    values = [*shown, *(each - audience for each in shown)]
+                row = {"dimension": dimension, "group": name, "audience_share": audience}
+                rows.append(cast(AudienceRow, row | dict(zip(names, values, strict=True))))
+        notes = [] if draws else [f"On screen, fewer than {FEW_PEOPLE} people have estimates: {TOO_FEW}."]
         return {"file": self.file, "basis": "time", "rows": rows, "notes": [*self._notes(), *notes]}
 
     def _sum(self, place: int, name: str) -> float:
@@ -88,14 +89,14 @@ class Audience:
 
     def _notes(self) -> list[str]:
         notes = [
-            "On screen: share of the time on screen of people who look 13 or older, since the export tells "
-            "nothing of children."
+            "On screen: share of the time on screen of people who look 13 or older, because the export does "
+            "not include children."
         ]
         whole, other = sum(self.cells.values()), self._sum(1, "other")
         if other:
             notes.append(
-                f"{percent(other / whole)} of the viewers stated another gender or none; they are left out "
-                "of the genders."
+                f"{percent(other / whole)} of the viewers stated another gender or none; the shares by "
+                "gender leave them out."
             )
         return notes
 
@@ -103,7 +104,7 @@ class Audience:
 def _on_screen(
     draws: tuple[ProportionDraws, ...] | None, dimension: str, groups: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Share of the time of each group, lower and upper end; the groups add up to 1."""
+    """Each group's share of the time, with lower and upper end; the shares add up to 1."""
     of = next((one for one in draws or () if one.dimension == dimension), None)
     if of is None or not set(groups) <= set(of.classes):  # other age bands
         return None
@@ -115,18 +116,18 @@ def _on_screen(
 
 
 def read_export(path: Path, video_ids: tuple[str | None, ...] = ()) -> Audience:
-    """Read a table of age and gender that YouTube Analytics has exported, as CSV.
+    """Read a table of age and gender exported from YouTube Analytics as CSV.
 
-    Understood are the columns of its API (ageGroup, gender, viewerPercentage), of its bulk reports
-    (age_group, gender, views_percentage) and of Studio (Viewer age, Viewer gender, Views (%)).
+    The columns may be those of its API (ageGroup, gender, viewerPercentage), of its bulk reports (age_group,
+    gender, views_percentage) or of Studio (Viewer age, Viewer gender, Views (%)).
 
     Args:
         path: The file.
-        video_ids: Of the report's videos, as YouTube names them, None for others: of an export with a column
-            of videos, only the rows of a single one can be compared.
+        video_ids: YouTube's ids of the report's videos, None for others. If the export has a column of
+            videos, only the rows of a single video can be compared.
 
     Raises:
-        SettingsError: It cannot be read, or holds no such table.
+        SettingsError: The file cannot be read, or has no such table.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -154,7 +155,7 @@ def read_export(path: Path, video_ids: tuple[str | None, ...] = ()) -> Audience:
         if band is None or gender is None:
             continue  # a sum, or an empty line
         if share is None:
-            raise _wrong(path, f"has a percentage that is no number: {row[columns['share']]!r}")
+            raise _wrong(path, f"has a percentage that is not a number: {row[columns['share']]!r}")
         if (band, gender) in cells:
             raise _wrong(
                 path,
@@ -188,19 +189,21 @@ def _of_one_video(
     path: Path, rows: list[dict[str, Any]], column: str, video_ids: tuple[str | None, ...]
 ) -> list[dict[str, Any]]:
     there = {row[column] for row in rows if str(row[column] or "").strip().lower() not in ("", "total")}
-    if not there or (len(there) == 1 and len(video_ids) <= 1 and not any(video_ids)):  # a file may be a copy
+    if not there or (
+        len(there) == 1 and len(video_ids) <= 1 and not any(video_ids)
+    ):  # may be a download of it
         return rows
     wanted = there & set(video_ids)
     if len(video_ids) != 1 or len(wanted) != 1:
         raise _wrong(
             path,
-            "tells of videos one by one: report one of them, or export the table without a column of videos",
+            "lists several videos: report on one of them, or export the table without a column of videos",
         )
     return [row for row in rows if row[column] in wanted]
 
 
 def _number(text: Any, *, percent: bool) -> float | None:
-    """A percentage, perhaps with a decimal comma; or a count, perhaps with commas between its thousands."""
+    """A percentage, which may have a decimal comma, or a count, which may have thousands separators."""
     plain = str(text or "").strip().rstrip("%").strip().replace(",", "." if percent else "")
     try:
         value = float(plain or "0")

@@ -46,14 +46,14 @@ _OUTPUTS = (
 
 REPORT_CHARTS = (
     *("timeline", "timeline-ages", "people", "pyramid", "shares"),
-    *("at-once", "videos", "groups", "trend", "audience"),
+    *("concurrent", "videos", "groups", "trend", "audience"),
 )
 """Names of a report's charts; ``report-<name>.png`` are their files."""
 
 
 REPORT_TABLES = (
-    *("figures", "shares", "screen-time", "pyramid", "moments", "people", "stretches"),
-    *("images", "pairs", "trend", "comparison", "audience", "at-once", "attention"),
+    *("figures", "shares", "screen-time", "pyramid", "moments", "people", "appearances"),
+    *("images", "pairs", "trend", "comparison", "audience", "concurrent", "attention"),
 )
 """Names of a report's tables; ``report-<name>.csv`` are their files."""
 

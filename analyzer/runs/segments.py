@@ -72,7 +72,7 @@ def segment_tables(
             "sample": np.arange(len(result.times_s)),
             "time_s": np.array(result.times_s, dtype=np.float64),
             "duration_s": 0.0,
-            "shot": np.cumsum(np.array(result.cuts, dtype=np.int64)),
+            "shot": np.cumsum(np.array(result.shot_boundaries, dtype=np.int64)),
             "detection_age_s": np.array(result.detection_age_s, dtype=np.float64),
             "width": np.array([width for width, _ in result.sizes], dtype=np.int64),
             "height": np.array([height for _, height in result.sizes], dtype=np.int64),

@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 STAGES = {
-    "decode": "reading and decoding pictures",
+    "decode": "reading and decoding frames",
     "convert": "scaling samples for the detector",
-    "cuts": "looking for cuts",
-    "detect": "finding faces",
-    "track": "following faces",
-    "chips": "cutting faces out",
-    "attributes": "judging gender and age",
-    "embed": "making embeddings",
+    "shots": "detecting shot boundaries",
+    "detect": "detecting faces",
+    "track": "tracking faces",
+    "crops": "cropping faces",
+    "attributes": "estimating gender and age",
+    "embed": "computing embeddings",
     "write": "writing parts and tables",
     "link": "linking tracklets to people, and the tables of people",
     "render": "drawing and encoding the annotated video",
@@ -36,8 +36,8 @@ STAGES = {
 class StageTimer:
     """Adds up seconds by stage; any thread may use it.
 
-    StageTimer run side by side, and wait for the processor and for each other: together they can take longer
-    than the clock on the wall.
+    Stages run in parallel, and wait for the processor and for each other: their sum can exceed the elapsed
+    time.
 
     >>> stages = StageTimer()
     >>> with stages("detect"):

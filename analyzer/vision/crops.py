@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import Faces, Picture
+from analyzer.faces import CropSource, Faces
 
 __all__ = [
     "AGE_CROP_PX",
@@ -85,7 +85,7 @@ def crop_sides(transforms: Float) -> list[int]:
         transforms: (N, 2, 3) float32 from `crop_transforms`.
 
     Returns:
-        Multiples of `AGE_CROP_PX`, up to 8 times, for `Picture.cut`.
+        Multiples of `AGE_CROP_PX`, up to 8 times, for `CropSource.crop`.
     """
     pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
     factors = np.clip(np.round(pixels_across / AGE_CROP_PX), 1, 8)
@@ -95,7 +95,7 @@ def crop_sides(transforms: Float) -> list[int]:
 class Cut(Protocol):
     """Cuts faces out of pictures. Equal ones give equal pieces."""
 
-    def cut(self, picture: Picture, faces: Faces) -> list[Image]:
+    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
         """One piece, (H, W, 3) uint8 BGR, for each face; all of one size.
 
         Args:
@@ -109,10 +109,10 @@ class Cut(Protocol):
 class LandmarkCrop:
     """Faces brought upright by their landmarks: (64, 64, 3), averaged down from the picture's own pixels."""
 
-    def cut(self, picture: Picture, faces: Faces) -> list[Image]:
+    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
         """One piece for each face, `Cut`."""
         transforms = crop_transforms(faces.landmarks)
-        return picture.cut(transforms, crop_sides(transforms), AGE_CROP_PX)
+        return picture.crop(transforms, crop_sides(transforms), AGE_CROP_PX)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class BoxCrop:
             low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
         return np.concatenate([low, np.maximum(high, low + 1)], axis=1).astype(np.float32)
 
-    def cut(self, picture: Picture, faces: Faces) -> list[Image]:
+    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
         if not len(faces):
             return []
@@ -168,7 +168,7 @@ class BoxCrop:
         sides = [size * int(step) for step in steps]
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
-        return [self._sized(piece) for piece in picture.cut(transforms, sides, size)]
+        return [self._sized(piece) for piece in picture.crop(transforms, sides, size)]
 
     def _sized(self, piece: Image) -> Image:
         if piece.shape[:2] == (self.height, self.width):

@@ -1,6 +1,6 @@
 "use strict";
 // Draws the charts and keeps moment, slider, charts and player together. The figures themselves are in the
-// page already, and `charts.js` draws. Text from strangers enters the page through textContent alone.
+// page already, and `charts.js` draws. Untrusted text enters the page through textContent alone.
 (() => {
 const $ = (id) => document.getElementById(id);
 const root = document.documentElement;
@@ -39,7 +39,7 @@ const peopleWords = (n) => `${number(n)} ${n === 1 ? "person" : "people"}`;
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
 let colors = {};
-function readColours() {
+function readColors() {
   const names = ["card", "line", "track", "ink", "soft", "female", "female-edge", "male", "male-fill", "unknown", "unknown-fill", "audience", "any", "any-fill"];
   for (let i = 0; i < 8; i++) names.push(`age-${i}`);
   colors = Object.fromEntries(names.map((name) => {
@@ -47,7 +47,7 @@ function readColours() {
     return [name, getComputedStyle(probe).color];
   }));
 }
-function ageColour(index, bands) {
+function ageColor(index, bands) {
   return colors[`age-${bands < 2 ? 3 : Math.round(index * 7 / (bands - 1))}`];
 }
 function layoutOf(extra) {
@@ -92,7 +92,7 @@ function draw(name) {
   plots[name] = { width };
 }
 function drawAll() {
-  readColours();
+  readColors();
   for (const name of Object.keys(figures)) draw(name);
   showMoment();
 }
@@ -107,7 +107,7 @@ function legend(id, entries) {
     return item;
   }));
 }
-// Women plain, men striped, unknown dotted: told apart without color too.
+// Female plain, male striped, unknown dotted: distinguishable without color too.
 const PATTERNS = { male: "/", unknown: "." };
 function genderFill(gender) {
   return gender === "unknown" ? colors["unknown-fill"] : colors[gender];
@@ -164,7 +164,7 @@ function unknownStretches() {
 function timelineSeries() {
   if (!line.female) return [{ words: "people", values: line.people, color: colors.any }];
   if (state.timelineBy === "age") {
-    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], color: ageColour(i, data.bands.length) }));
+    const known = data.bands.map((band, i) => ({ words: band, values: line.ages[band], color: ageColor(i, data.bands.length) }));
     known.push({ words: "age unknown", values: line.ages.unknown, color: colors["unknown-fill"], edge: colors.unknown, pattern: genderPattern("unknown"), sign: "unknown" });
     return known.filter(({ values }) => values && values.some((v) => v > 0));
   }
@@ -199,7 +199,7 @@ if (line && people.length) figures.people = (width) => {
   const genders = ["female", "male", "unknown"].filter((g) => people.some((p) => p.gender === g));
   legend("legend-people", genders.map((g) => ({ words: g === "unknown" ? "gender unknown" : data.genders[g], color: genderFill(g), sign: g })));
   const traces = genders.map((gender) => {
-    const bars = people.flatMap((person, row) => person.gender === gender ? person.stretches.map(([start, end]) => ({ person, row, start, end })) : []);
+    const bars = people.flatMap((person, row) => person.gender === gender ? person.spans.map(([start, end]) => ({ person, row, start, end })) : []);
     return {
       type: "bar", orientation: "h", marker: genderMarker(gender),
       base: bars.map((b) => b.start), x: bars.map((b) => Math.max(b.end - b.start, 0)), y: bars.map((b) => b.row),
@@ -288,7 +288,7 @@ function setMoment(seconds, seek) {
   }
   if (seek && playable) goTo(Math.max(0, seconds - source.offset));
 }
-// Before the player knows how long the video is, it goes nowhere.
+// The player cannot seek before it knows the length of the video.
 let awaited = null;
 function goTo(seconds) {
   if (video.readyState >= 1) video.currentTime = seconds;
@@ -390,7 +390,7 @@ function listenToPlayer() {
   video.addEventListener("play", follow);
   for (const name of ["seeked", "timeupdate"]) {
     video.addEventListener(name, () => {
-      // A seek to the start of a bin must not be shown as the bin before because the player rounds down.
+      // The player rounds down: a seek to the start of a bin must not show the bin before.
       if (playable && Math.abs(video.currentTime + source.offset - state.moment) > 0.05) setMoment(video.currentTime + source.offset, false);
     });
   }
@@ -445,13 +445,13 @@ function listenToMoments(openPlayer) {
   });
 }
 
-// ---- Who
+// ---- People
 
 if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
   const bands = [...data.bands, "unknown"], measure = state.pyramidOf === "time" ? "on_screen_s" : "people";
   const cell = (gender, band) => data.pyramid.find((c) => c.gender === gender && c.band === band) || { people: 0, on_screen_s: 0 };
   const of = (gender) => bands.map((band) => cell(gender, band));
-  const words = (c) => c.people == null || c[measure] == null ? data.withheld : measure === "people" ? number(c.people) : c.on_screen_s ? clock(c.on_screen_s) : "0";
+  const words = (c) => c.people == null || c[measure] == null ? data.suppressed : measure === "people" ? number(c.people) : c.on_screen_s ? clock(c.on_screen_s) : "0";
   // All three columns have one scale, so the third is as wide as its longest bar needs.
   const longest = (genders) => Math.max(0, ...genders.flatMap(of).map((c) => c[measure] || 0));
   const sides = longest(["female", "male"]), third = longest(["unknown"]);
@@ -467,7 +467,7 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
       type: "bar", orientation: "h", xaxis: `x${i ? i + 1 : ""}`, width: 0.78, marker: genderMarker(gender),
       x: cells.map((c) => c[measure]), y: ks,
       text: cells.map((c, i) => [`${gender === "unknown" ? "gender unknown" : titles[gender]}, ${bands[ks[i]] === "unknown" ? "age unknown" : bands[ks[i]]}`,
-        c.people == null ? data.withheld : data.images ? peopleWords(c.people) : `${peopleWords(c.people)}, ${c.on_screen_s == null ? "time " + data.withheld : clock(c.on_screen_s) + " on screen"}`]),
+        c.people == null ? data.suppressed : data.images ? peopleWords(c.people) : `${peopleWords(c.people)}, ${c.on_screen_s == null ? "time " + data.suppressed : clock(c.on_screen_s) + " on screen"}`]),
     });
     const left = gender === "female";
     all.forEach((c, k) => {
@@ -480,7 +480,7 @@ if (data.pyramid && data.pyramid.length) figures.pyramid = (width) => {
     annotations.push({ xref: "paper", yref: "paper", x: ends ? end : start, y: 1, yanchor: "bottom", xanchor: ends ? "right" : "left", text: titles[gender], bold: true, font: { color: colors.ink, size: 13 } });
   });
   bands.forEach((band, k) => annotations.push({ xref: "paper", x: wide + gap / 2, y: k, xanchor: "center", text: band, font: { color: colors.soft, size: 12 } }));
-  // Room for the figure after the longest bar.
+  // Space for the figure after the longest bar.
   const room = (part) => 1 / Math.max(0.4, 1 - (measure === "time" ? 50 : 30) / (part * width));
   const top = Math.max(sides * room(wide), third * room(last) * wide / last, 1e-9);
   const side = { showticklabels: false, showline: false };
@@ -510,12 +510,12 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
     y += step;
     return y;
   });
-  const color = (row) => row.dimension === "gender" ? colors[row.group] || colors.any : ageColour(Math.max(0, data.bands.indexOf(row.group)), bands);
+  const color = (row) => row.dimension === "gender" ? colors[row.group] || colors.any : ageColor(Math.max(0, data.bands.indexOf(row.group)), bands);
   const symbols = { female: "circle", male: "square" };
   const traces = rows.map((row, i) => ({
     type: "points", mode: "markers", x: [row.value], y: [places[i]], error_x: errorBars([row], colors.soft),
     marker: { size: 13, color: color(row), symbol: row.dimension === "gender" ? symbols[row.group] : "diamond", line: { width: 1.5, color: colors.ink } },
-    text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.estimated == null ? [] : [`${number(row.estimated)} judged`])]],
+    text: [[`${row.group}  ${row.text}`, ...(row.span ? [`95 % interval ${row.span}`] : []), ...(row.estimated == null ? [] : [`${number(row.estimated)} with estimates`])]],
   }));
   return { traces, layout: layoutOf({
     height: 60 + 26 * (y + 0.5), margin: { l: 62, r: 52, t: 6, b: 26 },
@@ -525,10 +525,10 @@ if (data.shares && data.shares.length) figures.shares = (width) => {
   }) };
 };
 
-if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
-  const rows = data.atOnce, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
+if (data.concurrent && data.concurrent.length) figures.concurrent = (width) => {
+  const rows = data.concurrent, most = Math.max(...rows.map((r) => r.share || 0)), span = rows[rows.length - 1].people - rows[0].people;
   const every = Math.ceil((span + 1) / Math.max(4, width / 34));
-  // As many labels as do not touch, those of the largest first.
+  // As many labels as fit without touching, the largest first.
   const apart = (n) => (7 * Math.max(...rows.map((r) => r.text.length)) + 10) * (span + 1.2) / (width - LEFT - 12) <= Math.abs(n);
   const labels = [];
   for (const row of [...rows].sort((a, b) => (b.share || 0) - (a.share || 0))) {
@@ -542,7 +542,7 @@ if (data.atOnce && data.atOnce.length) figures.at_once = (width) => {
   }], layout: layoutOf({
     height: 270, margin: { l: LEFT + 4, r: 8, t: 22, b: 42 },
     xaxis: axis({ range: [rows[0].people - Math.max(0.6, (5 - span) / 2), rows[rows.length - 1].people + Math.max(0.6, (5 - span) / 2)],
-      tickmode: "array", tickvals: ends, title: { text: data.images ? "people in an image" : "people at once", font: { size: 12, color: colors.soft } } }),
+      tickmode: "array", tickvals: ends, title: { text: data.images ? "people per image" : "concurrent people", font: { size: 12, color: colors.soft } } }),
     yaxis: axis({ range: [0, most * 1.05], showgrid: true, ...ticks(0, most, "share", 4) }),
     annotations: labels.map((r) => ({ x: r.people, y: r.share, yanchor: "bottom", yshift: 2, text: r.text, font: { color: colors.ink } })),
   }) };
@@ -592,23 +592,23 @@ function points(chart, width, color) {
     yaxis: axis({ range: [low - (high - low) * 0.02, low + (high - low) * 1.03], showgrid: true, ...ticks(low, high, chart.unit, 5) }),
   }) };
 }
-const figureColour = (name) => name.startsWith("female") ? colors.female : colors.any;
+const figureColor = (name) => name.startsWith("female") ? colors.female : colors.any;
 function chosen(charts, name) {
   return charts.find((chart) => chart.figure === name) || charts[0];
 }
 if (data.top && data.top.length) figures.top = (width) => {
   const chart = chosen(data.top, state.top);
-  return bars(chart, width, figureColour(chart.figure));
+  return bars(chart, width, figureColor(chart.figure));
 };
 if (data.groups && data.groups.charts.length) figures.groups = (width) => {
   const chart = chosen(data.groups.charts, state.groups);
   const cut = { ...chart, points: data.groups.timely ? chart.points : chart.points.slice(0, 40) };
-  return (data.groups.timely ? points : bars)(cut, width, figureColour(chart.figure));
+  return (data.groups.timely ? points : bars)(cut, width, figureColor(chart.figure));
 };
 if (data.trend && data.trend.some((chart) => chart.points.length)) figures.trend = (width) => {
   const chart = chosen(data.trend, state.trend);
   for (const body of document.querySelectorAll("tbody[data-trend]")) body.hidden = !state.printing && body.dataset.trend !== chart.figure;
-  return points(chart, width, figureColour(chart.figure));
+  return points(chart, width, figureColor(chart.figure));
 };
 if (data.audience && data.audience.length) figures.audience = (width) => {
   const rows = data.audience.filter((r) => r.on_screen_share != null || r.audience_share != null), y = rows.map((_, i) => i);

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import AlignedCrop, Faces, Picture
+from analyzer.faces import AlignedCrop, CropSource, Faces
 from analyzer.settings import Settings
 from analyzer.vision.attributes.base import AttributeEstimator
 from analyzer.vision.attributes.caffe import CaffeModel
@@ -59,7 +59,7 @@ class Attributes:
         age = gender if choice.age == choice.gender else _load(choice.age, settings)
         return cls(gender, age, Calibration.load() if choice.calibrated else Calibration.plain())
 
-    def crops(self, picture: Picture, faces: Faces) -> list[AlignedCrop]:
+    def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
         """What is judged of each face: one piece for each way of cutting, (H, W, 3) uint8 BGR each.
 
         Args:
