@@ -177,7 +177,7 @@ def describe_plan(plan: Plan) -> str:
     lines = []
     for one in plan.videos[:_MAX_ROWS]:
         length = "" if one.duration_s is None else f", {duration_text(one.duration_s)} long"
-        takes = "" if one.estimate_s is None else f", about {rough_duration(one.estimate_s)}"
+        takes = "" if one.estimate_s is None else f", about {rough_duration(max(1.0, one.estimate_s))}"
         lines.append(f"  {one.state:<10}  {one_line(one.title or one.source)}{length}{takes}")
     lines += _more(len(plan.videos), "videos")
     for source, reason in plan.rejected[:_MAX_ROWS]:
