@@ -203,7 +203,7 @@ def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) ->
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
     result = reliability.full_disk(single, [64 * KIB, 520 * KIB])
     assert_passed(result)
-    assert result.numbers["batches that met a full disk"] == 2
+    assert result.numbers["runs on a full disk"] == 2
     assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
 
 
@@ -395,12 +395,12 @@ def test_two_batches_at_once(single: Bench) -> None:
     [
         # The batch of a folder dies again and again, each time a little later.
         pytest.param(
-            ("ledger told of a part", "part renamed, ledger not told", "half published"),
+            ("part recorded in the ledger", "part renamed, ledger not updated", "half published"),
             0,
             marks=pytest.mark.slow,
         ),
         pytest.param(("published, parts not removed",), 1, marks=pytest.mark.slow),
-        (("run published, ledger not told",), 1),
+        (("run published, ledger not updated",), 1),
     ],
 )
 def test_crash_between_two_commits(points: tuple[str, ...], adopted: int, single: Bench) -> None:
