@@ -320,7 +320,7 @@ WORDS = {
     "missing rows": "",
     "ledger faults": "states, segments, attempts, integrity check",
     "damaged log lines": "",
-    "left alive": f"processes running {GONE_S:g} s after their batch, or {STARTING_S:g} s if they were starting",
+    "left alive": f"processes that outlive their batch by {GONE_S:g} s, if just started {STARTING_S:g} s",
     "analyzed again": "segments and runs that were finished before",
 }
 """What is counted and must be 0."""
@@ -875,7 +875,7 @@ def two_batches(bench: Bench) -> Result:
     result = Result(
         "two batches at once",
         "a second one was started on the same ledger; then the first was killed and another started",
-        f"the second exits {TEMPORARY} with one sentence within 2 s, the first continues; a kill leaves no lock",
+        f"the second exits {TEMPORARY} with one sentence within 2 s, the first continues; a kill frees it",
     )
     out = bench.fresh()
     with bench.start(out) as first:
@@ -1284,11 +1284,11 @@ def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
         "",
         *_paragraph(
             "Written by `python -m benchmarks.reliability`, which injects real faults into",
-            "`python cli.py batch` over made videos and compares the final output with that of an uninterrupted",
-            "batch: all tables byte by byte or value by value, annotated videos frame by frame, the names of all",
-            "files and folders, including hidden ones, `run.json` without the keys that describe how the work",
-            f"was done ({', '.join(f'`{name}`' for name in MAY_DIFFER)}), states, segments and attempts in the",
-            "ledger, and SQLite's integrity check.",
+            "`python cli.py batch` over made videos and compares the final output with that of an",
+            "uninterrupted batch: all tables byte by byte or by value, annotated videos frame by frame,",
+            "the names of all files and folders, including hidden ones, `run.json` without the keys that",
+            f"describe how the work was done ({', '.join(f'`{name}`' for name in MAY_DIFFER)}),",
+            "states, segments and attempts in the ledger, and SQLite's integrity check.",
         ),
         "",
         *_paragraph(
