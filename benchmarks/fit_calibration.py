@@ -177,7 +177,7 @@ class People:
     @classmethod
     def of(cls, views: pd.DataFrame) -> People:
         """The views of each face fused as the sightings of a person; `female_prob` is calibrated."""
-        looks = views[["person_id", "embedding"]].assign(views=1, crop_px=views["x2"].clip(upper=100))
+        looks = views[["person_id", "embedding"]].assign(crops=1, crop_px=views["x2"].clip(upper=100))
         ids, estimates = fuse_estimates(views, looks)
         labels = views.drop_duplicates("person_id").set_index("person_id").loc[ids]
         return cls(estimates, labels["true_age"].to_numpy(float), labels["true_female"].to_numpy(bool))

@@ -420,7 +420,7 @@ class Result:
     def analyzed_twice(self, out: Path) -> None:
         """Each segment is committed once."""
         seen: dict[int, set[int]] = {}
-        for one in events(out, "segment"):
+        for one in events(out, "segment_committed"):
             video, number = one["video"], one["segment"]
             known = seen.setdefault(video, set())
             words = f"{out.name}: segment {number} of {video} was analyzed again"
@@ -432,7 +432,7 @@ _WORKING = (
     "started",
     "downloaded",
     "analyzing",
-    "segment",
+    "segment_committed",
     "done",
     "adopted",
     "failed",
@@ -851,13 +851,13 @@ def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
     )
     out = bench.fresh()
     with bench.start(out) as batch:
-        assert batch.lives_until(lambda: bool(events(out, "segment")))
+        assert batch.lives_until(lambda: bool(events(out, "segment_committed")))
         with contextlib.closing(sqlite3.connect(out / LEDGER, isolation_level=None)) as db:
             db.execute("BEGIN EXCLUSIVE")
-            held = len(events(out, "segment"))
+            held = len(events(out, "segment_committed"))
             batch.lives_for(batch.seconds + seconds)
             # A segment that was committed before may just be recorded.
-            more = len(events(out, "segment")) - held
+            more = len(events(out, "segment_committed")) - held
             result.fault_if(more > 1, "ledger faults", "it did not wait: the ledger was not locked")
             db.execute("ROLLBACK")
         ended = batch.end()
@@ -891,7 +891,7 @@ def two_batches(bench: Bench) -> Result:
     result.compare(out, bench.reference)
     out = bench.fresh()
     with bench.start(out) as first:
-        assert first.lives_until(lambda: bool(events(out, "segment")))
+        assert first.lives_until(lambda: bool(events(out, "segment_committed")))
         first.signal(signal.SIGKILL)
         first.end()
         result.finish(bench, out)
@@ -1158,7 +1158,7 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
     for number in numbers:
         out = bench.fresh()
         with bench.start(out, jobs=jobs) as batch:
-            assert batch.lives_until(lambda out=out: len(events(out, "segment")) > 1)
+            assert batch.lives_until(lambda out=out: len(events(out, "segment_committed")) > 1)
             (victim,) = batch.analyzers()
             os.kill(victim.pid, number)
             ended = batch.end()
