@@ -417,7 +417,7 @@ class Result:
     def analyzed_twice(self, out: Path) -> None:
         """Each segment is committed once."""
         seen: dict[int, set[int]] = {}
-        for one in events(out, "segment"):
+        for one in events(out, "segment_committed"):
             video, number = one["video"], one["segment"]
             known = seen.setdefault(video, set())
             words = f"{out.name}: segment {number} of {video} was analyzed again"
@@ -429,7 +429,7 @@ _WORKING = (
     "started",
     "downloaded",
     "analyzing",
-    "segment",
+    "segment_committed",
     "done",
     "adopted",
     "failed",
@@ -573,7 +573,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
     out, longest, sent = bench.fresh(), 0.0, 0
     while moments:
         with bench.start(out) as batch:
-            began = batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            began = batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
             if not (began and batch.lives_for(batch.seconds + moments[0])):
                 batch.end()
                 result.compare(out, bench.reference)
@@ -600,7 +600,7 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
     return result
 
 
-def _of_this_night(out: Path) -> list[dict[str, Any]]:
+def _of_this_batch_run(out: Path) -> list[dict[str, Any]]:
     known = events(out)
     starts = [index for index, one in enumerate(known) if one["event"] == "batch_started"]
     ends = [index for index, one in enumerate(known) if one["event"] == "batch_ended"]
@@ -624,7 +624,7 @@ def second_signal(bench: Bench, count: int = 1, seed: int = 3) -> Result:
     for moment in _spread(count, 0.6 * bench.seconds, seed):
         out = bench.fresh()
         with bench.start(out) as batch:
-            assert batch.lives_until(lambda out=out: bool(_of_this_night(out)))
+            assert batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
             assert batch.lives_for(batch.seconds + moment)
             batch.signal(signal.SIGTERM)
             time.sleep(0.1)
@@ -850,13 +850,13 @@ def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
     )
     out = bench.fresh()
     with bench.start(out) as batch:
-        assert batch.lives_until(lambda: bool(events(out, "segment")))
+        assert batch.lives_until(lambda: bool(events(out, "segment_committed")))
         with contextlib.closing(sqlite3.connect(out / LEDGER, isolation_level=None)) as db:
             db.execute("BEGIN EXCLUSIVE")
-            held = len(events(out, "segment"))
+            held = len(events(out, "segment_committed"))
             batch.lives_for(batch.seconds + seconds)
             # What it was told of before may have been under way.
-            more = len(events(out, "segment")) - held
+            more = len(events(out, "segment_committed")) - held
             result.fault_if(more > 1, "ledger faults", "it did not wait: the ledger was not locked")
             db.execute("ROLLBACK")
         ended = batch.end()
@@ -878,7 +878,7 @@ def two_batches(bench: Bench) -> Result:
     )
     out = bench.fresh()
     with bench.start(out) as first:
-        assert first.lives_until(lambda: bool(_of_this_night(out)))
+        assert first.lives_until(lambda: bool(_of_this_batch_run(out)))
         second = bench.run(out)
         wrong = second.code != TEMPORARY or len(second.error.strip().splitlines()) != 1
         result.fault_if(wrong, "ledger faults", f"the second ended {second.code}: {second.error}")
@@ -890,7 +890,7 @@ def two_batches(bench: Bench) -> Result:
     result.compare(out, bench.reference)
     out = bench.fresh()
     with bench.start(out) as first:
-        assert first.lives_until(lambda: bool(events(out, "segment")))
+        assert first.lives_until(lambda: bool(events(out, "segment_committed")))
         first.signal(signal.SIGKILL)
         first.end()
         result.finish(bench, out)
@@ -903,8 +903,8 @@ def two_batches(bench: Bench) -> Result:
 
 _DRIVER = "from benchmarks.reliability import crashing; crashing()"
 PARENT_POINTS = {
-    "part renamed, ledger not told": ("segment", False),
-    "ledger told of a part": ("segment", True),
+    "part renamed, ledger not told": ("segment_committed", False),
+    "ledger told of a part": ("segment_committed", True),
     "run published, ledger not told": ("done", False),
     "ledger told of the run": ("done", True),
 }
@@ -1059,7 +1059,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
     result = Result(
         "one video ends the batch each time",
         f"the batch was killed again and again before the first of {bench.count} videos had made progress",
-        "that one is given up, the others are done: who only waited is not blamed",
+        "that video is abandoned, the others are done: videos that only waited are not counted as failed",
     )
     out = bench.fresh()
     killed = 0
@@ -1085,7 +1085,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
     wanted = {"done": bench.count - 1, "abandoned": 1}
     result.fault_if(states != wanted, "ledger faults", f"the states are {dict(states)}, not {wanted}")
     (kind,) = {kind for state, kind in _rows(out) if state == "abandoned"} or {""}
-    result.fault_if(kind != "interrupted", "ledger faults", f"one is dead by {kind!r}")
+    result.fault_if(kind != "interrupted", "ledger faults", f"one is abandoned because of {kind!r}")
     result.numbers = {"kills": killed, **states}
     return result
 
@@ -1145,8 +1145,8 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
     result = Result(
         "analyzing process killed",
         f"{', '.join(number.name for number in numbers)} from outside while it was at work",
-        "the parent goes on, the attempt fails as crash and is repeated the same night, exit code 0, tables "
-        "as ever",
+        "the parent goes on, the attempt fails as crash and is repeated in the same batch run, "
+        "exit code 0, tables as ever",
     )
     jobs = bench.folder / "impatient.toml"
     jobs.write_text(bench.jobs.read_text("utf-8").replace("[disk]", "[retry]\nbase = '1s'\n[disk]"), "utf-8")
@@ -1154,7 +1154,7 @@ def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
     for number in numbers:
         out = bench.fresh()
         with bench.start(out, jobs=jobs) as batch:
-            assert batch.lives_until(lambda out=out: len(events(out, "segment")) > 1)
+            assert batch.lives_until(lambda out=out: len(events(out, "segment_committed")) > 1)
             (victim,) = batch.analyzers()
             os.kill(victim.pid, number)
             ended = batch.end()

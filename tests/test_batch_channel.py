@@ -533,7 +533,7 @@ def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
         "started",
         "downloaded",
         "analyzing",
-        "segment",
+        "segment_committed",
         "done",
         "failed",
         "abandoned",
@@ -1238,7 +1238,7 @@ def test_what_a_run_has_no_time_for_is_done_by_the_next(world: World) -> None:
     assert attempts(rows["slow"]) == [("stopped", None), ("done", None)]
     # Nothing that lay there was downloaded again, nothing was analyzed twice.
     assert len(world.server.requests) == len(set(world.server.requests)) == 5 - len(lying)
-    segments = [event["segment"] for event in world.log() if event["event"] == "segment"]
+    segments = [event["segment"] for event in world.log() if event["event"] == "segment_committed"]
     assert segments == list(range(SEGMENTS))
     assert all(row["interrupted"] == 0 for row in rows.values())
     assert {attempt for row in rows.values() for attempt in attempts(row)} <= {

@@ -93,7 +93,7 @@ def test_there_is_something_to_compare(single: Bench) -> None:
         assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 80
         assert info["settings"]["segment_s"] == 2
     assert reliability._ledger(single.reference)["the attempts that were done"][0][1] == 1
-    assert len(reliability.events(single.reference, "segment")) >= 3
+    assert len(reliability.events(single.reference, "segment_committed")) >= 3
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_there_is_something_to_compare(single: Bench) -> None:
         ("key", "differing run.json"),
         ("log", "damaged log lines"),
         ("ledger", "ledger faults"),
-        ("segment", "analyzed again"),
+        ("segment_committed", "analyzed again"),
     ],
 )
 def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, single: Bench, tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def harmed(harm: str, out: Path, run: Path) -> None:
         case "ledger":
             with sqlite3.connect(out / reliability.LEDGER) as db:
                 db.execute("DELETE FROM segments WHERE segment = 1")
-        case "segment":
-            first = reliability.events(out, "segment")[0]
+        case "segment_committed":
+            first = reliability.events(out, "segment_committed")[0]
             with (out / reliability.LOG).open("a") as file:
                 file.write(json.dumps(first) + "\n")
     if harm in ("row", "twice", "fewer"):
@@ -471,7 +471,7 @@ def test_log_on_a_full_disk_has_whole_lines_only(disk: Path) -> None:
         ballast = reliability.leave_free(disk, 8 * KIB)
         with EventLog(path) as log:
             for number in range(150):
-                log("segment", number, title="a" * 73)
+                log("segment_committed", number, title="a" * 73)
             whole = [json.loads(line)["video"] for line in path.read_text().splitlines()]
             assert whole == list(range(len(whole))) and 30 < len(whole) < 80
             ballast.unlink()
