@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -10,25 +11,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
-from analyzer.batch.config import Jobs
-from analyzer.batch.context import Stop
-from analyzer.batch.executors.local import local_executor
 from analyzer.batch.ledger import Ledger, State, is_running
-from analyzer.batch.maintenance import prune
-from analyzer.batch.outcome import Outcome
-from analyzer.batch.plan import Plan, make_plan
-from analyzer.batch.run import run_and_close
-from analyzer.batch.scheduler import Scheduler
 from analyzer.batch.summary import ENDINGS, summary, utc_minute
 from analyzer.cli.text import left_out_text, show_error
 from analyzer.errors import LedgerError
 from analyzer.util.durations import duration_text, rough_duration
 from analyzer.util.text import counted, one_line, percent, shorten
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from analyzer.batch.config import Jobs
+    from analyzer.batch.outcome import Outcome
+    from analyzer.batch.plan import Plan
 
 __all__ = ["describe_history", "describe_plan", "describe_status", "prune_text", "run_batch", "show_plan"]
 
@@ -53,13 +52,15 @@ class BatchConsole:
                 self._status(f"analyzing {title}")
             case "queued":
                 if self._verbose and facts["videos"] and sys.stderr.isatty():
+                    from tqdm import tqdm
+
                     self._bar = tqdm(
                         total=facts["videos"],
                         leave=False,
                         dynamic_ncols=True,
                         bar_format="{desc} |{bar}| {n}/{total} videos [{elapsed}]",
                     )
-            case "fetching" | "progress" | "rendering":
+            case "downloading" | "progress" | "rendering":
                 self._status(*_progress(event, title, facts))
             case "done":
                 partly = "" if facts["complete"] else ", read only in part"
@@ -77,7 +78,7 @@ class BatchConsole:
             case "host_paused" | "source_deferred":
                 named = one_line(facts.get("source") or facts["host"])
                 self._line(f"{named} is paused until {utc_minute(facts['until'])}")
-            case "left_out":
+            case "files_skipped":
                 self._line(left_out_text(**facts))
             case "stopping" if self._verbose and sys.stderr.isatty():
                 self._error_line("stopping; a second signal ends at once")
@@ -102,26 +103,33 @@ class BatchConsole:
 
     def _line(self, text: str) -> None:
         if self._verbose:
-            with tqdm.external_write_mode():
+            with _above_bar():
                 click.echo(text)
 
     @staticmethod
     def _error_line(text: str) -> None:
-        with tqdm.external_write_mode():
+        with _above_bar():
             click.echo(text, err=True)
 
     @staticmethod
     def _error(sentence: str) -> None:
-        with tqdm.external_write_mode():
+        with _above_bar():
             show_error(sentence)
+
+
+def _above_bar() -> contextlib.AbstractContextManager[None]:
+    """While a line is printed, hide the bar."""
+    from tqdm import tqdm
+
+    return tqdm.external_write_mode()
 
 
 def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
     match event:
-        case "fetching":
+        case "downloading":
             return f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB"
         case "rendering":
-            return f"drawing {title}", percent(facts["share"])
+            return f"rendering {title}", percent(facts["fraction"])
     whole = facts["duration_s"]
     share = percent(facts["time_s"] / whole) if whole else f"{facts['time_s']:.0f} s"
     return f"analyzing {title}", share
@@ -136,6 +144,11 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
         as_json: Print one JSON document at the end.
         on_stop: Called with the number of the first signal.
     """
+    from analyzer.batch.context import Stop
+    from analyzer.batch.executors.local import local_executor
+    from analyzer.batch.run import run_and_close
+    from analyzer.batch.scheduler import Scheduler
+
     stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
     executor = local_executor(jobs)
     scheduler = Scheduler(jobs, executor, on_event=console.on_event, stop=stop)
@@ -167,6 +180,8 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
 
 def show_plan(jobs: Jobs, *, as_json: bool) -> bool:
     """Print what a batch run would do; return whether every source could be listed."""
+    from analyzer.batch.plan import make_plan
+
     plan = make_plan(jobs)
     click.echo(json.dumps(plan.document(), indent=2, ensure_ascii=False) if as_json else describe_plan(plan))
     return not plan.failed
@@ -276,6 +291,8 @@ def prune_text(ledger_path: Path, out: Path, *, keep_days: float) -> str:
     """Prune a ledger and its folder, and describe what was deleted."""
     if not ledger_path.exists():
         raise LedgerError(f"there is no ledger {ledger_path}: name its folder with --out")
+    from analyzer.batch.maintenance import prune
+
     pruned = prune(ledger_path, out, keep_days=keep_days)
     return (
         f"Deleted {counted(pruned.records, 'old record')} and {counted(pruned.folders, 'folder')} "

@@ -8,9 +8,7 @@ thread, logins that are sent only when the server asks for them, and errors in a
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import Iterator, Mapping
-from email.message import Message
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -56,6 +54,8 @@ class HttpResponse:
     def __init__(self, session: requests.Session, response: requests.Response) -> None:
         self._session = session
         self._response = response
+        from email.message import Message
+
         self._head = Message()
         self._head["Content-Type"] = response.headers.get("Content-Type", "")
         self.content_type = self._head.get_content_type()
@@ -189,6 +189,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _words(causes: list[BaseException]) -> str:
     """What went wrong, in a few words without an address."""
+    import ssl
+
     import requests
 
     if isinstance(causes[0], requests.TooManyRedirects):

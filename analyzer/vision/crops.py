@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -213,4 +212,6 @@ class BoxCrop:
     def _sized(self, crop: Image) -> Image:
         if crop.shape[:2] == (self.height, self.width):
             return crop
+        import cv2  # late: whoever only lists models needs none
+
         return cv2.resize(crop, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.uint8)
