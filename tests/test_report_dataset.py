@@ -222,7 +222,8 @@ def test_run_json_that_cannot_be_used_is_named(
 
 def test_run_json_that_is_a_folder_is_no_run(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "odd" / "run.json").mkdir(parents=True)
-    assert reasons(find_runs([tmp_path])) == {"odd": ("has a run.json that cannot be read (Is a directory)", True)}
+    reason = "has a run.json that cannot be read (Is a directory)"
+    assert reasons(find_runs([tmp_path])) == {"odd": (reason, True)}
 
 
 @pytest.mark.parametrize("table", ["people", "faces", "samples"])
@@ -945,7 +946,7 @@ def test_an_empty_cell_of_ones_own_is_not_known(channels: Path, tmp_path: Path) 
         ("run,team\nr0,x\nr1,y\nr0,z\n", "has two rows for run 'r0'"),
         (
             "run,team\nelse,x\nmore,y\n",
-            "none of the runs: its first column must contain their run, such as 'r0', but contains 'else', 'more'",
+            "its first column must contain their run, such as 'r0', but contains 'else', 'more'",
         ),
         ("run,team\n", "matches none of the runs.*there are no rows"),
         ("run,team\nr0,x\nr1,x,y,z\n", "cannot be read"),

@@ -130,9 +130,7 @@ class Sound:
             self._advance()
             if self._next is None:
                 damaged = self._bad or self._trouble
-                raise _NoSoundError(
-                    "the audio is damaged" if damaged else "the clip has no audio"
-                )
+                raise _NoSoundError("the audio is damaged" if damaged else "the clip has no audio")
         except (av.FFmpegError, ValueError) as error:
             self.close()
             raise _NoSoundError(f"the audio cannot be used ({error})") from error
