@@ -458,7 +458,7 @@ def _walk(rng: np.random.Generator, frames: int, widths: tuple[float, float]) ->
 
 
 def _covered(one: Floats, other: Floats) -> int:
-    """The number of frames in which one path (frames, 3 or more) of x, y, size hides the face of the other."""
+    """The number of frames in which one path (frames, 3 or more) of x, y, size hides the other face."""
     gap_x, gap_y = np.abs(one[:, :2] - other[:, :2]).T
     near, far = np.maximum(one[:, 2], other[:, 2]), np.minimum(one[:, 2], other[:, 2])
     return int(((gap_x < (0.55 * near + 0.4 * far) * CROP) & (gap_y < (0.7 * near + 0.4 * far) * CROP)).sum())

@@ -50,8 +50,8 @@ class Plan:
 def random_plan(random: np.random.Generator, *, length_s: float, people: int, concurrent: float) -> Plan:
     """People with one to four appearances each, five samples per second, `concurrent` people on average.
 
-    Everybody appears at least once, with estimates as the models give them for labeled people: the plan's people
-    are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
+    Everybody appears at least once, with gender and age as in `_SHARES_OF_AGE`. Estimates err as often as was
+    measured for the models on labeled faces.
     """
     times = np.arange(round(length_s * 5)) / 5
     present = np.zeros((len(times), people), bool)
