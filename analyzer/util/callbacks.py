@@ -14,8 +14,8 @@ _T = TypeVar("_T")
 class Callback(Generic[_P, _T]):
     """Calls a caller's function, and remembers the exception that it raised.
 
-    Code that turns all exceptions into its own calls `reraise` first: the caller's exceptions reach the caller
-    unchanged, whatever wrapped them on the way.
+    Code that turns all exceptions into its own calls `reraise` first: the caller's exceptions reach the
+    caller unchanged, whatever wrapped them on the way.
 
     Args:
         function: The caller's function.

@@ -16,8 +16,8 @@ def csv_text(path: Path) -> str:
         ValueError: It is in another encoding; the message says what to do.
     """
     raw = path.read_bytes()
-    # Excel's "Unicode text" begins with the byte order mark of UTF-16, its "CSV UTF-8" with that of UTF-8; its
-    # plain CSV has none.
+    # Excel's "Unicode text" begins with the byte order mark of UTF-16, its "CSV UTF-8" with that of UTF-8;
+    # its plain CSV has none.
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = ["utf-16"]
     else:
