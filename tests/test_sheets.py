@@ -11,8 +11,9 @@ import duckdb
 import pandas as pd
 import pytest
 
+from analyzer.evaluation.scoring import SCHEMA_VERSION
 from analyzer.runs.run import Run
-from analyzer.runs.schema import PEOPLE, SCHEMA_VERSION
+from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import empty_table, write_csv
 from analyzer.util.sheets import safe_cell
 from analyzer.util.sheets import write_csv as write_frame
