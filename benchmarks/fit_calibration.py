@@ -148,11 +148,11 @@ def hats(values: Real, knots: tuple[float, ...]) -> Real:
 def fit_people(people: People) -> dict[str, list[float]]:
     """How a person's gender and age follow from all sightings and from the mean embedding."""
     estimates = people.estimates
-    terms = np.concatenate([gender_terms(estimates.log_odds, estimates.age_years), estimates.looks.T])
-    ridge = np.r_[np.zeros(6), np.full(estimates.looks.shape[1], RIDGE_GENDER)]
+    terms = np.concatenate([gender_terms(estimates.log_odds, estimates.age_years), estimates.embeddings.T])
+    ridge = np.r_[np.zeros(6), np.full(estimates.embeddings.shape[1], RIDGE_GENDER)]
     gender = fit_logistic(terms, people.female, ridge)
-    columns = np.concatenate([hats(estimates.age_years, AGE_KNOTS_YEARS), estimates.looks], axis=1)
-    ridge = np.r_[np.full(len(AGE_KNOTS_YEARS), 1e-6), np.full(estimates.looks.shape[1], RIDGE_AGE)]
+    columns = np.concatenate([hats(estimates.age_years, AGE_KNOTS_YEARS), estimates.embeddings], axis=1)
+    ridge = np.r_[np.full(len(AGE_KNOTS_YEARS), 1e-6), np.full(estimates.embeddings.shape[1], RIDGE_AGE)]
     age = fit_absolute(columns, people.age, ridge)
     knots = len(AGE_KNOTS_YEARS)
     return {

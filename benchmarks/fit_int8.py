@@ -80,7 +80,7 @@ def main() -> None:
     }
     ranges[min(model.inputs[0].get_names())] = [0.0, 255.0]  # pixels
     document = {
-        "network_sha256": registry.CENTERFACE.sha256,
+        "model_sha256": registry.CENTERFACE.sha256,
         "measured_on": f"{len(values)} pictures of made videos, seeds {SEEDS[0]} to {SEEDS[-1]}",
         "ranges": ranges,
     }

@@ -6,7 +6,6 @@ For measuring reports over many runs, and for testing their figures against the 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from analyzer.runs.run_info import SCHEMA_VERSION, Counts, RunInfo
 from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SHARES, timeline_columns
 from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
 from analyzer.settings import Settings, assign_band
+from analyzer.vision import registry
 from analyzer.vision.calibration import Calibration, Confusion
 
 __all__ = [
@@ -224,7 +224,7 @@ def _info(
         "on_screen_s": round(float(people["on_screen_s"].sum()), 3),
     }
     end_s = float((samples["time_s"] + samples["duration_s"]).max()) if len(samples) else 0.0
-    networks = json.loads((Path(__file__).parents[1] / "analyzer/vision/calibration.json").read_text("utf-8"))
+    calibration = Calibration.load()
     info: RunInfo = {
         "schema_version": SCHEMA_VERSION,
         "analyzer_version": "0",
@@ -270,10 +270,14 @@ def _info(
         "preset": settings.preset,
         "settings": settings.to_dict(),
         "models": [
-            {"name": name, "sha256": sha256, "license": "CC0-1.0", "commercial_use": True}
-            for name, sha256 in networks["networks"].items()
+            {"name": model.name, "sha256": model.sha256, "license": "CC0-1.0", "commercial_use": True}
+            for model in registry.DEFAULTS
         ],
-        "calibration": {"fitted_on": networks["fitted_on"]},
+        "calibration": {
+            "key": calibration.key,
+            "fitted_on": calibration.fitted_on,
+            "measured": calibration.measured,
+        },
         "libraries": {},
         "python": "",
         "platform": "",

@@ -21,7 +21,7 @@ from analyzer.batch.executors.base import Executor
 from analyzer.batch.executors.inline import InlineExecutor
 from analyzer.batch.executors.local import LocalExecutor
 from analyzer.batch.worker import AnalyzerFactory
-from analyzer.errors import ModelError, StoppedError
+from analyzer.errors import CrashError, ModelError, StoppedError
 from analyzer.events import Opened, SegmentCommitted
 from analyzer.runs.folders import run_name
 from analyzer.settings import Settings
@@ -50,9 +50,14 @@ def _mark_of(path: Path) -> str:
 
 
 def misbehave(path: Path) -> None:
-    """Do what the file asks for: ``crash``, ``memory``, ``starve``, ``model``, ``stall`` or ``burn``; else
-    nothing."""
+    """Do what the file asks for, else nothing.
+
+    ``crash``, ``memory``, ``stall`` and ``burn`` need a process of their own; ``crashed``, ``starve`` and
+    ``model`` do not.
+    """
     match _mark_of(path):
+        case "crashed":
+            raise CrashError("a process died")
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "memory":
@@ -60,9 +65,9 @@ def misbehave(path: Path) -> None:
             while True:
                 taken.append(b"\1" * 50_000_000)
         case "starve":
-            raise ModelError("the face detector failed on (96, 160, 3) pictures", no_memory=True)
+            raise ModelError("the face detector failed on (96, 160, 3) frames", no_memory=True)
         case "model":
-            raise ModelError("the face detector failed on (96, 160, 3) pictures: no allocator for this layer")
+            raise ModelError("the face detector failed on (96, 160, 3) frames: no allocator for this layer")
         case "stall":
             time.sleep(600)
         case "burn":
@@ -77,8 +82,8 @@ def _burn() -> None:
         hashlib.sha256(block)
 
 
-def with_networks() -> None:
-    """Analyze as always; a marked video does what it asks for when it is opened."""
+def with_models() -> None:
+    """Analyze with the models; a marked video does what it asks for when it is opened."""
     from analyzer import job
     from analyzer.media.reader import VideoReader
 
@@ -92,33 +97,33 @@ def with_networks() -> None:
 
 
 def with_little_memory() -> None:
-    """As `with_networks`, but the least memory that can be allowed is not enough."""
-    with_networks()
+    """As `with_models`, but the least memory that can be configured is not enough."""
+    with_models()
     globals()["taken"] = b"\1" * 300_000_000
 
 
-def without_networks() -> AnalyzerFactory:
-    """Publish runs that say nothing, in no time; of a video that is marked ``slow`` after `SEGMENTS`."""
+def without_models() -> AnalyzerFactory:
+    """Publish empty runs at once; of a video that is marked ``slow`` after `SEGMENTS`."""
     return Quick
 
 
 def loads_slowly() -> AnalyzerFactory:
-    """As `without_networks`, but not at once."""
-    return _SlowToLoad
+    """As `without_models`, but load slowly."""
+    return SlowToLoad
 
 
 def cannot_load() -> AnalyzerFactory:
-    """Fail before anything of a video is looked at."""
-    return _NotLoaded
+    """Fail before anything of a video is read."""
+    return NotLoaded
 
 
-def loads_for_ever() -> AnalyzerFactory:
-    """As `cannot_load`, but without an end."""
-    return _NeverLoaded
+def loads_forever() -> AnalyzerFactory:
+    """As `cannot_load`, but hang."""
+    return NeverLoaded
 
 
 def mended() -> AnalyzerFactory:
-    """As `without_networks`, but nothing misbehaves any more."""
+    """As `without_models`, but ignore what files ask for."""
     return Mended
 
 
@@ -155,10 +160,10 @@ class FakeClock(Clock):
 
 
 class Quick:
-    """Stands in for `analyzer.job.VideoAnalyzer`."""
+    """A test double for `analyzer.job.VideoAnalyzer`."""
 
     obeys = True
-    """Whether files are asked what shall happen."""
+    """Whether files say what happens."""
 
     def __init__(self, settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> None:
         self._settings = settings
@@ -201,11 +206,15 @@ class Quick:
         kept = tuple(sorted(int(part.name.rpartition("-")[2]) for part in parts.iterdir()))
         self._on_event(Opened("", video.title, None, SEGMENTS, kept, "key"))
         for number in range(len(kept), SEGMENTS):
-            time.sleep(EACH_S)
-            (parts / f"key-{number:06d}").touch()
-            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
+            self.between_segments(number)
             if self._stop():
                 raise StoppedError("asked to end")
+            (parts / f"key-{number:06d}").touch()
+            self._on_event(SegmentCommitted("", video.title, number, samples=1, faces=0, size_bytes=0))
+
+    def between_segments(self, number: int) -> None:
+        """Take some time."""
+        time.sleep(EACH_S)
 
 
 class Acts(Quick):
@@ -254,21 +263,39 @@ def acts() -> AnalyzerFactory:
 
 
 class Mended(Quick):
-    """Obeys no file."""
+    """Ignores what files ask for."""
 
     obeys = False
 
 
-class _SlowToLoad(Quick):
+class Fragile:
+    """`analyzer.job.VideoAnalyzer`, which fails on marked videos as if a process had ended."""
+
+    def __init__(self, settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> None:
+        from analyzer.job import VideoAnalyzer
+
+        self._analyzer = VideoAnalyzer(settings, on_event, cancelled=stop)
+        self.load = self._analyzer.load
+
+    def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
+        match _mark_of(video.paths[0]):
+            case "crash":
+                raise CrashError("a process died")
+            case "memory":
+                raise MemoryError
+        return self._analyzer.analyze(video, out, timings)
+
+
+class SlowToLoad(Quick):
     def load(self) -> None:
         time.sleep(LOADING_S)
 
 
-class _NotLoaded(Quick):
+class NotLoaded(Quick):
     def load(self) -> None:
         raise RuntimeError("bad allocation")
 
 
-class _NeverLoaded(Quick):
+class NeverLoaded(Quick):
     def load(self) -> None:
         time.sleep(600)

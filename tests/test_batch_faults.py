@@ -1,11 +1,12 @@
-"""A batch that is killed, ended, starved of space or locked out: nothing is lost, nothing is done twice.
+"""A batch that is killed, stopped, out of disk space or locked out loses nothing and does nothing twice.
 
-The experiments are those of `benchmarks.reliability`, with less of everything; each compares what comes out
-in the end with what an uninterrupted batch has written.
+The experiments are those of `benchmarks.reliability`, on a smaller scale; each compares the final output with
+that of an uninterrupted batch. The long ones are marked slow; of each kind a short one is not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,31 +17,33 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from analyzer.batch.config import Jobs, load_jobs
+from analyzer.batch.config import Jobs, jobs_of, load_jobs
 from analyzer.batch.context import BatchContext
 from analyzer.batch.executors.inline import InlineExecutor
-from analyzer.batch.ledger import Ledger, State
+from analyzer.batch.ledger import Ledger, State, lock_ledger
 from analyzer.batch.log import EventLog
 from analyzer.batch.protocol import RunFacts, matching_run
 from analyzer.batch.scheduler import Scheduler
-from analyzer.errors import OutputError
+from analyzer.errors import LedgerError, OutputError
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.segments import PartStore, Recorded
 from analyzer.runs.tables import empty_table
+from analyzer.settings import Settings
 from analyzer.sources.types import Candidate, Item, MediaKind
 from analyzer.util.locks import folder_lock, remove_leftovers
 from benchmarks import reliability
 from benchmarks.reliability import KIB, Bench, Result, make_video
+from tests.batch_faults import FakeClock, Quick
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 ROOT = Path(__file__).parents[1]
 SLOW_S = 10.0
-"""How long the processes of a dead batch may live on; the machine may be busy."""
+"""How long the processes of a killed batch may survive it; the machine may be busy."""
 
 
 def bench_of(folder: Path, count: int, seconds: float, **how: Any) -> Bench:
@@ -64,7 +67,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
-    """Where a small disk can be mounted; that is tried."""
+    """Where a small disk can be mounted, if that is possible."""
     try:
         with reliability.small_disk(tmp_path / "try", 1):
             pass
@@ -73,7 +76,7 @@ def disk(tmp_path: Path) -> Path:
     return tmp_path / "disk"
 
 
-def assert_well(result: Result) -> None:
+def assert_passed(result: Result) -> None:
     assert result.words == [] and not result.faults and result.well
     assert result.numbers
 
@@ -81,17 +84,16 @@ def assert_well(result: Result) -> None:
 # --- what the experiments compare ---------------------------------------------------------------------
 
 
-def test_there_is_something_to_compare(pair: Bench) -> None:
-    names = {path.name for path in pair.reference.glob("*/*")}
+def test_there_is_something_to_compare(single: Bench) -> None:
+    names = {path.name for path in single.reference.glob("*/*")}
     tables = {"samples.parquet", "faces.parquet", "people.parquet", "timeline.csv", "shares.csv"}
     assert tables | {"annotated.mp4", "report.html", "run.json"} <= names
-    for run in pair.reference.glob("*/run.json"):
+    for run in single.reference.glob("*/run.json"):
         info = json.loads(run.read_bytes())
         assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 80
         assert info["settings"]["segment_s"] == 2
-    (left,) = reliability._ledger(pair.reference)["the attempts that were done"][:1]
-    assert left[1] == 1
-    assert [one["event"] for one in reliability.events(pair.reference, "segment")].count("segment") >= 6
+    assert reliability._ledger(single.reference)["the attempts that were done"][0][1] == 1
+    assert len(reliability.events(single.reference, "segment")) >= 3
 
 
 @pytest.mark.parametrize(
@@ -109,16 +111,16 @@ def test_there_is_something_to_compare(pair: Bench) -> None:
         ("segment", "analyzed again"),
     ],
 )
-def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, pair: Bench, tmp_path: Path) -> None:
+def test_the_comparison_finds_each_kind_of_harm(harm: str, kind: str, single: Bench, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    shutil.copytree(pair.reference, out)
+    shutil.copytree(single.reference, out)
     result = Result("", "", "")
-    result.compare(out, pair.reference)
+    result.compare(out, single.reference)
     result.analyzed_twice(out)
     assert result.well
     run = sorted(out.glob("*/run.json"))[0].parent
     harmed(harm, out, run)
-    result.compare(out, pair.reference)
+    result.compare(out, single.reference)
     result.analyzed_twice(out)
     assert result.faults[kind] >= 1 and not result.well
 
@@ -171,42 +173,47 @@ def test_run_json_may_differ_in_nothing_but_how_the_work_was_done() -> None:
 # --- kills and signals --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(pair: Bench) -> None:
     result = reliability.kills(pair, 2)
-    assert_well(result)
+    assert_passed(result)
     assert result.numbers["kills"] == 2
 
 
+@pytest.mark.slow
 def test_ended_by_sigterm(single: Bench) -> None:
     result = reliability.signals(single, signal.SIGTERM, 1)
-    assert_well(result)
+    assert_passed(result)
     assert result.numbers["signals"] == 1
 
 
+@pytest.mark.slow
 def test_second_sigterm_ends_at_once(single: Bench) -> None:
-    assert_well(reliability.second_signal(single))
+    assert_passed(reliability.second_signal(single))
 
 
 # --- a full disk --------------------------------------------------------------------------------------
 
 
 def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) -> None:
-    assert_well(reliability.reserve_kept(single))
+    assert_passed(reliability.reserve_kept(single))
 
 
+@pytest.mark.slow
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
     result = reliability.full_disk(single, [64 * KIB, 520 * KIB])
-    assert_well(result)
+    assert_passed(result)
     assert result.numbers["batches that met a full disk"] == 2
     assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
 
 
+@pytest.mark.slow
 def test_disk_runs_full_while_downloading(tmp_path: Path, disk: Path) -> None:
     served = tmp_path / "served"
     served.mkdir()
     make_video(served / "talk.mp4", 8, sound=True)
     result = reliability.full_download(tmp_path / "download", served, [260 * KIB])
-    assert_well(result)
+    assert_passed(result)
     assert result.numbers["no space for"] == "download 1"
 
 
@@ -250,11 +257,14 @@ def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
 
 
 class Huge:
-    """Stands for a fetcher whose videos do not fit on any disk."""
+    """A fetcher whose video does not fit on any disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.fetched = 0
         self._item = Item("https://example.org/watch", MediaKind.VIDEO, title="Huge")
+
+    def __call__(self, *_: Any) -> Any:
+        return self
 
     def resolve(self, *_: Any, **__: Any) -> Iterator[Item]:
         yield self._item
@@ -279,14 +289,13 @@ def one_url(tmp_path: Path) -> Jobs:
     return load_jobs(path, out=tmp_path / "out")
 
 
-def test_download_without_room_counts_against_no_video_however_often(tmp_path: Path) -> None:
-    jobs, fetcher = one_url(tmp_path), Huge(tmp_path)
-    for night in range(8):
-        with Ledger(jobs.ledger) as ledger:
-            ledger.retry([], abandoned=False)  # what was put off is due
-        outcome = Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: fetcher).run()  # type: ignore[arg-type, return-value]
-        # Nothing makes room tonight: it is asked once.
-        assert (outcome.failed, outcome.abandoned, fetcher.fetched) == (1, 0, night + 1)
+def test_a_download_without_space_counts_against_no_video(tmp_path: Path) -> None:
+    """However often: nothing gives back space in this run, so that it is tried once in each."""
+    jobs, fetcher, clock = one_url(tmp_path), Huge(), FakeClock()
+    for number in range(8):
+        clock.advance(60)
+        outcome = Scheduler(jobs, InlineExecutor(), fetchers=fetcher, clock=clock).run()
+        assert (outcome.failed, outcome.abandoned, fetcher.fetched) == (1, 0, number + 1)
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (work,) = ledger.unfinished()
         assert (work.state, work.consecutive_failures, work.error_kind) == (
@@ -296,64 +305,114 @@ def test_download_without_room_counts_against_no_video_however_often(tmp_path: P
         )
 
 
-@pytest.mark.parametrize(("free_mb", "state"), [(5.0, State.FAILED), (1e6, State.ABANDONED)])
-def test_who_was_in_work_when_the_disk_was_full_is_not_blamed(
-    free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("was", "free_mb", "state"),
+    [
+        (State.ANALYZING, 5.0, State.FAILED),
+        (State.ANALYZING, 1e6, State.ABANDONED),
+        (State.DOWNLOADED, 1e6, State.FAILED),
+    ],
+)
+def test_interruptions_count_only_against_a_video_that_was_in_work(
+    was: State, free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger had no room to say how the batch has ended: it looks as if it had been killed."""
-    jobs, told = one_url(tmp_path), []
-    Scheduler(jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path)).run()  # type: ignore[arg-type, return-value]
-    with sqlite3.connect(jobs.ledger) as db:
-        db.execute("UPDATE videos SET state = 'analyzing', next_try = NULL, interrupted = 9")
+    """Not if the ledger had no space to record how the batch ended, nor against one that only waited."""
+    jobs, events, fetcher = one_url(tmp_path), [], Huge()
+    Scheduler(jobs, InlineExecutor(), fetchers=fetcher).run()
+    with contextlib.closing(sqlite3.connect(jobs.ledger)) as db, db:
+        db.execute("UPDATE videos SET state = ?, next_try = NULL, interrupted = 9", (was,))
     monkeypatch.setattr(BatchContext, "free_mb", lambda self: free_mb)
-    night = Scheduler(
-        jobs, InlineExecutor(), fetchers=lambda *_: Huge(tmp_path), on_event=lambda *event: told.append(event)
-    )  # type: ignore[arg-type, return-value]
-    outcome = night.run()
+    outcome = Scheduler(
+        jobs, InlineExecutor(), fetchers=fetcher, on_event=lambda *event: events.append(event)
+    ).run()
     with Ledger(jobs.ledger, read_only=True) as ledger:
         (row,) = ledger.videos()
     assert row["state"] == state and (row["error_kind"] == "interrupted") == (state is State.ABANDONED)
     assert (outcome.failed, outcome.abandoned) == (int(state is State.FAILED), int(state is State.ABANDONED))
-    # What is told of the end of a video can be shown.
-    ends = [facts for event, _, facts in told if event in ("failed", "abandoned")]
+    # The console can show how the video ended.
+    ends = [facts for event, _, facts in events if event in ("failed", "abandoned")]
     assert len(ends) == 1 and ends[0]["error"] and ends[0]["kind"] == row["error_kind"]
 
 
-# --- who else works with the ledger -------------------------------------------------------------------
+# --- other programs that use the ledger ---------------------------------------------------------------
 
 
+class Locks(Quick):
+    """Locks the ledger while it analyzes, for good."""
+
+    locked: ClassVar[list[sqlite3.Connection]] = []
+
+    def analyze(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
+        if not self.locked:
+            self.locked.append(sqlite3.connect(out / reliability.LEDGER, check_same_thread=False))
+            self.locked[0].execute("BEGIN EXCLUSIVE")
+        return super().analyze(video, out, timings)
+
+
+def test_a_locked_ledger_ends_the_run_and_the_next_one_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analyzer.batch.ledger._BUSY_S", 0.1)
+    path = make_video(tmp_path / "talk.mp4", 1)
+    jobs = jobs_of([str(path)], Settings(video=False), out=tmp_path / "out", report=(), reserve_mb=0)
+    outcome = Scheduler(jobs, InlineExecutor(analyzers=Locks)).run()
+    assert (outcome.reason, outcome.done, outcome.left) == ("ledger", 0, 1)
+    (run,) = (tmp_path / "out").glob("*/run.json")
+    stamp = run.stat().st_mtime_ns
+    Locks.locked.pop().close()
+    outcome = Scheduler(jobs, InlineExecutor(analyzers=Locks)).run()
+    assert (outcome.done, outcome.well) == (1, True)
+    assert run.stat().st_mtime_ns == stamp and not Locks.locked, "adopted, not analyzed again"
+
+
+def test_a_second_batch_on_the_same_ledger_ends_at_once(tmp_path: Path) -> None:
+    jobs, fetcher = one_url(tmp_path), Huge()
+    with lock_ledger(jobs.ledger), pytest.raises(LedgerError, match="another batch") as caught:
+        Scheduler(jobs, InlineExecutor(), fetchers=fetcher).run()
+    assert caught.value.temporary and fetcher.fetched == 0
+
+
+@pytest.mark.slow
 def test_ledger_locked_by_another_program(single: Bench) -> None:
-    assert_well(reliability.locked_ledger(single))
+    assert_passed(reliability.locked_ledger(single))
 
 
+@pytest.mark.slow
 def test_ledger_locked_at_the_start(single: Bench) -> None:
-    assert_well(reliability.locked_at_start(single, 2))
+    assert_passed(reliability.locked_at_start(single, 2))
 
 
+@pytest.mark.slow
 def test_two_batches_at_once(single: Bench) -> None:
-    assert_well(reliability.two_batches(single))
+    assert_passed(reliability.two_batches(single))
 
 
 # --- crashes between two commits ----------------------------------------------------------------------
 
 
-def test_crash_between_two_commits(single: Bench) -> None:
-    # The batch of the first folder dies again and again, each time a little later.
-    chains = {
-        ("ledger told of a part", "part renamed, ledger not told", "half published"): 0,
-        ("published, parts not removed",): 1,
-        ("run published, ledger not told",): 1,
-    }
-    for points, adopted in chains.items():
-        out, result = single.fresh(), Result("", "", "")
-        for point in points:
-            assert single.run(out, crash_at=point).code == -signal.SIGKILL, point
-        published = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
-        assert len(published) == adopted
-        result.finish(single, out)
-        result.analyzed_twice(out)
-        assert result.words == [] and not result.faults and result.well
-        assert all(path.stat().st_mtime_ns == stamp for path, stamp in published.items())
+@pytest.mark.parametrize(
+    ("points", "adopted"),
+    [
+        # The batch of a folder dies again and again, each time a little later.
+        pytest.param(
+            ("ledger told of a part", "part renamed, ledger not told", "half published"),
+            0,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(("published, parts not removed",), 1, marks=pytest.mark.slow),
+        (("run published, ledger not told",), 1),
+    ],
+)
+def test_crash_between_two_commits(points: tuple[str, ...], adopted: int, single: Bench) -> None:
+    out, result = single.fresh(), Result("", "", "")
+    for point in points:
+        assert single.run(out, crash_at=point).code == -signal.SIGKILL, point
+    published = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
+    assert len(published) == adopted
+    result.finish(single, out)
+    result.analyzed_twice(out)
+    assert result.words == [] and not result.faults and result.well
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in published.items())
 
 
 def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path) -> None:
@@ -424,15 +483,17 @@ def test_log_on_a_full_disk_has_whole_lines_only(disk: Path) -> None:
 # --- memory, and analyses that are killed -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{number:02d}.mp4", 1, number, fps=4) for number in range(20)]
     settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
     bench = Bench(tmp_path / "many", videos, settings=settings, top="report = []\n")
-    assert_well(reliability.memory(bench, after=10))
+    assert_passed(reliability.memory(bench, after=10))
 
 
+@pytest.mark.slow
 def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
     plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
     result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
-    assert_well(result)
+    assert_passed(result)
     assert (result.numbers["done"], result.numbers["abandoned"]) == (2, 1)

@@ -1,4 +1,7 @@
-"""Files that are renamed, replaced or removed between two nights; and signals while a process starts."""
+"""Files that are renamed, replaced or removed between two batch runs, and signals while a process starts.
+
+Jobs run in threads, with the models; the tests of signals run the command with its processes.
+"""
 
 from __future__ import annotations
 
@@ -37,20 +40,20 @@ def jobs_for(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Job
     return jobs_of([str(folder)], settings, out=folder.parent / "out", report=(), reserve_mb=0, **choices)
 
 
-def night(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
+def batch(folder: Path, settings: Settings = SETTINGS, **choices: Any) -> Outcome:
     return Scheduler(jobs_for(folder, settings, **choices), InlineExecutor(), clock=FakeClock()).run()
 
 
 def begin(folder: Path) -> None:
-    """A night that is stopped after the second segment."""
+    """A batch run that is stopped after the second segment."""
     stop = Stop()
 
-    def hear(event: str, video: int | None, facts: dict[str, Any]) -> None:
+    def on_event(event: str, video: int | None, facts: dict[str, Any]) -> None:
         if event == "segment" and facts["segment"] == 1:
             stop.request()
 
-    night = Scheduler(jobs_for(folder), InlineExecutor(), on_event=hear, stop=stop)
-    assert night.run().reason == "stopped"
+    scheduler = Scheduler(jobs_for(folder), InlineExecutor(), on_event=on_event, stop=stop)
+    assert scheduler.run().reason == "stopped"
     assert parts(folder), "nothing was begun"
 
 
@@ -83,10 +86,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "clips"
 
 
-def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -> None:
+def test_a_renamed_file_resumes_where_it_was(folder: Path) -> None:
     begin(folder)
     (folder / "first.mp4").rename(folder / "second.mp4")
-    outcome = night(folder)
+    outcome = batch(folder)
     assert (outcome.done, outcome.skipped, outcome.well) == (1, 0, True)
     (run,) = (folder.parent / "out").glob("*/run.json")
     info = json.loads(run.read_text())
@@ -97,27 +100,27 @@ def test_a_file_that_was_renamed_in_between_goes_on_where_it_was(folder: Path) -
 
 
 def test_a_renamed_file_keeps_one_run(folder: Path) -> None:
-    night(folder)
+    batch(folder)
     (folder / "first.mp4").rename(folder / "second.mp4")
-    assert night(folder).done == 0
-    assert night(folder, SETTINGS.replace(fps=2)).done == 1
+    assert batch(folder).done == 0
+    assert batch(folder, SETTINGS.replace(fps=2)).done == 1
     (run,) = (folder.parent / "out").glob("*/run.json")
     assert json.loads(run.read_text())["settings"]["fps"] == 2
     (folder.parent / "out" / "ledger.sqlite").unlink()
     before = run.stat().st_mtime_ns
-    assert night(folder, SETTINGS.replace(fps=2)).done == 1
+    assert batch(folder, SETTINGS.replace(fps=2)).done == 1
     assert run.stat().st_mtime_ns == before, "adopted, not analyzed again"
 
 
 @pytest.mark.parametrize("change", ["removed", "replaced"])
-def test_what_was_begun_of_a_file_that_is_gone_is_removed(folder: Path, change: str) -> None:
-    """Parts hold embeddings of faces."""
+def test_segments_of_a_file_that_is_gone_are_removed(folder: Path, change: str) -> None:
+    """They hold embeddings of faces."""
     begin(folder)
     (folder / "first.mp4").unlink()
     (folder / "notes.txt").write_text("still a folder")
     if change == "replaced":
         write_video(folder / "first.mp4", numbered(20), fps=10)
-    outcome = night(folder)
+    outcome = batch(folder)
     assert not parts(folder) and outcome.well
     states = {row["state"]: row["reason"] for row in rows(folder)}
     assert states.keys() == ({"skipped"} if change == "removed" else {"skipped", "done"})
@@ -130,12 +133,12 @@ def test_a_file_that_comes_back_is_analyzed(folder: Path) -> None:
     content = (folder / "first.mp4").read_bytes()
     (folder / "first.mp4").unlink()
     (folder / "notes.txt").write_text("still a folder")
-    assert night(folder).done == 0
+    assert batch(folder).done == 0
     (folder / "first.mp4").write_bytes(content)
-    assert night(folder).done == 1
+    assert batch(folder).done == 1
 
 
-def test_prune_removes_parts_that_nobody_goes_on_with(folder: Path) -> None:
+def test_prune_removes_segments_that_are_not_needed(folder: Path) -> None:
     out = folder.parent / "out"
     begin(folder)
     prune(out / "ledger.sqlite", out, keep_days=0)
@@ -148,22 +151,22 @@ def test_prune_removes_parts_that_nobody_goes_on_with(folder: Path) -> None:
     assert not parts(folder)
 
 
-def test_prune_leaves_what_is_not_the_batch_s(folder: Path) -> None:
-    """What an `analyze` or a live run that was broken off has left in the same folder is to be finished."""
+def test_prune_keeps_segments_of_other_commands(folder: Path) -> None:
+    """Those of an interrupted `analyze` or live run in the same folder are to be finished."""
     out, elsewhere = folder.parent / "out", folder.parent / "other.mp4"
     begin(folder)
     write_video(elsewhere, numbered(40), fps=10)
     batch_s = set(parts(folder))
     committed: list[SegmentCommitted] = []
 
-    def hear(event: Any) -> None:
+    def on_event(event: Any) -> None:
         committed.extend([event] if isinstance(event, SegmentCommitted) else [])
 
     # A file that the batch does not know; and one of its own, with other settings.
     for path, settings in ((elsewhere, SETTINGS), (folder / "first.mp4", SETTINGS.replace(fps=2))):
         committed.clear()
         with pytest.raises(StoppedError):
-            analyze(str(path), settings, out=out, on_event=hear, cancelled=lambda: len(committed) >= 2)
+            analyze(str(path), settings, out=out, on_event=on_event, cancelled=lambda: len(committed) >= 2)
     analyze_s = set(parts(folder)) - batch_s
     live = out / "camera-live-0123456789ab-20260101T000000Z" / ".parts" / "0123456789abcdef-000000"
     live.mkdir(parents=True)
@@ -177,7 +180,7 @@ def test_prune_leaves_what_is_not_the_batch_s(folder: Path) -> None:
     assert run.info["resumed_segments"] >= 1
 
 
-def test_what_the_batch_gives_up_takes_nothing_of_others_with_it(folder: Path) -> None:
+def test_removing_a_video_removes_only_its_own_segments(folder: Path) -> None:
     out = folder.parent / "out"
     committed: list[Any] = []
     with pytest.raises(StoppedError):
@@ -189,28 +192,28 @@ def test_what_the_batch_gives_up_takes_nothing_of_others_with_it(folder: Path) -
             cancelled=lambda: bool(committed),
         )
     before = parts(folder)
-    assert night(folder, filters=Filters(shorter_than_s=2)).skipped == 1
+    assert batch(folder, filters=Filters(shorter_than_s=2)).skipped == 1
     assert parts(folder) == before and len(before) == 1
 
 
-def test_filters_hold_for_files_too(folder: Path) -> None:
+def test_filters_apply_to_files_too(folder: Path) -> None:
     write_video(folder / "short.mp4", numbered(12), fps=10)
-    outcome = night(folder, filters=Filters(shorter_than_s=2))
+    outcome = batch(folder, filters=Filters(shorter_than_s=2))
     assert (outcome.done, outcome.skipped) == (1, 1) and not parts(folder)
-    # Its length shows once it is open; nothing of it is analyzed, and the other one is not stopped by that.
+    # Its length is known once it is open; nothing of it is analyzed, and the other one is not stopped.
     expected = {"first": (["skipped"], []), "short": (["done"], [0, 1])}
     assert work(folder) == expected
-    assert night(folder, filters=Filters(shorter_than_s=2)).done == 0
+    assert batch(folder, filters=Filters(shorter_than_s=2)).done == 0
     assert work(folder) == expected
     old = time.time() - 40 * 86400
     os.utime(folder / "first.mp4", (old, old))
-    assert night(folder, filters=Filters(newer_than="30d")).done == 0
-    assert night(folder).done == 1
+    assert batch(folder, filters=Filters(newer_than="30d")).done == 0
+    assert batch(folder).done == 1
     assert {row["title"] for row in rows(folder) if row["state"] == "done"} == {"first", "short"}
 
 
 class Reads(Quick):
-    """Fails on what says that it is no video."""
+    """Fails on files that say they are no video."""
 
     def analyze(self, video: Video, out: Path, timings: dict[str, float]) -> Any:
         if video.paths[0].read_bytes() == b"no video":
@@ -222,7 +225,7 @@ def quick(folder: Path) -> Outcome:
     return Scheduler(jobs_for(folder), InlineExecutor(analyzers=Reads)).run()
 
 
-def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> None:
+def test_a_bad_file_that_was_replaced_is_not_a_failure_any_more(folder: Path) -> None:
     (folder / "bad.mp4").write_text("no video")
     (folder / "copy.mp4").write_text("no video")
     first = quick(folder)
@@ -234,24 +237,24 @@ def test_a_bad_file_that_was_replaced_needs_no_more_attention(folder: Path) -> N
     write_video(folder / "copy.mp4", numbered(30), fps=10)
     third = quick(folder)
     found = {(row["title"], row["state"], row["reason"]) for row in rows(folder)}
-    # It was listed under the first name, where something else has lain since.
+    # It was listed under the first name, which holds something else since.
     assert ("bad", "skipped", "the file was replaced") in found and third.well
     assert sorted(state for _, state, _ in found) == ["done", "done", "done", "skipped"]
 
 
-def test_copies_of_what_is_due_are_told_of_once(folder: Path) -> None:
+def test_copies_of_a_due_file_are_reported_once(folder: Path) -> None:
     for name in ("second", "third"):
         shutil.copy(folder / "first.mp4", folder / f"{name}.mp4")
     assert (outcome := quick(folder)).copies == 2 and outcome.done == 1 and outcome.well
     assert quick(folder).copies == 0, "nothing of them is due any more"
 
 
-def test_an_emptied_folder_is_no_trouble(folder: Path) -> None:
+def test_an_emptied_folder_is_not_a_failure(folder: Path) -> None:
     (folder / "first.mp4").unlink()
-    assert night(folder).well
+    assert batch(folder).well
 
 
-def test_programs_may_name_files_by_text(folder: Path) -> None:
+def test_programs_may_name_the_jobs_file_by_text(folder: Path) -> None:
     path = folder.parent / "jobs.toml"
     path.write_text('report = []\n[settings]\nvideo = false\n[[source]]\nfolder = "clips"\n')
     seen: list[str] = []
@@ -263,8 +266,8 @@ def test_programs_may_name_files_by_text(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)], ids=["INT", "TERM"]
 )
-def test_a_signal_to_all_while_a_process_starts_is_a_stop(folder: Path, number: int, code: int) -> None:
-    """A terminal and a service manager send it to the whole group."""
+def test_a_signal_to_the_group_stops_the_batch(folder: Path, number: int, code: int) -> None:
+    """Terminals and service managers send it to the whole group; a process is just starting."""
     out = folder.parent / "out"
     command = [sys.executable, "cli.py", "batch", str(folder), "--out", str(out), "--no-video", "--no-report"]
     process = subprocess.Popen(
@@ -277,4 +280,4 @@ def test_a_signal_to_all_while_a_process_starts_is_a_stop(folder: Path, number: 
     os.killpg(process.pid, number)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
-    assert "Traceback" not in errors and "Stopped early, on request" in output
+    assert "Traceback" not in errors and "Stopped on request" in output

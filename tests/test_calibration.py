@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
-from collections.abc import Iterator
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from analyzer.errors import ModelError
-from analyzer.settings import AGE_BANDS, assign_band
+from analyzer.settings import AGE_BANDS, Settings, assign_band
 from analyzer.vision import registry
-from analyzer.vision.calibration import Calibration, Confusion, Estimates, gender_terms, logit
+from analyzer.vision.calibration import (
+    DEFAULT_KEY,
+    Calibration,
+    Confusion,
+    Estimates,
+    calibration_file,
+    gender_terms,
+    key_of,
+    logit,
+)
+from analyzer.vision.selection import choose, models_hash
 
 AGES = [0.0, 2, 5, 8, 12, 16, 20, 30, 50, 65, 80]
 
@@ -27,20 +35,29 @@ def calibration() -> Calibration:
 
 @pytest.fixture
 def file() -> dict[str, Any]:
-    return json.loads(resources.files("analyzer.vision").joinpath("calibration.json").read_text("utf-8"))
+    path = calibration_file(DEFAULT_KEY)
+    assert path is not None
+    return json.loads(path.read_text("utf-8"))
 
 
 @pytest.fixture
-def unloaded() -> Iterator[None]:
-    """The calibration is read anew in the test, and after it."""
-    cache = inspect.getattr_static(Calibration, "load").__func__.cache_clear
-    cache()
-    yield
-    cache()
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's own models and calibrations."""
+    monkeypatch.setenv(registry.MODELS_VARIABLE, str(tmp_path))
+    return tmp_path
 
 
-def estimates(log_odds: float, age: float, spread: float = 5.0, looks: Any = None) -> Estimates:
-    vector = np.full((1, 128), np.nan) if looks is None else np.array(looks, np.float64)[None]
+def put(folder: Path, settings: Settings, file: dict[str, Any], precision: str = "any") -> str:
+    """Add a calibration of the models of `settings`, with children up to 99 years; gives its key."""
+    members = choose(settings).members(precision)
+    key = key_of(members)
+    values = file | {"members": members, "child_years": 99.0}
+    (folder / f"{key}.json").write_text(json.dumps(values), "utf-8")
+    return key
+
+
+def estimates(log_odds: float, age: float, spread: float = 5.0, embedding: Any = None) -> Estimates:
+    vector = np.full((1, 128), np.nan) if embedding is None else np.array(embedding, np.float64)[None]
     return Estimates(np.array([log_odds]), np.array([age]), np.array([spread]), vector)
 
 
@@ -104,19 +121,19 @@ def test_embedding_corrects_both_answers(calibration: Calibration) -> None:
         person_age_years=[0, 40, 100],
         person_age_estimates=[0.0, 10.0] + [0.0] * 126,
     )
-    looks = np.zeros(128)
-    looks[:2] = 0.25, -0.5
-    female, age = made.person(estimates(1.0, 25.0, looks=looks))
+    embedding = np.zeros(128)
+    embedding[:2] = 0.25, -0.5
+    female, age = made.person(estimates(1.0, 25.0, embedding=embedding))
     assert female[0] == pytest.approx(1 / (1 + np.exp(-(2 + 0.5 + 0.25)))) and age[0] == pytest.approx(20 - 5)
     # No age is below 0.
-    assert made.person(estimates(1.0, 1.0, looks=looks))[1][0] == 0
+    assert made.person(estimates(1.0, 1.0, embedding=embedding))[1][0] == 0
 
 
 def test_people_are_read_one_by_one(calibration: Calibration) -> None:
     random = np.random.default_rng(2)
-    looks = random.normal(size=(6, 128)) * 0.08
-    looks[[1, 4]] = np.nan
-    together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), looks)
+    embedding = random.normal(size=(6, 128)) * 0.08
+    embedding[[1, 4]] = np.nan
+    together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), embedding)
     given = together.log_odds.copy(), together.age_years.copy()
     female, age = calibration.person(together)
     np.testing.assert_array_equal(together.log_odds, given[0])  # what is given is not written to
@@ -166,21 +183,93 @@ def test_interval_goes_as_far_as_the_file_says(calibration: Calibration) -> None
 # --- the file ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["AGE", "GENDER", "EMBEDDING"])
-def test_calibration_of_other_networks_is_refused(
-    unloaded: None, monkeypatch: pytest.MonkeyPatch, name: str
+def test_the_default_models_have_a_calibration(own: Path, file: dict[str, Any]) -> None:
+    assert Calibration.load() is Calibration.load() is choose(Settings()).calibration()
+    assert file["members"] == choose(Settings()).members() and key_of(file["members"]) == DEFAULT_KEY
+    for precision in ("f32", "int8"):
+        assert choose(Settings(precision=precision)).calibration().key == DEFAULT_KEY
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"detector": "yunet"},
+        {"detector": "haar"},
+        {"attributes": "levi-hassner"},
+        {"age_model": "levi-hassner-age"},
+        {"gender_model": "levi-hassner-gender"},
+    ],
+    ids=str,
+)
+def test_a_set_without_a_file_is_not_measured(own: Path, changed: dict[str, str]) -> None:
+    calibration = choose(Settings(**changed)).calibration()
+    assert calibration is Calibration.plain() and not calibration.measured and calibration.key == ""
+
+
+def test_the_key_is_of_every_member() -> None:
+    chosen = choose(Settings())
+    members = chosen.members()
+    assert members.keys() == {"detector", "gender", "age", "embedding", "crop", "precision"}
+    keys = {key_of(members)}
+    for role, member in members.items():
+        other = "other" if isinstance(member, str) else member | {"sha256": "0" * 64}
+        keys.add(key_of(members | {role: other}))
+    assert len(keys) == 7
+    detector = members["detector"]
+    assert isinstance(detector, dict)
+    assert key_of(members | {"detector": detector | {"name": "renamed"}}) == key_of(members)
+    assert len(key_of(members)) == 16 and set(key_of(members)) <= set("0123456789abcdef")
+
+
+def test_a_users_calibration_is_found_by_its_key(own: Path, file: dict[str, Any]) -> None:
+    settings = Settings(detector="haar")
+    before = models_hash(settings)
+    key = put(own, settings, file)
+    calibration = choose(settings).calibration()
+    assert calibration.key == key != DEFAULT_KEY and calibration.measured and calibration.child_years == 99
+    assert choose(settings.replace(precision="f32")).calibration().key == key
+    assert models_hash(settings) != before, "the same segments would be read by another calibration"
+    assert choose(Settings()).calibration().key == DEFAULT_KEY
+    assert not choose(settings.replace(commercial=True)).calibration().measured
+
+
+def test_a_calibration_of_one_precision_is_preferred_and_holds_for_it_alone(
+    own: Path, file: dict[str, Any]
 ) -> None:
-    model = getattr(registry, name)
-    file = dataclasses.replace(model.files[0], sha256=("0" * 64,))
-    monkeypatch.setattr(registry, name, dataclasses.replace(model, files=(file,)))
-    with pytest.raises(ModelError, match="fitted for other networks"):
-        Calibration.load()
+    key = put(own, Settings(detector="haar"), file, "int8")
+    chosen = {one: choose(Settings(detector="haar", precision=one)) for one in ("auto", "f32", "int8")}
+    assert [chosen[one].calibration().key for one in ("auto", "f32", "int8")] == ["", "", key]
+    every = put(own, Settings(detector="haar"), file)
+    assert [chosen[one].calibration().key for one in ("auto", "f32", "int8")] == [every, every, key]
 
 
-def test_calibration_is_that_of_the_default_networks(unloaded: None, file: dict[str, Any]) -> None:
-    assert Calibration.load() is Calibration.load()
-    known = {model.name: model.sha256 for model in registry.DEFAULTS}
-    assert file["networks"].items() <= known.items()
+def test_a_file_of_the_users_does_not_replace_ours(own: Path, file: dict[str, Any]) -> None:
+    assert put(own, Settings(), file) == DEFAULT_KEY
+    assert Calibration.load().child_years < 99
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"members": 1}', '{"members": {}, "gender": []}', "\x00"])
+def test_a_damaged_calibration_is_a_sentence(own: Path, file: dict[str, Any], text: str) -> None:
+    key = put(own, Settings(detector="haar"), file)
+    (own / f"{key}.json").write_text(text, "utf-8")
+    with pytest.raises(ModelError, match=r"the calibration .*\.json is damaged: fit it again") as caught:
+        choose(Settings(detector="haar")).calibration()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_calibration_of_other_models_is_refused(own: Path, file: dict[str, Any]) -> None:
+    key = put(own, Settings(detector="haar"), file)
+    other = put(own, Settings(detector="yunet"), file)
+    (own / f"{other}.json").replace(own / f"{key}.json")
+    with pytest.raises(ModelError, match=f"was fitted for other models .*{other}"):
+        choose(Settings(detector="haar")).calibration()
+
+
+def test_a_run_is_read_by_its_own_calibration(own: Path, file: dict[str, Any]) -> None:
+    key = put(own, Settings(detector="haar"), file)
+    for known, read in ((key, key), (DEFAULT_KEY, DEFAULT_KEY), ("0" * 16, ""), (None, "")):
+        assert Calibration.of_run({"calibration": {"key": known}}).key == read
+    assert Calibration.of_run({}) is Calibration.plain()
 
 
 def test_every_field_is_explained_in_the_file(file: dict[str, Any]) -> None:

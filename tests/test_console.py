@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from analyzer.cli.console import Console
-from analyzer.events import Event, Failed, Finished, Opened, Rendering, Started
+from analyzer.cli.console import Console, _so_far
+from analyzer.events import Event, Failed, Finished, LiveProgress, Opened, Rendering, Started, VisibleFace
 from analyzer.runs.run import Run
 
 KEY = "0123456789abcdef"
@@ -78,3 +79,11 @@ def test_resumed_work_is_announced(
 ) -> None:
     Console(quiet=quiet, as_json=False).on_event(begun)
     assert capsys.readouterr().err.strip() == ("" if quiet else said)
+
+
+def test_live_progress_shows_who_is_visible_now() -> None:
+    known = VisibleFace(0, "female", 34.4), VisibleFace(1, "unknown", None), *[VisibleFace(2, "male", 50)] * 4
+    event = LiveProgress("1", "camera 0", 2.0, 10, 12, 0, 3, 0, True, known)
+    said = "0 people, 12 faces, 3 dropped, now: female 34; ?; male 50; male 50 and 2 more"
+    assert _so_far(event) == said
+    assert _so_far(replace(event, visible=(), connected=False)).endswith("3 dropped, waiting for frames")

@@ -250,7 +250,7 @@ def test_the_classic_set_goes_through_every_step(
     assert names == [detector, "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
     assert all(model["engine"] for model in run.info["models"])
     assert all(len(model["sha256"]) == 64 for model in run.info["models"])
-    assert run.info["calibration"] == {"fitted_on": "", "measured": False}
+    assert run.info["calibration"] == {"key": None, "fitted_on": "", "measured": False}
     faces, people, timeline = run.faces, run.people, run.timeline
     assert len(run.samples) == 5 * SECONDS and len(faces) > len(run.samples)
     assert np.isnan(np.stack(list(faces["landmarks"]))).all()

@@ -20,7 +20,7 @@ from testkit.demo import portraits
 # Seen on 240 faces: 5e-7 between numbers; and 0.013 between whole descriptors in bfloat16.
 TOLERANCE = 1e-5
 BFLOAT16_DISTANCE = 0.03
-REFUSAL = "not dlib's face recognition network"
+REFUSAL = "not dlib's face recognition model"
 PIXELS = Pixels(rgb=True, means=(122.782, 117.001, 104.298), scale=(256.0,) * 3)
 
 Chips = list[NDArray[np.uint8]]

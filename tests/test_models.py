@@ -1,4 +1,4 @@
-"""The catalog, downloads into it, networks of users' own, and files that are wrong or hostile."""
+"""The registry, downloads, users' own models, and files that are wrong or hostile."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.calibration import Calibration
+from analyzer.vision.calibration import DEFAULT_KEY, Calibration, calibration_file, key_of
+from analyzer.vision.crops import CROP_LANDMARKS, padded_landmarks
 from analyzer.vision.inventory import inventory
 from analyzer.vision.registry import Model, ModelFile, git_blob, sha256
 from analyzer.vision.sandbox import add
@@ -47,7 +48,7 @@ Weights = NDArray[np.float32]
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No network but those of packages is found, and the user's cache is empty; gives `ANALYZER_MODELS`."""
+    """Only the models of packages are found, and the user's cache is empty; gives `ANALYZER_MODELS`."""
     named = tmp_path / "named"
     named.mkdir()
     monkeypatch.setenv(registry.MODELS_VARIABLE, str(named))
@@ -61,7 +62,7 @@ def entry(url: str = "", content: bytes = CONTENT, **file: Any) -> Model:
     return dataclasses.replace(registry.YUNET, name="net", files=(made,))
 
 
-# --- the catalog -----------------------------------------------------------------------------------
+# --- the registry -----------------------------------------------------------------------------------
 
 
 def test_every_entry_says_everything() -> None:
@@ -75,7 +76,7 @@ def test_every_entry_says_everything() -> None:
             assert all(len(one) == 64 for one in file.sha256)
 
 
-def test_every_network_has_a_card_with_its_hashes() -> None:
+def test_every_model_has_a_card_with_its_hashes() -> None:
     names = {path.stem for path in (ROOT / "models").glob("*.md")}
     assert {model.name for model in registry.MODELS.values() if model.role == "detector"} <= names
     cards = " ".join(path.read_text("utf-8") for path in (ROOT / "models").glob("*.md"))
@@ -86,9 +87,9 @@ def test_every_network_has_a_card_with_its_hashes() -> None:
             assert file.git_blob in cards
 
 
-def test_default_networks_are_those_of_a_run_that_names_none() -> None:
+def test_default_models_are_those_of_a_run_that_names_none() -> None:
     choice = choose(Settings())
-    assert set(choice.models) == set(registry.DEFAULTS) and choice.calibrated
+    assert set(choice.models) == set(registry.DEFAULTS)
     assert all(file.package for model in registry.DEFAULTS for file in model.files)
 
 
@@ -109,10 +110,10 @@ def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(registry.MODELS_VARIABLE, f"{locked}:{one}:{two}")
     monkeypatch.setattr(Path, "is_file", _unless_in(locked, Path.is_file))
     monkeypatch.setattr(Path, "read_bytes", _unless_in(one, Path.read_bytes))
-    assert registry.read(model, file) == CONTENT  # what cannot be read is passed over
+    assert registry.read(model, file) == CONTENT  # a file that cannot be read is skipped
     (two / file.name).unlink()
     (cache / file.name).unlink()
-    with pytest.raises(ModelError, match=r"one/net.bin of the network net cannot be read: Permission denied"):
+    with pytest.raises(ModelError, match=r"one/net.bin of the model net cannot be read: Permission denied"):
         registry.read(model, file)
     monkeypatch.undo()
 
@@ -126,7 +127,7 @@ def _unless_in(folder: Path, real: Callable[[Path], Any]) -> Callable[[Path], An
     return call
 
 
-def test_wrong_files_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_files_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = entry()
     (file,) = model.files
     one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache" / "models"
@@ -184,17 +185,17 @@ def address() -> Iterator[str]:
 
 def test_pull_puts_the_right_file_into_the_cache(address: str, tmp_path: Path) -> None:
     model = entry(f"{address}/right", size_bytes=len(CONTENT))
-    told: list[tuple[str, int, int | None]] = []
-    (path,) = registry.pull(model, on_progress=lambda *one: told.append(one))
+    progress: list[tuple[str, int, int | None]] = []
+    (path,) = registry.pull(model, on_progress=lambda *one: progress.append(one))
     assert path == tmp_path / "cache" / "models" / "net.bin" and path.read_bytes() == CONTENT
-    assert told[-1] == ("net.bin", len(CONTENT), len(CONTENT))
+    assert progress[-1] == ("net.bin", len(CONTENT), len(CONTENT))
     assert registry.weights(model) == CONTENT
     assert registry.pull(model) == []  # it is here
 
 
 @pytest.mark.parametrize("what", ["cut", "wrong", "endless", "absent", "chunks", "nonsense"])
 @pytest.mark.parametrize("before", [None, CONTENT[:-1]])
-def test_what_is_not_the_file_is_not_kept(
+def test_a_download_that_is_not_the_file_is_not_kept(
     address: str, tmp_path: Path, what: str, before: bytes | None
 ) -> None:
     model = entry(f"{address}/{what}", size_bytes=len(CONTENT))
@@ -223,7 +224,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(address: str, tmp_path: P
         registry.pull(entry(f"{address}/right"), tmp_path / "file" / "models")
 
 
-# --- networks of users' own --------------------------------------------------------------------------
+# --- users' own models --------------------------------------------------------------------------
 
 
 def network(
@@ -235,9 +236,9 @@ def network(
     names: tuple[str, ...] = ("out",),
     splits: tuple[int, ...] = (),
 ) -> onnx.ModelProto:
-    """A network whose answer is a linear function of the mean of each color: (K, 3) `weights`.
+    """A model whose output is a linear function of the mean of each color: (K, 3) `weights`.
 
-    The mean is taken over the left half of the picture, so that what is cut out where is seen.
+    The mean is taken over the left half of the image, so that the place of the crop shows.
     """
     width, height = size
     shape = [batch, height, width, 3] if last else [batch, 3, height, width]
@@ -271,7 +272,7 @@ def network(
 
 
 def put(folder: Path, name: str, model: onnx.ModelProto | bytes, text: str) -> Path:
-    """A network and its description in a folder; gives the network's path."""
+    """A model and its description in a folder; gives the model's path."""
     path = folder / f"{name}.onnx"
     path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
     path.with_suffix(".toml").write_text(text, "utf-8")
@@ -325,7 +326,7 @@ def logistic(log_odds: float) -> float:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("batch", ["n", 1])
-def test_gender_and_age_of_one_network(
+def test_gender_and_age_of_one_model(
     folders: Path, picture: NDArray[np.uint8], engine: str, batch: int | str
 ) -> None:
     put(folders, "both", network(WEIGHTS, batch=batch), GENDER_AND_AGE)
@@ -381,7 +382,114 @@ def test_a_square_crop_reaches_over_the_border(folders: Path) -> None:
     assert estimated("both", gray)[1] == pytest.approx(100 * 0.002 * 100 * inside, rel=0.05)
 
 
-def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uint8]) -> None:
+ARCFACE = [[0.342, 0.4616], [0.6565, 0.4599], [0.5002, 0.6405], [0.371, 0.8246], [0.6315, 0.8232]]
+"""Where the models of InsightFace have the landmarks, as shares of the crop's side."""
+SPOTS_BGR = [(0, 0, 250), (0, 180, 0), (200, 0, 0), (60, 0, 0), (0, 0, 90)]
+
+
+def spotted(landmarks: Weights) -> NDArray[np.uint8]:
+    """(400, 400, 3) uint8 BGR: a gray frame with a spot of its own color at each landmark of a face."""
+    frame = np.full((400, 400, 3), 100, np.uint8)
+    for (x, y), color in zip(landmarks, SPOTS_BGR, strict=True):
+        cv2.circle(frame, (round(float(x)), round(float(y))), 14, color, -1)
+    return frame
+
+
+def at_spots(template: list[list[float]], size: int = 32) -> onnx.ModelProto:
+    """A model that outputs the red of the pixel at the first landmark of an upright face, the green at the
+    second and the blue at the third, and sees nothing else."""
+    picked = np.zeros((size, size, 3, 3), np.float32)
+    for color, (x, y) in zip((0, 1, 2), template, strict=False):
+        picked[round(y * size - 0.5), round(x * size - 0.5), color, color] = 1
+    planes = picked.transpose(2, 0, 1, 3).reshape(-1, 3)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["in"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "picked"], ["out"]),
+        ],
+        "spots",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(planes, "picked")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+SPOTS = """
+[input]
+size = 32
+colors = "rgb"
+scale = 255
+[gender]
+kind = "probability"
+of = "female"
+numbers = [1, 2]
+[age]
+kind = "years"
+numbers = [0, 1]
+factor = 80
+[crop]
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("crop", "template"),
+    [
+        ('align = "landmarks"', CROP_LANDMARKS.tolist()),
+        ('align = "landmarks"\npadding = 0.5', padded_landmarks(0.5).tolist()),
+        (f'align = "landmarks"\nlandmarks = {ARCFACE}', ARCFACE),
+    ],
+    ids=["default", "padding", "landmarks"],
+)
+def test_crops_are_aligned_by_landmarks(
+    folders: Path, crop: str, template: list[list[float]], engine: str
+) -> None:
+    """Only alignment brings the spots of a tilted face to the pixels that the model sees."""
+    put(folders, "spots", at_spots(template), SPOTS + crop)
+    put(folders, "boxed", at_spots(template), SPOTS + 'align = "box"')
+    aligned, boxed = (
+        Attributes.load(Settings(attributes=name, precision="f32", engine=engine))
+        for name in ("spots", "boxed")
+    )
+    for angle in (-50, 0, 20, 90):
+        cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+        landmarks = (np.array(template) - 0.5) @ np.array([[cos, sin], [-sin, cos]]) * 180 + (190, 210)
+        low, high = landmarks.min(axis=0) - 30, landmarks.max(axis=0) + 30
+        face = Faces.build(boxes=[[*low, *high]], scores=[0.9], landmarks=landmarks[None])
+        still = Still(spotted(landmarks))
+        female, age, _ = (one[0] for one in aligned.estimate(aligned.crops(still, face)))
+        assert age == pytest.approx(80 * 250 / 255, abs=1) and female == pytest.approx(180 / 255, abs=0.02)
+        female, age, _ = (one[0] for one in boxed.estimate(boxed.crops(still, face)))
+        assert abs(age - 80 * 250 / 255) > 10 or abs(female - 180 / 255) > 0.1
+        (crop_,) = aligned.crops(still, face)[0]
+        assert crop_.shape == (32, 32, 3)
+
+
+def test_a_user_calibration_is_found_beside_the_model(folders: Path, tmp_path: Path) -> None:
+    """By a path too, where no folder of models is searched; and not for the same model in other crops."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    path = put(elsewhere, "spots", at_spots(ARCFACE), SPOTS + f'align = "landmarks"\nlandmarks = {ARCFACE}')
+    settings = Settings(attributes=str(path))
+    assert choose(settings).calibration() is Calibration.plain()
+    members = choose(settings).members()
+    known = calibration_file(DEFAULT_KEY)
+    assert known is not None
+    values = json.loads(known.read_text("utf-8")) | {"members": members}
+    (elsewhere / f"{key_of(members)}.json").write_text(json.dumps(values), "utf-8")
+    assert choose(settings).calibration().key == key_of(members)
+    assert Attributes.load(settings).calibration.key == key_of(members)
+    # After `models add`, which writes the hash into the description, it is the same set.
+    made = add(path)
+    shutil.copy(elsewhere / f"{key_of(members)}.json", registry.cache_folder())
+    assert made.path is not None
+    assert choose(Settings(attributes="spots")).calibration().key == key_of(members)
+    put(elsewhere, "spots", at_spots(ARCFACE), SPOTS + 'align = "landmarks"')
+    assert choose(settings).calibration() is Calibration.plain()
+
+
+def test_gender_and_age_from_two_models(folders: Path, picture: NDArray[np.uint8]) -> None:
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
     other = network(np.array([[0, 0, 0.03]], np.float32))
     text = '[input]\nsize = 16\ncolors = "rgb"\n[gender]\nkind = "logit"\nof = "female"\n'
@@ -391,14 +499,14 @@ def test_gender_and_age_from_two_networks(folders: Path, picture: NDArray[np.uin
     assert found[0] == pytest.approx(expected, abs=0.002)
     assert found[1] == estimated("both", picture)[1]
     mixed = Attributes.load(Settings(gender_model=str(path)))
-    assert [one.provenance["name"] for one in mixed.networks] == ["dlib-age", "other"]
-    with pytest.raises(ModelError, match=r"other.onnx says nothing of age.*--age-model"):
+    assert [one.provenance["name"] for one in mixed.models] == ["dlib-age", "other"]
+    with pytest.raises(ModelError, match=r"other.onnx does not estimate age.*--age-model"):
         Attributes.load(Settings(attributes=str(path)))
-    with pytest.raises(ModelError, match="no network nix for gender: known are dlib, levi-hassner"):
+    with pytest.raises(ModelError, match="no model nix for gender: choose one of dlib, levi-hassner"):
         Attributes.load(Settings(attributes="nix"))
 
 
-def test_nothing_measured_means_no_shares_and_the_networks_own_word(
+def test_nothing_measured_means_no_shares_and_no_correction(
     folders: Path, picture: NDArray[np.uint8]
 ) -> None:
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
@@ -411,7 +519,7 @@ def test_nothing_measured_means_no_shares_and_the_networks_own_word(
     assert np.isnan([low[1], high[1]]).all()
 
 
-def test_hash_of_the_networks_changes_with_each_of_them(folders: Path) -> None:
+def test_hash_of_the_models_changes_with_each_of_them(folders: Path) -> None:
     path = put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
     chosen = [Settings(), Settings(detector="haar"), Settings(attributes="both"), Settings(age_model="both")]
     hashes = [models_hash(one) for one in chosen]
@@ -423,7 +531,7 @@ def test_hash_of_the_networks_changes_with_each_of_them(folders: Path) -> None:
     assert models_hash(chosen[2]) not in (*hashes, changed)
 
 
-def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: Path) -> None:
+def test_added_models_are_found_by_name_and_verified(folders: Path, tmp_path: Path) -> None:
     source = tmp_path / "elsewhere"
     source.mkdir()
     path = put(source, "both", network(WEIGHTS), GENDER_AND_AGE)
@@ -436,17 +544,17 @@ def test_added_networks_are_found_by_name_and_watched(folders: Path, tmp_path: P
     changed = bytearray(made.path.read_bytes())
     changed[-3] ^= 1
     made.path.write_bytes(changed)
-    with pytest.raises(ModelError, match="not the network that its description is about"):
+    with pytest.raises(ModelError, match="not the model that its description is for"):
         Attributes.load(Settings(attributes="both"))
-    (held,) = inventory(["both"], check=True)
-    assert held.state == "wrong" and "not the network" in held.problem
-    # Neither a name of the catalog's nor that of one of its files.
+    (installed,) = inventory(["both"], check=True)
+    assert installed.state == "wrong" and "not the model" in installed.problem
+    # Neither a name of the registry nor that of one of its files.
     for name in ("dlib", "face_detection_yunet_2023mar"):
-        with pytest.raises(ModelError, match="none of the catalog's names"):
+        with pytest.raises(ModelError, match="a name that models list does not show"):
             add(put(tmp_path, name, network(WEIGHTS), GENDER_AND_AGE))
 
 
-def test_a_description_is_kept_as_it_was_written(tmp_path: Path) -> None:
+def test_a_description_is_copied_as_it_was_written(tmp_path: Path) -> None:
     text = GENDER_AND_AGE.replace("MIT", "free\u2028\u0085\x0cof charge")
     path = put(tmp_path, "both", network(WEIGHTS), text.replace("\x0c", ""))
     assert add(path).model.license == "free\u2028\u0085of charge"
@@ -559,28 +667,28 @@ def _whole_numbers() -> onnx.ModelProto:
 HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str]] = {
     "zip": (_zip, "is a zip file"),
     "pickle": (lambda: pickle.dumps([1, 2]), "is a pickle"),
-    "text": (lambda: b"no network at all", "is no ONNX network"),
-    "empty": (lambda: b"", "is no ONNX network"),
-    "cut": (lambda: network(WEIGHTS).SerializeToString()[:-40], "ONNX network"),
+    "text": (lambda: b"no network at all", "is not an ONNX model"),
+    "empty": (lambda: b"", "is not an ONNX model"),
+    "cut": (lambda: network(WEIGHTS).SerializeToString()[:-40], "not an ONNX model"),
     "outside": (lambda: _outside("../../../etc/passwd"), "keeps numbers in other files"),
     "absolute": (lambda: _outside("/etc/passwd"), "keeps numbers in other files"),
     "branch": (lambda: _inside_a_branch("../secret"), "keeps numbers in other files"),
     "foreign": (_foreign, "operators of com.example"),
     "foreign beside a function": (lambda: _function("ReduceMean"), "operators of com.example"),
     "outside in a function": (_outside_in_a_function, "keeps numbers in other files"),
-    "negative batch": (lambda: _with_batch(-3), "takes -3 pictures together"),
-    "large batch": (lambda: _with_batch(1 << 22), "takes 4194304 pictures together"),
-    "many together": (lambda: _with_batch(100), "takes 100 pictures together"),
-    "scalar": (_scalar, "gives 1 numbers|gives one number for all pictures|shapes do not fit"),
-    "whole numbers": (_whole_numbers, "gives no floating point numbers"),
-    "size": (lambda: network(WEIGHTS, size=(32, 32)), "takes pictures of"),
-    "layout": (lambda: network(WEIGHTS, last=True), "takes pictures of"),
+    "negative batch": (lambda: _with_batch(-3), "takes -3 images at once"),
+    "large batch": (lambda: _with_batch(1 << 22), "takes 4194304 images at once"),
+    "many together": (lambda: _with_batch(100), "takes 100 images at once"),
+    "scalar": (_scalar, "gives 1 numbers|gives one number for all images|shapes do not fit"),
+    "whole numbers": (_whole_numbers, "does not give floating point numbers"),
+    "size": (lambda: network(WEIGHTS, size=(32, 32)), "takes images of"),
+    "layout": (lambda: network(WEIGHTS, last=True), "takes images of"),
     "few": (lambda: network(WEIGHTS[:2]), "gives 2 numbers"),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
+def test_hostile_models_are_refused_before_anything_is_loaded_or_written(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     make, message = HOSTILE[what]
@@ -589,7 +697,7 @@ def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("it was given to an engine")
 
-    for module in ("attributes", "detectors", "embedding"):
+    for module in ("attributes.dlib", "attributes.user", "detectors.centerface", "embedding"):
         monkeypatch.setattr(f"analyzer.vision.{module}.load_model", loaded)
     with pytest.raises(ModelError, match=message) as caught:
         analyze(tmp_path / "video.mp4", attributes=str(path), out=tmp_path / "out")
@@ -601,11 +709,11 @@ def test_hostile_networks_are_refused_before_anything_is_loaded_or_written(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_network_that_breaks_its_engine_ends_in_a_sentence(
+def test_a_model_that_crashes_its_engine_ends_in_a_sentence(
     folders: Path, tmp_path: Path, engine: str
 ) -> None:
     path = put(folders, "both", _huge(), GENDER_AND_AGE)
-    with pytest.raises(ModelError, match=r"both\.onnx|the network both failed|cannot load both") as caught:
+    with pytest.raises(ModelError, match=r"both\.onnx|the model both failed|cannot load both") as caught:
         analyze(tmp_path / "video.mp4", attributes=str(path), engine=engine, out=tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -618,8 +726,8 @@ def _changed(old: str, new: str) -> str:
 
 YEARS = 'kind = "years"\nnumbers = [2, 3]\nfactor = 100'
 MISFITS = {
-    "no TOML": ("[[", "is no TOML file"),
-    "nothing judged": ('[input]\nsize = 16\ncolors = "rgb"\n', "a table gender, a table age"),
+    "no TOML": ("[[", "is not a valid TOML file"),
+    "nothing estimated": ('[input]\nsize = 16\ncolors = "rgb"\n', "a table gender, a table age"),
     "size": (_changed("size = 16", "size = 4"), "input.size must be"),
     "size of text": (_changed("size = 16", 'size = "16"'), "input.size must be"),
     "huge": (_changed("size = 16", "size = 100000"), "input.size must be"),
@@ -628,9 +736,9 @@ MISFITS = {
     "scale": (_changed('"rgb"', '"rgb"\nscale = 0'), "input.scale must be at least"),
     "tiny scale": (_changed('"rgb"', '"rgb"\nscale = 1e-300'), "input.scale must be at least"),
     "huge number": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 400), "input.mean must be"),
-    "digits": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 5000), "is no TOML file that can be read"),
-    "deep": ("a = " + "[" * 5000, "is no TOML file that can be read"),
-    "long": (GENDER_AND_AGE + "#" * 70_000, "is too long for a description"),
+    "digits": (_changed('"rgb"', '"rgb"\nmean = 1' + "0" * 5000), "is not a valid TOML file"),
+    "deep": ("a = " + "[" * 5000, "is not a valid TOML file"),
+    "long": (GENDER_AND_AGE + "#" * 70_000, "is too long for the description"),
     "mean": (_changed('"rgb"', '"rgb"\nmean = [1, 2]'), "input.mean must be a number or 3 numbers"),
     "not a number": (_changed('"rgb"', '"rgb"\nmean = nan'), "input.mean must be"),
     "kind": (_changed('"logits"', '"odds"'), "gender.kind must be"),
@@ -640,9 +748,39 @@ MISFITS = {
     "beyond": (_changed("[2, 3]", "[3, 4]"), "takes 0 for age, but names 1"),
     "output": (_changed("factor = 100", 'output = "ages"'), "has no output 'ages' for age: it has out"),
     "unknown key": (_changed("factor", "faktor"), "age.faktor is not a key of a description"),
+    "align": (GENDER_AND_AGE + '[crop]\nalign = "eyes"\n', 'crop.align must be "box" or "landmarks"'),
+    "align of an oblong": (
+        _changed("size = 16", "size = [16, 24]") + '[crop]\nalign = "landmarks"\n',
+        'crop.align must be "box" for an input of 16 x 24',
+    ),
+    "margin of landmarks": (
+        GENDER_AND_AGE + '[crop]\nalign = "landmarks"\nmargin = 0.1\n',
+        "crop.margin is not a key",
+    ),
+    "padding of a box": (GENDER_AND_AGE + "[crop]\npadding = 0.1\n", "crop.padding is not a key"),
+    "padding": (
+        GENDER_AND_AGE + '[crop]\nalign = "landmarks"\npadding = 4\n',
+        "crop.padding must be between 0 and 3",
+    ),
+    "padding and landmarks": (
+        GENDER_AND_AGE + f'[crop]\nalign = "landmarks"\npadding = 0.2\nlandmarks = {ARCFACE}\n',
+        "crop.padding is not a key",
+    ),
+    "four landmarks": (
+        GENDER_AND_AGE + f'[crop]\nalign = "landmarks"\nlandmarks = {ARCFACE[:4]}\n',
+        "crop.landmarks must be five points",
+    ),
+    "landmarks in pixels": (
+        GENDER_AND_AGE + f'[crop]\nalign = "landmarks"\nlandmarks = {[[38, 51], *ARCFACE[1:]]}\n',
+        "crop.landmarks must be five points",
+    ),
+    "one landmark five times": (
+        GENDER_AND_AGE + f'[crop]\nalign = "landmarks"\nlandmarks = {ARCFACE[:1] * 5}\n',
+        "crop.landmarks must be five points",
+    ),
     "unknown table": (GENDER_AND_AGE + "[smile]\n", "smile is not a key"),
     "hash": (_changed('license = "MIT"', 'sha256 = "abc"'), "sha256 must be 64 hex digits"),
-    "other hash": (_changed('license = "MIT"', f'sha256 = "{"0" * 64}"'), "not the network that its"),
+    "other hash": (_changed('license = "MIT"', f'sha256 = "{"0" * 64}"'), "not the model that its"),
     "ranges": (
         _changed(YEARS, 'kind = "logits"\nranges = [[0, 5], [3, 9]]'),
         "age.ranges must be",
@@ -664,33 +802,33 @@ def test_descriptions_that_do_not_fit_are_refused(folders: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_without_a_description_is_told_what_it_needs(tmp_path: Path) -> None:
+def test_a_model_without_a_description_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "lone.onnx"
     path.write_bytes(network(WEIGHTS).SerializeToString())
     with pytest.raises(ModelError, match=r"needs a description beside it, lone.toml: docs/models.md"):
         described(path)
-    with pytest.raises(ModelError, match=r"there is no network .*nix.onnx: check the path"):
+    with pytest.raises(ModelError, match=r"there is no model .*nix.onnx: check the path"):
         Attributes.load(Settings(attributes=str(tmp_path / "nix.onnx")))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_network_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
+def test_a_model_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
     put(folders, "both", network(np.full((3, 3), np.nan, np.float32)), GENDER_AND_AGE)
-    with pytest.raises(ModelError, match="gives no numbers for an even gray picture"):
+    with pytest.raises(ModelError, match="gives no finite numbers for a plain gray image"):
         Attributes.load(Settings(attributes="both", engine=engine))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_answer_for_all_pictures_is_refused(folders: Path, engine: str) -> None:
+def test_one_answer_for_all_images_is_refused(folders: Path, engine: str) -> None:
     model = network(WEIGHTS)
     model.graph.node[-1].output[0] = "each"
     model.graph.node.append(helper.make_node("ReduceMean", ["each"], ["out"], axes=[0], keepdims=1))
     put(folders, "both", model, GENDER_AND_AGE)
-    with pytest.raises(ModelError, match="does not give one answer for each picture"):
+    with pytest.raises(ModelError, match="does not give one answer for each of several images"):
         Attributes.load(Settings(attributes="both", engine=engine))
 
 
-def test_sizes_that_the_file_does_not_tell_are_checked_on_a_picture(folders: Path) -> None:
+def test_sizes_that_the_file_does_not_state_are_checked_on_an_image(folders: Path) -> None:
     model = network(WEIGHTS[:2])
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "any"
     put(folders, "both", model, GENDER_AND_AGE)
@@ -713,7 +851,7 @@ def test_one_changed_byte_of_a_caffemodel_is_refused(
     (folders / weights.name).write_bytes(content)
     monkeypatch.setattr(cv2.dnn, "readNetFromCaffe", lambda *_: pytest.fail("it was loaded"))
     option = {f"{model.role}_model": name}
-    with pytest.raises(ModelError, match=f"{weights.name} is not the file of the network {name}"):
+    with pytest.raises(ModelError, match=f"{weights.name} is not the file of the model {name}"):
         analyze(tmp_path / "video.mp4", out=tmp_path / "out", **option)
     assert not (tmp_path / "out").exists()
 
@@ -732,25 +870,26 @@ def test_one_changed_byte_of_a_caffemodel_is_refused(
 def test_commercial_refuses_what_no_license_allows(
     tmp_path: Path, settings: dict[str, str], name: str
 ) -> None:
-    with pytest.raises(ModelError, match=f"--commercial refuses the network {name}, because its license"):
+    with pytest.raises(ModelError, match=f"--commercial refuses the model {name}, because its license"):
         analyze(tmp_path / "video.mp4", out=tmp_path / "out", commercial=True, **settings)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("allowed", "works"), [("true", True), ("false", False), ("", False)])
-def test_commercial_goes_by_the_description(folders: Path, allowed: str, works: bool) -> None:
+def test_commercial_follows_the_description(folders: Path, allowed: str, works: bool) -> None:
     line = f"commercial_use = {allowed}" if allowed else ""
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE.replace("commercial_use = true", line))
     settings = Settings(attributes="both", commercial=True)
     if works:
         assert choose(settings).models
     else:
-        with pytest.raises(ModelError, match="refuses the network both"):
+        with pytest.raises(ModelError, match="refuses the model both"):
             choose(settings)
 
 
-def test_commercial_does_without_what_was_fitted_on_research_data() -> None:
-    assert choose(Settings()).calibrated and not choose(Settings(commercial=True)).calibrated
+def test_commercial_leaves_out_calibrations_from_research_data() -> None:
+    assert choose(Settings()).calibration() is Calibration.load()
+    assert choose(Settings(commercial=True)).calibration() is Calibration.plain()
     assert models_hash(Settings()) != models_hash(Settings(commercial=True))
 
 
@@ -781,10 +920,10 @@ def test_commands_list_show_verify_and_add(folders: Path, tmp_path: Path) -> Non
     assert run("verify")[0] == 1  # broken
     assert run("verify", "yunet")[0] == 1  # named, and not here
     code, output = run("show", "nix")
-    assert code == 3 and output.startswith("Error: there is no network nix")
+    assert code == 3 and output.startswith("Error: there is no model nix")
     (tmp_path / "text.txt").write_text("text")
     for name, why in {
-        "nix.onnx": f"There is no file {tmp_path / 'nix.onnx'}.",
+        "nix.onnx": f"there is no file {tmp_path / 'nix.onnx'}",
         "text.txt": "text.txt is not an .onnx file",
         "": f"{tmp_path} is a folder",
     }.items():
@@ -796,8 +935,8 @@ def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.MODELS, "net", entry(f"{address}/right"))
     code, output = run("pull", "net")
     assert (code, output.strip()) == (0, str(registry.cache_folder() / "net.bin"))
-    assert run("pull", "net")[1].strip() == "net is on this machine already"
-    assert run("pull", "centerface")[1].strip() == "centerface is on this machine already"
+    assert run("pull", "net")[1].strip() == "net is already on this machine"
+    assert run("pull", "centerface")[1].strip() == "centerface is already on this machine"
     monkeypatch.setitem(registry.MODELS, "net", entry(f"{address}/wrong", b"other"))
     code, output = run("pull", "net")
     assert code == 3 and "nothing was kept" in output
@@ -805,7 +944,7 @@ def test_command_pull(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("pull", "nix")[0] == 3
 
 
-def test_command_pull_takes_what_attributes_takes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_pull_accepts_values_of_attributes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in registry.SETS["levi-hassner"]:
         model = entry(f"{address}/right")
         (file,) = model.files
@@ -817,8 +956,8 @@ def test_command_pull_takes_what_attributes_takes(address: str, monkeypatch: pyt
     names = ["levi-hassner-gender", "levi-hassner-age"]
     assert (code, [Path(line).stem for line in output.splitlines()]) == (0, names)
     assert all((registry.cache_folder() / f"{name}.bin").read_bytes() == CONTENT for name in names)
-    assert run("pull", "levi-hassner")[1].strip() == "levi-hassner is on this machine already"
-    assert run("pull", "dlib")[1].strip() == "dlib is on this machine already"
+    assert run("pull", "levi-hassner")[1].strip() == "levi-hassner is already on this machine"
+    assert run("pull", "dlib")[1].strip() == "dlib is already on this machine"
     assert run("verify", "levi-hassner")[0] == 0
     assert [one["name"] for one in json.loads(run("show", "levi-hassner", "--json")[1])] == names
     assert all(name in run("show", "levi-hassner")[1] for name in names)

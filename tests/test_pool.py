@@ -1,4 +1,4 @@
-"""Segments of a video in several processes: the same results, and no process is left whatever happens."""
+"""One video in several processes: the same results, and no process outlives the analysis."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,14 @@ import pytest
 import analyzer
 from analyzer import job
 from analyzer.cli import INTERRUPTED
-from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, SourceError, SourceErrorKind
+from analyzer.errors import (
+    AnalyzerError,
+    CrashError,
+    MediaError,
+    MediaErrorKind,
+    SourceError,
+    SourceErrorKind,
+)
 from analyzer.events import Progress
 from analyzer.runs import pool
 from analyzer.runs.pool import worker_count
@@ -44,8 +53,8 @@ SETTINGS = Settings(segment_s=2, fps=3, video=False, threads=2)
 SEGMENTS = 5
 
 
-def film_pictures() -> list[np.ndarray]:
-    """A camera that moves over portraits; a cut within a segment, one between two, and a second of rest."""
+def film_frames() -> list[np.ndarray]:
+    """A camera pans over portraits; shot boundaries in a segment and between two, and a second at rest."""
     picture = wall(4, 2)
     starts = [(0, 0), (1200, 500), (100, 600)]
     images = []
@@ -59,17 +68,17 @@ def film_pictures() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`SECONDS` long, a keyframe a second, its index in front."""
+    """`SECONDS` long, a keyframe each second, the index in front."""
     path = tmp_path_factory.mktemp("workers") / "film.mp4"
     options = {"preset": "ultrafast", "crf": "23", "g": str(FPS)}
     return write_video(
-        path, film_pictures(), fps=FPS, options=options, container_options={"movflags": "faststart"}
+        path, film_frames(), fps=FPS, options=options, container_options={"movflags": "faststart"}
     )
 
 
 @pytest.fixture(scope="module")
 def alone(film: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What one process makes of it."""
+    """The run of one process."""
     run = analyzer.analyze(film, SETTINGS, out=tmp_path_factory.mktemp("alone"), workers=1)
     # There is something to compare.
     assert len(run.samples) == 27 and len(run.faces) > 20 and len(run.people) >= 2
@@ -88,7 +97,7 @@ def assert_same(run: Run, other: Run) -> None:
 
 @dataclass(frozen=True)
 class Shared:
-    """What three processes made of the film."""
+    """The run of three processes."""
 
     run: Run
     events: list[Any]
@@ -129,8 +138,8 @@ def test_progress_adds_up_over_the_processes(together: Shared) -> None:
     assert all(event.duration_s == pytest.approx(SECONDS) for event in events)
 
 
-def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Path:
-    """Break a run off when all its segments are kept; gives the folder of its parts."""
+def interrupted(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> Path:
+    """Interrupt a run when all its segments are committed; returns the folder of its parts."""
 
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -143,11 +152,12 @@ def broken_off(film: Path, out: Path, monkeypatch: pytest.MonkeyPatch, count: in
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "then", "removed", "resumed"),
     [(1, 2, (1, 3), SEGMENTS - 2), (2, 1, (2,), SEGMENTS - 1)],
 )
-def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
+def test_missing_segments_are_analyzed_and_no_others(  # noqa: PLR0917
     first: int,
     then: int,
     removed: tuple[int, ...],
@@ -157,7 +167,7 @@ def test_run_goes_on_where_segments_are_missing(  # noqa: PLR0917
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parts = broken_off(film, tmp_path, monkeypatch, first)
+    parts = interrupted(film, tmp_path, monkeypatch, first)
     for segment in removed:
         (part,) = parts.glob(f"*-{segment:06d}")
         shutil.rmtree(part)
@@ -194,6 +204,7 @@ print("name", __name__, sys.modules["__main__"].__file__ == __file__)
 """
 
 
+@pytest.mark.slow
 def test_script_without_a_guard_runs_its_body_once(film: Path, alone: Run, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -253,10 +264,11 @@ def test_without_a_number_of_threads_the_cores_count(monkeypatch: pytest.MonkeyP
     assert worker_count(Settings(), 100) == 6
 
 
-# --- processes that end --------------------------------------------------------------------------------
+# --- processes that end ------------------------------------------------------------------------------
 
 
-def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
+@pytest.mark.slow
+def test_killed_worker_is_one_sentence_and_the_same_call_continues(
     film: Path, alone: Run, tmp_path: Path
 ) -> None:
     killed: list[int] = []
@@ -269,7 +281,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
 
     with pytest.raises(AnalyzerError, match="worker process ended unexpectedly") as caught:
         analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2, on_event=kill)
-    assert killed and "same command goes on" in str(caught.value) and "\n" not in str(caught.value)
+    assert killed and "same command continues" in str(caught.value) and "\n" not in str(caught.value)
     assert not multiprocessing.active_children()
     (folder,) = tmp_path.iterdir()
     assert [entry.name for entry in folder.iterdir()] == [".parts"]
@@ -280,7 +292,7 @@ def test_worker_that_is_killed_is_one_sentence_and_the_same_call_goes_on(
 
 @pytest.fixture
 def command(film: Path, tmp_path: Path) -> list[str]:
-    """The command line over enough samples that there is time to end it."""
+    """The command with enough samples to end it in time."""
     options = ["--segment", "2", "--fps", "15", "--no-video", "--workers", "2", "--reuse", "0"]
     return [sys.executable, "cli.py", "analyze", str(film), "--out", str(tmp_path / "out"), *options]
 
@@ -289,7 +301,7 @@ def command(film: Path, tmp_path: Path) -> list[str]:
 def in_a_group(
     command: list[str], ready: Callable[[psutil.Process], list[psutil.Process]]
 ) -> Iterator[Running]:
-    """The command in a process group of its own, when `ready` gives what it started."""
+    """The command in a process group of its own, once `ready` returns the processes it has started."""
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -309,7 +321,7 @@ def in_a_group(
 
 @pytest.fixture
 def running(command: list[str], tmp_path: Path) -> Iterator[Running]:
-    """The command, when a part is kept."""
+    """The command, once a segment is committed."""
 
     def ready(parent: psutil.Process) -> list[psutil.Process]:
         return parent.children(recursive=True) if kept_parts(tmp_path) else []
@@ -323,8 +335,9 @@ def kept_parts(folder: Path) -> list[Path]:
     return [path for path in folder.glob("out/*/.parts/*") if not path.name.startswith("new-")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-def test_no_worker_outlives_a_parent_that_is_killed(
+def test_no_worker_outlives_a_killed_parent(
     running: Running,
 ) -> None:
     process, children = running
@@ -348,7 +361,7 @@ def ignores(process: psutil.Process, number: signal.Signals) -> bool:
 
 @pytest.fixture
 def beginning(command: list[str]) -> Iterator[Running]:
-    """The command, when its worker processes exist but have not begun to work."""
+    """The command, when its worker processes have started but do not work yet."""
 
     def ready(parent: psutil.Process) -> list[psutil.Process]:
         found = [one for one in parent.children(recursive=True) if is_worker(one)]
@@ -360,7 +373,7 @@ def beginning(command: list[str]) -> Iterator[Running]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-def test_no_worker_outlives_a_parent_that_is_killed_while_they_begin(beginning: Running) -> None:
+def test_no_worker_outlives_a_parent_killed_while_they_start(beginning: Running) -> None:
     process, children = beginning
     process.kill()
     process.wait(timeout=30)
@@ -368,8 +381,9 @@ def test_no_worker_outlives_a_parent_that_is_killed_while_they_begin(beginning: 
     assert len(children) == 2 and not alive
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are seen to begin on Linux only")
-def test_interrupt_while_workers_begin_is_one_sentence(beginning: Running) -> None:
+def test_interrupt_while_workers_start_is_one_sentence(beginning: Running) -> None:
     process, children = beginning
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -378,13 +392,14 @@ def test_interrupt_while_workers_begin_is_one_sentence(beginning: Running) -> No
     assert not psutil.wait_procs(children, timeout=30)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="signals of others are seen on Linux only")
 def test_interrupt_is_one_sentence_and_leaves_no_process(
     running: Running,
     tmp_path: Path,
 ) -> None:
     process, children = running
-    # It is the parent's to say what happens: whoever is at work does not hear of it.
+    # The parent decides what happens: workers ignore the signal.
     assert sum(ignores(child, signal.SIGINT) for child in children) >= 1
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
@@ -409,13 +424,14 @@ def outcome(path: Path, out: Path, count: int) -> Run:
     return analyzer.analyze(path, SETTINGS, out=out / str(count), workers=count)
 
 
+@pytest.mark.slow
 def test_damaged_middle_costs_the_same_samples(film: Path, tmp_path: Path) -> None:
     path = damaged(film, tmp_path / "damaged.mp4", 60, 0.45, 0.5)
     one, two = (outcome(path, tmp_path, processes) for processes in (1, 2))
     assert one.info["reading"]["bad_packets"] > 0 and two.info["reading"]["bad_packets"] > 0
     assert 15 <= len(one.samples) <= 27 and one.complete and two.complete
     assert one.info["incomplete_reason"] == two.info["incomplete_reason"] == ""
-    # What a decoder makes up where data is damaged depends on where it began; all else does not.
+    # What a decoder makes up for damaged data depends on where it started; all else does not.
     for name in ("segment", "sample", "time_s", "duration_s", "image"):
         pd.testing.assert_series_equal(one.samples[name], two.samples[name], check_exact=True)
     before, after = ("segment < 1", f"segment > {SEGMENTS - 2}")
@@ -428,7 +444,8 @@ def test_damaged_middle_costs_the_same_samples(film: Path, tmp_path: Path) -> No
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
 
 
-def test_video_that_breaks_off_is_incomplete_likewise(film: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_truncated_video_is_incomplete_either_way(film: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.mp4"
     data = film.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.7)])
@@ -438,7 +455,8 @@ def test_video_that_breaks_off_is_incomplete_likewise(film: Path, tmp_path: Path
     assert_same(one, two)
 
 
-def test_video_mostly_damaged_is_refused_likewise(film: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_mostly_damaged_video_is_refused_either_way(film: Path, tmp_path: Path) -> None:
     path = tmp_path / "ruin.mp4"
     data = film.read_bytes()
     good, rest = len(data) // 5, len(data) - len(data) // 5
@@ -453,7 +471,39 @@ def test_video_mostly_damaged_is_refused_likewise(film: Path, tmp_path: Path) ->
     assert not multiprocessing.active_children()
 
 
-# --- errors on their way -----------------------------------------------------------------------------
+# --- errors between processes ------------------------------------------------------------------------
+
+
+class _Broken:
+    """A pool whose processes die at once."""
+
+    def __init__(self, *_: object) -> None:
+        self.closed: list[dict[str, bool]] = []
+
+    def submit(self, *_: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(BrokenProcessPool("a process in the process pool was terminated abruptly"))
+        return future
+
+    def shutdown(self, **how: bool) -> None:
+        self.closed.append(how)
+
+
+def test_dead_worker_is_one_sentence(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[_Broken] = []
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *args: made.append(_Broken()) or made[0])
+    with pytest.raises(CrashError, match="same command continues") as caught:
+        analyzer.analyze(film, SETTINGS, out=tmp_path, workers=2)
+    assert "--workers 1" in str(caught.value) and "\n" not in str(caught.value)
+    assert made[0].closed == [{"wait": True, "cancel_futures": True}]
+
+
+@pytest.mark.parametrize("kind", list(MediaErrorKind))
+def test_stretch_without_a_readable_frame_is_tolerated_and_nothing_else(kind: MediaErrorKind) -> None:
+    error = MediaError("damaged", kind=kind)
+    tolerated = kind in (MediaErrorKind.DAMAGED, MediaErrorKind.NO_FRAMES)
+    with contextlib.nullcontext() if tolerated else pytest.raises(MediaError), pool._tolerated():
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -465,7 +515,7 @@ def test_video_mostly_damaged_is_refused_likewise(film: Path, tmp_path: Path) ->
         AnalyzerError("a sentence"),
     ],
 )
-def test_errors_survive_the_way_between_processes(error: AnalyzerError) -> None:
+def test_errors_survive_pickling(error: AnalyzerError) -> None:
     sent = pickle.loads(pickle.dumps(error))
     assert type(sent) is type(error) and str(sent) == str(error)
     assert vars(sent) == vars(error)

@@ -85,7 +85,7 @@ def test_tensor_without_a_range_is_a_sentence() -> None:
         load_model(convolution(weights), Settings(), name="sums", ranges=Ranges({}, "test"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"network_sha256": "x"}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"model_sha256": "x"}'])
 def test_damaged_ranges_are_a_sentence(tmp_path: Path, content: str) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(content)
@@ -97,7 +97,7 @@ def test_ranges_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(json.dumps(json.loads(RANGES_FILE.read_text("utf-8"))))
     assert Ranges.load(path, registry.CENTERFACE.sha256).by_tensor
-    with pytest.raises(ModelError, match="another network"):
+    with pytest.raises(ModelError, match="another model"):
         Ranges.load(path, "0" * 64)
 
 

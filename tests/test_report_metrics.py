@@ -36,7 +36,8 @@ from analyzer.report.trends import COMPARED, Trends
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import write_parquet
 from analyzer.settings import AGE_BANDS, Settings, assign_band
-from analyzer.vision.calibration import Calibration
+from analyzer.vision.calibration import DEFAULT_KEY, Calibration, calibration_file, key_of
+from analyzer.vision.registry import MODELS_VARIABLE
 from testkit import runs
 from testkit.media import write_video
 from testkit.runs import Plan, make_run, random_plan
@@ -914,7 +915,22 @@ def test_no_share_is_stated_for_groups_without_estimates(tmp_path: Path) -> None
     assert not [row for row in made["trend"]["rows"] if "share" in row["figure"]]
 
 
-def test_runs_with_other_models_are_left_out_of_the_shares(tmp_path: Path) -> None:
+def calibration_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Add a calibration of another set of models; gives its key."""
+    values = json.loads(calibration_file(DEFAULT_KEY).read_text())  # type: ignore[union-attr]
+    values["members"]["age"]["sha256"] = "0" * 64
+    values["seen_gender"] = {name: counts[::-1] for name, counts in values["seen_gender"].items()}
+    key = key_of(values["members"])
+    folder = tmp_path / "own models"
+    folder.mkdir()
+    (folder / f"{key}.json").write_text(json.dumps(values))
+    monkeypatch.setenv(MODELS_VARIABLE, str(folder))
+    return key
+
+
+def test_runs_of_other_calibrations_are_left_out_of_the_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     random = np.random.default_rng(4)
     men = dataclasses.replace(regular(), female_prob=np.full(7, 0.02))
     women = dataclasses.replace(
@@ -922,9 +938,10 @@ def test_runs_with_other_models_are_left_out_of_the_shares(tmp_path: Path) -> No
     )
     run_of(tmp_path / "a", men, channel="x")
     run_of(tmp_path / "b", men, channel="y")
-    models = json.loads((tmp_path / "a" / "run.json").read_text())["models"]
-    run_of(tmp_path / "c", women, channel="y", models=[models[0] | {"sha256": "0"}, *models[1:]])
-    run_of(tmp_path / "d", women, channel="z", models=[])
+    known = json.loads((tmp_path / "a" / "run.json").read_text())["calibration"]
+    run_of(tmp_path / "c", women, channel="y", calibration=known | {"key": "0" * 16})  # it is not here
+    own_key = calibration_beside(tmp_path, monkeypatch)
+    run_of(tmp_path / "d", women, channel="z", calibration=known | {"key": own_key})  # it is here
     made = document(tmp_path, by="channel")
     assert made["total"]["people"] == 26 and made["total"]["female"] > 6
     expected = estimate_proportions(pooled(tmp_path, "ab"), Settings(), Calibration.load())
@@ -932,9 +949,17 @@ def test_runs_with_other_models_are_left_out_of_the_shares(tmp_path: Path) -> No
     shares = [row["female_people_share"] for row in made["groups"]["rows"]]
     own = {row["run"]: row["female_people_share"] for row in made["videos"]}
     assert shares == [own["a"], pytest.approx(expected["people_share"][0], abs=0.06), own["d"]]
-    assert any(note.startswith("2 videos were analyzed with models of other") for note in made["notes"])
-    # The same models, but with a detector they were not measured for.
-    run_of(tmp_path / "e", women, channel="z", calibration={"fitted_on": "", "measured": False})
+    unlike = "videos were analyzed with models of other or unknown error rates"
+    assert any(note.startswith(f"2 {unlike}") for note in made["notes"])
+    # Where most runs have the other calibration, it is read, and theirs are the shares.
+    for name in "fg":
+        run_of(tmp_path / name, women, channel="z", calibration=known | {"key": own_key})
+    made = document(tmp_path, by="channel")
+    assert any(note.startswith(f"3 {unlike}") for note in made["notes"])
+    other = estimate_proportions(pooled(tmp_path, "dfg"), Settings(), Calibration.load(own_key))
+    assert made["total"]["female_people_share"] == pytest.approx(other["people_share"][0], abs=0.03)
+    # The same models, but with a detector for which they were not measured.
+    run_of(tmp_path / "e", women, channel="z", calibration={"key": None, "fitted_on": "", "measured": False})
     assert UNMEASURED in document(tmp_path / "e")["notes"]
     assert UNMEASURED not in document(tmp_path / "a")["notes"]
 

@@ -1,4 +1,4 @@
-"""What an analysis shows while it goes on: previews of the library, and the window of ``--show``."""
+"""Previews of an analysis while it works: those of the library, and the window of ``--show``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ from tests.test_cli import ROOT, Portraits, portrait_pictures, run_cli
 # --- previews ----------------------------------------------------------------------------------------
 
 
-def test_previews_are_what_is_found_in_the_order_of_time(two_portraits: Portraits, tmp_path: Path) -> None:
+def test_previews_show_ids_gender_and_age_from_the_first_sample_on(
+    two_portraits: Portraits, tmp_path: Path
+) -> None:
     video = write_video(tmp_path / "two.mp4", portrait_pictures(two_portraits, 2, 10), fps=10)
     previews: list[Preview] = []
     run = analyzer.analyze(
@@ -50,15 +52,14 @@ def test_previews_are_what_is_found_in_the_order_of_time(two_portraits: Portrait
     assert [one.time_s for one in previews] == run.samples["time_s"].tolist()
     for preview, (_, faces) in zip(previews, run.faces.groupby("sample"), strict=True):
         assert preview.boxes.tolist() == faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float32).tolist()
-    assert previews[0].picture(640).shape == (360, 640, 3)
+    assert previews[0].image(640).shape == (360, 640, 3)
     assert previews[0].title == "two"
-    # The first samples are shown before anybody is judged.
-    assert previews[0].genders == ("unknown", "unknown") and np.isnan(previews[0].ages_years).all()
-    # What is known is not forgotten with the segment (of a second) in which it was learnt.
-    for preview in (previews[9], previews[10], previews[-1]):
+    # Ids and estimates outlive the segments (of a second).
+    assert all(sorted(preview.person_ids) == [0, 1] for preview in previews)
+    for preview in (previews[0], previews[9], previews[10], previews[-1]):
         first, second = np.argsort(preview.ages_years).tolist()
         assert 25 < preview.ages_years[first] < 45 and preview.genders[first] != "male"
-        # A single network's opinion: the people table overrules it.
+        # The opinion of the gender model alone: the people table overrules it.
         assert preview.ages_years[second] > 70 and preview.genders[second] == "male"
 
 
@@ -105,12 +106,12 @@ def test_the_analysis_neither_waits_for_its_window_nor_ends_with_it(
     converted: list[int] = []
 
     class Made(Preview):
-        def picture(self, longest: int) -> NDArray[np.uint8]:
+        def image(self, longest: int) -> NDArray[np.uint8]:
             converted.append(longest)
             return np.zeros((270, 480, 3), np.uint8)
 
     frame = SimpleNamespace(width=480, height=270)
-    nobody = np.empty((0, 4), np.float32), (), np.empty(0, np.float32)
+    nobody = np.empty((0, 4), np.float32), (), (), np.empty(0, np.float32)
     with Window() as shown:
         for number in range(1000):
             shown.on_preview(Made("title", number / 5, cast("Frame", frame), *nobody))

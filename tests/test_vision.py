@@ -256,7 +256,7 @@ def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pict
 
 def test_damaged_embedding_network_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "weights", lambda model: b"no network")
-    with pytest.raises(ModelError, match="the network dlib-resnet cannot be read"):
+    with pytest.raises(ModelError, match="the model dlib-resnet cannot be read"):
         DlibEmbedding(exact)
 
 

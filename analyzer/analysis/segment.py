@@ -94,7 +94,7 @@ class Models:
             attributes.calibration,
             (
                 detector.provenance,
-                *(model.provenance for model in attributes.networks),
+                *(model.provenance for model in attributes.models),
                 embedding.provenance,
             ),
             known_as,

@@ -59,6 +59,7 @@ from analyzer.errors import LedgerError, OutputError, SourceErrorKind, StoppedEr
 from analyzer.settings import Settings
 from analyzer.util.callbacks import Callback
 from analyzer.util.clock import Clock
+from analyzer.util.locks import remove_leftovers
 from analyzer.vision.selection import models_hash
 
 __all__ = ["Scheduler"]
@@ -203,7 +204,7 @@ class _Run:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._unfinished = [*self._running.values()]
+        self._unfinished += self._running.values()
         if self._downloads.entry is not None:
             self._unfinished.append(self._downloads.entry)
         self._downloads.__exit__(None, None, None)
@@ -372,6 +373,7 @@ class _Run:
                 context.skip(work, str(error), error.kind)
             case AdoptedError():
                 context.ledger.done(work.id, error.run, error.facts.document())
+                remove_leftovers(error.run)
                 context.tally.done(work, error.run, error.facts)
                 context.log("adopted", work.id, run=error.run.name)
             case LedgerError():
@@ -431,8 +433,18 @@ class _Run:
         )
 
     def _job_event(self, event: JobEvent) -> None:
-        context, entry = self._context, self._running[event.job_id]
-        id = entry.work.id
+        entry = self._running[event.job_id]
+        if isinstance(event, FINAL):
+            del self._running[event.job_id]
+        try:
+            self._handle(entry, event)
+        except Exception:
+            if isinstance(event, FINAL):
+                self._unfinished.append(entry)  # the ledger does not have it
+            raise
+
+    def _handle(self, entry: Entry, event: JobEvent) -> None:
+        context, id = self._context, entry.work.id
         match event:
             case Ready():
                 pass
@@ -448,21 +460,17 @@ class _Run:
             case Rendering():
                 context.on_event("rendering", id, {"share": event.share})
             case Done():
-                del self._running[event.job_id]
                 self._done(entry, event)
             case Rejected():  # its length was not known before it was open
-                del self._running[event.job_id]
                 context.ledger.describe(id, duration_s=event.duration_s)  # it is not opened again for that
                 remove_segments(context.ledger.get(id))
                 context.skip(entry.work, event.reason, "filter")
             case Stopped():
-                del self._running[event.job_id]
                 context.ledger.release(id, State.DOWNLOADED)
                 entry.work = context.ledger.get(id)
                 self._downloaded.append(entry)
                 context.log("stopped", id)
             case Failed():
-                del self._running[event.job_id]
                 self._failures.handle(entry, Failure(event.kind, event.error, event.phase))
 
     def _done(self, entry: Entry, event: Done) -> None:

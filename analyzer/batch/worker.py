@@ -38,13 +38,13 @@ from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["AnalyzerFactory", "Emit", "VideoAnalyzer", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
 
 _PROGRESS_EVERY_S = 0.5
 Emit = Callable[[JobEvent], None]
 
 
-class VideoAnalyzer(Protocol):
+class AnalyzerLike(Protocol):
     """What a worker needs of `analyzer.job.VideoAnalyzer`."""
 
     def load(self) -> Any:
@@ -54,7 +54,7 @@ class VideoAnalyzer(Protocol):
         """Analyze a video and publish its run, which has a `folder` and `info`."""
 
 
-AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], VideoAnalyzer]
+AnalyzerFactory = Callable[[Settings, Callable[[Any], None], Callable[[], bool]], AnalyzerLike]
 """Called with settings, `on_event` and `cancelled`, as `analyzer.job.VideoAnalyzer`."""
 
 
@@ -75,7 +75,7 @@ class Worker:
 
     def __init__(self, analyzers: AnalyzerFactory | None = None) -> None:
         self._make = analyzers or _analyzer
-        self._analyzer: VideoAnalyzer | None = None
+        self._analyzer: AnalyzerLike | None = None
         self._settings: Settings | None = None
         self._job: _Job | None = None
 
@@ -86,7 +86,7 @@ class Worker:
             spec: The job.
             emit: Called with `Ready` once the models are loaded, then with each event, the last of which is
                 `Done`, `Failed`, `Rejected` or `Stopped`.
-            cancelled: Called for each sample and each frame drawn; once it returns true, the job ends.
+            cancelled: Called several times a second, also from other threads; once true, the job ends.
         """
         self._job = job = _Job(spec, emit, cancelled)
         try:
@@ -123,7 +123,7 @@ class Worker:
         took_s = round(time.monotonic() - began, 3)
         return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
-    def _loaded(self, settings: Settings) -> VideoAnalyzer:
+    def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
             self._analyzer = None  # its memory first
             self._analyzer, self._settings = self._make(settings, self._on_event, self._stopped), settings
@@ -196,7 +196,7 @@ def _seconds(known: float | None) -> float | None:
     return known if known is not None and math.isfinite(known) and known >= 0 else None
 
 
-def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> VideoAnalyzer:
+def _analyzer(settings: Settings, on_event: Callable[[Any], None], stop: Callable[[], bool]) -> AnalyzerLike:
     from analyzer.job import VideoAnalyzer
 
     return VideoAnalyzer(settings, on_event, cancelled=stop)

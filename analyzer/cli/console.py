@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 from tqdm import tqdm
 
-from analyzer.cli.text import left_out_text, show_error
+from analyzer.cli.text import face_label, left_out_text, show_error
 from analyzer.events import (
     Downloading,
     Event,
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _MAX_PEOPLE_LISTED = 12
 _MAX_UNREAD_LISTED = 5
+_MAX_VISIBLE_LISTED = 4
 
 
 class Console:
@@ -249,6 +250,10 @@ def _so_far(event: LiveProgress) -> str:
     parts += [f"{event.dropped} dropped"] if event.dropped else []
     parts += [counted(event.gaps, "gap")] if event.gaps else []
     parts += [] if event.connected else ["waiting for frames"]
+    if event.visible:
+        shown = [face_label(face.gender, face.age_years) for face in event.visible[:_MAX_VISIBLE_LISTED]]
+        more = len(event.visible) - len(shown)
+        parts.append(f"now: {'; '.join(shown)}{f' and {more} more' if more else ''}")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Ending a live run by a signal."""
+"""Ending a live run with a signal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class LiveStop:
-    """While a live source is followed, Ctrl-C and SIGTERM end it as they should; a second one aborts.
+    """Lets Ctrl-C and SIGTERM end a live run properly; a second signal aborts it.
 
-    Calling it tells whether one has come. A context manager: afterwards signals do what they did before.
+    Calling it returns whether a signal has arrived. A context manager, which restores the signal handlers.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class LiveStop:
         self._restore()
 
     def on_event(self, event: Event) -> None:
-        """Take over when a live source begins, and give back when it ends."""
+        """Handle signals from the start of a live source to its end."""
         if isinstance(event, LiveStarted) and not self._before:
-            self._before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         elif isinstance(event, Finished | Failed):
             self._restore()
 
-    def _heard(self, number: int, frame: object) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         del number, frame
         self._asked = True
         self._restore()

@@ -26,20 +26,20 @@ from analyzer.errors import AnalyzerError
 from analyzer.util.text import one_line
 
 if TYPE_CHECKING:
-    from analyzer.vision.inventory import Held
+    from analyzer.vision.inventory import InstalledModel
 
 __all__ = ["models"]
 
 _CODES = {
     DONE: "done",
     USAGE: EXIT_CODES[USAGE],
-    NOTHING_USABLE: "the network is not known, cannot be had, or is not what it should be",
-    INTERRUPTED: "interrupted by Ctrl-C; nothing half is left",
+    NOTHING_USABLE: "the model is unknown, not available, or has a wrong file",
+    INTERRUPTED: "interrupted by Ctrl-C; no partial file is left",
 }
 _VERIFY_CODES = _CODES | {
-    DONE: "every file that is on this machine is what it should be",
-    SOME_FAILED: "a file is not what it should be",
-    NOTHING_USABLE: "a name is not known",
+    DONE: "every file on this machine is right",
+    SOME_FAILED: "a file is wrong, or a named model is missing",
+    NOTHING_USABLE: "a name is unknown",
 }
 _COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
 _COLORS = {"ok": "green", "missing": "yellow", "wrong": "red"}
@@ -48,17 +48,18 @@ _folder = click.option(
     "--to",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to put it in.  [default: the user's cache]",
+    help="Folder to write to.  [default: the user's cache]",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
 @click.group(cls=Group, epilog=epilog(_CODES))
 def models() -> None:
-    """The networks: which there are, where they lie, under which license; get others, add your own.
+    """List, download and verify models, and add your own.
 
-    The default ones come with the installed packages. Others are looked for in the folders that the
+    The default models come with the installed packages. Others are searched for in the folders that the
     environment variable ANALYZER_MODELS names, in the project's folder models, and in the user's cache.
+    Compiled models are kept in the user's cache; ANALYZER_CACHE names another folder for them, or "off".
 
     \b
     Examples:
@@ -87,7 +88,7 @@ def _attempt(work: Callable[[], int]) -> None:
 @models.command("list", epilog=epilog(_CODES))
 @_as_json
 def list_(*, as_json: bool) -> None:
-    """All networks, one in a line. Their files are looked for, not opened."""
+    """List all models. Their files are searched for, not opened."""
 
     def show() -> int:
         from analyzer.vision.inventory import inventory
@@ -106,7 +107,7 @@ def list_(*, as_json: bool) -> None:
     _attempt(show)
 
 
-def _row(one: Held) -> tuple[str, ...]:
+def _row(one: InstalledModel) -> tuple[str, ...]:
     here = "yes" if one.state == "ok" else "no" if one.state == "missing" else "damaged"
     if one.model is None:
         return one_line(one.name), "", here, "", one_line(one.problem)
@@ -119,9 +120,9 @@ def _row(one: Held) -> tuple[str, ...]:
 @click.argument("name", shell_complete=_names)
 @_as_json
 def show(name: str, *, as_json: bool) -> None:
-    """Everything known of a network: source, paper, training data, license, known bias, files."""
+    """Show the card of a model: source, paper, training data, license, known bias, files."""
 
-    def tell() -> int:
+    def print_cards() -> int:
         from analyzer.vision.inventory import inventory
 
         found = inventory([name])
@@ -138,10 +139,10 @@ def show(name: str, *, as_json: bool) -> None:
                     click.echo(" " * _LABEL + line)
         return DONE
 
-    _attempt(tell)
+    _attempt(print_cards)
 
 
-def _lines(one: Held) -> list[tuple[str, str]]:
+def _lines(one: InstalledModel) -> list[tuple[str, str]]:
     lines = [("name", one.name)]
     if one.model is not None:
         model = one.model
@@ -160,9 +161,9 @@ def _lines(one: Held) -> list[tuple[str, str]]:
 @click.argument("name", shell_complete=_names)
 @_folder
 def pull(name: str, *, folder: Path | None) -> None:
-    """Download the files of a network that are not on this machine yet, and check them.
+    """Download the files of a model that are not on this machine yet, and verify them.
 
-    NAME may also be what --attributes takes: levi-hassner is two networks.
+    NAME may also be a value of --attributes: levi-hassner is two models.
     """
 
     def get() -> int:
@@ -188,7 +189,7 @@ def pull(name: str, *, folder: Path | None) -> None:
         for path in made:
             click.echo(path)
         if not made:
-            click.echo(f"{name} is on this machine already")
+            click.echo(f"{name} is already on this machine")
         return DONE
 
     _attempt(get)
@@ -198,9 +199,9 @@ def pull(name: str, *, folder: Path | None) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_names)
 @_as_json
 def verify(names: tuple[str, ...], *, as_json: bool) -> None:
-    """Compare the files that are on this machine with their hashes, and your own with their descriptions.
+    """Compare the files on this machine with their hashes, and your own models with their descriptions.
 
-    What is not on this machine is no error, unless it is named.
+    A model that is not on this machine is an error only if it is named.
     """
 
     def check() -> int:
@@ -223,9 +224,9 @@ def verify(names: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @_folder
 def add(file: Path, *, folder: Path | None) -> None:
-    """Check an ONNX file of your own and the TOML beside it, and keep both where they are found by name.
+    """Check your own ONNX file and the TOML file beside it, and copy both to where they are found by name.
 
-    docs/models.md says what stands in the TOML.
+    docs/models.md explains how to write the TOML file.
     """
 
     def keep() -> int:
@@ -238,7 +239,16 @@ def add(file: Path, *, folder: Path | None) -> None:
     _attempt(keep)
 
 
-def _document(one: Held) -> dict[str, Any]:
+@models.command(epilog=epilog({DONE: "done", USAGE: EXIT_CODES[USAGE]}))
+def prune() -> None:
+    """Remove all compiled models from the cache. The next runs compile theirs again."""
+    from analyzer.vision import compile_cache
+
+    removed = compile_cache.prune(0)
+    click.echo(f"removed {removed / 2**20:.0f} MiB from {compile_cache.compiled_folder() or 'no cache'}")
+
+
+def _document(one: InstalledModel) -> dict[str, Any]:
     known = one.model.provenance() if one.model is not None else {"name": one.name}
     if one.model is not None:
         known |= {"input": one.model.input, "speed": one.model.speed}

@@ -1,10 +1,9 @@
-"""``--show``: what is analyzed, in a window."""
+"""``--show``: the frames being analyzed, in a window."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import analyzer
+from analyzer.cli.text import face_label
 from analyzer.errors import AnalyzerError
 from analyzer.output.preview import Preview
 from analyzer.util.text import one_line
@@ -24,14 +24,14 @@ __all__ = ["Window"]
 
 _LONGEST_PX = 960
 _MOST_WAITING = 12
-"""Each holds a picture."""
+"""Each holds a frame."""
 _PATIENCE_S = 30.0
 _NO_WINDOWS = 4
-"""As `analyzer.cli.window.NO_WINDOWS`, which cannot be imported without its window's libraries."""
+"""`analyzer.cli.window.NO_WINDOWS`, whose module imports the libraries of the window."""
 
 
 class Window:
-    """A window with the frames that are analyzed; q, Escape and closing it are as Ctrl-C.
+    """A window with the frames being analyzed. Pressing q or Escape, or closing it, acts as Ctrl-C.
 
     Raises:
         AnalyzerError: No window can be opened here.
@@ -44,7 +44,7 @@ class Window:
         self._has_some = threading.Condition()
         self._over = False
         self._main = threading.main_thread().ident
-        # The window's process finds the same package as this one.
+        # So that the process of the window imports the same package as this one.
         paths = [str(Path(analyzer.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "analyzer.cli.window"],
@@ -52,7 +52,7 @@ class Window:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            start_new_session=True,  # Ctrl-C is for the analysis, which closes the window
+            start_new_session=True,  # Ctrl-C ends the analysis, which closes the window
         )
         if not self._is_ready():
             self._process.kill()
@@ -80,7 +80,7 @@ class Window:
             timer.cancel()
 
     def __enter__(self) -> Self:
-        # A shell that starts a program in the background has it ignore Ctrl-C.
+        # Shells start background programs with Ctrl-C ignored.
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         for thread in self._threads:
@@ -95,7 +95,7 @@ class Window:
             self._has_some.notify()
         sender, listener = self._threads
         sender.join(1)
-        if sender.is_alive():  # the window does not take what it is sent
+        if sender.is_alive():  # the window does not read
             self._process.kill()
             sender.join()
         assert self._process.stdin is not None
@@ -109,7 +109,7 @@ class Window:
         listener.join()
 
     def on_preview(self, preview: Preview) -> None:
-        """Show a sample, unless too many wait; never waits itself."""
+        """Queue a sample for display, without waiting; the oldest are dropped if too many are queued."""
         with self._has_some:
             self._waiting.append(preview)
             self._has_some.notify()
@@ -117,7 +117,7 @@ class Window:
     def _send(self) -> None:
         pipe = self._process.stdin
         assert pipe is not None
-        # The window may be gone, and a picture may have pixels that cannot be converted: nothing is lost.
+        # The window may be gone, or the pixels of a frame not convertible: the analysis continues.
         with contextlib.suppress(OSError, ValueError, AnalyzerError):
             while True:
                 with self._has_some:
@@ -125,18 +125,18 @@ class Window:
                     if self._over:
                         return
                     preview = self._waiting.popleft()
-                picture = preview.image(_LONGEST_PX)
-                height, width = picture.shape[:2]
+                image = preview.image(_LONGEST_PX)
+                height, width = image.shape[:2]
                 scaled = preview.boxes * (width / preview.frame.width)
                 known = zip(scaled.tolist(), preview.genders, preview.ages_years.tolist(), strict=True)
                 header = {
                     "width": width,
                     "height": height,
                     "title": one_line(preview.title),
-                    "faces": [(box, gender, _words(gender, age)) for box, gender, age in known],
+                    "faces": [(box, gender, face_label(gender, age)) for box, gender, age in known],
                 }
                 pipe.write(json.dumps(header).encode() + b"\n")
-                pipe.write(picture.tobytes())
+                pipe.write(image.tobytes())
                 pipe.flush()
 
     def _listen(self) -> None:
@@ -145,13 +145,3 @@ class Window:
             ended = answers.readline() == b"quit\n"
         if ended and not self._over and self._main is not None:
             signal.pthread_kill(self._main, signal.SIGINT)
-
-
-def _words(gender: str, age_years: float) -> str:
-    """What stands beside a face.
-
-    >>> _words("female", 34.4), _words("unknown", 34.4), _words("unknown", math.nan)
-    ('female 34', '? 34', '?')
-    """
-    word = "?" if gender == "unknown" else gender
-    return word if math.isnan(age_years) else f"{word} {age_years:.0f}"

@@ -1,9 +1,8 @@
-"""The parts of a run without end: small ones are made into larger ones, so that there are never many.
+"""Compaction: small parts of a live run are merged into larger ones, so that there are never many.
 
-A segment of a live run is a part of ten seconds: after a day there would be thousands, and to read them
-would take minutes. Each `_FACTOR` neighbors of one size become one part, which is made like those of which
-it is made. A kill leaves at worst both, the large one and what it was made of: what is inside a larger one is
-passed over.
+A segment of a live run is a part of ten seconds: after a day there would be thousands, which take minutes to
+read. Each `_FACTOR` neighbors of the same size are merged into one part of the same form. A kill leaves at
+worst both, the merged part and its sources; sources inside a larger part are removed.
 """
 
 from __future__ import annotations
@@ -21,29 +20,28 @@ __all__ = [
 
 _FACTOR = 16
 
-
 _Group = tuple[int, int, Path]
 """First and last segment of a part, and its folder."""
 
 
 class CompactingStore(PartStore):
-    """As `PartStore`. One thread may commit while another one reads and gathers."""
+    """A `PartStore` that merges parts. One thread may commit while another one reads and compacts."""
 
     def segments(self) -> list[int]:
-        """The first segment of each part, ascending."""
+        """Return the first segment of each part, ascending."""
         return [first for first, _, _ in self._groups()]
 
     def compact(self) -> None:
-        """Make larger parts of small ones, where there are enough.
+        """Merge small parts into larger ones, where there are enough.
 
         Raises:
-            OutputError: One cannot be written.
+            OutputError: A part cannot be written.
         """
-        while group := _equals(self._groups()):
+        while group := _mergeable(self._groups()):
             first, last = group[0][0], group[-1][1]
             tables, edges = self._joined([path for _, _, path in group])
             if edges is None:
-                return  # nothing in it: there is no need
+                return  # they are empty
             self._keep(
                 self._part(first).with_name(f"{self.key}-{first:06d}+{last:06d}"), first, tables, edges
             )
@@ -60,18 +58,18 @@ class CompactingStore(PartStore):
             if numbers:
                 found.append((int(numbers[1]), int(numbers[2] or numbers[1]), path))
         found.sort(key=lambda one: (one[0], -one[1]))
-        kept: list[_Group] = []
+        whole: list[_Group] = []
         for one in found:
-            inside = bool(kept) and one[1] <= kept[-1][1]
+            inside = bool(whole) and one[1] <= whole[-1][1]
             if inside or not is_whole(one[2]):
                 shutil.rmtree(one[2], ignore_errors=True)
             else:
-                kept.append(one)
-        return kept
+                whole.append(one)
+        return whole
 
 
-def _equals(groups: list[_Group]) -> list[_Group]:
-    """The first `_FACTOR` neighbors of one size; none if there are not so many."""
+def _mergeable(groups: list[_Group]) -> list[_Group]:
+    """Return the first `_FACTOR` neighbors of the same size; none if there are not that many."""
     for _, same in itertools.groupby(groups, key=lambda one: one[1] - one[0]):
         some = list(same)
         if len(some) >= _FACTOR:

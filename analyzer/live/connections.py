@@ -39,36 +39,31 @@ __all__ = [
 
 POLL_S = 0.05
 
-
 _NETWORK = "http,https,tcp,tls,crypto"
-
 
 _THREADS = 2
 
-
 PATIENCE_S = 2.0
-"""How long a thread that waits for a server is waited for."""
-
+"""How long to wait for a thread that waits for a server."""
 
 WATCH_S = 2.0
-"""A connection ends by itself after its timeout; so much later it is left behind."""
-
+"""A connection times out by itself; if it has not by so much later, it is abandoned."""
 
 LEFT_MAX = 4
-"""Connections that were left behind and still block."""
+"""The most abandoned connections that may block at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A picture that has arrived."""
+    """A frame that has arrived."""
 
     decode: Callable[[], av.VideoFrame | None]
-    """Gives the picture; None if it is damaged. Called at once or never."""
+    """Decodes the frame; None if it is damaged. Called at once or never."""
     time_s: float | None = None
     """Its time stamp in seconds; None: it has none."""
     keyframe: bool = True
     geometry: Geometry | None = None
-    """How it is shown; None: as its decoder says."""
+    """How it is displayed; None: as the decoder says."""
 
 
 class Connection(Protocol):
@@ -78,17 +73,17 @@ class Connection(Protocol):
     container: str
 
     def arrivals(self) -> Iterator[Arrival]:
-        """The pictures, until the source says that it has ended.
+        """Yield frames until the connection ends.
 
         Raises:
-            Exception: The connection broke, or nothing came for too long.
+            Exception: The connection broke, or nothing arrived for too long.
         """
 
     def ended(self) -> bool:
-        """Whether the source has ended for good, asked after the last picture."""
+        """Whether the source has ended for good; asked after the last frame."""
 
     def close(self) -> None:
-        """End it; also while another thread waits for a picture."""
+        """End the connection, also while another thread waits for a frame."""
 
 
 Connect = Callable[[Stream, Settings], Connection]
@@ -99,7 +94,7 @@ def connect(stream: Stream, settings: Settings) -> Connection:
 
     Raises:
         SourceError: There is no such camera.
-        OSError: Not reached. Many more, for the source may send anything.
+        OSError: The source cannot be reached. Others are possible: it may send anything.
     """
     match stream.form:
         case StreamForm.MJPEG:
@@ -113,7 +108,7 @@ def connect(stream: Stream, settings: Settings) -> Connection:
 
 
 class MjpegConnection:
-    """JPEG pictures in one HTTP answer; only those that are wanted are decoded."""
+    """JPEG images in one HTTP response; only samples are decoded."""
 
     codec, container = "mjpeg", "multipart"
 
@@ -130,23 +125,23 @@ class MjpegConnection:
 
     def _decoded(self, body: bytes) -> av.VideoFrame | None:
         try:
-            pictures = self._context.decode(av.Packet(body)) if body else []
+            frames = self._context.decode(av.Packet(body)) if body else []
         except av.FFmpegError:
             return None
-        picture = next(iter(pictures), None)
-        if not isinstance(picture, av.VideoFrame) or picture.width * picture.height > self._max_pixels:
+        frame = next(iter(frames), None)
+        if not isinstance(frame, av.VideoFrame) or frame.width * frame.height > self._max_pixels:
             return None
-        return picture
+        return frame
 
     def ended(self) -> bool:
-        return False  # some close after a while as a habit
+        return False  # some servers close the connection after a while
 
     def close(self) -> None:
         self._parts.close()
 
 
 class _Decoded:
-    """Pictures of what PyAV opens."""
+    """Frames of a container that PyAV has opened."""
 
     def __init__(self, container: InputContainer, settings: Settings, *, timed: bool) -> None:
         self._container = container
@@ -161,10 +156,10 @@ class _Decoded:
         self.container = container.format.name
 
     def _choose(self) -> av.VideoStream:
-        # Of several qualities, the highest that is not higher than asked for.
+        # Of several resolutions, the highest that is not higher than asked for.
         streams = [one for one in self._container.streams.video if one.codec_context is not None]
         if not streams:
-            raise MediaError("it sends no pictures", kind=MediaErrorKind.NO_VIDEO)
+            raise MediaError("it sends no video", kind=MediaErrorKind.NO_VIDEO)
         fitting = [one for one in streams if one.height <= self._settings.max_height]
         chosen = (
             max(fitting, key=lambda one: one.height) if fitting else min(streams, key=lambda one: one.height)
@@ -175,11 +170,11 @@ class _Decoded:
         context = chosen.codec_context
         if not decodes(context.name):
             raise MediaError(
-                f"it uses the codec {context.name}, which is not read here", kind=MediaErrorKind.CODEC
+                f"it uses the codec {context.name}, which is not supported", kind=MediaErrorKind.CODEC
             )
         if context.width * context.height > self._settings.max_pixels:
             raise MediaError(
-                f"its pictures of {context.width}x{context.height} pixels are above the limit (max_pixels)",
+                f"its frames of {context.width}x{context.height} pixels exceed the limit (max_pixels)",
                 kind=MediaErrorKind.TOO_LARGE,
             )
         context.thread_type = "AUTO"
@@ -193,25 +188,25 @@ class _Decoded:
         for packet in self._container.demux(self._stream):
             self._geometry.note(packet)
             try:
-                pictures = self._stream.codec_context.decode(packet)
+                frames = self._stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except (av.error.InvalidDataError, av.error.ArgumentError):
                 yield Arrival(lambda: None)
                 continue
-            for picture in pictures:
-                shape = self._geometry.of(picture)
-                if picture.width * picture.height > self._settings.max_pixels:
+            for frame in frames:
+                shape = self._geometry.of(frame)
+                if frame.width * frame.height > self._settings.max_pixels:
                     yield Arrival(lambda: None)
                     continue
-                time_s = float(picture.pts * tick) if self._timed and picture.pts is not None else None
-                yield Arrival(lambda one=picture: one, time_s, picture.key_frame, shape)  # type: ignore[misc]
+                time_s = float(frame.pts * tick) if self._timed and frame.pts is not None else None
+                yield Arrival(lambda one=frame: one, time_s, frame.key_frame, shape)  # type: ignore[misc]
 
     def ended(self) -> bool:
         return False
 
     def close(self) -> None:
-        # While another thread reads, closing would pull the memory from under it: it closes when it ends.
+        # Closing it while another thread reads would free memory in use: that thread closes it when it ends.
         self._container.close()
 
 
@@ -228,7 +223,7 @@ class _Hls(_Decoded):
         super().__init__(container, settings, timed=True)
 
     def ended(self) -> bool:
-        # That FFmpeg comes to an end proves nothing.
+        # FFmpeg also stops at errors, so that it stops proves nothing.
         try:
             with open_http(self._address, self._settings.timeout_s, self._headers) as response:
                 return b"#EXT-X-ENDLIST" in response.read_all(1 << 20)
@@ -237,7 +232,7 @@ class _Hls(_Decoded):
 
 
 def _open_rtsp(stream: Stream, timeout_s: float) -> InputContainer:
-    # The packets of a picture that was sent by UDP may be lost one by one.
+    # Over UDP, single packets of a frame may be lost.
     options = {"rtsp_transport": "tcp", "timeout": str(round(timeout_s * 1e6))}
     return av.open(stream.address, format="rtsp", options=options, timeout=(timeout_s, timeout_s))
 
@@ -246,7 +241,7 @@ def open_camera(number: int) -> InputContainer:
     """Open a camera of this computer.
 
     Raises:
-        SourceError: There is none of this number, or it cannot be used.
+        SourceError: There is no camera with this number, or it cannot be used.
     """
     form = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}.get(sys.platform, "v4l2")
     name = f"/dev/video{number}" if form == "v4l2" else str(number)
@@ -256,11 +251,11 @@ def open_camera(number: int) -> InputContainer:
     try:
         return av.open(name, format=form, options={"framerate": "30"} if form == "avfoundation" else {})
     except (av.FFmpegError, ValueError) as error:
-        there = f"there are {', '.join(names)}" if names else "this computer has none that can be seen"
+        there = f"there are {', '.join(names)}" if names else "this computer has no camera that can be used"
         why = getattr(error, "strerror", None) or error
         raise SourceError(
-            f"Camera {number} cannot be opened ({why}): {there}; give the number of one, or its address "
-            "(rtsp:// or http://) if it is in the network",
+            f"Camera {number} cannot be opened ({why}): {there}; name another number, or the address of a "
+            "network camera (rtsp:// or http://)",
             kind=SourceErrorKind.NOT_FOUND,
             source=str(number),
         ) from error
@@ -277,7 +272,7 @@ def _cameras(form: str) -> list[str]:
 
 
 def connection_steps(begin: Callable[[], Connection]) -> Generator[Connection | Arrival | bool]:
-    """A connection, its pictures, and whether the source has ended with them."""
+    """Yield a connection, its frames, and whether the source has ended with them."""
     connection = begin()
     try:
         yield connection
@@ -288,7 +283,7 @@ def connection_steps(begin: Callable[[], Connection]) -> Generator[Connection | 
 
 
 class ThreadedConnection:
-    """The steps of a connection, each made when it is asked for, in a thread that may block for ever."""
+    """Runs the steps of a connection, one on each request, in a thread that may block forever."""
 
     def __init__(self, steps: Generator[Connection | Arrival | bool]) -> None:
         self._asks: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -303,11 +298,11 @@ class ThreadedConnection:
         except BaseException as error:  # noqa: BLE001 - raised again on the other side
             self._answers.put(error)
         finally:
-            with contextlib.suppress(Exception):  # nobody wants it any more
+            with contextlib.suppress(Exception):  # it is no longer needed
                 steps.close()
 
     def step(self, limit_s: float, closing: threading.Event) -> Connection | Arrival | bool | None:
-        """The next step; None if `closing` is set meanwhile.
+        """Return the next step; None if `closing` is set meanwhile.
 
         Raises:
             TimeoutError: It took longer than `limit_s`.
@@ -320,7 +315,7 @@ class ThreadedConnection:
                 answer = self._answers.get(timeout=POLL_S)
             except queue.Empty:
                 if time.monotonic() > until:
-                    raise TimeoutError("nothing came in time") from None
+                    raise TimeoutError("nothing arrived in time") from None
                 continue
             if isinstance(answer, BaseException):
                 raise answer
@@ -328,12 +323,12 @@ class ThreadedConnection:
         return None
 
     def leave(self, patience_s: float) -> bool:
-        """Let it close when it can; gives whether it still blocks after so many seconds."""
+        """Have the thread close the connection; return whether it still blocks after `patience_s`."""
         self._asks.put(False)
         self._thread.join(patience_s)
         return self.blocks
 
     @property
     def blocks(self) -> bool:
-        """Whether its thread is still there."""
+        """Whether its thread is still running."""
         return self._thread.is_alive()

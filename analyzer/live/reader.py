@@ -1,17 +1,17 @@
-"""Following a live source: cameras, RTSP, MJPEG, HLS.
+"""Reading live sources: cameras, RTSP, MJPEG, HLS.
 
-A `LiveReader` yields samples as `analyzer.media.reader.VideoReader` does, of a source that has no end, cannot
-be read twice and may stay away for a while. One thread connects, reads and decodes; it holds one sample for
-whoever analyses, and a newer one takes its place. Nothing grows with time.
+A `LiveReader` yields samples as `analyzer.media.reader.VideoReader` does, from a source that has no end, can
+be read only once and may be unreachable for a while. One thread connects, reads and decodes. It holds one
+sample for the analysis, and replaces it by each newer one. Nothing grows with time.
 
-Times are seconds since the first picture, strictly ascending:
+Times are seconds since the first frame, strictly ascending:
 
-* Cameras and MJPEG have no time of their own: theirs is that of arrival.
-* RTSP: time stamps, laid at the arrival of the first picture of each connection, and laid anew where they
-  leave it by more than `_ASTRAY_S`.
-* HLS: time stamps. Pieces of some seconds arrive at once: its pictures are given at the pace at which a
-  player shows them. A connection after the first one repeats what was seen already; that is dropped, as the
-  time stamps go on. Where they begin anew, they are laid at the arrival.
+* Cameras and MJPEG have no time stamps: the time of arrival counts.
+* RTSP: time stamps, aligned with the arrival of the first frame of each connection, and aligned anew where
+  they deviate from arrival by more than `_ASTRAY_S`.
+* HLS: time stamps. Parts of some seconds arrive at once, and their frames are passed on at the pace at which
+  a player shows them. A second connection repeats frames; they are recognized by their time stamps and
+  dropped. Where time stamps begin anew, they are aligned with the arrival.
 """
 
 from __future__ import annotations
@@ -63,68 +63,56 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-
 SEGMENT_S = 10.0
-"""Live segments are at most so long: each is on the disk when it ends."""
-
+"""The longest live segment. Each is saved when it ends."""
 
 _GAP_S = 2.0
-"""A stretch without pictures is a gap from here on, and if it is `_GAP_STEPS` usual steps long."""
-
+"""A stretch without frames is a gap if it is at least this long, and `_GAP_STEPS` usual steps."""
 
 _GAP_STEPS = 4
 
-
 _STEPS_KEPT = 31
 
-
 _PAUSES_S = (1.0, 15.0)
-"""Before connecting again: the first pause, doubled up to the last."""
-
+"""Before connecting again: the first pause, and the longest, up to which pauses double."""
 
 _ASTRAY_S = 2.0
 
-
 _REPLAY_S = 60.0
-"""A connection to HLS that begins at most so long before the last picture repeats pictures."""
-
+"""An HLS connection that begins at most this long before the last frame repeats frames."""
 
 _FORWARD_S = 15.0
-"""Within a connection, time stamps of HLS that run on by more, and ahead of the clock, belong to another
-recording: parts that a server has lost are fewer, and behind what it has."""
-
+"""Within an HLS connection, time stamps that jump forward by more, and ahead of the clock, belong to another
+recording: what a server loses is shorter, and in the past."""
 
 _LATE_S = 1.0
-"""A segment ends so long after its time at the latest, whether pictures come or not."""
-
+"""A segment ends at most this long after its time, whether frames arrive or not."""
 
 _BACK_S = 0.5
 """Within a connection, time stamps that go back by more begin another recording."""
 
-
 _GAPS_KEPT = 1000
-
 
 _CELL_SLACK_S = 1e-3
 
 
 @dataclass
 class _Timing:
-    """Turns time stamps into seconds since the first picture; see the head of this module."""
+    """Converts time stamps to seconds since the first frame; see the head of this module."""
 
     form: StreamForm
     last_s: float = -1.0
-    """Time of the last picture; before the first, before all."""
+    """Time of the last frame; -1 before the first."""
     _shift_s: float | None = None
-    """From time stamps to times."""
+    """What is added to a time stamp to get its time."""
     _fresh: bool = True
-    """No picture of this connection has come yet."""
+    """Whether no frame of this connection has arrived yet."""
     _repeats: bool = False
-    """This connection still repeats what was seen."""
+    """Whether this connection still repeats frames."""
     delay_s: float = 0.0
-    """By how much HLS is behind its times: it stood still for so long."""
+    """By how much HLS lags behind its times, after it stood still."""
     jumps: deque[ClockJump] = field(default_factory=lambda: deque(maxlen=_GAPS_KEPT))
-    """The last places at which the clock jumped within a connection."""
+    """The last jumps of the clock within a connection."""
     jump_count: int = 0
 
     def connected(self) -> None:
@@ -132,7 +120,7 @@ class _Timing:
         self._fresh = True
 
     def of(self, stamp_s: float | None, now_s: float) -> float | None:
-        """The time of a picture that has arrived `now_s` after the first one; None: it was seen already."""
+        """Return the time of a frame that arrived `now_s` after the first one; None: it is a repetition."""
         if self.form is StreamForm.HLS and stamp_s is not None:
             time_s = self._hls(stamp_s, now_s)
         elif self.form is StreamForm.RTSP and stamp_s is not None:
@@ -153,7 +141,7 @@ class _Timing:
         return stamp_s + self._shift_s
 
     def _note(self, time_s: float, by_s: float) -> None:
-        if not self._fresh:  # a connection may have any clock
+        if not self._fresh:  # each connection may have a clock of its own
             self.jump_count += 1
             self.jumps.append(ClockJump(round(time_s, 3), round(by_s, 3)))
 
@@ -161,7 +149,7 @@ class _Timing:
         if self._shift_s is None:
             self._shift_s = now_s - stamp_s
         time_s = stamp_s + self._shift_s
-        # Within a connection nothing is repeated: where time goes back, another recording begins.
+        # Nothing is repeated within a connection: where time goes back, another recording begins.
         new = self._fresh or self._repeats
         back_s, forward_s = (_REPLAY_S, _REPLAY_S) if new else (_BACK_S, _FORWARD_S)
         self._repeats = back_s == _REPLAY_S and time_s <= self.last_s
@@ -174,17 +162,17 @@ class _Timing:
         return time_s
 
     def wait_s(self, time_s: float, now_s: float, *, jumped: bool) -> float:
-        """How long a picture is to be held back; `jumped`: pictures before it were lost."""
+        """Return how long to hold a frame back. `jumped`: frames before it were lost."""
         if self.form is not StreamForm.HLS:
             return 0.0
-        if jumped or time_s + self.delay_s < now_s:  # it came late: from here on all are shown later
+        if jumped or time_s + self.delay_s < now_s:  # it is late: all that follow are late, too
             self.delay_s = max(0.0, now_s - time_s)
         return time_s + self.delay_s - now_s
 
 
 @dataclass
 class _Sampling:
-    """Which pictures are samples: as in files, but the grid begins with the first picture."""
+    """Chooses samples as in files, but on a grid that begins with the first frame."""
 
     settings: Settings
     _cell: int = -1
@@ -201,11 +189,11 @@ class _Sampling:
         return self._cell_of(time_s) != self._cell
 
     def taken(self, time_s: float) -> None:
-        """A sample was made of it."""
+        """Note that a frame became a sample."""
         self._cell = self._cell_of(time_s)
 
     def passed(self) -> None:
-        """A picture has gone by."""
+        """Note that a frame has arrived."""
         self._count += 1
 
     def _cell_of(self, time_s: float) -> int:
@@ -214,7 +202,7 @@ class _Sampling:
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch without pictures."""
+    """A stretch without frames."""
 
     start_s: float
     length_s: float
@@ -233,43 +221,43 @@ class _Held:
 
 @dataclass
 class LiveState:
-    """What a live run has come to so far."""
+    """What has happened in a live run so far."""
 
     started_s: float | None = None
-    """When the first picture came, in seconds since 1970."""
+    """When the first frame arrived, in seconds since 1970."""
     ended_s: float | None = None
     connections: int = 0
     connected: bool = False
-    pictures: int = 0
+    frames: int = 0
     bad: int = 0
     repeated: int = 0
-    """Pictures that came again after a connection had broken."""
+    """Frames that were repeated after a connection had broken."""
     dropped: int = 0
     gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=_GAPS_KEPT))
     gap_count: int = 0
     gap_s: float = 0.0
     end: str = ""
-    """Why it ended; empty while it goes on."""
+    """Why it ended; empty while it runs."""
     complete: bool = False
-    """Whether it ended as was asked for, or by itself."""
+    """Whether it ended as requested, or with the source."""
 
 
 class LiveReader:
-    """Follows a live source. A context manager; `segments` can be iterated once.
+    """Reads a live source. A context manager; `segments` can be iterated once.
 
-    `info` is what is known of the source, `state` what has happened so far.
+    `info` describes the source, `state` what has happened so far.
 
     Args:
         stream: From `analyzer.sources.resolve`.
-        settings: How to sample, when to stop, how long to wait.
-        name: What the user calls the source, for errors.
+        settings: How to sample, when to end, how long to wait.
+        name: The source as the user wrote it, for errors.
         cancelled: Asked some times a second in the thread that iterates; once true, the run ends.
-        connect: Connects.
-        now: A clock that never goes back, in seconds.
+        connect: Makes connections.
+        now: A monotonic clock, in seconds.
         wall: Seconds since 1970.
 
     Raises:
-        SourceError: On construction, if no picture can be had.
+        SourceError: On construction, if no frame arrives.
     """
 
     def __init__(
@@ -321,7 +309,7 @@ class LiveReader:
 
     @property
     def info(self) -> VideoInfo:
-        """Size, codec and format of the first picture."""
+        """Size, codec and format of the first frame."""
         assert self._info is not None  # else there is no reader
         return replace(self._info, clock_jumps=tuple(self._timing.jumps))
 
@@ -332,12 +320,12 @@ class LiveReader:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the first picture."""
+        """Seconds since the first frame."""
         return 0.0 if self._origin_s is None else self._now() - self._origin_s
 
     @property
     def _shown_s(self) -> float:
-        """The time of the picture that is due now."""
+        """The time of the frame that is due now."""
         return self.elapsed_s - self._timing.delay_s
 
     def close(self) -> None:
@@ -349,22 +337,22 @@ class LiveReader:
             self._thread.join(PATIENCE_S)
 
     def report(self, *, over: bool = True) -> ReadReport:
-        """How it was read, so far; `over`: nothing more is analyzed once the source has ended."""
+        """Report how the source was read so far. `over`: nothing more will be analyzed."""
         state = self.state
         end = state.end if over else ""
         complete = bool(end) and state.complete
         return ReadReport(
-            frames=state.pictures,
+            frames=state.frames,
             bad_packets=state.bad,
-            packets=state.pictures + state.bad,
+            packets=state.frames + state.bad,
             repaired_times=0,
             last_s=None if self._timing.last_s < 0 else self._timing.last_s,
             complete=complete,
-            reason="" if complete else end or "still running or broken off",
+            reason="" if complete else end or "still running or interrupted",
         )
 
     def account(self, *, over: bool = True) -> dict[str, Any]:
-        """What ``run.json`` says of a live run; `over` as in `report`."""
+        """Return the ``live`` section of ``run.json``; `over` as in `report`."""
         state = self.state
         with self._change:
             gaps = list(state.gaps)
@@ -384,19 +372,18 @@ class LiveReader:
             ],
         }
 
-    # -- the analyzing side
+    # --- called by the analysis
 
     def segments(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[Iterator[Sample]]:
-        """The samples of one segment after another, each to be iterated to its end before the next.
+        """Yield the samples of one segment after another; iterate each to its end before the next.
+
+        A segment ends after `Settings.segment_s`, whether frames arrive or not, so that it can be saved.
 
         Args:
             on_wait: Called in this thread about 20 times a second while no segment can begin.
 
-        A segment ends after `Settings.segment_s`, and then also where no pictures come: what has arrived
-        can be kept.
-
         Raises:
-            Exception: Whatever the reading side did not expect.
+            Exception: Whatever unexpected the reading thread has raised.
         """
         number = 0
         while True:
@@ -411,7 +398,7 @@ class LiveReader:
             raise self._failure
 
     def received(self) -> list[Received]:
-        """How each sample of the last segment arrived, in order."""
+        """Return how each sample of the last segment arrived, in order."""
         return self._received
 
     def _segment(self, number: int) -> Iterator[Sample]:
@@ -435,7 +422,7 @@ class LiveReader:
     def _take(
         self, deadline_s: float | None, on_wait: Callable[[], None] = lambda: None
     ) -> tuple[Sample, Received] | None:
-        """The newest sample, waited for; None at the end, or when the deadline (`elapsed_s`) has passed."""
+        """Wait for the newest sample; None at the end, or once `elapsed_s` exceeds the deadline."""
         while True:
             # Callers' functions are called without the lock: they may take their time.
             on_wait()
@@ -456,21 +443,21 @@ class LiveReader:
         if not self._asked and self._cancelled():
             self._asked = True
             with self._change:
-                self._end("it was asked to end", complete=True)
+                self._end("it was stopped", complete=True)
         return self._asked
 
     def _is_long_enough(self) -> bool:
-        """Whether the duration asked for is reached. The condition is held."""
+        """Whether the requested duration is reached. The lock is held."""
         stop_s = self._settings.stop_s
         if stop_s is None:
             return False
         reached = self._shown_s >= stop_s
         if self._stream.form is StreamForm.HLS:
-            # Where it stands still, it is not known yet whether its pictures will only be shown later.
+            # While it stands still, its frames may be lost or only late.
             shown = self._last_s is not None and self._last_s >= stop_s
             reached = shown or self._shown_s >= stop_s + self._settings.timeout_s
         if reached:
-            self._end("the duration asked for was reached", complete=True)
+            self._end("the requested duration was reached", complete=True)
         return reached
 
     def _end(self, reason: str, *, complete: bool) -> None:
@@ -486,24 +473,24 @@ class LiveReader:
             state.ended_s = self._wall()
             end_s = self._shown_s if stop_s is None else min(stop_s, self._shown_s)
             if state.end and self._lost(end_s):
-                self._note_gap(end_s, self._broke or "no pictures came")
+                self._note_gap(end_s, self._broke or "no frames arrived")
 
-    # -- the reading side
+    # --- the reading thread
 
     def _run(self) -> None:
         try:
-            self._follow()
+            self._read()
         except BaseException as error:  # noqa: BLE001 - raised again on the other side
             self._failure = error
         finally:
             with self._change:
-                self._end("the source could not be followed", complete=False)
+                self._end("reading the source failed", complete=False)
                 self._change.notify_all()
 
-    def _follow(self) -> None:
+    def _read(self) -> None:
         pause_s, broke_at = _PAUSES_S[0], 0.0
         while not self._closing.is_set():
-            pictures = self.state.pictures
+            frames = self.state.frames
             try:
                 if self._connected():
                     with self._change:
@@ -516,13 +503,13 @@ class LiveReader:
                 log.info("%s: connection %d: %s", self._name, self.state.connections, self._broke)
             self.state.connected = False
             if self._origin_s is None:
-                raise TimeoutError("the connection ended before its first picture")
-            if self.state.pictures > pictures:
+                raise TimeoutError("the connection ended before its first frame")
+            if self.state.frames > frames:
                 pause_s, broke_at = _PAUSES_S[0], self._now()
             if self._now() - broke_at > self._settings.reconnect_s:
                 with self._change:
                     away = self._now() - broke_at
-                    self._end(f"the source stayed away for {away:.0f} s ({self._broke})", complete=False)
+                    self._end(f"the source was unreachable for {away:.0f} s ({self._broke})", complete=False)
                 return
             self._closing.wait(pause_s)
             pause_s = min(2 * pause_s, _PAUSES_S[1])
@@ -532,11 +519,11 @@ class LiveReader:
         if stop_s is None:
             self._end("the source has ended", complete=True)
         else:
-            at = f"{self._timing.last_s:.1f} s of the {stop_s:g} s asked for"
+            at = f"{self._timing.last_s:.1f} of {stop_s:g} s"
             self._end(f"the source ended at {at}", complete=False)
 
     def _connected(self) -> bool:
-        """One connection, to its end; gives whether that was the end of the source."""
+        """Read one connection to its end; return whether that was the end of the source."""
         stream = self._stream
         if stream.renew is not None and self.state.connections:
             stream = stream.renew()
@@ -550,7 +537,7 @@ class LiveReader:
         try:
             return self._stepped(apart)
         except TimeoutError:
-            patience_s = 0.0  # it may block for ever
+            patience_s = 0.0  # it may block forever
             raise
         finally:
             connection, self._connection = self._connection, None
@@ -562,17 +549,17 @@ class LiveReader:
                 self._left.append(apart)
 
     def _stepped(self, apart: ThreadedConnection) -> bool:
-        """The steps of a connection; gives whether the source has ended."""
+        """Take the steps of a connection; return whether the source has ended."""
         timeout_s, connection = self._settings.timeout_s, None
         silent_since = self._now()
         while not self._closing.is_set():
-            # Opening is timed twice by FFmpeg: the address, and what is there.
+            # FFmpeg times opening twice: the connection, and the first data.
             limit_s = (timeout_s if connection is not None else 2 * timeout_s) + WATCH_S
             step = apart.step(limit_s, self._closing)
             if self._closing.is_set() or step is None:
                 return False
             if isinstance(step, bool):
-                self._broke = "the source broke off"
+                self._broke = "the connection ended"
                 return step
             if not isinstance(step, Arrival):
                 connection = self._connection = step
@@ -584,18 +571,18 @@ class LiveReader:
             if self._arrived(step, connection):
                 silent_since = self._now()
             elif self._now() - silent_since > timeout_s:
-                raise TimeoutError(f"no usable picture for {timeout_s:g} s")
+                raise TimeoutError(f"no usable frame for {timeout_s:g} s")
         return False
 
     def _arrived(self, arrival: Arrival, connection: Connection) -> bool:
-        """Take a picture; gives whether it was one."""
-        picture, now_s = None, self.elapsed_s
+        """Take what has arrived; return whether it was a usable frame."""
+        decoded, now_s = None, self.elapsed_s
         if self._origin_s is None:
-            picture = arrival.decode()
-            if picture is None:
+            decoded = arrival.decode()
+            if decoded is None:
                 self.state.bad += 1
                 return False
-            self._begin(picture, arrival.geometry, connection)
+            self._begin(decoded, arrival.geometry, connection)
         time_s = self._timing.of(arrival.time_s, now_s)
         if time_s is None:
             self.state.repeated += 1
@@ -604,21 +591,21 @@ class LiveReader:
         if wait_s > 0:
             self._closing.wait(wait_s)
         wanted = self._sampling.wants(time_s, arrival.keyframe)
-        if wanted and picture is None:
-            picture = arrival.decode()
-            if picture is None:
+        if wanted and decoded is None:
+            decoded = arrival.decode()
+            if decoded is None:
                 self.state.bad += 1
                 return False
         self._sampling.passed()
         self._count(time_s)
         stop_s = self._settings.stop_s
-        if wanted and picture is not None and (stop_s is None or time_s < stop_s):
+        if wanted and decoded is not None and (stop_s is None or time_s < stop_s):
             self._sampling.taken(time_s)
-            self._offer(self._make(picture, time_s, arrival.geometry))
+            self._offer(self._make(decoded, time_s, arrival.geometry))
         return True
 
-    def _begin(self, picture: av.VideoFrame, geometry: Geometry | None, connection: Connection) -> None:
-        frame, started_s = self._make(picture, 0.0, geometry), self._wall()
+    def _begin(self, decoded: av.VideoFrame, geometry: Geometry | None, connection: Connection) -> None:
+        frame, started_s = self._make(decoded, 0.0, geometry), self._wall()
         self._info = VideoInfo(
             width=frame.width,
             height=frame.height,
@@ -626,11 +613,11 @@ class LiveReader:
             fps=None,
             codec=connection.codec,
             container=connection.container,
-            pix_fmt=picture.format.name,
+            pix_fmt=decoded.format.name,
             audio_codec=None,
             recorded_at=(_iso(started_s) or "")[:19] + "+00:00",
             geometry=frame.geometry,
-            transfer=transfer_of(picture),
+            transfer=transfer_of(decoded),
         )
         with self._change:
             self.state.started_s = started_s
@@ -638,23 +625,23 @@ class LiveReader:
             self._change.notify_all()
 
     def _count(self, time_s: float) -> None:
-        """A picture has come: was there a gap before it?"""
+        """Count a frame, and note the gap before it, if there is one."""
         state, last_s = self.state, self._last_s
         if last_s is not None:
             if self._lost(time_s):
                 with self._change:
-                    self._gap_s += self._note_gap(time_s, self._broke or "no pictures came")
+                    self._gap_s += self._note_gap(time_s, self._broke or "no frames arrived")
             self._steps.append(time_s - last_s)
         self._broke = ""
         self._last_s = time_s
-        state.pictures += 1
+        state.frames += 1
         state.connected = True
 
     def _usual_s(self) -> float:
         return statistics.median(self._steps) if self._steps else 1 / self._settings.fps
 
     def _lost(self, time_s: float) -> bool:
-        """Whether pictures were lost between the last one and a moment."""
+        """Whether frames were lost between the last one and a time."""
         if self._last_s is None:
             return False
         step_s = time_s - self._last_s
@@ -663,7 +650,7 @@ class LiveReader:
         return step_s > (_GAP_STEPS if not self._broke else 2) * self._usual_s()
 
     def _note_gap(self, time_s: float, reason: str) -> float:
-        """Note a gap that ends at a moment; gives its length: the last picture stands for one usual step."""
+        """Note a gap that ends at a time; return its length. The last frame counts for one usual step."""
         assert self._last_s is not None
         start_s = min(self._last_s + self._usual_s(), time_s)
         gap = Gap(start_s, time_s - start_s, reason)
@@ -679,12 +666,12 @@ class LiveReader:
             held = self._held
             if held is not None:
                 dropped = held.dropped + 1
-                if held.gap_s:  # of what was overtaken after a gap, the sample before it says nothing
+                if held.gap_s:  # what was dropped after a gap belongs to the gap
                     gap_s = held.gap_s + frame.time_s - held.frame.time_s
             self._held = _Held(frame, self._wall(), gap_s, dropped)
             self._change.notify_all()
 
-    # -- the beginning
+    # --- the beginning
 
     def _await_first(self) -> None:
         while True:
@@ -693,7 +680,7 @@ class LiveReader:
                     break
                 self._change.wait(POLL_S)
             if self._cancelled():
-                raise self._refused("it was asked to end before the first frame arrived")
+                raise self._refused("it was stopped before the first frame arrived")
         if self._origin_s is None:
             failure = self._failure
             if isinstance(failure, SourceError):
@@ -709,7 +696,7 @@ class LiveReader:
         if isinstance(error, MediaError | ValueError) and not isinstance(error, OSError):
             kind = SourceErrorKind.UNSUPPORTED
         return SourceError(
-            f"{self._name} cannot be followed ({why}): check the address, and that it is on",
+            f"{self._name} cannot be read ({why}): check the address, and that the camera or server is on",
             kind=kind,
             source=self._name,
             retry=kind is not SourceErrorKind.UNSUPPORTED,
@@ -720,11 +707,11 @@ _EXPECTED = (MediaError, SourceError, OSError, ValueError, av.FFmpegError)
 
 
 def _why(error: BaseException | None) -> str:
-    """What went wrong, in a few words without an address."""
+    """Say what went wrong, in a few words without an address."""
     if isinstance(error, MediaError | SourceError):
         return str(error)
     if isinstance(error, TimeoutError | av.error.ExitError):
-        return "nothing came in time"
+        return "nothing arrived in time"
     said = getattr(error, "strerror", None)
     if isinstance(error, OSError | av.FFmpegError) and said:
         return str(said).lower()

@@ -1,9 +1,9 @@
-"""A live run: analyzed, linked and published while it goes on.
+"""The analysis of a live source, which is published while it runs.
 
-Each segment is committed as a part when it ends. The tables are derived from all parts anew at each
-publishing, in a thread of its own, so seldom that it takes at most `_SHARE` of the time: every few seconds
-in the beginning, every few minutes after many hours. A run that was killed is finished from its parts by the
-next analysis into the same folder.
+Each segment is committed as a part when it ends. At each publication the tables are derived anew from all
+parts, in a separate thread, and so rarely that it takes at most `_PUBLISHING_SHARE` of the time: every few
+seconds at first, every few minutes after many hours. If the process is killed, the next analysis into the
+same folder finishes the run from its parts.
 """
 
 from __future__ import annotations
@@ -54,28 +54,23 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-
-_SHARE = 0.05
-
+_PUBLISHING_SHARE = 0.05
 
 _LEAST_S = 10.0
-"""Between two publishings."""
+"""Between two publications."""
 
+_WAITING_EVERY_S = 0.5
+"""How often `LiveProgress` is emitted while no frames arrive."""
 
-_TOLD_EVERY_S = 0.5
-"""While no pictures come."""
-
-
-_BROKEN_OFF = "the analysis was broken off"
-
+_INTERRUPTED = "the analysis was interrupted"
 
 _LIVE_NAME = re.compile(r"(?:^|-)live-[0-9a-f]{12}-[0-9]{8}T[0-9]{6}Z$")
-"""Of a run's folder. A file's title may hold the word too, and its parts are not ours."""
+"""Ends the name of a live run's folder. The title of a file may contain the word, and its parts are kept."""
 
 
 @dataclass
 class _Live:
-    """A live run in the works."""
+    """A live source being analyzed."""
 
     video: Video
     asked: Settings
@@ -93,12 +88,12 @@ class _Live:
     samples: int = 0
     faces: int = 0
     people: int = 0
-    """As of the last publishing."""
-    _told_at: float = 0.0
+    """As of the last publication."""
+    _waiting_at: float = 0.0
     _begun: bool = False
 
-    def tell(self, time_s: float, faces: Faces | None = None) -> None:
-        """Say how far it is."""
+    def report(self, time_s: float, faces: Faces | None = None) -> None:
+        """Emit `LiveProgress`, after a sample if `faces` is given."""
         if faces is not None:
             self.samples += 1
             self.faces += len(faces)
@@ -126,17 +121,17 @@ class _Live:
         known = zip(faces.track_ids.tolist(), self.previewer.genders(), ages, strict=True)
         return tuple(VisibleFace(*one) for one in known)
 
-    def tell_waiting(self) -> None:
-        """Say now and then that nothing has come."""
-        if time.monotonic() - self._told_at > _TOLD_EVERY_S:
-            self._told_at = time.monotonic()
-            self.tell(self.reader.elapsed_s)
+    def report_waiting(self) -> None:
+        """Emit `LiveProgress` now and then while nothing arrives."""
+        if time.monotonic() - self._waiting_at > _WAITING_EVERY_S:
+            self._waiting_at = time.monotonic()
+            self.report(self.reader.elapsed_s)
 
     def publish(self, *, final: bool = False) -> dict[str, Any]:
-        """Derive and publish all that is committed; gives what ``run.json`` says.
+        """Derive and publish tables from all committed segments; return ``run.json``.
 
-        Only the `final` time says that the run has ended: before, segments may still be missing
-        though the source has ended.
+        Only the `final` one says that the run has ended: before it, segments may be missing although the
+        source has ended.
         """
         reader, settings = self.reader, self.settings
         with self.stages("write"):
@@ -155,7 +150,7 @@ class _Live:
         return info
 
     def commit(self, result: SegmentResult) -> Part:
-        """Keep a finished segment. Before the first one, what is needed to finish the run without us is kept.
+        """Commit a finished segment; before the first one, what another process needs to finish the run.
 
         Raises:
             OutputError: It cannot be written.
@@ -188,7 +183,7 @@ class _Live:
 
 
 class _Publisher:
-    """Publishes in a thread, not too often."""
+    """Publishes in a thread, and not too often."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         self._work = work
@@ -201,21 +196,21 @@ class _Publisher:
         self._work()
         return time.monotonic() - start
 
-    def go_on(self) -> None:
-        """Begin if it is time.
+    def publish_if_due(self) -> None:
+        """Begin to publish if it is time and nothing is being published.
 
         Raises:
-            OutputError: The last time could not be written.
+            OutputError: The previous publication could not be written.
         """
         self._settle(wait=False)
         if self._running is None and time.monotonic() >= self._due_at:
             self._running = self._pool.submit(self._timed_work)
 
     def finish(self) -> None:
-        """Wait for what is being published.
+        """Wait until nothing is being published.
 
         Raises:
-            OutputError: It could not be written.
+            OutputError: The publication could not be written.
         """
         self._settle(wait=True)
 
@@ -223,7 +218,7 @@ class _Publisher:
         if self._running is not None and (wait or self._running.done()):
             running, self._running = self._running, None
             took_s = running.result()
-            self._due_at = time.monotonic() + max(_LEAST_S - took_s, took_s / _SHARE)
+            self._due_at = time.monotonic() + max(_LEAST_S - took_s, took_s / _PUBLISHING_SHARE)
 
     def close(self) -> None:
         """End the thread."""
@@ -242,26 +237,27 @@ def run_live(
     timings: dict[str, float],
     on_preview: OnPreview | None = None,
 ) -> Run:
-    """Follow a live source until it ends, `stop` is true, or the duration asked for is reached.
+    """Analyze a live source until it ends, `cancelled` returns true, or the requested duration is reached.
 
     Args:
         video: From a `Fetcher`, with a `stream`.
-        out: Exists.
-        settings: How; no annotated video is made.
-        models: Loaded networks.
+        out: An existing folder.
+        settings: How to analyze; no annotated video is made.
+        models: Loaded models.
+        job_id: Of the events.
         on_event: Called with each event.
-        stop: Asked some times a second; once it is true, the run ends as it should.
-        timings: Seconds of what came before, for ``run.json``.
-        on_preview: Called with each sample that was looked at.
+        cancelled: Asked some times a second; once true, the run ends as if the source had ended.
+        timings: Seconds of earlier steps, for ``run.json``.
+        on_preview: Called with each sample in which faces were detected.
 
     Raises:
-        SourceError: No picture can be had.
-        MediaError: Not one sample came.
-        ModelError: A network failed.
+        SourceError: No frame arrives.
+        MediaError: There was not one sample.
+        ModelError: A model failed.
         OutputError: Results cannot be written.
     """
     stream = video.stream
-    assert stream is not None  # only what is live comes here
+    assert stream is not None  # the caller has checked
     if settings.budget is not None:
         words = "a live source has no length, so the budget is not applied"
         on_event(SamplingChosen(job_id, video.title, words, fits=False))
@@ -284,7 +280,7 @@ def run_live(
         stack.callback(publisher.close)
         for event in _analyzed(live):
             on_event(event)
-            publisher.go_on()
+            publisher.publish_if_due()
         publisher.finish()
         timings["analysis"] = time.perf_counter() - opened
         if not live.samples:
@@ -300,12 +296,12 @@ def run_live(
 def _analyzed(live: _Live) -> Iterator[SegmentCommitted]:
     """Analyze and commit one segment after another."""
     reader = live.reader
-    for samples in reader.segments(on_wait=live.tell_waiting):
+    for samples in reader.segments(on_wait=live.report_waiting):
         results = analyze_segments(
             samples,
             live.models,
             live.settings,
-            on_progress=live.tell,
+            on_progress=live.report,
             on_sample=live.previewer.on_sample,
             stages=live.stages,
         )
@@ -319,16 +315,16 @@ def _analyzed(live: _Live) -> Iterator[SegmentCommitted]:
 
 
 def finish_abandoned(out: Path) -> list[Path]:
-    """Finish the live runs in a folder whose processes were killed, from their parts.
+    """Finish from their parts the live runs in a folder whose processes were killed.
 
-    Runs that go on, are damaged, or are of another version stay as they are.
+    Runs that are still running, damaged, or of another version stay as they are.
 
     Returns:
-        The folders of those that were finished.
+        The folders of the runs that were finished.
     """
     finished: list[Path] = []
     if find_spec("fcntl") is None:
-        return finished  # without locks, a run that goes on cannot be told from one that was killed
+        return finished  # without locks, a running analysis looks like one that was killed
     for hidden in sorted(out.glob("*live-*/.parts")):
         folder = hidden.parent
         if not _LIVE_NAME.search(folder.name):
@@ -352,11 +348,11 @@ def _key_of(live: LiveFacts) -> str:
 
 
 def _finish(folder: Path, staging: Path) -> bool:
-    """Finish a run from its parts, and remove them; gives whether there was something to finish."""
+    """Finish a run from its parts, and remove them; return whether there was something to finish."""
     published, hidden = (folder / "run.json").exists(), folder / ".parts"
     begun = hidden / "run.json"
     if not published and not begun.exists():
-        shutil.rmtree(hidden, ignore_errors=True)  # nothing says what they are, and they hold embeddings
+        shutil.rmtree(hidden, ignore_errors=True)  # it is unknown what they are, and they hold embeddings
         return False
     info = Run.load(folder if published else hidden).info
     live = info["live"]
@@ -373,12 +369,12 @@ def _finish(folder: Path, staging: Path) -> bool:
 
 def _publish_parts(info: RunInfo, parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
-    calibration = Calibration.load() if Run(folder, info).measured else Calibration.plain()
+    calibration = Calibration.of_run(info)
     tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
     write_tables(staging, tables, settings)
     info["counts"], info["notes"] = counts_of(tables), [note.sentence for note in tables.notes]
     info["shares_text"] = in_words(tables.shares, tables.people)
-    info["complete"], info["incomplete_reason"] = False, _BROKEN_OFF
+    info["complete"], info["incomplete_reason"] = False, _INTERRUPTED
     if settings.scene == "audience":
         info["audience"] = audience_facts(tables.people, settings)
     if info["live"] is not None:
@@ -392,7 +388,7 @@ def _publish_parts(info: RunInfo, parts: CompactingStore, staging: Path, folder:
 def _set_end(live: LiveFacts, tables: Tables) -> None:
     samples = tables.samples
     live["ended_at"] = samples["clock"].iloc[-1].isoformat(timespec="milliseconds")
-    live["ended_because"] = _BROKEN_OFF
+    live["ended_because"] = _INTERRUPTED
     live["dropped"] = int(samples["dropped"].sum())
     live["gaps"] = int((samples["gap_s"] > 0).sum())
     live["gaps_s"] = round(float(samples["gap_s"].sum()), 3)
@@ -411,7 +407,7 @@ def _read_of(info: RunInfo) -> tuple[VideoInfo, ReadReport]:
         audio_codec=None,
     )
     bad, frames = reading["bad_packets"], reading["frames_decoded"]
-    return video, ReadReport(frames, bad, frames + bad, 0, reading["last_s"], False, _BROKEN_OFF)
+    return video, ReadReport(frames, bad, frames + bad, 0, reading["last_s"], False, _INTERRUPTED)
 
 
 def _video_of(info: RunInfo) -> Video:

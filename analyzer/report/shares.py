@@ -7,6 +7,7 @@ the models are the same for all of them, so errors do not average out over many 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -23,7 +24,7 @@ from analyzer.report.privacy import suppressed
 from analyzer.report.values import records
 from analyzer.runs.run import Run
 from analyzer.settings import AGE_BANDS, AgeBand, Settings
-from analyzer.vision.calibration import Calibration
+from analyzer.vision.calibration import DEFAULT_KEY, Calibration
 
 __all__ = ["Shares"]
 
@@ -43,14 +44,21 @@ class Shares:
         self._of_group: dict[int, pd.DataFrame | None] = {}
 
     @cached_property
+    def _calibrations(self) -> list[Calibration]:
+        """The calibration of each run, as far as it is on this machine."""
+        return [Calibration.of_run(run.info) for run in self._population.corpus.runs]
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration of most runs, the first of equally many: only its runs are pooled."""
+        keys = Counter(one.key for one in self._calibrations if one.measured)
+        key = keys.most_common(1)[0][0] if keys else DEFAULT_KEY
+        return next((one for one in self._calibrations if one.key == key), Calibration.load())
+
+    @cached_property
     def estimated_alike(self) -> NDArray[np.bool_]:
-        """(R,) whether a run's models are those that the calibration is for."""
-        known = Calibration.networks()
-        found = []
-        for run in self._population.corpus.runs:
-            used = {model.get("name"): model.get("sha256") for model in run.info.get("models") or []}
-            found.append(run.measured and all(used.get(name) == sha256 for name, sha256 in known.items()))
-        return np.array(found, bool)
+        """(R,) whether a run was analyzed with `calibration`: errors of other models are not comparable."""
+        return np.array([one.key == self.calibration.key for one in self._calibrations], bool)
 
     @cached_property
     def usable(self) -> pd.DataFrame:
@@ -113,7 +121,7 @@ class Shares:
             age_bands=_name_of(population.bands),
             gender_of_children=_all_agree(population.corpus.runs, "gender_of_children"),
         )
-        return draw_proportions(people, settings, Calibration.load(), groups=groups, clusters=clusters)
+        return draw_proportions(people, settings, self.calibration, groups=groups, clusters=clusters)
 
     # --- tables ------------------------------------------------------------------------------------------
 

@@ -215,7 +215,7 @@ class _Process:
         with VideoReader(job.path, job.settings) as reader, cancellation.closing(reader.close):
             wanted = not_completed(reader.samples(task.start_s, task.end_s), task.completed)
             samples = stages.each("decode", cancellation.checked(wanted))
-            with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated(task):
+            with contextlib.closing(read_ahead(samples, READ_AHEAD)) as ahead, _tolerated():
                 results = analyze_segments(
                     ahead, models, job.settings, on_progress=report_sample, stages=stages
                 )
@@ -239,7 +239,7 @@ def not_completed(
 
 
 @contextlib.contextmanager
-def _tolerated(task: Task) -> Iterator[None]:
+def _tolerated() -> Iterator[None]:
     """A stretch without a readable frame does not invalidate the others; the whole video is checked later."""
     try:
         yield

@@ -94,6 +94,7 @@ def run_info(
         "settings": settings.to_dict(),
         "models": [cast(ModelFacts, model) for model in models.provenance],
         "calibration": {
+            "key": models.calibration.key or None,
             "fitted_on": models.calibration.fitted_on,
             "measured": models.calibration.measured,
         },

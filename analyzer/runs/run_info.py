@@ -163,6 +163,7 @@ class ModelFacts(TypedDict):
 class Calibrated(TypedDict):
     """The calibration."""
 
+    key: NotRequired[Annotated[str | None, "Key of the set of models it was fitted for; null: none was."]]
     fitted_on: Annotated[str | None, "Faces on which it was fitted."]
     measured: NotRequired[Annotated[bool, "Whether the error rates of the models were measured."]]
 

@@ -16,7 +16,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-
 STAGES = {
     "decode": "reading and decoding frames",
     "convert": "scaling samples for the detector",

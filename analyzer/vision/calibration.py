@@ -1,17 +1,19 @@
-"""What was measured of the default networks, and how their answers about age and gender are read by it.
+"""What was measured of sets of models, and how it corrects their answers about gender and age.
 
-The numbers stand in ``calibration.json`` beside this file. They were fitted by
-``benchmarks/fit_calibration.py`` on labeled faces; they hold for those networks alone and are refused
-for others.
+Each set of models that was measured has a file ``calibrations/<key>.json`` beside this module, written by
+``benchmarks/fit_calibration.py`` from labeled faces. It holds for its set alone. The key is a hash over the
+members of the set (`key_of`), which the file lists. Users can add files of their own beside their models. A
+set without a file is read as its models answer (`Calibration.plain`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -21,14 +23,33 @@ from analyzer.errors import ModelError
 from analyzer.settings import AgeBand, assign_band
 from analyzer.vision import registry
 
-__all__ = ["Calibration", "Confusion", "Estimates", "gender_terms", "logit"]
+__all__ = [
+    "ANY_PRECISION",
+    "DEFAULT_KEY",
+    "Calibration",
+    "Confusion",
+    "Estimates",
+    "calibration_file",
+    "gender_terms",
+    "key_of",
+    "logit",
+]
 
 Real = NDArray[np.float64]
 
+Member = Mapping[str, str] | str
+
+ANY_PRECISION = "any"
+"""In place of a precision: the calibration holds for all of them."""
+
+DEFAULT_KEY = "064f02f1e87cf6a0"
+"""Of the default models, in any precision."""
+
+_OWN_FOLDER = Path(__file__).with_name("calibrations")
 _LEAST_PROB = 1e-4
-_LOOKS = 128
+_EMBEDDING_SIZE = 128
 _CHILD_YEARS = 12.0
-# The middle 80 % of a normal distribution reach so many standard deviations to each side.
+# The middle 80 % of a normal distribution reach this many standard deviations to each side.
 _NORMAL_80 = 1.2816
 
 
@@ -49,6 +70,23 @@ def gender_terms(log_odds: Real, age_years: Real) -> Real:
     return np.stack([log_odds, log_odds * young, log_odds * old, np.ones_like(log_odds), young, old])
 
 
+def key_of(members: Mapping[str, Member]) -> str:
+    """The key of a set of models: 16 hex digits over the hashes of its members; names do not count.
+
+    >>> one, two = ({"age": {"name": name, "sha256": "ab"}, "precision": "any"} for name in "xy")
+    >>> key_of(one) == key_of(two), key_of(one) == key_of(one | {"precision": "f32"}), len(key_of(one))
+    (True, False, 16)
+    """
+    hashes = {role: one if isinstance(one, str) else one["sha256"] for role, one in members.items()}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def calibration_file(key: str, folders: Iterable[Path] = ()) -> Path | None:
+    """The file of a calibration: this package's own, else the first in `folders` and `registry.folders`."""
+    places = (folder / f"{key}.json" for folder in (_OWN_FOLDER, *folders, *registry.folders()))
+    return next((path for path in places if path.is_file()), None)
+
+
 @dataclass(frozen=True, eq=False)
 class Confusion:
     """What labeled people of each class were seen as."""
@@ -67,23 +105,23 @@ class Confusion:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What the sightings of N people say together."""
+    """The fused estimates of N people, from all their sightings."""
 
     log_odds: Real
-    """(N,) mean log odds of female, calibrated face by face; NaN where nobody could be judged."""
+    """(N,) mean log odds of female, calibrated face by face; NaN where no face was estimated."""
     age_years: Real
-    """(N,) mean of the age network's expectation."""
+    """(N,) mean of the age model's expectation."""
     std_years: Real
     """(N,) mean standard deviation of its distribution."""
-    looks: Real
+    embeddings: Real
     """(N, 128) mean embedding, or NaN."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How to read the answers of one set of networks.
+    """How to read the answers of one set of models.
 
-    Attributes carry the names they have in the file, where each is explained.
+    Attributes have the names that they have in the file, where each is explained.
     """
 
     fitted_on: str
@@ -102,17 +140,22 @@ class Calibration:
     seen_gender: dict[str, list[int]]
     seen_age_edges_years: Sequence[float]
     seen_age: dict[str, list[int]]
-    measured: bool = True
-    """Whether it was fitted on labeled faces; else the networks are taken at their word (`plain`)."""
+    key: str = ""
+    """Of the set of models that was measured (`key_of`); empty: nothing was measured (`plain`)."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether it was fitted on labeled faces; else the models' answers are not corrected (`plain`)."""
+        return bool(self.key)
 
     @classmethod
     @cache
     def plain(cls) -> Self:
-        """How networks are read of which nothing was measured: as they say.
+        """Read the answers of models that were not measured: as they are.
 
-        The interval of an age is the middle 80 % of a normal distribution with the network's own spread, and
-        need not hold the true age of 80 % of people; where there is no spread, there is none. How often they
-        err is not known, so no shares can be corrected for it.
+        The interval of an age is the middle 80 % of a normal distribution with the model's own spread, and
+        need not hold the true age of 80 % of people; without a spread there is no interval. How often the
+        models err is not known, so no shares can be corrected for it.
         """
         ends_years = (0.0, 120.0)
         as_it_is = (1.0, *[0.0] * 5)
@@ -120,54 +163,77 @@ class Calibration:
             fitted_on="",
             gender=as_it_is,
             person_gender=as_it_is,
-            person_gender_estimates=[0.0] * _LOOKS,
+            person_gender_estimates=[0.0] * _EMBEDDING_SIZE,
             person_age_knots_years=ends_years,
             person_age_years=ends_years,
-            person_age_estimates=[0.0] * _LOOKS,
+            person_age_estimates=[0.0] * _EMBEDDING_SIZE,
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
             interval_std=(_NORMAL_80, _NORMAL_80),
-            # That children's gender cannot be told by their faces holds for all networks.
+            # No model can tell children's gender from their faces.
             child_years=_CHILD_YEARS,
             seen_gender_edges=(),
             seen_gender={},
             seen_age_edges_years=(),
             seen_age={},
-            measured=False,
         )
 
-    @staticmethod
-    def networks() -> dict[str, str]:
-        """The networks that it holds for: their names and SHA-256."""
-        return {model.name: model.sha256 for model in (registry.AGE, registry.GENDER, registry.EMBEDDING)}
-
     @classmethod
-    @cache
-    def load(cls) -> Self:
-        """The calibration of the default networks.
+    def load(cls, key: str = DEFAULT_KEY, folders: Iterable[Path] = ()) -> Self:
+        """The calibration of a set of models.
+
+        Args:
+            key: Of the set, from `key_of`.
+            folders: Searched after this package's own and before `registry.folders`.
 
         Raises:
-            ModelError: The file holds that of other networks.
+            ModelError: There is none, or its file is damaged or is not that of this set.
         """
-        text = resources.files("analyzer.vision").joinpath(registry.CALIBRATION_FILE).read_text("utf-8")
-        values: dict[str, Any] = json.loads(text)
-        if values.pop("networks") != cls.networks():
+        path = calibration_file(key, folders)
+        if path is None:
+            raise ModelError(f"there is no calibration {key}: fit it with benchmarks/fit_calibration.py")
+        try:
+            found = cls._parsed(path.read_bytes())
+        except OSError as error:
+            raise ModelError(f"the calibration {path} cannot be read: {error.strerror or error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelError(f"the calibration {path} is damaged: fit it again") from error
+        if found.key != key:
             raise ModelError(
-                f"{registry.CALIBRATION_FILE} was fitted for other networks: fit it anew for these"
+                f"the calibration {path} was fitted for other models (key {found.key}): rename or remove it"
             )
-        del values["explained"]
-        return cls(**values)
+        return found
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def _parsed(cls, content: bytes) -> Self:
+        values: dict[str, Any] = json.loads(content)
+        values.pop("explained", None)
+        key = key_of(values.pop("members"))
+        return cls(**values, key=key)
+
+    @classmethod
+    def of_run(cls, info: Mapping[str, Any]) -> Self:
+        """The calibration that a run was analyzed with, by the key in its ``run.json``; `plain` without one.
+
+        A calibration that is not on this machine is like none: its shares cannot be estimated here.
+
+        Raises:
+            ModelError: Its file is damaged.
+        """
+        key = (info.get("calibration") or {}).get("key")
+        return cls.plain() if not key or calibration_file(key) is None else cls.load(key)
 
     def female_prob(self, raw: Real, age_years: Real) -> Real:
         """Probability of the perceived gender female.
 
-        Logistic calibration (Platt 1999) of the network's own log odds, with a slope and an offset that
-        change below 20 and above 50 years: of children it is far surer than right.
+        Logistic calibration (Platt 1999) of the model's own log odds, with a slope and an offset that change
+        below 20 and above 50 years: on children the model is overconfident.
 
         Args:
-            raw: (N,) the gender network's probability.
-            age_years: (N,) the age network's expectation.
+            raw: (N,) the gender model's probability.
+            age_years: (N,) the age model's expectation.
 
         Returns:
             (N,) in [0, 1].
@@ -178,26 +244,26 @@ class Calibration:
     def person(self, estimates: Estimates) -> tuple[Real, Real]:
         """Probability of female and age in years of people, (N,) each, from all their sightings.
 
-        The embedding by which faces are compared holds something of gender and age too, and it is a second
-        opinion: where a person has one, both answers are corrected by a linear function of it (logistic
-        regression, and regression of the least absolute error), else they stay as they are.
+        The embedding that identifies people also carries information on gender and age. Where a person has
+        one, a linear function of it corrects both answers (logistic regression, and least absolute error
+        regression); otherwise they stay as they are.
         """
         log_odds, age = estimates.log_odds.copy(), estimates.age_years.copy()
-        known = np.flatnonzero(np.isfinite(estimates.looks).all(axis=1))
+        known = np.flatnonzero(np.isfinite(estimates.embeddings).all(axis=1))
         if len(known):
-            looks = estimates.looks[known]
+            embeddings = estimates.embeddings[known]
             terms = gender_terms(log_odds[known], age[known])
             log_odds[known] = np.tensordot(np.asarray(self.person_gender), terms, axes=1)
-            log_odds[known] += looks @ np.asarray(self.person_gender_estimates)
+            log_odds[known] += embeddings @ np.asarray(self.person_gender_estimates)
             age[known] = np.interp(age[known], self.person_age_knots_years, self.person_age_years)
-            age[known] += looks @ np.asarray(self.person_age_estimates)
+            age[known] += embeddings @ np.asarray(self.person_age_estimates)
         return 1 / (1 + np.exp(-log_odds)), np.clip(age, 0, None)
 
     def age_interval(self, age_years: Real, std_years: Real) -> tuple[Real, Real]:
         """Lower and upper end of the 80 % interval of a person's age.
 
         Quantile regression (Koenker and Bassett 1978) of the true age on the estimate and on the spread of
-        the network's distribution.
+        the model's distribution.
 
         Args:
             age_years: (N,) of `person`.

@@ -1,4 +1,4 @@
-"""How faces are cut out for the networks that judge them."""
+"""How faces are cropped for the models that estimate their gender and age or compare them."""
 
 from __future__ import annotations
 
@@ -14,48 +14,56 @@ __all__ = [
     "AGE_CROP_PX",
     "CROP_LANDMARKS",
     "CROP_PADDING",
+    "DLIB_CROP",
     "BoxCrop",
-    "Cut",
+    "Crop",
     "LandmarkCrop",
     "crop_sides",
     "crop_transforms",
+    "padded_landmarks",
 ]
 
 Float = NDArray[np.float32]
-
-
 Image = NDArray[np.uint8]
+Point = tuple[float, float]
 
-
-_MOST_STEPS = 8
-
+_MAX_STEPS = 8
+"""A crop is read at most this many times its own resolution."""
 
 AGE_CROP_PX = 64
-"""Side of the upright pieces, in pixels."""
-
+"""Side of the crops of dlib's age model, in pixels."""
 
 CROP_PADDING = 0.2
-"""Margin of these chips around dlib's template of a face, as a share of the template."""
+"""Margin of these crops around dlib's template of a face, as a share of the template's side."""
 
-
-# Where CenterFace's landmarks lie in the chips that the networks were trained on, as a share of the
-# chip's side. Fitted on labeled faces against dlib's own chips by benchmarks/fit_chips.py.
 CROP_LANDMARKS = np.array(
     [[0.2972, 0.3289], [0.6952, 0.3172], [0.4938, 0.5218], [0.332, 0.7067], [0.6623, 0.6958]], np.float32
 )
+"""Where CenterFace's landmarks lie in the crops that dlib's models were trained on: (5, 2) float32, x y as
+shares of the crop's side. Fitted on labeled faces against dlib's own crops by ``benchmarks/fit_chips.py``."""
+
+
+def padded_landmarks(padding: float) -> Float:
+    """`CROP_LANDMARKS` in crops with another margin around dlib's template: (5, 2) float32.
+
+    Args:
+        padding: The margin, as a share of the template's side.
+    """
+    landmarks = (CROP_LANDMARKS * (1 + 2 * CROP_PADDING) - CROP_PADDING + padding) / (1 + 2 * padding)
+    return np.asarray(landmarks, np.float32)
 
 
 def crop_transforms(landmarks: Float, goal: Float = CROP_LANDMARKS) -> Float:
-    """The similarity transforms that bring faces upright into a chip of side 1.
+    """The similarity transforms that bring faces upright into a crop of side 1.
 
     Least squares over the five points (Umeyama 1991, without reflection).
 
     Args:
         landmarks: (N, 5, 2) float32, x y in pixels.
-        goal: (5, 2) float32: where they are to lie in the chip.
+        goal: (5, 2) float32: where they are to lie in the crop.
 
     Returns:
-        (N, 2, 3) float32: pixels to shares of the chip's side.
+        (N, 2, 3) float32: pixels to shares of the crop's side.
 
     >>> points = CROP_LANDMARKS * 100 + 7
     >>> matrix = crop_transforms(points[None])[0]
@@ -77,25 +85,31 @@ def crop_transforms(landmarks: Float, goal: Float = CROP_LANDMARKS) -> Float:
     return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
 
 
-def crop_sides(transforms: Float) -> list[int]:
-    """At which size to cut chips: about the picture's own resolution, so that no pixel is skipped.
+def crop_sides(transforms: Float, size: int = AGE_CROP_PX) -> list[int]:
+    """At which size to read crops: about the frame's own resolution, so that no pixel is skipped.
 
     Args:
         transforms: (N, 2, 3) float32 from `crop_transforms`.
+        size: Side of the finished crops, in pixels.
 
     Returns:
-        Multiples of `AGE_CROP_PX`, up to 8 times, for `CropSource.crop`.
+        Multiples of `size`, up to 8 times, for `CropSource.crop`.
     """
     pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
-    factors = np.clip(np.round(pixels_across / AGE_CROP_PX), 1, 8)
-    return [AGE_CROP_PX * int(factor) for factor in factors]
+    factors = np.clip(np.round(pixels_across / size), 1, _MAX_STEPS)
+    return [size * int(factor) for factor in factors]
 
 
-class Cut(Protocol):
-    """Cuts faces out of pictures. Equal ones give equal pieces."""
+class Crop(Protocol):
+    """A way to crop faces. Equal ones make equal crops."""
 
-    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
-        """One piece, (H, W, 3) uint8 BGR, for each face; all of one size.
+    @property
+    def text(self) -> str:
+        """Everything that its crops depend on, for people and for the keys of calibrations."""
+        ...
+
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
+        """One crop, (H, W, 3) uint8 BGR, for each face; all of one size.
 
         Args:
             picture: The full frame.
@@ -106,38 +120,64 @@ class Cut(Protocol):
 
 @dataclass(frozen=True)
 class LandmarkCrop:
-    """Faces brought upright by their landmarks: (64, 64, 3), averaged down from the picture's own pixels."""
+    """Faces brought upright by their landmarks, averaged down from the frame's own pixels.
 
-    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
-        """One piece for each face, `Cut`."""
-        transforms = crop_transforms(faces.landmarks)
-        return picture.crop(transforms, crop_sides(transforms), AGE_CROP_PX)
+    The eyes, nose and mouth lie at the same places in every crop (`crop_transforms`).
+    """
+
+    size: int
+    """Side of the crop, in pixels."""
+    landmarks: tuple[Point, ...]
+    """Where the landmarks lie in the crop: five points, x y as shares of its side."""
+
+    @property
+    def text(self) -> str:
+        """As `Crop.text`."""
+        points = ", ".join(f"{x:.4f} {y:.4f}" for x, y in self.landmarks)
+        return f"landmarks at {points} of {self.size} px"
+
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
+        """(`size`, `size`, 3) uint8 BGR for each face."""
+        transforms = crop_transforms(faces.landmarks, np.array(self.landmarks, np.float32))
+        return picture.crop(transforms, crop_sides(transforms, self.size), self.size)
+
+
+DLIB_CROP = LandmarkCrop(
+    AGE_CROP_PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in CROP_LANDMARKS)
+)
+"""Of dlib's age and gender models."""
 
 
 @dataclass(frozen=True)
 class BoxCrop:
-    """The detector's box, widened, kept inside of the picture and stretched to the network's size.
+    """The detector's box, widened, kept inside the frame and stretched to the model's size.
 
-    So did the classic programs; the face is not turned upright.
+    The classic programs do the same; the face is not turned upright.
     """
 
     width: int
-    """Of the piece, in pixels."""
+    """Of the crop, in pixels."""
     height: int
     margin: float = 0.0
     """By what share of its side the box is widened on each side."""
     margin_px: int = 0
-    """By how many pixels of the picture, in addition."""
+    """By how many pixels of the frame, in addition."""
     square: bool = False
-    """Whether the box is made a square around its middle first, by its longer side; a square is not kept
-    inside of the picture, and is black outside of it."""
+    """Whether the box first becomes a square around its middle, by its longer side; a square may reach over
+    the frame's edge, and is black there."""
+
+    @property
+    def text(self) -> str:
+        """As `Crop.text`."""
+        shape = "square" if self.square else "box"
+        return f"{shape} of {self.width} x {self.height} px, margin {self.margin:g} and {self.margin_px} px"
 
     def boxes(self, boxes: Float, width: int, height: int) -> Float:
-        """(N, 4) float32: what is cut out of a picture of that size, x1 y1 x2 y2 in pixels, never empty.
+        """(N, 4) float32: the boxes to crop from a frame of that size, x1 y1 x2 y2 in pixels, never empty.
 
         Args:
             boxes: (N, 4) float32 of faces.
-            width, height: Of the picture.
+            width, height: Of the frame.
 
         >>> BoxCrop(227, 227, margin_px=20).boxes(np.array([[10, 30, 50, 90]], np.float32), 100, 100).tolist()
         [[0.0, 10.0, 70.0, 100.0]]
@@ -153,7 +193,7 @@ class BoxCrop:
             low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
         return np.concatenate([low, np.maximum(high, low + 1)], axis=1).astype(np.float32)
 
-    def cut(self, picture: CropSource, faces: Faces) -> list[Image]:
+    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
         if not len(faces):
             return []
@@ -161,17 +201,17 @@ class BoxCrop:
         low, extents = kept[:, :2], kept[:, 2:] - kept[:, :2]
         transforms = np.zeros((len(kept), 2, 3), np.float32)
         transforms[:, [0, 1], [0, 1]] = 1 / extents
-        # Pixels are squares: the middle of the first one lies half a pixel inside of the box.
+        # Pixels are squares: the center of the first one lies half a pixel inside the box.
         size = max(self.width, self.height)
-        steps = np.clip(np.round(extents.max(axis=1) / size), 1, _MOST_STEPS).astype(int)
+        steps = np.clip(np.round(extents.max(axis=1) / size), 1, _MAX_STEPS).astype(int)
         sides = [size * int(step) for step in steps]
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
-        return [self._sized(piece) for piece in picture.crop(transforms, sides, size)]
+        return [self._sized(crop) for crop in picture.crop(transforms, sides, size)]
 
-    def _sized(self, piece: Image) -> Image:
-        if piece.shape[:2] == (self.height, self.width):
-            return piece
+    def _sized(self, crop: Image) -> Image:
+        if crop.shape[:2] == (self.height, self.width):
+            return crop
         import cv2  # late: whoever only lists models needs none
 
-        return cv2.resize(piece, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        return cv2.resize(crop, (self.width, self.height), interpolation=cv2.INTER_AREA).astype(np.uint8)

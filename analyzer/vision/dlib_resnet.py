@@ -1,12 +1,12 @@
-"""dlib's face recognition network as an ONNX model, read from dlib's own file; dlib is not needed.
+"""Convert dlib's face recognition model to ONNX, from dlib's own file; dlib is not needed.
 
-The network is a ResNet of 29 convolutions (He et al. 2016, Deep Residual Learning for Image Recognition)
-that gives 128 numbers for a face. Faces of one person lie close together: a Euclidean distance below 0.6 is
-dlib's own bound. It was trained by Davis King, https://github.com/davisking/dlib-models.
+The model is a ResNet of 29 convolutions (He et al. 2016, Deep Residual Learning for Image Recognition) that
+maps a face to 128 numbers. Faces of one person are close together: dlib's own bound is a Euclidean distance
+of 0.6. It was trained by Davis King, https://github.com/davisking/dlib-models.
 
-The file names the details of each layer, but not how the layers are joined: dlib has that in a C++ type
-(examples/dnn_face_recognition_ex.cpp). That type stands here as `_LAYERS`, in the order of computing, and
-what the file says of each layer is checked against it.
+The file lists the details of each layer, but not how the layers are connected: in dlib a C++ type does that
+(examples/dnn_face_recognition_ex.cpp). `_LAYERS` is that type, in the order of computation, and each layer of
+the file is checked against it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Float = NDArray[np.float32]
 Sizes = tuple[int, ...]
 
 SIDE_PX = 150
-"""Width and height of the chips that the network takes."""
+"""Width and height of the model's input."""
 DESCRIPTOR_SIZE = 128
 
 _MEANS = (122.782, 117.001, 104.298)
 _FC_WITHOUT_BIAS = 1
 _AFFINE_BY_CHANNEL = 0
-# Versions of entries: of layers that name a place and do not compute, and of the first layer; others have 2.
-_PLACES = {"tag": 1, "skip": 1}
+# Versions of entries: for layers that only mark a position, and for the first layer; others have 2.
+_MARKERS = {"tag": 1, "skip": 1}
 _FIRST = 3
 
 
 class _Layer(NamedTuple):
-    """A layer; `sizes` is what its entry in the file must say, in the file's order, `tag` a name of a place
-    that the layer sets (tag), goes back to (skip) or adds (add_prev)."""
+    """A layer. `sizes` are the numbers of its entry in the file, in the file's order; `tag` is a position
+    that the layer marks (tag), goes back to (skip) or adds (add_prev)."""
 
     kind: str
     sizes: Sizes = ()
@@ -49,7 +49,7 @@ def _convolution(channels: int, side: int, stride: int, padding: int) -> list[_L
 
 
 def _block(channels: int, *, down: bool = False) -> list[_Layer]:
-    """Two convolutions and the way around them, which averages where the block halves the picture."""
+    """Two convolutions and the connection around them, which averages where the block halves the image."""
     first = _convolution(channels, 3, 2, 0) if down else _convolution(channels, 3, 1, 1)
     main = [_Layer("tag", tag=1), *first, _Layer("relu"), *_convolution(channels, 3, 1, 1)]
     around = [_Layer("tag", tag=2), _Layer("skip", tag=1), _Layer("avg_pool", (2, 2, 2, 2, 0, 0))]
@@ -68,7 +68,7 @@ _LAYERS = [
     *_block(256, down=True),
     *_block(256) * 2,
     *_block(256, down=True),
-    # A window of size 0 is the whole picture.
+    # A window of size 0 is the whole image.
     _Layer("avg_pool", (0, 0, 1, 1, 0, 0)),
     _Layer("fc", (DESCRIPTOR_SIZE, 256)),
 ]
@@ -83,13 +83,13 @@ def to_onnx(data: bytes) -> bytes:
         data: The content of the file.
 
     Returns:
-        A model (opset 17) that takes ``chips`` (N, 3, 150, 150) float32, N free: planes red, green, blue
-        of (value - mean) / 256 with the means 122.782, 117.001, 104.298, which is left to the caller. It
-        gives ``descriptors`` (N, 128) float32, not normalized.
+        A model (opset 17) that takes ``chips`` (N, 3, 150, 150) float32, N free: planes red, green, blue of
+        (value - mean) / 256 with the means 122.782, 117.001, 104.298, which is left to the caller. It returns
+        ``descriptors`` (N, 128) float32, not normalized.
 
     Raises:
-        ValueError: The bytes are not this network, or are damaged or cut off. Altered weights that are
-            still finite numbers go unnoticed: compare the file's SHA-256.
+        ValueError: The bytes are not this model, or are damaged or truncated. Altered weights that are still
+            finite numbers go unnoticed: compare the file's SHA-256.
     """
     file, graph = _File(data), _Graph()
     window: Sizes = ()
@@ -116,16 +116,16 @@ def to_onnx(data: bytes) -> bytes:
                 graph.tag(layer.tag)
             case "skip":
                 graph.skip(layer.tag)
-        if layer.kind not in _PLACES:
+        if layer.kind not in _MARKERS:
             file.left_from_training(version)
     file.end()
     return graph.model()
 
 
 def _folded(filters: Float, biases: Float, scale: Float, shift: Float) -> tuple[Float, Float]:
-    """Filters and biases of one convolution that does what convolution and affine layer do together."""
+    """Filters and biases of one convolution that equals a convolution and an affine layer."""
     factor = scale.astype(np.float64)
-    # What damaged weights overflow to is refused below.
+    # Overflows from damaged weights are refused below.
     with np.errstate(over="ignore", invalid="ignore"):
         one = (filters * factor[:, None, None, None]).astype(np.float32)
         two = (biases * factor + shift).astype(np.float32)
@@ -135,13 +135,13 @@ def _folded(filters: Float, biases: Float, scale: Float, shift: Float) -> tuple[
 
 
 def _not_this(reason: str) -> ValueError:
-    return ValueError(f"these bytes are not dlib's face recognition network: {reason}")
+    return ValueError(f"these bytes are not dlib's face recognition model: {reason}")
 
 
 class _File:
-    """Takes values off the file's bytes, one after the other (dlib/serialize.h, cuda/tensor.h, dnn/*.h).
+    """Reads the values of the file one by one (dlib/serialize.h, cuda/tensor.h, dnn/*.h).
 
-    Every method raises ValueError where the bytes end too early or say something else than this network.
+    Every method raises ValueError where the bytes end too early or differ from this model.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -153,7 +153,7 @@ class _File:
             raise _not_this(f"{what} is {found!r} instead of {wanted!r} before byte {self._at}")
 
     def _skip(self, count: int) -> int:
-        """Pass over `count` bytes; returns where they begin."""
+        """Skip `count` bytes; returns where they begin."""
         start = self._at
         if count > len(self._data) - start:
             raise _not_this(f"they end at byte {len(self._data)}, within a value")
@@ -161,7 +161,7 @@ class _File:
         return start
 
     def integer(self) -> int:
-        """A control byte with the sign and the number of bytes, then these, the lowest first."""
+        """A control byte with the sign and the number of bytes, then the bytes, lowest first."""
         control = self._data[self._skip(1)]
         count = control & 0x0F
         if control & 0x70 or not 1 <= count <= 8:
@@ -191,14 +191,14 @@ class _File:
 
     def text(self) -> str:
         length = self.integer()
-        # Longer than any of the network's; keeps a damaged length out of messages.
+        # Longer than any name in the model; keeps a damaged length out of messages.
         if not 0 <= length <= 64:
             raise _not_this(f"a name has {length} letters before byte {self._at}")
         start = self._skip(length)
         return self._data[start : self._at].decode("latin-1")
 
     def tensor(self) -> Float:
-        """A flat array, float32, read only; the tensor's own four sizes are told elsewhere too."""
+        """A flat array, float32, read only; the file has the tensor's four sizes elsewhere too."""
         self.expect("a tensor's version", self.integer(), 2)
         sizes = self.integers(4)
         if min(sizes) < 0:
@@ -212,7 +212,7 @@ class _File:
         return self.integers(4)
 
     def head(self) -> list[int]:
-        """What stands before the layers' details: loss, versions from the last layer to the first, input.
+        """Read what precedes the layers' details: loss, versions from the last layer to the first, input.
 
         Returns:
             The layers' versions, from the first layer to the last.
@@ -223,7 +223,7 @@ class _File:
         versions = []
         for number, layer in reversed(list(enumerate(_LAYERS))):
             version = self.integer()
-            self.expect("a layer's version", version, _FIRST if number == 0 else _PLACES.get(layer.kind, 2))
+            self.expect("a layer's version", version, _FIRST if number == 0 else _MARKERS.get(layer.kind, 2))
             versions.append(version)
         self.expect("the input", self.text(), "input_rgb_image_sized")
         means = tuple(round(mean, 3) for mean in self.numbers(3))
@@ -240,7 +240,7 @@ class _File:
         shape = (outputs, inputs, height, width)
         self.expect("the shape of filters", self.alias(), shape)
         self.expect("the shape of biases", self.alias(), (1, outputs, 1, 1))
-        self.numbers(4)  # rates of learning
+        self.numbers(4)  # learning rates
         split = math.prod(shape)
         self.expect("the number of weights", len(values), split + outputs)
         return values[:split].reshape(shape), values[split:]
@@ -266,34 +266,34 @@ class _File:
         self.expect("the sizes of the last layer", self.integers(2), sizes)
         values = self.tensor()
         self.expect("the shape of the last layer", self.alias(), (inputs, outputs, 1, 1))
-        self.alias()  # of biases, which it has not
+        self.alias()  # of biases, which it does not have
         self.expect("the mode of the last layer", self.integer(), _FC_WITHOUT_BIAS)
-        self.numbers(4)  # rates of learning
+        self.numbers(4)  # learning rates
         self.expect("the number of weights", len(values), inputs * outputs)
         if not np.isfinite(values).all():
             raise _not_this("a weight is not a finite number")
         return values.reshape(inputs, outputs)
 
     def left_from_training(self, version: int) -> None:
-        """What follows each layer's details: three states, gradient, output, another gradient."""
+        """Read what follows each layer's details: three states, gradient, output, another gradient."""
         for _ in range(3):
             self.boolean()
         for _ in range(3):
             self.tensor()
         if version == _FIRST:
-            self.expect("the number of samples for a picture", self.integer(), 1)
+            self.expect("the number of samples for an image", self.integer(), 1)
 
     def end(self) -> None:
         left = len(self._data) - self._at
         if left:
-            raise _not_this(f"{left} bytes follow after its end")
+            raise _not_this(f"{left} bytes follow its end")
 
 
 class _Graph:
-    """An ONNX graph that grows at one end."""
+    """An ONNX graph to which nodes are appended."""
 
     def __init__(self) -> None:
-        # Imported where needed, as in runtime.py: it takes longer than the conversion.
+        # Imported here: the import takes longer than the conversion, and a cached model needs neither.
         import onnx
         from onnx import helper, numpy_helper
 
@@ -317,7 +317,7 @@ class _Graph:
         return name
 
     def _window(self, sizes: Sizes, channels: int) -> tuple[Sizes, dict[str, Sizes]]:
-        """The shape that a window gives, and ONNX's attributes of it."""
+        """The shape that a window results in, and its ONNX attributes."""
         side, stride, padding = sizes[:2], sizes[2:4], sizes[4:]
         height, width = (
             (length + 2 * pad - size) // step + 1
@@ -346,8 +346,8 @@ class _Graph:
         self._end, self.shape = self._tags[tag]
 
     def add(self, tag: int) -> None:
-        """Add what was tagged. dlib fills the smaller up with zeros at the ends of every axis: a halving
-        block has fewer channels on the way around it, and in two places fewer rows and columns within."""
+        """Add a tagged tensor. dlib pads the smaller one with zeros at the end of every axis: around a
+        halving block there are fewer channels, and in two places inside it fewer rows and columns."""
         parts = [(self._end, self.shape), self._tags[tag]]
         shape = tuple(max(sizes) for sizes in zip(*(part[1] for part in parts), strict=True))
         names = [self._filled(name, sizes, shape) for name, sizes in parts]

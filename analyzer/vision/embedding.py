@@ -1,4 +1,4 @@
-"""Embeddings of faces: dlib's ResNet, by which the same human is found again after a cut."""
+"""Embeddings of faces: dlib's ResNet, which recognizes a person again after a shot boundary."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import DLIB_PIXELS
-from analyzer.vision.crops import CROP_LANDMARKS, CROP_PADDING, crop_transforms
+from analyzer.vision.crops import crop_transforms, padded_landmarks
 from analyzer.vision.dlib_resnet import to_onnx
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
 __all__ = ["DlibEmbedding"]
 
-# The chips are those of the age network with a margin of a quarter around dlib's template of a face.
-_PADDING = 0.25
-_LANDMARKS = (CROP_LANDMARKS * (1 + 2 * CROP_PADDING) - CROP_PADDING + _PADDING) / (1 + 2 * _PADDING)
+# As dlib's own examples crop: a margin of a quarter around its template of a face.
+_LANDMARKS = padded_landmarks(0.25)
 
 
 class DlibEmbedding:
-    """The face recognition network of dlib (King 2017), converted for our runtime.
+    """dlib's face recognition model (King 2017), converted for our runtime.
 
-    Faces of the same human mostly lie closer than 0.6 (Euclidean), as dlib's documentation has it.
+    Two faces of one person are mostly closer than 0.6 (Euclidean distance), as dlib's documentation says.
 
     Raises:
-        ModelError: The network is missing or damaged.
+        ModelError: The model is missing or damaged.
     """
 
     model = registry.EMBEDDING
@@ -47,14 +46,14 @@ class DlibEmbedding:
         self.provenance = {**self.model.provenance(), "engine": self._compiled.engine}
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 2, 3) float32 from pixels to shares of a chip's side, from (N, 5, 2) float32 landmarks."""
+        """(N, 2, 3) float32 from pixels to shares of a crop's side, from (N, 5, 2) float32 landmarks."""
         return crop_transforms(landmarks, _LANDMARKS)
 
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """(N, 128) float32 for N chips (150, 150, 3) uint8 BGR.
+        """(N, 128) float32 for N crops (150, 150, 3) uint8 BGR.
 
         Raises:
-            ModelError: The network failed.
+            ModelError: The model failed.
         """
         if not crops:
             return np.empty((0, self.size), np.float32)

@@ -1,4 +1,4 @@
-"""Which networks are on this machine, and whether their files are what they should be."""
+"""Which models are on this machine, and whether their files are right."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from analyzer.vision import registry
 from analyzer.vision.registry import Model
 from analyzer.vision.user_model import described, descriptions, find_description, read_onnx
 
-__all__ = ["Held", "inventory"]
+__all__ = ["InstalledModel", "State", "inventory"]
 
 State = Literal["ok", "missing", "wrong"]
 
 
 @dataclass(frozen=True)
-class Held:
-    """A network, and what of it is on this machine."""
+class InstalledModel:
+    """A model, and which of its files are on this machine."""
 
     name: str
     state: State
     problem: str
-    """What is wrong, in a sentence; empty where nothing is."""
+    """What is wrong, in a sentence; or empty."""
     paths: tuple[Path, ...]
-    """Its files, as far as they are here."""
+    """Its files on this machine."""
     model: Model | None
     """None: its description cannot be read."""
 
 
-def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[Held]:
-    """All networks of the catalog and all descriptions of the user's own, or those that are named.
+def inventory(names: Sequence[str] = (), *, check: bool = False) -> list[InstalledModel]:
+    """All models of the registry and all of the user's own, or those that are named.
 
     Args:
-        names: Of networks or sets of them, or paths of described ONNX files.
-        check: Whether files are read and their hashes compared; else only looked for.
+        names: Of models or sets of them, or paths of described ONNX files.
+        check: Whether to read files and compare their hashes; else they are only searched for.
 
     Raises:
-        ModelError: A name is not known.
+        ModelError: A name is unknown.
     """
     if not names:
         own = [path for path in descriptions() if path.stem not in registry.MODELS]
         return [
-            *(_held(one, check) for one in registry.MODELS.values()),
+            *(_installed(one, check) for one in registry.MODELS.values()),
             *(_own(path, check) for path in own),
         ]
     return [one for name in names for one in _named(name, check)]
 
 
-def _named(name: str, check: bool) -> list[Held]:
+def _named(name: str, check: bool) -> list[InstalledModel]:
     if name in registry.MODELS or name in registry.SETS:
-        return [_held(model, check) for model in registry.find_models(name)]
+        return [_installed(model, check) for model in registry.find_models(name)]
     path = next((path for path in descriptions() if path.stem == name), None)
     if path is None and (found := find_description(name)) is not None:
         path = found.path
     if path is None:
-        raise ModelError(f"there is no network {name}: {program()} models list shows those that there are")
+        raise ModelError(f"there is no model {name}: {program()} models list shows all models")
     return [_own(path, check)]
 
 
-def _held(model: Model, check: bool) -> Held:
+def _installed(model: Model, check: bool) -> InstalledModel:
     found = [registry.find(file) for file in model.files]
     paths = tuple(path for path in found if path is not None)
     state: State = "ok"
@@ -73,14 +73,14 @@ def _held(model: Model, check: bool) -> Held:
                 registry.read(model, file)
         except ModelError as error:
             problem, state = str(error), "missing" if len(paths) < len(found) else "wrong"
-    return Held(model.name, state, problem, paths, model)
+    return InstalledModel(model.name, state, problem, paths, model)
 
 
-def _own(path: Path, check: bool) -> Held:
+def _own(path: Path, check: bool) -> InstalledModel:
     try:
         description = described(path)
         if check:
             read_onnx(description)
     except ModelError as error:
-        return Held(path.stem, "wrong", str(error), (path,), None)
-    return Held(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model)
+        return InstalledModel(path.stem, "wrong", str(error), (path,), None)
+    return InstalledModel(path.stem, "ok", "", (path, path.with_suffix(".toml")), description.model)

@@ -1,30 +1,28 @@
-"""What networks want of pixels."""
+"""The pixels that models expect."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    "Pixels",
-]
+__all__ = ["Pixels"]
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a network wants of pixels: (value - mean) / scale, in its order of colors.
+    """The pixels that a model expects: (value - mean) / scale, in its order of colors.
 
     >>> Pixels(scale=(255.0,) * 3).even_scale, Pixels(scale=(57.0, 57.0, 58.0)).even_scale
     (255.0, None)
     """
 
     rgb: bool = False
-    """Whether red comes first; else blue, as in the pictures."""
+    """Whether red comes first; else blue, as in our images."""
     means: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """In its order of colors."""
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """In its order of colors."""
     channels_last: bool = False
-    """Whether it takes (N, H, W, 3), as networks of TensorFlow do; else (N, 3, H, W)."""
+    """Whether it takes (N, H, W, 3), as TensorFlow models do; else (N, 3, H, W)."""
 
     @property
     def even_scale(self) -> float | None:

@@ -1,9 +1,9 @@
-"""Eight bits instead of 32: post-training quantization of convolutional networks, for OpenVINO.
+"""Eight bits instead of 32: post-training quantization of convolutional models, for OpenVINO.
 
 Each convolution gets its input in 256 steps between a lowest and a highest value that were measured on
-pictures, and its weights in 255 steps for each output channel (Jacob et al. 2018, "Quantization and Training
-of Neural Networks for Efficient Integer-Arithmetic-Only Inference"). OpenVINO computes what is marked so in
-integers.
+images, and its weights in 255 steps for each output channel (Jacob et al. 2018, "Quantization and Training of
+Neural Networks for Efficient Integer-Arithmetic-Only Inference"). OpenVINO computes convolutions marked in
+this way in integers.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Ranges:
     """Identifies the values, for the records."""
 
     @classmethod
-    def load(cls, path: Path, network_sha256: str) -> Self:
+    def load(cls, path: Path, model_sha256: str) -> Self:
         """Read what ``benchmarks/fit_int8.py`` has written.
 
         Raises:
-            ModelError: The file cannot be read, or is for another network.
+            ModelError: The file cannot be read, or is for another model.
         """
         try:
             data = path.read_bytes()
             document = json.loads(data)
-            if document["network_sha256"] != network_sha256:
-                raise ModelError(f"{path.name} was measured on another network")
+            if document["model_sha256"] != model_sha256:
+                raise ModelError(f"{path.name} was measured on another model")
             ranges = {name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path.name} cannot be read: install the package again") from error
@@ -58,46 +58,48 @@ def convolutions(model: Any) -> list[tuple[Any, str]]:
 
 
 def quantize(ov: Any, model: Any, ranges: Ranges, *, spare_bit: bool = False) -> None:
-    """Mark all convolutions of a model to be computed in integers; the model is changed.
+    """Mark all convolutions of a model to be computed in integers, in place.
 
     Args:
         ov: The openvino module.
         model: Read from an ONNX file.
         ranges: Of the inputs of all its convolutions.
-        spare_bit: Whether weights use half of their steps only: two products then fit into sixteen bits.
+        spare_bit: Whether weights use only half of their steps, so that two products fit into 16 bits.
 
     Raises:
         ModelError: A range is missing.
     """
-    stepped: dict[str, Any] = {}
+    quantized: dict[str, Any] = {}
     for node, tensor in convolutions(model):
         if tensor not in ranges.by_tensor:
             raise ModelError(f"there is no range for the tensor {tensor}: measure the ranges again")
-        if tensor not in stepped:
+        if tensor not in quantized:
             low, high = _with_zero(*ranges.by_tensor[tensor])
-            stepped[tensor] = _in_steps(
+            quantized[tensor] = _fake_quantized(
                 ov, node.input_value(0), np.float32(low), np.float32(high), _STEPS + 1
             )
-        node.input(0).replace_source_output(stepped[tensor])
+        node.input(0).replace_source_output(quantized[tensor])
         weights = _weights(node)
         # (output channels, ...), with a leading axis of groups where there are some.
         axes = tuple(range(1 if node.get_type_name() == "Convolution" else 2, weights.ndim))
         most = np.maximum(np.abs(weights).max(axis=axes, keepdims=True), 1e-12)
         if spare_bit:
             most = most * (_STEPS // 2 / 64)
-        node.input(1).replace_source_output(_in_steps(ov, ov.opset13.constant(weights), -most, most, _STEPS))
+        node.input(1).replace_source_output(
+            _fake_quantized(ov, ov.opset13.constant(weights), -most, most, _STEPS)
+        )
     model.validate_nodes_and_infer_types()
 
 
 def _with_zero(low: float, high: float) -> tuple[float, float]:
-    """The range moved and widened by less than a step, so that 0 is a step: what is padded is 0."""
+    """The range, moved and widened by less than a step so that 0 is a step: padding is 0."""
     low, high = min(low, 0.0), max(high, 0.0)
     step = max(high - low, 1e-6) / _STEPS
     below = round(-low / step)
     return -below * step, (_STEPS - below) * step
 
 
-def _in_steps(ov: Any, source: Any, low: Any, high: Any, levels: int) -> Any:
+def _fake_quantized(ov: Any, source: Any, low: Any, high: Any, levels: int) -> Any:
     bounds = [ov.opset13.constant(np.asarray(value, np.float32)) for value in (low, high, low, high)]
     return ov.opset13.fake_quantize(source, *bounds, levels).output(0)
 
@@ -105,6 +107,6 @@ def _in_steps(ov: Any, source: Any, low: Any, high: Any, levels: int) -> Any:
 def _weights(node: Any) -> NDArray[np.float32]:
     source = node.input_value(1).get_node()
     while source.get_type_name() != "Constant":
-        source = source.input_value(0).get_node()  # of groups they are reshaped
+        source = source.input_value(0).get_node()  # those of groups are reshaped
     shape = list(node.input_value(1).get_shape())
     return np.array(source.data, np.float32).reshape(shape)

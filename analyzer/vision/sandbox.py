@@ -1,7 +1,7 @@
-"""Trying out a stranger's network in a process of its own, before this one loads it; and adding it.
+"""Try out an untrusted model in a separate process before this one loads it; and add it to the user's models.
 
-Engines are native code: a network that was made for it, or is damaged, ends the process or takes all memory.
-The trial has limits of memory and time, and its end is a sentence.
+Engines are native code: a damaged or malicious model can end the process or exhaust the memory. The trial
+process has limits of memory and time, and its failure becomes one sentence.
 """
 
 from __future__ import annotations
@@ -25,23 +25,19 @@ __all__ = [
     "try_out",
 ]
 
-_MOST_BYTES = 6 << 30
-
-
-_MOST_S = 120.0
-
-
+_MAX_BYTES = 6 << 30
+_TIMEOUT_S = 120.0
 _REFUSED = 3
-
+"""Exit status of the trial process when it has printed why."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def try_out(description: Description, settings: Settings) -> None:
-    """Load a described network in another process, and have it judge even gray pictures.
+    """Load a described model in another process and run it on plain gray images.
 
     Args:
-        description: Of a network of the user's own.
+        description: Of a user's own model.
         settings: Give engine, device and precision.
 
     Raises:
@@ -49,7 +45,7 @@ def try_out(description: Description, settings: Settings) -> None:
     """
     path = description.path
     assert path is not None
-    # The same packages, wherever this process has them from.
+    # The same packages, wherever this process found them.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
     environment[CACHE_VARIABLE] = OFF  # the engine must compile it there, and leave nothing behind
     asked = [settings.engine, settings.device, settings.precision]
@@ -58,29 +54,31 @@ def try_out(description: Description, settings: Settings) -> None:
             [sys.executable, "-c", "from analyzer.vision.sandbox import main; main()", str(path), *asked],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=_MOST_S,
+            timeout=_TIMEOUT_S,
             env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{path} was not done with two pictures in {_MOST_S:.0f} s") from error
+        raise ModelError(
+            f"{path} took more than {_TIMEOUT_S:.0f} s for two images: it is too slow or damaged"
+        ) from error
     if done.returncode == _REFUSED:
         raise ModelError(done.stdout.decode("utf-8", "replace").strip())
     if done.returncode != 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-done.returncode).name
-            raise ModelError(f"{path} makes the engine break off ({name}): it is damaged, or made to do so")
-        raise ModelError(f"{path} cannot be computed within {_MOST_BYTES >> 30} GiB of memory, or is damaged")
+            raise ModelError(f"{path} crashes the engine ({name}): it is damaged, or was made to do so")
+        raise ModelError(f"{path} needs more than {_MAX_BYTES >> 30} GiB of memory, or is damaged")
 
 
 def main() -> None:
-    """What the other process does."""
+    """Run in the other process: load the model, exit with `_REFUSED` and a sentence if that fails."""
     path, engine, device, precision = sys.argv[1:]
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         # Not measured with CUDA, which reserves memory of its own.
-        most = _MOST_BYTES if device == "cpu" else resource.RLIM_INFINITY
+        most = _MAX_BYTES if device == "cpu" else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from analyzer.vision.attributes.user import UserModel
@@ -95,32 +93,32 @@ def main() -> None:
 
 
 def add(path: Path, folder: Path | None = None) -> Description:
-    """Copy a network of the user's own and its description to where networks are found by name.
+    """Copy a user's own model and its description to a folder where models are found by name.
 
-    It is tried out before. The copy's description holds the network's hash: from then on an altered file is
-    refused.
+    The model is tried out first. The copied description holds the model's hash: from then on an altered file
+    is refused.
 
     Args:
         path: The ONNX file, its description beside it.
         folder: Where to; `registry.cache_folder` if not given.
 
     Raises:
-        ModelError: The network or its description is wrong, or its name is taken by the catalog.
+        ModelError: The model or its description is wrong, or the registry has a model of that name.
         OutputError: It cannot be written.
     """
     if not path.exists():
-        raise ModelError(f"There is no file {path}.")
+        raise ModelError(f"there is no file {path}: check the path")
     if path.is_dir():
-        raise ModelError(f"{path} is a folder: name the .onnx file in it.")
+        raise ModelError(f"{path} is a folder: name the .onnx file in it")
     if path.suffix != ".onnx" or not path.is_file():
-        raise ModelError(f"{path} is not an .onnx file: only those can be added.")
+        raise ModelError(f"{path} is not an .onnx file: only those can be added")
     files = {file.name for model in registry.MODELS.values() for file in model.files}
     names = {path.name, f"{path.stem}.toml"}
     taken = path.stem in (*registry.MODELS, *registry.SETS) or not names.isdisjoint(files)
     if not _NAME.fullmatch(path.stem) or taken:
         raise ModelError(
-            f"{path.stem!r} cannot be the name of a network of yours: rename the file to letters, digits, - "
-            "and _, and to none of the catalog's names"
+            f"{path.stem!r} cannot be the name of your model: rename the file to letters, digits, - and "
+            "_, and to a name that models list does not show"
         )
     description = described(path)
     content = read_onnx(description).content

@@ -1,16 +1,17 @@
-"""Which networks the settings name, and what follows from that, before anything is loaded."""
+"""Which models the settings name, and what follows from that before anything is loaded."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.registry import CALIBRATION_FILE, EMBEDDING, MODELS, SETS, Model
+from analyzer.vision.calibration import ANY_PRECISION, Calibration, calibration_file, key_of
+from analyzer.vision.crops import DLIB_CROP, Crop
+from analyzer.vision.registry import EMBEDDING, MODELS, SETS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
 
 __all__ = [
@@ -19,19 +20,56 @@ __all__ = [
     "models_hash",
 ]
 
-_DLIB = (registry.GENDER, registry.AGE)
-
 
 @dataclass(frozen=True)
 class Choice:
-    """The networks of a run."""
+    """The models of a run."""
 
     detector: Model
     gender: Model | Description
     age: Model | Description
     embedding: Model
-    calibrated: bool
-    """Whether their answers are read by what was measured of them (`Calibration`)."""
+    precision: str = ANY_PRECISION
+    """Of `Settings.precision`."""
+    commercial: bool = False
+    """Leaves calibrations out: the faces that ours was fitted on are free for research only."""
+
+    def members(self, precision: str = ANY_PRECISION) -> dict[str, dict[str, str] | str]:
+        """What identifies the set of models for a calibration: names and hashes, crop, precision."""
+        crops = [_crop(self.gender), _crop(self.age)]
+        return {
+            **{
+                role: {"name": _model(one).name, "sha256": _content(one)}
+                for role, one in (
+                    *(("detector", self.detector), ("gender", self.gender), ("age", self.age)),
+                    ("embedding", self.embedding),
+                )
+            },
+            "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
+            "precision": precision,
+        }
+
+    def calibration_file(self) -> tuple[str, Path] | None:
+        """The key and the file of the set's calibration; None: it was not measured, or is not to be used."""
+        for precision in () if self.commercial else (self.precision, ANY_PRECISION):
+            key = key_of(self.members(precision))
+            if (path := calibration_file(key, self._folders)) is not None:
+                return key, path
+        return None
+
+    def calibration(self) -> Calibration:
+        """How the answers of the set are read.
+
+        Raises:
+            ModelError: The set has a calibration, but it is damaged.
+        """
+        found = self.calibration_file()
+        return Calibration.plain() if found is None else Calibration.load(found[0], self._folders)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        described = (one for one in (self.gender, self.age) if isinstance(one, Description))
+        return tuple(dict.fromkeys(one.path.parent for one in described if one.path is not None))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -43,21 +81,22 @@ def _model(one: Model | Description) -> Model:
     return one.model if isinstance(one, Description) else one
 
 
+def _crop(one: Model | Description) -> Crop:
+    return one.crop if isinstance(one, Description) else DLIB_CROP
+
+
 def choose(settings: Settings) -> Choice:
-    """The networks that `settings` names; no file of theirs is read but the descriptions.
+    """The models that `settings` names; none of their files is read, only descriptions are.
 
     Raises:
-        ModelError: One is not known, does not speak of what it is to judge, or `settings.commercial` refuses
+        ModelError: One is unknown, does not estimate what it is chosen for, or `settings.commercial` refuses
             it.
     """
     names = SETS.get(settings.attributes, (settings.attributes, settings.attributes))
     gender = _find(settings.gender_model or names[0], "gender", "--gender-model")
     age = _find(settings.age_model or names[1], "age", "--age-model")
     detector = MODELS[settings.detector]
-    # Its landmarks decide what the networks see, and it was fitted with those of one detector. The pictures
-    # that it was fitted on are free for research alone.
-    measured = (gender, age) == _DLIB and detector is registry.CENTERFACE
-    choice = Choice(detector, gender, age, EMBEDDING, measured and not settings.commercial)
+    choice = Choice(detector, gender, age, EMBEDDING, settings.precision, settings.commercial)
     if settings.commercial:
         for model in choice.models:
             _check_license(model)
@@ -77,12 +116,12 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     if found is None:
         known = ", ".join([*SETS, *(model.name for model in MODELS.values() if what in model.role)])
         raise ModelError(
-            f"there is no network {name} for {what}: known are {known}, and those that models list shows"
+            f"there is no model {name} for {what}: choose one of {known}, or one that models list shows"
         )
     if what not in _model(found).role.split():
         raise ModelError(
-            f"the network {name} says nothing of {what}: name one that does with {option} (models list shows "
-            "them)"
+            f"the model {name} does not estimate {what}: choose one that does with {option} (models list "
+            "shows them)"
         )
     return found
 
@@ -91,21 +130,21 @@ def _check_license(model: Model) -> None:
     if model.commercial_use is not True:
         why = "does not allow it" if model.commercial_use is False else "does not say so"
         raise ModelError(
-            f"--commercial refuses the network {model.name}, because its license {why} ({model.license}): "
+            f"--commercial refuses the model {model.name}, because its license {why} ({model.license}): "
             "choose another, or leave --commercial out"
         )
 
 
 def models_hash(settings: Settings) -> str:
-    """Identifies the networks of a run, and how their answers are read.
+    """Identify the models of a run, and how their answers are read.
 
     Raises:
-        ModelError: As `choose`, or the file of a network of the user's own cannot be read.
+        ModelError: As `choose`, or the file of a user's own model cannot be read.
     """
     choice = choose(settings)
     digest = hashlib.sha256()
-    if choice.calibrated:
-        digest.update(resources.files("analyzer.vision").joinpath(CALIBRATION_FILE).read_bytes())
+    if (found := choice.calibration_file()) is not None:
+        digest.update(_read(found[1]))
     for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
         digest.update(_identity(one).encode())
     return digest.hexdigest()[:12]
@@ -113,12 +152,19 @@ def models_hash(settings: Settings) -> str:
 
 def _identity(one: Model | Description) -> str:
     if isinstance(one, Description) and one.path is not None:
-        return _file_hash(one.path) + hashlib.sha256(one.text.encode()).hexdigest()
+        return _content(one) + registry.sha256(one.text.encode())
+    return _content(one)
+
+
+def _content(one: Model | Description) -> str:
+    """The hashes of all files; of a user's own model, those of the file and of what its description means."""
+    if isinstance(one, Description) and one.path is not None:
+        return registry.sha256((registry.sha256(_read(one.path)) + one.meaning).encode())
     return "".join(file.sha256[0] if file.sha256 else file.git_blob for file in _model(one).files)
 
 
-def _file_hash(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return registry.sha256(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error

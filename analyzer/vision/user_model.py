@@ -1,14 +1,15 @@
-"""Networks for gender and age that are described in words: the classic ones, and the user's own.
+"""Models for gender and age that are described as data: the classic ones, and the user's own.
 
-A description says what a network wants of a face's picture and what its outputs mean. Those of users are
-TOML files that lie beside an ONNX file and have its name (docs/models.md explains them). Both are strangers'
-files: an ONNX file is read as data, must hold everything itself and consist of ONNX's own operators, and its
-inputs and outputs must fit the description, before any engine sees it.
+A description says how a model's input is made from a face and what its outputs mean. A user's description is
+a TOML file beside an ONNX file of the same name (docs/models.md explains it). Both files are untrusted:
+before any engine sees an ONNX file, it is read as data, must be self-contained, consist of ONNX's own
+operators, and have the inputs and outputs that the description says.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.util.program import program
 from analyzer.vision import registry
-from analyzer.vision.crops import BoxCrop
+from analyzer.vision.crops import CROP_PADDING, BoxCrop, LandmarkCrop, padded_landmarks
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model, ModelFile, Role
 
@@ -43,21 +44,17 @@ Float = NDArray[np.float32]
 
 
 Kind = Literal["logit", "probability", "logits", "probabilities", "years"]
+Crops = BoxCrop | LandmarkCrop
 
+_MAX_BYTES, _MAX_TEXT_BYTES = 1 << 30, 1 << 16
 
-_MOST_BYTES, _MOST_TEXT_BYTES = 1 << 30, 1 << 16
+_MAX_NUMBER, _MIN_SCALE = 1e6, 1e-6
+"""Limits of means, scales and years."""
 
-
-_MOST, _LEAST_SCALE = 1e6, 1e-6
-"""Numbers beyond are no means, scales or years."""
-
-
-_MOST_TOGETHER = 64
-
-
-_MOST_PX = 1024
-
-
+_MAX_BATCH = 64
+_MAX_MARGIN = 3
+_LANDMARKS = 5
+_MAX_PX = 1024
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
@@ -67,14 +64,14 @@ def _softmax(logits: Float) -> Float:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """Where in a network's outputs an answer stands."""
+class _Output:
+    """Where an estimate is found in a model's outputs."""
 
     kind: Kind
     output: str | int = 0
     """Name or number of the output."""
     part: tuple[int, int] | None = None
-    """First and last but one of the numbers that belong to it, of those a face gets; None: all."""
+    """Start and end (exclusive) of its numbers among those of a face; None: all."""
 
     def numbers(self, outputs: Sequence[Float], names: Sequence[str]) -> Float:
         """(N, K) float32: the numbers of N faces."""
@@ -82,7 +79,7 @@ class _Answer:
         flat = outputs[index].reshape(len(outputs[index]), -1)
         return flat if self.part is None else flat[:, slice(*self.part)]
 
-    def shares(self, numbers: Float) -> Float:
+    def probabilities(self, numbers: Float) -> Float:
         """(N, K) float32: probabilities that add up to 1."""
         if self.kind == "logits":
             return _softmax(numbers)
@@ -91,13 +88,13 @@ class _Answer:
 
 
 @dataclass(frozen=True)
-class GenderOutput(_Answer):
-    """What a network says of gender: one number for one class, or one for each of two."""
+class GenderOutput(_Output):
+    """A model's output for gender: one number for one class, or one for each of two."""
 
     classes: tuple[str, ...] = ("male", "female")
-    """Of two numbers: what each is for."""
+    """For two numbers: the class of each."""
     of: str = "female"
-    """Of one number: the class whose probability it is."""
+    """For one number: the class whose probability it is."""
 
     @property
     def count(self) -> int:
@@ -113,22 +110,22 @@ class GenderOutput(_Answer):
         """
         numbers = self.numbers(outputs, names)
         if self.count == 2:
-            return np.clip(self.shares(numbers)[:, self.classes.index("female")], 0, 1)
+            return np.clip(self.probabilities(numbers)[:, self.classes.index("female")], 0, 1)
         one = numbers[:, 0]
         chance = 1 / (1 + np.exp(-one.astype(np.float64))) if self.kind == "logit" else np.clip(one, 0, 1)
         return np.asarray(chance if self.of == "female" else 1 - chance, np.float32)
 
 
 @dataclass(frozen=True)
-class AgeOutput(_Answer):
-    """What a network says of age: years, or how likely each of several ranges is."""
+class AgeOutput(_Output):
+    """A model's output for age: years, or the probability of each of several ranges."""
 
     ranges: tuple[tuple[float, float], ...] = ()
-    """Of classes: lowest and highest whole year of each, both included."""
+    """For classes: lowest and highest whole year of each, both included."""
     mean_years: tuple[float, ...] = ()
-    """Mean age of the people of each range; the middle, where not given."""
+    """Mean age of the people in each range; by default its middle."""
     factor: float = 1.0
-    """Of years: one unit of the network's number."""
+    """For years: how many years one unit of the model's number is."""
     offset_years: float = 0.0
 
     @property
@@ -139,8 +136,8 @@ class AgeOutput(_Answer):
     def read(self, outputs: Sequence[Float], names: Sequence[str]) -> tuple[Float, Float]:
         """Age in years and its standard deviation in years, (N,) float32 each.
 
-        Of classes both are those of the distribution, people being spread evenly over each range. Of years
-        the deviation is not known (NaN).
+        For classes both are those of the distribution, with people spread evenly over each range. For years
+        the deviation is unknown (NaN).
 
         >>> answer = AgeOutput("probabilities", ranges=((0, 9), (10, 19)))
         >>> age, spread = answer.read([np.array([[0.5, 0.5]], np.float32)], ["out"])
@@ -151,56 +148,50 @@ class AgeOutput(_Answer):
         if self.kind == "years":
             years = numbers[:, 0] * np.float32(self.factor) + np.float32(self.offset_years)
             return np.clip(years, 0, 120), np.full(len(years), np.nan, np.float32)
-        shares = self.shares(numbers).astype(np.float64)
+        weights = self.probabilities(numbers).astype(np.float64)
         low, high = np.array(self.ranges, np.float64).T
         width, middle = high + 1 - low, (low + high) / 2
         center = np.array(self.mean_years) if self.mean_years else middle
-        mean = shares @ center
-        variance = shares @ (center**2 + width**2 / 12) - mean**2
+        mean = weights @ center
+        variance = weights @ (center**2 + width**2 / 12) - mean**2
         return mean.astype(np.float32), np.sqrt(np.maximum(variance, 0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a network wants, and what it says."""
+    """A model's input and outputs."""
 
     model: Model
     width: int
     height: int
     pixels: Pixels
-    cut: BoxCrop
+    crop: Crops
     gender: GenderOutput | None = None
     age: AgeOutput | None = None
     path: Path | None = None
-    """Of the user's own networks: the ONNX file."""
+    """The ONNX file of a user's own model."""
     text: str = field(default="", repr=False)
-    """Of the user's own networks: the TOML file."""
+    """The TOML file of a user's own model."""
+    meaning: str = field(default="", repr=False)
+    """Its tables that results depend on, as JSON: not the license, and no names."""
 
     @property
-    def answers(self) -> tuple[GenderOutput | AgeOutput, ...]:
-        """What it says."""
+    def outputs(self) -> tuple[GenderOutput | AgeOutput, ...]:
+        """The outputs for gender and age that it has."""
         return tuple(one for one in (self.gender, self.age) if one is not None)
 
 
 _ADIENCE_RANGES = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-
-
 # The last range is open: its people are 71.7 years old on average (benchmarks/fit_points.py).
 _ADIENCE_MEANS = (*((low + high) / 2 for low, high in _ADIENCE_RANGES[:-1]), 71.7)
 
-
 _CAFFE_PIXELS = Pixels(means=(78.4263377603, 87.7689143744, 114.895847746))
-
-
 _CAFFE_PX = 227
-
-
-# As the classic programs widen the box of the detector.
-_CAFFE_CUT = BoxCrop(_CAFFE_PX, _CAFFE_PX, margin_px=20)
-
+# The classic programs widen the detector's box in this way.
+_CAFFE_CROP = BoxCrop(_CAFFE_PX, _CAFFE_PX, margin_px=20)
 
 LEVI_HASSNER = {
-    model.name: Description(model, _CAFFE_PX, _CAFFE_PX, _CAFFE_PIXELS, _CAFFE_CUT, gender, age)
+    model.name: Description(model, _CAFFE_PX, _CAFFE_PX, _CAFFE_PIXELS, _CAFFE_CROP, gender, age)
     for model, gender, age in (
         (registry.LEVI_HASSNER_GENDER, GenderOutput("probabilities", classes=("male", "female")), None),
         (
@@ -210,11 +201,11 @@ LEVI_HASSNER = {
         ),
     )
 }
-"""The classic networks, by the names of the catalog."""
+"""The classic models, by their names in the registry."""
 
 
 class _Table:
-    """A table of a TOML file, each key of which must be asked for."""
+    """A table of a TOML file. Every key must be taken; `end` refuses those that were not."""
 
     def __init__(self, values: Mapping[str, Any], where: str, file: str) -> None:
         self._values = dict(values)
@@ -241,7 +232,7 @@ class _Table:
         value = self.take(key, (int, float, list), wanted, default)
         values = value if isinstance(value, list) else [value] * count
         if len(values) != count or not all(
-            isinstance(one, int | float) and not isinstance(one, bool) and -_MOST < one < _MOST
+            isinstance(one, int | float) and not isinstance(one, bool) and -_MAX_NUMBER < one < _MAX_NUMBER
             for one in values
         ):
             raise self.wrong(key, wanted)
@@ -257,26 +248,26 @@ class _Table:
 
 
 def described(path: Path) -> Description:
-    """The description of a network of the user's own; the network itself is not read.
+    """Read the description of a user's own model; the model itself is not read.
 
     Args:
-        path: The ONNX file; the description lies beside it and ends in ``.toml``.
+        path: The ONNX file; the description is beside it and ends in ``.toml``.
 
     Raises:
-        ModelError: There is no description, or something in it is wrong.
+        ModelError: There is no description, or it is wrong.
     """
     beside = path.with_suffix(".toml")
     try:
         with beside.open("rb") as file:
-            content = file.read(_MOST_TEXT_BYTES + 1)
+            content = file.read(_MAX_TEXT_BYTES + 1)
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} needs a description beside it, {beside.name}: docs/models.md says what stands in it"
+            f"{path} needs a description beside it, {beside.name}: docs/models.md explains how to write it"
         ) from error
     except OSError as error:
         raise ModelError(f"{beside} cannot be read: {error.strerror or error}") from error
-    if len(content) > _MOST_TEXT_BYTES:
-        raise ModelError(f"{beside} is too long for a description of a network")
+    if len(content) > _MAX_TEXT_BYTES:
+        raise ModelError(f"{beside} is too long for the description of a model")
     return _parsed(content, path)
 
 
@@ -286,7 +277,9 @@ def _parsed(content: bytes, path: Path) -> Description:
         text = content.decode()
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # wrong bytes and wrong TOML are ValueErrors too
-        raise ModelError(f"{beside} is no TOML file that can be read: {error}") from error
+        raise ModelError(f"{beside} is not a valid TOML file: {error}") from error
+    parts = {name: values[name] for name in ("input", "crop", "gender", "age") if name in values}
+    meaning = json.dumps(parts, sort_keys=True, default=str)
     table = _Table(values, "", beside.name)
     size, pixels = _input(table)
     gender, age = _gender(table.table("gender")), _age(table.table("age"))
@@ -298,7 +291,7 @@ def _parsed(content: bytes, path: Path) -> Description:
     digest = table.take("sha256", str, "64 hex digits", "")
     if digest and not re.fullmatch("[0-9a-f]{64}", digest):
         raise table.wrong("sha256", "64 hex digits in lower case")
-    cut = _cut(table.table("crop"), size)
+    crop = _crop(table.table("crop"), size)
     table.end()
     model = Model(
         path.stem,
@@ -309,7 +302,7 @@ def _parsed(content: bytes, path: Path) -> Description:
         speed="not measured here",
         **known,
     )
-    return Description(model, *size, pixels, cut, gender, age, path, text)
+    return Description(model, *size, pixels, crop, gender, age, path, text, meaning)
 
 
 _TEXTS = ("license", "source", "paper", "trained_on", "known_bias")
@@ -317,10 +310,10 @@ _TEXTS = ("license", "source", "paper", "trained_on", "known_bias")
 
 def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     part = table.table("input") or _Table({}, "input.", table._file)
-    wanted = f"the side in pixels, up to {_MOST_PX}, or [width, height]"
+    wanted = f"the side in pixels, up to {_MAX_PX}, or [width, height]"
     size = part.take("size", (int, list), wanted)
     sides = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(type(one) is int and 8 <= one <= _MOST_PX for one in sides):
+    if len(sides) != 2 or not all(type(one) is int and 8 <= one <= _MAX_PX for one in sides):
         raise part.wrong("size", wanted)
     colors = part.take("colors", str, '"rgb" or "bgr"')
     if colors not in ("rgb", "bgr"):
@@ -329,8 +322,8 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     if layout not in ("nchw", "nhwc"):
         raise part.wrong("layout", '"nchw" or "nhwc"')
     means, scales = part.numbers("mean", 3, 0.0), part.numbers("scale", 3, 1.0)
-    if not all(one >= _LEAST_SCALE for one in scales):
-        raise part.wrong("scale", f"at least {_LEAST_SCALE}")
+    if not all(one >= _MIN_SCALE for one in scales):
+        raise part.wrong("scale", f"at least {_MIN_SCALE}")
     part.end()
     pixels = Pixels(
         rgb=colors == "rgb",
@@ -341,19 +334,47 @@ def _input(table: _Table) -> tuple[tuple[int, int], Pixels]:
     return (sides[0], sides[1]), pixels
 
 
-def _cut(part: _Table | None, size: tuple[int, int]) -> BoxCrop:
+def _crop(part: _Table | None, size: tuple[int, int]) -> Crops:
     if part is None:
         return BoxCrop(*size)
+    align = part.take("align", str, '"box" or "landmarks"', "box")
+    if align not in ("box", "landmarks"):
+        raise part.wrong("align", '"box" or "landmarks"')
+    return _landmark_crop(part, size) if align == "landmarks" else _box_crop(part, size)
+
+
+def _box_crop(part: _Table, size: tuple[int, int]) -> BoxCrop:
     margin = part.take("margin", (int, float), "a share of the box's side", 0.0)
     margin_px = part.take("margin_px", int, "a number of pixels", 0)
     square = part.take("square", bool, "true or false", False)
-    if not 0 <= margin <= 3 or not 0 <= margin_px <= 1000:
-        raise part.wrong("margin", "between 0 and 3, margin_px between 0 and 1000")
+    if not 0 <= margin <= _MAX_MARGIN or not 0 <= margin_px <= 1000:
+        raise part.wrong("margin", f"between 0 and {_MAX_MARGIN}, margin_px between 0 and 1000")
     part.end()
     return BoxCrop(*size, margin=float(margin), margin_px=margin_px, square=square)
 
 
-def _place(part: _Table, kinds: tuple[str, ...]) -> dict[str, Any]:
+def _landmark_crop(part: _Table, size: tuple[int, int]) -> LandmarkCrop:
+    if size[0] != size[1]:
+        raise part.wrong("align", f'"box" for an input of {size[0]} x {size[1]}: aligned crops are square')
+    wanted = "five points [x, y] as shares of the crop's side: eyes, nose, corners of the mouth"
+    points = part.take("landmarks", list, wanted, None)
+    if points is None:
+        padding = part.take("padding", (int, float), "a share of the face's size", CROP_PADDING)
+        if not 0 <= padding <= _MAX_MARGIN:
+            raise part.wrong("padding", f"between 0 and {_MAX_MARGIN}")
+        points = padded_landmarks(float(padding)).round(4).tolist()
+    elif not (
+        len(points) == _LANDMARKS
+        and all(isinstance(point, list) and len(point) == 2 for point in points)
+        and all(type(one) in (int, float) and -1 <= one <= 2 for point in points for one in point)
+        and len({tuple(point) for point in points}) == _LANDMARKS
+    ):
+        raise part.wrong("landmarks", wanted)
+    part.end()
+    return LandmarkCrop(size[0], tuple((float(x), float(y)) for x, y in points))
+
+
+def _output(part: _Table, kinds: tuple[str, ...]) -> dict[str, Any]:
     kind = part.take("kind", str, " or ".join(kinds))
     if kind not in kinds:
         raise part.wrong("kind", " or ".join(kinds))
@@ -370,7 +391,7 @@ def _place(part: _Table, kinds: tuple[str, ...]) -> dict[str, Any]:
 def _gender(part: _Table | None) -> GenderOutput | None:
     if part is None:
         return None
-    place = _place(part, ("logit", "probability", "logits", "probabilities"))
+    place = _output(part, ("logit", "probability", "logits", "probabilities"))
     both = ("male", "female")
     answer = GenderOutput(**place)
     if answer.count == 2:
@@ -390,7 +411,7 @@ def _gender(part: _Table | None) -> GenderOutput | None:
 def _age(part: _Table | None) -> AgeOutput | None:
     if part is None:
         return None
-    place = _place(part, ("years", "logits", "probabilities"))
+    place = _output(part, ("years", "logits", "probabilities"))
     if place["kind"] == "years":
         (factor,) = part.numbers("factor", 1, 1.0)
         (offset,) = part.numbers("offset_years", 1, 0.0)
@@ -417,7 +438,7 @@ def _ascend(pairs: Sequence[tuple[Any, ...]]) -> bool:
 
 
 def descriptions() -> list[Path]:
-    """The ONNX files with a description in the folders of `registry.folders`, each name once."""
+    """The ONNX files that have a description in the folders of `registry.folders`, each name once."""
     found: dict[str, Path] = {}
     for folder in registry.folders():
         for beside in sorted(folder.glob("*.toml")):
@@ -428,50 +449,50 @@ def descriptions() -> list[Path]:
 
 
 def find_description(name: str) -> Description | None:
-    """The description of a user's network, by its name or the path of its ONNX file; None: there is none.
+    """The description of a user's model, by its name or the path of its ONNX file; None: there is none.
 
     Raises:
-        ModelError: There is one, but it is wrong; or it is the name of a file that is no ONNX file.
+        ModelError: The description is wrong, or there is no file at that path.
     """
     if name.endswith(".onnx") or os.sep in name:
         path = Path(name)
         if not path.is_file():
-            raise ModelError(f"there is no network {name}: check the path")
+            raise ModelError(f"there is no model {name}: check the path")
         return described(path)
     return next((described(path) for path in descriptions() if path.stem == name), None)
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """The ONNX file of a description, which was found to fit it."""
+    """An ONNX file that was found to fit its description."""
 
     content: bytes
     outputs: tuple[str, ...]
     """Names of its outputs."""
     batch: int | None
-    """How many pictures it takes together; None: any number."""
+    """How many images it takes at once; None: any number."""
 
 
 def read_onnx(description: Description) -> Checked:
-    """The ONNX file of a description, checked: its hash, that it holds everything itself, and that its inputs
+    """Read the ONNX file of a description, and check its hash, that it is self-contained, and that its inputs
     and outputs fit.
 
     Raises:
-        ModelError: It does not.
+        ModelError: The file cannot be read or fails a check.
     """
     path = description.path
     assert path is not None
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ModelError(f"{path} is larger than any network that is read here ({_MOST_BYTES >> 20} MiB)")
+        if path.stat().st_size > _MAX_BYTES:
+            raise ModelError(f"{path} is larger than the limit for models ({_MAX_BYTES >> 20} MiB)")
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     (file,) = description.model.files
     if file.sha256 and not file.fits(content):
         raise ModelError(
-            f"{path} is not the network that its description is about (its hash is not {file.expected}): get "
-            f"it again, or add it anew with {program()} models add"
+            f"{path} is not the model that its description is for (its hash is not {file.expected}): "
+            f"get it again, or add it anew with {program()} models add"
         )
     return _checked(content, description, path)
 
@@ -482,20 +503,20 @@ def _checked(content: bytes, description: Description, path: Path) -> Checked:
 
     kind = next((what for magic, what in _OTHERS.items() if content.startswith(magic)), None)
     if kind is not None:
-        raise ModelError(f"{path} is {kind}, not an ONNX network: only single ONNX files are read")
+        raise ModelError(f"{path} is {kind}, not an ONNX model: only single ONNX files are read")
     try:
         model = onnx.load_model_from_string(content)
     except (DecodeError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} is no ONNX network, or a damaged one") from error
+        raise ModelError(f"{path} is not an ONNX model, or is damaged") from error
     if not model.ir_version or not model.graph.node:
-        raise ModelError(f"{path} is no ONNX network, or a damaged one")
+        raise ModelError(f"{path} is not an ONNX model, or is damaged")
     _check_holds_all(model, path)
     batch = _check_fit(model, description, path)
     return Checked(content, tuple(value.name for value in model.graph.output), batch)
 
 
 def _check_holds_all(model: Any, path: Path) -> None:
-    """That nothing is taken from elsewhere: neither numbers nor operators."""
+    """Check that nothing comes from elsewhere: neither numbers nor operators."""
     import onnx
 
     for tensor in _tensors(model):
@@ -524,7 +545,7 @@ def _graphs(node: Any) -> Iterator[Any]:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """All nodes of a graph or a function, those of inner graphs included."""
+    """All nodes of a graph or a function, including those of inner graphs."""
     for node in graph.node:
         yield node
         for inner in _graphs(node):
@@ -539,9 +560,9 @@ class _Defaults:
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """All tensors that stand anywhere in a network."""
+    """All tensors anywhere in a model."""
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
-    # What a function takes for granted is written as attributes of a node are.
+    # A function's default attributes are written like those of a node.
     nodes += [_Defaults(function.attribute_proto) for function in model.functions]
     while graphs or nodes:
         if graphs:
@@ -560,16 +581,20 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 
 def _check_fit(model: Any, description: Description, path: Path) -> int | None:
-    """That a network fits its description; gives how many pictures it takes at once (None: any number)."""
+    """Check that a model fits its description.
+
+    Returns:
+        How many images it takes at once; None: any number.
+    """
     import onnx
 
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
-        raise ModelError(f"{path} has {len(inputs)} inputs: a network of one picture has one")
+        raise ModelError(f"{path} has {len(inputs)} inputs: a model of single images has one")
     kind = inputs[0].type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT:
-        raise ModelError(f"{path} takes no numbers of 32-bit floating point: export it so")
+        raise ModelError(f"{path} does not take 32-bit floating point numbers: export it with such an input")
     shape = [size.dim_value or None for size in kind.shape.dim]
     sides = [description.height, description.width]
     wanted = [*sides, 3] if description.pixels.channels_last else [3, *sides]
@@ -577,69 +602,69 @@ def _check_fit(model: Any, description: Description, path: Path) -> int | None:
     if not fits:
         shown = "x".join("?" if one is None else str(one) for one in shape)
         raise ModelError(
-            f"{path} takes pictures of {shown}, not of {'x'.join(map(str, wanted))} as its description says"
+            f"{path} takes images of {shown}, not of {'x'.join(map(str, wanted))} as its description says"
         )
-    if shape[0] is not None and not 1 <= shape[0] <= _MOST_TOGETHER:
+    if shape[0] is not None and not 1 <= shape[0] <= _MAX_BATCH:
         raise ModelError(
-            f"{path} takes {shape[0]} pictures together: export it for one, or for any number of them"
+            f"{path} takes {shape[0]} images at once: export it for one, or for any number of them"
         )
     names = [value.name for value in model.graph.output]
     shapes = [
         [size.dim_value or None for size in one.type.tensor_type.shape.dim] for one in model.graph.output
     ]
     if any(one is not None and one < 1 for shape in shapes for one in shape):
-        raise ModelError(f"{path} says that it gives less than nothing: it is damaged")
-    for answer in description.answers:
-        _check_answer(answer, names, shapes, path)
-        place = names.index(answer.output) if isinstance(answer.output, str) else answer.output
+        raise ModelError(f"{path} has an output of negative size: it is damaged")
+    for output in description.outputs:
+        _check_output(output, names, shapes, path)
+        place = names.index(output.output) if isinstance(output.output, str) else output.output
         one = model.graph.output[place]
         kind = one.type.tensor_type
         if onnx.TensorProto.DataType.Name(kind.elem_type) not in ("FLOAT", "FLOAT16", "DOUBLE"):
-            raise ModelError(f"{path} gives no floating point numbers in its output {one.name}")
+            raise ModelError(f"{path} does not give floating point numbers in its output {one.name}")
         if kind.HasField("shape") and not kind.shape.dim:
             raise ModelError(
-                f"{path} gives one number for all pictures in its output {one.name}: it needs one for each"
+                f"{path} gives one number for all images in its output {one.name}: it needs one for each"
             )
     return shape[0]
 
 
-def _check_answer(
-    answer: GenderOutput | AgeOutput, names: list[str], shapes: list[list[int | None]], path: Path
+def _check_output(
+    output: GenderOutput | AgeOutput, names: list[str], shapes: list[list[int | None]], path: Path
 ) -> None:
-    """That an answer's numbers are there, as far as the shapes are known."""
-    what = "gender" if isinstance(answer, GenderOutput) else "age"
-    if answer.output not in (names if isinstance(answer.output, str) else range(len(names))):
+    """Check that an estimate's numbers exist, as far as the shapes are known."""
+    what = "gender" if isinstance(output, GenderOutput) else "age"
+    if output.output not in (names if isinstance(output.output, str) else range(len(names))):
         raise ModelError(
-            f"{path} has no output {answer.output!r} for {what}: it has {', '.join(names)}, from number 0"
+            f"{path} has no output {output.output!r} for {what}: it has {', '.join(names)}, from number 0"
         )
-    index = names.index(answer.output) if isinstance(answer.output, str) else answer.output
+    index = names.index(output.output) if isinstance(output.output, str) else output.output
     shape = shapes[index][1:]
     if not shapes[index] or None in shape:
-        return  # seen once it has judged a picture
+        return  # `check_outputs` checks it after a first run
     have = math.prod(one for one in shape if one is not None)
-    first, end = answer.part or (0, have)
-    if end > have or end - first != answer.count:
+    first, end = output.part or (0, have)
+    if end > have or end - first != output.count:
         taken = max(0, min(end, have) - first)
         raise ModelError(
             f"{path} gives {have} numbers, of which the description takes {taken} for {what}, but names "
-            f"{answer.count}"
+            f"{output.count}"
         )
 
 
 def check_outputs(
     description: Description, outputs: Sequence[Float], names: Sequence[str], count: int
 ) -> None:
-    """That the answers stand in what a network gave for `count` pictures.
+    """Check the outputs that a model gave for `count` images against its description.
 
     Raises:
-        ModelError: They do not, or are no numbers.
+        ModelError: An estimate is missing, or is not a number.
     """
     path = description.path or Path(description.model.name)
     shapes: list[list[int | None]] = [list(one.shape) for one in outputs]
-    for answer in description.answers:
-        _check_answer(answer, list(names), shapes, path)
-        numbers = answer.numbers(outputs, names)
+    for output in description.outputs:
+        _check_output(output, list(names), shapes, path)
+        numbers = output.numbers(outputs, names)
         if len(numbers) != count:
-            raise ModelError(f"{path} does not give one answer for each picture of several")
+            raise ModelError(f"{path} does not give one answer for each of several images")
         if not np.isfinite(numbers).all():
-            raise ModelError(f"{path} gives no numbers for an even gray picture: it is damaged")
+            raise ModelError(f"{path} gives no finite numbers for a plain gray image: it is damaged")

@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -299,6 +300,7 @@ class _Commands:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cancelled: int | None = None
+        self._lock = threading.Lock()  # several threads of an analysis ask whether to stop
 
     def next_job(self) -> JobSpec | None:
         """The next job; None: there will be none. Skips the `Cancel` of a job that has ended."""
@@ -312,14 +314,15 @@ class _Commands:
 
     def is_cancelled(self, job_id: int) -> bool:
         """Whether this job must end."""
-        while self._cancelled != job_id and self._connection.poll():
-            try:
-                command = decode_command(self._connection.recv_bytes())
-            except (EOFError, OSError):
-                os._exit(1)  # the parent has ended
-            if isinstance(command, Cancel):
-                self._cancelled = command.job_id
-        return self._cancelled == job_id
+        with self._lock:
+            while self._cancelled != job_id and self._connection.poll():
+                try:
+                    command = decode_command(self._connection.recv_bytes())
+                except (EOFError, OSError):
+                    os._exit(1)  # the parent has ended
+                if isinstance(command, Cancel):
+                    self._cancelled = command.job_id
+            return self._cancelled == job_id
 
     def answer(self, event: JobEvent) -> None:
         """Send an event."""

@@ -1,4 +1,4 @@
-"""What all attribute models share."""
+"""What all models for gender and age share."""
 
 from __future__ import annotations
 
@@ -10,59 +10,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.vision.crops import Cut
+from analyzer.vision.crops import Crop
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import CompiledModel, lacks_memory, telling_line
 
 __all__ = [
-    "Answer",
     "AttributeEstimator",
+    "Prediction",
     "run_model",
 ]
 
 Float = NDArray[np.float32]
-
-
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What a network says of N faces; None where it does not speak of it."""
+class Prediction:
+    """A model's outputs for N faces; None for what it does not estimate."""
 
     female: Float | None = None
-    """(N,) the probability of female, as the network gives it."""
+    """(N,) the probability of female, not calibrated."""
     age_years: Float | None = None
-    """(N,) expectation of the age."""
+    """(N,) the expectation of the age."""
     std_years: Float | None = None
-    """(N,) standard deviation of its distribution; NaN where the network gives an age alone."""
+    """(N,) the standard deviation of its distribution; NaN where the model gives an age alone."""
 
 
 class AttributeEstimator(Protocol):
-    """A loaded network that judges faces that are cut out."""
+    """A loaded model that estimates gender, age, or both from crops of faces."""
 
     @property
-    def cut(self) -> Cut:
-        """Cuts out what it wants to see of a face."""
+    def crop(self) -> Crop:
+        """How its crops are made."""
         ...
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What ``run.json`` says of it and of what runs it."""
+        """The entry of the model in ``run.json``, with what runs it."""
         ...
 
-    def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """What it says of N >= 1 pieces as `cut` gives them.
+    def estimate(self, crops: Sequence[Image]) -> Prediction:
+        """Estimate N >= 1 faces from their crops.
 
         Raises:
-            ModelError: The network failed.
+            ModelError: The model failed.
         """
         ...
 
 
-def run_model(model: Model, compiled: CompiledModel, pieces: Sequence[Image]) -> list[Float]:
+def run_model(model: Model, compiled: CompiledModel, crops: Sequence[Image]) -> list[Float]:
+    """Run a compiled model on N >= 1 crops.
+
+    Raises:
+        ModelError: It failed; names `model`.
+    """
     try:
-        return compiled.run(pieces)
+        return compiled.run(crops)
     except (RuntimeError, MemoryError) as error:
-        words = f"the network {model.name} failed on {len(pieces)} faces: {telling_line(error)}"
+        words = f"the model {model.name} failed on {len(crops)} faces: {telling_line(error)}"
         raise ModelError(words, no_memory=lacks_memory(error)) from error

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.vision import registry
-from analyzer.vision.attributes.base import Answer
-from analyzer.vision.attributes.user import read_answer
+from analyzer.vision.attributes.base import Prediction
+from analyzer.vision.attributes.user import read_outputs
 from analyzer.vision.runtime import lacks_memory
 from analyzer.vision.user_model import Description
 
@@ -23,32 +23,32 @@ Image = NDArray[np.uint8]
 
 
 class CaffeModel:
-    """A network of Levi and Hassner, by OpenCV's own engine: no other one reads Caffe's files."""
+    """A model of Levi and Hassner, run by OpenCV's own engine: no other one reads Caffe's files."""
 
     def __init__(self, description: Description) -> None:
-        self.model, self.cut, self._description = description.model, description.cut, description
+        self.model, self.crop, self._description = description.model, description.crop, description
         weights, structure = (registry.read(self.model, file) for file in self.model.files)
         try:
             self._compiled = cv2.dnn.readNetFromCaffe(
                 np.frombuffer(structure, np.uint8), np.frombuffer(weights, np.uint8)
             )
         except cv2.error as error:
-            raise ModelError(f"OpenCV cannot load the network {self.model.name}: {error.err}") from error
+            raise ModelError(f"OpenCV cannot load the model {self.model.name}: {error.err}") from error
         self.provenance = {
             **self.model.provenance(registry.sha256(weights)),
             "engine": f"opencv {cv2.__version__} CPU f32",
         }
 
-    def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """`AttributeEstimator.judge`."""
+    def estimate(self, crops: Sequence[Image]) -> Prediction:
+        """`AttributeEstimator.estimate`."""
         means = self._description.pixels.means
-        # One by one: with other numbers of pictures OpenCV prepares its layers anew each time.
+        # One by one: OpenCV prepares its layers anew whenever the number of images changes.
         try:
             outputs = []
-            for piece in pieces:
-                self._compiled.setInput(cv2.dnn.blobFromImage(piece, mean=means))
+            for crop in crops:
+                self._compiled.setInput(cv2.dnn.blobFromImage(crop, mean=means))
                 outputs.append(self._compiled.forward())
         except cv2.error as error:
-            words = f"the network {self.model.name} failed on {len(pieces)} faces: {error.err}"
+            words = f"the model {self.model.name} failed on {len(crops)} faces: {error.err}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error
-        return read_answer(self._description, [np.concatenate(outputs).astype(np.float32)], ("prob",))
+        return read_outputs(self._description, [np.concatenate(outputs).astype(np.float32)], ("prob",))

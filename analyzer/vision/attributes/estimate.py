@@ -1,9 +1,9 @@
-"""Perceived gender and age of faces, by one or two networks of any of three kinds.
+"""Perceived gender and age of faces, from one or two models of three kinds.
 
-The default ones are dlib's, of Cydral Technology: each face is cut out upright, with the eyes, nose and
-mouth at fixed places, by the detector's own five landmarks. The classic ones of Levi and Hassner, and
-networks of the user's own, are told by their descriptions (`analyzer.vision.user_model`) what to cut out and
-what their answers mean.
+The default ones are dlib's, by Cydral Technology: each face is cropped upright by the detector's five
+landmarks, with the eyes, nose and mouth at fixed places. For the classic ones of Levi and Hassner and for
+users' own models, a description (`analyzer.vision.user_model`) says how to crop faces and what the outputs
+mean.
 """
 
 from __future__ import annotations
@@ -33,64 +33,63 @@ Float = NDArray[np.float32]
 
 
 class Attributes:
-    """Gender and age of faces, from one network or from two.
+    """Estimate gender and age of faces with one model or with two.
 
     Args:
-        gender: Speaks of gender.
-        age: Speaks of age; may be the same.
-        calibration: How what they say is read.
+        gender: Estimates gender.
+        age: Estimates age; may be the same.
+        calibration: How their answers are read.
     """
 
     def __init__(self, gender: AttributeEstimator, age: AttributeEstimator, calibration: Calibration) -> None:
-        self.networks = (age,) if age is gender else (age, gender)
+        self.models = (age,) if age is gender else (age, gender)
         self.calibration = calibration
-        # What both want is cut out once.
-        self._cuts = list(dict.fromkeys(one.cut for one in self.networks))
+        # Models that share a crop get it from one.
+        self._crops = list(dict.fromkeys(one.crop for one in self.models))
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """Load the networks that `settings` names.
+        """Load the models that `settings` names.
 
         Raises:
-            ModelError: One is missing, damaged, unknown, or does not speak of what it is to judge.
+            ModelError: One is missing, damaged, unknown, or does not estimate what it is chosen for.
         """
         choice = choose(settings)
         gender = _load(choice.gender, settings)
         age = gender if choice.age == choice.gender else _load(choice.age, settings)
-        return cls(gender, age, Calibration.load() if choice.calibrated else Calibration.plain())
+        return cls(gender, age, choice.calibration())
 
     def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
-        """What is judged of each face: one piece for each way of cutting, (H, W, 3) uint8 BGR each.
+        """The crops of each face: one for each way of cropping, (H, W, 3) uint8 BGR each.
 
         Args:
             picture: The full frame.
-            faces: To be cut out, with landmarks.
+            faces: With boxes and landmarks in its pixels.
         """
-        return list(zip(*(one.cut(picture, faces) for one in self._cuts), strict=True))
+        return list(zip(*(one.crop(picture, faces) for one in self._crops), strict=True))
 
     def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
         """Probability of female (calibrated), age in years, standard deviation of the age in years.
 
         Args:
-            chips: N of `chips`.
+            crops: N of `crops`.
 
         Returns:
-            Three (N,) float32; the deviation is NaN where the network gives an age alone.
+            Three (N,) float32; the deviation is NaN where the model gives an age alone.
 
         Raises:
-            ModelError: A network failed.
+            ModelError: A model failed.
         """
         raw, age, spread = self.estimate_crops(crops)
         female = self.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
         return female.astype(np.float32), age, spread
 
     def estimate_crops(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
-        """As `judge`, but what the networks say themselves, not calibrated."""
+        """As `estimate`, without the calibration."""
         if not crops:
             return np.empty(0, np.float32), np.empty(0, np.float32), np.empty(0, np.float32)
         answers = [
-            network.estimate([crop[self._cuts.index(network.cut)] for crop in crops])
-            for network in self.networks
+            model.estimate([crop[self._crops.index(model.crop)] for crop in crops]) for model in self.models
         ]
         age, gender = answers[0], answers[-1]
         assert gender.female is not None and age.age_years is not None and age.std_years is not None

@@ -1,4 +1,4 @@
-"""ONNX models with a description of the user."""
+"""Users' own ONNX models with a description."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision import user_model as described
-from analyzer.vision.attributes.base import Answer, run_model
+from analyzer.vision.attributes.base import Prediction, run_model
 from analyzer.vision.runtime import BATCHES, load_model
-from analyzer.vision.user_model import Description
+from analyzer.vision.user_model import Description, check_outputs, read_onnx
 
 __all__ = [
     "UserModel",
-    "read_answer",
+    "read_outputs",
 ]
 
 Float = NDArray[np.float32]
-
-
 Image = NDArray[np.uint8]
 
 
 class UserModel:
-    """A network of the user's own."""
+    """A user's own model.
+
+    Raises:
+        ModelError: It cannot be loaded, or does not fit its description.
+    """
 
     def __init__(self, description: Description, settings: Settings) -> None:
-        self.model, self.cut, self._description = description.model, description.cut, description
-        checked = described.read_onnx(description)
+        self.model, self.crop, self._description = description.model, description.crop, description
+        checked = read_onnx(description)
         self._outputs = checked.outputs
         self._compiled = load_model(
             checked.content,
@@ -47,15 +48,16 @@ class UserModel:
         }
         gray = [np.full((description.height, description.width, 3), level, np.uint8) for level in (127, 128)]
         answers = run_model(self.model, self._compiled, gray)
-        described.check_outputs(description, answers, self._outputs, len(gray))
+        check_outputs(description, answers, self._outputs, len(gray))
 
-    def estimate(self, pieces: Sequence[Image]) -> Answer:
-        """`AttributeEstimator.judge`."""
-        return read_answer(self._description, run_model(self.model, self._compiled, pieces), self._outputs)
+    def estimate(self, crops: Sequence[Image]) -> Prediction:
+        """`AttributeEstimator.estimate`."""
+        return read_outputs(self._description, run_model(self.model, self._compiled, crops), self._outputs)
 
 
-def read_answer(description: Description, outputs: Sequence[Float], names: Sequence[str]) -> Answer:
+def read_outputs(description: Description, outputs: Sequence[Float], names: Sequence[str]) -> Prediction:
+    """The estimates in a model's outputs, each (N, ...) float32, which have these names."""
     female = description.gender.read(outputs, names) if description.gender else None
     if description.age is None:
-        return Answer(female)
-    return Answer(female, *description.age.read(outputs, names))
+        return Prediction(female)
+    return Prediction(female, *description.age.read(outputs, names))

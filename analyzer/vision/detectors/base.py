@@ -25,32 +25,29 @@ __all__ = [
 ]
 
 Float = NDArray[np.float32]
-
-
 Image = NDArray[np.uint8]
 
 
-def _points(*shares: list[float]) -> Float:
-    return np.array(shares, np.float32)
+def _points(*points: list[float]) -> Float:
+    return np.array(points, np.float32)
 
 
-# Where eyes, nose and mouth lie on average in the boxes of detectors that do not find them: measured by
-# benchmarks/fit_points.py.
 AVERAGE_LANDMARKS = {
     "ssd": _points([0.254, 0.444], [0.741, 0.439], [0.49, 0.632], [0.298, 0.782], [0.698, 0.777]),
     "haar": _points([0.302, 0.382], [0.698, 0.377], [0.494, 0.6], [0.335, 0.775], [0.662, 0.769]),
     "none": _points([0.3, 0.339], [0.686, 0.326], [0.491, 0.525], [0.335, 0.701], [0.658, 0.692]),
 }
+"""Where the eyes, nose and mouth are on average in the boxes of detectors that do not find them: (5, 2)
+float32, x y as shares of the box. Measured by ``benchmarks/fit_points.py``."""
 
+NMS_IOU = 0.3
+"""Of two boxes that overlap by more, the one with the lower score is removed."""
 
 _MULTIPLE = 32
 
 
-NMS_IOU = 0.3
-
-
 class Detector(ABC):
-    """What all detectors share: sizes, scores, and boxes in pixels of the full frame.
+    """Base of all detectors: sizes, scores, and boxes in pixels of the full frame.
 
     The frame is scaled to `settings.detector_size` on its longer side (auto: `auto_px`), never enlarged.
 
@@ -60,9 +57,9 @@ class Detector(ABC):
 
     model: ClassVar[Model]
     auto_px: ClassVar[int] = 640
-    """Longer side of the picture where the size is left to the program."""
+    """Longer side of the input where the size is ``auto``."""
     auto_score: ClassVar[float]
-    """Least score where it is left to the program."""
+    """Minimum score where it is ``auto``."""
     reducible: ClassVar[bool] = False
     points_in_box: ClassVar[Float | None] = None
     engine = f"opencv {cv2.__version__} CPU"
@@ -74,21 +71,21 @@ class Detector(ABC):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What ``run.json`` says of it and of what runs it."""
+        """The entry of the detector in ``run.json``, with what runs it."""
         return {**self.model.provenance(), "engine": self.engine, "min_score": self.min_score}
 
     def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
-        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
+        """Width and height in pixels to which a `width` x `height` frame is scaled for this detector.
 
         Args:
             width, height: Of the frame.
-            reduction: By how much less closely it is to be looked at.
+            reduction: A factor by which the size is reduced further.
         """
         factor = min(1.0, self._size / max(width, height)) / reduction
         return max(1, round(width * factor)), max(1, round(height * factor))
 
     def detect(self, images: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Faces]:
-        """Find the faces in pictures scaled to `input_size`, best first.
+        """Find the faces in frames scaled to `input_size`, best first.
 
         Args:
             images: (H, W, 3) uint8 BGR, all of one size.
@@ -102,7 +99,7 @@ class Detector(ABC):
         try:
             found = self._find(images)
         except (RuntimeError, cv2.error) as error:
-            words = f"the face detector failed on {images[0].shape} pictures: {telling_line(error)}"
+            words = f"the face detector failed on {images[0].shape} images: {telling_line(error)}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error
         height, width = images[0].shape[:2]
         scaled = [
@@ -113,11 +110,11 @@ class Detector(ABC):
 
     @abstractmethod
     def _find(self, images: Sequence[Image]) -> list[Faces]:
-        """The faces of each picture, best first, in its own pixels and inside of it."""
+        """The faces of each image, best first, in its own pixels and inside it."""
 
 
 class InMultiples(Detector):
-    """Each side of the picture is rounded up to a multiple of 32."""
+    """A detector whose input sides are rounded up to multiples of 32."""
 
     reducible = True
 
@@ -132,7 +129,7 @@ def _round_up(side: float) -> int:
 
 
 def best_faces(boxes: Float, scores: Float, width: int, height: int, min_score: float) -> Faces:
-    """Those of a score above `min_score`, best first, clipped to the picture; none that are empty."""
+    """Faces with a score above `min_score`, best first, clipped to the image; empty boxes are dropped."""
     limits = np.array([width, height] * 2, np.float32)
     boxes = np.clip(boxes, 0, limits)
     kept = np.flatnonzero((scores > min_score) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1))

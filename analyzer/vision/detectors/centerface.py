@@ -24,12 +24,10 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 RANGES_FILE = Path(__file__).with_name("centerface_int8.json")
-"""Written by benchmarks/fit_int8.py."""
+"""Ranges of the quantization, written by ``benchmarks/fit_int8.py``."""
 
-
-_CENTERFACE_STRIDE = 4
+_STRIDE = 4
 
 
 class CenterFace(InMultiples):
@@ -63,20 +61,20 @@ def decode_centerface(outputs: list[NDArray[np.float32]], width: int, height: in
 
     Args:
         outputs: heat map (1, h, w), log sizes (2, h, w) y x, offsets (2, h, w) y x, landmarks (10, h, w)
-            as y x pairs in units of the box; h and w are a quarter of the picture's.
-        width, height: Of the picture that the network saw, in pixels.
+            as y x pairs in units of the box; h and w are a quarter of the image's.
+        width, height: Of the model's input image, in pixels.
         min_score: Lower scores are dropped.
 
     Returns:
-        Faces in pixels of that picture, clipped to it, overlapping ones removed (IoU 0.3).
+        Faces in pixels of that image, clipped to it, overlapping ones removed (IoU 0.3).
     """
     heat, sizes, offsets, points = outputs
     rows, columns = np.nonzero(heat[0] > min_score)
     if not len(rows):
         return Faces.empty()
     cells = np.stack([columns, rows]).astype(np.float32)
-    extents = np.exp(sizes[::-1, rows, columns]) * _CENTERFACE_STRIDE
-    corners = (cells + offsets[::-1, rows, columns] + 0.5) * _CENTERFACE_STRIDE - extents / 2
+    extents = np.exp(sizes[::-1, rows, columns]) * _STRIDE
+    corners = (cells + offsets[::-1, rows, columns] + 0.5) * _STRIDE - extents / 2
     limits = np.array([[width], [height]], np.float32)
     low = np.clip(corners, 0, limits)
     boxes = np.concatenate([low, np.minimum(low + extents, limits)]).T

@@ -1,4 +1,4 @@
-"""The detector of the settings."""
+"""Load the detector that the settings name."""
 
 from __future__ import annotations
 

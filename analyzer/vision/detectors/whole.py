@@ -1,4 +1,4 @@
-"""No detector: the whole image is a face."""
+"""No detector: the whole image is one face."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Image = NDArray[np.uint8]
 
 
 class WholeImage(Detector):
-    """No detector: the whole picture is one face that is cut out already."""
+    """No detector: the image is a face that is cropped already."""
 
     model = registry.NONE
     auto_px = 320

@@ -20,23 +20,20 @@ __all__ = [
 ]
 
 Float = NDArray[np.float32]
-
-
 Image = NDArray[np.uint8]
 
-
-_YUNET_STRIDES = (8, 16, 32)
+_STRIDES = (8, 16, 32)
 
 
 class YuNet(InMultiples):
-    """YuNet (Wu et al. 2023): a very small network, anchor free, with five landmarks."""
+    """YuNet (Wu et al. 2023): a very small, anchor-free model with five landmarks."""
 
     model = registry.YUNET
     auto_score = 0.6
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        # Its file rearranges outputs for one picture at a time.
+        # The file's last layers reshape the outputs of one image only.
         self._compiled = load_model(registry.weights(self.model), settings, name=self.model.name, batch=1)
         self.engine = self._compiled.engine
 
@@ -53,18 +50,18 @@ def decode_yunet(outputs: Sequence[Float], width: int, height: int, min_score: f
     """Turn YuNet's twelve arrays into faces, best first.
 
     Args:
-        outputs: For the strides 8, 16 and 32 each: probability of the class (C, 1), of there being an object
-            (C, 1), boxes (C, 4) as middle and logarithm of the size, in strides and from the cell on, and
-            landmarks (C, 10) likewise; in the order class, object, box, landmarks. C are the cells, row by
-            row.
-        width, height: Of the picture that the network saw, in pixels.
+        outputs: For each of the strides 8, 16 and 32: probability of the class (C, 1), probability of an
+            object (C, 1), boxes (C, 4) as center and logarithm of the size, in strides relative to the cell,
+            and landmarks (C, 10) likewise; ordered by class, object, box, landmarks. C counts the cells, row
+            by row.
+        width, height: Of the model's input image, in pixels.
         min_score: Lower scores are dropped. A score is the geometric mean of both probabilities.
 
     Returns:
-        Faces in pixels of that picture, clipped to it, overlapping ones removed (IoU 0.3).
+        Faces in pixels of that image, clipped to it, overlapping ones removed (IoU 0.3).
     """
     boxes, scores, points = [], [], []
-    for index, stride in enumerate(_YUNET_STRIDES):
+    for index, stride in enumerate(_STRIDES):
         classes, objects, box, landmarks = outputs[index::3]
         score = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
         cells = np.flatnonzero(score > min_score)
