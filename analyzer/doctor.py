@@ -280,6 +280,7 @@ def _round_trip() -> str:
 
 def _models() -> _Findings:
     from analyzer.vision import registry
+    from analyzer.vision.compile_cache import compiled_folder
     from analyzer.vision.runtime import import_onnxruntime, import_openvino, openvino_core
 
     findings = _Findings()
@@ -307,6 +308,8 @@ def _models() -> _Findings:
                 findings.fail(str(error), _again(file.package.replace("_", "-")))
     if usable:
         findings.ok(f"{len(registry.DEFAULTS)} models, the detector runs ({_inference(findings)})")
+    folder = compiled_folder()
+    findings.ok("compiled models are not cached" if folder is None else f"compiled models in {folder}")
     return findings
 
 

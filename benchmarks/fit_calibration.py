@@ -1,10 +1,14 @@
-"""Fits how the answers of the default age and gender networks are read: ``analyzer/vision/calibration.json``.
+"""Fit the calibration of a set of models, and write it under the key of the set.
 
-Each labeled face of the part set aside for fitting is shown three times: once as it is, as on a photograph,
-and twice as in a video: shrunk to 30 to 190 pixels, darker or lighter, blurred, noisy and compressed. What
-the networks say of those two is fused as the sightings of a person are.
+Each labeled face of the part set aside for fitting is shown three times: once as it is, as in a photograph,
+and twice as in a video: shrunk to 30 to 190 pixels, darker or lighter, blurred, noisy and compressed. The
+estimates of the latter two are fused like the sightings of a person.
+
+The calibration of the default models is ``analyzer/vision/calibrations/<key>.json``. Write that of your own
+models into the folder of their descriptions:
 
     python -m benchmarks.fit_calibration [--faces 8000]
+    python -m benchmarks.fit_calibration --attributes fairface --out ~/models
 """
 
 from __future__ import annotations
@@ -22,20 +26,22 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize
 
-from analyzer.faces import face_widths
+from analyzer.faces import face_widths, points_in_boxes
 from analyzer.media.frame import Still
 from analyzer.people.fusion import fuse_estimates
 from analyzer.settings import Settings
-from analyzer.vision import calibration, registry
+from analyzer.vision import calibration
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.calibration import Calibration, Estimates, gender_terms, logit
-from analyzer.vision.detectors.centerface import CenterFace
+from analyzer.vision.calibration import ANY_PRECISION, Calibration, Estimates, gender_terms, key_of, logit
+from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.selection import choose
 from testkit.faces import FIT, LabeledFace, labeled_faces
 
 Image = NDArray[np.uint8]
 Real = NDArray[np.float64]
 
+FOLDER = Path(calibration.__file__).with_name("calibrations")
 VIEWS = 2
 FOLDS = 3
 KNOTS_YEARS = (0.0, 4.0, 10.0, 18.0, 26.0, 36.0, 48.0, 60.0, 75.0)
@@ -45,9 +51,9 @@ RIDGE_AGE, RIDGE_GENDER = 1e-5, 1e-5
 GENDER_EDGES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
 RELIABLE = 0.9
-"""Share of genders right from which on they are stated."""
+"""Share of right genders above which they are stated."""
 EXPLAINED = {
-    "networks": "SHA-256 of the networks that all this holds for",
+    "members": "the set of models that all this holds for: names, SHA-256, crop, precision",
     "gender": "coefficients of log odds, log odds * young, log odds * old, 1, young, old",
     "person_gender, person_gender_estimates": "likewise for a person, and coefficients of its mean embedding",
     "person_age_*": "age of a person, between knots of the mean estimate, plus a sum over its embedding",
@@ -60,7 +66,7 @@ EXPLAINED = {
 
 
 def degraded(image: Image, random: np.random.Generator) -> Image:
-    """A labeled face, (200, 200, 3) uint8 BGR, as it may look in a video, on an even ground."""
+    """A labeled face, (200, 200, 3) uint8 BGR, degraded as in a video, on a plain background."""
     side = int(np.exp(random.uniform(np.log(30), np.log(190))))
     canvas = np.full((side + 48, side + 48, 3), 110, np.uint8)
     x, y = random.integers(8, 40, 2)
@@ -77,13 +83,16 @@ def degraded(image: Image, random: np.random.Generator) -> Image:
     return cv2.imdecode(coded[1], cv2.IMREAD_COLOR).astype(np.uint8)
 
 
-def measure(faces: Iterable[LabeledFace]) -> pd.DataFrame:
-    """What the networks say of each view that is large enough: a row each, with the face's labels.
+def measure(faces: Iterable[LabeledFace], settings: Settings) -> pd.DataFrame:
+    """Estimate each view that is large enough: a row each, with the face's labels.
 
-    `female_prob` is the network's own, not calibrated.
+    `female_prob` is the model's own, not calibrated.
     """
-    settings = Settings(min_estimate_px=1)
-    detector, attributes, embedding = CenterFace(settings), Attributes.load(settings), DlibEmbedding(settings)
+    detector, attributes, embedding = (
+        load_detector(settings),
+        Attributes.load(settings),
+        DlibEmbedding(settings),
+    )
     rows = []
     for number, face in enumerate(faces):
         random = np.random.default_rng(number)
@@ -94,6 +103,8 @@ def measure(faces: Iterable[LabeledFace]) -> pd.DataFrame:
             best = detector.detect([scaled], [(width, height)])[0][:1]
             if not len(best) or face_widths(best.boxes)[0] < Settings().min_estimate_px:
                 continue
+            if detector.points_in_box is not None:
+                best = best.replace(landmarks=points_in_boxes(best.boxes, detector.points_in_box))
             picture = Still(image)
             female, age, spread = attributes.estimate_crops(attributes.crops(picture, best))
             crops = picture.crop(embedding.transforms(best.landmarks), [embedding.crop_px], embedding.crop_px)
@@ -108,7 +119,7 @@ def measure(faces: Iterable[LabeledFace]) -> pd.DataFrame:
                     "score": float(best.scores[0]),
                     "female_prob": float(female[0]),
                     "age_years": float(age[0]),
-                    "age_std_years": float(spread[0]),
+                    "age_std_years": float(np.nan_to_num(spread[0])),
                     "embedding": embedding.embed(crops)[0],
                 }
             )
@@ -146,7 +157,7 @@ def hats(values: Real, knots: tuple[float, ...]) -> Real:
 
 
 def fit_people(people: People) -> dict[str, list[float]]:
-    """How a person's gender and age follow from all sightings and from the mean embedding."""
+    """Fit a person's gender and age from all sightings and from the mean embedding."""
     estimates = people.estimates
     terms = np.concatenate([gender_terms(estimates.log_odds, estimates.age_years), estimates.embeddings.T])
     ridge = np.r_[np.zeros(6), np.full(estimates.embeddings.shape[1], RIDGE_GENDER)]
@@ -166,7 +177,7 @@ def fit_people(people: People) -> dict[str, list[float]]:
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Labeled people and what their sightings say together."""
+    """Labeled people and their fused estimates."""
 
     estimates: Estimates
     age: Real
@@ -176,9 +187,9 @@ class People:
 
     @classmethod
     def of(cls, views: pd.DataFrame) -> People:
-        """The views of each face fused as the sightings of a person; `female_prob` is calibrated."""
-        looks = views[["person_id", "embedding"]].assign(views=1, crop_px=views["x2"].clip(upper=100))
-        ids, estimates = fuse_estimates(views, looks)
+        """Fuse the views of each face like the sightings of a person; `female_prob` is calibrated."""
+        embeddings = views[["person_id", "embedding"]].assign(crops=1, crop_px=views["x2"].clip(upper=100))
+        ids, estimates = fuse_estimates(views, embeddings)
         labels = views.drop_duplicates("person_id").set_index("person_id").loc[ids]
         return cls(estimates, labels["true_age"].to_numpy(float), labels["true_female"].to_numpy(bool))
 
@@ -197,11 +208,11 @@ class People:
 
 
 def read_across(people: People) -> pd.DataFrame:
-    """What is read of each person by coefficients that were fitted on other people."""
+    """Estimate each person with coefficients that were fitted on other people."""
     fold = np.arange(len(people.age)) % FOLDS
     table = pd.DataFrame({"age": people.age, "female": people.female, "spread": people.estimates.std_years})
     for number in range(FOLDS):
-        reader = replace(Calibration.load(), **fit_people(people.chosen(fold != number)))
+        reader = replace(Calibration.plain(), **fit_people(people.chosen(fold != number)))
         rows = fold == number
         table.loc[rows, "female_prob"], table.loc[rows, "age_years"] = reader.person(
             people.chosen(rows).estimates
@@ -232,15 +243,9 @@ def child_years(read: pd.DataFrame) -> float:
     return 0.0
 
 
-def fit(views: pd.DataFrame, source: str) -> dict[str, object]:
-    """The content of the file."""
-    result: dict[str, object] = {
-        "explained": EXPLAINED,
-        "networks": {
-            model.name: model.sha256 for model in (registry.AGE, registry.GENDER, registry.EMBEDDING)
-        },
-        "fitted_on": source,
-    }
+def fit(views: pd.DataFrame, source: str, members: dict[str, dict[str, str] | str]) -> dict[str, object]:
+    """The content of the file of a set of models, which has these members."""
+    result: dict[str, object] = {"explained": EXPLAINED, "members": members, "fitted_on": source}
     terms = gender_terms(logit(views["female_prob"].to_numpy()), views["age_years"].to_numpy())
     gender = fit_logistic(terms, views["true_female"].to_numpy(bool), np.zeros(6)).round(4)
     result["gender"] = gender.tolist()
@@ -269,7 +274,7 @@ def fit(views: pd.DataFrame, source: str) -> dict[str, object]:
 
 
 def report(read: pd.DataFrame) -> None:
-    """Print how well people are read whom the coefficients were not fitted on."""
+    """Print the accuracy for people on whom the coefficients were not fitted."""
     for name, part in (("all", read), ("13 and older", read[read["age"] >= 13])):
         sure = np.maximum(part["female_prob"], 1 - part["female_prob"]) >= Settings().min_confidence
         right = (part["female_prob"] > 0.5) == part["female"]
@@ -282,14 +287,27 @@ def main() -> None:
     """Fit and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=8000, help="how many labeled faces")
-    count = parser.parse_args().faces
-    views = measure(labeled_faces(FIT, count))
+    parser.add_argument("--detector", default=Settings().detector)
+    parser.add_argument("--attributes", default=Settings().attributes)
+    parser.add_argument("--precision", default=Settings().precision)
+    parser.add_argument("--only-this-precision", action="store_true", help="it holds for no other")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
+    options = parser.parse_args()
+    settings = Settings(
+        min_estimate_px=1,
+        detector=options.detector,
+        attributes=options.attributes,
+        precision=options.precision,
+    )
+    members = choose(settings).members(options.precision if options.only_this_precision else ANY_PRECISION)
+    views = measure(labeled_faces(FIT, options.faces), settings)
     source = f"{views['person_id'].nunique()} faces of UTKFace (fitting part), {1 + VIEWS} views each"
-    lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in fit(views, source).items()]
-    path = Path(calibration.__file__).with_name("calibration.json")
+    lines = [
+        f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in fit(views, source, members).items()
+    ]
+    path = options.out / f"{key_of(members)}.json"
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    Calibration.load.cache_clear()
-    print(path.read_text("utf-8")[:2000])
+    print(path)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the networks are worth: the tables of ``docs/models.md``, between its marks.
+"""Measure the models: write the tables of ``docs/models.md``, between its marks.
 
-Every detector and every network for gender and age that can run here, on the same labeled faces (of the
-development data, set aside for reporting) and on the same made video. The classic networks' files cannot be
-had everywhere: where they are missing, their speed is measured with made weights, which take the same time,
-and their accuracy is not.
+Runs every detector and every model for gender and age that is available, on the same labeled faces (of the
+development data, set aside for reporting) and on the same made video. The files of the classic models are not
+available everywhere: where they are missing, their speed is measured with made weights, which take the same
+time, and their accuracy is not measured.
 
     ANALYZER_MODELS=../shared/models python -m benchmarks.models [--faces 1000]
 """
@@ -49,10 +49,10 @@ SECONDS, FRAMES = 4, 60
 ROUNDS = 3
 WIDTH = 110
 DETECTOR_HEAD = (
-    *("detector", "picture", "ms a frame", "faces a frame", "faces found", "others a face"),
+    *("detector", "input", "ms per frame", "faces per frame", "faces found", "others per face"),
     *("gender right", "age error", "license", "commercial use"),
 )
-JUDGE_HEAD = ("networks", "ms a face", "gender right", "age error", "license", "commercial use")
+ATTRIBUTES_HEAD = ("models", "ms per face", "gender right", "age error", "license", "commercial use")
 COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
 
 Image = NDArray[np.uint8]
@@ -60,14 +60,14 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one network."""
+    """The measurements of one model."""
 
     name: str
     cells: tuple[str, ...]
 
 
 def median_ms(work: Callable[[], object], count: int) -> float:
-    """Milliseconds for each of `count` things that `work` does, the median of some rounds."""
+    """Milliseconds per item of `work`, which does `count` items; the median of some rounds."""
     work()
     taken = []
     for _ in range(ROUNDS):
@@ -77,15 +77,15 @@ def median_ms(work: Callable[[], object], count: int) -> float:
     return float(np.median(taken))
 
 
-def look(detector: Detector, picture: Image) -> Faces:
-    """The faces in a picture."""
-    height, width = picture.shape[:2]
-    scaled = cv2.resize(picture, detector.input_size(width, height), interpolation=cv2.INTER_AREA)
+def detect(detector: Detector, image: Image) -> Faces:
+    """The faces in an image."""
+    height, width = image.shape[:2]
+    scaled = cv2.resize(image, detector.input_size(width, height), interpolation=cv2.INTER_AREA)
     return detector.detect([scaled.astype(np.uint8)], [(width, height)])[0]
 
 
 def placed(detector: Detector, faces: Faces) -> Faces:
-    """The faces with landmarks, put where they lie on average if the detector finds none."""
+    """The faces with landmarks, average ones if the detector finds none."""
     if detector.points_in_box is None:
         return faces
     return faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
@@ -99,10 +99,10 @@ def video_frames(folder: Path) -> list[Image]:
 
 
 def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[str, str]:
-    """Share of genders right and mean error of age, by the networks' own word."""
+    """Share of right genders and mean error of age, not calibrated."""
     right, errors = [], []
-    for face, picture, found in faces:
-        female, age, _ = attributes.estimate_crops(attributes.crops(Still(picture), found))
+    for face, image, found in faces:
+        female, age, _ = attributes.estimate_crops(attributes.crops(Still(image), found))
         right.append((female[0] > 0.5) == face.female)
         errors.append(abs(float(age[0]) - face.age_years))
     return f"{np.mean(right):.1%}", f"{np.mean(errors):.1f} years"
@@ -111,7 +111,7 @@ def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, 
 def detector_row(
     name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: Attributes
 ) -> Row:
-    """How quick it is, what it finds, and how right gender and age are with what it finds."""
+    """Speed, faces found, and accuracy of gender and age on these faces."""
     detector, model = load_detector(Settings(detector=name)), MODELS[name]
     height, width = frames[0].shape[:2]
     size = detector.input_size(width, height)
@@ -120,19 +120,19 @@ def detector_row(
     per_frame = f"{median_ms(lambda: detector.detect(scaled, sizes), len(frames)):.1f}"
     in_video = f"{np.mean([len(one) for one in detector.detect(scaled, sizes)]):.1f}"
     if name == "none":
-        pictures = [face.image for face in faces]
+        images = [face.image for face in faces]
     else:
         gray = (127, 127, 127)
-        pictures = [
+        images = [
             cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=gray).astype(np.uint8)
             for face in faces
         ]
     hits, others = [], 0
-    for face, picture in zip(faces, pictures, strict=True):
-        found = look(detector, picture)
+    for face, image in zip(faces, images, strict=True):
+        found = detect(detector, image)
         others += max(0, len(found) - 1)
         if len(found):
-            hits.append((face, picture, placed(detector, found[:1])))
+            hits.append((face, image, placed(detector, found[:1])))
     share = f"{len(hits) / len(faces):.1%}"
     cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
     return Row(name, (*cells, *estimated(attributes, hits), *license(model)))
@@ -145,7 +145,7 @@ def license(model: Model) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def made_weights() -> Iterator[None]:
-    """The catalog takes made files for those of Levi and Hassner."""
+    """Replace the files of Levi and Hassner by made ones."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         made = caffe.classic_files(Path(folder))
         stack.enter_context(mock.patch.dict(os.environ, {registry.MODELS_VARIABLE: folder}))
@@ -154,7 +154,7 @@ def made_weights() -> Iterator[None]:
 
 
 def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[Row, str]:
-    """A network or a pair of them on CenterFace's faces; and why something could not be measured."""
+    """A model or a pair of them on CenterFace's faces; and why something could not be measured."""
     known = [MODELS[one] for one in registry.SETS.get(name, ())]
     if not known:
         description = find_description(name)
@@ -171,21 +171,21 @@ def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]])
             stack.enter_context(made_weights())
             attributes = Attributes.load(Settings(attributes=name))
         some = found[:64]
-        crops = [attributes.crops(Still(picture), faces)[0] for _, picture, faces in some]
+        crops = [attributes.crops(Still(image), faces)[0] for _, image, faces in some]
         per_face = f"{median_ms(lambda: attributes.estimate(crops), len(crops)):.1f}"
     accuracy = ("not measured",) * 2 if why else estimated(attributes, found)
     return Row(name, (per_face, *accuracy, *license(known[0]))), why
 
 
 def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
-    """How long comparing takes."""
+    """Speed of the embedding."""
     model = DlibEmbedding(Settings())
-    pieces = [
-        Still(picture).crop(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
-        for _, picture, faces in found[:64]
+    crops = [
+        Still(image).crop(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
+        for _, image, faces in found[:64]
     ]
-    per_face = f"{median_ms(lambda: model.embed(pieces), len(pieces)):.1f}"
-    return Row("dlib-resnet (compares)", (per_face, "–", "–", *license(model.model)))
+    per_face = f"{median_ms(lambda: model.embed(crops), len(crops)):.1f}"
+    return Row("dlib-resnet (embedding)", (per_face, "–", "–", *license(model.model)))
 
 
 def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -211,17 +211,17 @@ def main() -> None:
             missing.append(f"`{name}`: {error}")
         print(detectors[-1], flush=True)
     detector = load_detector(Settings())
-    found = [(face, face.image, look(detector, face.image)[:1]) for face in faces]
+    found = [(face, face.image, detect(detector, face.image)[:1]) for face in faces]
     found = [one for one in found if len(one[2])]
     own = []
     for path in descriptions():
         description = find_description(path.stem)
-        if description is not None and len(description.answers) == 2:
+        if description is not None and len(description.outputs) == 2:
             own.append(path.stem)
-    judges = []
+    rows = []
     for name in (*registry.SETS, *own):
         row, why = attribute_rows(name, found)
-        judges.append(row)
+        rows.append(row)
         if why:
             missing.append(f"`{name}`, its accuracy: {why}. Its speed was measured with made weights.")
         print(row, flush=True)
@@ -229,18 +229,18 @@ def main() -> None:
         f"Measured by `python -m benchmarks.models` with {Settings().thread_count} cores and the default "
         f"settings, medians of {ROUNDS} rounds. The video: {len(frames)} frames of 1280 x 720 pixels of a "
         f"made crowd. The faces: {len(faces)} of UTKFace that were used for nothing else, each in a gray "
-        "frame of 400 x 400 pixels (for `none` without it); *others* are what else was found there. Gender "
-        "and age are what the dlib networks say of what was found, not calibrated."
+        "frame of 400 x 400 pixels (for `none` without it); *others* are further detections there. Gender "
+        "and age are the uncalibrated estimates of the dlib models for the faces found."
     )
-    judged_on = f"Networks for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
+    sample = f"Models for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
     lines = [
         *textwrap.wrap(measured, WIDTH),
         "",
         *table(DETECTOR_HEAD, detectors),
         "",
-        *textwrap.wrap(judged_on, WIDTH),
+        *textwrap.wrap(sample, WIDTH),
         "",
-        *table(JUDGE_HEAD, [*judges, embedding_row(found)]),
+        *table(ATTRIBUTES_HEAD, [*rows, embedding_row(found)]),
         "",
     ]
     if missing:

@@ -20,7 +20,7 @@ from analyzer.events import Rendering
 from analyzer.runs.run import Run
 from testkit.media import numbered, write_video
 from testkit.odd_times import Recording, join
-from tests.test_frames import X264
+from tests.test_reader import X264
 
 TABLES = ("timeline.csv", "people.csv", "shares.csv", "faces.parquet", "samples.parquet")
 

@@ -13,7 +13,7 @@ import pytest
 from analyzer.api import analyze
 from analyzer.cli.report import describe_report
 from analyzer.errors import SettingsError
-from analyzer.people.attention import audience_summary, head_pose, looks
+from analyzer.people.attention import audience_summary, gazes, head_pose
 from analyzer.people.fusion import fuse_people
 from analyzer.people.timeline import timeline
 from analyzer.report import Chosen, make_report
@@ -69,7 +69,7 @@ def test_size_and_place_do_not_matter_and_unknown_stays_unknown() -> None:
     assert head_pose(np.empty((0, 5, 2), np.float32)).shape == (0, 3)
 
 
-# --- who looks, for how long ---------------------------------------------------------------------------
+# --- gazes and their duration ---------------------------------------------------------------------------
 
 
 def samples_of(times_s: list[float], end_s: float) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def people_of(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) ->
 def test_attention_dwell_and_ratio_of_people_who_are_known() -> None:
     samples = samples_of([0.0, 0.5, 1.0, 1.5, 2.5, 3.0, 20.0, 20.5], 21.0)
     rows = [
-        # Looks, looks, away, looks for a second; is away for 17 s; looks for one sample more.
+        # Looks, away, looks for a second; is away for 17 s; looks for one sample more.
         *((at, 1, head(yaw)) for at, yaw in ((0, 0), (1, 21), (2, 24), (3, -10), (7, 5))),
         # Looks down at a telephone all the time.
         *((at, 2, head(0, -50)) for at in (2, 3, 4)),
@@ -149,21 +149,21 @@ def test_a_glance_must_last_and_a_gap_ends_it() -> None:
         *((at, 2, head(0)) for at in (0, 2, 4, 6)),  # seen in every other sample
     ]
     faces = faces_of(samples, *rows)
-    found = pd.Series(looks(faces, samples, AUDIENCE)).groupby(faces["person_id"]).agg(list)
+    found = pd.Series(gazes(faces, samples, AUDIENCE)).groupby(faces["person_id"]).agg(list)
     assert found.to_dict() == {1: [1, 1, 0, 0], 2: [0, 0, 0, 0]}
-    every = looks(faces, samples, AUDIENCE.replace(attention_min_s=0))
+    every = gazes(faces, samples, AUDIENCE.replace(attention_min_s=0))
     assert every.tolist() == [1, 1, 1, 0, 1, 1, 1, 1]
     # The order of the rows does not matter.
     mixed = faces.sample(frac=1, random_state=3)
-    in_order = looks(faces, samples, AUDIENCE)
-    assert looks(mixed, samples, AUDIENCE).tolist() == in_order[mixed.index].tolist()
+    in_order = gazes(faces, samples, AUDIENCE)
+    assert gazes(mixed, samples, AUDIENCE).tolist() == in_order[mixed.index].tolist()
 
 
 def test_limits_are_those_of_the_settings_and_yaw_is_that_of_the_head_not_of_its_points() -> None:
     samples = samples_of([0.0], 1.0)
 
     def counts(points: np.ndarray, **changes: object) -> bool:
-        return bool(looks(faces_of(samples, (0, 1, points)), samples, AUDIENCE.replace(**changes))[0])
+        return bool(gazes(faces_of(samples, (0, 1, points)), samples, AUDIENCE.replace(**changes))[0])
 
     assert counts(head(20)) and counts(head(-20)) and not counts(head(25)) and not counts(head(-25))
     assert counts(head(0, 27)) and not counts(head(0, 33)) and not counts(head(0, -33))

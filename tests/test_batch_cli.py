@@ -95,7 +95,7 @@ def test_images_beside_videos_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (DONE, "")
     assert "2 images beside its videos (--images includes them)" in result.stdout
     events = [json.loads(line) for line in (tmp_path / "out" / "batch.jsonl").read_text().splitlines()]
-    (left_out,) = (event for event in events if event["event"] == "left_out")
+    (left_out,) = (event for event in events if event["event"] == "files_skipped")
     assert (left_out["source"], left_out["images"]) == (str(tmp_path / "talks"), 2)
     assert "2 images beside its videos (--images" in run("plan", tmp_path / "talks", "--out", tmp_path).stdout
     plan = json.loads(run("plan", tmp_path / "talks", "--out", tmp_path, "--json").stdout)

@@ -49,7 +49,7 @@ def begin(folder: Path) -> None:
     stop = Stop()
 
     def on_event(event: str, video: int | None, facts: dict[str, Any]) -> None:
-        if event == "segment" and facts["segment"] == 1:
+        if event == "segment_committed" and facts["segment"] == 1:
             stop.request()
 
     scheduler = Scheduler(jobs_for(folder), InlineExecutor(), on_event=on_event, stop=stop)
@@ -70,7 +70,7 @@ def work(folder: Path) -> dict[str, tuple[list[str], list[int]]]:
     """Of each video the outcomes of its attempts, and the segments that were analyzed, in order."""
     done: dict[str, tuple[list[str], list[int]]] = {}
     lines = (folder.parent / "out" / "batch.jsonl").read_text().splitlines()
-    segments = [one for one in map(json.loads, lines) if one["event"] == "segment"]
+    segments = [one for one in map(json.loads, lines) if one["event"] == "segment_committed"]
     for row in rows(folder):
         outcomes = [each["outcome"] for each in row["attempts_list"]]
         numbers = [one["segment"] for one in segments if one["video"] == row["id"]]

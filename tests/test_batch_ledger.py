@@ -15,8 +15,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from analyzer.batch import ledger as module
@@ -853,6 +855,20 @@ def test_a_network_file_system_is_refused(path: Path, kind: str, monkeypatch: py
         pass
     assert not caught.value.temporary
     assert not path.parent.exists()
+
+
+def test_a_network_file_system_is_refused_whatever_the_name_of_its_mount_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = tmp_path / "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro und mehr"
+    point.mkdir()
+    mounts = [("/", "ext4"), (str(point.resolve()), "nfs4")]
+    found = [SimpleNamespace(mountpoint=place, fstype=kind) for place, kind in mounts]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: found)
+    with pytest.raises(LedgerError, match="network file system"), lock_ledger(point / "out" / LEDGER_NAME):
+        pass
+    with lock_ledger(tmp_path / "out" / LEDGER_NAME):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs", "overlay", None])

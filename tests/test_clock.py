@@ -17,7 +17,7 @@ from analyzer.settings import Settings
 from testkit.faces import SHARED
 from testkit.media import numbered, write_video
 from testkit.odd_times import Recording, animate, join, restamp
-from tests.test_frames import X264, assert_segments_alone_equal_one_pass
+from tests.test_reader import X264, assert_segments_alone_equal_one_pass
 
 TICK = Fraction(1, 90_000)
 STEP, SOUND_STEP = 3000, 1920

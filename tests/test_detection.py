@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis import detection
 from analyzer.analysis.detection import DetectedSample, detect_faces
-from analyzer.analysis.segment import _looked
+from analyzer.analysis.segment import _detected
 from analyzer.faces import Faces
 from analyzer.media.frame import SIGNATURE_PX, Frame, Sample, Scaler
 from analyzer.media.geometry import Geometry, Orientation
@@ -551,7 +551,7 @@ def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_
     settings = Settings(segment_s=segment_s, fps=5)
     models: Any = SimpleNamespace(detector=Bright())
     with VideoReader(film, settings) as reader:
-        passing = list(_looked(reader.samples(), models, settings, StageTimer()))
+        passing = list(_detected(reader.samples(), models, settings, StageTimer()))
         by_segment = {
             number: [one for _, one in group]
             for number, group in itertools.groupby(passing, key=lambda pair: pair[0])
@@ -561,7 +561,7 @@ def test_segment_looked_at_alone_equals_the_same_in_passing(film: Path, segment_
             samples = reader.samples(*reader.segment_bounds(segment))
             alone = list(detect_faces(samples, Bright(), settings, StageTimer()))
             for mine, theirs in zip(alone, there, strict=True):
-                for name in ("time_s", "image_name", "detection_age_s", "cut", "close"):
+                for name in ("time_s", "image_name", "detection_age_s", "shot_boundary", "full_resolution"):
                     assert getattr(mine, name) == getattr(theirs, name)
                 np.testing.assert_array_equal(mine.faces.boxes, theirs.faces.boxes)
                 np.testing.assert_array_equal(mine.thumbnail, theirs.thumbnail)

@@ -31,8 +31,8 @@ from analyzer.evaluation.metrics import (
     figures,
     group_scores,
     identity,
-    judgements,
     known_shares,
+    row_scores,
     span_matches,
     width_bins,
 )
@@ -69,7 +69,7 @@ def exactly(value: float, n: int) -> dict[str, Any]:
 # --- figures -----------------------------------------------------------------------------------------
 
 
-def test_judgements_count_only_those_who_say_something() -> None:
+def test_scores_count_only_those_who_say_something() -> None:
     table = estimated(
         ("female", 30, "female", 0.9, 34, 25, 43),  # right
         ("female", 70, "male", 0.2, 50, 40, 60),  # wrong, too young by 20
@@ -78,7 +78,7 @@ def test_judgements_count_only_those_who_say_something() -> None:
         ("male", 40, "", NAN, NAN, NAN, NAN),  # not found
         ("male", 25, "unknown", NAN, NAN, NAN, NAN),  # found but too small to be judged
     )
-    scores = figures(judgements(table))
+    scores = figures(row_scores(table))
     expected = {
         "found": (5 / 6, 6),
         "gender_right": (1 / 2, 2),
@@ -96,11 +96,11 @@ def test_judgements_count_only_those_who_say_something() -> None:
 
 
 @pytest.mark.parametrize(
-    ("true", "estimated", "exact", "one_off"),
+    ("true", "age", "exact", "one_off"),
     [(5, 4, 1, 1), (5, 9, 0, 1), (5, 16, 0, 0), (62, 90, 1, 1), (5, 1, 0, 1), (7, 1, 0, 1)],
 )
-def test_adience_bands_are_the_nearest(true: float, estimated: float, exact: float, one_off: float) -> None:
-    row = judgements(estimated(("", true, "unknown", NAN, estimated, NAN, NAN))).iloc[0]
+def test_adience_bands_are_the_nearest(true: float, age: float, exact: float, one_off: float) -> None:
+    row = row_scores(estimated(("", true, "unknown", NAN, age, NAN, NAN))).iloc[0]
     assert (row["adience_exact"], row["adience_one_off"]) == (exact, one_off)
 
 
@@ -310,7 +310,7 @@ def labeled_videos(tmp_path_factory: pytest.TempPathFactory, two_portraits: Port
     return folder
 
 
-def test_pictures_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None:
+def test_images_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None:
     out = tmp_path / "docs"
     result = run_cli(named_faces, "--out", out)
     assert result.exit_code == DONE, result.output
@@ -323,14 +323,14 @@ def test_pictures_named_as_in_utkface(named_faces: Path, tmp_path: Path) -> None
     assert figures_of_all["age_abs_error"]["value"] < 10
     assert document["sources"][0] == {
         "name": named_faces.name,
-        "kind": "pictures",
+        "kind": "images",
         "labeled": 2,
         "unparsed": ["39_1_20200103.jpg"],
         "used": 2,
         "failed": [],
         "unreadable": 0,
-        "pictures_with_several_faces": 0,
-        "unjudged": 0,
+        "images_with_several_faces": 0,
+        "not_estimated": 0,
     }
     assert {model["role"] for model in document["models"]} >= {"detector", "age", "gender"}
     assert document["videos"] is None and document["changed_settings"] == {}
@@ -527,9 +527,9 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
     ("make", "words"),
     [
         (lambda folder: folder / "none", "no such file or folder"),
-        (lambda folder: folder, "no picture here is named"),
+        (lambda folder: folder, "no image here is named"),
         (_written("labels.xls"), "labels are read from"),
-        (_tar, "no picture here is named"),
+        (_tar, "no image here is named"),
         (_written("faces.tar"), "faces.tar: truncated header"),
         (csv_of("image,gender\na.png,male\n"), "column age_years is missing"),
         (csv_of("image,age_years,gender,x1\na.png,3,male,4\n"), "all four or none"),
@@ -537,9 +537,9 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of("file;age\na.png;3\n"), "the columns image, age_years, gender are missing"),
         (
             csv_of("image;age_years;gender\na.png;3;boy\nb.png;;\n"),
-            "not 'boy'; line 3: there is no picture 'b",
+            "not 'boy'; line 3: there is no image 'b",
         ),
-        (csv_of("image;age_years;gender\nc.png;131,5;x\n"), "line 2: there is no picture 'c.png' beside"),
+        (csv_of("image;age_years;gender\nc.png;131,5;x\n"), "line 2: there is no image 'c.png' beside"),
         (
             csv_of("image;age_years;gender\nc.png;131,5;x\n"),
             "not 'x'; age_years must be a number from 0 to 130",
@@ -547,7 +547,7 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of('image,age_years,gender\na.png,"1,5",\n'), "age_years must be a number"),
         (csv_of("image,age_years,gender\n" + "b.png,1,x\n" * 30), "and 20 more"),
         (csv_of(HEAD), "no rows"),
-        (csv_of(HEAD + "a.png,3,male,,,,\nb.png,3,male,,,,\n"), "line 3: there is no picture 'b.png'"),
+        (csv_of(HEAD + "a.png,3,male,,,,\nb.png,3,male,,,,\n"), "line 3: there is no image 'b.png'"),
         (
             csv_of(HEAD + "a.png,old,male,,,,\n"),
             "line 2: age_years must be a number from 0 to 130, not 'old'",
@@ -555,8 +555,11 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (csv_of(HEAD + "a.png,3,Boy,,,,\n"), "line 2: gender must be female, male or empty, not 'Boy'"),
         (csv_of(HEAD + "a.png,3,male,1,2,3,\n"), "line 2: y2 must be a number"),
         (csv_of(HEAD + "a.png,3,male,5,5,1,9\n"), "line 2: its box is empty"),
-        (csv_of(HEAD + "a.png,3\n"), "line 2: it has another number of cells"),
-        (csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"), "a.png: several rows each, which need a box"),
+        (csv_of(HEAD + "a.png,3\n"), "line 2: it has more or fewer cells"),
+        (
+            csv_of(HEAD + "a.png,3,male,,,,\na.png,4,male,,,,\n"),
+            "a.png: several rows each: give each row the box",
+        ),
         (_written("labels.csv", HEAD.encode() + b"\x81\n"), "line 2 is not UTF-8: save it as UTF-8"),
         (truth_of("{broken"), "truth.json: Expecting property name"),
         (truth_of("[" * 100_000), "recursion depth"),
@@ -638,7 +641,7 @@ def test_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
 def test_several_videos_beside_a_truth_need_a_name(tmp_path: Path) -> None:
     path = truth_of()(tmp_path)
     (tmp_path / "b.mkv").touch()
-    with pytest.raises(SourceError, match="2 videos lie beside it"):
+    with pytest.raises(SourceError, match="2 videos are beside it"):
         evaluate([path])
 
 
@@ -669,7 +672,7 @@ def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     """A face that was not found leaves figures without a value; the page and charts bear it."""
     row = estimated(("female", 30, "", NAN, NAN, NAN, NAN)).assign(source="a|b", face_female_prob=NAN)
     row["face_px"] = NAN
-    source = {"name": "a|b", "kind": "pictures", "labeled": 1, "used": 1, "unparsed": [], "failed": []}
+    source = {"name": "a|b", "kind": "images", "labeled": 1, "used": 1, "unparsed": [], "failed": []}
     empty = pd.DataFrame()
     evaluation = Evaluation(
         measured_on="2026-01-01",
@@ -683,6 +686,6 @@ def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
     )
     assert len(evaluation.save(tmp_path)) == 4
     assert "a\\|b" in (tmp_path / "accuracy.md").read_text()
-    assert isinstance(figures(judgements(row))["found"], Figure)
+    assert isinstance(figures(row_scores(row))["found"], Figure)
     with pytest.raises(OutputError):
         evaluation.save(tmp_path / "accuracy.md")

@@ -135,7 +135,7 @@ def test_images_are_told_in_words_of_images(best_crops: tuple[Result, Run]) -> N
         *(1, 0),
         "images",
     )
-    why = "    23 broken.png is not a picture in a known format; give a JPEG, PNG"
+    why = "    23 broken.png is not an image in a known format; use a JPEG, PNG"
     assert why in result.output
     told = "\n".join(line for line in result.output.splitlines() if not line.startswith(why))
     assert "2 people" in told and "in 22 images: " in told and "(22 faces)" in told
@@ -154,7 +154,7 @@ def test_a_report_of_images_says_who_is_in_which(best_crops: tuple[Result, Run])
     )
     assert [one["image"] for one in document["image_rows"] if not one["readable"]] == ["23 broken.png"]
     html = page(document)
-    assert "Who is in which image" in html and "could not be read" in html
+    assert "People in each image" in html and "could not be read" in html
     assert document["total"]["analyzed_s"] == len(run.samples) == 22
     said = " ".join(note for note in document["notes"])
     assert "1 image could not be read" in said and "packet" not in said and "video was" not in said

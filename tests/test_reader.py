@@ -659,7 +659,8 @@ CHILD = """
 import re, resource, sys
 from pathlib import Path
 from analyzer.errors import MediaError
-from analyzer.media.reader import ImageReader, VideoReader
+from analyzer.media.images import ImageReader
+from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 
 def peak_kb():
@@ -969,7 +970,7 @@ def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fm
     matrix = np.array([[np.cos(angle), -np.sin(angle), -30], [np.sin(angle), np.cos(angle), -20]]) / 64
     transforms = np.stack([matrix, matrix / 1.7]).astype(np.float32)
     pieces = frame.crop(transforms, [64, 128], 64)
-    expected = Still(frame.image()).cut(transforms, [64, 128], 64)
+    expected = Still(frame.image()).crop(transforms, [64, 128], 64)
     for piece, other in zip(pieces, expected, strict=True):
         difference = piece.astype(int) - other
         assert piece.shape == other.shape

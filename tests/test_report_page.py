@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from analyzer.report.document import REPORT_VERSION
 from analyzer.report.figures import ESTIMATED, FIGURES
 from analyzer.report.html import page
 from testkit.media import numbered, write_video
@@ -63,6 +64,7 @@ def a_video(run: str = "run-1", **changes: Any) -> dict[str, Any]:
         "day": "2026-11-01", "day_is": "analyzed", "complete": True, "incomplete_reason": "",
         "kind": "video", "samples": 100, "notes": [],
         "duration_s": 20.0, "analyzed_share": 1.0, "media": None, "audio": False, "page": None,
+        "link": None, "media_start_s": 0.0, "own": {},
         "longest_person": {"person_id": 1, "start_s": 3.0, "end_s": 15.0}, **TOTAL, **changes,
     }  # fmt: skip
 
@@ -117,7 +119,8 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
     }  # fmt: skip
     persons = [
         {
-            "person_id": person, "gender": GENDERS[person], "female_prob": 0.5, "age_years": 34.2,
+            "run": video["run"], "person_id": person, "gender": GENDERS[person], "female_prob": 0.5,
+             "age_years": 34.2,
             "age_low": 24.1, "age_high": 48.8, "age_band": AGES[person], "first_s": stretches[0][0],
             "last_s": stretches[-1][1], "on_screen_s": sum(end - start for start, end in stretches),
             "appearances": len(stretches), "spans": stretches,
@@ -142,7 +145,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
         "trained_on": "faces", "known_bias": "Unreliable on children.", "videos": 1,
     }  # fmt: skip
     return {
-        "report_version": 1, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00",
+        "report_version": REPORT_VERSION, "analyzer_version": "0.1.0", "made_at": "2026-11-24T15:00:00+00:00",
         "title": video["title"], "kind": "video", "images": False, "ages_measured": True,
         "filters": [], "min_people": 1,
         "age_bands": BANDS,
@@ -155,7 +158,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
             }
         ],
         "timeline": timeline, "people": persons, "pairs": [{"a": 1, "b": 3, "co_presence_s": 5.0}],
-        "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
+        "image_rows": None, "trend": None, "comparison": None, "audience": None, "notes": [], "skipped": [],
         "screen_time": SCREEN_TIME, "timezone": "UTC",
         "provenance": {
             "models": [model], "settings": [{"name": "fps", "values": [{"value": "5.0", "videos": 1}]}],
@@ -371,7 +374,7 @@ def test_many_videos_draw_their_charts(library: Shown) -> None:
             box.select_option(value)
             assert shown.drawn()[name] > 1, (name, value)
     text = shown.tab.locator("#trend").inner_text()
-    assert "up, more than chance" in text
+    assert "up, beyond error bars" in text
     assert "within error bars" in text
     assert "higher share on screen" in shown.tab.locator("#audience").inner_text()
 
@@ -612,7 +615,7 @@ def test_suppressed_is_said(show: Any) -> None:
     for name in ("people", "female_people_share", "age_median_years", "longest_person_s"):
         assert "suppressed" in shown.tab.locator(f"[data-figure={name}]").inner_text(), name
     assert "suppressed" in shown.tab.locator("[data-figure=occupancy]").inner_text()
-    assert "Suppressed: this would tell of single people" in shown.tab.locator("#time").inner_text()
+    assert "Suppressed: appearances are about single people" in shown.tab.locator("#time").inner_text()
     assert "Suppressed: fewer than 10 people" in shown.tab.locator("#people").inner_text()
     assert shown.words("pyramid").count("suppressed") == 27
     assert shown.drawn()["timeline"] > 0
@@ -640,7 +643,7 @@ def test_of_nobody_there_are_no_charts(show: Any) -> None:
     empty = {"people": [], "pairs": [], "moments": [], "shares": []}
     made |= empty | {"pyramid": [cell | {"people": 0, "on_screen_s": 0.0} for cell in made["pyramid"]]}
     shown = show(made)
-    assert "Nobody was seen in this video." in shown.tab.locator("#overview").inner_text()
+    assert "No people were seen in this video." in shown.tab.locator("#overview").inner_text()
     assert not shown.tab.locator(".plot").count()
 
 
@@ -726,13 +729,13 @@ def test_two_groups_are_laid_side_by_side(show: Any) -> None:
     assert "20 %" in text and "30 %" in text and "+10 points" in text and "within error bars" in text
     shown.tab.locator("#compare-first").select_option(label="C")
     text = " ".join(shown.tab.locator("tbody[data-first]:not([hidden])").inner_text().split())
-    assert "+30 points" in text and "up, more than chance" in text and "<script>" in text
+    assert "+30 points" in text and "up, beyond error bars" in text and "<script>" in text
     shown.tab.locator("#compare-second").select_option(label="C")
     assert not shown.tab.locator("tbody[data-first]:not([hidden])").count()
     assert shown.tab.locator("#compare-none").is_visible()
     # On a phone every share is within sight.
     for table in ("#table-videos", "#groups table"):
-        share = shown.tab.locator(f"{table} td[data-label='Share of female people']").first.bounding_box()
+        share = shown.tab.locator(f"{table} td[data-label='Female share of people']").first.bounding_box()
         assert share["x"] >= 0 and share["x"] + share["width"] <= 390
 
 
@@ -748,17 +751,17 @@ def test_images_are_told_in_words_of_images(show: Any) -> None:
     shown = show(made)
     text = shown.tab.locator("main").inner_text().partition("Method and limits")[0]
     for words in (
-        "Images with somebody",
+        "Images with people",
         "3 faces were found and not counted",
-        "How many in an image",
+        "People per image",
         "5 images",
     ):
         assert words in text, words
-    for words in ("screen", "occupancy", "at once", "0:"):
+    for words in ("screen", "ccupancy", "oncurrent", "0:"):
         assert words not in text, words
     assert "20 images" in shown.tab.locator("header").inner_text()
     assert set(shown.drawn()) == {"pyramid", "shares", "concurrent"}
-    table = shown.tab.locator("[aria-label='Who is in which image'] tbody").inner_text()
+    table = shown.tab.locator("[aria-label='People in each image'] tbody").inner_text()
     assert "1 (female), 3 (unknown)" in table
     assert "b.jpg nobody c.jpg could not be read" in " ".join(table.split())
 

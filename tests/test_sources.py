@@ -23,6 +23,7 @@ import av
 import duckdb
 import pandas as pd
 import pytest
+from _pytest.mark import ParameterSet
 from yt_dlp.utils import ExtractorError, GeoRestrictedError, UserNotLive
 
 from analyzer.errors import OutputError, SourceError, SourceErrorKind, StoppedError
@@ -30,7 +31,16 @@ from analyzer.settings import Settings
 from analyzer.sources.formats import choose_formats
 from analyzer.sources.local import _local_id
 from analyzer.sources.resolve import Fetcher
-from analyzer.sources.types import Candidate, FetchProgress, Item, LeftOut, MediaKind, Video
+from analyzer.sources.types import (
+    Candidate,
+    FetchProgress,
+    FileSource,
+    Item,
+    LeftOut,
+    MediaKind,
+    UrlSource,
+    Video,
+)
 from analyzer.sources.ytdlp import video_id_of, web_id
 from analyzer.util.urls import host_of
 from testkit.media import number_of, numbered, write_video
@@ -38,6 +48,11 @@ from testkit.servers import Handler, ScriptedListIE, Server, scripted, serve
 
 Kind = SourceErrorKind
 TIMEOUT_S = 1.5
+
+
+def slow(*values: object) -> ParameterSet:
+    """A set of parameters whose promise another set keeps in the quick run."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -473,6 +488,7 @@ def test_hls_with_a_missing_part_is_no_success(server: Server, hls: Path, folder
     assert 1 <= server.count("/index1.ts") <= 5
 
 
+@pytest.mark.slow
 def test_hls_with_a_cut_part_is_no_success(server: Server, hls: Path, folder: Path) -> None:
     server.add_folder(hls)
     server.add_cut("/index1.ts", (hls / "index1.ts").read_bytes())
@@ -495,7 +511,14 @@ def byte_ranges(server: Server, hls: Path, how: str, order: tuple[int, ...] = (0
     return server.add("/list.m3u8", text.encode()), b"".join(parts[number] for number in order)
 
 
-@pytest.mark.parametrize(("how", "order"), [*((how, (0, 1, 2)) for how in BYTE_RANGES), ("whole", (2, 0, 1))])
+@pytest.mark.parametrize(
+    ("how", "order"),
+    [
+        ("right", (0, 1, 2)),
+        *(slow(how, (0, 1, 2)) for how in BYTE_RANGES if how != "right"),
+        ("whole", (2, 0, 1)),
+    ],
+)
 def test_parts_of_one_file_are_the_parts_asked_for(
     server: Server, hls: Path, folder: Path, how: str, order: tuple[int, ...]
 ) -> None:
@@ -812,6 +835,7 @@ def test_tabs_of_a_channel_are_walked_in_order() -> None:
     assert loop.error is not None
 
 
+@pytest.mark.slow
 def test_tab_that_is_silent_does_not_end_the_rest(server: Server) -> None:
     class SilentListIE(ScriptedListIE):
         def _real_extract(self, url: str) -> Any:
@@ -950,6 +974,7 @@ def test_identities_of_a_channel_need_no_request(server: Server, clip: Path, fol
     assert [made.fetch(item, folder).video_id for item in again] == expected
 
 
+@pytest.mark.slow
 def test_ten_thousand_identities() -> None:
     def entry(number: int) -> dict[str, Any]:
         return {
@@ -1113,11 +1138,11 @@ def test_what_accept_refuses_is_not_downloaded(how: str, server: Server, clip: P
     ("phase", "stop"),
     [
         ("extraction", StoppedError("enough")),
-        ("extraction", KeyboardInterrupt()),
+        slow("extraction", KeyboardInterrupt()),
         ("download", HaltError()),
-        ("download", KeyboardInterrupt()),
-        ("listing", HaltError()),
-        ("entries", StoppedError("enough")),
+        slow("download", KeyboardInterrupt()),
+        slow("listing", HaltError()),
+        slow("entries", StoppedError("enough")),
         ("tab", KeyboardInterrupt()),
     ],
 )
@@ -1171,13 +1196,13 @@ def http_date(in_s: float) -> str:
     ("status", "value", "low", "high"),
     [
         (429, lambda: "120", 120, 120),
-        (429, lambda: http_date(3600), 3500, 3601),
-        (429, lambda: http_date(-3600), 0, 0),
-        (429, lambda: "-5", 0, 0),
-        (429, lambda: "99999999999", 604_800, 604_800),
-        (429, lambda: http_date(30 * 86_400), 604_800, 604_800),
+        slow(429, lambda: http_date(3600), 3500, 3601),
+        slow(429, lambda: http_date(-3600), 0, 0),
+        slow(429, lambda: "-5", 0, 0),
+        slow(429, lambda: "99999999999", 604_800, 604_800),
+        slow(429, lambda: http_date(30 * 86_400), 604_800, 604_800),
         (503, lambda: "7", 7, 7),
-        (503, lambda: "0", 0, 0),
+        slow(503, lambda: "0", 0, 0),
     ],
 )
 @pytest.mark.parametrize("phase", ["direct", "page", "media", "part"])
@@ -1209,6 +1234,7 @@ def test_server_that_wants_to_be_left_alone(
     assert [each for each in server.requests if each != "/index.m3u8"] == ["/x.mp4"]
 
 
+@pytest.mark.slow
 def test_server_that_does_not_say_for_how_long(server: Server, folder: Path) -> None:
     for value in ("soon", "", "1e9"):
         error = refused(server.add_retry_after("/a.mp4", 429, value), folder)
@@ -1279,13 +1305,13 @@ def test_first_page_of_a_list_that_wants_to_be_left_alone(server: Server) -> Non
 @pytest.mark.parametrize(
     ("status", "kind", "retry"),
     [
-        (401, Kind.EXPIRED_OR_FORBIDDEN, False),
+        slow(401, Kind.EXPIRED_OR_FORBIDDEN, False),
         (403, Kind.EXPIRED_OR_FORBIDDEN, False),
         (404, Kind.NOT_FOUND, False),
-        (410, Kind.NOT_FOUND, False),
-        (418, Kind.OTHER, False),
+        slow(410, Kind.NOT_FOUND, False),
+        slow(418, Kind.OTHER, False),
         (429, Kind.BOT_CHECK, True),
-        (451, Kind.GEO_BLOCKED, False),
+        slow(451, Kind.GEO_BLOCKED, False),
         (503, Kind.NETWORK, True),
     ],
 )
@@ -1418,7 +1444,8 @@ def test_success_must_be_proven(
 
 
 @pytest.mark.parametrize(
-    "phase", ["silent", "dribbling", "silent page", "dribbling page", "dribbling head", "dribbling hls"]
+    "phase",
+    ["silent", "dribbling page", *map(slow, ["dribbling", "silent page", "dribbling head", "dribbling hls"])],
 )
 def test_deadline(server: Server, hls: Path, folder: Path, phase: str) -> None:
     site = scripted(abc={"url": server.url("/clip.mp4"), "ext": "mp4"})
@@ -1447,6 +1474,7 @@ def test_deadline(server: Server, hls: Path, folder: Path, phase: str) -> None:
     assert server.count("/clip.mp4") <= 1
 
 
+@pytest.mark.slow
 def test_many_tiny_parts_are_a_dribble_too(server: Server, folder: Path) -> None:
     names = [f"part{number}.ts" for number in range(40)]
     lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", *(f"#EXTINF:1,\n{name}" for name in names)]
@@ -1475,6 +1503,7 @@ def test_slow_is_not_silent(server: Server, folder: Path) -> None:
     assert time.monotonic() - began > TIMEOUT_S
 
 
+@pytest.mark.slow
 def test_site_that_makes_clients_wait(server: Server, clip: Path, folder: Path) -> None:
     media = {"formats": [{"url": server.add("/clip.mp4", clip), "ext": "mp4"}]}
 
@@ -1512,7 +1541,7 @@ def test_disk_trouble_is_no_source_error(server: Server, clip: Path, tmp_path: P
         fetch(source, tmp_path / "missing")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, *map(slow, [errno.EDQUOT, errno.EACCES])])
 @pytest.mark.parametrize("where", ["tempfile.mkdtemp", "pathlib.Path.replace", "stream", "sanitize_open"])
 def test_full_disk(
     server: Server, clip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, where: str, number: int
@@ -1641,3 +1670,19 @@ def test_one_picture(tmp_path: Path) -> None:
     assert (before.kind, before.paths) == (MediaKind.IMAGES, (path,))
     renamed = path.rename(tmp_path / "b.png")
     assert fetch(str(renamed), tmp_path).video_id == before.video_id
+
+
+def test_an_address_from_a_form_reaches_neither_files_nor_cameras(clip: Path) -> None:
+    fetcher = Fetcher(Settings(), want_audio=False, live=True)
+    assert [item.kind for item in fetcher.resolve("0")] == [MediaKind.LIVE]
+    assert [item.paths for item in fetcher.resolve(str(clip))] == [(clip,)]
+    for text in ("0", "rtsp://camera.test/1", str(clip), f"file://{clip}"):
+        with pytest.raises(SourceError):
+            list(fetcher.resolve(UrlSource(text)))
+    assert [item.kind for item in fetcher.resolve(UrlSource("https://example.org/a"))] == [MediaKind.VIDEO]
+
+
+def test_a_path_is_not_taken_for_an_address() -> None:
+    fetcher = Fetcher(Settings(), want_audio=False, live=True)
+    with pytest.raises(SourceError, match="There is no file"):
+        list(fetcher.resolve(FileSource("https://example.org/a")))

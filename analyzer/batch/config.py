@@ -1,4 +1,4 @@
-"""What a batch is to do: the jobs file (TOML), or sources with options, as checked frozen dataclasses.
+"""The jobs of a batch: a jobs file (TOML) or sources with options, as validated frozen dataclasses.
 
 ::
 
@@ -7,8 +7,8 @@
     for source in jobs.sources:
         source.filters.why_not(title=..., duration_s=..., uploaded=..., today=...)
 
-Every key of the file with its meaning: docs/batch-example.toml. Nothing is looked up here but the jobs file
-and lists of sources: whether a source can be had is for the night to find out, and costs that source alone.
+docs/batch-example.toml explains all keys of the file. Only the jobs file and lists of sources are read here;
+whether a source can be used turns out during the batch run, and affects that source alone.
 """
 
 from __future__ import annotations
@@ -60,25 +60,17 @@ __all__ = [
 ]
 
 LEDGER_NAME = "ledger.sqlite"
-"""The ledger's file in `Jobs.out`, where no other is named."""
-
-
+"""Default name of the ledger in `Jobs.out`."""
 LOG_NAME = "batch.jsonl"
-"""The log's file in `Jobs.out`, where no other is named."""
-
-
+"""Default name of the log in `Jobs.out`."""
 BOT_PAUSE_CAP_S = 24 * HOUR_S
-"""A host is left alone for at most so long after a bot check, in seconds."""
-
-
+"""Longest pause of a host after bot checks, in seconds."""
 _LONGEST_S = 366 * DAY_S
-
-
 _LONGEST_AGE_S = 100 * _LONGEST_S
 
 
 def _day(text: str | None) -> datetime.date | None:
-    """The day at the beginning of an ISO date or time; None where there is none."""
+    """Return the day of an ISO date or time; None if it is neither."""
     if text is None or not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", text):
         return None
     try:
@@ -92,13 +84,13 @@ def _is_day(age: str) -> bool:
 
 
 def _checked_age(value: object, name: str) -> str:
-    """An age with its unit or a day, as text.
+    """Return an age with its unit, or a day, as text.
 
     Raises:
         SettingsError: It is neither.
     """
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        return value.isoformat()  # TOML has days of its own
+        return value.isoformat()  # TOML has dates of its own
     text = value.strip() if isinstance(value, str) else ""
     if _is_day(text):
         return text
@@ -113,17 +105,17 @@ def _checked_age(value: object, name: str) -> str:
 
 
 def _age_days(age: str) -> int:
-    """Whole days of an age, rounded up: sites tell the day of an upload, seldom the hour."""
+    """Return an age in days, rounded up: sites give the day of an upload, but rarely the hour."""
     return math.ceil(seconds_in(age) / DAY_S)
 
 
 def _from_day(age: str, today: datetime.date) -> datetime.date:
-    """The first day that is no older than the age or day."""
+    """Return the first day that is not older than an age or day."""
     return _day(age) or today - datetime.timedelta(days=_age_days(age))
 
 
 def _shown(text: str) -> str:
-    """Untrusted text in a message: one short line, without the logins of addresses.
+    """Shorten untrusted text for a message to one line, without the logins of addresses.
 
     >>> _shown("https://user:secret@example.org/a")
     'https://example.org/a'
@@ -141,7 +133,7 @@ def _as_settings_error() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _at(place: str) -> Iterator[None]:
-    """Errors say where: the file, the table."""
+    """Prefix errors with their place: the file, the table."""
     try:
         yield
     except SettingsError as error:
@@ -149,21 +141,21 @@ def _at(place: str) -> Iterator[None]:
 
 
 def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """A question to append to an error, empty where nothing known is near."""
+    """Return a suggestion to append to an error; empty if nothing is similar."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _within(default: Any, low: float, high: float) -> Any:
-    """A field that is a number between two bounds, both allowed.
+    """Define a field for a number between two bounds, both allowed.
 
-    Those named ``..._s`` are durations: text such as ``2h`` becomes seconds.
+    Fields named ``..._s`` are durations: text such as ``2h`` becomes seconds.
     """
     return field(default=default, metadata={"low": low, "high": high})
 
 
 class _Checked:
-    """Checks all fields that have bounds; SettingsError on construction."""
+    """Validates all fields that have bounds, on construction."""
 
     def __post_init__(self) -> None:
         for each in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -181,7 +173,7 @@ class _Checked:
                 return parse_duration(value, name, low=low, high=high)
             both = tuple(value) if isinstance(value, list | tuple) else (value, value)
             if len(both) != 2:
-                raise SettingsError(f"{name} takes a duration, or the shortest and the longest of two")
+                raise SettingsError(f"{name} must be a duration, or the shortest and the longest duration")
             return tuple(parse_duration(one, name, low=low, high=high) for one in both)
         return number(value, int, name, low, high)
 
@@ -191,21 +183,21 @@ class Filters(_Checked):
     """Which videos of a source are wanted. All conditions must hold; None: no condition.
 
     Raises:
-        SettingsError: On construction, if a value is wrong or two contradict.
+        SettingsError: On construction, if a value is wrong or two contradict each other.
     """
 
     newer_than: str | None = None
-    """Uploaded at most so long ago (``30d``, ``12h``, rounded up to days), or on this day (ISO) or later."""
+    """Uploaded within this time (``30d``, ``12h``, rounded up to days), or on this day (ISO) or later."""
     older_than: str | None = None
-    """Uploaded longer ago than this, or before this day."""
+    """Uploaded before this time or day."""
     shorter_than_s: float | None = _within(None, 0.1, _LONGEST_S)
-    """Shorter than so many seconds."""
+    """Shorter than this, in seconds."""
     longer_than_s: float | None = _within(None, 0.0, _LONGEST_S)
-    """Longer than so many seconds."""
+    """Longer than this, in seconds."""
     title: str | None = None
-    """Regular expression that is found in the title, in whatever case."""
+    """Regular expression that matches somewhere in the title, ignoring case."""
     not_title: str | None = None
-    """Regular expression that is not found in the title, in whatever case."""
+    """Regular expression that matches nowhere in the title, ignoring case."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +208,7 @@ class Filters(_Checked):
             _check_expression(getattr(self, name), name)
         if self._nothing_is_between():
             raise SettingsError(
-                f"newer_than ({self.newer_than}) and older_than ({self.older_than}) leave nothing"
+                f"newer_than ({self.newer_than}) and older_than ({self.older_than}) exclude everything"
             )
         shortest, longest = self.longer_than_s, self.shorter_than_s
         if shortest is not None and longest is not None and longest <= shortest:
@@ -228,34 +220,23 @@ class Filters(_Checked):
     def _nothing_is_between(self) -> bool:
         first, end = self.newer_than, self.older_than
         if first is None or end is None or _is_day(first) != _is_day(end):
-            return False  # an age and a day may leave something tomorrow
+            return False  # an age and a day may allow something tomorrow
         return end <= first if _is_day(first) else _age_days(first) <= _age_days(end)
 
     def why_not(
         self, *, title: str | None, duration_s: float | None, uploaded: str | None, today: datetime.date
     ) -> str | None:
-        """Why a video is not wanted, in words; None: it passes as far as is known.
+        """Return why a video is not wanted; None if it passes, as far as is known.
 
-        What is unknown (None, or no such value) never rejects.
+        Unknown values (None, or invalid ones) never exclude a video.
 
         Args:
             title: The title.
-            duration_s: In seconds.
-            uploaded: Day of the upload (ISO).
-            today: From which ages are counted.
+            duration_s: The length, in seconds.
+            uploaded: The day of the upload (ISO).
+            today: The day from which ages are counted.
         """
         return self._wrong_length(duration_s) or self._wrong_title(title) or self._wrong_day(uploaded, today)
-
-    def only_too_new(
-        self, *, title: str | None, duration_s: float | None, uploaded: str | None, today: datetime.date
-    ) -> bool:
-        """Whether a rejected video passes once it has grown older: look again another night."""
-        day = _day(uploaded)
-        if day is None or self.older_than is None or _is_day(self.older_than):
-            return False
-        ripe = day + datetime.timedelta(days=_age_days(self.older_than) + 1)
-        then = self.why_not(title=title, duration_s=duration_s, uploaded=uploaded, today=ripe)
-        return today < ripe and then is None
 
     def _wrong_length(self, duration_s: float | None) -> str | None:
         if duration_s is None or not 0 < duration_s < math.inf:
@@ -273,9 +254,9 @@ class Filters(_Checked):
         if title is None:
             return None
         if self.title is not None and not re.search(self.title, title, re.IGNORECASE):
-            return f"the title does not have {brief(self.title)}"
+            return f"the title does not match {brief(self.title)}"
         if self.not_title is not None and re.search(self.not_title, title, re.IGNORECASE):
-            return f"the title has {brief(self.not_title)}"
+            return f"the title matches {brief(self.not_title)}"
         return None
 
     def _wrong_day(self, uploaded: str | None, today: datetime.date) -> str | None:
@@ -296,44 +277,44 @@ def _check_expression(value: object, name: str) -> None:
         raise SettingsError(f"{name} must be a regular expression, not {brief(value)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of expressions that may mean something else one day
+            warnings.simplefilter("ignore")  # about expressions whose meaning may change
             re.compile(value, re.IGNORECASE)
     except (re.error, OverflowError, RecursionError) as error:
         raise SettingsError(
-            f"{name} is no regular expression: {brief(value)} ({_shown(str(error))})"
+            f"{name} is not a regular expression: {brief(value)} ({_shown(str(error))})"
         ) from error
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to be looked at every night, with all that holds for it."""
+    """A source that each batch run lists, with its settings and filters."""
 
     name: str
-    """The path or address; a path from a jobs file is absolute."""
+    """Path or address; paths from a jobs file are absolute."""
     settings: Settings
-    """All applied; `playlist` is True for channels and playlists."""
+    """Complete settings; `playlist` is True for channels and playlists."""
     folder: Path
-    """Where its runs go: `Jobs.out` or a folder in it."""
+    """Folder for its runs: `Jobs.out` or a folder in it."""
     filters: Filters = Filters()
     max_per_run: int | None = None
-    """At most so many of its videos are analyzed in a night; None: as many as there are."""
+    """Analyze at most this many of its videos in a batch run; None: all."""
     tags: tuple[str, ...] = ()
     watched: bool = False
-    """A folder that may be written to while we look: files that still change are left for later."""
+    """Whether files that are still being written are left for the next batch run."""
 
 
 @dataclass(frozen=True)
 class Retry(_Checked):
-    """When what failed is tried again."""
+    """When failed videos are tried again."""
 
     attempts: int = _within(5, 1, 100)
-    """How often an item is tried in all."""
+    """Attempts before a video is abandoned."""
     base_s: float = _within(MINUTE_S, 1.0, 7 * DAY_S)
-    """The pause after the first failure, in seconds; longer after each."""
+    """Delay after the first failure, in seconds; it grows with each."""
     cap_s: float = _within(6 * HOUR_S, 1.0, 30 * DAY_S)
-    """No pause is longer, in seconds."""
+    """Longest delay, in seconds."""
     patience_s: float = _within(5 * MINUTE_S, 0.0, DAY_S)
-    """How long a night waits at its end for retries that are due soon, in seconds."""
+    """How long a batch run waits at its end for retries that are due soon, in seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -345,59 +326,58 @@ class Retry(_Checked):
 
 @dataclass(frozen=True)
 class Limits(_Checked):
-    """What one item may take before it is stopped."""
+    """What the analysis of one video may use before it is ended."""
 
     memory_mb: int = _within(4000, 500, 10_000_000)
-    """What each analyzing process may ask the system for, in MB. That is more than it uses: on two cores
-    2,100 for 1080p, of which 600 are used, and 2,600 for 2160p, of which 1,000 are used; more with more
-    cores."""
+    """Memory that each analyzing process may reserve, in MB. That is more than it uses: on two cores, 2,100
+    reserved and 600 used for 1080p, 2,600 and 1,000 for 2160p; more with more cores."""
     cpu_s: float = _within(12 * HOUR_S, 1.0, _LONGEST_S)
     """Processor time, in seconds."""
     wall_s: float = _within(6 * HOUR_S, 1.0, _LONGEST_S)
-    """Time by the clock, in seconds."""
+    """Elapsed time, in seconds."""
     stall_s: float = _within(5 * MINUTE_S, 1.0, DAY_S)
     """Time without any progress, in seconds."""
     crashes: int = _within(3, 1, 100)
-    """After so many attempts that end the process an item is given up."""
+    """Crashes before a video is abandoned."""
 
 
 @dataclass(frozen=True)
 class Pace(_Checked):
-    """How sites are spared."""
+    """How requests to sites are limited."""
 
     pause_s: tuple[float, float] = _within((5.0, 10.0), 0.0, HOUR_S)
-    """Between two downloads of one host: the shortest and the longest pause, in seconds."""
+    """Shortest and longest pause between two downloads from one host, in seconds."""
     bot_pause_s: float = _within(HOUR_S, 1.0, BOT_PAUSE_CAP_S)
-    """How long a host is left alone after it took us for a bot, in seconds; doubled each time, at most
-    `BOT_PAUSE_CAP_S`."""
+    """Pause of a host that suspects a bot, in seconds; doubled each time, at most `BOT_PAUSE_CAP_S`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shortest, longest = self.pause_s
         if longest < shortest:
             raise SettingsError(
-                f"pause must name the shortest first, not {duration_text(shortest)}, {duration_text(longest)}"
+                f"pause must give the shortest duration first, not {duration_text(shortest)}, "
+                f"{duration_text(longest)}"
             )
 
 
 @dataclass(frozen=True)
 class OnFailure:
-    """Whom a night that did not go well is told to.
+    """Notifications of batch runs that did not go well.
 
     Raises:
         SettingsError: On construction, if a value is wrong.
     """
 
     command: tuple[str, ...] = ()
-    """A program and its arguments; no shell is involved. Empty: none."""
+    """A program and its arguments, run without a shell. Empty: none."""
     webhook: str | None = None
-    """An http or https address that is posted to."""
+    """An http or https address that receives a POST request."""
 
     def __post_init__(self) -> None:
         command: Any = self.command
         if not isinstance(command, list | tuple):
             raise SettingsError(
-                f'command takes a list such as ["mail", "-s", "batch", "me"], not {brief(command)}'
+                f'command must be a list such as ["mail", "-s", "batch", "me"], not {brief(command)}'
             )
         if not all(isinstance(word, str) and "\0" not in word for word in command) or (
             command and not command[0]
@@ -410,26 +390,26 @@ class OnFailure:
 
 @dataclass(frozen=True)
 class Jobs(_Checked):
-    """What a batch is to do.
+    """The jobs of a batch.
 
     Raises:
-        SettingsError: On construction, if a value is wrong or two contradict.
+        SettingsError: On construction, if a value is wrong or two contradict each other.
     """
 
     sources: tuple[Source, ...]
     out: Path
     ledger: Path
-    """What was done and is to be done: `LEDGER_NAME` in `out` by default."""
+    """The ledger: by default `LEDGER_NAME` in `out`."""
     log: Path
-    """One line of JSON an event: `LOG_NAME` in `out` by default."""
+    """The log: by default `LOG_NAME` in `out`."""
     time_budget_s: float | None = _within(None, 1.0, _LONGEST_S)
-    """After so many seconds nothing new is begun; None: until all is done."""
+    """Stop after this time, in seconds; None: when everything is done."""
     workers: int = _within(0, 0, 256)
-    """Processes that each analyze a video; 0: fitted to cores and memory."""
+    """Videos that are analyzed in parallel; 0: as many as cores and memory allow."""
     report: tuple[str, ...] = ("html",)
-    """Forms of each run's report; empty: none."""
+    """Formats of each run's report; empty: none."""
     reserve_mb: int = _within(1000, 0, 1_000_000_000)
-    """Free space that is left alone on the disk, in MB."""
+    """Free space to leave on the disk, in MB."""
     retry: Retry = Retry()
     limits: Limits = Limits()
     pace: Pace = Pace()
@@ -441,18 +421,18 @@ class Jobs(_Checked):
             raise SettingsError("there is no source to analyze")
         report: Any = self.report
         if not isinstance(report, list | tuple):
-            raise SettingsError(f'report takes a list such as ["html"], not {brief(report)}')
+            raise SettingsError(f'report must be a list such as ["html"], not {brief(report)}')
         for form in report:
             if form not in REPORT_FORMATS:
                 raise SettingsError(
-                    f"report must be of {', '.join(REPORT_FORMATS)}, not {brief(form)}"
+                    f"report must contain only {', '.join(REPORT_FORMATS)}, not {brief(form)}"
                     f"{_nearest(str(form), REPORT_FORMATS)}"
                 )
         object.__setattr__(self, "report", tuple(dict.fromkeys(report)))
-        # The same source named twice is looked at once.
+        # A source that is given twice is listed once.
         object.__setattr__(self, "sources", tuple(dict.fromkeys(self.sources)))
         if self.ledger == self.log:
-            raise SettingsError(f"ledger and log are the same file, {_shown(str(self.log))}")
+            raise SettingsError(f"ledger and log are the same file: {_shown(str(self.log))}")
 
 
 _NO_FILTERS = Filters()
@@ -468,21 +448,21 @@ def jobs_of(
     watch: bool = False,
     **choices: Any,
 ) -> Jobs:
-    """The jobs that a command line names.
+    """Return the jobs for some sources.
 
     Args:
-        sources: Paths and addresses. A file that ends in ``.txt`` is a list of sources, one a line; blank
-            lines and lines that begin with ``#`` are passed over, paths are relative to the list. A list
-            may name lists, these no further ones.
+        sources: Paths and addresses. A file that ends in ``.txt`` is a list of sources, one per line; blank
+            lines and comments, which begin with ``#``, are ignored, and paths are relative to the list. A
+            list may contain lists, but these no further ones.
         settings: For all sources.
-        out: Folder of the runs.
+        out: Folder for the runs.
         filters: For all sources.
         max_per_run: For each source.
-        watch: Whether folders may be written to while we look.
-        choices: Other fields of `Jobs`; None stands for the default.
+        watch: Whether to leave files that are still being written for the next batch run.
+        choices: Other fields of `Jobs`; None: the default.
 
     Raises:
-        SettingsError: A value is wrong, or a list cannot be read or names nothing.
+        SettingsError: A value is wrong, or a list cannot be read or is empty.
     """
     _check_count(max_per_run, "max_per_run")
     out = Path(out)
@@ -508,7 +488,7 @@ def _jobs(sources: tuple[Source, ...], out: Path, choices: Mapping[str, Any]) ->
 
 
 def _named(source: str, depth: int, where: Path | None = None) -> Iterator[str]:
-    """The source, or those that it lists down to so many lists in each other."""
+    """Yield the source, or the sources in it if it is a list; lists may be nested `depth` levels deep."""
     if where is not None and _is_path(source):
         source = str(where / _home(source))
     path = Path(source)
@@ -516,27 +496,25 @@ def _named(source: str, depth: int, where: Path | None = None) -> Iterator[str]:
         yield source
         return
     if depth == 0:
-        raise SettingsError(
-            f"the list {_shown(source)} is named by a list that a list names: name it in the first one"
-        )
-    # An address may hold a #, but no blank before it.
+        raise SettingsError(f"the list {_shown(source)} is nested too deeply: add it to the first list")
+    # Addresses may contain a #, but not after a space.
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in _text_of(path).splitlines()]
     lines = [line for line in lines if line]
     if not lines:
-        raise SettingsError(f"the list {_shown(source)} names no source")
+        raise SettingsError(f"the list {_shown(source)} contains no source")
     for line in lines:
         yield from _named(line, depth - 1, path.parent)
 
 
 def _text_of(path: Path) -> str:
-    """The text of a file.
+    """Read a text file.
 
     Raises:
-        SettingsError: It is not there, cannot be read, or is not UTF-8.
+        SettingsError: It does not exist, cannot be read, or is not UTF-8.
     """
     shown = _shown(str(path))
-    if _there(path.exists) and not path.is_file():  # a FIFO would be waited for
-        raise SettingsError(f"{shown} is no file")
+    if _there(path.exists) and not path.is_file():  # reading a FIFO would block
+        raise SettingsError(f"{shown} is not a file")
     try:
         raw = path.read_bytes()
     except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL character
@@ -551,7 +529,7 @@ def _text_of(path: Path) -> str:
 
 
 def _there(is_there: Callable[[], bool]) -> bool:
-    """What a method of Path finds; names that no file can have are not there."""
+    """Call a method of Path; False for names that no file can have."""
     try:
         return is_there()
     except (OSError, ValueError):
@@ -559,7 +537,7 @@ def _there(is_there: Callable[[], bool]) -> bool:
 
 
 def _is_path(source: str) -> bool:
-    # Two characters at least: C:\talk.mp4 is a path.
+    # At least two characters: C:\talk.mp4 is a path.
     return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source)
 
 
@@ -573,7 +551,7 @@ def _check_count(value: object, name: str) -> None:
 
 
 def _spelled(cls: type[Any]) -> dict[str, str]:
-    """How the fields of a dataclass may be written: durations with and without ``_s``."""
+    """Map the spellings of a dataclass's fields to their names: durations with and without ``_s``."""
     names = [each.name for each in dataclasses.fields(cls)]
     return {name.removesuffix("_s"): name for name in names} | {name: name for name in names}
 
@@ -583,77 +561,49 @@ def _same(*names: str) -> dict[str, str]:
 
 
 _OPTIONS = {option.name: option for option in options()}
-
-
 _KINDS = ("channel", "playlist", "url", "file", "folder")
-
-
 _LISTS = ("channel", "playlist")
-
-
 _LOCAL = ("file", "folder")
-
-
 _SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
-
-
 _OF_FOLDERS = ("recursive", "images")
-
-
 _PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
-"""Settings that a [[source]] may have beside its other keys: they say what of it is taken."""
-
-
-# Spelling -> name. A channel or playlist is named as such: `playlist` is no setting here.
+"""Settings that are allowed as keys of a [[source]]: they select what of it is analyzed."""
+# Spelling -> name. Without `playlist`: a source is a channel or playlist by its key.
 _SETTING_KEYS = {
     spelling: option.name
     for option in options()
     for spelling in (option.name, option.flag)
     if spelling and option.name != "playlist"
 }
-
-
 _FILTER_KEYS = _spelled(Filters)
-
-
 _TAG_KEYS = _SETTING_KEYS | _FILTER_KEYS | _same("preset")
-
-
 _SOURCE_KEYS = (
     _same(*_KINDS)
     | _same("watch", "tags", "preset", "into", "max_per_run", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
-
-
 _CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
-
-
 _TOP_KEYS = (
     _same("out", "ledger", "log", "preset", "settings", "tags", "source", "disk")
     | _CHOICE_KEYS
     | _same(*_SECTIONS)
 )
-
-
 _DISK_KEYS = _same("reserve_mb")
-
-
 _HOMES: tuple[tuple[Mapping[str, str], str], ...] = (
-    (_same("playlist"), "a [[source]], in place of url"),
+    (_same("playlist"), "a [[source]], instead of url"),
     (_SETTING_KEYS, "[settings], or settings = { } of a [[source]]"),
     (_SOURCE_KEYS, "a [[source]]"),
-    (_TOP_KEYS, "the first lines of the file, before all [tables]"),
+    (_TOP_KEYS, "the lines before the first [table]"),
     (_DISK_KEYS, "[disk]"),
     *((_spelled(cls), f"[{name}]") for name, cls in _SECTIONS.items()),
 )
 
 
 def _keys(table: object, known: Mapping[str, str]) -> dict[str, Any]:
-    """The values of a table by the names that their keys stand for; dashes count as underscores.
+    """Return the values of a table by the canonical names of their keys; dashes count as underscores.
 
     Raises:
-        SettingsError: It is no table, a key is unknown, or two mean the same.
+        SettingsError: It is not a table, a key is unknown, or two keys mean the same.
     """
     if not isinstance(table, dict):
         raise SettingsError(f"must be a table with keys, not {brief(table)}")
@@ -663,7 +613,7 @@ def _keys(table: object, known: Mapping[str, str]) -> dict[str, Any]:
         if name is None:
             raise SettingsError(f"unknown key {brief(key)}: {_advice(key.replace('-', '_'), known)}")
         if name in values:
-            raise SettingsError(f"{brief(key)} is given twice, in two spellings")
+            raise SettingsError(f"{brief(key)} is set twice, in two spellings")
         values[name] = value
     return values
 
@@ -680,13 +630,15 @@ def _advice(key: str, known: Mapping[str, str]) -> str:
         shortest[name] = min(spelling, shortest.get(name, spelling), key=len)
     near = difflib.get_close_matches(key, known, n=1)
     return (
-        f"did you mean {shortest[known[near[0]]]!r}?" if near else f"known are {', '.join(shortest.values())}"
+        f"did you mean {shortest[known[near[0]]]!r}?"
+        if near
+        else f"known keys are {', '.join(shortest.values())}"
     )
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """What one table changes."""
+    """What one table of the file sets."""
 
     preset: str | None
     settings: dict[str, Any]
@@ -695,7 +647,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Common:
-    """What holds for all sources of a file."""
+    """What all sources of a file share."""
 
     base: Path
     out: Path
@@ -706,15 +658,15 @@ class _Common:
 def load_jobs(path: str | os.PathLike[str], **overrides: Any) -> Jobs:
     """Read a jobs file.
 
-    Presets and settings go from the general to the particular: defaults, preset (the most particular one
-    that is given), ``[settings]``, tags in the order in which the source names them, the source.
+    Specific values override general ones: defaults, preset (the most specific one), ``[settings]``, tags in
+    the order in which the source lists them, the source itself.
 
     Args:
         path: The file. Relative paths in it are relative to its folder.
-        overrides: Fields of `Jobs` but `sources` that count more than the file; None: not given.
+        overrides: Fields of `Jobs`, except `sources`, that override the file; None: not given.
 
     Raises:
-        SettingsError: The file cannot be read, is not TOML, or says something wrong; one sentence with the
+        SettingsError: The file cannot be read, is not TOML, or contains a mistake; one sentence with its
             place.
     """
     path = Path(path)
@@ -726,7 +678,7 @@ def load_jobs(path: str | os.PathLike[str], **overrides: Any) -> Jobs:
         last = f"at line {len(text.splitlines())}, the end of the document"
         reason = _shown(str(error)).replace("at end of document", last)
         raise SettingsError(f"{shown} is not TOML: {reason}") from error
-    except (ValueError, RecursionError) as error:  # of tomllib, which does not expect them
+    except (ValueError, RecursionError) as error:  # tomllib does not convert these
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a number is too long"
         raise SettingsError(f"{shown} is not TOML: {reason}") from error
     with _at(shown):
@@ -810,17 +762,19 @@ def _source(table: object, common: _Common) -> Source:
     kind = _kind(values)
     tags = values.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise SettingsError(f'tags takes a list such as ["news"], not {brief(tags)}')
+        raise SettingsError(f'tags must be a list such as ["news"], not {brief(tags)}')
     tags = tuple(dict.fromkeys(tags))
     for tag in tags:
         if tag not in common.tags:
             near = _nearest(tag, common.tags)
-            raise SettingsError(f"the tag {brief(tag)} is not defined, write [tags.{_shown(tag)}]{near}")
+            raise SettingsError(
+                f"the tag {brief(tag)} is not defined; define it as [tags.{_shown(tag)}]{near}"
+            )
     with _at("settings"):
         settings = _settings(_keys(values.get("settings", {}), _SETTING_KEYS))
     for name in _PLAIN_SETTINGS:
         if name in values and name in settings:
-            raise SettingsError(f"{name} is given twice: leave it out of settings")
+            raise SettingsError(f"{name} is set twice: remove it from settings")
         if name in values and name in _OF_FOLDERS and kind != "folder":
             raise SettingsError(f"{name} is for a folder, this is a {kind}")
     settings |= _settings({name: values[name] for name in _PLAIN_SETTINGS if name in values})
@@ -829,7 +783,7 @@ def _source(table: object, common: _Common) -> Source:
     preset = next((layer.preset for layer in reversed(layers) if layer.preset), DEFAULT_PRESET)
     merged: dict[str, Any] = {}
     for layer in layers:
-        if sampling_ways(layer.settings):  # in place of another way of a layer before
+        if sampling_ways(layer.settings):  # replaces the way of an earlier layer
             merged = {name: value for name, value in merged.items() if name not in SAMPLING}
         merged |= layer.settings
     filters = {name: value for layer in layers for name, value in layer.filters.items()}
@@ -861,16 +815,16 @@ def _kind(values: Mapping[str, Any]) -> str:
 def _name(value: object, kind: str, base: Path) -> str:
     if kind not in _LOCAL:
         if web_address(value) != value:
-            hint = "; write file or folder for what is on the disk" if kind == "url" else ""
+            hint = "; use file or folder for local files" if kind == "url" else ""
             raise SettingsError(f"{kind} must be an http or https address, not {brief(value)}{hint}")
         return str(value)
     if isinstance(value, str) and re.match(r"https?:", value, re.IGNORECASE):
-        raise SettingsError(f"{kind} must be a path: write url, channel or playlist for an address")
+        raise SettingsError(f"{kind} must be a path; use url, channel or playlist for an address")
     return str(_path(value, kind, base))
 
 
 def _into(value: object) -> PurePosixPath:
-    """The folder inside `out`; it can lead nowhere else, and nowhere hidden."""
+    """Return a folder inside `out`; it can lead neither outside nor to hidden folders."""
     path = PurePosixPath(value) if isinstance(value, str) else PurePosixPath()
     if (
         not path.parts
@@ -884,14 +838,14 @@ def _into(value: object) -> PurePosixPath:
 
 
 def _refuse_clashes(sources: Sequence[Source]) -> None:
-    """The runs of two settings in one folder would replace each other every night."""
+    """Refuse sources whose runs would replace each other in every batch run."""
     seen: dict[tuple[str, Path], tuple[int, Source]] = {}
     for place, source in enumerate(sources, 1):
         first, earlier = seen.setdefault((_identity(source.name), source.folder), (place, source))
         if earlier.settings.result_hash() != source.settings.result_hash():
             raise SettingsError(
-                f"[[source]] {first} and {place} both name {_shown(source.name)}, with different settings "
-                f"and the same folder: give one of them another with into"
+                f"[[source]] {first} and {place} are the same, {_shown(source.name)}, with different "
+                f"settings and the same folder: choose another folder for one of them with into"
             )
 
 

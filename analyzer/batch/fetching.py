@@ -20,6 +20,7 @@ from analyzer.batch.listing import why_not
 from analyzer.batch.protocol import RunFacts, matching_run
 from analyzer.batch.queue import Entry
 from analyzer.errors import AnalyzerError, OutputError, is_full
+from analyzer.events import Downloading
 from analyzer.runs.folders import run_folder
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Candidate, FetchProgress, Item, MediaKind, Video
@@ -130,7 +131,7 @@ class Downloads:
         progress, self._progress = self._progress, None
         if progress is not None:
             facts = {"received_bytes": progress.received_bytes}
-            self._context.on_event("fetching", entry.work.id, facts)
+            self._context.on_event(Downloading.name, entry.work.id, facts)
         if not future.done():
             return None
         self._current = None

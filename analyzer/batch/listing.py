@@ -16,6 +16,7 @@ from analyzer.batch.ledger import Listed, State, Work
 from analyzer.batch.outcome import iso_time
 from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, LedgerError, SourceError, SourceErrorKind, StoppedError
+from analyzer.events import FilesSkipped
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Item
 from analyzer.util.text import well_formed
@@ -134,7 +135,7 @@ class Listing:
             for item in fetcher.resolve(
                 source.name,
                 on_wait=context.check_stop,
-                on_left_out=lambda left: context.log("left_out", **vars(left)),
+                on_left_out=lambda left: context.log(FilesSkipped.name, **vars(left)),
             ):
                 if not self._queue.is_open(source):
                     break

@@ -1,4 +1,7 @@
-"""The log of a batch: one line of JSON per event."""
+"""The log of a batch: one line of JSON per event.
+
+Events that `analyzer.events` has too carry their names there; a change of a video's state, the state's name.
+"""
 
 from __future__ import annotations
 

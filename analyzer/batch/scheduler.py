@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from analyzer import events
 from analyzer.batch.config import Jobs, Source
 from analyzer.batch.context import (
     BatchContext,
@@ -454,11 +455,13 @@ class _Run:
             case Segment():
                 facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
                 context.ledger.segment(id, event.segment, **facts)
-                context.log("segment", id, segment=event.segment, **facts)
+                context.log(events.SegmentCommitted.name, id, segment=event.segment, **facts)
             case Progress():
-                context.on_event("progress", id, {"time_s": event.time_s, "duration_s": event.duration_s})
+                context.on_event(
+                    events.Progress.name, id, {"time_s": event.time_s, "duration_s": event.duration_s}
+                )
             case Rendering():
-                context.on_event("rendering", id, {"share": event.share})
+                context.on_event(events.Rendering.name, id, {"fraction": event.share})
             case Done():
                 self._done(entry, event)
             case Rejected():  # its length was not known before it was open

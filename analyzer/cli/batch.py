@@ -60,7 +60,7 @@ class BatchConsole:
                         dynamic_ncols=True,
                         bar_format="{desc} |{bar}| {n}/{total} videos [{elapsed}]",
                     )
-            case "fetching" | "progress" | "rendering":
+            case "downloading" | "progress" | "rendering":
                 self._status(*_progress(event, title, facts))
             case "done":
                 partly = "" if facts["complete"] else ", read only in part"
@@ -78,7 +78,7 @@ class BatchConsole:
             case "host_paused" | "source_deferred":
                 named = one_line(facts.get("source") or facts["host"])
                 self._line(f"{named} is paused until {utc_minute(facts['until'])}")
-            case "left_out":
+            case "files_skipped":
                 self._line(left_out_text(**facts))
             case "stopping" if self._verbose and sys.stderr.isatty():
                 self._error_line("stopping; a second signal ends at once")
@@ -126,10 +126,10 @@ def _above_bar() -> contextlib.AbstractContextManager[None]:
 
 def _progress(event: str, title: str, facts: dict[str, Any]) -> tuple[str, str]:
     match event:
-        case "fetching":
+        case "downloading":
             return f"downloading {title}", f"{facts['received_bytes'] / 1e6:.0f} MB"
         case "rendering":
-            return f"drawing {title}", percent(facts["share"])
+            return f"rendering {title}", percent(facts["fraction"])
     whole = facts["duration_s"]
     share = percent(facts["time_s"] / whole) if whole else f"{facts['time_s']:.0f} s"
     return f"analyzing {title}", share

@@ -1,4 +1,4 @@
-"""How right the estimates are: `evaluate` scores the networks on labeled material.
+"""Measure the accuracy of the estimates: `evaluate` scores the models on labeled material.
 
 ::
 
@@ -6,8 +6,8 @@
     evaluation.to_dict()      # every figure, with its number and interval
     evaluation.save("docs")   # accuracy.json, accuracy.md, accuracy-gender.png, accuracy-age.png
 
-`labels` reads the material, `scoring` analyses and matches it, `metrics` defines the figures, `page` and
-`charts` show them.
+`labels` reads the material, `scoring` analyzes and matches it, `metrics` defines the figures, `page` and
+`charts` present them.
 """
 
 from analyzer.evaluation.scoring import Evaluation, check_out, evaluate

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_age", "draw_gender"]
 
-# From the palette of Okabe and Ito: told apart with any color vision, and in gray by lightness and mark.
+# From the palette of Okabe and Ito: distinguishable with any color vision, and in gray by lightness and mark.
 _BLUE, _ORANGE, _GRAY = "#0072B2", "#E69F00", "#555555"
 _SERIES = (("faces", "single faces", _BLUE, "o"), ("people", "people in videos", _ORANGE, "s"))
 _AGE_STEP = 5
@@ -25,7 +25,7 @@ _AGE_STEP = 5
 
 
 def _scores(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the document says of faces and of people in videos, of those that it has."""
+    """The scores of faces and of people in videos, as far as the document has them."""
     scores = {"faces": document["faces"], "people": (document["videos"] or {}).get("people")}
     return {key: one for key, one in scores.items() if one}
 

@@ -1,11 +1,11 @@
-"""What labeled material is, read and checked before anything is analyzed.
+"""Read and check labeled material before anything is analyzed.
 
-- A folder or a ``.tar`` of pictures named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
-  (the race is not used); folders are searched through;
+- A folder or a ``.tar`` of images named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
+  (the race is not used); folders are searched recursively;
 - a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
-  (``female``, ``male`` or empty) and, where wanted, ``x1, y1, x2, y2`` of the labeled face in pixels; with
-  commas, or as spreadsheets of other languages write it: semicolons or tabs and decimal commas;
-- a ``truth.json`` beside its video, or a folder that holds such folders (its pictures are then not used)::
+  (``female``, ``male`` or empty) and optionally ``x1, y1, x2, y2`` of the labeled face in pixels; with
+  commas, or with semicolons or tabs and decimal commas, as spreadsheets in other languages write it;
+- a ``truth.json`` beside its video, or a folder that holds such folders (its images are then not used)::
 
     {"version": 1, "kind": "walking", "seed": 1000, "video": "video.mp4",
      "people": [{"id": 1, "age_years": 26, "gender": "female", "first_s": 0.0, "last_s": 9.8,
@@ -49,9 +49,9 @@ BOX = ["x1", "y1", "x2", "y2"]
 """Columns of a box, in pixels."""
 _TRUTH, _TRUTH_VERSION = "truth.json", 1
 _MAX_AGE_YEARS = 130.0
-_MOST_FAULTS = 10
-"""So many are told of a file, and how many more there are."""
-_MAX_PICTURE_BYTES = 256 * 1024 * 1024
+_MAX_FAULTS = 10
+"""At most this many faults of a file are listed, and the number of further ones."""
+_MAX_IMAGE_BYTES = 256 * 1024 * 1024
 _UTKFACE = r"^([0-9]{1,3})_([01])_[0-9]_.+$"
 
 
@@ -61,8 +61,8 @@ class TrueVideo:
 
     Attributes:
         path: Of the video.
-        kind: A word or two for what sort of video it is.
-        people: One row a true person: `true_gender` (empty: not known), `true_age` (NaN: not known),
+        kind: The kind of video, in a word or two.
+        people: One row a true person: `true_gender` (empty: unknown), `true_age` (NaN: unknown),
             `first_s`, `last_s`, `on_screen_s`.
         boxes: For each person (B, 5) rows of time in seconds, x1, y1, x2, y2 in pixels; None: not labeled.
     """
@@ -75,12 +75,12 @@ class TrueVideo:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What one named path holds: labeled faces, or labeled videos.
+    """The content of one path: labeled faces, or labeled videos.
 
     Attributes:
         about: `name`, `kind`, `labeled`, `used` and `unparsed`, see `Evaluation.sources`.
-        faces: One row a labeled face: `path`, `name`, `true_gender` (empty: not known), `true_age` (NaN:
-            not known) and the columns `BOX` (NaN: not known). None for videos.
+        faces: One row a labeled face: `path`, `name`, `true_gender` (empty: unknown), `true_age` (NaN:
+            unknown) and the columns `BOX` (NaN: unknown). None for videos.
         videos: The videos.
     """
 
@@ -93,14 +93,14 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
     """Read labeled material, each label checked.
 
     Args:
-        path: What the user names.
-        work: A folder that does not exist yet, for what has to be unpacked.
+        path: From the user.
+        work: A folder that does not exist yet, for unpacked files.
         limit: At most this many faces, in the order of the SHA-1 of their file names: a fair sample, always
             the same.
 
     Raises:
-        SourceError: It is no labeled material, or its labels are wrong.
-        OSError: Something cannot be read, or not unpacked.
+        SourceError: It is not labeled material, or its labels are wrong.
+        OSError: A file cannot be read or unpacked.
     """
     with _naming(path):
         if not path.exists():
@@ -110,7 +110,7 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
             truths = [each for each in files if each.name == _TRUTH]
             if truths:
                 return _videos(path, truths)
-            return _material(path, "pictures", *_named_faces(files), limit)
+            return _material(path, "images", *_named_faces(files), limit)
         match path.suffix.lower():
             case ".json":
                 return _videos(path, [path])
@@ -129,7 +129,7 @@ def _bad(path: Path, what: str, kind: SourceErrorKind = SourceErrorKind.OTHER) -
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What is wrong within a file becomes a sentence that names the file."""
+    """Turn an error within a file into a sentence that names the file."""
     try:
         yield
     except (ValueError, RecursionError, csv.Error, tarfile.TarError, EOFError) as error:
@@ -139,7 +139,7 @@ def _naming(path: Path) -> Iterator[None]:
 def _number(value: object, name: str, low: float = -1e9, high: float = 1e9) -> float:
     """
     Raises:
-        ValueError: It is no number between `low` and `high`; says so.
+        ValueError: It is not a number between `low` and `high`.
     """
     try:
         number = float(str(value))
@@ -155,7 +155,7 @@ def _number(value: object, name: str, low: float = -1e9, high: float = 1e9) -> f
 
 def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None) -> Material:
     if faces.empty:
-        what = f"no picture here is named age_gender_race_….jpg, and there is no {_TRUTH}"
+        what = f"no image here is named age_gender_race_….jpg, and there is no {_TRUTH}"
         raise _bad(path, what, SourceErrorKind.EMPTY)
     hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
     chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
@@ -164,11 +164,9 @@ def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], l
 
 
 def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The faces whose labels are in the names of pictures, and the names of pictures that have none."""
-    pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
-    faces = pd.DataFrame(
-        {"path": pictures, "name": [well_formed(path.name) for path in pictures]}, dtype=object
-    )
+    """The faces whose labels are in the names of images, and the names of images without labels."""
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    faces = pd.DataFrame({"path": images, "name": [well_formed(path.name) for path in images]}, dtype=object)
     parts = faces["name"].astype(str).str.extract(_UTKFACE)
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
@@ -178,11 +176,11 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | None) -> Material:
-    # Links, devices and holes are not unpacked, and no path of the archive's is ever used.
+    # Links, devices and sparse files are not unpacked, and no path of the archive is ever used.
     members = {
         Path(str(number), Path(member.name).name): member
         for number, member in enumerate(archive)
-        if member.isreg() and not member.issparse() and member.size <= _MAX_PICTURE_BYTES
+        if member.isreg() and not member.issparse() and member.size <= _MAX_IMAGE_BYTES
     }
     named = _named_faces([key for key in members if not key.name.startswith(".")])
     material = _material(path, "archive", *named, limit)
@@ -200,7 +198,7 @@ _CSV_NEEDS = ("image", "age_years", "gender")
 
 
 class _Faults:
-    """What is wrong with a file: all of it is told at once."""
+    """Collects all that is wrong with a file, to report it at once."""
 
     def __init__(self) -> None:
         self._sentences: list[str] = []
@@ -211,7 +209,7 @@ class _Faults:
 
     @contextlib.contextmanager
     def noted(self, place: str) -> Iterator[None]:
-        """Note what a block raises, with its place; what follows the block goes on."""
+        """Add the error that a block raises, with its place, and continue after the block."""
         try:
             yield
         except ValueError as error:
@@ -220,18 +218,18 @@ class _Faults:
     def check(self) -> None:
         """
         Raises:
-            ValueError: There were faults; says all, or of very many the first and how many more.
+            ValueError: There were faults; lists them, or the first ones and the number of others.
         """
         if self._sentences:
-            more = len(self._sentences) - _MOST_FAULTS
+            more = len(self._sentences) - _MAX_FAULTS
             left = [f"and {more} more"] if more > 0 else []
-            raise ValueError("; ".join([*self._sentences[:_MOST_FAULTS], *left]))
+            raise ValueError("; ".join([*self._sentences[:_MAX_FAULTS], *left]))
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     """
     Raises:
-        ValueError: Columns or pictures are missing, or values are wrong; says which, and on which lines.
+        ValueError: Columns or images are missing, or values are wrong; names them and their lines.
     """
     text = csv_text(path)
     # Spreadsheets write semicolons where a comma is the decimal sign.
@@ -260,24 +258,24 @@ def _read_csv(path: Path) -> pd.DataFrame:
     unclear = table[table["path"].duplicated(keep=False) & table["x1"].isna()]
     if len(unclear):
         names = ", ".join(dict.fromkeys(unclear["name"]))
-        raise ValueError(f"{names}: several rows each, which need a box to tell whose face is meant")
+        raise ValueError(f"{names}: several rows each: give each row the box of its face")
     return table
 
 
 def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]:
     """
     Raises:
-        ValueError: Says what is wrong with the row.
+        ValueError: The row is wrong; says how.
     """
     if None in row or None in row.values():
-        raise ValueError("it has another number of cells than the first line")
+        raise ValueError("it has more or fewer cells than the first line")
     cells = {key: value.strip() for key, value in row.items()}
     name, age, gender = cells["image"], cells["age_years"], cells["gender"].lower()
     faults = _Faults()
     if "\0" in name or not (folder / name).is_file():
-        faults.add(f"there is no picture {name!r} beside the CSV")
+        faults.add(f"there is no image {name!r} beside the CSV")
     elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-        faults.add(f"{name!r} has no ending of a picture, such as .jpg")
+        faults.add(f"{name!r} has no extension of an image, such as .jpg")
     if gender not in (*GENDERS, ""):
         faults.add(f"gender must be female, male or empty, not {cells['gender']!r}")
 
@@ -348,7 +346,7 @@ def _read_truth(path: Path) -> TrueVideo:
 def _true_person(person: dict[str, Any]) -> dict[str, Any]:
     """
     Raises:
-        ValueError: Says all that is wrong.
+        ValueError: The person is wrong; lists all faults.
     """
     faults = _Faults()
     age, gender = person.get("age_years"), person.get("gender")
@@ -372,21 +370,21 @@ def _true_person(person: dict[str, Any]) -> dict[str, Any]:
         faults.add("last_s is before first_s")
     years = math.nan if age is None else number(age, "age_years", 0, _MAX_AGE_YEARS)
     on_screen = person.get("on_screen_s")
-    stands = last - first if on_screen is None else number(on_screen, "on_screen_s", 0)
+    shown_s = last - first if on_screen is None else number(on_screen, "on_screen_s", 0)
     faults.check()
     return {
         "true_gender": gender or "",
         "true_age": years,
         "first_s": first,
         "last_s": last,
-        "on_screen_s": stands,
+        "on_screen_s": shown_s,
     }
 
 
 def _true_boxes(value: object) -> NDArray[np.float64]:
     """
     Raises:
-        ValueError: Says what they must be.
+        ValueError: They are not boxes; says what they must be.
     """
     wrong = "boxes must be a list of [time_s, x1, y1, x2, y2] with x2 > x1 and y2 > y1"
     try:
@@ -403,10 +401,10 @@ def _true_boxes(value: object) -> NDArray[np.float64]:
 def _video_of(folder: Path, name: object) -> Path:
     """
     Raises:
-        ValueError: The named video is not there, or none is named and there is not exactly one.
+        ValueError: The named video does not exist, or none is named and there is not exactly one.
     """
     if name is not None:
-        # Only a file of the same folder: a truth from elsewhere reaches nothing else.
+        # Only a file of the same folder: an untrusted truth.json must not reach others.
         if not isinstance(name, str) or "\0" in name or Path(name).name != name:
             raise ValueError("video must be the name of a file in the same folder")
         if not (folder / name).is_file():
@@ -414,5 +412,5 @@ def _video_of(folder: Path, name: object) -> Path:
         return folder / name
     videos = [path for path in folder.glob("[!.]*") if path.suffix.lower() in VIDEO_SUFFIXES]
     if len(videos) != 1:
-        raise ValueError(f'{len(videos)} videos lie beside it: name one with "video"')
+        raise ValueError(f'{len(videos)} videos are beside it: name one with "video"')
     return videos[0]

@@ -1,18 +1,18 @@
-"""How estimates are scored against labels: pure functions over tables and arrays, nothing is read or run.
+"""Score estimates against labels: pure functions over tables and arrays.
 
-A *table of the judged* has one row a labeled face (or true person of a video) with the columns
+A *table of estimates* has one row a labeled face (or true person of a video) with the columns
 
 ==================  ===================================================================================
-``true_gender``     ``female``, ``male``, or empty where the label does not say
-``true_age``        years; NaN where the label does not say
+``true_gender``     ``female``, ``male``, or empty where not labeled
+``true_age``        years; NaN where not labeled
 ``found``           whether the analysis has found this face or person; if not, the rest is empty
-``gender``          ``female``, ``male`` or ``unknown``, as the people table says
-``female_prob``     as the people table says, 0 to 1; NaN where not judged
+``gender``          ``female``, ``male`` or ``unknown``, of the people table
+``female_prob``     of the people table, 0 to 1; NaN where not estimated
 ``age_years``       likewise, in years
 ``age_low``         lower end of the stated 80 % interval, in years
 ``age_high``        upper end
 ``face_px``         median width of the face in pixels
-``unit``            what is drawn together in the bootstrap: the picture, or the video
+``unit``            rows drawn together in the bootstrap: the image, or the video
 ==================  ===================================================================================
 """
 
@@ -37,21 +37,21 @@ __all__ = [
     "figures",
     "group_scores",
     "identity",
-    "judgements",
     "known_shares",
+    "row_scores",
     "span_matches",
     "width_bins",
 ]
 
 GENDERS = ("female", "male")
 ADULT_FROM_YEARS = 13
-"""Where the bands of YouTube Analytics begin; below, gender can hardly be seen."""
+"""Where the bands of YouTube Analytics begin; below, gender is hardly visible."""
 MATCH_IOU = 0.3
 """A found box shows the true face where the two overlap at least this much."""
 MATCH_TIME_S = 0.1
 """A true box belongs to a sample at most this far away in time."""
 MIN_UNITS = 10
-"""Of fewer faces or videos no interval is given: drawing again from so few tells nothing."""
+"""Fewer faces or videos get no interval: resampling so few means nothing."""
 _WIDTH_EDGES_PX = (24, 32, 48, 64, 96, 160)
 _WIDTH_NAMES = (
     f"<{_WIDTH_EDGES_PX[0]}",
@@ -77,14 +77,14 @@ class Figure:
 def figures(columns: pd.DataFrame, units: pd.Series | None = None) -> dict[str, Figure]:
     """The mean of each column over its rows that are not NaN, with a bootstrap interval.
 
-    That of a share (all values 0 or 1) is Wilson's, with as many faces as tell as much as the units do: where
-    all of a unit agree, one each. That of another mean holds the middle 95 % of the means of 1000 samples of
-    units drawn with replacement: all rows of a video are drawn together, for they resemble each other. Draws
-    are the same at each call.
+    The interval of a share (all values 0 or 1) is Wilson's, with the effective number of faces: one for each
+    unit whose rows all agree. That of another mean holds the middle 95 % of the means of 1000 samples of
+    units drawn with replacement. All rows of a video are drawn together, because they resemble each other.
+    Draws are the same at each call.
 
     Args:
-        columns: (N, K) numbers; NaN where a row has nothing to say.
-        units: N names of units, or None to give means alone.
+        columns: (N, K) numbers; NaN where a row does not count.
+        units: N names of units, or None for means without intervals.
 
     Returns:
         A figure for each column.
@@ -141,11 +141,11 @@ def _drawn_means(sums: Float, counts: Float) -> Float:
 # --- one face, one person ----------------------------------------------------------------------------
 
 
-def judgements(table: pd.DataFrame) -> pd.DataFrame:
-    """What each row of a table of the judged adds to each figure; NaN where it does not count.
+def row_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """The value of each row of a table of estimates for each figure; NaN where it does not count.
 
     Args:
-        table: A table of the judged (see the head of this module), N rows.
+        table: A table of estimates (see the docstring of this module), N rows.
 
     Returns:
         N rows; the mean over a column's rows that are not NaN is the figure:
@@ -153,14 +153,14 @@ def judgements(table: pd.DataFrame) -> pd.DataFrame:
         - ``found``: share of the labeled that were found.
         - ``gender_right``: share right, of those whose gender is stated and labeled:
           ``gender == true_gender``, not counting ``unknown``.
-        - ``gender_unknown``: share whose gender is not stated, of those found and labeled. A found face
-          that the run takes for nobody is one of them.
+        - ``gender_unknown``: share whose gender is not stated, of those found and labeled. It includes found
+          faces that belong to no person.
         - ``likelier_right``: share for whom the likelier gender is right, however unsure:
-          ``(female_prob > 0.5) == (true_gender == "female")``, of those judged.
+          ``(female_prob > 0.5) == (true_gender == "female")``, of those estimated.
         - ``age_abs_error``: mean of ``|age_years - true_age|``, in years.
-        - ``age_error``: mean of ``age_years - true_age``, in years; negative: taken for too young.
+        - ``age_error``: mean of ``age_years - true_age``, in years; negative: estimated too young.
         - ``age_in_interval``: share with ``age_low <= true_age <= age_high``.
-        - ``adience_exact``: share whose age falls into the true Adience band; each age is given to the
+        - ``adience_exact``: share whose age falls into the true Adience band; each age is assigned to the
           nearest of the eight bands.
         - ``adience_one_off``: share at most one band away.
     """
@@ -204,10 +204,10 @@ def width_bins(face_px: pd.Series) -> pd.Series:
 
 
 def group_scores(table: pd.DataFrame, by: str | None = None) -> dict[str, dict[str, dict[str, Figure]]]:
-    """The figures of `judgements` for all, by true age, by gender and by width of the face.
+    """The figures of `row_scores` for all, by true age, by gender and by width of the face.
 
     Args:
-        table: A table of the judged.
+        table: A table of estimates.
         by: A further column to group by.
 
     Returns:
@@ -216,7 +216,7 @@ def group_scores(table: pd.DataFrame, by: str | None = None) -> dict[str, dict[s
         Analytics, ``width`` the bins of `width_bins` over those found; `by` and ``<by> 13+`` have the values
         of that column, the latter over those of 13 and older. Empty groups are left out.
     """
-    values = judgements(table)
+    values = row_scores(table)
     adult = table["true_age"] >= ADULT_FROM_YEARS
     women, men = (table["true_gender"] == gender for gender in GENDERS)
     bands = AGE_BANDS["youtube"]
@@ -241,14 +241,14 @@ def group_scores(table: pd.DataFrame, by: str | None = None) -> dict[str, dict[s
 
 
 def calibration(female_prob: pd.Series, female: pd.Series) -> dict[str, Any]:
-    """Whether a stated probability is the share of times that it is right.
+    """Compare stated probabilities with how often they are right.
 
-    The confidence of a judgement is ``max(female_prob, 1 - female_prob)``. It is cut into 10 equal bins
+    The confidence of an estimate is ``max(female_prob, 1 - female_prob)``. It is divided into 10 equal bins
     between 0.5 and 1. The expected calibration error is the mean over bins, weighted by their number of
-    judgements, of ``|share right - mean confidence|``.
+    estimates, of ``|share right - mean confidence|``.
 
     Args:
-        female_prob: N stated probabilities; NaN where not judged.
+        female_prob: N stated probabilities; NaN where not estimated.
         female: N times whether the label says female.
 
     Returns:
@@ -287,7 +287,7 @@ def _bins(stated: pd.Series, happened: pd.Series, low: float) -> pd.DataFrame:
 def box_matches(
     true_boxes: Sequence[Float], faces: pd.DataFrame, people: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """In how many samples each found person's face lies over each true person's.
+    """Count the samples in which each found person's face overlaps each true person's.
 
     Args:
         true_boxes: For each of T true people (at least one), rows of time in seconds, x1, y1, x2, y2 in
@@ -297,7 +297,7 @@ def box_matches(
 
     Returns:
         Two (T, P) counts. The first counts every pair of boxes with an IoU of at least `MATCH_IOU` at
-        times at most `MATCH_TIME_S` apart. The second gives each found face to the one true person whose
+        times at most `MATCH_TIME_S` apart. The second assigns each found face to the one true person whose
         box overlaps it most, for `identity`.
     """
     names = ["time_s", "x1", "y1", "x2", "y2"]
@@ -324,14 +324,14 @@ def _overlap(a: Float, b: Float) -> Float:
 
 
 def span_matches(true_spans: Float, spans: Float) -> Float:
-    """How far the stretches on screen of true and found people agree: common time / time of either.
+    """Overlap of the stretches on screen of true and found people: common time / time of either.
 
     Args:
         true_spans: (T, 2) first and last second.
         spans: (P, 2) likewise.
 
     Returns:
-        (T, P) from 0 (never together) to 1 (the same stretch).
+        (T, P) from 0 (no common time) to 1 (the same stretch).
     """
     (true_first, true_last), (first, last) = true_spans.T[:, :, None], spans.T
     both = np.clip(np.minimum(true_last, last) - np.maximum(true_first, first), 0, None)
@@ -340,7 +340,7 @@ def span_matches(true_spans: Float, spans: Float) -> Float:
 
 
 def assigned(matches: NDArray[Any]) -> dict[int, int]:
-    """The one-to-one assignment of rows to columns with the largest sum; pairs of 0 are no pairs.
+    """The one-to-one assignment of rows to columns with the largest sum; pairs of 0 are dropped.
 
     >>> assigned(np.array([[5, 4], [4, 0], [0, 0]]))
     {0: 1, 1: 0}
@@ -352,15 +352,15 @@ def assigned(matches: NDArray[Any]) -> dict[int, int]:
 
 
 def identity(best: NDArray[np.int64]) -> tuple[float, float]:
-    """How clean and how whole the found people are.
+    """Purity and completeness of the found people.
 
     Args:
         best: (T, P) faces of each true person in each found one: the second answer of `box_matches`.
 
     Returns:
         Purity, the share of faces that belong to the most frequent true person of their found person:
-        lower where two humans got one number. Completeness, the share of faces that belong to the most
-        frequent found person of their true person: lower where one human got several numbers. NaN where
+        lower where two people got one number. Completeness, the share of faces that belong to the most
+        frequent found person of their true person: lower where one person got several numbers. NaN where
         no face matches.
 
     >>> identity(np.array([[6, 2], [2, 0]]))
@@ -378,14 +378,14 @@ def known_shares(
     """Shares of the people and of the time on screen, counted over those whose gender (age) is known.
 
     Args:
-        genders: ``female`` or ``male``; whatever else is not known.
+        genders: ``female`` or ``male``; everything else is unknown.
         ages: Years, or NaN.
         on_screen_s: Seconds.
         bands: The age bands.
 
     Returns:
         A row for each ``dimension`` (gender, age) and ``group`` with ``people`` and ``time``, both 0 to 1;
-        the time is NaN where nobody is on screen. Dimensions of which nothing is known are left out.
+        the time is NaN without time on screen. Dimensions without known values are left out.
 
     >>> genders, ages = pd.Series(["female", "male", ""]), pd.Series([float("nan")] * 3)
     >>> known_shares(genders, ages, pd.Series([1, 3, 9]), AGE_BANDS["youtube"]).values.tolist()

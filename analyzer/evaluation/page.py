@@ -1,4 +1,4 @@
-"""The page of an evaluation, and how its figures are written: from the document of `Evaluation.to_dict`."""
+"""The page of an evaluation and its number format: from the document of `Evaluation.to_dict`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VIDEO_FIGURES: Words = {
 _COUNTS = ("videos", "true_people", "count_abs_error", "count_error", "count_in_interval", "missed", "extra")
 _WOMEN = tuple(key for key in VIDEO_FIGURES if "_stated_" in key)
 _BARS = tuple(key for key in VIDEO_FIGURES if key.endswith(("people_in_interval", "time_in_interval")))
-_FOLLOWING = ("purity", "completeness", "time_abs_error", "time_error", "person_time_abs_error_s")
+_IDENTITY = ("purity", "completeness", "time_abs_error", "time_error", "person_time_abs_error_s")
 _BY_GROUP = ("found", "gender_right", "gender_unknown", "age_abs_error", "age_error", "age_in_interval")
 _ADULTS = ("gender_right", "gender_unknown", "age_abs_error", "age_in_interval")
 
@@ -57,29 +57,32 @@ _HEAD = """# Accuracy
 
 ## How to read this
 
-{what} were analyzed as `analyze` does it, and what came out was set
-against their labels. All figures are estimates of how people look, never of what they are.
-In brackets: the 95 % interval, where there are enough for one, and the number of faces, people, videos or
-shares that the figure is a mean of; a mean of few says little.
+{what} were analyzed like any video, and the results were
+compared with their labels. All figures are estimates of how people look, never of what they are.
+In parentheses: the 95 % interval, if there are enough values for one, and the number of faces, people, videos
+or shares that the figure is a mean of; a mean of few values is not reliable.
 """
 _DEFINITIONS = f"""
 ## What the figures mean
 
-- *Gender right* counts those whose gender is stated; *unknown* is the share of the found for whom it is not.
-  *Likelier gender right* takes the likelier one, however unsure, as published figures do. Below
-  {ADULT_FROM_YEARS}, gender can hardly be seen.
-- *Mean error* has a sign: of age, negative where people are taken for too young; of the number of people,
-  where too few are counted.
-- *Adience band*: each age is given to the nearest of {", ".join(band.name for band in AGE_BANDS["adience"])}.
-- *Calibration error*: the mean difference between how sure the networks say they are and how often they are
-  right, over ten bins of confidence from 50 to 100 %.
-- Of several faces found in a labeled picture, the large and central one is meant; where the label has a box,
-  the one that overlaps it (IoU of at least {MATCH_IOU}).
-- People in videos are matched one to one by where they are, or without boxes by when; gender and age play no
-  part. *Missed* and *extra* are those without a partner. *Purity* is lower where two humans got one number,
-  *completeness* where one human got several.
-- Intervals of shares are Wilson's, with the effective number of pictures, or of videos; those of other means
-  hold 95 % of a bootstrap over them. Of fewer than {MIN_UNITS} there is none.
+- *Gender right* counts people whose gender is stated; *unknown* is the share of found people without one.
+  *Likelier gender right* takes the likelier gender, however uncertain, as published figures do. Below
+  {ADULT_FROM_YEARS}, gender is hardly visible.
+- *Mean error* has a sign: negative where people are estimated too young, or where too few people are counted.
+- *Adience band*: each age is assigned to the nearest of {
+    ", ".join(band.name for band in AGE_BANDS["adience"])
+}. - *Calibration error*: the mean difference between the stated confidence and how often
+the estimate is right,
+  over ten bins of confidence from 50 to 100 %.
+- Of several faces found in a labeled image, the large and central one counts; where the label has a box, the
+one
+  that overlaps it (IoU of at least {MATCH_IOU}).
+- People in videos are matched one to one by position, or without boxes by time; gender and age are not used.
+  *Missed* and *extra* are those without a match. *Purity* is lower where two people got one number,
+  *completeness* where one person got several.
+- Intervals of shares are Wilson's, with the effective number of images or videos; those of other means hold
+95 %
+  of a bootstrap. Fewer than {MIN_UNITS} have none.
 """
 _CHARTS = """## Charts
 
@@ -90,7 +93,7 @@ _CHARTS = """## Charts
 
 
 def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> str:
-    """A figure of the document for people, short with its number alone; empty where nothing was measured.
+    """Format a figure of the document, in short without the interval; empty where nothing was measured.
 
     >>> figure = {"value": 0.921, "n": 310, "low": 0.91, "high": 0.932}
     >>> figure_text(figure, "%"), figure_text(figure, "±%", short=True)
@@ -114,13 +117,11 @@ def page(document: dict[str, Any]) -> str:
     """The page, as Markdown."""
     faces, videos = document["faces"], document["videos"]
     what = " and ".join(
-        words
-        for words, table in (("labeled pictures", faces), ("labeled videos", videos))
-        if table is not None
+        words for words, table in (("labeled images", faces), ("labeled videos", videos)) if table is not None
     )
-    lines = [_HEAD.format(what=what.capitalize() or "Labeled pictures and videos")]
+    lines = [_HEAD.format(what=what.capitalize() or "Labeled images and videos")]
     if faces is not None:
-        lines += ["## Single faces", "", "Labeled pictures, each face seen once."]
+        lines += ["## Single faces", "", "Labeled images, one sighting of each face."]
         lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
     if videos is not None:
         lines += ["## Videos", "", *_of_videos(videos), ""]
@@ -159,7 +160,7 @@ def _figures(title: str, groups: dict[str, Any], words: Words, keys: Iterable[st
 def _headline(scores: dict[str, Any], noun: str) -> list[str]:
     """The main table of faces or people, with intervals."""
     groups = scores["groups"]["all"]
-    heads = {"all": f"all {noun}", "13+": f"{noun} of {ADULT_FROM_YEARS} and more"}
+    heads = {"all": f"all {noun}", "13+": f"{noun} of {ADULT_FROM_YEARS} and older"}
     lines = _table(
         ["", *(heads[name] for name in groups)],
         [
@@ -189,30 +190,30 @@ def _group_tables(scores: dict[str, Any]) -> list[str]:
 
 def _of_videos(videos: dict[str, Any]) -> list[str]:
     kinds = videos["kinds"]
-    lines = ["How many people were counted, in % of the true number; means over videos:"]
+    lines = ["Number of people, in % of the true number; means over videos:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _COUNTS)
     if kinds["all"]["without_boxes"]:
         number = counted(kinds["all"]["without_boxes"], "video")
         lines += [
             "",
-            f"In {number} people were matched by time alone: their truth has no boxes.",
+            f"In {number}, people were matched by time only, because the labels have no boxes.",
         ]
     groups = videos["people"]["groups"] if videos["people"] is not None else {"all": {}}
     if "13+" in groups["all"]:
         several = groups["kind 13+"] if len(kinds) > 1 else {}
-        lines += ["", f"The true people of {ADULT_FROM_YEARS} and more that were found:"]
+        lines += ["", f"True people of {ADULT_FROM_YEARS} and older that were found:"]
         lines += _figures("kind", {"all": groups["all"]["13+"], **several}, ESTIMATED_FIGURES, _ADULTS)
     simply = {key: kinds["all"][key.replace("stated", "counted")] for key in _WOMEN}
     lines += [
         "",
         "The share of women among the people, and in their time on screen, in points. *Simply counted*",
     ]
-    lines += ["is the people table alone, without what is known of how often the networks are wrong:"]
+    lines += ["is the share in the people table, without the correction for the errors of the models:"]
     lines += _figures("kind", {**kinds, "all, simply counted": simply}, VIDEO_FIGURES, _WOMEN)
     lines += ["", "How often the error bars (95 %) cover the true share of women, and of each age band:"]
     lines += _figures("kind", kinds, VIDEO_FIGURES, _BARS)
-    lines += ["", "Who is who, and for how long:"]
-    return lines + _figures("kind", kinds, VIDEO_FIGURES, _FOLLOWING)
+    lines += ["", "Identity and time on screen:"]
+    return lines + _figures("kind", kinds, VIDEO_FIGURES, _IDENTITY)
 
 
 def _of_sources(document: dict[str, Any]) -> list[str]:
@@ -221,17 +222,19 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         unparsed, failed = source["unparsed"], source["failed"]
         shown = ", ".join(unparsed[:5]) + (" …" if len(unparsed) > 5 else "")
         remarks = {
-            f"pictures without a label in their name: {shown}": len(unparsed),
-            "faces in pictures that could not be read": source.get("unreadable", 0),
-            "faces found but not judged: too small, or not counted as people": source.get("unjudged", 0),
-            "pictures with several faces found": source.get("pictures_with_several_faces", 0),
-            "could not be analyzed, or only in part": len(failed),
+            f"images without a label in their name: {shown}": len(unparsed),
+            "faces in images that could not be read": source.get("unreadable", 0),
+            "faces found but not estimated: too small, or not counted as people": source.get(
+                "not_estimated", 0
+            ),
+            "images with several faces found": source.get("images_with_several_faces", 0),
+            "failed, or only analyzed in part": len(failed),
         }
         used = (
             f"{source['used']} of {source['labeled']} {'videos' if source['kind'] == 'videos' else 'faces'}"
         )
-        told = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
-        rows.append([_cell(source["name"]), source["kind"], used, _cell(told)])
+        text = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
+        rows.append([_cell(source["name"]), source["kind"], used, _cell(text)])
     changed = ", ".join(f"`{key}` = {_cell(value)}" for key, value in document["changed_settings"].items())
     libraries = ", ".join(f"{name} {version}" for name, version in (document["libraries"] or {}).items())
     models = [
@@ -239,11 +242,11 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
         for model in document["models"] or ()
     ]
     return [
-        "## What was measured, with what",
+        "## Material, settings and models",
         "",
         f"Written by `evaluate`, version {document['analyzer_version']}, on "
         f"{document['measured_on']}. Settings that differ from",
         f"the defaults: {changed or 'none'}. Python {document['python']}; {libraries}.",
         *_table(["source", "kind", "used", "remarks"], rows),
-        *_table(["role", "network", "SHA-256", "license"], models),
+        *_table(["role", "model", "SHA-256", "license"], models),
     ]

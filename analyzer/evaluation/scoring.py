@@ -1,9 +1,10 @@
-"""Scores the installed networks on labeled material, along the product's own path (`analyze`).
+"""Score the installed models on labeled material, with the same code as `analyze`.
 
-Which found face is the labeled one: where the label has a box, the best one-to-one assignment by IoU (at
-least `MATCH_IOU`); else, of several faces in a picture, that of `central_face`. Which found person is which
-true one: where there are boxes, the one-to-one assignment with the most samples in which the boxes overlap;
-else the one with the largest overlap of the stretches on screen. Gender and age are never used for it.
+A found face is matched to a labeled one by the best one-to-one assignment by IoU (at least `MATCH_IOU`) where
+the label has a box; otherwise, of several faces in an image, `central_face` is the labeled one. A found
+person is matched to a true one by the one-to-one assignment with the most samples in which the boxes overlap,
+where there are boxes; otherwise by the largest overlap of the stretches on screen. Gender and age are never
+used for matching.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _TABLES = ("faces", "people", "videos", "shares")
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is analyzed as one run: a video, or a folder of pictures with their labels."""
+    """The input of one run: a video, or a folder of images with their labels."""
 
     source: Path
     shown: str
@@ -75,24 +76,24 @@ def evaluate(
     on_event: OnEvent = lambda event: None,
     keep_runs: str | os.PathLike[str] | None = None,
 ) -> Evaluation:
-    """Analyze labeled material and score what comes out.
+    """Analyze labeled material and score the results.
 
     Args:
-        paths: Labeled pictures and videos, see `analyzer.evaluation.labels`.
+        paths: Labeled images and videos, see `analyzer.evaluation.labels`.
         settings: How to analyze; annotated videos are never made.
-        limit: At most this many faces of each source of pictures, in the order of the SHA-1 of their file
+        limit: At most this many faces of each source of images, in the order of the SHA-1 of their file
             names; None: all.
         on_event: Called with each `Event`, as by `analyze_all`.
         keep_runs: Folder in which the runs are kept; None: they are removed.
 
     Returns:
-        The figures. What could not be analyzed is in `Evaluation.failed`; `Evaluation.usable` is false
-        where nothing could.
+        The figures. Videos that could not be analyzed are in `Evaluation.failed`; `Evaluation.usable` is
+        false if there is nothing else.
 
     Raises:
-        SettingsError: A stretch (start, end) is asked for: labels are those of whole videos.
-        SourceError: A path is no labeled material, or its labels are wrong.
-        ModelError: A network is missing or damaged.
+        SettingsError: `settings` has a start or an end: labels are those of whole videos.
+        SourceError: A path is not labeled material, or its labels are wrong.
+        ModelError: A model is missing or damaged.
         OutputError: The temporary folder or `keep_runs` cannot be written to.
     """
     chosen = (settings or Settings()).replace(video=False, blur=False, limit=None)
@@ -106,7 +107,7 @@ def evaluate(
         try:
             folder = tempfile.TemporaryDirectory(prefix="evaluate-", ignore_cleanup_errors=True)
             work = Path(stack.enter_context(folder))
-            # One that is named twice counts once.
+            # A path that is given twice counts once.
             named = enumerate(dict.fromkeys(path.absolute() for path in paths_of(paths)))
             materials = [read_labels(path, work / f"tar-{number}", limit) for number, path in named]
             tasks = _tasks(materials, work)
@@ -121,7 +122,7 @@ def evaluate(
             chosen,
             out=Path(keep_runs) if keep_runs is not None else work / "runs",
             on_event=lambda event: on_event(_renamed(event, shown)),
-            again=True,  # what is measured is what is installed now
+            again=True,  # the installed models are measured, not those of an earlier run
         )
         for task, result in zip(tasks, runs, strict=True):
             name = Path(task.shown).name
@@ -129,7 +130,7 @@ def evaluate(
                 sentence = result.message.replace(str(task.source), task.shown)
                 task.about["failed"].append(f"{name}: {sentence}")
                 continue
-            run = result.run  # read now: a later one may take its place
+            run = result.run  # read now: a later run may replace it
             if not run.complete:
                 task.about["failed"].append(f"{name}: {run.info['incomplete_reason']}")
             provenance = {key: dict(run.info)[key] for key in provenance}
@@ -148,7 +149,7 @@ def evaluate(
 
 
 def _tasks(materials: list[Material], work: Path) -> list[_Task]:
-    """What is to be analyzed; a video that two of the paths lead to counts once."""
+    """The inputs to analyze; a video that two of the paths lead to counts once."""
     tasks = {}
     for number, material in enumerate(materials):
         about = material.about
@@ -164,7 +165,7 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
 
 
 def _linked(faces: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Link pictures under names of our own, given as `image`: others' may be altered in tables."""
+    """Link images under names of our own, in the column `image`: tables may alter the original names."""
     folder.mkdir(parents=True)
     images: dict[Path, str] = {}
     for path, name in faces[["path", "name"]].itertuples(index=False):
@@ -176,7 +177,7 @@ def _linked(faces: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def _renamed(event: Event, shown: dict[str, str]) -> Event:
-    """An event that tells of the user's own name in place of a temporary folder's."""
+    """The event with the user's own name instead of that of a temporary folder."""
     if isinstance(event, Started | Failed):
         return dataclasses.replace(event, source=shown.get(event.source, event.source))
     return event
@@ -192,14 +193,14 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     readable = task.labels["image"].isin(run.samples["image"])
     labels = task.labels[readable].reset_index(drop=True)
     found = run.faces.merge(run.samples[["sample", "image"]], on="sample")
-    places = _meant(labels, found, task.source, settings)
+    places = _labeled_faces(labels, found, task.source, settings)
     task.about["unreadable"] = int((~readable).sum())
-    task.about["pictures_with_several_faces"] = int((found["image"].value_counts() > 1).sum())
+    task.about["images_with_several_faces"] = int((found["image"].value_counts() > 1).sum())
     faces = found.reindex([places.get(row, -1) for row in range(len(labels))]).reset_index(drop=True)
     people = run.people.set_index("person_id").reindex(faces["person_id"]).reset_index(drop=True)
     table = _estimated(labels, people, faces["sample"].notna(), faces["x2"] - faces["x1"])
     not_estimated = table["found"] & table[["female_prob", "age_years"]].isna().all(axis=1)
-    task.about["unjudged"] = int(not_estimated.sum())
+    task.about["not_estimated"] = int(not_estimated.sum())
     own = {"source": task.about["name"], "name": labels["name"], "face_female_prob": faces["female_prob"]}
     return {"faces": table.assign(**own)}
 
@@ -207,7 +208,7 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
 def _estimated(
     labels: pd.DataFrame, people: pd.DataFrame, found: pd.Series, face_px: pd.Series
 ) -> pd.DataFrame:
-    """A table of the judged, from rows of the people table beside those of the labels."""
+    """A table of estimates, from rows of the people table beside those of the labels."""
     numbers = ["female_prob", "age_years", "age_low", "age_high"]
     estimates = {name: people[name].astype(float) for name in numbers}
     stated = people["gender"].fillna("")
@@ -215,8 +216,10 @@ def _estimated(
     return labels[["true_gender", "true_age", "unit"]].assign(**own)
 
 
-def _meant(labels: pd.DataFrame, found: pd.DataFrame, folder: Path, settings: Settings) -> dict[int, int]:
-    """Which found face each label means, row to row: see the head of this module."""
+def _labeled_faces(
+    labels: pd.DataFrame, found: pd.DataFrame, folder: Path, settings: Settings
+) -> dict[int, int]:
+    """The found face of each label, row to row: see the docstring of this module."""
     places: dict[int, int] = {}
     rows_of = found.groupby("image").indices
     for image, those in labels.groupby("image"):
@@ -237,16 +240,15 @@ def _meant(labels: pd.DataFrame, found: pd.DataFrame, folder: Path, settings: Se
 
 
 def central_face(boxes: NDArray[np.float32], width: int, height: int) -> int:
-    """Which face a picture of one labeled face means: large and near the center.
+    """The face that the label of an image with several faces belongs to: large and near the center.
 
     Args:
         boxes: (N, 4) in pixels, N at least 1.
-        width: Of the picture in pixels.
-        height: Likewise.
+        width, height: Of the image in pixels.
 
     Returns:
         The row with the largest face width x (1 - d / D): d is the distance of the face's center from the
-        picture's, D that of a corner.
+        image's, D that of a corner.
 
     >>> central_face(np.array([[0, 0, 40, 40], [35, 35, 65, 65]], np.float32), 100, 100)
     1
@@ -336,19 +338,19 @@ _VIDEO_FIGURES = [
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured, and how right it was.
+    """The result of an evaluation.
 
     Attributes:
         measured_on: ISO date.
         settings: How the material was analyzed.
-        sources: For each named path: `name`, `kind` (``pictures``, ``archive``, ``list``, ``videos``),
-            `labeled` and `used` (faces, or videos), `unparsed` (names of pictures without labels), `failed`
-            (sentences), and of pictures `unreadable`, `unjudged` (found, but without
-            estimates) and `pictures_with_several_faces`.
+        sources: For each named path: `name`, `kind` (``images``, ``archive``, ``list``, ``videos``),
+            `labeled` and `used` (faces, or videos), `unparsed` (names of images without labels), `failed`
+            (sentences), and for images `unreadable`, `not_estimated` (found, but without estimates) and
+            `images_with_several_faces`.
         provenance: `models`, `libraries` and `python`, as in ``run.json``.
-        faces: A table of the judged (see `analyzer.evaluation.metrics`), one row a labeled face, with
+        faces: A table of estimates (see `analyzer.evaluation.metrics`), one row a labeled face, with
             `source`, `name` and `face_female_prob`, the probability in the faces table.
-        people: A table of the judged, one row a true person of a video, with `kind`.
+        people: A table of estimates, one row a true person of a video, with `kind`.
         videos: One row a video: numbers, errors, `kind`.
         shares: One row a share whose truth is known: errors, `kind`, `dimension`, `group`.
     """
@@ -369,7 +371,7 @@ class Evaluation:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """What could not be analyzed, or only in part: a sentence each."""
+        """A sentence for each input that could not be analyzed, or only in part."""
         return tuple(sentence for source in self.sources for sentence in source["failed"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -380,9 +382,9 @@ class Evaluation:
             (those that differ from the defaults), ``sources``, ``failed``, ``models``, ``libraries``,
             ``python``, and
 
-            - ``faces`` (None without labeled pictures): ``labeled``, ``groups`` as of
+            - ``faces`` (None without labeled images): ``labeled``, ``groups`` as of
               `metrics.group_scores`, ``calibration`` with ``faces`` (probabilities of the faces table) and
-              ``people`` (of the people table, each picture being one sighting), as of `metrics.calibration`.
+              ``people`` (of the people table, each image being one sighting), as of `metrics.calibration`.
             - ``videos`` (None without labeled videos): ``kinds``, for ``all`` and for each kind the numbers
               ``videos``, ``true_people``, ``found_people``, ``missed``, ``extra`` and the figures below; and
               ``people``, like ``faces`` above, over the true people of all videos.
@@ -440,7 +442,7 @@ class Evaluation:
         Raises:
             OutputError: They cannot be written.
         """
-        # Late: what only counts needs no charts.
+        # Imported late: only `save` needs charts.
         from analyzer.evaluation.charts import draw_age, draw_gender
 
         paths = [check_out(folder) / name for name in OUTPUTS]
@@ -497,7 +499,7 @@ def _share_figures(shares: pd.DataFrame) -> dict[str, Figure]:
 
 
 def check_out(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder for `Evaluation.save`, and see before all the work that it will be able to write there.
+    """Create a folder for `Evaluation.save`, and check before all the work that it can be written to.
 
     Raises:
         OutputError: It cannot be written to.
@@ -515,7 +517,7 @@ def check_out(folder: str | os.PathLike[str]) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: figures as objects, NaN as None, numbers rounded to what they can mean."""
+    """JSON values: figures as objects, NaN as None, rounded numbers."""
     match value:
         case Figure():
             return _plain(dataclasses.asdict(value))

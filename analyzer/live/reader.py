@@ -50,6 +50,7 @@ from analyzer.media.demuxer import VideoInfo
 from analyzer.media.frame import Frame, Sample, frame_maker
 from analyzer.media.geometry import Geometry
 from analyzer.media.read_report import ReadReport
+from analyzer.media.sampling import Sampler, SamplingPlan
 from analyzer.runs.segments import Received
 from analyzer.settings import Settings
 from analyzer.sources.streams import Stream, StreamForm
@@ -170,36 +171,6 @@ class _Timing:
         return time_s + self.delay_s - now_s
 
 
-@dataclass
-class _Sampling:
-    """Chooses samples as in files, but on a grid that begins with the first frame."""
-
-    settings: Settings
-    _cell: int = -1
-    _count: int = 0
-
-    def wants(self, time_s: float, keyframe: bool) -> bool:
-        settings = self.settings
-        if time_s < settings.start_s:
-            return False
-        if settings.keyframes:
-            return keyframe
-        if settings.every is not None:
-            return self._count % settings.every == 0
-        return self._cell_of(time_s) != self._cell
-
-    def taken(self, time_s: float) -> None:
-        """Note that a frame became a sample."""
-        self._cell = self._cell_of(time_s)
-
-    def passed(self) -> None:
-        """Note that a frame has arrived."""
-        self._count += 1
-
-    def _cell_of(self, time_s: float) -> int:
-        return int((time_s - self.settings.start_s + _CELL_SLACK_S) * self.settings.fps)
-
-
 @dataclass(frozen=True)
 class Gap:
     """A stretch without frames."""
@@ -274,7 +245,7 @@ class LiveReader:
         self._stream, self._settings, self._name, self._cancelled = stream, settings, name, cancelled
         self._connect, self._now, self._wall = connect, now, wall
         self.state = LiveState()
-        self._timing, self._sampling = _Timing(stream.form), _Sampling(settings)
+        self._timing, self._sampling = _Timing(stream.form), Sampler(SamplingPlan.of(settings))
         self._steps: deque[float] = deque(maxlen=_STEPS_KEPT)
         self._make = frame_maker()
         self._change = threading.Condition()
@@ -596,11 +567,11 @@ class LiveReader:
             if decoded is None:
                 self.state.bad += 1
                 return False
-        self._sampling.passed()
         self._count(time_s)
         stop_s = self._settings.stop_s
-        if wanted and decoded is not None and (stop_s is None or time_s < stop_s):
-            self._sampling.taken(time_s)
+        taken = wanted and (stop_s is None or time_s < stop_s)
+        self._sampling.passed(time_s, taken=taken)
+        if taken and decoded is not None:
             self._offer(self._make(decoded, time_s, arrival.geometry))
         return True
 

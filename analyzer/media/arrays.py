@@ -146,9 +146,9 @@ class ArrayReader(BaseReader):
                 ) from None
             time_s = checked_time(time_s)
             if time_s > after_s:
-                picture = av.VideoFrame.from_ndarray(checked_image(image), "bgr24")
-                shape = Geometry(picture.width, picture.height)
-                return Frame(time_s, True, picture, shape, self._scaler)
+                decoded = av.VideoFrame.from_ndarray(checked_image(image), "bgr24")
+                shape = Geometry(decoded.width, decoded.height)
+                return Frame(time_s, True, decoded, shape, self._scaler)
             self._repeated += time_s == after_s
             self._earlier += time_s < after_s
         return None

@@ -9,7 +9,7 @@ So the stamps of a stream are read once before it is decoded (`timeline`, demuxi
 * which single stamps are odd, because the packets after them go on where those before them ended;
 * how long the video runs.
 
-The rule that tells a jump from a pause is that of `_is_jump`; `docs/design.md` tells it in words. A picture
+The rule that tells a jump from a pause is that of `_is_jump`; `docs/design.md` tells it in words. A frame
 whose own stamp is odd is put right by `Clock`, in files of every kind.
 """
 
@@ -35,7 +35,7 @@ __all__ = ["Clock", "ClockJump", "Rule", "Stamps", "Timeline", "Track", "animati
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-P = TypeVar("P", bound="_Picture")
+P = TypeVar("P", bound="_Frame")
 
 _NONE = -(2**63)
 _BACK_S = 0.1
@@ -51,15 +51,15 @@ _ODD_MAX = 4
 """So many packets in a row may have odd stamps; more are a jump and another one back."""
 _ODD_SLACK_S = 1.0
 _REORDERED_S = 10.0
-"""Pictures are shown at most so long after they are decoded; a longer time is a fault of the stamp."""
+"""Frames are shown at most so long after they are decoded; a longer time is a fault of the stamp."""
 _REORDERED = 32
-"""Packets among which the first picture of a stretch is found: decoding and showing differ in order."""
+"""Packets among which the first frame of a stretch is found: decoding and showing differ in order."""
 _ONE_CLOCK_S = 10.0
 """Sound and video whose stamps differ by more at one place of the file are not of one clock."""
 _RUN_UP_S = 0.05
 """Sound that begins so little earlier is the run-up of its encoder, and not played."""
 _AHEAD = 3
-"""Pictures read to see whether the stamps behind a suspicious one go back."""
+"""Frames read to see whether the stamps behind a suspicious one go back."""
 _SUSPICIOUS_S = 1.0
 _FASTEST_S = 0.0105
 _SLOWED_S = 0.1
@@ -113,7 +113,7 @@ class _Packet(Protocol):
     duration: int | None
 
 
-class _Picture(Protocol):
+class _Frame(Protocol):
     @property
     def pts(self) -> int | None: ...
     @property
@@ -180,9 +180,9 @@ class Timeline:
     zero_s: Fraction
     """The moved stamp in seconds at which running time begins."""
     duration_s: float
-    """Running time until the end of the last picture."""
+    """Running time until the end of the last frame."""
     stored_s: tuple[float, float] = (0.0, 0.0)
-    """The lowest stamp of a picture and where the one with the highest ends, as they stand in the file."""
+    """The lowest stamp of a frame and where the one with the highest ends, as they stand in the file."""
     jumps: tuple[ClockJump, ...] = ()
 
     @property
@@ -250,9 +250,9 @@ class _Line:
         self.key = keys[self.number].astype(bool)
         self.at: Ints = places[self.number]
         self.shown: Ints = self.stamp + self._lag(by_dts=by_dts)
-        """When the picture is shown."""
+        """When the frame is shown."""
         self.first = self._first(numbers)
-        """When the first picture is shown."""
+        """When the first frame is shown."""
         given = np.where(self._pts == _NONE, self._dts, self._pts)
         given, lengths = given[given != _NONE], durations[given != _NONE]
         ends = given + np.where(lengths > 0, lengths, self.step)
@@ -265,7 +265,7 @@ class _Line:
         return np.concatenate([raw[:1], raw[:1] + np.cumsum(steps)])
 
     def _lag(self, *, by_dts: bool) -> Ints:
-        """By how much each picture is shown later than it is decoded."""
+        """By how much each frame is shown later than it is decoded."""
         if not by_dts:
             return np.zeros(len(self.number), np.int64)
         pts = self._pts[self.number]
@@ -275,7 +275,7 @@ class _Line:
         return np.where(np.abs(lag) * self.tick_s <= _REORDERED_S, lag, 0)
 
     def is_lag(self, ticks: int) -> bool:
-        """Whether a picture may be shown so long after it is decoded."""
+        """Whether a frame may be shown so long after it is decoded."""
         return abs(ticks) * self.tick_s <= _REORDERED_S
 
     def _first(self, numbers: Ints) -> int:
@@ -389,7 +389,7 @@ def _pieces(
         by_decoding = int(line.stamp[entry - 1] + line.length[entry - 1] - line.stamp[entry])
         ends = line.shown[begin:entry] + line.length[begin:entry]
         by_showing = int(ends.max() - line.shown[entry : entry + _REORDERED].min())
-        # A new recording begins with a keyframe, and may keep its pictures for longer than the one before.
+        # A new recording begins with a keyframe, and may keep its frames for longer than the one before.
         closed = line.key[entry] and line.seconds(abs(by_showing - by_decoding)) < _SUSPICIOUS_S
         moved += by_showing if closed else by_decoding
         jumps.append((int(line.shown[entry]) + moved, hole_s))
@@ -398,10 +398,10 @@ def _pieces(
 
 
 def _is_jump(line: _Line, heard: _Line | None, entry: int, hole_s: float, rule: Rule) -> bool:
-    """Whether a step forward is a jump of the clock rather than a picture shown for long.
+    """Whether a step forward is a jump of the clock rather than a frame shown for long.
 
     Sound decides, where it is heard around the step: time has passed if sound for it lies between the two
-    pictures. Else a long step is a jump in formats that are not trusted, a shorter one if a
+    frames. Else a long step is a jump in formats that are not trusted, a shorter one if a
     keyframe follows, as it does where another recording begins. Steps that the video has many of are pauses.
     """
     if heard is not None:
@@ -461,7 +461,7 @@ def animation(stamps: Stamps) -> Timeline | None:
 
     All of them agree on it, since such delays come from tools that meant none in particular: Blink and WebKit
     (`ImageFrame` durations "<= 10 ms", following Internet Explorer; webkit.org/b/36082) and Gecko
-    (`FrameTimeout::FromRawMilliseconds`, image/FrameTimeout.h), for all kinds of animated pictures alike.
+    (`FrameTimeout::FromRawMilliseconds`, image/FrameTimeout.h), for all kinds of animated frames alike.
     """
     pts, durations = stamps._column(0), stamps._column(2)
     if not len(pts):
@@ -477,7 +477,7 @@ def animation(stamps: Stamps) -> Timeline | None:
 class Clock:
     """Turns the stamps of one opening of a file into seconds since its start, strictly increasing.
 
-    Packets in the order of decoding are moved to where the timeline has them; pictures in the order of
+    Packets in the order of decoding are moved to where the timeline has them; frames in the order of
     showing are given their times.
     """
 
@@ -486,7 +486,7 @@ class Clock:
         Args:
             tick: The unit of the stamps in seconds.
             origin_s: The stamp, once moved, at which time begins.
-            step_s: Time between two pictures, where nothing better is known.
+            step_s: Time between two frames, where nothing better is known.
             track: How stamps are moved; packets must then be read from the first on.
         """
         self._num, self._den = tick.numerator, tick.denominator
@@ -495,12 +495,12 @@ class Clock:
         rest = float(origin_s - self._origin * tick)
         self._rest = rest if abs(rest) > 1e-6 else 0.0
         self.step_s = step_s
-        """Time between the last two pictures, or what is expected."""
+        """Time between the last two frames, or what is expected."""
         self._least_s = min(float(tick), 1e-3)
         self._track = track
         self._packets = 0
         self.repaired = 0
-        """Packets whose stamps, and pictures whose time, were missing or odd."""
+        """Packets whose stamps, and frames whose time, were missing or odd."""
 
     @property
     def start_s(self) -> float:
@@ -527,7 +527,7 @@ class Clock:
             self._packets += 1
 
     def packet_s(self, packet: av.Packet[av.VideoStream]) -> float:
-        """When the packet's picture is shown; minus infinity if unknown."""
+        """When the packet's frame is shown; minus infinity if unknown."""
         ticks = packet.dts if packet.pts is None else packet.pts
         if ticks is None or (
             packet.dts is not None and self.length_s(abs(ticks - packet.dts)) > _REORDERED_S
@@ -535,14 +535,14 @@ class Clock:
             return -math.inf
         return self.seconds(ticks)
 
-    def timed(self, pictures: Iterable[P]) -> Iterator[tuple[P, float]]:
-        """Pictures in the order of showing with their times.
+    def timed(self, frames: Iterable[P]) -> Iterator[tuple[P, float]]:
+        """Frames in the order of showing with their times.
 
-        A time is odd if it is not later than the one before, or if one of the next pictures is shown between
-        the two: then it lies between its neighbors. Where time goes back and does not return, pictures
+        A time is odd if it is not later than the one before, or if one of the next frames is shown between
+        the two: then it lies between its neighbors. Where time goes back and does not return, frames
         follow each other as closely as can be.
         """
-        source = iter(pictures)
+        source = iter(frames)
         ahead: deque[P] = deque()
         last_s = -math.inf
         while True:
@@ -550,8 +550,8 @@ class Clock:
                 ahead.extend(itertools.islice(source, 1))
             if not ahead:
                 return
-            picture = ahead.popleft()
-            time_s, known = self._told_s(picture)
+            frame = ahead.popleft()
+            time_s, known = self._told_s(frame)
             faulty = not known or time_s < -1e-3
             if not known:
                 time_s = time_s if time_s > last_s else last_s + self.step_s
@@ -568,18 +568,18 @@ class Clock:
                 self.step_s = time_s - last_s
             self.repaired += faulty
             last_s = time_s
-            yield picture, time_s
+            yield frame, time_s
 
-    def _told_s(self, picture: _Picture) -> tuple[float, bool]:
-        """When the picture is shown as the file tells, and whether that is more than a guess."""
-        if picture.pts is not None:
-            return self.seconds(picture.pts), True
-        return (-math.inf if picture.dts is None else self.seconds(picture.dts)), False
+    def _told_s(self, frame: _Frame) -> tuple[float, bool]:
+        """When the frame is shown as the file tells, and whether that is more than a guess."""
+        if frame.pts is not None:
+            return self.seconds(frame.pts), True
+        return (-math.inf if frame.dts is None else self.seconds(frame.dts)), False
 
-    def _between_s(self, last_s: float, time_s: float, ahead: Iterable[_Picture]) -> float | None:
-        """The time of a picture whose own is odd, as those behind it show; None if it is not."""
-        for number, picture in enumerate(ahead, 1):
-            other_s, known = self._told_s(picture)
+    def _between_s(self, last_s: float, time_s: float, ahead: Iterable[_Frame]) -> float | None:
+        """The time of a frame whose own is odd, as those behind it show; None if it is not."""
+        for number, frame in enumerate(ahead, 1):
+            other_s, known = self._told_s(frame)
             if known and last_s < other_s and (other_s < time_s or time_s <= last_s):
                 if last_s < 0:
                     return max(0.0, other_s - number * self.step_s)

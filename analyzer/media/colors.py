@@ -71,22 +71,22 @@ class Wide(IntEnum):
     """BT.2020 in the range of ordinary screens."""
 
 
-def transfer_of(picture: av.VideoFrame) -> Transfer | None:
+def transfer_of(frame: av.VideoFrame) -> Transfer | None:
     """How a decoded frame codes HDR; None if it is none."""
-    wide = wide_of(picture)
+    wide = wide_of(frame)
     if wide is None or wide is Wide.SDR:
         return None
     return Transfer.PQ if wide is Wide.PQ else Transfer.HLG
 
 
-def wide_of(picture: av.VideoFrame) -> Wide | None:
+def wide_of(frame: av.VideoFrame) -> Wide | None:
     """What has to be done to a decoded frame's colors; None for nothing."""
-    transfer = picture.color_trc
+    transfer = frame.color_trc
     if transfer == Wide.PQ:
         return Wide.PQ
     if transfer == Wide.HLG:
         return Wide.HLG
-    return Wide.SDR if picture.color_primaries == ColorPrimaries.BT2020 else None
+    return Wide.SDR if frame.color_primaries == ColorPrimaries.BT2020 else None
 
 
 @cache
@@ -112,14 +112,14 @@ def on_ground(bgra: Image) -> Image:
     return np.asarray(cv2.add(shown, ground), np.uint8)
 
 
-def image_bgr(picture: PillowImage.Image) -> Image:
-    """(H, W, 3) uint8 BGR: what a viewer shows of a picture of any mode."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-        return np.asarray(cv2.cvtColor(_gray(np.asarray(picture)), cv2.COLOR_GRAY2BGR), np.uint8)
-    if picture.has_transparency_data:
-        rgba = np.asarray(picture.convert("RGBA"))
+def image_bgr(opened: PillowImage.Image) -> Image:
+    """(H, W, 3) uint8 BGR: an opened image file of any mode, as a viewer shows it."""
+    if opened.mode in ("I", "F") or opened.mode.startswith("I;"):
+        return np.asarray(cv2.cvtColor(_gray(np.asarray(opened)), cv2.COLOR_GRAY2BGR), np.uint8)
+    if opened.has_transparency_data:
+        rgba = np.asarray(opened.convert("RGBA"))
         return on_ground(np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), np.uint8))
-    rgb = np.asarray(picture.convert("RGB"))
+    rgb = np.asarray(opened.convert("RGB"))
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
 
 

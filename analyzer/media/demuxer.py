@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 # What may be opened at all. Formats that name other files (playlists, concatenation lists, numbered
-# pictures) or draw text are not here; those with sound alone are, to say "no video" of them.
+# images) or draw text are not here; those with sound alone are, to say "no video" of them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,apng,mp3,flac,wav"
 
 
@@ -87,7 +87,7 @@ _MAX_THREADS = 16
 
 
 _PIXELS_IN_FLIGHT = 128_000_000
-"""For each decoding thread holds a picture."""
+"""The most pixels that all decoding threads hold: each holds a frame."""
 
 
 _HELD_BYTES = 64_000_000
@@ -108,7 +108,7 @@ class VideoInfo:
     duration_s: float | None
     """Seconds, of the video stream: as the container declares it, or as its stamps show; None if unknown."""
     fps: Fraction | None
-    """Average number of pictures per second, as declared; for information only."""
+    """Average number of frames per second, as declared; for information only."""
     codec: str
     container: str
     pix_fmt: str | None
@@ -116,7 +116,7 @@ class VideoInfo:
     recorded_at: str | None = None
     """ISO time in UTC at which it was recorded or last encoded, where the container tells it."""
     geometry: Geometry | None = None
-    """How the first frame is brought to the one that is shown; None of pictures and finished runs."""
+    """How the first frame is brought to the one that is shown; None for image files and finished runs."""
     transfer: Transfer | None = None
     """How HDR is coded; None for what is none."""
     clock_jumps: tuple[ClockJump, ...] = ()
@@ -175,7 +175,7 @@ def _times_found(path: Path, max_pixels: int, _size: int, _changed: int) -> _Tim
 
 
 class Demuxer:
-    """One opening of a video file: a context manager that gives its pictures once."""
+    """One opening of a video file: a context manager that gives its frames once."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ class Demuxer:
         self.stopped = False
         """The container could not be read to its end."""
         self.last_packet_s = -math.inf
-        """When the last picture is shown, whether decoded or not; only when reading keyframes."""
+        """When the last frame is shown, whether decoded or not; only when reading keyframes."""
 
     def __enter__(self) -> Self:
         return self
@@ -237,7 +237,7 @@ class Demuxer:
             raise no_frames(self._path)
         if not streams:
             raise MediaError(
-                f"{short_name(self._path)} has no video track, only sound; give a file with moving pictures.",
+                f"{short_name(self._path)} has no video track, only sound; give a file with a video track.",
                 kind=MediaErrorKind.NO_VIDEO,
             )
         best = self.container.streams.best("video")
@@ -280,7 +280,7 @@ class Demuxer:
 
     def too_large(self, size: str = "") -> MediaError:
         return MediaError(
-            f"{short_name(self._path)} has pictures{size} above the limit of {self._max_pixels} pixels; "
+            f"{short_name(self._path)} has frames{size} above the limit of {self._max_pixels} pixels; "
             "raise max_pixels if you trust the file.",
             kind=MediaErrorKind.TOO_LARGE,
         )
@@ -351,7 +351,7 @@ class Demuxer:
         return _Times(None if name in INDEXED and found.plain else found, declared_s)
 
     def _confirmed_s(self, declared_s: float) -> float | None:
-        """The declared length, counted from the first picture, if the end of the file bears it out."""
+        """The declared length, counted from the first frame, if the end of the file bears it out."""
         end_s = last_s = -math.inf
         clock = self.clock
         try:
@@ -365,7 +365,7 @@ class Demuxer:
                 return None  # another recording follows
             last_s = packet_s
             end_s = max(end_s, packet_s + max(clock.step_s, clock.length_s(packet.duration or 0)))
-        # Matroska's counts from 0, as most programs write it, or from the first picture.
+        # Matroska's counts from 0, as most programs write it, or from the first frame.
         length_s = min((declared_s, declared_s - clock.start_s), key=lambda one: abs(one - end_s))
         return length_s if near(length_s, end_s, length_s) else None
 
@@ -389,12 +389,12 @@ class Demuxer:
         return timeline(stamps, heard, Rule.of(self.container.format.name))
 
     def info(self) -> tuple[VideoInfo, float]:
-        """What the container declares, and size and time of the first picture (which is decoded for it)."""
+        """What the container declares, and size and time of the first frame (which is decoded for it)."""
         context, first_s, pix_fmt = self._context, 0.0, self._context.pix_fmt
         geometry, transfer = Geometry(context.width, context.height), None
-        for picture, time_s in self.pictures(None, keyframes=False, spare=None):
-            first_s, pix_fmt = time_s, picture.format.name
-            geometry, transfer = self.geometry.of(picture), transfer_of(picture)
+        for frame, time_s in self.frames(None, keyframes=False, spare=None):
+            first_s, pix_fmt = time_s, frame.format.name
+            geometry, transfer = self.geometry.of(frame), transfer_of(frame)
             break
         if self.refused:
             raise self.too_large()
@@ -423,19 +423,19 @@ class Demuxer:
             return False
         return True
 
-    def pictures(
+    def frames(
         self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
     ) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Decoded pictures and their times from here on.
+        """Decoded frames and their times from here on.
 
         Args:
             hold_until_s: Nothing before the keyframe before this time is needed.
             keyframes: Decode only keyframes.
-            spare: Tells by its time whether a picture is not needed, if no other is made from it.
+            spare: Tells by its time whether a frame is not needed, if no other is made from it.
         """
-        return self.clock.timed(self._pictures(hold_until_s, keyframes, spare))
+        return self.clock.timed(self._decoded(hold_until_s, keyframes, spare))
 
-    def _pictures(
+    def _decoded(
         self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
     ) -> Iterator[av.VideoFrame]:
         context, clock = self._context, self.clock
@@ -459,7 +459,7 @@ class Demuxer:
         yield from self._decode(None)
 
     def _keyframes(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
-        # Each on its own: a decoder that waits for the pictures left out mixes up the order and loses some.
+        # Each on its own: a decoder that waits for the frames left out mixes up the order and loses some.
         for packet, _ in self.geometry.noted(packets):
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
             if packet.is_keyframe:
@@ -471,21 +471,21 @@ class Demuxer:
 
     def _decode(self, packet: av.Packet[av.VideoStream] | None) -> Iterator[av.VideoFrame]:
         try:
-            pictures = self._context.decode(packet)
+            frames = self._context.decode(packet)
         except av.error.MemoryError as error:
             raise MediaError(
-                f"There is not enough memory for the pictures of {short_name(self._path)}.",
+                f"There is not enough memory for the frames of {short_name(self._path)}.",
                 kind=MediaErrorKind.TOO_LARGE,
             ) from error
         except av.FFmpegError as error:
             self.bad += 1
             self.refused |= isinstance(error, av.error.ArgumentError)
             return
-        for picture in pictures:
-            if picture.width * picture.height > self._max_pixels:
-                raise self.too_large(f" of {picture.width}x{picture.height} pixels")
-            self.bad += picture.is_corrupt
-            yield picture
+        for frame in frames:
+            if frame.width * frame.height > self._max_pixels:
+                raise self.too_large(f" of {frame.width}x{frame.height} pixels")
+            self.bad += frame.is_corrupt
+            yield frame
 
     def _packets(self) -> Iterator[av.Packet[av.VideoStream]]:
         for packet in self._demuxed(self._stream):
@@ -512,7 +512,7 @@ def _from_keyframe(
 ) -> Iterator[av.Packet[av.VideoStream]]:
     """The packets from the last but one keyframe at or before a time on.
 
-    The last but one, because pictures near a keyframe may be made from those before it.
+    The last but one, because frames near a keyframe may be made from those before it.
     """
     before: list[av.Packet[av.VideoStream]] = []
     held: list[av.Packet[av.VideoStream]] = []
@@ -532,10 +532,10 @@ def _from_keyframe(
 
 
 def begins_at(first: tuple[av.VideoFrame, float] | None, start_s: float) -> bool:
-    """Whether all from `start_s` on can be made from this picture, the first after going to a keyframe."""
+    """Whether all from `start_s` on can be made from this frame, the first after going to a keyframe."""
     if first is None or first[1] > start_s:
         return False
-    # Where pictures are refreshed in parts, keyframes are marked that are none.
+    # Where frames are refreshed in parts, keyframes are marked that are none.
     return first[0].pict_type not in (PictureType.P, PictureType.B)
 
 
@@ -587,7 +587,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
 
     Args:
         path: A regular file.
-        max_pixels: Limit for the pictures that decoders make while the file is opened.
+        max_pixels: Limit for the frames that decoders make while the file is opened.
         look: Use no decoder at all.
     """
     with path.open("rb") as file:
@@ -614,7 +614,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
 
 def no_frames(path: Path) -> MediaError:
     return MediaError(
-        f"{short_name(path)} ends before its first picture; get the file again.",
+        f"{short_name(path)} ends before its first frame; get the file again.",
         kind=MediaErrorKind.NO_FRAMES,
     )
 
@@ -624,9 +624,9 @@ def is_heif(head: bytes) -> bool:
 
 
 def heif_error(path: Path) -> MediaError:
-    """HEIC and AVIF are refused: they would open as videos, and give one tile of the picture."""
+    """HEIC and AVIF are refused: they would open as videos, and show one tile of the image."""
     return MediaError(
-        f"{short_name(path)} is a HEIC or AVIF picture, which is not supported; convert it to JPEG first.",
+        f"{short_name(path)} is a HEIC or AVIF image, which is not supported; convert it to JPEG first.",
         kind=MediaErrorKind.NOT_MEDIA,
     )
 

@@ -42,14 +42,14 @@ _Target = tuple[tuple[int, int] | None, str]
 
 
 class Scaler:
-    """Turns decoded pictures into arrays.
+    """Converts decoded frames to arrays.
 
-    One for each reader: making a scaling context anew costs up to twice as much as scaling with one.
+    One for each reader: a new scaling context costs up to twice as much as scaling with an old one.
     """
 
     def __init__(self) -> None:
         self.opaque = False
-        """Nothing is transparent, whatever the pixel format says."""
+        """Whether all pixels are opaque, whatever the pixel format says."""
         self._lock = threading.Lock()
         self._by_size: dict[_Target, tuple[threading.Lock, VideoReformatter]] = {}
 
@@ -59,101 +59,101 @@ class Scaler:
                 self._by_size.clear()
             return self._by_size.setdefault(size, (threading.Lock(), VideoReformatter()))
 
-    def bgr(self, picture: av.VideoFrame, size: tuple[int, int] | None) -> Image:
-        """In the colors that are shown: (h, w, 3) BGR, `size` (width, height) or full size, as it lies."""
-        wide = wide_of(picture)
-        clear = not self.opaque and transparent(picture.format.name)
+    def bgr(self, decoded: av.VideoFrame, size: tuple[int, int] | None) -> Image:
+        """Convert to the colors shown: (h, w, 3) uint8 BGR, as stored, of a (width, height) or full size."""
+        wide = wide_of(decoded)
+        clear = not self.opaque and transparent(decoded.format.name)
         if wide is None:
             if not clear:
-                return self.convert(picture, size)
-            return on_ground(self.convert(picture, size, "bgra"))
-        deep = self.convert(picture, size, "bgra64le" if clear else "bgr48le")
+                return self.convert(decoded, size)
+            return on_ground(self.convert(decoded, size, "bgra"))
+        deep = self.convert(decoded, size, "bgra64le" if clear else "bgr48le")
         image = wide_to_bgr(deep[:, :, :3], wide)
         return on_ground(np.dstack([image, deep[:, :, 3] >> 8]).astype(np.uint8)) if clear else image
 
-    def yuv(self, picture: av.VideoFrame, size: tuple[int, int]) -> Image:
-        """Likewise, (3, h, w) YUV of full range."""
-        if wide_of(picture) is None and (self.opaque or not transparent(picture.format.name)):
-            return self.convert(picture, size, "yuvj444p")
+    def yuv(self, decoded: av.VideoFrame, size: tuple[int, int]) -> Image:
+        """Convert likewise to (3, h, w) uint8 YUV of full range."""
+        if wide_of(decoded) is None and (self.opaque or not transparent(decoded.format.name)):
+            return self.convert(decoded, size, "yuvj444p")
         return np.ascontiguousarray(
-            cv2.cvtColor(self.bgr(picture, size), cv2.COLOR_BGR2YUV).transpose(2, 0, 1)
+            cv2.cvtColor(self.bgr(decoded, size), cv2.COLOR_BGR2YUV).transpose(2, 0, 1)
         )
 
     def convert(
-        self, picture: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24"
+        self, decoded: av.VideoFrame, size: tuple[int, int] | None, pixels: str = "bgr24"
     ) -> NDArray[Any]:
-        """The picture's values in BGR or another format, `size` (width, height) or full size, as it lies."""
-        width, height = size or (picture.width, picture.height)
-        # Averaging areas is closest to an exact reduction, and among the fastest; it cannot enlarge.
-        shrinks = width < picture.width and height < picture.height
+        """Convert the stored values to BGR or another format, of a size (width, height) or full size."""
+        width, height = size or (decoded.width, decoded.height)
+        # Area averaging is closest to an exact reduction, and among the fastest; it cannot enlarge.
+        shrinks = width < decoded.width and height < decoded.height
         method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
         lock, reformatter = self._reformatter((size, pixels))
         with lock:  # a reformatter serves one thread
             try:
                 out = reformatter.reformat(
-                    picture,
+                    decoded,
                     width,
                     height,
                     pixels,
-                    src_colorspace=_taken_for(picture),
+                    src_colorspace=_taken_for(decoded),
                     interpolation=method,
                     threads=1,
                 )
             except av.FFmpegError as error:
                 raise MediaError(
-                    f"Pictures of {picture.width}x{picture.height} pixels in the format {picture.format.name}"
-                    " cannot be shown; convert the video to H.264 first.",
+                    f"Frames of {decoded.width}x{decoded.height} pixels in the format {decoded.format.name}"
+                    " cannot be converted to colors; convert the video to H.264 first.",
                     kind=MediaErrorKind.CODEC,
                 ) from error
             return np.ascontiguousarray(out.to_ndarray())
 
 
-def _matrix(picture: av.VideoFrame) -> int:
-    """The AVColorSpace of a picture; where it is not declared, what players take it for."""
-    if picture.colorspace != _UNDECLARED:
-        return int(picture.colorspace)
-    return 1 if picture.width >= 1280 or picture.height > 576 else 6
+def _matrix(decoded: av.VideoFrame) -> int:
+    """Return the AVColorSpace of a frame; if it is not declared, the one that players assume."""
+    if decoded.colorspace != _UNDECLARED:
+        return int(decoded.colorspace)
+    return 1 if decoded.width >= 1280 or decoded.height > 576 else 6
 
 
-def _taken_for(picture: av.VideoFrame) -> Colorspace | None:
-    # swscale takes all that is not declared for BT.601.
-    if picture.colorspace != _UNDECLARED:
+def _taken_for(decoded: av.VideoFrame) -> Colorspace | None:
+    # swscale assumes BT.601 where nothing is declared.
+    if decoded.colorspace != _UNDECLARED:
         return None
-    if wide_of(picture) is not None:
+    if wide_of(decoded) is not None:
         return Colorspace.BT2020
-    return Colorspace.ITU709 if _matrix(picture) == 1 else None
+    return Colorspace.ITU709 if _matrix(decoded) == 1 else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """A decoded picture and its time. Keeps the decoder's picture until it is let go.
+    """A decoded frame and its time; holds the decoder's buffer as long as it lives.
 
-    Nothing is converted before it is asked for, and nothing is kept: each call of `image` or `scaled`
-    converts again. Any thread may call them.
+    Frames are converted on demand and results are not cached: each call of `image` or `scaled` converts
+    again. All methods are thread-safe.
     """
 
     time_s: float
     """Seconds since the start of the video, as a player shows it; strictly increasing."""
     keyframe: bool
-    _picture: av.VideoFrame = field(repr=False)
+    _decoded: av.VideoFrame = field(repr=False)
     geometry: Geometry = field(repr=False)
-    """Where the picture's pixels lie in the frame that is shown."""
+    """Where the stored pixels are in the frame as it is shown."""
     _scaler: Scaler = field(repr=False)
-    # Converting changes marks of the picture for a while.
+    # A conversion temporarily changes properties of the decoded frame.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def width(self) -> int:
-        """Pixels of the frame as it is shown."""
+        """In pixels, as shown."""
         return self.geometry.width
 
     @property
     def height(self) -> int:
-        """Pixels of the frame as it is shown."""
+        """In pixels, as shown."""
         return self.geometry.height
 
     def image(self) -> Image:
-        """The frame as it is shown: (H, W, 3) uint8 BGR, full size.
+        """Return the frame as shown: (H, W, 3) uint8 BGR, full size.
 
         Raises:
             MediaError: The pixel format cannot be converted.
@@ -161,7 +161,7 @@ class Frame:
         return self._bgr(self.width, self.height)
 
     def scaled(self, width: int, height: int) -> Image:
-        """The frame as it is shown, scaled in one step from the decoder's: (height, width, 3) uint8 BGR.
+        """Return the frame as shown, scaled in one step from the stored one: (height, width, 3) uint8 BGR.
 
         Raises:
             MediaError: The pixel format cannot be converted.
@@ -169,29 +169,29 @@ class Frame:
         return self._bgr(width, height)
 
     def signature(self) -> Image:
-        """Brightness and color, field by field: (3, h, w) uint8 in YUV of full range, as stored, not turned.
+        """Return a small copy: (3, h, w) uint8 YUV of full range, as stored, not rotated.
 
-        The longer side has `SIGNATURE_PX` at most.
+        The longer side is at most `SIGNATURE_PX`.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        picture = self._picture
-        factor = min(1.0, SIGNATURE_PX / max(picture.width, picture.height))
-        size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+        decoded = self._decoded
+        factor = min(1.0, SIGNATURE_PX / max(decoded.width, decoded.height))
+        size = max(1, round(decoded.width * factor)), max(1, round(decoded.height * factor))
         with self._lock:
-            return self._scaler.yuv(picture, size)
+            return self._scaler.yuv(decoded, size)
 
     def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the frame as it is shown, `analyzer.faces.CropSource`.
+        """Return square crops of the frame as shown, see `analyzer.faces.CropSource`.
 
-        From common formats the planes that the decoder gave are sampled and only the pieces are converted
-        to BGR; from others the whole picture is.
+        For common formats the decoder's planes are sampled, and only the crops are converted to BGR; for
+        others the whole frame is.
 
         Raises:
             MediaError: The pixel format cannot be converted.
         """
-        planes = _planes(self._picture)
+        planes = _planes(self._decoded)
         if planes is None:
             return Still(self.image()).crop(transforms, sides, size)
         planes = planes.cropped(self.geometry)
@@ -202,37 +202,38 @@ class Frame:
         ]
 
     def yuv(self) -> av.VideoFrame | None:
-        """The frame as it is shown, in the decoder's own values, not to be changed unless
-        `av.VideoFrame.make_writable` was called; None unless it is yuv420p in limited range, of BT.709 and an
-        even size."""
-        picture = self._picture
-        limited = picture.format.name == _LIMITED[0] and picture.color_range != ColorRange.JPEG
-        # Pictures stored from the bottom up cannot be looked into.
-        readable = all(plane.line_size > 0 for plane in picture.planes)
+        """Return the frame as shown in the decoder's own values; None if an encoder cannot take them.
+
+        It can if they are yuv420p in limited range of BT.709, and all sides even. Call
+        `av.VideoFrame.make_writable` before you change the frame."""
+        decoded = self._decoded
+        limited = decoded.format.name == _LIMITED[0] and decoded.color_range != ColorRange.JPEG
+        # Frames stored from the bottom up give no access to their planes.
+        readable = all(plane.line_size > 0 for plane in decoded.planes)
         geometry = self.geometry
-        odd = any(side % 2 for side in (picture.width, picture.height, *geometry.part, *geometry.lying))
-        if not limited or not readable or odd or _matrix(picture) != Colorspace.ITU709:
+        odd = any(side % 2 for side in (decoded.width, decoded.height, *geometry.part, *geometry.lying))
+        if not limited or not readable or odd or _matrix(decoded) != Colorspace.ITU709:
             return None
-        if wide_of(picture) is not None:
+        if wide_of(decoded) is not None:
             return None
         if not geometry.plain:
             upright = av.VideoFrame(self.width, self.height, _LIMITED[0])
-            for stored, shown in zip(planes_of(picture), planes_of(upright), strict=True):
+            for stored, shown in zip(planes_of(decoded), planes_of(upright), strict=True):
                 shown[:] = geometry.upright(stored, shown.shape[1], shown.shape[0])
             return upright
-        picture.pict_type = PictureType.NONE  # else an encoder would make it of the same type
-        return picture
+        decoded.pict_type = PictureType.NONE  # else an encoder would make it of the same type
+        return decoded
 
     def _bgr(self, width: int, height: int) -> Image:
         geometry = self.geometry
         with self._lock:
-            image = self._scaler.bgr(self._picture, geometry.stored_size(width, height))
+            image = self._scaler.bgr(self._decoded, geometry.stored_size(width, height))
         return image if geometry.plain else geometry.upright(image, width, height)
 
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """A picture held as an array: (H, W, 3) uint8 BGR."""
+    """An image held as an array: (H, W, 3) uint8 BGR."""
 
     image: Image
 
@@ -247,7 +248,7 @@ class Still:
         return self.image.shape[0]
 
     def crop(self, transforms: NDArray[np.float32], sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the picture, `analyzer.faces.CropSource`."""
+        """Return square crops of the image, see `analyzer.faces.CropSource`."""
         return [
             _warp(self.image, transform, side, size, 0)
             for transform, side in zip(transforms, sides, strict=True)
@@ -256,14 +257,14 @@ class Still:
 
 def _warp(image: Image, transform: NDArray[np.floating], side: int, size: int, outside: int) -> Image:
     border = (outside,) * 3
-    piece = cv2.warpAffine(image, transform * side, (side, side), borderValue=border)
+    crop = cv2.warpAffine(image, transform * side, (side, side), borderValue=border)
     if side != size:
-        piece = cv2.resize(piece, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(piece, np.uint8)
+        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(crop, np.uint8)
 
 
-# What the planes of 4:2:0 pictures mean: from (Y, U, V, 1) to blue, green, red, by AVColorSpace. The weights
-# of red and blue in brightness are those of BT.601 and BT.709.
+# Conversion of 4:2:0 frames from (Y, U, V, 1) to blue, green, red, by AVColorSpace: the weights of red and
+# blue in luma, from BT.709 and BT.601.
 _WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114)}
 
 
@@ -273,7 +274,7 @@ _LIMITED = ("yuv420p", 16.0, 255 / 219, 255 / 224)
 _FULL = ("yuvj420p", 0.0, 1.0, 1.0)
 
 
-# Chroma samples lie between luma samples.
+# Chroma samples are located between luma samples.
 _CHROMA_TO_LUMA = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
 
 
@@ -286,7 +287,7 @@ class _Planes:
     to_bgr: NDArray[np.float64]
 
     def cropped(self, geometry: Geometry) -> _Planes:
-        """What is shown of them."""
+        """Crop to the part that is shown."""
         if geometry.part[2:] == (geometry.stored_width, geometry.stored_height):
             return self
         y, u, v = (geometry.cropped(plane) for plane in (self.y, self.u, self.v))
@@ -294,32 +295,32 @@ class _Planes:
 
     def crop(self, transform: NDArray[np.floating], side: int, size: int) -> Image:
         chroma = transform @ _CHROMA_TO_LUMA
-        half = max(size, side // 2)  # of chroma there are half as many samples
-        pieces = [
+        half = max(size, side // 2)  # chroma has half as many samples
+        crops = [
             _warp(self.y, transform, side, size, self.black),
             _warp(self.u, chroma, half, size, 128),
             _warp(self.v, chroma, half, size, 128),
         ]
-        return np.asarray(cv2.transform(cv2.merge(pieces), self.to_bgr), np.uint8)
+        return np.asarray(cv2.transform(cv2.merge(crops), self.to_bgr), np.uint8)
 
 
-def planes_of(picture: av.VideoFrame) -> list[Image]:
-    """The planes of a picture in 8 bits, (h, w) uint8 each, in the picture's own memory."""
+def planes_of(decoded: av.VideoFrame) -> list[Image]:
+    """Return the planes of an 8-bit frame as (h, w) uint8 views of its own memory."""
     return [
         np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in picture.planes
+        for plane in decoded.planes
     ]
 
 
-def _planes(picture: av.VideoFrame) -> _Planes | None:
-    """The decoder's own planes, where they are 8 bits in 4:2:0 of a known matrix; else None."""
-    space = _matrix(picture)
-    readable = all(plane.line_size > 0 for plane in picture.planes)
-    if picture.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS or not readable:
+def _planes(decoded: av.VideoFrame) -> _Planes | None:
+    """Return the decoder's planes if they are 8-bit 4:2:0 of a known matrix; else None."""
+    space = _matrix(decoded)
+    readable = all(plane.line_size > 0 for plane in decoded.planes)
+    if decoded.format.name not in (_LIMITED[0], _FULL[0]) or space not in _WEIGHTS or not readable:
         return None
-    if wide_of(picture) is not None:
+    if wide_of(decoded) is not None:
         return None
-    full = picture.format.name == _FULL[0] or picture.color_range == ColorRange.JPEG
+    full = decoded.format.name == _FULL[0] or decoded.color_range == ColorRange.JPEG
     _, black, luma, chroma = _FULL if full else _LIMITED
     red, blue = _WEIGHTS[space]
     green = 1 - red - blue
@@ -332,13 +333,13 @@ def _planes(picture: av.VideoFrame) -> _Planes | None:
         ]
     )
     offset = -weights @ (black, 128, 128)
-    y, u, v = planes_of(picture)
+    y, u, v = planes_of(decoded)
     return _Planes(y, u, v, int(black), np.column_stack([weights, offset]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sample:
-    """A frame that is to be analyzed."""
+    """A frame to analyze."""
 
     frame: Frame
     segment: int
@@ -346,13 +347,15 @@ class Sample:
     index: int
     """Number of the sample within its segment, from 0."""
     image_name: str = ""
-    """File name of the picture, where the source is pictures."""
+    """File name, if the source is image files."""
 
 
 def frame_maker() -> Callable[[av.VideoFrame, float, Geometry | None], Frame]:
-    """A function that makes frames of decoded pictures, their times in seconds, and how they are shown; None:
-    as their decoder says."""
+    """Return a function that makes a `Frame` of a decoded frame, its time in seconds, and its geometry.
+
+    Without a geometry, the one that the decoder reports is used.
+    """
     scaler = Scaler()
-    return lambda picture, time_s, geometry: Frame(
-        time_s, picture.key_frame, picture, geometry or geometry_of(picture), scaler
+    return lambda decoded, time_s, geometry: Frame(
+        time_s, decoded.key_frame, decoded, geometry or geometry_of(decoded), scaler
     )

@@ -309,11 +309,11 @@ def _packing_said(message: Message) -> tuple[Packing, bool] | None:
     return None if packing is None else (packing, message.right_first)
 
 
-def _of_decoder(picture: av.VideoFrame) -> tuple[Orientation, tuple[Packing, bool] | None]:
+def _of_decoder(frame: av.VideoFrame) -> tuple[Orientation, tuple[Packing, bool] | None]:
     """What a decoder says of a frame alone."""
     orientation, view = _UPRIGHT, None
     # Asked for its side data, a frame holds on to what holds on to it, and would stay in memory.
-    for data in SideDataContainer(picture):  # type: ignore[call-arg]
+    for data in SideDataContainer(frame):  # type: ignore[call-arg]
         if data.type is SideDataType.DISPLAYMATRIX:
             orientation = orientation_of(bytes(data))
         elif data.type is SideDataType.STEREO3D:
@@ -321,9 +321,9 @@ def _of_decoder(picture: av.VideoFrame) -> tuple[Orientation, tuple[Packing, boo
     return orientation, view
 
 
-def geometry_of(picture: av.VideoFrame) -> Geometry:
+def geometry_of(frame: av.VideoFrame) -> Geometry:
     """The geometry of a frame of which no more is known than what its decoder says."""
-    return _geometry((picture.width, picture.height), Fraction(1), *_of_decoder(picture))
+    return _geometry((frame.width, frame.height), Fraction(1), *_of_decoder(frame))
 
 
 @dataclass(frozen=True)
@@ -403,21 +403,21 @@ class GeometryFinder:
         if before is not None:
             yield before, self.note(before)
 
-    def of(self, picture: av.VideoFrame) -> Geometry:
+    def of(self, frame: av.VideoFrame) -> Geometry:
         """The geometry of a frame. Call for each, in the order in which the decoder gives them."""
-        orientation, view = _of_decoder(picture)
+        orientation, view = _of_decoder(frame)
         if self._speaks:
-            orientation, view = self._told(picture, orientation, view)
-        size = picture.width, picture.height
+            orientation, view = self._told(frame, orientation, view)
+        size = frame.width, frame.height
         cropping = self._cropping if size == self._cropped_size else NOTHING
-        aspect = self._aspect_of(picture)
+        aspect = self._aspect_of(frame)
         return _geometry(size, aspect, orientation, view, max_pixels=self._max_pixels, cropping=cropping)
 
     def _told(
-        self, picture: av.VideoFrame, orientation: Orientation, view: tuple[Packing, bool] | None
+        self, frame: av.VideoFrame, orientation: Orientation, view: tuple[Packing, bool] | None
     ) -> tuple[Orientation, tuple[Packing, bool] | None]:
         """What the stream says of a frame, else what the decoder says, which knows the container's too."""
-        said = picture.opaque
+        said = frame.opaque
         if isinstance(said, _Said):
             if said.keyframe:
                 self._held.clear()
@@ -433,11 +433,11 @@ class GeometryFinder:
         self._held = {kind: message for kind, message in self._held.items() if message.persists}
         return orientation, view
 
-    def _aspect_of(self, picture: av.VideoFrame) -> Fraction:
+    def _aspect_of(self, frame: av.VideoFrame) -> Fraction:
         if self._declared:
             return self._container_aspect
         now = sane_aspect(self._context.sample_aspect_ratio)
-        if self._aspect is None or now == self._aspect or picture.key_frame:
+        if self._aspect is None or now == self._aspect or frame.key_frame:
             self._aspect, self._waiting = now, 0
         else:
             # The decoder is already at a later frame: the change begins with a keyframe.

@@ -34,52 +34,56 @@ _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SUBFILE_TYPE, _REDUCED = 254, 1
 
 
-_PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
 _NAMED = 5
-"""So many unreadable images are named in a sentence."""
+"""The most unreadable images that a sentence names."""
+
+# Pillow warns of large images, which have a limit here, and of harmless faults in metadata. Once at import:
+# filters belong to the process, and images are read in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageReader(BaseReader):
-    """Reads single pictures with the interface of `VideoReader`, one second apart, each its own segment.
+    """Reads image files with the interface of `VideoReader`, one second apart, each its own segment.
 
     Raises:
-        MediaError: On construction, if not one of the pictures can be read.
-        SourceError: On construction, if the only picture does not exist.
+        MediaError: On construction, if none of the images can be read.
+        SourceError: On construction, if the only image does not exist.
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings) -> None:
         super().__init__(settings)
         self._paths = tuple(Path(path) for path in paths)
-        self.info = self._look()
+        self.info = self._first_info()
 
     def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
-        """Every picture whose index lies in the range, within the cut of the settings.
+        """Yield the images whose index is in the range, within that of the settings.
 
         Raises:
-            MediaError: While iterating: none of several pictures could be read.
+            MediaError: While iterating, if none of several images could be read.
         """
         return (sample.frame for sample in self.samples(start_s, end_s))
 
     def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
-        """Every picture whose index lies in the range as a sample; a bad one is left out and reported.
+        """Yield the images whose index is in the range as samples; unreadable ones are skipped and reported.
 
         Raises:
-            MediaError: While iterating: none of the pictures could be read.
+            MediaError: While iterating, if none of the images could be read.
         """
         start, end = self._range(start_s, end_s)
         return self._read([i for i in range(len(self._paths)) if start <= i < end])
 
     def segment_bounds(self, segment: int) -> tuple[float, float]:
-        """Start and end in seconds of a segment, to be given to `samples` as they are."""
+        """Start and end of a segment in seconds, to be passed to `samples` unchanged."""
         return float(segment), float(segment + 1)
 
-    def _look(self) -> VideoInfo:
+    def _first_info(self) -> VideoInfo:
         problem: MediaError | SourceError | None = None
         for path in self._paths:
             try:
-                image, codec = _load_picture(path, self._settings.max_pixels)
+                image, codec = _load_image(path, self._settings.max_pixels)
                 return VideoInfo(
                     width=image.shape[1],
                     height=image.shape[0],
@@ -106,7 +110,7 @@ class ImageReader(BaseReader):
                 if self._closed:
                     return
                 try:
-                    image, _ = _load_picture(self._paths[index], self._settings.max_pixels)
+                    image, _ = _load_image(self._paths[index], self._settings.max_pixels)
                 except (MediaError, SourceError) as error:
                     problem = problem or error
                     bad.append(short_name(self._paths[index]))
@@ -119,21 +123,21 @@ class ImageReader(BaseReader):
             if last is None and problem is not None:
                 raise problem
         finally:
-            self._report = _report_on_pictures(len(indices), done, bad, last)
+            self._report = _report_on(len(indices), done, bad, last)
 
     def report_on(self, read: Set[int]) -> ReadReport:
-        """How all pictures were read of which some had been read in an earlier run.
+        """Report on all images, if some were read in an earlier run.
 
         Args:
-            read: The indices of those that could be read, then or now.
+            read: The indices of the images that could be read, then or now.
         """
         start, end = self._range(0.0, None)
         asked = [index for index in range(len(self._paths)) if start <= index < end]
         bad = [short_name(self._paths[index]) for index in asked if index not in read]
-        return _report_on_pictures(len(asked), len(asked), bad, max(read, default=None))
+        return _report_on(len(asked), len(asked), bad, max(read, default=None))
 
 
-def _report_on_pictures(asked: int, done: int, bad: Sequence[str], last: int | None) -> ReadReport:
+def _report_on(asked: int, done: int, bad: Sequence[str], last: int | None) -> ReadReport:
     reason = "" if done == asked else f"reading was stopped after {counted(done, 'image')}"
     if bad:
         more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
@@ -151,16 +155,16 @@ def _report_on_pictures(asked: int, done: int, bad: Sequence[str], last: int | N
 
 
 def image_problem(path: Path, max_pixels: int) -> str:
-    """Why a picture cannot be read, in a sentence; empty if it can."""
+    """Say in a sentence why an image cannot be read; empty if it can."""
     try:
-        _load_picture(path, max_pixels)
+        _load_image(path, max_pixels)
     except (MediaError, SourceError) as error:
         return str(error)
     return ""
 
 
 def further_pages(path: Path) -> int:
-    """How many pages a TIFF has behind the first, which alone is read; smaller copies of pages are none."""
+    """Count the pages of a TIFF after the first, which alone is read; reduced copies do not count."""
     try:
         with path.open("rb") as file:
             if file.read(4) not in _TIFF_HEADS:
@@ -169,34 +173,29 @@ def further_pages(path: Path) -> int:
         return 0
     pages = 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PillowImage.open(path, formats=("TIFF",)) as picture:
-                for page in range(1, getattr(picture, "n_frames", 1)):
-                    picture.seek(page)
-                    pages += not int(getattr(picture, "tag_v2", {}).get(_SUBFILE_TYPE, 0)) & _REDUCED
+        with PillowImage.open(path, formats=("TIFF",)) as opened:
+            for page in range(1, getattr(opened, "n_frames", 1)):
+                opened.seek(page)
+                pages += not int(getattr(opened, "tag_v2", {}).get(_SUBFILE_TYPE, 0)) & _REDUCED
     except Exception:  # noqa: BLE001 - damaged behind the first page
         return pages
     return pages
 
 
-def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
-    """Decode a picture: (H, W, 3) uint8 BGR, upright; and the name of its codec. Its header is checked first.
+def _load_image(path: Path, max_pixels: int) -> tuple[Image, str]:
+    """Decode an image: (H, W, 3) uint8 BGR, upright; and the name of its codec. Its header is checked first.
 
     Raises:
-        MediaError: It is no picture of the allowed formats, or damaged, or has more than `max_pixels` pixels.
+        MediaError: It is not an image in an allowed format, is damaged, or has more than `max_pixels` pixels.
         SourceError: There is no such file.
     """
     check_file(path)
     name = short_name(path)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above a limit of its own, and of harmless faults in metadata.
-            warnings.simplefilter("ignore")
-            with PillowImage.open(path, formats=_PICTURE_FORMATS) as picture:
-                _check_header(picture, name, max_pixels)
-                image = image_bgr(ImageOps.exif_transpose(picture))
-                return image, (picture.format or "").lower()
+        with PillowImage.open(path, formats=_FORMATS) as opened:
+            _check_header(opened, name, max_pixels)
+            image = image_bgr(ImageOps.exif_transpose(opened))
+            return image, (opened.format or "").lower()
     except MediaError:
         raise
     except PillowImage.DecompressionBombError as error:
@@ -211,32 +210,32 @@ def _load_picture(path: Path, max_pixels: int) -> tuple[Image, str]:
             raise heif_error(path) from error
         if head.startswith((b"II*\0", b"MM\0*")):
             raise MediaError(
-                f"{name} is a TIFF in a form that is not read here; save it with 8 or 16 bits a color.",
+                f"{name} is a TIFF in a form that is not supported; save it with 8 or 16 bits per color.",
                 kind=MediaErrorKind.CODEC,
             ) from error
         raise MediaError(
-            f"{name} is not a picture in a known format; give a JPEG, PNG, WebP, BMP or TIFF file.",
+            f"{name} is not an image in a known format; use a JPEG, PNG, WebP, BMP or TIFF file.",
             kind=MediaErrorKind.NOT_MEDIA,
         ) from error
     except Exception as error:  # on damaged files Pillow raises almost anything
         raise MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED) from error
 
 
-def _check_header(picture: PillowImage.Image, name: str, max_pixels: int) -> None:
-    if picture.width * picture.height > max_pixels:
+def _check_header(opened: PillowImage.Image, name: str, max_pixels: int) -> None:
+    if opened.width * opened.height > max_pixels:
         raise MediaError(
-            f"{name} has {picture.width}x{picture.height} pixels, more than the limit of {max_pixels} "
+            f"{name} has {opened.width}x{opened.height} pixels, more than the limit of {max_pixels} "
             "(max_pixels).",
             kind=MediaErrorKind.TOO_LARGE,
         )
-    if picture.format == "WEBP" and getattr(picture, "is_animated", False):
+    if opened.format == "WEBP" and getattr(opened, "is_animated", False):
         raise MediaError(
             f"{name} is an animated WebP, which is not supported; convert it to MP4 first.",
             kind=MediaErrorKind.NOT_MEDIA,
         )
-    if picture.format == "PNG" and getattr(picture, "is_animated", False):
+    if opened.format == "PNG" and getattr(opened, "is_animated", False):
         raise MediaError(
-            f"{name} is an animated PNG; rename it to end in .apng, and it is analyzed as the video it is.",
+            f"{name} is an animated PNG; rename it to end in .apng to analyze it as a video.",
             kind=MediaErrorKind.NOT_MEDIA,
         )
 

@@ -1,4 +1,4 @@
-"""What was read of a file, and what was damaged."""
+"""How completely a file was read, and what was damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _TOLERATED_DAMAGE = 0.1
-"""Share of bad packets beyond which a video was not read to the full."""
+"""The proportion of bad packets above which a video counts as incomplete."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,25 @@ class ReadReport:
     """How the last iteration went."""
 
     frames: int
-    """Pictures decoded in the range asked for."""
+    """Frames decoded in the range asked for."""
     bad_packets: int
     """Packets that could not be decoded, or only with errors."""
     packets: int
     """Packets read."""
     repaired_times: int
-    """Pictures whose time was missing or not later than the one before."""
+    """Frames whose time was missing or not later than the one before."""
     last_s: float | None
-    """Time of the last picture in the range."""
+    """Time of the last frame in the range."""
     complete: bool
-    """Whether all was read that the container declares, within the range."""
+    """Whether everything was read that the container declares, within the range."""
     reason: str
     """Empty when complete; else a sentence."""
     too_damaged: bool = False
-    """Whether it is not complete for nothing but the share of bad packets."""
+    """Whether bad packets are the only reason why it is incomplete."""
 
 
 def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
-    """How a video was read of which stretches were read one by one, in the order of time.
+    """Join the reports on parts of a video that were read one by one, in order of time.
 
     Raises:
         MediaError: More than half of the packets are bad.
@@ -53,7 +53,7 @@ def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
     packets, bad = sum(one.packets for one in reports), sum(one.bad_packets for one in reports)
     if is_unusable(packets, bad):
         raise unusable_error(path, packets, bad)
-    # What share is bad is judged over the whole video, as in one pass.
+    # Damage is measured over the whole video, as in one pass.
     reason = next((one.reason for one in reports if one.reason and not one.too_damaged), "")
     too_damaged = not reason and is_damaged(packets, bad)
     return ReadReport(
@@ -69,21 +69,25 @@ def joined_report(path: Path, reports: Sequence[ReadReport]) -> ReadReport:
 
 
 def is_damaged(packets: int, bad: int) -> bool:
+    """Return whether so many packets are bad that the video counts as incomplete."""
     return bad > _TOLERATED_DAMAGE * packets
 
 
 def damage_note(packets: int, bad: int) -> str:
+    """Describe the damage in a few words."""
     return f"{bad} of {packets} packets are damaged"
 
 
 def is_unusable(packets: int, bad: int) -> bool:
+    """Return whether more than half of the packets are bad."""
     return bad * 2 > packets
 
 
 def unusable_error(path: Path, packets: int, bad: int) -> MediaError:
-    share = "none" if bad >= packets else f"only {packets - bad}"
+    """The error that ends reading when `is_unusable`."""
+    usable = "none" if bad >= packets else f"only {packets - bad}"
     return MediaError(
-        f"{short_name(path)} is damaged: {share} of its {packets} packets can be decoded; "
+        f"{short_name(path)} is damaged: {usable} of its {packets} packets can be decoded; "
         "get the file again.",
         kind=MediaErrorKind.DAMAGED,
     )

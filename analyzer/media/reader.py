@@ -1,12 +1,12 @@
-"""Reading pictures: times, sampling, bad packets. The only reader of video in the project.
+"""Reading frames: times, sampling, bad packets. The only reader of video in the project.
 
-A `VideoReader` gives the pictures of a file with the times that a player shows. It is written for files
+A `VideoReader` gives the frames of a file with the times that a player shows. It is written for files
 that were not made by us: what is not a video, or would open something else, or needs too much memory,
 ends in a `MediaError`; damage is survived, counted and reported.
 
 Three rules make a segment read on its own give the same samples as one pass over the whole video:
 
-* which pictures are sampled depends only on the pictures inside the segment;
+* which frames are sampled depends only on the frames inside the segment;
 * a segment is read from a keyframe at or before its start, and what comes earlier is dropped;
 * a stretch begins where the one before ends: both use `segment_bounds`.
 """
@@ -78,7 +78,7 @@ class BaseReader:
 
 
 class VideoReader(BaseReader):
-    """Reads the pictures of one video file. A context manager; each iteration opens the file anew.
+    """Reads the frames of one video file. A context manager; each iteration opens the file anew.
 
     `path` is the file, `info` what is known of it before it is read through.
 
@@ -105,7 +105,7 @@ class VideoReader(BaseReader):
         ) as source:
             self.info, first_s = source.info()
             self._scaler.opaque = source.opaque
-        # AVI numbers pictures in the order of decoding: the first is shown late by the decoder's delay.
+        # AVI numbers frames in the order of decoding: the first is shown late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
 
     @property
@@ -119,20 +119,20 @@ class VideoReader(BaseReader):
         for iteration in list(self._iterations):
             try:
                 iteration.close()
-            except ValueError:  # it runs in another thread, and stops at its next picture
+            except ValueError:  # it runs in another thread, and stops at its next frame
                 continue
 
     def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
-        """Every picture from `start_s` up to but not including `end_s`, within the cut of the settings.
+        """Every frame from `start_s` up to but not including `end_s`, within the cut of the settings.
 
         Raises:
-            MediaError: While iterating: no picture at all, a picture above the limit, or (over the whole cut)
+            MediaError: While iterating: no frame at all, a frame above the limit, or (over the whole cut)
                 more than half of the packets bad.
         """
         return self._start(start_s, end_s, sampled=False)
 
     def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
-        """The pictures to analyze, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
+        """The frames to analyze, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
 
         Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.
 
@@ -154,7 +154,7 @@ class VideoReader(BaseReader):
 
     def _source(self, *, sampled: bool) -> Demuxer:
         settings = self._settings
-        # Coarse pictures may be good enough to be analyzed, never to be shown.
+        # Coarse frames may be good enough to be analyzed, never to be shown.
         return Demuxer(
             self.path,
             settings.max_pixels,
@@ -167,7 +167,7 @@ class VideoReader(BaseReader):
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
-        spare = self._plan.spare(tally.start) if sampled and not keyframes else None
+        spare = self._plan.skippable(tally.start) if sampled and not keyframes else None
         start = tally.start
         # Where stamps are moved, all packets are counted from the first on.
         indexed = self.info.container in INDEXED and self._times.timeline is None
@@ -177,12 +177,12 @@ class VideoReader(BaseReader):
                 with self._source(sampled=sampled) as source:
                     if lead is not None and not source.go_to(start - lead):
                         continue
-                    pictures = source.pictures(start if lead is None else None, keyframes, spare)
-                    first = next(pictures, None)
+                    frames = source.frames(start if lead is None else None, keyframes, spare)
+                    first = next(frames, None)
                     if lead is not None and not begins_at(first, start):
                         continue  # what is shown at the start comes from further back
                     try:
-                        yield from self._within(first, pictures, tally, source.geometry)
+                        yield from self._within(first, frames, tally, source.geometry)
                         tally.ended = not self._closed
                     finally:
                         tally.close(source)
@@ -196,24 +196,24 @@ class VideoReader(BaseReader):
     def _within(
         self,
         first: tuple[av.VideoFrame, float] | None,
-        pictures: Iterator[tuple[av.VideoFrame, float]],
+        frames: Iterator[tuple[av.VideoFrame, float]],
         tally: _Tally,
         geometry: GeometryFinder,
     ) -> Iterator[Frame]:
         start, end, scaler = tally.start, tally.end, self._scaler
         pair = first
         while pair is not None and not self._closed:
-            picture, time_s = pair
+            frame, time_s = pair
             if time_s >= end:
                 tally.covered = True
                 return
-            shape = geometry.of(picture)
-            tally.last_seen_s, tally.last_ticks = time_s, picture.duration
+            shape = geometry.of(frame)
+            tally.last_seen_s, tally.last_ticks = time_s, frame.duration
             if time_s >= start:
                 tally.frames += 1
                 tally.last_s = time_s
-                yield Frame(time_s, picture.key_frame, picture, shape, scaler)
-            pair = next(pictures, None)
+                yield Frame(time_s, frame.key_frame, frame, shape, scaler)
+            pair = next(frames, None)
 
 
 @dataclass
@@ -226,11 +226,11 @@ class _Tally:
     frames: int = 0
     last_s: float | None = None
     last_seen_s: float = -math.inf
-    """Time of the last picture, before the start too."""
+    """Time of the last frame, before the start too."""
     last_ticks: int = 0
     """How long it is shown, in the container's unit; 0 if not declared."""
     covered: bool = False
-    """A picture at or after the end was seen."""
+    """A frame at or after the end was seen."""
     ended: bool = False
     """The iteration was not stopped by the one who asked for it."""
     packets: int = 0

@@ -1,6 +1,6 @@
-"""What H.264 and HEVC streams say between their pictures on how to show them (SEI messages).
+"""What H.264 and HEVC streams say between their frames on how to show them (SEI messages).
 
-Decoders hand a message on with the picture that it comes with, though it may hold for all that follow. So the
+Decoders hand a message on with the frame that it comes with, though it may hold for all that follow. So the
 messages are read here, off the packets, with how long they hold.
 """
 
@@ -17,7 +17,7 @@ DISPLAY_ORIENTATION = 47
 
 _START_CODE = re.compile(b"\0\0\x01")
 _MOST_UNITS = 32
-"""DetectedSample at in one packet; messages come before the picture."""
+"""DetectedSample at in one packet; messages come before the frame."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Message:
     cancels: bool
     """It only ends the one before."""
     persists: bool = False
-    """It holds until the next one of its kind or the next keyframe, not for its own picture alone."""
+    """It holds until the next one of its kind or the next keyframe, not for its own frame alone."""
     mirrored: bool = False
-    """Orientation: the picture is to be mirrored left to right, then turned."""
+    """Orientation: the frame is to be mirrored left to right, then turned."""
     turn_deg: int = 0
     """Orientation: 0, 90, 180 or 270 degrees clockwise."""
     arrangement: int = 0
-    """Packing: 3 side by side, 4 one above the other; others are not halves of a picture."""
+    """Packing: 3 side by side, 4 one above the other; others are not halves of a frame."""
     right_first: bool = False
     """Packing: the first half is the right eye's."""
 
@@ -47,7 +47,7 @@ def messages(codec: str, data: memoryview, prefix: int, *, keyframe: bool = Fals
         codec: "h264" or "hevc".
         data: The packet.
         prefix: Bytes of the length before each unit, as `length_prefix` gives it; 0 for start codes.
-        keyframe: Read on behind the picture: FFmpeg's `h264_metadata` writes the messages of keyframes there
+        keyframe: Read on behind the frame: FFmpeg's `h264_metadata` writes the messages of keyframes there
             where they have no other message.
     """
     found: list[Message] = []
@@ -57,7 +57,7 @@ def messages(codec: str, data: memoryview, prefix: int, *, keyframe: bool = Fals
         if kind == (39 if hevc else 6):
             found += _payloads(data[start + (2 if hevc else 1) : end], hevc=hevc)
         elif not keyframe and (kind < 32 if hevc else 1 <= kind <= 5):
-            break  # the picture itself: what holds for it came before
+            break  # the frame itself: what holds for it came before
     return found
 
 
@@ -90,7 +90,7 @@ def _units(data: memoryview, prefix: int) -> Iterator[tuple[int, int]]:
     for _ in range(_MOST_UNITS):
         if before is None or before.end() >= len(data):
             return
-        # Only a message's end is needed: looking for that of a picture would read all of it.
+        # Only a message's end is needed: looking for that of a frame would read all of it.
         yield before.end(), len(data)
         before = next(starts, None)
 

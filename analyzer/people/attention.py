@@ -1,7 +1,7 @@
-"""Who in front of a camera looks towards it: head pose from five points, and what an audience is counted by.
+"""Attention of people in front of a camera: head pose from five landmarks, gaze, dwell and attraction.
 
-Only with ``--scene audience``: in a video *of* people, who looks into the camera watches nothing.
-`docs/audience.md` says what the words mean, and what this cannot know.
+Only with ``--scene audience``: people in a video who look into the camera are not watching anything.
+docs/audience.md defines the terms and the limits of the method.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = [
     "YAW_SEEN",
     "attention_table",
     "audience_summary",
+    "gazes",
     "head_pose",
-    "looks",
 ]
 
 Real = NDArray[np.float64]
@@ -34,47 +34,45 @@ _FACE = np.array(
         [2.456, 4.343, -4.284],
     ]
 )
-"""(5, 3) an average face in cm, x to the right and y down in the picture, z away from the camera: the middles
-of the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apache 2.0, vertices 33 and 133,
-263 and 362, 1, 61, 291)."""
-
+"""(5, 3) an average face in cm, x to the right and y down in the frame, z away from the camera: centers of
+the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apache 2.0, vertices 33 and 133, 263
+and 362, 1, 61, 291)."""
 
 YAW_SEEN = {"centerface": 0.65}
-"""How much of a head's yaw shows in a detector's landmarks, where that is not all of it. CenterFace places
-the points of turned faces too much as those of straight ones: against poses from 68 points the slope is 0.72
-on two clips of turning heads, 0.59 on photographs (docs/attention.md), and this lies between."""
-
+"""Share of the yaw of a head that shows in the landmarks of a detector, if not all of it does. CenterFace
+places the landmarks of turned faces too much like those of frontal ones: against poses from 68 landmarks the
+slope is 0.72 on two clips of turning heads and 0.59 on photographs (docs/attention.md)."""
 
 _STEPS = 8
 
 
-_AT_ONCE = 50_000
-"""Faces that are fitted at a time: bounds the memory."""
+_CHUNK = 50_000
+"""Faces that are fitted at a time, to bound the memory."""
 
 
 _TIE_S = 1e-6
 
 
 def head_pose(landmarks: NDArray[np.float32]) -> Real:
-    """Which way heads are turned, relative to the line from the camera to each of them.
+    """Estimate the pose of heads relative to the line from the camera to each of them.
 
-    An average face is turned, scaled and shifted until its five points, seen from far away (weak
-    perspective: DeMenthon and Davis 1995), lie nearest to those found: least squares by Gauss-Newton,
-    starting from a face turned nowhere. It is as good as the points are: see `docs/audience.md`.
+    An average face is rotated, scaled and shifted until its five points, in weak perspective (DeMenthon and
+    Davis 1995), are nearest to the landmarks: least squares by Gauss-Newton, starting from a frontal face.
+    The result is as good as the landmarks are, see docs/audience.md.
 
     Args:
         landmarks: (N, 5, 2) float32, pixels: eye, eye, nose tip, mouth corner, mouth corner, each pair left
-            to right in the picture.
+            to right in the frame.
 
     Returns:
-        (N, 3) degrees: yaw (positive: turned to the right in the picture), pitch (positive: up), roll
-        (positive: tilted clockwise). NaN where a point is NaN, or all are the same.
+        (N, 3) degrees: yaw (positive: turned to the right in the frame), pitch (positive: up), roll
+        (positive: tilted clockwise). NaN if a landmark is NaN or all are the same.
 
     >>> points = np.array([[[70, 80], [130, 80], [100, 116], [77, 146], [123, 146]]], np.float32)
     >>> np.abs(head_pose(points)).round().max() <= 1
     np.True_
     """
-    parts = [_pose(landmarks[at : at + _AT_ONCE]) for at in range(0, len(landmarks), _AT_ONCE)]
+    parts = [_pose(landmarks[at : at + _CHUNK]) for at in range(0, len(landmarks), _CHUNK)]
     return np.concatenate([np.empty((0, 3)), *parts])
 
 
@@ -94,7 +92,7 @@ def _pose(landmarks: NDArray[np.float32]) -> Real:
 
 
 def _fitted(points: Real) -> Real:
-    """(N, 3, 3) rotations of the average face that fit (N, 5, 2) centerd points of norm 1."""
+    """Return (N, 3, 3) rotations of the average face that fit (N, 5, 2) centered points of norm 1."""
     face = _FACE - _FACE.mean(axis=0)
     face = face / np.sqrt((face**2).sum())
     eyes = points[:, 1] - points[:, 0]
@@ -106,7 +104,7 @@ def _fitted(points: Real) -> Real:
         turned = face @ rotation.transpose(0, 2, 1)
         x, y, z = turned[:, :, 0], turned[:, :, 1], turned[:, :, 2]
         scaled = scale[:, None]
-        # By the scale, and by small turns about the axes of the picture.
+        # Derivatives by the scale, and by small rotations about the axes of the frame.
         slopes[:, :, :, 0] = turned[:, :, :2]
         slopes[:, :, 1, 1], slopes[:, :, 0, 2] = -scaled * z, scaled * z
         slopes[:, :, 0, 3], slopes[:, :, 1, 3] = -scaled * y, scaled * x
@@ -121,7 +119,7 @@ def _fitted(points: Real) -> Real:
 
 
 def _turn(vectors: Real) -> Real:
-    """(N, 3, 3) rotations by (N, 3) axes times angles in radians (Rodrigues)."""
+    """Return (N, 3, 3) rotations by (N, 3) axes times angles in radians (Rodrigues)."""
     angle = np.sqrt((vectors**2).sum(axis=1))[:, None, None]
     x, y, z = vectors.T
     zero = np.zeros_like(x)
@@ -131,25 +129,25 @@ def _turn(vectors: Real) -> Real:
     )
 
 
-def looks(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Real:
-    """Which sightings of people count as looking towards the camera.
+def gazes(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Real:
+    """Return which faces look at the camera.
 
-    A glance is a stretch of successive samples in which the head is turned by no more than the limits; one
-    shorter than `settings.attention_min_s` does not count.
+    A gaze is a run of consecutive samples in which the head is turned by no more than the limits; gazes
+    shorter than `settings.attention_min_s` do not count.
 
     Args:
         faces: Rows of the faces table with `person_id`, in any order.
         samples: Rows of the samples table, with `duration_s`.
-        settings: Gives the limits.
+        settings: With the limits.
 
     Returns:
-        (N,) 1 where it counts, 0 where it does not; NaN where no landmarks are known, or nobody's face.
+        (N,) 1 for a face in a gaze, 0 for another one; NaN without landmarks or without a person.
     """
     table = pd.DataFrame(
         {
             "person_id": faces["person_id"].to_numpy(np.int64),
             "time_s": faces["time_s"].to_numpy(np.float64),
-            "stands_s": samples.set_index("sample")["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
+            "duration_s": samples.set_index("sample")["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
         }
     )
     found = [np.asarray(points, np.float32) for points in faces["landmarks"]]
@@ -160,12 +158,12 @@ def looks(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
     order = np.lexsort((table["time_s"], table["person_id"]))
     table = table.iloc[order]
     before = table.shift()
-    goes_on = (
+    continues = (
         table["within"].eq(before["within"])
         & table["person_id"].eq(before["person_id"])
-        & (table["time_s"] <= before["time_s"] + before["stands_s"] + _TIE_S)
+        & (table["time_s"] <= before["time_s"] + before["duration_s"] + _TIE_S)
     )
-    length_s = table.groupby((~goes_on).cumsum())["stands_s"].transform("sum")
+    length_s = table.groupby((~continues).cumsum())["duration_s"].transform("sum")
     counted = np.empty(len(table))
     counted[order] = table["within"] & (length_s >= settings.attention_min_s - _TIE_S)
     counted[np.isnan(pose[:, 0]) | (faces["person_id"].to_numpy() <= 0)] = np.nan
@@ -173,17 +171,17 @@ def looks(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
 
 
 def attention_table(sightings: pd.DataFrame, looking: Real, settings: Settings) -> pd.DataFrame:
-    """What an audience's people are measured by.
+    """Return the attention of each person of an audience.
 
     Args:
-        sightings: One row a sighting with `person_id`, `time_s`, `until_s`, `stands_s`, ordered by the first
-            two.
-        looking: (N,) of them, from `looks`.
-        settings: Says after how long a person who is not seen has left.
+        sightings: One row for each face with `person_id`, `time_s`, `until_s` and `duration_s`, ordered by
+            the first two.
+        looking: (N,) of them, from `gazes`.
+        settings: Define when a person has left.
 
     Returns:
-        One row a person, `person_id` as index: `watcher` (missing where nothing is known), `attention_s`
-        (NaN where nothing is known), and of watchers `dwell_s` and `attraction_ratio`, else NaN.
+        One row for each person, indexed by `person_id`: `watcher` and `attention_s` (missing if unknown), and
+        for watchers `dwell_s` and `attraction_ratio` (otherwise NaN).
     """
     person, start_s = sightings["person_id"].to_numpy(), sightings["time_s"].to_numpy()
     comes = np.ones(len(sightings), bool)
@@ -195,7 +193,7 @@ def attention_table(sightings: pd.DataFrame, looking: Real, settings: Settings) 
     known = ~np.isnan(looking)
     table = pd.DataFrame(
         {
-            "attention_s": (sightings["stands_s"] * np.where(known, looking, 0)).groupby(person).sum(),
+            "attention_s": (sightings["duration_s"] * np.where(known, looking, 0)).groupby(person).sum(),
             "dwell_s": (visits["until_s"] - visits["start_s"]).groupby(visits["person_id"]).sum(),
         }
     )
@@ -208,11 +206,11 @@ def attention_table(sightings: pd.DataFrame, looking: Real, settings: Settings) 
 
 
 def audience_summary(people: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """What ``run.json`` says of an audience; a figure of nobody, or that is not known of anybody, is None.
+    """Return the figures of an audience for ``run.json``; unknown ones and means of no one are None.
 
     Args:
         people: Rows of the people table, with the columns of `attention_table`.
-        settings: The limits that were used.
+        settings: With the limits that were used.
     """
     known = people["watcher"].notna()
     watchers = people[known & people["watcher"].fillna(False).astype(bool)]

@@ -1,4 +1,4 @@
-"""People from their faces: fusing, and the timeline. Everything here is derived from the tables."""
+"""People from their faces: estimates, appearances and times on screen, derived from the tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.faces import frontality
-from analyzer.people.attention import attention_table, looks
+from analyzer.people.attention import attention_table, gazes
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
 
@@ -21,52 +21,51 @@ __all__ = [
 ]
 
 FRONTAL = 0.65
-"""A face counts as looking towards the camera from this frontality on."""
+"""From this frontality on a face counts as frontal."""
 
 
 APPEARANCE_GAP_S = 2.0
-"""Not seen for longer than this: the next sighting is a new appearance."""
+"""A longer absence ends an appearance."""
 
 
 FULL_PX, WORTHLESS_SCORE = 80.0, 0.3
-"""How sightings are weighted: see `fuse_estimates`."""
+"""Weights of faces, see `fuse_estimates`."""
 
 
 def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
-    """What the judged sightings of each person say together about gender and age.
+    """Combine the estimates of the faces of each person.
 
-    Weighted means; a sighting weighs by the face's width, up to `FULL_PX`, and by how far the detector's
-    score is above `WORTHLESS_SCORE`: of all that was tried (width, score, sharpness, frontality) those two
-    tell best how far a sighting lies from the truth. Of the probability of female the mean is taken over
-    its log odds.
+    Weighted means. The weight of a face is its width, up to `FULL_PX`, times the detector's score above
+    `WORTHLESS_SCORE`: of width, score, sharpness and frontality, those two predict the error of an estimate
+    best. The probability of female is averaged as log odds.
 
     Args:
         faces: Rows of the faces table with `person_id`.
         embeddings: Rows of the embeddings table with `person_id`.
 
     Returns:
-        (N,) `person_id` of those with a judged sighting, ascending, and what is said of them.
+        (N,) `person_id` of people with estimates, ascending, and the combined estimates.
     """
     estimated = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
     width = (estimated["x2"] - estimated["x1"]).clip(upper=FULL_PX)
     weight = (width * (estimated["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
     values = {
-        "odds": logit(estimated["female_prob"].to_numpy(np.float64)),
+        "logit": logit(estimated["female_prob"].to_numpy(np.float64)),
         "age": estimated["age_years"].to_numpy(np.float64),
-        "spread": estimated["age_std_years"].to_numpy(np.float64),
+        "std": estimated["age_std_years"].to_numpy(np.float64),
     }
-    # What no sighting says (a network may give an age without its spread) stays unknown.
+    # A model may estimate an age without its standard deviation: what no face has stays unknown.
     person = estimated["person_id"].to_numpy()
-    told = pd.DataFrame({name: value * weight for name, value in values.items()})
-    sums = told.groupby(person).sum(min_count=1)
-    weights = told.notna().mul(weight, axis=0).groupby(person).sum()
+    weighted = pd.DataFrame({name: value * weight for name, value in values.items()})
+    sums = weighted.groupby(person).sum(min_count=1)
+    weights = weighted.notna().mul(weight, axis=0).groupby(person).sum()
     ids = sums.index.to_numpy(np.int64)
     means = {name: (sums[name] / weights[name]).to_numpy(np.float64) for name in values}
-    return ids, Estimates(means["odds"], means["age"], means["spread"], _mean_looks(embeddings, ids))
+    return ids, Estimates(means["logit"], means["age"], means["std"], _mean_embeddings(embeddings, ids))
 
 
-def _mean_looks(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N, D) the mean embedding of each person, NaN where there is none."""
+def _mean_embeddings(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the (N, D) mean embedding of each person, NaN if there is none."""
     some = embeddings[embeddings["person_id"].isin(ids)]
     if some.empty:
         return np.full((len(ids), 1), np.nan)
@@ -86,34 +85,34 @@ def fuse_people(
     settings: Settings,
     calibration: Calibration,
 ) -> pd.DataFrame:
-    """One row for each person, from all sightings.
+    """Return one row for each person, from all faces.
 
     Args:
         faces: Rows of the faces table with `person_id`.
         samples: Rows of the samples table, with `duration_s`.
         embeddings: Rows of the embeddings table with `person_id`.
-        settings: Gives when gender stays unknown, and the age bands.
-        calibration: Of the networks that judged the faces.
+        settings: Define when gender stays unknown, and the age bands.
+        calibration: Of the models.
 
     Returns:
-        The columns of the people table, those of an audience too in that scene; in the order of
+        The columns of the people table, with those of an audience in that scene; in the order of
         `person_id`.
     """
     seen = faces[faces["person_id"] > 0].sort_values(["person_id", "time_s"], kind="stable")
     person = seen["person_id"].to_numpy(np.int64)
-    stands = samples.set_index("sample")["duration_s"].loc[seen["sample"]].to_numpy(np.float64)
+    durations = samples.set_index("sample")["duration_s"].loc[seen["sample"]].to_numpy(np.float64)
     times = seen["time_s"].to_numpy(np.float64)
     returns = np.zeros(len(seen), bool)
-    returns[1:] = (person[1:] == person[:-1]) & (np.diff(times) > APPEARANCE_GAP_S + stands[:-1])
+    returns[1:] = (person[1:] == person[:-1]) & (np.diff(times) > APPEARANCE_GAP_S + durations[:-1])
     front = frontality(_landmarks(seen)) if len(seen) else np.empty(0, np.float32)
-    # Without landmarks it is not known who looks towards the camera.
+    # Unknown without landmarks.
     frontal = np.where(np.isnan(front), np.nan, front >= FRONTAL)
     sighting = pd.DataFrame(
         {
             "person_id": person,
             "time_s": times,
-            "until_s": times + stands,
-            "stands_s": stands,
+            "until_s": times + durations,
+            "duration_s": durations,
             "returns": returns,
             "width": (seen["x2"] - seen["x1"]).to_numpy(),
             "frontal": frontal,
@@ -124,7 +123,7 @@ def fuse_people(
         {
             "first_s": sightings["time_s"].first(),
             "last_s": sightings["until_s"].last(),
-            "on_screen_s": sightings["stands_s"].sum(),
+            "on_screen_s": sightings["duration_s"].sum(),
             "appearances": 1 + sightings["returns"].sum(),
             "samples": sightings.size(),
             "face_px_median": sightings["width"].median(),
@@ -142,7 +141,7 @@ def fuse_people(
     table["age_band"] = [assign_band(one, settings.bands) for one in age]
     table["gender"] = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)
     if settings.scene == "audience":
-        table = table.join(attention_table(sighting, looks(seen, samples, settings), settings))
+        table = table.join(attention_table(sighting, gazes(seen, samples, settings), settings))
     return table.rename_axis("person_id").reset_index()
 
 
@@ -152,13 +151,13 @@ def stated_genders(
     settings: Settings,
     calibration: Calibration,
 ) -> NDArray[np.str_]:
-    """(N,) "female", "male" or "unknown": what is stated of people.
+    """Return the gender that is stated of people: (N,) "female", "male" or "unknown".
 
     Args:
-        female_prob: (N,) NaN: not judged.
+        female_prob: (N,) NaN: not estimated.
         age_years: (N,) likewise.
-        settings: Gives how sure one must be, and whether children's gender is stated.
-        calibration: Of the networks that judged.
+        settings: Define the necessary confidence, and whether the gender of children is stated.
+        calibration: Of the models.
     """
     sure = np.maximum(female_prob, 1 - female_prob) >= settings.min_confidence  # NaN is not
     if not settings.gender_of_children:
@@ -178,14 +177,14 @@ def images_table(
     samples: pd.DataFrame,
     problems: Mapping[int, str],
 ) -> pd.DataFrame:
-    """One row for each image and person in it, from left to right; one for each image without people.
+    """Return one row for each image and person in it, from left to right; one for an image without people.
 
     Args:
-        names: File name of every image that was asked for, by the number of its segment.
+        names: File names of all images, by the number of their segment.
         faces: Rows of the faces table with `person_id`.
         people: Rows of the people table.
-        samples: Rows of the samples table; an image that is not in it could not be read.
-        problems: Why each of those could not be read, by the same number.
+        samples: Rows of the samples table; images that are not in it could not be read.
+        problems: Why each of those could not be read, by the number of their segment.
 
     Returns:
         The columns of the images table but `video_id`, in the order of `names`.

@@ -1,13 +1,14 @@
-"""Tracklets to people: who is who over segment borders, losses, cuts and re-entries.
+"""Re-identification: which tracklets are the same person, across segments, losses, shots and re-entries.
 
-Two kinds of links. Where one tracklet ends and another begins in the same shot, shortly after and at the
-place where the first was going, they are one (time and place). Else faces are compared: the tracklets'
-embeddings are clustered by average linkage, bottom up, and two faces in one sample are never one person.
+There are two kinds of links. If one tracklet ends and another starts in the same shot, shortly after and
+where the first was heading, they are one (time and position). Otherwise embeddings decide: those of the
+tracklets are clustered by average linkage, bottom up; two faces in one sample are never one person.
 
-The clustering is one tree, cut at three heights: the people table is cut where the two kinds of error are
-balanced, `people_high` where only certain links are left, `people_low` where all plausible ones are made.
+The clustering is a tree that is cut at three heights: for the people table where the two kinds of error are
+balanced, for `people_high` where only certain links remain, for `people_low` where all plausible ones are
+made.
 
-Images of a folder are no moments of one video: time and place say nothing there, only faces are compared.
+In images of a folder, time and position mean nothing: only embeddings decide.
 """
 
 from __future__ import annotations
@@ -38,40 +39,40 @@ CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
 
 
 IMAGE_LIKELY = 0.50
-"""As `LIKELY`, between images of a folder, where single faces are compared, not means of many. Of 100 people
-with two portraits each it makes 98, of 387 with one each 375."""
+"""As `LIKELY`, for images of a folder, where single faces are compared, not means of many. It counts 98 of
+100 people with two portraits each, and 375 of 387 with one each."""
 
 
 CONTRADICTION = 0.55
-"""Tracklets that meet in time and place are no one person if their embeddings are farther apart."""
+"""Tracklets that meet in time and position are two people if their embeddings are farther apart."""
 
 
 SLIP = 0.5
-"""Share of the samples of the shorter of two clusters in which both may be seen, if they certainly are one
-person: where people cross, a tracklet may hold some faces of another person."""
+"""Share of the samples of the shorter of two clusters in which both may be present, if they certainly are one
+person: where people cross, a tracklet may contain some faces of another person."""
 
 
 LINK_MARGIN, LINK_IOU = 0.3, 0.1
-"""Time and place: boxes widened by this share of their size overlap at least so much."""
+"""Time and position: boxes widened by the first, a share of their size, overlap by at least the second."""
 
 
 PERSON_SCORE, IMAGE_SCORE = 0.6, 0.5
-"""A person is seen at least once with this detection score (in images of a folder, with the second),"""
+"""A person reaches this detection score at least once (the second in images of a folder)."""
 
 
 PERSON_S = MIN_ON_SCREEN_S
-"""and in all for so many seconds (in very short videos for half of it)."""
+"""A person is seen for this long in total (in very short videos, for half of the video)."""
 
 
 LARGE_PX, LARGE_TIMES = 100.0, 2.0
-"""A face so wide (the median) needs no more than `IMAGE_SCORE` if it is seen for so many times as long: faces
-that fill the frame score lower. In 16 real clips and 201 photographs and drawings nothing but faces is so
-large and clear."""
+"""A face of this median width that is seen for this multiple of the time needs `IMAGE_SCORE` only: faces that
+fill the frame have lower scores. In 16 real clips and 201 photographs and drawings, nothing but faces is
+as large and clear."""
 
 
 FAINT_SHARE = 0.4
-"""Where only certain links hold, who was seen for this share of that, with `IMAGE_SCORE`, may be a person:
-`people_high` counts them, and at least everybody who was found but not counted."""
+"""With certain links only, a cluster seen for this share of the time, with `IMAGE_SCORE`, may be a person:
+`people_high` counts them, and at least everyone who was found but not counted."""
 
 
 _BLOCK = 1024
@@ -88,25 +89,25 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Linked:
-    """Who is who in a video."""
+    """The people of a video."""
 
     person_ids: Int
-    """(faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces too few or too
-    weak to be a person."""
+    """(faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces that are not
+    counted as a person."""
     low: int
     """Number of people if all plausible links are made."""
     high: int
-    """Number of people if only certain links are made, and every face that is not counted is a person's."""
+    """Number of people if only certain links are made and every face is counted."""
     reason: str
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame
-    """Who was found but not counted, one row for each group of faces that may be one human: `reason`
-    (`brief`, `faint` or `both`), `faces`, `seen_s`, `score` (the best one) and `width_px` (the median)."""
+    """Clusters of faces that are not counted, a row for each: `reason` (`brief`, `faint` or `both`), `faces`,
+    `seen_s`, `score` (the best) and `width_px` (the median)."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Nodes:
-    """What is to be clustered: N groups of tracklets."""
+    """N groups of tracklets, to be clustered."""
 
     mean: Float
     """(N, D) float32: mean embedding."""
@@ -115,12 +116,12 @@ class _Nodes:
     weight: Float
     """(N,) float32."""
     meets: sparse.csr_array
-    """(N, N) int32: in how many samples two nodes are seen both, and so are two people."""
+    """(N, N) int32: in how many samples two nodes are both present, and so are two people."""
     samples: Int
-    """(N,) in how many samples each is seen."""
+    """(N,) number of samples in which each is present."""
 
     def merged(self, into: Int) -> _Nodes:
-        """Nodes with the same number in `into`, (N,), become one."""
+        """Merge nodes with the same number in `into`, (N,)."""
         from scipy import sparse
 
         count = int(into.max()) + 1
@@ -136,52 +137,53 @@ class _Nodes:
 
 @dataclass(frozen=True)
 class _Rule:
-    """Who is a person: seen for `least_s` with `score`, or so large and long that `large_score` is enough."""
+    """What counts as a person: seen for `least_s` with `score`, or large and long enough for
+    `large_score`."""
 
     least_s: float
     score: float
     large_score: float
 
     def long(self, seen: _Seen) -> NDArray[np.bool_]:
-        """(C,) whether each cluster was seen for long enough."""
+        """Return (C,) whether each cluster was seen for long enough."""
         return np.asarray(seen.seconds >= self.least_s)
 
     def clear(self, seen: _Seen) -> NDArray[np.bool_]:
-        """(C,) whether it was seen clearly enough."""
+        """Return (C,) whether each cluster was seen clearly enough."""
         large = (seen.width >= LARGE_PX) & (seen.seconds >= LARGE_TIMES * self.least_s)
         return np.asarray(seen.score >= np.where(large, self.large_score, self.score))
 
     def counts(self, seen: _Seen) -> NDArray[np.bool_]:
-        """(C,) whether it is a person."""
+        """Return (C,) whether each cluster is a person."""
         return self.long(seen) & self.clear(seen)
 
 
 def link_tracklets(
     faces: pd.DataFrame,
     samples: pd.DataFrame,
-    looks: pd.DataFrame,
+    embeddings: pd.DataFrame,
     *,
     min_on_screen_s: float = PERSON_S,
     min_score: float | None = None,
 ) -> Linked:
-    """Find out which person each face belongs to.
+    """Assign faces to people.
 
-    A person was seen for `PERSON_S` seconds in all, and once with a score of `PERSON_SCORE`, or `IMAGE_SCORE`
-    where the face is large and seen for long; other faces belong to nobody. In images of a folder one
-    sighting with a score of `IMAGE_SCORE` is enough, and faces are linked by looks alone.
+    A person is seen for `PERSON_S` seconds in total, and reaches the score `PERSON_SCORE`, or `IMAGE_SCORE`
+    if the face is large and seen for long; other faces are not counted. In images of a folder, one face with
+    `IMAGE_SCORE` is enough, and only embeddings decide.
 
     Args:
         faces: Rows of the faces table in the order of time; `person_id` is not read.
         samples: Rows of the samples table, with `shot`.
-        looks: Of the tracklets that can be compared: `tracklet_id`, `embedding` (a vector each), `crop_px`,
+        embeddings: Of the tracklets that have one: `tracklet_id`, `embedding` (a vector each), `crop_px` and
             `crops`.
         min_on_screen_s: In place of `PERSON_S`.
-        min_score: The detection score that everybody needs; None: as above.
+        min_score: The detection score that everyone needs; None: as above.
     """
     if faces.empty:
-        return Linked(np.empty(0, np.int64), 0, 0, "nobody was seen", _nobody())
+        return Linked(np.empty(0, np.int64), 0, 0, "no one was seen", _no_clusters())
     tracklets = _Tracklets.of(faces, samples)
-    appearance = _appearance(looks, tracklets.ids)
+    appearance = _appearance(embeddings, tracklets.ids)
     chains = np.arange(len(tracklets.ids))
     least_s = min(min_on_screen_s, samples["duration_s"].sum() / 2) - 1e-6
     images = not samples["image"].eq("").all()
@@ -207,18 +209,18 @@ def link_tracklets(
 
 @dataclass(frozen=True, eq=False)
 class _Tracklets:
-    """T tracklets, in the order of their first face, and where their ends lie."""
+    """T tracklets in the order of their first face, and their ends."""
 
     ids: Int
     """(T,) `tracklet_id`."""
     number: Int
-    """(faces,) which tracklet each face belongs to, 0 to T - 1."""
+    """(faces,) the tracklet of each face, 0 to T - 1."""
     sample: Int
     """(faces,) the sample of each face."""
-    sightings: Int
-    """(T,) in how many samples it is seen."""
-    stands_s: Real
-    """(faces,) for how long each face's sample stands."""
+    lengths: Int
+    """(T,) number of samples."""
+    duration_s: Real
+    """(faces,) duration of the sample of each face."""
     score: Float
     """(T,) the best detection score."""
     width: Float
@@ -228,7 +230,7 @@ class _Tracklets:
     last_s: Real
     """(T,)"""
     until_s: Real
-    """(T,) how long the last sample stands, also where that picture is held for long."""
+    """(T,) end of the last sample, however long that is displayed."""
     shot: Int
     """(T,)"""
     first_box: Float
@@ -236,7 +238,7 @@ class _Tracklets:
     last_box: Float
     """(T, 4) pixels."""
     speed: Float
-    """(T, 4) pixels a second at the end."""
+    """(T, 4) pixels per second at the end."""
 
     @classmethod
     def of(cls, faces: pd.DataFrame, samples: pd.DataFrame) -> _Tracklets:
@@ -253,19 +255,19 @@ class _Tracklets:
         times = faces["time_s"].to_numpy(np.float64)
         of_sample = samples.set_index("sample")
         last_sample = faces["sample"].to_numpy()[tail]
-        stands = (of_sample["time_s"] + of_sample["duration_s"]).loc[last_sample].to_numpy()
+        until_s = (of_sample["time_s"] + of_sample["duration_s"]).loc[last_sample].to_numpy()
         elapsed = np.where(tail == before, np.inf, times[tail] - times[before])
         return cls(
             ids=ids[order],
             number=number,
             sample=faces["sample"].to_numpy(np.int64),
-            sightings=ends - starts + 1,
-            stands_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
+            lengths=ends - starts + 1,
+            duration_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
             score=np.maximum.reduceat(faces["score"].to_numpy(np.float32)[rows], starts),
             width=boxes[:, 2] - boxes[:, 0],
             first_s=times[head],
             last_s=times[tail],
-            until_s=stands,
+            until_s=until_s,
             shot=of_sample["shot"].loc[last_sample].to_numpy(np.int64),
             first_box=boxes[head],
             last_box=boxes[tail],
@@ -275,44 +277,44 @@ class _Tracklets:
 
 @dataclass(frozen=True, eq=False)
 class _Appearance:
-    """Of T tracklets: `known` (T,) bool, `vector` (T, D) float32 (0 where not known), `weight` (T,)."""
+    """Embeddings of T tracklets: `known` (T,) bool, `vector` (T, D) float32 (0 if unknown), `weight` (T,)."""
 
     known: NDArray[np.bool_]
     vector: Float
     weight: Float
 
 
-def _appearance(looks: pd.DataFrame, ids: Int) -> _Appearance:
+def _appearance(table: pd.DataFrame, ids: Int) -> _Appearance:
     known = np.zeros(len(ids), bool)
     weight = np.zeros(len(ids), np.float32)
-    if looks.empty:
+    if table.empty:
         return _Appearance(known, np.zeros((len(ids), 1), np.float32), weight)
-    place = pd.Series(np.arange(len(ids)), index=ids).loc[looks["tracklet_id"]].to_numpy()
-    embeddings = np.stack(list(looks["embedding"])).astype(np.float32)
+    place = pd.Series(np.arange(len(ids)), index=ids).loc[table["tracklet_id"]].to_numpy()
+    embeddings = np.stack(list(table["embedding"])).astype(np.float32)
     vector = np.zeros((len(ids), embeddings.shape[1]), np.float32)
     known[place] = True
     vector[place] = embeddings
-    weight[place] = looks["crops"].to_numpy(np.float32) * looks["crop_px"].to_numpy(np.float32)
+    weight[place] = table["crops"].to_numpy(np.float32) * table["crop_px"].to_numpy(np.float32)
     return _Appearance(known, vector, weight)
 
 
 def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -> Int:
-    """(T,) the chain of each tracklet: those that continue each other by time and place have one number.
+    """Return the (T,) chain of each tracklet; those that continue each other in time and position share one.
 
-    Each tracklet is continued at most once, the nearest in time first. One goes on where it was going.
+    Each tracklet is continued at most once, the nearest in time first, and where it was heading.
     """
     by_end = np.argsort(tracklets.until_s, kind="stable")
     ends = tracklets.until_s[by_end]
     pairs = []
     for number, start in enumerate(tracklets.first_s):
-        # What ends at the start at the latest ends in an earlier sample; times carry rounding errors.
+        # Only tracklets that end by the start; times have rounding errors.
         low, high = np.searchsorted(ends, [start - reach_s, start + 1e-9])
         before = by_end[low:high]
         before = before[tracklets.shot[before] == tracklets.shot[number]]
         if not len(before):
             continue
         gap = start - tracklets.last_s[before]
-        # Over a picture that is held for long nothing is known of where a face was going.
+        # After a frame that was displayed for long, the motion of a face is unknown.
         moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
         there = buffered_iou(
             tracklets.last_box[before] + moved, tracklets.first_box[number : number + 1], LINK_MARGIN
@@ -324,29 +326,29 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
         pairs += [(waited[row], -there[row], number, int(before[row])) for row in np.flatnonzero(fits)]
     chains = np.arange(len(tracklets.ids))
     taken: set[int] = set()
-    follows: dict[int, int] = {}
+    predecessor: dict[int, int] = {}
     for _, _, number, earlier in sorted(pairs):
-        if number not in follows and earlier not in taken:
-            follows[number] = earlier
+        if number not in predecessor and earlier not in taken:
+            predecessor[number] = earlier
             taken.add(earlier)
-    for number in sorted(follows):  # the earlier one has the lower number
-        chains[number] = chains[follows[number]]
+    for number in sorted(predecessor):  # the earlier one has the lower number
+        chains[number] = chains[predecessor[number]]
     return chains
 
 
 def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: float) -> tuple[Int, Real]:
-    """Cluster chains of tracklets by their looks, up to `PLAUSIBLE`.
+    """Cluster chains of tracklets by their embeddings, up to `PLAUSIBLE`.
 
     Average linkage: the distance of two clusters is the mean of the squared distances between their
-    members, infinite where two members are seen in one sample. In each round all pairs merge that are each
-    other's nearest, which gives the tree of one merge at a time (Murtagh 1983), because average linkage is
-    reducible.
+    members, infinite if two members are present in one sample. In each round all pairs of mutual nearest
+    neighbors merge, which gives the same tree as one merge at a time (Murtagh 1983), because average linkage
+    is reducible.
 
     Args:
         tracklets: All.
         chains: (T,) the chain of each.
-        appearance: What they look like.
-        slip: Share of the shorter one's samples in which two that certainly are one person may be seen both.
+        appearance: Their embeddings.
+        slip: As `SLIP`.
 
     Returns:
         (M, 2) int64: pairs of chains that were merged (one of each cluster), and (M,) the squared heights.
@@ -363,7 +365,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
     nearest, apart = np.zeros(len(known), np.int64), np.zeros(len(known), np.float32)
     stale, reached = np.ones(len(known), bool), np.zeros(len(known), np.float32)
     while len(members) > 1:
-        # A merger is never nearer than the nearer of its parts was: who was nearest to another node still is.
+        # A merged node is never nearer than its nearer part was: nearest neighbors elsewhere stay valid.
         _find_nearest(nodes, np.flatnonzero(stale), nearest, apart, slip)
         rows = np.arange(len(members))
         mutual = (nearest[nearest] == rows) & (rows < nearest) & (apart <= PLAUSIBLE**2)
@@ -374,7 +376,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
             mutual[closest] = True  # distances that differ by rounding only
         first, second = rows[mutual], nearest[mutual]
         merges.append(np.stack([members[first], members[second]], axis=1))
-        # A slip that a merger makes pardonable must not be cut apart from it.
+        # A slip that becomes acceptable by a merge must not be separated from it by a cut.
         reached[first] = np.maximum.reduce([apart[first], reached[first], reached[second]])
         heights.append(reached[first].astype(np.float64))
         into, merged = rows.copy(), np.zeros(len(rows), bool)
@@ -390,8 +392,8 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
 
 
 def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: Int) -> _Nodes:
-    """The chains that can be compared, each a node: node `place[c]` is chain `c`."""
-    from scipy import sparse  # late: where there is nobody to be compared it is not needed
+    """Return the chains with embeddings as nodes: node `place[c]` is chain `c`."""
+    from scipy import sparse  # late: takes long to import, and is not needed without embeddings
 
     rows = place[chains[tracklets.number]]  # of each face
     compared = rows >= 0
@@ -416,9 +418,9 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
 
 
 def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
-    """Fill in, for the `wanted` nodes, the nearest that each may be merged with, and the squared distance.
+    """Fill in the nearest node that each of the `wanted` nodes may merge with, and the squared distance.
 
-    The distance is infinite where there is none.
+    The distance is infinite if there is none.
     """
     for start in range(0, len(wanted), _BLOCK):
         rows = wanted[start : start + _BLOCK]
@@ -434,7 +436,7 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
 
 
 def _cut(chains: Int, merges: Int) -> Int:
-    """(T,) cluster numbers from 0, after the given merges of chains."""
+    """Return (T,) cluster numbers from 0, after the given merges of chains."""
     clusters = np.arange(len(chains))
     for merged in merges:
         low, high = sorted(clusters[merged])
@@ -444,10 +446,10 @@ def _cut(chains: Int, merges: Int) -> Int:
 
 @dataclass(frozen=True)
 class _Seen:
-    """How C clusters were seen; some may be empty."""
+    """Totals of C clusters; some may be empty."""
 
     seconds: Real
-    """(C,) for how long."""
+    """(C,) total duration."""
     score: Real
     """(C,) the best detection score."""
     width: Real
@@ -457,12 +459,12 @@ class _Seen:
 
     @classmethod
     def of(cls, clusters: Int, tracklets: _Tracklets) -> _Seen:
-        """How (T,) clusters of tracklets, 0 to C - 1, were seen."""
+        """Return the totals of (T,) clusters of tracklets, 0 to C - 1."""
         of_face = clusters[tracklets.number]
-        # Of two faces in one sample the time counts once.
-        moments = of_face * (tracklets.sample.max() + 1) + tracklets.sample
-        first = np.unique(moments, return_index=True)[1]
-        seconds: Real = np.bincount(of_face[first], weights=tracklets.stands_s[first]).astype(np.float64)
+        # The duration of a sample with two faces counts once.
+        pairs = of_face * (tracklets.sample.max() + 1) + tracklets.sample
+        first = np.unique(pairs, return_index=True)[1]
+        seconds: Real = np.bincount(of_face[first], weights=tracklets.duration_s[first]).astype(np.float64)
         score = np.zeros(len(seconds))
         np.maximum.at(score, clusters, tracklets.score)
         width = pd.Series(tracklets.width).groupby(of_face).median().reindex(range(len(seconds)))
@@ -471,12 +473,12 @@ class _Seen:
 
 
 def _people(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> Int:
-    """(T,) as given, but -1 where the whole cluster was seen too briefly or too faintly to be a person."""
+    """Return (T,) clusters with -1 for those seen too briefly or too faintly to be a person."""
     return np.where(rule.counts(_Seen.of(clusters, tracklets))[clusters], clusters, -1)
 
 
 def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFrame:
-    """`Linked.uncounted` of (T,) clusters."""
+    """Return `Linked.uncounted` of (T,) clusters."""
     seen = _Seen.of(clusters, tracklets)
     table = pd.DataFrame(
         {
@@ -491,8 +493,8 @@ def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFram
 
 
 def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
-    """(faces,) as given, but -1 where a person would have two faces in a sample: of the shorter tracklet."""
-    longest = np.argsort(-tracklets.sightings[tracklets.number], kind="stable")
+    """Return (faces,) clusters with -1 for second faces of a person in a sample."""
+    longest = np.argsort(-tracklets.lengths[tracklets.number], kind="stable")
     pairs = np.stack([tracklets.sample, clusters], axis=1)[longest]
     kept = longest[np.unique(pairs, axis=0, return_index=True)[1]]
     alone = np.full(len(clusters), -1)
@@ -501,9 +503,9 @@ def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
 
 
 def _numbered(clusters: Int) -> Int:
-    """(faces,) person numbers from 1 by first appearance; -1 stays."""
+    """Return (faces,) person numbers from 1 in the order of first appearance; -1 stays."""
     kept, first = np.unique(clusters[clusters >= 0], return_index=True)
-    numbers = np.full(int(clusters.max(initial=-1)) + 2, -1)  # the last one for those who are nobody
+    numbers = np.full(int(clusters.max(initial=-1)) + 2, -1)  # the last one is for -1
     numbers[kept[np.argsort(first, kind="stable")]] = np.arange(1, len(kept) + 1)
     return numbers[clusters]
 
@@ -511,20 +513,20 @@ def _numbered(clusters: Int) -> Int:
 def _range(
     clusters: tuple[Int, Int, Int, Int], uncounted: int, tracklets: _Tracklets, appearance: _Appearance
 ) -> tuple[int, int, str]:
-    """The lowest and the highest number of people, and why they differ.
+    """Return the lowest and the highest number of people, and why they differ.
 
     Args:
-        clusters: (T,) of the tracklets, -1 for no person: with certain links and faint sightings, then at
-            the three heights.
-        uncounted: How many groups of faces are not counted, for whichever reason.
+        clusters: (T,) of the tracklets, -1 for no person: with certain links and faint faces, then at the
+            three heights.
+        uncounted: Number of clusters that are not counted.
     """
     with_faint, most, count, fewest = (len(np.unique(one[one >= 0])) for one in clusters)
     plausible = clusters[-1]
     compared = len(np.unique(plausible[(plausible >= 0) & appearance.known]))
-    # Faces too small to be compared may be anybody who is not seen at the same moment.
+    # Faces too small for an embedding may be anyone who is not present in the same sample.
     present = plausible[tracklets.number]
-    at_once = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
-    low = min(count, max(compared, int(at_once) if count else 0))
+    concurrent = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
+    low = min(count, max(compared, int(concurrent) if count else 0))
     most = max(count, most)
     high = max(most + uncounted, with_faint)
     reasons = {
@@ -539,13 +541,13 @@ def _range(
             "people have faces too small to be compared with others",
         ): min(fewest, count) - low,
     }
-    told = [counted(number, *words) for words, number in reasons.items() if number > 0]
-    return low, high, "; ".join(told) or "every link is certain, and no other is plausible"
+    found = [counted(number, *words) for words, number in reasons.items() if number > 0]
+    return low, high, "; ".join(found) or "every link is certain, and no other is plausible"
 
 
-def _nobody() -> pd.DataFrame:
-    """`Linked.uncounted` without a row."""
-    # Not made at import: Arrow, which pandas uses for texts, reserves 1 GB at its first use, and
-    # a process with limited memory would have too little left to load networks.
+def _no_clusters() -> pd.DataFrame:
+    """Return `Linked.uncounted` without rows."""
+    # Not made at import: Arrow, which pandas uses for text, reserves 1 GB of address space at its first use,
+    # and a process with limited memory would have too little left to load models.
     reals = {name: pd.Series(dtype=np.float64) for name in ("seen_s", "score", "width_px")}
     return pd.DataFrame({"reason": pd.Series(dtype=str), "faces": pd.Series(dtype=np.int64)} | reals)

@@ -1,19 +1,18 @@
-"""Shares of the people and of the time on screen, by gender and age, with their error bars.
+"""Estimated proportions of people and of time on screen by gender and age, with intervals.
 
-What the networks see is not what is: a share that is simply counted leans towards the classes that others
-are mistaken for. So the true classes are treated as unknown. Measured on labeled faces is how often people
-of each class are seen as what (the confusion, from `Calibration`); from that and from what was seen in this
-video, a Gibbs sampler draws the share of each class and the class of each person, again and again. The mean
-of the draws is the estimate, the middle 95 % are its interval.
+Models make errors: simply counted shares are biased towards the classes that others are mistaken for. So the
+true classes are treated as unknown. The confusion, how often people of each class are classified as which,
+was measured on labeled faces (`Calibration`). From it and from the classes estimated in this video, a Gibbs
+sampler draws the proportion of each class and the class of each person, again and again. The mean of the
+draws is the estimate, the middle 95 % are its interval.
 
-Three uncertainties are in it: how often the networks are wrong, which is known from a limited number of faces
-(Dirichlet draws of the confusion); which of this video's people they are wrong about (draws of the classes,
-also of people who could not be judged); and the sampling: who was missed, counted twice or as one with
-another, and seen for how long (each person's weight is drawn, as in the Bayesian bootstrap of Rubin 1981, but
-with half its spread, because most of a video's people are seen). The model of the classes is that of
-multinomial data with misclassification: Swartz et al. 2004, Bayesian identifiability and misclassification in
-multinomial data, Canadian Journal of Statistics 32.
-"""
+The intervals cover three uncertainties: the error rates of the models, which are known from a limited number
+of faces (Dirichlet draws of the confusion); the people of this video they are wrong about (draws of the
+classes, including people who could not be estimated); and the sampling: who was missed, counted twice or
+merged with another, and seen for how long (each person's weight is drawn, as in the Bayesian bootstrap of
+Rubin 1981, but with half its variance, because most people of a video are seen). The model of the classes is
+that of multinomial data with misclassification: Swartz et al. 2004, Bayesian identifiability and
+misclassification in multinomial data, Canadian Journal of Statistics 32."""
 
 from __future__ import annotations
 
@@ -46,26 +45,26 @@ __all__ = [
 ]
 
 INTERVAL = 0.95
-"""Share of the draws that lies inside of an interval."""
+"""Share of the draws inside an interval."""
 
 
 FEW_PEOPLE = 5
-"""Of fewer judged people no share is stated: neither written to a table nor drawn nor put into words."""
+"""With fewer estimated people, no shares are stated: not in tables, not in charts, not in sentences."""
 
 
 UNMEASURED = (
-    "No shares are stated: how often these networks are wrong was not measured, so counts cannot be "
-    "corrected for it."
+    "No shares are stated: the error rates of these models have not been measured, so counts cannot be "
+    "corrected for them."
 )
-"""What is said in place of shares under `Calibration.plain`."""
+"""Said in place of shares with `Calibration.plain`."""
 
 
 _BURN_IN, _DRAWS, _CHAINS = 50, 400, 20
-"""Each of the chains, which go side by side, is warmed up by `_BURN_IN` steps; all give `_DRAWS`."""
+"""Parallel chains, each with `_BURN_IN` steps to warm up; together they give `_DRAWS` draws."""
 
 
 _BLOCK = 1_000_000
-"""So many people times draws are held in memory at once."""
+"""Most people times draws held in memory at a time."""
 
 
 _PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
@@ -81,28 +80,28 @@ Real = NDArray[np.float64]
 
 
 def estimate_proportions(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
-    """Shares by gender and by age band.
+    """Estimate the proportions by gender and by age band.
 
-    Who looks like a child counts as not judged in gender, unless `settings.gender_of_children`.
+    The gender of people who look like children counts as unknown, unless `settings.gender_of_children`.
 
     Args:
         people: Rows of the people table.
-        settings: Gives the age bands.
-        calibration: Of the networks that judged the people.
+        settings: Define the age bands.
+        calibration: Of the models.
 
     Returns:
-        The columns of the shares table; no rows where fewer than `FEW_PEOPLE` were judged, or where it was
-        not measured how often the networks err.
+        The columns of the shares table; no rows with fewer than `FEW_PEOPLE` estimated people, or if the
+        error rates of the models were not measured.
     """
     if not calibration.measured or (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
         return pd.DataFrame(columns=list(SHARE_COLUMNS))
-    everybody = np.zeros(len(people), np.int64)
-    return share_table(draw_proportions(people, settings, calibration, groups=everybody), 0)
+    one_group = np.zeros(len(people), np.int64)
+    return share_table(draw_proportions(people, settings, calibration, groups=one_group), 0)
 
 
 @dataclass(frozen=True, eq=False)
 class ProportionDraws:
-    """Draws of the shares of C classes in each of G groups of people."""
+    """Draws of the proportions of C classes in each of G groups of people."""
 
     dimension: str
     classes: tuple[str, ...]
@@ -120,30 +119,30 @@ def draw_proportions(
     groups: NDArray[np.int64],
     clusters: NDArray[np.int64] | None = None,
 ) -> tuple[ProportionDraws, ...]:
-    """Draws of the shares by gender and by age band, for several groups of people at once.
+    """Draw the proportions by gender and by age band, for several groups of people.
 
     Args:
         people: N rows of the people table, of one or more videos.
-        settings: Gives the age bands.
-        calibration: Of the networks that judged the people.
-        groups: (N,) number of each person's group, from 0.
-        clusters: (N,) number of each person's video, if draws are wanted in which the videos themselves are
-            drawn (Bayesian bootstrap): how much a share depends on which videos there are.
+        settings: Define the age bands.
+        calibration: Of the models.
+        groups: (N,) group of each person, from 0.
+        clusters: (N,) video of each person, for further draws in which the videos themselves are resampled
+            (Bayesian bootstrap): how much a proportion depends on the choice of videos.
 
     Returns:
-        Of gender and of age. The draws of a group depend on its own people alone, not on their order nor on
-        which other groups there are: the same people have the same shares wherever they are stated.
+        Draws of gender and of age. The draws of a group depend on its own people only, not on their order or
+        on other groups: the same people have the same proportions wherever they are stated.
     """
     weights = np.stack([np.ones(len(people)), people["on_screen_s"].to_numpy(np.float64)])
     estimated = people["estimated_samples"].to_numpy() > 0
-    telling = estimated.copy()
+    gendered = estimated.copy()
     if not settings.gender_of_children:
-        telling &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
+        gendered &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
     found = []
-    # Both at once, in threads: most of the work is done outside of Python.
+    # In two threads: most of the work is done outside of Python.
     with ThreadPoolExecutor(2) as pool:
         for dimension, confusion, column, known in (
-            ("gender", calibration.gender_confusion(), "female_prob", telling),
+            ("gender", calibration.gender_confusion(), "female_prob", gendered),
             ("age", calibration.age_confusion(settings.bands), "age_years", estimated),
         ):
             seen = confusion.category(people[column].to_numpy(np.float64))
@@ -154,26 +153,24 @@ def draw_proportions(
 
 
 def share_table(draws: Iterable[ProportionDraws], group: int) -> pd.DataFrame:
-    """The shares table of one group, without `video_id`."""
+    """Return the shares table of one group, without `video_id`."""
     rows: list[dict[str, object]] = []
     for one in draws:
         mean, low, high = interval(one.values[:, group, :2])
         for index, name in enumerate(one.classes):
             row: dict[str, object] = {"dimension": one.dimension, "group": name}
-            for kind, weighed in enumerate(("people", "time")):
+            for kind, by in enumerate(("people", "time")):
                 values = mean[kind, index], low[kind, index], high[kind, index]
-                row |= dict(
-                    zip((f"{weighed}_share", f"{weighed}_low", f"{weighed}_high"), values, strict=True)
-                )
+                row |= dict(zip((f"{by}_share", f"{by}_low", f"{by}_high"), values, strict=True))
             rows.append(row)
     return pd.DataFrame(rows, columns=list(SHARE_COLUMNS))
 
 
 def interval(draws: Real, within: tuple[float, float] = (0.0, 1.0)) -> tuple[Real, Real, Real]:
-    """Mean of draws along the first axis, and lower and upper end of their interval, kept `within` bounds."""
+    """Return the mean of draws along the first axis and the bounds of their interval, clipped to `within`."""
     mean = draws.mean(axis=0)
     low, high = np.quantile(draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-    # Of very few people the mean may lie outside; sums of shares are rounded.
+    # With very few people the mean may lie outside; sums are rounded.
     return mean, np.clip(np.minimum(low, mean), *within), np.clip(np.maximum(high, mean), *within)
 
 
@@ -184,42 +181,43 @@ SHARE_COLUMNS = (
 
 
 def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False) -> str:
-    """What the table says of women, in a sentence; empty where fewer than `FEW_PEOPLE` were judged, and
-    `UNMEASURED` where the table is empty all the same.
+    """Return the share of women in a sentence.
+
+    Empty with fewer than `FEW_PEOPLE` estimated people; `UNMEASURED` if the table is empty nevertheless.
 
     Args:
         shares: Rows of the shares table.
         people: Rows of the people table.
-        images: Whether they are of images, where the time on screen is the number of images.
+        images: Whether they are of images, whose number replaces the time on screen.
     """
     of_women = shares[shares["group"] == "female"]
     if (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
         return ""
     if of_women.empty:
         return UNMEASURED
-    told = {name: percent(float(of_women.iloc[0][name])) for name in SHARE_COLUMNS[2:]}
+    shown = {name: percent(float(of_women.iloc[0][name])) for name in SHARE_COLUMNS[2:]}
     of_time = "sightings are of them" if images else "time on screen is theirs"
     return (
-        f"About {told['people_share']} of the people look like women ({told['people_low']} to "
-        f"{told['people_high']}), and {told['time_share']} of the {of_time} "
-        f"({told['time_low']} to {told['time_high']}): knowing how often the networks are wrong, the "
-        "true share lies in such a range in about 95 of 100 cases."
+        f"About {shown['people_share']} of the people look like women ({shown['people_low']} to "
+        f"{shown['people_high']}), and {shown['time_share']} of the {of_time} "
+        f"({shown['time_low']} to {shown['time_high']}): considering the error rates of the models, about 95 "
+        "of 100 such ranges contain the true share."
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Members:
-    """N people, as they are drawn."""
+    """N people, as input of the draws."""
 
     category: NDArray[np.int64]
-    """(N,) what each was seen as; -1 for those who could not be judged."""
+    """(N,) estimated class of each; -1 if it could not be estimated."""
     groups: NDArray[np.int64]
     weights: Real
-    """(W, N) by which people are summed up."""
+    """(W, N) weights by which people are summed."""
     clusters: NDArray[np.int64] | None
 
     def of(self, chosen: NDArray[np.int64]) -> _Members:
-        """Some of them, in an order that is their own: by what they are seen as and for how long."""
+        """Return some of them in an order of their own: by class and time on screen."""
         order = chosen[np.lexsort((*self.weights[:, chosen], self.category[chosen]))]
         clusters = None
         if self.clusters is not None:
@@ -228,19 +226,19 @@ class _Members:
 
     @property
     def fingerprint(self) -> int:
-        """A number that the same people have, whatever else there is; times count to the millisecond."""
+        """A number that depends on these people only; times count to the millisecond."""
         content = self.category.astype("<i8").tobytes() + self.weights.round(3).astype("<f8").tobytes()
         return int.from_bytes(hashlib.sha256(content).digest()[:8])
 
 
 def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
-    """Draws of the shares.
+    """Draw the proportions.
 
     Args:
-        people: Who was seen as what.
-        confusion: What people of each of C classes are seen as.
-        prior_people: As how many people, composed as the labeled ones, the prior weighs. A few people say
-            little about who there is: without one, neighboring ages could not be told apart.
+        people: People with their estimated classes.
+        confusion: How people of each of C classes are classified.
+        prior_people: Weight of the prior, in people composed as the labeled ones. A few people say little
+            about the composition: without a prior, neighboring ages could not be separated.
 
     Returns:
         (draws, G, W, C); 2 W with clusters.
@@ -256,15 +254,15 @@ def _draw(people: _Members, confusion: Confusion, prior_people: float) -> Real:
 
 @functools.lru_cache(4)
 def _seen_as(counts: bytes, shape: tuple[int, int], steps: int) -> Real:
-    """(steps, chains, C, K) draws of how often each class is seen as each category."""
-    # Half a face more everywhere: never is not proven.
+    """Return (steps, chains, C, K) draws of how often each class is classified as each category."""
+    # Half a face more everywhere: what was never seen is not impossible.
     more = np.frombuffer(counts).reshape(shape) + 0.5
     gammas = np.random.default_rng(_SEED).standard_gamma(more, (steps, _CHAINS, *shape))
     return np.asarray(gammas / gammas.sum(axis=-1, keepdims=True))
 
 
 def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
-    """(draws, W, C) shares of one group's people, `seen_as` (steps, chains, C, K) by the networks."""
+    """Return (draws, W, C) proportions of the people of a group, classified as in `seen_as`."""
     steps, chains, classes, categories = seen_as.shape
     random = np.random.default_rng([_SEED, people.fingerprint])
     known = people.category >= 0
@@ -279,11 +277,13 @@ def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
         gammas = random.standard_gamma(counts + prior)
         shares = gammas / gammas.sum(axis=1, keepdims=True)
         if step >= _BURN_IN:
-            # Who could not be judged is as the others are.
+            # People who could not be estimated are distributed like the others.
             chances[step - _BURN_IN] = np.concatenate([of_class, shares[:, None]], axis=1)
     borders = np.cumsum(chances.reshape(-1, categories + 1, classes), axis=2)
     row = np.where(known, people.category, categories)
-    videos = np.random.default_rng([_SEED, people.fingerprint, 1])  # apart: the others do not depend on it
+    videos = np.random.default_rng(
+        [_SEED, people.fingerprint, 1]
+    )  # a generator of its own: other draws do not depend on it
     draws = []
     for start in range(0, len(borders), size := max(1, _BLOCK // max(len(row), 1))):
         of_block = borders[start : start + size]

@@ -17,8 +17,8 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import ClassVar
 
@@ -133,10 +133,11 @@ def analyze_in_processes(
     # A forked copy of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
     messages: SimpleQueue[Message] = context.SimpleQueue()
-    abandoned = context.Event()
+    # Closing one end of a pipe tells all processes, also if some of them have been killed.
+    watched, held = context.Pipe(duplex=False)
     threads = max(1, job.settings.thread_count // workers)
     job = dataclasses.replace(job, settings=job.settings.replace(threads=threads, workers=1))
-    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, abandoned))
+    pool = ProcessPoolExecutor(workers, context, _Process.begin, (job, messages, watched))
     try:
         with caller_not_run_again():
             futures = [pool.submit(_Process.analyze, task) for task in tasks]
@@ -151,8 +152,9 @@ def analyze_in_processes(
             "where it stopped; --workers 1 needs the least memory"
         ) from error
     finally:
-        abandoned.set()
+        held.close()
         pool.shutdown(wait=True, cancel_futures=True)
+        watched.close()
     for _, seconds in results:
         stages.add(seconds)
     return [report for report, _ in results]
@@ -178,26 +180,26 @@ class _Process:
     job: ClassVar[WorkerJob]
     models: ClassVar[Models | None] = None
     messages: ClassVar[SimpleQueue[Message]]
-    abandoned: ClassVar[Event]
-    """Set when the analysis was cancelled or has failed: what is not committed is not needed."""
+    abandoned: ClassVar[threading.Event]
+    """Set when the analysis is cancelled, has failed or is over: what is not committed is not needed."""
 
     @classmethod
-    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], abandoned: Event) -> None:
+    def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], watched: Connection) -> None:
         die_with_parent()
         parent = multiprocessing.parent_process()
         if parent is not None and not parent.is_alive():
             os._exit(1)  # it ended while this process began
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what happens
         few_arenas()
-        cls.job, cls.messages, cls.abandoned = job, messages, abandoned
-        threading.Thread(target=cls._exit_if_abandoned, daemon=True).start()
+        cls.job, cls.messages, cls.abandoned = job, messages, threading.Event()
+        threading.Thread(target=cls._watch, args=(watched,), daemon=True).start()
         cls.models = Models.load(job.settings)
 
     @classmethod
-    def _exit_if_abandoned(cls) -> None:
-        """Loading models takes a second or more and cannot be interrupted; nothing is lost by ending it."""
-        cls.abandoned.wait()
-        if cls.models is None:
+    def _watch(cls, watched: Connection) -> None:
+        watched.poll(None)  # nothing is ever sent: the other end is closed
+        cls.abandoned.set()
+        if cls.models is None:  # loading takes a second or more and cannot be interrupted
             os._exit(1)
 
     @classmethod

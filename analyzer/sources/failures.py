@@ -1,4 +1,4 @@
-"""From exceptions of yt-dlp and the network to a `SourceError` with a kind."""
+"""Failures of sources: exceptions of yt-dlp and the network become a `SourceError` with a kind and advice."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     SourceErrorKind.LOGIN_OR_AGE: ("The site shows this video only after signing in", _NEVER),
     SourceErrorKind.GEO_BLOCKED: ("The site does not show this video in this country", _NEVER),
     SourceErrorKind.BOT_CHECK: (
-        "The site takes this computer for a bot or limits its requests",
+        "The site suspects a bot or limits the rate of requests",
         "trying again after an hour or more may help",
     ),
-    SourceErrorKind.NETWORK: ("The server could not be reached or broke off the transfer", _LATER),
-    SourceErrorKind.TIMEOUT: ("The server sent too little or nothing", _LATER),
+    SourceErrorKind.NETWORK: ("The server could not be reached or closed the connection", _LATER),
+    SourceErrorKind.TIMEOUT: ("The server sent nothing or too little in time", _LATER),
     SourceErrorKind.EXPIRED_OR_FORBIDDEN: (
         "The server forbids access or the address has expired",
         "a fresh address did not help, another day may",
@@ -60,11 +60,11 @@ _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     ),
     SourceErrorKind.DRM: ("The video is protected against copying (DRM)", _NEVER),
     SourceErrorKind.LIVE: (
-        "This is live, which only analyze can follow",
+        "This is live, and only analyze reads live sources",
         "trying again may help once the recording is online",
     ),
     SourceErrorKind.NESTED: (
-        "Only the subfolders of this folder hold something to analyze",
+        "Only the subfolders of this folder contain something to analyze",
         "add --recursive",
     ),
     SourceErrorKind.PLAYLIST: (
@@ -90,7 +90,7 @@ _RETRY = frozenset(
 )
 
 
-# Most refusals of sites have no class of their own in yt-dlp, only words. The order matters: "Private
+# yt-dlp has no classes for most refusals of sites, only words. The order matters: "Private
 # video. Sign in ..." is private, "Sign in to confirm you're not a bot" is a bot check.
 _WORDS: tuple[tuple[SourceErrorKind, str], ...] = (
     (
@@ -151,6 +151,7 @@ _DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
 
 
 def yt_dlp_version() -> str:
+    """Return the version of yt-dlp."""
     from yt_dlp.version import __version__
 
     return str(__version__)
@@ -159,6 +160,7 @@ def yt_dlp_version() -> str:
 def source_failure(
     kind: SourceErrorKind, source: str, detail: str = "", *, retry_after_s: float | None = None
 ) -> SourceError:
+    """Make the error of a kind: what is wrong, in brackets the site's own words, and what to do."""
     what, advice = _MEANINGS[kind]
     quoted = f" ({detail})" if detail else ""
     message = f"{what}{quoted}; {advice} (yt-dlp {yt_dlp_version()})"
@@ -166,7 +168,7 @@ def source_failure(
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """The seconds that a server asks for, between 0 and a week; None for what cannot be understood.
+    """Parse a Retry-After header to seconds, between 0 and a week; None if it cannot be understood.
 
     >>> retry_after_s("120"), retry_after_s("-5"), retry_after_s("9" * 5000), retry_after_s("soon")
     (120.0, 0.0, 604800.0, None)
@@ -179,7 +181,7 @@ def retry_after_s(header: str | None) -> float | None:
     else:
         try:
             moment = email.utils.parsedate_to_datetime(text)
-            # A date of unknown zone is one of Greenwich.
+            # A date without a zone is in UTC.
             moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
             seconds = moment.timestamp() - time.time()
         except (ValueError, OverflowError, TypeError):
@@ -188,7 +190,7 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what yt-dlp says caused it, the outermost first."""
+    """Yield the error and its causes as yt-dlp records them, the outermost first."""
     seen: list[BaseException | None] = [None]
     current: BaseException | None = error
     while current not in seen and current is not None:
@@ -203,17 +205,18 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status that caused an error of yt-dlp; None if there is none."""
     for each in _causes(error):
         status = getattr(each, "status", None)
         if isinstance(status, int):
             return status
-    # After the last retry yt-dlp raises the text only.
+    # After the last attempt, yt-dlp raises the text only.
     found = re.search(r"HTTP Error ([0-9]{3})\b", str(error))
     return int(found[1]) if found else None
 
 
 def explained(error: Exception, source: str) -> AnalyzerError:
-    """Whatever yt-dlp or an extractor raised, as an error of ours."""
+    """Turn any exception of yt-dlp or an extractor into a `SourceError` or `OutputError`."""
     causes = list(_causes(error))
     for each in causes:
         if isinstance(each, AnalyzerError):

@@ -1,4 +1,4 @@
-"""Local files and folders."""
+"""Local files and folders: what they contain, and the identity of files."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ __all__ = [
     "local_identity",
     "local_items",
     "local_video",
+    "missing_file_error",
     "with_paths",
 ]
 
@@ -36,12 +37,12 @@ VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".apng", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
-"""What is picked from a folder. A file that is named by itself may have any suffix."""
+"""The videos that are listed of a folder. A file that is named itself may have any suffix."""
 
 
 BLOCK_BYTES = 32 * 1024
-"""The least that must arrive within `Settings.timeout_s` while downloading (1.6 kB/s by default), and the
-size of the pieces in which bodies are read: progress is seen once a whole piece is there."""
+"""The least that must arrive within `Settings.timeout_s` during a download (1.6 kB/s by default), and the
+size of the blocks in which bodies are read: only a whole block counts as progress."""
 
 
 _FINGERPRINT_BYTES = 1024 * 1024
@@ -54,7 +55,7 @@ def _natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def file_mode_of(source: str) -> int | None:
-    """The mode of the file or folder with this name; None if there is none."""
+    """Return the mode of the file or folder with this name; None if there is none."""
     try:
         return Path(source).stat().st_mode if source else None
     except (OSError, ValueError):  # ValueError: a NUL character
@@ -62,24 +63,26 @@ def file_mode_of(source: str) -> int | None:
 
 
 def images_together(sources: Iterable[str]) -> list[str | tuple[str, ...]]:
-    """Sources with all picture files as one, in the place of the first: pictures that are named at once are
-    one run, whatever stands between them.
+    """Join all image files among sources into one source, in place of the first: they make one run.
+
+    >>> images_together(["talk.mp4", "https://example.org/a"])
+    ['talk.mp4', 'https://example.org/a']
     """
     named = list(sources)
-    pictures = [source for source in named if _names_picture(source)]
-    if len(pictures) < 2:
+    images = [source for source in named if _names_image(source)]
+    if len(images) < 2:
         return [*named]
-    first = named.index(pictures[0])
-    others = [source for source in named[first:] if not _names_picture(source)]
-    return [*named[:first], tuple(pictures), *others]
+    first = named.index(images[0])
+    others = [source for source in named[first:] if not _names_image(source)]
+    return [*named[:first], tuple(images), *others]
 
 
-def _names_picture(source: str) -> bool:
+def _names_image(source: str) -> bool:
     mode = file_mode_of(source)
-    return mode is not None and stat.S_ISREG(mode) and _is_picture(Path(source))
+    return mode is not None and stat.S_ISREG(mode) and _is_image(Path(source))
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -92,26 +95,26 @@ def local_items(
     images: bool = False,
     limit: int | None = None,
 ) -> tuple[list[Item], LeftOut | None]:
-    """What a file or folder holds, and what of a folder is left out.
+    """List the items of a file or folder, and what of a folder is left out.
 
     Args:
         path: The file or folder.
         source: Its name as the user wrote it.
         mode: Its mode.
-        recursive: Whether subfolders are searched, too.
-        images: Whether images count that lie in a folder of videos.
-        limit: So many images at most of each folder.
+        recursive: Whether subfolders are searched.
+        images: Whether images in a folder of videos are included.
+        limit: The most images of each folder.
 
     Raises:
-        SourceError: It is neither, cannot be read, or only its subfolders hold something.
+        SourceError: It is neither, cannot be read, or only its subfolders contain something.
     """
     if not stat.S_ISDIR(mode):
         if not stat.S_ISREG(mode):
             raise irregular_file_error(source)
-        kind = MediaKind.IMAGES if _is_picture(path) else MediaKind.VIDEO
+        kind = MediaKind.IMAGES if _is_image(path) else MediaKind.VIDEO
         return [Item(source, kind, (path,), path.stem)], None
     items: list[Item] = []
-    best_crops: list[Item] = []
+    image_sets: list[Item] = []
     for folder in _folders(path) if recursive else (path,):
         try:
             files = _media_files(folder)
@@ -122,24 +125,24 @@ def local_items(
                 raise failure from error
             items.append(failed_item(failure, str(folder)))
             continue
-        shots = tuple(each for each in files if _is_picture(each))
-        videos = (each for each in files if not _is_picture(each))
+        found = tuple(each for each in files if _is_image(each))
+        videos = (each for each in files if not _is_image(each))
         items += [Item(str(each), MediaKind.VIDEO, (each,), each.stem) for each in videos]
-        if shots:
-            # What the user wrote names the folder again; a subfolder is named by its path.
+        if found:
+            # The user's words identify the folder in later runs; its path identifies a subfolder.
             name = source if folder == path else str(folder)
-            best_crops.append(Item(name, MediaKind.IMAGES, shots[:limit], folder.resolve().name))
+            image_sets.append(Item(name, MediaKind.IMAGES, found[:limit], folder.resolve().name))
     # Downloaders and media servers put covers and thumbnails beside videos, or into folders beside them.
     beside = 0
-    if best_crops and not images and any(item.error is None for item in items):
-        beside = sum(len(best_crops.paths) for best_crops in best_crops)
-        best_crops = []
-    items += best_crops
+    if image_sets and not images and any(item.error is None for item in items):
+        beside = sum(len(each.paths) for each in image_sets)
+        image_sets = []
+    items += image_sets
     below = None if recursive else _first_below(path)
     if not items and below is not None:
         raise SourceError(
-            f"The folder {source} holds nothing to analyze itself, but its subfolders do, such as "
-            f"{below.relative_to(path)}: add --recursive to search them, too",
+            f"The folder {source} contains no video or image, but its subfolders do, such as "
+            f"{below.relative_to(path)}: add --recursive to search them",
             kind=SourceErrorKind.NESTED,
             source=source,
         )
@@ -148,12 +151,12 @@ def local_items(
     return items, LeftOut(well_formed(source), beside, below is not None)
 
 
-_MOST_SEARCHED = 2000
-"""In so many subfolders it is looked whether they hold a video, where only to say so."""
+_MAX_SEARCHED = 2000
+"""The most subfolders that are searched only to tell the user that they contain a video."""
 
 
 def _media_files(folder: Path) -> list[Path]:
-    """The videos and images that lie in a folder itself, in natural order of their names.
+    """List the videos and images directly in a folder, in natural order of their names.
 
     Raises:
         OSError: It cannot be read.
@@ -161,7 +164,7 @@ def _media_files(folder: Path) -> list[Path]:
     suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     names = [each for each in folder.iterdir() if not each.name.startswith(".")]
     files = [each for each in names if each.suffix.lower() in suffixes and each.is_file()]
-    # A report's charts lie beside the runs that it is about.
+    # The charts of a report are beside its runs.
     if any(_is_chart(each) for each in files) and any(_is_run(each) for each in names):
         files = [each for each in files if not _is_chart(each)]
     return sorted(files, key=lambda each: _natural(each.name))
@@ -172,7 +175,7 @@ def _is_chart(path: Path) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder holds a run of ours, finished or not: its annotated video is no source."""
+    """Return whether a folder is a run, finished or not: its annotated video is not a source."""
     try:
         if any((folder / name).is_dir() for name in (".new", ".parts")):
             return True
@@ -183,10 +186,10 @@ def _is_run(folder: Path) -> bool:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """A folder and its subfolders, depth first, in natural order of their names.
+    """Yield a folder and its subfolders, depth first, in natural order of their names.
 
-    Neither hidden ones nor runs of ours. Links to folders are not followed: they may lead round in a circle,
-    or out of the folder.
+    Hidden folders and runs are skipped. Links to folders are not followed: they may form a cycle, or lead
+    out of the folder.
     """
     waiting = [root]
     while waiting:
@@ -195,7 +198,7 @@ def _folders(root: Path) -> Iterator[Path]:
         try:
             with os.scandir(folder) as entries:
                 below = [Path(entry.path) for entry in entries if _is_subfolder(entry)]
-        except OSError:  # whoever lists it says so
+        except OSError:  # reported when it is listed
             continue
         below.sort(key=lambda each: _natural(each.name), reverse=True)
         waiting += [each for each in below if not _is_run(each)]
@@ -209,33 +212,37 @@ def _is_subfolder(entry: os.DirEntry[str]) -> bool:
 
 
 def _first_below(path: Path) -> Path | None:
-    """The first video or image in the subfolders of a folder; a video, if there is one."""
-    picture = None
-    for folder in itertools.islice(_folders(path), 1, _MOST_SEARCHED):
+    """Return the first video in the subfolders of a folder, else the first image, else None."""
+    image = None
+    for folder in itertools.islice(_folders(path), 1, _MAX_SEARCHED):
         with contextlib.suppress(OSError):
             for each in _media_files(folder):
-                if not _is_picture(each):
+                if not _is_image(each):
                     return each
-                picture = picture or each
-    return picture
+                image = image or each
+    return image
+
+
+def missing_file_error(source: str) -> SourceError:
+    """The error for a path without a file."""
+    return SourceError(f"There is no file {source}", kind=SourceErrorKind.NOT_FOUND, source=source)
 
 
 def irregular_file_error(source: str) -> SourceError:
+    """The error for a device, pipe or socket."""
     return SourceError(f"{source} is not a regular file", kind=SourceErrorKind.UNSUPPORTED, source=source)
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file that cannot block: opening a FIFO would wait for a writer, /dev/zero never ends.
+    """Open a regular file only: a FIFO would block until there is a writer, /dev/zero never ends.
 
     Raises:
-        SourceError: Not there, not readable, or not a regular file.
+        SourceError: It does not exist, is not readable, or is not a regular file.
     """
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError as error:
-        raise SourceError(
-            f"There is no file {path}", kind=SourceErrorKind.NOT_FOUND, source=str(path)
-        ) from error
+        raise missing_file_error(str(path)) from error
     except OSError as error:
         raise SourceError(
             f"The file {path} cannot be read: {error.strerror}", kind=SourceErrorKind.OTHER, source=str(path)
@@ -250,7 +257,7 @@ def _open_regular(path: Path) -> BinaryIO:
 
 
 def fingerprint_of(path: Path) -> tuple[str, int]:
-    """sha256 of size, first and last MiB, and the size in bytes. Reads at most 2 MiB."""
+    """Return the sha256 of size, first and last MiB, and the size in bytes. Reads at most 2 MiB."""
     with _open_regular(path) as file:
         size = file.seek(0, os.SEEK_END)
         digest = hashlib.sha256(f"{size}:".encode())
@@ -261,7 +268,7 @@ def fingerprint_of(path: Path) -> tuple[str, int]:
 
 
 def with_paths(item: Item, limit: int | None) -> Item:
-    """An item that was made again from its path, with the files that it names; `limit` images at most."""
+    """Add its files to an item that was made again from its path; at most `limit` images."""
     mode = file_mode_of(item.source) if not item.paths and item.entry is None and item.standalone else None
     if mode is None:
         return item
@@ -272,10 +279,10 @@ def with_paths(item: Item, limit: int | None) -> Item:
 
 
 def local_identity(paths: Sequence[Path]) -> tuple[str, int]:
-    """The `Video.video_id` of files, and their size in bytes.
+    """Return the `Video.video_id` of files, and their size in bytes.
 
     Raises:
-        SourceError: A file is gone or cannot be read.
+        SourceError: A file does not exist or cannot be read.
     """
     prints = [(path.name, *fingerprint_of(path)) for path in paths]
     if len(prints) == 1:

@@ -1,20 +1,19 @@
-"""What the user names -> videos on the disk. The only importer of yt-dlp.
+"""From what the user names to videos on the disk.
 
 ::
 
     fetcher = Fetcher(settings, want_audio=True)
-    for item in fetcher.resolve("https://..."):    # lazy: nothing is fetched yet
-        video = fetcher.fetch(item, folder)        # SourceError says why not
+    for item in fetcher.resolve("https://..."):    # lazy: nothing is downloaded yet
+        video = fetcher.fetch(item, folder)        # raises SourceError
 
-How a hostile or broken server is survived: all work of yt-dlp runs in a worker thread, watched by the
-caller's thread against a deadline. Socket timeouts alone are not enough, because a server that dribbles
-a few bytes now and then never trips them. At the deadline (or at Ctrl-C) the caller goes on at once, and
-the worker ends by itself at its next request, byte or socket timeout. One that is caught in a dribble
-inside the HTTP library gets an exception from outside, somewhat later: at once, it could interrupt the
-cleaning up after a socket timeout. A child process could be killed more finally, but costs a second at
-every start, needs `__main__` guards in every program that uses this library, and cannot be handed
-extractors and hooks. What callers hand in (`accept`, `on_wait`, `on_progress`) runs in the caller's thread;
-an exception of theirs ends the work as Ctrl-C does.
+Hostile and broken servers: yt-dlp runs in a worker thread, while the caller's thread watches a deadline.
+Socket time-outs are not enough, because a server that sends a few bytes now and then never meets them. At the
+deadline (or at Ctrl-C) the caller continues at once, and the worker ends at its next request, byte or socket
+time-out. A worker that is blocked inside the HTTP library is sent an exception somewhat later: sent at once,
+it could interrupt the cleanup after a socket time-out. A child process could be killed more reliably, but
+costs a second at every start, needs `__main__` guards in every program that uses this library, and cannot
+take extractors and hooks. Callbacks (`accept`, `on_wait`, `on_progress`) run in the caller's thread; their
+exceptions end the work as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -41,16 +40,21 @@ from analyzer.sources.local import (
     local_identity,
     local_items,
     local_video,
+    missing_file_error,
     with_paths,
 )
 from analyzer.sources.streams import Stream, StreamForm, recognized, shown_address
 from analyzer.sources.types import (
     Candidate,
     FetchProgress,
+    FileSource,
     Info,
     Item,
     LeftOut,
     MediaKind,
+    Source,
+    StreamSource,
+    UrlSource,
     Video,
     failed_item,
 )
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fetcher",
+    "parse_source",
 ]
 
 
@@ -91,10 +96,10 @@ class Fetcher:
 
     Args:
         settings: Uses `playlist`, `limit`, `recursive`, `images`, `max_height`, `max_size_mb`, `timeout_s`.
-        want_audio: Whether sound is needed; if not, it is never downloaded on its own.
-        live: Whether cameras and streams without end are given, as videos with a `stream`; else refused.
-        extractors: Further yt-dlp extractors, asked before yt-dlp's own, whose names they must not have.
-            Classes are better than instances, which cannot serve two downloads at a time.
+        want_audio: Whether sound is needed; if not, it is never downloaded separately.
+        live: Whether cameras and streams are accepted, as videos with a `stream`; otherwise they are refused.
+        extractors: Additional yt-dlp extractors, tried before yt-dlp's own, whose names they must not have.
+            Prefer classes to instances, which cannot serve two downloads at a time.
         on_progress: Called in the caller's thread, at most 20 times a second.
     """
 
@@ -116,64 +121,71 @@ class Fetcher:
 
     def resolve(
         self,
-        source: str,
+        source: str | Source,
         on_wait: Callable[[], None] | None = None,
         on_left_out: Callable[[LeftOut], None] | None = None,
     ) -> Iterator[Item]:
         """List the videos of a file, folder, address or (with `Settings.playlist`) playlist, in order.
 
         Lazy: entries beyond `Settings.limit` are never asked for. Without `Settings.playlist` an address
-        is handed on without any request. Where a server wants to be left alone for a while, the listing
-        ends there.
+        becomes an item without any request. If a server limits the rate of requests, the listing ends there.
 
         Args:
-            source: A path or an address.
-            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
-                What it raises ends the listing at once and reaches the caller as it is.
-            on_left_out: Called before the first item if something of a folder is not listed, though another
-                setting would list it.
+            source: A path, an address, or the number of a camera. `parse_source` classifies text; pass a
+                `UrlSource` for untrusted input, which then cannot reach files and cameras.
+            on_wait: Called in the caller's thread about 20 times a second while waiting for a server. Its
+                exceptions end the listing at once and reach the caller unchanged.
+            on_left_out: Called before the first item if a folder contains more, which another setting would
+                list.
 
         Raises:
-            SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be had.
-                Later troubles become items with an `error`.
+            SourceError: On the first step: not found, unsupported, empty, or the playlist cannot be listed.
+                Later failures become items with an `error`.
         """
-        mode = file_mode_of(source)
-        if mode is not None:
-            found, left_out = local_items(
-                Path(source),
-                source,
-                mode,
-                recursive=self._settings.recursive,
-                images=self._settings.images,
-                limit=self._settings.limit,
-            )
-            if on_left_out is not None and left_out is not None:
-                on_left_out(left_out)
-            items = iter(found)
-        elif self._live and recognized(source) is not None:
-            items = iter([Item(source, MediaKind.LIVE)])
-        else:
-            check_address(source)
-            if not self._settings.playlist:
-                yield Item(source, MediaKind.VIDEO)
-                return
-            items = self._walk_address({"_type": "url", "url": source}, source, MAX_DEPTH, Call(on_wait))
+        match parse_source(source) if isinstance(source, str) else source:
+            case FileSource(name):
+                found, left_out = self._local_items(name)
+                if on_left_out is not None and left_out is not None:
+                    on_left_out(left_out)
+                items = iter(found)
+            case StreamSource(name) if self._live and recognized(name) is not None:
+                items = iter([Item(name, MediaKind.LIVE)])
+            case StreamSource(name) | UrlSource(name):
+                check_address(name)
+                if not self._settings.playlist:
+                    yield Item(name, MediaKind.VIDEO)
+                    return
+                items = self._walk_address({"_type": "url", "url": name}, name, MAX_DEPTH, Call(on_wait))
         empty = True
         for item in itertools.islice(items, self._settings.limit):
             empty = False
             yield item
         if empty:
             raise SourceError(
-                f"There is nothing to analyze in {redacted(source)}",
+                f"There is nothing to analyze in {redacted(name)}",
                 kind=SourceErrorKind.EMPTY,
-                source=source,
+                source=name,
             )
 
+    def _local_items(self, name: str) -> tuple[list[Item], LeftOut | None]:
+        mode = file_mode_of(name)
+        if mode is None:
+            raise missing_file_error(name)
+        settings = self._settings
+        return local_items(
+            Path(name),
+            name,
+            mode,
+            recursive=settings.recursive,
+            images=settings.images,
+            limit=settings.limit,
+        )
+
     def resolve_images(self, paths: Sequence[str]) -> Item:
-        """Several picture files as one item, in the order given; `Settings.limit` of them.
+        """Return several image files as one item, in the order given; at most `Settings.limit` of them.
 
         Raises:
-            SourceError: One is missing, or no regular file.
+            SourceError: One is missing, or not a regular file.
         """
         paths = paths[: self._settings.limit]
         for path in paths:
@@ -187,14 +199,14 @@ class Fetcher:
         return Item(shlex.join(paths), MediaKind.IMAGES, files, files[0].stem + more, standalone=False)
 
     def identify(self, item: Item) -> str:
-        """A stable identity of an item, without any request: the `Video.video_id` to come, where it shows.
+        """Return a stable identity of an item, without any request: the later `Video.video_id`, if possible.
 
-        It shows for local files, for entries of playlists and for addresses from which yt-dlp reads the
-        site's id. It does not where only the site knows: addresses that redirect or name a video by words.
-        What has neither id nor address is named by its number in the list, which may shift.
+        It is possible for local files, entries of playlists, and addresses from which yt-dlp reads the site's
+        id; not for addresses that redirect or name a video by words. An entry with neither id nor address
+        is identified by its number in the list, which may shift.
 
         Raises:
-            SourceError: A local file is gone or cannot be read; this is no address.
+            SourceError: A local file does not exist or cannot be read; this is not an address.
         """
         item = with_paths(item, self._settings.limit)
         if item.paths:
@@ -214,7 +226,7 @@ class Fetcher:
         return video_id_of(item, {"extractor_key": key, "id": name})
 
     def names_list(self, url: str) -> bool:
-        """Whether an address is known to be that of a playlist or channel, without any request."""
+        """Return whether an address is known to be a playlist or channel, without any request."""
         return self._known_sites().names_list(url)
 
     def _known_sites(self) -> Sites:
@@ -223,7 +235,7 @@ class Fetcher:
         return self._sites
 
     def _site_of(self, entry: Mapping[str, Any]) -> tuple[str | None, str | None]:
-        """The extractor that will be asked about a link, and the id that it will give the video."""
+        """Return the extractor of a link, and the id that it will give the video."""
         key, name, url = entry.get("ie_key"), entry.get("id"), str(entry.get("url") or "")
         if key and (is_generic(key) or (name and entry["_type"] == "url")):
             return key, name
@@ -242,15 +254,15 @@ class Fetcher:
 
         Args:
             item: From `resolve`.
-            folder: Exists and is empty. After a failure nothing of ours stays in it.
-            accept: Called once, in the caller's thread, when the site's facts are known and nothing of the
-                video has been downloaded. What it raises ends the fetch and reaches the caller as it is.
-            on_wait: Called in the caller's thread about 20 times a second while a server is waited for.
-                What it raises ends the fetch at once and reaches the caller as it is.
+            folder: An existing, empty folder. A failure leaves nothing in it.
+            accept: Called once, in the caller's thread, when the facts are known and before the video is
+                downloaded. Its exceptions end the fetch and reach the caller unchanged.
+            on_wait: Called in the caller's thread about 20 times a second while waiting for a server. Its
+                exceptions end the fetch at once and reach the caller unchanged.
 
         Raises:
-            SourceError: The video cannot be had; `kind` and `retry` say why and whether to try again,
-                `retry_after_s` how long the server wants to be left alone.
+            SourceError: The video cannot be fetched; `kind` and `retry` say why and whether to try again,
+                `retry_after_s` how long the server asks to wait.
             OutputError: The download could not be written to `folder`.
         """
         if item.error is not None:
@@ -291,7 +303,7 @@ class Fetcher:
             item.source,
             extractors=self._extractors,
             folder=staging,
-            live=self._live and item.entry is None,  # else a channel that is on air would never be done
+            live=self._live and item.entry is None,  # a channel that is on air would never end
             call=call,
         )
         try:
@@ -313,7 +325,7 @@ class Fetcher:
             session.close()
 
     def _stream_of(self, item: Item, live: GoesOnError) -> Stream:
-        """What yt-dlp found to go on; where a site signs addresses, it is asked for fresh ones."""
+        """Return the stream of a live video; if the site signs addresses, it is asked for fresh ones."""
         headers = {str(name): str(value) for name, value in (live.format.get("http_headers") or {}).items()}
 
         def renew() -> Stream:
@@ -337,10 +349,10 @@ class Fetcher:
             self._on_progress(progress)
 
     def _walk_address(self, entry: Info, name: str, depth: int, call: Call) -> Iterator[Item]:
-        """What an address or the link to a playlist holds.
+        """Yield the items of an address or of a link to a playlist.
 
         Raises:
-            AnalyzerError: It cannot be opened at all.
+            AnalyzerError: It cannot be opened.
         """
         session = YtDlpSession(
             self._settings, name, extractors=self._extractors, whole_playlist=True, call=call
@@ -351,13 +363,13 @@ class Fetcher:
                 yield from self._walk(session, raw, name, depth)
             else:
                 standalone = stands_alone(entry)
-                # A link without an address of its own can be followed again only by the link itself.
+                # A link without an address of its own can be opened again only by the link itself.
                 yield _video_item(raw, name, standalone, None if standalone else entry)
         finally:
             session.close()
 
     def _walk(self, session: YtDlpSession, raw: Info, source: str, depth: int) -> Iterator[Item]:
-        """The entries of a playlist, one after the other; the troubles of one do not end the rest."""
+        """Yield the entries of a playlist one by one; the failure of one does not end the rest."""
         page = raw.get("webpage_url") or source
         entries = iter(raw.get("entries") or ())
         for number in itertools.count(1):
@@ -367,7 +379,7 @@ class Fetcher:
             except AnalyzerError as error:
                 if session.call.ended:
                     raise
-                # The generator is dead: one item stands for the entries that cannot be listed.
+                # The generator has ended: one item represents the entries that cannot be listed.
                 yield failed_item(error, name, list_broke=True)
                 return
             if entry is _END:
@@ -376,10 +388,10 @@ class Fetcher:
                 kind = SourceErrorKind.PRIVATE_OR_REMOVED
                 yield failed_item(source_failure(kind, name, f"entry {number} of the playlist"), name)
                 continue
-            # Entries that hold a whole video lack what yt-dlp takes over from the playlist.
+            # Entries that contain a whole video lack what yt-dlp copies from the playlist.
             inherited = {key: raw.get(key) for key in ("extractor", "extractor_key", "webpage_url")}
             yield from self._walk_entry(session, {**inherited, **entry}, name, depth)
-            if session.call.refusal is not None:  # what broke off further down ends the rest as well
+            if session.call.refusal is not None:  # a refusal further down ends the rest, too
                 return
 
     def _walk_entry(self, session: YtDlpSession, entry: Info, name: str, depth: int) -> Iterator[Item]:
@@ -396,13 +408,13 @@ class Fetcher:
             yield failed_item(
                 source_failure(SourceErrorKind.OTHER, name, "playlists nested too deeply"), name
             )
-        elif linked:  # with a session of its own, so that its end by the deadline does not end this one
+        elif linked:  # with its own session, so that a deadline there does not end this one
             try:
                 yield from self._walk_address(entry, name, depth - 1, session.call)
             except AnalyzerError as error:
                 if session.call.ended:
                     raise
-                # A tab that may come back is a list that broke; one that is gone is a dead entry.
+                # A tab that may come back is a broken list; one that is gone is a failed entry.
                 yield failed_item(error, name, list_broke=getattr(error, "retry", False))
         else:
             yield from self._walk(session, entry, name, depth - 1)
@@ -411,8 +423,19 @@ class Fetcher:
 _END: Any = object()
 
 
+def parse_source(text: str) -> Source:
+    """Classify what a user has typed: an existing file or folder, a camera or stream, else an address.
+
+    >>> parse_source("0"), parse_source("https://example.org/a.mp4")
+    (StreamSource(address='0'), UrlSource(url='https://example.org/a.mp4'))
+    """
+    if file_mode_of(text) is not None:
+        return FileSource(text)
+    return UrlSource(text) if recognized(text) is None else StreamSource(text)
+
+
 def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> Item:
-    """An item of which the site or its playlist has told something: strangers' data."""
+    """Make an item from the untrusted data of a site or playlist."""
     title = info.get("title")
     return Item(
         name,
@@ -426,13 +449,13 @@ def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> 
 
 
 def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
-    """What is followed live: each time is a video of its own."""
+    """Make the video of a live source; each call gives another identity."""
     address = redacted(item.source)
     begun = datetime.datetime.now(datetime.UTC)
     digest = hashlib.sha256(address.encode("utf-8", "replace")).hexdigest()[:12]
     known = info or {}
     title = known.get("title") if not is_generic(known.get("extractor_key")) else None
-    # yt-dlp puts the date behind the title of what is live: the identity has it already.
+    # yt-dlp appends the date to live titles; the identity contains it already.
     title = re.sub(r" \d{4}-\d\d-\d\d \d\d:\d\d$", "", str(title or "")) or shown_address(address)
     web = address.lower().startswith("http")
     return Video(

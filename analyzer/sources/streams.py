@@ -1,7 +1,7 @@
-"""What can be followed live: its address, and how a plain web address is told from a file.
+"""Live streams: how they are recognized, and their addresses.
 
-A stream has no end and cannot be read twice. `recognized` knows cameras and RTSP by their names, `probe` asks
-a web server whether it sends pictures without end (MJPEG). HLS is found out by `analyzer.sources.resolve`.
+A stream has no end and cannot be read twice. `recognized` knows cameras and RTSP by name, `probe` asks a web
+server whether it sends MJPEG. HLS is detected by `analyzer.sources.resolve`.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _CAMERA = re.compile(r"[0-9]{1,3}")
 
 
 class StreamForm(StrEnum):
-    """How a stream arrives."""
+    """The protocol of a stream."""
 
     CAMERA = "camera"
-    """A camera of this computer, by its number."""
+    """A camera of this computer, by number."""
     RTSP = "rtsp"
     MJPEG = "mjpeg"
-    """JPEG pictures, one after another, in one HTTP answer."""
+    """JPEG frames in one endless HTTP response."""
     HLS = "hls"
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Where pictures without end come from."""
+    """The address of a stream, and how to connect."""
 
     form: StreamForm
     address: str = field(repr=False)
-    """May hold a password or a signature: for connecting only, never to be shown or stored."""
+    """May contain a password or a signature: for connecting only, never shown or stored."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Of the HTTP requests."""
+    """Headers of the HTTP requests."""
     renew: Callable[[], Stream] | None = field(default=None, repr=False, compare=False)
-    """Asks the site for a fresh address, where addresses expire."""
+    """Asks the site for a fresh address, if addresses expire."""
 
 
 def recognized(source: str) -> Stream | None:
-    """A stream that shows by its name alone: the number of a camera, or an RTSP address.
+    """Recognize a stream by its name alone: the number of a camera, or an RTSP address.
 
     >>> recognized("0").form, recognized("rtsp://camera/1").form, recognized("http://camera/video")
     (<StreamForm.CAMERA: 'camera'>, <StreamForm.RTSP: 'rtsp'>, None)
@@ -64,9 +64,9 @@ def recognized(source: str) -> Stream | None:
 
 
 def probe(address: str, timeout_s: float) -> Stream | None:
-    """The MJPEG stream at a web address; None where there is none, or no answer.
+    """Return the MJPEG stream at a web address; None if it is something else, or does not answer.
 
-    Only the head of the answer is read.
+    Only the head of the response is read.
     """
     try:
         with open_http(address, timeout_s) as response:
@@ -77,7 +77,7 @@ def probe(address: str, timeout_s: float) -> Stream | None:
 
 
 def shown_address(source: str) -> str:
-    """What stands for a source in a title: the host of an address.
+    """Return the title of a live source without a better one: the host of its address.
 
     >>> shown_address("rtsp://user:secret@camera.local:554/1"), shown_address("0")
     ('camera.local', 'camera 0')

@@ -1,4 +1,4 @@
-"""What a source yields: items, candidates, videos."""
+"""Sources as a user names them, and what they become: items, candidates, videos."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ __all__ = [
     "JSON",
     "Candidate",
     "FetchProgress",
+    "FileSource",
     "Item",
     "LeftOut",
     "MediaKind",
+    "Source",
+    "StreamSource",
+    "UrlSource",
     "Video",
     "failed_item",
 ]
@@ -29,56 +33,80 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 Info: TypeAlias = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class FileSource:
+    """A file or folder on this computer."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """A camera by its number, or an address of a stream, such as rtsp."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class UrlSource:
+    """An http or https address. `Fetcher.resolve` never takes it for a path or a camera."""
+
+    url: str
+
+
+Source: TypeAlias = FileSource | StreamSource | UrlSource
+
+
 class MediaKind(StrEnum):
     """What an item is made of."""
 
     VIDEO = "video"
     IMAGES = "images"
     LIVE = "live"
-    """A camera or stream: it has no end, and each time it is followed is a run of its own."""
+    """A camera or stream: it has no end, and each analysis is a run of its own."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One video to come; nothing has been fetched."""
+    """One video that a source lists; nothing has been downloaded."""
 
     source: str
-    """The path or address. It names the item again in a later run."""
+    """The path or address; it identifies the item in later runs."""
     kind: MediaKind
     paths: tuple[Path, ...] = ()
     """Local files; empty for an address."""
     title: str | None = None
-    """Untrusted raw text, where it is known without a request."""
+    """Untrusted raw text, if it is known without a request."""
     duration_s: float | None = None
-    """As the playlist declares it, in seconds; None where it does not."""
+    """In seconds, as the playlist declares it; None if it does not."""
     uploaded: str | None = None
-    """ISO date, where the playlist tells it."""
+    """ISO date, if the playlist states it."""
     standalone: bool = True
-    """Whether `Item(source, kind)`, made again in a later run, can be fetched. False for entries that only
-    their playlist leads to."""
+    """Whether `Item(source, kind)`, made again in a later run, can be fetched. False for entries that can be
+    reached through their playlist only."""
     list_broke: bool = False
-    """Stands for all entries that could not be listed any more; not for a dead entry, which is one video."""
+    """Whether this item represents all further entries, which could not be listed."""
     error: SourceError | None = None
-    """A dead playlist entry: `Fetcher.fetch` raises this."""
+    """Why the entry cannot be fetched: `Fetcher.fetch` raises this."""
     entry: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
-    """What the playlist said about this entry; for `Fetcher.fetch` only, never to be stored."""
+    """The playlist's data on this entry; for `Fetcher.fetch` only, never stored."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video that lies on the disk."""
+    """A video on the disk, or a live stream."""
 
     video_id: str
     """Stable and safe in file names (`[A-Za-z0-9_-]`); its case matters. `youtube-<id>` and the like for
     sites, `web-<12 hex digits of the address>` for plain addresses, `file-<12 hex digits>` for local files:
     the hash of their size, first and last MiB, so that renaming a file does not make it another video;
-    `live-<12 hex digits of the source>-<UTC time>` for what is followed live. It begins with a word, so that
-    no reader of CSV takes it for a number, a date or a formula."""
+    `live-<12 hex digits of the source>-<UTC time>` for live sources. It begins with a word, so that no reader
+    of CSV takes it for a number, a date or a formula."""
     kind: MediaKind
     paths: tuple[Path, ...]
-    """One video file, or the pictures in natural order of their names; none of what is live."""
+    """One video file, or image files in natural order of their names; none if live."""
     audio_path: Path | None
-    """Separately downloaded audio; None: in the video file if anywhere."""
+    """Separately downloaded audio; None if it is in the video file, or there is none."""
     source: str
     title: str
     """Untrusted raw text."""
@@ -89,59 +117,58 @@ class Video:
     uploaded: str | None
     """ISO date."""
     uploaded_at: str | None
-    """ISO time in UTC, to the second, where the site tells it."""
+    """ISO time in UTC, to the second, if the site states it."""
     duration_s: float | None
     """As the site declares it, in seconds."""
     fetched: bool
-    """Downloaded by us: to be removed afterwards."""
+    """Whether it was downloaded, and is removed afterwards."""
     details: dict[str, JSON]
-    """Provenance, an allow-list: never cookies, headers or signed addresses. Sizes in bytes."""
+    """Provenance from an allow-list: never cookies, headers or signed addresses. Sizes in bytes."""
     stream: Stream | None = field(default=None, repr=False, compare=False)
-    """Where what is live comes from; never to be stored."""
+    """The live stream; never stored."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is known of a video before it is downloaded."""
+    """The facts about a video before it is downloaded."""
 
     video_id: str
-    """As that of the `Video` to come."""
+    """The same as of the `Video` to come."""
     title: str
     """Untrusted raw text."""
     duration_s: float | None
-    """As the site declares it, in seconds; None where it does not, and for local files."""
+    """In seconds, as the site declares it; None if it does not, and for local files."""
     uploaded: str | None
     """ISO date."""
     channel: str | None
     """Untrusted raw text."""
     size_bytes: int | None
-    """Declared or estimated size of what would be downloaded; None where unknown."""
+    """Declared or estimated size of the download; None if unknown."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder contains more than what is listed of it."""
+    """What a folder contains but is not listed."""
 
     source: str
     images: int
-    """How many images lie beside the videos; `Settings.images` includes them."""
+    """The number of images beside the videos; `Settings.images` includes them."""
     subfolders: bool
     """Whether its subfolders contain videos or images; `Settings.recursive` includes them."""
 
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How far a download is."""
+    """The progress of a download."""
 
     source: str
     received_bytes: int
     total_bytes: int | None
-    """Declared by the server or estimated; None where unknown."""
-    bytes_per_s: float | None
+    """As declared by the server, or estimated; None if unknown."""
 
 
 def failed_item(error: AnalyzerError, name: str, list_broke: bool = False) -> Item:
-    """What stands for a list or an entry that leads nowhere."""
+    """Make the item that represents a list or an entry that failed."""
     if not isinstance(error, SourceError):
         error = source_failure(SourceErrorKind.OTHER, name, str(error))
     return Item(name, MediaKind.VIDEO, standalone=False, list_broke=list_broke, error=error)

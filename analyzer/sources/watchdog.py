@@ -1,4 +1,4 @@
-"""Calls into yt-dlp that can be stopped and time out."""
+"""Calls into yt-dlp that can be stopped, and end at a deadline."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ T = TypeVar("T")
 
 
 _EXTRACTION_TIMEOUTS = 6
-"""Looking a page up takes several requests; all together may take this many times `timeout_s`."""
+"""Extraction takes several requests; together they may take this many times `timeout_s`."""
 
 
 POLL_S = 0.05
 
 
 _GRACE_S = 0.3
-"""How long a stopped worker is waited for."""
+"""How long to wait for a stopped worker."""
 
 
 class Stopped(BaseException):
-    """Ends a worker that was stopped. Not an Exception, so that no handler of yt-dlp's keeps it."""
+    """Ends a worker that was stopped. Not an `Exception`, so that yt-dlp does not handle it."""
 
 
 class Watchdog:
-    """Whether enough arrives: the deadline of a worker, told by the worker, read by the caller.
+    """The deadline of a worker: whether enough data arrives. Updated by the worker, read by the caller.
 
-    Used as a context around everything that waits for a server. Only the time spent in there is silence:
-    what yt-dlp computes on a busy machine, or sleeps between two tries, is not the server's fault.
+    Used as a context around everything that waits for a server. Only the time spent in it counts as silence:
+    what yt-dlp computes on a busy machine, or sleeps between two attempts, is not the server's fault.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -49,7 +49,7 @@ class Watchdog:
         self.restart()
 
     def restart(self) -> None:
-        """A new piece of work begins."""
+        """Begin a new piece of work."""
         self._began = time.monotonic()
         self._entered: float | None = None
         self._silent_s = 0.0
@@ -57,7 +57,7 @@ class Watchdog:
         self._extracting = True
 
     def downloading(self) -> None:
-        """From here on only bytes count, else a million tiny answers would keep a download alive."""
+        """From now on only bytes count, or a million tiny responses could keep a download alive."""
         self._silent_s = 0.0
         self._extracting = False
 
@@ -69,18 +69,18 @@ class Watchdog:
         self._entered = None
 
     def answered(self) -> None:
-        """A server sent the head of an answer."""
+        """Note that a server has sent the head of a response."""
         if self._extracting:
             self._silent_s = 0.0
 
     def received(self, count: int) -> None:
-        """`count` bytes arrived."""
+        """Note that `count` bytes have arrived."""
         self._window += count
         if self._window >= BLOCK_BYTES:
             self._window, self._silent_s = 0, 0.0
 
     def expired(self) -> bool:
-        """Whether too little arrived for too long."""
+        """Return whether too little has arrived for too long."""
         now, entered = time.monotonic(), self._entered
         too_long = self._extracting and now - self._began > _EXTRACTION_TIMEOUTS * self._timeout_s
         silent_s = self._silent_s + (now - entered if entered is not None else 0)
@@ -88,11 +88,11 @@ class Watchdog:
 
 
 class Call:
-    """What all sessions of one `Fetcher.fetch` or `Fetcher.resolve` share.
+    """The state that all sessions of one `Fetcher.fetch` or `Fetcher.resolve` share.
 
     Attributes:
-        ended: `on_wait` has raised: whatever is caught on the way belongs to the caller.
-        refusal: A server wants to be left alone: no further request is made.
+        ended: `on_wait` has raised; what is caught afterwards belongs to the caller.
+        refusal: A server limits the rate of requests: no further request is made.
     """
 
     def __init__(self, on_wait: Callable[[], None] | None = None) -> None:
@@ -101,7 +101,7 @@ class Call:
         self.refusal: SourceError | None = None
 
     def wait(self) -> None:
-        """A turn of waiting, in the caller's thread."""
+        """Call `on_wait`, in the caller's thread."""
         if self._on_wait is None:
             return
         try:
@@ -112,7 +112,7 @@ class Call:
 
 
 class WatchedJob(Generic[T]):
-    """One piece of work in a thread of its own that can be stopped from outside."""
+    """One piece of work in its own thread, which can be stopped from outside."""
 
     def __init__(self, work: Callable[[], T], cleanup: Callable[[], None]) -> None:
         self.done = threading.Event()
@@ -130,7 +130,7 @@ class WatchedJob(Generic[T]):
                 self._value = self._work()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 self._error = error
-            with self._lock:  # after this no exception is sent any more
+            with self._lock:  # no exception is sent after this
                 self._over = True
             self.done.set()
         except Stopped as error:  # it came after the work had ended
@@ -140,14 +140,14 @@ class WatchedJob(Generic[T]):
             self._cleanup()
 
     def result(self) -> T:
-        """What the work returned; raises what it raised."""
+        """Wait for the work; return what it returned, or raise what it raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
 
     def stop(self, patience_s: float) -> bool:
-        """Wait shortly for a worker that was told to end.
+        """Wait briefly for a worker that was asked to stop.
 
         Returns:
             Whether it has ended. If not, it cleans up when it does, which is forced after `patience_s`.

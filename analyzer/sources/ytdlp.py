@@ -706,7 +706,7 @@ class YtDlpSession:
         totals = [each["total_bytes"] or each["total_bytes_estimate"] for each in self._files.values()]
         totals += self._expected_bytes[len(totals) :]
         total = None if any(each is None for each in totals) else round(sum(totals))
-        self._progress = FetchProgress(redacted(self._source), received, total, status.get("speed"))
+        self._progress = FetchProgress(redacted(self._source), received, total)
 
     def _check_size(self, size: float) -> None:
         if size > self._settings.max_size_mb * 1e6:

@@ -269,6 +269,8 @@ class Calibration:
             age_years: (N,) of `person`.
             std_years: (N,) of `Estimates`.
         """
+        if self.measured:  # a model without a spread was fitted with 0
+            std_years = np.nan_to_num(std_years)
         low = np.interp(age_years, self.interval_knots_years, self.interval_low_years)
         high = np.interp(age_years, self.interval_knots_years, self.interval_high_years)
         low = age_years - low - self.interval_std[0] * std_years
