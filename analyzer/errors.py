@@ -1,19 +1,19 @@
-"""Everything that can go wrong for a reason the user can act on.
+"""All errors that users can act on.
 
 ::
 
     AnalyzerError                  base of all; `str(error)` is one sentence for the user
     ├── SettingsError              an option has a value outside its range, or options contradict
-    ├── SourceError                what the user named could not be found or fetched (kind, retry)
-    ├── MediaError                 a file was fetched but is not a picture or video we can read (kind)
-    ├── ModelError                 a network is missing, damaged or does not fit (no_memory)
+    ├── SourceError                a source could not be found or fetched (kind, retry)
+    ├── MediaError                 a file is not a readable image or video (kind)
+    ├── ModelError                 a model is missing, damaged or does not fit (no_memory)
     ├── OutputError                results could not be written (no_space)
-    ├── CrashError                 a process that analyzed ended unexpectedly
-    ├── StoppedError               the analysis was asked to end; the same call goes on where it stopped
+    ├── CrashError                 an analyzing process ended unexpectedly
+    ├── StoppedError               the analysis was canceled; the same call continues it
     └── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
 
-Third-party exceptions are turned into these at the one module that imports the third party, with the
-cause kept (``raise ... from``). Only `analyzer.cli` turns them into exit codes.
+Exceptions of libraries are converted to these in the module that imports the library, with their cause
+(``raise ... from``). Only `analyzer.cli` converts them to exit codes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class AnalyzerError(Exception):
-    """Base of all errors of this package. The message is one sentence: what was wrong, what to do."""
+    """Base of all errors of this package. The message is one sentence: what is wrong, and what to do."""
 
 
 class SettingsError(AnalyzerError, ValueError):
@@ -49,47 +49,47 @@ class SettingsError(AnalyzerError, ValueError):
 
 
 class SourceErrorKind(StrEnum):
-    """Why a source could not be had; the value is what tables and logs show."""
+    """Why a source could not be fetched; the value is shown in tables and logs."""
 
     NOT_FOUND = "not_found"
     """No such file, or HTTP 404/410."""
     UNSUPPORTED = "unsupported"
-    """Nothing here knows how to read this address or file type."""
+    """An address or file type that cannot be read."""
     PRIVATE_OR_REMOVED = "private_or_removed"
     LOGIN_OR_AGE = "login_or_age"
     GEO_BLOCKED = "geo_blocked"
     BOT_CHECK = "bot_check"
-    """The site takes this machine for a bot or limits its rate."""
+    """The site suspects a bot, or limits the rate."""
     NETWORK = "network"
     TIMEOUT = "timeout"
-    """Our own deadline passed without enough data."""
+    """Too little data arrived in time."""
     EXPIRED_OR_FORBIDDEN = "expired_or_forbidden"
-    """HTTP 401/403: the address has expired or needs rights."""
+    """HTTP 401/403: the address has expired or needs permission."""
     TOO_LARGE = "too_large"
     NO_FORMAT = "no_format"
-    """The page is known but offers no format that can be downloaded."""
+    """The page has no format that can be downloaded."""
     DRM = "drm"
     LIVE = "live"
-    """A live or not yet started stream."""
+    """A live stream, or one that has not started."""
     PLAYLIST = "playlist"
-    """A playlist or channel was named without asking for its entries."""
+    """A playlist or channel, without the option to analyze all of it."""
     EMPTY = "empty"
-    """A folder or playlist without anything to analyze."""
+    """A folder or playlist with nothing to analyze."""
     NESTED = "nested"
-    """A folder whose subfolders alone hold something to analyze, named without asking for them."""
+    """A folder with something to analyze in its subfolders only, without the option to include them."""
     REJECTED = "rejected"
-    """A filter of the batch leaves it out."""
+    """A filter of the batch excludes it."""
     OTHER = "other"
 
 
 class SourceError(AnalyzerError):
-    """What the user named could not be found or fetched.
+    """A source could not be found or fetched.
 
     Attributes:
-        kind: Why, one of `SourceErrorKind`.
-        source: What the user named, or the address of the playlist entry.
-        retry: Whether trying again later can help.
-        retry_after_s: How long the server wants to be left alone, in seconds; None where it does not say.
+        kind: The reason.
+        source: The source as the user named it, or the address of a playlist entry.
+        retry: Whether a later attempt may succeed.
+        retry_after_s: Seconds to wait, if the server asks for that.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SourceError(AnalyzerError):
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What a worker process raises is sent to the one that waits for it.
+        # Errors of worker processes are pickled.
         return partial(type(self), **vars(self)), self.args
 
 
@@ -117,23 +117,23 @@ class MediaErrorKind(StrEnum):
 
     EMPTY = "empty"
     NOT_MEDIA = "not_media"
-    """Neither a picture nor a video in a format of the allow-list."""
+    """Neither an image nor a video in an allowed format."""
     NO_VIDEO = "no_video"
-    """Audio only, perhaps with a cover picture."""
+    """Audio only, perhaps with a cover image."""
     NO_FRAMES = "no_frames"
     DAMAGED = "damaged"
-    """The index is missing, or too many packets are bad."""
+    """The index is missing, or too many packets are damaged."""
     TOO_LARGE = "too_large"
     """More pixels than the limit."""
     CODEC = "codec"
-    """The video's codec is not on the allow-list or not built in."""
+    """The video codec is not allowed or not built in."""
 
 
 class MediaError(AnalyzerError):
-    """A file was fetched but cannot be read as pictures.
+    """A file cannot be read as an image or video.
 
     Attributes:
-        kind: Why, one of `MediaErrorKind`.
+        kind: The reason.
     """
 
     def __init__(self, message: str, *, kind: MediaErrorKind) -> None:
@@ -145,10 +145,10 @@ class MediaError(AnalyzerError):
 
 
 class ModelError(AnalyzerError):
-    """A network is missing, damaged, or does not fit what is asked of it.
+    """A model is missing, damaged, or does not fit its purpose.
 
     Attributes:
-        no_memory: It found too little memory.
+        no_memory: There was too little memory for it.
     """
 
     def __init__(self, message: str, *, no_memory: bool = False) -> None:
@@ -160,10 +160,10 @@ class ModelError(AnalyzerError):
 
 
 class OutputError(AnalyzerError):
-    """Results could not be written: no such folder, no right, no space.
+    """Results could not be written or read: no such folder, no permission, no space.
 
     Attributes:
-        no_space: The disk is full, or the user's share of it.
+        no_space: The disk or the user's quota is full.
     """
 
     def __init__(self, message: str, *, no_space: bool = False) -> None:
@@ -175,23 +175,23 @@ class OutputError(AnalyzerError):
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk, or the user's share of it, is full."""
+    """Tell whether a disk, or the user's quota, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class CrashError(AnalyzerError):
-    """A process that analyzed ended unexpectedly."""
+    """An analyzing process ended unexpectedly."""
 
 
 class StoppedError(AnalyzerError):
-    """The analysis was asked to end: what is committed is kept, and the same call goes on from there."""
+    """The analysis was canceled: finished segments are kept, and the same call continues from there."""
 
 
 class LedgerError(AnalyzerError):
     """The ledger of a batch cannot be used.
 
     Attributes:
-        temporary: Another batch works with it, or the disk is full: the same command may succeed later.
+        temporary: Another batch is using it, or the disk is full: the same command may succeed later.
     """
 
     def __init__(self, message: str, *, temporary: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""`Faces`, the one currency between detector, attributes, tracker and tables; and the protocols.
+"""`Faces`, exchanged by detectors, attribute models, trackers and tables; and the protocols of models.
 
-Absence has one spelling: -1 for an id, NaN for a measurement, no rows for no faces.
+Missing values are -1 for an id and NaN for a measurement; no faces are no rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ __all__ = [
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
 AlignedCrop = tuple[Image, ...]
-"""What is judged of a face: one piece of the picture for each way of cutting, (H, W, 3) uint8 BGR each."""
+"""The input of an attribute model for one face: a crop for each alignment that it uses, (H, W, 3) uint8
+BGR."""
 
 _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "boxes": ((4,), np.float32),
@@ -43,12 +44,20 @@ _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
 }
 
 
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """The N faces of one sample, as parallel arrays. Frozen, checked on construction.
+    """The N faces of one sample, as parallel arrays. Frozen and checked on construction.
+
+    The arrays are read-only. They are copies unless the given ones are read-only already, so the caller's own
+    arrays stay as they are.
 
     Raises:
-        ValueError: On construction, if a shape, dtype or range is wrong; the message gives both.
+        ValueError: On construction, if a shape, dtype or range is wrong; the message has both.
 
     >>> two = Faces.build(boxes=[[0, 0, 10, 10], [5, 5, 9, 9]], scores=[0.9, 0.6])
     >>> len(two), len(two[two.scores > 0.7]), len(Faces.empty())
@@ -56,20 +65,20 @@ class Faces:
     """
 
     boxes: Float
-    """(N, 4) float32, x1 y1 x2 y2 in pixels of the upright picture, x1 <= x2 and y1 <= y2."""
+    """(N, 4) float32, x1 y1 x2 y2 in pixels of the upright frame, x1 <= x2 and y1 <= y2."""
     scores: Float
     """(N,) float32 in [0, 1]: the detector's confidence that this is a face."""
     landmarks: Float
     """(N, 5, 2) float32 x y in pixels: the eye, eye, nose tip, mouth corner, mouth corner, each pair left
-    to right in the picture; NaN where the detector gives none."""
+    to right in the frame; NaN if the detector finds none."""
     female_prob: Float
-    """(N,) float32 in [0, 1]: probability of the perceived gender female; NaN where not judged."""
+    """(N,) float32 in [0, 1]: probability of the perceived gender female; NaN if not estimated."""
     age_years: Float
-    """(N,) float32: expectation of the perceived age; NaN where not judged."""
+    """(N,) float32: expectation of the perceived age; NaN if not estimated."""
     age_std_years: Float
-    """(N,) float32: standard deviation of the network's own age distribution; NaN where not judged."""
+    """(N,) float32: standard deviation of the model's age distribution; NaN if not estimated."""
     track_ids: NDArray[np.int64]
-    """(N,) int64: the tracklet within the segment, -1 where the face belongs to none."""
+    """(N,) int64: the tracklet within the segment, -1 for none."""
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -79,7 +88,8 @@ class Faces:
                 raise ValueError(
                     f"Faces.{name} must be {np.dtype(dtype)} {(n, *tail)}, got {array.dtype} {array.shape}"
                 )
-            array.flags.writeable = False
+            if array.flags.writeable:
+                object.__setattr__(self, name, _frozen(array.copy()))
         for name in ("scores", "female_prob"):
             array = getattr(self, name)
             if ((array < 0) | (array > 1)).any():
@@ -89,15 +99,15 @@ class Faces:
 
     @classmethod
     def build(cls, *, boxes: object, scores: object, **arrays: object) -> Self:
-        """Make `Faces` from anything array-like; what is not given is absent (NaN or -1)."""
+        """Make `Faces` from array-likes; missing ones become NaN or -1."""
         n = len(np.asarray(scores))
         given = {"boxes": boxes, "scores": scores, **arrays}
         made: dict[str, Any] = {}
         for name, (tail, dtype) in _SHAPES.items():
             if name in given:
-                made[name] = np.array(given[name], dtype=dtype).reshape(n, *tail)
+                made[name] = _frozen(np.array(given[name], dtype=dtype).reshape(n, *tail))
             else:
-                made[name] = np.full((n, *tail), -1 if dtype is np.int64 else np.nan, dtype=dtype)
+                made[name] = _frozen(np.full((n, *tail), -1 if dtype is np.int64 else np.nan, dtype=dtype))
         return cls(**made)
 
     @classmethod
@@ -109,22 +119,22 @@ class Faces:
         return len(self.boxes)
 
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.int64] | slice) -> Self:
-        """The chosen faces, all arrays sliced together by a mask, indices or a slice."""
-        return type(self)(**{name: np.array(getattr(self, name)[index]) for name in _SHAPES})
+        """Return some of the faces, by a mask, indices or a slice."""
+        return type(self)(**{name: _frozen(np.array(getattr(self, name)[index])) for name in _SHAPES})
 
     def __repr__(self) -> str:
         return f"Faces({len(self)})"
 
     def replace(self, **arrays: object) -> Self:
-        """A copy with some arrays changed, converted to their dtype and checked."""
+        """Return a copy with some arrays changed, converted to their dtype and checked."""
         made: dict[str, Any] = {
-            name: np.array(value, dtype=_SHAPES[name][1]) for name, value in arrays.items()
+            name: _frozen(np.array(value, dtype=_SHAPES[name][1])) for name, value in arrays.items()
         }
         return dataclasses.replace(self, **made)
 
 
 class CropSource(Protocol):
-    """Something that faces can be cut out of."""
+    """A frame or image that faces can be cropped from."""
 
     @property
     def width(self) -> int:
@@ -137,96 +147,97 @@ class CropSource(Protocol):
         ...
 
     def crop(self, transforms: Float, sides: Sequence[int], size: int) -> list[Image]:
-        """Square pieces of the picture.
+        """Return square crops.
 
         Args:
-            transforms: (N, 2, 3) float32, from pixels of the upright picture to shares of a piece's side.
-            sides: With so many pixels across each piece is sampled, linearly.
-            size: Side of all pieces in the end, in pixels: averaged down from `sides`.
+            transforms: (N, 2, 3) float32, from pixels of the upright frame to a unit square.
+            sides: Side in pixels at which each crop is sampled, linearly.
+            size: Side of the returned crops in pixels, averaged down from `sides`.
 
         Returns:
-            (size, size, 3) uint8 BGR each; black outside the picture.
+            (size, size, 3) uint8 BGR each; black outside the frame.
         """
         ...
 
 
 class FaceDetector(Protocol):
-    """Finds faces in pictures."""
+    """Detects faces."""
 
     @property
     def reducible(self) -> bool:
-        """Whether pictures in which no face is small may be given to it smaller than they need be."""
+        """Whether it may run at a reduced resolution if no face is small."""
         ...
 
     @property
     def points_in_box(self) -> Float | None:
-        """(5, 2) float32: where landmarks lie on average, in shares of the box, if it finds none itself."""
+        """(5, 2) float32: average landmarks relative to the box, for detectors that find none; otherwise
+        None."""
         ...
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What ``run.json`` says of it and of what runs it."""
+        """Facts of the model and of its inference engine, for ``run.json``."""
         ...
 
     def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
-        """Width and height in pixels of the picture this detector wants of a `width` x `height` frame.
+        """Return the width and height in pixels of the input for a `width` x `height` frame.
 
         Args:
             width, height: Of the frame.
-            reduction: By how much less closely it is to be looked at: 2 is half the size.
+            reduction: Factor by which the resolution is reduced: 2 is half.
         """
         ...
 
     def detect(self, images: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Faces]:
-        """Find the faces in pictures scaled to `input_size`.
+        """Detect faces in images scaled to `input_size`.
 
         Args:
             images: (H, W, 3) uint8 BGR, all of one size.
-            sizes: For each, the width and height of the full frame; boxes come back in its pixels.
+            sizes: Width and height of the frame of each; boxes are in its pixels.
         """
         ...
 
 
 class AttributeModel(Protocol):
-    """Estimates perceived gender and age of faces."""
+    """Estimates perceived gender and age."""
 
-    def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
-        """What is judged of each face.
+    def crops(self, source: CropSource, faces: Faces) -> list[AlignedCrop]:
+        """Return the input for each face.
 
         Args:
-            picture: The full frame.
-            faces: To be cut out; their landmarks must not be NaN.
+            source: The frame.
+            faces: Their landmarks must not be NaN.
         """
         ...
 
     def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
-        """Probability of female, age in years and its standard deviation in years, each (N,) float32.
+        """Return the probability of female, the age and its standard deviation in years, each (N,) float32.
 
         Args:
-            chips: N pieces as `chips` gives them.
+            crops: N faces as returned by `crops`.
         """
         ...
 
 
 class EmbeddingModel(Protocol):
-    """Describes faces by vectors that lie near each other where the faces are the same human's."""
+    """Computes vectors of faces that are near each other for the same person."""
 
     crop_px: int
-    """Side of the chips it wants."""
+    """Side of its input in pixels."""
     size: int
     """Length D of its vectors."""
 
     def transforms(self, landmarks: Float) -> Float:
-        """(N, 2, 3) float32, for `CropSource.crop`, from (N, 5, 2) float32 landmarks."""
+        """Return (N, 2, 3) float32 for `CropSource.crop` from (N, 5, 2) float32 landmarks."""
         ...
 
     def embed(self, crops: Sequence[Image]) -> Float:
-        """(N, D) float32 for N chips (`crop_px`, `crop_px`, 3) uint8 BGR."""
+        """Return (N, D) float32 for N crops, (`crop_px`, `crop_px`, 3) uint8 BGR each."""
         ...
 
 
 def face_widths(boxes: Float) -> Float:
-    """Width in pixels of each box: the size by which a face is judged large enough.
+    """Return the width of each box in pixels, the measure of the size of faces.
 
     Args:
         boxes: (N, 4) float32.
@@ -242,13 +253,13 @@ def face_widths(boxes: Float) -> Float:
 
 
 def frontality(landmarks: Float) -> Float:
-    """How far faces look towards the camera: 1 straight, 0 where the nose is beside an eye or beyond.
+    """Return how frontal faces are: 1 for frontal, 0 if the nose is beside an eye or beyond.
 
     Args:
         landmarks: (N, 5, 2) float32, the first three the eyes and the nose tip.
 
     Returns:
-        (N,) float32 in [0, 1]; NaN where landmarks are NaN.
+        (N,) float32 in [0, 1]; NaN if landmarks are NaN.
 
     >>> points = np.zeros((2, 5, 2), np.float32)
     >>> points[:, 1, 0] = 20
@@ -258,13 +269,13 @@ def frontality(landmarks: Float) -> Float:
     """
     left, right, nose = (landmarks[:, point].astype(np.float64) for point in range(3))
     axis = right - left
-    # How far along the line between the eyes the nose lies: 0.5 is the middle.
+    # Position of the nose along the line between the eyes: 0.5 is the middle.
     share = ((nose - left) * axis).sum(axis=1) / np.maximum((axis**2).sum(axis=1), 1e-6)
     return np.clip(1 - np.abs(2 * share - 1), 0, 1).astype(np.float32)
 
 
 def points_in_boxes(boxes: Float, points: Float) -> Float:
-    """Where points lie in pixels that are given in shares of a box.
+    """Convert points relative to a box to pixels.
 
     Args:
         boxes: (N, 4) float32.
@@ -282,7 +293,7 @@ def points_in_boxes(boxes: Float, points: Float) -> Float:
 
 
 def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
-    """Intersection over union of every box of `a` with every box of `b`.
+    """Return the intersection over union of every box of `a` with every box of `b`.
 
     Args:
         a: (N, 4).
@@ -303,12 +314,12 @@ def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
 
 
 def buffered_iou(a: NDArray[Any], b: NDArray[Any], margin: float) -> Float:
-    """Intersection over union of boxes that are widened first: they need not touch.
+    """Return the intersection over union of boxes that are widened first, so they need not touch.
 
     Args:
         a: (N, 4) pixels.
         b: (M, 4) pixels.
-        margin: What each side is moved outwards, as a share of the box's size.
+        margin: How far each side is moved outwards, as a share of the box's size.
 
     Returns:
         (N, M) float32 in [0, 1]; 0 for empty boxes.

@@ -92,3 +92,14 @@ def test_frontality_of_nothing_and_of_points_in_one_place() -> None:
 def test_widths_are_of_the_boxes() -> None:
     assert face_widths(three().boxes).tolist() == [10, 10, 4]
     assert face_widths(Faces.empty().boxes).shape == (0,)
+
+
+def test_arrays_of_the_caller_stay_writable_and_apart() -> None:
+    boxes = np.array([[0, 0, 10, 10]], np.float32)
+    none = np.full((1, 5, 2), np.nan, np.float32), *(np.full(1, np.nan, np.float32) for _ in range(3))
+    faces = Faces(boxes, np.ones(1, np.float32), *none, np.full(1, -1, np.int64))
+    boxes[0, 2] = 99
+    assert faces.boxes.tolist() == [[0, 0, 10, 10]]
+    with pytest.raises(ValueError, match="read-only"):
+        faces.boxes[0, 0] = 1
+    assert faces.replace(scores=[0.5]).boxes is faces.boxes

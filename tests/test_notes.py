@@ -1,4 +1,4 @@
-"""What was not counted or not estimated is told with its reason, and the option that is named changes it."""
+"""What was not counted or not estimated is found with its reason, and the option that is named changes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analyzer.settings import Settings
 
 FPS = 5
 YUNET = "--detector yunet (first run models pull yunet)"
-LOOKS = empty_table(EMBEDDINGS)
+EMBEDDINGS = empty_table(EMBEDDINGS)
 VIDEO = Seen(images=False, samples=100, seconds=20.0, width=1280, height=720)
 Face = tuple[Sequence[int], float, float]
 """In which samples, its score, its width."""
@@ -59,21 +59,21 @@ def people(*rows: tuple[float, str, float, int]) -> pd.DataFrame:
     return table.assign(person_id=np.arange(1, len(table) + 1))
 
 
-NOBODY = people()
+EMPTY = people()
 
 
 def uncounted_notes(
     *cast: Face, seen: Seen = VIDEO, settings: Settings | None = None, **rule: Any
 ) -> list[Note]:
     faces, samples = made(*cast, images=seen.images, count=seen.samples)
-    linked = link_tracklets(faces, samples, LOOKS, **rule)
+    linked = link_tracklets(faces, samples, EMBEDDINGS, **rule)
     faces["person_id"] = linked.person_ids
-    return list(take_notes(seen, faces, NOBODY, linked.uncounted, settings or Settings(), child_years=12))
+    return list(take_notes(seen, faces, EMPTY, linked.uncounted, settings or Settings(), child_years=12))
 
 
 @pytest.mark.parametrize(("ages", "count"), [((30.0, 41.0), 2), ((30.0, np.nan), 1), ((np.nan,), 0)])
 @pytest.mark.parametrize("measured", [True, False])
-def test_ages_of_unmeasured_networks_are_their_own_word(
+def test_ages_of_unmeasured_models_have_a_note(
     ages: tuple[float, ...], count: int, *, measured: bool
 ) -> None:
     faces, samples = made((range(15), 0.9, 95.0))
@@ -82,13 +82,13 @@ def test_ages_of_unmeasured_networks_are_their_own_word(
         VIDEO,
         faces,
         people(*((95.0, "female", age, 3) for age in ages)),
-        link_tracklets(faces, samples, LOOKS).uncounted,
+        link_tracklets(faces, samples, EMBEDDINGS).uncounted,
         Settings(),
         child_years=12,
         measured=measured,
     )
-    told = [one for one in notes if "how often such an interval holds the true age was not" in one.sentence]
-    assert [one.count for one in told] == ([count] if count and not measured else [])
+    found = [one for one in notes if "how often such an interval contains the true age" in one.sentence]
+    assert [one.count for one in found] == ([count] if count and not measured else [])
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_pages_that_were_not_read_are_told_also_where_nobody_was_found(
     faces, samples = made((range(1), 0.9, 95.0), images=True, count=3)
     faces["person_id"] = 1
     for some in (faces, faces.iloc[:0]):
-        uncounted = link_tracklets(some, samples, LOOKS).uncounted
-        notes = take_notes(seen, some, NOBODY, uncounted, Settings(), child_years=12)
+        uncounted = link_tracklets(some, samples, EMBEDDINGS).uncounted
+        notes = take_notes(seen, some, EMPTY, uncounted, Settings(), child_years=12)
         (note,) = (one for one in notes if one.reason == "unread_pages")
         assert note.sentence.startswith(said) and note.count == sum(count for _, count in pages)
 
@@ -183,7 +183,7 @@ def test_images_are_told_in_words_of_images() -> None:
     )
     assert brief.sentence.startswith("1 face was found but not counted: in fewer than 2 images.")
     assert "in fewer than 2 images and with detection scores below 0.5" in both.sentence
-    (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], NOBODY, NOBODY, Settings(), child_years=12)
+    (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], EMPTY, EMPTY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
     assert nobody.sentence.endswith(f"This may find more: {YUNET}.")
 
@@ -210,13 +210,13 @@ def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
         (640, {"detector": "none"}, ""),
     ],
 )  # fmt: skip
-def test_nobody_at_all_says_what_may_find_more(width: int, changes: dict[str, Any], options: str) -> None:
+def test_without_faces_options_are_suggested(width: int, changes: dict[str, Any], options: str) -> None:
     seen = Seen(images=False, samples=695, seconds=139.0, width=width, height=width // 2)
     faces = made(([0], 0.9, 9))[0].iloc[:0]
-    (note,) = take_notes(seen, faces, NOBODY, NOBODY, Settings(**changes), child_years=12)
+    (note,) = take_notes(seen, faces, EMPTY, EMPTY, Settings(**changes), child_years=12)
     assert note.sentence == (
-        "No face was found in 139.0 s of video (695 frames). People are counted by their faces: who is "
-        "seen from behind, or whose face is covered or very small, is not found."
+        "No face was found in 139.0 s of video (695 frames). People are counted by their faces: people "
+        "seen from behind, or with a covered or very small face, are not found."
         + (f" These may find more: {options}." if options else "")
     )
 

@@ -61,19 +61,11 @@ __all__ = [
 
 LEDGER_NAME = "ledger.sqlite"
 """Default name of the ledger in `Jobs.out`."""
-
-
 LOG_NAME = "batch.jsonl"
 """Default name of the log in `Jobs.out`."""
-
-
 BOT_PAUSE_CAP_S = 24 * HOUR_S
 """Longest pause of a host after bot checks, in seconds."""
-
-
 _LONGEST_S = 366 * DAY_S
-
-
 _LONGEST_AGE_S = 100 * _LONGEST_S
 
 
@@ -569,27 +561,13 @@ def _same(*names: str) -> dict[str, str]:
 
 
 _OPTIONS = {option.name: option for option in options()}
-
-
 _KINDS = ("channel", "playlist", "url", "file", "folder")
-
-
 _LISTS = ("channel", "playlist")
-
-
 _LOCAL = ("file", "folder")
-
-
 _SECTIONS: dict[str, type[Any]] = {"retry": Retry, "limits": Limits, "pace": Pace, "on_failure": OnFailure}
-
-
 _OF_FOLDERS = ("recursive", "images")
-
-
 _PLAIN_SETTINGS = ("limit", *_OF_FOLDERS)
 """Settings that are allowed as keys of a [[source]]: they select what of it is analyzed."""
-
-
 # Spelling -> name. Without `playlist`: a source is a channel or playlist by its key.
 _SETTING_KEYS = {
     spelling: option.name
@@ -597,39 +575,25 @@ _SETTING_KEYS = {
     for spelling in (option.name, option.flag)
     if spelling and option.name != "playlist"
 }
-
-
 _FILTER_KEYS = _spelled(Filters)
-
-
 _TAG_KEYS = _SETTING_KEYS | _FILTER_KEYS | _same("preset")
-
-
 _SOURCE_KEYS = (
     _same(*_KINDS)
     | _same("watch", "tags", "preset", "into", "max_per_run", "settings", *_PLAIN_SETTINGS)
     | _FILTER_KEYS
 )
-
-
 _CHOICE_KEYS = _same("time_budget", "workers", "report") | {"time_budget": "time_budget_s"}
-
-
 _TOP_KEYS = (
     _same("out", "ledger", "log", "preset", "settings", "tags", "source", "disk")
     | _CHOICE_KEYS
     | _same(*_SECTIONS)
 )
-
-
 _DISK_KEYS = _same("reserve_mb")
-
-
 _HOMES: tuple[tuple[Mapping[str, str], str], ...] = (
-    (_same("playlist"), "a [[source]], in place of url"),
+    (_same("playlist"), "a [[source]], instead of url"),
     (_SETTING_KEYS, "[settings], or settings = { } of a [[source]]"),
     (_SOURCE_KEYS, "a [[source]]"),
-    (_TOP_KEYS, "the first lines of the file, before all [tables]"),
+    (_TOP_KEYS, "the lines before the first [table]"),
     (_DISK_KEYS, "[disk]"),
     *((_spelled(cls), f"[{name}]") for name, cls in _SECTIONS.items()),
 )
@@ -666,7 +630,9 @@ def _advice(key: str, known: Mapping[str, str]) -> str:
         shortest[name] = min(spelling, shortest.get(name, spelling), key=len)
     near = difflib.get_close_matches(key, known, n=1)
     return (
-        f"did you mean {shortest[known[near[0]]]!r}?" if near else f"known are {', '.join(shortest.values())}"
+        f"did you mean {shortest[known[near[0]]]!r}?"
+        if near
+        else f"known keys are {', '.join(shortest.values())}"
     )
 
 

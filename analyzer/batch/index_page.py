@@ -7,9 +7,7 @@ and https addresses become links.
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -23,6 +21,7 @@ from analyzer.batch.ledger import FINAL, Ledger, State
 from analyzer.batch.summary import ENDINGS
 from analyzer.util.atomic import writing
 from analyzer.util.durations import rough_duration
+from analyzer.util.html import csp_hash, load_template
 from analyzer.util.text import counted, one_line
 from analyzer.util.urls import web_address
 
@@ -35,24 +34,12 @@ __all__ = [
 ]
 
 INDEX_NAME = "index.html"
-
-
 _ROWS = 1000
 """The greatest number of rows in a table: browsers are slow with more, and nobody reads them."""
-
-
 _BATCH_RUNS = 10
-
-
 _LONGEST_ADDRESS = 2000
-
-
 _FOLDER = Path(__file__).with_name("assets")
-
-
 _STYLE = Path(__file__).parents[1] / "report" / "assets" / "page.css"
-
-
 Row = dict[str, Any]
 
 
@@ -107,22 +94,12 @@ def _page(ledger: Ledger, out: Path) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return load_template(
+        _FOLDER / "index.html.j2",
+        sha256=csp_hash,
+        number=_number,
+        cap=lambda text: text[:1].upper() + text[1:],
     )
-    environment.filters.update(sha256=_sha256, number=_number, cap=lambda text: text[:1].upper() + text[1:])
-    return environment.get_template("index.html.j2")
-
-
-def _sha256(text: str) -> str:
-    """Hash a script or style as a Content-Security-Policy names it."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _cards(counts: Mapping[str, int], done: Sequence[Row], sources: int) -> list[tuple[str, str, str]]:

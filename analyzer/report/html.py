@@ -8,8 +8,6 @@ reasons are untrusted and only ever inserted as text.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -46,6 +44,7 @@ from analyzer.report.figures import (
     span_words,
     why_not,
 )
+from analyzer.util.html import csp_hash, load_template
 from analyzer.util.text import counted
 from analyzer.util.urls import web_address
 
@@ -101,31 +100,21 @@ def page(document: Document) -> str:
         css=Markup((_FOLDER / "page.css").read_text("utf-8")),
         script=Markup(script),
         charts=Markup(charts),
-        script_src=f"'{_script_hash(charts)}' '{_script_hash(script)}'",
+        script_src=f"'{csp_hash(charts)}' '{csp_hash(script)}'",
         data=Markup(_json(_chart_data(document))),
     )
 
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return load_template(
+        _FOLDER / "page.html.j2",
+        clock=_clock_or_dash,
+        figure=figure_text,
+        day=_day_words,
+        cap=_capital,
+        counted=counted,
     )
-    environment.filters.update(
-        clock=_clock_or_dash, figure=figure_text, day=_day_words, cap=_capital, counted=counted
-    )
-    return environment.get_template("page.html.j2")
-
-
-def _script_hash(script: str) -> str:
-    """As a Content-Security-Policy names it; reading as text has made the line ends those a browser sees."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _json(data: Any) -> str:

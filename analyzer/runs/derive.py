@@ -1,4 +1,4 @@
-"""From what is committed to what is published: tables, and what ``run.json`` says of them."""
+"""From committed segments to published tables."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ __all__ = [
     "write_tables",
 ]
 
-_DECIDING = ("av",)
-"""Libraries of which another version may find something else: what was begun with one is not gone on with."""
+_DETERMINING = ("av",)
+"""Libraries that determine the results: another version neither continues nor reuses an analysis."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Tables:
     people_range: tuple[int, int, str]
     notes: tuple[Note, ...]
     images: pd.DataFrame | None
-    """Only of images."""
+    """Of images only."""
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
     sizes = [path.stat().st_size for path in video.paths]
-    versions = [analyzer.__version__, *(metadata.version(name) for name in _DECIDING)]
+    versions = [analyzer.__version__, *(metadata.version(name) for name in _DETERMINING)]
     parts = [video.video_id, sizes, settings.segment_hash(), models.key, SCHEMA_VERSION, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -83,8 +83,8 @@ def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
 
     Args:
         info: Its ``run.json``.
-        settings: As they were asked for.
-        models_hash: `analyzer.vision.selection.models_hash` of them.
+        settings: The wanted ones.
+        models_hash: `analyzer.vision.selection.models_hash` of these.
     """
     wanted = {
         "schema_version": SCHEMA_VERSION,
@@ -93,7 +93,7 @@ def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
         "models_hash": models_hash,
     }
     return all(dict(info).get(name) == value for name, value in wanted.items()) and all(
-        info["libraries"].get(name) == metadata.version(name) for name in _DECIDING
+        info["libraries"].get(name) == metadata.version(name) for name in _DETERMINING
     )
 
 
@@ -110,7 +110,7 @@ def derive(
     if samples.empty:
         raise MediaError(_nothing_in(video, info, settings), kind=MediaErrorKind.NO_FRAMES)
     ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
-    samples["duration_s"] = 1.0  # of a picture of a folder
+    samples["duration_s"] = 1.0  # of an image
     if video.kind is MediaKind.VIDEO:
         samples["duration_s"] = sample_durations(
             samples["time_s"].to_numpy(),
@@ -128,7 +128,7 @@ def derive(
         min_score=None if isinstance(score, str) else score,
     )
     faces["person_id"] = linked.person_ids
-    owner = faces.groupby("tracklet_id")["person_id"].max()  # a face of it may belong to nobody
+    owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person
     embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
     people = fuse_people(faces, samples, embeddings, settings, calibration)
     people = people if len(people) else empty_table(people_columns(settings))
@@ -169,7 +169,7 @@ def derive(
 
 
 def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
-    """Why nothing lies in the stretch that was asked for, in a sentence."""
+    """Return a sentence on why there is nothing to analyze."""
     local = len(video.paths) == 1 and not video.fetched
     name, start = well_formed(video.paths[0].name if local else video.title), f"--start {settings.start_s:g}"
     if video.kind is MediaKind.IMAGES:
@@ -181,12 +181,12 @@ def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
         length = f"{info.duration_s:.1f}".removesuffix(".0")
         return f"{name} is {length} s long: {start} is after its end"
     if settings.stop_s is not None:
-        return f"{name} has no picture from {start} to {settings.stop_s:g} s"
-    return f"{name} has no picture after {start}"
+        return f"{name} has no frame from {start} to {settings.stop_s:g} s"
+    return f"{name} has no frame after {start}"
 
 
 def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int], ...]:
-    """The images of which only the first page was read, and how many pages are left of each."""
+    """Return the images of which only the first page was read, with the number of other pages."""
     if video.kind is not MediaKind.IMAGES:
         return ()
     read = [video.paths[number] for number in samples["segment"]]
@@ -195,8 +195,9 @@ def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int],
 
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
-    """Write the tables, `tables.xlsx` aside; without CSV as Parquet in any case, which reports read."""
-    for name, table, columns in _told_tables(tables, settings):
+    """Write all tables but `tables.xlsx`. Without CSV, Parquet is always written: reports need one of
+    them."""
+    for name, table, columns in _main_tables(tables, settings):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
         if "parquet" in settings.formats or "csv" not in settings.formats:
@@ -208,7 +209,7 @@ def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
 
 
 def table_files(settings: Settings, *, images: bool) -> list[str]:
-    """Names of the files that `write_tables` and `write_spreadsheet` write.
+    """Return the names of the files that `write_tables` and `write_spreadsheet` write.
 
     Args:
         settings: Of the run.
@@ -225,7 +226,7 @@ def table_files(settings: Settings, *, images: bool) -> list[str]:
     return [*names, *(["embeddings.parquet"] if settings.keep_embeddings else [])]
 
 
-def _told_tables(
+def _main_tables(
     tables: Tables, settings: Settings
 ) -> tuple[tuple[str, pd.DataFrame, tuple[Column, ...]], ...]:
     return (
@@ -237,38 +238,37 @@ def _told_tables(
 
 
 def write_spreadsheet(staging: Path, tables: Tables, settings: Settings, info: Mapping[str, Any]) -> None:
-    """Write `tables.xlsx`, if it is wanted: a sheet for what was found in all, for each table, and for
-    where they come from.
+    """Write `tables.xlsx` if it is wanted: a summary, a sheet for each table, and the provenance.
 
     Args:
-        staging: Folder.
+        staging: Folder of the file.
         tables: Of the run.
-        settings: Say whether it is wanted.
-        info: What ``run.json`` says.
+        settings: Tell whether it is wanted.
+        info: ``run.json``.
 
     Raises:
         OutputError: It cannot be written.
     """
     if "xlsx" not in settings.formats:
         return
-    told = {name: (table, columns) for name, table, columns in _told_tables(tables, settings)}
-    told["samples"] = tables.samples, SAMPLES
-    order = ("people", *(name for name in told if name != "people"))
+    sheets = {name: (table, columns) for name, table, columns in _main_tables(tables, settings)}
+    sheets["samples"] = tables.samples, SAMPLES
+    order = ("people", *(name for name in sheets if name != "people"))
     words = info.get("shares_text")
     summary = [*info["counts"].items(), *([("shares_text", words)] if words else [])]
     about = [(name, info.get(name)) for name in _ABOUT]
     about += [("note", note) for note in info.get("notes") or ()]
     about += [(f"settings.{name}", _cell(value)) for name, value in info["settings"].items()]
     about += [
-        (f"network {model['role']}", f"{model['name']}, {model['license']}, {model['sha256']}")
+        (f"model {model['role']}", f"{model['name']}, {model['license']}, {model['sha256']}")
         for model in info["models"]
     ]
     write_workbook(
         staging / "tables.xlsx",
         [
             Sheet("summary", ("figure", "value"), summary),
-            *(sheet_of(name, *told[name]) for name in order),
-            meanings_sheet({name: told[name][1] for name in order}),
+            *(sheet_of(name, *sheets[name]) for name in order),
+            meanings_sheet({name: sheets[name][1] for name in order}),
             Sheet("about", ("what", "value"), about),
         ],
     )

@@ -14,7 +14,7 @@ __all__ = [
 
 
 def run_name(title: str, video_id: str) -> str:
-    """Name of a run's folder: a readable slug of the title, then the video's id.
+    """Return the name of a run's folder: a readable slug of the title, then the video's id.
 
     >>> run_name("Café: «Two» / people?", "youtube-abc")
     'cafe-two-people-youtube-abc'
@@ -25,17 +25,17 @@ def run_name(title: str, video_id: str) -> str:
 
 
 def run_folder(out: Path, title: str, video_id: str) -> Path:
-    """The folder of a video's run: the one that is there, whatever the title was then, or the one to be."""
+    """Return the folder of a video's run: an existing one under any earlier title, or a new one."""
     folder = out / run_name(title, video_id)
     if folder.exists():
         return folder
-    # A video that was renamed is the same video: a second run beside the first would count its people twice.
+    # A renamed video is the same video: a second run would count its people twice.
     others = sorted(each for each in out.glob(f"*-{video_id}") if _holds(each, video_id))
     return others[0] if others else folder
 
 
 def _holds(folder: Path, video_id: str) -> bool:
-    """Whether a folder holds the run of a video, or parts of one and nothing else."""
+    """Tell whether a folder holds the run of a video, or only segments of one."""
     try:
         info = json.loads((folder / "run.json").read_text("utf-8"))
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What an analysis did not count or did not estimate, why, and which option changes it.
+"""Notes: what an analysis did not count or did not estimate, why, and which option changes it.
 
-The one home of these sentences and numbers: `run.json` keeps them, the console, reports and the annotated
-video show them.
+These sentences and numbers are written here only: they are stored in ``run.json`` and shown by the console,
+reports and the annotated video.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ REASONS = (
     *("uncounted_brief", "uncounted_faint", "uncounted_brief_and_faint"),
     *("unestimated_narrow", "unestimated_other", "gender_unsure", "gender_of_children"),
 )
-"""Why a face is no person, a person has neither gender nor age, or has no gender: keys of ``counts``."""
+"""Why a face is not counted, or a person has no gender and age, or no gender: keys of ``counts``."""
 
 
 UNMEASURED_AGES = (
-    "Ages and their intervals are the networks' own: how often such an interval holds the true age was not "
-    "measured."
+    "Ages and their intervals come from the model as they are: how often such an interval contains the true "
+    "age has not been measured."
 )
 
 
 _WIDEST_PX = 1280
-"""A larger `--detector-size` is not suggested: it takes four times as long already."""
+"""Largest `--detector-size` that is suggested: it already takes four times as long."""
 
 
 _LARGE_SHARE, _REDUCED_PX = 0.4, 320
-"""Faces wider than this share of the shorter side score higher where so few pixels are searched."""
+"""Faces wider than this share of the shorter side have higher scores at this detector size."""
 
 
 _SMALL_PX = 16
-"""Of the frame as the detector sees it; narrower faces score higher in a larger one."""
+"""In pixels of the detector's image: narrower faces have higher scores in a larger one."""
 
 
 _LARGEST_SCORE = 0.5
-"""A higher `--min-person-score` would lose large faces that are counted without it."""
+"""Largest `--min-person-score` that is suggested: higher ones lose large faces that are counted now."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that is to be known of a run's numbers."""
+    """Something to know about the numbers of a run."""
 
     reason: str
     """One of `REASONS`, ``no_face``, ``unmeasured_ages`` or ``unread_pages``."""
     count: int
-    """How many faces or people it concerns."""
+    """Number of faces or people that it concerns."""
     sentence: str
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was analyzed, as far as notes speak of it."""
+    """What was analyzed, as far as notes mention it."""
 
     images: bool
-    """Whether it was images of a folder, not video."""
+    """Whether it was images, not a video."""
     samples: int
     seconds: float
     width: int
     """Pixels, of the frame."""
     height: int
     may_be_larger: bool = False
-    """Whether it was downloaded in the largest size that the settings allow."""
+    """Whether it was downloaded at the largest height that the settings allow."""
     unread_pages: tuple[tuple[str, int], ...] = ()
-    """Images of which only the first page was read, and how many more pages each has."""
+    """Images of which only the first page was read, with the number of other pages."""
 
     @property
     def words(self) -> str:
-        """How much was analyzed.
+        """The amount that was analyzed.
 
         >>> Seen(True, 1, 1, 640, 360).words, Seen(False, 50, 10, 640, 360).words
         ('1 image', '10.0 s of video (50 frames)')
@@ -100,16 +100,16 @@ def take_notes(
     child_years: float,
     measured: bool = True,
 ) -> tuple[Note, ...]:
-    """What is to be known of the numbers, the most important first.
+    """Return what to know about the numbers, the most important first.
 
     Args:
         seen: What was analyzed.
         faces: The faces table with `person_id`.
         people: The people table.
         uncounted: `analyzer.people.identity.Linked.uncounted`.
-        settings: How it was analyzed; only options that would change something are named.
-        child_years: Who looks younger has no stated gender.
-        measured: Whether it was measured how often the networks err (`Calibration.measured`).
+        settings: Of the analysis; only options that would change something are suggested.
+        child_years: The gender of people who look younger is not stated.
+        measured: `Calibration.measured`.
     """
     if faces.empty:
         return (_no_face(seen, settings), *_unread(seen))
@@ -125,7 +125,7 @@ def take_notes(
 
 def _no_face(seen: Seen, settings: Settings) -> Note:
     helps = [larger] if (larger := _larger_size(seen, settings)) else []
-    # In images faces are always searched in full size.
+    # In images, faces are always detected at full resolution.
     if not seen.images and any(
         getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
     ):
@@ -135,13 +135,13 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
     return Note(
         "no_face",
         0,
-        f"No face was found in {seen.words}. People are counted by their faces: who is seen from behind, or "
-        f"whose face is covered or very small, is not found.{may}",
+        f"No face was found in {seen.words}. People are counted by their faces: people seen from behind, or "
+        f"with a covered or very small face, are not found.{may}",
     )
 
 
 def _may_find_more(options: list[str]) -> str:
-    """A sentence of what could help.
+    """Return a sentence with options that may help.
 
     >>> _may_find_more(["--preset accurate"]), _may_find_more(["--a", "--b", "--c"])
     ('This may find more: --preset accurate.', 'These may find more: --a, --b or --c.')
@@ -152,7 +152,7 @@ def _may_find_more(options: list[str]) -> str:
 
 
 def _larger_size(seen: Seen, settings: Settings) -> str:
-    """The option that searches for faces in more pixels; empty where there are none, or enough already."""
+    """Return the option for a larger detector size; empty if that would not help."""
     size, longer = _searched_px(settings), max(seen.width, seen.height)
     if settings.detector not in ("centerface", "yunet") or size >= min(longer, _WIDEST_PX):
         return ""
@@ -160,7 +160,7 @@ def _larger_size(seen: Seen, settings: Settings) -> str:
 
 
 def _searched_px(settings: Settings) -> int:
-    """The longer side of the frame in which faces are searched."""
+    """Return the longer side of the detector's image."""
     return 640 if isinstance(settings.detector_size, str) else settings.detector_size
 
 
@@ -199,7 +199,7 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
     if (both := groups.get("both")) is not None:
         sentence = (
             f"{_found(len(both), 'more ' if notes else '')}: {short} and with detection "
-            f"scores below {score}; such may be no faces at all."
+            f"scores below {score}; these may not be faces."
         )
         notes.append(Note("uncounted_brief_and_faint", len(both), sentence))
     return notes
@@ -236,13 +236,13 @@ def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float
         they_look = "the person looks" if number == 1 else "they look"
         sentence = (
             f"{_of(number, len(people))} of unknown gender because {they_look} younger than {child_years:g}: "
-            "of children the networks are often wrong. --gender-of-children states it."
+            "the models are often wrong about children. --gender-of-children reports it."
         )
         notes.append(Note("gender_of_children", number, sentence))
     if number := len(some) - number:
         sentence = (
             f"{_of(number, len(people))} of unknown gender because the estimate is less than "
-            f"{100 * settings.min_confidence:g} % sure. A lower --min-confidence states "
+            f"{100 * settings.min_confidence:g} % sure. A lower --min-confidence reports "
             "more, with more errors."
         )
         notes.append(Note("gender_unsure", number, sentence))
@@ -263,8 +263,8 @@ def _unread(seen: Seen) -> list[Note]:
     files = [f"{counted(pages, 'further page')} of {name}"]
     files += [f"{number - pages} of {counted(more, 'more image')}"] if more else []
     sentence = (
-        f"{' and '.join(files)} {'was' if number == 1 else 'were'} not read, and nobody on them is counted: "
-        "save each page as an image of its own."
+        f"{' and '.join(files)} {'was' if number == 1 else 'were'} not read, and people on them are "
+        "not counted: save each page as an image of its own."
     )
     return [Note("unread_pages", number, sentence)]
 
@@ -274,13 +274,13 @@ def _found(number: int, more: str = "") -> str:
 
 
 def _floor(value: float) -> float:
-    """To two decimals, never above: what is at least `value` is at least that too."""
+    """Round down to two decimals, so that the option counts what has exactly this value."""
     return math.floor(value * 100) / 100
 
 
-def _of(number: int, everybody: int) -> str:
-    """Such as "3 of 5 people are"."""
-    return f"{number} of {counted(everybody, 'person', 'people')} {'is' if number == 1 else 'are'}"
+def _of(number: int, total: int) -> str:
+    """Return a phrase such as "3 of 5 people are"."""
+    return f"{number} of {counted(total, 'person', 'people')} {'is' if number == 1 else 'are'}"
 
 
 def _it(number: int) -> str:

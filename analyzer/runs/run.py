@@ -48,18 +48,18 @@ REPORT_CHARTS = (
     *("timeline", "timeline-ages", "people", "pyramid", "shares"),
     *("concurrent", "videos", "groups", "trend", "audience"),
 )
-"""Names of a report's charts; ``report-<name>.png`` are their files."""
+"""Names of the charts of a report, in files ``report-<name>.png``."""
 
 
 REPORT_TABLES = (
     *("figures", "shares", "screen-time", "pyramid", "moments", "people", "appearances"),
     *("images", "pairs", "trend", "comparison", "audience", "concurrent", "attention"),
 )
-"""Names of a report's tables; ``report-<name>.csv`` are their files."""
+"""Names of the tables of a report, in files ``report-<name>.csv``."""
 
 
 def report_files() -> tuple[str, ...]:
-    """The names of all files that a report can consist of.
+    """Return the names of all files that a report can have.
 
     >>> all(name.startswith(("report.", "report-")) for name in report_files())
     True
@@ -72,15 +72,14 @@ def report_files() -> tuple[str, ...]:
 
 
 def publish(staging: Path, run_folder: Path, *, grows: bool = False) -> tuple[str, ...]:
-    """Move finished outputs into the run's folder in place of those of an earlier run and its report.
+    """Replace an earlier run, and its report, by finished outputs.
 
-    ``run.json`` goes first and comes last: while it is missing, the folder is not a finished run.
+    ``run.json`` is removed first and added last: while it is missing, the folder is not a finished run.
 
     Args:
-        staging: Holds them; in the same file system.
-        run_folder: Exists.
-        grows: The same run as before, grown: each file takes the place of its former self, and none is
-            missing in between.
+        staging: Folder of the outputs, in the same file system.
+        run_folder: Folder of the run; it exists.
+        grows: Whether it is the same run, continued: each file is replaced, and none is missing in between.
 
     Returns:
         The names of the files of an earlier report that were removed.
@@ -130,44 +129,44 @@ class Run:
 
     @property
     def video_error(self) -> str:
-        """Why the annotated video that was asked for is missing; else empty."""
+        """Why the annotated video is missing although it was wanted; otherwise empty."""
         annotated = self.info.get("annotated")
         return annotated.get("error", "") if annotated else ""
 
     @property
     def measured(self) -> bool:
-        """Whether it was measured how often its networks err, as shares and intervals of 80 % need it."""
+        """Whether the error rates of its models were measured, which shares and 80 % intervals need."""
         return self.info["calibration"].get("measured", True)
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row a bin: the columns of `timeline_columns`."""
+        """One row for each bin: the columns of `timeline_columns`."""
         return self._read("timeline")
 
     @functools.cached_property
     def people(self) -> pd.DataFrame:
-        """One row a person: the columns of `people_columns`."""
+        """One row for each person: the columns of `people_columns`."""
         return self._read("people")
 
     @functools.cached_property
     def shares(self) -> pd.DataFrame:
-        """One row a group: the columns of `SHARES`."""
+        """One row for each group: the columns of `SHARES`."""
         return self._read("shares")
 
     @functools.cached_property
     def images(self) -> pd.DataFrame:
-        """One row an image and person: the columns of `IMAGES`; without rows for a video."""
+        """One row for each image and person: the columns of `IMAGES`; without rows for a video."""
         known = any((self.folder / f"images.{form}").exists() for form in ("parquet", "csv"))
         return self._read("images") if known else empty_table(IMAGES)
 
     @functools.cached_property
     def faces(self) -> pd.DataFrame:
-        """One row a face: the columns of `FACES`."""
+        """One row for each face: the columns of `FACES`."""
         return self._read("faces")
 
     @functools.cached_property
     def samples(self) -> pd.DataFrame:
-        """One row an analyzed frame: the columns of `SAMPLES`."""
+        """One row for each sample: the columns of `SAMPLES`."""
         return self._read("samples")
 
     def _read(self, name: str) -> pd.DataFrame:

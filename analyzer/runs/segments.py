@@ -1,4 +1,4 @@
-"""Committed segments: one Parquet part each, the unit of resume."""
+"""Committed segments of an unfinished run: the unit of resuming."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analyzer.analysis.shots import ShotDetector
 from analyzer.faces import Faces
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.tables import concat_tables, empty_table, no_clock, write_parquet
 from analyzer.util.atomic import output_errors, sync_folder, writing
 from analyzer.util.system import undisturbed
+from analyzer.util.text import well_formed
 
 if TYPE_CHECKING:
     from analyzer.analysis.segment import SegmentResult
@@ -36,7 +38,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """What was recorded while reading: the tables that everything else is derived from."""
+    """The tables that everything else is derived from."""
 
     samples: pd.DataFrame
     faces: pd.DataFrame
@@ -48,7 +50,7 @@ class Received:
     """How a sample of a live source arrived."""
 
     clock_s: float
-    """When, in seconds since 1970 (UTC)."""
+    """Time in seconds since 1970 (UTC)."""
     gap_s: float
     """Column of the samples table."""
     dropped: int
@@ -58,13 +60,16 @@ class Received:
 def segment_tables(
     result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
 ) -> Recorded:
-    """The tables of one segment; `received` tells of each sample of a live source how it arrived.
+    """Return the tables of one segment.
 
-    Sample, shot and tracklet numbers count within the segment here; `PartStore.collect` makes them count
-    within the video. `person_id` is -1, `duration_s` 0: both are derived from the whole video.
+    Sample, shot and tracklet numbers start at 0 in each segment; `PartStore.collect` renumbers them.
+    `person_id` is -1 and `duration_s` 0: both are derived from the whole video.
+
+    Args:
+        result: Of the segment.
+        video_id: Of the video.
+        received: For a live source, how each sample arrived.
     """
-    from analyzer.util.text import well_formed
-
     samples = pd.DataFrame(
         {
             "video_id": video_id,
@@ -110,15 +115,15 @@ def segment_tables(
             "person_id": np.full(len(boxes), -1),
         }
     )
-    looks = result.tracklets
+    tracklets = result.tracklets
     embeddings = pd.DataFrame(
         {
             "video_id": video_id,
-            "tracklet_id": looks.ids,
-            "person_id": np.full(len(looks), -1),
-            "crops": looks.crops,
-            "crop_px": looks.crop_px,
-            "embedding": list(looks.embeddings),
+            "tracklet_id": tracklets.ids,
+            "person_id": np.full(len(tracklets), -1),
+            "crops": tracklets.crops,
+            "crop_px": tracklets.crop_px,
+            "embedding": list(tracklets.embeddings),
         }
     )
     return Recorded(samples, faces, embeddings)
@@ -126,7 +131,7 @@ def segment_tables(
 
 @dataclass(frozen=True)
 class Part:
-    """A segment that was committed."""
+    """A committed segment."""
 
     segment: int
     samples: int
@@ -135,10 +140,10 @@ class Part:
 
 
 class PartStore:
-    """The finished segments of an unfinished run: one folder each, committed by rename.
+    """The finished segments of an unfinished run: one folder each, committed by renaming it.
 
-    A part's name holds the key of the work, so that parts of other settings, networks or files are
-    neither used nor kept. Parts hold embeddings of faces: the folder is its owner's alone.
+    The name of a part contains the cache key, so parts of other settings, models or files are not used. Parts
+    contain face embeddings: only the owner can read the folder.
     """
 
     def __init__(self, run_folder: Path, key: str) -> None:
@@ -150,13 +155,13 @@ class PartStore:
 
     @property
     def key(self) -> str:
-        """Of the work whose parts these are."""
+        """The cache key of the parts."""
         return self._key
 
     def commit(
         self, result: SegmentResult, video_id: str, received: Sequence[Received] | None = None
     ) -> Part:
-        """Keep a finished segment; `received` as in `segment_tables`.
+        """Store a finished segment; `received` as in `segment_tables`.
 
         Raises:
             OutputError: It cannot be written.
@@ -169,7 +174,7 @@ class PartStore:
         )
 
     def commit_empty(self, segment: int) -> Part:
-        """Keep that there are no samples in a segment.
+        """Store that a segment has no samples.
 
         Raises:
             OutputError: It cannot be written.
@@ -178,15 +183,15 @@ class PartStore:
         return self._keep(self._part(segment), segment, nothing, np.empty(0, np.uint8))
 
     def _keep(self, final: Path, segment: int, tables: Recorded, edges: np.ndarray) -> Part:
-        # What was analyzed is kept also if Ctrl-C comes while it is written.
+        # Ctrl-C must not cost a segment that is being written.
         with undisturbed(), output_errors(final), contextlib.ExitStack() as stack:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix="new-", dir=self.folder))
-            stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space that is wanted
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)  # it takes space
             write_parquet(temporary / "samples.parquet", tables.samples, SAMPLES)
             write_parquet(temporary / "faces.parquet", tables.faces, FACES)
             write_parquet(temporary / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
-            packed = io.BytesIO()  # writing to a file, NumPy does not say why it could not
+            packed = io.BytesIO()  # NumPy does not say why it could not write to a file
             np.save(packed, edges)
             with writing(temporary / "edges.npy") as path:
                 path.write_bytes(packed.getbuffer())
@@ -198,33 +203,31 @@ class PartStore:
         return Part(segment, len(tables.samples), len(tables.faces), size)
 
     def segments(self) -> list[int]:
-        """The numbers of the segments that are kept, ascending. Parts that are not whole are removed."""
-        kept: list[int] = []
+        """Return the numbers of the stored segments, ascending. Incomplete parts are removed."""
+        stored: list[int] = []
         for part in sorted(self.folder.glob(f"{self._key}-*")):
             if is_whole(part):
-                kept.append(int(part.name.rpartition("-")[2]))
+                stored.append(int(part.name.rpartition("-")[2]))
             else:
                 shutil.rmtree(part, ignore_errors=True)
-        return kept
+        return stored
 
     def collect(self) -> Recorded:
-        """The tables of all kept segments, numbered through."""
+        """Return the tables of all stored segments, renumbered."""
         return self._joined(self._listed())[0]
 
     def _listed(self) -> list[Path]:
-        """The parts in the order of time."""
+        """Return the parts in the order of time."""
         return [self._part(segment) for segment in self.segments()]
 
     def _joined(self, parts: Sequence[Path]) -> tuple[Recorded, np.ndarray | None]:
-        """The tables of some parts, numbered through, and the first and last of their edges."""
-        from analyzer.analysis.shots import ShotDetector
-
-        samples, faces, looks = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
+        """Return the tables of some parts, renumbered, and the first and last of their edges."""
+        samples, faces, embeddings = [empty_table(SAMPLES)], [empty_table(FACES)], [empty_table(EMBEDDINGS)]
         sample_start = tracklet_start = shot_start = 0
         first_edge: np.ndarray | None = None
         last_edge: np.ndarray | None = None
         for part in parts:
-            some, seen, embeddings = (
+            some, seen, vectors = (
                 pq.read_table(part / f"{name}.parquet").to_pandas()
                 for name in ("samples", "faces", "embeddings")
             )
@@ -232,34 +235,34 @@ class PartStore:
                 continue
             edges = np.load(part / "edges.npy", allow_pickle=False)
             if last_edge is not None:
-                finder = ShotDetector()
-                finder.is_shot_boundary(last_edge)
-                shot_start += finder.is_shot_boundary(edges[0])
+                shots = ShotDetector()
+                shots.is_shot_boundary(last_edge)
+                shot_start += shots.is_shot_boundary(edges[0])
             first_edge, last_edge = edges[0] if first_edge is None else first_edge, edges[1]
             some["sample"] += sample_start
             some["shot"] += shot_start
             seen["sample"] += sample_start
-            for table in (seen, embeddings):
+            for table in (seen, vectors):
                 table["tracklet_id"] += tracklet_start
             sample_start += len(some)
             shot_start = int(some["shot"].iloc[-1])
             tracklet_start = int(seen["tracklet_id"].max()) + 1 if len(seen) else tracklet_start
             samples.append(some)
             faces.append(seen)
-            looks.append(embeddings)
+            embeddings.append(vectors)
         both = None if first_edge is None or last_edge is None else np.stack([first_edge, last_edge])
-        return Recorded(concat_tables(samples), concat_tables(faces), concat_tables(looks)), both
+        return Recorded(concat_tables(samples), concat_tables(faces), concat_tables(embeddings)), both
 
     def clear(self) -> None:
-        """Remove all parts, also those of other keys."""
+        """Remove all parts, including those of other keys."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_whole(part: Path) -> bool:
-    """Whether all files of a part can be read."""
+    """Tell whether all files of a part can be read."""
     try:
         for name in ("samples", "faces", "embeddings"):
-            pq.read_metadata(part / f"{name}.parquet")  # it stands at the end of the file
+            pq.read_metadata(part / f"{name}.parquet")  # at the end of the file
         np.load(part / "edges.npy", allow_pickle=False)
     except (OSError, EOFError, ValueError, pa.ArrowException):
         return False

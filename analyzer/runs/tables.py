@@ -55,17 +55,17 @@ def write_parquet(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) 
         pq.write_table(table, temporary, compression="zstd", row_group_size=max(1, len(table)))
 
 
-def _iso_time(moment: pd.Timestamp) -> str:
-    return moment.isoformat(timespec="milliseconds")
+def _iso_time(time: pd.Timestamp) -> str:
+    return time.isoformat(timespec="milliseconds")
 
 
 def no_clock(rows: int) -> pd.Series[pd.Timestamp]:
-    """A column of so many moments that are not known."""
+    """Return a column of unknown times."""
     return pd.Series(pd.NaT, index=range(rows), dtype="datetime64[ms, UTC]")
 
 
 def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> None:
-    """Write a table as CSV; text cells cannot be taken for formulas, numbers stay numbers.
+    """Write a table as CSV. Spreadsheets will not take text cells for formulas; numbers stay numbers.
 
     Raises:
         OutputError: It cannot be written.
@@ -75,7 +75,7 @@ def write_csv(path: Path, frame: pd.DataFrame, columns: tuple[Column, ...]) -> N
 
 
 def _shown(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
-    """A table as people read it: numbers with few decimals, moments as text."""
+    """Return a table as people read it: rounded numbers, times as text."""
     table: pd.DataFrame = _to_arrow(frame, columns).to_pandas()
     for column in columns:
         if column.type == CLOCK:
@@ -88,7 +88,7 @@ def _shown(frame: pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
 
 
 def sheet_of(name: str, frame: pd.DataFrame, columns: tuple[Column, ...]) -> Sheet:
-    """A table as a sheet of a workbook.
+    """Return a table as a sheet of a workbook.
 
     Raises:
         ValueError: The table does not fit the schema.
@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def meanings_sheet(tables: dict[str, tuple[Column, ...]]) -> Sheet:
-    """What the columns of the other sheets mean."""
+    """Return a sheet with the meaning of all columns."""
     rows = [
         (name, column.name, column.unit, column.meaning)
         for name, columns in tables.items()
@@ -125,7 +125,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def empty_table(columns: tuple[Column, ...]) -> pd.DataFrame:
-    """A table without rows."""
+    """Return a table without rows."""
     schema = pa.schema([pa.field(column.name, column.type) for column in columns])
     table: pd.DataFrame = schema.empty_table().to_pandas()
     return table
