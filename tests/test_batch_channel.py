@@ -951,6 +951,27 @@ def test_a_stop_ends_jobs_within_their_segment(world: World) -> None:
     assert world.run().done == 3
 
 
+def test_a_run_that_ends_by_an_error_leaves_its_executor_idle(world: World) -> None:
+    """And its jobs are not taken for interrupted ones."""
+    world.video("a")
+    world.video("b")
+    analyzers = patient()
+
+    def on_event(event: str, *_: Any) -> None:
+        if event == "downloaded" and world.states()["a"] == "analyzing":
+            raise RuntimeError("mine")
+
+    with contextlib.closing(InlineExecutor(1, analyzers=analyzers)) as executor:
+        scheduler = Scheduler(world.jobs(), executor, fetchers=world.fetcher, on_event=on_event)
+        with pytest.raises(RuntimeError, match="mine"):
+            scheduler.run()
+        row = world.rows()["a"]
+        assert (row["state"], row["interrupted"]) == ("downloaded", 0)
+        assert attempts(row) == [("stopped", None)]
+        analyzers.go_on.set()
+        assert Scheduler(world.jobs(), executor, fetchers=world.fetcher).run().done == 2
+
+
 # --- sites that refuse for a while ----------------------------------------------------------------
 
 
