@@ -11,8 +11,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from analyzer.evaluation.scoring import SCHEMA_VERSION
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import empty_table, write_csv
 from analyzer.util.sheets import safe_cell
