@@ -461,7 +461,7 @@ def test_a_truncated_video_is_done_in_part(first: Seen) -> None:
 
 
 def test_only_what_is_done_has_a_run(first: Seen, channel: World) -> None:
-    """Nothing is left of the others: no folder, no segment, and only those downloads that the next try uses."""
+    """Nothing is left of the others: no folder, no segment, and only downloads that the next try uses."""
     folders = {path.name for path in channel.out.iterdir() if path.is_dir() and path.name != DOWNLOADS}
     assert folders == {Path(row["run"]).name for row in first.rows.values() if row["state"] == "done"}
     assert first.downloads == sorted(str(first.rows[name]["id"]) for name in ("crash", "memory"))
