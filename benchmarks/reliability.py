@@ -1,12 +1,12 @@
 """What a batch survives: kills, signals, a full disk, a locked ledger, crashes between two commits.
 
-Does real harm to ``python cli.py batch`` over made videos, and compares what comes out in the end with what
-an uninterrupted batch has written. Writes ``docs/reliability.md``; the tests use the same experiments.
+Injects real faults into ``python cli.py batch`` over made videos, and compares the final output with that of
+an uninterrupted batch. Writes ``docs/reliability.md``; the tests use the same experiments.
 
     python -m benchmarks.reliability [--quick] [--only kills,disk] [--folder FOLDER]
 
 With `--quick` or `--only` the page is printed and not written. A full disk is a small tmpfs, which only root
-can mount: else that experiment is left out, and the page says so.
+can mount; otherwise that experiment is skipped, and the page says so.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ PAGE = ROOT / "docs" / "reliability.md"
 WIDTH, HEIGHT, FPS = 426, 240, 10
 SETTINGS = "segment = 2\nfps = 10\nformat = ['csv', 'parquet']\n"
 MAY_DIFFER = ("analyzed_at", "resumed_segments", "timings_s", "stages_s", "reading.frames_decoded")
-"""All that ``run.json`` of a video that was broken off may say otherwise."""
+"""The keys of ``run.json`` that may differ after an interruption."""
 LEDGER, LOG = "ledger.sqlite", "batch.jsonl"
 COMPANIONS = (f"{LEDGER}-wal", f"{LEDGER}-shm")
 """SQLite's own files beside the ledger; it removes them when it closes the file in order."""
 DONE, TEMPORARY, INTERRUPTED, TERMINATED = 0, 75, 130, 143
 GONE_S = 2.0
-"""So soon after the death of a batch none of its processes lives on; those that have just been started by
-one of several processes are given `STARTING_S`: they look around when they have loaded their libraries."""
+"""How long processes may survive their batch, in seconds. Those that have just been started by one of several
+processes have `STARTING_S`: they check for their parent once they have loaded their libraries."""
 STARTING_S = 10.0
 PATIENCE_S = 240.0
 SECOND_S = 10.0
-"""A second batch ends much sooner; the machine may be busy."""
+"""How long a second batch may take to end, in seconds: more than it needs, as the machine may be busy."""
 KIB, MIB = 2**10, 2**20
 
 
@@ -74,7 +74,8 @@ KIB, MIB = 2**10, 2**20
 
 
 def make_video(path: Path, seconds: float, number: int = 0, *, sound: bool = False, fps: float = FPS) -> Path:
-    """Two people who sway, and change places at a cut; the sizes of the faces are enough to judge them."""
+    """Make a video of two people who sway, and change places at a shot boundary; their faces are large enough
+    to estimate gender and age."""
     faces = [cv2.resize(each, (150, 160), interpolation=cv2.INTER_AREA) for each in portraits()]
     ground = np.repeat(np.linspace(60, 140, WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, axis=0)
     ground = np.repeat(ground, 3, axis=2)
@@ -85,13 +86,13 @@ def make_video(path: Path, seconds: float, number: int = 0, *, sound: bool = Fal
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         tone = container.add_stream("aac", rate=48_000) if sound else None
         for index in range(round(seconds * fps)):
-            time_s, picture = index / fps, ground.copy()
+            time_s, image = index / fps, ground.copy()
             order = faces if time_s < 0.6 * seconds else faces[::-1]
             for place, face in zip((30, 240), order, strict=True):
                 x = round(place + 20 * np.sin(1.1 * time_s + number + place))
                 y = round(40 + 15 * np.cos(0.9 * time_s + number))
-                picture[y : y + 160, x : x + 150] = face
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+                image[y : y + 160, x : x + 150] = face
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
         if tone is not None:
             _write_tone(container, tone, seconds)
@@ -158,13 +159,13 @@ class Batch:
         return time.monotonic() - self._began
 
     def family(self) -> set[psutil.Process]:
-        """All processes that were ever seen below it."""
+        """All descendants that were ever seen."""
         with contextlib.suppress(psutil.NoSuchProcess):
             self._family |= set(self.process.children(recursive=True))
         return self._family
 
     def analyzers(self) -> list[psutil.Process]:
-        """The living processes that analyze."""
+        """The running processes that analyze."""
         found = []
         for one in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -173,7 +174,7 @@ class Batch:
         return found
 
     def lives_for(self, seconds: float) -> bool:
-        """Wait until it is so old; False if it ends before."""
+        """Wait until it has run this long; False if it ends before."""
         while self.seconds < seconds:
             self.family()
             try:
@@ -184,25 +185,25 @@ class Batch:
         return self.process.poll() is None
 
     def lives_until(self, true: Callable[[], bool]) -> bool:
-        """Wait until something is true; False if it ends before."""
+        """Wait until a condition holds; False if it ends before."""
         while self.process.poll() is None:
             if true():
                 return True
             self.family()
             time.sleep(0.01)
             if self.seconds > PATIENCE_S:
-                raise TimeoutError(f"the batch has not come so far in {PATIENCE_S:g} s")
+                raise TimeoutError(f"the batch did not get that far within {PATIENCE_S:g} s")
         return False
 
     def end(self) -> Ended:
-        """Wait for its end."""
+        """Wait until it ends."""
         code = self.process.wait(timeout=PATIENCE_S)
         taken = self.seconds
         self._errors.seek(0)
         return Ended(code, self._errors.read(), taken)
 
     def signal(self, number: int, *, group: bool = False) -> None:
-        """Send it a signal, or all of its group, as a terminal does."""
+        """Send a signal to it, or to its whole group, as a terminal does."""
         self.family()
         with contextlib.suppress(ProcessLookupError):
             if group:
@@ -211,7 +212,7 @@ class Batch:
                 os.kill(self.process.pid, number)
 
     def left_alive(self) -> int:
-        """How many of its processes live on, some time after its death."""
+        """How many of its processes are still running some time after it ended."""
         deadline, alive = time.monotonic() + self._gone_s, self.family()
         while (alive := {one for one in alive if _lives(one)}) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -219,14 +220,14 @@ class Batch:
 
 
 def _lives(process: psutil.Process) -> bool:
-    try:  # those that nobody has asked about their end do not count
+    try:  # zombies do not count
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 def events(out: Path, *names: str) -> list[dict[str, Any]]:
-    """The log's events of these names, or all; what is no JSON is left out."""
+    """The events of the log with these names, or all; lines that are not JSON are skipped."""
     found = []
     path = out / LOG
     for line in path.read_bytes().splitlines() if path.exists() else ():
@@ -238,15 +239,15 @@ def events(out: Path, *names: str) -> list[dict[str, Any]]:
 
 
 class Bench:
-    """Videos, how they are analyzed, and what an uninterrupted batch makes of them.
+    """Videos, how they are analyzed, and the output of an uninterrupted batch.
 
     Args:
-        folder: Where all lies; empty.
+        folder: For all files; empty.
         sources: Paths and addresses.
         settings: Lines of the table ``[settings]``.
         top: Lines of the jobs file before the first table.
         tables: Further tables of the jobs file.
-        gone_s: How long processes may live on when the batch is dead.
+        gone_s: How long processes may survive the batch, in seconds.
     """
 
     def __init__(
@@ -293,13 +294,13 @@ class Bench:
             return self.folder / f"out-{next(self._numbers)}"
 
     def start(self, out: Path, *, crash_at: str = "", jobs: Path | None = None) -> Batch:
-        """Start the batch; it kills itself at a point of `POINTS` if one is named."""
+        """Start the batch; it kills itself at the point named, one of `POINTS`."""
         arguments = ["batch", str(jobs or self.jobs), "--out", str(out)]
         command = ["-c", _DRIVER, crash_at, *arguments] if crash_at else ["cli.py", *arguments]
         return Batch(command, out, self._gone_s)
 
     def run(self, out: Path, **how: Any) -> Ended:
-        """Run the batch to its end."""
+        """Run the batch until it ends."""
         with self.start(out, **how) as batch:
             return batch.end()
 
@@ -310,24 +311,24 @@ _RESERVE = "[disk]\nreserve_mb = 0\n[pace]\npause = 0\n"
 # --- what must hold ----------------------------------------------------------------------------------
 
 WORDS = {
-    "differing tables": "tables that are not those of an uninterrupted batch",
-    "differing run.json": "run.json that differ in more than is allowed",
-    "differing videos": "annotated videos with other frames",
+    "differing tables": "tables that differ from those of an uninterrupted batch",
+    "differing run.json": "differences in keys that must be the same",
+    "differing videos": "annotated videos with different frames",
     "missing files": "files that an uninterrupted batch writes",
     "orphan files": "files and folders that it does not write",
     "duplicated rows": "",
     "missing rows": "",
     "ledger faults": "states, segments, attempts, integrity check",
     "damaged log lines": "",
-    "left alive": f"processes that live on after {GONE_S:g} s, or {STARTING_S:g} s while they start others",
-    "analyzed again": "segments and runs that were there already",
+    "left alive": f"processes that outlive their batch by {GONE_S:g} s, if just started {STARTING_S:g} s",
+    "analyzed again": "segments and runs that were finished before",
 }
-"""All that is counted and must be 0."""
+"""What is counted and must be 0."""
 
 
 @dataclass
 class Result:
-    """What an experiment has found."""
+    """The result of an experiment."""
 
     fault: str
     done: str
@@ -335,7 +336,7 @@ class Result:
     numbers: dict[str, Any] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
     words: list[str] = field(default_factory=list)
-    """Each fault in words."""
+    """Each fault in a sentence."""
 
     def fault_if(self, wrong: bool, kind: str, words: str, count: int = 1) -> None:
         """Count a fault."""
@@ -345,11 +346,11 @@ class Result:
 
     @property
     def well(self) -> bool:
-        """Whether all held that must."""
+        """Whether everything was as required."""
         return not self.words
 
     def compare(self, out: Path, reference: Path) -> None:
-        """Find all in which a finished output folder is not as an uninterrupted batch would have left it."""
+        """Compare a finished output folder with that of an uninterrupted batch."""
         names, wanted = _names(out), _names(reference)
         for name in sorted(names - wanted):
             self.fault_if(True, "orphan files", f"{out.name}: {name} is left over")
@@ -361,12 +362,12 @@ class Result:
                 case ".parquet" | ".csv":
                     self._compare_tables(path, other)
                 case ".mp4" if path.read_bytes() != other.read_bytes():
-                    wrong = _pictures(path) != _pictures(other)
-                    self.fault_if(wrong, "differing videos", f"{out.name}: {name} has other frames")
+                    wrong = _frames(path) != _frames(other)
+                    self.fault_if(wrong, "differing videos", f"{out.name}: {name} has different frames")
             if path.name == "run.json":
                 keys = _differing_keys(json.loads(path.read_bytes()), json.loads(other.read_bytes()))
                 self.fault_if(bool(keys), "differing run.json", f"{out.name}: {name} differs in {keys}")
-        self._look_into_ledger(out, reference)
+        self._compare_ledgers(out, reference)
         lines = (out / LOG).read_bytes().splitlines()
         damaged = len(lines) - len(events(out))
         self.fault_if(damaged > 0, "damaged log lines", f"{out.name}: {damaged} damaged log lines", damaged)
@@ -385,7 +386,7 @@ class Result:
         fewer = len(theirs) - len(mine)
         self.fault_if(fewer > 0, "missing rows", f"{name} lacks {fewer} rows", fewer)
 
-    def _look_into_ledger(self, out: Path, reference: Path) -> None:
+    def _compare_ledgers(self, out: Path, reference: Path) -> None:
         mine, theirs = (_ledger(folder) for folder in (out, reference))
         for name, value in mine.items():
             wrong = value != theirs[name]
@@ -393,22 +394,24 @@ class Result:
             self.fault_if(wrong, "ledger faults", words)
 
     def run_again(self, bench: Bench, out: Path) -> None:
-        """A further batch finds nothing to do and changes no run."""
+        """Another batch run finds nothing to do and changes no run."""
         before, old = _stamps(out), len(events(out))
         ended = bench.run(out)
-        self.fault_if(ended.code != DONE, "analyzed again", f"{out.name}: a further run ended {ended.code}")
+        self.fault_if(ended.code != DONE, "analyzed again", f"{out.name}: another run ended {ended.code}")
         busy = [one["event"] for one in events(out)[old:] if one["event"] in _WORKING]
-        self.fault_if(bool(busy), "analyzed again", f"{out.name}: a further run has done {busy}")
-        self.fault_if(_stamps(out) != before, "analyzed again", f"{out.name}: a further run changed files")
+        self.fault_if(bool(busy), "analyzed again", f"{out.name}: another run logged {busy}")
+        self.fault_if(_stamps(out) != before, "analyzed again", f"{out.name}: another run changed files")
         self.compare(out, bench.reference)
 
-    def look_after(self, batch: Batch) -> None:
-        """No process of a dead batch lives on."""
+    def check_processes(self, batch: Batch) -> None:
+        """No process survives its batch."""
         alive = batch.left_alive()
-        self.fault_if(alive > 0, "left alive", f"{batch.out.name}: {alive} processes live on", alive)
+        self.fault_if(
+            alive > 0, "left alive", f"{batch.out.name}: {alive} processes are still running", alive
+        )
 
     def finish(self, bench: Bench, out: Path) -> None:
-        """Run the batch to its end and compare."""
+        """Run the batch until it ends, and compare."""
         ended = bench.run(out)
         wrong = ended.code != DONE
         self.fault_if(wrong, "ledger faults", f"{out.name}: the restart ended {ended.code}: {ended.error}")
@@ -443,7 +446,7 @@ def _repeated(table: pd.DataFrame) -> int:
 
 
 def _names(out: Path) -> set[str]:
-    """All files and folders, hidden ones too."""
+    """All files and folders, including hidden ones."""
     return {str(path.relative_to(out)) for path in out.rglob("*")} - set(COMPANIONS)
 
 
@@ -454,7 +457,7 @@ def _stamps(out: Path) -> dict[str, int]:
     }
 
 
-def _pictures(path: Path) -> list[bytes]:
+def _frames(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="gray").tobytes() for frame in container.decode(video=0)]
 
@@ -471,15 +474,14 @@ def _differing_keys(mine: dict[str, Any], theirs: dict[str, Any], above: str = "
 
 
 def _ledger(out: Path) -> dict[str, Any]:
-    """What the ledger says in the end, as far as it does not depend on how often the batch was ended."""
+    """The content of the ledger that does not depend on how often the batch was interrupted."""
     questions = {
         "the integrity check": "PRAGMA integrity_check",
         "the states": "SELECT state, count(*) FROM videos GROUP BY state",
         "the runs": "SELECT identity, run, complete, counts FROM videos ORDER BY identity",
         "the parts": "SELECT v.identity, s.segment FROM segments AS s JOIN videos AS v ON v.id = s.video"
         " ORDER BY v.identity, s.segment",
-        "what is known of failures": "SELECT DISTINCT consecutive_failures, interrupted, error, video"
-        " FROM videos",
+        "the failures": "SELECT DISTINCT consecutive_failures, interrupted, error, video FROM videos",
         "the number of unended attempts": "SELECT count(*) FROM attempts WHERE ended_at IS NULL",
         "the attempts that were done": "SELECT v.identity, count(*) FROM attempts AS a JOIN videos AS v"
         " ON v.id = a.video WHERE a.outcome = 'done' GROUP BY v.identity ORDER BY v.identity",
@@ -489,7 +491,7 @@ def _ledger(out: Path) -> dict[str, Any]:
 
 
 def phase(out: Path) -> str:
-    """What a batch that was ended was at, as far as it shows on the disk."""
+    """What a batch was doing when it ended, as far as the files tell."""
     if not (out / LOG).exists():
         return "starting"
     hidden = {path.name for path in out.glob("*/.new/*")} | {path.name for path in out.glob("*/.new/.*")}
@@ -510,17 +512,17 @@ def phase(out: Path) -> str:
 
 
 def _spread(count: int, seconds: float, seed: int) -> list[float]:
-    """Random moments, one in each of `count` equal stretches."""
+    """Random moments, one in each of `count` equal intervals."""
     random_numbers = random.Random(seed)
     return [(number + random_numbers.random()) / count * seconds for number in range(count)]
 
 
 def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
-    """SIGKILL at moments spread over a whole batch; it is restarted until it ends by itself."""
+    """Kill a batch at moments spread over its length; restart it until it ends by itself."""
     result = Result(
         "SIGKILL",
         f"the batch was killed at {count} random moments and restarted each time{how}",
-        "all tables as without a kill, nothing left over, no process lives on, a further run does nothing",
+        "tables as without a kill, no leftover files or processes, another run does nothing",
     )
     moments = _spread(count, bench.seconds, seed)
     phases: Counter[str] = Counter()
@@ -533,14 +535,14 @@ def kills(bench: Bench, count: int, seed: int = 1, how: str = "") -> Result:
                 if batch.lives_for(moment):
                     batch.signal(signal.SIGKILL)
                     batch.end()
-                    result.look_after(batch)
+                    result.check_processes(batch)
                     phases[phase(out)] += 1
                     moment = moments.pop(0) if moments else 1e9
                     restarts += 1
                     continue
                 ended = batch.end()
             break
-        # Too late a moment for what was left to do is used in another round; for a whole batch, earlier.
+        # A moment after the end is used in another round, or earlier if it was too late for a whole batch.
         whole = phases.total() == before
         moments += [0.9 * ended.seconds if whole else moment] if moment < 1e9 else []
         words = f"{out.name}: it ended {ended.code}: {ended.error}"
@@ -559,21 +561,20 @@ def _listed(phases: Counter[str]) -> dict[str, Any]:
 
 
 def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> Result:
-    """A signal at moments spread over a batch, which ends in order, until it ends by itself."""
+    """Send a signal at moments spread over a batch, and restart it until it ends by itself."""
     expected = INTERRUPTED if number is signal.SIGINT else TERMINATED
     result = Result(
         number.name,
         f"sent at {count} random moments after the start"
         + (" to the whole process group, as Ctrl-C is" if number is signal.SIGINT else ""),
-        f"exit code {expected} after the segment in work, no committed segment is analyzed again, tables as "
-        "without it",
+        f"exit code {expected} within seconds, no committed segment is analyzed again, tables as without it",
     )
     moments = _spread(count, 0.8 * bench.seconds, seed)
     moments.sort(key=lambda moment: random.Random(f"{seed} {moment}").random())
     out, longest, sent = bench.fresh(), 0.0, 0
     while moments:
         with bench.start(out) as batch:
-            began = batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
+            began = batch.lives_until(lambda out=out: bool(_current_run(out)))
             if not (began and batch.lives_for(batch.seconds + moments[0])):
                 batch.end()
                 result.compare(out, bench.reference)
@@ -586,21 +587,21 @@ def signals(bench: Bench, number: signal.Signals, count: int, seed: int = 2) -> 
             asked = batch.seconds
             ended = batch.end()
             sent += 1
-            result.look_after(batch)
+            result.check_processes(batch)
             longest = max(longest, ended.seconds - asked)
-            # The last video may have been done in the same moment.
+            # The last video may have been finished in the same moment.
             too_late = ended.code in (DONE, -number) and _is_done(out, bench)
             fine = ended.code == expected or too_late
             result.fault_if(not fine, "ledger faults", f"it ended {ended.code}: {ended.error}")
             lines = ended.error.strip().splitlines()
-            result.fault_if(bool(lines), "ledger faults", f"it said {lines}")
+            result.fault_if(bool(lines), "ledger faults", f"it printed {lines}")
     result.finish(bench, out)
     result.analyzed_twice(out)
     result.numbers = {"signals": sent, "longest until the end": f"{longest:.1f} s"}
     return result
 
 
-def _of_this_batch_run(out: Path) -> list[dict[str, Any]]:
+def _current_run(out: Path) -> list[dict[str, Any]]:
     known = events(out)
     starts = [index for index, one in enumerate(known) if one["event"] == "batch_started"]
     ends = [index for index, one in enumerate(known) if one["event"] == "batch_ended"]
@@ -614,7 +615,7 @@ def _is_done(out: Path, bench: Bench) -> bool:
 
 
 def second_signal(bench: Bench, count: int = 1, seed: int = 3) -> Result:
-    """Two SIGTERM, one right after the other."""
+    """Send SIGTERM twice."""
     result = Result(
         "SIGTERM twice",
         f"{count} pairs, 0.1 s apart",
@@ -624,14 +625,14 @@ def second_signal(bench: Bench, count: int = 1, seed: int = 3) -> Result:
     for moment in _spread(count, 0.6 * bench.seconds, seed):
         out = bench.fresh()
         with bench.start(out) as batch:
-            assert batch.lives_until(lambda out=out: bool(_of_this_batch_run(out)))
+            assert batch.lives_until(lambda out=out: bool(_current_run(out)))
             assert batch.lives_for(batch.seconds + moment)
             batch.signal(signal.SIGTERM)
             time.sleep(0.1)
             batch.signal(signal.SIGTERM)
             asked = batch.seconds
             ended = batch.end()
-            result.look_after(batch)
+            result.check_processes(batch)
         longest = max(longest, ended.seconds - asked)
         result.fault_if(ended.code != TERMINATED, "ledger faults", f"it ended {ended.code}: {ended.error}")
         result.finish(bench, out)
@@ -662,7 +663,7 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
 
 
 def leave_free(disk: Path, free: int) -> Path:
-    """Fill a disk up to so many bytes with a file, which is returned."""
+    """Fill a disk with a file, which is returned, until only `free` bytes are left."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - free)
@@ -670,7 +671,7 @@ def leave_free(disk: Path, free: int) -> Path:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Serves files without saying how long they are, so that nobody can look whether they fit."""
+    """Serves files without their lengths, so that it cannot be known whether they fit."""
 
     folder: Path
 
@@ -693,12 +694,12 @@ class _Handler(BaseHTTPRequestHandler):
         return path
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A web server on this machine; gives the address of the folder."""
+    """Serve a folder on this machine; yields its address."""
     handler = type("Handler", (_Handler,), {"folder": folder})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -713,20 +714,20 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 def full_disk(bench: Bench, sizes: Iterable[int], repeats: int = 0) -> Result:
-    """Batches on a disk with little space; then there is room, and the same command ends well.
+    """Run a batch on a disk with little space, then with enough.
 
     Args:
         bench: What is analyzed.
-        sizes: Bytes that are free at the beginning, one batch each.
-        repeats: How often the batch is run again on the full disk: that counts against no video.
+        sizes: Bytes that are free at the start, one batch each.
+        repeats: How often the batch is run again on the full disk, which must count against no video.
     """
     sizes = tuple(sizes)
     result = Result(
         "disk full",
         f"batches on a small tmpfs with {' to '.join(_size(each) for each in _ends(sizes))} of free space"
         + (f", each run {repeats + 1} times" if repeats else ""),
-        f"exit code {TEMPORARY} and one sentence, no attempt counts, finished runs are whole; with room the "
-        "same command ends well, tables as ever",
+        f"exit code {TEMPORARY} and one sentence, no attempt counts, finished runs are complete; with enough "
+        "space the same command succeeds, tables as usual",
     )
     phases: Counter[str] = Counter()
     runs = 0
@@ -740,14 +741,14 @@ def full_disk(bench: Bench, sizes: Iterable[int], repeats: int = 0) -> Result:
                 result.fault_if(wrong, "ledger faults", f"{where}: it ended {ended.code}: {ended.error}")
                 lines = ended.error.strip().splitlines()
                 result.fault_if(len(lines) != 1, "ledger faults", f"{where}: it said {lines}")
-                _whole_runs_are_right(result, out, bench, where)
+                _check_finished_runs(result, out, bench, where)
             phases[_full_at(ended.error)] += 1
             ballast.unlink()
-            blamed = _blamed(out)
-            result.fault_if(bool(blamed), "ledger faults", f"{where}: blamed are {blamed}")
+            counted = _counted(out)
+            result.fault_if(bool(counted), "ledger faults", f"{where}: counted against {counted}")
             result.finish(bench, out)
             result.analyzed_twice(out)
-    result.numbers = {"disks": len(sizes), "batches that met a full disk": runs}
+    result.numbers = {"disks": len(sizes), "runs on a full disk": runs}
     result.numbers["no space for"] = ", ".join(f"{name} {count}" for name, count in phases.most_common())
     return result
 
@@ -761,7 +762,7 @@ def _size(count: int) -> str:
 
 
 def _full_at(sentence: str) -> str:
-    """What there was no space for, by the sentence."""
+    """What there was no space for, according to the message."""
     words = {
         "download": ("ownload",),
         "a part": (".parts",),
@@ -774,14 +775,14 @@ def _full_at(sentence: str) -> str:
     return next((name for name, some in words.items() if any(one in sentence for one in some)), sentence)
 
 
-def _whole_runs_are_right(result: Result, out: Path, bench: Bench, where: str) -> None:
+def _check_finished_runs(result: Result, out: Path, bench: Bench, where: str) -> None:
     for run in out.glob("*/run.json"):
         for path in run.parent.glob("*.parquet"):
             same = path.read_bytes() == (bench.reference / path.relative_to(out)).read_bytes()
             result.fault_if(not same, "differing tables", f"{where}: {path.name} of a finished run differs")
 
 
-def _blamed(out: Path) -> list[Any]:
+def _counted(out: Path) -> list[Any]:
     if not (out / LEDGER).exists():
         return []
     with contextlib.closing(sqlite3.connect(out / LEDGER)) as db:
@@ -793,11 +794,11 @@ def _blamed(out: Path) -> list[Any]:
 
 
 def reserve_kept(bench: Bench) -> Result:
-    """With the default reserve nothing is begun on a small disk."""
+    """Run on a small disk with the default reserve."""
     result = Result(
         "less free than the reserve",
-        "the same with the reserve that jobs keep by default",
-        f"exit code {TEMPORARY} and one sentence before anything is begun",
+        "the same with the default reserve",
+        f"exit code {TEMPORARY} and one sentence before anything is started",
     )
     jobs = bench.folder / "reserve.toml"
     text = bench.jobs.read_text("utf-8")
@@ -809,20 +810,20 @@ def reserve_kept(bench: Bench) -> Result:
         wrong = ended.code != TEMPORARY or len(ended.error.strip().splitlines()) != 1
         result.fault_if(wrong, "ledger faults", f"it ended {ended.code}: {ended.error}")
         begun = len(events(out, "started", "analyzing", "downloaded"))
-        result.fault_if(begun > 0, "analyzed again", f"{begun} videos were begun")
-        result.numbers = {"begun": begun, "seconds": f"{ended.seconds:.1f}"}
+        result.fault_if(begun > 0, "analyzed again", f"{begun} videos were started")
+        result.numbers = {"started": begun, "seconds": f"{ended.seconds:.1f}"}
     return result
 
 
-# --- 4 and 6: who else works with the ledger ---------------------------------------------------------
+# --- 4 and 6: other programs that use the ledger ------------------------------------------------------
 
 
 def locked_at_start(bench: Bench, seconds: float = 3.0) -> Result:
-    """Another program has the ledger locked when a batch begins."""
+    """Lock the ledger before a batch starts."""
     result = Result(
         "ledger locked at the start",
-        f"another process had it locked (BEGIN EXCLUSIVE) for the first {seconds:g} s of a second batch",
-        "the batch waits and ends well",
+        f"another process locked it (BEGIN EXCLUSIVE) for the first {seconds:g} s of a second batch",
+        "the batch waits and succeeds",
     )
     out = bench.fresh()
     bench.run(out)
@@ -842,11 +843,11 @@ def locked_at_start(bench: Bench, seconds: float = 3.0) -> Result:
 
 
 def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
-    """Another program keeps the ledger locked while a video is analyzed."""
+    """Lock the ledger while a video is analyzed."""
     result = Result(
         "ledger locked",
-        f"another process had it locked (BEGIN EXCLUSIVE) for {seconds:g} s in the middle",
-        "the batch waits and ends well, tables as ever",
+        f"another process locked it (BEGIN EXCLUSIVE) for {seconds:g} s during the analysis",
+        "the batch waits and succeeds, tables as usual",
     )
     out = bench.fresh()
     with bench.start(out) as batch:
@@ -855,7 +856,7 @@ def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
             db.execute("BEGIN EXCLUSIVE")
             held = len(events(out, "segment_committed"))
             batch.lives_for(batch.seconds + seconds)
-            # What it was told of before may have been under way.
+            # A segment that was committed before may just be recorded.
             more = len(events(out, "segment_committed")) - held
             result.fault_if(more > 1, "ledger faults", "it did not wait: the ledger was not locked")
             db.execute("ROLLBACK")
@@ -864,27 +865,27 @@ def locked_ledger(bench: Bench, seconds: float = 3.0) -> Result:
     result.compare(out, bench.reference)
     moments = [datetime.datetime.fromisoformat(one["time"]) for one in events(out)]
     waited = max((after - before).total_seconds() for before, after in itertools.pairwise(moments))
-    result.fault_if(waited < 0.7 * seconds, "ledger faults", f"it waited {waited:.1f} s only")
+    result.fault_if(waited < 0.7 * seconds, "ledger faults", f"it waited only {waited:.1f} s")
     result.numbers = {"waited": f"{waited:.1f} s"}
     return result
 
 
 def two_batches(bench: Bench) -> Result:
-    """A second batch on the same ledger, and a third after the first was killed."""
+    """Start a second batch on the same ledger, and a third once the first was killed."""
     result = Result(
         "two batches at once",
         "a second one was started on the same ledger; then the first was killed and another started",
-        f"the second exits {TEMPORARY} with one sentence in under 2 s, the first goes on; free after a kill",
+        f"the second exits {TEMPORARY} with one sentence within 2 s, the first continues; a kill frees it",
     )
     out = bench.fresh()
     with bench.start(out) as first:
-        assert first.lives_until(lambda: bool(_of_this_batch_run(out)))
+        assert first.lives_until(lambda: bool(_current_run(out)))
         second = bench.run(out)
         wrong = second.code != TEMPORARY or len(second.error.strip().splitlines()) != 1
         result.fault_if(wrong, "ledger faults", f"the second ended {second.code}: {second.error}")
         late = second.seconds > SECOND_S
-        result.fault_if(late, "ledger faults", f"the second took {second.seconds:.1f} s to see that")
-        result.fault_if(first.process.poll() is not None, "ledger faults", "the first did not go on")
+        result.fault_if(late, "ledger faults", f"the second took {second.seconds:.1f} s to notice")
+        result.fault_if(first.process.poll() is not None, "ledger faults", "the first did not continue")
         ended = first.end()
     result.fault_if(ended.code != DONE, "ledger faults", f"the first ended {ended.code}: {ended.error}")
     result.compare(out, bench.reference)
@@ -894,7 +895,7 @@ def two_batches(bench: Bench) -> Result:
         first.signal(signal.SIGKILL)
         first.end()
         result.finish(bench, out)
-        result.look_after(first)
+        result.check_processes(first)
     result.numbers = {"the second ended after": f"{second.seconds:.1f} s"}
     return result
 
@@ -903,10 +904,10 @@ def two_batches(bench: Bench) -> Result:
 
 _DRIVER = "from benchmarks.reliability import crashing; crashing()"
 PARENT_POINTS = {
-    "part renamed, ledger not told": ("segment_committed", False),
-    "ledger told of a part": ("segment_committed", True),
-    "run published, ledger not told": ("done", False),
-    "ledger told of the run": ("done", True),
+    "part renamed, ledger not updated": ("segment", False),
+    "part recorded in the ledger": ("segment", True),
+    "run published, ledger not updated": ("done", False),
+    "run recorded in the ledger": ("done", True),
 }
 CHILD_POINTS = (
     "part written, not renamed",
@@ -917,14 +918,14 @@ CHILD_POINTS = (
     "report half written",
 )
 POINTS = (*PARENT_POINTS, *CHILD_POINTS)
-"""Where a batch can be made to die as by SIGKILL. All but the last four leave no finished run."""
+"""Points at which a batch can be killed. All but the last four leave no finished run."""
 _POINT = "RELIABILITY_POINT"
 
 
 def crashing() -> None:
-    """The command line of a batch that dies at a point: the first argument."""
+    """The command line of a batch that is killed at a point: the first argument."""
     from analyzer import cli
-    from analyzer.batch import scheduler
+    from analyzer.batch.executors import local
     from analyzer.batch.ledger import Ledger
 
     point = sys.argv.pop(1)
@@ -942,8 +943,8 @@ def crashing() -> None:
 
         setattr(Ledger, name, dying)
     elif point in CHILD_POINTS:
-        executor: Any = functools.partial(scheduler.LocalExecutor, prepare=dying_child)
-        scheduler.LocalExecutor = executor  # type: ignore[misc]
+        executor: Any = functools.partial(local.LocalExecutor, prepare=dying_child)
+        local.LocalExecutor = executor  # type: ignore[misc]
     else:
         raise ValueError(point)
     cli.main()
@@ -955,7 +956,7 @@ def _die(*_: Any, **__: Any) -> NoReturn:
 
 
 def dying_child() -> None:
-    """Prepare an analyzing process to take its batch with it at a point."""
+    """Have an analyzing process kill its batch at a point."""
     from analyzer import job
     from analyzer.output import annotated
     from analyzer.report import files
@@ -1020,15 +1021,15 @@ def _dying_keep(keep: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
-    """The batch dies at each of the points; once more, the part is gone of which the ledger was told."""
+    """Kill the batch at each point; for one of them, also lose the part that the ledger records."""
     result = Result(
         "crash between two commits",
-        f"the batch died at {len(points)} points: {'; '.join(points)}",
-        "each part counts once, a published run is not analyzed again, tables as ever, nothing left over",
+        f"the batch was killed at {len(points)} points: {'; '.join(points)}",
+        "each part counts once, a published run is not analyzed again, tables as usual, no leftover files",
     )
     adopted = 0
     for point in points:
-        for lost in (False, True) if point == "ledger told of a part" else (False,):
+        for lost in (False, True) if point == "part recorded in the ledger" else (False,):
             out = bench.fresh()
             ended = bench.run(out, crash_at=point)
             words = f"{point}: it ended {ended.code}: {ended.error}"
@@ -1040,7 +1041,7 @@ def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
             late = point in POINTS[-2:] or point in tuple(PARENT_POINTS)[2:]
             words = f"{point}: {len(published)} runs were published"
             result.fault_if(bool(published) != late, "ledger faults", words)
-            told = len(result.words)
+            known = len(result.words)
             result.finish(bench, out)
             if not lost:
                 result.analyzed_twice(out)
@@ -1048,18 +1049,21 @@ def crashes(bench: Bench, points: Sequence[str] = POINTS) -> Result:
                 again = path.stat().st_mtime_ns != stamp
                 result.fault_if(again, "analyzed again", f"{point}: {path.parent.name} was analyzed again")
                 adopted += not again
-            result.words[told:] = [f"{point}: {each}" for each in result.words[told:]]
+            result.words[known:] = [f"{point}: {each}" for each in result.words[known:]]
     result.run_again(bench, out)
-    result.numbers = {"crashes": len(points) + ("ledger told of a part" in points), "runs adopted": adopted}
+    result.numbers = {
+        "crashes": len(points) + ("part recorded in the ledger" in points),
+        "runs adopted": adopted,
+    }
     return result
 
 
 def poison(bench: Bench, count: int = 11) -> Result:
-    """The batch dies again and again while the same video is at work."""
+    """Kill the batch again and again while the same video is analyzed."""
     result = Result(
         "one video ends the batch each time",
         f"the batch was killed again and again before the first of {bench.count} videos had made progress",
-        "that video is abandoned, the others are done: videos that only waited are not counted as failed",
+        "that one is abandoned, the others are done: those that only waited are not affected",
     )
     out = bench.fresh()
     killed = 0
@@ -1067,7 +1071,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
         known = len(events(out, "analyzing"))
         with bench.start(out) as batch:
             batch.lives_until(lambda known=known: len(events(out, "analyzing")) > known)
-            # The others are looked up meanwhile, and wait.
+            # The others are fetched meanwhile, and wait.
             batch.lives_until(lambda: len(_rows(out, "downloaded")) >= min(2, bench.count - 1))
             if _rows(out, "abandoned"):
                 ended = batch.end()
@@ -1075,7 +1079,7 @@ def poison(bench: Bench, count: int = 11) -> Result:
             batch.signal(signal.SIGKILL)
             batch.end()
             killed += 1
-            result.look_after(batch)
+            result.check_processes(batch)
     else:
         ended = bench.run(out)
     lines = ended.error.strip().splitlines()
@@ -1085,13 +1089,13 @@ def poison(bench: Bench, count: int = 11) -> Result:
     wanted = {"done": bench.count - 1, "abandoned": 1}
     result.fault_if(states != wanted, "ledger faults", f"the states are {dict(states)}, not {wanted}")
     (kind,) = {kind for state, kind in _rows(out) if state == "abandoned"} or {""}
-    result.fault_if(kind != "interrupted", "ledger faults", f"one is abandoned because of {kind!r}")
+    result.fault_if(kind != "interrupted", "ledger faults", f"one was abandoned for {kind!r}")
     result.numbers = {"kills": killed, **states}
     return result
 
 
 def _rows(out: Path, state: str | None = None) -> list[tuple[str, str | None]]:
-    """State and kind of error of all videos, or of those in a state."""
+    """State and kind of error of all videos, or of those in one state."""
     if not (out / LEDGER).exists():
         return []
     with contextlib.closing(sqlite3.connect(f"file:{out / LEDGER}?mode=ro", uri=True)) as db:
@@ -1103,7 +1107,7 @@ def _rows(out: Path, state: str | None = None) -> list[tuple[str, str | None]]:
 
 
 def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
-    """The memory of a batch over many tiny videos."""
+    """Measure the memory of a batch over many tiny videos."""
     result = Result(
         "many videos",
         f"{bench.count} videos of about a second in one batch",
@@ -1111,23 +1115,23 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
     )
     out = bench.fresh()
     parent: list[tuple[int, float]] = []
-    video_analyzer: list[tuple[int, float]] = []
+    analyzing: list[tuple[int, float]] = []
     with bench.start(out) as batch:
         while batch.lives_for(batch.seconds + 0.25):
             if events(out, "batch_ended"):
-                continue  # what comes then, comes once
+                continue  # what follows happens once
             done = len(events(out, "done"))
             with contextlib.suppress(psutil.NoSuchProcess):
                 parent.append((done, batch.process.memory_info().rss / MIB))
-                video_analyzer += [(done, one.memory_info().rss / MIB) for one in batch.analyzers()]
+                analyzing += [(done, one.memory_info().rss / MIB) for one in batch.analyzers()]
         ended = batch.end()
     result.fault_if(ended.code != DONE, "ledger faults", f"it ended {ended.code}: {ended.error}")
     done = len(events(out, "done"))
     result.fault_if(done != bench.count, "ledger faults", f"{done} videos were done")
     late = [size for count, size in parent if count >= after]
     growth = max(late) - late[0]
-    result.fault_if(growth > most_mb, "ledger faults", f"the parent has grown by {growth:.1f} MB")
-    works = [size for count, size in video_analyzer if count >= after]
+    result.fault_if(growth > most_mb, "ledger faults", f"the parent grew by {growth:.1f} MB")
+    works = [size for count, size in analyzing if count >= after]
     result.numbers = {
         "seconds": f"{ended.seconds:.0f}",
         "growth of the parent": f"{growth:.1f} MB",
@@ -1141,12 +1145,12 @@ def memory(bench: Bench, after: int = 20, most_mb: float = 20.0) -> Result:
 
 
 def killed_analysis(bench: Bench, numbers: Sequence[signal.Signals]) -> Result:
-    """The analyzing process is killed from outside, in the middle of a segment."""
+    """Kill the analyzing process from outside, in the middle of a segment."""
     result = Result(
         "analyzing process killed",
-        f"{', '.join(number.name for number in numbers)} from outside while it was at work",
-        "the parent goes on, the attempt fails as crash and is repeated in the same batch run, "
-        "exit code 0, tables as ever",
+        f"{', '.join(number.name for number in numbers)} sent from outside during the analysis",
+        "the parent continues, the attempt fails as crash and is repeated in the same run, exit code 0, "
+        "tables as usual",
     )
     jobs = bench.folder / "impatient.toml"
     jobs.write_text(bench.jobs.read_text("utf-8").replace("[disk]", "[retry]\nbase = '1s'\n[disk]"), "utf-8")
@@ -1176,7 +1180,7 @@ Experiment = Callable[[], Result]
 
 
 def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Experiment]]]:
-    """All experiments by name; the videos of a group are made when it is asked for."""
+    """All experiments by name; the videos of a group are made when it is called."""
 
     def bench(name: str, count: int, seconds: float, **how: Any) -> Bench:
         videos = folder / f"{name}-videos"
@@ -1233,7 +1237,7 @@ def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Exp
         return [lambda: memory(Bench(folder / "many", tiny, settings=settings, top="report = []\n"))]
 
     def analyzers() -> list[Experiment]:
-        some = bench("analyst", 2, 6)
+        some = bench("analysis", 2, 6)
         numbers = [signal.SIGKILL] if quick else [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]
         return [lambda: killed_analysis(some, numbers), lambda: poison(bench("poison", 3, 4))]
 
@@ -1244,12 +1248,12 @@ def experiments(folder: Path, *, quick: bool) -> dict[str, Callable[[], list[Exp
         "ledger": others,
         "crashes": commits,
         "memory": many,
-        "analyst": analyzers,
+        "analysis": analyzers,
     }
 
 
 DISKS = tuple(size * KIB for size in (0, 48, 100, 180, 240, 300, 360, 400, 440, 500, 540, 570, 590, 610))
-"""Free space at the beginning; one video with its report takes some 620 KiB, a sixth of it the report."""
+"""Free space at the start; one video with its report takes some 620 KiB, a sixth of it the report."""
 DOWNLOADS = tuple(size * KIB for size in (200, 260, 320, 380))
 
 
@@ -1263,7 +1267,7 @@ def full_download(folder: Path, videos: Path, sizes: Iterable[int]) -> Result:
 
 
 def tried(experiment: Experiment) -> Result | str:
-    """The result; or why it cannot be had here."""
+    """The result, or why the experiment cannot be run here."""
     try:
         return experiment()
     except PermissionError as error:
@@ -1271,7 +1275,7 @@ def tried(experiment: Experiment) -> Result | str:
 
 
 def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
-    """All that was found, as Markdown."""
+    """The results, as Markdown."""
     names = ("av", "openvino", "yt-dlp", "pyarrow")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
     system = f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}"
@@ -1279,12 +1283,12 @@ def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
         "# Reliability of the batch",
         "",
         *_paragraph(
-            "Written by `python -m benchmarks.reliability`, which does real harm to `python cli.py batch`",
-            "over made videos and compares what comes out in the end with what an uninterrupted batch has",
-            "written: all tables byte by byte or value by value, annotated videos picture by picture, the",
-            "names of all files and folders, hidden ones too, `run.json` but for how the work was done",
-            f"({', '.join(f'`{name}`' for name in MAY_DIFFER)}), states, segments and attempts in the ledger",
-            "and SQLite's integrity check.",
+            "Written by `python -m benchmarks.reliability`, which injects real faults into",
+            "`python cli.py batch` over made videos and compares the final output with that of an",
+            "uninterrupted batch: all tables byte by byte or by value, annotated videos frame by frame,",
+            "the names of all files and folders, including hidden ones, `run.json` without the keys that",
+            f"describe how the work was done ({', '.join(f'`{name}`' for name in MAY_DIFFER)}),",
+            "states, segments and attempts in the ledger, and SQLite's integrity check.",
         ),
         "",
         *_paragraph(
@@ -1298,26 +1302,26 @@ def page(results: Sequence[Result | str], *, minutes: float) -> list[str]:
     total: Counter[str] = Counter()
     for one in found:
         total.update(one.faults)
-    lines += ["| fault | what was done | what must hold | result |", "| --- | --- | --- | --- |"]
+    lines += ["| fault | experiment | requirement | result |", "| --- | --- | --- | --- |"]
     lines += [f"| {one.fault} | {one.done} | {one.must} | {_in_numbers(one)} |" for one in found]
-    lines += ["", "| counted over all of them |  |", "| --- | --- |"]
+    lines += ["", "| counted over all experiments |  |", "| --- | --- |"]
     lines += [f"| {kind}{f' ({words})' if words else ''} | {total[kind]} |" for kind, words in WORDS.items()]
     missing = sorted({one for one in results if isinstance(one, str)})
-    lines += [line for one in missing for line in ("", *_paragraph(f"Not done here: {one}."))]
+    lines += [line for one in missing for line in ("", *_paragraph(f"Not run here: {one}."))]
     lines += ["", *_paragraph(*_REMARKS)]
     return lines
 
 
 _REMARKS = (
-    "How a video ends is seen by reading its end: where all segments of a video were kept, a batch that goes",
-    "on decodes the last one once more. No segment that was committed is analyzed again.",
+    "Only reading the end of a video shows how it ends: where all segments of a video were completed, a",
+    "resumed batch decodes the last one again. No committed segment is analyzed again.",
 )
 
 
 def _in_numbers(one: Result) -> str:
     numbers = [f"{name} {value}" for name, value in one.numbers.items()]
     faults = [f"**{name} {count}**" for name, count in one.faults.items()]
-    return "; ".join([*numbers, *(faults or ["all held"])])
+    return "; ".join([*numbers, *(faults or ["as required"])])
 
 
 def _paragraph(*parts: str) -> list[str]:
@@ -1325,11 +1329,11 @@ def _paragraph(*parts: str) -> list[str]:
 
 
 def main() -> None:
-    """Do all of it, and write or print the page."""
+    """Run the experiments, and write or print the page."""
     parser = argparse.ArgumentParser(description="Write docs/reliability.md.")
-    parser.add_argument("--quick", action="store_true", help="fewer of everything")
-    parser.add_argument("--only", default="", help="groups of experiments, by commas")
-    parser.add_argument("--folder", type=Path, help="where videos and results are kept; must be empty")
+    parser.add_argument("--quick", action="store_true", help="a smaller scale")
+    parser.add_argument("--only", default="", help="groups of experiments, separated by commas")
+    parser.add_argument("--folder", type=Path, help="for videos and results; must be empty")
     options = parser.parse_args()
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -1337,7 +1341,7 @@ def main() -> None:
         groups = experiments(folder, quick=options.quick)
         chosen = [name for name in options.only.split(",") if name] or list(groups)
         if unknown := set(chosen) - groups.keys():
-            parser.error(f"there is no group {sorted(unknown)[0]}: choose of {', '.join(groups)}")
+            parser.error(f"there is no group {sorted(unknown)[0]}: choose from {', '.join(groups)}")
         results: list[Result | str] = []
         for experiment in itertools.chain.from_iterable(groups[name]() for name in chosen):
             start = time.monotonic()

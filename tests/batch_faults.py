@@ -142,7 +142,7 @@ def threads(analyzers: AnalyzerFactory | None) -> ExecutorMaker:
 
 
 class FakeClock(Clock):
-    """Stands still but for `sleep` and `advance`."""
+    """Moves only by `sleep` and `advance`."""
 
     def __init__(self) -> None:
         self._now = time.time()

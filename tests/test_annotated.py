@@ -1,4 +1,4 @@
-"""An annotated video that cannot be made never costs the tables, and is made alone the next time."""
+"""Tables survive an annotated video that fails; the next run only renders it."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ def test_tables_survive_an_annotated_video_that_fails(
 
 
 @pytest.mark.parametrize("how", ["stopped", "full disk", "killed"])
-def test_drawing_that_was_broken_off_goes_on_alone(
+def test_interrupted_rendering_resumes_alone(
     how: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawing: list[float] = []
 
     def note(event: object) -> None:
         if isinstance(event, Rendering):
-            drawing.append(event.share)
+            drawing.append(event.fraction)
 
     with monkeypatch.context() as patch:
         if how == "full disk":
@@ -117,7 +117,7 @@ def test_drawing_that_was_broken_off_goes_on_alone(
         with pytest.raises(errors[how]):
             analyzer.analyze(video, out=tmp_path, on_event=note, cancelled=lambda: bool(drawing))
     run = the_run(tmp_path)
-    # Nobody takes it for finished, and a batch does it again.
+    # It does not count as finished, and a batch renders it again.
     assert "run the same command again" in run.video_error and not known(run)
     with monkeypatch.context() as patch:
         only_draw(patch)

@@ -471,7 +471,7 @@ def test_sound_is_copied_or_encoded_by_rule(
 def test_video_without_sound(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", plain(10, 160, 96))
     result = render(source, tmp_path / "out.mp4")
-    assert result.audio == "none: the video has no sound"
+    assert result.audio == "none: the video has no audio"
     assert_plays(result.path, 160, 96)
 
 
@@ -492,14 +492,14 @@ def test_shorter_sound_just_ends(tmp_path: Path) -> None:
 def test_sound_that_ends_before_the_cut(tmp_path: Path) -> None:
     source = write_clap(tmp_path / "a.mp4", codec="aac", clap_s=0.1, sound_to_s=0.5)
     result = render(source, tmp_path / "out.mp4", start_s=1.0)
-    assert result.audio == "none: there is no sound in this stretch"
+    assert result.audio == "none: the clip has no audio"
     assert_plays(result.path, 160, 96)
 
 
 def test_sound_that_begins_after_the_picture(tmp_path: Path) -> None:
     source = write_clap(tmp_path / "a.mp4", codec="aac", sound_from_s=1.5)
     result = render(source, tmp_path / "out.mp4", end_s=1.0)
-    assert result.audio == "none: the sound begins after the end of the picture"
+    assert result.audio == "none: the audio starts after the end of the video"
     assert_plays(result.path, 160, 96)
 
 

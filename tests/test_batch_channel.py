@@ -241,7 +241,7 @@ def attempts(row: dict[str, Any]) -> list[tuple[str | None, str | None]]:
 # --- one channel with everything ---------------------------------------------------------------------
 
 GOOD = {"good-1": 10, "good-2": 14, "good-3": 18, "good-4": 22, "fresh": 12}
-"""Videos that must be done whatever happens to the others, with their number of pictures, 10 a second."""
+"""Videos that must be done whatever happens to the others, with their number of frames, 10 a second."""
 
 EXPECTED: dict[str, tuple[str, str | None]] = {
     "good-1": ("done", None),
@@ -585,7 +585,7 @@ def test_the_next_run_requests_nothing_but_the_list(first: Seen, second: Seen) -
 
 
 def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, second: Seen) -> None:
-    """The cause is gone for one: done. Another keeps crashing: dead, and its download is removed."""
+    """The cause is gone for one: done. Another keeps crashing: abandoned, and its download is removed."""
     channel.page("site", "cut", channel.server.add("/site-cut.mp4", channel.clip))
     channel.make_due("cut", "crash")
     channel.server.requests.clear()
@@ -597,7 +597,7 @@ def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, seco
     assert attempts(third.rows["cut"]) == [("failed", "network"), ("done", None)]
     assert attempts(third.rows["crash"]) == [("failed", "crash"), ("abandoned", "crash")]
     assert "SIGSEGV" in third.rows["crash"]["error"] or not crashes_really(channel)
-    # What has crashed lies on the disk: it is not downloaded again.
+    # The download of a crashed job is on the disk: it is not repeated.
     assert third.requests == ["/site-cut.mp4"]
     assert third.downloads == [str(second.rows["memory"]["id"])]
 
@@ -949,6 +949,27 @@ def test_a_stop_ends_jobs_within_their_segment(world: World) -> None:
     assert found["a"] == found["b"] == [("stopped", None)]
     assert not analyzers.begun.acquire(blocking=False)
     assert world.run().done == 3
+
+
+def test_a_run_that_ends_by_an_error_leaves_its_executor_idle(world: World) -> None:
+    """And its jobs are not taken for interrupted ones."""
+    world.video("a")
+    world.video("b")
+    analyzers = patient()
+
+    def on_event(event: str, *_: Any) -> None:
+        if event == "downloaded" and world.states()["a"] == "analyzing":
+            raise RuntimeError("mine")
+
+    with contextlib.closing(InlineExecutor(1, analyzers=analyzers)) as executor:
+        scheduler = Scheduler(world.jobs(), executor, fetchers=world.fetcher, on_event=on_event)
+        with pytest.raises(RuntimeError, match="mine"):
+            scheduler.run()
+        row = world.rows()["a"]
+        assert (row["state"], row["interrupted"]) == ("downloaded", 0)
+        assert attempts(row) == [("stopped", None)]
+        analyzers.go_on.set()
+        assert Scheduler(world.jobs(), executor, fetchers=world.fetcher).run().done == 2
 
 
 # --- sites that refuse for a while ----------------------------------------------------------------

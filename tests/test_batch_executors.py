@@ -68,7 +68,7 @@ def facts(spec: JobSpec) -> RunFacts:
 
 
 def done(spec: JobSpec, **changed: Any) -> dict[str, Any]:
-    """What a worker says of a job that is done, as JSON."""
+    """The `Done` of a worker, as JSON."""
     event = Done(spec.job_id, f"talk-{spec.video.video_id}", facts(spec), 1.0, None, None)
     document: dict[str, Any] = json.loads(encode(event))
     return document | changed
@@ -129,7 +129,7 @@ def test_messages_of_another_form_are_refused(change: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"1", b"null", b'{"type": []}', b"[" * 99_999])
-def test_what_is_no_message_is_refused(raw: bytes, tmp_path: Path) -> None:
+def test_what_is_not_a_message_is_refused(raw: bytes, tmp_path: Path) -> None:
     with pytest.raises(ProtocolError):
         decode_event(raw, job(tmp_path), cancelled=False)
     with pytest.raises(ProtocolError):
@@ -166,7 +166,7 @@ def test_texts_that_cannot_be_stored_are_made_harmless(tmp_path: Path) -> None:
 # --- a worker ----------------------------------------------------------------------------------------
 
 
-def said(worker: Worker, spec: JobSpec, cancelled: Callable[[], bool] = lambda: False) -> list[JobEvent]:
+def emitted(worker: Worker, spec: JobSpec, cancelled: Callable[[], bool] = lambda: False) -> list[JobEvent]:
     events: list[JobEvent] = []
     worker.run_job(spec, events.append, cancelled)
     assert [isinstance(event, FINAL) for event in events] == [False] * (len(events) - 1) + [True]
@@ -180,11 +180,11 @@ def segments(events: list[JobEvent]) -> list[int]:
 
 def test_each_job_is_cancelled_by_itself(tmp_path: Path) -> None:
     worker = Worker(Acts)
-    assert [type(event) for event in said(worker, job(tmp_path), lambda: True)] == [Ready, Stopped]
+    assert [type(event) for event in emitted(worker, job(tmp_path), lambda: True)] == [Ready, Stopped]
     asked = iter([False, True])
-    stopped = said(worker, job(tmp_path), lambda: next(asked))
+    stopped = emitted(worker, job(tmp_path), lambda: next(asked))
     assert segments(stopped) == [0] and isinstance(stopped[-1], Stopped)
-    after = said(worker, job(tmp_path))
+    after = emitted(worker, job(tmp_path))
     assert segments(after) == [0, 1] and isinstance(after[-1], Done)
 
 
@@ -201,12 +201,12 @@ def test_nothing_of_a_video_of_a_wrong_length_is_analyzed(
     limits: dict[str, float], duration_s: float | None, reason: str | None, tmp_path: Path
 ) -> None:
     worker = Worker(Acts)
-    events = said(worker, job(tmp_path, duration_s=duration_s, **limits))
+    events = emitted(worker, job(tmp_path, duration_s=duration_s, **limits))
     if reason is None:
         assert segments(events) == [0, 1] and isinstance(events[-1], Done)
     else:
         assert segments(events) == [] and events[-1] == Rejected(events[-1].job_id, reason, duration_s)
-    assert segments(said(worker, job(tmp_path))) == [0, 1]
+    assert segments(emitted(worker, job(tmp_path))) == [0, 1]
 
 
 class Fails(Quick):
@@ -243,12 +243,12 @@ def caused(words: str, cause: Exception) -> ModelError:
     ],
     ids=str,
 )
-def test_a_failure_is_told_by_type_and_phase(
+def test_a_failure_is_classified_by_type_and_phase(
     error: Exception, loading: str, analyzing: str, tmp_path: Path
 ) -> None:
     for phase, kind in ((Phase.LOAD, loading), (Phase.ANALYZE, analyzing)):
         maker = type("Failing", (Fails,), {"error": error, "loading": phase is Phase.LOAD})
-        event = said(Worker(maker), job(tmp_path))[-1]
+        event = emitted(Worker(maker), job(tmp_path))[-1]
         assert isinstance(event, Failed) and (event.kind, event.phase) == (kind, phase)
         assert event.error and "\n" not in event.error
         failure = Failure(event.kind, event.error, event.phase)
@@ -258,7 +258,7 @@ def test_a_failure_is_told_by_type_and_phase(
             assert [pause is None for pause in tries] == [False, False, True, True]
 
 
-def test_networks_are_kept_for_the_next_job_with_the_same_settings(tmp_path: Path) -> None:
+def test_models_stay_loaded_for_the_next_job_with_the_same_settings(tmp_path: Path) -> None:
     made: list[Settings] = []
 
     class Counted(Acts):
@@ -269,7 +269,7 @@ def test_networks_are_kept_for_the_next_job_with_the_same_settings(tmp_path: Pat
     worker, other = Worker(Counted), Settings(video=False, fps=2)
     for settings in (Settings(video=False), Settings(video=False), other, other):
         spec = JobSpec(next(numbers), video(), settings, tmp_path, "s", "m")
-        assert isinstance(said(worker, spec)[-1], Done)
+        assert isinstance(emitted(worker, spec)[-1], Done)
     assert made == [Settings(video=False), other]
 
 
@@ -388,7 +388,7 @@ def test_cancelling_a_job_that_has_ended_does_nothing(executor: Executor, tmp_pa
 def test_a_malformed_message_fails_its_job_and_no_other(
     title: str, executor: Executor, tmp_path: Path
 ) -> None:
-    """A `Stopped` that nobody has asked for is one: the job would be tried for ever."""
+    """So does a `Stopped` that was not requested: the job would be repeated for ever."""
     other = job(tmp_path, "patient")
     executor.submit(other)
     until(executor, at_work(other))
@@ -450,11 +450,11 @@ def test_a_cancelled_analysis_does_not_finish_its_segment(
         executor.close()
 
 
-# --- processes that lie or die -----------------------------------------------------------------------
+# --- processes that message or die -----------------------------------------------------------------------
 
 
 class Process:
-    """Stands in for a process: what it says is written by the test."""
+    """A test double for a process: the test writes its messages."""
 
     pid = 1
 
@@ -512,7 +512,7 @@ def scripted() -> Iterator[Scripted]:
 
 
 def ready(scripted: Scripted, spec: JobSpec) -> Process:
-    """The process that has loaded its networks for a job."""
+    """The process that has loaded its models for a job."""
     scripted.submit(spec)
     process = scripted.started[-1]
     assert decode_command(process.theirs.recv_bytes()) == spec
@@ -521,19 +521,19 @@ def ready(scripted: Scripted, spec: JobSpec) -> Process:
     return process
 
 
-LIES: dict[str, Any] = {
-    "no JSON": b"\xff\xfe",
-    "no object": [1],
+MALFORMED: dict[str, Any] = {
+    "not JSON": b"\xff\xfe",
+    "not an object": [1],
     "of another job": {"type": "stopped", "job_id": 10**9},
-    "stopped without being asked": "stopped",
+    "stopped without a request": "stopped",
     "too long": b" " * (17 * 2**20),
 }
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
-    lie: Any, is_ready: bool, scripted: Scripted, tmp_path: Path
+@pytest.mark.parametrize("message", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_message_ends_its_process_and_fails_its_job(
+    message: Any, is_ready: bool, scripted: Scripted, tmp_path: Path
 ) -> None:
     spec, after = job(tmp_path), job(tmp_path)
     if is_ready:
@@ -541,12 +541,14 @@ def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
     else:
         scripted.submit(spec)
         process = scripted.started[-1]
-    if lie == "stopped":
-        lie = {"type": "stopped", "job_id": spec.job_id}
-    if isinstance(lie, bytes) and len(lie) > 10**6:  # only its length is sent: more would fill the pipe
-        process.theirs._send((len(lie)).to_bytes(4, "big"))  # type: ignore[attr-defined]
+    if message == "stopped":
+        message = {"type": "stopped", "job_id": spec.job_id}
+    if (
+        isinstance(message, bytes) and len(message) > 10**6
+    ):  # only its length is sent: more would fill the pipe
+        process.theirs._send((len(message)).to_bytes(4, "big"))  # type: ignore[attr-defined]
     else:
-        process.say(lie)
+        process.say(message)
     (failed,) = scripted.all_events()
     assert isinstance(failed, Failed) and (failed.kind, failed.phase) == ("crash", Phase.ANALYZE)
     assert not Failure(failed.kind, failed.error, failed.phase).ends_batch
@@ -557,9 +559,7 @@ def test_a_message_that_makes_no_sense_costs_its_job_and_nothing_else(
     assert isinstance(event, Done) and len(scripted.started) == 2
 
 
-def test_an_idle_process_that_speaks_or_dies_is_replaced_without_a_word(
-    scripted: Scripted, tmp_path: Path
-) -> None:
+def test_an_idle_process_that_speaks_or_dies_is_replaced_silently(scripted: Scripted, tmp_path: Path) -> None:
     for number, ends in enumerate(("speaks", "dies", "dies unseen"), 1):
         spec = job(tmp_path)
         process = ready(scripted, spec)
@@ -642,7 +642,7 @@ def test_a_process_that_is_killed_while_it_loads_is_replaced_once(scripted: Scri
     assert "memory_mb" not in failed.error and len(scripted.started) == 3 and scripted.free == 1
 
 
-def test_a_process_that_never_stops_talking_is_ended_by_its_limit(tmp_path: Path) -> None:
+def test_a_process_that_keeps_sending_is_ended_by_its_limit(tmp_path: Path) -> None:
     scripted, spec = Scripted(), job(tmp_path, resources=Resources(wall_s=1))
     process = ready(scripted, spec)
     scripted._children[0].began -= 2

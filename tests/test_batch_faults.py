@@ -203,7 +203,7 @@ def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) ->
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
     result = reliability.full_disk(single, [64 * KIB, 520 * KIB])
     assert_passed(result)
-    assert result.numbers["batches that met a full disk"] == 2
+    assert result.numbers["runs on a full disk"] == 2
     assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
 
 
@@ -238,7 +238,7 @@ def test_part_on_a_full_disk_says_so_and_leaves_nothing(disk: Path) -> None:
     assert well >= 2 and full >= 15
 
 
-def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
+def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_run_in_order(
     single: Bench, tmp_path: Path, disk: Path
 ) -> None:
     with reliability.small_disk(disk, 50):
@@ -248,8 +248,8 @@ def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_night_in_order(
         ended = single.run(disk / "out")
         assert ended.code == reliability.TEMPORARY, ended.error
         assert len(ended.error.strip().splitlines()) == 1 and "1 cannot be made (No space" in ended.error
-        (night,) = reliability.events(disk / "out", "batch_ended")
-        assert night["reason"] == "no_space" and night["left"] == 1
+        (ended_event,) = reliability.events(disk / "out", "batch_ended")
+        assert ended_event["reason"] == "no_space" and ended_event["left"] == 1
         assert reliability._rows(disk / "out") == [("new", None)]
         subprocess.run([*command[:2], "remount,nr_inodes=1000", str(disk)], check=True, capture_output=True)
         ended = single.run(disk / "out")
@@ -395,12 +395,12 @@ def test_two_batches_at_once(single: Bench) -> None:
     [
         # The batch of a folder dies again and again, each time a little later.
         pytest.param(
-            ("ledger told of a part", "part renamed, ledger not told", "half published"),
+            ("part recorded in the ledger", "part renamed, ledger not updated", "half published"),
             0,
             marks=pytest.mark.slow,
         ),
         pytest.param(("published, parts not removed",), 1, marks=pytest.mark.slow),
-        (("run published, ledger not told",), 1),
+        (("run published, ledger not updated",), 1),
     ],
 )
 def test_crash_between_two_commits(points: tuple[str, ...], adopted: int, single: Bench) -> None:
@@ -428,7 +428,7 @@ def test_leftovers_stay_while_another_process_works_in_the_folder(tmp_path: Path
 
 
 def test_leftovers_of_an_analysis_that_began_later_stay(tmp_path: Path) -> None:
-    """Of an `analyze` with other settings, broken off in the folder of a finished run: it goes on there."""
+    """Those of an interrupted `analyze` with other settings in the folder of a finished run: it resumes."""
     old, later = (tmp_path / ".parts" / f"{name}-000000" for name in ("old", "later"))
     old.mkdir(parents=True)
     (tmp_path / "run.json").write_text("{}")
@@ -492,7 +492,7 @@ def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_video_that_only_waited_is_not_blamed_for_kills(tmp_path: Path) -> None:
+def test_kills_do_not_count_against_videos_that_only_waited(tmp_path: Path) -> None:
     plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
     result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
     assert_passed(result)

@@ -542,9 +542,9 @@ def command(program: str, *arguments: str) -> OnFailure:
 
 def test_a_batch_run_without_trouble_sends_nothing(tmp_path: Path, hooks: Hooks) -> None:
     program = "import sys; open(sys.argv[1], 'w')"
-    on_failure = OnFailure((sys.executable, "-c", program, str(tmp_path / "told")), hooks.url("/ok"))
+    on_failure = OnFailure((sys.executable, "-c", program, str(tmp_path / "received")), hooks.url("/ok"))
     assert send(on_failure, Outcome(done=1), TEXT) == []
-    assert not (tmp_path / "told").exists()
+    assert not (tmp_path / "received").exists()
     assert hooks.posted == []
     assert send(OnFailure(), BAD, TEXT) == []
 
@@ -553,9 +553,9 @@ def test_command_gets_the_document(tmp_path: Path, capfd: pytest.CaptureFixture[
     program = (
         "import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, open(sys.argv[1], 'wb')); print('sent')"
     )
-    told = tmp_path / "to ld; $(x)"
-    assert send(command(program, str(told)), BAD, TEXT) == []
-    assert json.loads(told.read_bytes()) == BAD.figures() | {"text": TEXT}
+    received = tmp_path / "to ld; $(x)"
+    assert send(command(program, str(received)), BAD, TEXT) == []
+    assert json.loads(received.read_bytes()) == BAD.figures() | {"text": TEXT}
     assert capfd.readouterr() == ("", "sent\n"), "standard output is for the batch itself"
 
 

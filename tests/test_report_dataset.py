@@ -222,7 +222,8 @@ def test_run_json_that_cannot_be_used_is_named(
 
 def test_run_json_that_is_a_folder_is_no_run(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "odd" / "run.json").mkdir(parents=True)
-    assert reasons(find_runs([tmp_path])) == {"odd": (DAMAGED, True)}
+    reason = "has a run.json that cannot be read (Is a directory)"
+    assert reasons(find_runs([tmp_path])) == {"odd": (reason, True)}
 
 
 @pytest.mark.parametrize("table", ["people", "faces", "samples"])
@@ -320,7 +321,7 @@ def test_tables_that_do_not_fit_the_counts_are_named(table: str, tree: Path, tmp
     pq.write_table(rows, folder / f"{table}.parquet")
     report = make_report([tree / "deep", folder])
     assert report.failed == (
-        f"{folder} has a table of {table} that does not fit its run.json: analyze it again",
+        f"{folder} has a table of {table} that does not match its run.json: analyze it again",
     )
     assert len(report.folders) == 2
 
@@ -451,6 +452,7 @@ def older(folder: Path, version: int) -> None:
             pd.read_csv(path).drop(columns=columns).to_csv(path, index=False)
     info = json.loads((folder / "run.json").read_text("utf-8"))
     info["schema_version"] = version
+    info["calibration"] = {name: info["calibration"][name] for name in ("fitted_on", "measured")}
     for name in ("preset", "models", "calibration", "shares_text"):
         if version == 1:
             info.pop(name, None)
@@ -697,7 +699,7 @@ def test_of_no_runs_none_is_chosen(choice: Chosen, channels: Path) -> None:
 )
 def test_conditions(condition: str, left: str | None, channels: Path) -> None:
     if left is None:
-        with pytest.raises(SettingsError, match="cannot be understood"):
+        with pytest.raises(SettingsError, match="is not valid SQL"):
             chosen_runs(channels, where=condition)
     else:
         assert chosen_runs(channels, where=condition) == [f"r{number}" for number in left]
@@ -713,31 +715,31 @@ def test_columns_that_are_empty_everywhere_can_be_asked_for(channels: Path) -> N
 @pytest.mark.parametrize(
     ("condition", "reason"),
     [
-        ("", "failed|cannot be understood"),
-        ("nonsense", "cannot be understood .*columns are run, video_id, title"),
-        ("people > 1; SELECT 1", "cannot be understood|is no condition"),
-        ("true); DELETE FROM runs; SELECT (1", "is no condition"),
-        ("true); DROP TABLE runs; SELECT run_no FROM runs WHERE (true", "is no condition"),
-        ("true); COPY runs TO '{out}'; SELECT (1", "is no condition"),
-        ("true); ATTACH '{out}' AS x; SELECT (1", "is no condition"),
-        ("true); INSTALL httpfs; LOAD httpfs; SELECT (1", "is no condition"),
-        ("true); SET enable_external_access = true; SELECT (1", "is no condition"),
-        ("COPY runs TO '{out}'", "cannot be understood"),
+        ("", "failed|is not valid SQL"),
+        ("nonsense", "is not valid SQL .*columns are run, video_id, title"),
+        ("people > 1; SELECT 1", "is not valid SQL|is not a condition"),
+        ("true); DELETE FROM runs; SELECT (1", "is not a condition"),
+        ("true); DROP TABLE runs; SELECT run_no FROM runs WHERE (true", "is not a condition"),
+        ("true); COPY runs TO '{out}'; SELECT (1", "is not a condition"),
+        ("true); ATTACH '{out}' AS x; SELECT (1", "is not a condition"),
+        ("true); INSTALL httpfs; LOAD httpfs; SELECT (1", "is not a condition"),
+        ("true); SET enable_external_access = true; SELECT (1", "is not a condition"),
+        ("COPY runs TO '{out}'", "is not valid SQL"),
         ("(SELECT count(*) FROM read_csv('{secret}')) > 0", "failed .*[Pp]ermission"),
-        ("(SELECT count(*) FROM '{secret}') > 0", "failed .*[Pp]ermission|cannot be understood"),
+        ("(SELECT count(*) FROM '{secret}') > 0", "failed .*[Pp]ermission|is not valid SQL"),
         ("(SELECT count(*) FROM read_text('{secret}')) > 0", "failed .*[Pp]ermission"),
         ("(SELECT count(*) FROM read_text('{run}/../../secret.csv')) > 0", "failed .*[Pp]ermission"),
         ("(SELECT count(*) FROM read_blob('{secret}')) > 0", "failed .*[Pp]ermission"),
         ("(SELECT count(*) FROM glob('/*')) > 0", "failed .*[Pp]ermission"),
         (
             "(SELECT count(*) FROM read_csv('https://example.invalid/x.csv')) > 0",
-            "failed|cannot be understood",
+            "failed|is not valid SQL",
         ),
-        ("(SELECT count(*) FROM nothing) > 0", "cannot be understood"),
-        ("(SELECT count(*) FROM corpus) > 0", "cannot be understood"),  # no variable of the program
-        ("(SELECT count(*) FROM table_of_python) > 0", "cannot be understood"),
+        ("(SELECT count(*) FROM nothing) > 0", "is not valid SQL"),
+        ("(SELECT count(*) FROM corpus) > 0", "is not valid SQL"),  # no variable of the program
+        ("(SELECT count(*) FROM table_of_python) > 0", "is not valid SQL"),
         ("day > 'no day'", "failed"),
-        ("title = 1", "failed|cannot be understood"),
+        ("title = 1", "failed|is not valid SQL"),
         ("error('stop')", "failed"),
     ],
 )
@@ -932,9 +934,9 @@ def test_an_empty_cell_of_ones_own_is_not_known(channels: Path, tmp_path: Path) 
     ("text", "reason"),
     [
         ("", "cannot be read"),
-        ("name,team\nr0,x\n", "must begin with a column run, video_id, title, url or source"),
-        ("team,run\nx,r0\n", "must begin with a column"),
-        ("run\nr0\n", "must begin with a column|cannot be read"),
+        ("name,team\nr0,x\n", "needs a first column run, video_id, title, url or source"),
+        ("team,run\nx,r0\n", "needs a first column"),
+        ("run\nr0\n", "needs a first column|cannot be read"),
         ("run,title\nr0,x\n", "a column whose name is taken: title"),
         ("run,Channel\nr0,x\n", "a column whose name is taken: Channel"),  # SQL does not mind capitals
         ("run,week\nr0,x\n", "a column whose name is taken: week"),
@@ -944,9 +946,9 @@ def test_an_empty_cell_of_ones_own_is_not_known(channels: Path, tmp_path: Path) 
         ("run,team\nr0,x\nr1,y\nr0,z\n", "has two rows for run 'r0'"),
         (
             "run,team\nelse,x\nmore,y\n",
-            "none of the runs: its first column must hold their run, such as 'r0', but holds 'else', 'more'",
+            "its first column must contain their run, such as 'r0', but contains 'else', 'more'",
         ),
-        ("run,team\n", "fits none of the runs.*holds no rows"),
+        ("run,team\n", "matches none of the runs.*there are no rows"),
         ("run,team\nr0,x\nr1,x,y,z\n", "cannot be read"),
         (b"\xff\xfe\x00r\x00u", "cannot be read"),
         (b"run,team\nr0,\x81\n", "cannot be read.*not UTF-8"),
@@ -1007,23 +1009,23 @@ def test_what_may_not_be_read_is_said_to_be_so(tree: Path, tmp_path: Path, monke
     for name in ("closed", "shut"):
         (tmp_path / name).mkdir()
     (tmp_path / "shut" / "run.json").write_text("{}")
-    listing, reading = Path.iterdir, Path.read_text
+    listing, reading = Path.iterdir, Path.read_bytes
 
     def iterdir(path: Path) -> Any:
         if path.name == "closed":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return listing(path)
 
-    def read_text(path: Path, *rest: Any) -> str:
+    def read_bytes(path: Path) -> bytes:
         if path.parent.name == "shut":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return reading(path, *rest)
+        return reading(path)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     assert reasons(find_runs([tmp_path])) == {
         "closed": ("cannot be read (Permission denied)", True),
-        "shut": ("cannot be read: you have no right to", True),
+        "shut": ("cannot be read: permission denied", True),
     }
     assert len(find_runs([tree / "one", tmp_path]).runs) == 1
 

@@ -1,4 +1,4 @@
-"""What went wrong, whose fault it is, and what follows: all decisions about failures in one place."""
+"""What went wrong, whether it counts, and what follows: all decisions about failures in one place."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Action(StrEnum):
     RETRY = "retry"
     """Try again later; the attempt counts."""
     ABANDON = "abandon"
-    """Never try again, unless told to."""
+    """Never try again, unless a user asks for it."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ __all__ = [
 
 _COMPLETED = "completed"
 """State of a segment: those that are not complete have no row."""
-_APPLICATION_ID = 0x41754C67  # "AuLg": tells our files from other databases
+_APPLICATION_ID = 0x41754C67  # "AuLg": marks the files of this program
 _BUSY_S = 30.0
 """How long to wait for another writer, such as a backup."""
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "fuse.sshfs", "afs", "ceph", "glusterfs")

@@ -169,7 +169,7 @@ class Opened:
     completed: tuple[int, ...]
     """Segments that were finished earlier and are on the disk."""
     expected: int | None
-    """Number of segments, as far as the container tells."""
+    """Number of segments, as far as the container declares."""
     duration_s: float | None
 
     def __post_init__(self) -> None:

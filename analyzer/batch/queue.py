@@ -91,7 +91,7 @@ class WorkQueue:
 
     def take_turns(self, sources: Sequence[Source], start: int) -> None:
         """Sort the entries from `start` on: the first video of each source, then the second, ..."""
-        order = {id(source): place for place, source in enumerate(sources)}
+        order = {id(source): number for number, source in enumerate(sources)}
         new = sorted(self._entries[start:], key=lambda entry: (entry.rank, order[id(entry.source)]))
         self._entries[start:] = new
 

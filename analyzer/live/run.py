@@ -109,13 +109,11 @@ class _Live:
                 dropped=state.dropped,
                 gaps=state.gap_count,
                 connected=state.connected,
-                visible=self._visible(),
+                visible=self._visible() if faces is not None or state.connected else (),
             )
         )
 
     def _visible(self) -> tuple[VisibleFace, ...]:
-        if not self.reader.state.connected:
-            return ()
         faces = self.previewer.faces
         ages = [None if math.isnan(age) else round(age, 1) for age in faces.age_years.tolist()]
         known = zip(faces.track_ids.tolist(), self.previewer.genders(), ages, strict=True)

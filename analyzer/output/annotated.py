@@ -1,17 +1,16 @@
-"""The annotated video: a second, cheap pass that draws the finished tables over the source.
+"""The annotated video: a second, fast pass that draws the finished tables over the source.
 
-Three parts, top down: `render_video` and `render_images`; where each face is at any moment (`_Spans`); and
-what is written (`_Film`, `Mp4`). `analyzer.output.overlay` draws, `analyzer.output.audio` handles the sound.
+Top down: `render_video` and `render_images`; the position of each face over time (`_Spans`); the output
+(`_Film`, `Mp4`). `analyzer.output.overlay` draws, and `analyzer.output.audio` handles the audio.
 
-Decided here, once:
+The output:
 
-- The picture is H.264 4:2:0 with BT.709 colors, upright, with square pixels, of one even size: an odd
-  picture is padded by one row or column, a picture of another size than the first is scaled to fit and framed
-  in black, never distorted.
-- A picture that is like that already is not converted: where nothing is drawn it stays as it was decoded.
-- Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the cut.
-- Sound ends with the picture: what is longer is cut at the end of the last frame. The last frame stands until
-  the end of the video or of the cut, as in the tables; where that is unknown, as long as the one before it.
+- H.264 4:2:0 with BT.709 colors, upright, square pixels, one even size. Frames of an odd size are padded by a
+  row or column; frames of another size than the first are scaled to fit and letterboxed, never distorted.
+- Frames that already have this form are not converted: where nothing is drawn, pixels stay as decoded.
+- Every frame keeps its own time (ticks of 1/90000 s), counted from the start of the clip.
+- Audio is trimmed at the end of the last frame. The last frame lasts until the end of the video or of the
+  clip, as in the tables; if that is unknown, as long as the frame before it.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ _JPEG_QUALITY = 92
 
 
 _JOIN_S = 1.0
-"""Boxes move between two sightings that are not further apart, or at most two samples."""
+"""Boxes move between two sightings at most this far apart, or at most two samples."""
 
 
 _JOIN_IOU = 0.3
@@ -82,7 +81,7 @@ _HIDDEN_S = 0.5
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What `render_video` wrote."""
+    """The file that `render_video` wrote."""
 
     path: Path
     frames: int
@@ -90,8 +89,7 @@ class RenderResult:
     """Pixels, even."""
     height: int
     audio: str
-    """``copied`` or ``encoded``, then in brackets what was lost on the way, if anything; or ``none: `` and
-    the reason."""
+    """``copied`` or ``encoded``, with any losses in parentheses; or ``none: `` and the reason."""
 
 
 def render_video(
@@ -107,24 +105,22 @@ def render_video(
 ) -> RenderResult:
     """Draw boxes, labels and counts over the video, from ``settings.start_s`` to ``settings.stop_s``.
 
-    `target` appears when it is whole: what is being written has another name in the same folder, and is
-    removed if anything goes wrong. A finished file of an earlier time stays until then.
+    The file is written under a temporary name in the same folder and replaces `target` when it is complete;
+    on an error it is removed, and an earlier `target` stays.
 
     Args:
         reader: The open video; its frames are read once.
-        target: The file to write, mp4 whatever its name says; its folder must exist.
-        faces: The faces table (columns of `analyzer.runs.schema.FACES`), boxes in pixels of the frame shown.
-        people: The people table: ``person_id``, ``gender``, ``age_years``.
-        samples: The samples table: ``time_s``, ``width`` and ``height`` of every analyzed frame, also of
-            those without faces.
-        settings: ``start_s``, ``end_s``, ``blur``, ``threads`` and the sampling rate are used.
-        audio_path: File whose first sound track is used; None for the video file itself. Both files count
-            their time from their own beginning.
-        on_progress: Called after every frame with the share that is done, 0 to 1; 1 once, at the end. It
-            stays 0 while the length of the video is unknown.
+        target: The file to write, always mp4; its folder must exist.
+        faces: The faces table (columns of `analyzer.runs.schema.FACES`), boxes in pixels of the displayed
+        frame. people: The people table: ``person_id``, ``gender``, ``age_years``. samples: The samples table:
+        ``time_s``, ``width`` and ``height`` of every analyzed frame, including those without faces. settings:
+        ``start_s``, ``end_s``, ``blur``, ``threads`` and the sampling rate are used. audio_path: File whose
+        first audio track is used; None for the video file itself. The times of both files count from their
+        own start. on_progress: Called after every frame with the completed share, 0 to 1; with 1 only at the
+        end. It stays 0 while the length of the video is unknown.
 
     Raises:
-        MediaError: The video cannot be read, or has no picture in the range.
+        MediaError: The video cannot be read, or has no frame in the range.
         OutputError: The file cannot be written.
     """
     with ExitStack() as stack:
@@ -138,17 +134,17 @@ def render_video(
         film = _Film(faces, people, samples, settings)
         frames = film.drawn(reader.frames(settings.start_s, settings.stop_s))
         mp4: Mp4 | None = None
-        # Decoding, drawing and encoding go on in three threads.
-        for time_s, picture in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
+        # Decoding, drawing and encoding run in three threads.
+        for time_s, frame in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
             if mp4 is None:
                 mp4 = stack.enter_context(
-                    Mp4(part, (picture.width, picture.height), reader.info, settings, sound)
+                    Mp4(part, (frame.width, frame.height), reader.info, settings, sound)
                 )
-            mp4.write(picture, time_s - settings.start_s)
+            mp4.write(frame, time_s - settings.start_s)
             if on_progress is not None:
                 on_progress(mp4.share)
         if mp4 is None:
-            raise MediaError("The video has no picture in the range.", kind=MediaErrorKind.NO_FRAMES)
+            raise MediaError("The video has no frame in the range.", kind=MediaErrorKind.NO_FRAMES)
         mp4.finish(whole=reader.report().complete)
     if on_progress is not None:
         on_progress(1.0)
@@ -166,36 +162,36 @@ def render_images(
     settings: Settings,
     on_progress: Progress | None = None,
 ) -> list[Path]:
-    """Write an annotated copy of every picture: JPEG, named after the picture, in the reader's order.
+    """Write an annotated copy of every image, as JPEG with the name of the image, in the reader's order.
 
-    Each picture stands on its own: nothing is carried from one to the next but the number of people so far.
-    Two pictures that differ only in their ending get different names.
+    Images are independent of each other, except for the number of people so far. Copies of images whose names
+    differ only in their suffix get different names.
 
     Args:
-        reader: The open pictures.
-        folder: Where to write; made if it is missing.
+        reader: The open images.
+        folder: Output folder; created if it does not exist.
         faces: The faces table, as for `render_video`.
-        people: The people table, likewise.
-        samples: The samples table; ``image`` holds the name of each picture.
+        people: The people table, as for `render_video`.
+        samples: The samples table; ``image`` is the name of each image.
         settings: ``blur`` is used.
-        on_progress: Called after every picture with the share that is done, 0 to 1.
+        on_progress: Called after every image with the completed share, 0 to 1.
 
     Raises:
-        MediaError: A picture cannot be read.
+        MediaError: An image cannot be read.
         OutputError: A copy cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be made ({error.strerror}): choose another folder") from error
+        raise OutputError(f"{folder} cannot be created ({error.strerror}): choose another folder") from error
     scene = _Scene(faces, samples, settings)
     written: dict[Path, None] = {}
-    pictures = reader.samples(settings.start_s, settings.stop_s)
-    with closing(read_ahead(pictures, _AHEAD)) as shots:
-        for number, shot in enumerate(shots, 1):
-            image = shot.frame.image()
-            scene.draw_single(image, people, shot.frame.time_s)
-            target = _free_name(folder, Path(shot.image_name).stem, written)
+    images = reader.samples(settings.start_s, settings.stop_s)
+    with closing(read_ahead(images, _AHEAD)) as ahead:
+        for number, sample in enumerate(ahead, 1):
+            image = sample.frame.image()
+            scene.draw_single(image, people, sample.frame.time_s)
+            target = _free_name(folder, Path(sample.image_name).stem, written)
             with writing(target) as part:
                 coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
                 part.write_bytes(coded.tobytes())
@@ -215,18 +211,18 @@ def _free_name(folder: Path, stem: str, taken: Container[Path]) -> Path:
 
 @dataclass(frozen=True)
 class _Spans:
-    """N stretches of time, sorted by beginning, in each of which a box stands still or moves evenly."""
+    """N time spans, sorted by start, in each of which a box stands still or moves at constant speed."""
 
     begin_s: Floats
-    """(N,) seconds, included."""
+    """(N,) start in seconds, inclusive."""
     end_s: Floats
-    """(N,) seconds, not included."""
+    """(N,) end in seconds, exclusive."""
     first: Boxes
-    """(N, 4) pixels: the box at the beginning."""
+    """(N, 4) the box at the start, in pixels."""
     last: Boxes
-    """(N, 4) pixels: the box at the end."""
+    """(N, 4) the box at the end, in pixels."""
     person: Ints
-    """(N,) -1 for nobody."""
+    """(N,) person ids, -1 for uncounted faces."""
 
     @classmethod
     def of(cls, begin_s: Floats, end_s: Floats, first: Boxes, last: Boxes, person: Ints) -> _Spans:
@@ -235,7 +231,7 @@ class _Spans:
 
 
 class _Sweep:
-    """Hands out the boxes of one moment after another; the moments must not run backwards."""
+    """The active boxes at increasing times."""
 
     def __init__(self, spans: _Spans) -> None:
         self._spans = spans
@@ -243,9 +239,9 @@ class _Sweep:
         self._active: Ints = np.empty(0, np.int64)
 
     def at(self, time_s: float) -> tuple[Boxes, Ints]:
-        """(M, 4) boxes and (M,) persons that are to be seen at `time_s`."""
+        """(M, 4) boxes and (M,) person ids at `time_s`, which must not decrease between calls."""
         spans = self._spans
-        now = time_s + 1e-6  # times that went through a file may differ in the last digits
+        now = time_s + 1e-6  # times read from a file may differ in the last digits
         read = int(np.searchsorted(spans.begin_s, now, "right"))
         active = np.concatenate([self._active, np.arange(self._read, read)])
         self._read = read
@@ -257,7 +253,7 @@ class _Sweep:
 
 
 class _Scene:
-    """The faces table as something to be drawn: what is where at any moment, and who has been seen so far."""
+    """The faces table prepared for drawing: boxes at any time, and the people seen so far."""
 
     def __init__(
         self,
@@ -281,7 +277,7 @@ class _Scene:
         """(N, 4) pixels of the output."""
         self._person: Ints = table["person_id"].to_numpy(np.int64)
         self.uncounted = bool((self._person <= 0).any())
-        """Whether some faces are no person's."""
+        """Whether some faces belong to no person."""
         self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
         self._segment: Ints = table["segment"].to_numpy(np.int64)
         self._sampled: Floats = np.unique(samples["time_s"].to_numpy(np.float64))
@@ -295,13 +291,13 @@ class _Scene:
         self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
 
     def at(self, time_s: float, painter: Painter) -> tuple[Boxes, Marks]:
-        """What is to be hidden at the moment `time_s`, (N, 4) bounds of ellipses, and what to be drawn."""
+        """(N, 4) bounds of the ellipses to hide at `time_s`, and the marks to draw."""
         hidden = self._hidden.at(time_s)[0] if self._hidden is not None else np.empty((0, 4), np.float32)
         boxes, persons = self._shown.at(time_s)
         return hidden, self._marks(painter, boxes, persons)
 
     def draw_single(self, image: Image, people: pd.DataFrame, time_s: float) -> None:
-        """Draw only what was found in the sample at `time_s`, into its picture, (H, W, 3) uint8 BGR."""
+        """Draw the faces of the sample at `time_s` on its image, (H, W, 3) uint8 BGR, in place."""
         here = np.abs(self._time - time_s) < 1e-6
         uncounted = bool((self._person[here] <= 0).any())
         painter = Painter(
@@ -320,19 +316,19 @@ class _Scene:
         return painter.marks(boxes, persons, now, len(self._seen))
 
     def _pairs(self) -> tuple[Ints, Ints]:
-        """Rows a and b, (P,) each, between which a face was followed: drawn as moving from a to b."""
+        """Rows a and b, (P,) each, between which a face was tracked; its box is drawn moving from a to b."""
         a = np.arange(max(0, len(self._time) - 1))
         b = a + 1
         same = (self._segment[a] == self._segment[b]) & (self._tracklet[a] == self._tracklet[b])
         same &= self._tracklet[a] >= 0
         c, d = self._meetings(np.r_[True, ~same][: len(self._time)], np.r_[~same, True][: len(self._time)])
-        followed = same & self._close(a, b)
-        return np.r_[a[followed], c], np.r_[b[followed], d]
+        tracked = same & self._close(a, b)
+        return np.r_[a[tracked], c], np.r_[b[tracked], d]
 
     def _meetings(self, head: NDArray[np.bool_], tail: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Rows where a tracklet ends, and where the same person's next one begins in the same place.
+        """Rows where a tracklet ends, and where the same person's next tracklet begins in the same place.
 
-        Without joining them boxes would blink where segments meet.
+        Joining them keeps boxes from blinking at segment boundaries.
 
         Args:
             head: (N,) whether the row is the first of its tracklet.
@@ -358,11 +354,11 @@ class _Scene:
         return near
 
     def _shown_spans(self, a: Ints, b: Ints) -> _Spans:
-        """Where boxes are drawn: from sample to sample, and a little beyond the last.
+        """The spans in which boxes are drawn: from sample to sample, and a little beyond the last sighting.
 
-        A face that is gone in the next sample left at some moment before it: its box stands for half the
-        way. A face that was not followed may well be there again, and nothing is known to end after the
-        last sample: these stand until the next sample is due.
+        A face that is missing in the next sample left at some time before it: its box is drawn for half the
+        interval. A face that was not tracked may still be there, and so may all faces after the last sample:
+        their boxes are drawn until the next sample is due.
         """
         end = np.setdiff1d(np.arange(len(self._time)), a)
         stays = (self._tracklet[end] < 0) | (self._time[end] >= self._sampled.max(initial=-math.inf) - 1e-6)
@@ -376,26 +372,26 @@ class _Scene:
         )
 
     def _hidden_spans(self, a: Ints, b: Ints) -> _Spans:
-        """Where faces are hidden: wherever one was seen, from earlier and for longer than boxes are drawn.
+        """The spans in which faces are hidden; they start earlier and last longer than those of boxes.
 
-        Between two samples that cannot be joined, the last place and the next are both hidden all the way.
+        Between two samples that cannot be joined, both positions are hidden all the time.
         """
         rows = np.arange(len(self._time))
         begin, end = np.setdiff1d(rows, b), np.setdiff1d(rows, a)
         before, after = (np.maximum(1.5 * gaps, _HIDDEN_S) for gaps in self._gaps())
-        # Nobody moves evenly: the faster, the more room.
-        room = np.abs(self.boxes[b] - self.boxes[a]).max(axis=1, keepdims=True, initial=0) / 4
+        # Speed is not constant: the faster the face, the wider the margin.
+        margin = np.abs(self.boxes[b] - self.boxes[a]).max(axis=1, keepdims=True, initial=0) / 4
         still = _cover(self.boxes, np.float32(0))
         return _Spans.of(
             np.r_[self._time[a], self._time[begin] - before[begin], self._time[end]],
             np.r_[self._time[b], self._time[begin], self._time[end] + after[end]],
-            np.r_[_cover(self.boxes[a], room), still[begin], still[end]],
-            np.r_[_cover(self.boxes[b], room), still[begin], still[end]],
+            np.r_[_cover(self.boxes[a], margin), still[begin], still[end]],
+            np.r_[_cover(self.boxes[b], margin), still[begin], still[end]],
             np.r_[self._person[a], self._person[begin], self._person[end]],
         )
 
     def _gaps(self) -> tuple[Floats, Floats]:
-        """For every face, (N,) seconds since the sample before its own and until the one after."""
+        """(N,) seconds since the sample before that of each face, and until the sample after it."""
         padded = np.r_[-math.inf, self._sampled, math.inf]
         before = self._time - padded[np.searchsorted(self._sampled, self._time - 1e-6, "left")]
         after = padded[np.searchsorted(self._sampled, self._time + 1e-6, "right") + 1] - self._time
@@ -405,21 +401,21 @@ class _Scene:
         )
 
 
-def _cover(boxes: Boxes, room: Boxes | np.float32) -> Boxes:
-    """(N, 4) the bounds of the ellipses that cover faces: each goes round its box, and `room` pixels more.
+def _cover(boxes: Boxes, margin: Boxes | np.float32) -> Boxes:
+    """(N, 4) bounds of the ellipses that cover faces: around each box, plus a margin.
 
     Args:
         boxes: (N, 4) pixels.
-        room: (N, 1) pixels, or one number for all.
+        margin: (N, 1) pixels, or one number for all.
     """
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) / 2
-    reach = half * np.float32(1.05 * math.sqrt(2)) + 2 + room
+    reach = half * np.float32(1.05 * math.sqrt(2)) + 2 + margin
     return np.hstack([middle - reach, middle + reach])
 
 
 class _Placing(NamedTuple):
-    """Where the source's picture lies in the output's."""
+    """The position of a source frame in the output frame."""
 
     scale: float
     left: int
@@ -432,7 +428,7 @@ class _Placing(NamedTuple):
 
     @classmethod
     def of(cls, wide: int, high: int, width: int, height: int) -> _Placing:
-        """Of a frame `wide` and `high` in an output of `width` and `height` pixels."""
+        """The placing of a frame of `wide` by `high` pixels in an output of `width` by `height` pixels."""
         if (wide + wide % 2, high + high % 2) == (width, height):
             return cls(1, 0, 0)
         scale = min(width / wide, height / high)
@@ -444,7 +440,7 @@ def _scaled(length: int, scale: float) -> int:
 
 
 def _placed(boxes: Boxes, times_s: Floats, samples: pd.DataFrame, size: tuple[int, int]) -> Boxes:
-    """(N, 4) boxes in pixels of the output: each was found in a sample of a size of its own.
+    """(N, 4) boxes in pixels of the output, from boxes in pixels of their samples.
 
     Args:
         boxes: (N, 4) pixels of their samples.
@@ -465,13 +461,13 @@ def _placed(boxes: Boxes, times_s: Floats, samples: pd.DataFrame, size: tuple[in
 
 
 def _fit(image: Image, width: int, height: int) -> Image:
-    """The picture in the output's size; the same array if it has that size."""
+    """The image in the size of the output; the same array if it has that size."""
     high, wide = image.shape[:2]
     if (wide, high) == (width, height):
         return image
     scale, left, top = _Placing.of(wide, high, width, height)
     if scale == 1 and not left and not top:
-        # Repeating the edge keeps a foreign color from bleeding in through the shared color samples.
+        # A repeated edge keeps other colors from bleeding in through shared chroma samples.
         padded = cv2.copyMakeBorder(image, 0, height - high, 0, width - wide, cv2.BORDER_REPLICATE)
         return padded.astype(np.uint8, copy=False)
     size = _scaled(wide, scale), _scaled(high, scale)
@@ -482,7 +478,7 @@ def _fit(image: Image, width: int, height: int) -> Image:
 
 
 class _Film:
-    """Turns decoded frames into the pictures of the output, drawn on: yuv420p, BT.709, of one even size."""
+    """Turns decoded frames into annotated output frames: yuv420p, BT.709, of one even size."""
 
     def __init__(
         self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
@@ -491,7 +487,7 @@ class _Film:
         self._scaler = VideoReformatter()
 
     def drawn(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
-        """Time in seconds and picture of every frame; the first one gives the size of all."""
+        """Yield time in seconds and output frame of every frame; the first sets the size of all."""
         painter: Painter | None = None
         with closing(read_ahead(frames, _AHEAD)) as ahead:
             for frame in ahead:
@@ -502,16 +498,16 @@ class _Film:
                         *(width, height, self._people, scene.boxes), yuv=True, uncounted=scene.uncounted
                     )
                     scratch = np.empty((height, width, 3), np.uint8)
-                picture = self._picture(frame, width, height)
+                output = self._output(frame, width, height)
                 covers, marks = scene.at(frame.time_s, painter)
                 if len(covers) or marks:
-                    planes = Planes(picture)
+                    planes = Planes(output)
                     planes.hide(covers)
                     planes.draw(painter, marks, scratch)
-                yield frame.time_s, picture
+                yield frame.time_s, output
 
-    def _picture(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
-        """The decoder's own picture where it is already as the output's are, else converted and fitted."""
+    def _output(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
+        """The decoder's own frame if it has the form of the output, else a converted and fitted one."""
         native = frame.yuv()
         if native is not None and (native.width, native.height) == (width, height):
             return native
@@ -521,5 +517,5 @@ class _Film:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # else gray turns green
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # otherwise gray turns green
         )

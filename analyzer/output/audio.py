@@ -1,8 +1,8 @@
-"""The sound of the annotated video: copied where it can be, else made AAC, in time with the picture.
+"""The audio of the annotated video: copied if possible, otherwise encoded as AAC, in sync with the video.
 
-Of several tracks the first is taken. AAC, MP3, AC-3 and E-AC-3 are copied packet by packet. All else becomes
-AAC, Opus too: mp4 may hold it, but QuickTime and slide programs play such a file silently. What is missing or
-damaged never costs the picture; `Sound.outcome` says what became of it.
+The first of several tracks is used. AAC, MP3, AC-3 and E-AC-3 are copied packet by packet. Everything else is
+encoded as AAC, Opus too: mp4 allows it, but QuickTime and presentation software play such files without
+audio. Missing or damaged audio never prevents the video; `Sound.outcome` reports it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "open_sound",
 ]
 
-# What may be opened for its sound; formats that name other files are not here.
+# Formats that may be opened for their audio; formats that refer to other files are excluded.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp3,aac,flac,wav"
 
 
@@ -49,15 +49,15 @@ _LOOKED_INTO = frozenset(
 
 
 _SOUND_GAP_S = 10
-"""A hole in the sound up to this long is filled with silence; a longer one is left as a hole."""
+"""Gaps in the audio up to this length are filled with silence; longer ones remain gaps."""
 
 
 _JUMP_S = Fraction(1, 10)
-"""Times that go back by more are a new beginning; the reader of the picture has the same measure."""
+"""Times that go back by more start a new recording; the video reader has the same limit."""
 
 
 _LEAD_S = 2.0
-"""How long before the cut reading of the sound begins."""
+"""How long before the start of the clip reading begins."""
 
 
 _Packet: TypeAlias = "Packet[av.AudioStream]"
@@ -67,21 +67,21 @@ _Piece: TypeAlias = "_Packet | av.AudioFrame"
 
 
 class _NoSoundError(Exception):
-    """There is no sound to be had; the message says why."""
+    """There is no usable audio; the message is the reason."""
 
 
 def open_sound(
     path: Path, settings: Settings, *, shared: bool, moved: Timeline | None = None
 ) -> tuple[Sound | None, str]:
-    """The sound of the cut, or None and the outcome to report.
+    """Open the audio of the clip; None, and the outcome to report, if there is none.
 
     Args:
-        path: File whose first sound track is used.
+        path: File whose first audio track is used.
         settings: ``start_s`` and ``max_pixels`` are used.
-        shared: Whether the file holds the picture too, whose time the sound shares.
-        moved: How the stamps of a shared file become its time; None where they are taken as they are.
+        shared: Whether the file also has the video, so that both share their clock.
+        moved: Maps the time stamps of a shared file to its times; None if they are used as they are.
     """
-    # Where time begins depends on all tracks, and on the decoders that may look into them.
+    # The start of time depends on all tracks, and on the decoders that may probe them.
     codecs = _COPIED | _DECODED | (_LOOKED_INTO if shared else frozenset())
     try:
         return Sound(path, codecs, settings, moved, shared=shared), ""
@@ -90,7 +90,7 @@ def open_sound(
 
 
 class Sound:
-    """The first sound track of a file as packets for the output, read only as far as asked for."""
+    """The first audio track of a file as packets for the output, read only as far as requested."""
 
     def __init__(
         self,
@@ -101,8 +101,8 @@ class Sound:
         *,
         shared: bool = False,
     ) -> None:
-        if not path.is_file():  # a pipe or a device would never end
-            raise _NoSoundError("there is no such file as the one named for the sound")
+        if not path.is_file():  # a pipe or a device may never end
+            raise _NoSoundError("the audio file does not exist")
         self._path = path
         self._options = {
             "format_whitelist": _FORMATS,
@@ -130,12 +130,10 @@ class Sound:
             self._advance()
             if self._next is None:
                 damaged = self._bad or self._trouble
-                raise _NoSoundError(
-                    "the sound is damaged" if damaged else "there is no sound in this stretch"
-                )
+                raise _NoSoundError("the audio is damaged" if damaged else "the clip has no audio")
         except (av.FFmpegError, ValueError) as error:
             self.close()
-            raise _NoSoundError(f"the sound cannot be used ({error})") from error
+            raise _NoSoundError(f"the audio cannot be used ({error})") from error
         except BaseException:
             self.close()
             raise
@@ -146,17 +144,17 @@ class Sound:
                 f"file:{self._path.absolute()}", options=self._options, metadata_errors="replace"
             )
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise _NoSoundError("the file with the sound cannot be read") from error
+            raise _NoSoundError("the audio file cannot be read") from error
         if not container.streams.audio:
             container.close()
-            raise _NoSoundError("the video has no sound")
+            raise _NoSoundError("the video has no audio")
         source = container.streams.audio[0]
         for stream in container.streams:
             stream.discard = Discard.default if stream.index == source.index else Discard.all
         return container, source
 
     def _timeline(self) -> Timeline | None:
-        """The times of a file of sound alone, whose clock may jump as that of a file of pictures."""
+        """The times of a file with audio only, whose clock may jump like that of a video."""
         stamps = Stamps(Fraction(self._source.time_base or Fraction(1, 90_000)))
         with suppress(av.FFmpegError):
             for packet in self._container.demux(self._source):
@@ -173,18 +171,18 @@ class Sound:
         if self._copies:
             return self._packets()
         if codec not in _COPIED | _DECODED:
-            raise _NoSoundError(f"sound of the kind {codec} cannot be used")
+            raise _NoSoundError(f"audio codec {codec} is not supported")
         return self._frames()
 
     def _advance(self) -> None:
         self._next = next(self._pieces, None)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def add_to(self, output: OutputContainer) -> None:
-        """Make the stream of the output that `packets` belong to."""
+        """Add the stream of `packets` to the output."""
         if isinstance(self._next, av.AudioFrame):
             layout, rate = self._next.layout, self._next.sample_rate
             self._stream = output.add_stream(
@@ -194,7 +192,7 @@ class Sound:
             self._stream = output.add_stream_from_template(self._source)
 
     def packets(self, until_s: float, *, last: bool = False) -> Iterator[_Packet]:
-        """The packets that begin before `until_s` seconds of the output; with `last`, all that come then."""
+        """The packets that start before `until_s` seconds of the output; with `last`, all the rest."""
         while (piece := self._next) is not None:
             if (piece.pts or 0) * (piece.time_base or 0) >= until_s:
                 break
@@ -208,15 +206,15 @@ class Sound:
             yield from self._counted(self._stream.encode(None))
 
     def give_up(self, reason: str) -> None:
-        """No more packets are wanted, for they cannot be written."""
+        """Stop, because packets cannot be written."""
         self._next, self._trouble = None, reason
 
     @property
     def outcome(self) -> str:
-        """What `RenderResult.audio` says."""
+        """The value of `RenderResult.audio`."""
         how = "copied" if self._copies else "encoded"
         if not self._muxed:
-            return f"none: {self._trouble or 'the sound begins after the end of the picture'}"
+            return f"none: {self._trouble or 'the audio starts after the end of the video'}"
         if self._trouble:
             return f"{how} (in part: {self._trouble})"
         return f"{how} ({self._bad} damaged packets left out)" if self._bad else how
@@ -227,8 +225,8 @@ class Sound:
             yield packet
 
     def _packets(self) -> Iterator[_Packet]:
-        """The packets of the cut; their times are the output's, and strictly increasing."""
-        # Decoders reckon in the container's ticks, the output in samples.
+        """The packets of the clip, with strictly increasing times of the output."""
+        # Decoders count in ticks of the container, the output in audio samples.
         sample = Fraction(1, self._source.codec_context.sample_rate or 48_000)
         shift = Fraction(0)
         end: Fraction | None = None
@@ -240,7 +238,7 @@ class Sound:
             length = (packet.duration or 0) * packet.time_base
             begin = packet.pts * packet.time_base - self._zero + shift
             again = end is not None and self._track is None and begin < end - _JUMP_S
-            if end is not None and again:  # two recordings joined: time begins anew
+            if end is not None and again:  # two joined recordings: time starts again
                 shift += end - begin
                 begin = end
             tick = sample if self._copies else packet.time_base
@@ -248,7 +246,7 @@ class Sound:
             if pts <= previous:
                 continue
             previous, end = pts, begin + length
-            # A decoder needs the packet before the first to be heard; players leave it out again.
+            # A decoder needs the packet before the first audible one; players skip it.
             if self._start_s and end + length <= 0:
                 continue
             packet.pts = packet.dts = pts
@@ -257,9 +255,9 @@ class Sound:
             yield packet
 
     def _read(self) -> Iterator[_Packet]:
-        """What the file has of the track, from a while before the cut on; ends early where it is damaged."""
+        """The packets of the track from shortly before the clip on; ends early if the file is damaged."""
         try:
-            # Where stamps are moved, all packets are counted from the first on.
+            # If time stamps are mapped, all packets count, from the first on.
             first = self._go_to_cut() if self._start_s > _LEAD_S and self._track is None else None
             if first is not None:
                 yield first
@@ -269,20 +267,20 @@ class Sound:
             self._trouble = "the file is damaged"
 
     def _go_to_cut(self) -> _Packet | None:
-        """The first packet read there; None where the file is to be read from its beginning."""
+        """The first packet after seeking; None if the file must be read from its start."""
         tick = self._source.time_base or Fraction(1, 90_000)
         with suppress(av.FFmpegError):
             self._container.seek(int((self._zero - Fraction(_LEAD_S)) / tick), stream=self._source)
             first = next(self._container.demux(self._source), None)
             if first is not None and first.pts is not None and first.pts * first.time_base <= self._zero:
                 return first
-        # The sound begins later than the cut, or the place was missed.
+        # The audio starts after the clip does, or seeking missed the position.
         self._container.close()
         self._container, self._source = self._open()
         return None
 
     def _frames(self) -> Iterator[av.AudioFrame]:
-        """The sound of the cut in the form that AAC wants, without gaps, from time 0 on."""
+        """The audio of the clip as AAC needs it, without gaps, from time 0 on."""
         resampler: av.AudioResampler | None = None
         form: tuple[int, str, str] | None = None
         end = Fraction(0)
@@ -318,7 +316,7 @@ class Sound:
         if not self._shape:
             rate = 44_100 if frame.sample_rate == 44_100 else 48_000
             self._shape = "mono" if frame.layout.nb_channels == 1 else "stereo", rate
-        # Short holes are filled with silence, overlaps are cut, and 20 ms of jitter are let pass.
+        # Short gaps are filled with silence, overlaps are trimmed, and 20 ms of jitter are ignored.
         options = {"async": "1", "min_hard_comp": "0.02"}
         if from_zero:
             options["first_pts"] = "0"
@@ -327,7 +325,7 @@ class Sound:
 
 
 def _moved(packets: Iterable[_Packet], track: Track) -> Iterator[_Packet]:
-    """Packets with the times that the timeline gives them."""
+    """Packets with their times mapped by the timeline."""
     for number, packet in enumerate(packet for packet in packets if packet.size):
         packet.pts, packet.dts = track.moved(number, packet.pts, packet.dts)
         yield packet

@@ -1,4 +1,4 @@
-"""The encoder of annotated videos."""
+"""The H.264 encoder and the mp4 file of annotated videos."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ ENCODER = "libx264"
 
 
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
-"""Used where no hardware encoder works.
+"""Options where no hardware encoder works.
 
-Without B frames the last frame stands as long as it should, whatever the frame rate did before, and players
-that know no edit lists begin in time; it is faster, and files grow by a fifth. Encoding 20 s of 1080p anew at
-this crf took, in processor time: superfast 8.6 s (7.5 MB), veryfast 12.0 s (4.1 MB), faster 17.1 s (4.4 MB).
+Without B frames the last frame has the right duration at any frame rate, and players without edit lists start
+in time. It is faster, and files grow by a fifth. Encoding 20 s of 1080p at this crf took, in CPU time:
+superfast 8.6 s (7.5 MB), veryfast 12.0 s (4.1 MB), faster 17.1 s (4.4 MB).
 """
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A way to make H.264."""
+    """An H.264 encoder."""
 
     name: str
     options: dict[str, str]
     pix_fmt: str = "yuv420p"
-    """What it takes; made from yuv420p without loss."""
+    """Its pixel format, which yuv420p converts to without loss."""
     device_type: str = ""
-    """Whose memory the pictures are brought to first; empty for encoders that see to it themselves."""
+    """The device whose memory frames are uploaded to; empty for encoders that do so themselves."""
 
     def device(self) -> HWAccel | None:
-        """To be handed to PyAV."""
+        """The device for PyAV."""
         return HWAccel(self.device_type) if self.device_type else None
 
     def works(self, width: int, height: int) -> bool:
-        """Whether it opens and encodes a picture of this size. That FFmpeg lists it says nothing."""
+        """Whether it encodes a frame of this size; that FFmpeg lists an encoder does not mean it works."""
         try:
             context = cast(
                 av.VideoCodecContext, av.CodecContext.create(self.name, "w", hwaccel=self.device())
@@ -63,10 +63,10 @@ class Encoder:
             context.width, context.height, context.pix_fmt = width, height, self.pix_fmt
             context.time_base, context.framerate = _TICK, Fraction(25)
             context.options = self.options
-            picture = av.VideoFrame(width, height, "yuv420p")
-            picture.pts, picture.time_base = 0, _TICK
-            return any(packet.size for packet in [*context.encode(picture), *context.encode(None)])
-        except Exception:  # noqa: BLE001 - drivers fail in many ways, and there is always another encoder
+            frame = av.VideoFrame(width, height, "yuv420p")
+            frame.pts, frame.time_base = 0, _TICK
+            return any(packet.size for packet in [*context.encode(frame), *context.encode(None)])
+        except Exception:  # noqa: BLE001 - drivers fail in many ways, and libx264 always works
             return False
 
 
@@ -82,13 +82,13 @@ HARDWARE_ENCODERS = (
 
 @cache
 def find_encoder(width: int, height: int) -> Encoder:
-    """The first hardware encoder that works for pictures of this size, else libx264. Asked once."""
+    """The first hardware encoder that works for frames of this size, else libx264; cached."""
     software = Encoder(ENCODER, ENCODER_OPTIONS)
     return next((one for one in HARDWARE_ENCODERS if one.works(width, height)), software)
 
 
 class Mp4:
-    """The file being written. As a context manager it lets go of the file whatever happens."""
+    """The file being written; a context manager that always closes it."""
 
     def __init__(
         self, part: Path, size: tuple[int, int], info: VideoInfo, settings: Settings, sound: Sound | None
@@ -98,7 +98,7 @@ class Mp4:
         self._part, self._sound = part, sound
         rate = info.fps or Fraction(25)
         self._last = -1
-        self._stands = max(1, round(1 / (rate * _TICK)))
+        self._duration = max(1, round(1 / (rate * _TICK)))
         ends = [end for end in (settings.stop_s, info.duration_s) if end is not None]
         self._length_s = max(0.0, min(ends) - settings.start_s) if ends else math.inf
         self._end_s = math.inf if settings.stop_s is None else settings.stop_s - settings.start_s
@@ -114,7 +114,7 @@ class Mp4:
         self._stream.pix_fmt = encoder.pix_fmt
         context = self._stream.codec_context
         context.time_base = _TICK
-        context.thread_count = settings.threads  # 0: as many as the encoder likes
+        context.thread_count = settings.threads  # 0: the encoder decides
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         if sound is not None:
@@ -125,7 +125,7 @@ class Mp4:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         if kind is not None:
-            # Closing rewrites the whole file to put its index first; of an empty file that is quick.
+            # Closing rewrites the whole file to put its index first; an empty file is quick.
             with suppress(OSError):
                 os.truncate(self._part, 0)
             with suppress(Exception):
@@ -133,15 +133,15 @@ class Mp4:
 
     @property
     def share(self) -> float:
-        """How much of the expected length is written, 0 to 1."""
+        """The share of the expected length that is written, 0 to 1."""
         return min(1.0, self._last * float(_TICK) / self._length_s) if self._length_s else 1.0
 
-    def write(self, picture: av.VideoFrame, time_s: float) -> None:
-        """Add a picture that is shown from `time_s` seconds after the beginning of the file.
+    def write(self, frame: av.VideoFrame, time_s: float) -> None:
+        """Add a frame that is shown from `time_s` seconds after the start of the file.
 
         Args:
-            picture: yuv420p in BT.709 and limited range; it gets the time of the output.
-            time_s: Not before the picture before.
+            frame: yuv420p in BT.709 and limited range; its time is overwritten.
+            time_s: Not less than that of the frame before.
 
         Raises:
             OSError: It cannot be written.
@@ -149,33 +149,33 @@ class Mp4:
         """
         pts = max(round(time_s / _TICK), self._last + 1)
         if self.frames:
-            self._stands = pts - self._last
+            self._duration = pts - self._last
         self._last = pts
         self.frames += 1
-        picture.pts, picture.time_base = pts, _TICK
-        self._encode(picture)
+        frame.pts, frame.time_base = pts, _TICK
+        self._encode(frame)
 
     def finish(self, *, whole: bool) -> None:
-        """Write what is under way, and the index.
+        """Write the remaining packets and the index.
 
         Args:
-            whole: Whether all pictures were read, so that the last one stands until the end.
+            whole: Whether all frames were read, so that the last one lasts until the end.
 
         Raises:
             OSError: It cannot be written.
             OutputError: It cannot be encoded.
         """
         if whole and self._last * float(_TICK) < self._length_s < math.inf:
-            self._stands = max(1, round(self._length_s / _TICK) - self._last)
+            self._duration = max(1, round(self._length_s / _TICK) - self._last)
         self._encode(None)
-        self._mux_sound(min((self._last + self._stands) * float(_TICK), self._end_s), last=True)
+        self._mux_sound(min((self._last + self._duration) * float(_TICK), self._end_s), last=True)
         self._container.close()
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         try:
             for packet in self._stream.encode(frame):
-                packet.duration = self._stands  # the muxer works out all but the last
-                # The encoder is many pictures behind: sound goes by what leaves it, so nothing piles up.
+                packet.duration = self._duration  # the muxer derives all but the last
+                # The encoder is many frames behind: audio follows its output, so that no packets pile up.
                 if packet.dts is not None:
                     self._mux_sound(float(packet.dts * _TICK))
                 self._container.mux(packet)

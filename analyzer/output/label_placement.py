@@ -1,4 +1,4 @@
-"""Where the labels of a picture stand, so that none hides another or a face."""
+"""Placement of the labels on a frame, so that none covers another label or a face."""
 
 from __future__ import annotations
 
@@ -24,61 +24,61 @@ Floats = NDArray[np.float64]
 
 
 Rect = tuple[int, int, int, int]
-"""Left, top, right, bottom in whole pixels; right and bottom not included."""
+"""Left, top, right, bottom in whole pixels; right and bottom exclusive."""
 
 
 Sizes = Callable[[int, int], tuple[int, int]]
 
 
 LEVELS = 3
-"""Ways to write a label: long, short, and small."""
+"""Levels of labels: long, short, small."""
 
 
 _REACH = (0.6, 1.2, 9.0)
-"""How far a label may be from its box at each of these levels, in heights of the label."""
+"""The largest distance of a label from its box at each level, in label heights."""
 
 
 _RETRIES = 2
 
 
 _NEAR = 10
-"""Places beside a box."""
+"""Positions next to a box."""
 
 
 _INSIDE = 0.06
-"""A label may cover so much of its own face's box, where there is no room around it: of a face that fills the
-frame it hides forehead or chin."""
+"""The share of its own box that a label may cover if there is no space around it: on a face that fills the
+frame it hides the forehead or the chin."""
 
 
 _RELAXED = 0.7
-"""Labels become longer again when so few of the people are left whose labels had to be shortened."""
+"""Labels become longer again when less than this share of the people remains."""
 
 
 class Crowd(NamedTuple):
-    """What there is in a picture."""
+    """The people, faces and panel of a frame."""
 
     persons: list[int]
     boxes: Boxes
-    """(M, 4) pixels: the boxes of these people."""
+    """(M, 4) their boxes, in pixels."""
     faces: Boxes
-    """(K, 4) pixels: all boxes, none of which is to be covered."""
+    """(K, 4) all boxes, in pixels; none may be covered."""
     panel: Rect | None
-    """Not to be covered either."""
+    """May not be covered either."""
 
 
 class Spot(NamedTuple):
-    """Where a label stands."""
+    """The position of a label."""
 
     left: int
     top: int
     leader: Rect | None
-    """A line to its box, if it is not beside it."""
+    """The line to its box, if it is not next to it."""
 
 
 class LabelPlacement:
-    """Places the labels of a picture: none covers another, the panel, or a face of somebody else.
+    """Places the labels of a frame: none covers another, the panel, or another person's face.
 
-    Where there are too many for that they become short, then small; whose label still finds no room has none.
+    If there are too many, labels become short, then small; labels that still do not fit are left out.
 
     Args:
         size: Width and height of the frame in pixels.
@@ -93,14 +93,14 @@ class LabelPlacement:
         self._far: dict[int, Floats] = {}
 
     def place(self, crowd: Crowd, sizes: Sizes) -> tuple[int, list[Spot | None]]:
-        """How the labels of a picture are written, and where each stands.
+        """Choose the level of the labels of a frame and the position of each.
 
         Args:
-            crowd: What there is.
-            sizes: Gives the width and height of a person's label at a level: 0 long, 1 short, 2 small.
+            crowd: The people of the frame.
+            sizes: Returns width and height of a person's label at a level: 0 long, 1 short, 2 small.
 
         Returns:
-            The level, and for each person where the label stands, None where it has no room.
+            The level, and the position of each person's label, None if it does not fit.
         """
         persons = crowd.persons
         if len(persons) < _RELAXED * self._crowd:
@@ -112,14 +112,14 @@ class LabelPlacement:
         wanted: list[tuple[int, int]] = []
         for level in range(self._level, LEVELS):
             wanted = [sizes(person, level) for person in persons]
-            # Better a short label beside its box than a long one that is far off.
+            # A short label next to its box is better than a long one far away.
             self._reach = _REACH[level]
             spots = self._try(crowd, wanted)
             if level > self._level:
                 self._level, self._crowd = level, len(persons)
             if None not in spots:
                 return self._level, spots
-        for _ in range(_RETRIES):  # who found no room chooses first
+        for _ in range(_RETRIES):  # labels that did not fit choose first
             memory = dict(self._spots), dict(self._far)
             first = {person for person, spot in zip(persons, spots, strict=True) if spot is None}
             others = self._try(crowd, wanted, first)
@@ -132,7 +132,7 @@ class LabelPlacement:
         return self._level, spots
 
     def _as_before(self, crowd: Crowd, sizes: list[tuple[int, int]]) -> list[Spot | None] | None:
-        """Each label where it was beside its box, if they all can stay: so it is from frame to frame."""
+        """Each label at its previous position next to its box, if all can stay, as in most frames."""
         if not crowd.persons or any(person not in self._spots for person in crowd.persons):
             return None
         spots: list[Spot | None] = []
@@ -158,7 +158,7 @@ class LabelPlacement:
     ) -> list[Spot | None]:
         taken = np.array([crowd.panel] if crowd.panel is not None else [], float).reshape(-1, 4)
         spots: list[Spot | None] = [None] * len(crowd.persons)
-        # Who had a label stays where it was; the others find a place around them.
+        # Labels from the previous frame stay; the others are placed around them.
         order = [(one not in first, one not in self._spots, row) for row, one in enumerate(crowd.persons)]
         for *_, row in sorted(order):
             size = sizes[row]
@@ -182,7 +182,7 @@ class LabelPlacement:
         free = self._free(spots, size, faces, taken)
         if free.any():
             cost = np.arange(len(spots), dtype=float)
-            cost[self._spots.get(person, 0)] -= 7  # so that labels do not hop
+            cost[self._spots.get(person, 0)] -= 7  # keeps labels from jumping
             return self._chosen(person, spots, int(np.where(free, cost, np.inf).argmin()), box, size)
         self._far.pop(person, None)
         rings = self._inside(np.rint(center + self._rings(box, size)), size)
@@ -203,7 +203,7 @@ class LabelPlacement:
         return Spot(int(left), int(top), self._leader(box, (left, top), size) if far else None)
 
     def _around(self, box: Boxes, size: tuple[int, int]) -> Floats:
-        """(`_NEAR`, 2) over and under the box, then beside it."""
+        """(`_NEAR`, 2) positions above and below the box, then beside it."""
         wide, high = size
         x1, y1, x2, y2 = (
             box[0] - self._rim,
@@ -217,7 +217,7 @@ class LabelPlacement:
         return np.rint(np.column_stack([xs, ys])).astype(float)
 
     def _rings(self, box: Boxes, size: tuple[int, int]) -> Floats:
-        """(R, 2) left and top of places further off, from the middle of the box, the nearest first."""
+        """(R, 2) left and top of positions further away, relative to the center of the box, nearest first."""
         wide, high = size
         half = (box[2:] - box[:2]) / 2
         xs = np.arange(-10, 11) * wide / 4 - wide / 2
@@ -241,7 +241,7 @@ class LabelPlacement:
     def _over(
         self, person: int, box: Boxes, size: tuple[int, int], faces: Boxes, taken: Floats
     ) -> Spot | None:
-        """At the edge of its own face, where that is large and there is no room around it."""
+        """A position at the edge of its own face, if that is large and there is no space around it."""
         area = float(np.prod(box[2:] - box[:2]))
         if size[0] * size[1] > _INSIDE * area:
             return None
@@ -257,10 +257,10 @@ class LabelPlacement:
 
     @staticmethod
     def _leader(box: Boxes, place: tuple[float, float], size: tuple[int, int]) -> Rect | None:
-        """From the nearest point of the box to that of the label."""
+        """The line from the nearest point of the box to the nearest point of the label."""
         low = np.maximum(box[:2], place)
         high = np.minimum(box[2:], np.add(place, size))
-        # Where they face each other, straight across; else from corner to corner.
+        # Straight across where the sides overlap, else from corner to corner.
         across = (low + high) / 2
         start = np.where(low <= high, across, np.clip(across, box[:2], box[2:]))
         end = np.where(low <= high, across, np.clip(across, place, np.add(place, size)))
@@ -268,7 +268,7 @@ class LabelPlacement:
 
 
 def overlap(rects: Floats, others: Boxes | Floats) -> Floats:
-    """(R,) how many pixels of each rectangle (R, 4) others (K, 4) cover, counted once for each of them."""
+    """(R,) pixels of each rectangle (R, 4) covered by others (K, 4), counted once for each of these."""
     low = np.maximum(rects[:, None, :2], others[None, :, :2])
     high = np.minimum(rects[:, None, 2:], others[None, :, 2:])
     covered: Floats = np.prod(np.clip(high - low, 0, None), axis=2).sum(axis=1)

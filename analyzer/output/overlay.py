@@ -1,8 +1,8 @@
-"""Drawing on pictures: what boxes, labels, counts and hidden faces look like.
+"""Drawing on frames: the look of boxes, labels, counts and hidden faces.
 
-A `Painter` decides what is drawn where (`Marks`) and draws it, on BGR pictures or in YUV. Pictures of videos
-are never converted to be drawn on: the colors are, once. `Planes` hands the painter the rectangles around
-the marks with their chroma enlarged; what is not drawn keeps the decoder's values exactly.
+A `Painter` decides what to draw where (`Marks`) and draws it, on BGR images or in YUV. Video frames are not
+converted for drawing; the colors are, once. `Planes` passes the painter the rectangles around the marks with
+their chroma upsampled; pixels that are not drawn on keep the decoder's values exactly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Boxes = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-_NOBODY = "#D8D8D8"
+_UNCOUNTED = "#D8D8D8"
 
 
 _CHILD_YEARS = 13
@@ -51,16 +51,16 @@ _GENDERS = tuple(GENDER_COLORS)
 
 
 _ROUNDNESS = 0.4
-"""Of the corners of women's boxes, as a share of the most that is possible."""
+"""Corner radius of boxes of perceived gender female, as a share of the largest possible radius."""
 
 
 class _Sprite(NamedTuple):
-    """A small picture with soft edges, ready to be laid over another."""
+    """A small image with soft edges, ready to be blended over another."""
 
     color: NDArray[np.uint16]
     """(h, w, 3) BGR or YUV times opacity, up to 255 * 255."""
     keep: NDArray[np.uint16]
-    """(h, w, 3) how much of what lies below stays, 0 to 255."""
+    """(h, w, 3) weight of the image below, 0 to 255."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,20 +88,20 @@ class _Text(NamedTuple):
 def _sprite(
     size: tuple[int, int], fill: str, opacity: float, radius: float, texts: Iterable[_Text], *, yuv: bool
 ) -> _Sprite:
-    """A rounded plate with writing on it, to be laid over BGR or YUV."""
-    fine = 4  # Pillow draws shapes without soft edges: draw large, then shrink
+    """A rounded plate with text, for BGR or YUV."""
+    fine = 4  # Pillow does not antialias shapes: draw large, then shrink
     plate = Pillow.new("L", (size[0] * fine, size[1] * fine))
     outer = (0, 0, size[0] * fine - 1, size[1] * fine - 1)
     ImageDraw.Draw(plate).rounded_rectangle(outer, radius * fine, round(255 * opacity))
     alpha = plate.resize(size, Pillow.Resampling.BOX)
-    picture = Pillow.new("RGB", size, fill)
+    canvas = Pillow.new("RGB", size, fill)
     for line in texts:
         ink = Pillow.new("L", size)
         ImageDraw.Draw(ink).text((line.left, line.baseline), line.text, 255, line.font, anchor="ls")
-        picture.paste(Pillow.new("RGB", size, line.color), mask=ink)
+        canvas.paste(Pillow.new("RGB", size, line.color), mask=ink)
         alpha = ImageChops.lighter(alpha, ink)
     solid = np.repeat(np.asarray(alpha, np.uint16)[:, :, None], 3, axis=2)
-    color: Image = np.asarray(picture)[:, :, ::-1]
+    color: Image = np.asarray(canvas)[:, :, ::-1]
     if yuv:
         color = np.asarray(cv2.transform(np.ascontiguousarray(color), _TO_YUV), np.uint8)
     return _Sprite(color.astype(np.uint16) * solid, 255 - solid)
@@ -124,7 +124,7 @@ _TO_YUV = np.array(
 
 
 def _color(text: str, *, yuv: bool) -> tuple[int, int, int]:
-    """A color for pictures in BGR, or for those whose channels are YUV.
+    """A color in BGR, or in YUV.
 
     >>> _color("#E69F00", yuv=False), _color("#FFFFFF", yuv=True)
     ((0, 159, 230), (235, 128, 128))
@@ -155,7 +155,7 @@ def _ink(paper: str) -> str:
 
 
 def _caption(person: int, gender: str, age: float) -> str:
-    """What a label says.
+    """The text of a label.
 
     >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
     ('#3 woman 34', '#4 boy 8', '#5 man')
@@ -171,7 +171,7 @@ def _caption(person: int, gender: str, age: float) -> str:
 
 
 def _short_caption(person: int, gender: str, age: float) -> str:
-    """What a label says in a crowd.
+    """The text of a short label.
 
     >>> _short_caption(3, "female", 34.4), _short_caption(5, "male", math.nan)
     ('#3 F34', '#5 M')
@@ -184,35 +184,35 @@ def _short_caption(person: int, gender: str, age: float) -> str:
 
 @dataclass(frozen=True)
 class Marks:
-    """What is drawn on one picture."""
+    """The marks to draw on one frame."""
 
-    strangers: Boxes
-    """(K, 4) pixels: boxes of faces that are not counted."""
+    uncounted: Boxes
+    """(K, 4) boxes of uncounted faces, in pixels."""
     boxes: Boxes
-    """(M, 4) pixels: boxes of people."""
+    """(M, 4) boxes of people, in pixels."""
     genders: Ints
     """(M,) index into `_GENDERS`."""
     plates: list[tuple[_Sprite, int, int]]
-    """Labels and panel, each with its left and top."""
+    """Labels and panel, each with left and top."""
     leaders: list[tuple[Rect, int]]
-    """Lines from a box to a label that is not beside it: from x, y, to x, y; and the gender."""
+    """Lines (x, y, x, y) from boxes to labels that are not next to them, with the gender index."""
     thickness: int
-    """Pixels: of the lines of boxes, at most."""
+    """Largest thickness of lines, in pixels."""
 
     def __bool__(self) -> bool:
-        return bool(len(self.strangers) or len(self.boxes) or self.plates)
+        return bool(len(self.uncounted) or len(self.boxes) or self.plates)
 
     def rects(self) -> Iterator[Rect]:
-        """Rectangles outside of which nothing is drawn; they may overlap, and reach out of the picture."""
+        """Rectangles that contain everything drawn; they may overlap and exceed the frame."""
         reach = self.thickness // 2 + 2
-        for box in (*self.strangers, *self.boxes):
+        for box in (*self.uncounted, *self.boxes):
             left, top, right, bottom = map(int, box)
             x1, y1, x2, y2 = left - reach, top - reach, right + reach + 1, bottom + reach + 1
             yield x1, y1, x2, top + reach + 1
             yield x1, bottom - reach, x2, y2
             yield x1, y1, left + reach + 1, y2
             yield right - reach, y1, x2, y2
-        for box in self.boxes[self.genders == 0]:  # rounded: their corners lie further inside
+        for box in self.boxes[self.genders == 0]:  # rounded corners lie further inside
             left, top, right, bottom = map(int, box)
             inward = _radius(box) + reach
             for x in (left - reach, right - inward):
@@ -225,36 +225,36 @@ class Marks:
 
 
 class _Outlines:
-    """Draws boxes: women's are rounded, men's have sharp corners, those of unknown gender are corners alone,
-    and those of faces that are not counted are thin and dashed.
+    """Draws boxes that can be told apart without color.
 
-    So they are told apart without color too.
+    Boxes of perceived gender female are rounded, male have sharp corners, unknown gender are corners only,
+    and uncounted faces are thin and dashed.
 
     Args:
         line: Thickness in pixels.
-        yuv: Whether the channels of the pictures are YUV, not BGR.
+        yuv: Whether the channels are YUV, not BGR.
     """
 
     def __init__(self, line: int, *, yuv: bool) -> None:
         self._line, self._thin = line, max(1, line // 2)
         self._black = _color("#000000", yuv=yuv)
-        self._nobody = _color(_NOBODY, yuv=yuv)
+        self._gray = _color(_UNCOUNTED, yuv=yuv)
         self._colors = [_color(GENDER_COLORS[gender], yuv=yuv) for gender in _GENDERS]
 
     def people(self, image: Image, boxes: Boxes, genders: Ints) -> None:
         """Draw (M, 4) boxes in place."""
         for box, gender in zip(boxes, genders.tolist(), strict=True):
             lines = (_rounded, _sharp, _corners)[gender](box)
-            # A dark rim keeps bright lines visible on bright pictures.
+            # A dark rim keeps bright lines visible on bright frames.
             for color, width in ((self._black, self._line + 2), (self._colors[gender], self._line)):
                 cv2.polylines(image, lines, isClosed=gender < 2, color=color, thickness=width)
 
-    def nobody(self, image: Image, boxes: Boxes) -> None:
-        """Draw (K, 4) boxes of faces that are not counted, in place."""
+    def uncounted(self, image: Image, boxes: Boxes) -> None:
+        """Draw (K, 4) boxes of uncounted faces in place."""
         dash = 4 * self._thin + 2
         for box in boxes:
             sides = _strokes(box, lambda length: [(at, at + dash) for at in range(0, length, 2 * dash)])
-            cv2.polylines(image, sides, isClosed=False, color=self._nobody, thickness=self._thin)
+            cv2.polylines(image, sides, isClosed=False, color=self._gray, thickness=self._thin)
 
     def leader(self, image: Image, line: Rect, gender: int) -> None:
         """Draw the line between a box and its label, in place."""
@@ -280,7 +280,7 @@ def _rounded(box: Boxes) -> Lines:
 
 
 def _radius(box: Boxes) -> int:
-    """Of rounded corners, in whole pixels."""
+    """Radius of rounded corners, in whole pixels."""
     x1, y1, x2, y2 = map(int, box)
     return int(min(x2 - x1, y2 - y1) / 2 * _ROUNDNESS)
 
@@ -295,7 +295,7 @@ def _corners(box: Boxes) -> Lines:
 
 
 def _strokes(box: Boxes, pattern: Callable[[int], list[tuple[int, int]]]) -> Lines:
-    """Pieces of a box's sides, (2, 2) each: `pattern` says from where to where a length has a line."""
+    """Pieces of a box's sides, (2, 2) each; `pattern` returns start and end of each piece of a side."""
     x1, y1, x2, y2 = map(int, box)
     pieces = [[(begin, y), (min(end, x2 - x1), y)] for begin, end in pattern(x2 - x1) for y in (0, y2 - y1)]
     pieces += [[(x, begin), (x, min(end, y2 - y1))] for begin, end in pattern(y2 - y1) for x in (0, x2 - x1)]
@@ -303,7 +303,7 @@ def _strokes(box: Boxes, pattern: Callable[[int], list[tuple[int, int]]]) -> Lin
 
 
 class Painter:
-    """Draws on pictures of one size: all measures follow from its shorter side."""
+    """Draws on frames of one size; all measures follow from the shorter side."""
 
     def __init__(
         self,
@@ -316,16 +316,16 @@ class Painter:
         uncounted: bool = False,
         image: bool = False,
     ) -> None:
-        """Prepare for pictures of one size.
+        """Prepare for frames of one size.
 
         Args:
-            width: Pixels.
-            height: Pixels.
+            width: Width in pixels.
+            height: Height in pixels.
             people: The people table.
-            everywhere: (N, 4) all boxes that will be drawn: the panel goes where the fewest are.
-            yuv: Whether the channels of the pictures are YUV (BT.709, limited range), not BGR.
-            uncounted: Whether some of the boxes are of faces that are not counted: the panel tells how many.
-            image: Whether it is one image of a folder, not a frame of a video.
+            everywhere: (N, 4) all boxes that will be drawn; the panel covers as few as possible.
+            yuv: Whether the channels are YUV (BT.709, limited range), not BGR.
+            uncounted: Whether there are uncounted faces; the panel then shows their number.
+            image: Whether it is an image, not a frame of a video.
         """
         short = min(width, height)
         self._size = width, height
@@ -348,13 +348,13 @@ class Painter:
         self._outlines = _Outlines(self._line, yuv=yuv)
 
     def marks(self, boxes: Boxes, persons: Ints, now: set[int], so_far: int) -> Marks:
-        """What is to be drawn on one picture.
+        """The marks of one frame.
 
         Args:
             boxes: (M, 4) pixels.
-            persons: (M,) whose boxes they are, -1 for nobody.
+            persons: (M,) their person ids, -1 for uncounted faces.
             now: The people on screen.
-            so_far: How many different people have been on screen until now.
+            so_far: Number of distinct people on screen so far.
         """
         width, height = self._size
         boxes = np.clip(boxes, 0, [width - 1, height - 1] * 2).astype(np.float32)
@@ -378,7 +378,7 @@ class Painter:
 
     def draw(self, image: Image, marks: Marks) -> None:
         """Draw in place on `image`, (H, W, 3) uint8, BGR or YUV."""
-        self._outlines.nobody(image, marks.strangers)
+        self._outlines.uncounted(image, marks.uncounted)
         for line, gender in marks.leaders:
             self._outlines.leader(image, line, gender)
         self._outlines.people(image, marks.boxes, marks.genders)
@@ -403,9 +403,9 @@ class Painter:
         return self._sprites[person, level]
 
     def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:
-        """Where the panel stands: the corner that hides least of `faces`; None if there is no room."""
+        """The corner for the panel that covers least of `faces`; None if it does not fit."""
         pad, margin = round(self._text * 0.6), round(self._text * 0.7)
-        # As wide as the largest numbers to come, so that it does not breathe.
+        # Wide enough for the largest numbers, so that its width does not change.
         lines = self._panel_lines([max(9, 10 ** len(str(len(self._people))) - 1)] * 6)
         wide = max(self._font.getlength(lines[0]), *map(self._small.getlength, lines[1:]))
         width, height = (
@@ -417,7 +417,7 @@ class Painter:
             return None
         spots = ((margin, margin), (right, margin), (margin, bottom), (right, bottom))
         corners = [(left, top, left + width, top + height) for left, top in spots]
-        some = faces[:: 1 + len(faces) // 10_000]  # a long film has millions
+        some = faces[:: 1 + len(faces) // 10_000]  # a long video has millions
         return corners[int(np.argmin(overlap(np.array(corners, float), some)))]
 
     def _count(self, now: set[int], so_far: int, uncounted: int) -> _Sprite:
@@ -447,12 +447,12 @@ class Painter:
 
 
 def hide(layers: Sequence[tuple[Image, int]], covers: Boxes) -> None:
-    """Make unrecognisable what is inside ellipses, in place.
+    """Make the inside of ellipses unrecognizable, in place.
 
     Args:
-        layers: What the picture is made of, (h, w) or (h, w, 3) uint8 each, the one in full size first; and
-            how many rows and columns of the picture a sample stands for, 1 or 2.
-        covers: (N, 4) pixels: the bounds of the ellipses.
+        layers: The planes of the frame, (h, w) or (h, w, 3) uint8, the full-size one first, each with its
+            subsampling factor, 1 or 2.
+        covers: (N, 4) bounds of the ellipses, in pixels.
     """
     height, width = layers[0][0].shape[:2]
     coarse = max(step for _, step in layers)
@@ -462,12 +462,12 @@ def hide(layers: Sequence[tuple[Image, int]], covers: Boxes) -> None:
         y2 = min(height, math.ceil(bottom / coarse) * coarse)
         if x1 >= x2 or y1 >= y2:
             continue
-        # Some four means across a face: too few for eyes and mouth, and the rest is gone for good.
+        # About four means across a face: too few for eyes and mouth, and not reversible.
         cell = max(right - left, bottom - top) / 6
         grid = max(1, round((x2 - x1) / cell)), max(1, round((y2 - y1) / cell))
         mask = np.zeros((y2 - y1, x2 - x1), np.uint8)
         middle, reach = ((left + right) / 2 - x1, (top + bottom) / 2 - y1), (right - left, bottom - top)
-        # In sixteenths of a pixel, so that the edge does not jump from pixel to pixel.
+        # In 1/16 pixel, so that the edge does not jump by whole pixels.
         center, axes = [round(m * 16) for m in middle], [round(r * 8) for r in reach]
         cv2.ellipse(mask, center, axes, 0, 0, 360, 255, cv2.FILLED, cv2.LINE_8, 4)
         for layer, step in layers:
@@ -478,21 +478,21 @@ def hide(layers: Sequence[tuple[Image, int]], covers: Boxes) -> None:
 
 
 def _halved(plane: Image) -> Image:
-    """The means of two by two; a mask of 0 and 255 stays above 0 wherever one of the four was."""
+    """The means of 2 x 2 pixels; a mask of 0 and 255 stays above 0 if any of the four was."""
     height, width = plane.shape[:2]
     return np.asarray(cv2.resize(plane, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Planes:
-    """The planes of a picture in 8 bits, 4:2:0, and an even size, to be drawn on."""
+    """The planes of a frame for drawing: 8 bits, 4:2:0, even size."""
 
-    def __init__(self, picture: av.VideoFrame) -> None:
-        """Make the picture's planes writable: they are copied if the decoder still has a use for them."""
-        picture.make_writable()
-        self._y, self._u, self._v = planes_of(picture)
+    def __init__(self, frame: av.VideoFrame) -> None:
+        """Make the planes of a frame writable; they are copied if the decoder still needs them."""
+        frame.make_writable()
+        self._y, self._u, self._v = planes_of(frame)
 
     def hide(self, covers: Boxes) -> None:
-        """Make unrecognisable what is inside the ellipses with these bounds, (N, 4) pixels."""
+        """Make the inside of ellipses unrecognizable; (N, 4) bounds in pixels."""
         hide([(self._y, 1), (self._u, 2), (self._v, 2)], covers)
 
     def draw(self, painter: Painter, marks: Marks, scratch: Image) -> None:
@@ -500,8 +500,8 @@ class Planes:
 
         Args:
             painter: Draws in YUV.
-            marks: What is drawn.
-            scratch: (H, W, 3) uint8 in the picture's size; whatever it holds is lost.
+            marks: The marks to draw.
+            scratch: (H, W, 3) uint8 in the size of the frame; its content is overwritten.
         """
         height, width = scratch.shape[:2]
         places: list[tuple[slice, slice]] = []
@@ -522,7 +522,7 @@ class Planes:
         for small in places:
             large = _doubled(small)
             self._y[large] = scratch[large][:, :, 0]
-            # The mean of four that are equal is the same again: what was not drawn stays.
+            # The mean of four equal values is the same value: pixels that were not drawn on do not change.
             halved = _halved(scratch[large])
             self._u[small], self._v[small] = halved[:, :, 1], halved[:, :, 2]
 

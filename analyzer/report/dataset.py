@@ -1,6 +1,6 @@
-"""Finding runs, choosing among them, and laying them open to SQL.
+"""Find runs, choose among them, and query their tables with SQL.
 
-DuckDB reads the Parquet files where they lie: nothing is loaded but what a figure needs.
+DuckDB reads the Parquet files where they are, and loads only the columns that a figure needs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 _MEMORY_MB = 600
 
 
-# A folder named `a=1` is no column, and what separates the columns of a CSV file is not to be guessed.
+# A folder named `a=1` is not a partition, and the delimiter of a CSV file is known.
 _PARQUET = "read_parquet({}, union_by_name = {}, hive_partitioning = false)"
 
 
@@ -82,49 +82,49 @@ _TEXT, _REAL, _INT, _BOOL, _DATE = pa.string(), pa.float64(), pa.int64(), pa.boo
 
 
 RUN_COLUMNS = (
-    Column("run", _TEXT, "Name of the run's folder; with those above it where two have the same."),
+    Column("run", _TEXT, "Name of the run's folder; with parent folders where two have the same."),
     Column("video_id", _TEXT, "Stable name of the video."),
     Column("title", _TEXT, "Its title."),
     Column("channel", _TEXT, "Its channel; empty for files."),
     Column("url", _TEXT, "Address of its page; empty for files."),
-    Column("source", _TEXT, "What was named on the command line, without folders."),
+    Column("source", _TEXT, "Source as named on the command line, without folders."),
     Column(
         "folder",
         _TEXT,
-        "Of files: the folder they lie in; with those above it where two have the same name. Else empty.",
+        "Folder of a file; with parent folders where two have the same name. Empty for web videos.",
     ),
     Column("kind", _TEXT, "video or images."),
     Column(
         "day",
         _DATE,
-        "Day of the upload; of files the day of the recording if they tell, else of the analysis.",
+        "Day of the upload; for files, day of the recording if known, else of the analysis.",
     ),
-    Column("day_is", _TEXT, "uploaded, recorded or analyzed: what the day is."),
+    Column("day_is", _TEXT, "uploaded, recorded or analyzed: what the day refers to."),
     Column(
         "hour",
         _INT,
-        "Hour of the day of the upload or recording in `--timezone`, 0 to 23; empty where not known.",
+        "Hour of the upload or recording in `--timezone`, 0 to 23; empty if not known.",
         "h",
     ),
     Column("analyzed_at", _TEXT, "When it was analyzed, ISO 8601."),
     Column("complete", _BOOL, "Whether it was read to its end."),
-    Column("duration_s", _REAL, "Length that the file declares.", "s"),
-    Column("analyzed_s", _REAL, "Time for which the analyzed frames stand.", "s"),
+    Column("duration_s", _REAL, "Declared length.", "s"),
+    Column("analyzed_s", _REAL, "Duration of the analyzed frames, added up.", "s"),
     Column("samples", _INT, "Analyzed frames."),
     Column("faces", _INT, "Faces in them."),
     Column("people", _INT, "People."),
     Column("people_low", _INT, "People, at least."),
     Column("people_high", _INT, "People, at most."),
-    Column("width", _INT, "Of the picture.", "pixels"),
-    Column("height", _INT, "Of the picture.", "pixels"),
-    Column("preset", _TEXT, "Preset whose settings it has; custom if none."),
-    Column("schema_version", _INT, "Of its tables."),
+    Column("width", _INT, "Width of the frame.", "pixels"),
+    Column("height", _INT, "Height of the frame.", "pixels"),
+    Column("preset", _TEXT, "Preset that the settings match; custom if none."),
+    Column("schema_version", _INT, "Schema version of its tables."),
 )
-"""The view `runs`. Columns of the user's own come after these."""
+"""Columns of the view `runs`; the columns of `--columns` follow them."""
 
 
 def _table_columns(scene: str) -> dict[str, tuple[Column, ...]]:
-    # The timeline with the age bands of whatever settings.
+    # The timeline with all age bands there are.
     every = (timeline_columns(Settings(age_bands=bands, scene=scene)) for bands in AGE_BANDS)
     return {
         "people": people_columns(Settings(scene=scene)),
@@ -139,7 +139,7 @@ _TABLE_COLUMNS = _table_columns("video")
 
 
 _TABLES = {"people": True, "shares": True, "timeline": True, "faces": False, "samples": False}
-"""Views besides `runs`, and whether the table may be CSV. Each has the table's columns and `run`."""
+"""Views besides `runs`, and whether the table may be CSV. Each has the columns of the table and `run`."""
 
 
 VIEWS = ("runs", *_TABLES)
@@ -149,15 +149,15 @@ PERIODS = ("day", "week", "month", "hour")
 
 
 BY_FILE_NAME = "name"
-"""What `--by` makes of the day and hour, besides columns of `runs`. All but the hour are trends."""
+"""The value of `--by` that groups runs by file name."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that is not reported on.
+    """A folder that is not in the report.
 
     Attributes:
-        fault: Whether something is wrong: the user named it, or it is damaged. Else it merely holds no run.
+        fault: Whether that is an error: the user named it, or it is damaged. Otherwise it contains no run.
     """
 
     folder: Path
@@ -167,7 +167,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """Runs, and what else was there."""
+    """Runs that were found, and folders that were skipped."""
 
     runs: tuple[Run, ...]
     skipped: tuple[Skipped, ...]
@@ -179,11 +179,11 @@ _UNFINISHED = "is unfinished: run analyze on the same source again"
 _FOREIGN = "holds no run"
 
 
-_FORBIDDEN = "cannot be read: you have no right to"
+_FORBIDDEN = "cannot be read: permission denied"
 
 
 def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Found:
-    """The finished runs in some folders: a run's own, or one with runs in it, however deep."""
+    """Find the finished runs in some folders, at any depth."""
     runs: dict[Path, Run] = {}
     skipped: dict[Path, Skipped] = {}
     for path in paths_of(paths):
@@ -196,7 +196,7 @@ def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
         below = list(_walk(path, {path.resolve()}))
         found = {one.folder.resolve(): one for one in below if isinstance(one, Run)}
         runs |= found
-        # The folder itself was named: that nothing is in it is worth an error.
+        # A folder that was named and contains nothing is an error.
         others = [
             replace(one, fault=one.fault or one.folder == path) for one in below if isinstance(one, Skipped)
         ]
@@ -207,7 +207,7 @@ def find_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
 
 
 def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
-    """The run that was analyzed last among those in a folder."""
+    """Find the run in a folder that was analyzed last."""
     if not Path(out).is_dir():
         return Found((), ())
     found = find_runs([out])
@@ -216,7 +216,7 @@ def newest_run(out: str | os.PathLike[str] = DEFAULT_OUT) -> Found:
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
-    """Runs in a folder and below, and each folder in it that holds none; nothing that was `seen` already."""
+    """Yield the runs in a folder and below, and each folder without any; skip folders that were `seen`."""
     try:
         names = {one.name for one in folder.iterdir()}
         if "run.json" in names:
@@ -235,7 +235,7 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Run | Skipped]:
             continue
         seen.add(place)
         below = list(_walk(one, seen))
-        # Of folders in folders without any run the uppermost is named.
+        # Of nested folders without any run only the outermost is named.
         has_runs = any(isinstance(each, Run) or each.reason != _FOREIGN for each in below)
         yield from below if has_runs else [Skipped(one, _FOREIGN, fault=False)]
 
@@ -267,10 +267,10 @@ UTC = "UTC"
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone by its name.
+    """The time zone of a name.
 
     Raises:
-        SettingsError: There is none of that name.
+        SettingsError: There is no such time zone.
     """
     try:
         return ZoneInfo(name)
@@ -285,15 +285,15 @@ def zone_of(name: str) -> ZoneInfo:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which of the runs are reported on.
+    """The choice of runs for a report.
 
     Attributes:
         since: This day or later.
-        channels: Of these channels, capital letters not minded; empty: of any.
+        channels: Only these channels, ignoring case; empty: all.
         where: A condition in SQL over the columns of `runs`.
-        columns: A CSV file with columns of the user's own: the first one is `run`, `video_id`, `title`, `url`
-            or `source` and says which runs a row is about.
-        timezone: In which days and hours are told, as the IANA names it.
+        columns: A CSV file with additional columns. The first column is `run`, `video_id`, `title`, `url` or
+            `source` and identifies the runs of a row.
+        timezone: IANA name of the time zone of days and hours.
 
     Raises:
         SettingsError: There is no such time zone.
@@ -309,7 +309,7 @@ class Chosen:
         zone_of(self.timezone)
 
     def in_words(self) -> list[str]:
-        """What is left out, a phrase each."""
+        """The filters in words, a phrase each."""
         words = [f"since {self.since.isoformat()}"] if self.since else []
         words += ["channel " + " or ".join(self.channels)] if self.channels else []
         words += [f"where {self.where}"] if self.where else []
@@ -352,18 +352,18 @@ _FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
 
 
 class Corpus:
-    """Runs open to SQL, numbered from 0 in the column `run_no`. To be closed; a context manager.
+    """Runs whose tables can be queried with SQL, numbered from 0 in the column `run_no`; a context manager.
 
-    Tables: `person`, one row a person; `share`, one row a group of people; `bin`, one row of the timeline if
-    there is but one run; `moment`, one row a sample, with the number of people and their
-    genders (1: female, 2: male, 3: both, 0: neither); `visit`, one row a person and stretch of `GAP_S` in
-    which it is seen.
+    Tables: `person`, a row per person; `share`, a row per group of people; `bin`, a row per bin of the
+    timeline, if there is a single run; `moment`, a row per sample, with the number of people and their
+    genders (1: female, 2: male, 3: both, 0: neither); `visit`, a row per person and interval of `GAP_S` in
+    which the person is seen.
 
     Attributes:
-        runs: Those that are reported on.
-        table: One row for each: `RUN_COLUMNS` and the user's own.
-        skipped: What was left out because of what it is, not because it was not chosen.
-        unfitting: Rows of the user's own columns that fit no run, in a sentence; empty where all fit.
+        runs: The runs.
+        table: A row per run: `RUN_COLUMNS` and the columns of `--columns`.
+        skipped: Folders that were left out because they cannot be read or contain no run.
+        unfitting: A sentence about rows of `--columns` that match no run; empty if all match.
     """
 
     def __init__(self, runs: Sequence[Run], table: pd.DataFrame) -> None:
@@ -381,16 +381,16 @@ class Corpus:
                 "autoload_known_extensions": "false",
             }
         )
-        # Adding up faces before they are joined with people takes three times as long: there are many.
+        # Aggregating the many faces before joining them with people takes three times as long.
         self.connection.execute("SET disabled_optimizers = 'partial_aggregate_pushdown'")
 
     @classmethod
     def open(cls, found: Found, chosen: Chosen | None = None) -> Self:
-        """Open what was found, as far as it is chosen and readable.
+        """Open the runs that were found, as far as they are chosen and readable.
 
         Raises:
-            SettingsError: A condition or the file of own columns is wrong.
-            OutputError: There is not enough memory or room for temporary files.
+            SettingsError: The condition or the file of additional columns is wrong.
+            OutputError: Memory or disk space for temporary files is insufficient.
         """
         chosen = chosen or Chosen()
         table, unfitting = _runs_table(found.runs, zone_of(chosen.timezone)), ""
@@ -414,7 +414,9 @@ class Corpus:
             except duckdb.Error as error:
                 corpus.close()
                 if not (damaged := _damaged(runs)):
-                    raise OutputError(f"the runs cannot be put together ({_first_line(error)})") from error
+                    raise OutputError(
+                        f"the tables of the runs cannot be combined ({_first_line(error)})"
+                    ) from error
             except BaseException:
                 corpus.close()
                 raise
@@ -433,17 +435,17 @@ class Corpus:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.connection.close()
         shutil.rmtree(self._spill, ignore_errors=True)
 
     @property
     def audiences(self) -> list[int]:
-        """Numbers of the runs that were analyzed as an audience, with that scene's columns."""
+        """Numbers of the runs that were analyzed as an audience and have attention columns."""
         return [number for number, run in enumerate(self.runs) if run.info.get("audience")]
 
     def frame(self, sql: str) -> pd.DataFrame:
-        """What a query yields."""
+        """The result of a query."""
         frame: pd.DataFrame = self.execute(sql).df()
         return frame
 
@@ -461,12 +463,12 @@ class Corpus:
             raise
 
     def rows(self, name: str, columns: Mapping[str, str]) -> str:
-        """SQL for a table of all runs: `run_no` and some of its columns, cast to the types given.
+        """SQL for a table of all runs: `run_no` and some columns, cast to the given types.
 
-        Columns that a run lacks, because it was written by an older version, are NULL in its rows.
+        Columns that a run of an older version lacks are NULL in its rows.
         """
         files = [(n, _table_file(run.folder, name, _TABLES[name])) for n, run in enumerate(self.runs)]
-        # Unions are made only where they are needed: through them joins are planned badly.
+        # Unions only where needed: joins over them are planned badly.
         older = any(run.info["schema_version"] < SCHEMA_VERSION for run in self.runs)
         former = FORMER_COLUMNS.get(name, {}) if older else {}
         former = {column: former[column] for column in columns if column in former}
@@ -485,7 +487,7 @@ class Corpus:
             number = "file_index"
             if [number for number, _ in mine] != list(range(len(mine))):
                 number = "[" + ", ".join(str(number) for number, _ in mine) + "][(file_index + 1)::BIGINT]"
-            # Columns that depend on the settings; to look for differences elsewhere takes time.
+            # Columns of these tables depend on the settings; comparing the others would take time.
             mixed = name == "timeline" or (name == "people" and bool(self.audiences))
             mixed |= older
             whole = reader.format(paths, str(mixed).lower())
@@ -499,7 +501,7 @@ class Corpus:
         return " UNION ALL ".join(parts) or f"SELECT NULL::INTEGER AS run_no, {none} WHERE false"
 
     def open_views(self) -> None:
-        """Make the views of `VIEWS`, for SQL by the user, and shut out all other files."""
+        """Make the views of `VIEWS` for SQL by the user, and forbid access to all other files."""
         connection = self.connection
         connection.register("runs_frame", self.table.assign(run_no=range(len(self.table))))
         connection.execute("CREATE TEMP TABLE runs AS SELECT * FROM runs_frame")
@@ -518,11 +520,11 @@ class Corpus:
         connection.execute("SET lock_configuration = true")
 
     def _load(self) -> dict[int, str]:
-        """Make the tables; gives what is wrong with runs whose tables do not fit their ``run.json``."""
+        """Make the tables; return what is wrong with runs whose tables do not match their ``run.json``."""
         run = self.execute
         faces = self.rows("faces", _FACE)
         run(f"CREATE TEMP TABLE person AS {self.rows('people', _PERSON)}")
-        # One number for run and person makes the join of many faces with few people a look-up.
+        # A single key for run and person makes joining many faces with few people a lookup.
         (most,) = run("SELECT coalesce(max(person_id), 0) + 1 FROM person").fetchone() or (1,)
         key = f"run_no::BIGINT * {most} + person_id"
         run(
@@ -557,7 +559,7 @@ class Corpus:
             name: dict(run(f"SELECT run_no, count(*) FROM {table} GROUP BY run_no").fetchall())
             for name, table in _COUNTED.items()
         }
-        # The files say themselves how many faces they hold: no need to count ten million.
+        # The number of faces is in the metadata of the files: ten million need not be counted.
         paths = {str((one.folder / "faces.parquet").absolute()): n for n, one in enumerate(self.runs)}
         listed = ", ".join(_quoted(_no_pattern(path)) for path in paths)
         counted["faces"] = {}
@@ -569,7 +571,9 @@ class Corpus:
             for name, counts in counted.items():
                 there = counts.get(number, 0)
                 if one.info["counts"].get(name, there) != there:
-                    found[number] = f"has a table of {name} that does not fit its run.json: analyze it again"
+                    found[number] = (
+                        f"has a table of {name} that does not match its run.json: analyze it again"
+                    )
         return found
 
 
@@ -588,7 +592,7 @@ def _damaged(runs: Sequence[Run]) -> dict[int, str]:
             if wrong := one._load():
                 found[number] = wrong[0]
         except duckdb.OutOfMemoryException:
-            pass  # says nothing about the file
+            pass  # not the fault of the file
         except duckdb.Error as error:
             log.info("%s: %s", run.folder, error)
             files = [_table_file(run.folder, name, or_csv) for name, or_csv in _TABLES.items()]
@@ -609,11 +613,13 @@ def _where(
             sql = f"SELECT run_no FROM runs WHERE (\n{condition}\n)"
             statements = corpus.connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise SettingsError(f"--where {condition!r} is no condition: one expression in SQL is needed")
+                raise SettingsError(
+                    f"--where {condition!r} is not a condition: write a single SQL expression"
+                )
             met = {row[0] for row in corpus.connection.execute(sql).fetchall()}
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
             raise SettingsError(
-                f"--where {condition!r} cannot be understood ({_first_line(error)}): columns are "
+                f"--where {condition!r} is not valid SQL ({_first_line(error)}): the columns are "
                 f"{', '.join(table.columns)}"
             ) from error
         except duckdb.Error as error:
@@ -632,7 +638,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _no_pattern(path: str | Path) -> str:
-    """A path in which no sign stands for others.
+    """A path as a glob pattern that matches only itself.
 
     >>> _no_pattern("a*b[1]")
     'a[*]b[[]1]'
@@ -663,14 +669,14 @@ def _runs_table(runs: Sequence[Run], zone: ZoneInfo) -> pd.DataFrame:
 
 
 def _run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names; where two have the same, with as many of those above as it takes."""
+    """The names of the folders, with as many parent folders as it takes to tell them apart."""
     parts = [folder.resolve().parts for folder in folders]
     depth = _telling_depth(parts)
     return ["/".join(each[-depth:]) for each in parts]
 
 
 def _telling_depth(paths: Iterable[tuple[str, ...]]) -> int:
-    """So many of their last parts tell different paths apart."""
+    """How many last parts are needed to tell different paths apart."""
     parts, depth = set(paths), 1
     while depth < max(map(len, parts), default=0) and len({p[-depth:] for p in parts}) < len(parts):
         depth += 1
@@ -678,12 +684,12 @@ def _telling_depth(paths: Iterable[tuple[str, ...]]) -> int:
 
 
 def _folder_of(info: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts of the folder that a file lies in, as it was named; of a folder of images its own."""
+    """The parts of the folder of a file, as named; for a folder of images, of the folder itself."""
     source = str(info.get("source") or "")
     if "://" in source or info.get("url") or info.get("kind") == "live":
         return ()
     if info.get("kind") == "images":
-        with contextlib.suppress(ValueError):  # a folder, a file, or several files as a shell takes them
+        with contextlib.suppress(ValueError):  # a folder, a file, or several files quoted as for a shell
             several = shlex.split(source)
             source = several[0] if len(several) > 1 and all(Path(one).suffix for one in several) else source
         if not Path(source).suffix:
@@ -692,7 +698,7 @@ def _folder_of(info: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _folder_names(folders: Sequence[tuple[str, ...]]) -> list[str | None]:
-    """Names that tell the folders apart; one that was named relative to another's start is the same."""
+    """Names that tell the folders apart; a path that is the end of another is the same folder."""
     whole = {
         each: max((one for one in folders if one[-len(each) :] == each), key=len)
         for each in set(folders)
@@ -746,19 +752,19 @@ def _whole(value: Any) -> int | None:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list, or one of a thing that is none: nothing but an empty one is what it should be."""
+    """The value if it is a list; otherwise a list with the value, so that it is noticed."""
     return value if isinstance(value, list) else [value] if value else []
 
 
 def _without_folders(source: str) -> str:
-    """A page that is handed on does not tell where its maker keeps files."""
+    """A source without its folders: a report that is passed on does not reveal them."""
     return source if "://" in source else Path(source).name
 
 
 def day_of(
     info: Mapping[str, Any], zone: datetime.tzinfo = datetime.UTC
 ) -> tuple[datetime.date, str, int | None]:
-    """Day, what it is the day of, and hour where that is known; moments in a time zone are told in `zone`."""
+    """Day, what it refers to, and hour if known; times with a time zone are converted to `zone`."""
     for key, word in (("uploaded_at", "uploaded"), ("uploaded", "uploaded"), ("recorded_at", "recorded")):
         with contextlib.suppress(ValueError, OverflowError):
             if text := info.get(key):
@@ -778,16 +784,16 @@ _KEYS = ("run", "video_id", "title", "url", "source")
 
 
 def _numbers_if_all_are(column: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of texts as numbers, if that loses nothing: 007 is no number."""
+    """A column of texts as numbers, if nothing is lost: 007 is not a number."""
     known = column[column.notna() & (column != "")]
     plain = known.map(lambda text: bool(re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?", str(text)))).all()
     return pd.to_numeric(column.replace("", None)).convert_dtypes() if len(known) and plain else column
 
 
 def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
-    """The table with the columns of a CSV file, whose first column says which run a row is about.
+    """The table with the columns of a CSV file, whose first column identifies the run of a row.
 
-    Also a sentence about the rows that fit no run, empty where there are none.
+    Also a sentence about rows that match no run; empty if all match.
     """
     try:
         own = pd.read_csv(
@@ -804,11 +810,11 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
     key, *names = own.columns
     if key not in _KEYS or not names:
         raise SettingsError(
-            f"--columns {path} must begin with a column {', '.join(_KEYS[:-1])} or {_KEYS[-1]}, then your own"
+            f"--columns {path} needs a first column {', '.join(_KEYS[:-1])} or {_KEYS[-1]}, then your own"
         )
     taken = {"run_no", "video", *PERIODS, *table.columns}
     for name in names:
-        if name.casefold() in taken:  # SQL does not mind capital letters
+        if name.casefold() in taken:  # SQL ignores case
             raise SettingsError(f"--columns {path} has a column whose name is taken: {name}")
         taken.add(name.casefold())
     if own[key].duplicated().any():
@@ -822,8 +828,8 @@ def _with_own_columns(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, st
         example = next(iter(sorted(there)), None)
         known = f"such as {example!r}" if example is not None else f"and no run here has a {key}"
         raise SettingsError(
-            f"--columns {path} fits none of the runs: its first column must hold their {key}, {known}"
-            + (f", but holds {listed}" if alien else ", but holds no rows")
+            f"--columns {path} matches none of the runs: its first column must contain their {key}, {known}"
+            + (f", but contains {listed}" if alien else ", but there are no rows")
         )
     unfitting = ""
     if alien and len(table):

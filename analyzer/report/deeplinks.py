@@ -1,4 +1,4 @@
-"""Addresses at a moment of a video."""
+"""Links to moments of a video."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{6,20}", re.ASCII)
 
 
 class Moments(NamedTuple):
-    """What an address at a moment is made of: `before`, its whole seconds, `after`."""
+    """How moments are addressed: `before`, then whole seconds, then `after`."""
 
     before: str
     after: str
     site: str
-    """Whose it is, for people."""
+    """Name of the site."""
 
 
 def youtube_id(url: object) -> str | None:
-    """YouTube's name of the video at an address of its; None for other addresses.
+    """YouTube's id of the video at an address; None for other addresses.
 
     >>> youtube_id("https://youtu.be/dQw4w9WgXcQ?si=x"), youtube_id("https://youtube.com.example.org/watch?v=dQw4w9")
     ('dQw4w9WgXcQ', None)
@@ -55,7 +55,7 @@ def youtube_id(url: object) -> str | None:
 
 
 def moments_of(url: object) -> Moments | None:
-    """How moments of the video at an address are addressed; None if it is no web address."""
+    """How moments of a video are addressed; None if the video has no web address."""
     address = web_address(url)
     if address is None:
         return None
@@ -68,8 +68,8 @@ def moment_url(url: object, time_s: float) -> str | None:
     """The address of a moment of a video; None if the video has no web address.
 
     Args:
-        url: Of the video's page or file.
-        time_s: Seconds in the video; rounded down, so that the moment is not missed.
+        url: Address of the video's page or file.
+        time_s: Time in the video; rounded down, so that the moment is not missed.
 
     >>> moment_url("https://youtu.be/dQw4w9WgXcQ?si=x", 35.9)
     'https://www.youtube.com/watch?v=dQw4w9WgXcQ&t=35s'

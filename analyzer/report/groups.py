@@ -1,4 +1,4 @@
-"""Groups of runs."""
+"""Group runs by period, column or file name."""
 
 from __future__ import annotations
 
@@ -28,25 +28,35 @@ _NOT_KNOWN = "not known"
 
 
 NAME_PATTERN = r"^(.*?)[\s._-]*\d*$"
-"""By `name`: files whose names differ in the number at their end alone are one group."""
+"""The default pattern for `name`: file names that differ only in the number at their end form a group."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Videos in groups."""
+    """Runs in groups."""
 
     by: str
     names: tuple[str, ...]
     of_run: NDArray[np.int64]
-    """(R,) number of each video's group."""
+    """(R,) number of each run's group."""
 
     @property
     def timely(self) -> bool:
-        """Whether the groups are periods, so that each can be compared with the one before."""
+        """Whether the groups are consecutive periods, so that each can be compared with the one before."""
         return self.by in PERIODS and self.by != "hour"
 
 
 def grouped_runs(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN) -> Groups:
+    """Group the rows of a table of runs.
+
+    Args:
+        table: With the columns of `RUN_COLUMNS`.
+        by: One of `PERIODS`, `name`, or a column of the table.
+        name_pattern: For `name`: a regular expression.
+
+    Raises:
+        SettingsError: There is no such column, or the pattern is not a regular expression.
+    """
     names_there = {name.casefold(): name for name in (*table.columns, *PERIODS)}
     by = names_there.get(by.casefold(), by)
     if by in PERIODS:
@@ -66,7 +76,7 @@ def grouped_runs(table: pd.DataFrame, by: str, name_pattern: str = NAME_PATTERN)
 
 
 def _by_file_name(table: pd.DataFrame, pattern: str) -> list[str]:
-    """What the pattern finds in each file's name without its ending, or in the title of a web video."""
+    """The match of the pattern in each file's name without suffix, or in the title of a web video."""
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -94,7 +104,7 @@ def _natural(name: str) -> tuple[int, float, str]:
 
 
 def _period(day: datetime.date, hour: Any, by: str) -> str:
-    """The period that a day is in.
+    """The period of a day.
 
     >>> [_period(datetime.date(2026, 11, 24), None, by) for by in ("day", "week", "month", "hour")]
     ['2026-11-24', '2026-W48', '2026-11', 'not known']

@@ -1,4 +1,4 @@
-"""Small groups are suppressed."""
+"""Suppression of small groups (k-anonymity)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ __all__ = [
 
 
 def suppressed(counts: Sequence[int], least: int) -> NDArray[np.bool_]:
-    """Which of several numbers of people are not told, because fewer than `least` people are meant.
+    """Which of several counts of people are suppressed, because they are below `least`.
 
-    If those that are not told could be had as the difference to their sum, one more is not told.
+    If the suppressed counts could be recovered from their sum, one more is suppressed.
+
+    Args:
+        counts: Numbers of people whose sum is published.
+        least: The smallest number that may be published.
 
     >>> suppressed([1, 9, 4, 0], 3).tolist()
     [True, False, True, False]
