@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+INSTALL := pip install --quiet --constraint constraints.txt --editable ".[dev]"
+INSTALL_UV := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt uv
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
 .PHONY: demo test test-all lint docs lock bench accuracy clean
@@ -47,10 +49,11 @@ lock:
 	.venv-lock/bin/pip freeze --exclude-editable > constraints.txt
 	rm -rf .venv-lock
 
-# Python compiles what is imported; to compile all that is installed would take as long as to install it.
+# uv installs in half of pip's time; where it cannot be had, pip installs. Neither compiles: Python compiles what is
+# imported, and to compile everything would take as long as to install it.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL_UV) && VIRTUAL_ENV=.venv $(BIN)/uv $(INSTALL) || $(BIN)/$(INSTALL) --no-compile
 	touch $(STAMP)
 
 clean:

@@ -102,11 +102,16 @@ def two_portraits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def crowd() -> list[NDArray[np.uint8]]:
-    """Pictures of many portraits under shifts and scales, (720, 1280, 3) uint8 BGR each."""
+    """12 frames of many portraits under shifts and scales, (720, 1280, 3) uint8 BGR each."""
+    return crowd_frames(12)
+
+
+def crowd_frames(count: int) -> list[NDArray[np.uint8]]:
+    """The frames of `crowd`, as many as wanted."""
     picture = wall()[:, :, ::-1]
     random = np.random.default_rng(7)
     pictures = []
-    for _ in range(60):
+    for _ in range(count):
         height = int(random.integers(720, picture.shape[0]))
         width = height * 16 // 9
         x = int(random.integers(0, picture.shape[1] - width + 1))

@@ -194,7 +194,7 @@ def test_tiny_budget_ends_with_keyframes_and_a_warning(short: Path, tmp_path: Pa
 
 def test_budget_that_is_kept_is_no_warning_and_quiet_says_nothing(short: Path, tmp_path: Path) -> None:
     arguments = ("analyze", short, "--no-video", "--fps", "1", "--budget", "1000s", "--out")
-    result = invoke(*arguments, tmp_path / "told")
+    result = invoke(*arguments, tmp_path / "announced")
     assert result.exit_code == DONE and result.stderr.startswith("Budget: short: 1 samples a second")
     quiet = invoke(*arguments, tmp_path / "quiet", "--quiet")
     assert (quiet.exit_code, quiet.output) == (DONE, "")

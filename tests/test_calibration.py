@@ -1,4 +1,4 @@
-"""How answers are read: what holds of any sensible calibration, and of this one's file."""
+"""Properties that any sensible calibration has, and how calibrations are found."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def estimates(log_odds: float, age: float, spread: float = 5.0, embedding: Any =
 
 
 @pytest.mark.parametrize("age", AGES)
-def test_surer_networks_give_surer_probabilities(calibration: Calibration, age: float) -> None:
+def test_confident_models_give_confident_probabilities(calibration: Calibration, age: float) -> None:
     raw = np.linspace(0, 1, 201)
     female = calibration.female_prob(raw, np.full(201, age))
     inner = (raw > 1e-3) & (raw < 1 - 1e-3)
     assert (np.diff(female[inner]) > 0).all() and (np.diff(female) >= 0).all()
     assert female.min() > 0 and female.max() < 1
-    # Both answers are possible: no gender is ruled out at any age.
+    # No gender is impossible at any age.
     assert female[0] < 0.5 < female[-1]
 
 
-def test_networks_answers_on_children_count_for_less(calibration: Calibration) -> None:
+def test_answers_on_children_count_for_less(calibration: Calibration) -> None:
     def slope(age: float) -> float:
         low, high = logit(calibration.female_prob(np.array([0.1, 0.9]), np.full(2, age)))
         raw_low, raw_high = logit(np.array([0.1, 0.9]))
@@ -107,12 +107,12 @@ def test_logit_is_the_inverse_and_ends_somewhere() -> None:
 # --- people ------------------------------------------------------------------------------------------
 
 
-def test_person_without_an_embedding_is_read_as_its_sightings_say(calibration: Calibration) -> None:
+def test_person_without_an_embedding_is_not_corrected(calibration: Calibration) -> None:
     female, age = calibration.person(estimates(1.5, 33.0))
     assert female[0] == pytest.approx(1 / (1 + np.exp(-1.5))) and age[0] == pytest.approx(33)
 
 
-def test_embedding_corrects_both_answers(calibration: Calibration) -> None:
+def test_the_embedding_corrects_gender_and_age(calibration: Calibration) -> None:
     made = dataclasses.replace(
         calibration,
         person_gender=[2, 0, 0, 0.5, 0, 0],
@@ -129,14 +129,14 @@ def test_embedding_corrects_both_answers(calibration: Calibration) -> None:
     assert made.person(estimates(1.0, 1.0, embedding=embedding))[1][0] == 0
 
 
-def test_people_are_read_one_by_one(calibration: Calibration) -> None:
+def test_people_do_not_influence_each_other(calibration: Calibration) -> None:
     random = np.random.default_rng(2)
     embedding = random.normal(size=(6, 128)) * 0.08
     embedding[[1, 4]] = np.nan
     together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), embedding)
     given = together.log_odds.copy(), together.age_years.copy()
     female, age = calibration.person(together)
-    np.testing.assert_array_equal(together.log_odds, given[0])  # what is given is not written to
+    np.testing.assert_array_equal(together.log_odds, given[0])  # the arguments are not changed
     np.testing.assert_array_equal(together.age_years, given[1])
     for row in range(6):
         one = Estimates(*(array[row : row + 1] for array in vars(together).values()))
@@ -163,7 +163,7 @@ def test_interval_holds_its_estimate_and_no_age_below_0(calibration: Calibration
     assert (wide_high - wide_low > high - low).all()
 
 
-def test_interval_goes_as_far_as_the_file_says(calibration: Calibration) -> None:
+def test_the_interval_has_the_width_of_the_file(calibration: Calibration) -> None:
     made = dataclasses.replace(
         calibration,
         interval_knots_years=[10, 30],
@@ -305,7 +305,7 @@ def test_confusion_of_gender_has_the_files_counts(calibration: Calibration, file
     assert confusion.classes == ("female", "male")
     assert confusion.counts.shape == (2, len(confusion.edges) + 1)
     assert confusion.counts.sum() == sum(sum(counts) for counts in file["seen_gender"].values()) > 1000
-    # Most people are seen as what they are.
+    # Most people are seen correctly.
     upper = confusion.counts[:, confusion.category(np.array([0.5]))[0] :].sum(axis=1)
     share = upper / confusion.counts.sum(axis=1)
     assert share[0] > 0.85 and share[1] < 0.15
@@ -325,6 +325,6 @@ def test_confusion_of_age_has_the_bands_and_the_files_counts(
         assert counts.sum() > 20, "too few labeled people of this band"
 
 
-def test_value_on_a_border_is_in_the_upper_category() -> None:
+def test_a_value_on_an_edge_is_in_the_upper_category() -> None:
     confusion = Confusion(("a",), np.array([1.0, 2.0]), np.ones((1, 3)))
     assert confusion.category(np.array([0.0, 1.0, 1.5, 2.0, 99.0])).tolist() == [0, 1, 1, 2, 2]

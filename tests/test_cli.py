@@ -853,7 +853,7 @@ def test_help_and_messages_name_the_command_as_it_was_called(
         (["models", "--help"], f"  {name} models pull yunet\n"),
         (["report", "--help"], f"Usage: {name} report "),
         (["analyze"], f"Usage: {name} analyze "),
-        (["models", "show", "nix"], f"there is no network nix: {name} models list shows"),
+        (["models", "show", "nix"], f"there is no model nix: {name} models list shows"),
     ):
         monkeypatch.setattr(sys, "argv", [called, *arguments])
         with pytest.raises(SystemExit):

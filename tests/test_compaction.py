@@ -1,4 +1,4 @@
-"""Parts of a run without end: few, and what they say does not depend on how they were put together."""
+"""Compaction: few parts, whose tables do not depend on how they were merged."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FACTOR = 4
 
 @pytest.fixture(autouse=True)
 def few_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that few segments do."""
+    """So that few segments are merged."""
     monkeypatch.setattr(compaction, "_FACTOR", _FACTOR)
 
 
 def filled(folder: Path, count: int) -> CompactingStore:
-    """A store with so many segments; some show other pictures, some have cuts, some nobody."""
+    """A store with `count` segments; some show other frames, some have shot boundaries, some no faces."""
     store = CompactingStore(folder, "key")
     for segment in range(count):
         counts = [segment % 3, 1, 0]
@@ -43,7 +43,7 @@ def assert_same(store: PartStore, other: PartStore) -> None:
 
 
 @pytest.mark.parametrize("count", [1, _FACTOR, 3 * _FACTOR + 2, _FACTOR * _FACTOR + 1])
-def test_gathering_changes_nothing_but_the_number_of_parts(count: int, tmp_path: Path) -> None:
+def test_compaction_changes_nothing_but_the_number_of_parts(count: int, tmp_path: Path) -> None:
     store = filled(tmp_path / "a", count)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     untouched = CompactingStore(tmp_path / "b", "key")
@@ -57,17 +57,17 @@ def test_gathering_changes_nothing_but_the_number_of_parts(count: int, tmp_path:
     assert samples["clock"].iloc[-1] == pd.Timestamp(1e9 + 10 * (count - 1) + 2, unit="s", tz="UTC")
 
 
-def test_what_a_kill_leaves_counts_once(tmp_path: Path) -> None:
+def test_parts_left_by_a_kill_count_once(tmp_path: Path) -> None:
     store = filled(tmp_path / "a", _FACTOR + 1)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     untouched = CompactingStore(tmp_path / "b", "key")
     store.compact()
-    # The parts of which the large one was made had not been removed.
+    # The sources of the merged part had not been removed.
     for part in untouched.folder.iterdir():
         shutil.copytree(part, store.folder / part.name, dirs_exist_ok=True)
     assert len(store.segments()) == 2
     assert_same(store, untouched)
-    # The large one was not whole yet.
+    # The merged part was not complete.
     whole = next(store.folder.glob("*+*"))
     torn = shutil.copytree(whole, untouched.folder / whole.name)
     (torn / "faces.parquet").write_bytes(b"PAR1")

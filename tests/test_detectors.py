@@ -1,4 +1,4 @@
-"""Every detector and the classic networks: what they give is what their makers' programs give, or NumPy."""
+"""Every detector and the classic models reproduce their makers' programs, or a computation in NumPy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shared_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def made_files() -> Iterator[Path]:
-    """The classic networks' files with made weights."""
+    """The files of the classic models with made weights."""
     with tempfile.TemporaryDirectory() as folder:
         yield caffe.classic_files(Path(folder))
 
@@ -155,14 +155,14 @@ def test_haar_finds_portraits_and_its_score_counts_windows(two_portraits: Pictur
         low, high = best.boxes[0, :2], best.boxes[0, 2:]
         assert (truth > low).all() and (truth < high).all()
         assert np.isnan(best.landmarks).all()
-        # Its eyes are near where they are put.
+        # Its eyes are near their average position.
         points = low + detector.points_in_box * (high - low)  # type: ignore[operator]
         assert np.abs(points[:2] - truth[:2]).max() < 0.12 * (high - low)[0]
         assert len(found(eager, picture)) >= len(found(detector, picture))
     assert not len(found(detector, np.full((200, 200, 3), 90, np.uint8)))
 
 
-def test_no_detector_takes_each_picture_for_a_face(exact: Settings) -> None:
+def test_without_a_detector_each_image_is_a_face(exact: Settings) -> None:
     for width, height in ((37, 41), (1000, 20), (1, 1)):
         faces = found(WholeImage(exact), np.zeros((height, width, 3), np.uint8))
         np.testing.assert_allclose(faces.boxes, [[0, 0, width, height]], rtol=1e-6)
@@ -196,7 +196,7 @@ def test_size_of_the_detectors_picture(
     assert detector.input_size(1280, 720) == wanted
 
 
-# --- the classic networks ----------------------------------------------------------------------------
+# --- the classic models ----------------------------------------------------------------------------
 
 
 def test_levi_hassner_is_what_numpy_computes(
@@ -207,8 +207,8 @@ def test_levi_hassner_is_what_numpy_computes(
     faces = Faces.build(boxes=[[40, 35, 227, 222], [150, 150, 290, 300]], scores=[0.9, 0.9])
     attributes = Attributes.load(exact.replace(attributes="levi-hassner"))
     crops = attributes.crops(Still(picture), faces)
-    (piece,) = crops[0]
-    np.testing.assert_array_equal(piece, picture[15:242, 20:247])
+    (first,) = crops[0]
+    np.testing.assert_array_equal(first, picture[15:242, 20:247])
     weights = {what: caffe.made_weights(caffe.CLASSES[what], caffe.SEEDS[what]) for what in caffe.CLASSES}
     ranges = np.array([(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53)], np.float64)
     centers = np.append(ranges.mean(axis=1), 71.7)
@@ -220,7 +220,7 @@ def test_levi_hassner_is_what_numpy_computes(
         spread = np.sqrt(age @ (centers**2 + widths**2 / 12) - mean**2)
         # Male comes first.
         np.testing.assert_allclose(answer, [gender[1], mean, spread], rtol=1e-3, atol=1e-3)
-    # At the border of the picture the widened box ends, and what is left is stretched.
+    # At the border of the picture the widened box ends, and the rest is stretched.
     kept = BoxCrop(227, 227, margin_px=20).boxes(faces.boxes, 300, 320)
     assert kept[1].tolist() == [130, 130, 300, 320]
     assert crops[1][0].shape == (227, 227, 3)
@@ -240,8 +240,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("classic") / "wall.mp4", frames(), fps=FPS)
 
 
-@pytest.mark.parametrize("detector", [pytest.param("ssd", marks=pytest.mark.shared), "haar"])
-def test_the_classic_set_goes_through_every_step(
+@pytest.mark.parametrize(
+    "detector", [pytest.param("ssd", marks=pytest.mark.shared), pytest.param("haar", marks=pytest.mark.slow)]
+)
+def test_the_classic_set_runs_through_every_step(
     shared_models: None, levi_hassner: None, video: Path, tmp_path: Path, detector: str
 ) -> None:
     run = analyze(video, out=tmp_path, detector=detector, attributes="levi-hassner", min_estimate_px=20)
@@ -277,7 +279,7 @@ def test_yunet_counts_about_as_many_people(shared_models: None, video: Path, tmp
     assert len(small.people) == pytest.approx(len(ours.people), abs=3)
 
 
-def test_crops_are_judged_without_a_detector(two_portraits: Pictures, tmp_path: Path) -> None:
+def test_crops_are_estimated_without_a_detector(two_portraits: Pictures, tmp_path: Path) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()
     for number, portrait in enumerate(two_portraits):

@@ -76,7 +76,7 @@ def test_scores_count_only_those_who_say_something() -> None:
         ("male", 8, "unknown", 0.4, 13, 5, 21),  # unsure, but the likelier one is right
         ("", NAN, "male", 0.1, 40, 30, 50),  # no label: found only
         ("male", 40, "", NAN, NAN, NAN, NAN),  # not found
-        ("male", 25, "unknown", NAN, NAN, NAN, NAN),  # found but too small to be judged
+        ("male", 25, "unknown", NAN, NAN, NAN, NAN),  # found but too small for estimates
     )
     scores = figures(row_scores(table))
     expected = {

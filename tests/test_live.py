@@ -76,8 +76,8 @@ def numbers() -> list[bytes]:
 @pytest.fixture(scope="module")
 def faces_seen() -> list[bytes]:
     """JPEG files of a camera that pans over portraits."""
-    picture = wall(2, 1)
-    return jpegs([picture[40:520, 3 * n : 3 * n + 640] for n in range(40)])
+    frame = wall(2, 1)
+    return jpegs([frame[40:520, 3 * n : 3 * n + 640] for n in range(40)])
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def fetched(source: str, folder: Path, settings: Settings = QUICK, *extractors: 
     return fetcher.fetch(item, folder)
 
 
-def follow(
+def analyze_live(
     source: str,
     out: Path,
     settings: Settings,
@@ -233,7 +233,7 @@ def closed_port() -> int:
 def test_refused_connection_is_one_sentence(scheme: str, tmp_path: Path) -> None:
     address = f"{scheme}://user:secret@127.0.0.1:{closed_port()}/video"
     with pytest.raises(SourceError) as caught:
-        follow(address, tmp_path, QUICK)
+        analyze_live(address, tmp_path, QUICK)
     assert caught.value.kind is SourceErrorKind.NETWORK and caught.value.retry
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -242,7 +242,7 @@ def test_refused_connection_is_one_sentence(scheme: str, tmp_path: Path) -> None
 def test_other_content_is_refused(server: Server, tmp_path: Path) -> None:
     address = server.add("/video", b"<html>sign in</html>" + b" " * 600, "text/html")
     with pytest.raises(SourceError) as caught:
-        follow(address, tmp_path, QUICK)
+        analyze_live(address, tmp_path, QUICK)
     assert caught.value.kind is SourceErrorKind.UNSUPPORTED
     with pytest.raises(SourceError, match="text/html"):
         LiveReader(Stream(StreamForm.MJPEG, address), QUICK, name="it")
@@ -337,7 +337,7 @@ def test_user_name_and_password_are_used_and_never_written(
 
     server.routes["/video"] = guarded
     address = camera.url.replace("http://", "http://user:s%2Fecret@")
-    run = follow(address, tmp_path, QUICK.replace(duration_s=0.5))
+    run = analyze_live(address, tmp_path, QUICK.replace(duration_s=0.5))
     text = (run.folder / "run.json").read_text("utf-8")
     assert len(run.samples) >= 2 and "ecret" not in text and "ecret" not in str(run.folder)
     with pytest.raises(SourceError, match="401: user name and password are needed"):
@@ -383,10 +383,10 @@ def test_every_stretch_without_frames_is_a_gap(server: Server, numbers: list[byt
 def test_unreachable_source_ends_the_run(server: Server, numbers: list[bytes], tmp_path: Path) -> None:
     camera = Mjpeg(server, numbers)
     camera.on_picture = lambda number: setattr(camera, "broken", number >= 20)
-    run = follow(camera.url, tmp_path, QUICK.replace(reconnect_s=0.5))
+    run = analyze_live(camera.url, tmp_path, QUICK.replace(reconnect_s=0.5))
     assert not run.complete and "unreachable" in run.info["incomplete_reason"]
-    told = run.info["live"]
-    assert told["gaps"] == 1 and told["last_gaps"][0]["start_s"] == pytest.approx(1.0, abs=1)
+    live = run.info["live"]
+    assert live["gaps"] == 1 and live["last_gaps"][0]["start_s"] == pytest.approx(1.0, abs=1)
     assert 5 <= len(run.samples) <= 20
 
 
@@ -412,7 +412,7 @@ def test_hls_loses_and_repeats_nothing_in_silence(server: Server, hls: Path) -> 
     assert_ascending(rows)
     state = reader.state
     assert state.connections >= 2 and state.complete and state.end == "the source has ended"
-    # The time stamps go on over both: what is shown tells the time, to a tenth of a second.
+    # The time stamps continue across both: the number in a frame is its time, to a tenth of a second.
     assert {round(time_s * HLS_FPS) - number for time_s, number, _ in rows} == {-rows[0][1]}
     (missed,) = ((a[0], b[0]) for a, b in itertools.pairwise(rows) if b[0] - a[0] > 1.5)
     assert state.gap_count >= 1 and state.gaps[0].start_s == pytest.approx(missed[0], abs=0.3)
@@ -423,11 +423,11 @@ def test_hls_time_stamps_that_begin_anew_go_on() -> None:
     timing = live_reader._Timing(StreamForm.HLS)
     timing.connected()
     assert [timing.of(stamp, now) for stamp, now in ((900.0, 0.0), (900.5, 0.1))] == [0.0, 0.5]
-    # Within a connection, another recording: it goes on where the first was.
+    # Within a connection, another recording: time continues where the first one was.
     begun = timing.of(3.0, 1.0)
     assert begun == 1.0 and timing.of(3.5, 1.1) == 1.5
     timing.connected()
-    # A second connection: what was seen is left out, what is new goes on.
+    # A second connection: repeated frames are dropped, new ones continue.
     assert [timing.of(stamp, 4.0) for stamp in (2.0, 3.0, 3.5, 4.0)] == [None, None, None, 2.0]
     timing.connected()
     # A third, of a source that was switched off and on.
@@ -485,7 +485,9 @@ def test_newest_sample_wins_and_the_others_are_counted(
             ages.append(time.monotonic() - begun - event.time_s)
 
     begun = time.monotonic()
-    run = follow(camera.url, tmp_path, QUICK.replace(fps=20, duration_s=4), blind(0.25), on_event=on_event)
+    run = analyze_live(
+        camera.url, tmp_path, QUICK.replace(fps=20, duration_s=4), blind(0.25), on_event=on_event
+    )
     samples = run.samples
     assert samples["time_s"].is_monotonic_increasing and samples["time_s"].is_unique
     assert run.info["live"]["gaps"] == 0 and (samples["gap_s"] == 0).all()
@@ -505,15 +507,15 @@ def test_samples_dropped_after_a_gap_belong_to_the_gap() -> None:
         codec = container = "fake"
 
         def arrivals(self) -> Iterator[Arrival]:
-            picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
             for time_s in (0.0, 0.1, 0.2):
                 now[0] = time_s
-                yield Arrival(lambda: picture)
+                yield Arrival(lambda: frame)
                 while not reader or reader[0]._held is not None:
                     time.sleep(0.001)
-            for time_s in (5.2, 5.3, 5.4):  # nobody has time for them
+            for time_s in (5.2, 5.3, 5.4):  # the analysis is too slow for them
                 now[0] = time_s
-                yield Arrival(lambda: picture)
+                yield Arrival(lambda: frame)
             go_on.set()
 
         def ended(self) -> bool:
@@ -535,7 +537,7 @@ def test_samples_dropped_after_a_gap_belong_to_the_gap() -> None:
             received += one.received()
     assert rows == [0.0, 0.1, 0.2, 5.4]
     assert [item.dropped for item in received] == [0, 0, 0, 2]
-    # The gap begins a step after 0.2, and the pictures of 5.2 and 5.3 are nobody's.
+    # The gap begins a step after 0.2 and includes the dropped frames of 5.2 and 5.3.
     assert received[-1].gap_s == pytest.approx(5.4 - 0.3) and one.state.gap_s == pytest.approx(4.9)
 
 
@@ -551,7 +553,7 @@ class _Endless:
         self.rss: list[int] = []
 
     def arrivals(self) -> Iterator[Arrival]:
-        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
         process = psutil.Process()
         for number in range(self._seconds * self.FPS):
             while not self._taken():
@@ -559,7 +561,7 @@ class _Endless:
             self.now_s = number / self.FPS
             if number % (60 * self.FPS) == 0:
                 self.rss.append(process.memory_info().rss)
-            yield Arrival(lambda: picture)
+            yield Arrival(lambda: frame)
 
     def ended(self) -> bool:
         return True
@@ -644,7 +646,7 @@ def test_gender_and_age_are_reported_from_the_first_samples_on(
     camera = Mjpeg(server, faces_seen)
     events: list[Any] = []
     settings = Settings(timeout_s=10, duration_s=1, precision="f32")
-    follow(camera.url, tmp_path, settings, models, on_event=events.append)
+    analyze_live(camera.url, tmp_path, settings, models, on_event=events.append)
     progress = [event for event in events if isinstance(event, LiveProgress) and event.samples]
     first = progress[0]
     assert first.samples == 1 and first.people == 0 and len(first.visible) == first.faces >= 1
@@ -688,9 +690,9 @@ def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.Mo
     video = dataclasses.replace(video, stream=Stream(StreamForm.CAMERA, "0"))
     how: dict[str, Any] = {"on_event": lambda event: None, "cancelled": lambda: False, "timings": {}}
     run = run_live(video, tmp_path, QUICK, blind(), **how)
-    samples, told = run.samples.set_index("time_s"), run.info["live"]
-    assert told is not None and (told["gaps"], told["gaps_s"]) == (1, pytest.approx(4.0, abs=0.15))
-    assert told["last_gaps"][0]["start_s"] == pytest.approx(2.0, abs=0.15)
+    samples, live = run.samples.set_index("time_s"), run.info["live"]
+    assert live is not None and (live["gaps"], live["gaps_s"]) == (1, pytest.approx(4.0, abs=0.15))
+    assert live["last_gaps"][0]["start_s"] == pytest.approx(2.0, abs=0.15)
     assert [one.timestamp() - 1.6e9 for one in samples["clock"]] == pytest.approx(
         samples.index.tolist(), abs=0.002
     )
@@ -720,20 +722,20 @@ def test_clock_and_gaps_of_a_camera_are_in_the_tables(
     events: list[Event] = []
     settings = Settings(timeout_s=10, duration_s=60, segment_s=3, precision="f32")
     begun = pd.Timestamp.now(tz="UTC")
-    run = follow(
+    run = analyze_live(
         camera.url, tmp_path, settings, models, on_event=events.append, cancelled=lambda: camera.sent >= 85
     )
     assert run.complete and run.info["schema_version"] == SCHEMA_VERSION and run.info["annotated"] is None
-    samples, told = run.samples, run.info["live"]
+    samples, live = run.samples, run.info["live"]
     assert samples["clock"].is_monotonic_increasing and samples["clock"].iloc[0] >= begun
     # Media time and clock go on side by side.
     by_clock = (samples["clock"] - samples["clock"].iloc[0]).dt.total_seconds()
     assert (by_clock - samples["time_s"] + samples["time_s"].iloc[0]).abs().max() < 1
-    assert told["gaps"] >= 1 and samples["gap_s"].sum() >= told["gaps_s"] - 0.01
+    assert live["gaps"] >= 1 and samples["gap_s"].sum() >= live["gaps_s"] - 0.01
     seen_s = samples["time_s"].iloc[-1] - samples["gap_s"].sum()
-    # Nobody is on screen in a gap: the sample before it stands for a step.
+    # A gap is no time on screen: the sample before it counts for one step.
     assert samples["duration_s"].sum() == pytest.approx(seen_s, abs=1)
-    gap = max(told["last_gaps"], key=lambda one: one["length_s"])
+    gap = max(live["last_gaps"], key=lambda one: one["length_s"])
     bins = run.timeline.set_index("start_s")
     inside = bins.loc[gap["start_s"] + 0.1 : gap["start_s"] + gap["length_s"] - 1.0]
     assert len(inside) and (inside[["samples", "people"]] == 0).all().all()
@@ -820,17 +822,17 @@ def come(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_second_signal_reaches_the_previous_handler(number: signal.Signals) -> None:
-    heard: list[int] = []
-    before = signal.signal(number, lambda number, frame: heard.append(number))
+    received: list[int] = []
+    before = signal.signal(number, lambda number, frame: received.append(number))
     try:
         with LiveStop() as stop:
             come(number)
-            assert (heard, stop()) == ([number], False)  # nothing is followed yet
+            assert (received, stop()) == ([number], False)  # no live source is analyzed yet
             stop.on_event(LiveStarted("1", "it", None, False))
             come(number)
-            assert (heard, stop()) == ([number], True)
+            assert (received, stop()) == ([number], True)
             come(number)
-            assert heard == [number] * 2
+            assert received == [number] * 2
     finally:
         signal.signal(number, before)
 
@@ -846,7 +848,7 @@ def test_running_analysis_is_not_finished_by_another(
             found.append(finish_abandoned(tmp_path))
         return bool(found)
 
-    run = follow(camera.url, tmp_path, QUICK.replace(segment_s=1), cancelled=stop)
+    run = analyze_live(camera.url, tmp_path, QUICK.replace(segment_s=1), cancelled=stop)
     assert found == [[]] and run.complete
 
 
@@ -862,10 +864,10 @@ class _Camera:
         self._count = count
 
     def arrivals(self) -> Iterator[Arrival]:
-        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
         for _ in range(self._count):
             time.sleep(0.1)
-            yield Arrival(lambda: picture)
+            yield Arrival(lambda: frame)
 
     def ended(self) -> bool:
         return True
@@ -906,12 +908,12 @@ def test_only_the_last_publication_says_that_a_run_has_ended(
     with interrupted(tmp_path) as committed:
         pass
     (folder,) = tmp_path.iterdir()
-    told = Run.load(folder).info
-    assert told["live"]["ended_at"] is None and told["live"]["ended_because"] is None
-    assert not told["complete"] and told["incomplete_reason"] == "still running or interrupted"
+    info = Run.load(folder).info
+    assert info["live"]["ended_at"] is None and info["live"]["ended_because"] is None
+    assert not info["complete"] and info["incomplete_reason"] == "still running or interrupted"
     # Whatever it says, what is committed and not published is not thrown away.
-    told["live"]["ended_at"], told["counts"]["samples"] = told["analyzed_at"], 1
-    (folder / "run.json").write_text(json.dumps(told))
+    info["live"]["ended_at"], info["counts"]["samples"] = info["analyzed_at"], 1
+    (folder / "run.json").write_text(json.dumps(info))
     assert finish_abandoned(tmp_path) == [folder]
     run = Run.load(folder)
     assert len(run.samples) == sum(committed) >= 5 and run.info["counts"]["samples"] == sum(committed)
@@ -936,7 +938,7 @@ def test_run_killed_before_its_first_publication_is_finished(
     run = Run.load(folder)
     assert len(run.samples) == sum(committed) >= 3 and not run.complete and len(run.timeline)
     assert run.info["live"]["ended_at"] and run.info["counts"]["samples"] == sum(committed)
-    # Nothing can be made of parts of which nobody knows what they are.
+    # Parts that no run.json describes are removed.
     assert not untold.exists() and not (folder / ".parts").exists()
 
 
@@ -957,7 +959,7 @@ def test_only_parts_inside_the_run_folder_are_removed(tmp_path: Path) -> None:
 
 
 class _Blocking(_Camera):
-    """Says nothing any more after its pictures, and knows no timeout."""
+    """Blocks after its frames, and has no timeout."""
 
     gone = threading.Event()
 
@@ -1038,7 +1040,7 @@ def test_sources_not_begun_are_counted(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def followed(
+    def analyzed(
         items: Iterator[str], *args: object, on_event: Any, cancelled: Any, **how: object
     ) -> Iterator[Any]:
         next(items)
@@ -1050,7 +1052,7 @@ def test_sources_not_begun_are_counted(
         vars(finished)["run"] = Run(tmp_path, info)  # as if it had been opened
         yield finished
 
-    monkeypatch.setattr(api, "analyze_all", followed)
+    monkeypatch.setattr(api, "analyze_all", analyzed)
     how = {"again": False, "show": False, "quiet": True, "as_json": False}
     assert cli._run(sources, Settings(), tmp_path, **how) == code
     assert ("2 sources were not started" in capsys.readouterr().err) == bool(code)
@@ -1110,7 +1112,7 @@ def test_login_in_the_query_is_used_and_never_written(
     server.routes["/video"] = noted
     address = f"{camera.url}?user=admin&pwd=s3cret"
     with caplog.at_level("INFO"):
-        run = follow(address, tmp_path, QUICK.replace(duration_s=0.3))
+        run = analyze_live(address, tmp_path, QUICK.replace(duration_s=0.3))
         with pytest.raises(SourceError):  # what is no stream is asked for by yt-dlp
             fetched(f"{server.url('/none')}?user=admin&pwd=s3cret", tmp_path)
         with pytest.raises(SourceError, match="are written %2F") as caught:

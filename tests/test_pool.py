@@ -55,14 +55,14 @@ SEGMENTS = 5
 
 def film_frames() -> list[np.ndarray]:
     """A camera pans over portraits; shot boundaries in a segment and between two, and a second at rest."""
-    picture = wall(4, 2)
+    canvas = wall(4, 2)
     starts = [(0, 0), (1200, 500), (100, 600)]
     images = []
     for number in range(SECONDS * FPS):
         shot = (number >= 3 * FPS) + (number >= 6 * FPS)
         x, y = starts[shot]
         x += 3 * min(number, 7 * FPS)
-        images.append(picture[y : y + 480, x : x + 854])
+        images.append(canvas[y : y + 480, x : x + 854])
     return images
 
 

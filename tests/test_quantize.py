@@ -1,4 +1,4 @@
-"""Eight bits: what is computed stays near, what does not fit is refused."""
+"""Eight bits: results stay close, and ranges that do not fit are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from analyzer.vision.runtime import import_openvino, int8_overflows, load_model,
 
 
 def convolution(weights: NDArray[np.float32], groups: int = 1) -> bytes:
-    """An ONNX network of one convolution of pictures with values from 0 to 255."""
+    """An ONNX model of one convolution over images with values from 0 to 255."""
     planes = ["batch", 3, "height", "width"]
     node = helper.make_node("Conv", ["pixels", "weights"], ["sums"], group=groups, pads=[1, 1, 1, 1])
     graph = helper.make_graph(
@@ -44,26 +44,26 @@ def test_sums_stay_within_the_steps(groups: int) -> None:
     # Channels of very different weights: one step for all would lose the small ones.
     weights = random.normal(size=(6, 3 // groups, 3, 3)).astype(np.float32)
     weights *= np.array([1, 0.01, 1, 100, 1, 1], np.float32)[:, None, None, None]
-    picture = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    image = random.integers(0, 256, (32, 64, 3), dtype=np.uint8)
     ranges = Ranges({"pixels": (0.0, 255.0)}, "test")
-    network = convolution(weights, groups)
-    quick = load_model(network, Settings(), name="sums", ranges=ranges)
-    exact = load_model(network, Settings(precision="f32"), name="sums", ranges=ranges)
+    model = convolution(weights, groups)
+    quick = load_model(model, Settings(), name="sums", ranges=ranges)
+    exact = load_model(model, Settings(precision="f32"), name="sums", ranges=ranges)
     assert "int8-test" in quick.engine and "int8" not in exact.engine
-    ((got,), (wanted,)) = quick.run([picture]), exact.run([picture])
+    ((got,), (wanted,)) = quick.run([image]), exact.run([image])
     error = np.abs(got - wanted).max(axis=(0, 2, 3)) / np.abs(wanted).max(axis=(0, 2, 3))
     # Without VNNI weights have half of the steps; if sums overflowed, errors would be of 5 % to 30 %.
     assert error.max() < (0.04 if int8_overflows() else 0.01)
     assert error.max() > 0, "it was computed in float32"
 
 
-def test_values_outside_the_range_are_cut_off() -> None:
+def test_values_outside_the_range_are_clipped() -> None:
     weights = np.zeros((1, 3, 3, 3), np.float32)
     weights[0, 0, 1, 1] = 1
-    network = load_model(
+    model = load_model(
         convolution(weights), Settings(), name="sums", ranges=Ranges({"pixels": (0.0, 100.0)}, "test")
     )
-    (sums,) = network.run([np.full((32, 32, 3), 200, np.uint8)])
+    (sums,) = model.run([np.full((32, 32, 3), 200, np.uint8)])
     np.testing.assert_allclose(sums, 100, atol=0.5)
 
 
@@ -93,7 +93,7 @@ def test_damaged_ranges_are_a_sentence(tmp_path: Path, content: str) -> None:
         Ranges.load(path, "x")
 
 
-def test_ranges_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_ranges_of_another_model_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "ranges.json"
     path.write_text(json.dumps(json.loads(RANGES_FILE.read_text("utf-8"))))
     assert Ranges.load(path, registry.CENTERFACE.sha256).by_tensor

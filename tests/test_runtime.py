@@ -1,4 +1,4 @@
-"""CUDA runs by the code that is tested here on the processor; what cannot be had is a sentence."""
+"""The code that runs CUDA, tested on the processor; a missing CUDA is a sentence."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ SIZES = {  # width and height
     "embedding": (SIDE_PX,) * 2,
 }
 
-Pictures = list[NDArray[np.uint8]]
+Images = list[NDArray[np.uint8]]
 
 
 @dataclass
 class Device:
-    """Stands in for a graphics card; the processor computes."""
+    """A test double of a graphics card; the processor computes."""
 
     starts: bool = True
     asked: list[dict[str, Any]] = field(default_factory=list)
-    """With what each session was made."""
+    """The arguments of each session."""
     batches: set[int] = field(default_factory=set)
-    """Numbers of pictures that were sent together."""
+    """Batch sizes that were sent."""
 
 
 @pytest.fixture
@@ -76,13 +76,13 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return device
 
 
-def pictures(role: str, crowd: Pictures, count: int) -> Pictures:
-    """Pieces of the crowd in the size that the network takes."""
-    pieces = [cv2.resize(crowd[index % len(crowd)], SIZES[role]) for index in range(count)]
-    return [np.roll(piece, 7 * index, axis=1).astype(np.uint8) for index, piece in enumerate(pieces)]
+def images_of(role: str, crowd: Images, count: int) -> Images:
+    """Crops of the crowd in the size of the model's input."""
+    crops = [cv2.resize(crowd[index % len(crowd)], SIZES[role]) for index in range(count)]
+    return [np.roll(crop, 7 * index, axis=1).astype(np.uint8) for index, crop in enumerate(crops)]
 
 
-def network(model: registry.Model, settings: Settings, batch: int) -> CompiledModel:
+def compiled(model: registry.Model, settings: Settings, batch: int) -> CompiledModel:
     content = registry.weights(model)
     if model.role == "embedding":
         content = to_onnx(content)
@@ -92,22 +92,22 @@ def network(model: registry.Model, settings: Settings, batch: int) -> CompiledMo
 
 @pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
 def test_batches_of_cuda_give_what_openvino_gives(
-    model: registry.Model, exact: Settings, crowd: Pictures
+    model: registry.Model, exact: Settings, crowd: Images
 ) -> None:
     batch = BATCHES["cuda"][model.role]
-    sent = pictures(model.role, crowd, batch + 1)  # the last batch is filled up
-    expected = network(model, exact, BATCHES["cpu"][model.role]).run(sent)
-    given = network(model, exact.replace(engine="onnxruntime"), batch).run(sent)
+    sent = images_of(model.role, crowd, batch + 1)  # the last batch is filled up
+    expected = compiled(model, exact, BATCHES["cpu"][model.role]).run(sent)
+    given = compiled(model, exact.replace(engine="onnxruntime"), batch).run(sent)
     assert len(given) == len(expected) > 0
     for ours, theirs in zip(given, expected, strict=True):
         assert ours.dtype == np.float32 and ours.shape == theirs.shape and len(ours) == len(sent)
-        # Not one picture's answer for all.
+        # Not one image's answer for all.
         assert np.ptp(theirs, axis=0).max() > 100 * TOLERANCE
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
 
 
-def test_cuda_runs_every_network_in_large_batches(
-    device: Device, exact: Settings, models: Models, crowd: Pictures, capsys: pytest.CaptureFixture[str]
+def test_cuda_runs_every_model_in_large_batches(
+    device: Device, exact: Settings, models: Models, crowd: Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exact.engine == "openvino"
     loaded = Models.load(exact.replace(device="cuda"))
@@ -118,7 +118,7 @@ def test_cuda_runs_every_network_in_large_batches(
     for asked in device.asked:
         assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
         assert asked["enable_fallback"] == 0
-    crops = pictures("embedding", crowd, 3)
+    crops = images_of("embedding", crowd, 3)
     given, expected = (one.embedding.embed(crops) for one in (loaded, models))
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
     assert device.batches == {BATCHES["cuda"]["embedding"]}
@@ -147,31 +147,31 @@ def test_onnx_runtime_without_cuda_is_a_sentence(exact: Settings, monkeypatch: p
     assert "\n" not in str(caught.value) and "cannot load" not in str(caught.value)
 
 
-def test_what_is_no_network_names_the_engine_of_cuda(device: Device) -> None:
+def test_a_file_that_is_no_model_names_the_engine_of_cuda(device: Device) -> None:
     with pytest.raises(ModelError, match="onnxruntime cannot load it") as caught:
-        load_model(b"no network", Settings(device="cuda"), name="it")
+        load_model(b"no model", Settings(device="cuda"), name="it")
     assert caught.value.__cause__ is not None
 
 
-def test_device_is_part_of_what_a_segment_yields() -> None:
+def test_the_device_is_part_of_the_key_of_a_segment() -> None:
     assert Settings(device="cuda").segment_hash() != Settings().segment_hash()
 
 
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime without CUDA")
 @pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
 def test_a_graphics_card_gives_what_the_processor_gives(
-    model: registry.Model, exact: Settings, crowd: Pictures
+    model: registry.Model, exact: Settings, crowd: Images
 ) -> None:
-    sent = pictures(model.role, crowd, 9)
-    expected = network(model, exact, 1).run(sent)
-    given = network(model, exact.replace(device="cuda"), BATCHES["cuda"][model.role]).run(sent)
+    sent = images_of(model.role, crowd, 9)
+    expected = compiled(model, exact, 1).run(sent)
+    given = compiled(model, exact.replace(device="cuda"), BATCHES["cuda"][model.role]).run(sent)
     assert len(given) == len(expected)
     for ours, theirs in zip(given, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
 
 
-def test_onnx_runtime_notes_nothing_about_its_use(tmp_path: Path) -> None:
-    """Left to itself it writes an identity of the machine and events into the user's cache."""
+def test_onnx_runtime_writes_no_telemetry(tmp_path: Path) -> None:
+    """By default it writes an id of the machine and events into the user's cache."""
     code = "from analyzer.vision.runtime import import_onnxruntime as load; load()"
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     environment.pop("ORT_DISABLE_TELEMETRY", None)

@@ -68,14 +68,14 @@ def test_previews_show_ids_gender_and_age_from_the_first_sample_on(
 
 @pytest.mark.parametrize("gender", ["female", "male", "unknown"])
 def test_boxes_have_the_colors_of_their_gender(gender: str) -> None:
-    picture = np.full((360, 640, 3), 90, np.uint8)
+    image = np.full((360, 640, 3), 90, np.uint8)
     window.draw(
-        picture, {"width": 640, "height": 360, "title": "", "faces": [([200, 100, 300, 220], gender, "x 1")]}
+        image, {"width": 640, "height": 360, "title": "", "faces": [([200, 100, 300, 220], gender, "x 1")]}
     )
     red, green, blue = bytes.fromhex(GENDER_COLORS[gender][1:])
-    assert picture[160, 200].tolist() == [blue, green, red]
-    assert (picture[120:200, 220:280] == 90).all() and (picture[:, 330:] == 90).all()
-    assert (picture[70:95, 200:260] != 90).any()  # what is written above
+    assert image[160, 200].tolist() == [blue, green, red]
+    assert (image[120:200, 220:280] == 90).all() and (image[:, 330:] == 90).all()
+    assert (image[70:95, 200:260] != 90).any()  # what is written above
 
 
 def test_opencv_without_windows_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_opencv_without_windows_is_a_sentence(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("then", ["", "sleep 60", "cat >/dev/null"])
-def test_the_analysis_neither_waits_for_its_window_nor_ends_with_it(
+def test_analysis_neither_waits_for_its_window_nor_ends_with_it(
     then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The window has crashed, hangs, or shows all."""
@@ -111,10 +111,10 @@ def test_the_analysis_neither_waits_for_its_window_nor_ends_with_it(
             return np.zeros((270, 480, 3), np.uint8)
 
     frame = SimpleNamespace(width=480, height=270)
-    nobody = np.empty((0, 4), np.float32), (), (), np.empty(0, np.float32)
+    no_faces = np.empty((0, 4), np.float32), (), (), np.empty(0, np.float32)
     with Window() as shown:
         for number in range(1000):
-            shown.on_preview(Made("title", number / 5, cast("Frame", frame), *nobody))
+            shown.on_preview(Made("title", number / 5, cast("Frame", frame), *no_faces))
         for _ in range(100):  # what waits is taken up in another thread
             if converted:
                 break
@@ -123,7 +123,7 @@ def test_the_analysis_neither_waits_for_its_window_nor_ends_with_it(
 
 
 @pytest.mark.parametrize(("display", "words"), [("", "there is none here"), (":9999", "on this display")])
-def test_without_a_display_nothing_is_begun(
+def test_without_a_display_nothing_is_analyzed(
     display: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISPLAY", display)
@@ -139,7 +139,7 @@ def test_without_a_display_nothing_is_begun(
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
-    """A display of our own, that nobody sees."""
+    """A virtual display."""
     if not (shutil.which("Xvfb") and shutil.which("xdotool")):
         assert not os.environ.get("ANALYZER_FAIL_WITHOUT_DISPLAY"), "Xvfb or xdotool is not installed"
         pytest.skip("Xvfb or xdotool is not installed")
@@ -161,7 +161,7 @@ def xdotool(display: str, *arguments: str) -> str:
 
 @contextlib.contextmanager
 def showing(display: str, source: Path | str, out: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """``analyze --show`` in a process, once its window shows a picture."""
+    """``analyze --show`` in a process, once its window shows a frame."""
     command = [sys.executable, "cli.py", "analyze", str(source), "--show", "--out", str(out), *options]
     environment = os.environ | {"DISPLAY": display, "WAYLAND_DISPLAY": ""}
     with subprocess.Popen(
@@ -169,7 +169,7 @@ def showing(display: str, source: Path | str, out: Path, *options: str) -> Itera
     ) as process:
         try:
             deadline = time.monotonic() + 60
-            # The title tells what is shown, from the first picture on.
+            # The window has its title from the first frame on.
             while not xdotool(display, "search", "--name", "q ends it"):
                 assert process.poll() is None and time.monotonic() < deadline, process.communicate()
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""StageTimer: what is added up, by whom, and what a run says of it."""
+"""StageTimer: the seconds it adds up, from all threads, and where a run reports them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from testkit.media import numbered, write_video
 
 
 class Clock:
-    """Tells of each thread its own time, which goes on when it is told to."""
+    """A clock for each thread, moved by hand."""
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -26,7 +26,7 @@ class Clock:
     def perf_counter(self) -> float:
         return float(getattr(self._local, "now", 0.0))
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self._local.now = self.perf_counter() + seconds
 
 
@@ -41,8 +41,8 @@ def test_seconds_add_up_in_the_order_of_the_stages(clock: Clock) -> None:
     stages = StageTimer()
     for name, seconds in (("write", 1.0), ("decode", 2.0), ("write", 4.0), ("detect", 8.0)):
         with stages(name):
-            clock.go_on(seconds)
-        clock.go_on(100)  # between the stages nothing counts
+            clock.advance(seconds)
+        clock.advance(100)  # between the stages nothing counts
     assert list(stages.seconds.items()) == [("decode", 2.0), ("detect", 8.0), ("write", 5.0)]
     stages.add({"render": 16.0, "decode": 32.0})
     assert list(stages.seconds.items()) == [
@@ -61,7 +61,7 @@ def test_all_threads_count(clock: Clock) -> None:
         together.wait()
         for _ in range(500):
             with stages("embed"):
-                clock.go_on(1.0)
+                clock.advance(1.0)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -74,7 +74,7 @@ def test_all_threads_count(clock: Clock) -> None:
 def test_stage_that_fails_counts_and_the_failure_goes_on(clock: Clock) -> None:
     stages = StageTimer()
     with pytest.raises(ZeroDivisionError), stages("shots"):
-        clock.go_on(3.0)
+        clock.advance(3.0)
         raise ZeroDivisionError
     assert stages.seconds == {"shots": 3.0}
 
@@ -105,9 +105,9 @@ class Items:
     def give(self, count: int) -> Iterator[int]:
         try:
             for number in range(count):
-                self._clock.go_on(1.0)
+                self._clock.advance(1.0)
                 yield number
-            self._clock.go_on(0.5)  # finding the end takes time too
+            self._clock.advance(0.5)  # finding the end takes time too
         finally:
             self.closed = True
 
@@ -116,7 +116,7 @@ def test_each_counts_the_waiting_and_not_the_use(clock: Clock) -> None:
     stages, items = StageTimer(), Items(clock)
     given = []
     for number in stages.each("decode", items.give(4)):
-        clock.go_on(100)
+        clock.advance(100)
         given.append(number)
     assert given == [0, 1, 2, 3] and items.closed
     assert stages.seconds == {"decode": 4.5}
@@ -137,7 +137,7 @@ def test_each_that_is_left_early_closes_its_iterator(clock: Clock, taken: int) -
 def test_each_hands_on_a_failure_and_counts_it(clock: Clock) -> None:
     def failing() -> Iterator[int]:
         yield 1
-        clock.go_on(2.0)
+        clock.advance(2.0)
         raise OSError("gone")
 
     stages = StageTimer()

