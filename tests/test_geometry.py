@@ -549,7 +549,7 @@ def test_modes_of_pictures(tmp_path: Path, mode: str) -> None:
 def test_form_of_tiff_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     assert cv2.imwrite(str(path), np.dstack([RAMP.astype(np.float32)] * 3))
-    with pytest.raises(MediaError, match="TIFF in a form that is not read here; save it") as caught:
+    with pytest.raises(MediaError, match="TIFF in a form that is not supported; save it") as caught:
         ImageReader([path], Settings())
     assert caught.value.kind is MediaErrorKind.CODEC
 
