@@ -192,8 +192,8 @@ def main() -> None:
         "ByteTrack with buffered IoU 0.3 is what the project uses: of those that do not lose every fast face",
         "(few tracklets) it and SORT make the fewest errors. It is implemented here",
         "(`analyzer/analysis/byte_track.py`) and gives the same tracklets as that of the library. The",
-        "remaining errors are repaired by embeddings: tracklets are broken where people cross, and split where",
-        "their crops are two people (`analyzer/analysis/tracking.py`).",
+        "remaining errors are repaired by embeddings: tracklets are broken where people cross, and split",
+        "where their crops are two people (`analyzer/analysis/tracking.py`).",
     ]
     for rate in RATES:
         thinned = [one.thinned(max(RATES) // rate) for one in watched]
