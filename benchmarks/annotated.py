@@ -1,4 +1,4 @@
-"""The README's picture of an annotated video: a frame of the demo's.
+"""The README's image of an annotated video: a frame of the demo.
 
 python -m benchmarks.annotated [FILE]
 """
@@ -21,7 +21,7 @@ _AT_S, _WIDTH, _QUALITY = 16.0, 960, 88
 
 
 def main() -> None:
-    """Write docs/annotated.jpg, or the file that is named."""
+    """Write docs/annotated.jpg, or the file given."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "annotated.jpg"
     with tempfile.TemporaryDirectory() as temporary:
         video = Path(temporary) / "demo.mp4"
@@ -30,8 +30,8 @@ def main() -> None:
         with VideoReader(run.folder / "annotated.mp4", Settings()) as reader:
             frame = next(reader.frames(_AT_S))
             height = round(_WIDTH * frame.height / frame.width)
-            picture = cv2.resize(frame.image(), (_WIDTH, height), interpolation=cv2.INTER_AREA)
-    if not cv2.imwrite(str(target), picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+            image = cv2.resize(frame.image(), (_WIDTH, height), interpolation=cv2.INTER_AREA)
+    if not cv2.imwrite(str(target), image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
         raise SystemExit(f"{target} cannot be written")
 
 

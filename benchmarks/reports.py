@@ -33,13 +33,13 @@ MOST_MANY_S, MOST_MB, MOST_ONE_S = 5.0, 1024, 1.5
 
 
 def kept_section(text: str, marks: tuple[str, str] = MARKS) -> str:
-    """The section of a page that another script has written, with its marks; empty if there is none."""
+    """A marked section of a page that another script wrote; empty if there is none."""
     _, found, rest = text.partition(marks[0])
     return found and found + rest.partition(marks[1])[0] + marks[1]
 
 
 def measured(*command: str) -> dict[str, float]:
-    """Wall seconds and peak memory of a command in a process of its own."""
+    """Wall-clock seconds and peak memory of a command in its own process."""
     watcher = (
         "import json, resource, subprocess, sys, time; start = time.perf_counter(); "
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
@@ -54,7 +54,7 @@ def measured(*command: str) -> dict[str, float]:
 
 
 def load_by_pandas(folder: Path) -> None:
-    """What a notebook would do: the columns that reports need, of all runs, in one table each."""
+    """The approach of a notebook: load the columns that reports need, of all runs, into one table each."""
     columns = {
         "faces": ["sample", "time_s", "person_id"],
         "samples": ["sample", "time_s", "duration_s"],

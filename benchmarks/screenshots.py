@@ -1,4 +1,4 @@
-"""Pictures of a report's page for the README: at a desk's width and at a phone's, side by side.
+"""Screenshots of a report for the README: at desktop and at phone width, side by side.
 
 The run is made (`testkit.runs`): nobody in it exists. Needs Chromium.
 
@@ -26,20 +26,20 @@ _GAP, _GROUND = 40, "#d9d9d6"
 
 
 def main() -> None:
-    """Write docs/report.png, or the file that is named."""
+    """Write docs/report.png, or the file given."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "report.png"
     with tempfile.TemporaryDirectory() as temporary:
         plan = random_plan(np.random.default_rng(5), length_s=600, people=14, concurrent=2.6)
         about = {"channel": "City Hall", "uploaded": "2026-11-01", "url": "https://youtu.be/aaaaaaaaaaa"}
         run = make_run(Path(temporary) / "run", plan, title="Panel discussion (a made example)", **about)
         (page,) = make_report([run]).save(["html"])
-        pictures = [Image.open(io.BytesIO(shot)) for shot in _shots(page)]
-    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) + 1)
+        images = [Image.open(io.BytesIO(shot)) for shot in _shots(page)]
+    width = sum(image.width for image in images) + _GAP * (len(images) + 1)
     sheet = Image.new("RGB", (width, _SIZES[0][1] + 2 * _GAP), _GROUND)
     x = _GAP
-    for picture in pictures:
-        sheet.paste(picture, (x, _GAP))
-        x += picture.width + _GAP
+    for image in images:
+        sheet.paste(image, (x, _GAP))
+        x += image.width + _GAP
     sheet.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 

@@ -1,4 +1,4 @@
-"""Made videos with known people: the truth for counts, gender, age and time on screen.
+"""Synthetic videos with known people: ground truth for counts, gender, age and time on screen.
 
 Labeled faces walk, talk and cross each other before photographs that scikit-image carries. Who is shown
 when, and where, stands beside each video in ``truth.json``. A video is a function of kind, seed and archives.
@@ -36,22 +36,22 @@ Floats = NDArray[np.float64]
 
 
 VERSION = 3
-"""Goes up with every change of what a seed looks like: older videos are then made anew."""
+"""Raised when the video of a seed changes, so that older videos are regenerated."""
 
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 
 
 TRUTH_EVERY = 5
-"""Frames between two boxes of the truth: 0.2 s."""
+"""Frames between two boxes of the ground truth: 0.2 s."""
 
 
 VISIT_GAP_S = 2.0
-"""A person who is not seen for longer than this, and then is, has come back."""
+"""A person who is not seen for longer than this and then reappears has come back."""
 
 
 MIN_INSIDE, MIN_UNCOVERED = 0.6, 0.5
-"""A face is on screen while this share of it is in the picture, and this share of that is not hidden."""
+"""A face is on screen while this share of it is in the frame, and this share of that is not hidden."""
 
 
 CROP = 200
@@ -65,11 +65,11 @@ FACE_WIDTH = (FACE_BOX[2] - FACE_BOX[0]) * CROP
 
 
 PHOTOGRAPHS = ("coffee", "rocket", "brick", "grass", "gravel", "moon", "clock_motion")
-"""Photographs of scikit-image in which CenterFace finds no face with a score above 0.3 at any crop tried."""
+"""Photos of scikit-image in which CenterFace finds no face with a score above 0.3 in any crop tried."""
 
 
 MARGIN = 160
-"""Pixels of background beyond each edge of the picture, for cameras that move."""
+"""Pixels of background beyond each edge of the frame, for moving cameras."""
 
 
 # Around the crop, in its pixels: room for the hair, ears and chin that the tight crops cut off.
@@ -99,7 +99,7 @@ _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 
 @dataclass(frozen=True)
 class Sprite:
-    """A cut-out in several sizes. `colors` (H, W, 3) uint8 BGR, `covers` (H, W) uint8 (255 is solid).
+    """A cutout in several sizes. `colors` (H, W, 3) uint8 BGR, `covers` (H, W) uint8 (255 is solid).
 
     `origin` is the place x y of the crop's upper left corner in the full-size picture, `factors` the pixels
     of each size per pixel of the crop.
@@ -111,7 +111,7 @@ class Sprite:
     factors: tuple[float, ...]
 
     def level(self, factor: float) -> int:
-        """The smallest size that need not be enlarged to be drawn at `factor` pixels per crop pixel."""
+        """The smallest size that need not be enlarged to draw at `factor` pixels per crop pixel."""
         fits = [number for number, own in enumerate(self.factors) if own >= factor]
         return fits[-1] if fits else 0
 
@@ -141,7 +141,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Shot:
-    """Frames between two cuts. `camera` (frames, 3): zoom, and x y of the scene that is in the middle.
+    """One shot. `camera` (frames, 3): zoom, and x y of the scene at the center.
 
     `background` is larger than the picture by `MARGIN` at each edge, uint8 BGR.
     """
@@ -158,7 +158,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Film:
-    """All shots, and how the camera and the encoder spoil them.
+    """All shots, with the distortions of camera and encoder.
 
     `noise` is a standard deviation in gray levels, `exposure` the share of a frame's time that the shutter
     is open, `crf` x264's quality.
@@ -207,14 +207,14 @@ def _draw_faces(rng: np.random.Generator, archives: range, count: int) -> tuple[
 
 @cache
 def _photograph(name: str) -> Image:
-    """(H, W, 3) uint8 BGR of a photograph that scikit-image's package carries."""
+    """(H, W, 3) uint8 BGR of a photo in the package of scikit-image."""
     folder = Path(skimage.__file__).parent / "data"
     path = next(path for path in sorted(folder.glob(f"{name}.*")) if path.suffix in (".png", ".jpg"))
     return np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR), np.uint8)
 
 
 def background(rng: np.random.Generator, name: str) -> Image:
-    """A random crop of a photograph, as large as the picture and `MARGIN` around it, uint8 BGR."""
+    """A random crop of a photo, as large as the frame plus `MARGIN` around it, uint8 BGR."""
     photograph = _photograph(name)
     if rng.random() < 0.5:
         photograph = np.ascontiguousarray(photograph[:, ::-1])
@@ -259,7 +259,7 @@ def _grade(rng: np.random.Generator, strength: float) -> Image:
 
 
 def _scaled(color: Image, cover: Image, origin: tuple[float, float], factor: float) -> Sprite:
-    """All sizes of a cut-out that is drawn at `factor` pixels per crop pixel."""
+    """All sizes of a cutout that is drawn at `factor` pixels per crop pixel."""
     sizes = [tuple(max(2, round(side * level)) for side in color.shape[1::-1]) for level in _LEVELS]
     return Sprite(
         tuple(cv2.resize(color, size, interpolation=cv2.INTER_AREA) for size in sizes),
@@ -270,7 +270,7 @@ def _scaled(color: Image, cover: Image, origin: tuple[float, float], factor: flo
 
 
 def _matte(face: Image) -> NDArray[np.float32]:
-    """Which part of the crop (200, 200, 3) is the person rather than what is behind: (200, 200) in [0, 1].
+    """A mask of the person in the crop (200, 200, 3): (200, 200) in [0, 1].
 
     Crops show a little of where they were taken. Pasted with it, heads look like stickers, and the detector
     takes them for that.
@@ -291,7 +291,7 @@ def _matte(face: Image) -> NDArray[np.float32]:
 
 
 def _head(face: Image, warp: Floats, table: Image) -> Sprite:
-    """The head in the crop (200, 200, 3), and the top of the head that the tight crop has cut off."""
+    """The head in the crop (200, 200, 3), completed by the top that the tight crop lacks."""
     pads = _PAD_TOP, _PAD_BOTTOM, _PAD_SIDE, _PAD_SIDE
     padded = cv2.copyMakeBorder(face, *pads, cv2.BORDER_REPLICATE)
     rows, columns = padded.shape[:2]
@@ -340,7 +340,7 @@ def _hair_color(face: Image) -> Floats:
 
 
 def _body(rng: np.random.Generator, face: Image, table: Image) -> Sprite:
-    """Neck, shoulders, arms and legs in plain colors, shaded; hangs below a head."""
+    """Neck, shoulders, arms and legs in plain shaded colors, below a head."""
     rows, columns = (round(side * _BODY_SCALE) for side in _BODY_SHAPE)
     wide = rng.uniform(175, 220)
 
@@ -402,14 +402,14 @@ def _look(
 
 
 def _shake(rng: np.random.Generator, frames: int, pixels: float) -> Floats:
-    """Slow small movement (frames, 2) of a camera in the hand, about `pixels` far."""
+    """Slow small movement (frames, 2) of a hand-held camera, of about `pixels`."""
     times = np.arange(frames)[:, None] / FPS
     waves = [np.sin(2 * np.pi * rng.uniform(0.15, 1.6, 2) * times + rng.uniform(0, 6.3, 2)) for _ in range(4)]
     return np.asarray(sum(waves) * pixels / 2)
 
 
 def _still(rng: np.random.Generator, frames: int, shake: float = 1.2) -> Floats:
-    """A camera (frames, 3) that looks straight ahead and shakes by `shake` pixels."""
+    """A fixed camera (frames, 3) that shakes by `shake` pixels."""
     return np.column_stack([np.ones(frames), _shake(rng, frames, shake) + _CENTER])
 
 
@@ -431,7 +431,7 @@ def _gait(rng: np.random.Generator, path: Floats) -> tuple[Floats, Floats]:
 
 
 def _walk(rng: np.random.Generator, frames: int, widths: tuple[float, float]) -> Floats:
-    """Smooth way (frames, 3) of x, y and size through the picture, from outside to outside."""
+    """A smooth path (frames, 3) of x, y and size through the frame, from outside to outside."""
     share = np.linspace(0, 1, frames)
     low, high = widths
     from_left = rng.random() < 0.5
@@ -458,7 +458,7 @@ def _walk(rng: np.random.Generator, frames: int, widths: tuple[float, float]) ->
 
 
 def _covered(one: Floats, other: Floats) -> int:
-    """In how many frames one of two paths (frames, 3 or more) of x, y and size is before the other's face."""
+    """The number of frames in which one path (frames, 3 or more) of x, y, size hides the other face."""
     gap_x, gap_y = np.abs(one[:, :2] - other[:, :2]).T
     near, far = np.maximum(one[:, 2], other[:, 2]), np.minimum(one[:, 2], other[:, 2])
     return int(((gap_x < (0.55 * near + 0.4 * far) * CROP) & (gap_y < (0.7 * near + 0.4 * far) * CROP)).sum())
@@ -471,7 +471,7 @@ def _passers(
     widths: tuple[float, float],
     looks: Callable[[LabeledFace], Look],
 ) -> tuple[Actor, ...]:
-    """Everyone walks through the picture once, one after the other starting over all of the time."""
+    """Everyone walks through the frame once, with starts spread over the whole time."""
     actors: list[Actor] = []
     for number, face in enumerate(faces):
         frames = round((5 + 7 * np.sqrt(rng.random())) * FPS)
@@ -489,7 +489,7 @@ def _passers(
 
 
 def walking(rng: np.random.Generator, archives: range) -> Film:
-    """A minute before a still camera; 24 people walk through once each."""
+    """A minute in front of a fixed camera; 24 people walk through once each."""
     faces = _draw_faces(rng, archives, 24)
     scene = background(rng, str(rng.choice(PHOTOGRAPHS)))
     camera = _still(rng, 60 * FPS)
@@ -501,7 +501,7 @@ def walking(rng: np.random.Generator, archives: range) -> Film:
 
 
 def hard(rng: np.random.Generator, archives: range) -> Film:
-    """As `walking`, but 8 people, small, dark, blurred by their movement and noisy."""
+    """Like `walking`, but 8 people, small, dark, with motion blur and noise."""
     faces = _draw_faces(rng, archives, 8)
     scene = cv2.convertScaleAbs(background(rng, str(rng.choice(PHOTOGRAPHS))), alpha=rng.uniform(0.35, 0.6))
     camera = _still(rng, 40 * FPS)
@@ -521,7 +521,7 @@ def _dimmed(sprite: Sprite, gain: float) -> Sprite:
 
 
 def crossing(rng: np.random.Generator, archives: range) -> Film:
-    """40 s; 12 people stroll about before each other, every second one leaves and comes back."""
+    """40 s; 12 people stroll in front of each other, and every second one leaves and comes back."""
     frames = 40 * FPS
     faces = _draw_faces(rng, archives, 12)
     scene = background(rng, str(rng.choice(PHOTOGRAPHS)))
@@ -534,7 +534,7 @@ def crossing(rng: np.random.Generator, archives: range) -> Film:
 
 
 def _stroll(rng: np.random.Generator, frames: int, *, enters: bool, returns: bool) -> Floats:
-    """A way (frames, 3) of x, y and size to and fro in the picture.
+    """A path (frames, 3) of x, y and size to and fro in the frame.
 
     Args:
         enters: Begins outside, and comes in within 12 s; else begins inside.
@@ -550,7 +550,7 @@ def _stroll(rng: np.random.Generator, frames: int, *, enters: bool, returns: boo
     leaves_s = rng.uniform(9, 18) if returns else np.inf
 
     def go(x: float) -> None:
-        """Walk to `x` at an ordinary pace, nearer or farther on the way."""
+        """Walk to `x` at a normal pace, closer to or further from the camera on the way."""
         times.append(times[-1] + max(0.8, abs(x - xs[-1]) / rng.uniform(90, 220)))
         widths.append(float(np.clip(widths[-1] + rng.uniform(-25, 25), 50, 110)))
         xs.append(x)
@@ -574,7 +574,7 @@ def _stroll(rng: np.random.Generator, frames: int, *, enters: bool, returns: boo
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a person is in a shot: x y of the crop's center, width of the face, all in pixels."""
+    """The position of a person in a shot: x y of the crop's center, width of the face, in pixels."""
 
     x: float
     y: float
@@ -624,7 +624,7 @@ def edited(rng: np.random.Generator, archives: range) -> Film:
 
 
 def _shot_lengths(rng: np.random.Generator, count: int, frames: int) -> list[int]:
-    """Frames of each of `count` shots of 3 to 7 s that are `frames` together."""
+    """Frames of each of `count` shots of 3 to 7 s that add up to `frames`."""
     while True:
         lengths = rng.uniform(3, 7, count)
         ends = np.round(np.cumsum(lengths) / lengths.sum() * frames).astype(int)
@@ -634,7 +634,7 @@ def _shot_lengths(rng: np.random.Generator, count: int, frames: int) -> list[int
 
 
 def _casts(rng: np.random.Generator, people: int, shots: int, repeats: set[int]) -> list[list[int]]:
-    """Who is in which shot: 1 to 4, everyone in two or more; over a cut only where `repeats` has it."""
+    """The 1 to 4 people of each shot, everyone in two or more; in consecutive shots only if in `repeats`."""
     while True:
         casts: list[list[int]] = []
         seen = np.zeros(people)
@@ -653,7 +653,7 @@ def _casts(rng: np.random.Generator, people: int, shots: int, repeats: set[int])
 
 
 def _places(rng: np.random.Generator, count: int, taken: list[_Place]) -> list[_Place]:
-    """Places for `count` people who do not hide each other; `taken` come first and are kept."""
+    """Positions for `count` people who do not hide each other; `taken` come first and are kept."""
     places = list(taken)
     largest, tries = 220.0, 0
     while len(places) < count:
@@ -670,13 +670,13 @@ def _places(rng: np.random.Generator, count: int, taken: list[_Place]) -> list[_
 
 
 def _apart(one: _Place, other: _Place) -> bool:
-    """Whether neither's shoulders can hide the other's face, with room to sway."""
+    """Whether neither's shoulders can hide the other's face, with a margin for swaying."""
     near, far = sorted((one.width, other.width))[::-1]
     return abs(one.x - other.x) > 1.3 * near + 0.75 * far
 
 
 def _sit(rng: np.random.Generator, frames: int, place: _Place) -> tuple[Floats, Floats]:
-    """Sway and nod gently about a place; path and body as in `Actor`."""
+    """Sway and nod gently in place; path and body as in `Actor`."""
     times = np.arange(frames) / FPS
 
     def wave(low: float, high: float) -> Floats:
@@ -692,7 +692,7 @@ def _sit(rng: np.random.Generator, frames: int, place: _Place) -> tuple[Floats, 
 
 
 def _moving(rng: np.random.Generator, frames: int) -> Floats:
-    """A camera (frames, 3) that stands still, or pans or zooms slowly, each with some shake."""
+    """A camera (frames, 3) that is fixed, or pans or zooms slowly, each with some shake."""
     camera = _still(rng, frames, rng.uniform(0.2, 1.5))
     share = np.linspace(-0.5, 0.5, frames)
     kind = rng.random()
@@ -713,7 +713,7 @@ KINDS: dict[str, Callable[[np.random.Generator, range], Film]] = {
 
 
 def _similar(center: Floats, size: float, roll_deg: float) -> Floats:
-    """(3, 3) from the crop's pixels to the picture's, with the crop's center at `center` x y."""
+    """(3, 3) from pixels of the crop to pixels of the frame, with the crop's center at `center` x y."""
     x, y = center
     angle = np.deg2rad(roll_deg)
     cos, sin = size * np.cos(angle), size * np.sin(angle)
@@ -772,7 +772,7 @@ def _streak(blur: Floats) -> NDArray[np.float32]:
 
 
 def _face_outline(warp: Floats, matrix: Floats) -> Floats:
-    """(32, 2) x y in the picture of the ellipse in the face's box: corners would be too far out if rolled."""
+    """(32, 2) x y in the frame of the ellipse in a face's box; corners of rolled boxes are too far out."""
     x1, y1, x2, y2 = (side * CROP for side in FACE_BOX)
     points = np.stack(
         [
@@ -786,7 +786,7 @@ def _face_outline(warp: Floats, matrix: Floats) -> Floats:
 
 
 def _seen_box(outline: Floats, owners: Image, label: int) -> list[float] | None:
-    """The part of a face's box that is in the picture, x1 y1 x2 y2; None if too much of it is hidden."""
+    """The part of a face's box that is in the frame, x1 y1 x2 y2; None if too much of it is hidden."""
     low, high = outline.min(axis=0), outline.max(axis=0)
     inside_low, inside_high = np.maximum(low, 0), np.minimum(high, [WIDTH, HEIGHT])
     if (inside_low >= inside_high).any() or np.prod(inside_high - inside_low) < MIN_INSIDE * np.prod(
@@ -804,7 +804,7 @@ def _seen_box(outline: Floats, owners: Image, label: int) -> list[float] | None:
 
 
 class _Noise:
-    """Noise of a sensor: a large field of it is made once, and each frame gets another piece."""
+    """Sensor noise: a large field is made once, and each frame gets another part of it."""
 
     def __init__(self, rng: np.random.Generator, deviation: float) -> None:
         self._rng = rng
@@ -816,7 +816,7 @@ class _Noise:
         self._less = (-field).clip(0, 255).round().astype(np.uint8)
 
     def add(self, planes: Image) -> None:
-        """Spoil the brightness of `planes` (3/2 H, W) uint8 I420; cameras smooth the noise of colors."""
+        """Add noise to the luma of `planes` (3/2 H, W) uint8 I420; cameras smooth chroma noise."""
         (y, x), (v, u) = self._rng.integers(96, size=(2, 2))
         luma = planes[:HEIGHT]
         cv2.add(luma, self._more[y : y + HEIGHT, x : x + WIDTH], dst=luma)
@@ -824,7 +824,7 @@ class _Noise:
 
 
 def _draw(shot: Shot, frame: int, exposure: float, owners: Image | None) -> tuple[Image, dict[int, Floats]]:
-    """Draw one frame of a shot; nearer (larger) people over farther ones.
+    """Draw one frame of a shot, closer (larger) people over more distant ones.
 
     Args:
         owners: (H, W) uint8 zeros; gets the number, from 1, of the person that each pixel shows.
@@ -893,7 +893,7 @@ def _film(film: Film, rng: np.random.Generator, path: Path) -> list[list[list[fl
 
 
 def _person(number: int, face: LabeledFace, boxes: list[list[float]]) -> dict[str, Any]:
-    """One entry of ``people`` in ``truth.json``; a box stands for 0.2 s."""
+    """One entry of ``people`` in ``truth.json``; each box is valid for 0.2 s."""
     step = TRUTH_EVERY / FPS
     times = np.array([box[0] for box in boxes])
     return {
@@ -919,7 +919,7 @@ def _is_made(target: Path, archives: range) -> bool:
 
 
 def make(kind: str, seed: int, folder: Path, archives: range) -> Path:
-    """Make one video and its truth, unless they are there.
+    """Make one video and its ground truth, unless they exist.
 
     Args:
         kind: One of `KINDS`.
@@ -968,7 +968,7 @@ def make(kind: str, seed: int, folder: Path, archives: range) -> Path:
 
 
 def main() -> None:
-    """Make the videos that the command line asks for."""
+    """Make the videos given on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR")
     parser.add_argument("--kind", choices=[*KINDS, "all"], default="all")

@@ -1,4 +1,4 @@
-"""Makes the demo video: two public-domain portraits that change places over a minute.
+"""Make the demo video: two public-domain portraits that swap places over a minute.
 
 The photographs come inside installed packages: Eileen Collins (NASA, scikit-image's ``astronaut``) and
 Grace Hopper (US Navy, matplotlib's sample data).
@@ -26,7 +26,7 @@ PORTRAIT = (300, 320)
 
 
 def portraits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Head and shoulders of the two, each (320, 300, 3) uint8 RGB."""
+    """Head and shoulders of both people, each (320, 300, 3) uint8 RGB."""
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         hopper = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_COLOR_RGB)
     collins = data.astronaut()[0:320, 75:375]
@@ -34,7 +34,7 @@ def portraits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def positions(time_s: float) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Upper left corners x y in pixels of the two: they change places between second 20 and 40."""
+    """Upper left corners (x, y) of both in pixels; they swap places between second 20 and 40."""
     turn = (1 - np.cos(np.pi * np.clip((time_s - 20) / 20, 0, 1))) / 2
     rise = 180 * np.sin(np.pi * turn)
     sway = 30 * np.sin(time_s * 1.1), 20 * np.cos(time_s * 0.9)
@@ -44,7 +44,7 @@ def positions(time_s: float) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def write_demo(path: Path, seconds: float = SECONDS) -> None:
-    """Write the video, or its beginning."""
+    """Write the video, or its first seconds."""
     shades = np.linspace(70, 150, WIDTH)[None, :] + np.linspace(0, 40, HEIGHT)[:, None]
     ground = np.repeat(shades.astype(np.uint8)[:, :, None], 3, axis=2)
     faces = portraits()
@@ -53,10 +53,10 @@ def write_demo(path: Path, seconds: float = SECONDS) -> None:
         stream = container.add_stream("libx264", rate=Fraction(FPS), options={"preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(round(FPS * seconds)):
-            picture = ground.copy()
+            image = ground.copy()
             for face, (x, y) in zip(faces, positions(number / FPS), strict=True):
-                picture[y : y + PORTRAIT[1], x : x + PORTRAIT[0]] = face
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                image[y : y + PORTRAIT[1], x : x + PORTRAIT[0]] = face
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -18,16 +18,16 @@ BOUNDARY = "frame"
 
 
 def jpegs(images: Sequence[NDArray[np.uint8]]) -> list[bytes]:
-    """RGB pictures as JPEG files."""
+    """RGB frames as JPEG files."""
     return [cv2.imencode(".jpg", np.ascontiguousarray(one[:, :, ::-1]))[1].tobytes() for one in images]
 
 
 class Mjpeg:
-    """A camera's address that sends pictures without end; what it does wrong is switched on by a test.
+    """A camera's address that sends frames without end; what it does wrong is switched on by a test.
 
     Attributes:
-        connections: How often it was asked for pictures.
-        sent: How many pictures have gone out.
+        connections: How often it was asked for frames.
+        sent: The number of frames sent.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ TICK = Fraction(1, 90_000)
 
 
 def numbered(count: int, width: int = 160, height: int = 96) -> Iterable[NDArray[np.uint8]]:
-    """`count` RGB pictures whose number can be read back with `number_of`, after lossy coding too.
+    """`count` RGB frames whose number can be read back with `number_of`, after lossy coding too.
 
-    The number stands in 16 black or white fields, four by four, the lowest bit first.
+    The number is in 16 black or white fields, four by four, the lowest bit first.
     """
     for number in range(count):
         bits = [(number >> bit) & 1 for bit in range(16)]
@@ -29,7 +29,7 @@ def numbered(count: int, width: int = 160, height: int = 96) -> Iterable[NDArray
 
 
 def number_of(image: NDArray[np.uint8]) -> int:
-    """The number that `numbered` drew into a picture of any size."""
+    """The number that `numbered` drew into a frame of any size."""
     height, width = image.shape[:2]
     ys, xs = ((np.arange(4) * 2 + 1) * side // 8 for side in (height, width))
     bits = image[np.ix_(ys, xs)].mean(axis=2).ravel() > 127
@@ -37,9 +37,9 @@ def number_of(image: NDArray[np.uint8]) -> int:
 
 
 def noisy(images: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
-    """The pictures with less contrast and noise that differs from one to the next; `number_of` still works.
+    """The frames with less contrast and noise that differs from one to the next; `number_of` still works.
 
-    Two pictures of such a video are never equal by chance, and a wrong reference shows.
+    Two frames of such a video are never equal by chance, and a wrong reference shows.
     """
     rng = np.random.default_rng(0)
     for image in images:
@@ -64,10 +64,10 @@ def write_video(
     tick: Fraction = TICK,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """Encode RGB pictures, with a tone of `audio_s` seconds if asked for.
+    """Encode RGB frames, with a tone of `audio_s` seconds if asked for.
 
-    `times_s` gives each picture's time (variable frame rate); else they are 1 / `fps` apart. A player turns
-    the pictures clockwise by `rotation_deg`. Some codecs need a coarse `tick`, the encoder's unit of time.
+    `times_s` gives each frame's time (variable frame rate); else they are 1 / `fps` apart. A player turns
+    the frames clockwise by `rotation_deg`. Some codecs need a coarse `tick`, the encoder's unit of time.
     """
     with av.open(str(path), "w", format=format, options=container_options or {}) as container:
         container.metadata.update(metadata or {})
@@ -103,7 +103,7 @@ def _write_tone(container: av.container.OutputContainer, stream: av.AudioStream,
 
 
 def write_sound(path: Path, seconds: float, *, cover: bytes = b"") -> Path:
-    """A file with a tone only, and a PNG cover picture if given."""
+    """A file with a tone only, and a PNG cover image if given."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libmp3lame" if path.suffix == ".mp3" else "aac", rate=48_000)
         picture = container.add_stream("png", rate=1) if cover else None
@@ -156,7 +156,7 @@ def remux(path: Path, source: Path, change: Callable[[int, av.Packet], object]) 
 
 
 def png_bomb(side: int) -> bytes:
-    """A small file of a PNG picture of `side` x `side` black pixels."""
+    """A small file of a PNG image of `side` x `side` black pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

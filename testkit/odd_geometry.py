@@ -76,7 +76,7 @@ def encode(
         matrix: Display matrix of the container, nine numbers.
         metadata: Tags of the stream.
         finish: Called with each frame as it goes to the encoder.
-        format: Of the container, where the name does not tell it.
+        format: Format of the container, if the name does not imply it.
     """
     with av.open(str(path), "w", format=format) as container:
         stream = cast(
@@ -162,11 +162,11 @@ def _turned_and_narrow(folder: Path, reference: Path) -> Path:
     )
 
 
-# --- what is cut off ---
+# --- cropping ---
 
 
 def framed(left: int, top: int, right: int, bottom: int) -> Change:
-    """With a border of noise, so many pixels wide."""
+    """Add a border of noise of a width in pixels."""
 
     def change(image: Image) -> Image:
         height, width = image.shape[:2]
@@ -201,7 +201,7 @@ def with_clap(path: Path, source: Path, size: tuple[int, int], middle: tuple[int
 
 
 def with_pixel_crop(path: Path, source: Path, crop: tuple[int, int, int, int]) -> Path:
-    """Copy a Matroska file with what is to be cut off: left, top, right, bottom, up to 255 pixels each."""
+    """Copy a Matroska file with a declared cropping: left, top, right, bottom, up to 255 pixels each."""
     names = (0x54CC, 0x54BB, 0x54DD, 0x54AA)
     extra = b"".join(
         name.to_bytes(2, "big") + b"\x81" + bytes([n]) for name, n in zip(names, crop, strict=True)
@@ -260,12 +260,12 @@ class Bits:
         self._text = ""
 
     def put(self, value: int, count: int) -> Bits:
-        """A number of so many bits."""
+        """Write a number of some bits."""
         self._text += f"{value:0{count}b}"
         return self
 
     def golomb(self, value: int) -> Bits:
-        """A number that tells its own length, ue(v)."""
+        """Write an Exp-Golomb number, ue(v)."""
         written = f"{value + 1:b}"
         self._text += "0" * (len(written) - 1) + written
         return self
@@ -313,7 +313,7 @@ def guarded(raw: bytes) -> bytes:
 def with_message(
     path: Path, source: Path, message: Callable[[int, bool], bytes | None], *, hevc: bool = False
 ) -> Path:
-    """Copy a video with start codes (a transport stream), with messages put before its pictures.
+    """Copy a video with start codes (a transport stream), with messages put before its frames.
 
     Args:
         path: What to write.
@@ -458,7 +458,7 @@ def _transparent(name: str, folder: Path, reference: Path, *, every: int = 1, **
     )
 
 
-# --- pictures ---
+# --- images ---
 
 
 def _still(reference: Path) -> Image:

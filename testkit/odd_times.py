@@ -1,4 +1,4 @@
-"""Files whose clock jumps, does not begin at 0, has a bad stamp, or stands still for long; animations."""
+"""Files whose clock jumps, does not begin at 0, has a bad stamp, or stops for long; animations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _coded(reference: Path) -> tuple[_Coded, ...]:
 
 
 def _clean(reference: Path, near: int) -> int:
-    """The packet nearest to a number that divides the file: what lies before it is shown before it."""
+    """The packet nearest to a number that divides the file: what is before it is shown before it."""
     coded = _coded(reference)
 
     def is_clean(number: int) -> bool:
@@ -70,7 +70,7 @@ class Recording:
     shift_s: float = 0.0
     """Added to every time."""
     sound_s: float = 0.0
-    """Length of a tone, in time with the picture; 0: none."""
+    """Length of a tone, in time with the video; 0: none."""
     first: int = 0
     last: int | None = None
     """About which packets of the reference are written, last excluded."""
@@ -141,7 +141,7 @@ def join(path: Path, parts: Iterable[Recording], suffix: str = "") -> Path:
 
 
 def restamp(path: Path, change: Change) -> Path:
-    """Change the stamps of the pictures of a transport stream in place."""
+    """Change the stamps of the frames of a transport stream in place."""
     data = bytearray(path.read_bytes())
     number = 0
     for at in range(0, len(data), 188):
@@ -279,7 +279,7 @@ def _from(number: int, seconds: float) -> Change:
 
 
 def _late_in(name: str, seconds: float) -> Callable[[Path, Path], Path]:
-    """A file of any form in which one picture alone is shown at a wrong time."""
+    """A file of any form in which one frame alone is shown at a wrong time."""
 
     def make(folder: Path, reference: Path) -> Path:
         plain = Recording(reference).write(folder / f"plain{Path(name).suffix}")
@@ -299,7 +299,7 @@ def _late_in(name: str, seconds: float) -> Callable[[Path, Path], Path]:
 
 
 def _early(folder: Path, reference: Path) -> Path:
-    """A Matroska file in which one picture alone is shown a second too early."""
+    """A Matroska file in which one frame alone is shown a second too early."""
     path = Recording(reference).write(folder / "a.mkv")
     data = bytearray(path.read_bytes())
     at = (

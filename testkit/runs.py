@@ -1,6 +1,6 @@
-"""Run folders made without a video: people who come and go by a random plan that is known.
+"""Synthetic run folders without a video: people appear by a known random plan.
 
-For measuring reports over many runs, and for testing their figures against the plan.
+They serve to measure reports over many runs, and to test their figures against the plan.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _CHILD_YEARS, _UNSURE = 12, 0.7
 
 
 _SHARES_OF_AGE = (0.06, 0.04, 0.16, 0.26, 0.2, 0.14, 0.08, 0.06)
-"""Of the plan's people in each of the default age bands."""
+"""Proportions of people in each of the default age bands."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is on screen when: `present` is (samples, people) bool; estimates are (people,)."""
+    """People on screen: `present` is (samples, people) bool; estimates are (people,)."""
 
     times_s: NDArray[np.float64]
     end_s: float
@@ -50,8 +50,8 @@ class Plan:
 def random_plan(random: np.random.Generator, *, length_s: float, people: int, concurrent: float) -> Plan:
     """People with one to four appearances each, five samples per second, `concurrent` people on average.
 
-    Everybody is on screen at some time, and is seen as the networks see labeled people: the plan's people
-    are men and women of `_SHARES_OF_AGE`, and what is estimated of them errs as often as was measured.
+    Everybody appears at least once, with gender and age as in `_SHARES_OF_AGE`. Estimates err as often as was
+    measured for the models on labeled faces.
     """
     times = np.arange(round(length_s * 5)) / 5
     present = np.zeros((len(times), people), bool)
@@ -74,7 +74,7 @@ def random_plan(random: np.random.Generator, *, length_s: float, people: int, co
 def _seen(
     random: np.random.Generator, confusion: Confusion, classes: NDArray[np.int64], ends: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """What people of some classes are seen as: a value in a category that is drawn by the confusion."""
+    """Estimates for people of some classes: a value in a category drawn from the confusion."""
     chances = confusion.counts / confusion.counts.sum(axis=1, keepdims=True)
     categories = [random.choice(chances.shape[1], p=chances[one]) for one in classes]
     edges = np.array([ends[0], *confusion.edges, ends[1]])
@@ -89,7 +89,7 @@ def make_run(
     shares: pd.DataFrame | None = None,
     **info: Any,
 ) -> Path:
-    """Write the run folder of a plan, with `info` in its ``run.json``; shares are estimated if not given."""
+    """Write the run folder of a plan, with `info` added to its ``run.json``; estimate shares if not given."""
     settings = settings or Settings()
     video_id = str(info.get("video_id", folder.name))
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def make_run(
 
 
 def _estimated(people: pd.DataFrame, settings: Settings, calibration: Calibration) -> pd.DataFrame:
-    """The shares of a plan's people; most of the time that a run takes to make, so they are kept."""
+    """The shares of a plan's people, cached: they take most of the time of making a run."""
     key = people.drop(columns="video_id").to_json(), settings
     if key not in _ESTIMATED:
         _ESTIMATED[key] = estimate_proportions(people, settings, calibration)
@@ -289,7 +289,7 @@ def _info(
 
 
 def make_many(out: Path, runs: int, faces: int, kinds: int = 20) -> None:
-    """Write `runs` run folders with `faces` faces or some more in all, of `kinds` different plans."""
+    """Write `runs` run folders of `kinds` different plans, with at least `faces` faces in total."""
     random = np.random.default_rng(0)
     # Some of a person's appearances overlap.
     length_s, concurrent = 600.0, 1.04 * faces / runs / 3000

@@ -1,4 +1,4 @@
-"""Loopback web servers that behave badly on request, and an extractor whose answers a test writes."""
+"""Loopback web servers that misbehave on request, and an extractor whose results a test scripts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Videos for measuring, made from the photographs that installed packages carry.
 
-All have 30 pictures a second; H.264 unless another codec is named. Look at one with
+All have 30 frames a second; H.264 unless another codec is named. View one with
 
     python -m testkit.videos talking_heads outputs/talking_heads.mp4 --seconds 10
 """
@@ -43,7 +43,7 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 SLIDE_S = 8
-"""Seconds that a slide of `mostly_still` stands."""
+"""Seconds that a slide of `mostly_still` is shown."""
 
 
 _REST_S, _MOVE_S = 6, 3
@@ -59,53 +59,53 @@ _FACES = (((148, 122), 90), ((162, 135), 122))
 
 
 def wall(columns: int = 6, rows: int = 3) -> Image:
-    """A large picture of many portraits of several sizes over a photograph, (H, W, 3) uint8 RGB."""
+    """A large frame of many portraits of several sizes over a photograph, (H, W, 3) uint8 RGB."""
     height, width = 620 * rows, 640 * columns
-    picture = cv2.resize(data.coffee(), (width, height))
+    frame = cv2.resize(data.coffee(), (width, height))
     for row in range(rows):
         for column in range(columns):
             side = 300 + 60 * ((row + 2 * column) % 4)
             portrait = cv2.resize(portraits()[(row + column) % 2], (side, side), interpolation=cv2.INTER_AREA)
             x, y = 640 * column + 40 * (row % 3), 620 * row + 60 * (column % 2)
-            picture[y : y + side, x : x + side] = portrait
-    return picture
+            frame[y : y + side, x : x + side] = portrait
+    return frame
 
 
 def panning(
     path: Path, seconds: float, width: int = WIDTH, height: int = HEIGHT, codec: str = "h264"
 ) -> Path:
     """A camera that pans over `wall`."""
-    picture = wall()
-    room = picture.shape[1] - width, picture.shape[0] - height
+    frame = wall()
+    room = frame.shape[1] - width, frame.shape[0] - height
 
-    def pictures() -> Iterator[Image]:
+    def frames() -> Iterator[Image]:
         for time_s in _times(seconds):
             x = round(room[0] * (0.5 + 0.5 * np.sin(time_s / 9)))
             y = round(room[1] * (0.5 + 0.5 * np.cos(time_s / 7)))
-            yield np.ascontiguousarray(picture[y : y + height, x : x + width])
+            yield np.ascontiguousarray(frame[y : y + height, x : x + width])
 
-    return _write(path, pictures(), (width, height), codec)
+    return _write(path, frames(), (width, height), codec)
 
 
 def talking_heads(path: Path, seconds: float) -> Path:
-    """Two people who move gently and nod before a background that stands still; a sensor's slight noise."""
+    """Two people who move gently and nod before a still background; a sensor's slight noise."""
     ground = cv2.GaussianBlur(cv2.resize(data.coffee(), (WIDTH, HEIGHT)), (0, 0), 12)
     heads = [_Head.of(number, 2.4) for number in range(2)]
     places = [(150, HEIGHT - heads[0].height), (1050, HEIGHT - heads[1].height)]
     covers = [_soft_edges(head.height, head.width) for head in heads]
     noise = _Noise(WIDTH, HEIGHT)
 
-    def pictures() -> Iterator[Image]:
+    def frames() -> Iterator[Image]:
         for time_s in _times(seconds):
-            picture = ground.copy()
+            frame = ground.copy()
             for number, (head, place, cover) in enumerate(zip(heads, places, covers, strict=True)):
                 phase = time_s + 5 * number
                 dx = 9 * np.sin(phase * 0.8) + 4 * np.sin(phase * 2.1)
                 dy = 5 * np.sin(phase * 1.3) + 5 * max(0.0, np.sin(phase * 0.5)) * np.sin(phase * 6.0)
-                _lay(picture, head.at(2 * dx, 2 * dy), cover, *place)
-            yield noise.over(picture)
+                _lay(frame, head.at(2 * dx, 2 * dy), cover, *place)
+            yield noise.over(frame)
 
-    return _write(path, pictures(), (WIDTH, HEIGHT))
+    return _write(path, frames(), (WIDTH, HEIGHT))
 
 
 def crowd(path: Path, seconds: float, people: int = 20) -> Path:
@@ -115,23 +115,23 @@ def crowd(path: Path, seconds: float, people: int = 20) -> Path:
     texture = cv2.resize(np.vstack([data.brick(), data.gravel()]), (WIDTH, HEIGHT))
     ground = cv2.cvtColor((texture // 2 + 60).astype(np.uint8), cv2.COLOR_GRAY2RGB)
 
-    def pictures() -> Iterator[Image]:
+    def frames() -> Iterator[Image]:
         for time_s in _times(seconds):
-            picture = ground.copy()
+            frame = ground.copy()
             for walker in walkers:
                 wide = walker.colors.shape[1]
                 x = (walker.start + walker.speed * time_s) % (WIDTH + wide) - wide
                 y = walker.top + 0.03 * wide * abs(np.sin(time_s * 5 + walker.start))
-                _lay(picture, walker.colors, walker.cover, round(x), round(y))
-            yield noise.over(picture)
+                _lay(frame, walker.colors, walker.cover, round(x), round(y))
+            yield noise.over(frame)
 
-    return _write(path, pictures(), (WIDTH, HEIGHT))
+    return _write(path, frames(), (WIDTH, HEIGHT))
 
 
 def mostly_still(path: Path, seconds: float, *, always_moving: bool = False) -> Path:
     """A recorded screen: a slide every 8 s, and a speaker in a corner, a fifth of the width wide.
 
-    The speaker moves for a third of the time, or all the time. What stands still is the same to the bit
+    The speaker moves for a third of the time, or all the time. What is still is the same to the bit
     before it is encoded, as in recordings of screens.
     """
     wide, high = WIDTH // 5, HEIGHT // 5
@@ -139,15 +139,15 @@ def mostly_still(path: Path, seconds: float, *, always_moving: bool = False) -> 
     top = round(_FACES[0][0][1] * wide / 300 - high / 2)
     left, bottom = WIDTH - wide - 40, HEIGHT - 40
 
-    def pictures() -> Iterator[Image]:
+    def frames() -> Iterator[Image]:
         for time_s in _times(seconds):
-            picture = _slide(int(time_s // SLIDE_S)).copy()
+            frame = _slide(int(time_s // SLIDE_S)).copy()
             swing = _swing(time_s, always_moving)
             inset = speaker.at(14 * swing * np.sin(time_s * 1.7), 8 * swing * np.sin(time_s * 4.1))
-            picture[bottom - high : bottom, left : left + wide] = inset[top : top + high]
-            yield picture
+            frame[bottom - high : bottom, left : left + wide] = inset[top : top + high]
+            yield frame
 
-    return _write(path, pictures(), (WIDTH, HEIGHT))
+    return _write(path, frames(), (WIDTH, HEIGHT))
 
 
 def repeated(path: Path, source: Path, times: int) -> Path:
@@ -216,7 +216,7 @@ class _Walker:
 
 
 def _walkers(count: int) -> list[_Walker]:
-    """Portraits cut out, mirrored and tinted at random; the larger ones are nearer and later in the list."""
+    """Cropped portraits, mirrored and tinted at random; the larger ones are nearer and later in the list."""
     random = np.random.default_rng(5)
     walkers = []
     for number, face_px in enumerate(np.linspace(40, 90, count)):
@@ -242,17 +242,17 @@ def _slide(number: int) -> Image:
     """A slide with a title, lines of text and a chart, (1080, 1920, 3) uint8 RGB."""
     random = np.random.default_rng(number)
     words = ("measure", "people", "minutes", "result", "sample", "method", "share", "growth", "answer")
-    picture = np.full((HEIGHT, WIDTH, 3), (250, 250, 246), np.uint8)
-    cv2.rectangle(picture, (0, 0), (WIDTH, 150), (28, 58, 98), -1)
+    frame = np.full((HEIGHT, WIDTH, 3), (250, 250, 246), np.uint8)
+    cv2.rectangle(frame, (0, 0), (WIDTH, 150), (28, 58, 98), -1)
     title = f"{number + 1}. {' '.join(random.choice(words, 4))}"
-    cv2.putText(picture, title, (80, 100), cv2.FONT_HERSHEY_DUPLEX, 2.2, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(frame, title, (80, 100), cv2.FONT_HERSHEY_DUPLEX, 2.2, (255, 255, 255), 3, cv2.LINE_AA)
     for line in range(8):
         text, place = "- " + " ".join(random.choice(words, 5)), (100, 260 + 90 * line)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 1.3, (40, 40, 40), 2, cv2.LINE_AA)
+        cv2.putText(frame, text, place, cv2.FONT_HERSHEY_SIMPLEX, 1.3, (40, 40, 40), 2, cv2.LINE_AA)
     for bar, height in enumerate(random.integers(80, 400, 6)):
         left = 1180 + 110 * bar
-        cv2.rectangle(picture, (left, 680 - int(height)), (left + 80, 680), (210, 110, 40), -1)
-    return picture
+        cv2.rectangle(frame, (left, 680 - int(height)), (left + 80, 680), (210, 110, 40), -1)
+    return frame
 
 
 def _swing(time_s: float, always_moving: bool) -> float:
@@ -270,20 +270,20 @@ def _soft_edges(height: int, width: int, soft: int = 60) -> Floats:
     return (down[:, None] * across[None, :]).astype(np.float32)
 
 
-def _lay(picture: Image, colors: Image, cover: Floats, x: int, y: int) -> None:
-    """Lay `colors` over `picture` in place, as far as `cover` says; what is outside is left out."""
+def _lay(frame: Image, colors: Image, cover: Floats, x: int, y: int) -> None:
+    """Lay `colors` over `frame` in place, as far as `cover` says; what is outside is left out."""
     height, width = cover.shape
-    left, right = max(0, -x), min(width, picture.shape[1] - x)
-    top, bottom = max(0, -y), min(height, picture.shape[0] - y)
+    left, right = max(0, -x), min(width, frame.shape[1] - x)
+    top, bottom = max(0, -y), min(height, frame.shape[0] - y)
     if left >= right or top >= bottom:
         return
     inside = np.s_[top:bottom, left:right]
-    part = picture[y + top : y + bottom, x + left : x + right]
+    part = frame[y + top : y + bottom, x + left : x + right]
     part[:] = cv2.blendLinear(colors[inside], part, cover[inside], 1 - cover[inside])
 
 
 class _Noise:
-    """A sensor's noise: another part of one large field for each picture."""
+    """A sensor's noise: another part of one large field for each frame."""
 
     _ROOM = 64
 
@@ -292,10 +292,10 @@ class _Noise:
         shape = height + self._ROOM, width + self._ROOM
         self._field = np.rint(self._random.normal(0, _NOISE, shape)).astype(np.int16)
 
-    def over(self, picture: Image) -> Image:
-        """`picture` (H, W, 3) as planes of YUV 4:2:0, with noise in its brightness."""
-        height, width = picture.shape[:2]
-        planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+    def over(self, frame: Image) -> Image:
+        """`frame` (H, W, 3) as planes of YUV 4:2:0, with noise in its brightness."""
+        height, width = frame.shape[:2]
+        planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420)
         y, x = self._random.integers(0, self._ROOM, 2)
         field = self._field[y : y + height, x : x + width]
         planes[:height] = cv2.add(planes[:height], field, dtype=cv2.CV_8U)
@@ -303,22 +303,22 @@ class _Noise:
 
 
 def _times(seconds: float) -> Iterator[float]:
-    """The time of each picture."""
+    """The time of each frame."""
     for number in range(round(FPS * seconds)):
         yield number / FPS
 
 
-def _write(path: Path, pictures: Iterable[Image], size: tuple[int, int], codec: str = "h264") -> Path:
-    """Encode RGB pictures (H, W, 3), or planes of YUV 4:2:0 (H * 3 / 2, W)."""
+def _write(path: Path, frames: Iterable[Image], size: tuple[int, int], codec: str = "h264") -> Path:
+    """Encode RGB frames (H, W, 3), or planes of YUV 4:2:0 (H * 3 / 2, W)."""
     encoder, options = CODECS[codec]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(FPS), options=options)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24" if picture.ndim == 3 else "yuv420p")
-            frame.pts = number
-            container.mux(stream.encode(frame))
+        for number, frame in enumerate(frames):
+            encoded = av.VideoFrame.from_ndarray(frame, "rgb24" if frame.ndim == 3 else "yuv420p")
+            encoded.pts = number
+            container.mux(stream.encode(encoded))
         container.mux(stream.encode())
     return path
 

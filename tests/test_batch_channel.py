@@ -61,7 +61,7 @@ LIST = "https://lists.test/channel"
 SETTINGS = Settings(video=False, fps=5, playlist=True, max_size_mb=1, threads=2)
 SINGLE = replace(SETTINGS, playlist=False)
 SILENCE_S = 2
-"""The longest wait for a server where one of them stays silent."""
+"""The timeout where one of the servers stays silent."""
 HOSTILE = "one\ntwo\x1b[31m \u202egpj.exe \x00<script>=1+1"
 HOUR_S = 3600
 THREADS = threads(Quick)
@@ -94,21 +94,21 @@ class World:
     clock: Clock = field(default_factory=FakeClock)
     executors: ExecutorMaker = THREADS
     asked: list[str] = field(default_factory=list)
-    """Pages and lists that extractors were asked for, in order."""
+    """Pages and lists that were requested from extractors, in order."""
 
     @property
     def out(self) -> Path:
         return self.folder / "out"
 
     def page(self, site: str, name: str, answer: Any) -> None:
-        """What an extractor says when it is asked for a page; an address is that of the file."""
+        """Set what an extractor returns for a page; an address is that of the file."""
         if isinstance(answer, str):
             answer = {"url": answer, "ext": "mp4"}
         self.answers.setdefault(site, {})[name] = answer
 
     def video(self, name: str, answer: Any = None, *, site: str = "site", **said: Any) -> str:
-        """A further video of the channel, a good one by default; `said` is what the channel says of it.
-        Gives the path of its file."""
+        """Add a video to the channel, a good one by default; `said` is what the channel lists about it.
+        Returns the path of its file."""
         path = f"/{site}-{name}.mp4"
         if answer is None:
             answer = self.server.add(path, self.clip)
@@ -191,7 +191,7 @@ class World:
         return [json.loads(line) for line in lines]
 
     def make_due(self, *names: str) -> None:
-        """As if the time of the next try had come."""
+        """Make the next try of some videos due."""
         with contextlib.closing(sqlite3.connect(self.out / "ledger.sqlite")) as db, db:
             for name in names:
                 changed = db.execute(
@@ -416,7 +416,7 @@ def test_each_video_was_tried_once(first: Seen) -> None:
         assert all(each["ended_at"] is not None for each in row["attempts_list"]), name
 
 
-def test_what_has_failed_is_tried_again_and_what_is_dead_is_not(first: Seen) -> None:
+def test_failed_videos_have_a_next_try_and_abandoned_ones_do_not(first: Seen) -> None:
     for name, row in first.rows.items():
         assert (row["next_try"] is not None) == (row["state"] == "failed"), name
         if row["state"] in ("failed", "abandoned"):
@@ -451,7 +451,7 @@ def test_the_good_ones_have_right_tables(first: Seen, channel: World, name: str)
     assert not (run / ".parts").exists()
 
 
-def test_a_video_that_breaks_off_is_done_in_part(first: Seen) -> None:
+def test_a_truncated_video_is_done_in_part(first: Seen) -> None:
     row = first.rows["partly"]
     assert row["complete"] is False
     samples = pd.read_parquet(Path(row["run"]) / "samples.parquet")
@@ -461,8 +461,7 @@ def test_a_video_that_breaks_off_is_done_in_part(first: Seen) -> None:
 
 
 def test_only_what_is_done_has_a_run(first: Seen, channel: World) -> None:
-    """And of the rest nothing is left: no folder, no part, no download but for those that are tried again
-    without another download."""
+    """Nothing is left of the others: no folder, no segment, and only downloads that the next try uses."""
     folders = {path.name for path in channel.out.iterdir() if path.is_dir() and path.name != DOWNLOADS}
     assert folders == {Path(row["run"]).name for row in first.rows.values() if row["state"] == "done"}
     assert first.downloads == sorted(str(first.rows[name]["id"]) for name in ("crash", "memory"))
@@ -502,7 +501,7 @@ def test_a_download_is_stopped_at_its_limits(first: Seen) -> None:
 
 
 def test_the_image_bomb_was_not_decoded(first: Seen, channel: World) -> None:
-    """The process that refused it is the same that went on, and it holds no 768 MB."""
+    """The process that refused it also analyzed the others, and does not hold its 768 MB."""
     resident = [event["resident_mb"] for event in first.log if event["event"] == "done"]
     assert len(resident) == len(GOOD) + 1
     assert max(resident) < 900 or not crashes_really(channel)
@@ -524,7 +523,7 @@ def test_the_outcome_adds_up(first: Seen) -> None:
 
 
 def test_the_log_is_one_event_a_line(first: Seen, channel: World) -> None:
-    """Whatever titles hold: every line is one JSON value in plain ASCII, and videos have their ids."""
+    """Whatever titles contain, each line is one JSON value in ASCII, and videos have their ids."""
     raw = (channel.out / "batch.jsonl").read_bytes()
     assert all(32 <= byte < 127 or byte == 10 for byte in raw)
     ids = {row["id"]: name for name, row in first.rows.items()}
@@ -567,7 +566,7 @@ def test_a_hostile_title_stays_text(first: Seen) -> None:
 
 
 def test_the_next_run_requests_nothing_but_the_list(first: Seen, second: Seen) -> None:
-    """The list is asked for, nothing else; no attempt is made."""
+    """Only the list is requested; no attempt is made."""
     assert second.asked == ["lists/channel"]
     assert second.requests == []
     assert second.rows == first.rows
@@ -584,7 +583,7 @@ def test_the_next_run_requests_nothing_but_the_list(first: Seen, second: Seen) -
     assert second.downloads == first.downloads
 
 
-def test_what_is_due_is_tried_again_and_given_up_in_the_end(channel: World, second: Seen) -> None:
+def test_due_videos_are_tried_again_and_abandoned_in_the_end(channel: World, second: Seen) -> None:
     """The cause is gone for one: done. Another keeps crashing: abandoned, and its download is removed."""
     channel.page("site", "cut", channel.server.add("/site-cut.mp4", channel.clip))
     channel.make_due("cut", "crash")
@@ -750,7 +749,7 @@ class Unread(Quick):
 
 
 def test_an_incomplete_run_without_a_report_is_reported_as_both(world: World) -> None:
-    """Also where a lost ledger is made anew from it."""
+    """Also if a lost ledger is rebuilt from it."""
     world.video("partly")
     outcome = world.run(executors=threads(Unread), report=("html",))
     (trouble,) = outcome.troubles
@@ -791,7 +790,7 @@ def test_a_malformed_run_json_does_not_end_the_run(world: World, damage: dict[st
 
 
 def test_failed_sources_are_counted_once_each(world: World) -> None:
-    """However many of their entries are odd."""
+    """However many of their entries are invalid."""
     world.video("a")
     other = world.source("https://site.test/a", settings=Settings(video=False, fps=2))
     third = world.source("https://site.test/a", settings=Settings(video=False, fps=3))
@@ -907,7 +906,7 @@ def test_a_batch_that_waits_for_sources_runs_until_it_is_stopped(world: World) -
     added = iter(["a", "b"])
 
     class Waiting(FakeClock):
-        """When there is nothing to do, adds a video, at last stops."""
+        """When there is nothing to do, adds a video, and at last stops."""
 
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
@@ -933,7 +932,7 @@ def test_a_batch_that_waits_for_sources_runs_until_it_is_stopped(world: World) -
 
 
 def test_a_stop_ends_jobs_within_their_segment(world: World) -> None:
-    """No job is finished first, and nothing more is begun."""
+    """Running jobs are not finished first, and nothing more is started."""
     for name in "abc":
         world.video(name)
     analyzers, stop = patient(), Stop()
@@ -952,7 +951,7 @@ def test_a_stop_ends_jobs_within_their_segment(world: World) -> None:
 
 
 def test_a_run_that_ends_by_an_error_leaves_its_executor_idle(world: World) -> None:
-    """And its jobs are not taken for interrupted ones."""
+    """Its jobs do not count as interrupted."""
     world.video("a")
     world.video("b")
     analyzers = patient()
@@ -1068,7 +1067,7 @@ def test_a_crash_before_a_successful_retry_is_reported(world: World) -> None:
 
 
 def test_a_list_that_was_named_as_a_video_is_reported_as_a_source(world: World) -> None:
-    """As those of a jobs file are: it is no video that has failed."""
+    """As those of a jobs file are: it is not a video that has failed."""
     named = SETTINGS.replace(playlist=False)
     world.video("good")
     gone = world.source("https://lists.test/gone", settings=named)
@@ -1083,7 +1082,7 @@ def test_a_list_that_was_named_as_a_video_is_reported_as_a_source(world: World) 
 
 
 def test_filters_and_their_change(world: World) -> None:
-    """By what the list says without a request, else by what the page says, without a download."""
+    """By the list without a request if possible, otherwise by the page, without a download."""
     world.video("fits", duration=60, upload_date="20990101", title="A talk")
     world.video("long", duration=7200)
     world.video("old", upload_date="20010101")
@@ -1136,7 +1135,7 @@ def test_the_limit_of_videos_for_each_run(world: World) -> None:
 
 
 def test_one_video_of_two_sources_is_done_once(world: World) -> None:
-    """Whether the identity shows beforehand, or only when the site is asked."""
+    """Whether the identity is known beforehand, or only from the site."""
     world.video("a")
     world.page("words", "newest", {"_type": "url", "url": "https://site.test/a", "ie_key": "Site"})
     single = replace(SETTINGS, playlist=False)
@@ -1173,7 +1172,7 @@ def test_two_settings_for_one_folder_are_refused(world: World) -> None:
 
 
 def local(world: World, *names: str, age_s: float = 60) -> Path:
-    """A folder of videos that were last changed so long ago."""
+    """A folder of videos with this age."""
     folder = world.folder / "films"
     folder.mkdir(exist_ok=True)
     for name in names:
@@ -1223,7 +1222,7 @@ SEGMENTS_IN_TIME = 3
 
 
 def late(world: World) -> type[Quick]:
-    """An analyzer whose time is up after some segments of a slow video."""
+    """An analyzer that uses up the time budget after some segments of a slow video."""
 
     class Late(Quick):
         def between_segments(self, number: int) -> None:
@@ -1293,7 +1292,7 @@ def test_finished_runs_are_adopted_by_a_new_ledger(world: World) -> None:
 
 
 def test_a_login_is_written_nowhere(world: World) -> None:
-    """Of a channel, a video, a list that is empty, one that fails, and a video that fails."""
+    """Neither of a channel, nor a video, an empty list, a failing list or a failing video."""
     world.video("inside", url="https://me:hunter2@site.test/inside")
     world.answers["lists"] = {
         "empty": {"_type": "playlist", "entries": []},

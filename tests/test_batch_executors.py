@@ -210,7 +210,7 @@ def test_nothing_of_a_video_of_a_wrong_length_is_analyzed(
 
 
 class Fails(Quick):
-    """Fails while it loads, or while it analyses."""
+    """Fails while it loads, or while it analyzes."""
 
     error: Exception
     loading: bool
@@ -297,7 +297,7 @@ def executor(make_executor: Callable[[int], Executor]) -> Iterator[Executor]:
 
 
 def until(executor: Executor, true: Callable[[list[JobEvent]], bool]) -> list[JobEvent]:
-    """The events until they are so; each job ends once, and says nothing afterwards."""
+    """The events until a condition holds; checks that each job ends once, without further events."""
     events: list[JobEvent] = []
     deadline = time.monotonic() + 120
     while not true(events):
@@ -373,7 +373,7 @@ def test_as_many_jobs_run_side_by_side_as_there_are_slots(executor: Executor, tm
 
 
 def test_cancelling_a_job_that_has_ended_does_nothing(executor: Executor, tmp_path: Path) -> None:
-    """Also if it ends before it can know."""
+    """Also if it ends before it reads the message."""
     late = job(tmp_path, "heedless")
     executor.submit(late)
     executor.cancel(late.job_id)
@@ -483,7 +483,7 @@ class Process:
 
 
 class Scripted(LocalExecutor):
-    """An executor whose processes are those of the test."""
+    """An executor whose processes are test doubles."""
 
     def __init__(self) -> None:
         super().__init__(1, 1)
@@ -603,7 +603,7 @@ def test_a_cancelled_job_whose_process_dies_has_stopped(scripted: Scripted, tmp_
 
 
 def test_a_process_that_does_not_heed_its_cancelled_job_is_killed(tmp_path: Path) -> None:
-    """Really: it sleeps for ten minutes between two segments."""
+    """A real one, which sleeps for ten minutes between two segments."""
     executor, spec = LocalExecutor(1, 1, prepare=acts), job(tmp_path, "deaf")
     try:
         executor.submit(spec)

@@ -290,7 +290,7 @@ def one_url(tmp_path: Path) -> Jobs:
 
 
 def test_a_download_without_space_counts_against_no_video(tmp_path: Path) -> None:
-    """However often: nothing gives back space in this run, so that it is tried once in each."""
+    """However often; nothing frees space in a run, so that each makes one attempt."""
     jobs, fetcher, clock = one_url(tmp_path), Huge(), FakeClock()
     for number in range(8):
         clock.advance(60)
@@ -316,7 +316,7 @@ def test_a_download_without_space_counts_against_no_video(tmp_path: Path) -> Non
 def test_interruptions_count_only_against_a_video_that_was_in_work(
     was: State, free_mb: float, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not if the ledger had no space to record how the batch ended, nor against one that only waited."""
+    """They do not count if there was no space to record the end of the batch, nor against waiting videos."""
     jobs, events, fetcher = one_url(tmp_path), [], Huge()
     Scheduler(jobs, InlineExecutor(), fetchers=fetcher).run()
     with contextlib.closing(sqlite3.connect(jobs.ledger)) as db, db:
@@ -338,7 +338,7 @@ def test_interruptions_count_only_against_a_video_that_was_in_work(
 
 
 class Locks(Quick):
-    """Locks the ledger while it analyzes, for good."""
+    """Locks the ledger during the first analysis, and keeps it locked."""
 
     locked: ClassVar[list[sqlite3.Connection]] = []
 
@@ -440,7 +440,7 @@ def test_leftovers_of_an_analysis_that_began_later_stay(tmp_path: Path) -> None:
 
 
 def test_adopting_by_a_new_ledger_removes_parts(single: Bench, tmp_path: Path) -> None:
-    """Parts hold embeddings of faces: they do not stay beside a finished run."""
+    """They hold embeddings of faces, and must not stay beside a finished run."""
     out = tmp_path / "out"
     shutil.copytree(single.reference, out)
     (run,) = (path.parent for path in out.glob("*/run.json"))

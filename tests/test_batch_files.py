@@ -67,7 +67,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def work(folder: Path) -> dict[str, tuple[list[str], list[int]]]:
-    """Of each video the outcomes of its attempts, and the segments that were analyzed, in order."""
+    """For each video the outcomes of its attempts and the analyzed segments, in order."""
     done: dict[str, tuple[list[str], list[int]]] = {}
     lines = (folder.parent / "out" / "batch.jsonl").read_text().splitlines()
     segments = [one for one in map(json.loads, lines) if one["event"] == "segment_committed"]

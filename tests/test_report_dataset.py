@@ -275,15 +275,15 @@ def flipped(data: bytes) -> bytes:
     return data[:4] + pages + data[-footer:]
 
 
-DAMAGES = (cut_off, emptied, garbage, flipped)
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("table", "damage"),
     [
-        *(("people", damage) for damage in DAMAGES),
-        *((table, flipped) for table in ("faces", "samples", "shares", "timeline")),
-        *(("shares", emptied), ("timeline", garbage)),
+        *(("people", cut_off), ("faces", flipped), ("shares", emptied), ("timeline", garbage)),
+        *(pytest.param("people", damage, marks=SLOW) for damage in (emptied, garbage, flipped)),
+        *(pytest.param(table, flipped, marks=SLOW) for table in ("samples", "shares", "timeline")),
     ],
 )
 def test_damaged_tables_are_named(
@@ -336,7 +336,7 @@ def test_a_table_without_its_columns_is_damaged(tree: Path, tmp_path: Path) -> N
 
 
 def test_many_damaged_runs_at_once(tree: Path, tmp_path: Path) -> None:
-    for number, damage in enumerate(DAMAGES):
+    for number, damage in enumerate((cut_off, emptied, garbage, flipped)):
         shutil.copytree(tree / "one", tmp_path / f"{number}")
         file = tmp_path / f"{number}" / ("faces.parquet" if number % 2 else "people.parquet")
         file.write_bytes(damage(file.read_bytes()))
@@ -411,7 +411,9 @@ def test_one_run_of_each_format_is_told_alike(formats: tuple[str, ...], tmp_path
     assert len(made["shares"]) == len(whole["shares"]) == 10
 
 
-@pytest.mark.parametrize("order", ["cpcpn", "pcncp", "ncccc", "cnppp"])
+@pytest.mark.parametrize(
+    "order", ["cpcpn", *(pytest.param(order, marks=SLOW) for order in ("pcncp", "ncccc", "cnppp"))]
+)
 def test_runs_of_several_formats_go_together(order: str, tmp_path: Path) -> None:
     truths = {}
     for number, kind in enumerate(order):
@@ -459,7 +461,9 @@ def older(folder: Path, version: int) -> None:
     (folder / "run.json").write_text(json.dumps(info), "utf-8")
 
 
-@pytest.mark.parametrize("versions", [(1,), (3, 4), (2, 2), (1, 4, 2, 3)])
+@pytest.mark.parametrize(
+    "versions", [(1, 4, 2, 3), *(pytest.param(each, marks=SLOW) for each in ((1,), (3, 4), (2, 2)))]
+)
 def test_older_versions_are_read(versions: tuple[int, ...], tmp_path: Path) -> None:
     truths = {}
     for number, version in enumerate(versions):
@@ -573,7 +577,13 @@ def test_names_of_folders_mean_nothing(odd: tuple[Path, dict[str, Truth]]) -> No
     )
 
 
-@pytest.mark.parametrize("name", ["a[bc]d", "a*d", "a?d", "**", "{x,y}", "person_id=7", "it's", "~"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a[bc]d", "person_id=7", "it's"),
+        *(pytest.param(name, marks=SLOW) for name in ("a*d", "a?d", "**", "{x,y}", "~")),
+    ],
+)
 def test_a_run_with_an_odd_name_alone(name: str, odd: tuple[Path, dict[str, Truth]]) -> None:
     folder, truths = odd
     made = document(folder / name, chosen=Chosen(where="(SELECT count(*) FROM people) > 0"))

@@ -333,6 +333,12 @@ DOCUMENTS = {
 documents = pytest.mark.parametrize("name", DOCUMENTS)
 
 
+@pytest.fixture
+def small_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not depend on the resolution of charts."""
+    monkeypatch.setattr("analyzer.report.charts.DPI", 40)
+
+
 @pytest.fixture(autouse=True)
 def stand_in_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is tested elsewhere."""
@@ -349,6 +355,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 # --- saving ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("small_charts")
 @documents
 def test_every_document_is_saved_in_every_form(name: str, tmp_path: Path) -> None:
     document = DOCUMENTS[name]()
@@ -359,6 +366,7 @@ def test_every_document_is_saved_in_every_form(name: str, tmp_path: Path) -> Non
     assert ((tmp_path / "a" / "b" / "report.vtt") in written) == (document["kind"] == "video")
 
 
+@pytest.mark.usefixtures("small_charts")
 def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> None:
     save(one_video(), ("csv", "png", "vtt"), tmp_path)
     (tmp_path / "report-of-mine.csv").write_text("a")
@@ -374,6 +382,7 @@ def test_unknown_format_is_a_sentence(tmp_path: Path) -> None:
         save(one_video(), ["csv", "pdf"], tmp_path)
 
 
+@pytest.mark.usefixtures("small_charts")
 @pytest.mark.parametrize("form", FORMATS)
 def test_full_disk_is_a_sentence(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:

@@ -45,7 +45,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(path, images, fps=FPS, options={"preset": "ultrafast", "crf": "18"})
 
 
-@pytest.fixture(scope="module", params=[5.0, 2.0])
+@pytest.fixture(scope="module", params=[5.0, pytest.param(2.0, marks=pytest.mark.slow)])
 def settings(request: pytest.FixtureRequest, exact: Settings) -> Settings:
     return exact.replace(segment_s=2, threads=1, fps=request.param)
 
@@ -83,7 +83,7 @@ def test_segment_alone_equals_segment_in_passing(
     assert (np.linalg.norm(alone.tracklets.embeddings, axis=1) > 0.5).all()
 
 
-def test_cuts_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> None:
+def test_shot_boundaries_and_edges_are_where_they_are(in_passing: list[SegmentResult]) -> None:
     for result in in_passing:
         for (before, now), cut in zip(
             itertools.pairwise(result.times_s), result.shot_boundaries[1:], strict=True
@@ -124,7 +124,7 @@ class OneFace:
         return nothing, nothing, nothing
 
 
-def test_tracklet_ends_at_a_cut_though_the_next_face_is_in_its_place(
+def test_tracklet_ends_at_a_shot_boundary_though_the_next_face_takes_its_place(
     tmp_path: Path, models: Models, exact: Settings
 ) -> None:
     portrait = np.ascontiguousarray(wall(1, 1)[:180, :320])
@@ -140,7 +140,7 @@ def test_tracklet_ends_at_a_cut_though_the_next_face_is_in_its_place(
     assert ids == [[0]] * before + [[1]] * (len(ids) - before)
 
 
-def test_pictures_are_segments_of_one_sample(
+def test_images_are_segments_of_one_sample(
     tmp_path: Path, models: Models, exact: Settings, two_portraits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     import cv2

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analyzer.runs.run import Run
+from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import empty_table, write_csv
 from analyzer.util.sheets import safe_cell
@@ -48,7 +49,7 @@ def test_csv_is_read_by_pandas_duckdb_and_python(tmp_path: Path) -> None:
         "age_band": "65+",
     }
     write_csv(tmp_path / "people.csv", people, PEOPLE)
-    again = Run(tmp_path, {}).people
+    again = Run(tmp_path, {"schema_version": SCHEMA_VERSION}).people
     assert (again.loc[0, "video_id"], again.loc[0, "gender"], list(again)) == ("'=é", "female", list(people))
 
 

@@ -93,7 +93,7 @@ def bars(*widths_and_grays: tuple[int, int]) -> Image:
         pytest.param(bars((48, 0), (48, 255)), bars((48, 255), (48, 0)), False, id="the same, elsewhere"),
     ],
 )
-def test_cut_by_colors_and_content(before: Image, after: Image, expected: bool) -> None:
+def test_shot_boundary_by_colors_and_content(before: Image, after: Image, expected: bool) -> None:
     assert cuts_of([before, after]) == [False, expected]
     assert cuts_of([after, before]) == [False, expected]
 
@@ -137,13 +137,13 @@ def camera(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize("fps", [2, 5, 10])
-def test_no_cut_where_a_camera_pans_or_zooms(camera: Path, fps: float) -> None:
+def test_no_shot_boundary_where_a_camera_pans_or_zooms(camera: Path, fps: float) -> None:
     times, found = cuts_in(camera, fps)
     assert len(times) == 8 * fps and not any(found)
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
-def test_no_cut_where_the_light_flickers(name: str) -> None:
+def test_no_shot_boundary_where_the_light_flickers(name: str) -> None:
     picture = thumbnail(view(PHOTOGRAPHS[name], 0.5, 0.3, 0.9))
     dark, bright = (np.clip(picture * factor, 0, 255).astype(np.uint8) for factor in (0.95, 1.05))
     assert not any(cuts_of([picture, bright, picture, dark, bright, dark, picture]))
@@ -152,7 +152,7 @@ def test_no_cut_where_the_light_flickers(name: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
-def test_no_cut_where_the_light_flickers_on_a_portrait(
+def test_no_shot_boundary_where_the_light_flickers_on_a_portrait(
     two_portraits: tuple[Image, Image], factor: float
 ) -> None:
     for portrait in two_portraits:
@@ -161,12 +161,12 @@ def test_no_cut_where_the_light_flickers_on_a_portrait(
         assert not any(cuts_of([picture, lit, picture]))
 
 
-def test_no_cut_where_a_gray_wall_is_lit_a_little_more() -> None:
+def test_no_shot_boundary_where_a_gray_wall_is_lit_a_little_more() -> None:
     looks = [np.full((54, 96, 3), level, np.uint8) for level in (126, 129)]
     assert not any(cuts_of(looks))
 
 
-def test_cut_between_pictures_of_similar_colors_is_found() -> None:
+def test_shot_boundary_between_frames_of_similar_colors_is_found() -> None:
     # Both eyes of a cat: hardly other colors, but nothing is where it was.
     one, other = (thumbnail(view(PHOTOGRAPHS["cat"], 0, y, 0.5)) for y in (0, 1))
     assert cuts_of([one, other]) == [False, True]
@@ -175,13 +175,13 @@ def test_cut_between_pictures_of_similar_colors_is_found() -> None:
     assert cuts_of([coffee, np.clip(coffee * 1.1, 0, 255).astype(np.uint8)]) == [False, False]
 
 
-def test_content_that_moves_is_no_cut_however_much() -> None:
+def test_content_that_moves_is_no_shot_boundary_however_much() -> None:
     # The same colors in other places, as after a fast turn of the camera.
     picture = thumbnail(view(PHOTOGRAPHS["workshop"], 0, 0, 1))
     assert not any(cuts_of([picture, np.roll(picture, 30, axis=1), picture]))
 
 
-def test_cut_over_a_border_is_that_in_passing() -> None:
+def test_shot_boundary_between_segments_is_that_in_passing() -> None:
     random = np.random.default_rng(2)
     looks: list[Image] = []
     for number in range(60):
@@ -197,7 +197,7 @@ def test_cut_over_a_border_is_that_in_passing() -> None:
     assert 20 < sum(alone) < len(alone) - 20
 
 
-def test_glance_is_of_one_size_whatever_the_picture() -> None:
+def test_thumbnails_have_one_size() -> None:
     random = np.random.default_rng(0)
     for shape in ((54, 96, 3), (1080, 1920, 3), (10, 2000, 3), (1, 1, 3)):
         look = thumbnail(random.integers(0, 256, shape, dtype=np.uint8))

@@ -116,7 +116,7 @@ def test_two_faces_side_by_side_keep_their_ids(fps: int) -> None:
     assert all(one == result[0] for one in result)
 
 
-def test_crossing_faces_that_cannot_be_compared_keep_their_ids() -> None:
+def test_crossing_faces_that_have_no_embeddings_keep_their_ids() -> None:
     times = times_at(5, 40)
     paths = [[(100 + 50 * t, 50) for t in times], [(500 - 50 * t, 65) for t in times]]
     result = ids(moving(paths), times)
@@ -165,7 +165,7 @@ def test_single_sample_and_empty_samples() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 8, 9, 20])
-def test_what_is_learnt_first_is_followed_like_the_rest(count: int) -> None:
+def test_what_is_learned_first_is_tracked_like_the_rest(count: int) -> None:
     # Following begins after some samples; their number must not show.
     times = times_at(5, count)
     paths = [[(100, 50)] * count, [(300, 50)] * count]
@@ -176,7 +176,7 @@ def test_what_is_learnt_first_is_followed_like_the_rest(count: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 4, 8, 9, 15, 19])
-def test_cut_ends_every_tracklet(cut: int) -> None:
+def test_shot_boundary_ends_every_tracklet(cut: int) -> None:
     times = times_at(5, 20)
     places = moving([[(100, 50)] * 20, [(300, 50)] * 20])
     result = ids(places, times, [number == cut for number in range(20)])
@@ -189,7 +189,7 @@ def test_every_sample_its_own_shot() -> None:
     assert result == [[number] for number in range(12)]
 
 
-def test_nothing_seen_before_a_cut_is_kept_after_it() -> None:
+def test_nothing_seen_before_a_shot_boundary_is_kept_after_it() -> None:
     # Lost one sample before the cut and back one after it, inside of the tracker's patience.
     times = times_at(5, 20)
     path: list[Place] = [None if number in (9, 10) else (100, 50) for number in range(20)]
@@ -220,7 +220,7 @@ def turning_back(speed: float, nearest: float, lower: float, count: int = 40) ->
 
 
 @pytest.mark.parametrize("speed", [0.2, 0.3, 0.5])
-def test_tracklets_that_place_alone_would_swap_end_instead(speed: float) -> None:
+def test_tracklets_that_position_alone_would_swap_end_instead(speed: float) -> None:
     boxes = turning_back(speed, 0.1, 0)
     swapped = ids([faces_in(one) for one in boxes], times_at(5, 40))
     assert swapped[0] == [0, 1] and swapped[-1] == [1, 0]
@@ -255,7 +255,7 @@ def test_one_that_passes_another_leaves_no_tracklet_of_both(hidden: int) -> None
     assert standing.isdisjoint({one[1] for one in result if len(one) > 1})
 
 
-def test_tracklets_end_where_faces_cross_that_can_be_compared() -> None:
+def test_tracklets_end_where_faces_cross_with_embeddings() -> None:
     result = crossing(40, landmarks=True)
     assert set(result[0]).isdisjoint(result[-1])
     assert all(len(set(one)) == 2 for one in result)
@@ -300,7 +300,7 @@ def test_far_from_the_crossing_nothing_breaks() -> None:
 
 
 @pytest.mark.parametrize("change", [6, 11, 17, 23])
-def test_tracklet_that_goes_over_to_another_person_is_split_there(change: int) -> None:
+def test_tracklet_that_switches_to_another_person_is_split_there(change: int) -> None:
     # The other person appears a third of the face aside, between two samples.
     samples = []
     for number in range(30):
@@ -312,7 +312,7 @@ def test_tracklet_that_goes_over_to_another_person_is_split_there(change: int) -
     np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE]) / 255, atol=0.02)
 
 
-def test_tracklet_that_goes_over_twice_is_three() -> None:
+def test_tracklet_that_switches_twice_is_three() -> None:
     samples = []
     for number in range(45):
         turn = number // 15
@@ -346,7 +346,7 @@ def test_face_that_slowly_changes_is_not_split() -> None:
 
 
 @pytest.mark.parametrize("fps", [2, 5, 10])
-def test_one_view_a_second_is_compared(fps: int) -> None:
+def test_one_crop_a_second_is_embedded(fps: int) -> None:
     model = Colors()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     samples = still_faces(4 * fps, boxes, [RED, BLUE])
@@ -356,7 +356,7 @@ def test_one_view_a_second_is_compared(fps: int) -> None:
 
 
 @pytest.mark.parametrize("best", [0, 2, 4, 13])
-def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
+def test_best_crop_of_a_second_is_embedded(best: int) -> None:
     # All crops of a second are greenish but the widest one, which is red: of 15 samples 3 crops.
     samples = []
     for number in range(15):
@@ -370,7 +370,7 @@ def test_best_view_of_a_second_is_the_one_that_is_compared(best: int) -> None:
     np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
 
 
-def test_better_view_does_not_make_its_second_longer() -> None:
+def test_better_crop_does_not_make_its_second_longer() -> None:
     samples = []
     for number in range(11):
         width = 60 if number == 4 else 40
@@ -394,7 +394,7 @@ def test_quality_is_also_score_and_frontality(what: str) -> None:
 
 
 @pytest.mark.parametrize(("width", "compared"), [(EMBEDDED_PX - 1, 0), (EMBEDDED_PX, 1)])
-def test_faces_too_small_are_not_compared(width: int, compared: int) -> None:
+def test_faces_too_small_are_not_embedded(width: int, compared: int) -> None:
     model = Colors()
     samples = still_faces(12, [[100.0, 50, 100 + width, 50 + width]], [RED])
     result, tracklets, _ = followed(samples, times_at(5, 12), model=model)
@@ -403,7 +403,7 @@ def test_faces_too_small_are_not_compared(width: int, compared: int) -> None:
     assert tracklets.embeddings.shape == (compared, 3)
 
 
-def test_faces_without_landmarks_are_not_compared() -> None:
+def test_faces_without_landmarks_are_not_embedded() -> None:
     samples = [(faces_in([[100.0, 50, 140, 90]], landmarks=False), [RED])] * 12
     result, tracklets, _ = followed(samples, times_at(5, 12))
     assert result == [[0]] * 12 and len(tracklets) == 0
@@ -454,14 +454,14 @@ def test_vectors_are_its_own_also_where_tracklets_come_and_go() -> None:
         np.testing.assert_allclose(tracklets.embeddings[name.pop()], tints[i] / 255, atol=0.02)
 
 
-def test_views_do_not_reach_over_a_cut() -> None:
+def test_intervals_end_at_a_shot_boundary() -> None:
     samples = still_faces(10, [[100.0, 50, 140, 90]], [RED]) + still_faces(10, [[100.0, 50, 140, 90]], [BLUE])
     result, tracklets, _ = followed(samples, times_at(5, 20), cuts=[10])
     assert result == [[0]] * 10 + [[1]] * 10
     np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE]) / 255, atol=0.02)
 
 
-def test_without_a_network_there_are_tracklets_only() -> None:
+def test_without_a_model_there_are_tracklets_only() -> None:
     tracker = FaceTracker(None)
     for number in range(12):
         boxes = [[100.0, 50, 140, 90]]
@@ -493,7 +493,7 @@ def chips_held(thing: object) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 5, 200])
-def test_no_picture_of_a_face_is_kept_after_the_end(count: int) -> None:
+def test_no_crop_is_kept_after_the_end(count: int) -> None:
     model = Colors()
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     tracker = FaceTracker(model)
@@ -588,25 +588,25 @@ def one_face(count: int, widths: dict[int, float] | None = None, size: float = 4
         (5, 60.0, [0]),
     ],
 )
-def test_one_view_of_each_stretch_is_judged(fps: float, every_s: float, expected: list[int]) -> None:
+def test_one_crop_of_each_interval_is_estimated(fps: float, every_s: float, expected: list[int]) -> None:
     count = expected[-1] + 1 if every_s < 60 else 40
     chosen = estimated(one_face(count), times_at(fps, count), estimate_every_s=every_s)
     assert chosen == [expected]
 
 
-def test_every_sighting_is_judged_if_so_asked() -> None:
+def test_every_face_is_estimated_if_so_set() -> None:
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     chosen = estimated([faces_in(boxes)] * 40, times_at(5, 40), estimate_every_s=0)
     assert chosen == [list(range(40))] * 2
 
 
-def test_views_are_taken_twice_as_far_apart_after_four_and_four_times_after_eight() -> None:
+def test_crops_are_taken_twice_as_far_apart_after_four_and_four_times_after_eight() -> None:
     chosen = estimated(one_face(48), times_at(2, 48), estimate_every_s=0.5)
     # Half a second is one sample, then two, then four.
     assert chosen == [[0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 44]]
 
 
-def test_each_tracklet_is_judged_as_often_as_if_it_were_alone() -> None:
+def test_each_tracklet_is_estimated_as_often_as_if_it_were_alone() -> None:
     # The second one comes later, the third after a cut: each begins anew.
     boxes = [[100.0, 50, 140, 90], [300, 50, 340, 90]]
     samples = [faces_in(boxes[: 1 + (number >= 12)]) for number in range(24)]
@@ -619,14 +619,14 @@ def test_each_tracklet_is_judged_as_often_as_if_it_were_alone() -> None:
 
 
 @pytest.mark.parametrize("best", [0, 1, 4, 7, 12])
-def test_best_view_of_a_stretch_is_the_one_that_is_judged(best: int) -> None:
+def test_best_crop_of_an_interval_is_estimated(best: int) -> None:
     chosen = estimated(one_face(15, {best: 60}), times_at(5, 15), estimate_every_s=1.0)
     assert chosen == [[best if best // 5 * 5 == start else start for start in (0, 5, 10)]]
 
 
 @pytest.mark.parametrize("every_s", [0.0, 0.5])
 @pytest.mark.parametrize("least", [30, 41])
-def test_faces_narrower_than_asked_are_not_judged(every_s: float, least: int) -> None:
+def test_faces_narrower_than_set_are_not_estimated(every_s: float, least: int) -> None:
     # 40 pixels wide but for the fourth and the tenth.
     samples = one_face(12, {4: least - 1, 10: least}, size=least - 2)
     chosen = estimated(samples, times_at(2, 12), estimate_every_s=every_s, min_estimate_px=least)
@@ -634,20 +634,20 @@ def test_faces_narrower_than_asked_are_not_judged(every_s: float, least: int) ->
 
 
 @pytest.mark.parametrize("every_s", [0.0, 0.5])
-def test_faces_without_landmarks_are_not_judged(every_s: float) -> None:
+def test_faces_without_landmarks_are_not_estimated(every_s: float) -> None:
     samples = [faces_in([[100, 50, 140, 90]], landmarks=number == 5) for number in range(12)]
     assert estimated(samples, times_at(2, 12), estimate_every_s=every_s) == [[5]]
 
 
 @pytest.mark.parametrize(("every_s", "expected"), [(0.0, [0, 3, 8, 11]), (0.5, [0, 3, 8, 11])])
-def test_sightings_that_were_taken_over_are_never_judged(every_s: float, expected: list[int]) -> None:
+def test_reused_detections_are_never_estimated(every_s: float, expected: list[int]) -> None:
     carried = [number for number in range(12) if number not in expected]
     # The widest crops are among them.
     samples = one_face(12, dict.fromkeys(carried, 90.0))
     assert estimated(samples, times_at(2, 12), estimate_every_s=every_s, carried=carried) == [expected]
 
 
-def test_sightings_that_were_taken_over_are_not_compared() -> None:
+def test_reused_detections_are_not_embedded() -> None:
     model = Colors()
     tracker = FaceTracker(model)
     boxes = [[100.0, 50, 140, 90]]
@@ -660,7 +660,7 @@ def test_sightings_that_were_taken_over_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize(("width", "chosen"), [(40, 0), (56, 0), (59, 2), (90, 2)])
-def test_view_of_a_less_close_look_must_be_clearly_better(width: float, chosen: int) -> None:
+def test_crop_at_reduced_resolution_must_be_clearly_better(width: float, chosen: int) -> None:
     # Seven tenths of the quality: better than 40 pixels from 57 pixels on.
     samples = one_face(5, {2: width})
     assert estimated(samples, times_at(5, 5), estimate_every_s=1.0, distant=[2]) == [[chosen]]
@@ -670,13 +670,13 @@ def test_view_of_a_less_close_look_must_be_clearly_better(width: float, chosen: 
 @pytest.mark.parametrize(
     ("width", "distant", "chosen"), [(44, [], 0), (48, [], 20), (64, [20], 0), (68, [20], 20)]
 )
-def test_later_view_must_be_better_by_a_seventh(width: float, distant: list[int], chosen: int) -> None:
+def test_later_crop_must_be_better_by_a_seventh(width: float, distant: list[int], chosen: int) -> None:
     # 46 pixels and more in place of 40; of a less close look 66 and more.
     samples = one_face(24, {20: width})
     assert estimated(samples, times_at(5, 24), estimate_every_s=100.0, distant=distant) == [[chosen]]
 
 
-def test_close_look_takes_the_place_of_a_less_close_one() -> None:
+def test_full_resolution_replaces_a_reduced_one() -> None:
     # Also where its face is somewhat smaller.
     chosen = estimated(one_face(5, {3: 36}), times_at(5, 5), estimate_every_s=1.0, distant=[0, 1, 2, 4])
     assert chosen == [[3]]
@@ -690,7 +690,7 @@ def test_close_look_takes_the_place_of_a_less_close_one() -> None:
     np.testing.assert_allclose(tracklets.embeddings, [[0, 1, 0]], atol=0.02)
 
 
-def test_without_a_network_nobody_is_judged() -> None:
+def test_without_a_model_nothing_is_estimated() -> None:
     tracker = FaceTracker(Colors(), None, Settings(estimate_every_s=0))
     boxes = [[100.0, 50, 140, 90]]
     for number in range(12):
@@ -701,7 +701,7 @@ def test_without_a_network_nobody_is_judged() -> None:
 
 
 @pytest.mark.parametrize(("every_s", "crops"), [(0.4, 6), (1.0, 3), (5.0, 1)])
-def test_views_are_compared_as_often_as_asked_and_never_less(every_s: float, crops: int) -> None:
+def test_crops_are_embedded_as_often_as_set(every_s: float, crops: int) -> None:
     # Those that are judged get rarer; these do not.
     tracker = FaceTracker(Colors(), None, Settings(embed_every_s=every_s))
     boxes = [[100.0, 50, 140, 90]]

@@ -1,4 +1,4 @@
-"""Who is who, from a video to the people table: cuts, places taken by others, re-entries; what is kept."""
+"""From a video to the people table: shots, people in the place of others, re-entries; what is kept."""
 
 from __future__ import annotations
 
@@ -54,9 +54,17 @@ def found(video: Path, out: Path, **changes: object) -> Run:
     return analyze(video, Settings(video=False), out=out, **changes)
 
 
-@pytest.mark.parametrize("segment_s", [1.5, 5.0, 60.0])
-@pytest.mark.parametrize("fps", [2.0, 5.0])
-def test_people_are_found_again_over_cuts(edited: Path, tmp_path: Path, segment_s: float, fps: float) -> None:
+_LONG = [(fps, segment_s) for fps in (2.0, 5.0) for segment_s in (1.5, 5.0, 60.0)]
+_QUICK = ((2.0, 60.0), (5.0, 1.5))
+
+
+@pytest.mark.parametrize(
+    ("fps", "segment_s"),
+    [pytest.param(*one, marks=() if one in _QUICK else pytest.mark.slow) for one in _LONG],
+)
+def test_people_are_found_again_across_shots(
+    edited: Path, tmp_path: Path, segment_s: float, fps: float
+) -> None:
     run = found(edited, tmp_path, segment_s=segment_s, fps=fps)
     assert run.info["counts"]["shots"] == 6
     assert len(run.people) == 2
@@ -67,7 +75,7 @@ def test_people_are_found_again_over_cuts(edited: Path, tmp_path: Path, segment_
     assert seen.loc[1, "first_s"] == 0 and seen.loc[2, "first_s"] == pytest.approx(2.0, abs=0.01)
     faces = run.faces
     assert not faces[faces["person_id"] > 0].duplicated(["sample", "person_id"]).any()
-    # No tracklet runs through a cut.
+    # No tracklet crosses a shot boundary.
     shots = faces["sample"].map(run.samples.set_index("sample")["shot"])
     assert (shots.groupby(faces["tracklet_id"]).nunique() == 1).all()
 
@@ -98,7 +106,7 @@ def test_run_says_the_range_and_shares_in_words(edited: Path, tmp_path: Path) ->
         ("head-pose-face-detection-female-and-male.gif", ["female", "male"]),
         ("head-pose-face-detection-female.gif", ["female"]),
         ("face-demographics-walking.gif", ["unknown", "unknown"]),
-        ("one-by-one-person-detection.mp4", []),
+        pytest.param("one-by-one-person-detection.mp4", [], marks=pytest.mark.slow),
     ],
 )
 def test_real_clips(name: str, genders: list[str], tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
-"""From the stamps of a file to the seconds that a player shows.
+"""The clock: from the time stamps of a file to the seconds that a player shows.
 
 A container with an index (MP4, Matroska, AVI) is trusted: a long step between two of its stamps is a long
 pause. A stream (MPEG-TS and what HLS consists of, MPEG-PS, FLV, ASF, Ogg) was cut together, recorded by a
-camera that was restarted, or wraps after 26.5 hours: its clock jumps, and a player goes on as if it had not.
+camera that was restarted, or wraps after 26.5 hours: its clock jumps, and a player continues as if not.
 So the stamps of a stream are read once before it is decoded (`timeline`, demuxing only), which gives
 
-* where the clock jumped, and by how much each stretch is moved to follow the one before;
-* which single stamps are odd, because the packets after them go on where those before them ended;
+* where the clock jumped, and by how much each part is moved to continue the one before;
+* which single stamps are odd, because the packets after them continue where those before them ended;
 * how long the video runs.
 
-The rule that tells a jump from a pause is that of `_is_jump`; `docs/design.md` tells it in words. A frame
-whose own stamp is odd is put right by `Clock`, in files of every kind.
+`_is_jump` distinguishes jumps from pauses; `docs/design.md` explains the rule. `Clock` corrects frames whose
+own stamp is odd, in files of every kind.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ _BACK_S = 0.1
 _HOLE_S = 0.5
 """Steps that leave a smaller hole are never a jump forward."""
 _NEAR = 250
-"""Sound is heard around a step if packets of it lie so many packets of the video before and after it."""
+"""There is sound around a step if it has packets within this many video packets before and after it."""
 _BEHIND = 2
 _PLAYED = 0.5
-"""A hole is a pause if sound for this share of it lies in it."""
+"""A hole is a pause if sound covers this proportion of it."""
 _ODD_MAX = 4
-"""So many packets in a row may have odd stamps; more are a jump and another one back."""
+"""The most packets in a row that may have odd stamps; more are a jump and another one back."""
 _ODD_SLACK_S = 1.0
 _REORDERED_S = 10.0
-"""Frames are shown at most so long after they are decoded; a longer time is a fault of the stamp."""
+"""The longest time between decoding and showing a frame; a longer one is a fault of the stamp."""
 _REORDERED = 32
 """Packets among which the first frame of a stretch is found: decoding and showing differ in order."""
 _ONE_CLOCK_S = 10.0
-"""Sound and video whose stamps differ by more at one place of the file are not of one clock."""
+"""Sound and video whose stamps differ by more at one position of the file have different clocks."""
 _RUN_UP_S = 0.05
 """Sound that begins so little earlier is the run-up of its encoder, and not played."""
 _AHEAD = 3
@@ -67,17 +67,17 @@ _SLOWED_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ClockJump:
-    """A place at which a file's clock jumped."""
+    """A position at which a file's clock jumped."""
 
     at_s: float
     """When, in seconds of running time."""
     by_s: float
-    """How far the stamps are from where they should have gone on; negative: back."""
+    """How far the stamps are from where they should have continued; negative: back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How far the stamps of a format are believed when they go forward; going back is always a jump."""
+    """How far the stamps of a format are trusted when they go forward; going back is always a jump."""
 
     heard_s: float
     """A hole from here on is a jump, if there is sound around it and none in it."""
@@ -135,7 +135,7 @@ class Stamps:
         return len(self._columns[0])
 
     def add(self, packet: _Packet, *, key: bool = False, at: int = 0) -> None:
-        """Note a packet; `at`: how many packets of the video lie before it."""
+        """Note a packet; `at`: the number of video packets before it."""
         pts, dts, duration, keys, places = self._columns
         pts.append(_NONE if packet.pts is None else packet.pts)
         dts.append(_NONE if packet.dts is None else packet.dts)
@@ -156,7 +156,7 @@ class Track:
     shifts: tuple[int, ...] = (0,)
     """Ticks."""
     odd: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Stamps (pts, dts) in place of odd ones, by number of the packet, not to be shifted."""
+    """Stamps (pts, dts) instead of odd ones, by number of the packet, not to be shifted."""
     wrap: int = 0
     """Ticks after which stamps begin anew; 0: they do not."""
 
@@ -182,7 +182,7 @@ class Timeline:
     duration_s: float
     """Running time until the end of the last frame."""
     stored_s: tuple[float, float] = (0.0, 0.0)
-    """The lowest stamp of a frame and where the one with the highest ends, as they stand in the file."""
+    """The lowest stamp of a frame, and the end of the one with the highest, as stored in the file."""
     jumps: tuple[ClockJump, ...] = ()
 
     @property
@@ -206,7 +206,7 @@ class Timeline:
 
 
 def near(declared_s: float, length_s: float, video_s: float) -> bool:
-    """Whether two lengths of a video of `video_s` are the same, as exactly as containers tell it."""
+    """Return whether two lengths of a video of `video_s` are equal within the precision of containers."""
     return abs(declared_s - length_s) <= max(1.0, 0.02 * video_s)
 
 
@@ -315,21 +315,21 @@ class _Line:
     def seconds(self, ticks: float) -> float:
         return float(ticks * self.tick_s)
 
-    def track(self, pieces: list[tuple[int, int]]) -> Track:
-        """The shifts of the pieces (first entry, ticks) as those of packets, with the wraps undone."""
+    def track(self, stretches: list[tuple[int, int]]) -> Track:
+        """The shifts of the stretches (first entry, ticks) as those of packets, with the wraps undone."""
         if not len(self.number):
             return Track(wrap=self.wrap)
-        starts = np.array([first for first, _ in pieces])
-        moves = np.array([ticks for _, ticks in pieces])
-        piece = np.searchsorted(starts, np.arange(len(self.number)), "right") - 1
-        total = moves[piece] + self.stamp - self.raw
+        starts = np.array([first for first, _ in stretches])
+        moves = np.array([ticks for _, ticks in stretches])
+        stretch = np.searchsorted(starts, np.arange(len(self.number)), "right") - 1
+        total = moves[stretch] + self.stamp - self.raw
         changes = np.concatenate([[0], np.flatnonzero(np.diff(total)) + 1])
         packets = self.number[changes]
         packets[0] = 0
         odd: dict[int, tuple[int, int]] = {}
         for number, stamp in self.odd.items():
             entry = max(0, int(np.searchsorted(self.number, number)) - 1)
-            moved = stamp + int(moves[piece[entry]])
+            moved = stamp + int(moves[stretch[entry]])
             lag = _nearest(int(self._pts[number]) - int(self._dts[number]), self.wrap)
             together = _NONE not in (self._pts[number], self._dts[number]) and self.is_lag(lag)
             odd[number] = (moved + lag if together else moved, moved)
@@ -347,24 +347,24 @@ def timeline(video: Stamps, sound: Stamps | None, rule: Rule) -> Timeline | None
     line = _Line(video, rule.wrap_bits)
     if not len(line.number):
         return None
-    heard = _Line(sound, rule.wrap_bits) if sound is not None and len(sound) else None
-    heard = heard if heard is not None and len(heard.number) else None
-    pieces, jumps = _pieces(line, heard, rule)
-    moves = [moved for _, moved in pieces]
-    bounds = [first for first, _ in pieces] + [len(line.number)]
+    sound_line = _Line(sound, rule.wrap_bits) if sound is not None and len(sound) else None
+    sound_line = sound_line if sound_line is not None and len(sound_line.number) else None
+    stretches, jumps = _stretches(line, sound_line, rule)
+    moves = [moved for _, moved in stretches]
+    bounds = [first for first, _ in stretches] + [len(line.number)]
     ends = [
         int((line.shown[a:b] + line.length[a:b]).max()) + moved
         for (a, b), moved in zip(itertools.pairwise(bounds), moves, strict=True)
     ]
     zero = Fraction(line.first) * video.tick
     track = None
-    if heard is not None and sound is not None:
-        track, first_s = _sound_track(line, pieces, heard, sound.tick)
+    if sound_line is not None and sound is not None:
+        track, first_s = _sound_track(line, stretches, sound_line, sound.tick)
         if _RUN_UP_S < zero - first_s <= _ONE_CLOCK_S:
             zero = first_s
     zero_s = float(zero)
     return Timeline(
-        line.track(pieces),
+        line.track(stretches),
         track,
         zero,
         max(0.0, round(line.seconds(max(ends)) - zero_s, 6)),
@@ -373,19 +373,19 @@ def timeline(video: Stamps, sound: Stamps | None, rule: Rule) -> Timeline | None
     )
 
 
-def _pieces(
-    line: _Line, heard: _Line | None, rule: Rule
+def _stretches(
+    line: _Line, sound_line: _Line | None, rule: Rule
 ) -> tuple[list[tuple[int, int]], list[tuple[int, float]]]:
     """The stretches between jumps (first entry, ticks to add), and each jump (moved stamp, seconds)."""
     steps = np.diff(line.stamp)
     holes = steps - line.length[:-1]
     suspects = np.flatnonzero((steps < -line.back) | (holes * line.tick_s > _HOLE_S)) + 1
-    pieces, jumps, moved = [(0, 0)], [], 0
+    stretches, jumps, moved = [(0, 0)], [], 0
     for entry in suspects.tolist():
         hole_s = line.seconds(holes[entry - 1])
-        if steps[entry - 1] >= -line.back and not _is_jump(line, heard, entry, hole_s, rule):
+        if steps[entry - 1] >= -line.back and not _is_jump(line, sound_line, entry, hole_s, rule):
             continue
-        begin = pieces[-1][0]
+        begin = stretches[-1][0]
         by_decoding = int(line.stamp[entry - 1] + line.length[entry - 1] - line.stamp[entry])
         ends = line.shown[begin:entry] + line.length[begin:entry]
         by_showing = int(ends.max() - line.shown[entry : entry + _REORDERED].min())
@@ -393,26 +393,26 @@ def _pieces(
         closed = line.key[entry] and line.seconds(abs(by_showing - by_decoding)) < _SUSPICIOUS_S
         moved += by_showing if closed else by_decoding
         jumps.append((int(line.shown[entry]) + moved, hole_s))
-        pieces.append((entry, moved))
-    return pieces, jumps
+        stretches.append((entry, moved))
+    return stretches, jumps
 
 
-def _is_jump(line: _Line, heard: _Line | None, entry: int, hole_s: float, rule: Rule) -> bool:
+def _is_jump(line: _Line, sound_line: _Line | None, entry: int, hole_s: float, rule: Rule) -> bool:
     """Whether a step forward is a jump of the clock rather than a frame shown for long.
 
-    Sound decides, where it is heard around the step: time has passed if sound for it lies between the two
+    Sound decides if there is any around the step: time has passed if sound for it is between the two
     frames. Else a long step is a jump in formats that are not trusted, a shorter one if a
     keyframe follows, as it does where another recording begins. Steps that the video has many of are pauses.
     """
-    if heard is not None:
+    if sound_line is not None:
         # A packet of the video is given out when the next ones have begun, behind sound that follows it.
         early, late = max(0, entry - 1 - _BEHIND), min(len(line.number) - 1, entry + _BEHIND)
         before, after = int(line.number[early]), int(line.number[late])
         first, between, behind, last = np.searchsorted(
-            heard.at, [before - _NEAR, before + 1, after + 1, after + _NEAR], "left"
+            sound_line.at, [before - _NEAR, before + 1, after + 1, after + _NEAR], "left"
         )
         if first < between and behind < last:
-            played_s = heard.seconds(heard.length[between:behind].sum())
+            played_s = sound_line.seconds(sound_line.length[between:behind].sum())
             seen_s = line.seconds(line.length[early:late].sum())
             return hole_s >= rule.heard_s and played_s - seen_s < _PLAYED * hole_s
     telling = bool(line.key[entry]) and not line.key.all()
@@ -421,7 +421,7 @@ def _is_jump(line: _Line, heard: _Line | None, entry: int, hole_s: float, rule: 
 
 
 def _sound_track(
-    line: _Line, pieces: list[tuple[int, int]], heard: _Line, tick: Fraction
+    line: _Line, stretches: list[tuple[int, int]], sound_line: _Line, tick: Fraction
 ) -> tuple[Track, Fraction]:
     """How the sound is moved, and its first moved stamp in seconds.
 
@@ -429,20 +429,20 @@ def _sound_track(
     the shift of that stretch of the video with which it comes out at the time that the video has at this
     place of the file; if there is none, it goes on where it ended.
     """
-    steps = np.diff(heard.stamp)
-    holes = steps - heard.length[:-1]
-    broken = np.flatnonzero((steps < -heard.back) | (holes * heard.tick_s > _HOLE_S)) + 1
-    starts = np.array([first for first, _ in pieces])
-    wrap_s = heard.seconds(heard.wrap)
+    steps = np.diff(sound_line.stamp)
+    holes = steps - sound_line.length[:-1]
+    broken = np.flatnonzero((steps < -sound_line.back) | (holes * sound_line.tick_s > _HOLE_S)) + 1
+    starts = np.array([first for first, _ in stretches])
+    wrap_s = sound_line.seconds(sound_line.wrap)
     made: list[tuple[int, int]] = []
     end_s = -math.inf
-    for first, last in zip([0, *broken.tolist()], [*broken.tolist(), len(heard.number)], strict=True):
-        stamp_s = heard.seconds(heard.stamp[first])
-        entry = max(0, int(np.searchsorted(line.number, heard.at[first], "left")) - 1)
+    for first, last in zip([0, *broken.tolist()], [*broken.tolist(), len(sound_line.number)], strict=True):
+        stamp_s = sound_line.seconds(sound_line.stamp[first])
+        entry = max(0, int(np.searchsorted(line.number, sound_line.at[first], "left")) - 1)
         here = int(np.searchsorted(starts, entry, "right")) - 1
-        now_s = line.seconds(line.stamp[entry] + pieces[here][1])
+        now_s = line.seconds(line.stamp[entry] + stretches[here][1])
         choices = []
-        for start, moved in pieces[max(0, here - 1) : here + 2]:
+        for start, moved in stretches[max(0, here - 1) : here + 2]:
             at_s = stamp_s + line.seconds(moved)
             if wrap_s:  # each track was unwrapped on its own
                 around_s = line.seconds(line.stamp[start])
@@ -451,9 +451,9 @@ def _sound_track(
         time_s = min(choices, key=lambda one: abs(one - now_s))
         if abs(time_s - now_s) > _ONE_CLOCK_S:
             time_s = end_s if abs(end_s - now_s) <= _ONE_CLOCK_S else now_s
-        made.append((first, round((time_s - stamp_s) / heard.tick_s)))
-        end_s = heard.seconds(heard.stamp[last - 1] + heard.length[last - 1] + made[-1][1])
-    return heard.track(made), (int(heard.stamp[0]) + made[0][1]) * tick
+        made.append((first, round((time_s - stamp_s) / sound_line.tick_s)))
+        end_s = sound_line.seconds(sound_line.stamp[last - 1] + sound_line.length[last - 1] + made[-1][1])
+    return sound_line.track(made), (int(sound_line.stamp[0]) + made[0][1]) * tick
 
 
 def animation(stamps: Stamps) -> Timeline | None:
@@ -551,7 +551,7 @@ class Clock:
             if not ahead:
                 return
             frame = ahead.popleft()
-            time_s, known = self._told_s(frame)
+            time_s, known = self._stored_s(frame)
             faulty = not known or time_s < -1e-3
             if not known:
                 time_s = time_s if time_s > last_s else last_s + self.step_s
@@ -570,8 +570,8 @@ class Clock:
             last_s = time_s
             yield frame, time_s
 
-    def _told_s(self, frame: _Frame) -> tuple[float, bool]:
-        """When the frame is shown as the file tells, and whether that is more than a guess."""
+    def _stored_s(self, frame: _Frame) -> tuple[float, bool]:
+        """Return the time of a frame as stored, and whether it is more than a guess."""
         if frame.pts is not None:
             return self.seconds(frame.pts), True
         return (-math.inf if frame.dts is None else self.seconds(frame.dts)), False
@@ -579,7 +579,7 @@ class Clock:
     def _between_s(self, last_s: float, time_s: float, ahead: Iterable[_Frame]) -> float | None:
         """The time of a frame whose own is odd, as those behind it show; None if it is not."""
         for number, frame in enumerate(ahead, 1):
-            other_s, known = self._told_s(frame)
+            other_s, known = self._stored_s(frame)
             if known and last_s < other_s and (other_s < time_s or time_s <= last_s):
                 if last_s < 0:
                     return max(0.0, other_s - number * self.step_s)

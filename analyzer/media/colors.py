@@ -38,7 +38,7 @@ Image = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
 GROUND = 255
-"""What lies behind transparent pixels, in each color."""
+"""The background of transparent pixels, in each color."""
 
 _WHITE_NITS: Final = 203.0
 _PEAK_NITS: Final = 1000.0
@@ -72,7 +72,7 @@ class Wide(IntEnum):
 
 
 def transfer_of(frame: av.VideoFrame) -> Transfer | None:
-    """How a decoded frame codes HDR; None if it is none."""
+    """Return how a decoded frame codes HDR; None if it is not HDR."""
     wide = wide_of(frame)
     if wide is None or wide is Wide.SDR:
         return None
@@ -80,7 +80,7 @@ def transfer_of(frame: av.VideoFrame) -> Transfer | None:
 
 
 def wide_of(frame: av.VideoFrame) -> Wide | None:
-    """What has to be done to a decoded frame's colors; None for nothing."""
+    """Return the conversion that the colors of a decoded frame need; None if none."""
     transfer = frame.color_trc
     if transfer == Wide.PQ:
         return Wide.PQ
@@ -91,7 +91,7 @@ def wide_of(frame: av.VideoFrame) -> Wide | None:
 
 @cache
 def transparent(pix_fmt: str) -> bool:
-    """Whether frames of a pixel format can be transparent.
+    """Return whether frames of a pixel format can be transparent.
 
     >>> [transparent(name) for name in ("yuv420p", "yuva420p", "gbrap", "bgra", "pal8", "rgb24")]
     [False, True, True, True, True, False]

@@ -1,7 +1,7 @@
-"""What a container says is to be cut off its frames: `clap` of MP4, `PixelCrop` of Matroska.
+"""The cropping that containers declare: `clap` of MP4, `PixelCrop` of Matroska.
 
 FFmpeg reads both, but hands them on where Python cannot see them. Only headers are read here, of files that
-FFmpeg has already opened; whatever is odd in them means that nothing is cut off.
+FFmpeg has already opened; anything odd in them means no cropping.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_HEADER = 64_000_000
 
 @dataclass(frozen=True)
 class Cropping:
-    """Rows and columns to be cut off, in stored pixels."""
+    """Rows and columns to crop, in stored pixels."""
 
     left: int = 0
     top: int = 0
@@ -34,7 +34,7 @@ NOTHING = Cropping()
 
 
 def declared_cropping(path: Path, container: str, track: int, size: tuple[int, int]) -> Cropping:
-    """What the container says is to be cut off.
+    """Return the cropping that a container declares.
 
     Args:
         path: The file.
@@ -77,7 +77,7 @@ def _of_mp4(file: BinaryIO, track: int, size: tuple[int, int]) -> Cropping:
 def _clean_aperture(box: bytes, size: tuple[int, int]) -> Cropping:
     numbers = struct.unpack(">IIIIiIiI", box[:32])
     wide, high, across, down = (Fraction(numbers[at], numbers[at + 1]) for at in (0, 2, 4, 6))
-    # Its middle lies so far from that of the frame.
+    # The offset of its center from that of the frame.
     left = (size[0] - wide) / 2 + across
     top = (size[1] - high) / 2 + down
     return Cropping(round(left), round(top), size[0] - round(left + wide), size[1] - round(top + high))

@@ -1,4 +1,4 @@
-"""Containers and codecs: opening a file, and its decoded frames in order."""
+"""Containers and codecs: files are opened within allow-lists, and decoded frame by frame."""
 
 from __future__ import annotations
 
@@ -91,22 +91,22 @@ _PIXELS_IN_FLIGHT = 128_000_000
 
 
 _HELD_BYTES = 64_000_000
-"""Packets kept undecoded while the last keyframe before a start is looked for."""
+"""The most bytes of packets held undecoded during the search for the last keyframe before a start."""
 
 
 _ANOTHER_S = 2.0
-"""Stamps near the end that go back by more belong to another recording, not to another order of showing."""
+"""Stamps near the end that go back by more are of another recording, not of reordered frames."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before it is read through."""
+    """The properties of a video that are known before it is read."""
 
     width: int
-    """Square pixels of the first frame as it is shown: upright, and one eye's view."""
+    """Square pixels of the first frame as shown: upright, one eye's view of two."""
     height: int
     duration_s: float | None
-    """Seconds, of the video stream: as the container declares it, or as its stamps show; None if unknown."""
+    """Seconds of the video stream, as the container declares or its stamps show; None if unknown."""
     fps: Fraction | None
     """Average number of frames per second, as declared; for information only."""
     codec: str
@@ -114,20 +114,20 @@ class VideoInfo:
     pix_fmt: str | None
     audio_codec: str | None
     recorded_at: str | None = None
-    """ISO time in UTC at which it was recorded or last encoded, where the container tells it."""
+    """ISO time in UTC at which it was recorded or last encoded, if the container states it."""
     geometry: Geometry | None = None
-    """How the first frame is brought to the one that is shown; None for image files and finished runs."""
+    """How the first stored frame becomes the one shown; None for image files and finished runs."""
     transfer: Transfer | None = None
-    """How HDR is coded; None for what is none."""
+    """How HDR is coded; None if it is not HDR."""
     clock_jumps: tuple[ClockJump, ...] = ()
-    """Where the container's clock jumps; times go on there as if it did not."""
+    """Where the container's clock jumps; times continue there as if it did not."""
 
 
 _FIRST_YEAR = 1990
 
 
 def _recorded_at(text: str | None) -> str | None:
-    """A container's creation time, if it is one: cameras without a clock write one of 1904 or 1970.
+    """Parse a container's creation time; cameras without a clock write 1904 or 1970, which is none.
 
     >>> _recorded_at("2024-05-01T10:20:30.000000Z"), _recorded_at("1970-01-01T00:00:00Z"), _recorded_at("x")
     ('2024-05-01T10:20:30+00:00', None, None)
@@ -142,7 +142,7 @@ def _recorded_at(text: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class _Declared:
-    """What a container says of the shape of all frames."""
+    """What a container declares about the shape of all frames."""
 
     aspect: Fraction | None = None
     cropping: Cropping = NOTHING
@@ -150,22 +150,23 @@ class _Declared:
 
 @dataclass(frozen=True)
 class _Times:
-    """What is known of a file's times before it is decoded."""
+    """What is known about a file's times before it is decoded."""
 
     timeline: Timeline | None
-    """How its stamps become running time; None where they are taken as they are."""
+    """How its stamps become running time; None if they are used unchanged."""
     duration_s: float | None
     """Length of the video in seconds; None if unknown."""
 
 
 def times_of(path: Path, max_pixels: int) -> _Times:
+    """Return how the stamps of a file become times; cached until the file changes."""
     status = path.stat()
     return _times_found(path, max_pixels, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=8)
 def _times_found(path: Path, max_pixels: int, _size: int, _changed: int) -> _Times:
-    """Kept, because a video is opened several times, by a worker for each of its segments."""
+    """Cached, because a worker opens a video again for each of its segments."""
     with Demuxer(path, max_pixels, threads=1) as source:
         times = source.times()
     if times is None:
@@ -175,7 +176,18 @@ def _times_found(path: Path, max_pixels: int, _size: int, _changed: int) -> _Tim
 
 
 class Demuxer:
-    """One opening of a video file: a context manager that gives its frames once."""
+    """An opened video file whose frames are read once. A context manager.
+
+    Args:
+        path: A regular file.
+        max_pixels: The most pixels of a frame.
+        threads: The most threads of the decoder.
+        declared: What the container declares, from an earlier opening with `headers_only`.
+        times: What is known about the times, from `times_of`.
+        late_s: Delay to subtract from all times, see `VideoReader`.
+        headers_only: Open no decoder.
+        deblock: Whether the decoder filters block edges.
+    """
 
     def __init__(
         self,
@@ -186,13 +198,13 @@ class Demuxer:
         declared: _Declared | None = None,
         times: _Times | None = None,
         late_s: float = 0.0,
-        look: bool = False,
+        headers_only: bool = False,
         deblock: bool = True,
     ) -> None:
         self._path = path
         self._max_pixels = max_pixels
         self._times = times
-        self.container = _open(path, max_pixels, look=look)
+        self.container = _open(path, max_pixels, headers_only=headers_only)
         try:
             self._stream = self._choose_stream()
             self._context = self._prepare(threads, deblock=deblock)
@@ -206,11 +218,11 @@ class Demuxer:
         self.packets = 0
         self.bad = 0
         self.refused = False
-        """The decoder refused its size, the limit being `max_pixels`."""
+        """Whether the decoder refused the size of a frame."""
         self.stopped = False
-        """The container could not be read to its end."""
+        """Whether the container could not be read to its end."""
         self.last_packet_s = -math.inf
-        """When the last frame is shown, whether decoded or not; only when reading keyframes."""
+        """The time of the last frame, decoded or not; only when reading keyframes."""
 
     def __enter__(self) -> Self:
         return self
@@ -220,14 +232,14 @@ class Demuxer:
 
     @property
     def declared(self) -> _Declared:
-        """What is declared: by the container alone, where no decoder may see the file."""
+        """What the container declares; with `headers_only`, without what the stream says."""
         size, name = (self._context.width, self._context.height), self.container.format.name
         cropping = declared_cropping(self._path, name, self._stream.index, size)
         return _Declared(self._stream.sample_aspect_ratio, cropping)
 
     @property
     def opaque(self) -> bool:
-        """Whether nothing is transparent though the pixel format could: the fourth byte is not used there."""
+        """Whether pixels are opaque though their format has alpha: raw AVI does not use the fourth byte."""
         return self.container.format.name == "avi" and self._context.name == "rawvideo"
 
     def _choose_stream(self) -> av.VideoStream:
@@ -237,7 +249,7 @@ class Demuxer:
             raise no_frames(self._path)
         if not streams:
             raise MediaError(
-                f"{short_name(self._path)} has no video track, only sound; give a file with a video track.",
+                f"{short_name(self._path)} has no video track, only audio; use a file with video.",
                 kind=MediaErrorKind.NO_VIDEO,
             )
         best = self.container.streams.best("video")
@@ -252,7 +264,7 @@ class Demuxer:
         if context is None or not decodes(context.name):
             name = "an unknown codec" if context is None else f"the codec {context.name}"
             raise MediaError(
-                f"{short_name(self._path)} uses {name}, which is not read here; convert it to H.264 first.",
+                f"{short_name(self._path)} uses {name}, which is not supported; convert it to H.264 first.",
                 kind=MediaErrorKind.CODEC,
             )
         pixels = context.width * context.height
@@ -266,7 +278,7 @@ class Demuxer:
         return context
 
     def _decoder(self) -> av.VideoCodecContext | None:
-        """The stream's decoder; of VP8 and VP9 with transparency one that knows of it."""
+        """Return the stream's decoder; for transparent VP8 and VP9, one that decodes alpha."""
         context = self._stream.codec_context
         if context is None or self._stream.metadata.get("alpha_mode") != "1":
             return context
@@ -295,7 +307,7 @@ class Demuxer:
         start: int | None = self.container.start_time
         origin = (self._stream.start_time or 0) * tick if start is None else Fraction(start, 1_000_000)
         if self.container.format.name == "avi" and self._stream.codec_context.name in ("h264", "hevc"):
-            # There the times that FFmpeg makes up for packets that have none are wrong.
+            # FFmpeg generates wrong times there for packets that have none.
             self.container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
         return Clock(tick, origin + Fraction(late_s), step_s)
 
@@ -305,15 +317,15 @@ class Demuxer:
 
     @property
     def declares(self) -> bool:
-        """Whether the container says how long the video is, so that its end can be missed."""
+        """Whether the container declares a length, so that a missing end is noticed."""
         return self.container.format.name not in _UNDECLARED_LENGTH and self._declared_s() is not None
 
     def duration_s(self) -> float | None:
-        """Length of the video stream in seconds: as its stamps show, else as declared."""
+        """Return the length of the video stream in seconds: from its stamps, else as declared."""
         return self._declared_s() if self._times is None else self._times.duration_s
 
     def _declared_s(self) -> float | None:
-        """Length of the video stream in seconds as declared; of the file where the stream has none."""
+        """Return the declared length of the video stream in seconds, else that of the file."""
         if self.container.format.name == "avi" and self._stream.frames and self._stream.time_base:
             return float(self._stream.frames * self._stream.time_base)  # the rest is guessed from the size
         if self._stream.duration:
@@ -327,7 +339,7 @@ class Demuxer:
         return None
 
     def times(self) -> _Times | None:
-        """How stamps become times, if that can be told without reading all of them."""
+        """Return how stamps become times; None if all packets must be read to know."""
         name, declared_s = self.container.format.name, self._declared_s()
         if name not in INDEXED:
             return None
@@ -337,7 +349,7 @@ class Demuxer:
         return None if known_s is None else _Times(None, known_s)
 
     def scanned_times(self) -> _Times:
-        """How stamps become times; nothing is left to be read afterwards."""
+        """Return how stamps become times, by reading all packets: nothing can be read afterwards."""
         name, declared_s = self.container.format.name, self._declared_s()
         found = self._timeline()
         if found is None:
@@ -351,7 +363,7 @@ class Demuxer:
         return _Times(None if name in INDEXED and found.plain else found, declared_s)
 
     def _confirmed_s(self, declared_s: float) -> float | None:
-        """The declared length, counted from the first frame, if the end of the file bears it out."""
+        """Return the declared length, counted from the first frame, if the end of the file confirms it."""
         end_s = last_s = -math.inf
         clock = self.clock
         try:
@@ -389,10 +401,10 @@ class Demuxer:
         return timeline(stamps, heard, Rule.of(self.container.format.name))
 
     def info(self) -> tuple[VideoInfo, float]:
-        """What the container declares, and size and time of the first frame (which is decoded for it)."""
+        """Return the properties of the video, and the time of the first frame, which is decoded for this."""
         context, first_s, pix_fmt = self._context, 0.0, self._context.pix_fmt
         geometry, transfer = Geometry(context.width, context.height), None
-        for frame, time_s in self.frames(None, keyframes=False, spare=None):
+        for frame, time_s in self.frames(None, keyframes=False, skippable=None):
             first_s, pix_fmt = time_s, frame.format.name
             geometry, transfer = self.geometry.of(frame), transfer_of(frame)
             break
@@ -416,7 +428,7 @@ class Demuxer:
         return info, first_s
 
     def go_to(self, time_s: float) -> bool:
-        """Go to the keyframe before a time; False if there is none. Only for formats with an index."""
+        """Seek to the keyframe before a time; False if there is none. Only for formats with an index."""
         try:
             self.container.seek(self.clock.ticks(time_s), stream=self._stream, backward=True)
         except av.FFmpegError:
@@ -424,34 +436,34 @@ class Demuxer:
         return True
 
     def frames(
-        self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
+        self, hold_until_s: float | None, keyframes: bool, skippable: Callable[[float], bool] | None
     ) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Decoded frames and their times from here on.
+        """Yield decoded frames and their times from the present position.
 
         Args:
             hold_until_s: Nothing before the keyframe before this time is needed.
             keyframes: Decode only keyframes.
-            spare: Tells by its time whether a frame is not needed, if no other is made from it.
+            skippable: Whether the frame at a time is not needed; skipped if no other is predicted from it.
         """
-        return self.clock.timed(self._decoded(hold_until_s, keyframes, spare))
+        return self.clock.timed(self._decoded(hold_until_s, keyframes, skippable))
 
     def _decoded(
-        self, hold_until_s: float | None, keyframes: bool, spare: Callable[[float], bool] | None
+        self, hold_until_s: float | None, keyframes: bool, skippable: Callable[[float], bool] | None
     ) -> Iterator[av.VideoFrame]:
         context, clock = self._context, self.clock
         packets = self._packets()
         if hold_until_s and self.container.format.name in INDEXED | _PASSED:
             packets = _from_keyframe(packets, clock, hold_until_s)
         if context.name != "h264":
-            spare = None  # only there is "not referred to" a firm promise
+            skippable = None  # only H.264 marks reliably which frames are not referred to
         if keyframes and not context.codec.intra_only:
             yield from self._keyframes(packets)
             return
         skipping = False
-        for packet, told in self.geometry.noted(packets):
-            # A decoder that is to tell the time by counting packets must see them all.
-            if spare is not None and skipping != (
-                packet.pts is not None and spare(clock.packet_s(packet)) and not told
+        for packet, changes in self.geometry.noted(packets):
+            # A decoder that derives times by counting packets must see them all.
+            if skippable is not None and skipping != (
+                packet.pts is not None and skippable(clock.packet_s(packet)) and not changes
             ):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
@@ -459,7 +471,7 @@ class Demuxer:
         yield from self._decode(None)
 
     def _keyframes(self, packets: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
-        # Each on its own: a decoder that waits for the frames left out mixes up the order and loses some.
+        # Each separately: a decoder that waits for skipped frames confuses their order and loses some.
         for packet, _ in self.geometry.noted(packets):
             self.last_packet_s = max(self.last_packet_s, self.clock.packet_s(packet))
             if packet.is_keyframe:
@@ -510,9 +522,9 @@ class Demuxer:
 def _from_keyframe(
     packets: Iterator[av.Packet[av.VideoStream]], clock: Clock, time_s: float
 ) -> Iterator[av.Packet[av.VideoStream]]:
-    """The packets from the last but one keyframe at or before a time on.
+    """Yield packets from the last keyframe but one at or before a time.
 
-    The last but one, because frames near a keyframe may be made from those before it.
+    The last but one, because frames near a keyframe may be predicted from those before it.
     """
     before: list[av.Packet[av.VideoStream]] = []
     held: list[av.Packet[av.VideoStream]] = []
@@ -532,29 +544,29 @@ def _from_keyframe(
 
 
 def begins_at(first: tuple[av.VideoFrame, float] | None, start_s: float) -> bool:
-    """Whether all from `start_s` on can be made from this frame, the first after going to a keyframe."""
+    """Return whether all frames from `start_s` can be decoded from this one, the first after a seek."""
     if first is None or first[1] > start_s:
         return False
-    # Where frames are refreshed in parts, keyframes are marked that are none.
+    # With intra refresh, frames are marked as keyframes that are none.
     return first[0].pict_type not in (PictureType.P, PictureType.B)
 
 
 def decodes(codec: str) -> bool:
-    """Whether this decoder may be used at all."""
+    """Return whether a decoder is allowed."""
     return codec in _CODECS.split(",")
 
 
 def padded(pixels: int) -> int:
-    """A limit for the decoder, which counts the padding of rows and columns too; we check the exact one."""
+    """Return a limit for the decoder, which includes the padding; the exact limit is checked later."""
     return pixels + pixels // 8 + 65_536
 
 
 def check_file(path: Path) -> None:
-    """Let only regular, non-empty files through: anything else may block, never end, or be a folder.
+    """Accept only regular, non-empty files: others may block, never end, or be folders.
 
     Raises:
-        SourceError: There is no such file.
-        MediaError: It is no regular file, or empty.
+        SourceError: There is no such file, or it cannot be read.
+        MediaError: It is not a regular file, or is empty.
     """
     try:
         status = path.stat()
@@ -567,7 +579,7 @@ def check_file(path: Path) -> None:
         ) from error
     if not allowed:
         raise SourceError(
-            f"{short_name(path)} may not be read; change its permissions.",
+            f"{short_name(path)} cannot be read; change its permissions.",
             kind=SourceErrorKind.OTHER,
             source=str(path),
         )
@@ -582,26 +594,26 @@ def check_file(path: Path) -> None:
         raise MediaError(f"{short_name(path)} is empty; get the file again.", kind=MediaErrorKind.EMPTY)
 
 
-def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
-    """Open a file as nothing but itself, in an allowed format.
+def _open(path: Path, max_pixels: int, *, headers_only: bool) -> InputContainer:
+    """Open a file in an allowed format, and no other file that it names.
 
     Args:
         path: A regular file.
-        max_pixels: Limit for the frames that decoders make while the file is opened.
-        look: Use no decoder at all.
+        max_pixels: The most pixels of frames that are decoded during opening.
+        headers_only: Use no decoder at all.
     """
     with path.open("rb") as file:
         head = file.read(12)
     if is_heif(head):
         raise heif_error(path)
-    # An FLV file names its streams too late for the limit to reach their decoders.
-    blind = look or head.startswith(b"FLV")
+    # An FLV file lists its streams too late for the limit to reach their decoders.
+    no_decoder = headers_only or head.startswith(b"FLV")
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": _FORMATS,
-        "codec_whitelist": "none" if blind else f"{_CODECS},{_SOUND_CODECS}",
+        "codec_whitelist": "none" if no_decoder else f"{_CODECS},{_SOUND_CODECS}",
         "max_pixels": str(padded(max_pixels)),
-        "correct_ts_overflow": "0",  # it takes a clock that jumps back for one that has wrapped
+        "correct_ts_overflow": "0",  # it mistakes a clock that jumps back for one that has wrapped
         "default_fps": "10",  # of an APNG whose frames have no delay, as browsers show it
     }
     try:
@@ -613,6 +625,7 @@ def _open(path: Path, max_pixels: int, *, look: bool) -> InputContainer:
 
 
 def no_frames(path: Path) -> MediaError:
+    """The error for a file without frames."""
     return MediaError(
         f"{short_name(path)} ends before its first frame; get the file again.",
         kind=MediaErrorKind.NO_FRAMES,
@@ -620,11 +633,12 @@ def no_frames(path: Path) -> MediaError:
 
 
 def is_heif(head: bytes) -> bool:
+    """Return whether a file that begins with these 12 bytes is HEIC or AVIF."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS
 
 
 def heif_error(path: Path) -> MediaError:
-    """HEIC and AVIF are refused: they would open as videos, and show one tile of the image."""
+    """The error for HEIC and AVIF, which would open as videos that show one tile of the image."""
     return MediaError(
         f"{short_name(path)} is a HEIC or AVIF image, which is not supported; convert it to JPEG first.",
         kind=MediaErrorKind.NOT_MEDIA,
@@ -635,7 +649,7 @@ _MAGIC = ((0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"GIF8"), (0,
 
 
 def _explain(path: Path) -> MediaError:
-    """Why a file could not be opened."""
+    """Explain why a file could not be opened."""
     with path.open("rb") as file:
         head = file.read(12)
     name = short_name(path)
@@ -649,13 +663,13 @@ def _explain(path: Path) -> MediaError:
     if any(head[at:].startswith(magic) for at, magic in _MAGIC):
         return MediaError(f"{name} is damaged; get the file again.", kind=MediaErrorKind.DAMAGED)
     return MediaError(
-        f"{name} is not a video in a known format; give an MP4, MKV, WebM, MOV, AVI or TS file.",
+        f"{name} is not a video in a known format; use an MP4, MKV, WebM, MOV, AVI or TS file.",
         kind=MediaErrorKind.NOT_MEDIA,
     )
 
 
 def _has_index(path: Path) -> bool:
-    """Whether an MP4 file has a complete moov box at its top level."""
+    """Return whether an MP4 file has a complete moov box at its top level."""
     size = path.stat().st_size
     with path.open("rb") as file:
         at = 0
@@ -674,7 +688,7 @@ def _has_index(path: Path) -> bool:
 
 
 def _is_whole_flv(path: Path) -> bool:
-    """Whether an FLV file ends with a whole tag: each is followed by its own length."""
+    """Return whether an FLV file ends with a complete tag, which is followed by its length."""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - 4))

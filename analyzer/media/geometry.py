@@ -39,9 +39,9 @@ __all__ = ["Geometry", "GeometryFinder", "Half", "Orientation", "Packing", "geom
 Image = NDArray[np.uint8]
 
 _ASPECT_MAX = 8
-"""Pixels that are longer than this times their width, or wider, are a fault of the file."""
+"""A pixel aspect beyond this, either way, is a fault of the file."""
 _ASPECT_LEAST = 0.01
-"""Pixels that differ less from squares are taken for squares."""
+"""A pixel aspect that is closer to 1 counts as 1."""
 _WIDE, _TALL = 2.5, 1.25
 """Width by height: a frame above the first holds two whole views side by side, one below the second two whole
 views one above the other. Between, the views share the pixels of one: films go up to 2.39."""
@@ -52,7 +52,7 @@ _TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 
 
 class Packing(StrEnum):
-    """How two views lie in one frame."""
+    """How two views are packed in one frame."""
 
     SIDE_BY_SIDE = "side_by_side"
     TOP_BOTTOM = "top_bottom"
@@ -69,7 +69,7 @@ class Half(StrEnum):
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame is brought upright: first mirrored, then turned."""
+    """How a stored frame becomes upright: first mirrored, then rotated."""
 
     mirrored: bool = False
     """Left to right."""
@@ -82,7 +82,7 @@ _UPRIGHT = Orientation()
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the pixels of stored frames lie in the frame that is shown."""
+    """Where the pixels of stored frames are in the frame as shown."""
 
     stored_width: int
     """Pixels."""
@@ -93,13 +93,13 @@ class Geometry:
     half: Half | None = None
     """The eye's half, of a frame with two views."""
     cropping: Cropping = NOTHING
-    """What the container says is to be cut off, before all else."""
+    """The cropping that the container declares, applied first."""
     max_pixels: int | None = None
-    """Limit for the frame that is shown; enlarging stops there."""
+    """The most pixels of the frame as shown; enlarging stops there."""
 
     @cached_property
     def part(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height of what is shown of the stored frame, in pixels."""
+        """Left, top, width and height of the shown part of the stored frame, in pixels."""
         cut = self.cropping
         left, top = cut.left, cut.top
         width, height = self.stored_width - left - cut.right, self.stored_height - top - cut.bottom
@@ -113,7 +113,7 @@ class Geometry:
 
     @cached_property
     def lying(self) -> tuple[int, int]:
-        """Width and height in square pixels before the turn."""
+        """Width and height in square pixels, before the rotation."""
         _, _, width, height = self.part
         if self.pixel_aspect == 1:
             return width, height
@@ -126,12 +126,12 @@ class Geometry:
 
     @cached_property
     def width(self) -> int:
-        """Pixels of the frame that is shown."""
+        """In pixels, as shown."""
         return self.lying[self.orientation.turn_deg in (90, 270)]
 
     @cached_property
     def height(self) -> int:
-        """Pixels of the frame that is shown."""
+        """In pixels, as shown."""
         return self.lying[self.orientation.turn_deg not in (90, 270)]
 
     @cached_property
@@ -205,7 +205,7 @@ class Geometry:
         return np.ascontiguousarray(image)
 
     def facts(self) -> dict[str, Any]:
-        """What ``run.json`` says of it, beside the size."""
+        """Return its entries in ``run.json``, beside the size."""
         aspect = self.pixel_aspect
         return {
             "rotation_deg": self.orientation.turn_deg,
@@ -216,7 +216,7 @@ class Geometry:
 
     @property
     def packing(self) -> Packing | None:
-        """How the views lie, where there are two."""
+        """How the views are packed, if there are two."""
         if self.half is None:
             return None
         return Packing.SIDE_BY_SIDE if self.half in (Half.LEFT, Half.RIGHT) else Packing.TOP_BOTTOM
@@ -394,7 +394,7 @@ class GeometryFinder:
     def noted(
         self, packets: Iterable[av.Packet[av.VideoStream]]
     ) -> Iterator[tuple[av.Packet[av.VideoStream], bool]]:
-        """Packets with what `note` gives of them, one read ahead."""
+        """Yield packets with the results of `note`, reading one ahead."""
         before: av.Packet[av.VideoStream] | None = None
         for packet in packets:
             if before is not None:
@@ -404,7 +404,7 @@ class GeometryFinder:
             yield before, self.note(before)
 
     def of(self, frame: av.VideoFrame) -> Geometry:
-        """The geometry of a frame. Call for each, in the order in which the decoder gives them."""
+        """Return the geometry of a frame. Call it for each frame, in the order of the decoder."""
         orientation, view = _of_decoder(frame)
         if self._speaks:
             orientation, view = self._told(frame, orientation, view)

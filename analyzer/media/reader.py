@@ -1,14 +1,14 @@
-"""Reading frames: times, sampling, bad packets. The only reader of video in the project.
+"""The reader of video files: frames with their times, samples, and a report on damage.
 
-A `VideoReader` gives the frames of a file with the times that a player shows. It is written for files
-that were not made by us: what is not a video, or would open something else, or needs too much memory,
-ends in a `MediaError`; damage is survived, counted and reported.
+A `VideoReader` yields the frames of a file with the times that a player shows. Files are untrusted: one that
+is not a video, would open something else, or needs too much memory, ends in a `MediaError`; damage is
+tolerated, counted and reported.
 
-Three rules make a segment read on its own give the same samples as one pass over the whole video:
+Three rules make a segment read alone give the same samples as one pass over the whole video:
 
-* which frames are sampled depends only on the frames inside the segment;
-* a segment is read from a keyframe at or before its start, and what comes earlier is dropped;
-* a stretch begins where the one before ends: both use `segment_bounds`.
+* which frames are sampled depends only on the frames of the segment;
+* a segment is read from a keyframe at or before its start, and earlier frames are dropped;
+* a segment begins where the one before ends: both use `segment_bounds`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class BaseReader:
-    """What both readers share: closing, the range to read, the report."""
+    """What all readers share: closing, the range to read, the report."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,11 +56,11 @@ class BaseReader:
         self.close()
 
     def close(self) -> None:
-        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        """End open iterations. May be called twice, and while another thread iterates."""
         self._closed = True
 
     def report(self) -> ReadReport:
-        """How the last iteration went; call it after the iteration.
+        """Return how the last iteration went; call it after the iteration.
 
         Raises:
             RuntimeError: No iteration has ended yet.
@@ -70,7 +70,7 @@ class BaseReader:
         return self._report
 
     def _range(self, start_s: float, end_s: float | None) -> tuple[float, float]:
-        """The range asked for, within the cut of the settings."""
+        """The requested range within that of the settings."""
         if self._closed:
             raise RuntimeError("the reader is closed")
         ends = [end for end in (end_s, self._settings.stop_s) if end is not None]
@@ -78,15 +78,17 @@ class BaseReader:
 
 
 class VideoReader(BaseReader):
-    """Reads the frames of one video file. A context manager; each iteration opens the file anew.
+    """Reads the frames of one video file. A context manager; each iteration opens the file again.
 
-    `path` is the file, `info` what is known of it before it is read through.
+    Only regular files in an allowed format and codec are opened, and no other file that they name.
 
-    Only regular files in a format and codec of the allow-list are opened, and nothing but that file.
+    Attributes:
+        path: The file.
+        info: Its properties, known before it is read.
 
     Raises:
-        MediaError: On construction, if the file is no video that can be read (`MediaError.kind` says why).
-        SourceError: On construction, if there is no such file or it may not be read.
+        MediaError: On construction, if the file is not a supported video (`MediaError.kind` says why).
+        SourceError: On construction, if there is no such file, or it cannot be read.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
@@ -95,9 +97,8 @@ class VideoReader(BaseReader):
         self._plan = SamplingPlan.of(settings)
         self._iterations: weakref.WeakSet[Generator[Frame, None, None]] = weakref.WeakSet()
         check_file(self.path)
-        with Demuxer(self.path, settings.max_pixels, threads=1, look=True) as source:
-            # Codec and size are allowed: only now may a decoder see the file. What the container declares
-            # cannot be told from what the stream does once one has.
+        with Demuxer(self.path, settings.max_pixels, threads=1, headers_only=True) as source:
+            # After decoding, the container's declarations cannot be told from the stream's.
             self._declared = source.declared
         self._times = times_of(self.path, settings.max_pixels)
         with Demuxer(
@@ -105,16 +106,16 @@ class VideoReader(BaseReader):
         ) as source:
             self.info, first_s = source.info()
             self._scaler.opaque = source.opaque
-        # AVI numbers frames in the order of decoding: the first is shown late by the decoder's delay.
+        # AVI numbers frames in decoding order: all times are late by the decoder's delay.
         self._late_s = first_s if self.info.container == "avi" else 0.0
 
     @property
     def timeline(self) -> Timeline | None:
-        """How the file's stamps become running time; None where they are taken as they are."""
+        """How the file's stamps become running time; None if they are used unchanged."""
         return self._times.timeline
 
     def close(self) -> None:
-        """End the iterations that are still open. Safe to call twice, and while another thread iterates."""
+        """End open iterations. May be called twice, and while another thread iterates."""
         super().close()
         for iteration in list(self._iterations):
             try:
@@ -123,18 +124,18 @@ class VideoReader(BaseReader):
                 continue
 
     def frames(self, start_s: float = 0.0, end_s: float | None = None) -> Iterator[Frame]:
-        """Every frame from `start_s` up to but not including `end_s`, within the cut of the settings.
+        """Yield every frame from `start_s` up to but excluding `end_s`, within the range of the settings.
 
         Raises:
-            MediaError: While iterating: no frame at all, a frame above the limit, or (over the whole cut)
-                more than half of the packets bad.
+            MediaError: While iterating, if there is no frame, a frame is above the limit, or (over the whole
+                range) more than half of the packets are bad.
         """
         return self._start(start_s, end_s, sampled=False)
 
     def samples(self, start_s: float = 0.0, end_s: float | None = None) -> Generator[Sample, None, None]:
-        """The frames to analyze, chosen by ``fps``, ``every`` or ``keyframes``, range as in `frames`.
+        """Yield the frames to analyze, chosen by ``fps``, ``every`` or ``keyframes``; range as in `frames`.
 
-        Over a stretch given by `segment_bounds` they are the same as in one pass over the whole video.
+        Within `segment_bounds` they are the same as in one pass over the whole video.
 
         Raises:
             MediaError: As in `frames`.
@@ -142,7 +143,7 @@ class VideoReader(BaseReader):
         return self._plan.choose(self._start(start_s, end_s, sampled=True))
 
     def segment_bounds(self, segment: int) -> tuple[float, float]:
-        """Start and end in seconds of a segment, to be given to `samples` as they are."""
+        """Start and end of a segment in seconds, to be passed to `samples` unchanged."""
         return self._plan.bound(segment), self._plan.bound(segment + 1)
 
     def _start(self, start_s: float, end_s: float | None, *, sampled: bool) -> Generator[Frame, None, None]:
@@ -154,7 +155,7 @@ class VideoReader(BaseReader):
 
     def _source(self, *, sampled: bool) -> Demuxer:
         settings = self._settings
-        # Coarse frames may be good enough to be analyzed, never to be shown.
+        # Without deblocking, frames may be good enough to analyze, but not to show.
         return Demuxer(
             self.path,
             settings.max_pixels,
@@ -167,9 +168,9 @@ class VideoReader(BaseReader):
 
     def _read(self, tally: _Tally, *, sampled: bool) -> Generator[Frame, None, None]:
         keyframes = sampled and self._settings.keyframes
-        spare = self._plan.skippable(tally.start) if sampled and not keyframes else None
+        skippable = self._plan.skippable(tally.start) if sampled and not keyframes else None
         start = tally.start
-        # Where stamps are moved, all packets are counted from the first on.
+        # If stamps are moved, all packets must be counted from the first.
         indexed = self.info.container in INDEXED and self._times.timeline is None
         leads = [lead for lead in (0.0, 10.0, 60.0) if lead < start and indexed]
         try:
@@ -177,10 +178,10 @@ class VideoReader(BaseReader):
                 with self._source(sampled=sampled) as source:
                     if lead is not None and not source.go_to(start - lead):
                         continue
-                    frames = source.frames(start if lead is None else None, keyframes, spare)
+                    frames = source.frames(start if lead is None else None, keyframes, skippable)
                     first = next(frames, None)
                     if lead is not None and not begins_at(first, start):
-                        continue  # what is shown at the start comes from further back
+                        continue  # the frame at the start depends on earlier ones
                     try:
                         yield from self._within(first, frames, tally, source.geometry)
                         tally.ended = not self._closed
@@ -218,7 +219,7 @@ class VideoReader(BaseReader):
 
 @dataclass
 class _Tally:
-    """What an iteration adds up for its `ReadReport`."""
+    """The counters of an iteration, for its `ReadReport`."""
 
     start: float
     end: float
@@ -226,13 +227,13 @@ class _Tally:
     frames: int = 0
     last_s: float | None = None
     last_seen_s: float = -math.inf
-    """Time of the last frame, before the start too."""
+    """Time of the last frame, including those before the start."""
     last_ticks: int = 0
-    """How long it is shown, in the container's unit; 0 if not declared."""
+    """Its duration in the container's unit; 0 if not declared."""
     covered: bool = False
-    """A frame at or after the end was seen."""
+    """Whether a frame at or after the end was seen."""
     ended: bool = False
-    """The iteration was not stopped by the one who asked for it."""
+    """Whether the iteration ran to its end."""
     packets: int = 0
     bad: int = 0
     repaired: int = 0
@@ -240,7 +241,7 @@ class _Tally:
     too_damaged: bool = False
 
     def close(self, source: Demuxer) -> None:
-        """Take over what the source counted."""
+        """Take over the counts of the source."""
         self.packets, self.bad, self.repaired = source.packets, source.bad, source.clock.repaired
         shown_s = max(source.clock.step_s, source.clock.length_s(self.last_ticks))
         seen_to = max(self.last_seen_s, source.last_packet_s) + shown_s
@@ -259,7 +260,7 @@ class _Tally:
         return damage_note(self.packets, self.bad) if self.too_damaged else ""
 
     def check(self, path: Path) -> None:
-        """Raise what makes the whole iteration worthless."""
+        """Raise the error of an iteration that is unusable as a whole."""
         if not self.ended:
             return
         without = self.last_seen_s < 0 and not self.covered

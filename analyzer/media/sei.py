@@ -1,4 +1,4 @@
-"""What H.264 and HEVC streams say between their frames on how to show them (SEI messages).
+"""How H.264 and HEVC streams ask for their frames to be shown (SEI messages).
 
 Decoders hand a message on with the frame that it comes with, though it may hold for all that follow. So the
 messages are read here, off the packets, with how long they hold.
@@ -17,23 +17,23 @@ DISPLAY_ORIENTATION = 47
 
 _START_CODE = re.compile(b"\0\0\x01")
 _MOST_UNITS = 32
-"""DetectedSample at in one packet; messages come before the frame."""
+"""The most bytes of a packet that are searched; messages come before the frame."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message: what it says, and for how long."""
+    """One message: its content, and how long it applies."""
 
     kind: int
     """`FRAME_PACKING` or `DISPLAY_ORIENTATION`."""
     cancels: bool
-    """It only ends the one before."""
+    """Whether it only ends the previous message."""
     persists: bool = False
-    """It holds until the next one of its kind or the next keyframe, not for its own frame alone."""
+    """Whether it applies until the next one of its kind or the next keyframe, not to its own frame alone."""
     mirrored: bool = False
-    """Orientation: the frame is to be mirrored left to right, then turned."""
+    """Orientation: mirror the frame left to right, before the rotation."""
     turn_deg: int = 0
-    """Orientation: 0, 90, 180 or 270 degrees clockwise."""
+    """Orientation: rotate by 0, 90, 180 or 270 degrees clockwise."""
     arrangement: int = 0
     """Packing: 3 side by side, 4 one above the other; others are not halves of a frame."""
     right_first: bool = False
@@ -41,7 +41,7 @@ class Message:
 
 
 def messages(codec: str, data: memoryview, prefix: int, *, keyframe: bool = False) -> list[Message]:
-    """The messages of one packet.
+    """Return the messages of one packet.
 
     Args:
         codec: "h264" or "hevc".
@@ -62,7 +62,7 @@ def messages(codec: str, data: memoryview, prefix: int, *, keyframe: bool = Fals
 
 
 def length_prefix(codec: str, extradata: bytes | None) -> int:
-    """Bytes of the length before each unit in packets of MP4 and Matroska; 0 where start codes part units.
+    """Return the size of the length field before each unit (MP4, Matroska); 0 if start codes separate units.
 
     >>> length_prefix("h264", bytes([1, 100, 0, 31, 0xFF])), length_prefix("hevc", None)
     (4, 0)
@@ -143,7 +143,7 @@ class _Bits:
         return (self._value >> self._left) & ((1 << count) - 1)
 
     def golomb(self) -> int:
-        """A number of unknown length, ue(v)."""
+        """Read an Exp-Golomb number, ue(v)."""
         zeros = 0
         while not self.take(1):
             zeros += 1

@@ -300,7 +300,7 @@ def _people(document: Document) -> Figure | None:
     for row, one in enumerate(people):
         color, hatch = _GENDERS[one["gender"]]
         spans = [(start, end - start) for start, end in one["spans"]]
-        # The thin edge keeps the shortest stretches visible; over it goes the hatch.
+        # A thin edge keeps the shortest appearances visible; the hatch is drawn over it.
         axes.broken_barh(spans, (row - 0.36, 0.72), facecolor=color, edgecolor=color, linewidth=0.6)
         if hatch:
             axes.broken_barh(

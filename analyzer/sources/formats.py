@@ -1,4 +1,4 @@
-"""Which formats of a video are downloaded."""
+"""The choice of formats to download."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = [
     "protocol_of",
 ]
 
-# What yt-dlp downloads by itself; the other protocols need an ffmpeg executable or are not finite.
+# Protocols that yt-dlp downloads by itself; others need an ffmpeg executable or are not finite.
 _PROTOCOLS = ("https", "http", "http_dash_segments", "m3u8_native", "m3u8")
 
 
 _ENOUGH_AUDIO_KBPS = 64
 
 
-# The faster to decode, the earlier; compared without regard to case.
+# In order of decoding speed; compared without regard to case.
 _CODECS = ("avc|h264", "vp0?9", "hev|hvc|h265", "av0?1")
 
 
 def choose_formats(
     formats: Sequence[Mapping[str, Any]], *, max_height: int, want_audio: bool, duration_s: float | None
 ) -> list[Mapping[str, Any]]:
-    """The smallest formats that suffice: the picture's, and the sound's if that is a file of its own.
+    """Choose the smallest formats that suffice: video, and audio if it is a separate file.
 
     The picture is the tallest of at most `max_height`, else the lowest above it, else (where the site
     tells no sizes) the best. Of the same height, the smallest download is taken: on the slow path from

@@ -63,7 +63,7 @@ from analyzer.sources.ytdlp import (
     LIST_TYPES,
     MAX_DEPTH,
     URL_TYPES,
-    GoesOnError,
+    LiveStreamError,
     Sites,
     YtDlpSession,
     candidate_of,
@@ -319,12 +319,12 @@ class Fetcher:
             )
             self._report(session)
             return publish_download(item, info, files, folder)
-        except GoesOnError as live:
+        except LiveStreamError as live:
             return _live_video(item, self._stream_of(item, live), live.info)
         finally:
             session.close()
 
-    def _stream_of(self, item: Item, live: GoesOnError) -> Stream:
+    def _stream_of(self, item: Item, live: LiveStreamError) -> Stream:
         """Return the stream of a live video; if the site signs addresses, it is asked for fresh ones."""
         headers = {str(name): str(value) for name, value in (live.format.get("http_headers") or {}).items()}
 
@@ -334,7 +334,7 @@ class Fetcher:
             )
             try:
                 session.run(lambda: session.prepare(item, want_audio=False))
-            except GoesOnError as again:
+            except LiveStreamError as again:
                 return self._stream_of(item, again)
             finally:
                 session.close()

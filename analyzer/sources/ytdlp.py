@@ -1,4 +1,4 @@
-"""Videos of web sites, with yt-dlp."""
+"""Videos of web sites: the only module that runs yt-dlp."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from analyzer.sources.streams import Stream, probe
 from analyzer.sources.types import Candidate, FetchProgress, Info, Item, MediaKind, Video
 from analyzer.sources.watchdog import POLL_S, Call, Stopped, Watchdog, WatchedJob
 from analyzer.util.text import well_formed
-from analyzer.util.urls import redacted, redacted_text, without_login
+from analyzer.util.urls import redacted, redacted_text, web_address, without_login
 
 if TYPE_CHECKING:
     from yt_dlp.extractor.common import InfoExtractor
@@ -42,7 +42,7 @@ __all__ = [
     "LIST_TYPES",
     "MAX_DEPTH",
     "URL_TYPES",
-    "GoesOnError",
+    "LiveStreamError",
     "Sites",
     "YtDlpSession",
     "candidate_of",
@@ -66,7 +66,7 @@ _log = logging.getLogger(__name__)
 
 
 _MAX_PAGE_BYTES = 64 * 1024 * 1024
-"""Largest page or manifest; these are held in memory."""
+"""Size limit of a page or manifest, which is held in memory."""
 
 
 _RETRIES = 3
@@ -88,11 +88,11 @@ URL_TYPES = ("url", "url_transparent")
 
 
 _SMUGGLED = "#__youtubedl_smuggle"
-"""What yt-dlp's extractors tell each other is behind this in an address."""
+"""In an address, yt-dlp's extractors pass data to each other after this."""
 
 
-class GoesOnError(AnalyzerError):
-    """A site's stream has no end. Not an error for those who follow live sources."""
+class LiveStreamError(AnalyzerError):
+    """The site's stream is live, which is not an error where live sources are accepted."""
 
     def __init__(self, info: Info, form: Mapping[str, Any]) -> None:
         super().__init__("this is live")
@@ -105,18 +105,18 @@ def url_entry(url: str) -> Info:
 
 
 def own_address(entry: Mapping[str, Any]) -> str | None:
-    """The address of a playlist entry, without what yt-dlp's extractors tell each other behind the #."""
+    """Return the address of a playlist entry, without the data that yt-dlp's extractors append to it."""
     url = str(entry.get("url") or "").partition(_SMUGGLED)[0]
     return url if url.startswith(("http://", "https://")) else None
 
 
 def stands_alone(entry: Mapping[str, Any]) -> bool:
-    """Whether the address of a playlist entry is all that is needed to fetch it."""
+    """Return whether a playlist entry can be fetched by its address alone."""
     return own_address(entry) is not None and _SMUGGLED not in str(entry.get("url"))
 
 
 class Sites:
-    """Which extractor a session will ask about an address, found without a session and without requests."""
+    """Finds the extractor of an address without a session and without requests."""
 
     def __init__(self, extractors: Iterable[type[InfoExtractor] | InfoExtractor]) -> None:
         _forbid_plugins()
@@ -127,7 +127,7 @@ class Sites:
         self._tests: dict[str, Callable[[str], object]] = {}
 
     def find(self, url: str, key: str | None = None) -> tuple[str | None, str | None]:
-        """The key of the extractor of an address, and the id that it reads from the address.
+        """Return the key of the extractor of an address, and the id that it reads from the address.
 
         An address that yt-dlp knows as a playlist has no id: it is no video. About 1 ms at worst.
         """
@@ -149,7 +149,7 @@ class Sites:
         return key, None
 
     def names_list(self, url: str) -> bool:
-        """Whether yt-dlp knows an address as a playlist."""
+        """Return whether yt-dlp recognizes an address as a playlist."""
         return self._is_list(self.find(url)[0])
 
     def _is_list(self, key: str | None) -> bool:
@@ -157,7 +157,7 @@ class Sites:
 
 
 def _url_test(extractor: Any) -> Callable[[str], object]:
-    """`extractor.suitable`. Most have that of their base, which its regular expression alone does faster."""
+    """Return `extractor.suitable`, or its regular expression where that is all it uses, which is faster."""
     methods = (extractor.suitable, extractor._match_valid_url)
     inherited = ("InfoExtractor.", "LazyLoadExtractor.")
     pattern = extractor._VALID_URL
@@ -167,7 +167,7 @@ def _url_test(extractor: Any) -> Callable[[str], object]:
 
 
 def _without_list(url: str) -> str | None:
-    """An address without its playlist: a video of a playlist is fetched as that video. None: it has none."""
+    """Strip the playlist from the address of a video of a playlist; None if it has none."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
     kept = [(key, value) for key, value in query if key != "list"]
@@ -175,7 +175,7 @@ def _without_list(url: str) -> str | None:
 
 
 def check_address(source: str) -> None:
-    """Refuse everything but web addresses before yt-dlp sees it: it would search, or read other schemes.
+    """Refuse everything but web addresses before yt-dlp sees it, which would search or open other schemes.
 
     Raises:
         SourceError: Not found or unsupported.
@@ -185,7 +185,7 @@ def check_address(source: str) -> None:
         return SourceError(message, kind=kind, source=source)
 
     if re.fullmatch(r"[0-9]{1,3}", source):
-        raise refuse(f"A camera ({source} is the number of one) can be followed by analyze only")
+        raise refuse(f"Only analyze reads cameras ({source} is the number of one)")
     # Two characters at least: C:\talk.mp4 is a path.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source)
     if scheme is None:
@@ -194,24 +194,19 @@ def check_address(source: str) -> None:
         raise refuse(f"There is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
     name = scheme[1].lower()
     if name.startswith(("rtsp", "rtmp", "rtp", "udp", "srt")):
-        can = "can be followed by analyze only" if name.startswith("rtsp") else "are not supported"
-        raise refuse(f"Addresses of live sources ({name}://) {can}")
+        if name.startswith("rtsp"):
+            raise refuse(f"Only analyze reads live sources ({name}://)")
+        raise refuse(f"Live sources of this kind ({name}://) are not supported: use an rtsp or http address")
     if name not in ("http", "https"):
-        raise refuse(f"Only files, folders and http or https addresses can be analyzed, not {name}:")
-    try:
-        host = urlsplit(source).hostname
-    except ValueError:
-        host = None
+        raise refuse(f"Addresses must begin with http:// or https://, not {name}:")
     if re.match(r"https?://[^/?#@]*:(?!\d*(?:[/?#]|$)|[^/?#]*[@\]])", source, re.I):
-        raise refuse(
-            "This is not a complete web address: in a password, / ? # and @ are written %2F %3F %23 %40"
-        )
-    if not host or not source.isprintable():
+        raise refuse("This is not a complete web address: write / ? # and @ in a password as %2F %3F %23 %40")
+    if web_address(source) is None:
         raise refuse("This is not a complete web address")
 
 
 class _Logger:
-    """Takes yt-dlp's messages. Its errors are raised as well, so that here they are only of interest."""
+    """Logs yt-dlp's messages; its errors are also raised."""
 
     def debug(self, message: str) -> None:
         _log.debug("%s", message)
@@ -227,16 +222,16 @@ class _Logger:
 
 
 def _cache_folder() -> str:
-    """Where yt-dlp keeps what it learnt of a site's player between runs."""
+    """Return the folder in which yt-dlp caches data on the players of sites."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(base) / "audience-analyzer" / "yt-dlp")
 
 
 def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> Info:
-    """yt-dlp's options. All that matter are set: the library's defaults are not the program's."""
+    """Return yt-dlp's options, all that matter: the library's defaults differ from the program's."""
 
     def pause(n: int) -> float:
-        # Short against the deadline, which goes on while yt-dlp sleeps.
+        # Short compared with the deadline, which continues while yt-dlp sleeps.
         return float(min(0.25 * 2**n, settings.timeout_s / 8))
 
     return {
@@ -249,7 +244,7 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
         "noplaylist": not whole_playlist,
         "extract_flat": "in_playlist",
         "lazy_playlist": True,
-        # We choose from `formats` ourselves: this only keeps yt-dlp from complaining about its choice.
+        # Formats are chosen by `choose_formats`: this only prevents an error about yt-dlp's own choice.
         "format": lambda context: context["formats"][-1:],
         "check_formats": False,
         "allow_unplayable_formats": False,
@@ -258,16 +253,16 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
         "extractor_retries": _RETRIES,
         "file_access_retries": _RETRIES,
         "retry_sleep_functions": dict.fromkeys(("http", "fragment", "extractor", "file_access"), pause),
-        # A missing fragment would otherwise be left out and the download called complete.
+        # Otherwise a missing fragment would be skipped and the download reported as complete.
         "skip_unavailable_fragments": False,
-        # One at a time: with more, yt-dlp starts threads that our deadline does not reach.
+        # One at a time: with more, yt-dlp starts threads that the deadline does not reach.
         "concurrent_fragment_downloads": 1,
         "hls_prefer_native": True,
         "external_downloader": None,
-        # A folder without an ffmpeg executable: what needs one fails alike on every machine.
+        # A folder without an ffmpeg executable, so that formats that need one fail on every machine.
         "ffmpeg_location": str(folder) if folder is not None else None,
         "socket_timeout": settings.timeout_s,
-        # Pieces of one size, so that a line that becomes slow is not mistaken for a silent one.
+        # Blocks of one size, so that a line that becomes slow is not mistaken for a silent one.
         "buffersize": BLOCK_BYTES,
         "noresizebuffer": True,
         "continuedl": True,
@@ -283,7 +278,7 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
         "usenetrc": False,
         "nocheckcertificate": False,
         "enable_file_urls": False,
-        # A made-up X-Forwarded-For header would get round a block by pretending.
+        # A forged X-Forwarded-For header would circumvent a block.
         "geo_bypass": False,
         "wait_for_video": None,
         "warn_when_outdated": False,
@@ -291,13 +286,13 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
 
 
 def _forbid_plugins() -> None:
-    """Before yt-dlp is imported: plugins would be loaded from the whole of sys.path."""
+    """Disable plugins before yt-dlp is imported: they would be loaded from all of sys.path."""
     os.environ["YTDLP_NO_PLUGINS"] = "1"
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A video that may be downloaded: what yt-dlp knows of it, and the formats, the picture's first."""
+    """A video to download: yt-dlp's data on it, and the chosen formats, video first."""
 
     info: Info
     formats: list[Mapping[str, Any]]
@@ -349,7 +344,7 @@ class YtDlpSession:
         name: str | None = None,
         report: Callable[[YtDlpSession], None] | None = None,
     ) -> T:
-        """Do `work` in a worker and wait for it, until the deadline.
+        """Run `work` in a worker and wait for it, until the deadline.
 
         Args:
             work: Uses yt-dlp.
@@ -374,7 +369,7 @@ class YtDlpSession:
         finally:
             if not job.done.is_set():
                 self._stopping = True
-                # Longer than a silent server can hold the worker.
+                # Longer than a silent server can block the worker.
                 self._lost = not job.stop(1.5 * self._settings.timeout_s)
         try:
             value = job.result()
@@ -382,7 +377,7 @@ class YtDlpSession:
             raise
         except Exception as error:
             raise explained(error, name or self._source) from error
-        # An extractor may have kept it to itself and made do without.
+        # An extractor may have ignored it and continued without the response.
         if self.call.refusal is not None:
             raise self.call.refusal
         return value
@@ -392,7 +387,7 @@ class YtDlpSession:
         return source_failure(SourceErrorKind.TIMEOUT, self._source, detail)
 
     def close(self) -> None:
-        """Close all connections, unless a worker still uses them: then that does it."""
+        """Close all connections; a worker that still uses them closes them itself."""
         if not self._lost:
             self._close()
 
@@ -407,7 +402,7 @@ class YtDlpSession:
         self._whole.clear()
 
     def take_progress(self) -> FetchProgress | None:
-        """The newest progress; None if it has been taken already."""
+        """Return the latest progress; None if it has been taken already."""
         progress, self._progress = self._progress, None
         return progress
 
@@ -433,7 +428,7 @@ class YtDlpSession:
             self._keep(error.response)
             wait_s = retry_after_s(error.response.headers.get("Retry-After"))
             if error.status == 429 or (error.status == 503 and wait_s is not None):
-                # Trying again at once, as yt-dlp does, would make it worse.
+                # An immediate retry, as yt-dlp does it, would make it worse.
                 kind = SourceErrorKind.BOT_CHECK if error.status == 429 else SourceErrorKind.NETWORK
                 self.call.refusal = source_failure(
                     kind, self._source, first_sentence(str(error)), retry_after_s=wait_s
@@ -444,7 +439,7 @@ class YtDlpSession:
         return response if asked is None else self._asked_part(request.url, response, *asked)
 
     def _asked_part(self, url: str, response: Any, start: int, end: int | None) -> Any:
-        """What was asked for of an answer: servers send the whole file, or another part, as if it were it.
+        """Return the requested part of a response: servers may send the whole file, or another part.
 
         Args:
             url: Asked for.
@@ -466,10 +461,10 @@ class YtDlpSession:
                 return response
             return _Whole(response, first, total, self._check_size).part(start, end)
         if response.status != 200 or end is None:
-            return response  # of a file that is sent whole yt-dlp begins anew
+            return response  # yt-dlp restarts a file that is sent whole
         length = response.headers.get("Content-Length")
         total = int(length) if length and length.isdecimal() else None
-        # The parts that follow are cut from the same answer, not from one of their own each.
+        # The following parts are taken from the same response.
         whole = self._whole[url] = _Whole(response, 0, total, self._check_size)
         return whole.part(start, end)
 
@@ -479,42 +474,42 @@ class YtDlpSession:
         self._responses.append(response)
         read = response.read
 
-        def read_piece(size: int) -> bytes:
+        def read_block(size: int) -> bytes:
             with self._watch:
-                piece: bytes = read(size)
+                block: bytes = read(size)
             self._go_on()
-            self._watch.received(len(piece))
-            return piece
+            self._watch.received(len(block))
+            return block
 
         def read_watched(amt: int | None = None) -> bytes:
             if amt is not None:
-                return read_piece(amt)
-            pieces: list[bytes] = []
+                return read_block(amt)
+            blocks: list[bytes] = []
             total = 0
-            while piece := read_piece(BLOCK_BYTES):
-                pieces.append(piece)
-                total += len(piece)
+            while block := read_block(BLOCK_BYTES):
+                blocks.append(block)
+                total += len(block)
                 if total > _MAX_PAGE_BYTES:
                     raise source_failure(SourceErrorKind.TOO_LARGE, self._source, "an endless page")
-            return b"".join(pieces)
+            return b"".join(blocks)
 
         response.read = read_watched
 
     # -- extraction
 
     def extract(self, url: str, ie_key: str | None = None) -> Info:
-        """What the extractors know of an address, redirections followed: a raw video or playlist."""
+        """Extract an address, and follow redirections, to a raw video or playlist."""
         return self.open({"_type": "url", "url": url, "ie_key": ie_key})
 
     def open(self, entry: Mapping[str, Any]) -> Info:
-        """Follow a result of yt-dlp's until it is a raw video or playlist."""
+        """Follow a result of yt-dlp until it is a raw video or playlist."""
         raw = dict(entry)
         outer: Info = {}
         for _ in range(_MAX_HOPS):
             kind = raw.get("_type", "video")
             if kind not in URL_TYPES:
                 return {**raw, **outer}
-            if kind == "url_transparent":  # the embedding page knows better than the embedded player
+            if kind == "url_transparent":  # the embedding page takes precedence over the embedded player
                 known = ("title", "channel", "uploader", "upload_date", "timestamp", "duration")
                 outer = {**{key: raw[key] for key in known if raw.get(key) is not None}, **outer}
             found = self._ydl.extract_info(
@@ -528,7 +523,7 @@ class YtDlpSession:
         raise source_failure(SourceErrorKind.OTHER, self._source, "too many redirections")
 
     def names_playlist(self, entry: Info) -> bool:
-        """Whether a playlist entry is known to be a playlist itself, such as a tab of a channel."""
+        """Return whether a playlist entry is known to be a playlist, such as a tab of a channel."""
         key = entry.get("ie_key")
         if not key:
             return False
@@ -540,7 +535,7 @@ class YtDlpSession:
         return key == "YoutubeTab" or extractor.is_single_video(entry["url"]) is False
 
     def _single(self, raw: Info) -> Info:
-        """The video of a page; a playlist of one is as good.
+        """Return the only video of a page or playlist.
 
         Raises:
             SourceError: PLAYLIST or EMPTY.
@@ -558,7 +553,7 @@ class YtDlpSession:
         raise source_failure(SourceErrorKind.PLAYLIST, self._source)
 
     def probe(self) -> Stream | None:
-        """The MJPEG stream at the session's address, if there is one."""
+        """Return the MJPEG stream at the session's address; None if there is none."""
         with self._watch:
             return probe(self._source, self._settings.timeout_s)
 
@@ -574,7 +569,7 @@ class YtDlpSession:
     # -- download
 
     def prepare(self, item: Item, *, want_audio: bool) -> _Plan:
-        """Find out about a video, check it against the settings, and choose its formats.
+        """Extract the data of a video, check it against the settings, and choose formats.
 
         Raises:
             SourceError: It is refused. Or whatever yt-dlp raises.
@@ -598,10 +593,10 @@ class YtDlpSession:
         if self._live and (info.get("is_live") or info.get("live_status") == "is_live"):
             if not protocol_of(chosen[0]).startswith("m3u8"):
                 raise source_failure(SourceErrorKind.LIVE, self._source, "it does not come as HLS")
-            raise GoesOnError(info, chosen[0])
+            raise LiveStreamError(info, chosen[0])
         self._expected_bytes = [each.get("filesize") for each in chosen]
         self._check_size(sum(size or 0 for size in self._expected_bytes))
-        self._close_responses()  # what extraction left open
+        self._close_responses()  # left open by the extraction
         return _Plan(info, chosen)
 
     def download(self, item: Item, plan: _Plan, *, want_audio: bool) -> tuple[Info, list[tuple[Path, Info]]]:
@@ -616,7 +611,7 @@ class YtDlpSession:
         try:
             return plan.info, self._download_files(plan)
         except Exception as error:
-            # Addresses of media are signed and expire: asking the site again gives a fresh one. Once.
+            # Media addresses are signed and expire: extract once more for fresh ones.
             if http_status(error) != 403:
                 raise
         self._close_responses()
@@ -637,7 +632,7 @@ class YtDlpSession:
         return files
 
     def _finite(self, info: Info, each: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Refuse an HLS stream that goes on; yt-dlp would take what is there now for the whole.
+        """Refuse a live HLS stream; yt-dlp would take its present content for the whole.
 
         Returns:
             The format, with the manifest that was read.
@@ -652,7 +647,7 @@ class YtDlpSession:
             return each
         if "#EXT-X-ENDLIST" not in manifest:
             if self._live:
-                raise GoesOnError(info, each)
+                raise LiveStreamError(info, each)
             raise source_failure(SourceErrorKind.LIVE, self._source)
         return {**each, "url": response.url, "hls_media_playlist_data": manifest}
 
@@ -661,8 +656,8 @@ class YtDlpSession:
         if info.get("available_at"):  # some sites make clients wait; yt-dlp sleeps until then
             info["available_at"] = min(info["available_at"], time.time() + _MAX_WAIT_S)
         complete = self._run_downloader(path, info)
-        # Success must be proven. yt-dlp compares the bytes with the declared length and tries again;
-        # what is on the disk is compared with what it counted.
+        # Success must be proven. yt-dlp compares the bytes with the declared length and retries; here the
+        # size on the disk is compared with its count.
         status = self._files.get(str(path), {})
         size = path.stat().st_size if path.is_file() else 0
         whole = status.get("status") == "finished" and size == status.get("downloaded_bytes")
@@ -671,7 +666,7 @@ class YtDlpSession:
             raise source_failure(SourceErrorKind.NETWORK, self._source, "the transfer is incomplete")
 
     def _run_downloader(self, path: Path, info: Info) -> bool:
-        """Let yt-dlp's downloader write a file; returns whether it thinks that it is complete.
+        """Let yt-dlp's downloader write a file; return whether it considers the file complete.
 
         The downloader itself, not `YoutubeDL.process_info`: so the name is ours, nothing is merged or
         post-processed, and errors arrive with their cause.
@@ -692,12 +687,12 @@ class YtDlpSession:
         try:
             return bool(downloader.download(str(path), info)[0])
         finally:
-            for stream in opened:  # those that fragments go into are left open after an error
+            for stream in opened:  # files of fragments are left open after an error
                 stream.close()
 
     def _on_progress(self, status: Info) -> None:
         name = str(status.get("filename"))
-        # The last report of a file in fragments does not repeat their number: keep what was known.
+        # The last report on a file in fragments omits their number: keep the previous total.
         known = self._files.setdefault(name, dict.fromkeys(_STATUS_KEYS))
         known.update({key: status[key] for key in _STATUS_KEYS if key in status})
         received = sum(each["downloaded_bytes"] or 0 for each in self._files.values())
@@ -716,20 +711,20 @@ class YtDlpSession:
 
 
 def _asked_range(request: Any) -> tuple[int, int | None] | None:
-    """First and last byte that a request asks for; None if it asks for all."""
+    """Return the first and last byte of a range request; None if it asks for everything."""
     asked = (getattr(request, "headers", None) or {}).get("Range")
     found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked or "")
     return None if found is None else (int(found[1]), int(found[2]) if found[2] else None)
 
 
 class _Whole:
-    """An answer that holds more of a file than was asked for, and is read but once.
+    """A response that contains more of a file than was requested, and is read only once.
 
     Args:
         response: The answer; `read` is watched.
         position: Which byte of the file comes next.
         total: Length of the file in bytes, if known.
-        check: Told how many bytes were passed over; may raise.
+        check: Called with the number of bytes skipped; may raise.
     """
 
     def __init__(
@@ -740,12 +735,12 @@ class _Whole:
         self._ended = False
 
     def holds(self, start: int, end: int | None) -> bool:
-        """Whether a part is still to come."""
+        """Return whether a part has not been read yet."""
         usable = not (self._ended or self._response.closed)
         return usable and end is not None and start >= self._position
 
     def part(self, start: int, end: int | None) -> _Part:
-        """A part of the file as an answer of its own; `end` is its last byte, None that of the file."""
+        """Return a part of the file as its own response; `end` is its last byte, None for the file's."""
         last = end if self._total is None else min(self._total - 1, self._total if end is None else end)
         headers = Message()
         if last is not None:
@@ -756,7 +751,7 @@ class _Whole:
         return _Part(self, start, math.inf if last is None else last + 1, self._response.url, headers)
 
     def read(self, start: int, size: int) -> bytes:
-        """Bytes from a place on that was not passed yet; none at the end of the answer."""
+        """Read bytes from a position that was not passed yet; empty at the end of the response."""
         while self._position < start:
             skipped = self._read(min(BLOCK_BYTES, start - self._position))
             if not skipped:
@@ -770,13 +765,13 @@ class _Whole:
         try:
             data = self._response.read(size)
         finally:
-            self._ended = not data  # broken off or at its end: what is still wanted is asked for anew
+            self._ended = not data  # at its end or broken: the rest is requested again
         self._position += len(data)
         return data
 
 
 class _Part:
-    """A part of an answer, looking like an answer to yt-dlp."""
+    """A part of a response with the interface of a response of yt-dlp."""
 
     status = 206
 
@@ -785,7 +780,7 @@ class _Part:
         self.closed = False
 
     def read(self, amt: int | None = None) -> bytes:
-        """At most so many bytes, or all that is left."""
+        """Read at most `amt` bytes, or the rest."""
         if amt is None:
             return b"".join(iter(lambda: self.read(BLOCK_BYTES), b""))
         size = int(min(amt, self._stop - self._next))
@@ -794,7 +789,7 @@ class _Part:
         return data
 
     def close(self) -> None:
-        """The answer itself stays open for the parts that follow."""
+        """Do nothing: the response stays open for the following parts."""
         self.closed = True
 
 
@@ -809,7 +804,7 @@ _STATUS_KEYS = (
 
 
 def candidate_of(item: Item, plan: _Plan) -> Candidate:
-    """What the site says of a video and what is about to be downloaded."""
+    """Return the facts that `accept` decides on: the site's data and the size of the download."""
     info = plan.info
     video_id, duration_s = video_id_of(item, info), positive_seconds(info.get("duration"))
     sizes = [_size_bytes(each, duration_s) for each in plan.formats]
@@ -824,7 +819,7 @@ def candidate_of(item: Item, plan: _Plan) -> Candidate:
 
 
 def _size_bytes(each: Mapping[str, Any], duration_s: float | None) -> int | None:
-    """Declared size of a format, else estimated from its bit rate; None where neither is known."""
+    """Return the declared size of a format, else an estimate from its bit rate; None if both are unknown."""
     for key in ("filesize", "filesize_approx"):
         if size := _positive(each.get(key)):
             return round(size)
@@ -833,13 +828,13 @@ def _size_bytes(each: Mapping[str, Any], duration_s: float | None) -> int | None
 
 
 def _positive(value: object) -> float | None:
-    """A number of a stranger's above 0 and of a sensible size; None for what is none."""
+    """Return an untrusted number if it is positive and plausible, else None."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and 0 < value < 1e15 else None  # type: ignore[operator, arg-type]
 
 
 def positive_seconds(value: object) -> float | None:
-    """An untrusted duration, in seconds.
+    """Return an untrusted duration in seconds.
 
     >>> [positive_seconds(value) for value in (12, 0, "12", True, float("nan"), 10**400)]
     [12.0, None, None, None, None, None]
@@ -848,7 +843,7 @@ def positive_seconds(value: object) -> float | None:
 
 
 def upload_date(info: Mapping[str, Any]) -> str | None:
-    """ISO date of what a site says about the day of an upload.
+    """Return the day of upload as an ISO date, from whatever the site states.
 
     >>> upload_date({"upload_date": "20240229"}), upload_date({"timestamp": 1_700_000_000})
     ('2024-02-29', '2023-11-14')
@@ -875,12 +870,12 @@ def channel_name(info: Mapping[str, Any]) -> str | None:
 
 
 def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], folder: Path) -> Video:
-    """Give the downloaded files their names, and describe them."""
+    """Move the downloaded files to their final names, and describe the video."""
     video_id = video_id_of(item, info)
     paths = []
     for (path, each), part in zip(files, ("", ".audio"), strict=False):
         suffix = str(each.get("ext") or "")
-        # The name is ours; an unknown suffix from a site could be anything, and is not needed to read it.
+        # A suffix from a site could be anything, and is not needed to read the file.
         suffix = suffix if re.fullmatch(r"[a-z0-9]{2,4}", suffix) and suffix in _SAFE_SUFFIXES else "video"
         paths.append((path, folder / f"{video_id}{part}.{suffix}"))
     try:
@@ -923,7 +918,7 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
 
 
 def _utc(timestamp: object) -> str | None:
-    """ISO time of a Unix time in seconds; None for what is none.
+    """Return a Unix time in seconds as ISO time; None if it is not one.
 
     >>> _utc(1_700_000_000), _utc("soon"), _utc(1e30)
     ('2023-11-14T22:13:20+00:00', None, None)
@@ -950,7 +945,7 @@ def video_id_of(item: Item, info: Info) -> str:
         if item.entry is not None and item.entry.get("_type", "video") == "video":
             address += f"#{name}"  # several videos of one page share its address
         elif item.entry is not None and own_address(item.entry) is None:
-            address += f"#{item.entry.get('url')}"  # and so do its links without addresses of their own
+            address += f"#{item.entry.get('url')}"  # as do its links without their own addresses
         return web_id(address)
     full = f"{key}-{name}"
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", full)
@@ -960,7 +955,7 @@ def video_id_of(item: Item, info: Info) -> str:
 
 
 def is_generic(key: str | None) -> bool:
-    """Whether the ids of this extractor are the last parts of addresses: not unique."""
+    """Return whether this extractor takes ids from the ends of addresses, so that they are not unique."""
     return str(key or "Generic").lower() in ("generic", "html5mediaembed")
 
 

@@ -1,1 +1,1 @@
-"""What every layer may use: no module here imports another one of the package but `analyzer.errors`."""
+"""Helpers for all layers. Modules here import nothing else of the package but `analyzer.errors`."""

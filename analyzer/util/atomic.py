@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, flushed to the disk, renamed."""
+"""Atomic files: written under a temporary name, flushed to the disk, renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 def paths_of(named: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Paths that were named; a single one need not be in a list. The letters of a text are no paths.
+    """Return the paths that a caller passed, one alone or several in a list.
 
     >>> [path.name for path in paths_of("runs")], [path.name for path in paths_of(["a", Path("b")])]
     (['runs'], ['a', 'b'])
@@ -28,14 +28,14 @@ def paths_of(named: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
 
 @contextlib.contextmanager
 def writing(path: Path, *, option: str = "--out") -> Iterator[Path]:
-    """Write a file under a temporary name beside `path`; rename it when the block ends well.
+    """Give a temporary path beside `path` to write to; it gets its name when the block succeeds.
 
     Args:
         path: The file.
-        option: By which the user can choose another folder.
+        option: The option that chooses another folder, for the error message.
 
     Raises:
-        OutputError: There is no space, no right, or no such folder.
+        OutputError: There is no space, no permission, or no such folder.
     """
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -50,7 +50,7 @@ def writing(path: Path, *, option: str = "--out") -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a power cut, where the system can do that."""
+    """Flush the names in a folder to the disk, if the system can do that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -61,10 +61,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors(path: Path, *, option: str = "--out") -> Iterator[None]:
-    """Turn errors of the system into ours.
+    """Turn errors of the operating system into an `OutputError` that names `path`.
 
     Raises:
-        OutputError: Names `path`.
+        OutputError: The block raised an `OSError`.
     """
     try:
         yield

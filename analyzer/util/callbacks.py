@@ -1,4 +1,4 @@
-"""Functions of callers, whose exceptions are theirs and no fault of ours to explain."""
+"""Callbacks of callers, whose exceptions reach the caller unchanged."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _T = TypeVar("_T")
 
 
 class Callback(Generic[_P, _T]):
-    """Calls a caller's function, and remembers what it has raised.
+    """Calls a caller's function, and remembers the exception that it raised.
 
-    Code that turns all exceptions into something else calls `reraise` first, so that those of the caller
-    reach the caller as they are, whatever has become of them on the way.
+    Code that turns all exceptions into its own calls `reraise` first: the caller's exceptions reach the
+    caller unchanged, whatever wrapped them on the way.
 
     Args:
-        function: The caller's.
+        function: The caller's function.
     """
 
     def __init__(self, function: Callable[_P, _T]) -> None:
@@ -26,7 +26,7 @@ class Callback(Generic[_P, _T]):
         self._error: BaseException | None = None
 
     def __call__(self, *args: _P.args, **more: _P.kwargs) -> _T:
-        """Call it.
+        """Call the function.
 
         Raises:
             BaseException: Whatever it raises.
@@ -38,14 +38,14 @@ class Callback(Generic[_P, _T]):
             raise
 
     def forget(self) -> None:
-        """Begin anew: what was raised before is over."""
+        """Forget an exception that was raised before."""
         self._error = None
 
     def reraise(self) -> None:
-        """Raise what the function has raised, if it has.
+        """Raise the exception of the function again, if it raised one.
 
         Raises:
-            BaseException: That.
+            BaseException: That exception.
         """
         if self._error is not None:
             raise self._error

@@ -1,4 +1,4 @@
-"""The text of a CSV file that a user's spreadsheet has written."""
+"""The text of CSV files that spreadsheets have written."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ __all__ = ["csv_text"]
 
 
 def csv_text(path: Path) -> str:
-    """The text in whichever encoding it is: UTF-8, UTF-16 with its mark, or else that of Western Windows.
+    """Read text in UTF-8, in UTF-16 with a byte order mark, or else in Windows-1252.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is in no encoding that is read; says what to do.
+        ValueError: It is in another encoding; the message says what to do.
     """
     raw = path.read_bytes()
-    # Excel's "Unicode text" begins with the mark of UTF-16, its "CSV UTF-8" with that of UTF-8; its plain CSV
-    # has none.
+    # Excel's "Unicode text" begins with the byte order mark of UTF-16, its "CSV UTF-8" with that of UTF-8;
+    # its plain CSV has none.
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = ["utf-16"]
     else:

@@ -1,7 +1,7 @@
-"""The colors that mean a perceived gender, the same in annotated videos, charts and pages.
+"""The colors of perceived gender, the same in annotated videos, charts and pages.
 
-Okabe and Ito's colors, which are told apart with any kind of color vision. Color is never the only sign:
-boxes carry the word or its letter, charts a hatch or a label.
+They are Okabe and Ito's, which can be distinguished with any kind of color vision. Color is never the only
+sign: boxes carry the word or its initial, charts a hatch or a label.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the program was called, for messages that name a command."""
+"""The command by which the program was started, for messages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 __all__ = ["NAME", "program"]
 
 NAME = "analyzer"
-"""The command that an installed package brings."""
+"""The command of the installed package."""
 
 
 def program() -> str:
-    """What the user writes before a command's name.
+    """Return what the user types before a subcommand.
 
     >>> from unittest.mock import patch
     >>> with patch("sys.argv", ["cli.py", "analyze"]):

@@ -1,8 +1,8 @@
-"""Tables for spreadsheets: the one home of how CSV files and Excel workbooks are written.
+"""Tables for spreadsheets: CSV files and Excel workbooks.
 
-Text in them is untrusted: no spreadsheet takes it for a formula, a link or a number. CSV begins with the mark
-of UTF-8 (BOM), without which Excel and LibreOffice read accents in the system's old character set; pandas and
-DuckDB pass over it.
+Text in them is untrusted: no spreadsheet takes it for a formula, a link or a number. CSV begins with the byte
+order mark of UTF-8, without which Excel and LibreOffice read accents in a legacy encoding; pandas and DuckDB
+skip it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["CSV_ENCODING", "Sheet", "safe_cell", "write_csv", "write_workbook"]
 CSV_ENCODING = "utf-8-sig"
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Also the wide signs, which Excel in Japanese and Chinese takes for the others."""
-_MOST_ROWS, _LONGEST_TEXT = 1_048_575, 32_767
-"""What a sheet holds below its head, and a cell of it."""
+"""With the full-width signs, which Excel in Japanese and Chinese treats alike."""
+_MAX_ROWS, _MAX_TEXT = 1_048_575, 32_767
+"""The limits of a sheet, without its header, and of a cell."""
 _NARROW, _WIDE = 8, 60
 
 
 def safe_cell(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula, nor a reader for the end of a row.
+    """Guard text so that a spreadsheet does not take it for a formula, nor a reader for the end of a row.
 
     >>> safe_cell("=1+1"), safe_cell(" \\t=1+1"), safe_cell("a=1")
     ("'=1+1", "' \\t=1+1", 'a=1')
@@ -43,10 +43,10 @@ def safe_cell(text: str) -> str:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as CSV, as it is but for text that would be taken for a formula.
+    """Write a table as CSV; text that could be taken for a formula is guarded, see `safe_cell`.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     guarded = frame.copy()
     for number, kind in enumerate(frame.dtypes):
@@ -62,10 +62,10 @@ class Sheet:
     """One sheet of a workbook.
 
     Attributes:
-        name: Of the sheet, at most 31 letters.
+        name: Name of the sheet, at most 31 characters.
         columns: Names of the columns.
-        rows: Values by column: text, numbers, truth values; None where nothing is known.
-        shares: The columns that hold shares from 0 to 1, which are shown in percent.
+        rows: Values in the order of the columns: text, numbers, booleans; None if unknown.
+        shares: The columns with proportions from 0 to 1, which are shown in percent.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Sheet:
 
 
 def write_workbook(path: Path, sheets: Iterable[Sheet]) -> None:
-    """Write an Excel workbook: heads stay in sight and filter, columns are as wide as what they hold.
+    """Write an Excel workbook with frozen headers, filters, and columns as wide as their content.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
-    import xlsxwriter  # late: few write one
+    import xlsxwriter  # late: few runs write a workbook
 
     content = io.BytesIO()
     plain = {
@@ -95,7 +95,7 @@ def write_workbook(path: Path, sheets: Iterable[Sheet]) -> None:
         for sheet in sheets:
             page = book.add_worksheet(sheet.name)
             page.freeze_panes(1, 0)
-            rows = sheet.rows[:_MOST_ROWS]
+            rows = sheet.rows[:_MAX_ROWS]
             if rows:
                 page.autofilter(0, 0, len(rows), len(sheet.columns) - 1)
             for column, name in enumerate(sheet.columns):
@@ -123,8 +123,8 @@ def _write(page: Any, row: int, column: int, value: Any, style: Any) -> None:
 
 
 def _text(value: Any) -> str:
-    """What a cell can hold: no control characters but the end of a line."""
-    kept = "".join(one if one >= " " or one == "\n" else " " for one in str(value)[:_LONGEST_TEXT])
+    """Replace what a cell cannot contain: control characters but the newline."""
+    kept = "".join(one if one >= " " or one == "\n" else " " for one in str(value)[:_MAX_TEXT])
     return kept.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,6 +1,6 @@
 "use strict";
-// Draws a chart as SVG: areas, bars, points with error bars, labels; what is under the pointer is read in a tip.
-// All text enters through textContent, whoever wrote it.
+// Draws charts as SVG: areas, bars, points with error bars, labels; a tip shows the value under the pointer.
+// All text is inserted through textContent.
 const Charts = (() => {
 const NS = "http://www.w3.org/2000/svg";
 const CAP = 5, NEAR = 30, CLICK = 5;
@@ -26,7 +26,7 @@ function axes(layout) {
   return found;
 }
 
-// One fill for each pattern and color: stripes and dots tell apart what has the same color for some eyes.
+// One fill for each pattern and color: stripes and dots are distinguishable with any color vision.
 function fillOf(color, pattern, defs, prefix) {
   if (!pattern) return color;
   const id = `${prefix}-${pattern.shape}-${(pattern.fgcolor + color).replace(/[^a-z0-9]/gi, "")}`;
@@ -90,7 +90,7 @@ function drawAnnotations(parent, layout, all) {
   }
 }
 
-// Areas, one upon the other; each stretch in which a value is not 0 has an outline of its own.
+// Stacked areas; each interval with values above 0 has its own outline.
 function drawArea(parent, trace, x, y, below, context) {
   const values = trace.y.map((value) => value || 0), tops = values.map((value, i) => value + below[i]);
   const last = values.length - 1;
@@ -119,7 +119,7 @@ function drawBars(parent, trace, x, y, context) {
     let [a0, a1] = [along.to(base), along.to(base + value)], [b0, b1] = [over.to(place + offset), over.to(place + offset + wide)];
     if (a0 > a1) [a0, a1] = [a1, a0];
     if (b0 > b1) [b0, b1] = [b1, b0];
-    if (trace.base) a1 = Math.max(a1, a0 + 1);      // the shortest stretch is seen too
+    if (trace.base) a1 = Math.max(a1, a0 + 1);      // keeps the shortest span visible
     const [x0, x1, y0, y1] = flat ? [a0, a1, b0, b1] : [b0, b1, a0, a1];
     const { marker } = trace, color = Array.isArray(marker.color) ? marker.color[i] : marker.color;
     make("path", { d: `M${round(x0)},${round(y0)}H${round(x1)}V${round(y1)}H${round(x0)}Z`, fill: fillOf(color, marker.pattern, context.defs, context.prefix), stroke: marker.line && marker.line.color, "stroke-width": marker.line && marker.line.width }, group);

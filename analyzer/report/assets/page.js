@@ -20,7 +20,7 @@ function clock(seconds) {
   const two = (n) => String(n).padStart(2, "0");
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
-// As the tables have it: tenths below a minute, so that unlike times look unlike.
+// As in the tables: tenths below a minute, so that different times look different.
 function time(seconds) {
   const tenths = Math.round(seconds * 10);
   return seconds < 60 ? `${clock(Math.floor(tenths / 10))}.${tenths % 10}` : clock(seconds);
@@ -151,15 +151,15 @@ function ageParts(bin) {
 function countWords(bin) {
   return line.people[bin] == null ? "not analyzed" : line.people[bin] === 0 ? "nobody" : peopleWords(line.people[bin]);
 }
-function unknownStretches() {
-  const stretches = [];
+function unknownSpans() {
+  const spans = [];
   for (let i = 0; i < bins; i++) {
     if (line.people[i] != null) continue;
-    const before = stretches[stretches.length - 1];
+    const before = spans[spans.length - 1];
     if (before && before[1] >= line.start_s[i]) before[1] = line.end_s[i];
-    else stretches.push([line.start_s[i], line.end_s[i]]);
+    else spans.push([line.start_s[i], line.end_s[i]]);
   }
-  return stretches.slice(0, 200);
+  return spans.slice(0, 200);
 }
 function timelineSeries() {
   if (!line.female) return [{ words: "people", values: line.people, color: colors.any }];
@@ -190,7 +190,7 @@ if (line) figures.timeline = (width) => {
     height: 240, zooms: !coarse, clip: true, margin: { l: LEFT, r: RIGHT, t: 10, b: 26 },
     xaxis: axis({ range: [...range], ...ticks(range[0], range[1], "time", width / 90) }),
     yaxis: axis({ range: [0, top * 1.08], showgrid: true, ...ticks(0, top, "people", 5) }),
-    shapes: unknownStretches().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", fillcolor: colors.track })),
+    shapes: unknownSpans().map(([x0, x1]) => ({ type: "rect", x0, x1, y0: 0, y1: 1, yref: "paper", fillcolor: colors.track })),
   }) };
 };
 
