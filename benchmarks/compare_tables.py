@@ -52,9 +52,12 @@ def differences(old: Path, new: Path, tolerance: float = 0.0) -> Iterator[str]:
             continue
         yield from (f"{name}: {what}" for what in _table(before[name], after[name], tolerance))
     one, other = (dict(Run.load(folder).info) for folder in (old, new))
-    yield from (
-        f"run.json: {key} was {one[key]!r}, is {other[key]!r}" for key in FACTS if one[key] != other[key]
-    )
+    for key in FACTS:
+        was, now = one[key], other[key]
+        if isinstance(was, dict) and isinstance(now, dict):
+            now = {name: value for name, value in now.items() if name in was}  # new versions may say more
+        if was != now:
+            yield f"run.json: {key} was {was!r}, is {now!r}"
     counts = ({**info["counts"], "people_range_reason": ""} for info in (one, other))
     if (was := next(counts)) != (now := next(counts)):
         yield f"run.json: counts were {was}, are {now}"

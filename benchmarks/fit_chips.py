@@ -1,9 +1,9 @@
-"""Where CenterFace's landmarks lie in the chips that dlib's predictor would cut: `CROP_LANDMARKS`.
+"""Measure where CenterFace's landmarks lie in the crops of dlib's predictor: `CROP_LANDMARKS`.
 
-The age and gender networks were trained on chips cut by dlib's five landmarks (eye corners and the nose's
-base). CenterFace gives other points (eye centers, nose tip, mouth corners), so their place in such a chip
-is measured: the median over labeled faces. Then the scale with the smallest age error is taken. Only the
-faces set aside for fitting are used. Prints the array for ``analyzer/vision/attributes.py``.
+The age and gender models were trained on crops aligned by dlib's five landmarks (eye corners and the nose's
+base). CenterFace finds other points (eye centers, nose tip, mouth corners), so their positions in such a crop
+are measured: the median over labeled faces, at the scale with the smallest age error. Only the faces set
+aside for fitting are used. Prints the array for ``analyzer/vision/crops.py``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
         places.append(turned / crop.rect.width() + 0.5)
         faces.append((face, found.landmarks[0]))
     template = np.median(places, axis=0)
-    print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a chip's side")
+    print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a crop's side")
 
     estimate = Attributes.load(settings)
     landmarks = np.stack([points for _, points in faces])

@@ -1,7 +1,7 @@
 """Measures the ranges by which the face detector is computed in eight bits: writes ``centerface_int8.json``.
 
-On pictures of made videos (those for choosing, none of those for reporting), in the sizes that the detector
-sees them. Of each tensor the mean over pictures of its lowest and highest value is taken: of the ways tried
+On frames of made videos (those for choosing, none of those for reporting), in the sizes that the detector
+sees them. Of each tensor the mean over images of its lowest and highest value is taken: of the ways tried
 (extremes, percentiles, means) the one whose boxes stay nearest to those in float32.
 """
 
@@ -30,8 +30,8 @@ KINDS, SEEDS = ("walking", "edited"), (2000, 2001, 2002, 2003)
 REDUCTIONS = (1.0, 2.0)
 
 
-def pictures(folder: Path) -> list[NDArray[np.uint8]]:
-    """A picture every four seconds of each video, in the detector's sizes."""
+def images(folder: Path) -> list[NDArray[np.uint8]]:
+    """An image every four seconds of each video, in the detector's sizes."""
     detector = CenterFace(Settings(precision="f32"))
     videos = [make(kind, seed, folder, CHOOSE) for kind in KINDS for seed in SEEDS]
     paths = [path / json.loads((path / "truth.json").read_text("utf-8"))["video"] for path in videos]
@@ -70,8 +70,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         values = []
-        for picture in pictures(options.videos or Path(temporary)):
-            planes = picture.transpose(2, 0, 1)[None].astype(np.float32)
+        for image in images(options.videos or Path(temporary)):
+            planes = image.transpose(2, 0, 1)[None].astype(np.float32)
             outputs = watched([planes])
             values.append([float(outputs[index]) for index in range(len(ends))])
     means = np.array(values).mean(axis=0).reshape(-1, 2)
@@ -81,7 +81,7 @@ def main() -> None:
     ranges[min(model.inputs[0].get_names())] = [0.0, 255.0]  # pixels
     document = {
         "model_sha256": registry.CENTERFACE.sha256,
-        "measured_on": f"{len(values)} pictures of made videos, seeds {SEEDS[0]} to {SEEDS[-1]}",
+        "measured_on": f"{len(values)} images of made videos, seeds {SEEDS[0]} to {SEEDS[-1]}",
         "ranges": ranges,
     }
     RANGES_FILE.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,9 +1,8 @@
-"""Where the eyes, nose and mouth lie in the boxes of detectors that do not find them, on average; and how old
-those of 60 and more are.
+"""Measure average landmarks in the boxes of detectors that do not find them, and the mean age above 60.
 
-Measured on labeled faces of the development data that are set aside for fitting, with CenterFace's landmarks
-as the truth; of YuNet, which finds them itself, how far its own lie from CenterFace's. The result is copied
-into ``analyzer/vision/detectors.py``.
+Uses labeled faces of the development data that are set aside for fitting, with CenterFace's landmarks as the
+truth. For YuNet, which finds landmarks itself, it measures their distance from CenterFace's. The result is
+copied into ``analyzer/vision/detectors/base.py``.
 
     ANALYZER_MODELS=../shared/models python -m benchmarks.fit_points
 """
@@ -25,10 +24,10 @@ FACES = 600
 BORDER_PX = 100
 
 
-def look(detector: Detector, picture: NDArray[np.uint8]) -> Faces:
+def detect_best(detector: Detector, image: NDArray[np.uint8]) -> Faces:
     """The best face."""
-    height, width = picture.shape[:2]
-    scaled = cv2.resize(picture, detector.input_size(width, height))
+    height, width = image.shape[:2]
+    scaled = cv2.resize(image, detector.input_size(width, height))
     return detector.detect([scaled], [(width, height)])[0][:1]
 
 
@@ -36,13 +35,13 @@ def main() -> None:
     """Measure and print."""
     truth = load_detector(Settings(precision="f32"))
     faces = [face.image for face in labeled_faces(FIT, FACES)]
-    # A detector sees more of a picture than the face.
+    # Detectors expect more than the face alone.
     framed = [cv2.copyMakeBorder(face, *[BORDER_PX] * 4, cv2.BORDER_REFLECT_101) for face in faces]
     for name in ("ssd", "haar", "none"):
         detector = load_detector(Settings(detector=name, precision="f32"))
         points = []
-        for picture in faces if name == "none" else framed:
-            true, found = look(truth, picture), look(detector, picture)
+        for image in faces if name == "none" else framed:
+            true, found = detect_best(truth, image), detect_best(detector, image)
             if not len(true) or not len(found):
                 continue
             (box,), low = found.boxes, found.boxes[0, :2]
@@ -53,19 +52,19 @@ def main() -> None:
         print(f"{name}: {len(points)} of {len(faces)} faces, spread {spread:.3f}", place.round(3).tolist())
     yunet = load_detector(Settings(detector="yunet", precision="f32"))
     away = []
-    for picture in framed:
-        true, found = look(truth, picture), look(yunet, picture)
+    for image in framed:
+        true, found = detect_best(truth, image), detect_best(yunet, image)
         if len(true) and len(found):
             matrix = crop_transforms(true.landmarks)[0]
             away.append(found.landmarks[0] @ matrix[:, :2].T + matrix[:, 2] - CROP_LANDMARKS)
     print(
-        f"yunet: {len(away)} faces, from CenterFace's in sides of a chip:",
+        f"yunet: {len(away)} faces, from CenterFace's in sides of a crop:",
         np.median(away, 0).round(4).tolist(),
     )
 
 
 def old_age() -> None:
-    """Print the mean age of those of 60 to 100: what Levi and Hassner's open range stands for."""
+    """Print the mean age of people of 60 to 100, the open range of Levi and Hassner."""
     ages = [face.age_years for face in labeled_faces(FIT)]
     old = [age for age in ages if 60 <= age <= 100]
     print(f"{len(old)} of {len(ages)} faces are of 60 to 100 years, {np.mean(old):.1f} on average")

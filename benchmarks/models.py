@@ -37,7 +37,7 @@ from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.registry import MODELS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, descriptions, find_description
-from benchmarks import caffe
+from testkit import caffe
 from testkit.faces import REPORT, LabeledFace, labeled_faces
 from testkit.videos import crowd
 

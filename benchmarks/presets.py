@@ -1,6 +1,6 @@
 """What the presets gain and lose, on made videos with known people: writes ``docs/presets.md``.
 
-All is measured against `accurate`, which judges every face of every sample in float32.
+Everything is measured against `accurate`, which estimates every face of every sample in float32.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labeled people",
         "(seeds and faces that were used for no fitting; `make accuracy` says more of them).",
         "`--preset NAME` sets the options below; options that are given besides count more.",
-        "**accurate** leaves nothing out: it looks for faces in every sample at 640 pixels and judges",
+        "**accurate** skips nothing: it detects faces in every sample at 640 pixels and estimates",
         "every one, in float32.",
     )
     notes = (
-        "Time is that of the analysis against decoding all pictures of the same videos, 1280 x 720 pixels",
-        "and full of small faces, so that hardly any can be looked at less closely;",
+        "Time is that of the analysis relative to decoding all frames of the same videos, 1280 x 720 pixels",
+        "and full of small faces, so hardly any sample allows a reduced resolution;",
         "[performance.md](performance.md) has others. Time on screen is the mean error of the people's",
         "total.",
     )

@@ -36,10 +36,10 @@ def main() -> None:
     lines = [
         "# Segments of any length give the same people",
         "",
-        "Written by `python -m benchmarks.segments`: the same made videos, cut into segments of different",
+        "Written by `python -m benchmarks.segments`: the same made videos in segments of different",
         "length. People (range), then women / men / unknown. A tracklet ends with its segment, so short",
-        "segments leave more to linking. Who analyses a segment, and in which order, changes nothing at all:",
-        "`tests/test_segment.py` compares two processes with one.",
+        "segments leave more to linking. Which process analyzes a segment, and in which order, changes",
+        "nothing: `tests/test_segment.py` compares two processes with one.",
         "",
         "| video | true people | " + " | ".join(f"{length} s" for length in LENGTHS_S) + " |",
         "| --- | --- | " + " | ".join("---" for _ in LENGTHS_S) + " |",

@@ -26,7 +26,7 @@ TRACKLETS_A_PERSON = 20
 
 
 def decode(video: str) -> Result:
-    """Decode all pictures with PyAV and automatic threads, and nothing else."""
+    """Decode all frames with PyAV and automatic threads, and nothing else."""
     import av
 
     frames = 0
@@ -40,7 +40,7 @@ def decode(video: str) -> Result:
 
 
 def read(video: str, settings: str = "{}") -> Result:
-    """Read the samples of the settings, and do nothing with them: what no analysis can be faster than."""
+    """Read the samples of the settings and do nothing with them: a lower bound for any analysis."""
     from analyzer import Settings
     from analyzer.media.reader import VideoReader
 
@@ -103,19 +103,19 @@ def annotate(video: str) -> Result:
 
 
 def by_place(video: str) -> Result:
-    """Analyze without looking for cuts and comparing faces: `seconds` leaves linking out."""
+    """Analyze without shot boundaries and embeddings; `seconds` leaves out linking."""
     import numpy as np
 
     from analyzer.analysis import detection, segment
     from analyzer.analysis.tracking import FaceTracker
 
     class NoCuts:
-        def is_shot_boundary(self, look: object) -> bool:
+        def is_shot_boundary(self, image: object) -> bool:
             return False
 
     for module, name, value in (
         (detection, "ShotDetector", NoCuts),
-        (detection, "glance", lambda picture: np.zeros((54, 96, 3), np.uint8)),
+        (detection, "thumbnail", lambda image: np.zeros((54, 96, 3), np.uint8)),
         (segment, "FaceTracker", lambda embedding, *rest, **named: FaceTracker(None, *rest, **named)),
     ):
         if not hasattr(module, name):
@@ -172,9 +172,9 @@ def many_tracklets(count: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame
     samples = pd.DataFrame(
         {"sample": np.arange(len(times)), "time_s": times, "duration_s": 0.2, "shot": 0, "image": ""}
     )
-    looks = centers[owner] + random.normal(0, 0.3 / np.sqrt(2 * 128), (count, 128))
-    embeddings = pd.DataFrame({"tracklet_id": np.arange(count), "views": 1, "crop_px": 80.0})
-    embeddings["embedding"] = list(looks.astype(np.float32))
+    vectors = centers[owner] + random.normal(0, 0.3 / np.sqrt(2 * 128), (count, 128))
+    embeddings = pd.DataFrame({"tracklet_id": np.arange(count), "crops": 1, "crop_px": 80.0})
+    embeddings["embedding"] = list(vectors.astype(np.float32))
     return faces, samples, embeddings
 
 

@@ -1,9 +1,9 @@
-"""Which tracker follows faces best: writes ``docs/tracking.md``.
+"""Compare trackers of faces: writes ``docs/tracking.md``.
 
 The faces of made videos with known people are found once, ten times a second; the project's own ByteTrack and
-each tracker of the `trackers` library then follow them at 10, 5 and 2 samples a second, told the true times.
+each tracker of the `trackers` library then track them at 10, 5 and 2 samples a second, with the true times.
 Videos and seeds are those set aside for choosing. Appearance is left out here: what the tracker confuses,
-looks must mend.
+embeddings must repair.
 
     python -m benchmarks.trackers [--seeds 2000-2003]
 """
@@ -146,7 +146,7 @@ def watch(folder: Path) -> Watched:
 
 
 def score(watched: list[Watched], make_tracker: MakeTracker) -> tuple[float, float, float]:
-    """Per 100 true people: wrong tracklets (two sightings or more of a second person), tracklets, and faces
+    """Per 100 true people: wrong tracklets (two faces or more of a second person), tracklets, and faces
     per 1,000 at which a tracklet goes over to another person."""
     wrong = tracklets = switches = faces = people = 0
     for one in watched:
@@ -178,22 +178,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         watched = [watch(make(kind, seed, Path(folder), CHOOSE)) for kind in KINDS for seed in seeds]
     lines = [
-        "# Following faces: which tracker",
+        "# Tracking faces: comparison of trackers",
         "",
         f"Written by `python -m benchmarks.trackers`: made videos ({', '.join(KINDS)}; {len(seeds)} seeds",
-        "each) that are used for choosing only. Each tracker is told the true times and takes every",
-        "detection; cuts end all tracklets; looks are not compared here. All but the second are of the",
+        "each) that are used for choosing only. Each tracker gets the true times and every detection; shot",
+        "boundaries end all tracklets; embeddings are not used here. All but the second are of the",
         "`trackers` library.",
         "",
-        "- *wrong*: tracklets with two sightings or more of a second person, per 100 people",
-        "- *tracklets*: per 100 people; more are more work for comparing faces, and no error",
-        "- *switches*: sightings at which a tracklet goes over to another person, per 1,000",
+        "- *wrong*: tracklets with two faces or more of a second person, per 100 people",
+        "- *tracklets*: per 100 people; more means more work for re-identification, not an error",
+        "- *switches*: faces at which a tracklet switches to another person, per 1,000",
         "",
         "ByteTrack with buffered IoU 0.3 is what the project uses: of those that do not lose every fast face",
-        "(few tracklets) it and SORT go wrong least. It is the project's own",
-        "(`analyzer/analysis/byte_track.py`) and gives the tracklets of the library's. What remains is",
-        "mended by looks: tracklets are broken where people cross, and split where their views are two",
-        "people (`analyzer/follow.py`).",
+        "(few tracklets) it and SORT make the fewest errors. It is implemented here",
+        "(`analyzer/analysis/byte_track.py`) and gives the same tracklets as that of the library. The",
+        "remaining errors are repaired by embeddings: tracklets are broken where people cross, and split",
+        "where their crops are two people (`analyzer/analysis/tracking.py`).",
     ]
     for rate in RATES:
         thinned = [one.thinned(max(RATES) // rate) for one in watched]

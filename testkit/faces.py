@@ -17,7 +17,7 @@ SHARED = Path(os.environ.get("ANALYZER_SHARED", Path(__file__).parents[2] / "sha
 
 
 FIT, CHOOSE, REPORT = range(8), range(8, 10), range(10, 12)
-"""Which archives may be used for fitting, for choosing and for reporting (divided by name's hash)."""
+"""The archives for fitting, for choosing and for reporting, divided by the hashes of the names."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabeledFace:
 def labeled_faces(archives: range, limit: int | None = None) -> Iterator[LabeledFace]:
     """Faces in the order of their names' hashes, so that any first N are a fair sample.
 
-    Yields nothing where the data is not present.
+    Yields nothing where the data is missing.
     """
     per_archive = None if limit is None else -(-limit // len(archives))
     for number in archives:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import caffe
+from testkit import caffe
 
 # Seen: 4e-6 at most.
 TOLERANCE = 1e-4

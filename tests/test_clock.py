@@ -139,7 +139,7 @@ def test_jump_inside_a_group_of_pictures() -> None:
         tape.assert_right(jumps)
 
 
-def test_the_same_piece_again_and_again() -> None:
+def test_the_same_part_repeated() -> None:
     tape = Tape(sound=True, skew=3)  # sound lies before its pictures
     for number in range(6):
         tape._now, tape._sounded = number * 60 * STEP, number * 60 * STEP
@@ -147,7 +147,7 @@ def test_the_same_piece_again_and_again() -> None:
     tape.assert_right(5)
 
 
-def test_sound_and_picture_jump_at_different_packets() -> None:
+def test_sound_and_video_jump_at_different_packets() -> None:
     for skew in (-8, 0, 8):
         tape = Tape(sound=True, skew=skew)
         tape.run(90, 10.0)
@@ -156,7 +156,7 @@ def test_sound_and_picture_jump_at_different_packets() -> None:
         tape.assert_right(2)
 
 
-def test_picture_jumps_alone_and_sound_jumps_alone() -> None:
+def test_video_jumps_alone_and_sound_jumps_alone() -> None:
     picture, sound = Tape(sound=True), Tape(sound=True)
     picture.run(90, 0.0)
     picture.run(90, 3600.0, sound_shift_s=0.0)
@@ -200,7 +200,7 @@ def test_sound_in_a_pause_tells_that_time_passes(pause_s: float) -> None:
 
 
 @pytest.mark.parametrize("pause_s", [60.0, 600.0, 90_000.0])
-def test_index_is_believed(pause_s: float) -> None:
+def test_index_is_trusted(pause_s: float) -> None:
     tape = Tape()
     tape.run(90, 0.0)
     tape.pause(pause_s, 0.0)
@@ -278,7 +278,7 @@ def told(*seconds: float | None, step_s: float = 0.04) -> tuple[list[float], int
     return [time_s for _, time_s in clock.timed(pictures)], clock.repaired
 
 
-def test_pictures_without_a_time_or_with_an_early_one() -> None:
+def test_frames_without_a_time_or_with_an_early_one() -> None:
     times, repaired = told(-0.5, -0.005, 0.04, None, None, 0.16, 0.16, 0.15, 0.2)
     assert times == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.16, 0.173, 0.187, 0.2], abs=1e-3)
     assert repaired == 6
@@ -286,7 +286,7 @@ def test_pictures_without_a_time_or_with_an_early_one() -> None:
 
 @pytest.mark.parametrize("run", [1, 2, 3])
 @pytest.mark.parametrize("odd_s", [3600.0, 0.0, 1.0, -5.0])
-def test_picture_with_an_odd_time_lies_between_its_neighbors(odd_s: float, run: int) -> None:
+def test_frame_with_an_odd_time_is_placed_between_its_neighbors(odd_s: float, run: int) -> None:
     true = [5 + n / 30 for n in range(90)]
     given = [odd_s + n / 30 if 40 <= n < 40 + run else t for n, t in enumerate(true)]
     times, repaired = told(*given)
@@ -294,12 +294,12 @@ def test_picture_with_an_odd_time_lies_between_its_neighbors(odd_s: float, run: 
     assert repaired == run
 
 
-def test_first_picture_alone_has_a_late_time() -> None:
+def test_only_the_first_frame_has_a_late_time() -> None:
     times, repaired = told(3600.0, 0.04, 0.08, 0.12)
     assert times == pytest.approx([0.0, 0.04, 0.08, 0.12]) and repaired == 1
 
 
-def test_long_pauses_between_pictures_stay() -> None:
+def test_long_pauses_between_frames_are_kept() -> None:
     given = [0.0, 0.04, 60.0, 60.04, 3700.0, 20_000.0]
     assert told(*given) == (pytest.approx(given), 0)
 

@@ -24,7 +24,7 @@ from analyzer.vision.detectors.opencv import Haar, Ssd
 from analyzer.vision.detectors.whole import WholeImage
 from analyzer.vision.detectors.yunet import YuNet, decode_yunet
 from analyzer.vision.user_model import LEVI_HASSNER
-from benchmarks import caffe
+from testkit import caffe
 from testkit.faces import SHARED
 from testkit.media import write_video
 from testkit.videos import wall

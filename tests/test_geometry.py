@@ -154,7 +154,7 @@ def geometries() -> list[Geometry]:
 
 
 @pytest.mark.parametrize("geometry", geometries(), ids=str)
-def test_all_ways_to_look_at_a_frame_agree(geometry: Geometry) -> None:
+def test_all_conversions_of_a_frame_agree(geometry: Geometry) -> None:
     picture = av.VideoFrame.from_ndarray(scenery(192, 144), "rgb24").reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
@@ -230,7 +230,7 @@ def test_shape_changes_with_its_keyframe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"])
-def test_odd_headers_cut_nothing_off(tmp_path: Path, container: str) -> None:
+def test_odd_headers_crop_nothing(tmp_path: Path, container: str) -> None:
     random, path = np.random.default_rng(4), tmp_path / "a"
     heads = (b"\0\0\0\x20moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff", b"")
     for head, length in itertools.product(heads, (0, 1, 7, 40, 500)):
@@ -289,7 +289,7 @@ def test_message_holds_as_long_as_it_says(
 
 
 @pytest.mark.parametrize("ending", ["ts", "mp4", "mkv"])
-def test_message_written_behind_the_picture_of_a_keyframe(
+def test_message_written_after_the_frame_of_a_keyframe(
     tmp_path: Path, spoken: dict[bool, Path], ending: str
 ) -> None:
     path = with_orientation(tmp_path / f"a.{ending}", spoken[False], "flip=horizontal")
@@ -378,7 +378,7 @@ def test_tone_curve() -> None:
 
 
 @pytest.mark.parametrize("transfer", [ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67])
-def test_hdr_is_shown_as_what_it_was_made_from(transfer: ColorTrc) -> None:
+def test_hdr_looks_like_its_source(transfer: ColorTrc) -> None:
     levels = [0, 20, 60, 100, 140, 170]
     image = np.hstack([bands(levels), bands([0])])
     image[:, -32:] = (150, 60, 40)  # skin has colors that BT.2020 codes otherwise
@@ -467,7 +467,7 @@ def test_annotated_video_plays_in_the_shape_and_direction_shown(tmp_path: Path) 
 # --- transparency ---
 
 
-def test_half_transparent_lies_on_white() -> None:
+def test_half_transparent_is_blended_with_white() -> None:
     pixels = np.array([[[100, 50, 0, 255], [100, 50, 0, 0], [100, 50, 0, 128]]], np.uint8)
     assert colors.on_ground(pixels)[0].tolist() == [
         [100, 50, 0],
@@ -525,7 +525,7 @@ def test_numbers_of_any_range_are_seen(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "L", "1", "LAB", "RGBA", "LA", "PA"])
-def test_modes_of_pictures(tmp_path: Path, mode: str) -> None:
+def test_modes_of_images(tmp_path: Path, mode: str) -> None:
     image = Pillow.fromarray(scenery())
     path = tmp_path / ("a.tif" if mode != "PA" else "a.png")
     if mode == "LAB":
@@ -546,7 +546,7 @@ def test_modes_of_pictures(tmp_path: Path, mode: str) -> None:
     assert off(read_picture(path), right) < (6 if mode in ("P", "PA") else 2)
 
 
-def test_form_of_tiff_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_unsupported_tiff_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     assert cv2.imwrite(str(path), np.dstack([RAMP.astype(np.float32)] * 3))
     with pytest.raises(MediaError, match="TIFF in a form that is not supported; save it") as caught:

@@ -126,7 +126,7 @@ def test_csv_and_parquet_of_images_say_the_same(best_crops: tuple[Result, Run]) 
     np.testing.assert_allclose(table["age_years"], run.images["age_years"], atol=1e-3)
 
 
-def test_images_are_told_in_words_of_images(best_crops: tuple[Result, Run]) -> None:
+def test_results_on_images_count_images(best_crops: tuple[Result, Run]) -> None:
     result, run = best_crops
     assert result.exit_code == SOME_FAILED
     assert run.info["incomplete_reason"] == "1 of 23 images could not be read: 23 broken.png"
@@ -145,7 +145,7 @@ def test_images_are_told_in_words_of_images(best_crops: tuple[Result, Run]) -> N
         assert word not in told, word
 
 
-def test_a_report_of_images_says_who_is_in_which(best_crops: tuple[Result, Run]) -> None:
+def test_a_report_on_images_lists_the_people_in_each(best_crops: tuple[Result, Run]) -> None:
     _, run = best_crops
     document = make_report([run.folder]).document
     assert document["images"] and document["notes"][: len(run.info["notes"])] == run.info["notes"]
@@ -166,14 +166,14 @@ def test_no_images_of_a_video_and_earlier_runs_can_be_read(tmp_path: Path) -> No
     assert Run(tmp_path, {"kind": "video"}).images.empty
 
 
-def test_a_stretch_of_images_names_only_its_own(two_portraits: Portraits, tmp_path: Path) -> None:
+def test_a_range_of_images_names_only_its_own(two_portraits: Portraits, tmp_path: Path) -> None:
     for name in ("1.png", "2.png", "10.png"):
         save(tmp_path / name, two_portraits[0])
     run = analyzer.analyze(tmp_path, Settings(start_s=1, video=False), out=tmp_path / "out")
     assert run.images["image"].tolist() == ["2.png", "10.png"] and run.images["person_id"].eq(1).all()
 
 
-def test_no_more_images_than_the_limit_are_read(tmp_path: Path) -> None:
+def test_the_limit_applies_to_images(tmp_path: Path) -> None:
     for number in range(1, 12):
         save(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
     names = [str(tmp_path / f"{number}.png") for number in (9, 2, 7)]
@@ -201,7 +201,7 @@ def test_no_more_images_than_the_limit_are_read(tmp_path: Path) -> None:
         ([], []),
     ],
 )
-def test_images_that_are_named_are_one_run_whatever_stands_between(
+def test_image_files_among_sources_are_one_run(
     named: list[str], together: list[str | tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,7 +210,7 @@ def test_images_that_are_named_are_one_run_whatever_stands_between(
     assert images_together(named) == together
 
 
-def test_pages_of_a_tiff_that_are_not_read_are_told(tmp_path: Path) -> None:
+def test_unread_pages_of_a_tiff_are_reported(tmp_path: Path) -> None:
     pages = [PillowImage.new("RGB", (16, 12), (shade, 0, 0)) for shade in (10, 20, 30)]
     pages[0].save(tmp_path / "m.tif", save_all=True, append_images=pages[1:])
     pages[0].save(tmp_path / "one.tif")
@@ -236,7 +236,7 @@ def test_pages_of_a_tiff_that_are_not_read_are_told(tmp_path: Path) -> None:
     )
 
 
-def test_images_that_could_not_be_read_before_an_interruption_are_told(
+def test_unreadable_images_from_before_an_interruption_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*arguments: object) -> None:
@@ -256,7 +256,7 @@ def test_images_that_could_not_be_read_before_an_interruption_are_told(
     assert (reading["frames_decoded"], reading["unreadable_images"], reading["last_s"]) == (3, 1, 3.0)
 
 
-def test_the_stretch_of_images_is_told_in_images(tmp_path: Path) -> None:
+def test_the_range_of_images_is_stated_in_images(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.full((8, 8, 3), 9, np.uint8))
     with pytest.raises(MediaError) as caught:
         analyzer.analyze(tmp_path / "a.png", Settings(start_s=3, video=False), out=tmp_path / "out")

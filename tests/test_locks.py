@@ -1,4 +1,4 @@
-"""Folders that one process works in at a time, also on network file systems; what is removed from them."""
+"""Locks on folders, also on network file systems, and the removal of leftovers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _flock = fcntl.flock
 
 
 def flock_of_nfs(descriptor: int, operation: int) -> None:
-    """As Linux locks over NFS: by a lock of bytes, which needs a file open for writing, or reading."""
+    """Lock as Linux does over NFS: by a byte-range lock, which needs a file open for writing, or reading."""
     mode = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
     refused = os.O_RDONLY if operation & fcntl.LOCK_EX else os.O_WRONLY
     if operation & (fcntl.LOCK_EX | fcntl.LOCK_SH) and mode == refused:
@@ -36,21 +36,21 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_a_folder_is_one_process_s_and_goes_again_if_nothing_is_in_it(tmp_path: Path) -> None:
+def test_a_folder_is_locked_by_one_process_and_removed_if_it_stays_empty(tmp_path: Path) -> None:
     run = tmp_path / "a" / "run"
     with run_lock(run) as staging:
         assert staging.is_dir() and staging.parent == run
         with pytest.raises(OutputError, match="in use by another run"), run_lock(run):
             pass
-        assert staging.is_dir(), "who was refused has changed nothing"
+        assert staging.is_dir(), "the refused process has changed nothing"
     assert names(tmp_path) == {"a"}
     with run_lock(run):
         (run / "run.json").touch()
     assert names(run) == {"run.json"}
 
 
-def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> None:
-    """The folder and its lock go with each: who waits at that moment must not hold what is no more."""
+def test_many_that_lock_and_remove_never_overlap(tmp_path: Path) -> None:
+    """Each removes the folder and its lock file: a waiting one must not hold a file that is gone."""
     inside, most, done = [0], [0], [0]
 
     def work() -> None:
@@ -70,10 +70,10 @@ def test_many_that_lock_and_remove_never_work_side_by_side(tmp_path: Path) -> No
     assert most == [1] and done[0] >= 150 and not names(tmp_path)
 
 
-def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
+def test_a_lock_file_removed_during_the_wait_is_not_a_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who held it has ended between our opening it and our locking it."""
+    """The holder ends between the opening of the file and the lock on it."""
     flock, path, asked = fcntl.flock, tmp_path / ".lock", []
 
     def late(descriptor: int, operation: int) -> None:
@@ -90,7 +90,7 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_none(
             other.enter_context(folder_lock(tmp_path))
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(OutputError, match="cannot be written"), run_lock(tmp_path / "run"):
         pass
@@ -122,7 +122,9 @@ def part(run: Path, name: str, *, age_s: int) -> Path:
         (remove_leftovers, {"aa-000001", "bb-000000"}),
     ],
 )
-def test_only_what_is_meant_is_removed(remove: Callable[[Path], int], left: set[str], tmp_path: Path) -> None:
+def test_only_these_segments_are_removed(
+    remove: Callable[[Path], int], left: set[str], tmp_path: Path
+) -> None:
     """By key, by age, or what is older than the run; half-written ones always, those of others never."""
     for name, age_s in {"aa-000000": 10, "aa-000001": 0, "aab-000000": 10, "bb-000000": 0}.items():
         part(tmp_path, name, age_s=age_s)
@@ -142,7 +144,7 @@ def test_only_what_is_meant_is_removed(remove: Callable[[Path], int], left: set[
     assert remove(tmp_path) == 0
 
 
-def test_a_folder_of_nothing_but_parts_goes_with_them(tmp_path: Path) -> None:
+def test_a_folder_that_contains_only_parts_is_removed_with_them(tmp_path: Path) -> None:
     part(tmp_path / "run", "aa-000000", age_s=0)
     assert remove_leftovers(tmp_path / "run") == 0, "no run was published"
     assert remove_parts(tmp_path / "run", "aa") == 5

@@ -388,7 +388,7 @@ def test_interrupt_while_workers_start_is_one_sentence(beginning: Running) -> No
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
-    assert stderr.strip() == "Error: interrupted: nothing was saved yet"
+    assert stderr.strip() == "Error: interrupted: nothing was saved"
     assert not psutil.wait_procs(children, timeout=30)[1]
 
 

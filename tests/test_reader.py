@@ -209,7 +209,7 @@ def test_keyframes_alone_are_decoded(plain: Path) -> None:
     assert (report.frames, report.packets, report.complete) == (12, 300, True)
 
 
-def test_cut_is_half_open_and_frames_honor_it(plain: Path) -> None:
+def test_range_is_half_open_for_samples_and_frames(plain: Path) -> None:
     with VideoReader(plain, Settings(start_s=2, end_s=3.5)) as reader:
         assert [number_of(f.image()) for f in reader.frames()] == list(range(60, 105))
         assert [number_of(f.image()) for f in reader.frames(0, 2.1)] == [60, 61, 62]
@@ -438,7 +438,7 @@ def test_scaling_averages_and_does_not_alias(tmp_path: Path) -> None:
     assert frame.scaled(1280, 960).shape == (960, 1280, 3)
 
 
-def test_one_picture_and_many_a_second(tmp_path: Path) -> None:
+def test_one_frame_and_many_a_second(tmp_path: Path) -> None:
     one = write_video(tmp_path / "one.mp4", numbered(1), options=X264)
     with VideoReader(one, Settings()) as reader:
         assert [(s.segment, s.index, s.frame.time_s) for s in reader.samples()] == [(0, 0, 0.0)]
@@ -480,7 +480,7 @@ def test_index_at_the_end_and_cut_off(tmp_path: Path) -> None:
     assert "index" in str(error)
 
 
-def test_last_picture_shown_for_long_is_no_cut(tmp_path: Path) -> None:
+def test_long_last_frame_is_not_damage(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", numbered(30), options={"preset": "ultrafast", "bf": "0"})
 
     def last_for_long(index: int, packet: av.Packet) -> None:
@@ -550,7 +550,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     assert refusal(covered).kind == MediaErrorKind.NO_VIDEO
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+def test_anything_but_a_file_is_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.mp4"
     os.mkfifo(pipe)
     began = time.monotonic()
@@ -692,7 +692,7 @@ def read_in_child(max_pixels: int, *paths: Path) -> tuple[list[str], float]:
     return kinds, int(grown) / 1024
 
 
-def test_picture_bombs_do_not_fill_the_memory(tmp_path: Path) -> None:
+def test_decompression_bombs_do_not_fill_the_memory(tmp_path: Path) -> None:
     bomb = png_bomb(16_000)
     assert len(bomb) < 5_000_000
     (tmp_path / "bomb.png").write_bytes(bomb)
@@ -787,7 +787,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
 # Pictures as a source
 
 
-def test_pictures_are_segments_of_one_sample(tmp_path: Path) -> None:
+def test_each_image_is_a_segment_of_one_sample(tmp_path: Path) -> None:
     paths = []
     for image, name in zip(numbered(5), ("a.jpg", "b.png", "c.webp", "d.bmp", "e.tiff"), strict=True):
         PillowImage.fromarray(image).save(tmp_path / name)
@@ -830,7 +830,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
         assert (frame.image()[16::32, 24::48].mean(axis=2) > 127).tolist() == [[True, False], [False, False]]
 
 
-def test_pictures_keep_their_colors_and_size(tmp_path: Path) -> None:
+def test_images_keep_their_colors_and_size(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1081, 1923, 3)).astype(np.uint8)
     PillowImage.fromarray(image).save(tmp_path / "a.png", compress_level=1)
     with ImageReader([tmp_path / "a.png"], Settings()) as reader:
@@ -839,7 +839,7 @@ def test_pictures_keep_their_colors_and_size(tmp_path: Path) -> None:
         assert frame.scaled(640, 360).shape == (360, 640, 3)
 
 
-def test_a_bad_picture_among_several_is_reported(tmp_path: Path) -> None:
+def test_an_unreadable_image_among_several_is_reported(tmp_path: Path) -> None:
     for image, name in zip(noisy(numbered(2)), ("a.png", "c.png"), strict=True):
         PillowImage.fromarray(image).save(tmp_path / name)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
@@ -858,7 +858,7 @@ def test_a_bad_picture_among_several_is_reported(tmp_path: Path) -> None:
         ImageReader([], Settings())
 
 
-def test_picture_above_the_limit(tmp_path: Path) -> None:
+def test_image_above_the_limit(tmp_path: Path) -> None:
     PillowImage.new("RGB", (200, 100)).save(tmp_path / "a.png")
     with pytest.raises(MediaError, match="200x100") as caught:
         ImageReader([tmp_path / "a.png"], Settings(max_pixels=10_000))
@@ -959,7 +959,7 @@ def test_coarse_decoding_is_for_samples_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p", "yuv420p10le"])
-def test_pieces_cut_from_planes_are_those_of_the_whole_picture(turn: int, pix_fmt: str) -> None:
+def test_crops_from_planes_equal_those_from_the_whole_frame(turn: int, pix_fmt: str) -> None:
     random = np.random.default_rng(1)
     coarse = random.integers(30, 220, (9, 12, 3), dtype=np.uint8)
     smooth = cv2.resize(coarse, (192, 144), interpolation=cv2.INTER_CUBIC)

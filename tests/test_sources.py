@@ -223,7 +223,7 @@ def test_empty_file_is_left_to_the_reader(tmp_path: Path) -> None:
     assert fetch(str(path), tmp_path).details["size_bytes"] == 0
 
 
-def test_folder_gives_videos_in_natural_order_then_pictures_as_one(tmp_path: Path) -> None:
+def test_folder_lists_videos_in_natural_order_then_images_as_one(tmp_path: Path) -> None:
     for name in ("v10.mp4", "v2.MKV", "v1.gif", "10.png", "9.JPG", "1.webp", "notes.txt", ".hidden.mp4"):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "outputs").mkdir()
@@ -267,7 +267,7 @@ def listed(root: Path, **settings: Any) -> tuple[list[list[str]], list[LeftOut]]
         ["a-poster.PNG", "b.jpeg", "fanart.tiff"],
     ],
 )
-def test_pictures_beside_videos_are_taken_only_if_asked_for(pictures: list[str], tmp_path: Path) -> None:
+def test_images_beside_videos_are_listed_only_on_request(pictures: list[str], tmp_path: Path) -> None:
     files_in(tmp_path, "Talk [dQw4w9WgXcQ].mp4", *pictures)
     videos = [["Talk [dQw4w9WgXcQ].mp4"]]
     assert listed(tmp_path) == (videos, [LeftOut(str(tmp_path), len(pictures), False)])
@@ -291,7 +291,7 @@ def test_subfolders_are_searched_only_if_asked_for(tmp_path: Path) -> None:
     assert listed(tmp_path) == ([["top.mp4"]], [LeftOut(str(tmp_path), 0, True)])
 
 
-def test_subfolders_of_pictures_are_a_run_each(tmp_path: Path) -> None:
+def test_each_subfolder_of_images_is_a_run(tmp_path: Path) -> None:
     files_in(tmp_path, "a/1.jpg", "a/2.jpg", "b/1.png")
     assert listed(tmp_path, recursive=True) == ([["a/1.jpg", "a/2.jpg"], ["b/1.png"]], [])
     made = fetcher(recursive=True)
@@ -326,7 +326,7 @@ def test_neither_circles_nor_hidden_folders_nor_our_own_are_searched(tmp_path: P
         assert caught.value.kind is Kind.EMPTY
 
 
-def test_subfolder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_subfolder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files_in(tmp_path, "a/1.mp4", "b/2.mp4")
     plain = Path.iterdir
 
@@ -480,7 +480,7 @@ def test_hls(server: Server, hls: Path, folder: Path) -> None:
     assert list(folder.iterdir()) == list(video.paths)
 
 
-def test_hls_with_a_missing_part_is_no_success(server: Server, hls: Path, folder: Path) -> None:
+def test_hls_with_a_missing_part_fails(server: Server, hls: Path, folder: Path) -> None:
     server.add_folder(hls)
     assert server.routes.pop("/index1.ts")
     error = refused(server.url("/index.m3u8"), folder)
@@ -489,7 +489,7 @@ def test_hls_with_a_missing_part_is_no_success(server: Server, hls: Path, folder
 
 
 @pytest.mark.slow
-def test_hls_with_a_cut_part_is_no_success(server: Server, hls: Path, folder: Path) -> None:
+def test_hls_with_a_truncated_part_fails(server: Server, hls: Path, folder: Path) -> None:
     server.add_folder(hls)
     server.add_cut("/index1.ts", (hls / "index1.ts").read_bytes())
     error = refused(server.url("/index.m3u8"), folder)
@@ -546,9 +546,7 @@ def test_part_far_behind_the_end_of_an_endless_file(server: Server, folder: Path
 
 
 @pytest.mark.parametrize("how", ["all", "more"])
-def test_transfer_that_breaks_off_goes_on_with_any_server(
-    server: Server, clip: Path, folder: Path, how: str
-) -> None:
+def test_broken_transfer_resumes_with_any_server(server: Server, clip: Path, folder: Path, how: str) -> None:
     data = clip.read_bytes()
     server.add_cut("/clip.mp4", data)
     cut = server.routes["/clip.mp4"]
@@ -564,7 +562,7 @@ def test_transfer_that_breaks_off_goes_on_with_any_server(
 
 
 @pytest.mark.parametrize("embedded", [False, True])
-def test_hls_that_goes_on_is_live(server: Server, hls: Path, folder: Path, embedded: bool) -> None:
+def test_hls_without_an_end_is_live(server: Server, hls: Path, folder: Path, embedded: bool) -> None:
     server.add_folder(hls)
     running = (hls / "index.m3u8").read_bytes().replace(b"#EXT-X-ENDLIST", b"")
     source = server.add("/index.m3u8", running)
@@ -683,7 +681,7 @@ def picture(name: str, height: int | None = None, **more: Any) -> dict[str, Any]
         ([picture("60", 720, fps=60), picture("30", 720, fps=30)], "30"),
     ],
 )
-def test_choice_of_the_picture(formats: list[dict[str, Any]], expected: str) -> None:
+def test_choice_of_the_video_format(formats: list[dict[str, Any]], expected: str) -> None:
     for order in itertools.permutations(formats) if expected != "best" else [formats]:
         chosen = choose_formats(order, max_height=720, want_audio=False, duration_s=10)
         assert [each["format_id"] for each in chosen] == [expected]
@@ -730,7 +728,7 @@ def many(server: Server, clip: Path) -> Any:
     return site
 
 
-def test_playlist_goes_on_after_dead_entries(server: Server, clip: Path, folder: Path) -> None:
+def test_playlist_continues_after_failed_entries(server: Server, clip: Path, folder: Path) -> None:
     site = many(server, clip)
     made = fetcher(site, playlist=True)
     items = list(made.resolve("https://scripted.test/list"))
@@ -748,7 +746,7 @@ def test_playlist_goes_on_after_dead_entries(server: Server, clip: Path, folder:
     assert items[3].error is not None
 
 
-def test_limit_asks_for_no_more_entries(server: Server, clip: Path) -> None:
+def test_no_entries_are_requested_beyond_the_limit(server: Server, clip: Path) -> None:
     site = many(server, clip)
     items = fetcher(site, playlist=True, limit=2).resolve("https://scripted.test/list")
     next(items)
@@ -1019,7 +1017,7 @@ def test_entries_without_anything_have_an_identity() -> None:
     assert all(item.error is not None for item in first)
 
 
-def test_what_a_playlist_says_of_its_entries() -> None:
+def test_data_that_a_playlist_states_on_its_entries() -> None:
     said: list[dict[str, Any]] = [
         {"duration": 12, "upload_date": "20240229"},
         {"duration": 1.5, "timestamp": 1_700_000_000},
@@ -1062,7 +1060,7 @@ def test_what_a_playlist_says_of_its_entries() -> None:
         ("", None),
     ],
 )
-def test_host_that_is_left_alone(address: str, host: str | None) -> None:
+def test_host_that_rate_limits_apply_to(address: str, host: str | None) -> None:
     assert host_of(address) == host
 
 
@@ -1117,7 +1115,7 @@ def test_size_of_a_candidate(facts: dict[str, Any], size: int | None, folder: Pa
 
 
 @pytest.mark.parametrize("how", ["local", "direct", "site"])
-def test_what_accept_refuses_is_not_downloaded(how: str, server: Server, clip: Path, folder: Path) -> None:
+def test_a_refused_video_is_not_downloaded(how: str, server: Server, clip: Path, folder: Path) -> None:
     refusal = SourceError("Too short", kind=Kind.REJECTED, source="x")
 
     def refuse(candidate: Candidate) -> None:
@@ -1206,7 +1204,7 @@ def http_date(in_s: float) -> str:
     ],
 )
 @pytest.mark.parametrize("phase", ["direct", "page", "media", "part"])
-def test_server_that_wants_to_be_left_alone(
+def test_retry_after_is_obeyed(
     server: Server,
     folder: Path,
     *,
@@ -1248,7 +1246,7 @@ def test_server_that_does_not_say_for_how_long(server: Server, folder: Path) -> 
 
 @pytest.mark.parametrize("swallowed", [False, True])
 @pytest.mark.parametrize("deep", [False, True])
-def test_listing_ends_where_the_server_wants_it(server: Server, deep: bool, swallowed: bool) -> None:
+def test_listing_ends_at_a_rate_limit(server: Server, deep: bool, swallowed: bool) -> None:
     server.add_retry_after("/page", 429, "60")
 
     def link(name: str) -> dict[str, Any]:
@@ -1295,7 +1293,7 @@ def test_tab_that_cannot_be_opened(retry: bool) -> None:
     assert re.fullmatch("web-[0-9a-f]{12}", made.identify(item))
 
 
-def test_first_page_of_a_list_that_wants_to_be_left_alone(server: Server) -> None:
+def test_rate_limit_on_the_first_page_of_a_list(server: Server) -> None:
     with pytest.raises(SourceError) as caught:
         list(fetcher(playlist=True).resolve(server.add_retry_after("/list.html", 429, "60")))
     assert (caught.value.kind, caught.value.retry_after_s) == (Kind.BOT_CHECK, 60)
@@ -1504,7 +1502,7 @@ def test_slow_is_not_silent(server: Server, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_site_that_makes_clients_wait(server: Server, clip: Path, folder: Path) -> None:
+def test_site_that_delays_downloads(server: Server, clip: Path, folder: Path) -> None:
     media = {"formats": [{"url": server.add("/clip.mp4", clip), "ext": "mp4"}]}
 
     def answer(name: str) -> Any:
@@ -1521,7 +1519,7 @@ def test_unreachable(source: str, folder: Path) -> None:
     assert "could not be reached" in str(error)
 
 
-def test_interrupt_gets_through_at_once(server: Server, folder: Path) -> None:
+def test_interrupt_takes_effect_at_once(server: Server, folder: Path) -> None:
     source = server.add_dribble("/clip.mp4")
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     began = time.monotonic()
@@ -1663,7 +1661,7 @@ def test_ids_are_safe_in_file_names(name: str, server: Server, clip: Path, folde
     assert video.details["id"] == name
 
 
-def test_one_picture(tmp_path: Path) -> None:
+def test_one_image(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"picture")
     before = fetch(str(path), tmp_path)

@@ -1,4 +1,4 @@
-"""The age and gender networks of Levi and Hassner (2015) with made weights: Caffe files, NumPy answers.
+"""The age and gender models of Levi and Hassner (2015) with made weights: Caffe files, NumPy answers.
 
 The trained files cannot be had everywhere. These have the same structure, and numbers that are known.
 """
@@ -23,10 +23,10 @@ Weights = dict[str, Layer]
 
 SIDE_PX = 227
 MEANS_BGR = (78.4263377603, 87.7689143744, 114.895847746)
-"""What is taken from the pixels, as most programs with these networks give it."""
+"""The means subtracted from the pixels, as in most programs with these models."""
 CLASSES = {"age": 8, "gender": 2}
 SEEDS = {"age": 2, "gender": 8}
-"""Chosen so that another picture, other channels and other means change the answers clearly."""
+"""Chosen so that another image, other channels and other means change the answers clearly."""
 
 # Name: filters, their shape, stride and pad.
 _CONVOLUTIONS = {
@@ -39,7 +39,7 @@ _POOL_SIDE, _POOL_STRIDE = 3, 2
 _NORMED = ("conv1", "conv2")
 _NORM_SIZE, _NORM_ALPHA, _NORM_BETA = 5, 1e-4, 0.75
 _SHARPNESS = 0.03
-"""Factor of the last layer's weights: answers to two pictures differ, and none is 0 or 1."""
+"""Factor of the last layer's weights: answers to two images differ, and none is 0 or 1."""
 
 
 def classic_files(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def classic_files(folder: Path) -> Path:
 
 
 def made_entries(folder: Path) -> dict[str, Description]:
-    """The classic networks by name, described as in the catalog, but of the made files in a folder."""
+    """The classic models by name, described as in the registry, but with the made files of a folder."""
     entries = {}
     for name, description in LEVI_HASSNER.items():
         files = tuple(
@@ -66,7 +66,7 @@ def made_entries(folder: Path) -> dict[str, Description]:
 
 
 def prototxt(classes: int) -> str:
-    """The structure in Caffe's text format, for one picture."""
+    """The structure in Caffe's text format, for one image."""
     sides = f"dim: 1 dim: 3 dim: {SIDE_PX} dim: {SIDE_PX}"
     text = [f'name: "LeviHassner"\ninput: "data"\ninput_shape {{ {sides} }}']
 
@@ -99,7 +99,7 @@ def prototxt(classes: int) -> str:
 def made_weights(classes: int, seed: int) -> Weights:
     """Random weights and biases of every layer that has any.
 
-    From the second layer on, the weights of an output add up to 0: what all pictures have in common
+    From the second layer on, the weights of an output add up to 0: what all images have in common
     would otherwise outweigh what tells them apart.
     """
     random = np.random.default_rng(seed)
@@ -148,7 +148,7 @@ def _varint(value: int) -> bytes:
 
 
 def forward(weights: Weights, blob: NDArray[np.float32]) -> Array:
-    """What the network gives for a (1, 3, 227, 227) blob, computed in float64: (classes,) probabilities."""
+    """The model's output for a (1, 3, 227, 227) blob, computed in float64: (classes,) probabilities."""
     assert blob.shape == (1, 3, SIDE_PX, SIDE_PX), blob.shape
     values: Array = blob[0].astype(np.float64)
     for name, (_, stride, pad) in _CONVOLUTIONS.items():
