@@ -382,12 +382,14 @@ def test_one_video_is_told_as_it_is_planned(plan: Plan, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("damaged")
 def test_what_was_lost_counts_for_nobody(tmp_path: Path) -> None:
     plan, durations = lost_pieces()
-    made = document(run_of(tmp_path / "lost", plan, video={"duration_s": 60.0}))
+    run = Run.load(run_of(tmp_path / "lost", plan))
+    change = {"video": run.info["video"] | {"duration_s": 60.0}}
+    made = document(run_of(tmp_path / "lost", plan, **change))
     truth = Truth(plan, durations)
     assert truth.analyzed_s < 53
     check_one_video(made, truth)
     assert made["videos"][0]["analyzed_share"] == pytest.approx(truth.analyzed_s / 60)
-    # A loss of 7 s ends every stretch.
+    # A loss of 7 s ends every appearance.
     for row in made["people"]:
         assert not any(start < 15 < end for start, end in row["spans"])
 
@@ -1038,7 +1040,7 @@ def test_trends_tell_large_changes_from_none(changing: Path) -> None:
             assert row["change_low"] <= row["change"] + 1e-9 and row["change"] <= row["change_high"] + 1e-9
     assert rows["occupancy", weeks[2]]["change"] == pytest.approx(0.5)
     assert rows["female_people_share", weeks[2]]["change"] < -0.3
-    assert rows["female_time_share", weeks[2]]["words"] == "female share of the time on screen"
+    assert rows["female_time_share", weeks[2]]["words"] == "female share of time on screen"
     assert ("age 35-44", weeks[0]) in rows or any("35-44" in figure for figure, _ in rows)
 
 
@@ -1449,4 +1451,4 @@ def test_counts_far_from_their_estimates_are_warned_of(tmp_path: Path) -> None:
         make_run(tmp_path / name, plan)
         notes[name] = document(tmp_path / name)["notes"]
     assert not any("may not fit" in note for note in notes["usual"])
-    assert any("may not fit these videos" in note for note in notes["strange"])
+    assert any("may not apply to this footage" in note for note in notes["strange"])
