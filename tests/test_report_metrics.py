@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ from analyzer.people.proportions import UNMEASURED, estimate_proportions
 from analyzer.people.timeline import sample_durations
 from analyzer.report import Chosen, make_report
 from analyzer.report.dataset import Corpus, find_runs
-from analyzer.report.figures import ESTIMATED, FIGURES, TOO_FEW, why_not
+from analyzer.report.document import AttentionRow, Document, Figures
+from analyzer.report.figures import AUDIENCE_FIGURES, ESTIMATED, FIGURES, TOO_FEW, why_not
 from analyzer.report.groups import Groups
 from analyzer.report.metrics import Metrics
 from analyzer.report.population import Population
@@ -36,6 +37,7 @@ from analyzer.report.trends import COMPARED, Trends
 from analyzer.runs.schema import PEOPLE
 from analyzer.runs.tables import write_parquet
 from analyzer.settings import AGE_BANDS, Settings, assign_band
+from analyzer.util.validation import Limits, conform
 from analyzer.vision.calibration import DEFAULT_KEY, Calibration, calibration_file, key_of
 from analyzer.vision.registry import MODELS_VARIABLE
 from testkit import runs
@@ -73,11 +75,18 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def document(paths: Path | Sequence[Path], **options: Any) -> Row:
-    """The report's document, as JSON knows it."""
+    """The report's document, as JSON knows it, after a check against its types."""
     made = make_report([paths] if isinstance(paths, Path) else paths, **options).document
     known: Row = json.loads(json.dumps(made, allow_nan=False))
     assert known == made
+    conform(known, Document, "", Limits(known_keys_only=True))
     return known
+
+
+def test_the_types_have_every_figure() -> None:
+    assert list(get_type_hints(Figures)) == ["suppressed", *(figure.name for figure in FIGURES)]
+    audience = [figure.name for figure in AUDIENCE_FIGURES]
+    assert list(get_type_hints(AttentionRow)) == ["group", *audience, "attention_unknown"]
 
 
 def walk(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

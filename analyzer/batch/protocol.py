@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
 from analyzer.batch.failure_policy import ANALYSIS_KINDS, Phase
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
+from analyzer.util.validation import InvalidValueError, Limits, conform
 
 __all__ = [
     "Cancel",
@@ -55,6 +54,7 @@ _LONGEST_TEXT = 10_000
 """Longer texts are truncated, to keep the ledger and the log small."""
 _LARGEST = 2**53
 """The largest number: every count fits, and SQLite can store it."""
+_LIMITS = Limits(low=0, high=_LARGEST, longest_text=_LONGEST_TEXT)
 _COUNTED = ("people", "female", "male", "faces", "samples", "analyzed_s")
 """The counts of a run that the batch adds up and logs."""
 
@@ -367,34 +367,10 @@ def _checked(kind: Any, value: Any, place: str) -> Any:
     Raises:
         ProtocolError: It is not of that type.
     """
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        (other,) = (each for each in typing.get_args(kind) if each is not type(None))
-        return None if value is None else _checked(other, value, place)
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        return tuple(_checked(typing.get_args(kind)[0], each, place) for each in value)
-    if typing.get_origin(kind) is dict and isinstance(value, dict):
-        return value
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        if value.keys() != hints.keys():
-            odd = min(map(str, value.keys() ^ hints.keys()))
-            raise ProtocolError(f"{place}: {odd} is missing or unknown")
-        made: Any = kind
-        return made(**{name: _checked(hints[name], each, f"{place}.{name}") for name, each in value.items()})
-    match value:
-        case bool() if kind is bool:
-            return value
-        case bool():
-            pass
-        case int() if kind is int and 0 <= value <= _LARGEST:
-            return value
-        case int() | float() if kind is float and 0 <= value <= _LARGEST:
-            return float(value)
-        case str() if kind is str:  # lone surrogates cannot be stored
-            return value[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
-        case str() if isinstance(kind, type) and issubclass(kind, StrEnum) and value in list(kind):
-            return kind(value)
-    raise ProtocolError(f"{place} has the wrong type or is out of range")
+    try:
+        return conform(value, kind, place, _LIMITS)
+    except InvalidValueError as error:
+        raise ProtocolError(str(error)) from None
 
 
 # -- videos and runs as JSON

@@ -171,7 +171,7 @@ report.save(["html", "csv"], "monthly")
 ## The document
 
 `report.json` and `Report.document` have these fields, version {version} (`report_version`). The types are in
-`analyzer/report/document.py`. Fields of figures that are listed above have no meaning here.
+`analyzer/report/document.py`.
 """
 
 
@@ -204,6 +204,7 @@ def _types() -> str:
     """A table of fields for each type of the document, the document itself first."""
     found = [each for name in document.__all__ if is_typeddict(each := getattr(document, name))]
     found.sort(key=lambda each: each is not document.Document)
+    of_figure = {figure.name: figure.meaning for figure in (*FIGURES, *AUDIENCE_FIGURES)}
     lines = []
     for each in found:
         hints = get_type_hints(each, include_extras=True)
@@ -215,7 +216,11 @@ def _types() -> str:
         if inherited and of_figures:
             lines += ["It also has the fields of Figures.", ""]
         lines += ["| field | type | meaning |", "| --- | --- | --- |"]
-        lines += [f"| `{name}` | {_type_words(plain[name])} | {_meaning(hints[name])} |" for name in names]
+        meanings = [_meaning(hints[name]) or of_figure[name] for name in names]
+        lines += [
+            f"| `{name}` | {_type_words(plain[name])} | {meaning} |"
+            for name, meaning in zip(names, meanings, strict=True)
+        ]
         lines.append("")
     return "\n".join(["", *lines[:-1]]) + "\n"
 
