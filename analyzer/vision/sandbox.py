@@ -83,13 +83,17 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from analyzer.vision.attributes.user import UserModel
 
+    status = 0
     try:
         UserModel(
             described(Path(path)), Settings(engine=engine, device=device, precision=precision, threads=1)
         )
     except ModelError as error:
         sys.stdout.buffer.write(" ".join(str(error).split()).encode())
-        sys.exit(_REFUSED)
+        sys.stdout.buffer.flush()
+        status = _REFUSED
+    # The trial is over. OpenVINO may abort when an interpreter shuts down while its core is alive.
+    os._exit(status)
 
 
 def add(path: Path, folder: Path | None = None) -> Description:
