@@ -31,42 +31,31 @@ from testkit.faces import CHOOSE, FIT, REPORT, SHARED, LabeledFace
 
 Image = NDArray[np.uint8]
 
-
 Floats = NDArray[np.float64]
-
 
 VERSION = 3
 """Raised when the video of a seed changes, so that older videos are regenerated."""
 
-
 WIDTH, HEIGHT, FPS = 1280, 720, 25
-
 
 TRUTH_EVERY = 5
 """Frames between two boxes of the ground truth: 0.2 s."""
 
-
 VISIT_GAP_S = 2.0
 """A person who is not seen for longer than this and then reappears has come back."""
-
 
 MIN_INSIDE, MIN_UNCOVERED = 0.6, 0.5
 """A face is on screen while this share of it is in the frame, and this share of that is not hidden."""
 
-
 CROP = 200
-
 
 FACE_BOX = (0.07, 0.0, 0.93, 0.96)
 """Median box of CenterFace in the bare labeled crops, x1 y1 x2 y2 as shares of the crop (398 of 400)."""
 
-
 FACE_WIDTH = (FACE_BOX[2] - FACE_BOX[0]) * CROP
-
 
 PHOTOGRAPHS = ("coffee", "rocket", "brick", "grass", "gravel", "moon", "clock_motion")
 """Photos of scikit-image in which CenterFace finds no face with a score above 0.3 in any crop tried."""
-
 
 MARGIN = 160
 """Pixels of background beyond each edge of the frame, for moving cameras."""
@@ -75,24 +64,17 @@ MARGIN = 160
 # Around the crop, in its pixels: room for the hair, ears and chin that the tight crops cut off.
 _PAD_TOP, _PAD_SIDE, _PAD_BOTTOM = 76, 36, 24
 
-
 _HEAD_TOP = 146  # from the eyes
-
 
 _BODY_SHAPE = (1330, 560)  # height and width in pixels of the crop
 
-
 _BODY_SCALE = 0.5  # drawn smaller than the heads: it is smooth
-
 
 _BODY_TOP = 140
 
-
 _LEVELS = tuple(2 ** (-step / 2) for step in range(8))
 
-
 _CENTER = np.array([WIDTH / 2, HEIGHT / 2])
-
 
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 

@@ -21,7 +21,6 @@ from skimage import data
 
 WIDTH, HEIGHT, FPS, SECONDS = 1280, 720, 30, 60
 
-
 PORTRAIT = (300, 320)
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 SHARED = Path(os.environ.get("ANALYZER_SHARED", Path(__file__).parents[2] / "shared"))
 
-
 FIT, CHOOSE, REPORT = range(8), range(8, 10), range(10, 12)
 """The archives for fitting, for choosing and for reporting, divided by the hashes of the names."""
 

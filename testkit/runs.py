@@ -31,7 +31,6 @@ __all__ = [
 
 _CHILD_YEARS, _UNSURE = 12, 0.7
 
-
 _SHARES_OF_AGE = (0.06, 0.04, 0.16, 0.26, 0.2, 0.14, 0.08, 0.06)
 """Proportions of people in each of the default age bands."""
 

@@ -24,15 +24,11 @@ from testkit.demo import portraits
 
 Image = NDArray[np.uint8]
 
-
 Floats = NDArray[np.float32]
-
 
 FPS = 30
 
-
 WIDTH, HEIGHT = 1920, 1080
-
 
 CODECS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {"preset": "veryfast"}),
@@ -41,18 +37,14 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Encoder and its options of each codec: fast ones, for what is measured is reading."""
 
-
 SLIDE_S = 8
 """Seconds that a slide of `mostly_still` is shown."""
-
 
 _REST_S, _MOVE_S = 6, 3
 """How long the speaker of `mostly_still` rests, then moves."""
 
-
 _NOISE = 1.5
 """Standard deviation of a sensor's noise in gray levels."""
-
 
 _FACES = (((148, 122), 90), ((162, 135), 122))
 """Center x y and width of the face in each portrait, in its pixels."""

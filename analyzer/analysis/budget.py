@@ -25,12 +25,9 @@ _RATES = (10.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.5, 0.2, 0.1)
 # Where the video is tried, as shares of its length, for how long, and how many samples at most.
 _PLACES = (0.15, 0.5, 0.85)
 
-
 _STRETCH_S = 2.0
 
-
 _KEYFRAMES_S = 20.0
-
 
 _SAMPLES = 6
 

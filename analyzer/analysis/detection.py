@@ -37,7 +37,6 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 _SAME = 6
 """Largest difference, of 255, between the signatures of two samples that show the same: noise of cameras and
 encoders stays below, a face that moves by a hundredth of its width does not."""

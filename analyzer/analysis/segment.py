@@ -38,10 +38,8 @@ __all__ = [
 
 OnProgress = Callable[[float, Faces], None]
 
-
 OnSample = Callable[[DetectedSample], None]
 """Called with a sample in which faces were detected; it still has its frame."""
-
 
 _DETECTED_AHEAD = 8
 """Samples between detection and tracking; each holds a frame."""

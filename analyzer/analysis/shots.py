@@ -17,7 +17,6 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 _THUMBNAIL = (96, 54)
 
 _OTHER_COLORS, _SOME_CONTENT = 0.1, 7.0

@@ -34,10 +34,8 @@ Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Real = NDArray[np.float64]
 
-
 LOST_AFTER_S = 1.0
 """A face not seen for longer starts a new tracklet (later if samples are farther apart)."""
-
 
 _MATCH_MARGIN, _MATCH_IOU = 0.3, 0.1
 """Between samples a face moves by a part of its width: boxes match if they overlap this much with this margin

@@ -36,7 +36,6 @@ __all__ = [
 
 _HOUR = 3600.0
 
-
 _GROWTH = 4.0
 """Each delay is this many times the previous one: with the usual patience one batch run makes three attempts,
 so that an outage of some hours leaves attempts for later runs."""
@@ -52,18 +51,14 @@ CRASHES = {
 }
 """Kinds of failure that end the analyzing process, and what they mean."""
 
-
 NO_SPACE_FOR_DOWNLOAD = "too_large_for_disk"
 """Kind of failure: the download alone would leave less free space than the reserve."""
-
 
 _COSTLY = frozenset({*CRASHES, "model"})
 """Kinds that get few attempts, none of which downloads again."""
 
-
 ANALYSIS_KINDS = frozenset({*MediaErrorKind, *_COSTLY, "no_space", "output", "start", "unexpected"})
 """All kinds of failure of an analysis."""
-
 
 _HOST_PAUSES = frozenset({SourceErrorKind.BOT_CHECK})
 """Kinds after which nothing of the host is requested for a while."""
@@ -76,10 +71,8 @@ _LEAST_DELAYS_S = {
     SourceErrorKind.LIVE: 6 * _HOUR,
 }
 
-
 _MORE_ATTEMPTS = {SourceErrorKind.LIVE: 10}
 """Kinds that get a multiple of the configured attempts."""
-
 
 _RETRIED = frozenset({"output", "unexpected"})
 

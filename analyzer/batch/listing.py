@@ -27,7 +27,6 @@ __all__ = ["Listing", "why_not"]
 _REOPENED = ("filter", "replaced", "settings", "gone")
 """Kinds of skipped videos that are queued again once the reason no longer applies."""
 
-
 _SETTLED_S = 10.0
 """A file of a watched folder that was changed more recently may still be written to."""
 

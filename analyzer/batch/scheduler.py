@@ -67,17 +67,13 @@ __all__ = ["Scheduler"]
 
 _POLL_S = 0.1
 
-
 _EXIT_POLLS = 100
 """How often to ask for the ends of canceled jobs when the run ends by an error."""
 
-
 _DISK_EVERY_S = 2.0
-
 
 _MAX_INTERRUPTIONS = 10
 """A video during which the whole batch was killed this often without any progress is held to be the cause."""
-
 
 _MIN_SPACE_MB = 10
 """With less space than this an earlier batch run may have been unable to record how it ended."""

@@ -135,7 +135,6 @@ _COMMON = frozenset(
 """Settings that most people change at some time; they are listed before the sections."""
 _SECTIONS = tuple(group.capitalize() for group in typing.get_args(SettingsGroup))
 
-
 _METAVARS = {int: "N", float: "X"}
 _UNIT_METAVARS = {"s": "SECONDS", "1/s": "RATE", "pixels": "PIXELS", "degrees": "DEGREES", "MB": "MB"}
 _BOUNDLESS = 1_000_000

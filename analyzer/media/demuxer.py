@@ -44,13 +44,11 @@ __all__ = [
 # images) or draw text are not here; those with sound alone are, to say "no video" of them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif,apng,mp3,flac,wav"
 
-
 _CODECS = (
     "apng,av1,cinepak,dnxhd,dvvideo,ffv1,ffvhuff,flv,gif,h263,h263p,h264,hevc,huffyuv,libdav1d,libvpx,"
     "libvpx-vp9,mjpeg,mpeg1video,mpeg2video,mpeg4,mpegvideo,msmpeg4,msmpeg4v1,msmpeg4v2,msvideo1,png,prores,"
     "qtrle,rawvideo,theora,vc1,vp6,vp6a,vp6f,vp8,vp9,wmv1,wmv2,wmv3"
 )
-
 
 _SOUND_CODECS = (
     "aac,ac3,alac,amrnb,eac3,flac,mp2,mp2float,mp3,mp3float,opus,pcm_s16be,pcm_s16le,pcm_s24le,pcm_u8,"
@@ -61,12 +59,9 @@ _SOUND_CODECS = (
 # Formats with an index that leads to a keyframe, and those read from the front, undecoded up to one.
 INDEXED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"})
 
-
 _PASSED = frozenset({"mpegts", "mpeg", "flv", "asf", "ogg"})
 
-
 _KNOWS_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-
 
 _ANIMATIONS = frozenset({"gif", "apng"})
 
@@ -74,25 +69,19 @@ _ANIMATIONS = frozenset({"gif", "apng"})
 # Formats whose declared length is a guess of FFmpeg's, or leaves out that delays are not taken at their word.
 _UNDECLARED_LENGTH = frozenset({"mpegts", "mpeg", "ogg"}) | _ANIMATIONS
 
-
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis"}
 )
 
-
 _DURATION_TAG = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")  # of Matroska
 
-
 _MAX_THREADS = 16
-
 
 _PIXELS_IN_FLIGHT = 128_000_000
 """The most pixels that all decoding threads hold: each holds a frame."""
 
-
 _HELD_BYTES = 64_000_000
 """The most bytes of packets held undecoded during the search for the last keyframe before a start."""
-
 
 _ANOTHER_S = 2.0
 """Stamps near the end that go back by more are of another recording, not of reordered frames."""

@@ -30,13 +30,10 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 SIGNATURE_PX = 160
 """Longer side of `Frame.signature`."""
 
-
 _UNDECLARED = 2  # AVCOL_SPC_UNSPECIFIED
-
 
 _Target = tuple[tuple[int, int] | None, str]
 
@@ -267,9 +264,7 @@ def _warp(image: Image, transform: NDArray[np.floating], side: int, size: int, o
 # blue in luma, from BT.709 and BT.601.
 _WEIGHTS = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114)}
 
-
 _LIMITED = ("yuv420p", 16.0, 255 / 219, 255 / 224)
-
 
 _FULL = ("yuvj420p", 0.0, 1.0, 1.0)
 

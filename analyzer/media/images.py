@@ -30,12 +30,9 @@ __all__ = [
 
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-
 _SUBFILE_TYPE, _REDUCED = 254, 1
 
-
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-
 
 _NAMED = 5
 """The most unreadable images that a sentence names."""

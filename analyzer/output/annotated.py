@@ -49,31 +49,22 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 Boxes = NDArray[np.float32]
-
 
 Ints = NDArray[np.int64]
 
-
 Floats = NDArray[np.float64]
-
 
 Progress = Callable[[float], None]
 
-
 _AHEAD = 4
 
-
 _JPEG_QUALITY = 92
-
 
 _JOIN_S = 1.0
 """Boxes move between two sightings at most this far apart, or at most two samples."""
 
-
 _JOIN_IOU = 0.3
-
 
 _HIDDEN_S = 0.5
 """A face is hidden for at least this long before its first and after its last sighting."""

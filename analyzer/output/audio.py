@@ -34,34 +34,27 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mp
 # By the decoders' names.
 _COPIED = frozenset({"aac", "ac3", "eac3", "mp3", "mp3float"})
 
-
 _DECODED = frozenset(
     {"aac_latm", "adpcm_ima_wav", "adpcm_ms", "alac", "amrnb", "amrwb", "dca", "flac", "mp2", "mp2float"}
     | {"opus", "truehd", "vorbis", "wmav1", "wmav2", "pcm_alaw", "pcm_f32le", "pcm_mulaw", "pcm_u8"}
     | {"pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"}
 )
 
-
 _LOOKED_INTO = frozenset(
     {"h264", "hevc", "libdav1d", "libvpx", "libvpx-vp9", "mpeg1video", "mpeg2video", "mpeg4", "theora"}
     | {"av1", "vc1", "vp6f", "vp8", "vp9", "wmv1", "wmv2", "wmv3"}
 )
 
-
 _SOUND_GAP_S = 10
 """Gaps in the audio up to this length are filled with silence; longer ones remain gaps."""
-
 
 _JUMP_S = Fraction(1, 10)
 """Times that go back by more start a new recording; the video reader has the same limit."""
 
-
 _LEAD_S = 2.0
 """How long before the start of the clip reading begins."""
 
-
 _Packet: TypeAlias = "Packet[av.AudioStream]"
-
 
 _Piece: TypeAlias = "_Packet | av.AudioFrame"
 

@@ -26,9 +26,7 @@ __all__ = [
 
 _TICK = Fraction(1, 90_000)
 
-
 ENCODER = "libx264"
-
 
 ENCODER_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
 """Options where no hardware encoder works.

@@ -19,36 +19,27 @@ __all__ = [
 
 Boxes = NDArray[np.float32]
 
-
 Floats = NDArray[np.float64]
-
 
 Rect = tuple[int, int, int, int]
 """Left, top, right, bottom in whole pixels; right and bottom exclusive."""
 
-
 Sizes = Callable[[int, int], tuple[int, int]]
-
 
 LEVELS = 3
 """Levels of labels: long, short, small."""
 
-
 _REACH = (0.6, 1.2, 9.0)
 """The largest distance of a label from its box at each level, in label heights."""
 
-
 _RETRIES = 2
-
 
 _NEAR = 10
 """Positions next to a box."""
 
-
 _INSIDE = 0.06
 """The share of its own box that a label may cover if there is no space around it: on a face that fills the
 frame it hides the forehead or the chin."""
-
 
 _RELAXED = 0.7
 """Labels become longer again when less than this share of the people remains."""

@@ -34,21 +34,15 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 
-
 Boxes = NDArray[np.float32]
-
 
 Ints = NDArray[np.int64]
 
-
 _UNCOUNTED = "#D8D8D8"
-
 
 _CHILD_YEARS = 13
 
-
 _GENDERS = tuple(GENDER_COLORS)
-
 
 _ROUNDNESS = 0.4
 """Corner radius of boxes of perceived gender female, as a share of the largest possible radius."""
@@ -109,7 +103,6 @@ def _sprite(
 
 # From BGR to YUV of BT.709 in limited range: (3, 4), the last column is added.
 _RED, _BLUE = 0.2126, 0.0722
-
 
 _LUMA = np.array([_BLUE, 1 - _RED - _BLUE, _RED])
 

@@ -45,10 +45,8 @@ slope is 0.72 on two clips of turning heads and 0.59 on photographs (docs/attent
 
 _STEPS = 8
 
-
 _CHUNK = 50_000
 """Faces that are fitted at a time, to bound the memory."""
-
 
 _TIE_S = 1e-6
 

@@ -23,10 +23,8 @@ __all__ = [
 FRONTAL = 0.65
 """From this frontality on a face counts as frontal."""
 
-
 APPEARANCE_GAP_S = 2.0
 """A longer absence ends an appearance."""
-
 
 FULL_PX, WORTHLESS_SCORE = 80.0, 0.3
 """Weights of faces, see `fuse_estimates`."""

@@ -37,52 +37,40 @@ __all__ = [
 CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 
-
 IMAGE_LIKELY = 0.50
 """As `LIKELY`, for images of a folder, where single faces are compared, not means of many. It counts 98 of
 100 people with two portraits each, and 375 of 387 with one each."""
 
-
 CONTRADICTION = 0.55
 """Tracklets that meet in time and position are two people if their embeddings are farther apart."""
-
 
 SLIP = 0.5
 """Share of the samples of the shorter of two clusters in which both may be present, if they certainly are one
 person: where people cross, a tracklet may contain some faces of another person."""
 
-
 LINK_MARGIN, LINK_IOU = 0.3, 0.1
 """Time and position: boxes widened by the first, a share of their size, overlap by at least the second."""
-
 
 PERSON_SCORE, IMAGE_SCORE = 0.6, 0.5
 """A person reaches this detection score at least once (the second in images of a folder)."""
 
-
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
-
 
 LARGE_PX, LARGE_TIMES = 100.0, 2.0
 """A face of this median width that is seen for this multiple of the time needs `IMAGE_SCORE` only: faces that
 fill the frame have lower scores. In 16 real clips and 201 photographs and drawings, nothing but faces is
 as large and clear."""
 
-
 FAINT_SHARE = 0.4
 """With certain links only, a cluster seen for this share of the time, with `IMAGE_SCORE`, may be a person:
 `people_high` counts them, and at least everyone who was found but not counted."""
 
-
 _BLOCK = 1024
-
 
 Float = NDArray[np.float32]
 
-
 Real = NDArray[np.float64]
-
 
 Int = NDArray[np.int64]
 

@@ -47,10 +47,8 @@ __all__ = [
 INTERVAL = 0.95
 """Share of the draws inside an interval."""
 
-
 FEW_PEOPLE = 5
 """With fewer estimated people, no shares are stated: not in tables, not in charts, not in sentences."""
-
 
 UNMEASURED = (
     "No shares are stated: the error rates of these models have not been measured, so counts cannot be "
@@ -58,23 +56,17 @@ UNMEASURED = (
 )
 """Said in place of shares with `Calibration.plain`."""
 
-
 _BURN_IN, _DRAWS, _CHAINS = 50, 400, 20
 """Parallel chains, each with `_BURN_IN` steps to warm up; together they give `_DRAWS` draws."""
-
 
 _BLOCK = 1_000_000
 """Most people times draws held in memory at a time."""
 
-
 _PRIOR_PEOPLE = {"gender": 1.0, "age": 20.0}
-
 
 _WEIGHT_SHAPE = 4.0
 
-
 _SEED = 20150101
-
 
 Real = NDArray[np.float64]
 

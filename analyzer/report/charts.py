@@ -646,7 +646,6 @@ def _excerpt_words(some: Sequence[Any], everything: Sequence[Any], which: str) -
 _Point = tuple[str, Any, Any, Any, int | None]
 """Period, value, low, high, and 1 or -1 where it went up or down by more than the error bars."""
 
-
 _PANEL_LETTERS = 24
 """The number of letters that fit below a panel."""
 

@@ -64,19 +64,16 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-
 _MEMORY_MB = 600
 
 
 # A folder named `a=1` is not a partition, and the delimiter of a CSV file is known.
 _PARQUET = "read_parquet({}, union_by_name = {}, hive_partitioning = false)"
 
-
 _CSV = (
     "read_csv({}, header = true, all_varchar = true, union_by_name = {}, hive_partitioning = false, "
     "delim = ',', quote = '\"', escape = '\"')"
 )
-
 
 _TEXT, _REAL, _INT, _BOOL, _DATE = pa.string(), pa.float64(), pa.int64(), pa.bool_(), pa.date32()
 
@@ -137,16 +134,12 @@ def _table_columns(scene: str) -> dict[str, tuple[Column, ...]]:
 
 _TABLE_COLUMNS = _table_columns("video")
 
-
 _TABLES = {"people": True, "shares": True, "timeline": True, "faces": False, "samples": False}
 """Views besides `runs`, and whether the table may be CSV. Each has the columns of the table and `run`."""
 
-
 VIEWS = ("runs", *_TABLES)
 
-
 PERIODS = ("day", "week", "month", "hour")
-
 
 BY_FILE_NAME = "name"
 """The value of `--by` that groups runs by file name."""
@@ -175,9 +168,7 @@ class Found:
 
 _UNFINISHED = "is unfinished: run analyze on the same source again"
 
-
 _FOREIGN = "holds no run"
-
 
 _FORBIDDEN = "cannot be read: permission denied"
 
@@ -334,19 +325,15 @@ _PERSON = {
 
 _COUNTED = {"samples": "moment", "people": "person"}
 
-
 _SAMPLE = {"sample": "INTEGER", "time_s": "DOUBLE", "duration_s": "DOUBLE"}
-
 
 _SHARE = {"dimension": "VARCHAR", "group": "VARCHAR"} | {
     column.name: "DOUBLE" for column in SHARES if column.unit
 }
 
-
 _BIN = {
     column.name: "DOUBLE" for column in _TABLE_COLUMNS["timeline"] if column.name not in ("video_id", "clock")
 }
-
 
 _FACE = {"sample": "INTEGER", "time_s": "DOUBLE", "person_id": "INTEGER"}
 
@@ -778,7 +765,6 @@ def day_of(
 
 
 _MOST_NAMED = 10
-
 
 _KEYS = ("run", "video_id", "title", "url", "source")
 

@@ -18,7 +18,6 @@ __all__ = [
 
 _YOUTUBE = ("youtube.com", "youtube-nocookie.com", "youtu.be")
 
-
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{6,20}", re.ASCII)
 
 

@@ -39,17 +39,13 @@ __all__ = [
 
 Unit = Literal["", "s", "clock", "share", "people", "years"]
 
-
 SUPPRESSED = "suppressed"
 """The word in place of a figure about too few people."""
-
 
 TOO_FEW = "too few people"
 """The words in place of a share of fewer than `analyzer.people.proportions.FEW_PEOPLE` people."""
 
-
 NOT_KNOWN = "–"
-
 
 GENDER_WORDS = {"female": "female", "male": "male", "unknown": "unknown"}
 """Perceived gender, as it is written."""
@@ -171,7 +167,6 @@ AUDIENCE_FIGURES = (
     Figure("attraction_ratio", "attraction ratio", "share", "Attention of all watchers as a share of dwell."),
 )
 """The figures of people in front of a camera, for runs that were analyzed as an audience."""
-
 
 BY_NAME = {figure.name: figure for figure in FIGURES}
 

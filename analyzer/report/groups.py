@@ -26,7 +26,6 @@ __all__ = [
 
 _NOT_KNOWN = "not known"
 
-
 NAME_PATTERN = r"^(.*?)[\s._-]*\d*$"
 """The default pattern for `name`: file names that differ only in the number at their end form a group."""
 

@@ -57,33 +57,26 @@ __all__ = [
 
 Row = dict[str, Any]
 
-
 _FOLDER = Path(__file__).with_name("assets")
-
 
 _VIDEO_COLUMNS = (
     *("people", "on_screen_s", "occupancy", "co_presence", "female_people_share", "age_median_years"),
     *("longest_person_s", "concurrent_peak"),
 )
 
-
 _GROUP_COLUMNS = (
     *("videos", "analyzed_s", "people", "people_per_video", "occupancy", "co_presence"),
     *("female_people_share", "female_time_share", "age_median_years"),
 )
-
 
 _CHARTED = (
     *("people", "people_per_video", "on_screen_s", "occupancy", "co_presence", "mixed", "concurrent_mean"),
     *("female_people_share", "female_time_share", "age_median_years", "longest_person_s", "videos"),
 )
 
-
 _TOP, _PEOPLE_ROWS, _TABLE_ROWS, _VIDEO_ROWS, _MAX_SPANS = 20, 40, 200, 1000, 2000
 
-
 _STATES = {SUPPRESSED: "suppressed", TOO_FEW: "few", NOT_KNOWN: "unknown"}
-
 
 _UNITS = {"clock": "time", "share": "share", "years": "years", "s": "s", "people": "people", "": ""}
 

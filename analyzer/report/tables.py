@@ -52,10 +52,8 @@ _TABLES: dict[str, tuple[str, ...]] = {
 }
 """The columns of each of `REPORT_TABLES`."""
 
-
 _OF_TIME = ("screen-time", "moments", "appearances")
 """Tables about time, which images do not have."""
-
 
 _COLUMNS_OF_IMAGES = {"on_screen_s": "images", "time_s": "images", "co_presence_s": "images"}
 """Names of the columns of seconds where each image counts as one second."""

@@ -25,7 +25,6 @@ __all__ = [
 _BANDS = tuple(band.name for band in AGE_BANDS["youtube"][1:])
 """The bands of YouTube Analytics, which does not include children."""
 
-
 _COLUMNS = {
     "age": ("agegroup", "viewerage", "age"),
     "gender": ("gender", "viewergender"),
@@ -34,10 +33,8 @@ _COLUMNS = {
 }
 """Names of the columns in the API, its bulk reports and Studio, in lower case without spaces."""
 
-
 _MOST_PERCENT = 101.0
 """Percentages are rounded."""
-
 
 _GENDERS = {"female": "female", "male": "male", "f": "female", "m": "male"}
 

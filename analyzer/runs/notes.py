@@ -28,24 +28,19 @@ REASONS = (
 )
 """Why a face is not counted, or a person has no gender and age, or no gender: keys of ``counts``."""
 
-
 UNMEASURED_AGES = (
     "Ages and their intervals come from the model as they are: how often such an interval contains the true "
     "age has not been measured."
 )
 
-
 _WIDEST_PX = 1280
 """Largest `--detector-size` that is suggested: it already takes four times as long."""
-
 
 _LARGE_SHARE, _REDUCED_PX = 0.4, 320
 """Faces wider than this share of the shorter side have higher scores at this detector size."""
 
-
 _SMALL_PX = 16
 """In pixels of the detector's image: narrower faces have higher scores in a larger one."""
-
 
 _LARGEST_SCORE = 0.5
 """Largest `--min-person-score` that is suggested: higher ones lose large faces that are counted now."""

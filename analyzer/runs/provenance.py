@@ -33,7 +33,6 @@ _LIBRARIES = (
     *("opencv-python", "openvino", "pandas", "pyarrow", "yt-dlp"),
 )
 
-
 _JUMPS_LISTED = 100
 
 

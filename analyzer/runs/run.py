@@ -50,7 +50,6 @@ REPORT_CHARTS = (
 )
 """Names of the charts of a report, in files ``report-<name>.png``."""
 
-
 REPORT_TABLES = (
     *("figures", "shares", "screen-time", "pyramid", "moments", "people", "appearances"),
     *("images", "pairs", "trend", "comparison", "audience", "concurrent", "attention"),

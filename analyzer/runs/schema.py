@@ -38,7 +38,6 @@ class Column:
 
 FLOAT, REAL, _INT, TEXT, _BOOL = pa.float32(), pa.float64(), pa.int64(), pa.string(), pa.bool_()
 
-
 CLOCK = pa.timestamp("ms", tz="UTC")
 
 

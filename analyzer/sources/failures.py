@@ -24,12 +24,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-
 _MAX_RETRY_AFTER_S = 7 * 86_400.0
 
-
 _LATER = "trying again later may help"
-
 
 _NEVER = "trying again will not help"
 
@@ -145,7 +142,6 @@ _NETWORK_WORDS = (
     r"connect|resolv|getaddrinfo|name or service|unreachable|bytes read|expected \d+ bytes"
     r"|data blocks|file is empty|\bssl\b|certificate|fragment \d+ not found|network"
 )
-
 
 _DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG})
 

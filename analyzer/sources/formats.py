@@ -15,7 +15,6 @@ __all__ = [
 # Protocols that yt-dlp downloads by itself; others need an ffmpeg executable or are not finite.
 _PROTOCOLS = ("https", "http", "http_dash_segments", "m3u8_native", "m3u8")
 
-
 _ENOUGH_AUDIO_KBPS = 64
 
 

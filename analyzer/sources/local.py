@@ -32,18 +32,15 @@ __all__ = [
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
-
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".apng", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
 """The videos that are listed of a folder. A file that is named itself may have any suffix."""
 
-
 BLOCK_BYTES = 32 * 1024
 """The least that must arrive within `Settings.timeout_s` during a download (1.6 kB/s by default), and the
 size of the blocks in which bodies are read: only a whole block counts as progress."""
-
 
 _FINGERPRINT_BYTES = 1024 * 1024
 

@@ -29,7 +29,6 @@ __all__ = [
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
-
 Info: TypeAlias = dict[str, Any]
 
 

@@ -21,13 +21,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-
 _EXTRACTION_TIMEOUTS = 6
 """Extraction takes several requests; together they may take this many times `timeout_s`."""
 
-
 POLL_S = 0.05
-
 
 _GRACE_S = 0.3
 """How long to wait for a stopped worker."""

@@ -61,31 +61,22 @@ __all__ = [
 
 T = TypeVar("T")
 
-
 _log = logging.getLogger(__name__)
-
 
 _MAX_PAGE_BYTES = 64 * 1024 * 1024
 """Size limit of a page or manifest, which is held in memory."""
 
-
 _RETRIES = 3
-
 
 _MAX_HOPS = 10
 
-
 MAX_DEPTH = 4
-
 
 _MAX_WAIT_S = 60.0
 
-
 LIST_TYPES = ("playlist", "multi_video")
 
-
 URL_TYPES = ("url", "url_transparent")
-
 
 _SMUGGLED = "#__youtubedl_smuggle"
 """In an address, yt-dlp's extractors pass data to each other after this."""

@@ -25,7 +25,6 @@ __all__ = [
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")
 
-
 _starting = threading.RLock()
 """All threads share one ``__main__``."""
 

@@ -42,7 +42,6 @@ __all__ = [
 
 Float = NDArray[np.float32]
 
-
 Kind = Literal["logit", "probability", "logits", "probabilities", "years"]
 Crops = BoxCrop | LandmarkCrop
 
