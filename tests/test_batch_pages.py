@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -27,6 +26,7 @@ from analyzer.batch.notify import notify as send
 from analyzer.batch.outcome import Outcome
 from analyzer.batch.summary import summary
 from analyzer.errors import OutputError
+from testkit import browser
 
 SCRIPT = "<script>alert(1)</script></script><b>bold</b> {{ 7 * 7 }}"
 IMAGE = '"><img src=x onerror=alert(2)>'
@@ -331,16 +331,8 @@ def test_unexpected_values_do_not_end_the_page(filled: Filled) -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """One browser for all tests."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        if os.environ.get("ANALYZER_FAIL_WITHOUT_BROWSER"):
-            pytest.fail("no chromium is installed")
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture

@@ -231,8 +231,8 @@ def test_unread_pages_of_a_tiff_are_reported(tmp_path: Path) -> None:
     assert further_pages(tmp_path / "small.tif") == 0
     run = analyzer.analyze(tmp_path / "m.tif", out=tmp_path / "out", video=False)
     assert run.info["notes"][-1] == (
-        "2 further pages of m.tif were not read, and nobody on them is counted: save each page as an image "
-        "of its own."
+        "2 further pages of m.tif were not read, and people on them are not counted: save each page as an "
+        "image of its own."
     )
 
 

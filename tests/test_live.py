@@ -668,11 +668,19 @@ def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.Mo
 
         def arrivals(self) -> Iterator[Arrival]:
             frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "bgr24")
+            taken = threading.Event()
+
+            def take() -> av.VideoFrame:
+                taken.set()
+                return frame
+
             for time_s in times:
                 while readers and readers[0]._held is not None and not readers[0]._closing.is_set():
                     time.sleep(0.001)
+                taken.clear()
                 now[0] = float(time_s)
-                yield Arrival(lambda: frame)
+                yield Arrival(take)
+                taken.wait(1)  # The reader has read the clock before the next frame moves it.
 
         def ended(self) -> bool:
             return True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import os
 import re
 import shutil
 import threading
@@ -20,9 +19,8 @@ import pytest
 from analyzer.report.document import REPORT_VERSION
 from analyzer.report.figures import ESTIMATED, FIGURES
 from analyzer.report.html import page
+from testkit import browser
 from testkit.media import numbered, write_video
-
-sync_api = pytest.importorskip("playwright.sync_api")
 
 BANDS = ["0-12", "13-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"]
 SCRIPT = "<script>alert(1)</script></script><b>bold</b> & {{ 7 * 7 }} <img src=x onerror=alert(2)>"
@@ -208,15 +206,8 @@ def many(count: int = 6, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """One browser for all tests."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        if os.environ.get("ANALYZER_FAIL_WITHOUT_BROWSER"):
-            pytest.fail("no chromium is installed")
-        pytest.skip("no chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browser.chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
