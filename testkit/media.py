@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,6 +49,20 @@ def noisy(images: Iterable[NDArray[np.uint8]]) -> Iterable[NDArray[np.uint8]]:
         yield np.clip(image.astype(np.int64) // 2 + 64 + noise, 0, 255).astype(np.uint8)
 
 
+@contextlib.contextmanager
+def usual_priority() -> Iterator[None]:
+    """Restore the scheduling of this thread afterwards.
+
+    As root, SVT-AV1 gives the thread that encodes a real-time priority and never takes it back: whatever that
+    thread starts later would starve everything else on its processor.
+    """
+    try:
+        yield
+    finally:
+        if hasattr(os, "sched_setscheduler"):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def write_video(
     path: Path,
     images: Iterable[NDArray[np.uint8]],
@@ -69,7 +85,10 @@ def write_video(
     `times_s` gives each frame's time (variable frame rate); else they are 1 / `fps` apart. A player turns
     the frames clockwise by `rotation_deg`. Some codecs need a coarse `tick`, the encoder's unit of time.
     """
-    with av.open(str(path), "w", format=format, options=container_options or {}) as container:
+    with (
+        usual_priority(),
+        av.open(str(path), "w", format=format, options=container_options or {}) as container,
+    ):
         container.metadata.update(metadata or {})
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, options=options or {})

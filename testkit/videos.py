@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from testkit.demo import portraits
+from testkit.media import usual_priority
 
 Image = NDArray[np.uint8]
 
@@ -303,7 +304,7 @@ def _times(seconds: float) -> Iterator[float]:
 def _write(path: Path, frames: Iterable[Image], size: tuple[int, int], codec: str = "h264") -> Path:
     """Encode RGB frames (H, W, 3), or planes of YUV 4:2:0 (H * 3 / 2, W)."""
     encoder, options = CODECS[codec]
-    with av.open(str(path), "w") as container:
+    with usual_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(encoder, rate=Fraction(FPS), options=options)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"

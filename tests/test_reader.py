@@ -363,6 +363,7 @@ def test_kinds_of_video(
         format="apng" if name.endswith(".apng") else None,
         tick=Fraction(1, 10) if codec in ("mjpeg", "rawvideo") else Fraction(1, 90_000),
     )
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
     with VideoReader(path, Settings()) as reader:
         frames = list(reader.frames())
         assert [reader.info.width, reader.info.height] == size
