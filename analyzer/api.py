@@ -29,7 +29,7 @@ from analyzer.live.run import finish_abandoned
 from analyzer.media.arrays import ArrayReader
 from analyzer.output.preview import OnPreview
 from analyzer.runs.run import Run
-from analyzer.settings import DEFAULT_OUT, Settings
+from analyzer.settings import DEFAULT_OUT, Settings, checked_settings
 from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import FetchProgress, Item, MediaKind, Video
 from analyzer.util.callbacks import Callback
@@ -106,7 +106,7 @@ def analyze(
         DataFrames. `Run.video_error` says why there is no annotated video, if one was asked for.
 
     Raises:
-        TypeError: `source` is of a type that cannot be analyzed.
+        TypeError: `source` is of a type that cannot be analyzed, or another argument of a wrong type.
         SourceError: The source cannot be found or fetched, or is more than one video.
         MediaError: It is not a video, or cannot be read.
         SettingsError: A setting, a time or an image is not valid.
@@ -202,7 +202,7 @@ class Analyzer:
         fetcher: Fetcher | None = None,
         **changes: Any,
     ) -> None:
-        self._settings = (settings or Settings()).replace(**changes)
+        self._settings = checked_settings(settings).replace(**changes)
         self._out = Path(out)
         self._again = again
         self._on_event = Callback(on_event)

@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "assign_band",
     "budget_s",
+    "checked_settings",
     "options",
     "sampling_ways",
 ]
@@ -699,6 +700,19 @@ class Settings:
     def _hash(self, names: Iterable[str]) -> str:
         values = {name: getattr(self, name) for name in names}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def checked_settings(settings: Any) -> Settings:
+    """Settings that a caller gives; None: the defaults.
+
+    Raises:
+        TypeError: They are something else.
+    """
+    if settings is None:
+        return Settings()
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings is of type {type(settings).__name__}: pass Settings(...)")
+    return settings
 
 
 def sampling_ways(changes: Mapping[str, Any]) -> list[str]:

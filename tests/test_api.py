@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 import analyzer
-from analyzer import Analyzer, analyze, analyze_all, events, job
+from analyzer import Analyzer, OnlineAnalyzer, analyze, analyze_all, events, job
 from analyzer.analysis.segment import Models
 from analyzer.errors import (
     AnalyzerError,
@@ -341,6 +341,14 @@ def test_source_of_a_wrong_type_is_one_sentence(source: Any, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("settings", [{}, {"fps": 2}, 5, "fps=2"], ids=repr)
+def test_settings_of_a_wrong_type_are_refused(settings: Any, clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"settings is of type \w+: pass Settings"):
+        analyze(clip, settings, out=tmp_path)
+    with pytest.raises(TypeError, match=r"settings is of type \w+: pass Settings"):
+        OnlineAnalyzer(settings)
+
+
 def test_sources_that_are_no_list_are_refused(clip: Path, tmp_path: Path) -> None:
     for wrong in (str(clip), clip, 3):
         with pytest.raises(TypeError, match="pass a list of sources"):
@@ -425,6 +433,7 @@ def test_start_and_end_apply_to_frames(tmp_path: Path) -> None:
         ((0.5, np.zeros((0, 4, 3), np.uint8)), "is empty"),
         ((float("nan"), np.zeros((4, 4, 3), np.uint8)), "time of an image is nan"),
         ((-1, np.zeros((4, 4, 3), np.uint8)), "time of an image is -1"),
+        ((np.zeros((4, 4, 3), np.uint8), 1.0), "time of an image is of type ndarray: pass"),
         ((1.7e9, np.zeros((4, 4, 3), np.uint8)), "seconds since the start"),
         (("soon", np.zeros((4, 4, 3), np.uint8)), "'soon'"),
         (7, "a frame is of type int"),

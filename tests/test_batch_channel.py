@@ -804,6 +804,8 @@ def test_an_exception_of_on_event_ends_the_run_and_counts_against_no_video(world
     for event, error in (
         ("found", RuntimeError("mine")),
         ("listed", StoppedError("mine")),
+        ("started", RuntimeError("mine")),
+        ("analyzing", RuntimeError("mine")),
         ("done", LedgerError("mine", temporary=True)),
     ):
         world.video(event)
@@ -815,6 +817,9 @@ def test_an_exception_of_on_event_ends_the_run_and_counts_against_no_video(world
         with pytest.raises(type(error)) as caught:
             Scheduler(world.jobs(), THREADS(1), fetchers=world.fetcher, on_event=listen).run()
         assert caught.value is error
+        if event != "done":  # that job had ended
+            assert all(row["state"] in ("new", "downloaded", "done") for row in world.rows().values())
+    assert all(attempt[0] != "interrupted" for row in world.rows().values() for attempt in attempts(row)[:-1])
     outcome = world.run()
     assert (outcome.failed, outcome.abandoned, outcome.troubles) == (0, 0, [])
     assert set(world.states().values()) == {"done"}

@@ -209,6 +209,20 @@ def test_nothing_of_a_video_of_a_wrong_length_is_analyzed(
     assert segments(emitted(worker, job(tmp_path))) == [0, 1]
 
 
+@pytest.mark.parametrize("error", [OutputError("no such folder"), KeyError("age"), MemoryError()], ids=repr)
+def test_a_report_that_fails_does_not_fail_the_run(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_report(folders: list[Path]) -> None:
+        assert (folders[0] / "run.json").exists()
+        raise error
+
+    monkeypatch.setattr("analyzer.report.make_report", make_report)
+    event = emitted(Worker(Acts), job(tmp_path, report=("html",)))[-1]
+    assert isinstance(event, Done) and event.report_error is not None
+    assert (str(error) if isinstance(error, OutputError) else repr(error)) in event.report_error
+
+
 class Fails(Quick):
     """Fails while it loads, or while it analyzes."""
 

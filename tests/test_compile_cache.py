@@ -267,6 +267,16 @@ def test_a_cache_that_is_off_is_neither_read_nor_written(
     assert compile_cache.prune(0) == 0
 
 
+def test_what_killed_processes_left_unfinished_is_removed(folder: Path) -> None:
+    compile_cache.store("a", "engine", b"x")
+    old, new = folder / ".old.part", folder / ".new.part"
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    compile_cache.prune()
+    assert sorted(path.name for path in folder.iterdir()) == [".new.part", "a.compiled"]
+
+
 def test_entries_unused_for_longest_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate("abcd"):
         compile_cache.store(name, "engine", b"x" * 1000)

@@ -239,6 +239,19 @@ def test_estimates_become_rarer_unless_all_are_asked_for(every_s: float, most: i
     assert most * 0.5 < len(world.estimated) <= most and len(world.embedded) < 40
 
 
+def test_faces_that_cannot_be_compared_displace_nobody() -> None:
+    """A thousand small faces pass: somebody compared before them is recognized after them."""
+    world = _World()
+    tracker = tracker_of(world)
+    world.who = {100.0: 7}
+    first = tracker.update(faces_at(100), 0.0, world).track_ids.tolist()
+    for n in range(1, 1001):
+        tracker.update(faces_at(300, width=6), 3.0 * n, world)
+        assert len(tracker._people) <= 3
+    assert world.embedded == [7]
+    assert tracker.update(faces_at(100), 3100.0, world).track_ids.tolist() == first
+
+
 def test_memory_is_bounded_over_a_long_stream() -> None:
     """Five thousand people pass; a few hundred of them are remembered at most."""
     world = _World()

@@ -378,6 +378,8 @@ def test_what_an_earlier_report_left_goes_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_unknown_format_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"pass a list, such as \[\"html\"\]"):
+        Report({}, (), (), ()).save("html")
     with pytest.raises(SettingsError, match="unknown report format pdf"):
         save(one_video(), ["csv", "pdf"], tmp_path)
 

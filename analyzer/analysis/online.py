@@ -22,7 +22,7 @@ from analyzer.errors import SettingsError
 from analyzer.faces import AttributeModel, CropSource, EmbeddingModel, Faces
 from analyzer.media.arrays import checked_image, checked_time
 from analyzer.media.frame import Frame, Still
-from analyzer.settings import Settings
+from analyzer.settings import Settings, checked_settings
 from analyzer.vision.calibration import logit
 
 __all__ = ["OnlineAnalyzer", "OnlineTracker"]
@@ -283,6 +283,11 @@ class OnlineTracker:
         self._tracks = {
             one: track for one, track in self._tracks.items() if time_s - track.seen_s <= patience_s
         }
+        present = {track.person.id for track in self._tracks.values()}
+        # Without an embedding a person is never recognized again: others are not forgotten for them.
+        for person in list(self._people.values()):
+            if person.embedding is None and person.id not in present:
+                del self._people[person.id]
         if len(self._people) > _MOST_PEOPLE:
             by_time = sorted(self._people.values(), key=lambda person: person.seen_s)
             for person in by_time[: len(self._people) - _MOST_PEOPLE]:
@@ -301,6 +306,7 @@ class OnlineAnalyzer:
 
     Raises:
         ModelError: On construction, if a model is missing or damaged.
+        TypeError: On construction, if `settings` is something else.
 
     ::
 
@@ -313,7 +319,7 @@ class OnlineAnalyzer:
     """
 
     def __init__(self, settings: Settings | None = None, models: Models | None = None) -> None:
-        self._settings = settings or Settings()
+        self._settings = checked_settings(settings)
         self._models = models or Models.load(self._settings)
         self._shots = ShotDetector()
         self._last_s = -np.inf

@@ -206,11 +206,15 @@ class _Run:
 
     def __exit__(self, *exception: object) -> None:
         self._unfinished += self._running.values()
-        if self._downloads.entry is not None:
-            self._unfinished.append(self._downloads.entry)
-        self._downloads.__exit__(None, None, None)
         for job_id in self._running:
             self._executor.cancel(job_id)
+        downloading = self._downloads.entry
+        self._downloads.__exit__(None, None, None)
+        if downloading is not None:  # an error of the run says nothing about the video
+            self._unfinished.append(downloading)
+            work = downloading.work
+            with contextlib.suppress(LedgerError):
+                self._context.ledger.release(work.id, state_before(work), next_try=work.next_try)
         for _ in range(_EXIT_POLLS):
             if not self._running:
                 break
@@ -339,13 +343,16 @@ class _Run:
             self._downloaded.append(entry)
             return
         number = context.ledger.begin(work.id, library_versions())
-        context.log("started", work.id, source=work.source, attempt=number)
+        failure = None
         try:
             self._downloads.start(entry)
         except OutputError as error:
             if not error.no_space:
                 raise
-            self._failures.handle(entry, failure_of(error, Phase.FETCH))
+            failure = failure_of(error, Phase.FETCH)
+        context.log("started", work.id, source=work.source, attempt=number)
+        if failure is not None:
+            self._failures.handle(entry, failure)
 
     def _fetched(self, fetched: Fetched) -> None:
         context, entry, work = self._context, fetched.entry, fetched.entry.work
@@ -414,9 +421,10 @@ class _Run:
                 shorter_than_s=source.filters.shorter_than_s,
                 longer_than_s=source.filters.longer_than_s,
             )
-            self._running[spec.job_id] = entry
-            context.log("analyzing", work.id, title=work.title, duration_s=work.duration_s)
             self._executor.submit(spec)
+            self._running[spec.job_id] = entry
+            # Logged last: if `on_event` raises, the job is known and is canceled.
+            context.log("analyzing", work.id, title=work.title, duration_s=work.duration_s)
 
     def _resources(self, settings: Settings, concurrent: int) -> Resources:
         """A job's share of the executor: as many processes in all, whether for one video or for many.

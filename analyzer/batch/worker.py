@@ -9,6 +9,7 @@ reported.
 from __future__ import annotations
 
 import datetime
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
 __all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
+
+log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY_S = 0.5
 Emit = Callable[[JobEvent], None]
@@ -206,9 +209,9 @@ def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
     """Write the run's report; returns why it could not be written, which does not fail the job."""
     if not formats:
         return None
-    from analyzer.report import make_report
-
     try:
+        from analyzer.report import make_report
+
         make_report([folder]).save(formats, folder)
     except OutputError as error:
         if error.no_space:
@@ -216,4 +219,7 @@ def _report(folder: Path, formats: tuple[str, ...]) -> str | None:
         return str(error)
     except AnalyzerError as error:
         return str(error)
+    except Exception as error:  # the run is published: a defect of the report must not fail it
+        log.error("unexpected error", exc_info=error)
+        return f"an unexpected error ({error!r}): please report it"
     return None

@@ -53,11 +53,12 @@ def checked_time(time_s: Any) -> float:
     """
     try:
         seconds = float(time_s)
-    except (TypeError, ValueError):
-        seconds = math.nan
+        what = f"{seconds:g}"
+    except (TypeError, ValueError, OverflowError):
+        seconds, what = math.nan, f"of type {type(time_s).__name__}"
     if not 0 <= seconds <= _LATEST_S:
         raise SettingsError(
-            f"the time of an image is {time_s!r}: pass seconds since the start of the video, such as 12.5"
+            f"the time of an image is {what}: pass seconds since the start of the video, such as 12.5"
         )
     return seconds
 

@@ -108,7 +108,10 @@ class Report:
         Raises:
             OutputError: A file cannot be written.
             SettingsError: A format is unknown, or see `place`.
+            TypeError: `formats` is a single string.
         """
+        if isinstance(formats, str):
+            raise TypeError(f'formats is of type str: pass a list, such as ["{formats}"]')
         wanted = list(formats)
         folder = self.place(wanted, out)
         return save(self.linked(folder), wanted, folder)

@@ -20,6 +20,7 @@ import os
 import platform
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import platformdirs
@@ -36,6 +37,9 @@ MAX_BYTES = 512 << 20
 about 35 MiB for each number of threads."""
 
 _SUFFIX = ".compiled"
+_PART = ".part"
+_PART_S = 3600.0
+"""An unfinished entry that is older was left by a killed process."""
 _HEADER_BYTES = 4096
 """No header is longer."""
 
@@ -101,7 +105,7 @@ def store(key: str, engine: str, blob: bytes) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _trusted(folder):
             return
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(header.encode() + b"\n" + blob)
@@ -114,14 +118,19 @@ def store(key: str, engine: str, blob: bytes) -> None:
 def prune(max_bytes: int = MAX_BYTES) -> int:
     """Remove the entries unused for longest until the folder holds at most `max_bytes`.
 
+    Unfinished entries that killed processes left are removed too.
+
     Returns:
-        The number of bytes removed.
+        The number of bytes of entries removed.
     """
     folder = compiled_folder()
     removed = 0
     if folder is None:
         return removed
     with contextlib.suppress(OSError):
+        for path in folder.glob(f".*{_PART}"):
+            if path.stat().st_mtime < time.time() - _PART_S:
+                path.unlink(missing_ok=True)
         entries = [(path, path.stat()) for path in folder.glob(f"*{_SUFFIX}")]
         size = sum(about.st_size for _, about in entries)
         for path, about in sorted(entries, key=lambda entry: entry[1].st_mtime):
