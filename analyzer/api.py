@@ -238,6 +238,9 @@ class Analyzer:
 
     def analyze(self, source: Source, *, title: str | None = None, job_id: str | None = None) -> Run:
         """Analyze one video: `analyzer.analyze`, which see, with this object's settings and models."""
+        for what, text in {"title": title, "job_id": job_id}.items():
+            if not isinstance(text, str | None):
+                raise TypeError(f"{what} is of type {type(text).__name__}: pass a str")
         images = _as_images(source)
         if isinstance(source, str | os.PathLike):
             named: str | list[str] = os.fspath(source)
@@ -356,6 +359,7 @@ class Analyzer:
             return _finished(job_id, self._videos.analyze(video, self._out, timings, job_id=job_id))
 
     def _analyze_frames(self, frames: Iterable[Any], title: str | None, job_id: str) -> Run:
+        title = title or None
         name = title or "frames"
         pairs = _CallersIterator(frames)
         self._begin()

@@ -361,6 +361,10 @@ def test_sources_that_are_no_list_are_refused(clip: Path, tmp_path: Path) -> Non
         analyze(["a.jpg", 3], out=tmp_path)  # type: ignore[list-item]
     with pytest.raises(TypeError, match="title"):
         analyze(clip, SETTINGS, out=tmp_path, title="mine")
+    with pytest.raises(TypeError, match="title is of type int: pass a str"):
+        analyze(iter([]), SETTINGS, out=tmp_path, title=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="job_id is of type int: pass a str"):
+        analyze(clip, SETTINGS, out=tmp_path, job_id=4)  # type: ignore[arg-type]
 
 
 def test_list_of_image_files_is_one_run(tmp_path: Path) -> None:
