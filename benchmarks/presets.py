@@ -107,8 +107,8 @@ def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str
         losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
     intro = (
         f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labeled people",
-        "(seeds and faces that were used for no fitting; `make accuracy` says more of them).",
-        "`--preset NAME` sets the options below; options that are given besides count more.",
+        "(seeds and faces that were not used for fitting; see [accuracy.md](accuracy.md)).",
+        "`--preset NAME` sets the options below; explicit options take precedence.",
         "**accurate** skips nothing: it detects faces in every sample at 640 pixels and estimates",
         "every one, in float32.",
     )

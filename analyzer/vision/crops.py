@@ -40,7 +40,7 @@ CROP_LANDMARKS = np.array(
     [[0.2972, 0.3289], [0.6952, 0.3172], [0.4938, 0.5218], [0.332, 0.7067], [0.6623, 0.6958]], np.float32
 )
 """Where CenterFace's landmarks lie in the crops that dlib's models were trained on: (5, 2) float32, x y as
-shares of the crop's side. Fitted on labeled faces against dlib's own crops by ``benchmarks/fit_chips.py``."""
+shares of the crop's side. Fitted on labeled faces against dlib's own crops by ``benchmarks/fit_crops.py``."""
 
 
 def padded_landmarks(padding: float) -> Float:
