@@ -113,7 +113,7 @@ def analyze(
         ModelError: A model is missing or damaged.
         OutputError: Results cannot be written.
         CrashError: A worker process died.
-        StoppedError: The analysis was cancelled.
+        StoppedError: The analysis was canceled.
 
     All but TypeError are subclasses of `AnalyzerError`, and their message is one sentence for the user.
 

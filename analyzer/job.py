@@ -279,7 +279,7 @@ class VideoAnalyzer:
             ModelError: A model is missing or damaged.
             OutputError: Results cannot be written, or another process works on the same video.
             CrashError: A worker process died.
-            StoppedError: The analysis was cancelled; committed segments are kept.
+            StoppedError: The analysis was canceled; committed segments are kept.
             BaseException: Whatever `on_event` and `cancelled` raise.
         """
         timings = {} if timings is None else timings
@@ -354,7 +354,7 @@ class VideoAnalyzer:
 
         Raises:
             OutputError: No space is left: with some, the same command renders the video.
-            StoppedError: The analysis was cancelled: the same command renders the video.
+            StoppedError: The analysis was canceled: the same command renders the video.
         """
         timings, stages, problem = dict[str, float](), StageTimer(), None
         try:

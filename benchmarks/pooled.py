@@ -108,7 +108,7 @@ def main() -> None:
             f"Written by `python -m benchmarks.pooled`: {len(made)} made videos with {people} labeled",
             "people, reported on one by one, by several at random, and all together. The true shares should",
             "lie in their 95 % intervals in 95 of 100 cases. Choices of the same videos share people, so the",
-            "rows are less sure than they look.",
+            "rows are less certain than they appear.",
             "",
             "| videos | choices | gender held | width | age bands held | width |",
             "| --- | --- | --- | --- | --- | --- |",

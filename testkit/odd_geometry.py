@@ -1,4 +1,4 @@
-"""Odd files that store pixels otherwise than they are shown: shape, direction, views, colors, transparency.
+"""Odd files that store pixels differently than they are shown: shape, direction, views, colors, transparency.
 
 Each is made from the reference clip so that a player shows the reference again.
 """
@@ -504,12 +504,12 @@ def _hidden_picture(name: str, folder: Path, reference: Path) -> Path:
 
 SQUARE = "pixels that are not square"
 DIRECTED = "display matrix that turns or mirrors"
-CUT_OFF = "borders that the container cuts off"
+CUT_OFF = "borders that the container crops"
 SPOKEN = "display orientation message of the stream"
 STEREO = "side-by-side 3D"
 HDR = "HDR"
 CLEAR = "transparency"
-PICTURES = "pictures that are stored otherwise than shown"
+PICTURES = "images stored differently than shown"
 _X265 = {"preset": "ultrafast", "crf": "16", "x265-params": "log-level=none"}
 _PICTURE: dict[str, Any] = {"duration_s": 1.0}
 

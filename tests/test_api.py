@@ -158,7 +158,7 @@ def test_callback_remembers_what_it_raised() -> None:
     assert caught.value is mine
 
 
-# --- cancelling --------------------------------------------------------------------------------------
+# --- canceling ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def samples_read(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return read
 
 
-def test_cancelling_takes_effect_within_the_segment(
+def test_canceling_takes_effect_within_the_segment(
     long_clip: Path, tmp_path: Path, samples_read: list[float]
 ) -> None:
     seen: list[Any] = []
@@ -197,7 +197,7 @@ def test_cancelling_takes_effect_within_the_segment(
     assert not [event for event in seen if isinstance(event, SegmentCommitted)]
 
 
-def test_cancelling_takes_effect_where_no_sample_comes_for_long(
+def test_canceling_takes_effect_where_no_sample_comes_for_long(
     long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reader is closed from another thread; what was read by then is not taken for the whole video."""
@@ -220,7 +220,7 @@ def test_cancelling_takes_effect_where_no_sample_comes_for_long(
     assert not list(tmp_path.glob("*/.parts/*")) and not list(tmp_path.glob("*/run.json"))
 
 
-def test_cancelling_keeps_committed_segments_and_the_next_call_continues(clip: Path, tmp_path: Path) -> None:
+def test_canceling_keeps_committed_segments_and_the_next_call_continues(clip: Path, tmp_path: Path) -> None:
     committed: list[SegmentCommitted] = []
 
     def listen(event: Any) -> None:
@@ -233,7 +233,7 @@ def test_cancelling_keeps_committed_segments_and_the_next_call_continues(clip: P
     assert run.info["resumed_segments"] == len(committed) and run.complete
 
 
-def test_cancelling_reaches_worker_processes(long_clip: Path, tmp_path: Path) -> None:
+def test_canceling_reaches_worker_processes(long_clip: Path, tmp_path: Path) -> None:
     seen: list[Any] = []
     settings = SETTINGS.replace(fps=10, segment_s=30, reuse_s=0, workers=2)
     started: list[float] = []
@@ -251,7 +251,7 @@ def test_cancelling_reaches_worker_processes(long_clip: Path, tmp_path: Path) ->
     assert not list(tmp_path.glob("*/.parts/*-00000?")) and not multiprocessing.active_children()
 
 
-def test_no_further_video_is_begun_after_cancelling(clip: Path, tmp_path: Path) -> None:
+def test_no_further_video_is_begun_after_canceling(clip: Path, tmp_path: Path) -> None:
     finished: list[Any] = []
     sources = [clip, "never-reached.mp4"]
     for outcome in analyze_all(sources, SETTINGS, out=tmp_path, cancelled=lambda: bool(finished)):

@@ -197,6 +197,19 @@ def test_a_damaged_ledger_is_refused_and_not_changed(clips: Path, out: Path) -> 
     assert after == before
 
 
+def test_a_notification_that_fails_is_reported_even_if_the_batch_cannot_start(clips: Path, out: Path) -> None:
+    (out / "ledger.sqlite").write_bytes(b"not a database at all" * 500)
+    jobs = out / "jobs.toml"
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    jobs.write_text(
+        f"out = {json.dumps(str(out))}\n[[source]]\nfolder = {json.dumps(str(clips))}\n"
+        f"[on_failure]\ncommand = {json.dumps(command)}\n"
+    )
+    result = run(jobs)
+    assert result.exit_code == NOTHING_USABLE and "damaged" in result.stderr
+    assert "of [on_failure] ended with exit code 3" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [

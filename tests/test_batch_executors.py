@@ -386,7 +386,7 @@ def test_as_many_jobs_run_side_by_side_as_there_are_slots(executor: Executor, tm
     assert segments(events) == [], "they stopped where they were"
 
 
-def test_cancelling_a_job_that_has_ended_does_nothing(executor: Executor, tmp_path: Path) -> None:
+def test_canceling_a_job_that_has_ended_does_nothing(executor: Executor, tmp_path: Path) -> None:
     """Also if it ends before it reads the message."""
     late = job(tmp_path, "heedless")
     executor.submit(late)

@@ -263,6 +263,22 @@ def test_programs_may_name_the_jobs_file_by_text(folder: Path) -> None:
     assert (folder.parent / "outputs" / "index.html").exists()
 
 
+def test_a_failed_notification_is_an_event(folder: Path) -> None:
+    (folder / "bad.mp4").write_bytes(b"not a video" * 100)
+    path = folder.parent / "jobs.toml"
+    command = json.dumps([sys.executable, "-c", "raise SystemExit(3)"])
+    path.write_text(f'[[source]]\nfolder = "clips"\n[on_failure]\ncommand = {command}\n')
+    seen: list[tuple[str, Any]] = []
+    jobs = load_jobs(path)
+    run_batch(
+        jobs,
+        executor=InlineExecutor(analyzers=Reads),
+        on_event=lambda event, video, facts: seen.append((event, facts.get("error"))),
+    )
+    event, error = seen[-1]
+    assert event == "closing_failed" and "exit code 3" in error
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)], ids=["INT", "TERM"]
 )

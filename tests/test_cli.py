@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import click
 import cv2
 import numpy as np
 import pandas as pd
@@ -914,6 +915,24 @@ def test_every_setting_has_an_option_with_help_and_every_exit_code_is_documented
         assert name in text and option.help.split()[0] in text, name
     for code in EXIT_CODES:
         assert re.search(rf"\b{code}\b", text) and f"| {code} |" in readme
+
+
+def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the path of a command, and of every command below it."""
+    yield path
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from _commands(below, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(_commands(cli)), ids=" ".join)
+def test_help_fits_80_columns_and_sorts_the_exit_codes(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli, [*path, "--help"], prog_name="python cli.py", env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    _, _, listed = result.output.partition("Exit codes:\n")
+    codes = [int(code) for code in re.findall(r"^    (\d+) ", listed, re.MULTILINE)]
+    assert codes and codes == sorted(codes)
 
 
 def test_public_names_are_exactly_those_documented() -> None:

@@ -115,7 +115,7 @@ def test_days_are_counted_back_from_today(outputs: Path) -> None:
     assert report("outputs", "--since", "10000d").exit_code == DONE
     result = report("outputs", "--since", "0d")
     assert result.exit_code == NOTHING_USABLE
-    assert "none of the 3 runs is since" in result.stderr
+    assert "no run of 3 matches the filters (since" in result.stderr
 
 
 @pytest.mark.parametrize(

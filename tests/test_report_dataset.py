@@ -666,7 +666,9 @@ def test_channels_without_minding_capitals(channels: Path) -> None:
     )
     assert both["filters"] == ["since 2026-01-02", "channel b", "where people > 0"]
     assert {row["run"] for row in both["videos"]} == {"r1", "r2"}
-    with pytest.raises(OutputError, match="none of the 4 runs is of channel c; there are B, Straße, b"):
+    with pytest.raises(
+        OutputError, match=r"no run of 4 matches the filters \(channel c\); there are B, Straße, b"
+    ):
         make_report([channels], chosen=Chosen(channels=("c",)))
 
 

@@ -42,7 +42,7 @@ FetcherMaker = Callable[[Settings, Callable[[FetchProgress], None]], Fetcher]
 
 
 class Stop:
-    """Requests the end of a batch run: jobs are cancelled, finished segments stay."""
+    """Requests the end of a batch run: jobs are canceled, finished segments stay."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

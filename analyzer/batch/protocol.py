@@ -295,7 +295,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The job was cancelled; its finished segments stay on the disk."""
+    """The job was canceled; its finished segments stay on the disk."""
 
     job_id: int
 
@@ -321,7 +321,7 @@ def decode_event(raw: bytes, spec: JobSpec, *, cancelled: bool) -> JobEvent:
     Args:
         raw: The message.
         spec: The job that runs there.
-        cancelled: Whether the job was cancelled: no other one may say that it was stopped.
+        cancelled: Whether the job was canceled: no other one may say that it was stopped.
 
     Raises:
         ProtocolError: It does not have the required form, or is about another job or video.
@@ -332,7 +332,7 @@ def decode_event(raw: bytes, spec: JobSpec, *, cancelled: bool) -> JobEvent:
     if isinstance(event, Done) and event.facts.video_id != spec.video.video_id:
         raise ProtocolError("the run is not of the job's video")
     if isinstance(event, Stopped) and not cancelled:
-        raise ProtocolError("the job was not cancelled")
+        raise ProtocolError("the job was not canceled")
     return event
 
 

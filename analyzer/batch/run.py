@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from analyzer.batch.config import Jobs
 from analyzer.batch.context import Stop
@@ -29,7 +30,7 @@ def run_batch(
         jobs: From `load_jobs` or `jobs_of`.
         executor: Runs the analyses; it is not closed. By default processes of this machine.
         on_event: Called with each event in the calling thread.
-        stop: Requests the end: jobs are cancelled, finished segments stay.
+        stop: Requests the end: jobs are canceled, finished segments stay.
 
     Raises:
         LedgerError: Another batch uses the ledger (temporary), or the ledger cannot be used.
@@ -38,17 +39,20 @@ def run_batch(
     with contextlib.ExitStack() as stack:
         if executor is None:
             executor = stack.enter_context(contextlib.closing(local_executor(jobs)))
-        outcome, troubles = run_and_close(Scheduler(jobs, executor, on_event=on_event, stop=stop), jobs)
-    for sentence in troubles:
-        on_event("afterwards_failed", None, {"error": sentence})
-    return outcome
+        return run_and_close(
+            Scheduler(jobs, executor, on_event=on_event, stop=stop),
+            jobs,
+            on_trouble=lambda sentence: on_event("closing_failed", None, {"error": sentence}),
+        )
 
 
-def run_and_close(scheduler: Scheduler, jobs: Jobs) -> tuple[Outcome, list[str]]:
+def run_and_close(scheduler: Scheduler, jobs: Jobs, *, on_trouble: Callable[[str], None]) -> Outcome:
     """Run a batch, write the index page and send notifications.
 
-    Returns:
-        The outcome, and a sentence for each page or notification that failed.
+    Args:
+        scheduler: Runs the batch.
+        jobs: The jobs of the scheduler.
+        on_trouble: Called with a sentence for each page or notification that failed.
 
     Raises:
         LedgerError: As `run_batch`; notifications are sent, but not if another batch uses the ledger.
@@ -59,12 +63,14 @@ def run_and_close(scheduler: Scheduler, jobs: Jobs) -> tuple[Outcome, list[str]]
     except AnalyzerError as error:
         if not (isinstance(error, LedgerError) and error.temporary):
             broken = Outcome(reason="broken", error=str(error))
-            notify(jobs.on_failure, broken, summary(broken))
+            for sentence in notify(jobs.on_failure, broken, summary(broken)):
+                on_trouble(sentence)
         raise
-    troubles = []
     try:
         with Ledger(jobs.ledger, read_only=True) as ledger:
             write_index(ledger, jobs.out)
     except AnalyzerError as error:
-        troubles.append(f"the index page was not written: {error}")
-    return outcome, troubles + notify(jobs.on_failure, outcome, summary(outcome))
+        on_trouble(f"the index page was not written: {error}")
+    for sentence in notify(jobs.on_failure, outcome, summary(outcome)):
+        on_trouble(sentence)
+    return outcome

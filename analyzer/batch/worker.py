@@ -114,7 +114,7 @@ class Worker:
             video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
             job.be_ready()
             if job.cancelled():
-                raise StoppedError("the job was cancelled")
+                raise StoppedError("the job was canceled")
             run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
             folder, facts = run.folder, RunFacts.of(run.info)
         else:

@@ -311,7 +311,7 @@ def report(
     Examples:
       {program} report
       {program} report outputs/talk-file-24ad666ec43b --open
-      {program} report outputs --by week --since 90d --format html,png,csv --out monthly
+      {program} report outputs --by week --since 90d --format html,png,csv
     """
     if opens and formats is not None and "html" not in formats:
         raise click.UsageError("--open shows the HTML page: add html to --format, or omit --format")

@@ -163,9 +163,7 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        outcome, sentences = run_and_close(scheduler, jobs)
-        for sentence in sentences:
-            show_error(sentence)
+        outcome = run_and_close(scheduler, jobs, on_trouble=show_error)
     finally:
         executor.close()
         console.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import textwrap
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,10 +53,17 @@ EXIT_CODES = {
     TERMINATED: "terminated by SIGTERM; run the same command again to continue",
 }
 
+# Click indents the end of the help by two columns and does not wrap its lines.
+_EPILOG_WIDTH = 78
+
 
 def epilog(codes: dict[int, str]) -> str:
-    """Format exit codes as the end of a command's help."""
-    return "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
+    """Format exit codes, in ascending order and within 80 columns, as the end of a command's help."""
+    lines = [
+        textwrap.fill(meaning, _EPILOG_WIDTH, initial_indent=f"  {code:<3} ", subsequent_indent=" " * 6)
+        for code, meaning in sorted(codes.items())
+    ]
+    return "\b\nExit codes:\n" + "\n".join(lines)
 
 
 class _NamesProgram(click.Command):

@@ -128,7 +128,7 @@ def _turn(vectors: Real) -> Real:
 
 
 def gazes(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Real:
-    """Return which faces look at the camera.
+    """Return which faces are directed at the camera.
 
     A gaze is a run of consecutive samples in which the head is turned by no more than the limits; gazes
     shorter than `settings.attention_min_s` do not count.

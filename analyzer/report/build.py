@@ -206,9 +206,9 @@ def _nothing(
     if found.runs and not failed and chosen.channels:
         there = sorted({str(run.info.get("channel")) for run in found.runs if run.info.get("channel")})
         known = f"there are {', '.join(there[:20])}" if there else "no run has a channel"
-        return f"none of the {len(found.runs)} runs is of {' and '.join(chosen.in_words())}; {known}"
+        return f"no run of {len(found.runs)} matches the filters ({', '.join(chosen.in_words())}); {known}"
     if found.runs and not failed:
-        return f"none of the {len(found.runs)} runs is {' and '.join(chosen.in_words())}: choose less"
+        return f"no run of {len(found.runs)} matches the filters ({', '.join(chosen.in_words())}): relax them"
     reasons = "; ".join(failed) or "no finished run was found: analyze a video first"
     return f"there is nothing to report: {reasons}"
 

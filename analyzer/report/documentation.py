@@ -22,7 +22,7 @@ Generated from `analyzer/report/` by `make docs`.
 ```
 python cli.py report                                   # the newest run in outputs, as a table
 python cli.py report outputs/talk-file-24ad666ec43b --open  # its page, in the browser
-python cli.py report outputs --by week --since 90d --format html,png,csv --out monthly
+python cli.py report outputs --by week --since 90d --format html,png,csv
 ```
 
 PATH is the folder of a run, or a folder that contains runs at any depth. Folders without a finished run are

@@ -119,7 +119,7 @@ FIGURES = (
         "longest_occupancy_s",
         "longest occupancy",
         "clock",
-        "Longest time with somebody on screen; gaps of at most 2 s do not end it.",
+        "Longest time with at least one person on screen; gaps of at most 2 s do not end it.",
         single=True,
     ),
     Figure(

@@ -128,7 +128,7 @@ def analyze_in_processes(
         ModelError: A model failed.
         OutputError: A part cannot be written.
         CrashError: A process died.
-        StoppedError: The analysis was cancelled; committed segments stay.
+        StoppedError: The analysis was canceled; committed segments stay.
     """
     # A forked copy of a process with threads may hang.
     context = multiprocessing.get_context("spawn")
@@ -181,7 +181,7 @@ class _Process:
     models: ClassVar[Models | None] = None
     messages: ClassVar[SimpleQueue[Message]]
     abandoned: ClassVar[threading.Event]
-    """Set when the analysis is cancelled, has failed or is over: what is not committed is not needed."""
+    """Set when the analysis is canceled, has failed or is over: what is not committed is not needed."""
 
     @classmethod
     def begin(cls, job: WorkerJob, messages: SimpleQueue[Message], watched: Connection) -> None:

@@ -199,9 +199,9 @@ class AudienceFacts(TypedDict):
     left_after_s: Annotated[float, "Setting."]
     ots: Annotated[int, "Opportunities to see: people."]
     attention_unknown: Annotated[int, "People whose gaze is not known."]
-    watchers: Annotated[int | None, "People who looked at the camera."]
+    watchers: Annotated[int | None, "People who faced the camera."]
     conversion_ratio: Annotated[float | None, "Watchers as a share of the people whose gaze is known."]
-    attention_s: Annotated[Spread, "How long watchers looked at the camera."]
+    attention_s: Annotated[Spread, "How long watchers faced the camera."]
     dwell_s: Annotated[Spread, "How long watchers stayed."]
     attraction_ratio: Annotated[float | None, "Attention as a share of dwell."]
 

@@ -165,11 +165,11 @@ PEOPLE = (
 
 
 AUDIENCE_PEOPLE = (
-    Column("watcher", _BOOL, "Whether the person looked at the camera; empty if that is not known."),
+    Column("watcher", _BOOL, "Whether the person faced the camera; empty if unknown."),
     Column(
         "attention_s",
         REAL,
-        "How long the person looked at the camera; empty if that is not known.",
+        "How long the person faced the camera; empty if unknown.",
         "s",
     ),
     Column(
@@ -261,7 +261,7 @@ def timeline_columns(settings: Settings) -> tuple[Column, ...]:
     watchers = Column(
         "watchers",
         _INT,
-        "People who look at the camera in the bin; empty if that is not known of any.",
+        "People who face the camera in the bin; empty if unknown for all.",
     )
     return (
         Column("video_id", TEXT, "Stable name of the video."),

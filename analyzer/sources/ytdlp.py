@@ -180,20 +180,22 @@ def check_address(source: str) -> None:
     # Two characters at least: C:\talk.mp4 is a path.
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", source)
     if scheme is None:
-        hint = "; a web address must begin with https://" if re.match(r"[\w-]+\.[\w.-]+/", source) else ""
+        hint = "; a URL must begin with https://" if re.match(r"[\w-]+\.[\w.-]+/", source) else ""
         name = source if source.isprintable() else repr(source)
         raise refuse(f"There is no file or folder named {name!s}{hint}", SourceErrorKind.NOT_FOUND)
     name = scheme[1].lower()
     if name.startswith(("rtsp", "rtmp", "rtp", "udp", "srt")):
         if name.startswith("rtsp"):
             raise refuse(f"Only analyze reads live sources ({name}://)")
-        raise refuse(f"Live sources of this kind ({name}://) are not supported: use an rtsp or http address")
+        raise refuse(
+            f"Live sources of this kind ({name}://) are not supported: use an rtsp:// or http:// URL"
+        )
     if name not in ("http", "https"):
-        raise refuse(f"Addresses must begin with http:// or https://, not {name}:")
+        raise refuse(f"A URL must begin with http:// or https://, not {name}:")
     if re.match(r"https?://[^/?#@]*:(?!\d*(?:[/?#]|$)|[^/?#]*[@\]])", source, re.I):
-        raise refuse("This is not a complete web address: write / ? # and @ in a password as %2F %3F %23 %40")
+        raise refuse("This is not a complete URL: write / ? # and @ in a password as %2F %3F %23 %40")
     if web_address(source) is None:
-        raise refuse("This is not a complete web address")
+        raise refuse("This is not a complete URL")
 
 
 class _Logger:

@@ -22,7 +22,7 @@ def never() -> bool:
 
 
 class Cancellation:
-    """Asks a caller's function whether work is cancelled; any thread may ask, one does at a time.
+    """Asks a caller's function whether work is canceled; any thread may ask, one does at a time.
 
     Once true, it stays true. What the function raises is raised again each time, so that it reaches the
     caller whichever thread has asked.
@@ -38,7 +38,7 @@ class Cancellation:
         self._error: BaseException | None = None
 
     def __call__(self) -> bool:
-        """Whether work is cancelled.
+        """Whether work is canceled.
 
         Raises:
             BaseException: Whatever the caller's function has raised.
@@ -58,11 +58,11 @@ class Cancellation:
         """Ask.
 
         Raises:
-            StoppedError: Work is cancelled.
+            StoppedError: Work is canceled.
             BaseException: Whatever the caller's function has raised.
         """
         if self():
-            raise StoppedError("the analysis was cancelled: the same command continues where it stopped")
+            raise StoppedError("the analysis was canceled: the same command continues where it stopped")
 
     def reraise(self) -> None:
         """Raise what the caller's function has raised, if it has.

@@ -56,7 +56,7 @@ _KILLED = (
     "of memory: run the same command again, or set fewer workers"
 )
 _CANCEL_S = 1.0
-"""A process whose job is cancelled is killed after this time: what is committed survives that."""
+"""A process whose job is canceled is killed after this time: what is committed survives that."""
 _GRACE_S = 2.0
 _MAX_BYTES = 16 * 2**20
 """Longer messages are malformed."""
@@ -172,7 +172,7 @@ class LocalExecutor:
         yield event
 
     def _watch(self, child: _Child, spec: JobSpec) -> Iterator[JobEvent]:
-        """End a job that exceeds a limit, or does not end though it was cancelled."""
+        """End a job that exceeds a limit, or does not end though it was canceled."""
         now, limits = time.monotonic(), spec.resources
         if child.cancelled_at is not None and now - child.cancelled_at > _CANCEL_S:
             self._end(child)
