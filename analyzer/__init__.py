@@ -38,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Analyzer": "analyzer.api",
     "AnalyzerError": "analyzer.errors",
+    "CrashError": "analyzer.errors",
     "MediaError": "analyzer.errors",
     "ModelError": "analyzer.errors",
     "OnlineAnalyzer": "analyzer.analysis.online",
@@ -55,6 +56,7 @@ _HOMES = {
 __all__ = [
     "Analyzer",
     "AnalyzerError",
+    "CrashError",
     "MediaError",
     "ModelError",
     "OnlineAnalyzer",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from analyzer.api import Analyzer, analyze, analyze_all
     from analyzer.errors import (
         AnalyzerError,
+        CrashError,
         MediaError,
         ModelError,
         OutputError,

@@ -498,6 +498,7 @@ def test_help_names_every_parameter_and_error() -> None:
     assert names and all(f"{name}:" in text for name in names)
     errors = ("TypeError", "SourceError", "MediaError", "SettingsError", "ModelError", "OutputError")
     assert all(f"{name}:" in text for name in (*errors, "CrashError", "StoppedError"))
+    assert all(hasattr(analyzer, name) for name in (*errors[1:], "CrashError", "StoppedError"))
 
 
 def test_failed_event_and_exception_agree(tmp_path: Path) -> None:
