@@ -146,7 +146,7 @@ def test_budget_that_cannot_be_kept_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     choice = chosen(monkeypatch, "0.5s", reading=0.2)
     assert choice.settings.keyframes and not choice.fits
     assert "keyframes alone" in choice.in_words() and choice.in_words().endswith("it cannot be kept")
-    assert "1.0 of 0.5 s" in choice.in_words()
+    assert "for about 1.0 s of analysis; the budget of 0.5s allows 0.5 s," in choice.in_words()
 
 
 # --- runs --------------------------------------------------------------------------------------------
@@ -168,7 +168,8 @@ def test_generous_budget_keeps_the_rate(short: Path, text: str, tmp_path: Path) 
     assert len(run.samples) == 18 and len(run.people) == 1
     said = [event for event in events if isinstance(event, SamplingChosen)]
     assert len(said) == 1 and said[0].fits and said[0].choice == run.info["budget"]
-    assert f"3 samples a second for the budget of {text}" in run.info["budget"]
+    assert run.info["budget"].startswith("3 samples a second for about ")
+    assert f"the budget of {text} allows " in run.info["budget"]
     assert run.info["settings"]["fps"] == 3 and run.info["timings_s"]["budget"] > 0
 
 
@@ -187,7 +188,7 @@ def test_tiny_budget_ends_with_keyframes_and_a_warning(short: Path, tmp_path: Pa
     (document,) = json.loads(result.stdout)
     info = document["run"]
     assert "keyframes alone" in info["budget"] and "cannot be kept" in info["budget"]
-    assert result.stderr.startswith("Warning: short: keyframes alone for the budget of 0.001s")
+    assert result.stderr.startswith("Warning: short: keyframes alone for about ")
     assert result.stderr.count("\n") == 1 and "Traceback" not in result.stderr
     assert info["settings"]["keyframes"] is True and info["counts"]["samples"] == 3
 

@@ -55,8 +55,9 @@ class Choice:
         """A sentence for the user."""
         settings = self.settings
         how = "keyframes alone" if settings.keyframes else f"{settings.fps:g} samples a second"
-        takes = f"{how} for the budget of {self.asked}: about {self.expected_s:.1f} of {self.budget_s:.1f} s"
-        return takes if self.fits else f"{takes}; it cannot be kept"
+        allowed = f"the budget of {self.asked} allows {self.budget_s:.1f} s"
+        takes = f"{how} for about {self.expected_s:.1f} s of analysis; {allowed}"
+        return takes if self.fits else f"{takes}, so it cannot be kept"
 
 
 @dataclass(frozen=True)

@@ -143,14 +143,14 @@ class OnlineTracker:
         self._next_id = 0
 
     def update(
-        self, faces: Faces, time_s: float, picture: CropSource | None, *, shot_boundary: bool = False
+        self, faces: Faces, time_s: float, frame: CropSource | None, *, shot_boundary: bool = False
     ) -> Faces:
         """Take the next sample.
 
         Args:
             faces: Its faces, as detected.
             time_s: When it is shown, later than the one before.
-            picture: What crops are taken from; not kept. None: no crop is taken.
+            frame: What crops are taken from; not kept. None: no crop is taken.
             shot_boundary: Whether a shot boundary lies before it.
 
         Returns:
@@ -164,11 +164,11 @@ class OnlineTracker:
                 self._tracks[one] = self._new_track(time_s)
             self._tracks[one].seen_s = time_s
         tracks = [self._tracks[one] for one in ids]
-        if picture is not None:
-            self._embed(seen, tracks, picture)
+        if frame is not None:
+            self._embed(seen, tracks, frame)
         self._separate(tracks, time_s)
-        if picture is not None:
-            self._estimate(seen, tracks, picture)
+        if frame is not None:
+            self._estimate(seen, tracks, frame)
         self._forget(time_s)
         estimates = np.array([track.person.estimates for track in tracks], np.float32).reshape(-1, 3)
         return faces.replace(
@@ -206,7 +206,7 @@ class OnlineTracker:
         self._next_id += 1
         return person
 
-    def _embed(self, seen: TrackedSample, tracks: list[_Track], picture: CropSource) -> None:
+    def _embed(self, seen: TrackedSample, tracks: list[_Track], frame: CropSource) -> None:
         """Compare the faces that are due with the people seen so far."""
         if self._embedding is None:
             return
@@ -220,7 +220,7 @@ class OnlineTracker:
             return
         side = self._embedding.crop_px
         transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
-        vectors = self._embedding.embed(picture.crop(transforms, [side] * len(rows), side))
+        vectors = self._embedding.embed(frame.crop(transforms, [side] * len(rows), side))
         for row, vector in zip(rows, vectors, strict=True):
             track, quality = tracks[row], float(seen.quality[row])
             track.embed.taken(time_s, quality)
@@ -259,7 +259,7 @@ class OnlineTracker:
             track.person.seen_s = time_s
             present.add(track.person.id)
 
-    def _estimate(self, seen: TrackedSample, tracks: list[_Track], picture: CropSource) -> None:
+    def _estimate(self, seen: TrackedSample, tracks: list[_Track], frame: CropSource) -> None:
         """Estimate gender and age of the faces that are due."""
         if self._attributes is None:
             return
@@ -271,7 +271,7 @@ class OnlineTracker:
         ]
         if not rows:
             return
-        crops = self._attributes.crops(picture, seen.landmarked[np.array(rows)])
+        crops = self._attributes.crops(frame, seen.landmarked[np.array(rows)])
         answers = zip(*self._attributes.estimate(crops), strict=True)
         for row, (female, age, std) in zip(rows, answers, strict=True):
             track, quality = tracks[row], float(seen.quality[row])
@@ -353,14 +353,14 @@ class OnlineAnalyzer:
                 f"an image at {time_s:g} s was pushed after one at {self._last_s:g} s: push images in the "
                 "order of time"
             )
-        picture: Frame | _Array = image if isinstance(image, Frame) else _Array(checked_image(image))
+        frame: Frame | _Array = image if isinstance(image, Frame) else _Array(checked_image(image))
         detector = self._models.detector
-        size = picture.width, picture.height
-        scaled = picture.scaled(*detector.input_size(*size))
+        size = frame.width, frame.height
+        scaled = frame.scaled(*detector.input_size(*size))
         (found,) = detector.detect([scaled], [size])
         boundary = self._shots.is_shot_boundary(thumbnail(scaled))
         self._last_s = time_s
-        return self._tracker.update(found, time_s, picture, shot_boundary=boundary)
+        return self._tracker.update(found, time_s, frame, shot_boundary=boundary)
 
 
 class _Array(Still):

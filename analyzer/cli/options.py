@@ -90,7 +90,7 @@ class SectionOption(click.Option):
         self.section = section
 
     def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
-        """State the range in words, as messages do, and without bounds that nobody meets."""
+        """State the range in words, as messages do, and omit bounds that have no effect."""
         extra = super().get_help_extra(ctx)
         if "default" in extra:
             extra["default"] = extra["default"].removesuffix(".0")

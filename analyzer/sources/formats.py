@@ -27,10 +27,10 @@ def choose_formats(
 ) -> list[Mapping[str, Any]]:
     """Choose the smallest formats that suffice: video, and audio if it is a separate file.
 
-    The picture is the tallest of at most `max_height`, else the lowest above it, else (where the site
-    tells no sizes) the best. Of the same height, the smallest download is taken: on the slow path from
-    the site to here bytes cost more than decoding does. Only where that leaves a tie, which is common
-    because many sites declare no sizes, the codec that is decoded fastest wins.
+    The video is the tallest of at most `max_height`, else the lowest above it, else (where the site
+    declares no heights) the best. Of the same height, the smallest download is chosen, because the
+    transfer costs more than decoding. Ties are common, because many sites declare no sizes; the codec
+    that decodes fastest breaks them.
 
     Args:
         formats: yt-dlp's, the best last.
@@ -39,10 +39,10 @@ def choose_formats(
         duration_s: In seconds, to estimate sizes from bit rates.
 
     Returns:
-        None, one or two formats; the picture's first.
+        No, one or two formats; the video's first.
     """
     usable = [each for each in formats if (each.get("protocol") or "https") in _PROTOCOLS]
-    pictures = [each for each in usable if each.get("vcodec") != "none"]
+    videos = [each for each in usable if each.get("vcodec") != "none"]
     sounds = [each for each in usable if each.get("vcodec") == "none" and each.get("acodec") != "none"]
 
     def size(each: Mapping[str, Any]) -> float:
@@ -62,7 +62,7 @@ def choose_formats(
     sound = min(sounds, key=sound_rank, default=None) if want_audio else None
 
     def image_rank(index: int) -> tuple[float, ...]:
-        each = pictures[index]
+        each = videos[index]
         silent = each.get("acodec") == "none"
         side = min((each[key] for key in ("width", "height") if each.get(key)), default=None)
         fit = (2, -index) if side is None else (0, -side) if side <= max_height else (1, side)
@@ -79,12 +79,12 @@ def choose_formats(
             _PROTOCOLS.index(protocol_of(each)),
         )
 
-    if not pictures:
+    if not videos:
         return []
-    picture = pictures[min(range(len(pictures)), key=image_rank)]
-    if sound is not None and picture.get("acodec") == "none":
-        return [picture, sound]
-    return [picture]
+    video = videos[min(range(len(videos)), key=image_rank)]
+    if sound is not None and video.get("acodec") == "none":
+        return [video, sound]
+    return [video]
 
 
 def protocol_of(each: Mapping[str, Any]) -> str:

@@ -284,7 +284,7 @@ def local_identity(paths: Sequence[Path]) -> tuple[str, int]:
     prints = [(path.name, *fingerprint_of(path)) for path in paths]
     if len(prints) == 1:
         identity = prints[0][1]
-    else:  # the names give the order of the pictures, so they count
+    else:  # the names give the order of the images, so they count
         listing = "\n".join(f"{name}\0{size}\0{digest}" for name, digest, size in prints)
         identity = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
     return _local_id(identity), sum(size for _, _, size in prints)

@@ -596,7 +596,7 @@ class YtDlpSession:
         """Download a video into the folder.
 
         Returns:
-            What yt-dlp knows of the video, and the files with their formats, the picture's first.
+            What yt-dlp knows of the video, and the files with their formats, the video's first.
 
         Raises:
             SourceError: It is refused. Or whatever yt-dlp raises.
@@ -881,7 +881,7 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
             target.unlink(missing_ok=True)
         message = f"Cannot write to {folder}: {error.strerror}"
         raise OutputError(message, no_space=is_full(error)) from error
-    picture = files[0][1]
+    video = files[0][1]
     page = str(info.get("webpage_url") or item.source)
     return Video(
         video_id=video_id,
@@ -900,9 +900,9 @@ def publish_download(item: Item, info: Info, files: list[tuple[Path, Info]], fol
             "extractor": str(info.get("extractor_key") or ""),
             "id": str(info.get("id") or ""),
             "formats": [str(each.get("format_id") or "") for _, each in files],
-            "width": picture.get("width"),
-            "height": picture.get("height"),
-            "fps": picture.get("fps"),
+            "width": video.get("width"),
+            "height": video.get("height"),
+            "fps": video.get("fps"),
             "size_bytes": size,
             "fingerprint": fingerprint,
             "yt_dlp": yt_dlp_version(),

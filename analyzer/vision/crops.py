@@ -108,11 +108,11 @@ class Crop(Protocol):
         """Everything that its crops depend on, for people and for the keys of calibrations."""
         ...
 
-    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
+    def crop(self, frame: CropSource, faces: Faces) -> list[Image]:
         """One crop, (H, W, 3) uint8 BGR, for each face; all of one size.
 
         Args:
-            picture: The full frame.
+            frame: The full frame.
             faces: With boxes and landmarks in its pixels.
         """
         ...
@@ -136,10 +136,10 @@ class LandmarkCrop:
         points = ", ".join(f"{x:.4f} {y:.4f}" for x, y in self.landmarks)
         return f"landmarks at {points} of {self.size} px"
 
-    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
+    def crop(self, frame: CropSource, faces: Faces) -> list[Image]:
         """(`size`, `size`, 3) uint8 BGR for each face."""
         transforms = crop_transforms(faces.landmarks, np.array(self.landmarks, np.float32))
-        return picture.crop(transforms, crop_sides(transforms, self.size), self.size)
+        return frame.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
 DLIB_CROP = LandmarkCrop(
@@ -193,11 +193,11 @@ class BoxCrop:
             low, high = np.clip(low, 0, limits), np.clip(high, 0, limits)
         return np.concatenate([low, np.maximum(high, low + 1)], axis=1).astype(np.float32)
 
-    def crop(self, picture: CropSource, faces: Faces) -> list[Image]:
+    def crop(self, frame: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
         if not len(faces):
             return []
-        kept = self.boxes(faces.boxes, picture.width, picture.height)
+        kept = self.boxes(faces.boxes, frame.width, frame.height)
         low, extents = kept[:, :2], kept[:, 2:] - kept[:, :2]
         transforms = np.zeros((len(kept), 2, 3), np.float32)
         transforms[:, [0, 1], [0, 1]] = 1 / extents
@@ -207,7 +207,7 @@ class BoxCrop:
         sides = [size * int(step) for step in steps]
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
-        return [self._sized(crop) for crop in picture.crop(transforms, sides, size)]
+        return [self._sized(crop) for crop in frame.crop(transforms, sides, size)]
 
     def _sized(self, crop: Image) -> Image:
         if crop.shape[:2] == (self.height, self.width):

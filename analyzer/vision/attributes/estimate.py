@@ -59,14 +59,14 @@ class Attributes:
         age = gender if choice.age == choice.gender else _load(choice.age, settings)
         return cls(gender, age, choice.calibration())
 
-    def crops(self, picture: CropSource, faces: Faces) -> list[AlignedCrop]:
+    def crops(self, frame: CropSource, faces: Faces) -> list[AlignedCrop]:
         """The crops of each face: one for each way of cropping, (H, W, 3) uint8 BGR each.
 
         Args:
-            picture: The full frame.
+            frame: The full frame.
             faces: With boxes and landmarks in its pixels.
         """
-        return list(zip(*(one.crop(picture, faces) for one in self._crops), strict=True))
+        return list(zip(*(one.crop(frame, faces) for one in self._crops), strict=True))
 
     def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
         """Probability of female (calibrated), age in years, standard deviation of the age in years.
