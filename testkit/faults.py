@@ -1,8 +1,8 @@
 """What a batch survives: kills, signals, a full disk, a locked ledger, crashes between two commits.
 
 Injects real faults into ``python cli.py batch`` over made videos, and compares the final output with that of
-an uninterrupted batch. `benchmarks.reliability` writes ``docs/reliability.md`` from these experiments; tests run
-some of them.
+an uninterrupted batch. `benchmarks.reliability` writes ``docs/reliability.md`` from these experiments, and
+tests run some of them.
 """
 
 from __future__ import annotations
