@@ -13,90 +13,64 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import supervision as sv
 from numpy.typing import NDArray
 from trackers import BoTSORTTracker, ByteTrackTracker, CBIoUTracker, OCSORTTracker, SORTTracker
-from trackers.core.base import BaseTracker
 from trackers.utils.iou import BIoU, IoU
 
 from analyzer.analysis.shots import ShotDetector, thumbnail
-from analyzer.analysis.tracking import FaceTracker, MakeTracker, byte_track, lost_after_s
+from analyzer.analysis.tracking import FaceTracker, MakeTracker, byte_track
 from analyzer.faces import Faces, iou
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision.detectors.centerface import CenterFace
 from testkit.crowd import make
 from testkit.faces import CHOOSE
+from testkit.library_tracker import ALL, maker
 
 ROOT = Path(__file__).parents[1]
+
+
 KINDS = ("walking", "edited", "crossing")
+
+
 RATES = (10, 5, 2)
+
+
 MATCH_IOU = 0.3
 
 
-class _OfTheLibrary:
-    """A tracker of the library, given boxes and asked for ids as the project's own is."""
-
-    def __init__(self, tracker: BaseTracker) -> None:
-        self._tracker = tracker
-
-    def update(self, boxes: NDArray[np.float64], time_s: float) -> NDArray[np.int64]:
-        """As `ByteTrack.update`."""
-        detections = sv.Detections(
-            xyxy=boxes,
-            confidence=np.ones(len(boxes), np.float32),
-            data={"row": np.arange(len(boxes))},
-        )
-        tracked = self._tracker.update(detections, timestamp=time_s)
-        ids = np.full(len(boxes), -1, np.int64)
-        if len(tracked):
-            ids[tracked.data["row"].astype(np.int64)] = tracked.tracker_id
-        return ids
-
-
-def _maker(kind: Callable[..., BaseTracker], **options: object) -> MakeTracker:
-    def made(interval_s: float) -> _OfTheLibrary:
-        # The library counts its patience in thirtieths of a second.
-        lost = round(lost_after_s(interval_s) * 30)
-        return _OfTheLibrary(kind(lost_track_buffer=lost, frame_rate=1 / interval_s, **options))
-
-    return made
-
-
-_ALL = {"track_activation_threshold": 0.0, "high_conf_det_threshold": 0.0, "minimum_consecutive_frames": 1}
 _FIRST = {"minimum_iou_threshold_first_assoc": 0.1, "minimum_iou_threshold_unconfirmed_assoc": 0.1}
-byte_track_of_the_library = _maker(ByteTrackTracker, **_ALL, minimum_iou_threshold=0.1, iou=BIoU(0.3))
-"""What the project's own is measured against."""
+
+
 TRACKERS: dict[str, MakeTracker] = {
-    "ByteTrack, IoU": _maker(ByteTrackTracker, **_ALL, minimum_iou_threshold=0.1, iou=IoU()),
+    "ByteTrack, IoU": maker(ByteTrackTracker, **ALL, minimum_iou_threshold=0.1, iou=IoU()),
     "ByteTrack, buffered IoU 0.3": byte_track,
-    "ByteTrack, buffered IoU 0.5": _maker(ByteTrackTracker, **_ALL, minimum_iou_threshold=0.1, iou=BIoU(0.5)),
-    "SORT, buffered IoU 0.3": _maker(
+    "ByteTrack, buffered IoU 0.5": maker(ByteTrackTracker, **ALL, minimum_iou_threshold=0.1, iou=BIoU(0.5)),
+    "SORT, buffered IoU 0.3": maker(
         SORTTracker,
         track_activation_threshold=0.0,
         minimum_consecutive_frames=1,
         minimum_iou_threshold=0.1,
         iou=BIoU(0.3),
     ),
-    "OC-SORT, IoU": _maker(
+    "OC-SORT, IoU": maker(
         OCSORTTracker, high_conf_det_threshold=0.0, minimum_consecutive_frames=1, minimum_iou_threshold=0.1
     ),
-    "OC-SORT, buffered IoU 0.3": _maker(
+    "OC-SORT, buffered IoU 0.3": maker(
         OCSORTTracker,
         high_conf_det_threshold=0.0,
         minimum_consecutive_frames=1,
         minimum_iou_threshold=0.1,
         iou=BIoU(0.3),
     ),
-    "C-BIoU": _maker(CBIoUTracker, **_ALL, **_FIRST),
-    "BoT-SORT without camera motion, buffered IoU 0.3": _maker(
-        BoTSORTTracker, **_ALL, **_FIRST, enable_cmc=False, iou=BIoU(0.3)
+    "C-BIoU": maker(CBIoUTracker, **ALL, **_FIRST),
+    "BoT-SORT without camera motion, buffered IoU 0.3": maker(
+        BoTSORTTracker, **ALL, **_FIRST, enable_cmc=False, iou=BIoU(0.3)
     ),
 }
 

@@ -161,7 +161,7 @@ def test_contradicting_or_wrong_filters_are_refused(filters: dict[str, Any], wor
     [
         {"newer_than": "30d", "older_than": "2d"},
         {"newer_than": "2026-02-01", "older_than": "2026-02-02"},
-        {"newer_than": "2026-02-01", "older_than": "30d"},  # may leave something another night
+        {"newer_than": "2026-02-01", "older_than": "30d"},  # may exclude something in another batch run
         {"title": "[[a]"},  # Python warns of it
     ],
 )

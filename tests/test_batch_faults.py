@@ -1,6 +1,6 @@
 """A batch that is killed, stopped, out of disk space or locked out loses nothing and does nothing twice.
 
-The experiments are those of `benchmarks.reliability`, on a smaller scale; each compares the final output with
+The experiments are those of `testkit.faults`, on a smaller scale; each compares the final output with
 that of an uninterrupted batch. The long ones are marked slow; of each kind a short one is not.
 """
 
@@ -36,8 +36,8 @@ from analyzer.runs.tables import empty_table
 from analyzer.settings import Settings
 from analyzer.sources.types import Candidate, Item, MediaKind
 from analyzer.util.locks import folder_lock, remove_leftovers
-from benchmarks import reliability
-from benchmarks.reliability import KIB, Bench, Result, make_video
+from testkit import faults
+from testkit.faults import KIB, Bench, Result, make_video
 from tests.batch_faults import FakeClock, Quick
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
@@ -69,7 +69,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def disk(tmp_path: Path) -> Path:
     """Where a small disk can be mounted, if that is possible."""
     try:
-        with reliability.small_disk(tmp_path / "try", 1):
+        with faults.small_disk(tmp_path / "try", 1):
             pass
     except PermissionError as error:
         pytest.skip(str(error))
@@ -92,8 +92,8 @@ def test_there_is_something_to_compare(single: Bench) -> None:
         info = json.loads(run.read_bytes())
         assert info["counts"]["people"] == 2 and info["counts"]["faces"] >= 80
         assert info["settings"]["segment_s"] == 2
-    assert reliability._ledger(single.reference)["the attempts that were done"][0][1] == 1
-    assert len(reliability.events(single.reference, "segment_committed")) >= 3
+    assert faults._ledger(single.reference)["the attempts that were done"][0][1] == 1
+    assert len(faults.events(single.reference, "segment_committed")) >= 3
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def harmed(harm: str, out: Path, run: Path) -> None:
             info["reading"]["last_s"] = 0
             (run / "run.json").write_text(json.dumps(info))
         case "log":
-            with (out / reliability.LOG).open("a") as file:
+            with (out / faults.LOG).open("a") as file:
                 file.write('{"event": "do')
         case "ledger":
-            with sqlite3.connect(out / reliability.LEDGER) as db:
+            with sqlite3.connect(out / faults.LEDGER) as db:
                 db.execute("DELETE FROM segments WHERE segment = 1")
         case "segment_committed":
-            first = reliability.events(out, "segment_committed")[0]
-            with (out / reliability.LOG).open("a") as file:
+            first = faults.events(out, "segment_committed")[0]
+            with (out / faults.LOG).open("a") as file:
                 file.write(json.dumps(first) + "\n")
     if harm in ("row", "twice", "fewer"):
         table.to_parquet(run / "faces.parquet")
@@ -167,7 +167,7 @@ def test_run_json_may_differ_in_nothing_but_how_the_work_was_done() -> None:
         "title": "a",
     }
     other = {"timings_s": {"b": 1}, "reading": {"frames_decoded": 9, "last_s": 3}, "new": 0}
-    assert reliability._differing_keys(mine, other) == ["new", "reading.last_s", "title"]
+    assert faults._differing_keys(mine, other) == ["new", "reading.last_s", "title"]
 
 
 # --- kills and signals --------------------------------------------------------------------------------
@@ -175,33 +175,33 @@ def test_run_json_may_differ_in_nothing_but_how_the_work_was_done() -> None:
 
 @pytest.mark.slow
 def test_killed_at_random_moments(pair: Bench) -> None:
-    result = reliability.kills(pair, 2)
+    result = faults.kills(pair, 2)
     assert_passed(result)
     assert result.numbers["kills"] == 2
 
 
 @pytest.mark.slow
 def test_ended_by_sigterm(single: Bench) -> None:
-    result = reliability.signals(single, signal.SIGTERM, 1)
+    result = faults.signals(single, signal.SIGTERM, 1)
     assert_passed(result)
     assert result.numbers["signals"] == 1
 
 
 @pytest.mark.slow
 def test_second_sigterm_ends_at_once(single: Bench) -> None:
-    assert_passed(reliability.second_signal(single))
+    assert_passed(faults.second_signal(single))
 
 
 # --- a full disk --------------------------------------------------------------------------------------
 
 
 def test_with_the_default_reserve_nothing_is_begun(single: Bench, disk: Path) -> None:
-    assert_passed(reliability.reserve_kept(single))
+    assert_passed(faults.reserve_kept(single))
 
 
 @pytest.mark.slow
 def test_disk_runs_full(single: Bench, disk: Path) -> None:
-    result = reliability.full_disk(single, [64 * KIB, 520 * KIB])
+    result = faults.full_disk(single, [64 * KIB, 520 * KIB])
     assert_passed(result)
     assert result.numbers["runs on a full disk"] == 2
     assert result.numbers["no space for"] == "the ledger 1, the annotated video 1"
@@ -212,7 +212,7 @@ def test_disk_runs_full_while_downloading(tmp_path: Path, disk: Path) -> None:
     served = tmp_path / "served"
     served.mkdir()
     make_video(served / "talk.mp4", 8, sound=True)
-    result = reliability.full_download(tmp_path / "download", served, [260 * KIB])
+    result = faults.full_download(tmp_path / "download", served, [260 * KIB])
     assert_passed(result)
     assert result.numbers["no space for"] == "download 1"
 
@@ -221,9 +221,9 @@ def test_part_on_a_full_disk_says_so_and_leaves_nothing(disk: Path) -> None:
     nothing = Recorded(empty_table(SAMPLES), empty_table(FACES), empty_table(EMBEDDINGS))
     edges = np.random.default_rng(0).integers(0, 256, (2, 30_000)).astype(np.uint8)
     well = full = 0
-    with reliability.small_disk(disk, 2):
+    with faults.small_disk(disk, 2):
         for free in range(0, 104 * KIB, 4 * KIB):
-            ballast = reliability.leave_free(disk, free)
+            ballast = faults.leave_free(disk, free)
             store = PartStore(disk / "run", "key")
             try:
                 store._keep(store._part(0), 0, nothing, edges)
@@ -241,16 +241,16 @@ def test_part_on_a_full_disk_says_so_and_leaves_nothing(disk: Path) -> None:
 def test_folder_that_cannot_be_made_on_a_full_disk_ends_the_run_in_order(
     single: Bench, tmp_path: Path, disk: Path
 ) -> None:
-    with reliability.small_disk(disk, 50):
+    with faults.small_disk(disk, 50):
         # Folders need entries of the file system, not space.
         command = ["mount", "-o", "remount,nr_inodes=9", str(disk)]
         subprocess.run(command, check=True, capture_output=True)
         ended = single.run(disk / "out")
-        assert ended.code == reliability.TEMPORARY, ended.error
+        assert ended.code == faults.TEMPORARY, ended.error
         assert len(ended.error.strip().splitlines()) == 1 and "1 cannot be made (No space" in ended.error
-        (ended_event,) = reliability.events(disk / "out", "batch_ended")
+        (ended_event,) = faults.events(disk / "out", "batch_ended")
         assert ended_event["reason"] == "no_space" and ended_event["left"] == 1
-        assert reliability._rows(disk / "out") == [("new", None)]
+        assert faults._rows(disk / "out") == [("new", None)]
         subprocess.run([*command[:2], "remount,nr_inodes=1000", str(disk)], check=True, capture_output=True)
         ended = single.run(disk / "out")
         assert ended.code == 0, ended.error
@@ -344,7 +344,7 @@ class Locks(Quick):
 
     def analyze(self, video: Any, out: Path, timings: dict[str, float]) -> Any:
         if not self.locked:
-            self.locked.append(sqlite3.connect(out / reliability.LEDGER, check_same_thread=False))
+            self.locked.append(sqlite3.connect(out / faults.LEDGER, check_same_thread=False))
             self.locked[0].execute("BEGIN EXCLUSIVE")
         return super().analyze(video, out, timings)
 
@@ -374,17 +374,17 @@ def test_a_second_batch_on_the_same_ledger_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ledger_locked_by_another_program(single: Bench) -> None:
-    assert_passed(reliability.locked_ledger(single))
+    assert_passed(faults.locked_ledger(single))
 
 
 @pytest.mark.slow
 def test_ledger_locked_at_the_start(single: Bench) -> None:
-    assert_passed(reliability.locked_at_start(single, 2))
+    assert_passed(faults.locked_at_start(single, 2))
 
 
 @pytest.mark.slow
 def test_two_batches_at_once(single: Bench) -> None:
-    assert_passed(reliability.two_batches(single))
+    assert_passed(faults.two_batches(single))
 
 
 # --- crashes between two commits ----------------------------------------------------------------------
@@ -446,9 +446,9 @@ def test_adopting_by_a_new_ledger_removes_parts(single: Bench, tmp_path: Path) -
     (run,) = (path.parent for path in out.glob("*/run.json"))
     for name in (".parts", ".new"):
         (run / name).mkdir()
-    (out / reliability.LEDGER).unlink()
+    (out / faults.LEDGER).unlink()
     ended = single.run(out)
-    assert ended.code == 0 and reliability.events(out, "adopted")
+    assert ended.code == 0 and faults.events(out, "adopted")
     assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
     info = json.loads((run / "run.json").read_bytes())
     hashes = info["settings_hash"], info["models_hash"]
@@ -466,9 +466,9 @@ def test_log_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
 
 
 def test_log_on_a_full_disk_has_whole_lines_only(disk: Path) -> None:
-    with reliability.small_disk(disk, 1):
+    with faults.small_disk(disk, 1):
         path = disk / "batch.jsonl"
-        ballast = reliability.leave_free(disk, 8 * KIB)
+        ballast = faults.leave_free(disk, 8 * KIB)
         with EventLog(path) as log:
             for number in range(150):
                 log("segment_committed", number, title="a" * 73)
@@ -488,12 +488,12 @@ def test_memory_does_not_grow_with_the_number_of_videos(tmp_path: Path) -> None:
     videos = [make_video(tmp_path / f"{number:02d}.mp4", 1, number, fps=4) for number in range(20)]
     settings = "fps = 2\nvideo = false\nformat = ['parquet']\n"
     bench = Bench(tmp_path / "many", videos, settings=settings, top="report = []\n")
-    assert_passed(reliability.memory(bench, after=10))
+    assert_passed(faults.memory(bench, after=10))
 
 
 @pytest.mark.slow
 def test_kills_do_not_count_against_videos_that_only_waited(tmp_path: Path) -> None:
-    plain = {"settings": f"{reliability.SETTINGS}video = false\n", "top": "report = []\n"}
-    result = reliability.poison(bench_of(tmp_path, 3, 3, **plain))
+    plain = {"settings": f"{faults.SETTINGS}video = false\n", "top": "report = []\n"}
+    result = faults.poison(bench_of(tmp_path, 3, 3, **plain))
     assert_passed(result)
     assert (result.numbers["done"], result.numbers["abandoned"]) == (2, 1)

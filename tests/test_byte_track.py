@@ -144,7 +144,7 @@ def partners(found: NDArray[np.int64], numbers: dict[int, int]) -> list[int]:
 
 @pytest.mark.parametrize("fps", [5, 10])
 def test_tracks_are_those_of_the_reference(fps: float) -> None:
-    from benchmarks.trackers import byte_track_of_the_library
+    from testkit.library_tracker import byte_track_of_the_library
 
     known = 0
     for seed in range(6):

@@ -26,7 +26,7 @@ from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.runtime import load_model
-from benchmarks.accuracy import estimate, reference, summary
+from testkit.accuracy import estimate, reference, summary
 from testkit.faces import REPORT, labeled_faces
 from tests.conftest import crowd_frames
 

@@ -139,7 +139,7 @@ def local_items(
     if not items and below is not None:
         raise SourceError(
             f"The folder {source} contains no video or image, but its subfolders do, such as "
-            f"{below.relative_to(path)}: add --recursive to search them",
+            f"{below.relative_to(path)}: add --recursive (in a jobs file: recursive = true) to search them",
             kind=SourceErrorKind.NESTED,
             source=source,
         )
