@@ -439,7 +439,7 @@ def test_start_and_end_apply_to_frames(tmp_path: Path) -> None:
         ((-1, np.zeros((4, 4, 3), np.uint8)), "time of an image is -1"),
         ((np.zeros((4, 4, 3), np.uint8), 1.0), "time of an image is of type ndarray: pass"),
         ((1.7e9, np.zeros((4, 4, 3), np.uint8)), "seconds since the start"),
-        (("soon", np.zeros((4, 4, 3), np.uint8)), "'soon'"),
+        (("soon", np.zeros((4, 4, 3), np.uint8)), "time of an image is of type str: pass"),
         (7, "a frame is of type int"),
     ],
 )
