@@ -319,33 +319,47 @@ class VideoAnalyzer:
             work = _Work(job_id, video, settings, reader, models, parts, stages, timings)
             report = self._read(work)
             give_back_memory()
-            with timed(timings, "link"), stages("link"):
-                tables = derive(video, parts, (reader.info, report), settings, models.calibration)
-            with stages("write"):
-                write_tables(staging, tables, settings)
-            timings["analysis"] = time.perf_counter() - opened
-            info: dict[str, Any] = {**run_info(video, settings, models, tables, (reader.info, report))}
-            # Of the settings as they were given: a batch recognizes its work by them.
-            info |= hashes
-            info["budget"], info["annotated"] = budget, None
-            info |= work.accounts()
-            if settings.video:
-                # The tables are published first, so that no failure of the rendering costs them.
-                info["annotated"] = _not_drawn(_UNFINISHED) | hashes
-                info |= dict.fromkeys(hashes)
-            elif settings.keep_download and video.fetched:
-                info["download"] = _keep_download(video, folder)
-            write_spreadsheet(staging, tables, settings, info)
-            write_json(staging / "run.json", info)
-            removed = publish(staging, folder)
-            del tables  # rendering reads them anew
-            run = Run(folder, json.loads(json.dumps(info, default=str)))
-            if removed:
-                self._on_event(ReportsRemoved(job_id, video.title, str(folder), removed))
+            run = self._publish(work, report, folder, staging, hashes, opened, budget)
             if settings.video:
                 run = self._draw(job_id, video, run, settings, staging, hashes)
             parts.clear()
             return run
+
+    def _publish(  # noqa: PLR0917
+        self,
+        work: _Work,
+        report: ReadReport,
+        folder: Path,
+        staging: Path,
+        hashes: dict[str, str],
+        opened: float,
+        budget: str | None,
+    ) -> Run:
+        """Derive the tables from the segments and publish them with ``run.json``."""
+        video, settings, models, read = work.video, work.settings, work.models, (work.reader.info, report)
+        timings, stages = work.timings, work.stages
+        with timed(timings, "link"), stages("link"):
+            tables = derive(video, work.parts, read, settings, models.calibration)
+        with stages("write"):
+            write_tables(staging, tables, settings)
+        timings["analysis"] = time.perf_counter() - opened
+        info: dict[str, Any] = {**run_info(video, settings, models, tables, read)}
+        # Of the settings as they were given: a batch recognizes its work by them.
+        info |= hashes
+        info["budget"], info["annotated"] = budget, None
+        info |= work.accounts()
+        if settings.video:
+            # The tables are published first, so that no failure of the rendering costs them.
+            info["annotated"] = _not_drawn(_UNFINISHED) | hashes
+            info |= dict.fromkeys(hashes)
+        elif settings.keep_download and video.fetched:
+            info["download"] = _keep_download(video, folder)
+        write_spreadsheet(staging, tables, settings, info)
+        write_json(staging / "run.json", info)
+        removed = publish(staging, folder)
+        if removed:
+            self._on_event(ReportsRemoved(work.job_id, video.title, str(folder), removed))
+        return Run(folder, json.loads(json.dumps(info, default=str)))
 
     def _draw(  # noqa: PLR0917
         self, job_id: str, video: Video, run: Run, settings: Settings, staging: Path, hashes: dict[str, str]
