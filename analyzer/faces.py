@@ -211,12 +211,13 @@ class FaceAligner(Protocol):
         """Facts of the model and of its inference engine, for ``run.json``."""
         ...
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         """Return the faces with `quality`, and with the landmarks found; others keep those they have.
 
         Args:
             frame: The full frame.
             faces: With boxes in its pixels.
+            any_roll: Whether faces may be on their side or upside down.
         """
         ...
 
