@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings, options
+from analyzer.vision import registry
 
 __all__ = [
     "YAW_SEEN",
@@ -151,7 +152,7 @@ def gazes(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
     found = [np.asarray(points, np.float32) for points in faces["landmarks"]]
     pose = head_pose(np.concatenate([np.empty(0, np.float32), *found]).reshape(-1, 5, 2))
     limits = np.array([settings.attention_yaw_deg, settings.attention_pitch_deg])
-    limits *= YAW_SEEN.get(settings.detector, 1.0), 1.0
+    limits *= YAW_SEEN.get(registry.find_detector(settings.detector).name, 1.0), 1.0
     table["within"] = np.all(np.abs(pose[:, :2]) <= limits, axis=1).astype(bool)
     order = np.lexsort((table["time_s"], table["person_id"]))
     table = table.iloc[order]
