@@ -328,7 +328,7 @@ class Settings:
 
     # models
     detector: str = _field(
-        "centerface",
+        "auto",
         "Face detector: yunet; centerface; ssd and haar, the classic ones of OpenCV; none: every frame is "
         "one face that has already been cropped. auto: yunet, or centerface where yunet is not installed.",
         "models",

@@ -174,7 +174,7 @@ LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi
 ALIGNER = CENTERFACE
 """The model that aligns faces, whichever finds them (`analyzer.vision.alignment`)."""
 
-DEFAULTS = (CENTERFACE, AGE, GENDER, EMBEDDING)
+DEFAULTS = (YUNET, CENTERFACE, AGE, GENDER, EMBEDDING)
 """The models of a run that names none; they come with installed packages. That of YuNet does not exist for
 every Python and processor: CenterFace takes its place then."""
 
