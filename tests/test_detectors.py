@@ -140,7 +140,7 @@ def test_the_library_and_the_file_of_yunet_hold_one_network(pictures: Pictures, 
         same = iou(one.boxes, other.boxes).argmax(axis=1)  # nearly equal scores may change places
         away = np.abs(one.boxes - other.boxes[same]).max(axis=1) / face_widths(one.boxes)
         assert away.max() < 0.05 and np.median(away) < 0.005
-        np.testing.assert_allclose(one.landmarks, other.landmarks[same], atol=0.5)
+        np.testing.assert_allclose(one.landmarks, other.landmarks[same], atol=1)
         np.testing.assert_allclose(one.scores, other.scores[same], atol=0.01)
 
 
@@ -327,16 +327,18 @@ def test_the_classic_set_runs_through_every_step(
     run = analyze(video, out=tmp_path, detector=detector, attributes="levi-hassner", min_estimate_px=20)
     assert run.complete
     names = [model["name"] for model in run.info["models"]]
-    assert names == [detector, "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
+    assert names == [detector, "centerface", "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
     assert all(model["engine"] for model in run.info["models"])
     assert all(len(model["sha256"]) == 64 for model in run.info["models"])
     assert run.info["calibration"] == {"key": None, "fitted_on": "", "measured": False}
     faces, people, timeline = run.faces, run.people, run.timeline
     assert len(run.samples) == 5 * SECONDS and len(faces) > len(run.samples)
-    assert np.isnan(np.stack(list(faces["landmarks"]))).all()
+    # Only those of the aligner.
+    without = np.isnan(np.stack(list(faces["landmarks"]))).all(axis=1)
+    assert (without == ~(faces["quality"] > 0)).all() and without.any() and not without.all()
     assert faces["female_prob"].notna().any() and faces["age_std_years"].notna().any()
     assert len(people) >= 2 and (people["estimated_samples"] > 0).any()
-    assert people["frontal_share"].isna().all()
+    assert people["frontal_share"].notna().any()
     known = people[people["estimated_samples"] > 0]
     assert (known["age_low"] <= known["age_years"]).all() and (known["age_years"] <= known["age_high"]).all()
     assert set(people["gender"]) <= {"female", "male", "unknown"}
@@ -352,7 +354,7 @@ def test_yunet_counts_about_as_many_people(shared_models: None, video: Path, tmp
     ours, small = (
         analyze(video, out=tmp_path / name, detector=name, video=False) for name in ("centerface", "yunet")
     )
-    assert small.info["calibration"]["measured"] is False and ours.info["calibration"]["measured"]
+    assert small.info["calibration"] == ours.info["calibration"] and small.info["calibration"]["measured"]
     assert np.isfinite(np.stack(list(small.faces["landmarks"]))).all()
     assert len(small.people) == pytest.approx(len(ours.people), abs=3)
 
