@@ -327,8 +327,9 @@ class FaceTracker:
         """Crop the faces that may be the best of their interval."""
         if frame is None:
             return
-        if self._aligns_all:
-            self._align(seen, np.arange(len(seen.faces)), frame)
+        # What faces without landmarks are worth is known only then.
+        first = self._aligns_all | ~np.isfinite(seen.landmarked.landmarks).all(axis=(1, 2))
+        self._align(seen, np.flatnonzero(first), frame)
         estimated = (seen.worth > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
             crops_of = partial(self._embedding_crops, seen, frame)
