@@ -447,7 +447,7 @@ class FaceTracker:
 
 def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
     """Return the mean embedding, the width of the widest face, and the number of crops."""
-    weights = [best.worth for best, _ in crops]
+    weights = [best.worth**2 for best, _ in crops]
     mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
     return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
 

@@ -125,7 +125,7 @@ def derive(
         samples,
         embeddings,
         min_on_screen_s=settings.min_on_screen_s,
-        min_score=None if isinstance(score, str) else score,
+        min_quality=None if isinstance(score, str) else score,
     )
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person
