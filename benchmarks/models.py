@@ -23,9 +23,12 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
+from analyzer.evaluation.labels import UTKFACE_RACES
+from analyzer.evaluation.metrics import BIAS_FROM_YEARS, bias
 from analyzer.faces import Faces, points_in_boxes
 from analyzer.media.frame import Still
 from analyzer.media.reader import VideoReader
@@ -52,7 +55,13 @@ DETECTOR_HEAD = (
     *("detector", "input", "ms per frame", "faces per frame", "faces found", "others per face"),
     *("gender right", "age error", "license", "commercial use"),
 )
+BIAS_HEAD = ("model", "figure", "mean", "men - women", "white - others", "20 to 50 - older")
 ATTRIBUTES_HEAD = ("models", "ms per face", "gender right", "age error", "license", "commercial use")
+BIAS_FIGURES = {
+    "found": ("faces found", 100, "%", "points"),
+    "likelier_right": ("likelier gender right", 100, "%", "points"),
+    "age_rmse": ("age, root mean square error", 1, "years", "years"),
+}
 COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
 
 Image = NDArray[np.uint8]
@@ -64,6 +73,8 @@ class Row:
 
     name: str
     cells: tuple[str, ...]
+    bias: tuple[tuple[str, ...], ...] = ()
+    """Cells of `BIAS_HEAD`."""
 
 
 def median_ms(work: Callable[[], object], count: int) -> float:
@@ -98,14 +109,50 @@ def video_frames(folder: Path) -> list[Image]:
         return [sample.frame.image() for sample in reader.samples()][:FRAMES]
 
 
-def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[str, str]:
-    """Share of right genders and mean error of age, not calibrated."""
-    right, errors = [], []
-    for face, image, found in faces:
-        female, age, _ = attributes.estimate_crops(attributes.crops(Still(image), found))
-        right.append((female[0] > 0.5) == face.female)
-        errors.append(abs(float(age[0]) - face.age_years))
-    return f"{np.mean(right):.1%}", f"{np.mean(errors):.1f} years"
+def table_of(faces: Sequence[LabeledFace]) -> pd.DataFrame:
+    """Their labels as a table of estimates without estimates; race is the third field of UTKFace's names."""
+    races = [UTKFACE_RACES.get(Path(face.name).name.split("_")[2], "other") for face in faces]
+    labels = {
+        "true_gender": ["female" if face.female else "male" for face in faces],
+        "true_age": [float(face.age_years) for face in faces],
+        "true_race": races,
+        "found": True,
+        "female_prob": np.nan,
+        "age_years": np.nan,
+    }
+    return pd.DataFrame(labels)
+
+
+def bias_rows(name: str, table: pd.DataFrame, figures: Sequence[str]) -> list[tuple[str, ...]]:
+    """Cells of `BIAS_HEAD` for each figure of `bias`."""
+    found = bias(table)
+    rows = []
+    for figure in figures if found is not None else ():
+        assert found is not None
+        words, factor, unit, step = BIAS_FIGURES[figure]
+        one = found[figure]
+        differences = (
+            f"{factor * one[key]:+.1f} {step}" for key in ("men_women", "white_others", "young_old")
+        )
+        rows.append((name, words, f"{factor * one['mean']:.1f} {unit}", *differences))
+    return rows
+
+
+def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> pd.DataFrame:
+    """A table of estimates, not calibrated."""
+    table = table_of([face for face, _, _ in faces])
+    answers = [
+        attributes.estimate_crops(attributes.crops(Still(image), found))[:2] for _, image, found in faces
+    ]
+    table["female_prob"] = [float(female[0]) for female, _ in answers]
+    table["age_years"] = [float(age[0]) for _, age in answers]
+    return table
+
+
+def accuracy(table: pd.DataFrame) -> tuple[str, str]:
+    """Share of right genders and mean error of age."""
+    right = ((table["female_prob"] > 0.5) == (table["true_gender"] == "female")).mean()
+    return f"{right:.1%}", f"{(table['age_years'] - table['true_age']).abs().mean():.1f} years"
 
 
 def detector_row(
@@ -127,15 +174,18 @@ def detector_row(
             cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=gray).astype(np.uint8)
             for face in faces
         ]
-    hits, others = [], 0
+    hits, others, every = [], 0, []
     for face, image in zip(faces, images, strict=True):
         found = detect(detector, image)
+        every.append(found)
         others += max(0, len(found) - 1)
         if len(found):
             hits.append((face, image, placed(detector, found[:1])))
     share = f"{len(hits) / len(faces):.1%}"
     cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
-    return Row(name, (*cells, *estimated(attributes, hits), *license(model)))
+    seen = table_of(faces).assign(found=[bool(len(found)) for found in every])
+    biases = tuple(bias_rows(name, seen, ["found"]))
+    return Row(name, (*cells, *accuracy(estimated(attributes, hits)), *license(model)), biases)
 
 
 def license(model: Model) -> tuple[str, str]:
@@ -173,8 +223,11 @@ def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]])
         some = found[:64]
         crops = [attributes.crops(Still(image), faces)[0] for _, image, faces in some]
         per_face = f"{median_ms(lambda: attributes.estimate(crops), len(crops)):.1f}"
-    accuracy = ("not measured",) * 2 if why else estimated(attributes, found)
-    return Row(name, (per_face, *accuracy, *license(known[0]))), why
+    if why:
+        return Row(name, (per_face, "not measured", "not measured", *license(known[0]))), why
+    table = estimated(attributes, found)
+    biases = tuple(bias_rows(name, table, ("likelier_right", "age_rmse")))
+    return Row(name, (per_face, *accuracy(table), *license(known[0])), biases), why
 
 
 def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
@@ -241,6 +294,16 @@ def main() -> None:
         *textwrap.wrap(sample, WIDTH),
         "",
         *table(ATTRIBUTES_HEAD, [*rows, embedding_row(found)]),
+        "",
+        *textwrap.wrap(
+            f"Differences between groups of people of {BIAS_FROM_YEARS} and older, as means over eight "
+            "groups (women and men, white people and others, 20 to 50 years and older):",
+            WIDTH,
+        ),
+        "",
+        f"| {' | '.join(BIAS_HEAD)} |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        *(f"| {' | '.join(cells)} |" for row in (*detectors, *rows) for cells in row.bias),
         "",
     ]
     if missing:

@@ -16,9 +16,18 @@ from analyzer.runs.notes import REASONS, Note, Seen, take_notes
 from analyzer.runs.schema import EMBEDDINGS
 from analyzer.runs.tables import empty_table
 from analyzer.settings import Settings
+from analyzer.vision import registry
 
 FPS = 5
 YUNET = "--detector yunet (first run models pull yunet)"
+
+
+@pytest.fixture
+def no_yunet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YuNet is not on this machine."""
+    monkeypatch.setattr(registry, "available", lambda model: model is not registry.YUNET)
+
+
 EMBEDDINGS = empty_table(EMBEDDINGS)
 VIDEO = Seen(images=False, samples=100, seconds=20.0, width=1280, height=720)
 Face = tuple[Sequence[int], float, float]
@@ -185,7 +194,7 @@ def test_images_are_told_in_words_of_images() -> None:
     assert "in fewer than 2 images and with detection scores below 0.5" in both.sentence
     (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], EMPTY, EMPTY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
-    assert nobody.sentence.endswith(f"This may find more: {YUNET}.")
+    assert nobody.sentence.endswith("This may find more: --detector-size 1280.")
 
 
 def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
@@ -200,17 +209,19 @@ def test_small_faces_with_low_scores_may_be_searched_in_more_pixels() -> None:
 @pytest.mark.parametrize(
     ("width", "changes", "options"),
     [
-        (1280, {}, f"--detector-size 1280, --preset accurate or {YUNET}"),
-        (1920, {}, f"--detector-size 1280, --preset accurate or {YUNET}"),
-        (1000, {"detector": "yunet"}, "--detector-size 1000 or --preset accurate"),
-        (640, {}, f"--preset accurate or {YUNET}"),
-        (1280, {"detector_size": 1280}, f"--preset accurate or {YUNET}"),
-        (640, {"detector": "yunet", "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0,
+        (1280, {"detector": "centerface"}, f"--detector-size 1280, --preset accurate or {YUNET}"),
+        (1920, {"detector": "yunet"}, "--detector-size 1280 or --preset accurate"),
+        (500, {"detector": "yunet"}, "--detector-size 1000 or --preset accurate"),
+        (320, {"detector": "centerface"}, f"--preset accurate or {YUNET}"),
+        (1280, {"detector": "centerface", "detector_size": 1280}, f"--preset accurate or {YUNET}"),
+        (320, {"detector": "yunet", "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0,
                "detector_size": 640}, ""),
         (640, {"detector": "none"}, ""),
     ],
 )  # fmt: skip
-def test_without_faces_options_are_suggested(width: int, changes: dict[str, Any], options: str) -> None:
+def test_without_faces_options_are_suggested(
+    no_yunet: None, width: int, changes: dict[str, Any], options: str
+) -> None:
     seen = Seen(images=False, samples=695, seconds=139.0, width=width, height=width // 2)
     faces = made(([0], 0.9, 9))[0].iloc[:0]
     (note,) = take_notes(seen, faces, EMPTY, EMPTY, Settings(**changes), child_years=12)
@@ -277,3 +288,17 @@ def test_a_very_short_video_says_what_was_asked_of_it() -> None:
     seen = Seen(images=False, samples=5, seconds=1.0, width=640, height=360)
     (note,) = uncounted_notes((range(2), 0.9, 50), seen=seen)
     assert "seen for less than 0.5 s (half of the video)." in note.sentence
+
+
+def test_a_replaced_detector_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(**changes: Any) -> list[str]:
+        faces = made(([0], 0.9, 9))[0].iloc[:0]
+        notes = take_notes(VIDEO, faces, EMPTY, EMPTY, Settings(**changes), child_years=12)
+        return [note.sentence for note in notes if note.reason == "replaced_detector"]
+
+    for here in (True, False):
+        monkeypatch.setattr(registry, "available", lambda model, here=here: here)
+        assert len(noted(detector="auto")) == (not here)
+        assert not noted(detector="centerface") and not noted(detector="none")
+    (sentence,) = noted(detector="auto")
+    assert "CenterFace" in sentence and "models pull yunet" in sentence

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analyzer.settings import PRESETS, Settings
+from analyzer.settings import MOST_ENLARGED, PRESETS, Settings
+from analyzer.util.program import program
 from analyzer.util.text import counted
+from analyzer.vision import registry
+from analyzer.vision.registry import YUNET
 
 __all__ = [
     "REASONS",
@@ -51,7 +54,7 @@ class Note:
     """Something to know about the numbers of a run."""
 
     reason: str
-    """One of `REASONS`, ``no_face``, ``unmeasured_ages`` or ``unread_pages``."""
+    """One of `REASONS`, ``no_face``, ``replaced_detector``, ``unmeasured_ages`` or ``unread_pages``."""
     count: int
     """Number of faces or people that it concerns."""
     sentence: str
@@ -107,9 +110,10 @@ def take_notes(
         measured: `Calibration.measured`.
     """
     if faces.empty:
-        return (_no_face(seen, settings), *_unread(seen))
+        return (_no_face(seen, settings), *_replaced(settings), *_unread(seen))
     notes = [
         *_unread(seen),
+        *_replaced(settings),
         *_uncounted(seen, uncounted, settings),
         *_unestimated(seen, faces, people, settings),
         *_without_gender(people, settings, child_years),
@@ -125,7 +129,9 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
         getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
     ):
         helps.append("--preset accurate")
-    helps += ["--detector yunet (first run models pull yunet)"] if settings.detector == "centerface" else []
+    if settings.detector == "centerface":
+        pull = "" if registry.available(YUNET) else " (first run models pull yunet)"
+        helps.append(f"--detector yunet{pull}")
     may = f" {_may_find_more(helps)}" if helps and settings.detector != "none" else ""
     return Note(
         "no_face",
@@ -133,6 +139,17 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
         f"No face was found in {seen.words}. People are counted by their faces: people seen from behind, or "
         f"with a covered or very small face, are not found.{may}",
     )
+
+
+def _replaced(settings: Settings) -> list[Note]:
+    """A note if CenterFace was used in place of the default detector."""
+    if settings.detector != "auto" or registry.find_detector(settings.detector) is YUNET:
+        return []
+    sentence = (
+        "Faces were detected by CenterFace, because the default detector, YuNet, is not on this machine: it "
+        f"finds more faces. {program()} models pull yunet gets it."
+    )
+    return [Note("replaced_detector", 0, sentence)]
 
 
 def _may_find_more(options: list[str]) -> str:
@@ -149,9 +166,10 @@ def _may_find_more(options: list[str]) -> str:
 def _larger_size(seen: Seen, settings: Settings) -> str:
     """Return the option for a larger detector size; empty if that would not help."""
     size, longer = _searched_px(settings), max(seen.width, seen.height)
-    if settings.detector not in ("centerface", "yunet") or size >= min(longer, _WIDEST_PX):
+    widest = min(round(MOST_ENLARGED * longer), _WIDEST_PX)
+    if settings.detector not in ("auto", "centerface", "yunet") or size >= widest:
         return ""
-    return f"--detector-size {min(longer, _WIDEST_PX)}"
+    return f"--detector-size {widest}"
 
 
 def _searched_px(settings: Settings) -> int:
