@@ -91,7 +91,7 @@ class Tracklets:
     ids: Int
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
-    """(T, D) float32: mean over the crops, weighted by their quality."""
+    """(T, D) float32: mean over the crops, weighted by the squares of their worth."""
     crop_px: Float
     """(T,) float32: width in pixels of the widest face."""
     crops: Int

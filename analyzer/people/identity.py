@@ -68,7 +68,8 @@ SLIP = 0.5
 person: where people cross, a tracklet may contain some faces of another person."""
 
 NESTED = 0.35
-"""Two faces in one sample of which one covers this share of the other may be one face that was found twice."""
+"""Two faces in one sample of which one covers this share of the other may be one face that was detected
+twice."""
 
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
@@ -587,7 +588,7 @@ class _Seen:
     seconds: Real
     """(C,) total duration."""
     quality: Real
-    """(C,) the quality that is reached for `CLEAR_SHARE` of the time that a person is seen."""
+    """(C,) the quality that is reached for `CLEAR_SHARE` of `least_s`, or of `seconds` if that is less."""
     width: Real
     """(C,) the median width in pixels."""
     faces: Int
@@ -595,7 +596,13 @@ class _Seen:
 
     @classmethod
     def of(cls, clusters: Int, tracklets: _Tracklets, least_s: float) -> _Seen:
-        """Return the totals of (T,) clusters of tracklets, 0 to C - 1."""
+        """Return the totals of (T,) clusters of tracklets, 0 to C - 1.
+
+        Args:
+            clusters: The cluster of each tracklet.
+            tracklets: All.
+            least_s: For how long a person is seen at least.
+        """
         of_face = clusters[tracklets.number]
         # The duration of a sample with two faces counts once: that of the clearer one.
         order = np.lexsort((-tracklets.quality, of_face))
@@ -606,7 +613,7 @@ class _Seen:
         # Within each cluster from the clearest face on, how long it was seen so far.
         so_far = np.cumsum(duration_s)
         so_far -= (np.cumsum(seconds) - seconds)[owner]
-        enough = np.flatnonzero(so_far >= CLEAR_SHARE * least_s - 1e-9)
+        enough = np.flatnonzero(so_far >= CLEAR_SHARE * np.minimum(least_s, seconds)[owner] - 1e-9)
         quality = np.zeros(len(seconds))
         reached, at = np.unique(owner[enough], return_index=True)
         quality[reached] = tracklets.quality[first[enough[at]]]
