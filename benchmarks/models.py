@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.evaluation.labels import UTKFACE_RACES
 from analyzer.evaluation.metrics import BIAS_FROM_YEARS, bias
-from analyzer.faces import Faces, points_in_boxes
+from analyzer.faces import FaceAligner, Faces, points_in_boxes
 from analyzer.media.frame import Still
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision import registry
+from analyzer.vision.alignment import load_aligner
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
@@ -95,11 +96,11 @@ def detect(detector: Detector, image: Image) -> Faces:
     return detector.detect([scaled.astype(np.uint8)], [(width, height)])[0]
 
 
-def placed(detector: Detector, faces: Faces) -> Faces:
-    """The faces with landmarks, average ones if the detector finds none."""
-    if detector.points_in_box is None:
-        return faces
-    return faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
+def placed(detector: Detector, aligner: FaceAligner | None, image: Image, faces: Faces) -> Faces:
+    """The faces with landmarks as in an analysis."""
+    if detector.points_in_box is not None:
+        faces = faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
+    return faces if aligner is None else aligner.align(Still(image), faces)
 
 
 def video_frames(folder: Path) -> list[Image]:
@@ -159,7 +160,8 @@ def detector_row(
     name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: Attributes
 ) -> Row:
     """Speed, faces found, and accuracy of gender and age on these faces."""
-    detector, model = load_detector(Settings(detector=name)), MODELS[name]
+    settings = Settings(detector=name)
+    detector, aligner, model = load_detector(settings), load_aligner(settings), MODELS[name]
     height, width = frames[0].shape[:2]
     size = detector.input_size(width, height)
     scaled = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8) for frame in frames]
@@ -180,7 +182,7 @@ def detector_row(
         every.append(found)
         others += max(0, len(found) - 1)
         if len(found):
-            hits.append((face, image, placed(detector, found[:1])))
+            hits.append((face, image, placed(detector, aligner, image, found[:1])))
     share = f"{len(hits) / len(faces):.1%}"
     cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
     seen = table_of(faces).assign(found=[bool(len(found)) for found in every])
@@ -204,7 +206,7 @@ def made_weights() -> Iterator[None]:
 
 
 def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[Row, str]:
-    """A model or a pair of them on CenterFace's faces; and why something could not be measured."""
+    """A model or a pair of them on these faces; and why something could not be measured."""
     known = [MODELS[one] for one in registry.SETS.get(name, ())]
     if not known:
         description = find_description(name)
@@ -241,6 +243,15 @@ def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
     return Row("dlib-resnet (embedding)", (per_face, "–", "–", *license(model.model)))
 
 
+def aligner_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
+    """Speed of alignment."""
+    aligner = load_aligner(Settings())
+    assert aligner is not None
+    some = found[:64]
+    per_face = median_ms(lambda: [aligner.align(Still(image), faces) for _, image, faces in some], len(some))
+    return Row("centerface (aligner)", (f"{per_face:.1f}", "–", "–", *license(registry.ALIGNER)))
+
+
 def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """Markdown."""
     lines = [f"| {' | '.join(head)} |", f"| --- {'| ---: ' * (len(head) - 3)}| --- | --- |"]
@@ -263,8 +274,11 @@ def main() -> None:
         except ModelError as error:
             missing.append(f"`{name}`: {error}")
         print(detectors[-1], flush=True)
-    detector = load_detector(Settings())
-    found = [(face, face.image, detect(detector, face.image)[:1]) for face in faces]
+    detector, aligner = load_detector(Settings()), load_aligner(Settings())
+    found = [
+        (face, face.image, placed(detector, aligner, face.image, detect(detector, face.image)[:1]))
+        for face in faces
+    ]
     found = [one for one in found if len(one[2])]
     own = []
     for path in descriptions():
@@ -285,7 +299,7 @@ def main() -> None:
         "frame of 400 x 400 pixels (for `none` without it); *others* are further detections there. Gender "
         "and age are the uncalibrated estimates of the dlib models for the faces found."
     )
-    sample = f"Models for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
+    sample = f"Models for gender and age, on {len(found)} of these faces, found and aligned as by default:"
     lines = [
         *textwrap.wrap(measured, WIDTH),
         "",
@@ -293,7 +307,7 @@ def main() -> None:
         "",
         *textwrap.wrap(sample, WIDTH),
         "",
-        *table(ATTRIBUTES_HEAD, [*rows, embedding_row(found)]),
+        *table(ATTRIBUTES_HEAD, [*rows, aligner_row(found), embedding_row(found)]),
         "",
         *textwrap.wrap(
             f"Differences between groups of people of {BIAS_FROM_YEARS} and older, as means over eight "

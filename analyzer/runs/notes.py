@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analyzer.people.identity import IMAGE_QUALITY, PERSON_QUALITY
 from analyzer.settings import MOST_ENLARGED, PRESETS, Settings
 from analyzer.util.program import program
 from analyzer.util.text import counted
@@ -38,15 +39,6 @@ UNMEASURED_AGES = (
 
 _WIDEST_PX = 1280
 """Largest `--detector-size` that is suggested: it already takes four times as long."""
-
-_LARGE_SHARE, _REDUCED_PX = 0.4, 320
-"""Faces wider than this share of the shorter side have higher scores at this detector size."""
-
-_SMALL_PX = 16
-"""In pixels of the detector's image: narrower faces have higher scores in a larger one."""
-
-_LARGEST_SCORE = 0.5
-"""Largest `--min-person-score` that is suggested: higher ones lose large faces that are counted now."""
 
 
 @dataclass(frozen=True)
@@ -183,12 +175,12 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         short = f"in fewer than {counted(math.ceil(settings.min_on_screen_s), 'image')}"
     elif seen.seconds / 2 < settings.min_on_screen_s:
         short = f"seen for less than {seen.seconds / 2:.2g} s (half of the video)"
-    asked = settings.min_person_score
-    score = f"{(0.5 if seen.images else 0.6) if isinstance(asked, str) else asked:g}"
+    asked = settings.min_person_quality
+    quality = f"{(IMAGE_QUALITY if seen.images else PERSON_QUALITY) if isinstance(asked, str) else asked:g}"
     groups = {str(reason): group for reason, group in uncounted.groupby("reason")}
     notes = []
     if (faint := groups.get("faint")) is not None:
-        number, lowest, best = len(faint), _floor(faint["score"].min()), _floor(faint["score"].max())
+        number, lowest, best = len(faint), _floor(faint["quality"].min()), _floor(faint["quality"].max())
         one = number == 1
         width = float(faint["width_px"].median())
         about = [f"{best:g}" if lowest == best else f"{lowest:g} to {best:g}"]
@@ -196,14 +188,9 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         if not seen.images:
             about.append(f"seen for {'' if one else 'up to '}{faint['seen_s'].max():.1f} s")
         sentence = (
-            f"{_found(number)}: the detection score stayed below {score} ({', '.join(about)}). "
-            f"--min-person-score {min(lowest, _LARGEST_SCORE):g} counts {_it(number)}."
+            f"{_found(number)}: not clear enough, with a quality below {quality} ({', '.join(about)}). "
+            f"--min-person-quality {lowest:g} counts {_it(number)}."
         )
-        if width > _LARGE_SHARE * min(seen.width, seen.height) and _searched_px(settings) > _REDUCED_PX:
-            sentence += f" --detector-size {_REDUCED_PX} finds faces that fill the frame more clearly."
-        elif width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
-            larger = _larger_size(seen, settings)
-            sentence += f" {larger} finds small faces more clearly." if larger else ""
         notes.append(Note("uncounted_faint", number, sentence))
     if (brief := groups.get("brief")) is not None:
         number, few = len(brief), _floor(brief["seen_s"].min())
@@ -211,8 +198,8 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         notes.append(Note("uncounted_brief", number, sentence))
     if (both := groups.get("both")) is not None:
         sentence = (
-            f"{_found(len(both), 'more ' if notes else '')}: {short} and with detection "
-            f"scores below {score}; these may not be faces."
+            f"{_found(len(both), 'more ' if notes else '')}: {short} and with a "
+            f"quality below {quality}; these may not be faces."
         )
         notes.append(Note("uncounted_brief_and_faint", len(both), sentence))
     return notes
