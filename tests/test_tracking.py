@@ -755,7 +755,7 @@ class Neighbors:
         self.provenance: dict[str, Any] = {}
         self.found = faces_in([list(box)]).landmarks
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         count = len(faces)
         return faces.replace(landmarks=np.repeat(self.found, count, axis=0), quality=np.full(count, 0.9))
 
