@@ -21,6 +21,7 @@ from analyzer.faces import (
 )
 
 __all__ = [
+    "EMBEDDED_PX",
     "FULL_PX",
     "BestCrop",
     "BestCrops",
@@ -31,7 +32,7 @@ Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
 EMBEDDED_PX = 16
-"""Narrower faces, in pixels, get no embedding."""
+"""Narrower faces, in pixels, are not aligned and get no embedding."""
 
 _BETTER = 1.15
 """A crop must be better by this factor to replace another one: cropping takes time."""
