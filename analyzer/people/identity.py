@@ -38,7 +38,7 @@ __all__ = [
     "link_tracklets",
 ]
 
-CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.42, 0.6
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.43, 0.6
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 
 CROP_NOISE = 0.05
@@ -78,10 +78,10 @@ twice."""
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
 
-PERSON_QUALITY, CLEAR_SHARE = 0.5, 0.75
+PERSON_QUALITY, CLEAR_SHARE = 0.55, 0.75
 """A person reaches this quality for this share of that time."""
 
-IMAGE_QUALITY = 0.2
+IMAGE_QUALITY = 0.18
 """As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
 
 FIRM_TIMES, FIRM_QUALITY = 1.5, 0.7
@@ -314,8 +314,9 @@ def _quality(faces: pd.DataFrame, number: Int, rows: Int) -> Float:
     after = np.searchsorted(at[known], at).clip(max=len(known) - 1)
     before = (after - 1).clip(min=0)
     nearest = known[np.where(np.abs(at[known[before]] - at) <= np.abs(at[known[after]] - at), before, after)]
-    wide = (faces["x2"] - faces["x1"]).to_numpy() >= EMBEDDED_PX  # narrower ones are never aligned
-    return np.where((number[nearest] == number) & wide, quality[nearest], 0).astype(np.float32)
+    wide = (faces["x2"] - faces["x1"]).to_numpy() >= EMBEDDED_PX  # narrower ones are not aligned
+    like = (number[nearest] == number) & (wide | np.isfinite(quality))
+    return np.where(like, quality[nearest], 0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
