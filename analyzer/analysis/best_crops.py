@@ -21,6 +21,7 @@ from analyzer.faces import (
 )
 
 __all__ = [
+    "FULL_PX",
     "BestCrop",
     "BestCrops",
     "TrackedSample",
@@ -29,14 +30,17 @@ __all__ = [
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
-EMBEDDED_PX = 28
+EMBEDDED_PX = 16
 """Narrower faces, in pixels, get no embedding."""
 
 _BETTER = 1.15
 """A crop must be better by this factor to replace another one: cropping takes time."""
 
-_FULL_PX = 100.0
+FULL_PX = 100.0
 """Width from which on more pixels add nothing: it suffices for the crop of the embedding."""
+
+_LANDMARKS_MIDDLE = np.array([0.5, 0.55], np.float32)
+"""Where the mean of a face's landmarks lies in its box, as shares of its sides."""
 
 _CLEAR = 0.6
 """As long as the best crop has a lower `Faces.quality`, every further one is tried."""
@@ -89,10 +93,12 @@ class TrackedSample:
         if aligner is None or not len(rows):
             return
         found = aligner.align(frame, self.landmarked[rows])
+        own = _own_landmarks(found.landmarks, self.faces.boxes, rows)
         landmarks, quality = self.landmarked.landmarks.copy(), self.landmarked.quality.copy()
-        landmarks[rows], quality[rows] = found.landmarks, found.quality
+        landmarks[rows[own]] = found.landmarks[own]
+        quality[rows] = np.where(own, found.quality, 0)
         self.landmarked = self.landmarked.replace(landmarks=landmarks, quality=quality)
-        self.worth[rows] = _worth(self.widths[rows], found.landmarks, 0.1 + 0.9 * found.quality)
+        self.worth[rows] = _worth(self.widths[rows], landmarks[rows], 0.1 + 0.9 * quality[rows])
 
     @property
     def embeddable(self) -> NDArray[np.bool_]:
@@ -114,9 +120,29 @@ class TrackedSample:
         )
 
 
+def _own_landmarks(landmarks: Float, boxes: Float, rows: Int) -> NDArray[np.bool_]:
+    """Tell whether landmarks are those of the face itself, not of a neighbor that the crop shows too.
+
+    Of a half covered face the aligner finds the one that covers it, and of a face that was detected twice
+    both crops show the same: landmarks belong to the box in whose middle they lie.
+
+    Args:
+        landmarks: (M, 5, 2) of some faces.
+        boxes: (N, 4) of all faces of the sample.
+        rows: (M,) which faces these are.
+
+    Returns:
+        (M,) bool.
+    """
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    middles = boxes[:, :2] + _LANDMARKS_MIDDLE * sides
+    away = np.linalg.norm((landmarks.mean(axis=1)[:, None] - middles) / sides, axis=2)
+    return np.asarray(away[np.arange(len(rows)), rows] <= away.min(axis=1))
+
+
 def _worth(widths: Float, landmarks: Float, clarity: Float) -> Float:
-    """Return (N,) how much crops of faces tell: 0 to `_FULL_PX`; 0 without landmarks."""
-    worth = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(landmarks)) * clarity
+    """Return (N,) how much crops of faces tell: 0 to `FULL_PX`; 0 without landmarks."""
+    worth = np.minimum(widths, FULL_PX) * (0.2 + 0.8 * frontality(landmarks)) * clarity
     return np.where(np.isfinite(landmarks).all(axis=(1, 2)), worth, 0).astype(np.float32)
 
 

@@ -91,7 +91,7 @@ class Tracklets:
     ids: Int
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
-    """(T, D) float32: mean over the crops, weighted by their quality."""
+    """(T, D) float32: mean over the crops, weighted by the squares of their worth."""
     crop_px: Float
     """(T,) float32: width in pixels of the widest face."""
     crops: Int
@@ -447,7 +447,7 @@ class FaceTracker:
 
 def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
     """Return the mean embedding, the width of the widest face, and the number of crops."""
-    weights = [best.worth for best, _ in crops]
+    weights = [best.worth**2 for best, _ in crops]
     mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
     return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
 

@@ -15,8 +15,7 @@ from analyzer.faces import CropSource, Faces, iou
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.crops import crop_sides
-from analyzer.vision.detectors.centerface import RANGES_FILE, decode_centerface
-from analyzer.vision.quantize import Ranges
+from analyzer.vision.detectors.centerface import decode_centerface
 from analyzer.vision.registry import ALIGNER
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
@@ -38,7 +37,8 @@ _SAME_IOU = 0.2
 class CropAligner:
     """CenterFace on an enlarged crop of each face.
 
-    Its score there is the face's `quality`: it is high for sharp, uncovered faces turned to the camera.
+    Its score there is the face's `quality`: it is high for sharp, uncovered faces turned to the camera. It
+    does not run in eight bits, as in whole frames it may: in crops, they move landmarks and miss faces.
 
     Raises:
         ModelError: On construction, if the model is missing or damaged.
@@ -50,7 +50,6 @@ class CropAligner:
             settings,
             name=ALIGNER.name,
             batch=BATCHES[settings.device][ALIGNER.role],
-            ranges=Ranges.load(RANGES_FILE, ALIGNER.sha256),
             size=(_CROP_PX, _CROP_PX),
         )
 
