@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from skimage import data
 
 from analyzer.analysis.shots import ShotDetector, thumbnail
+from analyzer.analysis.tracking import track_faces
+from analyzer.faces import Faces
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from testkit.media import write_video
@@ -98,6 +100,15 @@ def test_no_shot_boundary_where_a_flash_goes_off(name: str) -> None:
     before, shown, after = still(name, 3), still(name, 4)[-1], still(name, 3)
     for flash in (lit(shown, 1.3), lit(shown, 1.6), lit(shown, 1.4, 60), np.full_like(shown, 255)):
         assert not any(cuts_of([*before, flash, *after]))
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_black_or_white_sample_ends_no_tracklet(level: int) -> None:
+    looks = [*still("cat", 4), np.full((54, 96, 3), level, np.uint8), *still("cat", 4)]
+    seen = Faces.build(boxes=[[100, 50, 140, 100]], scores=[0.9])
+    found = [Faces.empty() if look.min() == look.max() else seen for look in looks]
+    tracked = track_faces(found, [number / 5 for number in range(9)], cuts_of(looks))
+    assert [faces.track_ids.tolist() for faces in tracked] == [[0]] * 4 + [[]] + [[0]] * 4
 
 
 @pytest.mark.parametrize("fps", [2, 5, 10])
