@@ -287,14 +287,22 @@ def write_readme(document: dict[str, Any], evaluation: Evaluation) -> None:
     videos, people = document["videos"]["kinds"], document["videos"]["people"]["groups"]["all"]["13+"]
     errors = {kind: f"{videos[kind]['count_abs_error']['value']:.1%}" for kind in KINDS}
     text = (
-        f"By kind of made video the number of people is off by {errors['edited']} in edited videos with cuts",
-        f"and re-entries, {errors['walking']} where people walk through the scene, {errors['crossing']} where",
-        f"they keep crossing, {errors['hard']} where they are small, dark and blurred, and",
-        f"{errors['headless']} for tight crops without heads. Of the genders that are stated there,",
-        f"{people['gender_right']['value']:.1%} are right.",
+        f"In made videos the number of people is off by {errors['edited']} where videos are edited,",
+        f"{errors['walking']} where people walk through the scene, {errors['crossing']} where they",
+        f"keep crossing, {errors['hard']} where they are small, dark and blurred, and",
+        f"{errors['headless']} for tight crops without heads; of the genders that are stated",
+        f"{people['gender_right']['value']:.1%} are right. Drawn, painted and carved faces count as people.",
+    )
+    intro = (
+        "Real footage was described by eye: shows, street scenes, talks, films, group pictures. Made",
+        "videos show labeled faces and are exactly known.",
     )
     keys = ("people", "count", "range", "gender", "age", "interval", "time")
-    block = [*summary_table(document, evaluation, keys), "", *textwrap.wrap(" ".join(text), WIDTH)]
+    block = [
+        *paragraph(*intro),
+        *summary_table(document, evaluation, keys),
+        *("", *textwrap.wrap(" ".join(text), WIDTH)),
+    ]
     path = ROOT / "README.md"
     before, rest = path.read_text("utf-8").split("<!-- accuracy -->\n")
     after = rest.split("<!-- /accuracy -->\n")[1]
