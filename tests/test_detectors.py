@@ -19,6 +19,7 @@ from analyzer.media.frame import Still
 from analyzer.vision import registry
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import BoxCrop
+from analyzer.vision.detectors import yunet
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.detectors.opencv import Haar, Ssd
@@ -89,6 +90,7 @@ def test_yunet_gives_what_opencv_gives(
 ) -> None:
     path = SHARED / "models" / registry.YUNET.files[0].name
     monkeypatch.setattr(registry, "weights", lambda model: path.read_bytes())
+    monkeypatch.setattr(yunet, "_without_duplicates", lambda faces, _: faces)  # theirs keeps them
     detector = YuNet(exact.replace(engine=engine, min_score=0.3))
     theirs = cv2.FaceDetectorYN.create(str(path), "", size, 0.3, 0.3, 5000)
     compared = 0
@@ -104,6 +106,16 @@ def test_yunet_gives_what_opencv_gives(
         np.testing.assert_allclose(ours.scores, rows[:, 14], atol=1e-4)
         compared += len(ours)
     assert compared >= (10 if size[0] > 100 else 0)
+
+
+@pytest.mark.parametrize(("score", "kept"), [(0.5, [0.9, 0.4]), (0.85, [0.9, 0.85, 0.4])])
+def test_second_box_of_a_face_is_dropped_but_not_that_of_a_neighbor(score: float, kept: list[float]) -> None:
+    # The second box overlaps the first by an IoU of 0.25; the third by none.
+    boxes = [[0, 0, 100, 100], [60, 0, 160, 100], [300, 0, 340, 50]]
+    faces = Faces.build(boxes=boxes, scores=[0.9, score, 0.4])
+    left = yunet._without_duplicates(faces, 0.35)
+    np.testing.assert_allclose(left.scores, kept)
+    np.testing.assert_array_equal(left.boxes, faces.boxes[np.isin(faces.scores, left.scores)])
 
 
 def test_yunet_gives_what_libfacedetection_gives(pictures: Pictures, exact: Settings) -> None:

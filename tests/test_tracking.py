@@ -670,7 +670,7 @@ class GivenQualities:
     def __init__(self, qualities: Sequence[float]) -> None:
         self.qualities, self.sample, self.aligned = qualities, 0, list[int]()
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         self.aligned += [self.sample] * len(faces)
         quality = np.full(len(faces), self.qualities[self.sample])
         return faces.replace(landmarks=faces.landmarks + (quality > 0)[:, None, None], quality=quality)
@@ -755,7 +755,7 @@ class Neighbors:
         self.provenance: dict[str, Any] = {}
         self.found = faces_in([list(box)]).landmarks
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         count = len(faces)
         return faces.replace(landmarks=np.repeat(self.found, count, axis=0), quality=np.full(count, 0.9))
 

@@ -56,6 +56,8 @@ class TrackedSample:
     called: crops are aligned by them."""
     time_s: float
     shot_boundary: bool
+    still: bool
+    """Whether it is an image, not a frame of a video."""
     ids: Int
     """(N,) the tracklet of each face; -1 for none so far."""
     widths: Float
@@ -70,7 +72,15 @@ class TrackedSample:
     """Crops of faces without a tracklet so far, by the row of the face."""
 
     @classmethod
-    def of(cls, faces: Faces, time_s: float, *, shot_boundary: bool, points_in_box: Float | None) -> Self:
+    def of(
+        cls,
+        faces: Faces,
+        time_s: float,
+        *,
+        shot_boundary: bool,
+        points_in_box: Float | None,
+        still: bool = False,
+    ) -> Self:
         """Prepare the faces of a sample; arguments as in `FaceTracker.add`."""
         n, widths = len(faces), face_widths(faces.boxes)
         landmarked = faces
@@ -79,7 +89,9 @@ class TrackedSample:
         estimated = np.full((n, 3), np.nan, np.float32)
         ids = np.full(n, -1, np.int64)
         worth = _worth(widths, landmarked.landmarks, faces.scores)
-        return cls(faces, landmarked, time_s, shot_boundary, ids, widths, worth, worth.copy(), estimated)
+        return cls(
+            faces, landmarked, time_s, shot_boundary, still, ids, widths, worth, worth.copy(), estimated
+        )
 
     def align(self, rows: Int, frame: CropSource, aligner: FaceAligner | None) -> None:
         """Align some of the faces, unless they are aligned already or there is no aligner.
@@ -92,7 +104,8 @@ class TrackedSample:
         rows = rows[np.isnan(self.landmarked.quality[rows])]
         if aligner is None or not len(rows):
             return
-        found = aligner.align(frame, self.landmarked[rows])
+        # Images are few, and may not be upright.
+        found = aligner.align(frame, self.landmarked[rows], any_roll=self.still)
         own = _own_landmarks(found.landmarks, self.faces.boxes, rows)
         landmarks, quality = self.landmarked.landmarks.copy(), self.landmarked.quality.copy()
         landmarks[rows[own]] = found.landmarks[own]

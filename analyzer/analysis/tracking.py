@@ -181,6 +181,7 @@ class FaceTracker:
         frame: CropSource | None = None,
         *,
         shot_boundary: bool = False,
+        still: bool = False,
     ) -> None:
         """Add the next sample.
 
@@ -189,8 +190,15 @@ class FaceTracker:
             time_s: Its time, after that of the previous sample.
             frame: Source of the crops; not kept. None: no crop is taken from this sample.
             shot_boundary: Whether a shot boundary lies before it: all tracklets end there.
+            still: Whether it is an image, not a frame of a video.
         """
-        seen = TrackedSample.of(faces, time_s, shot_boundary=shot_boundary, points_in_box=self._points_in_box)
+        seen = TrackedSample.of(
+            faces,
+            time_s,
+            shot_boundary=shot_boundary,
+            points_in_box=self._points_in_box,
+            still=still,
+        )
         if self._interval_s:
             self._step(seen)
             self._take_crops(seen, frame)
@@ -319,8 +327,9 @@ class FaceTracker:
         """Crop the faces that may be the best of their interval."""
         if frame is None:
             return
-        if self._aligns_all:
-            self._align(seen, np.arange(len(seen.faces)), frame)
+        # What faces without landmarks are worth is known only then.
+        first = self._aligns_all | ~np.isfinite(seen.landmarked.landmarks).all(axis=(1, 2))
+        self._align(seen, np.flatnonzero(first), frame)
         estimated = (seen.worth > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
             crops_of = partial(self._embedding_crops, seen, frame)

@@ -24,6 +24,13 @@ __all__ = [
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+_DUPLICATE_SIGMA = 0.1
+"""Of Soft-NMS: a box of score 0.6 that overlaps a better one by an IoU of 0.23 or more is dropped, one of 0.9
+by 0.31. YuNet gives some faces a second box of low score, just below the IoU that its NMS removes: of 2,471
+detections in real clips and photographs this drops 10 of 11 of those, 18 others, and 1 clear face."""
+
+_FINE = 16
+
 _ENDS = np.cumsum(list(OUTPUTS.values()))[:-1]
 
 
@@ -54,9 +61,28 @@ class YuNet(InMultiples):
         outputs = self._compiled.run(images)
         height, width = images[0].shape[:2]
         return [
-            decode_yunet([output[index] for output in outputs], width, height, self.min_score)
+            _without_duplicates(
+                decode_yunet([output[index] for output in outputs], width, height, self.min_score),
+                self.min_score,
+            )
             for index in range(len(images))
         ]
+
+
+def _without_duplicates(faces: Faces, min_score: float) -> Faces:
+    """Drop faces whose score falls below `min_score` by Soft-NMS (Bodla et al. 2017); scores stay."""
+    if len(faces) < 2:
+        return faces
+    corner_and_size = np.concatenate([faces.boxes[:, :2], faces.boxes[:, 2:] - faces.boxes[:, :2]], axis=1)
+    _, kept = cv2.dnn.softNMSBoxes(
+        np.round(corner_and_size * _FINE).astype(np.int64).tolist(),  # it takes whole numbers only
+        faces.scores.tolist(),
+        min_score,
+        NMS_IOU,
+        sigma=_DUPLICATE_SIGMA,
+        method=cv2.dnn.SOFT_NMSMETHOD_SOFTNMS_GAUSSIAN,
+    )
+    return faces[np.sort(np.asarray(kept, np.int64).ravel())]
 
 
 def decode_yunet(maps: Sequence[Float], width: int, height: int, min_score: float) -> Faces:
