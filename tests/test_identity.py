@@ -317,7 +317,7 @@ def test_two_in_one_sample_stay_two_through_a_third() -> None:
 
 def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
     # The mean of a person leans to what was seen best: the last one is near to it, or not.
-    left, middle, right = on_line(0, 0.3, 0.65)
+    left, middle, right = on_line(0, 0.3, 0.63)
     moments = (range(10), range(50, 60), range(100, 110))
 
     def cast(crops: tuple[int, int], px: tuple[float, float]) -> list[Seen]:
@@ -340,7 +340,7 @@ def test_looks_of_unclear_faces_tell_nothing(quality: float, people: int) -> Non
 
 
 def test_looks_of_clearer_views_weigh_more() -> None:
-    left, middle, right = on_line(0, 0.3, 0.65)
+    left, middle, right = on_line(0, 0.3, 0.63)
     moments = (range(10), range(50, 60), range(100, 110))
 
     def cast(*qualities: float) -> list[Seen]:
@@ -591,7 +591,7 @@ def test_nobody_at_all() -> None:
     ("apart", "expected", "reason"),
     [
         (CERTAIN - 0.05, (1, 1, 1), "every link is certain"),
-        (CERTAIN + 0.05, (1, 1, 2), "1 link is likely, but not certain"),
+        (CERTAIN + 0.02, (1, 1, 2), "1 link is likely, but not certain"),
         (LIKELY + 0.05, (1, 2, 2), "1 further link is plausible"),
         (PLAUSIBLE + 0.05, (2, 2, 2), "every link is certain"),
     ],
@@ -606,7 +606,7 @@ def test_range_says_how_sure_the_links_are(apart: float, expected: tuple[int, in
 def test_range_adds_up_several_reasons() -> None:
     # Two likely links and two plausible ones, all far from each other.
     cast, at = [], 0
-    for pair, apart in enumerate([CERTAIN + 0.05] * 2 + [LIKELY + 0.05] * 2 + [0.0, PLAUSIBLE + 0.1]):
+    for pair, apart in enumerate([CERTAIN + 0.02] * 2 + [LIKELY + 0.05] * 2 + [0.0, PLAUSIBLE + 0.1]):
         for share in (0, apart):
             cast.append(Seen(range(at, at + 10), corner(2 * pair) + corner(2 * pair + 1, share), x=300))
             at += 50

@@ -38,16 +38,15 @@ __all__ = [
     "link_tracklets",
 ]
 
-CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.43, 0.6
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.4, 0.6
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 
 CROP_NOISE = 0.05
 """By how much each of two crops adds to the squared distance between the people on them. The mean of N crops
 adds an Nth of it; what is expected is subtracted, so that tracklets of any length have the same heights."""
 
-IMAGE_HEIGHTS = 0.38, 0.5, PLAUSIBLE
-"""As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are. The second
-counts 98 of 100 people with two portraits each, and 375 of 387 with one each."""
+IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
+"""As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
 
 COMPARABLE = 0.3
 """Embeddings of tracklets that never reach this quality tell nothing."""
