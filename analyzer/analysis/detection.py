@@ -50,7 +50,7 @@ _BETWEEN, _BETWEEN_S = 9, 2.0
 _REDUCTIONS = (4.0, 2.0, 640 / 448)
 """Factors by which the resolution may be reduced, the largest first."""
 
-_ENOUGH_PX = 18.0
+_ENOUGH_PX = 20.0
 """Width that the smallest face must keep, in pixels of the detector's image. On made videos 20 pixels cost
 0.3 % of people's time on screen, 18 cost 0.6 %, 13 cost 4 %."""
 
