@@ -546,7 +546,7 @@ class Settings:
     )
     precision: str = _field(
         "auto",
-        "Arithmetic of the models: auto is 8 bits for the face detector and bfloat16 for the others, where "
+        "Arithmetic of the models: auto is bfloat16, and 8 bits for the face detector centerface, where "
         "engine and processor support it; int8 uses float32 for the others.",
         "machine",
         choices=("auto", "int8", "f32"),
