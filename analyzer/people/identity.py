@@ -83,7 +83,7 @@ PERSON_QUALITY, CLEAR_SHARE = 0.55, 0.75
 IMAGE_QUALITY = 0.18
 """As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
 
-FIRM_TIMES, FIRM_QUALITY = 1.5, 0.7
+FIRM_TIMES, FIRM_QUALITY = 2.0, 0.8
 """`people_low` counts whoever is seen for this multiple of the time, and this clearly."""
 
 FAINT_TIMES, FAINT_QUALITY = 0.4, 0.2
