@@ -561,7 +561,7 @@ def test_unclear_faces_in_images_are_nobody() -> None:
     cast = [Seen([0], corner(0), quality=IMAGE_QUALITY - 0.01, x=300)]
     cast.append(Seen([0], corner(1), quality=IMAGE_QUALITY + 0.01))
     found, result = linked(cast, images(1))
-    assert found == [{-1}, {1}] and (result.low, result.high) == (1, 1)
+    assert found == [{-1}, {1}] and (result.low, result.high) == (1, 2)
     assert result.uncounted["reason"].tolist() == ["faint"]
 
 

@@ -83,6 +83,9 @@ PERSON_QUALITY, CLEAR_SHARE = 0.55, 0.75
 IMAGE_QUALITY = 0.18
 """As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
 
+IMAGE_FIRM_QUALITY, IMAGE_FAINT_QUALITY = PERSON_QUALITY, 0.1
+"""As `FIRM_QUALITY` and `FAINT_QUALITY`, in images of a folder."""
+
 FIRM_TIMES, FIRM_QUALITY = 2.0, 0.8
 """`people_low` counts whoever is seen for this multiple of the time, and this clearly."""
 
@@ -206,8 +209,11 @@ def link_tracklets(
         chains = _continued(tracklets, appearance, lost_after_s(interval_s))
     rule = _Rule(least_s, quality if min_quality is None else min_quality)
     faint = _Rule(FAINT_TIMES * least_s, min(FAINT_QUALITY, rule.quality))
-    # One image shows a face for as long as it ever will.
-    firm = rule if images else _Rule(FIRM_TIMES * least_s, max(FIRM_QUALITY, rule.quality))
+    firm = _Rule(FIRM_TIMES * least_s, max(FIRM_QUALITY, rule.quality))
+    if images:
+        # One image shows a face for as long as it ever will.
+        faint = _Rule(least_s, min(IMAGE_FAINT_QUALITY, rule.quality))
+        firm = _Rule(least_s, max(IMAGE_FIRM_QUALITY, rule.quality))
     merges, reached = _tree(tracklets, chains, appearance, images=images)
     certain, likely, plausible = (_cut(chains, merges[reached <= height**2]) for height in heights)
     people = _people(likely, tracklets, rule)
