@@ -18,6 +18,7 @@ __all__ = [
     "AttributeModel",
     "CropSource",
     "EmbeddingModel",
+    "FaceAligner",
     "FaceDetector",
     "Faces",
     "buffered_iou",
@@ -37,6 +38,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], type]] = {
     "boxes": ((4,), np.float32),
     "scores": ((), np.float32),
     "landmarks": ((5, 2), np.float32),
+    "quality": ((), np.float32),
     "female_prob": ((), np.float32),
     "age_years": ((), np.float32),
     "age_std_years": ((), np.float32),
@@ -71,6 +73,9 @@ class Faces:
     landmarks: Float
     """(N, 5, 2) float32 x y in pixels: the eye, eye, nose tip, mouth corner, mouth corner, each pair left
     to right in the frame; NaN if the detector finds none."""
+    quality: Float
+    """(N,) float32 in [0, 1]: how clearly the face shows, from `FaceAligner.align`; NaN if it was not
+    aligned."""
     female_prob: Float
     """(N,) float32 in [0, 1]: probability of the perceived gender female; NaN if not estimated."""
     age_years: Float
@@ -90,7 +95,7 @@ class Faces:
                 )
             if array.flags.writeable:
                 object.__setattr__(self, name, _frozen(array.copy()))
-        for name in ("scores", "female_prob"):
+        for name in ("scores", "quality", "female_prob"):
             array = getattr(self, name)
             if ((array < 0) | (array > 1)).any():
                 raise ValueError(f"Faces.{name} must lie in [0, 1], got {array.min()} to {array.max()}")
@@ -194,6 +199,24 @@ class FaceDetector(Protocol):
         Args:
             images: (H, W, 3) uint8 BGR, all of one size.
             sizes: Width and height of the frame of each; boxes are in its pixels.
+        """
+        ...
+
+
+class FaceAligner(Protocol):
+    """Finds the landmarks of faces that were detected, and tells how clearly each face shows."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Facts of the model and of its inference engine, for ``run.json``."""
+        ...
+
+    def align(self, frame: CropSource, faces: Faces) -> Faces:
+        """Return the faces with `quality`, and with the landmarks found; others keep those they have.
+
+        Args:
+            frame: The full frame.
+            faces: With boxes in its pixels.
         """
         ...
 

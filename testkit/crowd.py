@@ -100,10 +100,13 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Look:
-    """A person as drawn in one shot. `head_warp` (3, 3) turns the crop's pixels into the posed head's."""
+    """A person as drawn in one shot. `head_warp` (3, 3) turns the crop's pixels into the posed head's.
+
+    Without a body the head is the bare crop, a picture in the picture.
+    """
 
     head: Sprite
-    body: Sprite
+    body: Sprite | None
     head_warp: Floats
 
 
@@ -217,7 +220,7 @@ def background(rng: np.random.Generator, name: str) -> Image:
 
 
 def _grain(
-    rng: np.random.Generator, picture: Image, deviation: float, pixels: tuple[float, ...]
+    rng: np.random.Generator, picture: NDArray[Any], deviation: float, pixels: tuple[float, ...]
 ) -> NDArray[np.float32]:
     """Fine structure for `picture` (H, W, 3) as (H, W, 1), in gray levels, of several sizes in pixels.
 
@@ -452,8 +455,16 @@ def _passers(
     seconds: int,
     widths: tuple[float, float],
     looks: Callable[[LabeledFace], Look],
+    *,
+    gait: Callable[[np.random.Generator, Floats], tuple[Floats, Floats]] = _gait,
+    first: int = 0,
 ) -> tuple[Actor, ...]:
-    """Everyone walks through the frame once, with starts spread over the whole time."""
+    """Everyone walks through the frame once, with starts spread over the whole time.
+
+    Args:
+        gait: Turns a smooth path (frames, 3) into path and body as in `Actor`.
+        first: Number of the first of these people.
+    """
     actors: list[Actor] = []
     for number, face in enumerate(faces):
         frames = round((5 + 7 * np.sqrt(rng.random())) * FPS)
@@ -465,8 +476,8 @@ def _passers(
         walks = [_walk(rng, frames, widths) for _ in range(4)]
         # People keep out of each other's way, where they can.
         walk = min(walks, key=lambda own: sum(_covered(own, other) for other in others))
-        path[stretch], body[stretch] = _gait(rng, walk)
-        actors.append(Actor(number, looks(face), path, body))
+        path[stretch], body[stretch] = gait(rng, walk)
+        actors.append(Actor(first + number, looks(face), path, body))
     return tuple(actors)
 
 
@@ -491,10 +502,48 @@ def hard(rng: np.random.Generator, archives: range) -> Film:
     def look(face: LabeledFace) -> Look:
         made = _look(rng, face, int(rng.integers(2**31)))
         gain = rng.uniform(0.25, 0.6)
-        return Look(_dimmed(made.head, gain), _dimmed(made.body, gain), made.head_warp)
+        body = None if made.body is None else _dimmed(made.body, gain)
+        return Look(_dimmed(made.head, gain), body, made.head_warp)
 
     actors = _passers(rng, faces, 40, (24, 60), look)
     return Film(faces, (Shot(scene, camera, actors),), noise=rng.uniform(4, 7), exposure=0.5, crf=28)
+
+
+_TILES = 6
+
+
+def headless(rng: np.random.Generator, archives: range) -> Film:
+    """40 s of 18 faces without heads on plain grounds: tiles as of a video call, then pictures that move.
+
+    The labeled crops are shown as they are, cut off at forehead and chin; many detectors need what is around.
+    """
+    faces = _draw_faces(rng, archives, 18)
+    seconds = (10, 30)
+
+    def scene() -> Image:
+        color = rng.uniform(20, 200, 3)
+        ground = np.full((HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN, 3), color, np.float32)
+        return np.asarray((ground + _grain(rng, ground, 1.5, (0.7,))).clip(0, 255).astype(np.uint8))
+
+    def look(face: LabeledFace) -> Look:
+        solid = np.full((CROP, CROP), 255, np.uint8)
+        bare = _scaled(cv2.LUT(face.image, _grade(rng, 0.25)), solid, (0.0, 0.0), 1.0)
+        return Look(bare, None, np.eye(3))
+
+    def upright(rng: np.random.Generator, path: Floats) -> tuple[Floats, Floats]:
+        return np.column_stack([path, np.zeros(len(path))]), path[:, :2]
+
+    tiles = []
+    for number, face in enumerate(faces[:_TILES]):
+        row, column = divmod(number, 3)
+        width = rng.uniform(90, 190)
+        center = [(column + 0.5) / 3 * WIDTH, (row + 0.5) / 2 * HEIGHT]
+        drift = _shake(rng, seconds[0] * FPS, 2.0)
+        path = np.column_stack([center + drift, np.full(len(drift), width / CROP)])
+        tiles.append(Actor(number, look(face), *upright(rng, path)))
+    pictures = _passers(rng, faces[_TILES:], seconds[1], (45, 130), look, gait=upright, first=_TILES)
+    shots = zip(seconds, (tuple(tiles), pictures), strict=True)
+    return Film(faces, tuple(Shot(scene(), _still(rng, long * FPS, 0.0), cast) for long, cast in shots))
 
 
 def _dimmed(sprite: Sprite, gain: float) -> Sprite:
@@ -691,6 +740,7 @@ KINDS: dict[str, Callable[[np.random.Generator, range], Film]] = {
     "edited": edited,
     "crossing": crossing,
     "hard": hard,
+    "headless": headless,
 }
 
 
@@ -834,7 +884,8 @@ def _draw(shot: Shot, frame: int, exposure: float, owners: Image | None) -> tupl
         speed = actor.path[frame, :2] - last[:2] if np.isfinite(last[0]) else np.zeros(2)
         label = actor.person + 1
         blur = speed * zoom * exposure
-        _paste(picture, owners, actor.look.body, body, label=label, blur=blur)
+        if actor.look.body is not None:
+            _paste(picture, owners, actor.look.body, body, label=label, blur=blur)
         _paste(picture, owners, actor.look.head, head, label=label, blur=blur)
         outlines[actor.person] = _face_outline(actor.look.head_warp, head)
     return picture, outlines

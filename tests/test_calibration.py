@@ -193,8 +193,7 @@ def test_the_default_models_have_a_calibration(own: Path, file: dict[str, Any]) 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"detector": "yunet"},
-        {"detector": "haar"},
+        {"detector": "none"},
         {"attributes": "levi-hassner"},
         {"age_model": "levi-hassner-age"},
         {"gender_model": "levi-hassner-gender"},
@@ -209,20 +208,27 @@ def test_a_set_without_a_file_is_not_measured(own: Path, changed: dict[str, str]
 def test_the_key_is_of_every_member() -> None:
     chosen = choose(Settings())
     members = chosen.members()
-    assert members.keys() == {"detector", "gender", "age", "embedding", "crop", "precision"}
+    assert members.keys() == {"aligner", "gender", "age", "embedding", "crop", "precision"}
     keys = {key_of(members)}
     for role, member in members.items():
         other = "other" if isinstance(member, str) else member | {"sha256": "0" * 64}
         keys.add(key_of(members | {role: other}))
     assert len(keys) == 7
-    detector = members["detector"]
-    assert isinstance(detector, dict)
-    assert key_of(members | {"detector": detector | {"name": "renamed"}}) == key_of(members)
+    aligner = members["aligner"]
+    assert isinstance(aligner, dict)
+    assert key_of(members | {"aligner": aligner | {"name": "renamed"}}) == key_of(members)
     assert len(key_of(members)) == 16 and set(key_of(members)) <= set("0123456789abcdef")
 
 
+def test_detectors_whose_faces_are_aligned_share_a_calibration_unless_the_box_is_cropped() -> None:
+    names = ("centerface", "yunet", "ssd", "haar")
+    assert len({key_of(choose(Settings(detector=one)).members()) for one in names}) == 1
+    boxed = [choose(Settings(detector=one, attributes="levi-hassner")).members() for one in names]
+    assert len({key_of(one) for one in boxed}) == 4
+
+
 def test_a_users_calibration_is_found_by_its_key(own: Path, file: dict[str, Any]) -> None:
-    settings = Settings(detector="haar")
+    settings = Settings(detector="none")
     before = models_hash(settings)
     key = put(own, settings, file)
     calibration = choose(settings).calibration()
@@ -236,10 +242,10 @@ def test_a_users_calibration_is_found_by_its_key(own: Path, file: dict[str, Any]
 def test_a_calibration_of_one_precision_is_preferred_and_holds_for_it_alone(
     own: Path, file: dict[str, Any]
 ) -> None:
-    key = put(own, Settings(detector="haar"), file, "int8")
-    chosen = {one: choose(Settings(detector="haar", precision=one)) for one in ("auto", "f32", "int8")}
+    key = put(own, Settings(detector="none"), file, "int8")
+    chosen = {one: choose(Settings(detector="none", precision=one)) for one in ("auto", "f32", "int8")}
     assert [chosen[one].calibration().key for one in ("auto", "f32", "int8")] == ["", "", key]
-    every = put(own, Settings(detector="haar"), file)
+    every = put(own, Settings(detector="none"), file)
     assert [chosen[one].calibration().key for one in ("auto", "f32", "int8")] == [every, every, key]
 
 
@@ -250,23 +256,23 @@ def test_a_file_of_the_users_does_not_replace_ours(own: Path, file: dict[str, An
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"members": 1}', '{"members": {}, "gender": []}', "\x00"])
 def test_a_damaged_calibration_is_a_sentence(own: Path, file: dict[str, Any], text: str) -> None:
-    key = put(own, Settings(detector="haar"), file)
+    key = put(own, Settings(detector="none"), file)
     (own / f"{key}.json").write_text(text, "utf-8")
     with pytest.raises(ModelError, match=r"the calibration .*\.json is damaged: fit it again") as caught:
-        choose(Settings(detector="haar")).calibration()
+        choose(Settings(detector="none")).calibration()
     assert "\n" not in str(caught.value)
 
 
 def test_a_calibration_of_other_models_is_refused(own: Path, file: dict[str, Any]) -> None:
-    key = put(own, Settings(detector="haar"), file)
-    other = put(own, Settings(detector="yunet"), file)
+    key = put(own, Settings(detector="none"), file)
+    other = put(own, Settings(), file)
     (own / f"{other}.json").replace(own / f"{key}.json")
     with pytest.raises(ModelError, match=f"was fitted for other models .*{other}"):
-        choose(Settings(detector="haar")).calibration()
+        choose(Settings(detector="none")).calibration()
 
 
 def test_a_run_is_read_by_its_own_calibration(own: Path, file: dict[str, Any]) -> None:
-    key = put(own, Settings(detector="haar"), file)
+    key = put(own, Settings(detector="none"), file)
     for known, read in ((key, key), (DEFAULT_KEY, DEFAULT_KEY), ("0" * 16, ""), (None, "")):
         assert Calibration.of_run({"calibration": {"key": known}}).key == read
     assert Calibration.of_run({}) is Calibration.plain()

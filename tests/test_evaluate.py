@@ -22,10 +22,12 @@ from scipy import stats
 from analyzer.cli import DONE, NOTHING_USABLE, SOME_FAILED, USAGE, cli
 from analyzer.errors import AnalyzerError, OutputError, SettingsError, SourceError
 from analyzer.evaluation import Evaluation, evaluate
+from analyzer.evaluation.described import Described, described_scores, read_described, score_described
 from analyzer.evaluation.labels import BOX, read_labels
 from analyzer.evaluation.metrics import (
     Figure,
     assigned,
+    bias,
     box_matches,
     calibration,
     figures,
@@ -258,6 +260,113 @@ def test_figure_texts() -> None:
     )
 
 
+# --- described by eye --------------------------------------------------------------------------------
+
+
+def entry(folder: Path, **changes: Any) -> Described:
+    """A clip of 100 x 100 pixels: a woman of 30 at the left, a man of 60 to 70 at the right, a boy unseen."""
+    (folder / "a.mp4").touch()
+    people = [
+        {
+            "id": "w",
+            "gender": "female",
+            "age": 30,
+            "on_screen_s": 4,
+            "at": [[1.0, 0.2, 0.5], [2.0, 0.2, 0.5]],
+        },
+        {"id": "m", "gender": "male", "age": [60, 70], "on_screen_s": 2, "at": [[1.0, 0.8, 0.5]]},
+        {"id": "b", "gender": "male", "age": [4, 8], "on_screen_s": 1, "at": [[1.0, 0.5, 0.1]]},
+    ]
+    whole = {"file": "a.mp4", "kind": "clip", "people": people, "people_range": [2, 4], "cuts": 1}
+    (described,) = read_described([whole | changes], folder)
+    return described
+
+
+class FakeRun:
+    """What a run says of the clip: the woman as persons 1 and 2, the man as 3, another one as 4."""
+
+    def __init__(self, people: int = 4) -> None:
+        names = ("sample", "person_id", "x1", "y1", "x2", "y2")
+        rows = [
+            (0, 1, 10, 40, 30, 60),
+            (0, 3, 70, 40, 90, 60),
+            (1, 1, 10, 40, 30, 60),
+            (2, 2, 10, 40, 30, 60),
+        ]
+        self.faces = pd.DataFrame(rows, columns=names)
+        self.samples = pd.DataFrame({"sample": range(3), "time_s": [1.0, 2.0, 3.0], "shot": [0, 0, 1]})
+        table = {
+            "person_id": [1, 2, 3, 4],
+            "gender": ["female", "female", "unknown", "male"],
+            "female_prob": [0.9, 0.8, 0.5, 0.1],
+            "age_years": [34.0, 36.0, 58.0, 20.0],
+            "age_low": [31.0, 25.0, 50.0, 15.0],
+            "age_high": [40.0, 45.0, 66.0, 25.0],
+            "face_px_median": [20.0] * 4,
+            "on_screen_s": [3.0, 1.0, 2.5, 1.0],
+        }
+        self.people = pd.DataFrame(table).head(people)
+        self.info = {
+            "video": {"width": 100, "height": 100},
+            "counts": {"people": people, "people_low": 2, "people_high": 5},
+        }
+
+
+def test_people_described_by_eye_are_those_at_their_places(tmp_path: Path) -> None:
+    scene, listed = score_described(entry(tmp_path), FakeRun())  # type: ignore[arg-type]
+    assert listed["found"].tolist() == [True, True, False] == listed["face_found"].tolist()
+    assert listed["gender"].tolist() == ["female", "unknown", ""]
+    assert listed["found_s"].tolist()[:2] == [3.0, 2.5]
+    assert scene.loc[0, ["listed", "people", "unmatched"]].tolist() == [3, 4, 2]
+    assert scene.loc[0, ["true_cuts", "found_cuts", "right_cuts"]].tolist() == [1, 1, 1]
+    scores = described_scores(scene.assign(unit="a"), listed.assign(unit="a"))
+    assert (scores["count_abs_error"].value, scores["count_abs_error"].n) == (pytest.approx(1 / 3), 3)
+    assert scores["range_holds"].value == 1 and scores["found"].value == pytest.approx(2 / 3)
+    # 1 s of the woman and 1 s of the boy are missed, half a second of the man is too much; of 7 s.
+    assert scores["time_missed"].value == pytest.approx(2 / 7)
+    assert scores["time_too_much"].value == pytest.approx(0.5 / 7)
+    adults = scores["groups"]["13+"]
+    assert (adults["right"].value, adults["unknown"].value, adults["wrong"].value) == (0.5, 0.5, 0.0)
+    assert adults["right"].n == 2 and scores["groups"]["children"]["right"].n == 0
+    known = scores["groups"]["known age"]
+    assert (known["age_error"].value, known["age_in_interval"].value, known["age_error"].n) == (4.0, 0.0, 1)
+    assert scores["groups"]["all"]["age_in_range"].value == 0.0, "58 is not within 60 to 70"
+    assert scores["groups"]["age, 20-64"]["age_outside"].value == 4.0
+
+
+def test_times_of_cuts_are_compared_where_they_are_known(tmp_path: Path) -> None:
+    for cut, right in ((2.5, 1), (3.05, 1), (1.5, 0)):
+        scene, _ = score_described(entry(tmp_path, cuts=[cut]), FakeRun())  # type: ignore[arg-type]
+        assert scene["right_cuts"].tolist() == [right], cut
+
+
+def test_a_face_belongs_to_the_nearer_of_two_places(tmp_path: Path) -> None:
+    people = [{"id": 1, "at": [[1.0, 0.22, 0.5]]}, {"id": 2, "at": [[1.0, 0.32, 0.5]]}]
+    _, listed = score_described(entry(tmp_path, people=people), FakeRun())  # type: ignore[arg-type]
+    assert listed["found"].tolist() == [True, False]
+
+
+def test_bias_weighs_all_groups_alike() -> None:
+    rows = []
+    for gender in ("female", "male"):
+        for race in ("white", "black"):
+            for age in (30.0, 60.0):
+                # Women of 60 are taken for men, and twice as many white people are in the table.
+                prob = 0.9 if gender == "female" and age < 50 else 0.1
+                off = 10.0 if age > 50 else 5.0
+                row = {"true_gender": gender, "true_race": race, "true_age": age, "found": True}
+                rows += [row | {"female_prob": prob, "age_years": age + off}] * (2 if race == "white" else 1)
+    found = bias(pd.DataFrame(rows))
+    assert found is not None and found["n"] == 12
+    assert found["likelier_right"] == pytest.approx(
+        {"mean": 0.75, "men_women": 0.5, "white_others": 0.0, "young_old": 0.5}
+    )
+    assert found["age_rmse"] == pytest.approx(
+        {"mean": 7.5, "men_women": 0.0, "white_others": 0.0, "young_old": -5.0}
+    )
+    assert bias(pd.DataFrame(rows[:3])) is None, "a group is missing"
+
+
 # --- whole runs --------------------------------------------------------------------------------------
 
 
@@ -417,6 +526,46 @@ def test_labeled_videos_with_and_without_boxes(labeled_videos: Path, tmp_path: P
     assert [page.count(f"\n| {kind} |") for kind in ("all", "demo", "plain")] == [5, 5, 5]
 
 
+def test_clips_and_photographs_described_by_eye(
+    labeled_videos: Path, two_portraits: Portraits, tmp_path: Path
+) -> None:
+    work = tmp_path / "seen"
+    (work / "files").mkdir(parents=True)
+    (work / "files" / "clip.mp4").symlink_to(labeled_videos / "one" / "video.mp4")
+    cv2.imwrite(str(work / "one.jpg"), two_portraits[0][:, :, ::-1])
+    cv2.imwrite(str(work / "two.jpg"), two_portraits[1][:, :, ::-1])
+    woman = {"id": "c", "gender": "female", "age": 36}
+    places = [np.add(positions(time), [150, 130]) / [1280, 720] for time in (0.5, 1.5)]
+    pair = [
+        woman
+        | {"on_screen_s": 2, "at": [[time, *places[number][0]] for number, time in enumerate((0.5, 1.5))]},
+        {"id": "h", "gender": "female", "age": [70, 85], "on_screen_s": 2, "at": [[0.5, *places[0][1]]]},
+    ]
+    entries = [
+        {"file": "clip.mp4", "kind": "clip", "people": pair, "cuts": 0},
+        {"file": "one.jpg", "kind": "photo", "people": [woman | {"at": [[0, 0.5, 0.4]]}]},
+        {"file": "one.jpg+two.jpg", "kind": "set", "people": [woman, {"id": "h"}]},
+    ]
+    (work / "truth.json").write_text(json.dumps(entries, default=float))
+    result = run_cli(work, "--out", tmp_path / "out")
+    assert result.exit_code == DONE, result.output
+    document = json.loads((tmp_path / "out" / "accuracy.json").read_text())
+    kinds = document["described"]["kinds"]
+    assert {kind: (one["listed"], one["people"]) for kind, one in kinds.items()} == {
+        "clip": (2, 2),
+        "photo": (1, 1),
+        "set": (2, 2),
+    }
+    assert kinds["clip"]["found"]["value"] == 1.0 and kinds["clip"]["unmatched"]["value"] == 0.0
+    assert kinds["clip"]["time_missed"]["value"] < 0.2 and kinds["clip"]["true_cuts"] == 0
+    assert kinds["photo"]["faces_precision"]["value"] == 1.0
+    assert document["described"]["calibration"]["people"]["n"] == 3
+    assert document["sources"][0]["kind"] == "described" and document["sources"][0]["used"] == 3
+    page = (tmp_path / "out" / "accuracy.md").read_text()
+    assert "## Real clips and photographs" in page and "nan" not in page.lower()
+    assert "clip.mp4" not in page and "1 clip with 2 people" in result.stdout
+
+
 def test_a_folder_and_a_file_in_it_count_once(labeled_videos: Path) -> None:
     evaluation = evaluate([labeled_videos / "one" / "truth.json", labeled_videos], Settings(fps=2))
     assert len(evaluation.videos) == 2 and evaluation.usable and not evaluation.failed
@@ -500,6 +649,10 @@ def truth_of(text: str | None = None, **changes: Any) -> Callable[[Path], Path]:
     return make
 
 
+def described_by(**changes: Any) -> Callable[[Path], Path]:
+    return truth_of(json.dumps([{"file": "a.mp4", "kind": "clip", "people": []} | changes]))
+
+
 def person(**changes: Any) -> list[dict[str, Any]]:
     return [{"id": 4, "age_years": 3, "gender": "male", "first_s": 0, "last_s": 1} | changes]
 
@@ -563,7 +716,27 @@ HEAD = "image,age_years,gender,x1,y1,x2,y2\n"
         (_written("labels.csv", HEAD.encode() + b"\x81\n"), "line 2 is not UTF-8: save it as UTF-8"),
         (truth_of("{broken"), "truth.json: Expecting property name"),
         (truth_of("[" * 100_000), "recursion depth"),
-        (truth_of("[]"), "must be an object"),
+        (truth_of("[]"), "at least one clip or photograph"),
+        (truth_of("3"), "must be an object"),
+        (truth_of("[3]"), "entry 1: it must be an object"),
+        (
+            truth_of('[{"file": "b.mp4"}]'),
+            "b.mp4: kind must be clip, photo or set; file: there is no 'b.mp4'",
+        ),
+        (
+            described_by(people_range=[2, 1], cuts=-1),
+            "two whole numbers, the lower one first; cuts must be their number",
+        ),
+        (described_by(file="../a.mp4"), "the name of a file beside"),
+        (
+            described_by(people=[{"id": "x", "age": [9, 3], "at": [[1, 2, 3]]}]),
+            "person x: its range of age begins",
+        ),
+        (
+            described_by(people=[{"id": "x", "age": [9, 3], "at": [[1, 2, 3]]}]),
+            "person x: at must be a list of",
+        ),
+        (described_by(people=[{"age": "old"}]), "person 1: age must be a number from 0 to 130"),
         (truth_of("{}"), "version, kind, people are missing"),
         (truth_of(version=None, video="b.mp4"), "version is missing; video: there is no video 'b.mp4'"),
         (
@@ -636,6 +809,12 @@ def test_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
     assert video.people["on_screen_s"].round(1).tolist() == [9.6, 55.8] and video.kind == "interview"
     keys = set(json.loads((tmp_path / "truth.json").read_text())["people"][0])
     assert all(f"`{key}`" in text for key in keys)
+    (example,) = re.findall(r"```jsonc\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "truth.json").write_text(example)
+    clip, photo = read_labels(tmp_path / "truth.json", tmp_path / "work", None).described
+    assert clip.people_range == (2, 4) and clip.cuts == 7 and clip.people["known"].tolist() == [False, True]
+    assert photo.people_range == (1, 1) and photo.people["age_to"].tolist() == [8.0]
+    assert all(f"`{key}`" in text for one in json.loads(example) for key in one | one["people"][0])
 
 
 def test_several_videos_beside_a_truth_need_a_name(tmp_path: Path) -> None:
@@ -683,6 +862,8 @@ def test_pages_of_nothing_can_be_drawn(tmp_path: Path) -> None:
         people=empty,
         videos=empty,
         shares=empty,
+        scenes=empty,
+        listed=empty,
     )
     assert len(evaluation.save(tmp_path)) == 4
     assert "a\\|b" in (tmp_path / "accuracy.md").read_text()

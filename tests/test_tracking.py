@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import EMBEDDED_PX
 from analyzer.analysis.tracking import FaceTracker, Tracklets, track_faces
-from analyzer.faces import Faces
+from analyzer.faces import CropSource, Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision.crops import CROP_LANDMARKS
@@ -536,23 +536,19 @@ def estimated(
     times_s: Sequence[float],
     *,
     carried: Sequence[int] = (),
-    distant: Sequence[int] = (),
     cuts: Sequence[int] = (),
     **settings: Any,
 ) -> list[list[int]]:
     """For each face of a sample, in its order of boxes, the numbers of the samples in which it was judged.
 
-    A sample's number is the age that its faces are judged at; `carried` ones have no picture, `distant` ones
-    were not looked at closely.
+    A sample's number is the age that its faces are judged at; `carried` ones have no picture.
     """
     model = Shades()
     tracker = FaceTracker(Colors(), model, Settings(**settings))
     for number, (faces, time_s) in enumerate(zip(samples, times_s, strict=True)):
         tints = [(51, number, 0)] * len(faces)
         picture = None if number in carried else painted(faces.boxes.tolist(), tints)
-        tracker.add(
-            faces, time_s, picture, shot_boundary=number in cuts, full_resolution=number not in distant
-        )
+        tracker.add(faces, time_s, picture, shot_boundary=number in cuts)
     found, _ = tracker.finish()
     chosen: list[list[int]] = [[] for _ in range(max(map(len, samples)))]
     for number, faces in enumerate(found):
@@ -659,35 +655,75 @@ def test_reused_detections_are_not_embedded() -> None:
     assert tracklets.crops.tolist() == [2] and sum(model.batches) == 2
 
 
-@pytest.mark.parametrize(("width", "chosen"), [(40, 0), (56, 0), (59, 2), (90, 2)])
-def test_crop_at_reduced_resolution_must_be_clearly_better(width: float, chosen: int) -> None:
-    # Seven tenths of the quality: better than 40 pixels from 57 pixels on.
-    samples = one_face(5, {2: width})
-    assert estimated(samples, times_at(5, 5), estimate_every_s=1.0, distant=[2]) == [[chosen]]
-    assert estimated(samples, times_at(5, 5), estimate_every_s=1.0) == [[2 if width > 40 else 0]]
-
-
-@pytest.mark.parametrize(
-    ("width", "distant", "chosen"), [(44, [], 0), (48, [], 20), (64, [20], 0), (68, [20], 20)]
-)
-def test_later_crop_must_be_better_by_a_seventh(width: float, distant: list[int], chosen: int) -> None:
-    # 46 pixels and more in place of 40; of a less close look 66 and more.
+@pytest.mark.parametrize(("width", "chosen"), [(44, 0), (48, 20)])
+def test_later_crop_must_be_better_by_a_seventh(width: float, chosen: int) -> None:
+    # 46 pixels and more in place of 40.
     samples = one_face(24, {20: width})
-    assert estimated(samples, times_at(5, 24), estimate_every_s=100.0, distant=distant) == [[chosen]]
+    assert estimated(samples, times_at(5, 24), estimate_every_s=100.0) == [[chosen]]
 
 
-def test_full_resolution_replaces_a_reduced_one() -> None:
-    # Also where its face is somewhat smaller.
-    chosen = estimated(one_face(5, {3: 36}), times_at(5, 5), estimate_every_s=1.0, distant=[0, 1, 2, 4])
-    assert chosen == [[3]]
-    model = Colors()
-    tracker = FaceTracker(model)
-    boxes = [[100.0, 50, 140, 90]]
-    for number in range(5):
-        tint = [GREEN if number == 3 else RED]
-        tracker.add(faces_in(boxes), number / 5, painted(boxes, tint), full_resolution=number == 3)
-    _, tracklets = tracker.finish()
-    np.testing.assert_allclose(tracklets.embeddings, [[0, 1, 0]], atol=0.02)
+class GivenQualities:
+    """An aligner that gives each face the quality of its sample, and landmarks shifted by one pixel."""
+
+    provenance: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, qualities: Sequence[float]) -> None:
+        self.qualities, self.sample, self.aligned = qualities, 0, list[int]()
+
+    def align(self, frame: CropSource, faces: Faces) -> Faces:
+        self.aligned += [self.sample] * len(faces)
+        quality = np.full(len(faces), self.qualities[self.sample])
+        return faces.replace(landmarks=faces.landmarks + (quality > 0)[:, None, None], quality=quality)
+
+
+def aligned(
+    qualities: Sequence[float], widths: dict[int, float] | None = None, **settings: Any
+) -> tuple[list[Faces], list[int]]:
+    """The faces of one sample each at 5 a second, and the samples whose face was aligned."""
+    aligner = GivenQualities(qualities)
+    tracker = FaceTracker(Colors(), Shades(), Settings(**settings), aligner=aligner)
+    for number, faces in enumerate(one_face(len(qualities), widths)):
+        aligner.sample = number
+        tracker.add(faces, number / 5, painted(faces.boxes.tolist(), [(51, number, 0)]))
+    return tracker.finish()[0], aligner.aligned
+
+
+def samples_estimated(found: list[Faces]) -> list[int]:
+    return [number for number, faces in enumerate(found) if not np.isnan(faces.age_years).any()]
+
+
+def test_clearest_crop_is_estimated_even_if_it_is_narrower() -> None:
+    found, _ = aligned([0.3, 0.2, 0.9, 0.3, 0.7], {2: 36}, estimate_every_s=1.0)
+    assert samples_estimated(found) == [2]
+
+
+def test_faces_are_aligned_until_one_is_clear_and_then_only_where_they_promise_more() -> None:
+    # The first eight samples teach how far apart samples are; a face there may begin a tracklet.
+    qualities = [0.3] * 12 + [0.9] + [0.9] * 12
+    found, samples = aligned(qualities, {20: 60}, estimate_every_s=100.0, embed_every_s=100.0)
+    assert samples == [*range(13), 20]
+    assert samples_estimated(found) == [20]
+
+
+def test_aligned_faces_have_the_aligners_landmarks_and_quality() -> None:
+    found, samples = aligned([0.9] * 5 + [0.0] + [0.7] * 14, estimate_every_s=100.0, embed_every_s=0.2)
+    assert samples == list(range(20))  # each for both models, but aligned once
+    before = one_face(1)[0].landmarks
+    for number, faces in enumerate(found):
+        shift = 0 if number == 5 else 1  # where the aligner finds nothing, the detector's stay
+        np.testing.assert_allclose(faces.landmarks, before + shift, atol=1e-4)
+    np.testing.assert_allclose([float(faces.quality[0]) for faces in found], [0.9] * 5 + [0] + [0.7] * 14)
+
+
+def test_faces_that_are_not_aligned_have_no_quality() -> None:
+    found, samples = aligned([0.9] * 24, estimate_every_s=100.0, embed_every_s=100.0)
+    assert samples == list(range(9))
+    assert [number for number, faces in enumerate(found) if np.isfinite(faces.quality[0])] == samples
+
+
+def test_scene_audience_aligns_every_face() -> None:
+    _, samples = aligned([0.9] * 24, estimate_every_s=100.0, embed_every_s=100.0, scene="audience")
+    assert samples == list(range(24))
 
 
 def test_without_a_model_nothing_is_estimated() -> None:

@@ -10,10 +10,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.faces import AlignedCrop, Faces, face_widths, frontality, points_in_boxes
+from analyzer.faces import (
+    AlignedCrop,
+    CropSource,
+    FaceAligner,
+    Faces,
+    face_widths,
+    frontality,
+    points_in_boxes,
+)
 
 __all__ = [
-    "REDUCED_QUALITY",
     "BestCrop",
     "BestCrops",
     "TrackedSample",
@@ -25,14 +32,14 @@ Int = NDArray[np.int64]
 EMBEDDED_PX = 28
 """Narrower faces, in pixels, get no embedding."""
 
-REDUCED_QUALITY = np.float32(0.7)
-"""Factor of the quality of faces detected at reduced resolution: their landmarks are less precise."""
-
 _BETTER = 1.15
 """A crop must be better by this factor to replace another one: cropping takes time."""
 
 _FULL_PX = 100.0
 """Width from which on more pixels add nothing: it suffices for the crop of the embedding."""
+
+_CLEAR = 0.6
+"""As long as the best crop has a lower `Faces.quality`, every further one is tried."""
 
 
 @dataclass(eq=False)
@@ -41,15 +48,18 @@ class TrackedSample:
 
     faces: Faces
     landmarked: Faces
-    """`faces` with average landmarks if the detector finds none; crops are aligned by them."""
+    """`faces` with average landmarks if the detector finds none, and with those of the aligner where it was
+    called: crops are aligned by them."""
     time_s: float
     shot_boundary: bool
     ids: Int
     """(N,) the tracklet of each face; -1 for none so far."""
     widths: Float
     """(N,) pixels."""
-    quality: Float
-    """(N,) how much a crop of each face tells; 0 for nothing."""
+    worth: Float
+    """(N,) how much a crop of each face tells; 0 for nothing. Before alignment it is `promise`."""
+    promise: Float
+    """(N,) the same, as far as the detector can tell."""
     estimated: Float
     """(N, 3) what `AttributeModel.estimate` returned; NaN if it was not called."""
     crops: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
@@ -62,22 +72,52 @@ class TrackedSample:
         landmarked = faces
         if points_in_box is not None:
             landmarked = faces.replace(landmarks=points_in_boxes(faces.boxes, points_in_box))
-        points = landmarked.landmarks
-        quality = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(points)) * faces.scores
-        quality = np.where(np.isfinite(points).all(axis=(1, 2)), quality, 0).astype(np.float32)
         estimated = np.full((n, 3), np.nan, np.float32)
         ids = np.full(n, -1, np.int64)
-        return cls(faces, landmarked, time_s, shot_boundary, ids, widths, quality, estimated)
+        worth = _worth(widths, landmarked.landmarks, faces.scores)
+        return cls(faces, landmarked, time_s, shot_boundary, ids, widths, worth, worth.copy(), estimated)
+
+    def align(self, rows: Int, frame: CropSource, aligner: FaceAligner | None) -> None:
+        """Align some of the faces, unless they are aligned already or there is no aligner.
+
+        Args:
+            rows: (M,) which faces.
+            frame: The full frame.
+            aligner: Finds their landmarks, and how clearly they show.
+        """
+        rows = rows[np.isnan(self.landmarked.quality[rows])]
+        if aligner is None or not len(rows):
+            return
+        found = aligner.align(frame, self.landmarked[rows])
+        landmarks, quality = self.landmarked.landmarks.copy(), self.landmarked.quality.copy()
+        landmarks[rows], quality[rows] = found.landmarks, found.quality
+        self.landmarked = self.landmarked.replace(landmarks=landmarks, quality=quality)
+        self.worth[rows] = _worth(self.widths[rows], found.landmarks, 0.1 + 0.9 * found.quality)
 
     @property
     def embeddable(self) -> NDArray[np.bool_]:
         """(N,) whether each face is good enough for an embedding."""
-        return (self.quality > 0) & (self.widths >= EMBEDDED_PX)
+        return (self.worth > 0) & (self.widths >= EMBEDDED_PX)
 
     def finished(self) -> Faces:
         """Return the faces with their tracklets and estimates."""
         female, age, std = self.estimated.T
-        return self.faces.replace(track_ids=self.ids, female_prob=female, age_years=age, age_std_years=std)
+        quality = self.landmarked.quality
+        aligned = (quality > 0)[:, None, None]
+        return self.faces.replace(
+            landmarks=np.where(aligned, self.landmarked.landmarks, self.faces.landmarks),
+            quality=quality,
+            track_ids=self.ids,
+            female_prob=female,
+            age_years=age,
+            age_std_years=std,
+        )
+
+
+def _worth(widths: Float, landmarks: Float, clarity: Float) -> Float:
+    """Return (N,) how much crops of faces tell: 0 to `_FULL_PX`; 0 without landmarks."""
+    worth = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(landmarks)) * clarity
+    return np.where(np.isfinite(landmarks).all(axis=(1, 2)), worth, 0).astype(np.float32)
 
 
 @dataclass(eq=False)
@@ -90,10 +130,17 @@ class BestCrop:
     crop: AlignedCrop
     since_s: float
     """Start of the interval of which it is the best crop."""
+    promise: float
+    """`TrackedSample.promise`."""
+
+    @property
+    def worth(self) -> float:
+        return float(self.sample.worth[self.row])
 
     @property
     def quality(self) -> float:
-        return float(self.sample.quality[self.row])
+        """`Faces.quality`; NaN without an aligner."""
+        return float(self.sample.landmarked.quality[self.row])
 
     @property
     def width_px(self) -> float:
@@ -120,18 +167,20 @@ class BestCrops:
         return self._every_s * 2 ** sum(self._taken[tracklet] >= limit for limit in self._doubled_after)
 
     def wants(self, sample: TrackedSample, row: int) -> bool:
-        """Tell whether a face is worth cropping."""
+        """Tell whether a face is worth cropping, or aligning if that was not done."""
         tracklet = int(sample.ids[row])
         best = self._best.get(tracklet)
         if best is None or sample.time_s - best.since_s >= self._interval_s(tracklet):
             return True
-        return bool(sample.quality[row] > _BETTER * best.quality)
+        if np.isfinite(best.quality) and np.isnan(sample.landmarked.quality[row]):
+            return best.quality < _CLEAR or bool(sample.worth[row] > _BETTER * best.promise)
+        return bool(sample.worth[row] > _BETTER * best.worth)
 
     def offer(self, tracklet: int, crop: BestCrop) -> None:
         """Keep a crop if it is the best of its interval."""
         best = self._best.get(tracklet)
         if best is not None and crop.sample.time_s - best.since_s < self._interval_s(tracklet):
-            if crop.quality <= best.quality:
+            if crop.worth <= best.worth:
                 return
             crop.since_s = best.since_s
         elif best is not None:

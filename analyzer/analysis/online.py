@@ -19,7 +19,7 @@ from analyzer.analysis.segment import Models
 from analyzer.analysis.shots import ShotDetector, thumbnail
 from analyzer.analysis.tracking import byte_track, lost_after_s
 from analyzer.errors import SettingsError
-from analyzer.faces import AttributeModel, CropSource, EmbeddingModel, Faces
+from analyzer.faces import AttributeModel, CropSource, EmbeddingModel, FaceAligner, Faces
 from analyzer.media.arrays import checked_image, checked_time
 from analyzer.media.frame import Frame, Still
 from analyzer.settings import Settings, checked_settings
@@ -92,12 +92,12 @@ class _Schedule:
     count: int = 0
     best: float = 0.0
 
-    def is_due(self, time_s: float, quality: float) -> bool:
-        return time_s >= self.due_s - 1e-6 or quality > _BETTER * self.best
+    def is_due(self, time_s: float, worth: float) -> bool:
+        return time_s >= self.due_s - 1e-6 or worth > _BETTER * self.best
 
-    def taken(self, time_s: float, quality: float) -> None:
+    def taken(self, time_s: float, worth: float) -> None:
         self.count += 1
-        self.best = max(self.best, quality)
+        self.best = max(self.best, worth)
         self.due_s = time_s + self.every_s * 2 ** sum(self.count >= limit for limit in _SPREAD)
 
 
@@ -121,6 +121,7 @@ class OnlineTracker:
         embedding: Compares faces; None: people who return are not recognized.
         attributes: Estimates gender and age; None: nothing is estimated.
         settings: Gives how often crops are taken, and from which size on.
+        aligner: Finds the landmarks of the faces that are cropped; None: those of the detector are used.
         points_in_box: `FaceDetector.points_in_box`.
     """
 
@@ -130,9 +131,11 @@ class OnlineTracker:
         attributes: AttributeModel | None,
         settings: Settings,
         *,
+        aligner: FaceAligner | None = None,
         points_in_box: Float | None = None,
     ) -> None:
         self._embedding, self._attributes, self._settings = embedding, attributes, settings
+        self._aligner = aligner
         self._points_in_box = points_in_box
         self._tracker: ByteTrack | None = None
         self._first: tuple[NDArray[np.float64], float] | None = None
@@ -214,16 +217,17 @@ class OnlineTracker:
         rows = [
             row
             for row in np.flatnonzero(seen.embeddable).tolist()
-            if tracks[row].doubtful or tracks[row].embed.is_due(time_s, float(seen.quality[row]))
+            if tracks[row].doubtful or tracks[row].embed.is_due(time_s, float(seen.worth[row]))
         ]
         if not rows:
             return
+        seen.align(np.array(rows), frame, self._aligner)
         side = self._embedding.crop_px
         transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
         vectors = self._embedding.embed(frame.crop(transforms, [side] * len(rows), side))
         for row, vector in zip(rows, vectors, strict=True):
-            track, quality = tracks[row], float(seen.quality[row])
-            track.embed.taken(time_s, quality)
+            track, worth = tracks[row], float(seen.worth[row])
+            track.embed.taken(time_s, worth)
             before = track.person.embedding
             if before is None:
                 track.person = self._recognized(vector, tracks) or track.person
@@ -234,7 +238,7 @@ class OnlineTracker:
                 track.person = self._recognized(vector, tracks) or self._new_person(time_s)
                 track.estimate = _Schedule(self._settings.estimate_every_s)
             track.doubtful = False
-            track.person.add_embedding(vector, quality)
+            track.person.add_embedding(vector, worth)
 
     def _recognized(self, vector: Float, tracks: list[_Track]) -> _Person | None:
         """The known person most like a face, if like enough and not elsewhere in this sample."""
@@ -263,20 +267,21 @@ class OnlineTracker:
         """Estimate gender and age of the faces that are due."""
         if self._attributes is None:
             return
-        usable = (seen.quality > 0) & (seen.widths >= self._settings.min_estimate_px)
+        usable = (seen.worth > 0) & (seen.widths >= self._settings.min_estimate_px)
         rows = [
             row
             for row in np.flatnonzero(usable).tolist()
-            if not tracks[row].doubtful and tracks[row].estimate.is_due(seen.time_s, float(seen.quality[row]))
+            if not tracks[row].doubtful and tracks[row].estimate.is_due(seen.time_s, float(seen.worth[row]))
         ]
         if not rows:
             return
+        seen.align(np.array(rows), frame, self._aligner)
         crops = self._attributes.crops(frame, seen.landmarked[np.array(rows)])
         answers = zip(*self._attributes.estimate(crops), strict=True)
         for row, (female, age, std) in zip(rows, answers, strict=True):
-            track, quality = tracks[row], float(seen.quality[row])
-            track.estimate.taken(seen.time_s, quality)
-            track.person.add_estimate(float(female), float(age), float(std), quality)
+            track, worth = tracks[row], float(seen.worth[row])
+            track.estimate.taken(seen.time_s, worth)
+            track.person.add_estimate(float(female), float(age), float(std), worth)
 
     def _forget(self, time_s: float) -> None:
         patience_s = lost_after_s(self._interval_s)
@@ -327,6 +332,7 @@ class OnlineAnalyzer:
             self._models.embedding,
             self._models.attributes,
             self._settings,
+            aligner=self._models.aligner,
             points_in_box=self._models.detector.points_in_box,
         )
 

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from analyzer.analysis.detection import DetectedSample, detect_faces
 from analyzer.analysis.tracking import FaceTracker, Tracklets
 from analyzer.errors import ModelError
-from analyzer.faces import AttributeModel, EmbeddingModel, FaceDetector, Faces
+from analyzer.faces import AttributeModel, EmbeddingModel, FaceAligner, FaceDetector, Faces
 from analyzer.media.frame import Sample
 from analyzer.media.readahead import read_ahead
 from analyzer.settings import Settings
 from analyzer.util.timing import StageTimer
+from analyzer.vision.alignment import load_aligner
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.detectors.load import load_detector
@@ -56,6 +57,8 @@ class Models:
     """How the estimates of `attributes` are corrected."""
     provenance: tuple[dict[str, object], ...]
     """Facts of each model and of its inference engine, for ``run.json``."""
+    aligner: FaceAligner | None = None
+    """None: crops are aligned by the detector's landmarks."""
     models_hash: str = ""
     """`analyzer.vision.selection.models_hash` when they were loaded: the user's files may change later."""
 
@@ -73,12 +76,14 @@ class Models:
                 pool.submit(DlibEmbedding, settings),
                 pool.submit(load_detector, settings),
                 pool.submit(Attributes.load, settings),
+                pool.submit(load_aligner, settings),
             )
             try:
-                embedding, detector, attributes = (
+                embedding, detector, attributes, aligner = (
                     loading[0].result(),
                     loading[1].result(),
                     loading[2].result(),
+                    loading[3].result(),
                 )
             except MemoryError as error:
                 raise ModelError(
@@ -92,9 +97,11 @@ class Models:
             attributes.calibration,
             (
                 detector.provenance,
+                *(() if aligner is None else (aligner.provenance,)),
                 *(model.provenance for model in attributes.models),
                 embedding.provenance,
             ),
+            aligner,
             known_as,
         )
 
@@ -169,6 +176,7 @@ def analyze_segments(
                 models.embedding,
                 models.attributes,
                 settings,
+                aligner=models.aligner,
                 points_in_box=models.detector.points_in_box,
                 stages=stages,
             )
@@ -178,7 +186,6 @@ def analyze_segments(
                     one.time_s,
                     one.frame,
                     shot_boundary=one.shot_boundary,
-                    full_resolution=one.full_resolution,
                 )
                 if on_sample is not None and one.frame is not None:
                     on_sample(one)

@@ -15,9 +15,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analysis.best_crops import REDUCED_QUALITY, BestCrop, BestCrops, TrackedSample
+from analyzer.analysis.best_crops import BestCrop, BestCrops, TrackedSample
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
-from analyzer.faces import AlignedCrop, AttributeModel, CropSource, EmbeddingModel, Faces, buffered_iou, iou
+from analyzer.faces import (
+    AlignedCrop,
+    AttributeModel,
+    CropSource,
+    EmbeddingModel,
+    FaceAligner,
+    Faces,
+    buffered_iou,
+    iou,
+)
 from analyzer.settings import Settings
 from analyzer.util.timing import StageTimer
 
@@ -124,6 +133,7 @@ class FaceTracker:
         embedding: Computes embeddings of the best crops; None: tracklets only.
         attributes: Estimates gender and age from the best crops, or all; None: nothing is estimated.
         settings: How often crops are taken, and of which faces.
+        aligner: Finds the landmarks of the faces that are cropped; None: those of the detector are used.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
         points_in_box: `FaceDetector.points_in_box`.
         stages: Measures the time.
@@ -135,6 +145,7 @@ class FaceTracker:
         attributes: AttributeModel | None = None,
         settings: Settings | None = None,
         *,
+        aligner: FaceAligner | None = None,
         make_tracker: MakeTracker | None = None,
         points_in_box: Float | None = None,
         stages: StageTimer | None = None,
@@ -142,6 +153,9 @@ class FaceTracker:
         settings = settings or Settings()
         self._embedding = embedding
         self._attributes = attributes
+        self._aligner = aligner
+        # Attention depends on the landmarks of every sample.
+        self._aligns_all = settings.scene == "audience"
         self._estimated_px = settings.min_estimate_px
         self._to_embed = BestCrops(settings.embed_every_s)
         self._best_to_estimate = (
@@ -167,7 +181,6 @@ class FaceTracker:
         frame: CropSource | None = None,
         *,
         shot_boundary: bool = False,
-        full_resolution: bool = True,
     ) -> None:
         """Add the next sample.
 
@@ -176,11 +189,8 @@ class FaceTracker:
             time_s: Its time, after that of the previous sample.
             frame: Source of the crops; not kept. None: no crop is taken from this sample.
             shot_boundary: Whether a shot boundary lies before it: all tracklets end there.
-            full_resolution: Whether faces were detected at full resolution: its crops are preferred.
         """
         seen = TrackedSample.of(faces, time_s, shot_boundary=shot_boundary, points_in_box=self._points_in_box)
-        if not full_resolution:
-            seen.quality *= REDUCED_QUALITY
         if self._interval_s:
             self._step(seen)
             self._take_crops(seen, frame)
@@ -309,33 +319,44 @@ class FaceTracker:
         """Crop the faces that may be the best of their interval."""
         if frame is None:
             return
-        estimated = (seen.quality > 0) & (seen.widths >= self._estimated_px)
+        if self._aligns_all:
+            self._align(seen, np.arange(len(seen.faces)), frame)
+        estimated = (seen.worth > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
             crops_of = partial(self._embedding_crops, seen, frame)
-            self._fill(self._to_embed, seen, seen.embeddable, crops_of)
+            self._fill(self._to_embed, seen, seen.embeddable, frame, crops_of)
         if self._attributes is None:
             return
         crops_of = partial(self._estimated_crops, seen, frame)
         if self._best_to_estimate is not None:
-            self._fill(self._best_to_estimate, seen, estimated, crops_of)
+            self._fill(self._best_to_estimate, seen, estimated, frame, crops_of)
         else:
             rows = np.flatnonzero(estimated)
+            self._align(seen, rows, frame)
             self._to_estimate += [
                 (seen, int(row), crop) for row, crop in zip(rows, crops_of(rows), strict=True)
             ]
 
-    @staticmethod
+    def _align(self, seen: TrackedSample, rows: Int, frame: CropSource) -> None:
+        with self._stages("align"):
+            seen.align(rows, frame, self._aligner)
+
     def _fill(
+        self,
         best_crops: BestCrops,
         seen: TrackedSample,
         usable: NDArray[np.bool_],
+        frame: CropSource,
         crops_of: Callable[[Int], list[AlignedCrop]],
     ) -> None:
+        """Crop the faces that may be the best of their interval, once they are aligned."""
         rows = np.array(
             [row for row in np.flatnonzero(usable).tolist() if best_crops.wants(seen, row)], np.int64
         )
+        self._align(seen, rows, frame)
+        rows = np.array([row for row in rows.tolist() if best_crops.wants(seen, row)], np.int64)
         for row, crop in zip(rows.tolist(), crops_of(rows), strict=True):
-            best = BestCrop(seen, row, crop, seen.time_s)
+            best = BestCrop(seen, row, crop, seen.time_s, float(seen.promise[row]))
             if seen.ids[row] < 0:
                 seen.crops.setdefault(row, []).append((best_crops, best))
             else:
@@ -426,7 +447,7 @@ class FaceTracker:
 
 def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
     """Return the mean embedding, the width of the widest face, and the number of crops."""
-    weights = [best.quality for best, _ in crops]
+    weights = [best.worth for best, _ in crops]
     mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
     return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
 

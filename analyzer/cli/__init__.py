@@ -186,8 +186,9 @@ def evaluate(
 
     The material passes through the same steps as in analyze. PATH is a folder or .tar of images named
     age_gender_race_....jpg as in UTKFace (gender 0: male, 1: female); a .csv file with the columns image,
-    age_years, gender and optionally x1, y1, x2, y2; a truth.json beside its video; or a folder of such
-    folders. docs/evaluation.md has an example of each.
+    age_years, gender and optionally x1, y1, x2, y2; a truth.json beside its video; a truth.json that
+    describes clips and photographs by eye; or a folder of such files. docs/evaluation.md has an example of
+    each.
 
     \b
     Examples:

@@ -360,11 +360,14 @@ def _audience_words(audience: AudienceFacts) -> str:
 def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
     """Describe an evaluation: its headline figures in a short table, and where its files are."""
     # Late: the analysis does not need it.
-    from analyzer.evaluation.page import ESTIMATED_FIGURES, VIDEO_FIGURES, figure_text
+    from analyzer.evaluation.page import DESCRIBED_FIGURES, ESTIMATED_FIGURES, VIDEO_FIGURES, figure_text
 
     document = evaluation.to_dict()
     faces, videos = document["faces"], document["videos"]
     parts: list[tuple[str, dict[str, Any], dict[str, tuple[str, str]]]] = []
+    for kind, scores in (document["described"] or {"kinds": {}})["kinds"].items():
+        known = counted(scores["listed"], "person", "people")
+        parts.append((f"{counted(scores['files'], kind)} with {known}", scores, DESCRIBED_FIGURES))
     if videos is not None:
         kinds = videos["kinds"]["all"]
         known = counted(kinds["true_people"], "person", "people")

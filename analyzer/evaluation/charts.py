@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 __all__ = ["draw_age", "draw_gender"]
 
 # From the palette of Okabe and Ito: distinguishable with any color vision, and in gray by lightness and mark.
-_BLUE, _ORANGE, _GRAY = "#0072B2", "#E69F00", "#555555"
-_SERIES = (("faces", "single faces", _BLUE, "o"), ("people", "people in videos", _ORANGE, "s"))
+_BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#555555"
+_SERIES = (
+    ("described", "people described by eye", _GREEN, "^"),
+    ("faces", "single faces", _BLUE, "o"),
+    ("people", "people in labeled videos", _ORANGE, "s"),
+)
 _AGE_STEP = 5
 """Medians are drawn over this many years of true age."""
 
 
 def _scores(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The scores of faces and of people in videos, as far as the document has them."""
-    scores = {"faces": document["faces"], "people": (document["videos"] or {}).get("people")}
+    """The scores of each series, as far as the document has them."""
+    scores = {
+        "described": document["described"],
+        "faces": document["faces"],
+        "people": (document["videos"] or {}).get("people"),
+    }
     return {key: one for key, one in scores.items() if one}
 
 
@@ -42,7 +50,10 @@ def draw_gender(document: dict[str, Any]) -> Figure:
     drawing = Figure(figsize=(6.4, 7.2), layout="constrained")
     above, below = drawing.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     above.plot([0, 1], [0, 1], color=_GRAY, linewidth=1, linestyle="--", label="as stated", zorder=1)
-    found = {key: scores["calibration"][key] for key, scores in _scores(document).items()}
+    names = {"faces": "faces"}
+    found = {
+        key: scores["calibration"][names.get(key, "people")] for key, scores in _scores(document).items()
+    }
     drawn = [one for one in _SERIES if one[0] in found and found[one[0]]["n"]]
     for place, (key, words, color, mark) in enumerate(drawn):
         bins = pd.DataFrame(found[key]["by_female_prob"]).query("n > 0").astype(float)
@@ -89,7 +100,7 @@ def draw_age(document: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Figur
 
     Args:
         document: Of the evaluation.
-        tables: Its `faces` and `people`.
+        tables: Of each series, with `true_age` and `age_years`.
     """
     drawing = Figure(figsize=(10.5, 5.2), layout="constrained")
     left, right = drawing.subplots(1, 2, width_ratios=(1.15, 1))

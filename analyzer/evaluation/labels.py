@@ -1,7 +1,7 @@
 """Read and check labeled material before anything is analyzed.
 
 - A folder or a ``.tar`` of images named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
-  (the race is not used); folders are searched recursively;
+  (the race only divides the figures); folders are searched recursively;
 - a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
   (``female``, ``male`` or empty) and optionally ``x1, y1, x2, y2`` of the labeled face in pixels; with
   commas, or with semicolons or tabs and decimal commas, as spreadsheets in other languages write it;
@@ -13,7 +13,9 @@
 
   ``seed``, ``video`` (else the folder's only one), ``on_screen_s`` (else last - first) and ``boxes`` (rows of
   time in seconds, x1, y1, x2, y2 in pixels; of all people or of none) may be left out; ``age_years`` and
-  ``gender`` may be null.
+  ``gender`` may be null;
+- a ``truth.json`` that is a list: clips and photographs described by eye, see
+  `analyzer.evaluation.described`.
 
 ``docs/evaluation.md`` has an example of each.
 """
@@ -38,6 +40,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.errors import SourceError, SourceErrorKind
+from analyzer.evaluation.described import Described, read_described
+from analyzer.evaluation.faults import MAX_AGE_YEARS, Faults, number
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
@@ -48,11 +52,10 @@ __all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
 BOX = ["x1", "y1", "x2", "y2"]
 """Columns of a box, in pixels."""
 _TRUTH, _TRUTH_VERSION = "truth.json", 1
-_MAX_AGE_YEARS = 130.0
-_MAX_FAULTS = 10
-"""At most this many faults of a file are listed, and the number of further ones."""
 _MAX_IMAGE_BYTES = 256 * 1024 * 1024
-_UTKFACE = r"^([0-9]{1,3})_([01])_[0-9]_.+$"
+_UTKFACE = r"^([0-9]{1,3})_([01])_([0-9])_.+$"
+_UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian"}
+"""Its numbers, but 4: others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +83,15 @@ class Material:
     Attributes:
         about: `name`, `kind`, `labeled`, `used` and `unparsed`, see `Evaluation.sources`.
         faces: One row a labeled face: `path`, `name`, `true_gender` (empty: unknown), `true_age` (NaN:
-            unknown) and the columns `BOX` (NaN: unknown). None for videos.
+            unknown), `true_race` (empty: unknown) and the columns `BOX` (NaN: unknown). None for videos.
         videos: The videos.
+        described: The clips and photographs that are described by eye.
     """
 
     about: dict[str, Any]
     faces: pd.DataFrame | None = None
     videos: tuple[TrueVideo, ...] = ()
+    described: tuple[Described, ...] = ()
 
 
 def read_labels(path: Path, work: Path, limit: int | None) -> Material:
@@ -136,20 +141,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise _bad(path, str(error)) from error
 
 
-def _number(value: object, name: str, low: float = -1e9, high: float = 1e9) -> float:
-    """
-    Raises:
-        ValueError: It is not a number between `low` and `high`.
-    """
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = math.nan
-    if not low <= number <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {str(value)[:40]!r}")
-    return number
-
-
 # --- faces -------------------------------------------------------------------------------------------
 
 
@@ -170,8 +161,9 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     parts = faces["name"].astype(str).str.extract(_UTKFACE)
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
+    faces["true_race"] = parts[2].map(_UTKFACE_RACES).fillna("other")
     faces[BOX] = math.nan
-    labeled = faces["true_age"] <= _MAX_AGE_YEARS
+    labeled = faces["true_age"] <= MAX_AGE_YEARS
     return faces[labeled], faces.loc[~labeled, "name"].tolist()
 
 
@@ -197,35 +189,6 @@ def _unpacked(path: Path, archive: tarfile.TarFile, work: Path, limit: int | Non
 _CSV_NEEDS = ("image", "age_years", "gender")
 
 
-class _Faults:
-    """Collects all that is wrong with a file, to report it at once."""
-
-    def __init__(self) -> None:
-        self._sentences: list[str] = []
-
-    def add(self, sentence: str) -> None:
-        """Note a fault."""
-        self._sentences.append(sentence)
-
-    @contextlib.contextmanager
-    def noted(self, place: str) -> Iterator[None]:
-        """Add the error that a block raises, with its place, and continue after the block."""
-        try:
-            yield
-        except ValueError as error:
-            self.add(f"{place}: {error}")
-
-    def check(self) -> None:
-        """
-        Raises:
-            ValueError: There were faults; lists them, or the first ones and the number of others.
-        """
-        if self._sentences:
-            more = len(self._sentences) - _MAX_FAULTS
-            left = [f"and {more} more"] if more > 0 else []
-            raise ValueError("; ".join([*self._sentences[:_MAX_FAULTS], *left]))
-
-
 def _read_csv(path: Path) -> pd.DataFrame:
     """
     Raises:
@@ -237,7 +200,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     delimiter = max(",;\t", key=first.count)
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
-    faults, named = _Faults(), set(rows.fieldnames)
+    faults, named = Faults(), set(rows.fieldnames)
     missing = [column for column in _CSV_NEEDS if column not in named]
     box = named.intersection(BOX)
     if missing:
@@ -271,7 +234,7 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
         raise ValueError("it has more or fewer cells than the first line")
     cells = {key: value.strip() for key, value in row.items()}
     name, age, gender = cells["image"], cells["age_years"], cells["gender"].lower()
-    faults = _Faults()
+    faults = Faults()
     if "\0" in name or not (folder / name).is_file():
         faults.add(f"there is no image {name!r} beside the CSV")
     elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
@@ -279,38 +242,52 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
     if gender not in (*GENDERS, ""):
         faults.add(f"gender must be female, male or empty, not {cells['gender']!r}")
 
-    def number(cell: str, what: str, *bounds: float) -> float:
+    def read(cell: str, what: str, *bounds: float) -> float:
         try:
             one_comma = cell.count(decimal) == 1 and "." not in cell
-            return _number(cell.replace(decimal, ".") if one_comma else cell, what, *bounds)
+            return number(cell.replace(decimal, ".") if one_comma else cell, what, *bounds)
         except ValueError as error:
             faults.add(str(error))
             return math.nan
 
     box = dict.fromkeys(BOX, math.nan)
     if any(cells.get(edge) for edge in BOX):
-        box = {edge: number(cells[edge], edge) for edge in BOX}
+        box = {edge: read(cells[edge], edge) for edge in BOX}
         if box["x2"] <= box["x1"] or box["y2"] <= box["y1"]:
             faults.add("its box is empty: x2 and y2 must be larger than x1 and y1")
-    years = number(age, "age_years", 0, _MAX_AGE_YEARS) if age else math.nan
+    years = read(age, "age_years", 0, MAX_AGE_YEARS) if age else math.nan
     faults.check()
-    return {"path": folder / name, "name": name, "true_gender": gender, "true_age": years, **box}
+    return {
+        "path": folder / name,
+        "name": name,
+        "true_gender": gender,
+        "true_age": years,
+        "true_race": "",
+        **box,
+    }
 
 
 # --- videos ------------------------------------------------------------------------------------------
 
 
 def _videos(path: Path, truths: list[Path]) -> Material:
-    about = {"name": well_formed(path.resolve().name), "kind": "videos", "labeled": len(truths)}
-    return Material(about | {"used": len(truths), "unparsed": []}, videos=tuple(map(_read_truth, truths)))
+    read = [_read_truth(truth) for truth in truths]
+    videos = tuple(one for one in read if isinstance(one, TrueVideo))
+    described = tuple(entry for entries in read if isinstance(entries, tuple) for entry in entries)
+    number = len(videos) + len(described)
+    kind = "videos" if videos or not described else "described"
+    about = {"name": well_formed(path.resolve().name), "kind": kind, "labeled": number, "used": number}
+    return Material(about | {"unparsed": []}, videos=videos, described=described)
 
 
-def _read_truth(path: Path) -> TrueVideo:
+def _read_truth(path: Path) -> TrueVideo | tuple[Described, ...]:
     with _naming(path):
         value = json.loads(path.read_text("utf-8-sig"))
+        if isinstance(value, list):
+            return read_described(value, path.parent)
         if not isinstance(value, dict):
-            raise ValueError(f'it must be an object with "version": {_TRUTH_VERSION}')
-        faults = _Faults()
+            raise ValueError(f'it must be an object with "version": {_TRUTH_VERSION}, or a list')
+        faults = Faults()
         missing = [name for name in ("version", "kind", "people") if value.get(name) is None]
         if missing:
             faults.add(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
@@ -348,7 +325,7 @@ def _true_person(person: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: The person is wrong; lists all faults.
     """
-    faults = _Faults()
+    faults = Faults()
     age, gender = person.get("age_years"), person.get("gender")
     if gender not in (*GENDERS, None):
         faults.add('gender must be "female", "male" or null')
@@ -356,21 +333,14 @@ def _true_person(person: dict[str, Any]) -> dict[str, Any]:
     if missing:
         faults.add(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
 
-    def number(value: object, name: str, *bounds: float) -> float:
-        try:
-            return _number(value, name, *bounds)
-        except ValueError as error:
-            faults.add(str(error))
-            return math.nan
-
     first, last = (
-        math.nan if name in missing else number(person[name], name) for name in ("first_s", "last_s")
+        math.nan if name in missing else faults.number(person[name], name) for name in ("first_s", "last_s")
     )
     if last < first:
         faults.add("last_s is before first_s")
-    years = math.nan if age is None else number(age, "age_years", 0, _MAX_AGE_YEARS)
+    years = math.nan if age is None else faults.number(age, "age_years", 0, MAX_AGE_YEARS)
     on_screen = person.get("on_screen_s")
-    shown_s = last - first if on_screen is None else number(on_screen, "on_screen_s", 0)
+    shown_s = last - first if on_screen is None else faults.number(on_screen, "on_screen_s", 0)
     faults.check()
     return {
         "true_gender": gender or "",

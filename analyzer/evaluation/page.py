@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analyzer.evaluation.metrics import ADULT_FROM_YEARS, MATCH_IOU, MIN_UNITS
+from analyzer.evaluation.metrics import (
+    ADULT_FROM_YEARS,
+    BIAS_FROM_YEARS,
+    BIAS_UP_TO_YEARS,
+    MATCH_IOU,
+    MIN_UNITS,
+)
 from analyzer.settings import AGE_BANDS
 from analyzer.util.text import counted, one_line
 
-__all__ = ["ESTIMATED_FIGURES", "VIDEO_FIGURES", "figure_text", "page"]
+__all__ = ["DESCRIBED_FIGURES", "ESTIMATED_FIGURES", "VIDEO_FIGURES", "figure_text", "page", "sections"]
 
 Words = dict[str, tuple[str, str]]
 
@@ -46,6 +53,32 @@ VIDEO_FIGURES: Words = {
     "time_error": ("time on screen, mean error", "±%"),
     "person_time_abs_error_s": ("time of one person, mean absolute error", "s"),
 }
+DESCRIBED_FIGURES: Words = {
+    "count_abs_error": ("number of people, sum of errors", "%"),
+    "count_error": ("number of people, mean error", "±%"),
+    "range_holds": ("stated range holds the number", "%"),
+    "found": ("listed people found", "%"),
+    "face_found": ("at least a face of theirs detected", "%"),
+    "unmatched": ("people too many", "%"),
+    "time_missed": ("time on screen missed", "%"),
+    "time_too_much": ("time on screen too much", "%"),
+    "cuts_f1": ("cuts, F1", "%"),
+    "faces_precision": ("counted faces that are listed people", "%"),
+}
+_SEEN_FIGURES: Words = {
+    "right": ("gender right", "%"),
+    "unknown": ("gender unknown", "%"),
+    "wrong": ("gender wrong", "%"),
+    "age_abs_error": ("age, mean absolute error", "years"),
+    "age_error": ("age, mean error", "±years"),
+    "age_in_interval": ("80 % interval holds the age", "%"),
+    "age_in_range": ("age within the described range", "%"),
+    "age_outside": ("years outside the described age or range", "±years"),
+}
+_BY_GENDER = ("right", "unknown", "wrong")
+_BY_AGE = ("age_abs_error", "age_error", "age_in_interval")
+_DESCRIBED_KINDS = {"clip": "clips", "photo": "photographs", "set": "sets of photographs"}
+_WIDTH = 110
 _COUNTS = ("videos", "true_people", "count_abs_error", "count_error", "count_in_interval", "missed", "extra")
 _WOMEN = tuple(key for key in VIDEO_FIGURES if "_stated_" in key)
 _BARS = tuple(key for key in VIDEO_FIGURES if key.endswith(("people_in_interval", "time_in_interval")))
@@ -57,8 +90,7 @@ _HEAD = """# Accuracy
 
 ## How to read this
 
-{what} were analyzed like any video, and the results were
-compared with their labels. All figures are estimates of how people look, never of what they are.
+{what}
 In parentheses: the 95 % interval, if there are enough values for one, and the number of faces, people, videos
 or shares that the figure is a mean of; a mean of few values is not reliable.
 """
@@ -71,18 +103,20 @@ _DEFINITIONS = f"""
 - *Mean error* has a sign: negative where people are estimated too young, or where too few people are counted.
 - *Adience band*: each age is assigned to the nearest of {
     ", ".join(band.name for band in AGE_BANDS["adience"])
-}. - *Calibration error*: the mean difference between the stated confidence and how often
-the estimate is right,
+}.
+- *Calibration error*: the mean difference between the stated confidence and how often the estimate is right,
   over ten bins of confidence from 50 to 100 %.
 - Of several faces found in a labeled image, the large and central one counts; where the label has a box, the
-one
-  that overlaps it (IoU of at least {MATCH_IOU}).
+  one that overlaps it (IoU of at least {MATCH_IOU}).
+- People described by eye are matched by the faces at their places. *Sum of errors* is the sum over files of
+  the difference between counted and listed people, in % of those listed. *Time missed* and *too much* are
+  likewise sums over people. Where only the number of cuts is known, as many are taken for right as there can
+  be. *Gender right*, *unknown* and *wrong* are shares of the people found.
 - People in videos are matched one to one by position, or without boxes by time; gender and age are not used.
   *Missed* and *extra* are those without a match. *Purity* is lower where two people got one number,
   *completeness* where one person got several.
 - Intervals of shares are Wilson's, with the effective number of images or videos; those of other means hold
-95 %
-  of a bootstrap. Fewer than {MIN_UNITS} have none.
+  95 % of a bootstrap. Fewer than {MIN_UNITS} have none.
 """
 _CHARTS = """## Charts
 
@@ -115,20 +149,35 @@ def figure_text(figure: dict[str, Any], unit: str, *, short: bool = False) -> st
 
 def page(document: dict[str, Any]) -> str:
     """The page, as Markdown."""
-    faces, videos = document["faces"], document["videos"]
-    what = " and ".join(
-        words for words, table in (("labeled images", faces), ("labeled videos", videos)) if table is not None
+    named = {
+        "clips and photographs described by eye": document["described"],
+        "labeled images": document["faces"],
+        "labeled videos": document["videos"],
+    }
+    *most, last = [words for words, table in named.items() if table is not None] or ["labeled material"]
+    what = f"{', '.join(most)} and {last}" if most else last
+    text = (
+        f"{what[0].upper()}{what[1:]} were analyzed like any video, and the results were compared with their "
+        "labels. All figures are estimates of how people look, never of what they are."
     )
-    lines = [_HEAD.format(what=what.capitalize() or "Labeled images and videos")]
+    return "\n".join([_HEAD.format(what=textwrap.fill(text, _WIDTH)), *sections(document)])
+
+
+def sections(document: dict[str, Any]) -> list[str]:
+    """All that follows the introduction: a section for each kind of material, and what figures mean."""
+    described, faces, videos = document["described"], document["faces"], document["videos"]
+    lines = []
+    if described is not None:
+        lines += ["## Real clips and photographs", "", *_of_described(described), ""]
     if faces is not None:
         lines += ["## Single faces", "", "Labeled images, one sighting of each face."]
-        lines += [*_headline(faces, "faces"), *_group_tables(faces), ""]
+        lines += [*_headline(faces, "faces"), *_group_tables(faces), *_of_bias(faces["bias"]), ""]
     if videos is not None:
         lines += ["## Videos", "", *_of_videos(videos), ""]
         if videos["people"] is not None:
             lines += ["## People in videos, one by one"]
             lines += [*_headline(videos["people"], "people"), *_group_tables(videos["people"]), ""]
-    return "\n".join([*lines, _CHARTS, *_of_sources(document), _DEFINITIONS])
+    return [*lines, _CHARTS, *_of_sources(document), _DEFINITIONS]
 
 
 def _cell(text: object) -> str:
@@ -188,6 +237,70 @@ def _group_tables(scores: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _of_described(described: dict[str, Any]) -> list[str]:
+    kinds = {_DESCRIBED_KINDS[kind]: scores for kind, scores in described["kinds"].items()}
+    lines = ["What somebody who watches them can say was compared with what the analysis says."]
+    head = ["", *kinds]
+    rows = [
+        [words, *(f"{scores[key]}" for scores in kinds.values())]
+        for key, words in (("files", "number"), ("listed", "people listed"), ("people", "people counted"))
+    ]
+    for key, (words, unit) in DESCRIBED_FIGURES.items():
+        cells = [figure_text(scores[key], unit) for scores in kinds.values()]
+        if any(cells):
+            rows.append([words, *cells])
+    lines += _table(head, rows)
+    for kind, scores in kinds.items():
+        if scores["true_cuts"]:
+            lines += ["", f"In the {kind} are {scores['true_cuts']} cuts; {scores['found_cuts']} were found."]
+        groups = {name: one for name, one in scores["groups"].items() if any(map(_says, one.values()))}
+        genders = {name: one for name, one in groups.items() if "age" not in name and name != "all"}
+        ages = {name: one for name, one in groups.items() if name.startswith("known age")}
+        bands = {name: one for name, one in groups.items() if name.startswith("age")}
+        if any(_says(one["right"]) for one in genders.values()):
+            lines += ["", f"Gender of the people found in {kind}:"]
+            lines += _figures("people", genders, _SEEN_FIGURES, _BY_GENDER)
+        if ages:
+            lines += ["", f"Age of those whose age is known, in {kind}:"]
+            lines += _figures("people", ages, _SEEN_FIGURES, _BY_AGE)
+        if bands:
+            lines += _figures("people", bands, _SEEN_FIGURES, ("age_outside",))
+        inside = scores["groups"]["all"]["age_in_range"]
+        if _says(inside):
+            text = figure_text(inside, "%")
+            lines += [
+                "",
+                f"Of those whose age was described by a range, {text} are estimated to be within it.",
+            ]
+    return lines
+
+
+def _says(figure: dict[str, Any]) -> bool:
+    return figure["value"] is not None
+
+
+def _of_bias(bias: dict[str, Any] | None) -> list[str]:
+    """Accuracy by gender, race and age in the form of published figures."""
+    if bias is None:
+        return []
+    right, rmse = bias["likelier_right"], bias["age_rmse"]
+    keys = ("men_women", "white_others", "young_old")
+    rows = [
+        ["likelier gender right", f"{100 * right['mean']:.1f} %"]
+        + [f"{100 * right[key]:+.1f} points" for key in keys],
+        ["age, root mean square error", f"{rmse['mean']:.1f} years"]
+        + [f"{rmse[key]:+.1f} years" for key in keys],
+    ]
+    words = textwrap.fill(
+        f"Differences between groups, over the {bias['n']} faces of people of {BIAS_FROM_YEARS} and older:"
+        f" means over eight cells (women and men, white and others, {BIAS_FROM_YEARS} to {BIAS_UP_TO_YEARS}"
+        " and older).",
+        _WIDTH,
+    )
+    young = f"{BIAS_FROM_YEARS} to {BIAS_UP_TO_YEARS} - older"
+    return ["", words, *_table(["", "mean", "men - women", "white - others", young], rows)]
+
+
 def _of_videos(videos: dict[str, Any]) -> list[str]:
     kinds = videos["kinds"]
     lines = ["Number of people, in % of the true number; means over videos:"]
@@ -230,9 +343,8 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
             "images with several faces found": source.get("images_with_several_faces", 0),
             "failed, or only analyzed in part": len(failed),
         }
-        used = (
-            f"{source['used']} of {source['labeled']} {'videos' if source['kind'] == 'videos' else 'faces'}"
-        )
+        noun = {"videos": "videos", "described": "descriptions"}.get(source["kind"], "faces")
+        used = f"{source['used']} of {source['labeled']} {noun}"
         text = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
         rows.append([_cell(source["name"]), source["kind"], used, _cell(text)])
     changed = ", ".join(f"`{key}` = {_cell(value)}" for key, value in document["changed_settings"].items())

@@ -28,11 +28,19 @@ from numpy.typing import NDArray
 import analyzer
 from analyzer.api import analyze_all
 from analyzer.errors import OutputError, SettingsError
+from analyzer.evaluation.described import (
+    KINDS,
+    Described,
+    described_scores,
+    estimates_of,
+    score_described,
+)
 from analyzer.evaluation.labels import BOX, Material, TrueVideo, read_labels
 from analyzer.evaluation.metrics import (
     MATCH_IOU,
     Figure,
     assigned,
+    bias,
     box_matches,
     calibration,
     figures,
@@ -55,17 +63,18 @@ __all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "evaluate"]
 
 OUTPUTS = ("accuracy.json", "accuracy.md", "accuracy-gender.png", "accuracy-age.png")
 SCHEMA_VERSION = 1
-_TABLES = ("faces", "people", "videos", "shares")
+_LABELS = ["true_gender", "true_age", "true_race", "unit"]
+_TABLES = ("faces", "people", "videos", "shares", "scenes", "listed")
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """The input of one run: a video, or a folder of images with their labels."""
+    """The input of one run: a video, or a folder of images, with their labels."""
 
     source: Path
     shown: str
     about: dict[str, Any]
-    labels: pd.DataFrame | TrueVideo
+    labels: pd.DataFrame | TrueVideo | Described
 
 
 def evaluate(
@@ -156,12 +165,26 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
         about["failed"] = []
         for video in material.videos:
             tasks[video.path.resolve()] = _Task(video.path, well_formed(str(video.path)), about, video)
+        for place, entry in enumerate(material.described):
+            source = _laid_out(entry, work / f"described-{number}-{place}")
+            shown = well_formed(str(entry.paths[0]))
+            tasks[source.resolve()] = _Task(source, shown, about, entry)
         if material.faces is not None:
             slug = re.sub(r"[^A-Za-z0-9]+", "-", about["name"]).strip("-") or "faces"
             folder = work / str(number) / slug
             labels = _linked(material.faces, folder)
             tasks[folder] = _Task(folder, about["name"], about, labels)
     return list(tasks.values())
+
+
+def _laid_out(entry: Described, folder: Path) -> Path:
+    """The path to analyze; several images are linked into a folder of their own."""
+    if len(entry.paths) == 1:
+        return entry.paths[0]
+    folder.mkdir(parents=True)
+    for place, path in enumerate(entry.paths):
+        (folder / f"{place:06d}{path.suffix.lower()}").symlink_to(path.resolve())
+    return folder
 
 
 def _linked(faces: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -190,6 +213,10 @@ def _score(task: _Task, run: Run, settings: Settings) -> dict[str, pd.DataFrame]
     """Rows for the tables of `Evaluation`."""
     if isinstance(task.labels, TrueVideo):
         return _score_video(task.labels, run, settings)
+    if isinstance(task.labels, Described):
+        tables = score_described(task.labels, run)
+        unit = str(task.source)
+        return {name: table.assign(unit=unit) for name, table in zip(_TABLES[-2:], tables, strict=True)}
     readable = task.labels["image"].isin(run.samples["image"])
     labels = task.labels[readable].reset_index(drop=True)
     found = run.faces.merge(run.samples[["sample", "image"]], on="sample")
@@ -213,7 +240,7 @@ def _estimated(
     estimates = {name: people[name].astype(float) for name in numbers}
     stated = people["gender"].fillna("")
     own = {"found": found, "gender": stated, **estimates, "face_px": face_px.astype(float)}
-    return labels[["true_gender", "true_age", "unit"]].assign(**own)
+    return labels[labels.columns.intersection(_LABELS)].assign(**own)
 
 
 def _labeled_faces(
@@ -353,6 +380,9 @@ class Evaluation:
         people: A table of estimates, one row a true person of a video, with `kind`.
         videos: One row a video: numbers, errors, `kind`.
         shares: One row a share whose truth is known: errors, `kind`, `dimension`, `group`.
+        scenes: One row a clip, photograph or set described by eye: numbers, `kind`; see
+            `described.score_described`.
+        listed: One row a person listed there.
     """
 
     measured_on: str
@@ -363,11 +393,13 @@ class Evaluation:
     people: pd.DataFrame
     videos: pd.DataFrame
     shares: pd.DataFrame
+    scenes: pd.DataFrame
+    listed: pd.DataFrame
 
     @property
     def usable(self) -> bool:
         """Whether anything could be scored."""
-        return bool(len(self.faces) or len(self.videos))
+        return bool(len(self.faces) or len(self.videos) or len(self.scenes))
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -384,7 +416,11 @@ class Evaluation:
 
             - ``faces`` (None without labeled images): ``labeled``, ``groups`` as of
               `metrics.group_scores`, ``calibration`` with ``faces`` (probabilities of the faces table) and
-              ``people`` (of the people table, each image being one sighting), as of `metrics.calibration`.
+              ``people`` (of the people table, each image being one sighting), as of `metrics.calibration`;
+              ``bias`` as of `metrics.bias` (None where no race is labeled).
+            - ``described`` (None without descriptions): ``kinds``, for each kind the figures of
+              `described.described_scores`; ``calibration`` with ``people`` and ``groups`` as above, over the
+              listed people of clips and photographs, by known ages only.
             - ``videos`` (None without labeled videos): ``kinds``, for ``all`` and for each kind the numbers
               ``videos``, ``true_people``, ``found_people``, ``missed``, ``extra`` and the figures below; and
               ``people``, like ``faces`` above, over the true people of all videos.
@@ -419,13 +455,16 @@ class Evaluation:
             "sources": self.sources,
             "failed": self.failed,
             **self.provenance,
+            "described": None,
             "faces": None,
             "videos": None,
         }
+        if len(self.scenes):
+            document["described"] = self._described()
         if len(self.faces):
             by = "source" if self.faces["source"].nunique() > 1 else None
             columns = {"faces": "face_female_prob", "people": "female_prob"}
-            document["faces"] = _estimated_scores(self.faces, by, columns)
+            document["faces"] = _estimated_scores(self.faces, by, columns) | {"bias": bias(self.faces)}
         if len(self.videos):
             columns = {"people": "female_prob"}
             people = _estimated_scores(self.people, "kind", columns) if len(self.people) else None
@@ -448,13 +487,25 @@ class Evaluation:
         paths = [check_out(folder) / name for name in OUTPUTS]
         document = self.to_dict()
         write_json(paths[0], document)
-        drawings = draw_gender(document), draw_age(document, {"faces": self.faces, "people": self.people})
+        tables = {"faces": self.faces, "people": self.people}
+        if len(self.listed):
+            tables["described"] = estimates_of(self.listed)
+        drawings = draw_gender(document), draw_age(document, tables)
         for path, drawing in zip(paths[2:], drawings, strict=True):
             with writing(path) as temporary:
                 drawing.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
         with writing(paths[1]) as temporary:
             temporary.write_text(page(document), "utf-8")
         return paths
+
+    def _described(self) -> dict[str, Any]:
+        kinds = [kind for kind in KINDS if (self.scenes["kind"] == kind).any()]
+        of = {kind: [table[table["kind"] == kind] for table in (self.scenes, self.listed)] for kind in kinds}
+        matched = estimates_of(self.listed[self.listed["kind"] != "set"])
+        return {
+            "kinds": {kind: described_scores(*tables) for kind, tables in of.items()},
+            **_estimated_scores(matched, None, {"people": "female_prob"}),
+        }
 
     def _kinds(self) -> dict[str, Any]:
         names = sorted(self.videos["kind"].unique())

@@ -80,6 +80,7 @@ class Previewer:
             models.embedding,
             models.attributes,
             settings,
+            aligner=models.aligner,
             points_in_box=models.detector.points_in_box,
         )
         self.faces = Faces.empty()

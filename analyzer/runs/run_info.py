@@ -33,7 +33,7 @@ __all__ = [
     "read_run_info",
 ]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the tables and of ``run.json``. Runs of all older versions can be read."""
 
 FORMER_COLUMNS: dict[str, dict[str, str]] = {

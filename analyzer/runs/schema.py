@@ -106,8 +106,16 @@ FACES = (
         "landmarks",
         pa.list_(pa.float32(), 10),
         "x y of eye, eye, nose tip, mouth corner, mouth corner; each pair left to right in the frame; NaN if "
-        "the detector finds none.",
+        "the detector finds none. Found in an enlarged crop where `quality` is given, otherwise by the "
+        "detector.",
         "pixels",
+    ),
+    Column(
+        "quality",
+        FLOAT,
+        "How clearly the face shows: the score of a second detection in an enlarged crop, 0 if that finds no "
+        "face; empty if it was not cropped in this sample.",
+        "0 to 1",
     ),
     Column(
         "female_prob",

@@ -108,6 +108,7 @@ def segment_tables(
             **{name: boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))},
             "score": joined("scores"),
             "landmarks": list(joined("landmarks").reshape(-1, 10)),
+            "quality": joined("quality"),
             "female_prob": joined("female_prob"),
             "age_years": joined("age_years"),
             "age_std_years": joined("age_std_years"),

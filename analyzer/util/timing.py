@@ -22,6 +22,7 @@ STAGES = {
     "shots": "detecting shot boundaries",
     "detect": "detecting faces",
     "track": "tracking faces",
+    "align": "aligning faces",
     "crops": "cropping faces",
     "attributes": "estimating gender and age",
     "embed": "computing embeddings",

@@ -27,6 +27,7 @@ from analyzer.util.program import program
 
 __all__ = [
     "AGE",
+    "ALIGNER",
     "CENTERFACE",
     "DEFAULTS",
     "EMBEDDING",
@@ -166,6 +167,9 @@ MODELS = _cards()
 CENTERFACE, YUNET, SSD, HAAR, NONE = (MODELS[one] for one in ("centerface", "yunet", "ssd", "haar", "none"))
 AGE, GENDER, EMBEDDING = (MODELS[one] for one in ("dlib-age", "dlib-gender", "dlib-resnet"))
 LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi-hassner-gender"]
+
+ALIGNER = CENTERFACE
+"""The model that aligns faces, whichever finds them (`analyzer.vision.alignment`)."""
 
 DEFAULTS = (CENTERFACE, AGE, GENDER, EMBEDDING)
 """The models of a run that names none; they come with installed packages."""

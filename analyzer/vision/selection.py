@@ -10,8 +10,8 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.calibration import ANY_PRECISION, Calibration, calibration_file, key_of
-from analyzer.vision.crops import DLIB_CROP, Crop
-from analyzer.vision.registry import EMBEDDING, MODELS, SETS, Model
+from analyzer.vision.crops import DLIB_CROP, BoxCrop, Crop
+from analyzer.vision.registry import ALIGNER, EMBEDDING, MODELS, NONE, SETS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
 
 __all__ = [
@@ -35,14 +35,19 @@ class Choice:
     """Leaves calibrations out: the faces that ours was fitted on are free for research only."""
 
     def members(self, precision: str = ANY_PRECISION) -> dict[str, dict[str, str] | str]:
-        """What identifies the set of models for a calibration: names and hashes, crop, precision."""
+        """What identifies the set of models for a calibration: names and hashes, crop, precision.
+
+        Which detector finds a face matters only where its box or its landmarks make the crop.
+        """
         crops = [_crop(self.gender), _crop(self.age)]
+        boxed = self.aligner is None or any(isinstance(one, BoxCrop) for one in crops)
         return {
             **{
                 role: {"name": _model(one).name, "sha256": _content(one)}
                 for role, one in (
-                    *(("detector", self.detector), ("gender", self.gender), ("age", self.age)),
-                    ("embedding", self.embedding),
+                    *((("detector", self.detector),) if boxed else ()),
+                    *((("aligner", self.aligner),) if self.aligner else ()),
+                    *(("gender", self.gender), ("age", self.age), ("embedding", self.embedding)),
                 )
             },
             "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
@@ -72,9 +77,15 @@ class Choice:
         return tuple(dict.fromkeys(one.path.parent for one in described if one.path is not None))
 
     @property
+    def aligner(self) -> Model | None:
+        """The model that aligns faces; None where every frame is one face that has already been cropped."""
+        return None if self.detector == NONE else ALIGNER
+
+    @property
     def models(self) -> tuple[Model, ...]:
         """All of them, each once."""
-        return tuple(dict.fromkeys((self.detector, _model(self.age), _model(self.gender), self.embedding)))
+        others = _model(self.age), _model(self.gender), self.embedding
+        return tuple(dict.fromkeys((self.detector, *((self.aligner,) if self.aligner else ()), *others)))
 
 
 def _model(one: Model | Description) -> Model:
@@ -145,7 +156,8 @@ def models_hash(settings: Settings) -> str:
     digest = hashlib.sha256()
     if (found := choice.calibration_file()) is not None:
         digest.update(_read(found[1]))
-    for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
+    used = choice.detector, *((choice.aligner,) if choice.aligner else ()), choice.age, choice.gender
+    for one in dict.fromkeys((*used, choice.embedding)):
         digest.update(_identity(one).encode())
     return digest.hexdigest()[:12]
 
