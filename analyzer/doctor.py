@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from analyzer.errors import AnalyzerError, ModelError
 from analyzer.settings import Settings
+from analyzer.util.program import program
 from analyzer.util.system import available_memory_mb, file_system
 
 if TYPE_CHECKING:
@@ -299,15 +300,20 @@ def _models() -> _Findings:
         else:
             usable = False
             findings.fail(f"{found} does not run on the CPU", _again(package))
+    models = len(registry.DEFAULTS)
     for model in registry.DEFAULTS:
         for file in model.files:
             try:
                 registry.read(model, file)
             except ModelError as error:
+                if model is registry.YUNET:
+                    models -= 1
+                    findings.warn(f"{error}; CenterFace detects faces", f"{program()} models pull yunet")
+                    continue
                 usable = usable and model.role != "detector"
                 findings.fail(str(error), _again(file.package.replace("_", "-")))
     if usable:
-        findings.ok(f"{len(registry.DEFAULTS)} models, the detector runs ({_inference(findings)})")
+        findings.ok(f"{models} models, the detector runs ({_inference(findings)})")
     folder = compiled_folder()
     findings.ok("compiled models are not cached" if folder is None else f"compiled models in {folder}")
     return findings

@@ -22,6 +22,7 @@ __all__ = [
     "FaceDetector",
     "Faces",
     "buffered_iou",
+    "covered",
     "face_widths",
     "frontality",
     "iou",
@@ -211,12 +212,13 @@ class FaceAligner(Protocol):
         """Facts of the model and of its inference engine, for ``run.json``."""
         ...
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         """Return the faces with `quality`, and with the landmarks found; others keep those they have.
 
         Args:
             frame: The full frame.
             faces: With boxes in its pixels.
+            any_roll: Whether faces may be on their side or upside down.
         """
         ...
 
@@ -328,12 +330,38 @@ def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
     >>> iou(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2], [5, 5, 6, 6]], np.float32)).round(3)
     array([[0.333, 0.   ]], dtype=float32)
     """
+    inter, one, other = _areas(a, b)
+    union = one + other - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0).astype(np.float32)
+
+
+def covered(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float:
+    """Return the intersection of every box of `a` with every box of `b`, as a share of the smaller box.
+
+    Args:
+        a: (N, 4).
+        b: (M, 4).
+
+    Returns:
+        (N, M) float32 in [0, 1]; 0 for empty boxes.
+
+    >>> covered(np.array([[0, 0, 4, 4]]), np.array([[1, 1, 3, 3], [3, 0, 6, 4]])).round(3)
+    array([[1.   , 0.333]], dtype=float32)
+    """
+    inter, one, other = _areas(a, b)
+    smaller = np.minimum(one, other)
+    return np.divide(inter, smaller, out=np.zeros_like(inter), where=smaller > 0).astype(np.float32)
+
+
+def _areas(
+    a: NDArray[np.floating], b: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the intersections (N, M), and the areas of both, (N, 1) and (1, M)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    inter = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None, :] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0).astype(np.float32)
+    inter = np.prod(np.clip(high - low, 0, None), axis=2, dtype=np.float64)
+    one, other = (np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, dtype=np.float64) for boxes in (a, b))
+    return inter, one[:, None], other[None]
 
 
 def buffered_iou(a: NDArray[Any], b: NDArray[Any], margin: float) -> Float:

@@ -24,6 +24,7 @@ __all__ = [
     "AGE_BANDS",
     "DEFAULT_OUT",
     "DEFAULT_PRESET",
+    "MOST_ENLARGED",
     "PRESETS",
     "REPORT_FORMATS",
     "SAMPLING",
@@ -45,6 +46,9 @@ DEFAULT_OUT = "outputs"
 
 MIN_ON_SCREEN_S = 1.0
 """People seen for less time in total are not counted by default."""
+
+MOST_ENLARGED = 2.0
+"""Factor by which frames smaller than the detector's image are enlarged for it at most."""
 
 REPORT_FORMATS = ("html", "png", "csv", "xlsx", "json", "md", "vtt")
 """Formats of a report."""
@@ -324,11 +328,11 @@ class Settings:
 
     # models
     detector: str = _field(
-        "centerface",
-        "Face detector: centerface; yunet, faster; ssd and haar, the classic ones of OpenCV; none: every "
-        "frame is one face that has already been cropped.",
+        "auto",
+        "Face detector: yunet; centerface; ssd and haar, the classic ones of OpenCV; none: every frame is "
+        "one face that has already been cropped. auto: yunet, or centerface where yunet is not installed.",
         "models",
-        choices=("centerface", "yunet", "ssd", "haar", "none"),
+        choices=("auto", "yunet", "centerface", "ssd", "haar", "none"),
     )
     detector_size: int | str = _field(
         "auto",
@@ -470,13 +474,13 @@ class Settings:
         flag="min_on_screen",
         changes="results",
     )
-    min_person_score: float | str = _field(
+    min_person_quality: float | str = _field(
         "auto",
-        "Do not count people who never reach this detection score; auto: 0.6, and 0.5 in images and for "
-        "large faces seen for long.",
+        "Do not count people whose faces do not show this clearly for three quarters of the time that a "
+        "person is seen at least; auto: 0.5, and 0.2 in images.",
         "people",
-        low=0.05,
-        high=0.99,
+        low=0,
+        high=1,
         words=("auto",),
         changes="results",
     )

@@ -23,14 +23,18 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
-from analyzer.faces import Faces, points_in_boxes
+from analyzer.evaluation.labels import UTKFACE_RACES
+from analyzer.evaluation.metrics import BIAS_FROM_YEARS, bias
+from analyzer.faces import FaceAligner, Faces, points_in_boxes
 from analyzer.media.frame import Still
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision import registry
+from analyzer.vision.alignment import load_aligner
 from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
@@ -52,7 +56,13 @@ DETECTOR_HEAD = (
     *("detector", "input", "ms per frame", "faces per frame", "faces found", "others per face"),
     *("gender right", "age error", "license", "commercial use"),
 )
+BIAS_HEAD = ("model", "figure", "mean", "men - women", "white - others", "20 to 50 - older")
 ATTRIBUTES_HEAD = ("models", "ms per face", "gender right", "age error", "license", "commercial use")
+BIAS_FIGURES = {
+    "found": ("faces found", 100, "%", "points"),
+    "likelier_right": ("likelier gender right", 100, "%", "points"),
+    "age_rmse": ("age, root mean square error", 1, "years", "years"),
+}
 COMMERCIAL = {True: "yes", False: "no", None: "unknown"}
 
 Image = NDArray[np.uint8]
@@ -64,6 +74,8 @@ class Row:
 
     name: str
     cells: tuple[str, ...]
+    bias: tuple[tuple[str, ...], ...] = ()
+    """Cells of `BIAS_HEAD`."""
 
 
 def median_ms(work: Callable[[], object], count: int) -> float:
@@ -84,11 +96,11 @@ def detect(detector: Detector, image: Image) -> Faces:
     return detector.detect([scaled.astype(np.uint8)], [(width, height)])[0]
 
 
-def placed(detector: Detector, faces: Faces) -> Faces:
-    """The faces with landmarks, average ones if the detector finds none."""
-    if detector.points_in_box is None:
-        return faces
-    return faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
+def placed(detector: Detector, aligner: FaceAligner | None, image: Image, faces: Faces) -> Faces:
+    """The faces with landmarks as in an analysis."""
+    if detector.points_in_box is not None:
+        faces = faces.replace(landmarks=points_in_boxes(faces.boxes, detector.points_in_box))
+    return faces if aligner is None else aligner.align(Still(image), faces)
 
 
 def video_frames(folder: Path) -> list[Image]:
@@ -98,21 +110,58 @@ def video_frames(folder: Path) -> list[Image]:
         return [sample.frame.image() for sample in reader.samples()][:FRAMES]
 
 
-def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[str, str]:
-    """Share of right genders and mean error of age, not calibrated."""
-    right, errors = [], []
-    for face, image, found in faces:
-        female, age, _ = attributes.estimate_crops(attributes.crops(Still(image), found))
-        right.append((female[0] > 0.5) == face.female)
-        errors.append(abs(float(age[0]) - face.age_years))
-    return f"{np.mean(right):.1%}", f"{np.mean(errors):.1f} years"
+def table_of(faces: Sequence[LabeledFace]) -> pd.DataFrame:
+    """Their labels as a table of estimates without estimates; race is the third field of UTKFace's names."""
+    races = [UTKFACE_RACES.get(Path(face.name).name.split("_")[2], "other") for face in faces]
+    labels = {
+        "true_gender": ["female" if face.female else "male" for face in faces],
+        "true_age": [float(face.age_years) for face in faces],
+        "true_race": races,
+        "found": True,
+        "female_prob": np.nan,
+        "age_years": np.nan,
+    }
+    return pd.DataFrame(labels)
+
+
+def bias_rows(name: str, table: pd.DataFrame, figures: Sequence[str]) -> list[tuple[str, ...]]:
+    """Cells of `BIAS_HEAD` for each figure of `bias`."""
+    found = bias(table)
+    rows = []
+    for figure in figures if found is not None else ():
+        assert found is not None
+        words, factor, unit, step = BIAS_FIGURES[figure]
+        one = found[figure]
+        differences = (
+            f"{factor * one[key]:+.1f} {step}" for key in ("men_women", "white_others", "young_old")
+        )
+        rows.append((name, words, f"{factor * one['mean']:.1f} {unit}", *differences))
+    return rows
+
+
+def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> pd.DataFrame:
+    """A table of estimates, not calibrated."""
+    table = table_of([face for face, _, _ in faces])
+    answers = [
+        attributes.estimate_crops(attributes.crops(Still(image), found))[:2] for _, image, found in faces
+    ]
+    table["female_prob"] = [float(female[0]) for female, _ in answers]
+    table["age_years"] = [float(age[0]) for _, age in answers]
+    return table
+
+
+def accuracy(table: pd.DataFrame) -> tuple[str, str]:
+    """Share of right genders and mean error of age."""
+    right = ((table["female_prob"] > 0.5) == (table["true_gender"] == "female")).mean()
+    return f"{right:.1%}", f"{(table['age_years'] - table['true_age']).abs().mean():.1f} years"
 
 
 def detector_row(
     name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: Attributes
 ) -> Row:
     """Speed, faces found, and accuracy of gender and age on these faces."""
-    detector, model = load_detector(Settings(detector=name)), MODELS[name]
+    settings = Settings(detector=name)
+    detector, aligner, model = load_detector(settings), load_aligner(settings), MODELS[name]
     height, width = frames[0].shape[:2]
     size = detector.input_size(width, height)
     scaled = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.uint8) for frame in frames]
@@ -127,15 +176,18 @@ def detector_row(
             cv2.copyMakeBorder(face.image, *[BORDER_PX] * 4, cv2.BORDER_CONSTANT, value=gray).astype(np.uint8)
             for face in faces
         ]
-    hits, others = [], 0
+    hits, others, every = [], 0, []
     for face, image in zip(faces, images, strict=True):
         found = detect(detector, image)
+        every.append(found)
         others += max(0, len(found) - 1)
         if len(found):
-            hits.append((face, image, placed(detector, found[:1])))
+            hits.append((face, image, placed(detector, aligner, image, found[:1])))
     share = f"{len(hits) / len(faces):.1%}"
     cells = (f"{size[0]} x {size[1]}", per_frame, in_video, share, f"{others / len(faces):.2f}")
-    return Row(name, (*cells, *estimated(attributes, hits), *license(model)))
+    seen = table_of(faces).assign(found=[bool(len(found)) for found in every])
+    biases = tuple(bias_rows(name, seen, ["found"]))
+    return Row(name, (*cells, *accuracy(estimated(attributes, hits)), *license(model)), biases)
 
 
 def license(model: Model) -> tuple[str, str]:
@@ -154,7 +206,7 @@ def made_weights() -> Iterator[None]:
 
 
 def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[Row, str]:
-    """A model or a pair of them on CenterFace's faces; and why something could not be measured."""
+    """A model or a pair of them on these faces; and why something could not be measured."""
     known = [MODELS[one] for one in registry.SETS.get(name, ())]
     if not known:
         description = find_description(name)
@@ -173,8 +225,11 @@ def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]])
         some = found[:64]
         crops = [attributes.crops(Still(image), faces)[0] for _, image, faces in some]
         per_face = f"{median_ms(lambda: attributes.estimate(crops), len(crops)):.1f}"
-    accuracy = ("not measured",) * 2 if why else estimated(attributes, found)
-    return Row(name, (per_face, *accuracy, *license(known[0]))), why
+    if why:
+        return Row(name, (per_face, "not measured", "not measured", *license(known[0]))), why
+    table = estimated(attributes, found)
+    biases = tuple(bias_rows(name, table, ("likelier_right", "age_rmse")))
+    return Row(name, (per_face, *accuracy(table), *license(known[0])), biases), why
 
 
 def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
@@ -186,6 +241,15 @@ def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
     ]
     per_face = f"{median_ms(lambda: model.embed(crops), len(crops)):.1f}"
     return Row("dlib-resnet (embedding)", (per_face, "–", "–", *license(model.model)))
+
+
+def aligner_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
+    """Speed of alignment."""
+    aligner = load_aligner(Settings())
+    assert aligner is not None
+    some = found[:64]
+    per_face = median_ms(lambda: [aligner.align(Still(image), faces) for _, image, faces in some], len(some))
+    return Row("centerface (aligner)", (f"{per_face:.1f}", "–", "–", *license(registry.ALIGNER)))
 
 
 def table(head: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -210,8 +274,11 @@ def main() -> None:
         except ModelError as error:
             missing.append(f"`{name}`: {error}")
         print(detectors[-1], flush=True)
-    detector = load_detector(Settings())
-    found = [(face, face.image, detect(detector, face.image)[:1]) for face in faces]
+    detector, aligner = load_detector(Settings()), load_aligner(Settings())
+    found = [
+        (face, face.image, placed(detector, aligner, face.image, detect(detector, face.image)[:1]))
+        for face in faces
+    ]
     found = [one for one in found if len(one[2])]
     own = []
     for path in descriptions():
@@ -232,7 +299,7 @@ def main() -> None:
         "frame of 400 x 400 pixels (for `none` without it); *others* are further detections there. Gender "
         "and age are the uncalibrated estimates of the dlib models for the faces found."
     )
-    sample = f"Models for gender and age, on {len(found)} of these faces, as CenterFace finds them:"
+    sample = f"Models for gender and age, on {len(found)} of these faces, found and aligned as by default:"
     lines = [
         *textwrap.wrap(measured, WIDTH),
         "",
@@ -240,7 +307,17 @@ def main() -> None:
         "",
         *textwrap.wrap(sample, WIDTH),
         "",
-        *table(ATTRIBUTES_HEAD, [*rows, embedding_row(found)]),
+        *table(ATTRIBUTES_HEAD, [*rows, aligner_row(found), embedding_row(found)]),
+        "",
+        *textwrap.wrap(
+            f"Differences between groups of people of {BIAS_FROM_YEARS} and older, as means over eight "
+            "groups (women and men, white people and others, 20 to 50 years and older):",
+            WIDTH,
+        ),
+        "",
+        f"| {' | '.join(BIAS_HEAD)} |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        *(f"| {' | '.join(cells)} |" for row in (*detectors, *rows) for cells in row.bias),
         "",
     ]
     if missing:

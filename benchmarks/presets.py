@@ -1,12 +1,16 @@
-"""What the presets gain and lose, on made videos with known people: writes ``docs/presets.md``.
+"""What the presets gain and lose: writes ``docs/presets.md``.
 
-Everything is measured against `accurate`, which estimates every face of every sample in float32.
+Real clips and photographs described by eye come first, where the development data is there; made videos with
+known people second.
+
+    python -m benchmarks.presets [--seeds 1000-1001] [--videos FOLDER] [--only fast]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import textwrap
@@ -16,44 +20,58 @@ from pathlib import Path
 from typing import Any
 
 from analyzer import Settings, evaluate
-from analyzer.settings import PRESETS, options
+from analyzer.evaluation.described import read_described
+from analyzer.settings import DEFAULT_PRESET, PRESETS, options
 from benchmarks.timed import decode
 from testkit.crowd import KINDS, make
-from testkit.faces import REPORT
+from testkit.faces import REPORT, SHARED
 
 ROOT = Path(__file__).parents[1]
-
-EVERYTHING = "accurate"
+REAL = SHARED / "real"
+WIDTH = 110
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One way of analyzing, over all videos."""
+    """One way of analyzing, over all material.
+
+    `seconds` is the time of the analysis of the real clips (of the made videos, without clips).
+    """
 
     seconds: float
     document: dict[str, Any]
 
-    def kind(self, figure: str, kind: str = "all") -> float:
-        """A figure of the videos of a kind."""
-        return float(self.document["videos"]["kinds"][kind][figure]["value"])
+    def real(self, kind: str, figure: str, group: str = "") -> float:
+        """A figure of the clips or photographs."""
+        scores = self.document["described"]["kinds"][kind]
+        return _value((scores["groups"][group] if group else scores)[figure])
+
+    def made(self, figure: str) -> float:
+        """A figure of the made videos."""
+        return _value(self.document["videos"]["kinds"]["all"][figure])
 
     def people(self, figure: str) -> float:
-        """A figure of people of 13 years and more."""
-        return float(self.document["videos"]["people"]["groups"]["all"]["13+"][figure]["value"])
-
-    @property
-    def found(self) -> int:
-        return int(self.document["videos"]["kinds"]["all"]["found_people"])
+        """A figure of people of 13 years and more in made videos."""
+        return _value(self.document["videos"]["people"]["groups"]["all"]["13+"][figure])
 
 
-def measure(name: str, folders: Sequence[Path]) -> Outcome:
-    """Analyze and score all videos."""
-    settings = Settings.from_preset(name, video=False)
+def _value(figure: dict[str, Any]) -> float:
+    return float("nan") if figure["value"] is None else float(figure["value"])
+
+
+def measure(settings: Settings, folders: Sequence[Path], timed: set[str]) -> Outcome:
+    """Analyze and score everything.
+
+    Args:
+        settings: How to analyze.
+        folders: Labeled material.
+        timed: File names of the videos whose analysis is timed.
+    """
     with tempfile.TemporaryDirectory() as runs:
         document = evaluate([str(folder) for folder in folders], settings, keep_runs=Path(runs)).to_dict()
         infos = [json.loads(path.read_text("utf-8")) for path in Path(runs).rglob("run.json")]
-    assert len(infos) == len(folders)
-    return Outcome(sum(info["timings_s"]["analysis"] for info in infos), document)
+    seconds = sum(info["timings_s"]["analysis"] for info in infos if Path(info["source"]).name in timed)
+    return Outcome(seconds, document)
 
 
 def changes(name: str) -> str:
@@ -69,85 +87,108 @@ def changes(name: str) -> str:
     return ", ".join(words) or "the defaults"
 
 
-def page(outcomes: dict[str, Outcome], decode_s: float, videos: int) -> list[str]:
+def _percent(value: float, sign: str = "") -> str:
+    return "" if math.isnan(value) else f"{100 * value:{sign}.1f} %"
+
+
+def page(outcomes: dict[str, Outcome], decode_s: float) -> list[str]:
     """All that was measured, as Markdown."""
-    everything = outcomes[EVERYTHING]
-    true = everything.document["videos"]["kinds"]["all"]["true_people"]
+    some = outcomes[DEFAULT_PRESET].document
+    lines = [
+        *("# Presets", ""),
+        *textwrap.wrap(
+            "Written by `python -m benchmarks.presets`. `--preset NAME` sets the options below; explicit "
+            "options take precedence. Time is that of the analysis relative to decoding all frames of the "
+            "same videos; [performance.md](performance.md) has others. What the figures mean is said in "
+            "[accuracy.md](accuracy.md).",
+            WIDTH,
+        ),
+        *("", "| | options | time / decoding |", "| --- | --- | --- |"),
+        *(
+            f"| **{name}** | {changes(name)} | {one.seconds / decode_s:.2f} |"
+            for name, one in outcomes.items()
+        ),
+    ]
+    if some["described"] is not None:
+        for kind, words in (("clip", "real clips"), ("photo", "real photographs")):
+            scores = some["described"]["kinds"][kind]
+            lines += ["", f"## {scores['files']} {words} with {scores['listed']} people", ""]
+            lines += [*_described(kind, outcomes)]
+    every = some["videos"]["kinds"]["all"]
     head = (
-        *("", "options", "time / decoding", f"people found of {true}", "count error"),
-        *("gender right of those stated (13+)", "unknown (13+)", "age error (13+)", "time on screen"),
+        *("", "people found", "count error", "stated range holds", "gender right where stated (13+)"),
+        *("unknown (13+)", "age error (13+)", "time on screen"),
     )
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
+    lines += [
+        *("", f"## {every['videos']} made videos with {every['true_people']} people", ""),
+        *textwrap.wrap("Seeds and faces that were not used for fitting.", WIDTH),
+        *("", f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"),
+    ]
     for name, one in outcomes.items():
         cells = (
             f"**{name}**",
-            changes(name),
-            f"{one.seconds / decode_s:.2f}",
-            str(one.found),
-            f"{one.kind('count_abs_error'):.1%}",
-            f"{one.people('gender_right'):.1%}",
-            f"{one.people('gender_unknown'):.1%}",
-            f"{one.people('age_abs_error'):.2f} years",
-            f"{one.kind('time_error'):+.1%}",
+            str(one.document["videos"]["kinds"]["all"]["found_people"]),
+            _percent(one.made("count_abs_error")),
+            _percent(one.made("count_in_interval")),
+            _percent(one.people("gender_right")),
+            _percent(one.people("gender_unknown")),
+            f"{one.people('age_abs_error'):.1f} years",
+            _percent(one.made("time_error"), "+"),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    losses = [
-        "| against accurate | people | gender right | likelier gender right | age error |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    return lines
+
+
+def _described(kind: str, outcomes: dict[str, Outcome]) -> list[str]:
+    head = ["", "count, sum of errors", "people found", "too many", "gender right / unknown / wrong (13+)"]
+    head += ["age error, known", *(["time missed / too much", "cuts, F1"] if kind == "clip" else [])]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(['---'] * len(head))} |"]
     for name, one in outcomes.items():
-        if name == EVERYTHING:
-            continue
-        right, likelier = (
-            f"{100 * (one.people(figure) - everything.people(figure)):+.1f} points"
-            for figure in ("gender_right", "likelier_right")
-        )
-        age = one.people("age_abs_error") - everything.people("age_abs_error")
-        people = one.found - everything.found
-        losses.append(f"| **{name}** | {people:+d} | {right} | {likelier} | {age:+.2f} years |")
-    intro = (
-        f"Written by `python -m benchmarks.presets` on {videos} made videos with {true} labeled people",
-        "(seeds and faces that were not used for fitting; see [accuracy.md](accuracy.md)).",
-        "`--preset NAME` sets the options below; explicit options take precedence.",
-        "**accurate** skips nothing: it detects faces in every sample at 640 pixels and estimates",
-        "every one, in float32.",
-    )
-    notes = (
-        "Time is that of the analysis relative to decoding all frames of the same videos, 1280 x 720 pixels",
-        "and full of small faces, so hardly any sample allows a reduced resolution;",
-        "[performance.md](performance.md) has others. Time on screen is the mean error of the people's",
-        "total.",
-    )
-    return [
-        *("# Presets", "", *textwrap.wrap(" ".join(intro), 110), ""),
-        *(*lines, "", *textwrap.wrap(" ".join(notes), 110), ""),
-        *losses,
-    ]
+        genders = (_percent(one.real(kind, key, "13+")) for key in ("right", "unknown", "wrong"))
+        cells = [
+            f"**{name}**",
+            *(_percent(one.real(kind, key)) for key in ("count_abs_error", "found", "unmatched")),
+            " / ".join(genders),
+            f"{one.real(kind, 'age_abs_error', 'known age'):.1f} years",
+        ]
+        if kind == "clip":
+            cells.append(
+                " / ".join(_percent(one.real(kind, key)) for key in ("time_missed", "time_too_much"))
+            )
+            cells.append(f"{one.real(kind, 'cuts_f1'):.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def material(videos: Path, seeds: range) -> tuple[list[Path], list[Path]]:
+    """Labeled folders, and the videos whose analysis is timed."""
+    folders = [make(kind, seed, videos, REPORT) for kind in KINDS for seed in seeds]
+    if not REAL.exists():
+        names = [json.loads((folder / "truth.json").read_text("utf-8"))["video"] for folder in folders]
+        return folders, [folder / name for folder, name in zip(folders, names, strict=True)]
+    described = read_described(json.loads((REAL / "truth.json").read_text("utf-8")), REAL)
+    return [REAL, *folders], [one.paths[0] for one in described if one.kind == "clip"]
 
 
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/presets.md.")
-    parser.add_argument("--seeds", default="1000-1004", help="of the made videos: first-last")
+    parser.add_argument("--seeds", default="1000-1001", help="of the made videos: first-last")
     parser.add_argument("--videos", type=Path, help="where the made videos are kept")
     parser.add_argument("--only", default=",".join(PRESETS), help="which to measure; a part is only printed")
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     with tempfile.TemporaryDirectory() as temporary:
-        kept = arguments.videos or Path(temporary)
-        folders = [make(kind, seed, kept, REPORT) for kind in KINDS for seed in seeds]
-        names = [json.loads((folder / "truth.json").read_text("utf-8"))["video"] for folder in folders]
-        decode_s = sum(
-            decode(str(folder / name))["seconds"] for folder, name in zip(folders, names, strict=True)
-        )
+        folders, timed = material(arguments.videos or Path(temporary), seeds)
+        decode_s = sum(decode(str(path))["seconds"] for path in timed)
         outcomes = {}
         for name in arguments.only.split(","):
-            outcomes[name] = measure(name, folders)
-            one = outcomes[name]
-            print(name, one.found, f"{one.seconds / decode_s:.2f}", file=sys.stderr, flush=True)
+            settings = Settings.from_preset(name, video=False)
+            outcomes[name] = measure(settings, folders, {path.name for path in timed})
+            print(name, f"{outcomes[name].seconds / decode_s:.2f}", file=sys.stderr, flush=True)
     if set(outcomes) == set(PRESETS):
-        text = "\n".join(page(outcomes, decode_s, len(folders))) + "\n"
+        text = "\n".join(page(outcomes, decode_s)) + "\n"
         (ROOT / "docs" / "presets.md").write_text(text, encoding="utf-8")
         print(text)
 

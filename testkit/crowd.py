@@ -102,12 +102,14 @@ class Sprite:
 class Look:
     """A person as drawn in one shot. `head_warp` (3, 3) turns the crop's pixels into the posed head's.
 
-    Without a body the head is the bare crop, a picture in the picture.
+    Without a body the head is part of the bare crop, a picture in the picture. `face_box` is what shows of
+    the face, x1 y1 x2 y2 as shares of the crop.
     """
 
     head: Sprite
     body: Sprite | None
     head_warp: Floats
+    face_box: tuple[float, float, float, float] = FACE_BOX
 
 
 @dataclass(frozen=True)
@@ -515,7 +517,7 @@ _TILES = 6
 def headless(rng: np.random.Generator, archives: range) -> Film:
     """40 s of 18 faces without heads on plain grounds: tiles as of a video call, then pictures that move.
 
-    The labeled crops are shown as they are, cut off at forehead and chin; many detectors need what is around.
+    Faces are cut off at forehead and chin; many detectors need what is around.
     """
     faces = _draw_faces(rng, archives, 18)
     seconds = (10, 30)
@@ -526,9 +528,13 @@ def headless(rng: np.random.Generator, archives: range) -> Film:
         return np.asarray((ground + _grain(rng, ground, 1.5, (0.7,))).clip(0, 255).astype(np.uint8))
 
     def look(face: LabeledFace) -> Look:
-        solid = np.full((CROP, CROP), 255, np.uint8)
-        bare = _scaled(cv2.LUT(face.image, _grade(rng, 0.25)), solid, (0.0, 0.0), 1.0)
-        return Look(bare, None, np.eye(3))
+        cut = round(rng.uniform(0.06, 0.17) * CROP)
+        bare = cv2.LUT(face.image[cut : CROP - cut, cut : CROP - cut], _grade(rng, 0.25))
+        solid = np.full(bare.shape[:2], 255, np.uint8)
+        x1, y1, x2, y2 = FACE_BOX
+        low, high = cut / CROP, 1 - cut / CROP
+        box = (max(x1, low), max(y1, low), min(x2, high), min(y2, high))
+        return Look(_scaled(bare, solid, (-cut, -cut), 1.0), None, np.eye(3), box)
 
     def upright(rng: np.random.Generator, path: Floats) -> tuple[Floats, Floats]:
         return np.column_stack([path, np.zeros(len(path))]), path[:, :2]
@@ -803,9 +809,9 @@ def _streak(blur: Floats) -> NDArray[np.float32]:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def _face_outline(warp: Floats, matrix: Floats) -> Floats:
+def _face_outline(look: Look, matrix: Floats) -> Floats:
     """(32, 2) x y in the frame of the ellipse in a face's box; corners of rolled boxes are too far out."""
-    x1, y1, x2, y2 = (side * CROP for side in FACE_BOX)
+    x1, y1, x2, y2 = (side * CROP for side in look.face_box)
     points = np.stack(
         [
             (x1 + x2) / 2 + (x2 - x1) / 2 * np.cos(_TURN),
@@ -813,7 +819,7 @@ def _face_outline(warp: Floats, matrix: Floats) -> Floats:
             np.ones(len(_TURN)),
         ]
     )
-    placed = matrix @ warp @ points
+    placed = matrix @ look.head_warp @ points
     return np.asarray((placed[:2] / placed[2]).T)
 
 
@@ -887,7 +893,7 @@ def _draw(shot: Shot, frame: int, exposure: float, owners: Image | None) -> tupl
         if actor.look.body is not None:
             _paste(picture, owners, actor.look.body, body, label=label, blur=blur)
         _paste(picture, owners, actor.look.head, head, label=label, blur=blur)
-        outlines[actor.person] = _face_outline(actor.look.head_warp, head)
+        outlines[actor.person] = _face_outline(actor.look, head)
     return picture, outlines
 
 

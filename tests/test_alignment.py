@@ -87,6 +87,27 @@ def test_where_no_face_is_found_landmarks_stay(aligner: CropAligner, face: Faces
     assert np.isnan(aligner.align(gray, without_landmarks(face)).landmarks).all()
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_faces_on_their_side_or_upside_down_are_aligned_in_images(
+    aligner: CropAligner, photograph: Image, face: Faces, quarters: int
+) -> None:
+    turned = np.ascontiguousarray(np.rot90(photograph, quarters))
+    points = face.landmarks[0] - 255.5
+    for _ in range(quarters):  # np.rot90 takes x to -y and y to x
+        points = points[:, ::-1] * (1, -1)
+    corners = face.boxes[0].reshape(2, 2)
+    middle, half = corners.mean(axis=0) - 255.5, np.diff(corners, axis=0)
+    for _ in range(quarters):
+        middle, half = middle[::-1] * (1, -1), half[:, ::-1]
+    box = np.concatenate([middle - half[0] / 2, middle + half[0] / 2]) + 255.5
+    found = without_landmarks(face).replace(boxes=box[None])
+    assert aligner.align(Still(turned), found).quality[0] < 0.7
+    found = aligner.align(Still(turned), found, any_roll=True)
+    assert found.quality[0] > 0.8
+    off = np.abs(found.landmarks[0] - points - 255.5).max() / float(face_widths(face.boxes)[0])
+    assert off < 0.06
+
+
 def test_faces_of_a_frame_are_aligned_as_each_alone(
     aligner: CropAligner, photograph: Image, face: Faces
 ) -> None:

@@ -364,6 +364,9 @@ def test_bias_weighs_all_groups_alike() -> None:
     assert found["age_rmse"] == pytest.approx(
         {"mean": 7.5, "men_women": 0.0, "white_others": 0.0, "young_old": -5.0}
     )
+    missed = pd.DataFrame(rows).assign(found=lambda table: table["true_gender"] == "male")
+    unseen = bias(missed)
+    assert unseen is not None and (unseen["found"]["mean"], unseen["found"]["men_women"]) == (0.5, 1.0)
     assert bias(pd.DataFrame(rows[:3])) is None, "a group is missing"
 
 

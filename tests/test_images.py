@@ -117,6 +117,24 @@ def test_every_image_has_a_row_and_each_person_in_it(best_crops: tuple[Result, R
     assert first.loc["05.png", "x1"] == faces.loc[4, "x1"]
 
 
+def test_image_that_is_not_upright_shows_the_same_person(tmp_path: Path, two_portraits: Portraits) -> None:
+    collins, _ = two_portraits
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for quarters in range(4):
+        save(folder / f"{quarters}.png", np.ascontiguousarray(np.rot90(collins, quarters)))
+    _, run = analyze(folder, tmp_path / "out", "--no-video")
+    assert run.info["counts"]["people"] == 1 and run.people["samples"].tolist() == [4]
+    assert run.people["gender"].tolist() == ["female"]
+    boxes = run.faces.loc[run.faces["person_id"] == 1, ["x1", "y1", "x2", "y2"]].to_numpy()
+    # The box turns with the image.
+    height, width = collins.shape[:2]
+    x1, y1, x2, y2 = boxes[0]
+    turned = [(x1, y1, x2, y2), (y1, width - x2, y2, width - x1)]
+    turned += [(width - x2, height - y2, width - x1, height - y1), (height - y2, x1, height - y1, x2)]
+    np.testing.assert_allclose(boxes, turned, atol=0.15 * (x2 - x1))
+
+
 def test_csv_and_parquet_of_images_say_the_same(best_crops: tuple[Result, Run]) -> None:
     _, run = best_crops
     table = pd.read_csv(run.folder / "images.csv", dtype={"video_id": str, "image": str})

@@ -34,7 +34,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six seconds of pans over portraits: a shot begins at each of `CUT_S`, between them the camera moves."""
     picture = wall(4, 2)
     width, height = 960, 540
-    starts = [(0, 0), (1200, 500), (100, 600), (1240, 0)]
+    starts = [(0, 0), (1200, 500), (1240, 0), (100, 600)]
     images = []
     for number in range(6 * FPS):
         shot = sum(number / FPS >= cut for cut in CUT_S)

@@ -72,7 +72,7 @@ DERIVED_ONLY = {
     *("max_height", "keep_download", "budget"),
     # The people are found and described from the segments, again and again.
     *("attention_yaw_deg", "attention_pitch_deg", "attention_min_s", "left_after_s"),
-    *("min_confidence", "min_on_screen_s", "min_person_score", "gender_of_children", "keep_embeddings"),
+    *("min_confidence", "min_on_screen_s", "min_person_quality", "gender_of_children", "keep_embeddings"),
     # Tables and the annotated video are written from the segments.
     *("bin_s", "age_bands", "formats", "video", "blur"),
     "commercial",  # the key has the models and the calibration that it chooses

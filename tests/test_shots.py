@@ -1,4 +1,4 @@
-"""Cuts: found between the right samples, not where a camera moves, and judged from two pictures alone."""
+"""Shot boundaries: found between the right samples, not where a camera moves or the light changes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from skimage import data
 
 from analyzer.analysis.shots import ShotDetector, thumbnail
+from analyzer.analysis.tracking import track_faces
+from analyzer.faces import Faces
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from testkit.media import write_video
@@ -61,41 +63,96 @@ def cuts_in(path: Path, fps: float) -> tuple[list[float], list[bool]]:
         )
 
 
-def bars(*widths_and_grays: tuple[int, int]) -> Image:
-    """Gray bars beside each other, 96 pixels in all."""
-    row = np.concatenate([np.full(width, gray, np.uint8) for width, gray in widths_and_grays])
-    return np.broadcast_to(row[None, :, None], (54, 96, 3)).copy()
+def gray(image: Image) -> Image:
+    return np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
 
 
-# Worked out by hand. Of shares p and q of 128 colors, the square roots are correlated; brightness alone
-# changes, which is a third of the content.
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        # Colors differ by 0.111, content by 20/96 * 128 / 3 = 8.9.
-        pytest.param(bars((96, 0)), bars((20, 128), (76, 0)), True, id="other colors"),
-        # By the same colors, and 20/96 * 100 / 3 = 6.9, just under 7.
-        pytest.param(bars((96, 0)), bars((20, 100), (76, 0)), False, id="other colors, like content"),
-        # By 0.088, just under 0.1, and 16/96 * 255 / 3 = 14.2.
-        pytest.param(bars((96, 0)), bars((16, 255), (80, 0)), False, id="like colors, like content"),
-        # By 0.044 and (48 * 255 + 40 * 255 + 8 * 127) / 96 / 3 = 81.4.
-        pytest.param(
-            bars((48, 0), (48, 255)),
-            bars((48, 255), (40, 0), (8, 128)),
-            True,
-            id="like colors, other content",
-        ),
-        # By 0.044 and 8/96 * 127 / 3 = 3.5.
-        pytest.param(
-            bars((48, 0), (48, 255)), bars((48, 0), (40, 255), (8, 128)), False, id="the same but for a bar"
-        ),
-        # By 0 and 85.
-        pytest.param(bars((48, 0), (48, 255)), bars((48, 255), (48, 0)), False, id="the same, elsewhere"),
-    ],
-)
-def test_shot_boundary_by_colors_and_content(before: Image, after: Image, expected: bool) -> None:
-    assert cuts_of([before, after]) == [False, expected]
-    assert cuts_of([after, before]) == [False, expected]
+def lit(image: Image, gain: float, offset: float = 0) -> Image:
+    return np.clip(image * gain + offset, 0, 255).astype(np.uint8)
+
+
+def camera_at(photograph: Image, x: float, y: float, width: float = 0.6, blur: int = 1) -> Image:
+    """A thumbnail of what a moving camera sees: it is blurred along the row by so many of 320 pixels."""
+    return thumbnail(cv2.blur(view(photograph, x, y, width), (blur, 1)).astype(np.uint8))
+
+
+def still(name: str, samples: int) -> list[Image]:
+    """Thumbnails of a camera that is held in the hand."""
+    random = np.random.default_rng(0)
+    places = 0.5 + random.normal(0, 0.01, (samples, 2))
+    return [camera_at(PHOTOGRAPHS[name], x, y) for x, y in places]
+
+
+PAIRS = list(itertools.combinations(PHOTOGRAPHS, 2))
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_a_cut_is_one_shot_boundary_also_in_black_and_white_and_in_the_dark(one: str, other: str) -> None:
+    looks = still(one, 4) + still(other, 4)
+    expected = [False] * 4 + [True] + [False] * 3
+    assert cuts_of(looks) == expected
+    assert cuts_of([lit(look, 0.4) for look in looks]) == expected
+    assert cuts_of([gray(look) for look in looks]) == expected
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_no_shot_boundary_where_a_flash_goes_off(name: str) -> None:
+    before, shown, after = still(name, 3), still(name, 4)[-1], still(name, 3)
+    for flash in (lit(shown, 1.3), lit(shown, 1.6), lit(shown, 1.4, 60), np.full_like(shown, 255)):
+        assert not any(cuts_of([*before, flash, *after]))
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_black_or_white_sample_ends_no_tracklet(level: int) -> None:
+    looks = [*still("cat", 4), np.full((54, 96, 3), level, np.uint8), *still("cat", 4)]
+    seen = Faces.build(boxes=[[100, 50, 140, 100]], scores=[0.9])
+    found = [Faces.empty() if look.min() == look.max() else seen for look in looks]
+    tracked = track_faces(found, [number / 5 for number in range(9)], cuts_of(looks))
+    assert [faces.track_ids.tolist() for faces in tracked] == [[0]] * 4 + [[]] + [[0]] * 4
+
+
+@pytest.mark.parametrize("fps", [2, 5, 10])
+@pytest.mark.parametrize("one", PHOTOGRAPHS)
+def test_a_fade_to_black_is_a_shot_boundary_only_if_another_shot_follows(one: str, fps: int) -> None:
+    shares = np.linspace(1, 0, fps + 1)
+    out = [lit(look, share) for look, share in zip(still(one, fps + 1), shares, strict=True)]
+    for other in PHOTOGRAPHS:
+        back = [lit(look, share) for look, share in zip(still(other, fps + 1), shares[::-1], strict=True)]
+        looks = [*still(one, 3), *out, np.zeros_like(out[0]), *back, *still(other, 3)]
+        assert sum(cuts_of(looks)) == (other != one)
+
+
+def test_a_segment_that_begins_black_has_a_shot_boundary_where_something_is_seen() -> None:
+    black = np.zeros((54, 96, 3), np.uint8)
+    assert cuts_of([black, black, *still("cat", 2)]) == [False, False, True, False]
+    assert not any(cuts_of([*still("cat", 2), black, black]))
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_no_shot_boundary_where_a_camera_shakes(name: str) -> None:
+    random = np.random.default_rng(1)
+    looks = [
+        camera_at(PHOTOGRAPHS[name], x, y, 0.6 + zoom, blur=int(blur))
+        for x, y, zoom, blur in zip(
+            random.uniform(0.35, 0.65, 40),
+            random.uniform(0.45, 0.55, 40),
+            random.uniform(-0.02, 0.02, 40),
+            random.integers(1, 16, 40),
+            strict=True,
+        )
+    ]
+    assert not any(cuts_of(looks))
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_no_shot_boundary_where_only_a_part_changes(name: str) -> None:
+    before = still(name, 3)
+    caption, half, passing = before[-1].copy(), before[-1].copy(), before[-1].copy()
+    caption[42:52, 4:92] = 230
+    half[:, 60:] = still("coffee" if name != "coffee" else "cat", 1)[0][:, 60:]
+    passing[:, 62:86] = (30, 25, 40)
+    for changed in (caption, half, passing):
+        assert not any(cuts_of([*before, changed, changed, *before]))
 
 
 @pytest.fixture(scope="module")
@@ -181,20 +238,21 @@ def test_content_that_moves_is_no_shot_boundary_however_much() -> None:
     assert not any(cuts_of([picture, np.roll(picture, 30, axis=1), picture]))
 
 
-def test_shot_boundary_between_segments_is_that_in_passing() -> None:
+def test_shot_boundary_between_segments_is_that_in_passing_unless_the_camera_swings() -> None:
     random = np.random.default_rng(2)
-    looks: list[Image] = []
-    for number in range(60):
-        photograph = list(PHOTOGRAPHS.values())[int(random.integers(5))]
-        place = random.random(2)
-        steps = range(int(random.integers(1, 4)))
-        looks += [thumbnail(view(photograph, place[0], place[1], 0.5 + 0.1 * step)) for step in steps]
-        if number % 3 == 0:
-            looks.append(np.clip(looks[-1] * random.uniform(0.6, 1.4), 0, 255).astype(np.uint8))
-    in_passing = cuts_of(looks)
-    alone = [cuts_of(pair)[1] for pair in itertools.pairwise(looks)]
-    assert in_passing == [False, *alone]
-    assert 20 < sum(alone) < len(alone) - 20
+    names = list(PHOTOGRAPHS)
+    calm = [look for number in range(60) for look in still(names[int(random.integers(5))], 1 + number % 3)]
+    wild = [
+        camera_at(PHOTOGRAPHS[names[number // 20]], *random.random(2), width=0.4, blur=9)
+        for number in range(100)
+    ]
+    for looks in (calm, wild):
+        in_passing = cuts_of(looks)[1:]
+        alone = [cuts_of(pair)[1] for pair in itertools.pairwise(looks)]
+        # It takes more change where there was a change just before, and never less.
+        assert all(one or not passing for one, passing in zip(alone, in_passing, strict=True))
+        assert 10 < sum(alone) < len(alone) - 10
+        assert (in_passing == alone) == (looks is calm)
 
 
 def test_thumbnails_have_one_size() -> None:

@@ -365,8 +365,8 @@ def test_best_crop_of_a_second_is_embedded(best: int) -> None:
         samples.append((faces_in(boxes), [(130, 0, 0) if number == best else (20, 0, 0)]))
     _, tracklets, _ = followed(samples, times_at(5, 15))
     assert tracklets.crops.tolist() == [3] and tracklets.crop_px.tolist() == [60]
-    # The mean is weighted by quality: 60 of 60 + 40 + 40.
-    expected = (60 * 130 + 80 * 20) / 140 / 255
+    # The mean is weighted by the square of a crop's worth.
+    expected = (60**2 * 130 + 2 * 40**2 * 20) / (60**2 + 2 * 40**2) / 255
     np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
 
 
@@ -670,7 +670,7 @@ class GivenQualities:
     def __init__(self, qualities: Sequence[float]) -> None:
         self.qualities, self.sample, self.aligned = qualities, 0, list[int]()
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         self.aligned += [self.sample] * len(faces)
         quality = np.full(len(faces), self.qualities[self.sample])
         return faces.replace(landmarks=faces.landmarks + (quality > 0)[:, None, None], quality=quality)
@@ -746,3 +746,27 @@ def test_crops_are_embedded_as_often_as_set(every_s: float, crops: int) -> None:
         for number in range(repeat):
             tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED]))
         assert tracker.finish()[1].crops.tolist() == [crops if repeat == 12 else int(24 / every_s + 0.99)]
+
+
+class Neighbors:
+    """An aligner that finds the same clear face in every crop: the one in the box given."""
+
+    def __init__(self, box: Sequence[float]) -> None:
+        self.provenance: dict[str, Any] = {}
+        self.found = faces_in([list(box)]).landmarks
+
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
+        count = len(faces)
+        return faces.replace(landmarks=np.repeat(self.found, count, axis=0), quality=np.full(count, 0.9))
+
+
+def test_the_face_beside_a_covered_one_is_not_taken_for_it() -> None:
+    front, covered = [100.0, 50, 160, 110], [140.0, 60, 200, 120]
+    faces = faces_in([covered, front])
+    tracker = FaceTracker(Colors(), aligner=Neighbors(front))
+    for number in range(10):
+        tracker.add(faces, number / 5, painted([covered, front], [(20, 0, 0), (130, 0, 0)]))
+    found = tracker.finish()[0][0]
+    np.testing.assert_allclose(found.quality, [0.0, 0.9], atol=1e-6)
+    # The covered one keeps its own landmarks.
+    np.testing.assert_allclose(found.landmarks[0], faces.landmarks[0])

@@ -21,6 +21,7 @@ from analyzer.faces import (
 )
 
 __all__ = [
+    "FULL_PX",
     "BestCrop",
     "BestCrops",
     "TrackedSample",
@@ -29,14 +30,17 @@ __all__ = [
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
-EMBEDDED_PX = 28
+EMBEDDED_PX = 16
 """Narrower faces, in pixels, get no embedding."""
 
 _BETTER = 1.15
 """A crop must be better by this factor to replace another one: cropping takes time."""
 
-_FULL_PX = 100.0
+FULL_PX = 100.0
 """Width from which on more pixels add nothing: it suffices for the crop of the embedding."""
+
+_LANDMARKS_MIDDLE = np.array([0.5, 0.55], np.float32)
+"""Where the mean of a face's landmarks lies in its box, as shares of its sides."""
 
 _CLEAR = 0.6
 """As long as the best crop has a lower `Faces.quality`, every further one is tried."""
@@ -52,6 +56,8 @@ class TrackedSample:
     called: crops are aligned by them."""
     time_s: float
     shot_boundary: bool
+    still: bool
+    """Whether it is an image, not a frame of a video."""
     ids: Int
     """(N,) the tracklet of each face; -1 for none so far."""
     widths: Float
@@ -66,7 +72,15 @@ class TrackedSample:
     """Crops of faces without a tracklet so far, by the row of the face."""
 
     @classmethod
-    def of(cls, faces: Faces, time_s: float, *, shot_boundary: bool, points_in_box: Float | None) -> Self:
+    def of(
+        cls,
+        faces: Faces,
+        time_s: float,
+        *,
+        shot_boundary: bool,
+        points_in_box: Float | None,
+        still: bool = False,
+    ) -> Self:
         """Prepare the faces of a sample; arguments as in `FaceTracker.add`."""
         n, widths = len(faces), face_widths(faces.boxes)
         landmarked = faces
@@ -75,7 +89,9 @@ class TrackedSample:
         estimated = np.full((n, 3), np.nan, np.float32)
         ids = np.full(n, -1, np.int64)
         worth = _worth(widths, landmarked.landmarks, faces.scores)
-        return cls(faces, landmarked, time_s, shot_boundary, ids, widths, worth, worth.copy(), estimated)
+        return cls(
+            faces, landmarked, time_s, shot_boundary, still, ids, widths, worth, worth.copy(), estimated
+        )
 
     def align(self, rows: Int, frame: CropSource, aligner: FaceAligner | None) -> None:
         """Align some of the faces, unless they are aligned already or there is no aligner.
@@ -88,11 +104,14 @@ class TrackedSample:
         rows = rows[np.isnan(self.landmarked.quality[rows])]
         if aligner is None or not len(rows):
             return
-        found = aligner.align(frame, self.landmarked[rows])
+        # Images are few, and may not be upright.
+        found = aligner.align(frame, self.landmarked[rows], any_roll=self.still)
+        own = _own_landmarks(found.landmarks, self.faces.boxes, rows)
         landmarks, quality = self.landmarked.landmarks.copy(), self.landmarked.quality.copy()
-        landmarks[rows], quality[rows] = found.landmarks, found.quality
+        landmarks[rows[own]] = found.landmarks[own]
+        quality[rows] = np.where(own, found.quality, 0)
         self.landmarked = self.landmarked.replace(landmarks=landmarks, quality=quality)
-        self.worth[rows] = _worth(self.widths[rows], found.landmarks, 0.1 + 0.9 * found.quality)
+        self.worth[rows] = _worth(self.widths[rows], landmarks[rows], 0.1 + 0.9 * quality[rows])
 
     @property
     def embeddable(self) -> NDArray[np.bool_]:
@@ -114,9 +133,29 @@ class TrackedSample:
         )
 
 
+def _own_landmarks(landmarks: Float, boxes: Float, rows: Int) -> NDArray[np.bool_]:
+    """Tell whether landmarks are those of the face itself, not of a neighbor that the crop shows too.
+
+    Of a half covered face the aligner finds the one that covers it, and of a face that was detected twice
+    both crops show the same: landmarks belong to the box in whose middle they lie.
+
+    Args:
+        landmarks: (M, 5, 2) of some faces.
+        boxes: (N, 4) of all faces of the sample.
+        rows: (M,) which faces these are.
+
+    Returns:
+        (M,) bool.
+    """
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
+    middles = boxes[:, :2] + _LANDMARKS_MIDDLE * sides
+    away = np.linalg.norm((landmarks.mean(axis=1)[:, None] - middles) / sides, axis=2)
+    return np.asarray(away[np.arange(len(rows)), rows] <= away.min(axis=1))
+
+
 def _worth(widths: Float, landmarks: Float, clarity: Float) -> Float:
-    """Return (N,) how much crops of faces tell: 0 to `_FULL_PX`; 0 without landmarks."""
-    worth = np.minimum(widths, _FULL_PX) * (0.2 + 0.8 * frontality(landmarks)) * clarity
+    """Return (N,) how much crops of faces tell: 0 to `FULL_PX`; 0 without landmarks."""
+    worth = np.minimum(widths, FULL_PX) * (0.2 + 0.8 * frontality(landmarks)) * clarity
     return np.where(np.isfinite(landmarks).all(axis=(1, 2)), worth, 0).astype(np.float32)
 
 

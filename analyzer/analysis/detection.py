@@ -8,6 +8,9 @@ Three things save work. Each is decided from the samples of the segment alone:
   resolution if neither found a face that would be too small for it. If that finds fewer faces than both, the
   sample is searched again at full resolution; if that finds more faces, so is the rest of its shot.
 * Several samples are searched in one batch.
+
+Images are few, and their faces may be small or not upright: with ``detector_size="auto"`` they are searched
+at a higher resolution, and turned by quarters of a circle.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.analysis.shots import ShotDetector, thumbnail
-from analyzer.faces import FaceDetector, Faces, face_widths
+from analyzer.faces import FaceDetector, Faces, covered, face_widths
 from analyzer.media.frame import Frame, Sample
 from analyzer.media.readahead import read_ahead
 from analyzer.settings import Settings
@@ -53,6 +56,18 @@ _ENOUGH_PX = 18.0
 
 _WIDTH_OF_HEIGHT = 0.75
 """Usual width of a face as a share of its height."""
+
+_IMAGE_REDUCTION = 2 / 3
+"""Images are searched at 1.5 times the resolution of frames."""
+
+_TURNED_SCORE = 0.7
+"""Least score of a face that is found in a turned image."""
+
+_HANDICAP = 0.1
+"""How much higher it must be than that of the upright face in its place."""
+
+_COVERED = 0.5
+"""Boxes show the same face if this share of the smaller one is in both."""
 
 _PREPARED_AHEAD = 8
 """Samples that are prepared while earlier ones are searched; each holds a frame."""
@@ -100,6 +115,10 @@ class _Searched:
     faces: Faces | None = None
     least_px: float = np.inf
     """After full-resolution detection: width of the smallest face, in pixels of the detector's image."""
+
+    @property
+    def is_image(self) -> bool:
+        return bool(self.sample.image_name)
 
     @property
     def count(self) -> int:
@@ -208,7 +227,8 @@ class _Preparer:
         if before is not None and self._same(before, sample, signature):
             return _Reused(frame.time_s, sample.image_name, before)
         with self._stages("convert"):
-            scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height))
+            reduction = _IMAGE_REDUCTION if self._adapts and sample.image_name else 1.0
+            scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height, reduction))
             small = thumbnail(scaled)
         with self._stages("shots"):
             boundary = self._shots.is_shot_boundary(small)
@@ -246,9 +266,10 @@ class _BatchDetector:
     def __init__(self, detector: FaceDetector, settings: Settings, stages: StageTimer) -> None:
         self._detector = detector
         self._stages = stages
+        self._adapts = settings.adapts_size and detector.reducible
         # Full-resolution detections in one batch; their frames are held until then. At reduced resolution
         # there are samples in between, which fill the batches of the detector as well.
-        least = 1 if settings.adapts_size and detector.reducible else 2
+        least = 1 if self._adapts else 2
         self._batch = max(least, BATCHES[settings.device]["detector"])
         # Of the last full-resolution detection.
         self._least_px, self._faces = np.inf, 0
@@ -313,17 +334,71 @@ class _BatchDetector:
 
     def _detect(self, searched: list[_Searched], reduction: float) -> None:
         # A batch has images of one size; videos seldom change theirs.
-        for size, group in itertools.groupby(searched, key=lambda one: one.size):
+        for (size, is_image), group in itertools.groupby(searched, key=lambda one: (one.size, one.is_image)):
             some = list(group)
             width, height = size
-            wanted = self._detector.input_size(width, height, reduction)
+            thorough = self._adapts and is_image
+            factor = reduction * (_IMAGE_REDUCTION if thorough else 1)
+            wanted = self._detector.input_size(width, height, factor)
             with self._stages("convert"):
                 images = [_shrunk(one.scaled, wanted) for one in some]
             with self._stages("detect"):
                 found = self._detector.detect(images, [size] * len(some))
+                if thorough:
+                    found = [self._with_turned(*one, size) for one in zip(images, found, strict=True)]
             for one, faces in zip(some, found, strict=True):
                 one.faces = faces
                 one.least_px = _least_px(faces) * one.scaled.shape[1] / width
+
+    def _with_turned(self, image: Image, faces: Faces, size: tuple[int, int]) -> Faces:
+        """Return the faces of an image, upright or not. Those found in the turned image lack landmarks.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            faces: Found in the upright image.
+            size: Width and height of the full image.
+        """
+        boxes, scores, landmarks = [faces.boxes], [faces.scores], [faces.landmarks]
+        for quarters in (1, 2, 3):
+            turned = np.ascontiguousarray(np.rot90(image, quarters))
+            (found,) = self._detector.detect([turned], [size if quarters == 2 else size[::-1]])
+            found = found[found.scores >= _TURNED_SCORE]
+            boxes.append(_turned_back(found.boxes, quarters, size))
+            scores.append(found.scores)
+            landmarks.append(np.full((len(found), 5, 2), np.nan, np.float32))
+        every = Faces.build(
+            boxes=np.concatenate(boxes), scores=np.concatenate(scores), landmarks=np.concatenate(landmarks)
+        )
+        handicap = np.where(np.arange(len(every)) < len(faces), 0, _HANDICAP)
+        same = covered(every.boxes, every.boxes) >= _COVERED
+        kept: list[int] = []
+        for row in np.argsort(handicap - every.scores, kind="stable").tolist():
+            # Boxes of one search may overlap: it has dropped its own duplicates.
+            if not any(same[row, other] and not (row < len(faces) and other < len(faces)) for other in kept):
+                kept.append(row)
+        return every[np.array(sorted(kept), np.int64)]
+
+
+def _turned_back(boxes: NDArray[np.float32], quarters: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return boxes in pixels of the upright image.
+
+    Args:
+        boxes: (N, 4) float32, in pixels of the image turned by `np.rot90`.
+        quarters: By how many quarters of a circle it was turned, counterclockwise.
+        size: Width and height of the upright image.
+
+    >>> _turned_back(np.array([[10, 20, 30, 50]], np.float32), 1, (200, 100)).tolist()
+    [[150.0, 10.0, 180.0, 30.0]]
+    """
+    width, height = size
+    x1, y1, x2, y2 = boxes.T
+    if quarters == 1:
+        back = [width - y2, x1, width - y1, x2]
+    elif quarters == 2:
+        back = [width - x2, height - y2, width - x1, height - y1]
+    else:
+        back = [y1, height - x2, y2, height - x1]
+    return np.stack(back, axis=1)
 
 
 def _least_px(faces: Faces) -> float:

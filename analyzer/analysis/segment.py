@@ -186,6 +186,7 @@ def analyze_segments(
                     one.time_s,
                     one.frame,
                     shot_boundary=one.shot_boundary,
+                    still=bool(one.image_name),
                 )
                 if on_sample is not None and one.frame is not None:
                     on_sample(one)

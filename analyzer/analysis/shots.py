@@ -1,10 +1,15 @@
 """Detection of shot boundaries between samples.
 
-Samples are a fraction of a second apart. Only two neighboring samples are compared, so it does not matter
-which segments they are in.
+Samples are a fraction of a second apart: a camera may have turned, and a person may have walked through half
+of the frame in between. Two neighboring samples are compared by their colors, and by how well one of them,
+moved as a whole, covers the other.
 """
 
 from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,20 +21,30 @@ __all__ = [
 ]
 
 Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 _THUMBNAIL = (96, 54)
 
-_OTHER_COLORS, _SOME_CONTENT = 0.1, 7.0
-"""Samples are of different shots if their color histograms differ by the first, whatever moves, and their
-content by the second. Chosen on made edits, pans and real clips at 2, 5 and 10 samples a second: shots differ
-by 0.12 or more, everything else by at most 0.055. A plain background that becomes slightly lighter changes
-its colors too, but hardly its content, which differs by more than 20 between shots."""
+_COLOR_BINS, _BRIGHTNESS_BINS = (8, 4, 4), 128
 
-_SIMILAR_COLORS, _OTHER_CONTENT = 0.03, 27.0
-"""Where colors differ less (two cameras in one room), the content must differ more: the second is the
-threshold of PySceneDetect, which a fast pan alone also reaches."""
+_COVERED = 7.0
+"""How much the overlap of two samples counts against a shot boundary, see `_change`. Of samples that are lit
+by a flash, faded, panned or shaken, most overlap by 0.4 and more; those of different shots by less."""
 
-_BINS = (8, 4, 4)
+_BOUNDARY = -4.3
+"""The least change between shots. Chosen with `_COVERED` and `_RESTLESS` on frames of clips, also in gray,
+and on photographs that are cut, panned, shaken, blurred, lit and faded. F1 hardly changes from -4.4 to -4."""
+
+_STILL, _WILD, _RESTLESS = -8.0, -2.0, 0.2
+"""Where the previous two samples already differ by more than the first, up to the second, a shot boundary
+takes more change, by the third of theirs: a camera that swings does so for longer than one sample.
+PySceneDetect's `AdaptiveDetector` compares with its neighbors too, but needs those that follow."""
+
+_LEAST_CHANGE = -7.0
+"""Below this, differences of color are noise."""
+
+_BLANK = 3.0
+"""Standard deviation of brightness below which a sample shows nothing: black, white, or a plain color."""
 
 
 def thumbnail(image: Image) -> Image:
@@ -40,14 +55,16 @@ def thumbnail(image: Image) -> Image:
 class ShotDetector:
     """Finds shot boundaries between samples that are passed one by one.
 
-    Two neighboring samples are compared as PySceneDetect's `ContentDetector` does (how much hue, saturation
-    and value of the pixels differ on average) and its `HistogramDetector` (how little two histograms
-    correlate; here of colors instead of brightness). A shot boundary is where the colors change a lot, or
-    where they change a little and the content a lot.
+    Two neighboring samples are of different shots if their colors differ by more than their overlap explains,
+    and by more than usual where samples differ all the time. Light that changes, shake and pans leave the
+    overlap large, blur and people who move leave the colors alike. Samples that show nothing, in a fade or
+    a flash, are skipped: the next one is compared with the last that showed something.
     """
 
     def __init__(self) -> None:
-        self._before: tuple[Image, NDArray[np.float32]] | None = None
+        self._before: _Look | None = None
+        self._change_before = -math.inf
+        self._began_blank = False
 
     def is_shot_boundary(self, image: Image) -> bool:
         """Tell whether a shot boundary lies between the previous sample and this one.
@@ -55,28 +72,90 @@ class ShotDetector:
         Args:
             image: (54, 96, 3) uint8 BGR of `thumbnail`.
         """
-        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.uint8, copy=False)
-        before, self._before = self._before, (hsv, _histogram(hsv))
-        if before is None:
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
+        before = self._before
+        if gray.std() < _BLANK:
+            self._began_blank |= before is None
             return False
-        content = _content_difference(before[0], hsv)
-        correlation = cv2.compareHist(before[1], self._before[1], cv2.HISTCMP_CORREL)
-        return (correlation <= 1 - _OTHER_COLORS and content >= _SOME_CONTENT) or (
-            correlation <= 1 - _SIMILAR_COLORS and content >= _OTHER_CONTENT
-        )
+        self._before = look = _look(image, gray)
+        if before is None:
+            # What was before may have been anything: it was in another segment, or was never shown.
+            return self._began_blank
+        change = _change(before, look)
+        restless = min(max(self._change_before, _STILL), _WILD) - _STILL
+        self._change_before = change
+        return change > _BOUNDARY + _RESTLESS * restless
 
 
-def _content_difference(one: Image, other: Image) -> float:
-    """Return the mean difference of hue, saturation and value of two (H, W, 3) uint8 HSV images: 0 to 255.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Look:
+    """What of a sample is compared."""
 
-    >>> _content_difference(np.zeros((1, 2, 3), np.uint8), np.array([[[0, 0, 0], [6, 30, 60]]], np.uint8))
-    16.0
+    colors: Floats
+    """(128,), the square roots of the shares that colors have."""
+    brightness: Floats
+    """(128,), likewise of levels of brightness: all there is in black and white, and in the dark."""
+    phases: Floats
+    """(54, 96, 2), see `_phases`."""
+
+
+def _look(image: Image, gray: Image) -> _Look:
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.uint8, copy=False)
+    return _Look(
+        colors=_shares(hsv, _COLOR_BINS, [0, 180, 0, 256, 0, 256]),
+        brightness=_shares(gray, (_BRIGHTNESS_BINS,), [0, 256]),
+        phases=_phases(gray.astype(np.float32)),
+    )
+
+
+def _change(one: _Look, other: _Look) -> float:
+    """Return the natural logarithm of how much colors differ, less `_COVERED` times the overlap.
+
+    Colors differ by how little their histograms correlate, and by twice the squared Hellinger distance of the
+    brightness.
     """
-    return float(cv2.absdiff(one, other).mean(axis=(0, 1)).mean())
+    colors = 1 - cv2.compareHist(one.colors, other.colors, cv2.HISTCMP_CORREL)
+    brightness = 1 - float(one.brightness @ other.brightness)
+    differ = max(colors + 2 * brightness, math.exp(_LEAST_CHANGE))
+    return math.log(differ) - _COVERED * _overlap(one.phases, other.phases)
 
 
-def _histogram(hsv: Image) -> NDArray[np.float32]:
-    """Return the (128,) color histogram of an (H, W, 3) uint8 HSV image."""
-    counts = cv2.calcHist([hsv], [0, 1, 2], None, list(_BINS), [0, 180, 0, 256, 0, 256]).ravel()
-    # Square roots keep one large plain area from outweighing everything else.
+def _shares(image: Image, bins: tuple[int, ...], ends: list[float]) -> Floats:
+    """Return the histogram of all channels of an image together, flat, as square roots of shares.
+
+    Square roots keep one large plain area from outweighing everything else.
+    """
+    counts = cv2.calcHist([image], list(range(len(bins))), None, list(bins), ends).ravel()
     return np.sqrt(counts / counts.sum()).astype(np.float32)
+
+
+def _phases(gray: Floats) -> Floats:
+    """Return the (H, W, 2) phases of the spectrum of an (H, W) float32 image, as complex numbers of length 1.
+
+    Without the amplitudes, neither brightness nor contrast matters.
+    """
+    spectrum = cv2.dft(gray * _window(*gray.shape), flags=cv2.DFT_COMPLEX_OUTPUT)
+    lengths = cv2.magnitude(spectrum[..., 0], spectrum[..., 1])[..., None]
+    return (spectrum / (lengths + 1e-3)).astype(np.float32)
+
+
+@functools.cache
+def _window(height: int, width: int) -> Floats:
+    """Return the (height, width) weights that fade an image towards its borders."""
+    return cv2.createHanningWindow((width, height), cv2.CV_32F).astype(np.float32)
+
+
+def _overlap(one: Floats, other: Floats) -> float:
+    """Return how well two images cover each other when one of them is moved: 0 not at all, 1 entirely.
+
+    This is the peak of their phase correlation, with the two pixels around it (Kuglin and Hines 1975; as
+    `cv2.phaseCorrelate`, which would transform each image twice).
+
+    Args:
+        one: `_phases` of an image.
+        other: `_phases` of the other.
+    """
+    product = cv2.mulSpectrums(one, other, 0, conjB=True)
+    flags = cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT
+    surface = cv2.copyMakeBorder(cv2.dft(product, flags=flags), 2, 2, 2, 2, cv2.BORDER_WRAP)
+    return float(cv2.boxFilter(surface, -1, (5, 5), normalize=False)[2:-2, 2:-2].max())

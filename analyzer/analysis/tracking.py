@@ -91,7 +91,7 @@ class Tracklets:
     ids: Int
     """(T,) int64: `Faces.track_ids`, ascending."""
     embeddings: Float
-    """(T, D) float32: mean over the crops, weighted by their quality."""
+    """(T, D) float32: mean over the crops, weighted by the squares of their worth."""
     crop_px: Float
     """(T,) float32: width in pixels of the widest face."""
     crops: Int
@@ -181,6 +181,7 @@ class FaceTracker:
         frame: CropSource | None = None,
         *,
         shot_boundary: bool = False,
+        still: bool = False,
     ) -> None:
         """Add the next sample.
 
@@ -189,8 +190,15 @@ class FaceTracker:
             time_s: Its time, after that of the previous sample.
             frame: Source of the crops; not kept. None: no crop is taken from this sample.
             shot_boundary: Whether a shot boundary lies before it: all tracklets end there.
+            still: Whether it is an image, not a frame of a video.
         """
-        seen = TrackedSample.of(faces, time_s, shot_boundary=shot_boundary, points_in_box=self._points_in_box)
+        seen = TrackedSample.of(
+            faces,
+            time_s,
+            shot_boundary=shot_boundary,
+            points_in_box=self._points_in_box,
+            still=still,
+        )
         if self._interval_s:
             self._step(seen)
             self._take_crops(seen, frame)
@@ -319,8 +327,9 @@ class FaceTracker:
         """Crop the faces that may be the best of their interval."""
         if frame is None:
             return
-        if self._aligns_all:
-            self._align(seen, np.arange(len(seen.faces)), frame)
+        # What faces without landmarks are worth is known only then.
+        first = self._aligns_all | ~np.isfinite(seen.landmarked.landmarks).all(axis=(1, 2))
+        self._align(seen, np.flatnonzero(first), frame)
         estimated = (seen.worth > 0) & (seen.widths >= self._estimated_px)
         if self._embedding is not None:
             crops_of = partial(self._embedding_crops, seen, frame)
@@ -447,7 +456,7 @@ class FaceTracker:
 
 def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
     """Return the mean embedding, the width of the widest face, and the number of crops."""
-    weights = [best.worth for best, _ in crops]
+    weights = [best.worth**2 for best, _ in crops]
     mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
     return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
 

@@ -47,14 +47,14 @@ from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
 from analyzer.util.text import well_formed
 
-__all__ = ["BOX", "Material", "TrueVideo", "read_labels"]
+__all__ = ["BOX", "UTKFACE_RACES", "Material", "TrueVideo", "read_labels"]
 
 BOX = ["x1", "y1", "x2", "y2"]
 """Columns of a box, in pixels."""
 _TRUTH, _TRUTH_VERSION = "truth.json", 1
 _MAX_IMAGE_BYTES = 256 * 1024 * 1024
 _UTKFACE = r"^([0-9]{1,3})_([01])_([0-9])_.+$"
-_UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian"}
+UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian"}
 """Its numbers, but 4: others."""
 
 
@@ -161,7 +161,7 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     parts = faces["name"].astype(str).str.extract(_UTKFACE)
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
-    faces["true_race"] = parts[2].map(_UTKFACE_RACES).fillna("other")
+    faces["true_race"] = parts[2].map(UTKFACE_RACES).fillna("other")
     faces[BOX] = math.nan
     labeled = faces["true_age"] <= MAX_AGE_YEARS
     return faces[labeled], faces.loc[~labeled, "name"].tolist()

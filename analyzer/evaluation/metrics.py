@@ -279,51 +279,48 @@ def calibration(female_prob: pd.Series, female: pd.Series) -> dict[str, Any]:
 def bias(table: pd.DataFrame) -> dict[str, Any] | None:
     """Accuracy by gender, race and age, as reported for inaFaceAnalyzer (Doukhan et al. 2023).
 
-    Found faces of people of 20 and older are divided into eight cells: women and men, white and others, 20 to
-    50 and over 50. All figures are means over the cells, so that no group outweighs another.
+    Faces of people of 20 and older are divided into eight cells: women and men, white and others, 20 to 50
+    and over 50. All figures are means over the cells, so that no group outweighs another.
 
     Args:
         table: A table of estimates with `true_race`.
 
     Returns:
-        ``n``, the number of faces, and the figures ``likelier_right`` (share with the likelier gender right)
-        and ``age_rmse`` (root mean square error of age in years), each with ``mean`` and the differences
-        ``men_women`` (men - women), ``white_others`` and ``young_old`` (20 to 50 - over 50). None where race
-        is not labeled or a cell is empty.
+        ``n``, the number of faces, and the figures ``found`` (share found), ``likelier_right`` (share of
+        those estimated with the likelier gender right) and ``age_rmse`` (root mean square error of age in
+        years), each with ``mean`` and the differences ``men_women`` (men - women), ``white_others`` and
+        ``young_old`` (20 to 50 - over 50). None where race is not labeled or a cell is empty.
 
     >>> bias(pd.DataFrame({"true_gender": ["male"], "true_age": [30.0]})) is None
     True
     """
     if "true_race" not in table:
         return None
-    adult = table[
-        table["found"].astype(bool) & (table["true_age"] >= BIAS_FROM_YEARS) & table["true_race"].ne("")
-    ]
-    adult = adult[
-        adult["true_gender"].isin(GENDERS) & adult[["female_prob", "age_years"]].notna().all(axis=1)
-    ]
-    female = adult["true_gender"] == "female"
+    adult = table[(table["true_age"] >= BIAS_FROM_YEARS) & table["true_race"].ne("")]
+    adult = adult[adult["true_gender"].isin(GENDERS)]
+    female, prob = adult["true_gender"] == "female", adult["female_prob"]
     cells = pd.DataFrame(
         {
             "men": ~female,
             "white": adult["true_race"] == "white",
             "young": adult["true_age"] <= BIAS_UP_TO_YEARS,
-            "likelier_right": ((adult["female_prob"] > 0.5) == female).astype(float),
+            "found": adult["found"].astype(float),
+            "likelier_right": ((prob > 0.5) == female).astype(float).where(prob.notna()),
             "age_rmse": (adult["age_years"] - adult["true_age"]) ** 2,
         }
     )
-    means = cells.groupby(["men", "white", "young"])[["likelier_right", "age_rmse"]].mean()
+    means = cells.groupby(["men", "white", "young"])[["found", "likelier_right", "age_rmse"]].mean()
     if len(means) < _BIAS_CELLS:
         return None
     means["age_rmse"] **= 0.5
-    found: dict[str, Any] = {"n": len(adult)}
+    result: dict[str, Any] = {"n": len(adult)}
     for name in means:
         values = means[name]
-        found[str(name)] = {"mean": float(values.mean())}
+        result[str(name)] = {"mean": float(values.mean())}
         for level, words in (("men", "men_women"), ("white", "white_others"), ("young", "young_old")):
             side = values.groupby(level=level).mean()
-            found[str(name)][words] = float(side[True] - side[False])
-    return found
+            result[str(name)][words] = float(side[True] - side[False])
+    return result
 
 
 def _bins(stated: pd.Series, happened: pd.Series, low: float) -> pd.DataFrame:

@@ -283,14 +283,20 @@ def _of_bias(bias: dict[str, Any] | None) -> list[str]:
     """Accuracy by gender, race and age in the form of published figures."""
     if bias is None:
         return []
-    right, rmse = bias["likelier_right"], bias["age_rmse"]
+    rmse = bias["age_rmse"]
     keys = ("men_women", "white_others", "young_old")
     rows = [
-        ["likelier gender right", f"{100 * right['mean']:.1f} %"]
-        + [f"{100 * right[key]:+.1f} points" for key in keys],
-        ["age, root mean square error", f"{rmse['mean']:.1f} years"]
-        + [f"{rmse[key]:+.1f} years" for key in keys],
+        [
+            words,
+            f"{100 * bias[name]['mean']:.1f} %",
+            *(f"{100 * bias[name][key]:+.1f} points" for key in keys),
+        ]
+        for name, words in (("found", "found"), ("likelier_right", "likelier gender right"))
     ]
+    rows.append(
+        ["age, root mean square error", f"{rmse['mean']:.1f} years"]
+        + [f"{rmse[key]:+.1f} years" for key in keys]
+    )
     words = textwrap.fill(
         f"Differences between groups, over the {bias['n']} faces of people of {BIAS_FROM_YEARS} and older:"
         f" means over eight cells (women and men, white and others, {BIAS_FROM_YEARS} to {BIAS_UP_TO_YEARS}"

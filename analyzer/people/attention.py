@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings, options
+from analyzer.vision import registry
 
 __all__ = [
     "YAW_SEEN",
@@ -39,7 +40,7 @@ the eyes, nose tip and mouth corners of MediaPipe's canonical face model (Apache
 and 362, 1, 61, 291)."""
 
 YAW_SEEN = {"centerface": 0.65}
-"""Share of the yaw of a head that shows in the landmarks of a detector, if not all of it does. CenterFace
+"""Share of the yaw of a head that shows in the landmarks of a model, if not all of it does. CenterFace
 places the landmarks of turned faces too much like those of frontal ones: against poses from 68 landmarks the
 slope is 0.72 on two clips of turning heads and 0.59 on photographs (docs/attention.md)."""
 
@@ -150,9 +151,11 @@ def gazes(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> Rea
     )
     found = [np.asarray(points, np.float32) for points in faces["landmarks"]]
     pose = head_pose(np.concatenate([np.empty(0, np.float32), *found]).reshape(-1, 5, 2))
-    limits = np.array([settings.attention_yaw_deg, settings.attention_pitch_deg])
-    limits *= YAW_SEEN.get(settings.detector, 1.0), 1.0
-    table["within"] = np.all(np.abs(pose[:, :2]) <= limits, axis=1).astype(bool)
+    aligned = faces["quality"].to_numpy(np.float64) > 0
+    detector = registry.find_detector(settings.detector).name
+    seen = np.where(aligned, YAW_SEEN[registry.ALIGNER.name], YAW_SEEN.get(detector, 1.0))
+    yaw, pitch = np.abs(pose[:, :2]).T
+    table["within"] = (yaw <= seen * settings.attention_yaw_deg) & (pitch <= settings.attention_pitch_deg)
     order = np.lexsort((table["time_s"], table["person_id"]))
     table = table.iloc[order]
     before = table.shift()

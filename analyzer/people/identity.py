@@ -4,6 +4,9 @@ There are two kinds of links. If one tracklet ends and another starts in the sam
 where the first was heading, they are one (time and position). Otherwise embeddings decide: those of the
 tracklets are clustered by average linkage, bottom up; two faces in one sample are never one person.
 
+How much an embedding tells depends on how clearly the face shows (`Faces.quality`). Of unclear faces nothing
+can be told: they are linked by time and position only, and nobody is counted who never shows clearly.
+
 The clustering is a tree that is cut at three heights: for the people table where the two kinds of error are
 balanced, for `people_high` where only certain links remain, for `people_low` where all plausible ones are
 made.
@@ -15,12 +18,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.analysis.best_crops import FULL_PX
 from analyzer.analysis.tracking import LOST_AFTER_S, lost_after_s
 from analyzer.faces import buffered_iou
 from analyzer.settings import MIN_ON_SCREEN_S
@@ -41,30 +45,47 @@ IMAGE_LIKELY = 0.50
 """As `LIKELY`, for images of a folder, where single faces are compared, not means of many. It counts 98 of
 100 people with two portraits each, and 375 of 387 with one each."""
 
-CONTRADICTION = 0.55
-"""Tracklets that meet in time and position are two people if their embeddings are farther apart."""
+COMPARABLE = 0.3
+"""Embeddings of tracklets that never reach this quality tell nothing."""
+
+CONTRADICTION, CLEAR_VIEW = 0.55, 0.7
+"""Tracklets that meet in time and position are two people if their embeddings are farther apart, unless no
+other face is near and one of the two never reaches the second, a quality: half covered and turned faces are
+far from their own other views."""
+
+UNCLEAR_CONTRADICTION = 0.75
+"""As `CONTRADICTION`, where it is excepted."""
+
+LINK_MARGIN, LINK_IOU = 0.3, 0.1
+"""Time and position: boxes widened by the first, a share of their size, overlap by at least the second."""
+
+ALONE_S, ALONE_MARGIN = 0.65, 1.0
+"""Where no other tracklet is near, one continues another so far away (as `LINK_MARGIN`), if no more than so
+many seconds lie between them: in a moving camera's picture a face jumps."""
 
 SLIP = 0.5
 """Share of the samples of the shorter of two clusters in which both may be present, if they certainly are one
 person: where people cross, a tracklet may contain some faces of another person."""
 
-LINK_MARGIN, LINK_IOU = 0.3, 0.1
-"""Time and position: boxes widened by the first, a share of their size, overlap by at least the second."""
-
-PERSON_SCORE, IMAGE_SCORE = 0.6, 0.5
-"""A person reaches this detection score at least once (the second in images of a folder)."""
+NESTED = 0.35
+"""Two faces in one sample of which one covers this share of the other may be one face that was detected
+twice."""
 
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
 
-LARGE_PX, LARGE_TIMES = 100.0, 2.0
-"""A face of this median width that is seen for this multiple of the time needs `IMAGE_SCORE` only: faces that
-fill the frame have lower scores. In 16 real clips and 201 photographs and drawings, nothing but faces is
-as large and clear."""
+PERSON_QUALITY, CLEAR_SHARE = 0.5, 0.75
+"""A person reaches this quality for this share of that time."""
 
-FAINT_SHARE = 0.4
-"""With certain links only, a cluster seen for this share of the time, with `IMAGE_SCORE`, may be a person:
-`people_high` counts them, and at least everyone who was found but not counted."""
+IMAGE_QUALITY = 0.2
+"""As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
+
+FIRM_TIMES, FIRM_QUALITY = 1.5, 0.7
+"""`people_low` counts whoever is seen for this multiple of the time, and this clearly."""
+
+FAINT_TIMES, FAINT_QUALITY = 0.4, 0.2
+"""`people_high` counts, with certain links only, whoever is seen for this share of the time, and this
+clearly."""
 
 _BLOCK = 1024
 
@@ -90,7 +111,8 @@ class Linked:
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame
     """Clusters of faces that are not counted, a row for each: `reason` (`brief`, `faint` or `both`), `faces`,
-    `seen_s`, `score` (the best) and `width_px` (the median)."""
+    `seen_s`, `quality` (as far as it is reached for long enough) and `width_px` (the
+    median)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +147,10 @@ class _Nodes:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What counts as a person: seen for `least_s` with `score`, or large and long enough for
-    `large_score`."""
+    """What counts as a person: seen for `least_s`, and for a share of that with at least this `quality`."""
 
     least_s: float
-    score: float
-    large_score: float
+    quality: float
 
     def long(self, seen: _Seen) -> NDArray[np.bool_]:
         """Return (C,) whether each cluster was seen for long enough."""
@@ -138,8 +158,7 @@ class _Rule:
 
     def clear(self, seen: _Seen) -> NDArray[np.bool_]:
         """Return (C,) whether each cluster was seen clearly enough."""
-        large = (seen.width >= LARGE_PX) & (seen.seconds >= LARGE_TIMES * self.least_s)
-        return np.asarray(seen.score >= np.where(large, self.large_score, self.score))
+        return np.asarray(seen.quality >= self.quality)
 
     def counts(self, seen: _Seen) -> NDArray[np.bool_]:
         """Return (C,) whether each cluster is a person."""
@@ -152,13 +171,13 @@ def link_tracklets(
     embeddings: pd.DataFrame,
     *,
     min_on_screen_s: float = PERSON_S,
-    min_score: float | None = None,
+    min_quality: float | None = None,
 ) -> Linked:
     """Assign faces to people.
 
-    A person is seen for `PERSON_S` seconds in total, and reaches the score `PERSON_SCORE`, or `IMAGE_SCORE`
-    if the face is large and seen for long; other faces are not counted. In images of a folder, one face with
-    `IMAGE_SCORE` is enough, and only embeddings decide.
+    A person is seen for `PERSON_S` seconds in total, and for a share of that with `PERSON_QUALITY`; other
+    faces are not counted. In images of a folder, one face with `IMAGE_QUALITY` is enough, and only embeddings
+    decide. Where no face was aligned, the detection score takes the place of the quality.
 
     Args:
         faces: Rows of the faces table in the order of time; `person_id` is not read.
@@ -166,33 +185,38 @@ def link_tracklets(
         embeddings: Of the tracklets that have one: `tracklet_id`, `embedding` (a vector each), `crop_px` and
             `crops`.
         min_on_screen_s: In place of `PERSON_S`.
-        min_score: The detection score that everyone needs; None: as above.
+        min_quality: In place of `PERSON_QUALITY` and `IMAGE_QUALITY`.
     """
     if faces.empty:
         return Linked(np.empty(0, np.int64), 0, 0, "no one was seen", _no_clusters())
     tracklets = _Tracklets.of(faces, samples)
-    appearance = _appearance(embeddings, tracklets.ids)
+    appearance = _appearance(embeddings, tracklets)
     chains = np.arange(len(tracklets.ids))
     least_s = min(min_on_screen_s, samples["duration_s"].sum() / 2) - 1e-6
     images = not samples["image"].eq("").all()
     if images:
-        heights, score, faintest = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), IMAGE_SCORE, 0.0
+        heights, quality = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), IMAGE_QUALITY
     else:
-        heights, score, faintest = HEIGHTS, PERSON_SCORE, IMAGE_SCORE
+        heights, quality = HEIGHTS, PERSON_QUALITY
         times = samples["time_s"].to_numpy()
         interval_s = float(np.median(np.diff(times))) if len(times) > 1 else LOST_AFTER_S
         chains = _continued(tracklets, appearance, lost_after_s(interval_s))
-    rule = _Rule(least_s, score, IMAGE_SCORE) if min_score is None else _Rule(least_s, min_score, min_score)
-    merges, reached = _tree(tracklets, chains, appearance, 0.0 if images else SLIP)
+    rule = _Rule(least_s, quality if min_quality is None else min_quality)
+    faint = _Rule(FAINT_TIMES * least_s, min(FAINT_QUALITY, rule.quality))
+    # One image shows a face for as long as it ever will.
+    firm = rule if images else _Rule(FIRM_TIMES * least_s, max(FIRM_QUALITY, rule.quality))
+    merges, reached = _tree(tracklets, chains, appearance, images=images)
     certain, likely, plausible = (_cut(chains, merges[reached <= height**2]) for height in heights)
-    faint = _people(certain, tracklets, _Rule(FAINT_SHARE * least_s, faintest, faintest))
-    uncounted = _uncounted(likely, tracklets, rule)
-    certain, likely, plausible = (
-        _people(clusters, tracklets, rule) for clusters in (certain, likely, plausible)
+    people = _people(likely, tracklets, rule)
+    person_ids = _numbered(_one_each(people[tracklets.number], tracklets))
+    clusters = (
+        _people(certain, tracklets, faint),
+        _people(certain, tracklets, rule),
+        people,
+        _people(plausible, tracklets, rule),
+        _people(plausible, tracklets, firm),
     )
-    person_ids = _numbered(_one_each(likely[tracklets.number], tracklets))
-    clusters = faint, certain, likely, plausible
-    return Linked(person_ids, *_range(clusters, len(uncounted), tracklets, appearance), uncounted)
+    return Linked(person_ids, *_range(clusters, tracklets, appearance), _uncounted(likely, tracklets, rule))
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,10 +233,13 @@ class _Tracklets:
     """(T,) number of samples."""
     duration_s: Real
     """(faces,) duration of the sample of each face."""
-    score: Float
-    """(T,) the best detection score."""
-    width: Float
-    """(faces,) pixels."""
+    quality: Float
+    """(faces,) of the nearest aligned face of the tracklet in time, 0 if there is none; the detection score
+    if no face was aligned at all."""
+    best_quality: Float
+    """(T,) the highest."""
+    box: Float
+    """(faces, 4) pixels."""
     first_s: Real
     """(T,)"""
     last_s: Real
@@ -245,14 +272,16 @@ class _Tracklets:
         last_sample = faces["sample"].to_numpy()[tail]
         until_s = (of_sample["time_s"] + of_sample["duration_s"]).loc[last_sample].to_numpy()
         elapsed = np.where(tail == before, np.inf, times[tail] - times[before])
+        quality = _quality(faces, number, rows)
         return cls(
             ids=ids[order],
             number=number,
             sample=faces["sample"].to_numpy(np.int64),
             lengths=ends - starts + 1,
             duration_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
-            score=np.maximum.reduceat(faces["score"].to_numpy(np.float32)[rows], starts),
-            width=boxes[:, 2] - boxes[:, 0],
+            quality=quality,
+            best_quality=np.maximum.reduceat(quality[rows], starts),
+            box=boxes,
             first_s=times[head],
             last_s=times[tail],
             until_s=until_s,
@@ -261,6 +290,27 @@ class _Tracklets:
             last_box=boxes[tail],
             speed=((boxes[tail] - boxes[before]) / elapsed[:, None]).astype(np.float32),
         )
+
+
+def _quality(faces: pd.DataFrame, number: Int, rows: Int) -> Float:
+    """Return `_Tracklets.quality`.
+
+    Args:
+        faces: The faces table.
+        number: (faces,) the tracklet of each.
+        rows: (faces,) their order by tracklet and time.
+    """
+    quality = faces["quality"].to_numpy(np.float32)
+    known = rows[np.isfinite(quality[rows])]
+    if not len(known):
+        return faces["score"].to_numpy(np.float32)
+    times = faces["time_s"].to_numpy(np.float64)
+    # All tracklets on one axis, too far apart to be taken for each other.
+    at = number * (3 * np.ptp(times) + 1) + times
+    after = np.searchsorted(at[known], at).clip(max=len(known) - 1)
+    before = (after - 1).clip(min=0)
+    nearest = known[np.where(np.abs(at[known[before]] - at) <= np.abs(at[known[after]] - at), before, after)]
+    return np.where(number[nearest] == number, quality[nearest], 0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,25 +322,84 @@ class _Appearance:
     weight: Float
 
 
-def _appearance(table: pd.DataFrame, ids: Int) -> _Appearance:
+def _appearance(table: pd.DataFrame, tracklets: _Tracklets) -> _Appearance:
+    ids = tracklets.ids
     known = np.zeros(len(ids), bool)
     weight = np.zeros(len(ids), np.float32)
+    place = pd.Series(np.arange(len(ids)), index=ids).loc[table["tracklet_id"]].to_numpy()
+    quality = tracklets.best_quality[place]
+    comparable = quality >= COMPARABLE
+    table, place, quality = table[comparable], place[comparable], quality[comparable]
     if table.empty:
         return _Appearance(known, np.zeros((len(ids), 1), np.float32), weight)
-    place = pd.Series(np.arange(len(ids)), index=ids).loc[table["tracklet_id"]].to_numpy()
     embeddings = np.stack(list(table["embedding"])).astype(np.float32)
     vector = np.zeros((len(ids), embeddings.shape[1]), np.float32)
     known[place] = True
     vector[place] = embeddings
-    weight[place] = table["crops"].to_numpy(np.float32) * table["crop_px"].to_numpy(np.float32)
+    width = np.minimum(table["crop_px"].to_numpy(np.float32), FULL_PX)
+    weight[place] = table["crops"].to_numpy(np.float32) * width * quality**2
     return _Appearance(known, vector, weight)
 
 
 def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -> Int:
     """Return the (T,) chain of each tracklet; those that continue each other in time and position share one.
 
-    Each tracklet is continued at most once, the nearest in time first, and where it was heading.
+    Each tracklet is continued at most once, the nearest in time first, and where it was heading, unless the
+    embeddings of the two chains contradict each other.
     """
+    pairs = _meetings(tracklets, appearance.known, reach_s)
+    # Neighbors of which nothing is known are mostly no faces, or further boxes of the same one.
+    count = len(tracklets.ids)
+    earlier_ones = np.bincount([p.later for p in pairs if appearance.known[p.earlier]], minlength=count)
+    later_ones = np.bincount([p.earlier for p in pairs if appearance.known[p.later]], minlength=count)
+    chains = np.arange(count)
+    total = appearance.vector * appearance.weight[:, None]
+    weight, best = appearance.weight.copy(), np.where(appearance.known, tracklets.best_quality, 0)
+    continuing: set[int] = set()
+    continued: set[int] = set()
+    for pair in sorted(pairs):
+        if pair.later in continuing or pair.earlier in continued:
+            continue
+        alone = pair.gap_s <= ALONE_S and earlier_ones[pair.later] <= 1 and later_ones[pair.earlier] <= 1
+        if not alone and pair.overlap < LINK_IOU:
+            continue
+        one, other = sorted((chains[pair.earlier], chains[pair.later]))
+        if weight[one] and weight[other]:
+            apart = np.linalg.norm(total[one] / weight[one] - total[other] / weight[other])
+            unclear = alone and min(best[one], best[other]) < CLEAR_VIEW
+            if apart > (UNCLEAR_CONTRADICTION if unclear else CONTRADICTION):
+                continue
+        continuing.add(pair.later)
+        continued.add(pair.earlier)
+        total[one] += total[other]
+        weight[one] += weight[other]
+        best[one] = max(best[one], best[other])
+        chains[chains == other] = one
+    return chains
+
+
+class _Meeting(NamedTuple):
+    """Two tracklets that meet in time and position. They are sorted by what makes a link likelier."""
+
+    doubtful: bool
+    """One of them cannot be compared: it may be no face, and must not take the place of one."""
+    waited_s: float
+    """From the end of the earlier one's last sample."""
+    apart: float
+    """1 - `overlap`."""
+    later: int
+    earlier: int
+    gap_s: float
+    """From the earlier one's last sample to the later one's first."""
+
+    @property
+    def overlap(self) -> float:
+        """IoU with `LINK_MARGIN`."""
+        return 1 - self.apart
+
+
+def _meetings(tracklets: _Tracklets, known: NDArray[np.bool_], reach_s: float) -> list[_Meeting]:
+    """Return all pairs within `ALONE_MARGIN` and `reach_s`; `known` as of `_Appearance`."""
     by_end = np.argsort(tracklets.until_s, kind="stable")
     ends = tracklets.until_s[by_end]
     pairs = []
@@ -304,27 +413,29 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
         gap = start - tracklets.last_s[before]
         # After a frame that was displayed for long, the motion of a face is unknown.
         moved = np.where(gap <= reach_s, gap, 0)[:, None] * tracklets.speed[before]
-        there = buffered_iou(
-            tracklets.last_box[before] + moved, tracklets.first_box[number : number + 1], LINK_MARGIN
-        )[:, 0]
-        apart = ((appearance.vector[before] - appearance.vector[number]) ** 2).sum(axis=1)
-        comparable = appearance.known[before] & appearance.known[number]
-        fits = (there >= LINK_IOU) & ~(comparable & (apart > CONTRADICTION**2))
-        waited = start - tracklets.until_s[before]
-        pairs += [(waited[row], -there[row], number, int(before[row])) for row in np.flatnonzero(fits)]
-    chains = np.arange(len(tracklets.ids))
-    taken: set[int] = set()
-    predecessor: dict[int, int] = {}
-    for _, _, number, earlier in sorted(pairs):
-        if number not in predecessor and earlier not in taken:
-            predecessor[number] = earlier
-            taken.add(earlier)
-    for number in sorted(predecessor):  # the earlier one has the lower number
-        chains[number] = chains[predecessor[number]]
-    return chains
+        here = tracklets.first_box[number : number + 1]
+        there = tracklets.last_box[before]
+        overlap = buffered_iou(there + moved, here, LINK_MARGIN)[:, 0]
+        # A face that turns round, or is lost in a blur, does not go where it was heading.
+        near = np.maximum(
+            *(buffered_iou(boxes, here, ALONE_MARGIN)[:, 0] for boxes in (there, there + moved))
+        )
+        pairs += [
+            _Meeting(
+                not (known[number] and known[earlier]),
+                float(start - tracklets.until_s[earlier]),
+                1 - float(one),
+                number,
+                int(earlier),
+                float(past),
+            )
+            for earlier, one, close, past in zip(before, overlap, near, gap, strict=True)
+            if max(one, close) >= LINK_IOU
+        ]
+    return pairs
 
 
-def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: float) -> tuple[Int, Real]:
+def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, *, images: bool) -> tuple[Int, Real]:
     """Cluster chains of tracklets by their embeddings, up to `PLAUSIBLE`.
 
     Average linkage: the distance of two clusters is the mean of the squared distances between their
@@ -336,7 +447,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
         tracklets: All.
         chains: (T,) the chain of each.
         appearance: Their embeddings.
-        slip: As `SLIP`.
+        images: Two faces in one image are never one person, without exception.
 
     Returns:
         (M, 2) int64: pairs of chains that were merged (one of each cluster), and (M,) the squared heights.
@@ -346,7 +457,7 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
         return np.empty((0, 2), np.int64), np.empty(0)
     place = np.full(len(chains), -1)
     place[known] = np.arange(len(known))
-    nodes = _nodes(tracklets, chains, appearance, place)
+    nodes, slip = _nodes(tracklets, chains, appearance, place, images=images), 0.0 if images else SLIP
     members = known  # one chain of each node
     merges: list[Int] = []
     heights: list[Real] = []
@@ -379,11 +490,14 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, slip: flo
     return np.concatenate(merges), np.concatenate(heights)
 
 
-def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: Int) -> _Nodes:
+def _nodes(
+    tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: Int, *, images: bool
+) -> _Nodes:
     """Return the chains with embeddings as nodes: node `place[c]` is chain `c`."""
     from scipy import sparse  # late: takes long to import, and is not needed without embeddings
 
-    rows = place[chains[tracklets.number]]  # of each face
+    # Tracklets that cannot be compared may be no faces: where they are tells nothing of who is there.
+    rows = np.where(appearance.known, place[chains], -1)[tracklets.number]  # of each face
     compared = rows >= 0
     count = int(place.max()) + 1
     seen = sparse.csr_array(
@@ -393,6 +507,9 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
     seen.sum_duplicates()
     seen.data[:] = 1
     meets = sparse.csr_array((seen @ seen.T).astype(np.int32))
+    samples = meets.diagonal().astype(np.int64)
+    if not images:
+        meets = _apart(meets, tracklets, rows)
     known = appearance.known
     single = _Nodes(
         appearance.vector[known],
@@ -402,7 +519,39 @@ def _nodes(tracklets: _Tracklets, chains: Int, appearance: _Appearance, place: I
         np.zeros(int(known.sum()), np.int64),
     )
     grouped = single.merged(place[chains[known]])
-    return dataclasses.replace(grouped, meets=meets, samples=meets.diagonal().astype(np.int64))
+    return dataclasses.replace(grouped, meets=meets, samples=samples)
+
+
+def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.csr_array:
+    """Return in how many samples two nodes meet without one face lying in the other (`NESTED`).
+
+    Args:
+        meets: (N, N) in how many they meet.
+        tracklets: All.
+        rows: (faces,) the node of each face, negative for none.
+    """
+    from scipy import sparse
+
+    order = np.flatnonzero(rows >= 0)
+    order = order[np.argsort(tracklets.sample[order], kind="stable")]
+    first, second = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for step in range(1, len(order)):  # pairs of faces of one sample, `step` places from each other
+        one, other = order[:-step], order[step:]
+        same = tracklets.sample[one] == tracklets.sample[other]
+        if not same.any():
+            break
+        one, other = one[same], other[same]
+        a, b = tracklets.box[one], tracklets.box[other]
+        common = np.prod(
+            np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), axis=1
+        )
+        smaller = np.minimum(np.prod(a[:, 2:] - a[:, :2], axis=1), np.prod(b[:, 2:] - b[:, :2], axis=1))
+        nested = (common >= NESTED * smaller) & (rows[one] != rows[other])
+        first.append(rows[one[nested]])
+        second.append(rows[other[nested]])
+    pairs = np.concatenate(first + second), np.concatenate(second + first)
+    inside = sparse.csr_array((np.ones(len(pairs[0]), np.int32), pairs), shape=meets.shape)
+    return sparse.csr_array((meets - inside.minimum(meets)).astype(np.int32))
 
 
 def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
@@ -438,42 +587,55 @@ class _Seen:
 
     seconds: Real
     """(C,) total duration."""
-    score: Real
-    """(C,) the best detection score."""
+    quality: Real
+    """(C,) the quality that is reached for `CLEAR_SHARE` of `least_s`, or of `seconds` if that is less."""
     width: Real
     """(C,) the median width in pixels."""
     faces: Int
     """(C,) how many."""
 
     @classmethod
-    def of(cls, clusters: Int, tracklets: _Tracklets) -> _Seen:
-        """Return the totals of (T,) clusters of tracklets, 0 to C - 1."""
+    def of(cls, clusters: Int, tracklets: _Tracklets, least_s: float) -> _Seen:
+        """Return the totals of (T,) clusters of tracklets, 0 to C - 1.
+
+        Args:
+            clusters: The cluster of each tracklet.
+            tracklets: All.
+            least_s: For how long a person is seen at least.
+        """
         of_face = clusters[tracklets.number]
-        # The duration of a sample with two faces counts once.
+        # The duration of a sample with two faces counts once: that of the clearer one.
+        order = np.lexsort((-tracklets.quality, of_face))
         pairs = of_face * (tracklets.sample.max() + 1) + tracklets.sample
-        first = np.unique(pairs, return_index=True)[1]
-        seconds: Real = np.bincount(of_face[first], weights=tracklets.duration_s[first]).astype(np.float64)
-        score = np.zeros(len(seconds))
-        np.maximum.at(score, clusters, tracklets.score)
-        width = pd.Series(tracklets.width).groupby(of_face).median().reindex(range(len(seconds)))
-        median: Real = np.asarray(width, np.float64)
-        return cls(seconds, score, median, np.bincount(of_face))
+        first = order[np.sort(np.unique(pairs[order], return_index=True)[1])]
+        owner, duration_s = of_face[first], tracklets.duration_s[first]
+        seconds: Real = np.bincount(owner, weights=duration_s).astype(np.float64)
+        # Within each cluster from the clearest face on, how long it was seen so far.
+        so_far = np.cumsum(duration_s)
+        so_far -= (np.cumsum(seconds) - seconds)[owner]
+        enough = np.flatnonzero(so_far >= CLEAR_SHARE * np.minimum(least_s, seconds)[owner] - 1e-9)
+        quality = np.zeros(len(seconds))
+        reached, at = np.unique(owner[enough], return_index=True)
+        quality[reached] = tracklets.quality[first[enough[at]]]
+        width = pd.Series(tracklets.box[:, 2] - tracklets.box[:, 0]).groupby(of_face).median()
+        median: Real = np.asarray(width.reindex(range(len(seconds))), np.float64)
+        return cls(seconds, quality, median, np.bincount(of_face))
 
 
 def _people(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> Int:
     """Return (T,) clusters with -1 for those seen too briefly or too faintly to be a person."""
-    return np.where(rule.counts(_Seen.of(clusters, tracklets))[clusters], clusters, -1)
+    return np.where(rule.counts(_Seen.of(clusters, tracklets, rule.least_s))[clusters], clusters, -1)
 
 
 def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFrame:
     """Return `Linked.uncounted` of (T,) clusters."""
-    seen = _Seen.of(clusters, tracklets)
+    seen = _Seen.of(clusters, tracklets, rule.least_s)
     table = pd.DataFrame(
         {
             "reason": np.select([rule.long(seen), rule.clear(seen)], ["faint", "brief"], "both"),
             "faces": seen.faces,
             "seen_s": seen.seconds,
-            "score": seen.score,
+            "quality": seen.quality,
             "width_px": seen.width,
         }
     )
@@ -482,7 +644,8 @@ def _uncounted(clusters: Int, tracklets: _Tracklets, rule: _Rule) -> pd.DataFram
 
 def _one_each(clusters: Int, tracklets: _Tracklets) -> Int:
     """Return (faces,) clusters with -1 for second faces of a person in a sample."""
-    longest = np.argsort(-tracklets.lengths[tracklets.number], kind="stable")
+    clearest = tracklets.best_quality >= COMPARABLE
+    longest = np.lexsort((-tracklets.lengths[tracklets.number], ~clearest[tracklets.number]))
     pairs = np.stack([tracklets.sample, clusters], axis=1)[longest]
     kept = longest[np.unique(pairs, axis=0, return_index=True)[1]]
     alone = np.full(len(clusters), -1)
@@ -499,24 +662,26 @@ def _numbered(clusters: Int) -> Int:
 
 
 def _range(
-    clusters: tuple[Int, Int, Int, Int], uncounted: int, tracklets: _Tracklets, appearance: _Appearance
+    clusters: tuple[Int, Int, Int, Int, Int], tracklets: _Tracklets, appearance: _Appearance
 ) -> tuple[int, int, str]:
     """Return the lowest and the highest number of people, and why they differ.
 
     Args:
-        clusters: (T,) of the tracklets, -1 for no person: with certain links and faint faces, then at the
-            three heights.
-        uncounted: Number of clusters that are not counted.
+        clusters: (T,) of the tracklets, -1 for no person: with certain links and faint faces; at the three
+            heights; with plausible links only those who are firmly seen.
+        tracklets: All.
+        appearance: Their embeddings.
     """
-    with_faint, most, count, fewest = (len(np.unique(one[one >= 0])) for one in clusters)
-    plausible = clusters[-1]
-    compared = len(np.unique(plausible[(plausible >= 0) & appearance.known]))
+    with_faint, most, count, fewest, firm = (len(np.unique(one[one >= 0])) for one in clusters)
+    surest = clusters[-1]
+    compared = len(np.unique(surest[(surest >= 0) & appearance.known]))
     # Faces too small for an embedding may be anyone who is not present in the same sample.
-    present = plausible[tracklets.number]
+    present = surest[tracklets.number]
     concurrent = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
-    low = min(count, max(compared, int(concurrent) if count else 0))
+    low = min(count, max(compared, int(concurrent) if firm else 0))
     most = max(count, most)
-    high = max(most + uncounted, with_faint)
+    high = max(most, with_faint)
+    fewest, firm = min(fewest, count), min(firm, fewest, count)
     reasons = {
         ("link is likely, but not certain", "links are likely, but not certain"): most - count,
         (
@@ -525,9 +690,13 @@ def _range(
         ): high - most,
         ("further link is plausible", "further links are plausible"): count - fewest,
         (
+            "person was seen only just long or clearly enough",
+            "people were seen only just long or clearly enough",
+        ): fewest - firm,
+        (
             "person has a face too small to be compared with others",
             "people have faces too small to be compared with others",
-        ): min(fewest, count) - low,
+        ): firm - low,
     }
     found = [counted(number, *words) for words, number in reasons.items() if number > 0]
     return low, high, "; ".join(found) or "every link is certain, and no other is plausible"
@@ -537,5 +706,5 @@ def _no_clusters() -> pd.DataFrame:
     """Return `Linked.uncounted` without rows."""
     # Not made at import: Arrow, which pandas uses for text, reserves 1 GB of address space at its first use,
     # and a process with limited memory would have too little left to load models.
-    reals = {name: pd.Series(dtype=np.float64) for name in ("seen_s", "score", "width_px")}
+    reals = {name: pd.Series(dtype=np.float64) for name in ("seen_s", "quality", "width_px")}
     return pd.DataFrame({"reason": pd.Series(dtype=str), "faces": pd.Series(dtype=np.int64)} | reals)

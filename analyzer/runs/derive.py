@@ -119,13 +119,13 @@ def derive(
         )
     elif video.kind is MediaKind.LIVE:
         samples["duration_s"] = live_durations(samples)
-    score = settings.min_person_score
+    quality = settings.min_person_quality
     linked = link_tracklets(
         faces,
         samples,
         embeddings,
         min_on_screen_s=settings.min_on_screen_s,
-        min_score=None if isinstance(score, str) else score,
+        min_quality=None if isinstance(quality, str) else quality,
     )
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analyzer.settings import PRESETS, Settings
+from analyzer.people.identity import IMAGE_QUALITY, PERSON_QUALITY
+from analyzer.settings import MOST_ENLARGED, PRESETS, Settings
+from analyzer.util.program import program
 from analyzer.util.text import counted
+from analyzer.vision import registry
+from analyzer.vision.registry import YUNET
 
 __all__ = [
     "REASONS",
@@ -36,22 +40,13 @@ UNMEASURED_AGES = (
 _WIDEST_PX = 1280
 """Largest `--detector-size` that is suggested: it already takes four times as long."""
 
-_LARGE_SHARE, _REDUCED_PX = 0.4, 320
-"""Faces wider than this share of the shorter side have higher scores at this detector size."""
-
-_SMALL_PX = 16
-"""In pixels of the detector's image: narrower faces have higher scores in a larger one."""
-
-_LARGEST_SCORE = 0.5
-"""Largest `--min-person-score` that is suggested: higher ones lose large faces that are counted now."""
-
 
 @dataclass(frozen=True)
 class Note:
     """Something to know about the numbers of a run."""
 
     reason: str
-    """One of `REASONS`, ``no_face``, ``unmeasured_ages`` or ``unread_pages``."""
+    """One of `REASONS`, ``no_face``, ``replaced_detector``, ``unmeasured_ages`` or ``unread_pages``."""
     count: int
     """Number of faces or people that it concerns."""
     sentence: str
@@ -107,9 +102,10 @@ def take_notes(
         measured: `Calibration.measured`.
     """
     if faces.empty:
-        return (_no_face(seen, settings), *_unread(seen))
+        return (_no_face(seen, settings), *_replaced(settings), *_unread(seen))
     notes = [
         *_unread(seen),
+        *_replaced(settings),
         *_uncounted(seen, uncounted, settings),
         *_unestimated(seen, faces, people, settings),
         *_without_gender(people, settings, child_years),
@@ -125,7 +121,9 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
         getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
     ):
         helps.append("--preset accurate")
-    helps += ["--detector yunet (first run models pull yunet)"] if settings.detector == "centerface" else []
+    if settings.detector == "centerface":
+        pull = "" if registry.available(YUNET) else " (first run models pull yunet)"
+        helps.append(f"--detector yunet{pull}")
     may = f" {_may_find_more(helps)}" if helps and settings.detector != "none" else ""
     return Note(
         "no_face",
@@ -133,6 +131,17 @@ def _no_face(seen: Seen, settings: Settings) -> Note:
         f"No face was found in {seen.words}. People are counted by their faces: people seen from behind, or "
         f"with a covered or very small face, are not found.{may}",
     )
+
+
+def _replaced(settings: Settings) -> list[Note]:
+    """A note if CenterFace was used in place of the default detector."""
+    if settings.detector != "auto" or registry.find_detector(settings.detector) is YUNET:
+        return []
+    sentence = (
+        "Faces were detected by CenterFace, because the default detector, YuNet, is not on this machine: it "
+        f"finds more faces. {program()} models pull yunet gets it."
+    )
+    return [Note("replaced_detector", 0, sentence)]
 
 
 def _may_find_more(options: list[str]) -> str:
@@ -149,9 +158,10 @@ def _may_find_more(options: list[str]) -> str:
 def _larger_size(seen: Seen, settings: Settings) -> str:
     """Return the option for a larger detector size; empty if that would not help."""
     size, longer = _searched_px(settings), max(seen.width, seen.height)
-    if settings.detector not in ("centerface", "yunet") or size >= min(longer, _WIDEST_PX):
+    widest = min(round(MOST_ENLARGED * longer), _WIDEST_PX)
+    if settings.detector not in ("auto", "centerface", "yunet") or size >= widest:
         return ""
-    return f"--detector-size {min(longer, _WIDEST_PX)}"
+    return f"--detector-size {widest}"
 
 
 def _searched_px(settings: Settings) -> int:
@@ -165,12 +175,12 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         short = f"in fewer than {counted(math.ceil(settings.min_on_screen_s), 'image')}"
     elif seen.seconds / 2 < settings.min_on_screen_s:
         short = f"seen for less than {seen.seconds / 2:.2g} s (half of the video)"
-    asked = settings.min_person_score
-    score = f"{(0.5 if seen.images else 0.6) if isinstance(asked, str) else asked:g}"
+    asked = settings.min_person_quality
+    quality = f"{(IMAGE_QUALITY if seen.images else PERSON_QUALITY) if isinstance(asked, str) else asked:g}"
     groups = {str(reason): group for reason, group in uncounted.groupby("reason")}
     notes = []
     if (faint := groups.get("faint")) is not None:
-        number, lowest, best = len(faint), _floor(faint["score"].min()), _floor(faint["score"].max())
+        number, lowest, best = len(faint), _floor(faint["quality"].min()), _floor(faint["quality"].max())
         one = number == 1
         width = float(faint["width_px"].median())
         about = [f"{best:g}" if lowest == best else f"{lowest:g} to {best:g}"]
@@ -178,14 +188,9 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         if not seen.images:
             about.append(f"seen for {'' if one else 'up to '}{faint['seen_s'].max():.1f} s")
         sentence = (
-            f"{_found(number)}: the detection score stayed below {score} ({', '.join(about)}). "
-            f"--min-person-score {min(lowest, _LARGEST_SCORE):g} counts {_it(number)}."
+            f"{_found(number)}: not clear enough, with a quality below {quality} ({', '.join(about)}). "
+            f"--min-person-quality {lowest:g} counts {_it(number)}."
         )
-        if width > _LARGE_SHARE * min(seen.width, seen.height) and _searched_px(settings) > _REDUCED_PX:
-            sentence += f" --detector-size {_REDUCED_PX} finds faces that fill the frame more clearly."
-        elif width * _searched_px(settings) / max(seen.width, seen.height) < _SMALL_PX:
-            larger = _larger_size(seen, settings)
-            sentence += f" {larger} finds small faces more clearly." if larger else ""
         notes.append(Note("uncounted_faint", number, sentence))
     if (brief := groups.get("brief")) is not None:
         number, few = len(brief), _floor(brief["seen_s"].min())
@@ -193,8 +198,8 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
         notes.append(Note("uncounted_brief", number, sentence))
     if (both := groups.get("both")) is not None:
         sentence = (
-            f"{_found(len(both), 'more ' if notes else '')}: {short} and with detection "
-            f"scores below {score}; these may not be faces."
+            f"{_found(len(both), 'more ' if notes else '')}: {short} and with a "
+            f"quality below {quality}; these may not be faces."
         )
         notes.append(Note("uncounted_brief_and_faint", len(both), sentence))
     return notes

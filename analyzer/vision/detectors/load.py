@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from analyzer.settings import Settings
+from analyzer.vision import registry
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.detectors.opencv import Haar, Ssd
@@ -24,4 +25,4 @@ def load_detector(settings: Settings) -> Detector:
     Raises:
         ModelError: Its files are missing or damaged.
     """
-    return _DETECTORS[settings.detector](settings)
+    return _DETECTORS[registry.find_detector(settings.detector).name](settings)
