@@ -7,13 +7,14 @@ analysis would see them.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
@@ -58,18 +59,7 @@ LAYOUTS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Filmed:
-    """Decoded frames of people side by side."""
-
-    layout: Layout
-    frames: list[Image]
-    """(height, width, 3) uint8 BGR each."""
-    coding: str
-    """Codec and rate."""
-
-
-def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, keep: int) -> Filmed:
+def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, keep: int) -> list[Image]:
     """Film people together, and decode what was coded.
 
     Args:
@@ -77,6 +67,9 @@ def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, ke
         layout: Of the frames.
         random: Draws everything.
         keep: How many of the decoded frames are returned, spread over the video.
+
+    Returns:
+        (height, width, 3) uint8 BGR each.
     """
     people = [_Person(face, layout, place, random) for place, face in enumerate(faces)]
     background = _background(layout, random)
@@ -89,7 +82,7 @@ def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, ke
     codec, rate = _rate(random)
     decoded = _coded(shown, codec, rate)
     chosen = np.sort(random.choice(len(decoded), keep, replace=False))
-    return Filmed(layout, [decoded[one] for one in chosen], f"{codec} {rate}")
+    return [decoded[one] for one in chosen]
 
 
 def photographed(face: Image, random: np.random.Generator) -> Image:
@@ -114,15 +107,22 @@ def _background(layout: Layout, random: np.random.Generator) -> Image:
 
 
 def _rate(random: np.random.Generator) -> tuple[str, int]:
-    """A codec, and its constant quality: from good to very low."""
-    if random.random() < 0.7:
+    """A codec, and its constant quality, from good to very low; of GIF the number of colors."""
+    kind = random.random()
+    if kind < 0.6:
         return "libx264", int(random.integers(20, 40))
-    return "libvpx-vp9", int(random.integers(28, 58))
+    if kind < 0.85:
+        return "libvpx-vp9", int(random.integers(28, 58))
+    return "gif", int(random.choice([64, 128, 256]))
 
 
 def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
     """Encode and decode (H, W, 3) uint8 BGR frames."""
-    fast = {"preset": "veryfast"} if codec == "libx264" else {"deadline": "realtime", "cpu-used": "8", "b": "0"}
+    if codec == "gif":
+        return [_few_colors(frame, rate) for frame in frames]
+    fast = (
+        {"preset": "veryfast"} if codec == "libx264" else {"deadline": "realtime", "cpu-used": "8", "b": "0"}
+    )
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream(codec, rate=Fraction(_FPS), options={"crf": str(rate), **fast})
@@ -136,6 +136,15 @@ def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
     with av.open(file) as container:
         container.streams.video[0].codec_context.thread_count = 1
         return [one.to_ndarray(format="bgr24").astype(np.uint8) for one in container.decode(video=0)]
+
+
+def _few_colors(frame: Image, colors: int) -> Image:
+    """A frame in a palette of its own, dithered, as in a GIF."""
+    picture = PIL.Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
+    # The palette is that of one frame in several: the fastest method is good enough.
+    drawn = picture.quantize(colors, PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.FLOYDSTEINBERG)
+    drawn = picture.quantize(palette=drawn, dither=PIL.Image.Dither.FLOYDSTEINBERG)
+    return np.asarray(drawn.convert("RGB"), np.uint8)[:, :, ::-1].copy()
 
 
 class _Person:
@@ -223,16 +232,7 @@ def _lit(face: Image, random: np.random.Generator) -> Image:
     middle = values.mean()
     values = (values - middle) * random.uniform(0.8, 1.15) + middle
     gray = cv2.cvtColor(np.clip(values, 0, 1), cv2.COLOR_BGR2GRAY)[:, :, None]
-    colorful = 0.0 if random.random() < 0.12 else random.uniform(0.5, 1.2)
+    colorful = 0.0 if random.random() < 0.25 else random.uniform(0.5, 1.2)
     values = gray + (values - gray) * colorful
     values *= np.exp(random.normal(0, 0.04 if colorful else 0.01, 3)).astype(np.float32)
     return np.clip(values * 255, 0, 255).astype(np.uint8)
-
-
-def sheets(
-    faces: Sequence[Image], layout: Layout, random: np.random.Generator, keep: int
-) -> Iterator[tuple[list[int], Filmed]]:
-    """Film all faces, so many together as fit the layout: the indices of those in each video, and the video."""
-    for start in range(0, len(faces), layout.people):
-        members = list(range(start, min(start + layout.people, len(faces))))
-        yield members, film([faces[one] for one in members], layout, random, keep)
