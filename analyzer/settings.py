@@ -477,7 +477,7 @@ class Settings:
     min_person_quality: float | str = _field(
         "auto",
         "Do not count people whose faces do not show this clearly for three quarters of the time that a "
-        "person is seen at least; auto: 0.5, and 0.2 in images.",
+        "person is seen at least; auto: 0.55, and 0.18 in images.",
         "people",
         low=0,
         high=1,
@@ -546,7 +546,7 @@ class Settings:
     )
     precision: str = _field(
         "auto",
-        "Arithmetic of the models: auto is 8 bits for the face detector and bfloat16 for the others, where "
+        "Arithmetic of the models: auto is bfloat16, and 8 bits for the face detector centerface, where "
         "engine and processor support it; int8 uses float32 for the others.",
         "machine",
         choices=("auto", "int8", "f32"),

@@ -126,7 +126,7 @@ def plan(seconds: float) -> list[Row]:
         job = Job("benchmarks.classic", program, PAN, ("--seconds", f"{part:g}", *rest))
         return Row("classic", name, job, ours(PAN), limit, faster=True, scale=seconds / part)
 
-    balanced = ours(PAN), decoding(PAN), 1.6, 2.2
+    balanced = ours(PAN), decoding(PAN), 1.35, 1.5
     without = ours(PAN, precision="int8"), *balanced[1:]
     return [
         Row("pan", "balanced", *balanced),

@@ -11,6 +11,7 @@ from skimage import data
 from analyzer.faces import Faces, face_widths
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
+from analyzer.vision import alignment
 from analyzer.vision.alignment import CropAligner, load_aligner
 from analyzer.vision.detectors.centerface import CenterFace
 
@@ -77,6 +78,22 @@ def test_covered_and_blurred_faces_have_a_lower_quality(
         float(aligner.align(Still(image), face).quality[0]) for image in (photograph, covered, blurred)
     )
     assert clear > half + 0.1 and clear > soft + 0.1
+
+
+def test_faces_without_heads_are_clear(
+    aligner: CropAligner, photograph: Image, face: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = cv2.resize(photograph, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
+    box = 0.3 * face.boxes[0]
+    x1, y1, x2, y2 = (box + (box[2] - box[0]) * np.array([0.18, 0.234, -0.18, -0.234])).astype(int)
+    picture = np.full_like(small, 20)
+    picture[y1:y2, x1:x2] = small[y1:y2, x1:x2]
+    cut = without_landmarks(face).replace(boxes=np.array([[x1, y1, x2, y2]], np.float32))
+    found = aligner.align(Still(picture.astype(np.uint8)), cut)
+    monkeypatch.setattr(alignment, "_UNCLEAR", 0.0)
+    wide = aligner.align(Still(picture.astype(np.uint8)), cut)
+    assert 0.1 < wide.quality[0] < found.quality[0] - 0.08
+    assert np.abs(found.landmarks - 0.3 * face.landmarks).max() / (box[2] - box[0]) < 0.12
 
 
 def test_where_no_face_is_found_landmarks_stay(aligner: CropAligner, face: Faces) -> None:

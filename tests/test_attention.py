@@ -353,7 +353,7 @@ def test_turning_heads_of_a_real_clip(tmp_path: Path) -> None:
     assert left.any() and not left.all()
     plain = analyze(clip(name), out=tmp_path / "video", video=False, detector_size=640)
     assert "audience" not in plain.info and "watchers" not in plain.timeline
-    # Of a video of people not all faces are aligned.
-    shared = plain.people.columns.drop("frontal_share")
+    # Of a video of people not all faces are aligned, and other crops may be the best.
+    shared = ["person_id", "first_s", "last_s", "on_screen_s", "gender"]
     pd.testing.assert_frame_equal(run.people[shared], plain.people[shared])
     assert Run.load(run.folder).info["settings"]["left_after_s"] == 5

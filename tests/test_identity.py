@@ -22,11 +22,12 @@ from analyzer.people.identity import (
     CLEAR_VIEW,
     COMPARABLE,
     CONTRADICTION,
+    CROP_NOISE,
     FAINT_QUALITY,
     FAINT_TIMES,
     FIRM_QUALITY,
     FIRM_TIMES,
-    IMAGE_LIKELY,
+    IMAGE_HEIGHTS,
     IMAGE_QUALITY,
     LIKELY,
     NESTED,
@@ -53,7 +54,8 @@ class Seen:
     x: float = 0.0
     step: float = 0.0
     quality: float = 0.9
-    crops: int = 1
+    crops: int = 1000
+    """Many, so that their mean is free of noise."""
     crop_px: float = 50.0
     width: float = 40.0
 
@@ -274,6 +276,15 @@ def test_looks_reach_so_far_and_no_farther(apart: float, people: int) -> None:
     assert len(set(places(cast, seconds(12)))) == people
 
 
+@pytest.mark.parametrize("crops", [(1, 1), (1, 4), (8, 2)])
+def test_fewer_crops_may_be_farther_apart(crops: tuple[int, int]) -> None:
+    noise = CROP_NOISE / crops[0] + CROP_NOISE / crops[1]
+    for height, people in ((LIKELY - 0.01, 1), (LIKELY + 0.01, 2)):
+        one, other = on_line(0, float(np.sqrt(height**2 + noise)))
+        cast = [Seen(range(10), one, crops=crops[0]), Seen(range(50, 60), other, x=300, crops=crops[1])]
+        assert len(set(places(cast, seconds(12)))) == people
+
+
 def test_faces_that_cannot_be_compared_are_not_found_again() -> None:
     assert places([Seen(range(10)), Seen(range(50, 60), x=300)], seconds(12)) == [1, 2]
 
@@ -306,13 +317,13 @@ def test_two_in_one_sample_stay_two_through_a_third() -> None:
 
 def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
     # The mean of a person leans to what was seen best: the last one is near to it, or not.
-    left, middle, right = on_line(0, 0.3, 0.68)
+    left, middle, right = on_line(0, 0.3, 0.63)
     moments = (range(10), range(50, 60), range(100, 110))
 
     def cast(crops: tuple[int, int], px: tuple[float, float]) -> list[Seen]:
         return [
-            Seen(moments[0], left, crops=crops[0], crop_px=px[0]),
-            Seen(moments[1], middle, x=300, crops=crops[1], crop_px=px[1]),
+            Seen(moments[0], left, crops=1000 * crops[0], crop_px=px[0]),
+            Seen(moments[1], middle, x=300, crops=1000 * crops[1], crop_px=px[1]),
             Seen(moments[2], right, x=600),
         ]
 
@@ -329,7 +340,7 @@ def test_looks_of_unclear_faces_tell_nothing(quality: float, people: int) -> Non
 
 
 def test_looks_of_clearer_views_weigh_more() -> None:
-    left, middle, right = on_line(0, 0.3, 0.68)
+    left, middle, right = on_line(0, 0.3, 0.63)
     moments = (range(10), range(50, 60), range(100, 110))
 
     def cast(*qualities: float) -> list[Seen]:
@@ -413,8 +424,8 @@ def inverted() -> list[Seen]:
     # little weight. By those the common samples become few, and by their own weight the mean is near.
     twin = np.zeros(SIZE)
     return [
-        Seen(range(10), twin, crops=50),
-        Seen(range(10), twin, x=300, crops=50),
+        Seen(range(10), twin, crops=50000),
+        Seen(range(10), twin, x=300, crops=50000),
         Seen(range(100, 130), twin + corner(1, 0.55)),
         Seen(range(200, 230), twin + corner(2, 0.55), x=300),
     ]
@@ -508,11 +519,12 @@ def in_images(*looks: Sequence[float] | None) -> list[Seen]:
     return [Seen([number], one) for number, one in enumerate(looks)]
 
 
+IMAGE_LIKELY = IMAGE_HEIGHTS[1]
+
+
 @pytest.mark.parametrize(("apart", "people"), [(IMAGE_LIKELY - 0.01, [1, 1]), (IMAGE_LIKELY + 0.01, [1, 2])])
 def test_the_same_face_in_several_images_is_one_person(apart: float, people: list[int]) -> None:
     assert places(in_images(*on_line(0, apart)), images(2)) == people
-    # A video is cut lower: there means of many crops are compared.
-    assert IMAGE_LIKELY > LIKELY
 
 
 def test_many_images_of_one_face_among_others() -> None:
@@ -539,7 +551,9 @@ def test_place_and_time_say_nothing_of_images() -> None:
 
 
 def test_range_of_images_says_how_sure_the_links_are() -> None:
-    _, result = linked(in_images(*on_line(0, CERTAIN + 0.05, 2.0, 2 + PLAUSIBLE - 0.05)), images(4))
+    _, result = linked(
+        in_images(*on_line(0, IMAGE_HEIGHTS[0] + 0.05, 2.0, 2 + IMAGE_HEIGHTS[2] - 0.05)), images(4)
+    )
     assert (result.low, result.person_ids.max(), result.high) == (2, 3, 4)
 
 
@@ -577,7 +591,7 @@ def test_nobody_at_all() -> None:
     ("apart", "expected", "reason"),
     [
         (CERTAIN - 0.05, (1, 1, 1), "every link is certain"),
-        (CERTAIN + 0.05, (1, 1, 2), "1 link is likely, but not certain"),
+        (CERTAIN + 0.02, (1, 1, 2), "1 link is likely, but not certain"),
         (LIKELY + 0.05, (1, 2, 2), "1 further link is plausible"),
         (PLAUSIBLE + 0.05, (2, 2, 2), "every link is certain"),
     ],
@@ -592,7 +606,7 @@ def test_range_says_how_sure_the_links_are(apart: float, expected: tuple[int, in
 def test_range_adds_up_several_reasons() -> None:
     # Two likely links and two plausible ones, all far from each other.
     cast, at = [], 0
-    for pair, apart in enumerate([CERTAIN + 0.05] * 2 + [LIKELY + 0.05] * 2 + [0.0, PLAUSIBLE + 0.1]):
+    for pair, apart in enumerate([CERTAIN + 0.02] * 2 + [LIKELY + 0.05] * 2 + [0.0, PLAUSIBLE + 0.1]):
         for share in (0, apart):
             cast.append(Seen(range(at, at + 10), corner(2 * pair) + corner(2 * pair + 1, share), x=300))
             at += 50
@@ -680,7 +694,7 @@ def crowd(seed: int, people: int, count: int, length: int = 2000) -> tuple[list[
                 range(start, end),
                 centers[who] + noise,
                 x=50 * float(random.integers(20)),
-                crops=int(random.integers(1, 6)),
+                crops=1000 * int(random.integers(1, 6)),
                 crop_px=float(random.uniform(28, 100)),
             )
         )
@@ -788,7 +802,7 @@ def test_average_linkage_with_cannot_links_is_that_of_its_definition(
             range(start, start + int(random.integers(5, 25))),
             centers[random.integers(4)] + random.normal(size=3) * random.uniform(0.05, 0.2),
             x=300.0 * number,
-            crops=int(random.integers(1, 10)),
+            crops=1000 * int(random.integers(1, 10)),
         )
         for number, start in enumerate(random.integers(0, 60, 18).tolist())
     ]
@@ -807,7 +821,7 @@ def test_nobody_has_two_faces_in_a_sample_whatever_is_seen_together(seed: int) -
             x=float(random.integers(0, 300)),
             step=float(random.integers(-3, 4)),
             quality=float(random.uniform(0.2, 1)),
-            crops=int(random.integers(1, 30)),
+            crops=1000 * int(random.integers(1, 30)),
         )
         for start in random.integers(0, 60, 25).tolist()
     ]

@@ -136,7 +136,7 @@ def test_an_unclear_face_is_told_and_the_option_counts_it() -> None:
     (note,) = uncounted_notes(face)
     assert (note.reason, note.count) == ("uncounted_faint", 1)
     assert note.sentence == (
-        "1 face was found but not counted: not clear enough, with a quality below 0.5 (0.45, width 95 "
+        "1 face was found but not counted: not clear enough, with a quality below 0.55 (0.45, width 95 "
         "pixels, seen for 3.0 s). --min-person-quality 0.45 counts it."
     )
     assert uncounted_notes(face, min_quality=option(note.sentence, "min-person-quality")) == []
@@ -174,7 +174,7 @@ def test_images_are_told_in_words_of_images() -> None:
     seen = Seen(images=True, samples=3, seconds=3.0, width=640, height=480)
     (note,) = uncounted_notes(([0], 0.152, 80), ([1], 0.9, 80), seen=seen)
     assert note.sentence == (
-        "1 face was found but not counted: not clear enough, with a quality below 0.2 (0.15, width 80 "
+        "1 face was found but not counted: not clear enough, with a quality below 0.18 (0.15, width 80 "
         "pixels). --min-person-quality 0.15 counts it."
     )
     two = Settings(min_on_screen_s=1.5)
@@ -182,7 +182,7 @@ def test_images_are_told_in_words_of_images() -> None:
         ([0], 0.9, 80), ([1], 0.1, 80), seen=seen, settings=two, min_on_screen_s=1.5
     )
     assert brief.sentence.startswith("1 face was found but not counted: in fewer than 2 images.")
-    assert "in fewer than 2 images and with a quality below 0.2" in both.sentence
+    assert "in fewer than 2 images and with a quality below 0.18" in both.sentence
     (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], EMPTY, EMPTY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
     assert nobody.sentence.endswith("This may find more: --detector-size 1280.")

@@ -102,7 +102,7 @@ def test_ranges_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_eight_bits_beside_float32() -> None:
-    models = Models.load(Settings(precision="int8"))
+    models = Models.load(Settings(precision="int8", detector="centerface"))
     engines = {str(model["role"]): str(model["engine"]) for model in models.provenance}
     assert "int8" in engines.pop("detector")
     assert engines and all(engine.endswith("f32") for engine in engines.values())

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision import registry
+from analyzer.vision import dlib_resnet, registry, yunet_network
 from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX
-from analyzer.vision.dlib_resnet import SIDE_PX, to_onnx
+from analyzer.vision.dlib_resnet import SIDE_PX
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.runtime import BATCHES, CompiledModel, load_model
 
@@ -83,11 +83,10 @@ def images_of(role: str, crowd: Images, count: int) -> Images:
 
 
 def compiled(model: registry.Model, settings: Settings, batch: int) -> CompiledModel:
-    content = registry.weights(model)
-    if model.role == "embedding":
-        content = to_onnx(content)
+    convert = {registry.EMBEDDING: dlib_resnet.to_onnx, registry.YUNET: yunet_network.to_onnx}.get(model)
     pixels = Pixels() if model.role == "detector" else DLIB_PIXELS
-    return load_model(content, settings, name=model.name, pixels=pixels, batch=batch)
+    content = registry.weights(model)
+    return load_model(content, settings, name=model.name, pixels=pixels, batch=batch, convert=convert)
 
 
 @pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)

@@ -21,6 +21,7 @@ from analyzer.faces import (
 )
 
 __all__ = [
+    "EMBEDDED_PX",
     "FULL_PX",
     "BestCrop",
     "BestCrops",
@@ -30,8 +31,8 @@ __all__ = [
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 
-EMBEDDED_PX = 16
-"""Narrower faces, in pixels, get no embedding."""
+EMBEDDED_PX, STILL_EMBEDDED_PX = 16, 12
+"""Narrower faces, in pixels, are not aligned and get no embedding (in a video, and in images of a folder)."""
 
 _BETTER = 1.15
 """A crop must be better by this factor to replace another one: cropping takes time."""
@@ -116,7 +117,7 @@ class TrackedSample:
     @property
     def embeddable(self) -> NDArray[np.bool_]:
         """(N,) whether each face is good enough for an embedding."""
-        return (self.worth > 0) & (self.widths >= EMBEDDED_PX)
+        return (self.worth > 0) & (self.widths >= (STILL_EMBEDDED_PX if self.still else EMBEDDED_PX))
 
     def finished(self) -> Faces:
         """Return the faces with their tracklets and estimates."""

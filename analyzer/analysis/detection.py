@@ -50,9 +50,9 @@ _BETWEEN, _BETWEEN_S = 9, 2.0
 _REDUCTIONS = (4.0, 2.0, 640 / 448)
 """Factors by which the resolution may be reduced, the largest first."""
 
-_ENOUGH_PX = 18.0
-"""Width that the smallest face must keep, in pixels of the detector's image. On made videos 20 pixels cost
-0.3 % of people's time on screen, 18 cost 0.6 %, 13 cost 4 %."""
+_ENOUGH_PX = 20.0
+"""Width that the smallest face must keep, in pixels of the detector's image. In real clips YuNet finds all of
+102 clear faces again that are 20 to 24 pixels wide after the reduction, and 124 of 145 of 14 to 20 pixels."""
 
 _WIDTH_OF_HEIGHT = 0.75
 """Usual width of a face as a share of its height."""

@@ -62,7 +62,7 @@ class ShotDetector:
     """
 
     def __init__(self) -> None:
-        self._before: _Look | None = None
+        self._before: _Features | None = None
         self._change_before = -math.inf
         self._began_blank = False
 
@@ -77,18 +77,18 @@ class ShotDetector:
         if gray.std() < _BLANK:
             self._began_blank |= before is None
             return False
-        self._before = look = _look(image, gray)
+        self._before = features = _features(image, gray)
         if before is None:
             # What was before may have been anything: it was in another segment, or was never shown.
             return self._began_blank
-        change = _change(before, look)
+        change = _change(before, features)
         restless = min(max(self._change_before, _STILL), _WILD) - _STILL
         self._change_before = change
         return change > _BOUNDARY + _RESTLESS * restless
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Look:
+class _Features:
     """What of a sample is compared."""
 
     colors: Floats
@@ -99,16 +99,16 @@ class _Look:
     """(54, 96, 2), see `_phases`."""
 
 
-def _look(image: Image, gray: Image) -> _Look:
+def _features(image: Image, gray: Image) -> _Features:
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.uint8, copy=False)
-    return _Look(
+    return _Features(
         colors=_shares(hsv, _COLOR_BINS, [0, 180, 0, 256, 0, 256]),
         brightness=_shares(gray, (_BRIGHTNESS_BINS,), [0, 256]),
         phases=_phases(gray.astype(np.float32)),
     )
 
 
-def _change(one: _Look, other: _Look) -> float:
+def _change(one: _Features, other: _Features) -> float:
     """Return the natural logarithm of how much colors differ, less `_COVERED` times the overlap.
 
     Colors differ by how little their histograms correlate, and by twice the squared Hellinger distance of the

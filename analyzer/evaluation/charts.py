@@ -20,10 +20,12 @@ __all__ = ["draw_age", "draw_gender"]
 # From the palette of Okabe and Ito: distinguishable with any color vision, and in gray by lightness and mark.
 _BLUE, _ORANGE, _GREEN, _GRAY = "#0072B2", "#E69F00", "#009E73", "#555555"
 _SERIES = (
-    ("described", "people described by eye", _GREEN, "^"),
+    ("described", "described by eye", _GREEN, "^"),
     ("faces", "single faces", _BLUE, "o"),
-    ("people", "people in labeled videos", _ORANGE, "s"),
+    ("people", "people in videos", _ORANGE, "s"),
 )
+_MANY = 300
+"""Points are smaller if there are more of them."""
 _AGE_STEP = 5
 """Medians are drawn over this many years of true age."""
 
@@ -142,7 +144,8 @@ def _draw_ages(axes: Axes, ages: pd.DataFrame, shift: float, *, color: str, mark
     aside = np.random.default_rng(0).uniform(-0.4, 0.4, len(ages))
     faint = float(np.clip(250 / len(ages), 0.12, 0.7))
     true, age = ages["true_age"], ages["age_years"]
-    axes.scatter(true + aside, age, s=9, marker=mark, color=color, alpha=faint, linewidths=0)
+    size = 9 if len(ages) > _MANY else 20
+    axes.scatter(true + aside, age, s=size, marker=mark, color=color, alpha=faint, linewidths=0)
     steps = ages.groupby(true // _AGE_STEP).filter(lambda some: len(some) >= MIN_UNITS)
     if steps.empty:
         axes.plot([], [], color=color, marker=mark, linestyle="none", label=f"{words} (n {len(ages)})")

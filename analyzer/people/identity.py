@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyzer.analysis.best_crops import FULL_PX
+from analyzer.analysis.best_crops import EMBEDDED_PX, FULL_PX
 from analyzer.analysis.tracking import LOST_AFTER_S, lost_after_s
 from analyzer.faces import buffered_iou
 from analyzer.settings import MIN_ON_SCREEN_S
@@ -38,12 +38,15 @@ __all__ = [
     "link_tracklets",
 ]
 
-CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.38, 0.45, 0.62
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.4, 0.6
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 
-IMAGE_LIKELY = 0.50
-"""As `LIKELY`, for images of a folder, where single faces are compared, not means of many. It counts 98 of
-100 people with two portraits each, and 375 of 387 with one each."""
+CROP_NOISE = 0.05
+"""By how much each of two crops adds to the squared distance between the people on them. The mean of N crops
+adds an Nth of it; what is expected is subtracted, so that tracklets of any length have the same heights."""
+
+IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
+"""As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
 
 COMPARABLE = 0.3
 """Embeddings of tracklets that never reach this quality tell nothing."""
@@ -74,13 +77,13 @@ twice."""
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
 
-PERSON_QUALITY, CLEAR_SHARE = 0.5, 0.75
+PERSON_QUALITY, CLEAR_SHARE = 0.55, 0.75
 """A person reaches this quality for this share of that time."""
 
-IMAGE_QUALITY = 0.2
+IMAGE_QUALITY = 0.18
 """As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
 
-FIRM_TIMES, FIRM_QUALITY = 1.5, 0.7
+FIRM_TIMES, FIRM_QUALITY = 2.0, 0.8
 """`people_low` counts whoever is seen for this multiple of the time, and this clearly."""
 
 FAINT_TIMES, FAINT_QUALITY = 0.4, 0.2
@@ -190,12 +193,12 @@ def link_tracklets(
     if faces.empty:
         return Linked(np.empty(0, np.int64), 0, 0, "no one was seen", _no_clusters())
     tracklets = _Tracklets.of(faces, samples)
-    appearance = _appearance(embeddings, tracklets)
+    images = not samples["image"].eq("").all()
+    appearance = _appearance(embeddings, tracklets, 0.0 if images else CROP_NOISE)
     chains = np.arange(len(tracklets.ids))
     least_s = min(min_on_screen_s, samples["duration_s"].sum() / 2) - 1e-6
-    images = not samples["image"].eq("").all()
     if images:
-        heights, quality = (CERTAIN, IMAGE_LIKELY, PLAUSIBLE), IMAGE_QUALITY
+        heights, quality = IMAGE_HEIGHTS, IMAGE_QUALITY
     else:
         heights, quality = HEIGHTS, PERSON_QUALITY
         times = samples["time_s"].to_numpy()
@@ -234,8 +237,8 @@ class _Tracklets:
     duration_s: Real
     """(faces,) duration of the sample of each face."""
     quality: Float
-    """(faces,) of the nearest aligned face of the tracklet in time, 0 if there is none; the detection score
-    if no face was aligned at all."""
+    """(faces,) of the nearest aligned face of the tracklet in time, 0 if there is none or the face is too
+    narrow for alignment; the detection score if no face was aligned at all."""
     best_quality: Float
     """(T,) the highest."""
     box: Float
@@ -310,35 +313,45 @@ def _quality(faces: pd.DataFrame, number: Int, rows: Int) -> Float:
     after = np.searchsorted(at[known], at).clip(max=len(known) - 1)
     before = (after - 1).clip(min=0)
     nearest = known[np.where(np.abs(at[known[before]] - at) <= np.abs(at[known[after]] - at), before, after)]
-    return np.where(number[nearest] == number, quality[nearest], 0).astype(np.float32)
+    wide = (faces["x2"] - faces["x1"]).to_numpy() >= EMBEDDED_PX  # narrower ones are not aligned
+    like = (number[nearest] == number) & (wide | np.isfinite(quality))
+    return np.where(like, quality[nearest], 0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class _Appearance:
-    """Embeddings of T tracklets: `known` (T,) bool, `vector` (T, D) float32 (0 if unknown), `weight` (T,)."""
+    """Embeddings of T tracklets."""
 
     known: NDArray[np.bool_]
+    """(T,) whether it can be compared."""
     vector: Float
+    """(T, D) float32, 0 if it is unknown."""
     weight: Float
+    """(T,) how well it is known."""
+    noise: Float
+    """(T,) squared distance by which it is expected to be off."""
 
 
-def _appearance(table: pd.DataFrame, tracklets: _Tracklets) -> _Appearance:
+def _appearance(table: pd.DataFrame, tracklets: _Tracklets, crop_noise: float) -> _Appearance:
+    """Return what is known of the tracklets; `crop_noise` as `CROP_NOISE`."""
     ids = tracklets.ids
     known = np.zeros(len(ids), bool)
-    weight = np.zeros(len(ids), np.float32)
+    weight, noise = np.zeros((2, len(ids)), np.float32)
     place = pd.Series(np.arange(len(ids)), index=ids).loc[table["tracklet_id"]].to_numpy()
     quality = tracklets.best_quality[place]
     comparable = quality >= COMPARABLE
     table, place, quality = table[comparable], place[comparable], quality[comparable]
     if table.empty:
-        return _Appearance(known, np.zeros((len(ids), 1), np.float32), weight)
+        return _Appearance(known, np.zeros((len(ids), 1), np.float32), weight, noise)
     embeddings = np.stack(list(table["embedding"])).astype(np.float32)
     vector = np.zeros((len(ids), embeddings.shape[1]), np.float32)
     known[place] = True
     vector[place] = embeddings
     width = np.minimum(table["crop_px"].to_numpy(np.float32), FULL_PX)
-    weight[place] = table["crops"].to_numpy(np.float32) * width * quality**2
-    return _Appearance(known, vector, weight)
+    crops = table["crops"].to_numpy(np.float32)
+    weight[place] = crops * width * quality**2
+    noise[place] = crop_noise / crops
+    return _Appearance(known, vector, weight, noise)
 
 
 def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -> Int:
@@ -513,7 +526,7 @@ def _nodes(
     known = appearance.known
     single = _Nodes(
         appearance.vector[known],
-        (appearance.vector[known] ** 2).sum(axis=1),
+        (appearance.vector[known] ** 2).sum(axis=1) - appearance.noise[known],
         appearance.weight[known],
         sparse.csr_array((int(known.sum()), int(known.sum())), dtype=np.int32),
         np.zeros(int(known.sum()), np.int64),

@@ -29,6 +29,12 @@ _CROP_PX = 128
 _WIDENED = 2.0
 """Side of a crop, in longer sides of the face's box: the model finds faces by the heads around them."""
 
+_TIGHT, _UNCLEAR = 1.2, 0.5
+"""A face below the second, a quality, is searched again in a crop of the first size. A picture in a picture
+ends at forehead and chin, and with what is around it the model does not take it for a face: of such made
+pictures 74 % reach this quality in wide crops, 97 % in one of both; of hands, hair and backs of heads no more
+do than before."""
+
 _TURNED_QUALITY, _CLEARER = 0.5, 0.1
 """A face is on its side or upside down if, when turned, it has the first quality, and the second one more."""
 
@@ -69,20 +75,28 @@ class CropAligner:
         """
         if not len(faces):
             return faces
-        quality, landmarks = self._search(frame, faces, 0)
+        quality, landmarks = self._search(frame, faces)
+        unclear = np.flatnonzero(quality < _UNCLEAR)
+        if len(unclear):
+            tight_quality, tight_landmarks = self._search(frame, faces[unclear], widened=_TIGHT)
+            better = tight_quality > quality[unclear]
+            quality[unclear[better]] = tight_quality[better]
+            landmarks[unclear[better]] = tight_landmarks[better]
         for quarters in (1, 2, 3) if any_roll else ():
-            turned_quality, turned_landmarks = self._search(frame, faces, quarters)
+            turned_quality, turned_landmarks = self._search(frame, faces, quarters=quarters)
             better = turned_quality >= np.maximum(quality + _CLEARER, _TURNED_QUALITY)
             quality[better], landmarks[better] = turned_quality[better], turned_landmarks[better]
         return faces.replace(quality=quality, landmarks=landmarks)
 
-    def _search(self, frame: CropSource, faces: Faces, quarters: int) -> tuple[Float, Float]:
-        """Search the crops of N faces, turned by some quarters of a circle.
+    def _search(
+        self, frame: CropSource, faces: Faces, *, quarters: int = 0, widened: float = _WIDENED
+    ) -> tuple[Float, Float]:
+        """Search crops of N faces, widened so far and turned by some quarters of a circle.
 
         Returns:
             (N,) quality, and (N, 5, 2) landmarks in pixels of the frame.
         """
-        transforms = _transforms(faces.boxes, quarters)
+        transforms = _transforms(faces.boxes, quarters, widened)
         crops = frame.crop(transforms, crop_sides(transforms, _CROP_PX), _CROP_PX)
         try:
             outputs = self._compiled.run(crops)
@@ -111,14 +125,15 @@ def load_aligner(settings: Settings) -> CropAligner | None:
     return None if settings.detector == registry.NONE.name else CropAligner(settings)
 
 
-def _transforms(boxes: Float, quarters: int) -> Float:
+def _transforms(boxes: Float, quarters: int, widened: float) -> Float:
     """Return (N, 2, 3) float32 from pixels to shares of the side of a square crop around each box.
 
     Args:
         boxes: (N, 4) float32 pixels.
         quarters: By how many quarters of a circle crops are turned, clockwise.
+        widened: Side of a crop, in longer sides of the box.
     """
-    sides = _WIDENED * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)
+    sides = widened * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1)
     turn = np.linalg.matrix_power(np.array([[0, -1], [1, 0]]), quarters)
     linear = turn / sides[:, None, None]
     center = (boxes[:, :2] + boxes[:, 2:]) / 2

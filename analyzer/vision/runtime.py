@@ -164,6 +164,8 @@ def lacks_memory(error: BaseException) -> bool:
 
 def _batches(images: Sequence[Image], size: int) -> list[Image]:
     """(size, H, W, 3) arrays; the last one is filled up by repeating its last image."""
+    if size == 1:
+        return [image[None] for image in images]  # not copied
     filled = [*images, *[images[-1]] * (-len(images) % size)]
     return [np.stack(filled[start : start + size]) for start in range(0, len(filled), size)]
 
@@ -319,7 +321,8 @@ class _OpenVino:
         batches = _batches(images, self._batch)
         results: list[Arrays] = [[] for _ in batches]
         for index, batch in enumerate(batches):
-            self._queue.start_async({0: batch}, (results, index))
+            # The engine reads the array itself, which lives until all is done; by default it would copy it.
+            self._queue.start_async({0: batch}, (results, index), share_inputs=True)
         self._queue.wait_all()
         return _joined(results, len(images))
 
