@@ -20,6 +20,7 @@ Real = NDArray[np.float64]
 WIDTH = 64
 EPOCHS = 15
 _BATCH = 256
+_LEAST_STEPS = 1000
 _RATE = 2e-3
 _DECAY = 5e-3
 _DROPPED, _DROPPED_INPUTS, _NO_EMBEDDING = 0.2, 0.05, 0.05
@@ -66,11 +67,13 @@ def train(estimates: Estimates, age: Real, female: NDArray[np.bool_], seed: int 
     label = (label / label.sum(axis=1, keepdims=True)).astype(np.float32)
     weight = age_weights(age).astype(np.float32)[:, None]
     layers = _Layers.new(values.shape[1], random)
-    steps = EPOCHS * (len(values) // _BATCH)
+    batches = max(1, len(values) // _BATCH)
+    steps = max(EPOCHS * batches, _LEAST_STEPS)
+    order = np.arange(len(values))
     for step in range(steps):
-        if step % (steps // EPOCHS) == 0:
+        if step % batches == 0:
             order = random.permutation(len(values))
-        start = step % (steps // EPOCHS) * _BATCH
+        start = step % batches * _BATCH
         rows = order[start : start + _BATCH]
         one = values[rows] * _kept(values[rows].shape, _DROPPED_INPUTS, random)
         one[random.random(len(rows)) < _NO_EMBEDDING, :-3] = 0
