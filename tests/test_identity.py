@@ -660,7 +660,7 @@ def test_whoever_was_not_counted_may_be_a_person_if_it_is_a_face(
         (FIRM_TIMES, FIRM_QUALITY - 0.01, 1),
     ],
 )
-def test_one_seen_only_just_long_or_clearly_enough_may_be_nobody(
+def test_one_seen_only_just_long_or_clearly_enough_may_be_nobody_else(
     times: float, quality: float, low: int
 ) -> None:
     count = int(np.ceil(times * PERSON_S * FPS))
@@ -669,6 +669,11 @@ def test_one_seen_only_just_long_or_clearly_enough_may_be_nobody(
     assert (result.low, result.person_ids.max(), result.high) == (low, 2, 2)
     if low == 1:
         assert result.reason == "1 person was seen only just long or clearly enough"
+
+
+def test_somebody_was_there_however_briefly() -> None:
+    _, result = linked([Seen(range(round(PERSON_S * FPS)))], seconds(20))
+    assert (result.low, result.high) == (1, 1) and result.reason.startswith("every link is certain")
 
 
 # --- the clustering ----------------------------------------------------------------------------------

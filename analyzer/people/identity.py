@@ -38,7 +38,7 @@ __all__ = [
     "link_tracklets",
 ]
 
-CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.4, 0.6
+CERTAIN, LIKELY, PLAUSIBLE = HEIGHTS = 0.36, 0.43, 0.6
 """Heights, in units of the embedding's distance, at which the tree is cut (docs/design.md)."""
 
 CROP_NOISE = 0.05
@@ -691,10 +691,11 @@ def _range(
     # Faces too small for an embedding may be anyone who is not present in the same sample.
     present = surest[tracklets.number]
     concurrent = pd.Series(present[present >= 0]).groupby(tracklets.sample[present >= 0]).nunique().max()
-    low = min(count, max(compared, int(concurrent) if firm else 0))
+    # Whoever is counted shows that there is somebody.
+    low = min(count, max(compared, int(concurrent) if firm else 0, 1))
     most = max(count, most)
     high = max(most, with_faint)
-    fewest, firm = min(fewest, count), min(firm, fewest, count)
+    fewest, firm = min(fewest, count), min(max(firm, 1), fewest, count)
     reasons = {
         ("link is likely, but not certain", "links are likely, but not certain"): most - count,
         (
