@@ -18,6 +18,7 @@ from analyzer.vision.calibration import (
     Calibration,
     Confusion,
     Estimates,
+    PersonNetwork,
     calibration_file,
     gender_terms,
     key_of,
@@ -93,7 +94,7 @@ def test_terms_change_where_they_are_said_to(calibration: Calibration) -> None:
     np.testing.assert_allclose(terms[4], [1, 1, 0.5, 0, 0, 0, 0])
     np.testing.assert_allclose(terms[5], [0, 0, 0, 0, 0, 0.5, 1])
     np.testing.assert_allclose(terms[:3], [log_odds, log_odds * terms[4], log_odds * terms[5]])
-    assert (terms[3] == 1).all() and len(terms) == len(calibration.gender) == len(calibration.person_gender)
+    assert (terms[3] == 1).all() and len(terms) == len(calibration.gender)
 
 
 def test_logit_is_the_inverse_and_ends_somewhere() -> None:
@@ -107,26 +108,80 @@ def test_logit_is_the_inverse_and_ends_somewhere() -> None:
 # --- people ------------------------------------------------------------------------------------------
 
 
-def test_person_without_an_embedding_is_not_corrected(calibration: Calibration) -> None:
-    female, age = calibration.person(estimates(1.5, 33.0))
-    assert female[0] == pytest.approx(1 / (1 + np.exp(-1.5))) and age[0] == pytest.approx(33)
+def network(seed: int, width: int = 4) -> PersonNetwork:
+    """Random weights, as they are read from a file."""
+    random = np.random.default_rng(seed)
+    one, two = (random.normal(size=131), random.uniform(0.5, 2, 131))
+    hidden = random.normal(size=(131, width)) * 0.05, random.normal(size=width)
+    output = random.normal(size=(width, 102)), random.normal(size=102)
+    return PersonNetwork.parsed(PersonNetwork(one, two, hidden, output).text)
 
 
-def test_the_embedding_corrects_gender_and_age(calibration: Calibration) -> None:
+def test_a_network_is_in_the_file_as_it_is_used() -> None:
+    made = network(1)
+    again = PersonNetwork.parsed(made.text)
+    for one, other in zip(
+        [made.mean, made.scale, *made.hidden, *made.output],
+        [again.mean, again.scale, *again.hidden, *again.output],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert made.hidden[0].shape == (131, 4) and made.output[0].shape == (4, 102)
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-8], lambda text: "", lambda text: "ü" + text[1:]])
+def test_a_damaged_network_is_refused(change: Any) -> None:
+    with pytest.raises(ValueError, match=r"not|multiple|ASCII"):
+        PersonNetwork.parsed(change(network(1).text))
+
+
+def test_a_network_reads_all_inputs_with_two_layers() -> None:
+    made, random = network(2), np.random.default_rng(3)
+    embedding = random.normal(size=(2, 128))
+    given = Estimates(np.array([1.0, 2]), np.array([30.0, 50]), np.array([5.0, 7]), embedding)
+    values = np.column_stack([embedding, [1, 2], [30, 50], [5, 7]])
+    values = np.clip((values - made.mean) / made.scale, -6, 6)
+    outputs = np.maximum(values @ made.hidden[0] + made.hidden[1], 0) @ made.output[0] + made.output[1]
+    shares = np.exp(outputs[:, :101]) / np.exp(outputs[:, :101]).sum(axis=1, keepdims=True)
+    log_odds, age, spread = made.read(given)
+    np.testing.assert_allclose(log_odds, outputs[:, 101])
+    np.testing.assert_allclose(age, shares @ np.arange(101))
+    np.testing.assert_allclose(spread, np.sqrt(shares @ np.arange(101) ** 2 - age**2))
+
+
+def test_what_is_not_known_is_read_as_the_average() -> None:
+    made = network(2)
+    unknown = Estimates(np.array([1.0]), np.array([30.0]), np.array([np.nan]), np.full((1, 1), np.nan))
+    average = Estimates(np.array([1.0]), np.array([30.0]), made.mean[130:], made.mean[None, :128])
+    np.testing.assert_allclose(made.read(unknown), made.read(average))
+
+
+def test_age_is_the_mean_of_two_readings(calibration: Calibration) -> None:
+    embedding = np.zeros(128)
+    embedding[:2] = 0.25, -0.5
     made = dataclasses.replace(
         calibration,
-        person_gender=[2, 0, 0, 0.5, 0, 0],
-        person_gender_estimates=[1.0] + [0.0] * 127,
+        person_network=network(4),
         person_age_knots_years=[0, 50, 100],
         person_age_years=[0, 40, 100],
         person_age_estimates=[0.0, 10.0] + [0.0] * 126,
     )
-    embedding = np.zeros(128)
-    embedding[:2] = 0.25, -0.5
-    female, age = made.person(estimates(1.0, 25.0, embedding=embedding))
-    assert female[0] == pytest.approx(1 / (1 + np.exp(-(2 + 0.5 + 0.25)))) and age[0] == pytest.approx(20 - 5)
+    given = estimates(1.0, 25.0, embedding=embedding)
+    log_odds, age, spread = network(4).read(given)
+    read = made.person(given)
+    assert read.female_prob[0] == pytest.approx(1 / (1 + np.exp(-log_odds[0])))
+    assert read.age_years[0] == pytest.approx((age[0] + 20 - 5) / 2)
+    assert read.spread_years[0] == pytest.approx(spread[0])
+    assert read.apart_years[0] == pytest.approx(abs(age[0] - 15))
     # No age is below 0.
-    assert made.person(estimates(1.0, 1.0, embedding=embedding))[1][0] == 0
+    young = dataclasses.replace(made, person_age_years=[-400, -300, -200])
+    assert young.person(given).age_years[0] == 0
+
+
+def test_models_that_were_not_measured_are_not_corrected() -> None:
+    read = Calibration.plain().person(estimates(1.5, 33.0, 4.0, np.zeros(128)))
+    assert read.female_prob[0] == pytest.approx(1 / (1 + np.exp(-1.5))) and read.age_years[0] == 33
+    assert (read.spread_years[0], read.apart_years[0]) == (4, 0)
 
 
 def test_people_do_not_influence_each_other(calibration: Calibration) -> None:
@@ -135,49 +190,51 @@ def test_people_do_not_influence_each_other(calibration: Calibration) -> None:
     embedding[[1, 4]] = np.nan
     together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), embedding)
     given = together.log_odds.copy(), together.age_years.copy()
-    female, age = calibration.person(together)
+    read = calibration.person(together)
     np.testing.assert_array_equal(together.log_odds, given[0])  # the arguments are not changed
     np.testing.assert_array_equal(together.age_years, given[1])
     for row in range(6):
-        one = Estimates(*(array[row : row + 1] for array in vars(together).values()))
-        np.testing.assert_allclose(calibration.person(one), [[female[row]], [age[row]]], rtol=1e-9)
-    assert ((female > 0) & (female < 1)).all() and (age >= 0).all()
+        one = calibration.person(Estimates(*(array[row : row + 1] for array in vars(together).values())))
+        for name, values in vars(read).items():
+            np.testing.assert_allclose(vars(one)[name], values[row], rtol=1e-9)
+    assert ((read.female_prob > 0) & (read.female_prob < 1)).all() and (read.age_years >= 0).all()
 
 
 def test_unknown_stays_unknown(calibration: Calibration) -> None:
-    female, age = calibration.person(estimates(np.nan, np.nan))
-    assert np.isnan(female).all() and np.isnan(age).all()
-    assert np.isnan(calibration.age_interval(age, np.array([np.nan]))).all()
+    read = calibration.person(estimates(np.nan, np.nan, np.nan))
+    assert np.isnan(list(vars(read).values())[:5]).all()
 
 
 # --- the interval of age -----------------------------------------------------------------------------
 
 
 def test_interval_holds_its_estimate_and_no_age_below_0(calibration: Calibration) -> None:
-    ages, spreads = (grid.ravel() for grid in np.meshgrid(np.linspace(0, 100, 201), np.linspace(0, 25, 26)))
-    low, high = calibration.age_interval(ages, spreads)
-    assert (low >= 0).all() and (low <= ages).all() and (ages <= high).all()
-    # A network that is less sure widens it.
-    wide_low, wide_high = calibration.age_interval(ages, spreads + 5)
-    assert (wide_low <= low).all() and (wide_high >= high).all()
-    assert (wide_high - wide_low > high - low).all()
+    random = np.random.default_rng(5)
+    many = random.normal(size=500), random.uniform(0, 100, 500), random.uniform(0, 25, 500)
+    read = calibration.person(Estimates(*many, random.normal(size=(500, 128)) * 0.12))
+    assert (read.low_years >= 0).all() and (read.low_years <= read.age_years).all()
+    assert (read.age_years <= read.high_years).all()
 
 
 def test_the_interval_has_the_width_of_the_file(calibration: Calibration) -> None:
     made = dataclasses.replace(
         calibration,
-        interval_knots_years=[10, 30],
+        interval_knots_years=[0, 100],
         interval_low_years=[2, 6],
         interval_high_years=[4, 12],
-        interval_std=[0.5, 1.0],
+        interval_spread=[0.5, 1.0],
+        interval_disagreement=[0.25, 0.125],
     )
-    low, high = made.age_interval(np.array([10.0, 20, 30, 90]), np.array([0.0, 2, 4, 0]))
-    np.testing.assert_allclose(low, [8, 20 - 4 - 1, 30 - 6 - 2, 84])
-    np.testing.assert_allclose(high, [14, 20 + 8 + 2, 30 + 12 + 4, 102])
+    given = estimates(0.0, 60.0, embedding=np.full(128, 0.03))
+    read = made.person(given)
+    age, spread, apart = read.age_years[0], read.spread_years[0], read.apart_years[0]
+    assert age > 20 and spread > 0 and apart > 0
+    assert read.low_years[0] == pytest.approx(age - (2 + 0.04 * age) - 0.5 * spread - 0.25 * apart)
+    assert read.high_years[0] == pytest.approx(age + (4 + 0.08 * age) + spread + 0.125 * apart)
     # Knots that would leave the estimate outside do not.
-    odd = dataclasses.replace(made, interval_low_years=[-3, -3], interval_high_years=[-3, -3])
-    low, high = odd.age_interval(np.array([20.0]), np.array([0.0]))
-    assert low[0] == high[0] == 20
+    odd = dataclasses.replace(made, interval_low_years=[-99, -99], interval_high_years=[-99, -99])
+    read = odd.person(given)
+    assert read.low_years[0] == read.high_years[0] == age
 
 
 # --- the file ----------------------------------------------------------------------------------------
@@ -286,8 +343,8 @@ def test_every_field_is_explained_in_the_file(file: dict[str, Any]) -> None:
 
 
 def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file: dict[str, Any]) -> None:
-    assert len(calibration.gender) == len(calibration.person_gender) == 6
-    assert len(calibration.person_gender_estimates) == len(calibration.person_age_estimates) == 128
+    assert len(calibration.gender) == 6 and len(calibration.person_age_estimates) == 128
+    assert calibration.person_network is not None
     for name in ("person_age", "interval"):
         knots = getattr(calibration, f"{name}_knots_years")
         assert (np.diff(knots) > 0).all()
@@ -295,12 +352,14 @@ def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file
             curve = getattr(calibration, f"{name}_{value}", None)
             assert curve is None or len(curve) == len(knots)
     # An older estimate is an older person.
-    assert (np.diff(calibration.person_age_years) > 0).all()
-    assert len(calibration.interval_std) == 2 and min(calibration.interval_std) >= 0
+    assert (np.diff(calibration.person_age_years) >= 0).all()
+    # What is less sure is never said more narrowly.
+    for shares in (calibration.interval_spread, calibration.interval_disagreement):
+        assert len(shares) == 2 and min(shares) >= 0
     assert 0 < calibration.child_years < 30
     for edges in (calibration.seen_gender_edges, calibration.seen_age_edges_years):
         assert (np.diff(edges) > 0).all()
-    assert all(np.isfinite(value) for name in ("gender", "person_gender") for value in file[name])
+    assert np.isfinite(file["gender"]).all()
 
 
 # --- confusion ---------------------------------------------------------------------------------------

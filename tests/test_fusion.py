@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.people.fusion import APPEARANCE_GAP_S, FULL_PX, WORTHLESS_SCORE, fuse_estimates, fuse_people
+from analyzer.people.fusion import APPEARANCE_GAP_S, FULL_PX, LEAST_QUALITY, fuse_estimates, fuse_people
 from analyzer.people.identity import link_tracklets
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.schema import EMBEDDINGS, PEOPLE, timeline_columns
 from analyzer.runs.tables import empty_table
-from analyzer.settings import AGE_BANDS, Settings
-from analyzer.vision.calibration import Calibration
+from analyzer.settings import AGE_BANDS, Settings, assign_band
+from analyzer.vision.calibration import Calibration, Estimates
 
 FRONTAL = [10, 10, 30, 10, 20, 20, 12, 30, 28, 30]
 TURNED = [10, 10, 30, 10, 29, 20, 20, 30, 28, 30]
@@ -43,6 +43,7 @@ def face(sample: int, tracklet: int, x: float = 0, **values: Any) -> dict[str, A
         "x2": x + width,
         "y2": 50.0,
         "score": 0.9,
+        "quality": 0.9,
         "tracklet_id": tracklet,
         "female_prob": 0.9,
         "age_years": 30.0,
@@ -59,12 +60,16 @@ def faces_of(rows: list[dict[str, Any]], samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def people_of(
-    faces: pd.DataFrame, samples: pd.DataFrame, embeddings: pd.DataFrame | None = None, **changes: Any
+    faces: pd.DataFrame,
+    samples: pd.DataFrame,
+    embeddings: pd.DataFrame | None = None,
+    calibration: Calibration | None = None,
+    **changes: Any,
 ) -> pd.DataFrame:
     """Each tracklet is a person."""
     faces["person_id"] = faces["tracklet_id"] + 1
     looks = empty_table(EMBEDDINGS) if embeddings is None else embeddings
-    return fuse_people(faces, samples, looks, Settings(**changes), Calibration.load())
+    return fuse_people(faces, samples, looks, Settings(**changes), calibration or Calibration.load())
 
 
 def looks_of(*rows: tuple[int, int, float, list[float]]) -> pd.DataFrame:
@@ -80,33 +85,27 @@ def mean_odds(probabilities: list[float], weights: list[float]) -> float:
 # --- fusing ------------------------------------------------------------------------------------------
 
 
-def test_sightings_weigh_by_width_and_score() -> None:
-    samples = samples_at([0.0, 0.2, 0.4, 0.6, 0.8])
+def test_sightings_weigh_by_width_and_quality() -> None:
+    samples = samples_at([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     rows = [
-        face(0, 0, female_prob=0.8, age_years=20.0, age_std_years=4.0, width=40.0, score=0.9),
-        face(1, 0, female_prob=0.6, age_years=40.0, age_std_years=8.0, width=60.0, score=0.5),
+        face(0, 0, female_prob=0.8, age_years=20.0, age_std_years=4.0, width=40.0, quality=0.9),
+        face(1, 0, female_prob=0.6, age_years=40.0, age_std_years=8.0, width=60.0, quality=0.5),
         # Wider than full is no better.
-        face(2, 0, female_prob=0.1, age_years=50.0, age_std_years=6.0, width=3 * FULL_PX, score=0.8),
-        # Hardly a face: it says next to nothing, but something.
-        face(
-            3,
-            0,
-            female_prob=0.99,
-            age_years=5.0,
-            age_std_years=9.0,
-            width=40.0,
-            score=WORTHLESS_SCORE - 0.1,
-        ),
-        face(4, 0, female_prob=np.nan, age_years=np.nan, age_std_years=np.nan),
+        face(2, 0, female_prob=0.1, age_years=50.0, age_std_years=6.0, width=3 * FULL_PX, quality=0.8),
+        # No face in the crop of a good detection: it says next to nothing, but something.
+        face(3, 0, female_prob=0.99, age_years=5.0, age_std_years=9.0, width=40.0, quality=0.0),
+        # Not aligned: the detector's score has to do.
+        face(4, 0, female_prob=0.7, age_years=30.0, age_std_years=5.0, quality=np.nan, score=0.6),
+        face(5, 0, female_prob=np.nan, age_years=np.nan, age_std_years=np.nan),
     ]
     faces = faces_of(rows, samples)
     faces["person_id"] = 7
     ids, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
-    weights = [40 * 0.6, 60 * 0.2, FULL_PX * 0.5, 40 * 0.01]
+    weights = [40 * 0.9, 60 * 0.5, FULL_PX * 0.8, 40 * LEAST_QUALITY, 40 * 0.6]
     assert ids.tolist() == [7]
-    assert estimates.log_odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99], weights), rel=1e-5)
-    assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5], weights=weights), rel=1e-5)
-    assert estimates.std_years[0] == pytest.approx(np.average([4, 8, 6, 9], weights=weights), rel=1e-5)
+    assert estimates.log_odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99, 0.7], weights), rel=1e-5)
+    assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5, 30], weights=weights), rel=1e-5)
+    assert estimates.std_years[0] == pytest.approx(np.average([4, 8, 6, 9, 5], weights=weights), rel=1e-5)
     assert np.isnan(estimates.embeddings).all() and len(estimates.embeddings) == 1
 
 
@@ -149,16 +148,15 @@ def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     table = people_of(faces_of(rows, samples), samples)
     assert set(table) | {"video_id"} == {column.name for column in PEOPLE} and len(table) == 1
     person = table.iloc[0]
-    assert np.log(person["female_prob"] / (1 - person["female_prob"])) == pytest.approx(
-        mean_odds([0.8, 0.6], [40, 80]), rel=1e-5
-    )
     age = (20 * 40 + 40 * 80) / 120
-    assert person["age_years"] == pytest.approx(age)
-    low, high = Calibration.load().age_interval(np.array([age]), np.array([4.0]))
-    assert (person["age_low"], person["age_high"]) == pytest.approx((low[0], high[0]))
+    mean = np.array([mean_odds([0.8, 0.6], [40, 80])]), np.array([age]), np.array([4.0])
+    read = Calibration.load().person(Estimates(*mean, np.full((1, 1), np.nan)))
+    columns = [person[name] for name in ("female_prob", "age_years", "age_low", "age_high")]
+    expected = read.female_prob, read.age_years, read.low_years, read.high_years
+    assert columns == pytest.approx([one[0] for one in expected], rel=1e-5)
     assert person["estimated_samples"] == 2 and person["samples"] == 3
     assert person["frontal_share"] == pytest.approx(2 / 3)
-    assert person["age_band"] == "25-34"
+    assert person["age_band"] == assign_band(person["age_years"], Settings().bands)
     assert (person["first_s"], person["appearances"]) == (0.0, 1)
     # The third picture is held until the next one, 2.6 s later.
     assert person["on_screen_s"] == pytest.approx(0.2 + 0.2 + 2.6) and person["last_s"] == pytest.approx(3.0)
@@ -175,14 +173,12 @@ def test_person_with_an_embedding_is_read_with_it() -> None:
     pd.testing.assert_frame_equal(table.iloc[:1], without.iloc[:1])
     calibration = Calibration.load()
     _, estimates = fuse_estimates(faces, looks_of((2, 1, 40.0, vector)))
-    female, age = calibration.person(estimates)
-    assert table.loc[1, "female_prob"] == pytest.approx(female[1])
-    assert table.loc[1, "age_years"] == pytest.approx(age[1])
-    assert abs(age[1] - 30) > 0.01 and age[0] == pytest.approx(30)
-    # Band and interval are those of what is written.
-    low, high = calibration.age_interval(age, estimates.std_years)
-    np.testing.assert_allclose(table["age_low"], low)
-    np.testing.assert_allclose(table["age_high"], high)
+    read = calibration.person(estimates)
+    np.testing.assert_allclose(table["female_prob"], read.female_prob)
+    np.testing.assert_allclose(table["age_years"], read.age_years)
+    assert abs(read.age_years[1] - read.age_years[0]) > 0.01
+    np.testing.assert_allclose(table["age_low"], read.low_years)
+    np.testing.assert_allclose(table["age_high"], read.high_years)
 
 
 def test_person_who_could_not_be_judged_has_neither_gender_nor_age() -> None:
@@ -213,17 +209,20 @@ def test_person_who_could_not_be_judged_has_neither_gender_nor_age() -> None:
 def test_gender_is_unknown_below_the_confidence(female_prob: float, expected: str) -> None:
     samples = samples_at([0.0, 0.2])
     rows = [face(s, 0, female_prob=female_prob, age_years=female_prob and 30) for s in range(2)]
-    assert people_of(faces_of(rows, samples), samples, min_confidence=0.7).loc[0, "gender"] == expected
+    table = people_of(faces_of(rows, samples), samples, calibration=Calibration.plain(), min_confidence=0.7)
+    assert table.loc[0, "gender"] == expected
 
 
 @pytest.mark.parametrize(("older", "gender"), [(-0.5, "unknown"), (0.5, "female")])
 def test_gender_of_children_is_unknown_unless_asked_for(older: float, gender: str) -> None:
-    age = Calibration.load().child_years + older
+    plain = Calibration.plain()
+    age = plain.child_years + older
     samples = samples_at([0.0, 0.2])
     faces = faces_of([face(s, 0, age_years=age) for s in range(2)], samples)
-    table = people_of(faces, samples)
+    table = people_of(faces, samples, calibration=plain)
     assert table.loc[0, "gender"] == gender
-    assert people_of(faces, samples, gender_of_children=True).loc[0, "gender"] == "female"
+    asked = people_of(faces, samples, calibration=plain, gender_of_children=True)
+    assert asked.loc[0, "gender"] == "female"
     # The number stays: it is the word that is not said.
     assert table.loc[0, "female_prob"] == pytest.approx(0.9)
 
@@ -255,10 +254,10 @@ def test_faces_of_nobody_are_in_no_person() -> None:
     samples = samples_at([0.0, 0.2])
     faces = faces_of([face(0, 0), face(1, 0), face(0, 1, x=300, age_years=80.0)], samples)
     faces["person_id"] = [1, -1, 1]
-    table = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())
+    table = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.plain())
     assert table["samples"].tolist() == [2] and table.loc[0, "age_years"] == pytest.approx(30)
     faces["person_id"] = -1
-    assert len(fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())) == 0
+    assert len(fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.plain())) == 0
 
 
 # --- the timeline ------------------------------------------------------------------------------------

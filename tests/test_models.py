@@ -30,7 +30,7 @@ from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.calibration import DEFAULT_KEY, Calibration, calibration_file, key_of
+from analyzer.vision.calibration import DEFAULT_KEY, Calibration, Estimates, calibration_file, key_of
 from analyzer.vision.crops import CROP_LANDMARKS, padded_landmarks
 from analyzer.vision.inventory import inventory
 from analyzer.vision.registry import Model, ModelFile, git_blob, sha256
@@ -514,9 +514,10 @@ def test_nothing_measured_means_no_shares_and_no_correction(
     assert attributes.calibration is Calibration.plain() and not attributes.calibration.measured
     raw, _, _ = attributes.estimate_crops(crops := attributes.crops(Still(picture), FACE))
     np.testing.assert_allclose(attributes.estimate(crops)[0], raw, atol=1e-6)
-    low, high = attributes.calibration.age_interval(np.array([30.0, 30.0]), np.array([5.0, np.nan]))
-    assert (low[0], high[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
-    assert np.isnan([low[1], high[1]]).all()
+    ages, spreads = np.array([30.0, 30.0]), np.array([5.0, np.nan])
+    read = attributes.calibration.person(Estimates(np.zeros(2), ages, spreads, np.full((2, 1), np.nan)))
+    assert (read.low_years[0], read.high_years[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
+    assert np.isnan([read.low_years[1], read.high_years[1]]).all()
 
 
 def test_hash_of_the_models_changes_with_each_of_them(folders: Path) -> None:

@@ -46,6 +46,7 @@ def calibration(gender: Counts, wrong_ages: float = 0.0) -> Calibration:
         seen_gender=gender,
         seen_age_edges_years=edges,
         seen_age=ages,
+        child_years=12.0,
     )
 
 

@@ -51,8 +51,7 @@ _REDUCTIONS = (4.0, 2.0, 640 / 448)
 """Factors by which the resolution may be reduced, the largest first."""
 
 _ENOUGH_PX = 20.0
-"""Width that the smallest face must keep, in pixels of the detector's image. In real clips YuNet finds all of
-102 clear faces again that are 20 to 24 pixels wide after the reduction, and 124 of 145 of 14 to 20 pixels."""
+"""Width that the smallest face must keep, in pixels of the detector's image."""
 
 _WIDTH_OF_HEIGHT = 0.75
 """Usual width of a face as a share of its height."""
@@ -197,6 +196,14 @@ def detect_faces(
         yield from _BatchDetector(detector, settings, stages).results(ahead)
 
 
+def _is_thorough(detector: FaceDetector, settings: Settings) -> bool:
+    """Tell whether images are searched more thoroughly than frames.
+
+    Detectors that find landmarks take inputs of any size.
+    """
+    return settings.adapts_size and detector.points_in_box is None
+
+
 class _Preparer:
     """Scales samples, finds shot boundaries, and decides which samples are searched at which resolution.
 
@@ -207,6 +214,7 @@ class _Preparer:
         self._detector = detector
         self._stages = stages
         self._adapts = settings.adapts_size and detector.reducible
+        self._thorough = _is_thorough(detector, settings)
         self._reuse_s = settings.reuse_s
         self._shots = ShotDetector()
         self._last: _Searched | None = None
@@ -227,7 +235,7 @@ class _Preparer:
         if before is not None and self._same(before, sample, signature):
             return _Reused(frame.time_s, sample.image_name, before)
         with self._stages("convert"):
-            reduction = _IMAGE_REDUCTION if self._adapts and sample.image_name else 1.0
+            reduction = _IMAGE_REDUCTION if self._thorough and sample.image_name else 1.0
             scaled = frame.scaled(*self._detector.input_size(frame.width, frame.height, reduction))
             small = thumbnail(scaled)
         with self._stages("shots"):
@@ -267,6 +275,7 @@ class _BatchDetector:
         self._detector = detector
         self._stages = stages
         self._adapts = settings.adapts_size and detector.reducible
+        self._thorough = _is_thorough(detector, settings)
         # Full-resolution detections in one batch; their frames are held until then. At reduced resolution
         # there are samples in between, which fill the batches of the detector as well.
         least = 1 if self._adapts else 2
@@ -337,7 +346,7 @@ class _BatchDetector:
         for (size, is_image), group in itertools.groupby(searched, key=lambda one: (one.size, one.is_image)):
             some = list(group)
             width, height = size
-            thorough = self._adapts and is_image
+            thorough = self._thorough and is_image
             factor = reduction * (_IMAGE_REDUCTION if thorough else 1)
             wanted = self._detector.input_size(width, height, factor)
             with self._stages("convert"):

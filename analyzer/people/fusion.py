@@ -26,16 +26,16 @@ FRONTAL = 0.65
 APPEARANCE_GAP_S = 2.0
 """A longer absence ends an appearance."""
 
-FULL_PX, WORTHLESS_SCORE = 80.0, 0.3
+FULL_PX, LEAST_QUALITY = 80.0, 0.05
 """Weights of faces, see `fuse_estimates`."""
 
 
 def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
     """Combine the estimates of the faces of each person.
 
-    Weighted means. The weight of a face is its width, up to `FULL_PX`, times the detector's score above
-    `WORTHLESS_SCORE`: of width, score, sharpness and frontality, those two predict the error of an estimate
-    best. The probability of female is averaged as log odds.
+    Weighted means. The weight of a face is its width, up to `FULL_PX`, times its quality (at least
+    `LEAST_QUALITY`), or times the detector's score where it was not aligned. The probability of female is
+    averaged as log odds.
 
     Args:
         faces: Rows of the faces table with `person_id`.
@@ -46,7 +46,8 @@ def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArr
     """
     estimated = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
     width = (estimated["x2"] - estimated["x1"]).clip(upper=FULL_PX)
-    weight = (width * (estimated["score"] - WORTHLESS_SCORE).clip(lower=0.01)).to_numpy(np.float64)
+    clarity = estimated["quality"].fillna(estimated["score"]).clip(lower=LEAST_QUALITY)
+    weight = (width * clarity).to_numpy(np.float64)
     values = {
         "logit": logit(estimated["female_prob"].to_numpy(np.float64)),
         "age": estimated["age_years"].to_numpy(np.float64),
@@ -129,10 +130,14 @@ def fuse_people(
         }
     )
     ids, estimates = fuse_estimates(seen, embeddings)
-    probability, years = calibration.person(estimates)
-    low, high = calibration.age_interval(years, estimates.std_years)
-    read = {"female_prob": probability, "age_years": years, "age_low": low, "age_high": high}
-    table = table.join(pd.DataFrame(read, index=ids))
+    read = calibration.person(estimates)
+    columns = {
+        "female_prob": read.female_prob,
+        "age_years": read.age_years,
+        "age_low": read.low_years,
+        "age_high": read.high_years,
+    }
+    table = table.join(pd.DataFrame(columns, index=ids))
     estimated = seen.loc[seen["female_prob"].notna(), "person_id"].value_counts()
     table["estimated_samples"] = estimated.reindex(table.index, fill_value=0)
     age = table["age_years"].to_numpy(np.float64)

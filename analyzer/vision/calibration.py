@@ -8,6 +8,8 @@ set without a file is read as its models answer (`Calibration.plain`).
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +31,8 @@ __all__ = [
     "Calibration",
     "Confusion",
     "Estimates",
+    "PersonNetwork",
+    "Readings",
     "calibration_file",
     "gender_terms",
     "key_of",
@@ -48,6 +52,10 @@ DEFAULT_KEY = "3fcb32451703ae0c"
 _OWN_FOLDER = Path(__file__).with_name("calibrations")
 _LEAST_PROB = 1e-4
 _EMBEDDING_SIZE = 128
+_NETWORK_INPUTS = _EMBEDDING_SIZE + 3
+_NETWORK_AGES = 101
+# Inputs farther from the mean, in standard deviations, are unlike all that a network was trained on.
+_FARTHEST = 6.0
 _CHILD_YEARS = 12.0
 # The middle 80 % of a normal distribution reach this many standard deviations to each side.
 _NORMAL_80 = 1.2816
@@ -118,6 +126,100 @@ class Estimates:
 
 
 @dataclass(frozen=True, eq=False)
+class Readings:
+    """What is said about N people; NaN where nothing was estimated."""
+
+    female_prob: Real
+    """(N,) probability of the perceived gender female."""
+    age_years: Real
+    """(N,) perceived age."""
+    low_years: Real
+    """(N,) lower end of the 80 % interval of age."""
+    high_years: Real
+    """(N,) upper end."""
+    spread_years: Real
+    """(N,) standard deviation of the distribution of age."""
+    apart_years: Real
+    """(N,) how far two readings of the age are apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class PersonNetwork:
+    """A small network that reads a person's mean embedding together with the estimates.
+
+    Its inputs are standardized, one hidden layer follows (ReLU), and its outputs are the logits of the ages 0
+    to 100 and the log odds of female. A person without an embedding is read with the average one.
+    """
+
+    mean: Real
+    """(131,) of the inputs: embedding, log odds, age and standard deviation in years."""
+    scale: Real
+    """(131,) by which the inputs, less `mean`, are divided."""
+    hidden: tuple[Real, Real]
+    """Weights (131, H) and biases (H,)."""
+    output: tuple[Real, Real]
+    """Weights (H, 102) and biases (102,)."""
+
+    @classmethod
+    def parsed(cls, text: str) -> Self:
+        """The network in a calibration's file: float16, lowest byte first, in base 64.
+
+        Raises:
+            ValueError: The text is not one.
+        """
+        try:
+            values = np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)
+        except binascii.Error as error:
+            raise ValueError("not base 64") from error
+        inputs, outputs = _NETWORK_INPUTS, _NETWORK_AGES + 1
+        width, rest = divmod(len(values) - 2 * inputs - outputs, inputs + outputs + 1)
+        if width < 1 or rest or not np.isfinite(values).all():
+            raise ValueError("not the weights of a network")
+        shapes = [(inputs,), (inputs,), (inputs, width), (width,), (width, outputs), (outputs,)]
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
+        mean, scale, one, one_bias, two, two_bias = (
+            part.reshape(shape) for part, shape in zip(np.split(values, ends), shapes, strict=True)
+        )
+        return cls(mean, scale, (one, one_bias), (two, two_bias))
+
+    @property
+    def text(self) -> str:
+        """As `parsed` takes it."""
+        arrays = [self.mean, self.scale, *self.hidden, *self.output]
+        content = np.concatenate([array.ravel() for array in arrays]).astype("<f2").tobytes()
+        return base64.b64encode(content).decode()
+
+    def inputs(self, estimates: Estimates) -> Real:
+        """(N, 131) standardized; what is not known has its average."""
+        return standardized(network_inputs(estimates), self.mean, self.scale)
+
+    def read(self, estimates: Estimates) -> tuple[Real, Real, Real]:
+        """Log odds of female, expected age, and the standard deviation of its distribution; (N,) each."""
+        hidden = np.maximum(self.inputs(estimates) @ self.hidden[0] + self.hidden[1], 0)
+        outputs = hidden @ self.output[0] + self.output[1]
+        logits = outputs[:, :_NETWORK_AGES]
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        ages = np.arange(_NETWORK_AGES)
+        mean = shares @ ages
+        return outputs[:, -1], mean, np.sqrt(np.maximum(shares @ ages**2 - mean**2, 0))
+
+
+def network_inputs(estimates: Estimates) -> Real:
+    """(N, 131) what `PersonNetwork` reads, not standardized; NaN for what is not known."""
+    embeddings = estimates.embeddings
+    if embeddings.shape[1] != _EMBEDDING_SIZE:  # nobody has one
+        embeddings = np.full((len(embeddings), _EMBEDDING_SIZE), np.nan)
+    columns = [estimates.log_odds, estimates.age_years, estimates.std_years]
+    return np.column_stack([embeddings, *columns])
+
+
+def standardized(inputs: Real, mean: Real, scale: Real) -> Real:
+    """Inputs of a network less their mean, in units of `scale`; 0 for what is not known."""
+    return np.nan_to_num(np.clip((inputs - mean) / scale, -_FARTHEST, _FARTHEST))
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """How to read the answers of one set of models.
 
@@ -126,15 +228,15 @@ class Calibration:
 
     fitted_on: str
     gender: Sequence[float]
-    person_gender: Sequence[float]
-    person_gender_estimates: Sequence[float]
+    person_network: PersonNetwork | None
     person_age_knots_years: Sequence[float]
     person_age_years: Sequence[float]
     person_age_estimates: Sequence[float]
     interval_knots_years: Sequence[float]
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
-    interval_std: Sequence[float]
+    interval_spread: Sequence[float]
+    interval_disagreement: Sequence[float]
     child_years: float
     seen_gender_edges: Sequence[float]
     seen_gender: dict[str, list[int]]
@@ -162,15 +264,15 @@ class Calibration:
         return cls(
             fitted_on="",
             gender=as_it_is,
-            person_gender=as_it_is,
-            person_gender_estimates=[0.0] * _EMBEDDING_SIZE,
+            person_network=None,
             person_age_knots_years=ends_years,
             person_age_years=ends_years,
             person_age_estimates=[0.0] * _EMBEDDING_SIZE,
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
-            interval_std=(_NORMAL_80, _NORMAL_80),
+            interval_spread=(_NORMAL_80, _NORMAL_80),
+            interval_disagreement=(0.0, 0.0),
             # No model can tell children's gender from their faces.
             child_years=_CHILD_YEARS,
             seen_gender_edges=(),
@@ -211,7 +313,8 @@ class Calibration:
         values: dict[str, Any] = json.loads(content)
         values.pop("explained", None)
         key = key_of(values.pop("members"))
-        return cls(**values, key=key)
+        network = PersonNetwork.parsed(values.pop("person_network"))
+        return cls(**values, person_network=network, key=key)
 
     @classmethod
     def of_run(cls, info: Mapping[str, Any]) -> Self:
@@ -241,41 +344,38 @@ class Calibration:
         log_odds = np.tensordot(np.asarray(self.gender), gender_terms(logit(raw), age_years), axes=1)
         return 1 / (1 + np.exp(-log_odds))
 
-    def person(self, estimates: Estimates) -> tuple[Real, Real]:
-        """Probability of female and age in years of people, (N,) each, from all their sightings.
+    def person(self, estimates: Estimates) -> Readings:
+        """Gender and age of people, from all their sightings.
 
-        The embedding that identifies people also carries information on gender and age. Where a person has
-        one, a linear function of it corrects both answers (logistic regression, and least absolute error
-        regression); otherwise they stay as they are.
+        The embedding that identifies people also carries information on gender and age, and keeps more of it
+        than the models for gender and age where a face is small or soft. A network reads all of it together.
+        Age is the mean of the network's and of a linear reading (least absolute error regression), which
+        trusts the age model more: they err differently.
+
+        The interval is a quantile regression (Koenker and Bassett 1978) of the true age on the estimate, on
+        the spread of the network's distribution, and on how far the two readings are apart.
         """
-        log_odds, age = estimates.log_odds.copy(), estimates.age_years.copy()
-        known = np.flatnonzero(np.isfinite(estimates.embeddings).all(axis=1))
-        if len(known):
-            embeddings = estimates.embeddings[known]
-            terms = gender_terms(log_odds[known], age[known])
-            log_odds[known] = np.tensordot(np.asarray(self.person_gender), terms, axes=1)
-            log_odds[known] += embeddings @ np.asarray(self.person_gender_estimates)
-            age[known] = np.interp(age[known], self.person_age_knots_years, self.person_age_years)
-            age[known] += embeddings @ np.asarray(self.person_age_estimates)
-        return 1 / (1 + np.exp(-log_odds)), np.clip(age, 0, None)
+        network, age, spread = self.person_network, estimates.age_years, estimates.std_years
+        log_odds, apart = estimates.log_odds, np.zeros_like(age)
+        if network is not None:
+            known = np.isfinite(log_odds) & np.isfinite(age)
+            log_odds, read, spread = (np.where(known, one, np.nan) for one in network.read(estimates))
+            linear = np.interp(age, self.person_age_knots_years, self.person_age_years)
+            embeddings = network_inputs(estimates)[:, :_EMBEDDING_SIZE]
+            embeddings = np.where(np.isnan(embeddings), network.mean[:_EMBEDDING_SIZE], embeddings)
+            linear = linear + embeddings @ np.asarray(self.person_age_estimates)
+            age, apart = (read + linear) / 2, np.abs(read - linear)
+        age = np.clip(age, 0, None)
+        low, high = self._interval(age, spread, apart)
+        return Readings(1 / (1 + np.exp(-log_odds)), age, low, high, spread, apart)
 
-    def age_interval(self, age_years: Real, std_years: Real) -> tuple[Real, Real]:
-        """Lower and upper end of the 80 % interval of a person's age.
-
-        Quantile regression (Koenker and Bassett 1978) of the true age on the estimate and on the spread of
-        the model's distribution.
-
-        Args:
-            age_years: (N,) of `person`.
-            std_years: (N,) of `Estimates`.
-        """
-        if self.measured:  # a model without a spread was fitted with 0
-            std_years = np.nan_to_num(std_years)
-        low = np.interp(age_years, self.interval_knots_years, self.interval_low_years)
-        high = np.interp(age_years, self.interval_knots_years, self.interval_high_years)
-        low = age_years - low - self.interval_std[0] * std_years
-        high = age_years + high + self.interval_std[1] * std_years
-        return np.clip(np.minimum(low, age_years), 0, None), np.maximum(high, age_years)
+    def _interval(self, age: Real, spread: Real, apart: Real) -> tuple[Real, Real]:
+        ends = []
+        for side, years in enumerate((self.interval_low_years, self.interval_high_years)):
+            reach = np.interp(age, self.interval_knots_years, years)
+            reach = reach + self.interval_spread[side] * spread + self.interval_disagreement[side] * apart
+            ends.append(np.where(reach < 0, 0, reach))  # an interval holds its estimate
+        return np.clip(age - ends[0], 0, None), age + ends[1]
 
     def gender_confusion(self) -> Confusion:
         """What people are seen as by `female_prob`."""
