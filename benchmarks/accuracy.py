@@ -32,7 +32,7 @@ from testkit.faces import REPORT, SHARED, LabeledFace, labeled_faces
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 REAL = SHARED / "real"
-LIMIT = 1200
+LIMIT = 800
 """Labeled faces of each archive."""
 WIDTH = 110
 
