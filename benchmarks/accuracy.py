@@ -286,13 +286,15 @@ def portrait_section(document: dict[str, Any] | None) -> list[str]:
 def write_readme(document: dict[str, Any], evaluation: Evaluation) -> None:
     """Put the headline figures into the README, between its marks."""
     videos, people = document["videos"]["kinds"], document["videos"]["people"]["groups"]["all"]["13+"]
-    errors = {kind: f"{100 * videos[kind]['count_abs_error']['value']:.1f} %" for kind in KINDS}
+    means = {kind: videos[kind]["count_abs_error"]["value"] for kind in KINDS}
+    errors = {kind: f"{100 * mean:.1f} %" for kind, mean in means.items()}
     text = (
         f"In made videos the number of people is off by {errors['edited']} where videos are edited,",
         f"{errors['walking']} where people walk through the scene, {errors['crossing']} where they",
         f"keep crossing, {errors['hard']} where they are small, dark and blurred, and",
         f"{errors['headless']} for tight crops without heads; of the genders that are stated",
-        f"{100 * people['gender_right']['value']:.1f} % are right. Drawn, painted and carved faces count as people.",
+        f"{100 * people['gender_right']['value']:.1f} % are right. Drawn, painted and carved faces count",
+        "as people.",
     )
     intro = (
         "Real footage was described by eye: shows, street scenes, talks, films, group pictures. Made",
