@@ -9,20 +9,18 @@ known people second.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analyzer import Settings, evaluate
-from analyzer.evaluation.described import read_described
 from analyzer.settings import DEFAULT_PRESET, PRESETS, options
-from benchmarks.timed import decode
 from testkit.crowd import KINDS, make
 from testkit.faces import REPORT, SHARED
 
@@ -42,43 +40,44 @@ SLOWER: dict[str, dict[str, Any]] = {
 class Outcome:
     """One way of analyzing, over all material.
 
-    `seconds` is the time of the analysis of the real clips (of the made videos, without clips).
+    `seconds` is the processor time of everything over the real material (over the made, without it).
     """
 
     seconds: float
-    document: dict[str, Any]
+    documents: tuple[dict[str, Any], ...]
+
+    def part(self, name: str) -> dict[str, Any] | None:
+        """The part of that name of the first document that has it."""
+        return next((one[name] for one in self.documents if one[name] is not None), None)
 
     def real(self, kind: str, figure: str, group: str = "") -> float:
         """A figure of the clips or photographs."""
-        scores = self.document["described"]["kinds"][kind]
+        scores = (self.part("described") or {})["kinds"][kind]
         return _value((scores["groups"][group] if group else scores)[figure])
 
     def made(self, figure: str) -> float:
         """A figure of the made videos."""
-        return _value(self.document["videos"]["kinds"]["all"][figure])
+        return _value((self.part("videos") or {})["kinds"]["all"][figure])
 
     def people(self, figure: str) -> float:
         """A figure of people of 13 years and more in made videos."""
-        return _value(self.document["videos"]["people"]["groups"]["all"]["13+"][figure])
+        return _value((self.part("videos") or {})["people"]["groups"]["all"]["13+"][figure])
 
 
 def _value(figure: dict[str, Any]) -> float:
     return float("nan") if figure["value"] is None else float(figure["value"])
 
 
-def measure(settings: Settings, folders: Sequence[Path], timed: set[str]) -> Outcome:
-    """Analyze and score everything.
-
-    Args:
-        settings: How to analyze.
-        folders: Labeled material.
-        timed: File names of the videos whose analysis is timed.
-    """
-    with tempfile.TemporaryDirectory() as runs:
-        document = evaluate([str(folder) for folder in folders], settings, keep_runs=Path(runs)).to_dict()
-        infos = [json.loads(path.read_text("utf-8")) for path in Path(runs).rglob("run.json")]
-    seconds = sum(info["timings_s"]["analysis"] for info in infos if Path(info["source"]).name in timed)
-    return Outcome(seconds, document)
+def measure(settings: Settings, folders: Sequence[Path]) -> Outcome:
+    """Analyze and score everything, the real material by itself."""
+    parts = [[folder for folder in folders if (folder == REAL) is real] for real in (True, False)]
+    seconds, documents = [], []
+    for part in parts:
+        if part:
+            began = time.process_time()
+            documents.append(evaluate(part, settings).to_dict())
+            seconds.append(time.process_time() - began)
+    return Outcome(seconds[0], tuple(documents))
 
 
 def changes(changed: dict[str, Any]) -> str:
@@ -98,23 +97,24 @@ def _percent(value: float, sign: str = "") -> str:
     return "" if math.isnan(value) else f"{100 * value:{sign}.1f} %"
 
 
-def page(outcomes: dict[str, Outcome], slower: dict[str, Outcome], decode_s: float) -> list[str]:
+def page(outcomes: dict[str, Outcome], slower: dict[str, Outcome]) -> list[str]:
     """All that was measured, as Markdown."""
-    some = outcomes[DEFAULT_PRESET].document
+    default = outcomes[DEFAULT_PRESET]
+    described = default.part("described")
     every = {**outcomes, **slower}
     changed = {**PRESETS, **SLOWER}
     lines = [
         *("# Presets", ""),
         *textwrap.wrap(
             "Written by `python -m benchmarks.presets`. `--preset NAME` sets the options below; explicit "
-            "options take precedence. Time is that of the analysis relative to decoding all frames of the "
-            "same videos; [performance.md](performance.md) has others. What the figures mean is said in "
-            "[accuracy.md](accuracy.md).",
+            "options take precedence. Processor time is that of whole runs over the same real material, "
+            "relative to the defaults; [performance.md](performance.md) has other times. What the figures mean "
+            "is said in [accuracy.md](accuracy.md).",
             WIDTH,
         ),
-        *("", "| | options | time / decoding |", "| --- | --- | --- |"),
+        *("", "| | options | processor time |", "| --- | --- | --- |"),
         *(
-            f"| {_title(name)} | {changes(changed[name])} | {one.seconds / decode_s:.2f} |"
+            f"| {_title(name)} | {changes(changed[name])} | {one.seconds / default.seconds:.1f} |"
             for name, one in every.items()
         ),
         "",
@@ -125,12 +125,12 @@ def page(outcomes: dict[str, Outcome], slower: dict[str, Outcome], decode_s: flo
             WIDTH,
         ),
     ]
-    if some["described"] is not None:
+    if described is not None:
         for kind, words in (("clip", "real clips"), ("photo", "real photographs")):
-            scores = some["described"]["kinds"][kind]
+            scores = described["kinds"][kind]
             lines += ["", f"## {scores['files']} {words} with {scores['listed']} people", ""]
             lines += [*_described(kind, every)]
-    kinds = some["videos"]["kinds"]["all"]
+    kinds = (default.part("videos") or {})["kinds"]["all"]
     head = (
         *("", "people found", "count error", "stated range holds", "gender right where stated (13+)"),
         *("unknown (13+)", "age error (13+)", "time on screen"),
@@ -143,7 +143,7 @@ def page(outcomes: dict[str, Outcome], slower: dict[str, Outcome], decode_s: flo
     for name, one in outcomes.items():
         cells = (
             _title(name),
-            str(one.document["videos"]["kinds"]["all"]["found_people"]),
+            str((one.part("videos") or {})["kinds"]["all"]["found_people"]),
             _percent(one.made("count_abs_error")),
             _percent(one.made("count_in_interval")),
             _percent(one.people("gender_right")),
@@ -180,16 +180,6 @@ def _described(kind: str, outcomes: dict[str, Outcome]) -> list[str]:
     return lines
 
 
-def material(videos: Path, seeds: range) -> tuple[list[Path], list[Path]]:
-    """Labeled folders, and the videos whose analysis is timed."""
-    folders = [make(kind, seed, videos, REPORT) for kind in KINDS for seed in seeds]
-    if not REAL.exists():
-        names = [json.loads((folder / "truth.json").read_text("utf-8"))["video"] for folder in folders]
-        return folders, [folder / name for folder, name in zip(folders, names, strict=True)]
-    described = read_described(json.loads((REAL / "truth.json").read_text("utf-8")), REAL)
-    return [REAL, *folders], [one.paths[0] for one in described if one.kind == "clip"]
-
-
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/presets.md.")
@@ -199,19 +189,19 @@ def main() -> None:
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
+    real = [REAL] if REAL.exists() else []
     with tempfile.TemporaryDirectory() as temporary:
-        folders, timed = material(arguments.videos or Path(temporary), seeds)
-        decode_s = sum(decode(str(path))["seconds"] for path in timed)
+        videos = arguments.videos or Path(temporary)
+        folders = [*real, *(make(kind, seed, videos, REPORT) for kind in KINDS for seed in seeds)]
         outcomes, slower = {}, {}
         for name in arguments.only.split(","):
-            settings = Settings.from_preset(name, video=False)
-            outcomes[name] = measure(settings, folders, {path.name for path in timed})
-            print(name, f"{outcomes[name].seconds / decode_s:.2f}", file=sys.stderr, flush=True)
-        for name, changed in SLOWER.items() if set(outcomes) == set(PRESETS) and REAL.exists() else ():
-            slower[name] = measure(Settings(video=False, **changed), [REAL], {path.name for path in timed})
-            print(name, f"{slower[name].seconds / decode_s:.2f}", file=sys.stderr, flush=True)
+            outcomes[name] = measure(Settings.from_preset(name, video=False), folders)
+            print(name, f"{outcomes[name].seconds:.0f} s", file=sys.stderr, flush=True)
+        for name, changed in SLOWER.items() if set(outcomes) == set(PRESETS) and real else ():
+            slower[name] = measure(Settings(video=False, **changed), real)
+            print(name, f"{slower[name].seconds:.0f} s", file=sys.stderr, flush=True)
     if set(outcomes) == set(PRESETS):
-        text = "\n".join(page(outcomes, slower, decode_s)) + "\n"
+        text = "\n".join(page(outcomes, slower)) + "\n"
         (ROOT / "docs" / "presets.md").write_text(text, encoding="utf-8")
         print(text)
 
