@@ -108,8 +108,8 @@ def page(outcomes: dict[str, Outcome], slower: dict[str, Outcome]) -> list[str]:
         *textwrap.wrap(
             "Written by `python -m benchmarks.presets`. `--preset NAME` sets the options below; explicit "
             "options take precedence. Processor time is that of whole runs over the same real material, "
-            "relative to the defaults; [performance.md](performance.md) has other times. What the figures mean "
-            "is said in [accuracy.md](accuracy.md).",
+            "relative to the defaults; [performance.md](performance.md) has other times. What the figures "
+            "mean is said in [accuracy.md](accuracy.md).",
             WIDTH,
         ),
         *("", "| | options | processor time |", "| --- | --- | --- |"),
