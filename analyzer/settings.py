@@ -57,9 +57,9 @@ DEFAULT_PRESET = "balanced"
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"fps": 2.5, "deblock": False, "estimate_every_s": 1.0},
     DEFAULT_PRESET: {},
-    "accurate": {"detector_size": 640, "precision": "f32", "estimate_every_s": 0.0, "reuse_s": 0.0},
 }
-"""The fields that each preset changes. docs/presets.md shows the effects."""
+"""The fields that each preset changes. docs/presets.md shows the effects, and that slower settings are not
+more accurate."""
 
 SAMPLING = ("fps", "every", "keyframes")
 """Settings that choose the sampling; they exclude each other."""

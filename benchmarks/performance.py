@@ -133,7 +133,6 @@ def plan(seconds: float) -> list[Row]:
         Row("pan", "balanced, as on a processor without bfloat16", *without),
         row("pan", "balanced, float32", PAN, precision="f32"),
         row("pan", "fast", PAN, 1.15, preset="fast"),
-        row("pan", "accurate", PAN, preset="accurate"),
         row("sampling", "1 sample a second", PAN, 0.95, fps=1),
         row("sampling", "keyframes", PAN, 0.4, keyframes=True),
         row("still", "mostly still", "still.mp4", 1.15),

@@ -547,7 +547,7 @@ def headless(rng: np.random.Generator, archives: range) -> Film:
         drift = _shake(rng, seconds[0] * FPS, 2.0)
         path = np.column_stack([center + drift, np.full(len(drift), width / CROP)])
         tiles.append(Actor(number, look(face), *upright(rng, path)))
-    pictures = _passers(rng, faces[_TILES:], seconds[1], (45, 130), look, gait=upright, first=_TILES)
+    pictures = _passers(rng, faces[_TILES:], seconds[1], (60, 130), look, gait=upright, first=_TILES)
     shots = zip(seconds, (tuple(tiles), pictures), strict=True)
     return Film(faces, tuple(Shot(scene(), _still(rng, long * FPS, 0.0), cast) for long, cast in shots))
 

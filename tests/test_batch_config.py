@@ -367,15 +367,15 @@ url = "https://example.org/a"
         ({"source": 'tags = ["b", "a"]'}, {"bin_s": 3.0}),
         ({"source": 'tags = ["b"]\nsettings = {bin = 9}'}, {"bin_s": 9.0}),
         # The most particular preset alone counts, below all settings.
-        ({"top": 'preset = "accurate"', "source": 'preset = "fast"'}, {"fps": 2.5, "precision": "auto"}),
+        ({"top": 'preset = "balanced"', "source": 'preset = "fast"'}, {"fps": 2.5, "deblock": False}),
         ({"top": 'preset = "fast"', "source": 'preset = "balanced"'}, {"fps": 5.0, "deblock": True}),
         (
-            {"top": 'preset = "fast"', "a": 'preset = "accurate"', "source": 'tags = ["a"]'},
-            {"precision": "f32"},
+            {"top": 'preset = "fast"', "a": 'preset = "balanced"', "source": 'tags = ["a"]'},
+            {"fps": 5.0},
         ),
         (
-            {"a": 'preset = "accurate"', "b": 'preset = "fast"', "source": 'tags = ["a", "b"]'},
-            {"precision": "auto", "fps": 2.5},
+            {"a": 'preset = "balanced"', "b": 'preset = "fast"', "source": 'tags = ["a", "b"]'},
+            {"deblock": False, "fps": 2.5},
         ),
         ({"all": "fps = 3", "source": 'preset = "fast"'}, {"fps": 3.0}),
         # The more particular way of sampling takes the place of the other.
@@ -529,7 +529,7 @@ MISTAKES: list[tuple[str, str]] = [
     (ONE + 'title = "(?<\\n"', r"title is not a regular expression: '\(\?<\\n' \(unknown extension"),
     (ONE + "newer_than = 30", "newer_than must be an age"),
     ("preset = 'fats'\n" + ONE, "there is no preset named 'fats': did you mean 'fast'"),
-    ("preset = 5\n" + ONE, "there is no preset named 5: choose one of fast, balanced, accurate"),
+    ("preset = 5\n" + ONE, "there is no preset named 5: choose one of fast, balanced"),
     (ONE + "preset = 'zzz'", r"1 \(.*\): there is no preset named 'zzz': choose one"),
     ("workers = -1\n" + ONE, "workers must be between 0 and 256"),
     ("time_budget = 0\n" + ONE, "time_budget must be between 1 s and 366 d"),

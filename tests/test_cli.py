@@ -882,7 +882,7 @@ def test_package_can_be_run() -> None:
     [
         ("analyzer ana", ["plain,analyze"]),
         ("analyzer analyze tal", ["file,tal"]),
-        ("analyzer analyze --preset a", ["plain,accurate"]),
+        ("analyzer analyze --preset b", ["plain,balanced"]),
         ("analyzer analyze --detector-size a", ["plain,auto"]),
         ("analyzer analyze --show", ["plain,--show"]),
         ("analyzer report --format html,p", ["plain,html,png"]),
@@ -999,18 +999,17 @@ def test_models_are_loaded_once_for_many_videos(two_people: Path, tmp_path: Path
     [
         ((), "balanced", {}),
         (("--preset", "fast"), "fast", PRESETS["fast"]),
-        (("--preset", "accurate"), "accurate", PRESETS["accurate"]),
         (("--preset", "fast", "--bin", "2"), "fast", PRESETS["fast"] | {"bin_s": 2.0}),
         # What is given counts, also where it is the default.
         (("--preset", "fast", "--fps", "5"), None, PRESETS["fast"] | {"fps": 5.0}),
         (("--fps", "5", "--preset", "fast"), None, PRESETS["fast"] | {"fps": 5.0}),
         (
-            ("--preset", "accurate", "--detector-size", "auto"),
+            ("--preset", "fast", "--estimate-every", "0.5"),
             None,
-            PRESETS["accurate"] | {"detector_size": "auto"},
+            PRESETS["fast"] | {"estimate_every_s": 0.5},
         ),
         (("--detector-size", "auto"), "balanced", {}),
-        (("--detector-size", "320"), None, {"detector_size": 320}),
+        (("--detector-size", "320"), "balanced", {"detector_size": 320}),
         (("--fps", "3"), None, {"fps": 3.0}),
     ],
 )
@@ -1046,6 +1045,6 @@ def test_run_says_which_preset_it_was(two_people: Path, tmp_path: Path) -> None:
 
 def test_help_shows_word_and_presets() -> None:
     text = " ".join(run_cli("analyze", "--help").output.split())
-    assert "--preset [fast|balanced|accurate]" in text and "--detector-size [auto|N]" in text
+    assert "--preset [fast|balanced]" in text and "--detector-size [auto|N]" in text
     wrong = run_cli("analyze", "video.mp4", "--detector-size", "foo")
     assert "foo" in wrong.stderr and wrong.exit_code == USAGE

@@ -292,8 +292,7 @@ preset_option = click.option(
     type=click.Choice(tuple(PRESETS)),
     default=DEFAULT_PRESET,
     show_default=True,
-    help="Set several options at once. fast samples half as often; accurate detects faces in every sample at "
-    "full resolution and estimates every detection, in float32. Options given besides take precedence. "
+    help="Set several options at once. fast samples half as often. Options given besides take precedence. "
     "The defaults listed here are those of balanced.",
 )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analyzer.people.identity import IMAGE_QUALITY, PERSON_QUALITY
-from analyzer.settings import MOST_ENLARGED, PRESETS, Settings
+from analyzer.settings import MOST_ENLARGED, Settings
 from analyzer.util.program import program
 from analyzer.util.text import counted
 from analyzer.vision import registry
@@ -116,11 +116,6 @@ def take_notes(
 
 def _no_face(seen: Seen, settings: Settings) -> Note:
     helps = [larger] if (larger := _larger_size(seen, settings)) else []
-    # In images, faces are always detected at full resolution.
-    if not seen.images and any(
-        getattr(settings, name) != value for name, value in PRESETS["accurate"].items()
-    ):
-        helps.append("--preset accurate")
     if settings.detector == "centerface":
         pull = "" if registry.available(YUNET) else " (first run models pull yunet)"
         helps.append(f"--detector yunet{pull}")
@@ -147,8 +142,8 @@ def _replaced(settings: Settings) -> list[Note]:
 def _may_find_more(options: list[str]) -> str:
     """Return a sentence with options that may help.
 
-    >>> _may_find_more(["--preset accurate"]), _may_find_more(["--a", "--b", "--c"])
-    ('This may find more: --preset accurate.', 'These may find more: --a, --b or --c.')
+    >>> _may_find_more(["--fps 10"]), _may_find_more(["--a", "--b", "--c"])
+    ('This may find more: --fps 10.', 'These may find more: --a, --b or --c.')
     """
     if len(options) == 1:
         return f"This may find more: {options[0]}."
