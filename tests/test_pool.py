@@ -56,8 +56,10 @@ SEGMENTS = 5
 
 
 def film_frames() -> list[np.ndarray]:
-    """A camera pans over portraits and a still life: shot boundaries in a segment and between two, a second at
-    rest."""
+    """A camera pans over portraits and a still life.
+
+    Shot boundaries lie in a segment and between two; the last second is at rest.
+    """
     canvas = wall(4, 2)
     # The same portraits moved would be taken for a pan.
     other = cv2.resize(data.coffee()[..., ::-1], (canvas.shape[1], canvas.shape[0])).astype(np.uint8)
