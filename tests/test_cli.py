@@ -138,7 +138,13 @@ def test_provenance_is_complete(finished: tuple[Result, Run], two_people: Path) 
     assert info["complete"] and info["incomplete_reason"] == ""
     assert info["title"] == two_people.stem
     assert info["settings"] == Settings(segment_s=2).to_dict()
-    assert {model["role"] for model in info["models"]} == {"detector", "age", "gender", "embedding"}
+    assert {model["role"] for model in info["models"]} == {
+        "detector",
+        "aligner",
+        "age",
+        "gender",
+        "embedding",
+    }
     assert all(len(model["sha256"]) == 64 and model["license"] for model in info["models"])
     assert info["libraries"]["av"] == av.__version__
     assert info["counts"]["people"] == 2 and info["counts"]["faces"] == 40
@@ -959,13 +965,15 @@ def test_real_clips_show_the_people_that_are_in_them(name: str, genders: list[st
 
 @pytest.mark.shared
 def test_small_faces_are_people_of_unknown_gender_and_age(tmp_path: Path) -> None:
-    run = analyzer.analyze(clip("face-demographics-walking.gif"), out=tmp_path, video=False)
+    run = analyzer.analyze(
+        clip("face-demographics-walking.gif"), out=tmp_path, video=False, min_estimate_px=32
+    )
     assert len(run.people) == 2
     assert set(run.people["gender"]) == {"unknown"} and run.people["age_years"].isna().all()
     assert run.info["counts"]["people_not_estimated"] == run.info["counts"]["unestimated_narrow"] == 2
     (note,) = run.info["notes"]
     assert (
-        "2 of 2 people are without gender and age: their faces are narrower than 32 pixels (median 18)"
+        "2 of 2 people are without gender and age: their faces are narrower than 32 pixels (median 17)"
         in note
     )
     assert run.info["counts"]["faces_estimated"] == 0 and len(run.faces) > 20

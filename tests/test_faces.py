@@ -62,6 +62,7 @@ def test_wrong_dtype_is_refused() -> None:
             faces.boxes.astype(np.float64),
             faces.scores,
             faces.landmarks,
+            faces.quality,
             faces.female_prob,
             faces.age_years,
             faces.age_std_years,
@@ -96,7 +97,7 @@ def test_widths_are_of_the_boxes() -> None:
 
 def test_arrays_of_the_caller_stay_writable_and_apart() -> None:
     boxes = np.array([[0, 0, 10, 10]], np.float32)
-    none = np.full((1, 5, 2), np.nan, np.float32), *(np.full(1, np.nan, np.float32) for _ in range(3))
+    none = np.full((1, 5, 2), np.nan, np.float32), *(np.full(1, np.nan, np.float32) for _ in range(4))
     faces = Faces(boxes, np.ones(1, np.float32), *none, np.full(1, -1, np.int64))
     boxes[0, 2] = 99
     assert faces.boxes.tolist() == [[0, 0, 10, 10]]

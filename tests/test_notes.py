@@ -227,14 +227,14 @@ def test_people_with_narrow_faces_are_told_with_their_width() -> None:
         (18, "unknown", np.nan, 0),
         (50, "male", 30, 3),
     )
-    (note,) = notes_of(table, [19.6, 16.4, 22, 55])
+    (note,) = notes_of(table, [19.6, 16.4, 19, 55])
     assert (note.reason, note.count) == ("unestimated_narrow", 3)
     assert note.sentence == (
-        "3 of 4 people are without gender and age: their faces are narrower than 32 pixels (median 17). "
+        "3 of 4 people are without gender and age: their faces are narrower than 20 pixels (median 17). "
         "--min-estimate-px 15 estimates them too, with larger errors; a larger frame is better."
     )
     (note,) = notes_of(table.iloc[:1], [19.6], may_be_larger=True)
-    assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 32")
+    assert note.sentence.startswith("1 of 1 person is without gender and age: the face is narrower than 20")
     assert note.sentence.endswith("A larger --max-height downloads more pixels.")
 
 

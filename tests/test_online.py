@@ -224,7 +224,7 @@ def test_small_faces_are_tracked_and_not_estimated() -> None:
     tracker = tracker_of(world)
     world.who = {100.0: 1}
     for n in range(5):
-        faces = tracker.update(faces_at(100, width=20), n / 5, world)
+        faces = tracker.update(faces_at(100, width=12), n / 5, world)
     assert faces.track_ids.tolist() == [0] and np.isnan(faces.age_years).all()
     assert not world.estimated and not world.embedded
 

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from skimage import data
 
 import analyzer
 from analyzer import job
@@ -54,15 +56,21 @@ SEGMENTS = 5
 
 
 def film_frames() -> list[np.ndarray]:
-    """A camera pans over portraits; shot boundaries in a segment and between two, and a second at rest."""
+    """A camera pans over portraits and a still life.
+
+    Shot boundaries lie in a segment and between two; the last second is at rest.
+    """
     canvas = wall(4, 2)
+    # The same portraits moved would be taken for a pan.
+    other = cv2.resize(data.coffee()[..., ::-1], (canvas.shape[1], canvas.shape[0])).astype(np.uint8)
+    canvases = [canvas, other, canvas]
     starts = [(0, 0), (1200, 500), (100, 600)]
     images = []
     for number in range(SECONDS * FPS):
         shot = (number >= 3 * FPS) + (number >= 6 * FPS)
         x, y = starts[shot]
         x += 3 * min(number, 7 * FPS)
-        images.append(canvas[y : y + 480, x : x + 854])
+        images.append(canvases[shot][y : y + 480, x : x + 854])
     return images
 
 

@@ -105,7 +105,7 @@ def test_run_says_the_range_and_shares_in_words(edited: Path, tmp_path: Path) ->
     [
         ("head-pose-face-detection-female-and-male.gif", ["female", "male"]),
         ("head-pose-face-detection-female.gif", ["female"]),
-        ("face-demographics-walking.gif", ["unknown", "unknown"]),
+        ("face-demographics-walking.gif", ["female", "male"]),
         pytest.param("one-by-one-person-detection.mp4", [], marks=pytest.mark.slow),
     ],
 )

@@ -347,8 +347,9 @@ class FaceTracker:
             ]
 
     def _align(self, seen: TrackedSample, rows: Int, frame: CropSource) -> None:
-        with self._stages("align"):
-            seen.align(rows, frame, self._aligner)
+        if len(rows):
+            with self._stages("align"):
+                seen.align(rows, frame, self._aligner)
 
     def _fill(
         self,

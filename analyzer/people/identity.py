@@ -110,9 +110,9 @@ class Linked:
     """(faces,) int64: person numbers from 1 in the order of first appearance; -1 for faces that are not
     counted as a person."""
     low: int
-    """Number of people if all plausible links are made."""
+    """Number of people if all plausible links are made, and only those who are firmly seen count."""
     high: int
-    """Number of people if only certain links are made and every face is counted."""
+    """Number of people if only certain links are made, and those seen less clearly count too."""
     reason: str
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame

@@ -71,8 +71,10 @@ class Counts(TypedDict):
     faces_unassigned: Annotated[int, "Faces that belong to no person."]
     shots: Annotated[int, "Shots."]
     people: Annotated[int, "People."]
-    people_low: Annotated[int, "People, if all plausible links between faces are right."]
-    people_high: Annotated[int, "People, if only certain links are right and every face is counted."]
+    people_low: Annotated[
+        int, "People, if all plausible links between faces are right, of those firmly seen."
+    ]
+    people_high: Annotated[int, "People, if only certain links are right, with those seen less clearly."]
     people_range_reason: Annotated[str, "Why the two differ."]
     people_not_estimated: Annotated[int, "People whose gender and age could not be estimated."]
     female: Annotated[int, "People of perceived gender female."]
