@@ -791,7 +791,7 @@ def test_example_loads_and_shows_the_defaults() -> None:
     assert channel.settings.fps == 2.5 and not channel.settings.video and channel.settings.bin_s == 5
     assert channel.settings.playlist and channel.settings.limit == 50 and channel.max_per_run == 20
     assert channel.filters == Filters(newer_than="30d", shorter_than_s=7200, not_title="trailer|#shorts")
-    assert playlist.settings.precision == "f32" and playlist.tags == ("news", "long")
+    assert playlist.settings.fps == 5 and playlist.tags == ("news", "long")
     assert url.settings == Settings(fps=10, video=True, max_height=480)
     assert folder.watched and file.folder == made.out / "archive"
 
