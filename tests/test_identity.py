@@ -18,8 +18,8 @@ from analyzer.people import identity
 from analyzer.people.identity import (
     ALONE_S,
     CERTAIN,
+    CLEAR_QUALITY,
     CLEAR_SHARE,
-    CLEAR_VIEW,
     COMPARABLE,
     CONTRADICTION,
     CROP_NOISE,
@@ -219,9 +219,9 @@ def test_where_looks_contradict_the_other_one_goes_on() -> None:
 @pytest.mark.parametrize(
     ("quality", "apart", "people"),
     [
-        (CLEAR_VIEW - 0.01, UNCLEAR_CONTRADICTION - 0.02, 1),
-        (CLEAR_VIEW - 0.01, UNCLEAR_CONTRADICTION + 0.02, 2),
-        (CLEAR_VIEW, UNCLEAR_CONTRADICTION - 0.02, 2),
+        (CLEAR_QUALITY - 0.01, UNCLEAR_CONTRADICTION - 0.02, 1),
+        (CLEAR_QUALITY - 0.01, UNCLEAR_CONTRADICTION + 0.02, 2),
+        (CLEAR_QUALITY, UNCLEAR_CONTRADICTION - 0.02, 2),
     ],
 )
 def test_an_unclear_view_contradicts_less_where_nobody_else_is_near(

@@ -4,8 +4,8 @@ There are two kinds of links. If one tracklet ends and another starts in the sam
 where the first was heading, they are one (time and position). Otherwise embeddings decide: those of the
 tracklets are clustered by average linkage, bottom up; two faces in one sample are never one person.
 
-How much an embedding tells depends on how clearly the face shows (`Faces.quality`). Of unclear faces nothing
-can be told: they are linked by time and position only, and nobody is counted who never shows clearly.
+How far an embedding can be trusted depends on how clearly the face shows (`Faces.quality`). Unclear faces are
+linked by time and position only, and a person who never shows clearly is not counted.
 
 The clustering is a tree that is cut at three heights: for the people table where the two kinds of error are
 balanced, for `people_high` where only certain links remain, for `people_low` where all plausible ones are
@@ -49,12 +49,12 @@ IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
 """As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
 
 COMPARABLE = 0.3
-"""Embeddings of tracklets that never reach this quality tell nothing."""
+"""Embeddings of tracklets that never reach this quality are not compared."""
 
-CONTRADICTION, CLEAR_VIEW = 0.55, 0.7
+CONTRADICTION, CLEAR_QUALITY = 0.55, 0.7
 """Tracklets that meet in time and position are two people if their embeddings are farther apart, unless no
 other face is near and one of the two never reaches the second, a quality: half covered and turned faces are
-far from their own other views."""
+far from clear crops of the same person."""
 
 UNCLEAR_CONTRADICTION = 0.75
 """As `CONTRADICTION`, where it is excepted."""
@@ -64,7 +64,7 @@ LINK_MARGIN, LINK_IOU = 0.3, 0.1
 
 ALONE_S, ALONE_MARGIN = 0.65, 1.0
 """Where no other tracklet is near, one continues another so far away (as `LINK_MARGIN`), if no more than so
-many seconds lie between them: in a moving camera's picture a face jumps."""
+many seconds lie between them: in the frames of a moving camera a face jumps."""
 
 SLIP = 0.5
 """Share of the samples of the shorter of two clusters in which both may be present, if they certainly are one
@@ -385,7 +385,7 @@ def _continued(tracklets: _Tracklets, appearance: _Appearance, reach_s: float) -
         one, other = sorted((chains[pair.earlier], chains[pair.later]))
         if weight[one] and weight[other]:
             apart = np.linalg.norm(total[one] / weight[one] - total[other] / weight[other])
-            unclear = alone and min(best[one], best[other]) < CLEAR_VIEW
+            unclear = alone and min(best[one], best[other]) < CLEAR_QUALITY
             if apart > (UNCLEAR_CONTRADICTION if unclear else CONTRADICTION):
                 continue
         continuing.add(pair.later)
@@ -401,7 +401,7 @@ class _Meeting(NamedTuple):
     """Two tracklets that meet in time and position. They are sorted by what makes a link likelier."""
 
     doubtful: bool
-    """One of them cannot be compared: it may be no face, and must not take the place of one."""
+    """One of them cannot be compared: it may be no face, and must not displace one."""
     waited_s: float
     """From the end of the earlier one's last sample."""
     apart: float
@@ -515,7 +515,7 @@ def _nodes(
     """Return the chains with embeddings as nodes: node `place[c]` is chain `c`."""
     from scipy import sparse  # late: takes long to import, and is not needed without embeddings
 
-    # Tracklets that cannot be compared may be no faces: where they are tells nothing of who is there.
+    # Tracklets that cannot be compared may be no faces: their positions say nothing about people.
     rows = np.where(appearance.known, place[chains], -1)[tracklets.number]  # of each face
     compared = rows >= 0
     count = int(place.max()) + 1
