@@ -1,8 +1,8 @@
 """Fit the calibration of a set of models, and write it under the key of the set.
 
 Each labeled face of the part set aside for fitting is shown as in a photograph and as in two videos
-(`testkit.filmed`): small, soft, dark, noisy, and coded as H.264, VP9 or GIF. The frames of a video are fused
-like the sightings of a person.
+(`analyzer.evaluation.filmed`): small, soft, dark, noisy, and coded as H.264, VP9 or GIF. The frames of a
+video are fused like the sightings of a person.
 
 The calibration of the default models is ``analyzer/vision/calibrations/<key>.json``. Write that of your own
 models into the folder of their descriptions:
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize
 
+from analyzer.evaluation.filmed import LAYOUTS, film, photographed
 from analyzer.faces import Faces, face_widths, points_in_boxes
 from analyzer.media.frame import Still
 from analyzer.people.fusion import fuse_estimates
@@ -49,7 +50,6 @@ from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.selection import choose
 from benchmarks import person_network
 from testkit.faces import FIT, LabeledFace, labeled_faces
-from testkit.filmed import LAYOUTS, film, photographed
 
 Image = NDArray[np.uint8]
 Real = NDArray[np.float64]

@@ -96,7 +96,9 @@ def photographed(face: Image, random: np.random.Generator) -> Image:
 
 def _jpeg(image: Image, quality: int) -> Image:
     coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8)
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded.astype(np.uint8)
 
 
 def _background(layout: Layout, random: np.random.Generator) -> Image:
@@ -126,6 +128,7 @@ def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream(codec, rate=Fraction(_FPS), options={"crf": str(rate), **fast})
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
@@ -133,9 +136,9 @@ def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         container.mux(stream.encode())
     file.seek(0)
-    with av.open(file) as container:
-        container.streams.video[0].codec_context.thread_count = 1
-        return [one.to_ndarray(format="bgr24").astype(np.uint8) for one in container.decode(video=0)]
+    with av.open(file, "r") as coded:
+        coded.streams.video[0].codec_context.thread_count = 1
+        return [one.to_ndarray(format="bgr24").astype(np.uint8) for one in coded.decode(video=0)]
 
 
 def _few_colors(frame: Image, colors: int) -> Image:
@@ -169,7 +172,7 @@ class _Person:
         self._motion_deg = random.uniform(0, 180)
         self._noise = random.choice([0, 1, 2] if gentle else [0, 1, 2, 4, 7])
         lit = _lit(face, random)
-        room = cv2.copyMakeBorder(lit, *[_ROOM] * 4, cv2.BORDER_REFLECT)
+        room = cv2.copyMakeBorder(lit, _ROOM, _ROOM, _ROOM, _ROOM, cv2.BORDER_REFLECT)
         soft = cv2.blur(room, (15, 15))
         soft[_ROOM:-_ROOM, _ROOM:-_ROOM] = lit
         self._picture = soft[:, ::-1] if random.random() < 0.5 else soft
