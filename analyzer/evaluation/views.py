@@ -112,7 +112,7 @@ class Viewer:
                         continue
                 else:
                     best = central_face(found.boxes, image.shape[1], image.shape[0])
-                face = self._aligned(Still(image), found[[best]])
+                face = self._aligned(Still(image), found[best : best + 1])
                 chip = _cut(image, face.landmarks[0])
                 yield LabeledFace(str(row["name"]), chip, float(row["true_age"]), str(row["true_gender"]))
 
@@ -131,7 +131,7 @@ class Viewer:
                 rows = _found_at(centers, found)
                 if rows:
                     frame = Still(image)
-                    aligned = self._aligned(frame, found[list(rows.values())])
+                    aligned = self._aligned(frame, found[np.array(list(rows.values()), np.int64)])
                     yield View(frame, kind, tuple(some[one] for one in rows), aligned)
 
     def _read(self, path: Path) -> Image | None:
