@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.errors import OutputError, SettingsError, SourceError, SourceErrorKind
-from analyzer.evaluation.fitting import People, fit, read_across
+from analyzer.evaluation.fitting import EXPLAINED, People, fit, read_across
 from analyzer.evaluation.labels import read_labels
 from analyzer.evaluation.metrics import GENDERS, Figure, calibration, group_scores
 from analyzer.evaluation.scoring import check_out
@@ -126,6 +126,7 @@ def calibrate(
     _check_enough(each["true_gender"], each["true_age"], chosen.bands)
     people = People.of(faces)
     content: dict[str, Any] = {
+        "explained": EXPLAINED,
         "members": members,
         "fitted_on": _fitted_on(each, names),
         "license": license_text,

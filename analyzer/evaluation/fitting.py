@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.people.fusion import face_weights, fuse_estimates, person_means, stated_genders
-from analyzer.settings import Settings
+from analyzer.settings import AGE_BANDS, Settings, assign_band
 from analyzer.vision.calibration import (
     Calibration,
     Estimates,
@@ -22,7 +23,7 @@ from analyzer.vision.calibration import (
     logit,
 )
 
-__all__ = ["People", "fit", "read_across"]
+__all__ = ["EXPLAINED", "People", "fit", "read_across"]
 
 Real = NDArray[np.float64]
 
@@ -34,25 +35,31 @@ _AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
 _GENDER_RIDGE = 1e-4
 """Penalty on the coefficients of gender: without one, a perfect separation has no finite ones."""
 _CORNER_YEARS = 0.2
-"""Over how much the corner of a quantile's loss is rounded."""
-_RARE, _EVEN = 0.3, 1.0
-"""How much rare ages count for: somewhat more than their share; as much as all others."""
+"""Over how much the corner of a loss is rounded, so that it has a gradient."""
+_RARE = 0.3
+"""How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
+_MISSED = 0.2
+"""Share of the true ages outside of their intervals."""
+_FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 3.0, 20
+"""See `_fit_interval`."""
 _MOST_WEIGHT = 6.0
 _RELIABLE = 0.9
 """Share of right genders above which they are stated."""
 _FEW = 20
 """Of fewer people no share is taken."""
-_EXPLAINED = {
+EXPLAINED = {
     "members": "the set of models that all this holds for: names, SHA-256, crop, precision",
     "fitted_on, license, commercial_use": "the labeled faces, and whether that license allows commercial use",
     "gender": "coefficients of log odds, log odds * young, log odds * old, 1, young, old",
     "age_*": "age between knots of the estimate",
-    "interval_*": "80 % interval of age: years below and above the age, between knots of the age; plus "
-    "shares of the estimate's spread and of how far the person's faces are apart; plus years * (1 - quality)",
+    "interval_*": "80 % interval of age: years below and above the age, between knots of the age; plus a "
+    "share of the estimate's spread; plus years times log(80 / width of the face in pixels) below 80 pixels, "
+    "and times 1 - quality",
     "child_years": "perceived age below which fewer than 90 % of the genders are right",
     "seen_gender": "labeled people who look grown up, by true gender and by fused probability of female",
     "seen_age": "labeled people by true age in years and by fused age, between the edges",
 }
+"""What the names in a calibration's file mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +118,7 @@ class People:
 
 
 def fit(people: People) -> dict[str, Any]:
-    """The fitted part of the content of a calibration's file: all but what its set and its faces are called.
+    """The fitted part of a calibration's file: all but explanations, the set of models and the faces.
 
     Args:
         people: Enough of each gender and of each age; whoever is not labeled for one is left out there.
@@ -133,7 +140,7 @@ def fit(people: People) -> dict[str, Any]:
         unit = "_years" if name == "age" else ""
         values[f"seen_{name}_edges{unit}"] = list(edges)
         values[f"seen_{name}"] = {str(label): row.tolist() for label, row in counts.iterrows()}
-    return {"explained": _EXPLAINED} | values
+    return values
 
 
 def read_across(people: People) -> Readings:
@@ -161,11 +168,11 @@ def _coefficients(people: People) -> dict[str, Any]:
     terms = people.terms[:, labeled]
     gender = _fit_logistic(terms, people.gender[labeled] == "female").round(4)
     aged = people.chosen(np.isfinite(people.age))
-    weight = _age_weights(aged.age, _RARE)
+    weight = _age_weights(aged.age)
     # Rising from knot to knot: a sum of steps of which none is negative.
     steps = np.tril(np.ones((len(_AGE_KNOTS_YEARS),) * 2))
     hats = _hats(aged.estimates.age_years, _AGE_KNOTS_YEARS) @ steps
-    age = steps @ _fit_quantile(hats, aged.age, 0.5, weight, least=0.0)
+    age = steps @ _fit_median(hats, aged.age, weight, least=0.0)
     values = {
         "gender": gender.tolist(),
         "age_knots_years": list(_AGE_KNOTS_YEARS),
@@ -175,22 +182,36 @@ def _coefficients(people: People) -> dict[str, Any]:
 
 
 def _fit_interval(people: People, age: Real) -> dict[str, Any]:
+    """Fit how far the interval reaches to both sides of the age.
+
+    The least reach, at a price for each year by which a true age is missed. Estimates shrink towards the
+    frequent ages, so that one price would let most of the young and the old be missed; each band of true ages
+    has its own, raised while more than a fifth of its people are missed, and lowered while fewer are.
+    """
     wider = np.nan_to_num(interval_terms(people.estimates)).T
     terms = np.column_stack([_hats(age, _INTERVAL_KNOTS_YEARS), wider])
     # Nothing that says less makes an interval narrower.
     least = np.array([-np.inf] * len(_INTERVAL_KNOTS_YEARS) + [0.0] * wider.shape[1])
-    # The interval is to hold at every age, not at the frequent ones only.
-    weight = _age_weights(people.age, _EVEN)
-    ends = [_fit_quantile(terms, side * (people.age - age), 0.9, weight, least) for side in (-1, 1)]
+    band = np.array([assign_band(one, AGE_BANDS["youtube"]) for one in people.age])
+    members = [band == one for one in np.unique(band) if (band == one).sum() >= _FEW]
+    price = np.full(len(people), _FIRST_PRICE)
+    above = people.age - age
+    low, high = (np.linalg.lstsq(terms, target, rcond=None)[0] for target in (-above, above))
+    for _ in range(_ROUNDS):
+        low = _least_reach(terms, -above, price, least, low)
+        high = _least_reach(terms, above, price, least, high)
+        missed = (-above > (terms @ low).clip(0)) | (above > (terms @ high).clip(0))
+        for rows in members:
+            price[rows] *= np.exp(_ADAPTION * (missed[rows].mean() - _MISSED))
     knots = len(_INTERVAL_KNOTS_YEARS)
-    shares = np.array([end[knots:] for end in ends]).T.round(3).tolist()
+    spread, small, unclear = np.array([low[knots:], high[knots:]]).T.round(3).tolist()
     return {
         "interval_knots_years": list(_INTERVAL_KNOTS_YEARS),
-        "interval_low_years": ends[0][:knots].round(2).tolist(),
-        "interval_high_years": ends[1][:knots].round(2).tolist(),
-        "interval_spread": shares[0],
-        "interval_apart": shares[1],
-        "interval_unclear_years": shares[2],
+        "interval_low_years": low[:knots].round(2).tolist(),
+        "interval_high_years": high[:knots].round(2).tolist(),
+        "interval_spread": spread,
+        "interval_small_years": small,
+        "interval_unclear_years": unclear,
     }
 
 
@@ -212,31 +233,61 @@ def _fit_logistic(terms: Real, female: NDArray[np.bool_]) -> Real:
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x)
 
 
-def _fit_quantile(terms: Real, target: Real, share: float, weight: Real, least: float | Real) -> Real:
-    """Coefficients of (N, T) terms by quantile regression (Koenker and Bassett 1978).
+def _fit_median(terms: Real, target: Real, weight: Real, least: float) -> Real:
+    """Coefficients of (N, T) terms, none below `least`, with the least mean absolute error (weighted)."""
 
-    The corner of the loss is rounded a little, so that it has a gradient.
+    def loss(coefficients: Real) -> tuple[float, Real]:
+        error = target - terms @ coefficients
+        size = np.sqrt(error**2 + _CORNER_YEARS**2)
+        return float(weight @ size), -(weight * error / size) @ terms
+
+    return _minimum(loss, np.linalg.lstsq(terms, target, rcond=None)[0], least, len(target))
+
+
+def _least_reach(terms: Real, target: Real, price: Real, least: Real, start: Real) -> Real:
+    """Coefficients of (N, T) terms: the least mean sum, where each year that it falls short has a price.
+
+    With one price p for all this is the regression of the quantile 1 - 1 / p (Koenker and Bassett 1978).
 
     Args:
         terms: Of N rows.
-        target: (N,) of which `share` should be below the sum of the terms.
-        share: 0.5 gives the least mean absolute error.
-        weight: (N,) how much each row counts.
-        least: Lower bounds of the coefficients, one or (T,).
+        target: (N,) what the sums should reach.
+        price: (N,) of each.
+        least: (T,) lower bounds of the coefficients.
+        start: (T,) first coefficients.
     """
-    from scipy.optimize import minimize  # late: it takes long
 
     def loss(coefficients: Real) -> tuple[float, Real]:
-        over = (target - terms @ coefficients) / _CORNER_YEARS
-        value = share * over + np.logaddexp(0, -over)
-        slope = share - 1 / (1 + np.exp(np.clip(over, -500, 500)))
-        return float(weight @ value) / len(target), -(weight * slope) @ terms / len(target) / _CORNER_YEARS
+        reach = terms @ coefficients
+        short = (target - reach) / _CORNER_YEARS
+        value = reach + price * _CORNER_YEARS * np.logaddexp(0, short)
+        slope = 1 - price / (1 + np.exp(-np.clip(short, -500, 500)))
+        return float(value.sum()), slope @ terms
 
-    size = terms.shape[1]
-    bounds = np.stack([np.broadcast_to(least, size), np.full(size, np.inf)], axis=1)
-    start = np.maximum(np.linalg.lstsq(terms, target, rcond=None)[0], bounds[:, 0])
-    options = {"maxiter": 5000, "maxfun": 10000}
-    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x)
+    return _minimum(loss, start, least, len(target))
+
+
+def _minimum(
+    loss: Callable[[Real], tuple[float, Real]], start: Real, least: float | Real, count: int
+) -> Real:
+    """Where a sum over `count` rows has its minimum, from `start`; `loss` also gives its gradient."""
+    from scipy.optimize import minimize  # late: it takes long
+
+    def mean(coefficients: Real) -> tuple[float, Real]:
+        value, gradient = loss(coefficients)
+        return value / count, gradient / count
+
+    low = np.broadcast_to(np.asarray(least, np.float64), start.shape)
+    return np.asarray(
+        minimize(
+            mean,
+            np.maximum(start, low),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([low, np.full(len(start), np.inf)], axis=1),
+            options={"maxiter": 5000, "maxfun": 10000},
+        ).x
+    )
 
 
 def _hats(values: Real, knots: tuple[float, ...]) -> Real:
@@ -244,20 +295,19 @@ def _hats(values: Real, knots: tuple[float, ...]) -> Real:
     return np.stack([np.interp(values, knots, row) for row in np.eye(len(knots))], axis=1)
 
 
-def _age_weights(age: Real, power: float) -> Real:
+def _age_weights(age: Real) -> Real:
     """(N,) weights that make rare ages count for more; mean 1 before the largest are cut.
 
     Without them the errors of the old are bought by those of the many at 26: estimates shrink towards them.
 
     Args:
         age: (N,) true age in years.
-        power: `_RARE` or `_EVEN`.
     """
     years = np.clip(age, 0, 100).astype(int)
     window = np.exp(-0.5 * (np.arange(-15, 16) / 4) ** 2)
     density = np.convolve(np.bincount(years, minlength=101), window / window.sum(), "same")
     density /= np.convolve(np.ones(101), window / window.sum(), "same")
-    weights = (density[years] + 1) ** -power
+    weights = (density[years] + 1) ** -_RARE
     return np.minimum(weights / weights.mean(), _MOST_WEIGHT)
 
 

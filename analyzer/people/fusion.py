@@ -50,15 +50,12 @@ def fuse_estimates(faces: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
             "log_odds": logit(estimated["female_prob"].to_numpy(np.float64)),
             "age": estimated["age_years"].to_numpy(np.float64),
             "std": estimated["age_std_years"].to_numpy(np.float64),
+            "face_px": _widths(estimated),
             "quality": _clarity(estimated),
         }
     )
     means = person_means(values, person, weight)
-    ids = means.index.to_numpy(np.int64)
-    off = values["age"].to_numpy() - means.loc[person, "age"].to_numpy()
-    apart = np.sqrt(person_means(pd.DataFrame({"squared": off**2}), person, weight)["squared"])
-    log_odds, age, std, quality = (means[name].to_numpy() for name in values)
-    return ids, Estimates(log_odds, age, std, apart.to_numpy(), quality)
+    return means.index.to_numpy(np.int64), Estimates(*(means[name].to_numpy() for name in values))
 
 
 def person_means(values: pd.DataFrame, person: pd.Series, weight: NDArray[np.float64]) -> pd.DataFrame:
@@ -87,8 +84,11 @@ def face_weights(faces: pd.DataFrame) -> NDArray[np.float64]:
     Args:
         faces: Rows of the faces table.
     """
-    width = (faces["x2"] - faces["x1"]).clip(upper=FULL_PX).to_numpy(np.float64)
-    return width * _clarity(faces).clip(LEAST_QUALITY)
+    return _widths(faces).clip(max=FULL_PX) * _clarity(faces).clip(LEAST_QUALITY)
+
+
+def _widths(faces: pd.DataFrame) -> NDArray[np.float64]:
+    return (faces["x2"] - faces["x1"]).to_numpy(np.float64)
 
 
 def _clarity(faces: pd.DataFrame) -> NDArray[np.float64]:

@@ -46,12 +46,14 @@ Member = Mapping[str, str] | str
 ANY_PRECISION = "any"
 """In place of a precision: the calibration holds for all of them."""
 
-DEFAULT_KEY = "3fcb32451703ae0c"
+DEFAULT_KEY = "5cb90034eccb6b4d"
 """Of the default models, in any precision."""
 
 _OWN_FOLDER = Path(__file__).with_name("calibrations")
 _LEAST_PROB = 1e-4
 _CHILD_YEARS = 12.0
+# Between these widths, in pixels, larger faces show more of an age.
+_SMALL_PX, _LARGE_PX = 12.0, 80.0
 # The middle 80 % of a normal distribution reach this many standard deviations to each side.
 _NORMAL_80 = 1.2816
 
@@ -74,8 +76,12 @@ def gender_terms(log_odds: Real, age_years: Real) -> Real:
 
 
 def interval_terms(estimates: Estimates) -> Real:
-    """(3, N): what makes the interval of an age wider, besides the age."""
-    return np.stack([estimates.std_years, estimates.apart_years, 1 - estimates.quality])
+    """(3, N): what makes the interval of an age wider: spread, smallness, and lack of quality.
+
+    That a person's faces are estimated differently was measured to add nothing.
+    """
+    small = np.log(_LARGE_PX / np.clip(estimates.face_px, _SMALL_PX, _LARGE_PX))
+    return np.stack([estimates.std_years, small, 1 - estimates.quality])
 
 
 def key_of(members: Mapping[str, Member]) -> str:
@@ -127,8 +133,8 @@ class Estimates:
     """(N,) mean of the age model's expectation."""
     std_years: Real
     """(N,) mean standard deviation of its distribution; NaN where the model gives an age alone."""
-    apart_years: Real
-    """(N,) standard deviation of the ages of a person's faces; 0 of a single one."""
+    face_px: Real
+    """(N,) mean width of the faces, in pixels."""
     quality: Real
     """(N,) mean quality of the faces."""
 
@@ -164,7 +170,7 @@ class Calibration:
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
     interval_spread: Sequence[float]
-    interval_apart: Sequence[float]
+    interval_small_years: Sequence[float]
     interval_unclear_years: Sequence[float]
     child_years: float
     seen_gender_edges: Sequence[float]
@@ -206,7 +212,7 @@ class Calibration:
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
             interval_spread=(_NORMAL_80, _NORMAL_80),
-            interval_apart=(0.0, 0.0),
+            interval_small_years=(0.0, 0.0),
             interval_unclear_years=(0.0, 0.0),
             # No model can tell children's gender from their faces.
             child_years=_CHILD_YEARS,
@@ -281,9 +287,9 @@ class Calibration:
     def person(self, estimates: Estimates) -> Readings:
         """Gender and age of people, from all their sightings.
 
-        The age is a rising function of the mean estimate (least absolute error regression). The interval is a
-        quantile regression (Koenker and Bassett 1978) of the true age on the age, on the standard deviation
-        of the model's distribution, on how far the faces of a person are apart, and on how unclear they are.
+        The age is a rising function of the mean estimate, and its interval widens with the standard deviation
+        of the model's distribution, with how small the faces are, and how unclear. How both are fitted is
+        described in `analyzer.evaluation.fitting`.
         """
         age = np.clip(np.interp(estimates.age_years, self.age_knots_years, self.age_years), 0, None)
         ends = [self._reach(side, age, estimates) for side in (0, 1)]
@@ -296,7 +302,7 @@ class Calibration:
             age, self.interval_knots_years, (self.interval_low_years, self.interval_high_years)[side]
         )
         for shares, values in zip(
-            (self.interval_spread, self.interval_apart, self.interval_unclear_years),
+            (self.interval_spread, self.interval_small_years, self.interval_unclear_years),
             interval_terms(estimates),
             strict=True,
         ):

@@ -47,7 +47,7 @@ class Choice:
                 for role, one in (
                     *((("detector", self.detector),) if boxed else ()),
                     *((("aligner", self.aligner),) if self.aligner else ()),
-                    *(("gender", self.gender), ("age", self.age), ("embedding", self.embedding)),
+                    *(("gender", self.gender), ("age", self.age)),
                 )
             },
             "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
