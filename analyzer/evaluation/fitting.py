@@ -196,7 +196,7 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     members = [band == one for one in np.unique(band) if (band == one).sum() >= _FEW]
     price = np.full(len(people), _FIRST_PRICE)
     above = people.age - age
-    low, high = (np.linalg.lstsq(terms, target, rcond=None)[0] for target in (-above, above))
+    low, high = (_least_squares(terms, target) for target in (-above, above))
     for _ in range(_ROUNDS):
         low = _least_reach(terms, -above, price, least, low)
         high = _least_reach(terms, above, price, least, high)
@@ -241,7 +241,7 @@ def _fit_median(terms: Real, target: Real, weight: Real, least: float) -> Real:
         size = np.sqrt(error**2 + _CORNER_YEARS**2)
         return float(weight @ size), -(weight * error / size) @ terms
 
-    return _minimum(loss, np.linalg.lstsq(terms, target, rcond=None)[0], least, len(target))
+    return _minimum(loss, _least_squares(terms, target), least, len(target))
 
 
 def _least_reach(terms: Real, target: Real, price: Real, least: Real, start: Real) -> Real:
@@ -265,6 +265,10 @@ def _least_reach(terms: Real, target: Real, price: Real, least: Real, start: Rea
         return float(value.sum()), slope @ terms
 
     return _minimum(loss, start, least, len(target))
+
+
+def _least_squares(terms: Real, target: Real) -> Real:
+    return np.asarray(np.linalg.lstsq(terms, target, rcond=None)[0], np.float64)
 
 
 def _minimum(
