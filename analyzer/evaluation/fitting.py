@@ -40,7 +40,7 @@ _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
-_FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 3.0, 20
+_FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 4.0, 12
 """See `_fit_interval`."""
 _MOST_WEIGHT = 6.0
 _RELIABLE = 0.9
