@@ -24,6 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+from analyzer.vision.attributes.estimate import Attributes
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog, minimize
@@ -35,7 +36,6 @@ from analyzer.people.fusion import fuse_estimates
 from analyzer.settings import Settings
 from analyzer.vision import calibration
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import (
     ANY_PRECISION,
     Calibration,

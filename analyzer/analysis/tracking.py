@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from analyzer.analysis.best_crops import BestCrop, BestCrops, TrackedSample
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import (
-    AlignedCrop,
     CropSource,
     FaceAligner,
     FaceReader,
@@ -112,6 +111,8 @@ class _Embedded:
     sample: TrackedSample
     row: int
     vector: Float
+    since_s: float
+    """Start of the interval of which it is the best crop."""
 
     @property
     def worth(self) -> float:
@@ -179,7 +180,7 @@ class FaceTracker:
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._to_read: list[tuple[TrackedSample, int, AlignedCrop]] = []
+        self._to_read: list[BestCrop] = []
         self._embedded: list[_Embedded] = []
         self._positions: dict[int, _Position] = {}
 
@@ -341,29 +342,32 @@ class FaceTracker:
         best_crops = self._best_crops
         if best_crops is None:
             self._align(seen, rows, frame)
-            taken = zip(rows.tolist(), self._crops(seen, frame, rows), strict=True)
-            self._to_read += [(seen, row, crop) for row, crop in taken]
+            self._to_read += self._taken(seen, frame, rows)
             return
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
         self._align(seen, rows, frame)
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
-        for row, crop in zip(rows.tolist(), self._crops(seen, frame, rows), strict=True):
-            best = BestCrop(seen, row, crop, seen.time_s, float(seen.promise[row]))
-            if seen.ids[row] < 0:
-                seen.crops[row] = best
+        for crop in self._taken(seen, frame, rows):
+            if seen.ids[crop.row] < 0:
+                seen.crops[crop.row] = crop
             else:
-                best_crops.offer(int(seen.ids[row]), best)
+                best_crops.offer(int(seen.ids[crop.row]), crop)
 
     def _align(self, seen: TrackedSample, rows: Int, frame: CropSource) -> None:
         if len(rows):
             with self._stages("align"):
                 seen.align(rows, frame, self._aligner)
 
-    def _crops(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[AlignedCrop]:
+    def _taken(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[BestCrop]:
+        """Crop some of the faces."""
         if self._reader is None or not len(rows):
             return []
         with self._stages("crops"):
-            return self._reader.crops(frame, seen.landmarked[rows])
+            crops = self._reader.crops(frame, seen.landmarked[rows])
+        return [
+            BestCrop(seen, row, crop, seen.time_s, float(seen.promise[row]))
+            for row, crop in zip(rows.tolist(), crops, strict=True)
+        ]
 
     def _offer(self, tracklet: int, crop: BestCrop | None) -> None:
         if crop is not None and self._best_crops is not None:
@@ -372,19 +376,18 @@ class FaceTracker:
     def _read(self, at_least: int) -> None:
         """Run the models on the crops taken so far if there are at least so many."""
         if self._best_crops is not None:
-            finished = self._best_crops.finished
-            self._to_read += [(best.sample, best.row, best.crop) for best in finished]
-            finished.clear()
+            self._to_read += self._best_crops.finished
+            self._best_crops.finished.clear()
         if self._reader is None or len(self._to_read) < at_least:
             return
         with self._stages("estimate"):
-            read = self._reader.read([crop for _, _, crop in self._to_read])
+            read = self._reader.read([one.crop for one in self._to_read])
         estimates = np.column_stack([read.female_prob, read.age_years, read.age_std_years])
-        for (seen, row, _), vector, estimate in zip(self._to_read, read.embeddings, estimates, strict=True):
-            if seen.wide_enough(self._estimated_px)[row]:
-                seen.estimated[row] = estimate
-            if seen.embeddable[row]:
-                self._embedded.append(_Embedded(seen, row, vector))
+        for one, vector, estimate in zip(self._to_read, read.embeddings, estimates, strict=True):
+            if one.sample.wide_enough(self._estimated_px)[one.row]:
+                one.sample.estimated[one.row] = estimate
+            if one.sample.embeddable[one.row]:
+                self._embedded.append(_Embedded(one.sample, one.row, vector, one.since_s))
         self._to_read.clear()
 
     def _tracklets(self) -> Tracklets:
@@ -437,8 +440,8 @@ def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
     best: list[_Embedded] = []
     since_s = -np.inf
     for one in crops:
-        if one.sample.time_s - since_s >= _EMBEDDED_EVERY_S - 1e-6:
-            since_s = one.sample.time_s
+        if one.since_s - since_s >= _EMBEDDED_EVERY_S - 1e-6:
+            since_s = one.since_s
             best.append(one)
         elif one.worth > best[-1].worth:
             best[-1] = one
