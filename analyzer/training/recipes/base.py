@@ -1,0 +1,216 @@
+"""What a recipe is: a network, its input, what its outputs mean, and how it is trained."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.vision.crops import BoxCrop, LandmarkCrop
+from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.user_model import AgeOutput, GenderOutput
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Defaults", "Labels", "Origin", "Recipe", "Target", "default_loss"]
+
+Target = Literal["gender", "age"]
+Float = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a recipe is trained unless the user says otherwise."""
+
+    epochs: int
+    """At most."""
+    batch: int
+    """Faces in a step."""
+    rate: float
+    """The first learning rate."""
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    """Whether the rate is reduced where the validation loss no longer falls, or along a cosine to the end."""
+    warmup_epochs: float = 0.0
+    """Over how many epochs the rate first rises."""
+    patience: int = 6
+    """Training stops early after so many epochs without a better validation loss."""
+    weight_decay: float = 1e-4
+    averaging: float = 0.0
+    """Decay of the running average of the weights, which is then validated and exported; 0: none."""
+    bf16: bool = False
+    """Whether the network is computed in bfloat16 where the processor can (weights stay float32)."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the first weights come from, other than chance."""
+
+    name: str
+    license: str
+    commercial_use: bool | None
+    """None: it is not clear."""
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of a batch of N faces, as tensors on the device of the network."""
+
+    female: torch.Tensor
+    """(N,) float32: 1 for female, 0 for male, NaN where not labeled."""
+    age: torch.Tensor
+    """(N,) float32 years; of a range its middle; NaN where not labeled."""
+    age_low: torch.Tensor
+    """(N,) float32: the first and, below, the last year of a labeled range; else both are `age`."""
+    age_high: torch.Tensor
+    weight: torch.Tensor
+    """(N,) float32: how much each face counts, 1 on average."""
+
+
+class Recipe(abc.ABC):
+    """A network and how it is trained.
+
+    A recipe is trained for those of its `targets` that the data has labels of: all methods are told for
+    which. Modules of recipes import PyTorch inside functions alone.
+    """
+
+    name: str
+    summary: str
+    """One sentence, for the help and the card."""
+    targets: tuple[Target, ...]
+    """What it can estimate."""
+    needs: tuple[Target, ...] = ()
+    """What the data must have labels of; of the other targets it may."""
+    crop: LandmarkCrop | BoxCrop
+    """How its faces are cropped: of the size of its input."""
+    pixels: Pixels
+    defaults: Defaults
+    paper: str = "none"
+    origins: tuple[Origin, ...] = ()
+    """Licenses of its first weights: they count for what comes out, as those of the data do."""
+
+    @abc.abstractmethod
+    def build(self, targets: tuple[Target, ...]) -> torch.nn.Module:
+        """A new network, seeded by PyTorch's own generator.
+
+        Its `forward` takes (N, 3, H, W) float32 as `pixels` says ((N, D) with `features`), and returns a
+        dictionary with a tensor (N, K) for each output that `outputs` names.
+
+        Raises:
+            ModelError: Its first weights are missing.
+        """
+
+    @abc.abstractmethod
+    def outputs(self, targets: tuple[Target, ...]) -> dict[Target, GenderOutput | AgeOutput]:
+        """What its outputs mean: `output` of each is the name of its tensor."""
+
+    def loss(self, answers: Mapping[str, torch.Tensor], labels: Labels) -> torch.Tensor:
+        """The loss of a batch, a scalar; by default `default_loss` for the outputs of `answers`."""
+        targets = tuple(
+            target for target, output in self.outputs(self.targets).items() if output.output in answers
+        )
+        return default_loss(self.outputs(targets), answers, labels)
+
+    def groups(self, network: torch.nn.Module, rate: float) -> list[dict[str, Any]]:
+        """Groups of parameters for the optimizer, each with its rate and whatever else it is to have."""
+        return [{"params": [one for one in network.parameters() if one.requires_grad], "lr": rate}]
+
+    def features(self, crops: NDArray[np.uint8]) -> Float:
+        """The network's input where it is not the crops themselves: (N, D) float32.
+
+        Args:
+            crops: (N, H, W, 3) uint8 BGR of the size of `crop`.
+
+        Raises:
+            NotImplementedError: The network takes the crops.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `features` are computed once for each view, instead of varying the crops in each epoch."""
+        return type(self).features is not Recipe.features
+
+    def write(self, network: torch.nn.Module, targets: tuple[Target, ...], path: Path) -> None:
+        """Write the trained network as ONNX: `export.write_onnx`, unless a recipe has a way of its own.
+
+        The file takes (N, 3, H, W) as `pixels` says, and has the outputs of `outputs`.
+        """
+        from analyzer.training.export import write_onnx
+
+        write_onnx(network, self, targets, path)
+
+
+def default_loss(
+    outputs: Mapping[Target, GenderOutput | AgeOutput],
+    answers: Mapping[str, torch.Tensor],
+    labels: Labels,
+) -> torch.Tensor:
+    """The sum of a loss for each output, over the faces that are labeled.
+
+    Gender: cross entropy. Age as years: the distance from the labeled range, in units of ten years. Age as
+    classes: cross entropy with the labeled range, or with a normal distribution around the labeled age
+    (standard deviation of two years) where there is a class for each year.
+    """
+    import torch
+
+    total = torch.zeros((), device=labels.weight.device)
+    for output in outputs.values():
+        answer = answers[str(output.output)].float()
+        if isinstance(output, GenderOutput):
+            each, known = _gender_loss(output, answer, labels), ~torch.isnan(labels.female)
+        else:
+            each, known = _age_loss(output, answer, labels), ~torch.isnan(labels.age)
+        weights = labels.weight * known
+        total = total + (torch.where(known, each, 0.0) * weights).sum() / weights.sum().clamp(min=1e-6)
+    return total
+
+
+def _gender_loss(output: GenderOutput, answer: torch.Tensor, labels: Labels) -> torch.Tensor:
+    import torch
+    from torch.nn import functional
+
+    female = torch.nan_to_num(labels.female)
+    if output.kind == "logit":
+        wanted = female if output.of == "female" else 1 - female
+        return functional.binary_cross_entropy_with_logits(answer[:, 0], wanted, reduction="none")
+    if output.kind != "logits":
+        raise NotImplementedError(f"a network is trained on logits, not on {output.kind}")
+    number = output.classes.index("female")
+    return functional.cross_entropy(answer, torch.where(female > 0.5, number, 1 - number), reduction="none")
+
+
+_AGE_STD_YEARS = 2.0
+_AGE_UNIT_YEARS = 10.0
+
+
+def _age_loss(output: AgeOutput, answer: torch.Tensor, labels: Labels) -> torch.Tensor:
+    import torch
+    from torch.nn import functional
+
+    low, high = torch.nan_to_num(labels.age_low), torch.nan_to_num(labels.age_high)
+    if output.kind == "years":
+        years = answer[:, 0] * output.factor + output.offset_years
+        return (functional.relu(low - years) + functional.relu(years - high)) / _AGE_UNIT_YEARS
+    if output.kind != "logits":
+        raise NotImplementedError(f"a network is trained on logits, not on {output.kind}")
+    edges = torch.tensor(output.ranges, device=answer.device, dtype=torch.float32)
+    middles, widths = edges.mean(dim=1), edges[:, 1] - edges[:, 0] + 1
+    # How far each class lies from the labeled range.
+    away = functional.relu(low[:, None] - edges[:, 1]) + functional.relu(edges[:, 0] - high[:, None])
+    within = away <= away.amin(dim=1, keepdim=True)
+    logs = functional.log_softmax(answer, dim=1)
+    # Every distribution within a range is as good as another: its whole probability counts.
+    loss = -torch.logsumexp(torch.where(within, logs, -torch.inf), dim=1)
+    if float(widths.max()) > 1:
+        return loss
+    normal = -0.5 * ((middles - torch.nan_to_num(labels.age)[:, None]) / _AGE_STD_YEARS) ** 2
+    wanted = functional.softmax(normal, dim=1)
+    return torch.where(low == high, -(wanted * logs).sum(dim=1), loss)
