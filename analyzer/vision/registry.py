@@ -39,6 +39,7 @@ __all__ = [
     "LEVI_HASSNER_GENDER",
     "MODELS",
     "MODELS_VARIABLE",
+    "NETWORKS",
     "NONE",
     "SETS",
     "SSD",
@@ -184,6 +185,9 @@ ALIGNER = CENTERFACE
 DEFAULTS = (YUNET, CENTERFACE, HEADS, AGE, GENDER, EMBEDDING)
 """The models of a run that names none; they come with installed packages. That of YuNet does not exist for
 every Python and processor: CenterFace takes its place then."""
+
+NETWORKS = tuple(model for model in DEFAULTS if not model.reads)
+"""Those of them that an engine runs."""
 
 SETS = {"dlib": (GENDER.name, AGE.name), "levi-hassner": (LEVI_HASSNER_GENDER.name, LEVI_HASSNER_AGE.name)}
 """Names that ``attributes`` accepts for two models: the ones for gender and for age."""

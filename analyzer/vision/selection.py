@@ -139,7 +139,7 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     else:
         found = find_description(name)
     if found is None:
-        known = ", ".join([*SETS, *(model.name for model in MODELS.values() if what in model.role)])
+        known = ", ".join(["auto", *SETS, *(model.name for model in MODELS.values() if what in model.role)])
         raise ModelError(
             f"there is no model {name} for {what}: choose one of {known}, or one that models list shows"
         )
