@@ -104,7 +104,7 @@ class Head:
 
 
 def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
-    """An ONNX model that also returns these inner values, after its own outputs.
+    """An ONNX model that also returns these inner values, (N, C) each, after its own outputs.
 
     Raises:
         ValueError: It computes no such value.
@@ -116,7 +116,8 @@ def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
     for name in names:
         if name not in known:
             raise ValueError(f"the model has no value {name}")
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        shape = ["N", None]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     serialized: bytes = model.SerializeToString()
     return serialized
 
