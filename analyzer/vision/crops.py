@@ -205,9 +205,12 @@ class BoxCrop:
 
     def crop(self, frame: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
-        if not len(faces):
+        return self.crop_boxes(frame, self.boxes(faces.boxes, frame.width, frame.height))
+
+    def crop_boxes(self, frame: CropSource, kept: Float) -> list[Image]:
+        """(`height`, `width`, 3) uint8 BGR for each (N, 4) float32 box in pixels, as of `boxes`."""
+        if not len(kept):
             return []
-        kept = self.boxes(faces.boxes, frame.width, frame.height)
         low, extents = kept[:, :2], kept[:, 2:] - kept[:, :2]
         transforms = np.zeros((len(kept), 2, 3), np.float32)
         transforms[:, [0, 1], [0, 1]] = 1 / extents
