@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings
 from analyzer.vision import compile_cache, registry, runtime
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, DlibModel
+from analyzer.vision.attributes.dlib import DlibModel
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
-from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.preprocessing import DLIB_PIXELS, Pixels
 from analyzer.vision.quantize import Ranges
 from analyzer.vision.runtime import load_model
 

@@ -19,10 +19,10 @@ from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import dlib_resnet, registry, yunet_network
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
+from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX
-from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.preprocessing import DLIB_PIXELS, Pixels
 from analyzer.vision.runtime import BATCHES, CompiledModel, load_model
 
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.dlib import DLIB_PIXELS
 from analyzer.vision.crops import EMBEDDING_CROP
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, to_onnx
+from analyzer.vision.preprocessing import DLIB_PIXELS
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
 __all__ = ["DlibEmbedding"]

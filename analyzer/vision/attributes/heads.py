@@ -21,10 +21,11 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.base import Prediction, run_model
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
+from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX, EMBEDDING_CROP
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE
 from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.preprocessing import DLIB_PIXELS
 from analyzer.vision.registry import AGE, GENDER, Model
 from analyzer.vision.runtime import BATCHES, load_model
 
