@@ -477,7 +477,7 @@ class Settings:
     min_person_quality: float | str = _field(
         "auto",
         "Do not count people whose faces do not show this clearly for three quarters of the time that a "
-        "person is seen at least; auto: 0.55, and 0.18 in images.",
+        "person is seen at least; auto: 0.55, and 0.14 in images.",
         "people",
         low=0,
         high=1,
