@@ -139,7 +139,7 @@ def link(count: str) -> Result:
     faces["person_id"] = linked.person_ids
     owners = faces.groupby("tracklet_id")["person_id"].max()
     embeddings["person_id"] = embeddings["tracklet_id"].map(owners)
-    people = fuse_people(faces, samples, embeddings, Settings(), Calibration.load())
+    people = fuse_people(faces, samples, Settings(), Calibration.load())
     estimate_proportions(people, Settings(), Calibration.load())
     return {"seconds": time.perf_counter() - start, "people": len(people)}
 

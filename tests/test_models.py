@@ -520,7 +520,7 @@ def test_nothing_measured_means_no_shares_and_no_correction(
     raw = attributes.read_uncalibrated(crops).female_prob
     np.testing.assert_allclose(attributes.read(crops).female_prob, raw, atol=1e-6)
     ages, spreads = np.array([30.0, 30.0]), np.array([5.0, np.nan])
-    read = attributes.calibration.person(Estimates(np.zeros(2), ages, spreads, np.full((2, 1), np.nan)))
+    read = attributes.calibration.person(Estimates(np.zeros(2), ages, spreads, np.zeros(2), np.ones(2)))
     assert (read.low_years[0], read.high_years[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
     assert np.isnan([read.low_years[1], read.high_years[1]]).all()
 

@@ -200,5 +200,5 @@ def test_two_processes_record_what_one_does(
     mine.samples["duration_s"] = sample_durations(times, 6.0)
     linked = link_tracklets(mine.faces, mine.samples, mine.embeddings)
     mine.faces["person_id"] = linked.person_ids
-    people = fuse_people(mine.faces, mine.samples, mine.embeddings, settings, models.calibration)
+    people = fuse_people(mine.faces, mine.samples, settings, models.calibration)
     assert linked.low <= len(people) <= linked.high and len(people) >= 2

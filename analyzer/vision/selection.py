@@ -32,7 +32,7 @@ class Choice:
     precision: str = ANY_PRECISION
     """Of `Settings.precision`."""
     commercial: bool = False
-    """Leaves calibrations out: the faces that ours was fitted on are free for research only."""
+    """Leaves calibrations out that were fitted to faces whose license does not allow commercial use."""
 
     def members(self, precision: str = ANY_PRECISION) -> dict[str, dict[str, str] | str]:
         """What identifies the set of models for a calibration: names and hashes, crop, precision.
@@ -47,7 +47,7 @@ class Choice:
                 for role, one in (
                     *((("detector", self.detector),) if boxed else ()),
                     *((("aligner", self.aligner),) if self.aligner else ()),
-                    *(("gender", self.gender), ("age", self.age), ("embedding", self.embedding)),
+                    *(("gender", self.gender), ("age", self.age)),
                 )
             },
             "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
@@ -56,9 +56,10 @@ class Choice:
 
     def calibration_file(self) -> tuple[str, Path] | None:
         """The key and the file of the set's calibration; None: it was not measured, or is not to be used."""
-        for precision in () if self.commercial else (self.precision, ANY_PRECISION):
+        for precision in (self.precision, ANY_PRECISION):
             key = key_of(self.members(precision))
-            if (path := calibration_file(key, self._folders)) is not None:
+            path = calibration_file(key, self.folders)
+            if path is not None and (not self.commercial or Calibration.load(key, self.folders).allowed):
                 return key, path
         return None
 
@@ -69,10 +70,11 @@ class Choice:
             ModelError: The set has a calibration, but it is damaged.
         """
         found = self.calibration_file()
-        return Calibration.plain() if found is None else Calibration.load(found[0], self._folders)
+        return Calibration.plain() if found is None else Calibration.load(found[0], self.folders)
 
     @property
-    def _folders(self) -> tuple[Path, ...]:
+    def folders(self) -> tuple[Path, ...]:
+        """Of the user's own models among them: their calibrations are there."""
         described = (one for one in (self.gender, self.age) if isinstance(one, Description))
         return tuple(dict.fromkeys(one.path.parent for one in described if one.path is not None))
 
