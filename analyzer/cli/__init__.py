@@ -32,6 +32,7 @@ from analyzer.cli.options import (
     USAGE,
     ChoiceList,
     Group,
+    InterruptedCommandError,
     chosen,
     complete_files,
     epilog,
@@ -41,6 +42,7 @@ from analyzer.cli.options import (
     quiet_option,
     settings_options,
 )
+from analyzer.cli.train import train
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
 from analyzer.util.program import NAME, program
@@ -80,6 +82,7 @@ def cli() -> None:
 
 cli.add_command(batch)
 cli.add_command(models)
+cli.add_command(train)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))
@@ -443,7 +446,7 @@ def _run(
     except AnalyzerError as error:
         console.error(str(error))
     except KeyboardInterrupt as error:
-        raise _InterruptedError(console.interrupted(out)) from error
+        raise InterruptedCommandError(console.interrupted(out)) from error
     finally:
         console.summary(results)
     return max(_exit_code(results), SOME_FAILED) if left else _exit_code(results)
@@ -539,10 +542,6 @@ def doctor(out: Path, *, as_json: bool) -> None:
     sys.exit(DONE if show_checks(out, as_json=as_json) else SOME_FAILED)
 
 
-class _InterruptedError(Exception):
-    """A signal has ended the command; the message says how much of its work is saved."""
-
-
 def main() -> None:
     """Run the command line: the console script, ``python cli.py`` and ``python -m analyzer``."""
     stopped_by = INTERRUPTED
@@ -566,7 +565,7 @@ def main() -> None:
             raise
         click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
         sys.exit(NOTHING_USABLE)
-    except _InterruptedError as error:
+    except InterruptedCommandError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(stopped_by)
     except (click.Abort, KeyboardInterrupt):

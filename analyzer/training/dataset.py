@@ -71,7 +71,7 @@ class Crops:
     """Cropped faces.
 
     Attributes:
-        faces: N rows with the columns of `sets.COLUMNS` but `path`, and `block`, `place` (of the crop in its
+        faces: N rows with the columns of `sets.COLUMNS`, and `block`, `place` (of the crop in its
             block), `face_px`, `quality`, `hash`, and after `divided` `part`.
         skipped: `name` and `reason` of each face that was left out.
         size: Width and height of the network's input in pixels.
@@ -99,6 +99,10 @@ class Crops:
         """A crop as an analysis makes it, (height, width, 3) uint8 BGR."""
         (width, height), (x, y) = self.size, self.pad
         return self.wide(row, view)[y : y + height, x : x + width]
+
+    def has(self, rows: NDArray[np.int64], view: int) -> NDArray[np.bool_]:
+        """Whether each of some faces has a view."""
+        return (self._where[rows, 2] >> view & 1).astype(bool)
 
     @property
     def views(self) -> int:
@@ -156,7 +160,7 @@ def prepare(
         skipped += int(known["reason"].ne("").sum())
         on_progress(min(start + _BLOCK, len(order)), len(order), skipped)
     found = pd.concat(tables)
-    whole = order.drop(columns="path").join(found)
+    whole = order.join(found)
     left_out = whole.loc[whole["reason"].ne(""), ["name", "reason"]].reset_index(drop=True)
     kept = whole[whole["reason"].eq("")].drop(columns="reason").reset_index(drop=True)
     if kept.empty:

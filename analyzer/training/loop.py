@@ -40,7 +40,17 @@ from analyzer.vision.user_model import AgeOutput, GenderOutput
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHECKPOINT", "Fitted", "Plan", "answers_of", "chosen_device", "fit"]
+__all__ = [
+    "CHECKPOINT",
+    "CURVES",
+    "SHOWN_VIEW",
+    "Fitted",
+    "Plan",
+    "answers_of",
+    "chosen_device",
+    "estimates_in",
+    "fit",
+]
 
 Float = NDArray[np.float32]
 
@@ -51,7 +61,7 @@ _SAVED_EVERY_S = 60.0
 _PLATEAU_EPOCHS, _PLATEAU_FACTOR = 2, 0.3
 """After so many epochs without a better validation loss, the rate is multiplied by the second."""
 
-_SHOWN_VIEW = 2
+SHOWN_VIEW = 2
 """The network is chosen by plain crops and by this view, a frame of a video, alike."""
 
 _AHEAD = 2
@@ -424,7 +434,7 @@ class _Trainer:
         self._network.eval()
         losses: list[tuple[float, int]] = []
         answers: dict[str, list[Float]] = {}
-        views = (PLAIN, _SHOWN_VIEW) if self._crops.views > _SHOWN_VIEW else (PLAIN,)
+        views = (PLAIN, SHOWN_VIEW) if self._crops.views > SHOWN_VIEW else (PLAIN,)
         with torch.inference_mode():
             for view, rows in itertools.product(views, _chunks(self._validate, self._plan.how.batch)):
                 given = self._answer(self._source.exact(rows, view))
@@ -512,7 +522,8 @@ def _key(recipe: Recipe, targets: tuple[Target, ...], crops: Crops, plan: Plan) 
     del how["patience"]
     words = [_VERSION, recipe.name, targets, recipe.crop.text, crops.pad, how, plan.seed, plan.device]
     digest = hashlib.sha256(repr([*words, dataclasses.asdict(recipe.augmentation)]).encode())
-    digest.update(pd.util.hash_pandas_object(crops.faces.astype(str)).to_numpy().tobytes())
+    faces = crops.faces.drop(columns="path").astype(str)  # archives are unpacked elsewhere each time
+    digest.update(pd.util.hash_pandas_object(faces).to_numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
