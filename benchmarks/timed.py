@@ -116,7 +116,7 @@ def by_place(video: str) -> Result:
     for module, name, value in (
         (detection, "ShotDetector", NoCuts),
         (detection, "thumbnail", lambda image: np.zeros((54, 96, 3), np.uint8)),
-        (segment, "FaceTracker", lambda embedding, *rest, **named: FaceTracker(None, *rest, **named)),
+        (segment, "FaceTracker", lambda reader, *rest, **named: FaceTracker(None, *rest, **named)),
     ):
         if not hasattr(module, name):
             return {"missing": f"{module.__name__} has no {name} to be left out"}

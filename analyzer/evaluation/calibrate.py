@@ -32,8 +32,8 @@ from analyzer.settings import AgeBand, Settings, assign_band
 from analyzer.util.atomic import paths_of, writing
 from analyzer.util.text import counted, well_formed
 from analyzer.vision import registry
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration, Readings, key_of, own_file
+from analyzer.vision.reader import CropReader
 from analyzer.vision.selection import Choice, choose
 
 __all__ = ["LEAST_OF_A_BAND", "LEAST_OF_A_GENDER", "Calibrated", "calibrate", "write_calibration"]
@@ -236,7 +236,7 @@ def _fitted_on(faces: pd.DataFrame, names: list[str]) -> str:
 
 def _estimated(labels: pd.DataFrame, settings: Settings, on_event: OnEvent) -> Iterator[dict[str, Any]]:
     """A row for each face that was found in a view, with its label, as `People.of` takes them."""
-    viewer, attributes = Viewer(settings), Attributes.load(settings)
+    viewer, reader = Viewer(settings), CropReader.load(settings, embeddings=False)
     done = 0
 
     def counting() -> Iterator[LabeledFace]:
@@ -246,12 +246,12 @@ def _estimated(labels: pd.DataFrame, settings: Settings, on_event: OnEvent) -> I
             yield face
 
     for view in viewer.views(counting()):
-        yield from _rows(view, attributes)
+        yield from _rows(view, reader)
         on_event(Progress("", "faces", done, len(labels), done, done, images=True))
 
 
-def _rows(view: View, attributes: Attributes) -> Iterator[dict[str, Any]]:
-    female, age, spread = attributes.estimate_crops(attributes.crops(view.frame, view.faces))
+def _rows(view: View, reader: CropReader) -> Iterator[dict[str, Any]]:
+    read = reader.read_uncalibrated(reader.crops(view.frame, view.faces))
     widths = face_widths(view.faces.boxes)
     for row, face in enumerate(view.people):
         yield {
@@ -263,9 +263,9 @@ def _rows(view: View, attributes: Attributes) -> Iterator[dict[str, Any]]:
             "x2": float(widths[row]),
             "score": float(view.faces.scores[row]),
             "quality": float(view.faces.quality[row]),
-            "female_prob": float(female[row]),
-            "age_years": float(age[row]),
-            "age_std_years": float(spread[row]),
+            "female_prob": float(read.female_prob[row]),
+            "age_years": float(read.age_years[row]),
+            "age_std_years": float(read.age_std_years[row]),
         }
 
 

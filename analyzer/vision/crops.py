@@ -15,6 +15,8 @@ __all__ = [
     "CROP_LANDMARKS",
     "CROP_PADDING",
     "DLIB_CROP",
+    "EMBEDDING_CROP",
+    "EMBEDDING_CROP_PX",
     "BoxCrop",
     "Crop",
     "LandmarkCrop",
@@ -32,6 +34,9 @@ _MAX_STEPS = 8
 
 AGE_CROP_PX = 64
 """Side of the crops of dlib's age model, in pixels."""
+
+EMBEDDING_CROP_PX = 150
+"""Side of the crops of dlib's model for embeddings, in pixels."""
 
 CROP_PADDING = 0.2
 """Margin of these crops around dlib's template of a face, as a share of the template's side."""
@@ -142,10 +147,15 @@ class LandmarkCrop:
         return frame.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
-DLIB_CROP = LandmarkCrop(
-    AGE_CROP_PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in CROP_LANDMARKS)
-)
+def _landmark_crop(size: int, landmarks: Float) -> LandmarkCrop:
+    return LandmarkCrop(size, tuple((round(float(x), 4), round(float(y), 4)) for x, y in landmarks))
+
+
+DLIB_CROP = _landmark_crop(AGE_CROP_PX, CROP_LANDMARKS)
 """Of dlib's age and gender models."""
+
+EMBEDDING_CROP = _landmark_crop(EMBEDDING_CROP_PX, padded_landmarks(0.25))
+"""Of dlib's model for embeddings, with the margin of dlib's own examples, and of the heads that read it."""
 
 
 @dataclass(frozen=True)

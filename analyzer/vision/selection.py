@@ -10,7 +10,7 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.calibration import ANY_PRECISION, Calibration, calibration_file, key_of
-from analyzer.vision.crops import DLIB_CROP, BoxCrop, Crop
+from analyzer.vision.crops import DLIB_CROP, EMBEDDING_CROP, BoxCrop, Crop
 from analyzer.vision.registry import ALIGNER, EMBEDDING, MODELS, NONE, SETS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
 
@@ -86,8 +86,14 @@ class Choice:
     @property
     def models(self) -> tuple[Model, ...]:
         """All of them, each once."""
-        others = _model(self.age), _model(self.gender), self.embedding
+        chosen = _model(self.age), _model(self.gender)
+        others = *chosen, *(MODELS[name] for one in chosen for name in one.reads), self.embedding
         return tuple(dict.fromkeys((self.detector, *((self.aligner,) if self.aligner else ()), *others)))
+
+    @property
+    def computes_embeddings(self) -> bool:
+        """Whether a model for gender or age computes embeddings on the way."""
+        return any(self.embedding.name in _model(one).reads for one in (self.gender, self.age))
 
 
 def _model(one: Model | Description) -> Model:
@@ -95,7 +101,9 @@ def _model(one: Model | Description) -> Model:
 
 
 def _crop(one: Model | Description) -> Crop:
-    return one.crop if isinstance(one, Description) else DLIB_CROP
+    if isinstance(one, Description):
+        return one.crop
+    return EMBEDDING_CROP if one.reads else DLIB_CROP
 
 
 def choose(settings: Settings) -> Choice:
@@ -105,7 +113,7 @@ def choose(settings: Settings) -> Choice:
         ModelError: One is unknown, does not estimate what it is chosen for, or `settings.commercial` refuses
             it.
     """
-    names = SETS.get(settings.attributes, (settings.attributes, settings.attributes))
+    names = registry.find_attributes(settings.attributes, commercial=settings.commercial)
     gender = _find(settings.gender_model or names[0], "gender", "--gender-model")
     age = _find(settings.age_model or names[1], "age", "--age-model")
     choice = Choice(
@@ -133,7 +141,7 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     else:
         found = find_description(name)
     if found is None:
-        known = ", ".join([*SETS, *(model.name for model in MODELS.values() if what in model.role)])
+        known = ", ".join(["auto", *SETS, *(model.name for model in MODELS.values() if what in model.role)])
         raise ModelError(
             f"there is no model {name} for {what}: choose one of {known}, or one that models list shows"
         )
@@ -164,9 +172,10 @@ def models_hash(settings: Settings) -> str:
     digest = hashlib.sha256()
     if (found := choice.calibration_file()) is not None:
         digest.update(_read(found[1]))
-    used = choice.detector, *((choice.aligner,) if choice.aligner else ()), choice.age, choice.gender
-    for one in dict.fromkeys((*used, choice.embedding)):
-        digest.update(_identity(one).encode())
+    described = [_model(one) for one in (choice.age, choice.gender) if isinstance(one, Description)]
+    for one in dict.fromkeys((choice.age, choice.gender, *choice.models)):
+        if not (isinstance(one, Model) and one in described):
+            digest.update(_identity(one).encode())
     return digest.hexdigest()[:12]
 
 
@@ -180,7 +189,9 @@ def _content(one: Model | Description) -> str:
     """The hashes of all files; of a user's own model, those of the file and of what its description means."""
     if isinstance(one, Description) and one.path is not None:
         return registry.sha256((registry.sha256(_read(one.path)) + one.meaning).encode())
-    return "".join(file.sha256[0] if file.sha256 else file.git_blob for file in _model(one).files)
+    model = _model(one)
+    files = [file for part in (model, *(MODELS[name] for name in model.reads)) for file in part.files]
+    return "".join(file.sha256[0] if file.sha256 else file.git_blob for file in files)
 
 
 def _read(path: Path) -> bytes:
