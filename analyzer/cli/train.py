@@ -243,9 +243,9 @@ class _Progress:
 
         match event:
             case Preparing():
-                self._reached = f"{counted(event.done, 'face')} of {event.total:,} are cropped"
+                self._reached = f"{event.stage} is done for {event.done:,} of {counted(event.total, 'face')}"
                 skipped = f", {event.skipped} left out" if event.skipped else ""
-                self._draw("cropping", event.done, event.total, _left(event.seconds_left) + skipped)
+                self._draw(event.stage, event.done, event.total, _left(event.seconds_left) + skipped)
             case Resumed():
                 share = f", {event.fraction:.0%} of it done" if event.fraction else ""
                 self._say(f"Resuming at epoch {event.epoch} of {event.epochs}{share}")

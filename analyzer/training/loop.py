@@ -32,9 +32,9 @@ from analyzer.errors import ModelError, SettingsError
 from analyzer.training.augment import augmented, generator
 from analyzer.training.dataset import PLAIN, Crops
 from analyzer.training.export import model_input
-from analyzer.training.progress import Epoch, OnTraining, Resumed, Step, ignore
+from analyzer.training.progress import Epoch, OnTraining, Preparing, Resumed, Step, ignore
 from analyzer.training.recipes.base import Defaults, Labels, Recipe, Target
-from analyzer.util.atomic import writing
+from analyzer.util.atomic import output_errors, writing
 from analyzer.vision.user_model import AgeOutput, GenderOutput
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ _PLATEAU_EPOCHS, _PLATEAU_FACTOR = 2, 0.3
 
 SHOWN_VIEW = 2
 """The network is chosen by plain crops and by this view, a frame of a video, alike."""
+
+_FEATURES, _FEATURES_AT_ONCE = 512, 32
+"""Faces in a file of features, and how many are computed together."""
 
 _AHEAD = 2
 """Batches that are prepared ahead, for each thread."""
@@ -128,21 +131,31 @@ class CropBatches:
 
 
 class FeatureBatches:
-    """Features, computed once for each view of a face and for its mirror image, and kept in a file.
+    """Features, computed once for each view of a face and for its mirror image, and kept in files.
 
     Raises:
-        OutputError: The file cannot be written.
+        ModelError: The networks that compute them are missing or failed.
+        OutputError: A file cannot be written.
     """
 
-    def __init__(self, recipe: Recipe, crops: Crops, seed: int, path: Path) -> None:
-        self._seed, self._views = seed, crops.views
-        if not path.is_file():
-            features = [
-                self._computed(recipe, crops, rows) for rows in _chunks(np.arange(len(crops.faces)), 64)
-            ]
-            with writing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, np.concatenate(features))
-        self._features = np.load(path, mmap_mode="r")
+    def __init__(self, recipe: Recipe, crops: Crops, plan: Plan, folder: Path, on_event: OnTraining) -> None:
+        self._seed, self._views = plan.seed, crops.views
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        began, parts = time.monotonic(), []
+        computed, total = 0, len(crops.faces)
+        for number, rows in enumerate(_chunks(np.arange(total), _FEATURES)):
+            path = folder / f"{number:05d}.npy"
+            if not path.is_file():
+                some = [self._computed(recipe, crops, few) for few in _chunks(rows, _FEATURES_AT_ONCE)]
+                with writing(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, np.concatenate(some))
+                computed += len(rows)
+            parts.append(np.load(path))
+            done = int(rows[-1]) + 1
+            left = (total - done) * (time.monotonic() - began) / computed if computed else None
+            on_event(Preparing("computing features", done, total, 0, left))
+        self._features = np.concatenate(parts)
 
     @staticmethod
     def _computed(recipe: Recipe, crops: Crops, rows: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -211,9 +224,9 @@ def fit(
     import torch
 
     torch.set_num_threads(plan.threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    if again:
-        for name in (CHECKPOINT, BEST):
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CHECKPOINT, BEST) if again else ():
             (folder / name).unlink(missing_ok=True)
     with _repeatable(plan.seed):
         return _Trainer(recipe, targets, crops, plan, folder, on_event=on_event).run()
@@ -260,7 +273,8 @@ class _Trainer:
         self._labels = _label_arrays(crops.faces)
         self._source: Batches
         if recipe.has_features:
-            self._source = FeatureBatches(recipe, crops, plan.seed, folder / f"features-{self._key}.npy")
+            features = folder / f"features-{_data_key(recipe, crops)}"
+            self._source = FeatureBatches(recipe, crops, plan, features, on_event)
         else:
             self._source = CropBatches(recipe, crops, plan.seed)
         self._network = recipe.build(targets).to(self._device)
@@ -520,8 +534,14 @@ def _key(recipe: Recipe, targets: tuple[Target, ...], crops: Crops, plan: Plan) 
     if plan.how.schedule == "plateau":
         del how["epochs"]  # more epochs continue
     del how["patience"]
-    words = [_VERSION, recipe.name, targets, recipe.crop.text, crops.pad, how, plan.seed, plan.device]
-    digest = hashlib.sha256(repr([*words, dataclasses.asdict(recipe.augmentation)]).encode())
+    words = [_VERSION, targets, how, plan.seed, plan.device, recipe.augmentation, recipe.origins]
+    return hashlib.sha256(repr([*words, _data_key(recipe, crops)]).encode()).hexdigest()[:16]
+
+
+def _data_key(recipe: Recipe, crops: Crops) -> str:
+    """Identifies the crops and their labels."""
+    words = [_VERSION, recipe.name, recipe.crop.text, crops.pad, crops.views]
+    digest = hashlib.sha256(repr(words).encode())
     faces = crops.faces.drop(columns="path").astype(str)  # archives are unpacked elsewhere each time
     digest.update(pd.util.hash_pandas_object(faces).to_numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -21,8 +21,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Preparing:
-    """Faces have been cropped, or found in the cache."""
+    """What is made once has been made for more faces, or found in the cache."""
 
+    stage: str
+    """What is done, such as ``cropping``."""
     done: int
     total: int
     skipped: int

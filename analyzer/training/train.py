@@ -218,7 +218,7 @@ def _preparing(on_event: OnTraining) -> Any:
         if first is None:
             first = done
         left = spent / (done - first) * (total - done) if done > first else None
-        on_event(Preparing(done, total, skipped, left))
+        on_event(Preparing("cropping", done, total, skipped, left))
 
     return report
 
