@@ -10,9 +10,9 @@ from analyzer.faces import face_widths
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.detectors.load import load_detector
+from analyzer.vision.reader import CropReader
 from testkit.faces import LabeledFace
 
 CANVAS = (384, 640)
@@ -40,8 +40,8 @@ def estimate(faces: list[LabeledFace], width_px: int | None) -> NDArray[np.float
 
     With `width_px` each face is shrunk to about that width and shown alone on a gray 640 x 384 frame.
     """
-    settings = Settings(precision="f32", min_estimate_px=1)
-    detector, attributes = load_detector(settings), Attributes.load(settings)
+    settings = Settings(precision="f32", min_estimate_px=1, attributes="dlib")
+    detector, attributes = load_detector(settings), CropReader.load(settings, embeddings=False)
     aligner = load_aligner(settings)
     assert aligner is not None
     rows = []
@@ -60,9 +60,9 @@ def estimate(faces: list[LabeledFace], width_px: int | None) -> NDArray[np.float
             rows.append([face.age_years, face.female, *[np.nan] * 4])
             continue
         large = face_widths(found.boxes) >= settings.min_estimate_px
-        answers = attributes.estimate(
-            attributes.crops(Still(image), aligner.align(Still(image), found[large]))
-        )
+        crops = attributes.crops(Still(image), aligner.align(Still(image), found[large]))
+        read = attributes.read(crops)
+        answers = (read.female_prob, read.age_years, read.age_std_years)
         estimated = [answer[0] for answer in answers] if large.any() else [np.nan] * 3
         rows.append([face.age_years, face.female, *estimated, face_widths(found.boxes)[0]])
     return np.array(rows, dtype=np.float64)

@@ -33,8 +33,10 @@ from analyzer.people.identity import (
     NESTED,
     PERSON_QUALITY,
     PERSON_S,
+    PICTURE,
     PLAUSIBLE,
     SLIP,
+    SURE_SCORE,
     UNCLEAR_CONTRADICTION,
     Linked,
     link_tracklets,
@@ -58,6 +60,7 @@ class Seen:
     """Many, so that their mean is free of noise."""
     crop_px: float = 50.0
     width: float = 40.0
+    score: float = SURE_SCORE
 
 
 def samples_at(
@@ -89,7 +92,13 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
             x = one.x + one.step * number
             box = {"x1": x, "y1": 0.0, "x2": x + one.width, "y2": 50.0}
             rows.append(
-                {"sample": sample, "tracklet_id": tracklet, "score": 0.9, "quality": one.quality, **box}
+                {
+                    "sample": sample,
+                    "tracklet_id": tracklet,
+                    "score": one.score,
+                    "quality": one.quality,
+                    **box,
+                }
             )
         if one.looks is not None:
             looks.append(
@@ -406,6 +415,20 @@ def test_a_face_within_another_may_be_the_same(shift: float, people: int) -> Non
     assert places(both, images(1)) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "apart", "people"), [(0.1, LIKELY - 0.02, 1), (-0.1, 0.0, 2), (0.1, 0.6, 2)]
+)
+def test_somebody_and_their_picture_on_a_screen_are_one_person(
+    ratio: float, apart: float, people: int
+) -> None:
+    # Both are seen all the time; embeddings decide, but only where one is far wider.
+    one, other = on_line(0, CERTAIN + 0.01 if ratio < 0 else apart)
+    cast = [Seen(range(20), one), Seen(range(20), other, x=300, width=40 * (PICTURE + ratio))]
+    assert max(places(cast, seconds(4))) == people
+    in_one_image = [dataclasses.replace(face, samples=[0]) for face in cast]
+    assert places(in_one_image, images(1)) == [1, 2]
+
+
 def test_where_a_box_without_a_clear_face_is_keeps_nobody_apart() -> None:
     # It goes on as the first one, while the same person is seen elsewhere.
     ann = corner(0, 0.6)
@@ -449,6 +472,20 @@ def test_who_is_seen_too_briefly_is_nobody(count: int, person: int) -> None:
 @pytest.mark.parametrize(("above", "person"), [(-0.01, -1), (0.01, 1)])
 def test_who_never_shows_clearly_is_nobody(above: float, person: int) -> None:
     assert places([Seen(range(20), quality=PERSON_QUALITY + above)], seconds(20)) == [person]
+
+
+@pytest.mark.parametrize(
+    ("score", "quality", "person"),
+    [(0.6, 0.75, -1), (0.7, 0.75, 1), (0.92, 0.45, 1), (0.92, 0.35, -1), (0.99, 0.28, -1), (0.99, 0.0, -1)],
+)
+def test_who_is_counted_depends_on_the_detection_score_too(score: float, quality: float, person: int) -> None:
+    cast = [Seen(range(20), score=score, quality=quality)]
+    _, result = linked(cast, seconds(20))
+    assert set(result.person_ids) == {person}
+    if person < 0:
+        # What is told of it is what `min_quality` is compared with.
+        (told,) = result.uncounted["quality"]
+        assert 0 <= told < PERSON_QUALITY and places(cast, seconds(20), min_quality=told) == [1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyzer.people.identity import link_tracklets
+from analyzer.people.identity import SURE_SCORE, link_tracklets
 from analyzer.people.timeline import sample_durations
 from analyzer.runs.notes import REASONS, Note, Seen, take_notes
 from analyzer.runs.schema import EMBEDDINGS
@@ -50,7 +50,7 @@ def made(*cast: Face, images: bool = False, count: int = 100) -> tuple[pd.DataFr
         {
             "sample": at,
             "tracklet_id": number,
-            "score": 0.9,
+            "score": SURE_SCORE,
             "quality": quality,
             "x1": 300.0 * number,
             "x2": 300.0 * number + wide,
@@ -172,17 +172,17 @@ def test_both_too_briefly_and_too_faintly() -> None:
 
 def test_images_are_told_in_words_of_images() -> None:
     seen = Seen(images=True, samples=3, seconds=3.0, width=640, height=480)
-    (note,) = uncounted_notes(([0], 0.152, 80), ([1], 0.9, 80), seen=seen)
+    (note,) = uncounted_notes(([0], 0.122, 80), ([1], 0.9, 80), seen=seen)
     assert note.sentence == (
-        "1 face was found but not counted: not clear enough, with a quality below 0.18 (0.15, width 80 "
-        "pixels). --min-person-quality 0.15 counts it."
+        "1 face was found but not counted: not clear enough, with a quality below 0.14 (0.12, width 80 "
+        "pixels). --min-person-quality 0.12 counts it."
     )
     two = Settings(min_on_screen_s=1.5)
     brief, both = uncounted_notes(
         ([0], 0.9, 80), ([1], 0.1, 80), seen=seen, settings=two, min_on_screen_s=1.5
     )
     assert brief.sentence.startswith("1 face was found but not counted: in fewer than 2 images.")
-    assert "in fewer than 2 images and with a quality below 0.18" in both.sentence
+    assert "in fewer than 2 images and with a quality below 0.14" in both.sentence
     (nobody,) = take_notes(seen, made(([0], 0.9, 9))[0].iloc[:0], EMPTY, EMPTY, Settings(), child_years=12)
     assert nobody.sentence.startswith("No face was found in 3 images. ")
     assert nobody.sentence.endswith("This may find more: --detector-size 1280.")

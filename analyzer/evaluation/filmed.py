@@ -210,8 +210,9 @@ class _Person:
         if self._motion:
             mixed = cv2.filter2D(mixed, -1, _streak(self._motion * max(0.5, self._scale), self._motion_deg))
         if self._noise:
-            noise = np.empty(mixed.shape[:2], np.int16)
-            cv2.randn(noise, 0, float(self._noise))
+            # OpenCV's own random numbers would depend on what the process has drawn before.
+            grain = self._random.standard_normal(mixed.shape[:2], np.float32) * np.float32(self._noise)
+            noise = np.rint(grain).astype(np.int16)
             mixed = cv2.add(mixed, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
         cell[:] = mixed
 

@@ -3,8 +3,10 @@
 - A folder or a ``.tar`` of images named ``[age]_[gender: 0 male, 1 female]_[race]_….jpg`` as in UTKFace
   (the race only divides the figures); folders are searched recursively;
 - a ``.csv`` with the columns ``image`` (path relative to the CSV), ``age_years`` (may be empty), ``gender``
-  (``female``, ``male`` or empty) and optionally ``x1, y1, x2, y2`` of the labeled face in pixels; with
-  commas, or with semicolons or tabs and decimal commas, as spreadsheets in other languages write it;
+  (``female``, ``male`` or empty) and optionally ``x1, y1, x2, y2`` of the labeled face in pixels, ``race``
+  (one of `RACES`, or empty: it only divides the figures) and ``person`` (who it is: several images may show
+  the same); with commas, or with semicolons or tabs and decimal commas, as spreadsheets in other languages
+  write it;
 - a ``truth.json`` beside its video, or a folder that holds such folders (its images are then not used)::
 
     {"version": 1, "kind": "walking", "seed": 1000, "video": "video.mp4",
@@ -47,7 +49,7 @@ from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
 from analyzer.util.text import well_formed
 
-__all__ = ["BOX", "UTKFACE_RACES", "Material", "TrueVideo", "read_labels"]
+__all__ = ["BOX", "RACES", "UTKFACE_RACES", "Material", "TrueVideo", "bad_labels", "naming", "read_labels"]
 
 BOX = ["x1", "y1", "x2", "y2"]
 """Columns of a box, in pixels."""
@@ -56,6 +58,7 @@ _MAX_IMAGE_BYTES = 256 * 1024 * 1024
 _UTKFACE = r"^([0-9]{1,3})_([01])_([0-9])_.+$"
 UTKFACE_RACES = {"0": "white", "1": "black", "2": "asian", "3": "indian"}
 """Its numbers, but 4: others."""
+RACES = (*UTKFACE_RACES.values(), "other")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,8 @@ class Material:
     Attributes:
         about: `name`, `kind`, `labeled`, `used` and `unparsed`, see `Evaluation.sources`.
         faces: One row a labeled face: `path`, `name`, `true_gender` (empty: unknown), `true_age` (NaN:
-            unknown), `true_race` (empty: unknown) and the columns `BOX` (NaN: unknown). None for videos.
+            unknown), `true_race` (empty: unknown), `person` (empty: unknown) and the columns `BOX` (NaN:
+            unknown). None for videos.
         videos: The videos.
         described: The clips and photographs that are described by eye.
     """
@@ -107,9 +111,9 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
         SourceError: It is not labeled material, or its labels are wrong.
         OSError: A file cannot be read or unpacked.
     """
-    with _naming(path):
+    with naming(path):
         if not path.exists():
-            raise _bad(path, "there is no such file or folder", SourceErrorKind.NOT_FOUND)
+            raise bad_labels(path, "there is no such file or folder", SourceErrorKind.NOT_FOUND)
         if path.is_dir():
             files = [each for each in sorted(path.rglob("[!.]*")) if each.is_file()]
             truths = [each for each in files if each.name == _TRUTH]
@@ -125,20 +129,21 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
                 with tarfile.open(path, "r:") as archive:
                     return _unpacked(path, archive, work, limit)
         what = f"labels are read from a folder, a .tar, a .csv or a {_TRUTH}"
-        raise _bad(path, what, SourceErrorKind.UNSUPPORTED)
+        raise bad_labels(path, what, SourceErrorKind.UNSUPPORTED)
 
 
-def _bad(path: Path, what: str, kind: SourceErrorKind = SourceErrorKind.OTHER) -> SourceError:
+def bad_labels(path: Path, what: str, kind: SourceErrorKind = SourceErrorKind.OTHER) -> SourceError:
+    """The error that labels are wrong; names their file."""
     return SourceError(f"{well_formed(str(path))}: {what}", kind=kind, source=well_formed(str(path)))
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn an error within a file into a sentence that names the file."""
     try:
         yield
     except (ValueError, RecursionError, csv.Error, tarfile.TarError, EOFError) as error:
-        raise _bad(path, str(error)) from error
+        raise bad_labels(path, str(error)) from error
 
 
 # --- faces -------------------------------------------------------------------------------------------
@@ -147,7 +152,7 @@ def _naming(path: Path) -> Iterator[None]:
 def _material(path: Path, kind: str, faces: pd.DataFrame, unparsed: list[str], limit: int | None) -> Material:
     if faces.empty:
         what = f"no image here is named age_gender_race_….jpg, and there is no {_TRUTH}"
-        raise _bad(path, what, SourceErrorKind.EMPTY)
+        raise bad_labels(path, what, SourceErrorKind.EMPTY)
     hashes = faces["name"].map(lambda name: hashlib.sha1(Path(name).name.encode()).hexdigest())
     chosen = faces.loc[hashes.sort_values(kind="stable").index].head(limit or len(faces))
     about = {"name": well_formed(path.resolve().name), "kind": kind, "labeled": len(faces)}
@@ -162,6 +167,7 @@ def _named_faces(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     faces["true_age"] = parts[0].astype(float)
     faces["true_gender"] = parts[1].map({"0": "male", "1": "female"})
     faces["true_race"] = parts[2].map(UTKFACE_RACES).fillna("other")
+    faces["person"] = ""
     faces[BOX] = math.nan
     labeled = faces["true_age"] <= MAX_AGE_YEARS
     return faces[labeled], faces.loc[~labeled, "name"].tolist()
@@ -234,6 +240,7 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
         raise ValueError("it has more or fewer cells than the first line")
     cells = {key: value.strip() for key, value in row.items()}
     name, age, gender = cells["image"], cells["age_years"], cells["gender"].lower()
+    race = cells.get("race", "").lower()
     faults = Faults()
     if "\0" in name or not (folder / name).is_file():
         faults.add(f"there is no image {name!r} beside the CSV")
@@ -241,6 +248,8 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
         faults.add(f"{name!r} has no extension of an image, such as .jpg")
     if gender not in (*GENDERS, ""):
         faults.add(f"gender must be female, male or empty, not {cells['gender']!r}")
+    if race not in (*RACES, ""):
+        faults.add(f"race must be one of {', '.join(RACES)}, or empty, not {race!r}")
 
     def read(cell: str, what: str, *bounds: float) -> float:
         try:
@@ -262,7 +271,8 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
         "name": name,
         "true_gender": gender,
         "true_age": years,
-        "true_race": "",
+        "true_race": race,
+        "person": cells.get("person", ""),
         **box,
     }
 
@@ -281,7 +291,7 @@ def _videos(path: Path, truths: list[Path]) -> Material:
 
 
 def _read_truth(path: Path) -> TrueVideo | tuple[Described, ...]:
-    with _naming(path):
+    with naming(path):
         value = json.loads(path.read_text("utf-8-sig"))
         if isinstance(value, list):
             return read_described(value, path.parent)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ from analyzer.vision.detectors.load import load_detector
 if TYPE_CHECKING:
     from analyzer.vision.detectors.base import Detector
 
-__all__ = ["PHOTOGRAPH", "LabeledFace", "View", "Viewer"]
+__all__ = ["PHOTOGRAPH", "LabeledFace", "Located", "View", "Viewer"]
 
 Image = NDArray[np.uint8]
 
@@ -64,6 +64,27 @@ class LabeledFace:
 
 
 @dataclass(frozen=True, eq=False)
+class Located:
+    """A labeled face where it was found."""
+
+    labels: dict[Any, Any]
+    """The row of the labels."""
+    frame: Still | None
+    """None: the image cannot be read."""
+    face: Faces
+    """One face, aligned; none where there is a `reason`."""
+    reason: str
+    """Why it was not found; empty if it was."""
+
+    def cut(self) -> LabeledFace:
+        """The face cut out of its image."""
+        assert self.frame is not None
+        chip = _cut(self.frame.image, self.face.landmarks[0])
+        labels = self.labels
+        return LabeledFace(str(labels["name"]), chip, float(labels["true_age"]), str(labels["true_gender"]))
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """A frame or photograph, and who is where in it."""
 
@@ -88,43 +109,53 @@ class Viewer:
         self._detector: Detector = load_detector(settings)
         self._aligner: CropAligner | None = load_aligner(settings)
 
-    def cut(self, labels: pd.DataFrame) -> Iterator[LabeledFace]:
-        """Cut labeled faces out of their images; those that are not found or cannot be read are left out.
+    def located(self, labels: pd.DataFrame) -> Iterator[Located]:
+        """Find and align labeled faces in their images.
 
         Args:
             labels: As `analyzer.evaluation.labels.Material.faces`.
+
+        Yields:
+            Each face once, those of an image one after the other.
 
         Raises:
             ModelError: A model failed.
         """
         for path, rows in labels.groupby("path", sort=False):
             image = self._read(Path(str(path)))
-            if image is None:
+            if isinstance(image, str):
+                yield from (Located(row, None, Faces.empty(), image) for row in rows.to_dict("records"))
                 continue
             found = self._found(image)
-            if not len(found):
-                continue
             for row in rows.to_dict("records"):
-                if rows["x1"].notna().all():
-                    overlaps = iou(np.array([[row[edge] for edge in BOX]], np.float32), found.boxes)[0]
-                    best = int(np.argmax(overlaps))
-                    if overlaps[best] < MATCH_IOU:
-                        continue
-                else:
-                    best = central_face(found.boxes, image.shape[1], image.shape[0])
-                face = self._aligned(Still(image), found[best : best + 1])
-                chip = _cut(image, face.landmarks[0])
-                yield LabeledFace(str(row["name"]), chip, float(row["true_age"]), str(row["true_gender"]))
+                best, reason = _labeled_face(row, found, image)
+                faces = self._aligned(Still(image), found[best]) if not reason else Faces.empty()
+                yield Located(row, Still(image), faces, reason)
 
-    def views(self, faces: Iterator[LabeledFace]) -> Iterator[View]:
-        """Show each face in a photograph and in two videos, one of three frames and one of a single one.
+    def cut(self, labels: pd.DataFrame) -> Iterator[LabeledFace]:
+        """Cut labeled faces out of their images; those that are not found or cannot be read are left out.
 
-        What is drawn depends only on the faces and their order.
+        Args:
+            labels: As for `located`.
 
         Raises:
             ModelError: A model failed.
         """
-        for number, some in enumerate(iter(lambda: list(islice(faces, _TOGETHER)), [])):
+        return (one.cut() for one in self.located(labels) if not one.reason)
+
+    def views(self, faces: Iterator[LabeledFace], first: int = 0) -> Iterator[View]:
+        """Show each face in a photograph and in two videos, one of three frames and one of a single one.
+
+        What is drawn depends only on the faces, their order, and `first`.
+
+        Args:
+            faces: Who is shown.
+            first: Another number draws other conditions.
+
+        Raises:
+            ModelError: A model failed.
+        """
+        for number, some in enumerate(iter(lambda: list(islice(faces, _TOGETHER)), []), first):
             random = np.random.default_rng(number)
             for kind, image, centers in _shown(some, random):
                 found = self._found(image)
@@ -134,11 +165,12 @@ class Viewer:
                     aligned = self._aligned(frame, found[np.array(list(rows.values()), np.int64)])
                     yield View(frame, kind, tuple(some[one] for one in rows), aligned)
 
-    def _read(self, path: Path) -> Image | None:
+    def _read(self, path: Path) -> Image | str:
+        """The image, (H, W, 3) uint8 BGR, or why it cannot be read."""
         try:
             return next(ImageReader((path,), self._settings).frames()).image()
-        except (MediaError, SourceError):
-            return None
+        except (MediaError, SourceError) as error:
+            return str(error)
 
     def _found(self, image: Image) -> Faces:
         height, width = image.shape[:2]
@@ -151,6 +183,20 @@ class Viewer:
 
     def _aligned(self, frame: Still, faces: Faces) -> Faces:
         return faces if self._aligner is None else self._aligner.align(frame, faces)
+
+
+def _labeled_face(row: dict[Any, Any], found: Faces, image: Image) -> tuple[slice, str]:
+    """Which of the found faces is the labeled one, and why none is (else empty)."""
+    if not len(found):
+        return slice(0), "no face was found in it"
+    if row["x1"] == row["x1"]:
+        overlaps = iou(np.array([[row[edge] for edge in BOX]], np.float32), found.boxes)[0]
+        best = int(np.argmax(overlaps))
+        if overlaps[best] < MATCH_IOU:
+            return slice(0), "no face was found in its box"
+    else:
+        best = central_face(found.boxes, image.shape[1], image.shape[0])
+    return slice(best, best + 1), ""
 
 
 def _cut(image: Image, landmarks: NDArray[np.float32]) -> Image:

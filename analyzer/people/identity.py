@@ -5,7 +5,7 @@ where the first was heading, they are one (time and position). Otherwise embeddi
 tracklets are clustered by average linkage, bottom up; two faces in one sample are never one person.
 
 How far an embedding can be trusted depends on how clearly the face shows (`Faces.quality`). Unclear faces are
-linked by time and position only, and a person who never shows clearly is not counted.
+linked by time and position only. A person is counted who shows clearly, to the aligner and to the detector.
 
 The clustering is a tree that is cut at three heights: for the people table where the two kinds of error are
 balanced, for `people_high` where only certain links remain, for `people_low` where all plausible ones are
@@ -29,6 +29,7 @@ from analyzer.analysis.tracking import LOST_AFTER_S, lost_after_s
 from analyzer.faces import buffered_iou
 from analyzer.settings import MIN_ON_SCREEN_S
 from analyzer.util.text import counted
+from analyzer.vision.calibration import logit
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -74,14 +75,27 @@ NESTED = 0.35
 """Two faces in one sample of which one covers this share of the other may be one face that was detected
 twice."""
 
+PICTURE = 3.0
+"""Two faces in one sample of which one is this many times as wide as the other may be one person: somebody on
+a stage, and on the screen behind."""
+
 PERSON_S = MIN_ON_SCREEN_S
 """A person is seen for this long in total (in very short videos, for half of the video)."""
 
 PERSON_QUALITY, CLEAR_SHARE = 0.55, 0.75
 """A person reaches this quality for this share of that time."""
 
-IMAGE_QUALITY = 0.18
+IMAGE_QUALITY = 0.14
 """As `PERSON_QUALITY`, in images of a folder, where one face is enough."""
+
+SCORE_WEIGHT, SURE_SCORE = 0.19, 0.83
+"""Who is counted depends on the quality plus the first times the log odds of the detection score, which add
+nothing at the second: the aligner looks at an enlarged crop, the detector at the whole frame, as a viewer
+does. The weight is the ratio of both in a logistic regression on detections labeled as faces or not
+(docs/design.md)."""
+
+_SCORES = 0.05, 0.95
+"""Scores beyond these count as these: not all detectors' scores have the same ends."""
 
 IMAGE_FIRM_QUALITY, IMAGE_FAINT_QUALITY = PERSON_QUALITY, 0.1
 """As `FIRM_QUALITY` and `FAINT_QUALITY`, in images of a folder."""
@@ -117,7 +131,7 @@ class Linked:
     """Why the two differ, in a sentence."""
     uncounted: pd.DataFrame
     """Clusters of faces that are not counted, a row for each: `reason` (`brief`, `faint` or `both`), `faces`,
-    `seen_s`, `quality` (as far as it is reached for long enough) and `width_px` (the
+    `seen_s`, `quality` (corrected by the score, as far as it is reached for long enough) and `width_px` (the
     median)."""
 
 
@@ -181,9 +195,10 @@ def link_tracklets(
 ) -> Linked:
     """Assign faces to people.
 
-    A person is seen for `PERSON_S` seconds in total, and for a share of that with `PERSON_QUALITY`; other
-    faces are not counted. In images of a folder, one face with `IMAGE_QUALITY` is enough, and only embeddings
-    decide. Where no face was aligned, the detection score takes the place of the quality.
+    A person is seen for `PERSON_S` seconds in total, and for a share of that with `PERSON_QUALITY`, corrected
+    by the score (`SCORE_WEIGHT`); other faces are not counted. In images of a folder, one face with
+    `IMAGE_QUALITY` is enough, and only embeddings decide. Where no face was aligned, the detection score
+    takes the place of the quality.
 
     Args:
         faces: Rows of the faces table in the order of time; `person_id` is not read.
@@ -245,8 +260,10 @@ class _Tracklets:
     quality: Float
     """(faces,) of the nearest aligned face of the tracklet in time, 0 if there is none or the face is too
     narrow for alignment; the detection score if no face was aligned at all."""
+    clearness: Float
+    """(faces,) `quality` corrected by the detection score (`SCORE_WEIGHT`), 0 to 1."""
     best_quality: Float
-    """(T,) the highest."""
+    """(T,) the highest `quality`."""
     box: Float
     """(faces, 4) pixels."""
     first_s: Real
@@ -289,6 +306,7 @@ class _Tracklets:
             lengths=ends - starts + 1,
             duration_s=of_sample["duration_s"].loc[faces["sample"]].to_numpy(np.float64),
             quality=quality,
+            clearness=_clearness(quality, faces),
             best_quality=np.maximum.reduceat(quality[rows], starts),
             box=boxes,
             first_s=times[head],
@@ -322,6 +340,20 @@ def _quality(faces: pd.DataFrame, number: Int, rows: Int) -> Float:
     wide = (faces["x2"] - faces["x1"]).to_numpy() >= EMBEDDED_PX  # narrower ones are not aligned
     like = (number[nearest] == number) & (wide | np.isfinite(quality))
     return np.where(like, quality[nearest], 0).astype(np.float32)
+
+
+def _clearness(quality: Float, faces: pd.DataFrame) -> Float:
+    """Return `_Tracklets.clearness`.
+
+    Args:
+        quality: `_Tracklets.quality`.
+        faces: The faces table.
+    """
+    if not faces["quality"].notna().any():
+        return quality  # it is the score already
+    scores: Real = faces["score"].to_numpy(np.float64).clip(*_SCORES)
+    corrected = quality + SCORE_WEIGHT * (logit(scores) - logit(np.array(SURE_SCORE)))
+    return np.where(quality > 0, corrected.clip(0, 1), 0).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -542,7 +574,9 @@ def _nodes(
 
 
 def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.csr_array:
-    """Return in how many samples two nodes meet without one face lying in the other (`NESTED`).
+    """Return in how many samples two nodes meet as two people.
+
+    Not so where one face lies in the other (`NESTED`), or is the `PICTURE` of the other.
 
     Args:
         meets: (N, N) in how many they meet.
@@ -565,12 +599,15 @@ def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.
             np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None), axis=1
         )
         smaller = np.minimum(np.prod(a[:, 2:] - a[:, :2], axis=1), np.prod(b[:, 2:] - b[:, :2], axis=1))
-        nested = (common >= NESTED * smaller) & (rows[one] != rows[other])
-        first.append(rows[one[nested]])
-        second.append(rows[other[nested]])
+        wider = np.maximum(a[:, 2] - a[:, 0], b[:, 2] - b[:, 0])
+        narrower = np.minimum(a[:, 2] - a[:, 0], b[:, 2] - b[:, 0])
+        may_be_one = (common >= NESTED * smaller) | (wider >= PICTURE * narrower)
+        may_be_one &= rows[one] != rows[other]
+        first.append(rows[one[may_be_one]])
+        second.append(rows[other[may_be_one]])
     pairs = np.concatenate(first + second), np.concatenate(second + first)
-    inside = sparse.csr_array((np.ones(len(pairs[0]), np.int32), pairs), shape=meets.shape)
-    return sparse.csr_array((meets - inside.minimum(meets)).astype(np.int32))
+    excepted = sparse.csr_array((np.ones(len(pairs[0]), np.int32), pairs), shape=meets.shape)
+    return sparse.csr_array((meets - excepted.minimum(meets)).astype(np.int32))
 
 
 def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
@@ -607,7 +644,7 @@ class _Seen:
     seconds: Real
     """(C,) total duration."""
     quality: Real
-    """(C,) the quality that is reached for `CLEAR_SHARE` of `least_s`, or of `seconds` if that is less."""
+    """(C,) the clearness that is reached for `CLEAR_SHARE` of `least_s`, or of `seconds` if that is less."""
     width: Real
     """(C,) the median width in pixels."""
     faces: Int
@@ -624,7 +661,7 @@ class _Seen:
         """
         of_face = clusters[tracklets.number]
         # The duration of a sample with two faces counts once: that of the clearer one.
-        order = np.lexsort((-tracklets.quality, of_face))
+        order = np.lexsort((-tracklets.clearness, of_face))
         pairs = of_face * (tracklets.sample.max() + 1) + tracklets.sample
         first = order[np.sort(np.unique(pairs[order], return_index=True)[1])]
         owner, duration_s = of_face[first], tracklets.duration_s[first]
@@ -635,7 +672,7 @@ class _Seen:
         enough = np.flatnonzero(so_far >= CLEAR_SHARE * np.minimum(least_s, seconds)[owner] - 1e-9)
         quality = np.zeros(len(seconds))
         reached, at = np.unique(owner[enough], return_index=True)
-        quality[reached] = tracklets.quality[first[enough[at]]]
+        quality[reached] = tracklets.clearness[first[enough[at]]]
         width = pd.Series(tracklets.box[:, 2] - tracklets.box[:, 0]).groupby(of_face).median()
         median: Real = np.asarray(width.reindex(range(len(seconds))), np.float64)
         return cls(seconds, quality, median, np.bincount(of_face))

@@ -54,7 +54,6 @@ _FORMER_COUNTS = {
 }
 _FORMER_SETTINGS = {
     "min_estimate_px": "min_judged_px",
-    "embed_every_s": "compare_every_s",
     "estimate_every_s": "judge_every_s",
     "reuse_s": "carry_s",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.training.dataset import crop_size
 from analyzer.training.recipes.base import Recipe, Target
 from analyzer.vision.crops import BoxCrop, LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
@@ -49,12 +50,17 @@ def write_onnx(
 ) -> None:
     """Write a network for any number of faces, and check the file with onnx's own checker.
 
+    The file is written under its name when it is whole.
+
     Args:
         network: As `Recipe.build` returns it; it is left in evaluation mode.
         recipe: Names its outputs.
         targets: What it was built for.
         path: Of the ONNX file.
         example: Its input for two faces; by default black crops of the recipe's size.
+
+    Raises:
+        OutputError: The file cannot be written.
     """
     import onnx
     import torch
@@ -92,11 +98,6 @@ def crop_shape(recipe: Recipe) -> tuple[int, int, int]:
     """The shape of the network's input for one face, without `Recipe.features`."""
     width, height = crop_size(recipe.crop)
     return (height, width, 3) if recipe.pixels.channels_last else (3, height, width)
-
-
-def crop_size(crop: LandmarkCrop | BoxCrop) -> tuple[int, int]:
-    """Width and height of a crop in pixels."""
-    return (crop.size, crop.size) if isinstance(crop, LandmarkCrop) else (crop.width, crop.height)
 
 
 def quantized(path: Path, target: Path, inputs: Iterable[Float]) -> None:

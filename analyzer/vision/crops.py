@@ -15,6 +15,8 @@ __all__ = [
     "CROP_LANDMARKS",
     "CROP_PADDING",
     "DLIB_CROP",
+    "EMBEDDING_CROP",
+    "EMBEDDING_CROP_PX",
     "BoxCrop",
     "Crop",
     "LandmarkCrop",
@@ -32,6 +34,9 @@ _MAX_STEPS = 8
 
 AGE_CROP_PX = 64
 """Side of the crops of dlib's age model, in pixels."""
+
+EMBEDDING_CROP_PX = 150
+"""Side of the crops of dlib's model for embeddings, in pixels."""
 
 CROP_PADDING = 0.2
 """Margin of these crops around dlib's template of a face, as a share of the template's side."""
@@ -151,10 +156,15 @@ class LandmarkCrop:
         return frame.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
-DLIB_CROP = LandmarkCrop(
-    AGE_CROP_PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in CROP_LANDMARKS)
-)
+def _landmark_crop(size: int, landmarks: Float) -> LandmarkCrop:
+    return LandmarkCrop(size, tuple((round(float(x), 4), round(float(y), 4)) for x, y in landmarks))
+
+
+DLIB_CROP = _landmark_crop(AGE_CROP_PX, CROP_LANDMARKS)
 """Of dlib's age and gender models."""
+
+EMBEDDING_CROP = _landmark_crop(EMBEDDING_CROP_PX, padded_landmarks(0.25))
+"""Of dlib's model for embeddings, with the margin of dlib's own examples, and of the heads that read it."""
 
 
 @dataclass(frozen=True)
@@ -204,9 +214,12 @@ class BoxCrop:
 
     def crop(self, frame: CropSource, faces: Faces) -> list[Image]:
         """(`height`, `width`, 3) uint8 BGR for each face."""
-        if not len(faces):
+        return self.crop_boxes(frame, self.boxes(faces.boxes, frame.width, frame.height))
+
+    def crop_boxes(self, frame: CropSource, kept: Float) -> list[Image]:
+        """(`height`, `width`, 3) uint8 BGR for each (N, 4) float32 box in pixels, as of `boxes`."""
+        if not len(kept):
             return []
-        kept = self.boxes(faces.boxes, frame.width, frame.height)
         low, extents = kept[:, :2], kept[:, 2:] - kept[:, :2]
         transforms = np.zeros((len(kept), 2, 3), np.float32)
         transforms[:, [0, 1], [0, 1]] = 1 / extents

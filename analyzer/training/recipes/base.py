@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.training.augment import Augmentation
 from analyzer.vision.crops import BoxCrop, LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.user_model import AgeOutput, GenderOutput
@@ -93,6 +93,7 @@ class Recipe(abc.ABC):
     pixels: Pixels
     defaults: Defaults
     paper: str = "none"
+    augmentation: Augmentation = Augmentation()
     origins: tuple[Origin, ...] = ()
     """Licenses of its first weights: they count for what comes out, as those of the data do."""
 
@@ -138,14 +139,13 @@ class Recipe(abc.ABC):
         """Whether `features` are computed once for each view, instead of varying the crops in each epoch."""
         return type(self).features is not Recipe.features
 
-    def write(self, network: torch.nn.Module, targets: tuple[Target, ...], path: Path) -> None:
-        """Write the trained network as ONNX: `export.write_onnx`, unless a recipe has a way of its own.
+    def onnx(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes | None:
+        """The trained network as an ONNX file, where a recipe has a way of its own; None: PyTorch writes it.
 
         The file takes (N, 3, H, W) as `pixels` says, and has the outputs of `outputs`.
         """
-        from analyzer.training.export import write_onnx
-
-        write_onnx(network, self, targets, path)
+        del network, targets
+        return None
 
 
 def default_loss(
