@@ -146,7 +146,7 @@ def test_what_is_not_labeled_or_not_estimated_is_left_out() -> None:
 
 
 def test_children_are_left_out_where_their_gender_is_not_seen() -> None:
-    faces = made(800)
+    faces = made(500)
     faces["age_years"] = faces["true_age"]
     random = np.random.default_rng(3)
     wrong = random.random(len(faces)) < np.where(faces["true_age"] < 15, 0.5, 0.01)
@@ -158,7 +158,7 @@ def test_children_are_left_out_where_their_gender_is_not_seen() -> None:
     assert grown["child_years"] == Calibration.plain().child_years
     # Whoever looks like a child is not among those whose gender was seen.
     counted = sum(map(sum, content["seen_gender"].values()))
-    assert counted < 2 * 800 - (faces["true_age"] < 8).sum() / 4
+    assert counted < 2 * 500 - (faces["true_age"] < 8).sum() / 4
 
 
 def test_the_person_reads_as_the_faces_do(people: People, content: dict[str, Any]) -> None:

@@ -32,6 +32,8 @@ _AGE_KNOTS_YEARS = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 85.0)
 _INTERVAL_KNOTS_YEARS = (0.0, 4.0, 10.0, 18.0, 26.0, 36.0, 48.0, 60.0, 75.0)
 _GENDER_EDGES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 _AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
+_GROUPS_YEARS = (13.0, 20.0, 50.0)
+"""Between groups of estimated ages in which women and men count alike."""
 _GENDER_RIDGE = 1e-4
 """Penalty on the coefficients of gender: without one, a perfect separation has no finite ones."""
 _CORNER_YEARS = 0.2
@@ -167,8 +169,9 @@ def read_across(people: People) -> Readings:
 
 def _coefficients(people: People) -> dict[str, Any]:
     labeled = people.gender != ""
-    terms = people.terms[:, labeled]
-    gender = _fit_logistic(terms, people.gender[labeled] == "female").round(4)
+    female = people.gender[labeled] == "female"
+    even = _even_weights(female, people.estimates.age_years[labeled])
+    gender = _fit_logistic(people.terms[:, labeled], female, even).round(4)
     aged = people.chosen(np.isfinite(people.age))
     weight = _age_weights(aged.age)
     # Rising from knot to knot: a sum of steps of which none is negative.
@@ -217,18 +220,33 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     }
 
 
-def _fit_logistic(terms: Real, female: NDArray[np.bool_]) -> Real:
-    """Coefficients of (T, N) terms by maximum likelihood, with a small penalty on each."""
+def _even_weights(female: NDArray[np.bool_], age_years: Real) -> Real:
+    """(N,) weights with which women and men count alike among the young, the grown and the old.
+
+    That most of the labeled old are men is no reason to take an old woman for one. Measured with a version of
+    heads on 408 faces, it makes the accuracy of men and women differ by 3.6 instead of 5.5 points.
+    """
+    weights = np.ones(len(female))
+    group = np.digitize(age_years, _GROUPS_YEARS)
+    for number in range(len(_GROUPS_YEARS) + 1):
+        sides = [(group == number) & (female == side) for side in (False, True)]
+        counts = [int(rows.sum()) for rows in sides]
+        if min(counts) >= _FEW:
+            for rows, count in zip(sides, counts, strict=True):
+                weights[rows] = sum(counts) / 2 / count
+    return weights
+
+
+def _fit_logistic(terms: Real, female: NDArray[np.bool_], weight: Real) -> Real:
+    """Coefficients of (T, N) terms by weighted maximum likelihood, with a small penalty on each."""
     from scipy.optimize import minimize  # late: it takes long
 
     def loss(coefficients: Real) -> tuple[float, Real]:
         log_odds = coefficients @ terms
-        error = 1 / (1 + np.exp(-log_odds)) - female
-        value = (
-            np.mean(np.logaddexp(0, log_odds) - female * log_odds)
-            + _GENDER_RIDGE * coefficients @ coefficients
-        )
-        return float(value), terms @ error / len(female) + 2 * _GENDER_RIDGE * coefficients
+        error = weight * (1 / (1 + np.exp(-log_odds)) - female)
+        value = float(np.mean(weight * (np.logaddexp(0, log_odds) - female * log_odds)))
+        value += float(_GENDER_RIDGE * coefficients @ coefficients)
+        return value, terms @ error / len(female) + 2 * _GENDER_RIDGE * coefficients
 
     start = np.zeros(len(terms))
     start[0] = 1
