@@ -484,7 +484,7 @@ def _calibrate(
     paths: tuple[str, ...], settings: Settings, out: Path | None, *, quiet: bool, as_json: bool, **how: Any
 ) -> int:
     from analyzer.cli.console import Console, describe_calibration
-    from analyzer.evaluation import calibrate
+    from analyzer.evaluation.calibrate import calibrate
     from analyzer.util.system import few_arenas
 
     few_arenas()

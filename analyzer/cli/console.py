@@ -37,7 +37,8 @@ from analyzer.util.program import program
 from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
 if TYPE_CHECKING:
-    from analyzer.evaluation import Calibrated, Evaluation
+    from analyzer.evaluation import Evaluation
+    from analyzer.evaluation.calibrate import Calibrated
 
 log = logging.getLogger(__name__)
 

@@ -107,13 +107,17 @@ def calibrate(
         on_event: Called with `Progress`.
 
     Raises:
-        SettingsError: The set of models comes with a calibration, which a file of the user's would not
-            replace, and `out` is not given.
+        SettingsError: There is no detector; or the set of models comes with a calibration, which a file of
+            the user's would not replace, and `out` is not given.
         SourceError: A path is not labeled images, or there are too few.
         ModelError: A model is missing, damaged or fails.
         OutputError: The file cannot be written.
     """
     chosen = (settings or Settings()).replace(min_estimate_px=1)
+    if chosen.detector == registry.NONE.name:
+        raise SettingsError(
+            "a calibration takes a detector: labeled faces are shown together, and must be found"
+        )
     choice = choose(chosen)
     members = choice.members()
     key = key_of(members)

@@ -40,11 +40,13 @@ _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
-_FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 3.0, 20
+_FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 4.0, 12
 """See `_fit_interval`."""
 _MOST_WEIGHT = 6.0
 _RELIABLE = 0.9
 """Share of right genders above which they are stated."""
+_OLDEST_CHILD = 30
+"""No older perceived age counts as that of a child."""
 _FEW = 20
 """Of fewer people no share is taken."""
 EXPLAINED = {
@@ -318,19 +320,18 @@ def _age_weights(age: Real) -> Real:
 def _child_years(people: People, read: Readings) -> float:
     """The perceived age below which, in windows of five years, too few of the stated genders are right.
 
-    Where there are too few labeled people to say so, it is that of models that were not measured.
+    A window counts if its share is too low by more than chance; the age is never lower than that of models
+    that were not measured.
     """
-    least = Calibration.plain().child_years
-    stated = stated_genders(
-        read.female_prob, read.age_years, Settings(gender_of_children=True), Calibration.plain()
-    )
+    plain = Calibration.plain()
+    settings = Settings(gender_of_children=True)
+    stated = stated_genders(read.female_prob, read.age_years, settings, plain)
     counted = (people.gender != "") & (stated != "unknown")
     right = stated == people.gender
-    for age in range(30, 0, -1):
+    for age in range(_OLDEST_CHILD, int(plain.child_years), -1):
         window = counted & (read.age_years >= age - 5) & (read.age_years < age)
-        if window.sum() >= _FEW:
-            if right[window].mean() < _RELIABLE:
-                return float(age)
-        elif age <= least:
-            return least
-    return 0.0
+        if (number := int(window.sum())) < _FEW:
+            continue
+        if right[window].mean() < _RELIABLE - np.sqrt(_RELIABLE * (1 - _RELIABLE) / number):
+            return float(age)
+    return plain.child_years

@@ -186,7 +186,10 @@ def _identity(one: Model | Description) -> str:
 
 
 def _content(one: Model | Description) -> str:
-    """The hashes of all files; of a user's own model, those of the file and of what its description means."""
+    """The hashes of all files, and of the models that it reads.
+
+    Of a user's own model, those of the file and of what its description means.
+    """
     if isinstance(one, Description) and one.path is not None:
         return registry.sha256((registry.sha256(_read(one.path)) + one.meaning).encode())
     model = _model(one)
