@@ -440,7 +440,7 @@ def test_from_pictures_to_a_network_in_use(tmp_path: Path) -> None:
 
 
 def until_epoch(command: list[str], number: int, how: signal.Signals) -> tuple[int, str]:
-    """Send a signal to a training after an epoch; its exit code, and what it has printed on standard error."""
+    """Send a signal to a training after an epoch; its exit code, and what it has printed on the way."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
