@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.people.fusion import face_weights, fuse_estimates, person_means, stated_genders
-from analyzer.settings import AGE_BANDS, Settings, assign_band
+from analyzer.settings import Settings
 from analyzer.vision.calibration import (
     Calibration,
     Estimates,
@@ -45,6 +45,8 @@ changes nothing, and by which the interval differs between neighboring knots: it
 people."""
 _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
+_CELLS_YEARS = (2.0, 5.0, 13.0, 18.0, 25.0, 35.0, 45.0, 55.0, 65.0)
+"""Between bands of true ages of which as many are missed."""
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
 _FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 4.0, 12
@@ -202,7 +204,7 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     terms = np.column_stack([_hats(age, _INTERVAL_KNOTS_YEARS), wider])
     # Nothing that says less makes an interval narrower.
     least = np.array([-np.inf] * len(_INTERVAL_KNOTS_YEARS) + [0.0] * wider.shape[1])
-    band = np.array([assign_band(one, AGE_BANDS["youtube"]) for one in people.age])
+    band = np.digitize(people.age, _CELLS_YEARS)
     members = [band == one for one in np.unique(band) if (band == one).sum() >= _FEW]
     price = np.full(len(people), _FIRST_PRICE)
     above = people.age - age
