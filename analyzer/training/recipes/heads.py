@@ -144,8 +144,8 @@ def _whole(network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes:
         ir_version=_IR,
     )
     onnx.checker.check_model(made, full_check=True)
-    content: bytes = made.SerializeToString()
-    return content
+    whole: bytes = made.SerializeToString()
+    return whole
 
 
 def _layers(modules: Any) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
