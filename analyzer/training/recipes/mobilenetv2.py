@@ -89,7 +89,7 @@ class MobileNetV2(Recipe):
         averaging=0.998,
         bf16=True,
     )
-    origins = (_IMAGENET,)
+    origins: tuple[Origin, ...] = (_IMAGENET,)
 
     def started(self, start: str) -> Self:
         """As `Recipe.started`: ``none``, or a file of torchvision's ``mobilenet_v2``."""
