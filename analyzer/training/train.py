@@ -293,9 +293,15 @@ def _finished(
             quantized(onnx, temporary, (model_input(np.stack(chunk), recipe.pixels) for chunk in chunks))
         _describe(int8, recipe, targets, terms, "; computed in eight bits")
     files = {"f32": onnx} | ({"int8": int8} if int8 is not None else {})
+    written = dict(files)
+    weights = recipe.weights_alone(fitted.network, targets)
+    if weights is not None:
+        written["npz"] = onnx.with_suffix(".npz")
+        with writing(written["npz"]) as temporary:
+            temporary.write_bytes(weights)
     card["files"] = {
         kind: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path.read_bytes())}
-        for kind, path in files.items()
+        for kind, path in written.items()
     }
     card["parity"] = parity(recipe, fitted, crops, files, settings)
     card["held_out"] = held_out_figures(crops, files, settings)

@@ -163,6 +163,11 @@ class Recipe(abc.ABC):
         del network, targets
         return None
 
+    def weights_alone(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes | None:
+        """The trained weights as an NPZ file, where the program itself reads such; None: it does not."""
+        del network, targets
+        return None
+
 
 def default_loss(
     outputs: Mapping[Target, GenderOutput | AgeOutput],
