@@ -218,12 +218,13 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
         for rows in members:
             price[rows] *= np.exp(_ADAPTION * (missed[rows].mean() - _MISSED))
     knots = len(_INTERVAL_KNOTS_YEARS)
-    # Nobody is younger than the youngest labeled person, or older than the oldest: that says nothing about
-    # others. Beyond them the interval reaches at least as far as the model's own spread says.
+    # Nobody is younger than the youngest labeled person, or older than the oldest. Unless those are babies,
+    # there are others, so beyond them the interval reaches at least as far as the model's own spread says.
     beyond = np.array(_INTERVAL_KNOTS_YEARS)
+    youngest, oldest = people.age.min(), people.age.max()
     for end, outside, near in (
-        (low, beyond <= people.age.min(), age <= people.age.min() + _NEAR_YEARS),
-        (high, beyond >= people.age.max(), age >= people.age.max() - _NEAR_YEARS),
+        (low, (beyond <= youngest) & (youngest > _NEAR_YEARS), age <= youngest + _NEAR_YEARS),
+        (high, beyond >= oldest, age >= oldest - _NEAR_YEARS),
     ):
         own = (NORMAL_80 - end[knots]) * wider[near, 0].mean() if near.any() else 0.0
         end[:knots][outside] = np.maximum(end[:knots][outside], own)
