@@ -51,6 +51,7 @@ class Options:
     Attributes:
         recipe: Its name.
         out: The folder for everything that comes out.
+        start: What the first weights come from, as `Recipe.started` explains; None: as the recipe has it.
         name: Of the network; None: that of the folder.
         epochs: At most.
         batch: Faces in a step.
@@ -63,13 +64,14 @@ class Options:
         filmed: Whether faces are also shown as in photographs and videos.
         int8: Whether a file in eight bits is written too.
         commercial: Refuse sets and first weights that do not clearly allow commercial use.
-        compare: The networks that the new one is compared with, as `Settings.attributes`; None: the default.
+        compare: The models that the new one is compared with, as `Settings.attributes`; None: the default.
         measured: At most this many held-out faces are analyzed before and after; 0: none.
         again: Start anew, whatever the folder holds.
     """
 
     recipe: str
     out: Path
+    start: str | None = None
     name: str | None = None
     epochs: int | None = None
     batch: int | None = None
@@ -93,7 +95,7 @@ class Trained:
 
     Attributes:
         folder: Holds everything.
-        onnx: The network; its description is beside it.
+        onnx: The model; its description is beside it.
         int8: The same in eight bits; None: not asked for.
         card: The document of ``card.json``.
     """
@@ -105,7 +107,7 @@ class Trained:
 
 
 def train(sets: Sequence[LabeledSet], options: Options, on_event: OnTraining = ignore) -> Trained:
-    """Train a network on labeled pictures, or continue to where it was interrupted.
+    """Train a model on labeled pictures, or continue to where it was interrupted.
 
     Args:
         sets: The pictures.
@@ -123,6 +125,8 @@ def train(sets: Sequence[LabeledSet], options: Options, on_event: OnTraining = i
             "training needs PyTorch, which is not installed: pip install 'audience-analyzer[train]'"
         )
     recipe = find_recipe(options.recipe)
+    if options.start is not None:
+        recipe = recipe.started(options.start)
     name = _name(options)
     terms = _terms(sets, recipe, options)
     settings = Settings(threads=options.threads)
@@ -169,7 +173,7 @@ def _name(options: Options) -> str:
     name = options.name or options.out.resolve().name
     if not is_free_name(name):
         raise SettingsError(
-            f"{name!r} cannot be the name of your network: give one with --name, of letters, digits, - and "
+            f"{name!r} cannot be the name of your model: give one with --name, of letters, digits, - and "
             "_, that models list does not show"
         )
     return name
@@ -289,9 +293,15 @@ def _finished(
             quantized(onnx, temporary, (model_input(np.stack(chunk), recipe.pixels) for chunk in chunks))
         _describe(int8, recipe, targets, terms, "; computed in eight bits")
     files = {"f32": onnx} | ({"int8": int8} if int8 is not None else {})
+    written = dict(files)
+    weights = recipe.weights_alone(fitted.network, targets)
+    if weights is not None:
+        written["npz"] = onnx.with_suffix(".npz")
+        with writing(written["npz"]) as temporary:
+            temporary.write_bytes(weights)
     card["files"] = {
         kind: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path.read_bytes())}
-        for kind, path in files.items()
+        for kind, path in written.items()
     }
     card["parity"] = parity(recipe, fitted, crops, files, settings)
     card["held_out"] = held_out_figures(crops, files, settings)
@@ -329,7 +339,7 @@ def _measured(
     targets: tuple[Target, ...],
     on_event: OnTraining,
 ) -> dict[str, Any] | None:
-    """What `evaluate` says of held-out faces with the networks before, and with the new one."""
+    """What `evaluate` says of held-out faces with the models before, and with the new one."""
     held_out = crops.faces.iloc[crops.part("test")]
     if not options.measured or held_out.empty:
         return None
@@ -360,7 +370,7 @@ def _measured(
             found = evaluate(path, chosen, limit=options.measured, on_event=report)
             scores = found.to_dict()["faces"] or {}
             figures[what] = {
-                "networks": options.compare or "default" if what == "before" else onnx.stem,
+                "models": options.compare or "default" if what == "before" else onnx.stem,
                 **scores,
             }
     return {"faces": total, "targets": list(targets), **figures}
