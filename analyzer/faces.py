@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 __all__ = [
     "AlignedCrop",
-    "AttributeModel",
     "CropSource",
-    "EmbeddingModel",
     "FaceAligner",
     "FaceDetector",
+    "FaceEstimates",
+    "FaceReader",
     "Faces",
     "buffered_iou",
     "covered",
@@ -157,8 +157,9 @@ class CropSource(Protocol):
 
         Args:
             transforms: (N, 2, 3) float32, from pixels of the upright frame to a unit square.
-            sides: Side in pixels at which each crop is sampled, linearly.
-            size: Side of the returned crops in pixels, averaged down from `sides`.
+            sides: For each crop the side in pixels at which it is read: `size`, linearly, or a power of two
+                as much, with that many pixels averaged.
+            size: Side of the returned crops in pixels.
 
         Returns:
             (size, size, 3) uint8 BGR each; black outside the frame.
@@ -223,41 +224,44 @@ class FaceAligner(Protocol):
         ...
 
 
-class AttributeModel(Protocol):
-    """Estimates perceived gender and age."""
+@dataclass(frozen=True, eq=False)
+class FaceEstimates:
+    """What is computed from the crops of N faces."""
 
-    def crops(self, source: CropSource, faces: Faces) -> list[AlignedCrop]:
+    embeddings: Float
+    """(N, D): vectors that are near each other for the same person."""
+    female_prob: Float
+    """(N,) probability of the perceived gender female; NaN if it is not estimated."""
+    age_years: Float
+    """(N,) perceived age; NaN if it is not estimated."""
+    age_std_years: Float
+    """(N,) standard deviation of its distribution; NaN if it is not known."""
+
+
+class FaceReader(Protocol):
+    """Compares faces, and estimates their gender and age."""
+
+    size: int
+    """Length D of the embeddings."""
+
+    def crops(self, frame: CropSource, faces: Faces) -> list[AlignedCrop]:
         """Return the input for each face.
 
         Args:
-            source: The frame.
-            faces: Their landmarks must not be NaN.
+            frame: The full frame.
+            faces: With boxes and landmarks in its pixels; the landmarks must not be NaN.
         """
         ...
 
-    def estimate(self, crops: Sequence[AlignedCrop]) -> tuple[Float, Float, Float]:
-        """Return the probability of female, the age and its standard deviation in years, each (N,) float32.
+    def read(self, crops: Sequence[AlignedCrop]) -> FaceEstimates:
+        """Compute embeddings and estimates.
 
         Args:
-            crops: N faces as returned by `crops`.
+            crops: N >= 1 faces as returned by `crops`.
+
+        Raises:
+            ModelError: A model failed.
         """
-        ...
-
-
-class EmbeddingModel(Protocol):
-    """Computes vectors of faces that are near each other for the same person."""
-
-    crop_px: int
-    """Side of its input in pixels."""
-    size: int
-    """Length D of its vectors."""
-
-    def transforms(self, landmarks: Float) -> Float:
-        """Return (N, 2, 3) float32 for `CropSource.crop` from (N, 5, 2) float32 landmarks."""
-        ...
-
-    def embed(self, crops: Sequence[Image]) -> Float:
-        """Return (N, D) float32 for N crops, (`crop_px`, `crop_px`, 3) uint8 BGR each."""
         ...
 
 

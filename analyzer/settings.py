@@ -358,9 +358,9 @@ class Settings:
         0, "Drop faces narrower than this.", "models", unit="pixels", low=0, high=4096, flag="min_face"
     )
     attributes: str = _field(
-        "dlib",
-        "Gender and age model: dlib; levi-hassner, the classic one; or a model of your own, by its name or "
-        "its .onnx file.",
+        "auto",
+        "Gender and age model: auto (heads, or heads-free with --commercial); dlib; levi-hassner, the "
+        "classic one; or a model of your own, by its name or its .onnx file.",
         "models",
     )
     gender_model: str | None = _field(None, "Gender model, in place of --attributes.", "models")
@@ -373,19 +373,10 @@ class Settings:
         low=1,
         high=1000,
     )
-    embed_every_s: float = _field(
-        1.0,
-        "Compute an embedding from the best crop of each tracked face once in this many seconds.",
-        "models",
-        unit="s",
-        low=0.01,
-        high=3600,
-        flag="embed_every",
-    )
     estimate_every_s: float = _field(
         0.5,
-        "Estimate gender and age from the best crop of each tracked face once in this many seconds, less "
-        "often for long tracks; 0: on every detection.",
+        "Compare the best crop of each tracked face, and estimate its gender and age, once in this many "
+        "seconds, half as often for long tracks; 0: every detection.",
         "models",
         unit="s",
         low=0,

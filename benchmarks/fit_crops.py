@@ -17,9 +17,9 @@ import numpy as np
 
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
 from analyzer.vision.detectors.centerface import CenterFace
+from analyzer.vision.reader import CropReader
 from testkit.faces import FIT, LabeledFace, labeled_faces
 
 CROP_PADDING = 0.2
@@ -51,21 +51,22 @@ def main() -> None:
     template = np.median(places, axis=0)
     print(f"{len(faces)} faces, spread {np.std(places, axis=0).max():.3f} of a crop's side")
 
-    estimate = Attributes.load(settings)
+    reader = CropReader.load(settings.replace(attributes="dlib"), embeddings=False)
     landmarks = np.stack([points for _, points in faces])
     true_age = np.array([face.age_years for face, _ in faces])
     true_female = np.array([face.female for face, _ in faces])
     for scale in SCALES:
         goal = ((template - 0.5) * scale + 0.5).astype(np.float32)
         transforms = crop_transforms(landmarks, goal)
-        female, age, _ = estimate.estimate_crops(
+        read = reader.read_uncalibrated(
             [
                 (crop,)
                 for (face, _), transform in zip(faces, np.split(transforms, len(faces)), strict=True)
                 for crop in Still(face.image).crop(transform, crop_sides(transform), AGE_CROP_PX)
             ]
         )
-        error, right = np.abs(age - true_age).mean(), ((female > 0.5) == true_female).mean()
+        error = np.abs(read.age_years - true_age).mean()
+        right = ((read.female_prob > 0.5) == true_female).mean()
         print(f"scale {scale:.2f}: age error {error:.3f} years, gender right {right:.4f}")
         print("   ", goal.round(4).tolist())
 

@@ -35,10 +35,10 @@ from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.detectors.base import Detector
 from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.reader import CropReader
 from analyzer.vision.registry import MODELS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, descriptions, find_description
 from testkit import caffe
@@ -139,14 +139,14 @@ def bias_rows(name: str, table: pd.DataFrame, figures: Sequence[str]) -> list[tu
     return rows
 
 
-def estimated(attributes: Attributes, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> pd.DataFrame:
+def estimated(attributes: CropReader, faces: Sequence[tuple[LabeledFace, Image, Faces]]) -> pd.DataFrame:
     """A table of estimates, not calibrated."""
     table = table_of([face for face, _, _ in faces])
     answers = [
-        attributes.estimate_crops(attributes.crops(Still(image), found))[:2] for _, image, found in faces
+        attributes.read_uncalibrated(attributes.crops(Still(image), found)) for _, image, found in faces
     ]
-    table["female_prob"] = [float(female[0]) for female, _ in answers]
-    table["age_years"] = [float(age[0]) for _, age in answers]
+    table["female_prob"] = [float(one.female_prob[0]) for one in answers]
+    table["age_years"] = [float(one.age_years[0]) for one in answers]
     return table
 
 
@@ -157,7 +157,7 @@ def accuracy(table: pd.DataFrame) -> tuple[str, str]:
 
 
 def detector_row(
-    name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: Attributes
+    name: str, faces: Sequence[LabeledFace], frames: Sequence[Image], attributes: CropReader
 ) -> Row:
     """Speed, faces found, and accuracy of gender and age on these faces."""
     settings = Settings(detector=name)
@@ -215,16 +215,16 @@ def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]])
     why = ""
     with contextlib.ExitStack() as stack:
         try:
-            attributes = Attributes.load(Settings(attributes=name))
+            attributes = CropReader.load(Settings(attributes=name), embeddings=False)
         except ModelError as error:
             if name != "levi-hassner":
                 raise
             why = str(error)
             stack.enter_context(made_weights())
-            attributes = Attributes.load(Settings(attributes=name))
+            attributes = CropReader.load(Settings(attributes=name), embeddings=False)
         some = found[:64]
         crops = [attributes.crops(Still(image), faces)[0] for _, image, faces in some]
-        per_face = f"{median_ms(lambda: attributes.estimate(crops), len(crops)):.1f}"
+        per_face = f"{median_ms(lambda: attributes.read(crops), len(crops)):.1f}"
     if why:
         return Row(name, (per_face, "not measured", "not measured", *license(known[0]))), why
     table = estimated(attributes, found)
@@ -235,10 +235,7 @@ def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]])
 def embedding_row(found: Sequence[tuple[LabeledFace, Image, Faces]]) -> Row:
     """Speed of the embedding."""
     model = DlibEmbedding(Settings())
-    crops = [
-        Still(image).crop(model.transforms(faces.landmarks), [model.crop_px], model.crop_px)[0]
-        for _, image, faces in found[:64]
-    ]
+    crops = [model.crop.crop(Still(image), faces)[0] for _, image, faces in found[:64]]
     per_face = f"{median_ms(lambda: model.embed(crops), len(crops)):.1f}"
     return Row("dlib-resnet (embedding)", (per_face, "–", "–", *license(model.model)))
 
@@ -266,7 +263,7 @@ def main() -> None:
     faces = list(labeled_faces(REPORT, options.faces))
     with tempfile.TemporaryDirectory() as folder:
         frames = video_frames(Path(folder))
-    dlib = Attributes.load(Settings())
+    dlib = CropReader.load(Settings(), embeddings=False)
     detectors, missing = [], []
     for name in DETECTORS:
         try:

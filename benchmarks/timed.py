@@ -116,7 +116,7 @@ def by_place(video: str) -> Result:
     for module, name, value in (
         (detection, "ShotDetector", NoCuts),
         (detection, "thumbnail", lambda image: np.zeros((54, 96, 3), np.uint8)),
-        (segment, "FaceTracker", lambda embedding, *rest, **named: FaceTracker(None, *rest, **named)),
+        (segment, "FaceTracker", lambda reader, *rest, **named: FaceTracker(None, *rest, **named)),
     ):
         if not hasattr(module, name):
             return {"missing": f"{module.__name__} has no {name} to be left out"}
@@ -139,7 +139,7 @@ def link(count: str) -> Result:
     faces["person_id"] = linked.person_ids
     owners = faces.groupby("tracklet_id")["person_id"].max()
     embeddings["person_id"] = embeddings["tracklet_id"].map(owners)
-    people = fuse_people(faces, samples, embeddings, Settings(), Calibration.load())
+    people = fuse_people(faces, samples, Settings(), Calibration.load())
     estimate_proportions(people, Settings(), Calibration.load())
     return {"seconds": time.perf_counter() - start, "people": len(people)}
 

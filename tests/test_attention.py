@@ -92,8 +92,7 @@ def faces_of(samples: pd.DataFrame, *rows: tuple[int, int, np.ndarray]) -> pd.Da
 
 
 def people_of(faces: pd.DataFrame, samples: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    embeddings = pd.DataFrame(columns=["person_id", "crops", "crop_px", "embedding"])
-    return fuse_people(faces, samples, embeddings, settings, Calibration.load())
+    return fuse_people(faces, samples, settings, Calibration.load())
 
 
 def test_attention_dwell_and_ratio_of_people_who_are_known() -> None:

@@ -18,7 +18,6 @@ from analyzer.vision.calibration import (
     Calibration,
     Confusion,
     Estimates,
-    PersonNetwork,
     calibration_file,
     gender_terms,
     key_of,
@@ -57,9 +56,10 @@ def put(folder: Path, settings: Settings, file: dict[str, Any], precision: str =
     return key
 
 
-def estimates(log_odds: float, age: float, spread: float = 5.0, embedding: Any = None) -> Estimates:
-    vector = np.full((1, 128), np.nan) if embedding is None else np.array(embedding, np.float64)[None]
-    return Estimates(np.array([log_odds]), np.array([age]), np.array([spread]), vector)
+def estimates(
+    log_odds: float, age: float, spread: float = 5.0, face_px: float = 80.0, quality: float = 1.0
+) -> Estimates:
+    return Estimates(*(np.array([value]) for value in (log_odds, age, spread, face_px, quality)))
 
 
 # --- gender ------------------------------------------------------------------------------------------
@@ -76,16 +76,15 @@ def test_confident_models_give_confident_probabilities(calibration: Calibration,
     assert female[0] < 0.5 < female[-1]
 
 
-def test_answers_on_children_count_for_less(calibration: Calibration) -> None:
+def test_answers_on_children_can_count_for_less(calibration: Calibration) -> None:
+    made = dataclasses.replace(calibration, gender=[0.8, -0.5, 0, 0, 0, 0])
+
     def slope(age: float) -> float:
-        low, high = logit(calibration.female_prob(np.array([0.1, 0.9]), np.full(2, age)))
+        low, high = logit(made.female_prob(np.array([0.1, 0.9]), np.full(2, age)))
         raw_low, raw_high = logit(np.array([0.1, 0.9]))
         return float((high - low) / (raw_high - raw_low))
 
-    slopes = [slope(age) for age in (4, 8, 14, 20, 30, 50)]
-    assert slopes[0] == pytest.approx(slopes[1]) and slopes[3] == pytest.approx(slopes[4])
-    assert slopes[1] < slopes[2] < slopes[3] < 1
-    assert slopes[0] < 0.6 * slopes[4]
+    assert [slope(age) for age in (4, 8, 14, 20, 30)] == pytest.approx([0.3, 0.3, 0.55, 0.8, 0.8])
 
 
 def test_terms_change_where_they_are_said_to(calibration: Calibration) -> None:
@@ -108,87 +107,29 @@ def test_logit_is_the_inverse_and_ends_somewhere() -> None:
 # --- people ------------------------------------------------------------------------------------------
 
 
-def network(seed: int, width: int = 4) -> PersonNetwork:
-    """Random weights, as they are read from a file."""
-    random = np.random.default_rng(seed)
-    one, two = (random.normal(size=131), random.uniform(0.5, 2, 131))
-    hidden = random.normal(size=(131, width)) * 0.05, random.normal(size=width)
-    output = random.normal(size=(width, 102)), random.normal(size=102)
-    return PersonNetwork.parsed(PersonNetwork(one, two, hidden, output).text)
-
-
-def test_a_network_is_in_the_file_as_it_is_used() -> None:
-    made = network(1)
-    again = PersonNetwork.parsed(made.text)
-    for one, other in zip(
-        [made.mean, made.scale, *made.hidden, *made.output],
-        [again.mean, again.scale, *again.hidden, *again.output],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
-    assert made.hidden[0].shape == (131, 4) and made.output[0].shape == (4, 102)
-
-
-@pytest.mark.parametrize("change", [lambda text: text[:-8], lambda text: "", lambda text: "ü" + text[1:]])
-def test_a_damaged_network_is_refused(change: Any) -> None:
-    with pytest.raises(ValueError, match=r"not|multiple|ASCII"):
-        PersonNetwork.parsed(change(network(1).text))
-
-
-def test_a_network_reads_all_inputs_with_two_layers() -> None:
-    made, random = network(2), np.random.default_rng(3)
-    embedding = random.normal(size=(2, 128))
-    given = Estimates(np.array([1.0, 2]), np.array([30.0, 50]), np.array([5.0, 7]), embedding)
-    values = np.column_stack([embedding, [1, 2], [30, 50], [5, 7]])
-    values = np.clip((values - made.mean) / made.scale, -6, 6)
-    outputs = np.maximum(values @ made.hidden[0] + made.hidden[1], 0) @ made.output[0] + made.output[1]
-    shares = np.exp(outputs[:, :101]) / np.exp(outputs[:, :101]).sum(axis=1, keepdims=True)
-    log_odds, age, spread = made.read(given)
-    np.testing.assert_allclose(log_odds, outputs[:, 101])
-    np.testing.assert_allclose(age, shares @ np.arange(101))
-    np.testing.assert_allclose(spread, np.sqrt(shares @ np.arange(101) ** 2 - age**2))
-
-
-def test_what_is_not_known_is_read_as_the_average() -> None:
-    made = network(2)
-    unknown = Estimates(np.array([1.0]), np.array([30.0]), np.array([np.nan]), np.full((1, 1), np.nan))
-    average = Estimates(np.array([1.0]), np.array([30.0]), made.mean[130:], made.mean[None, :128])
-    np.testing.assert_allclose(made.read(unknown), made.read(average))
-
-
-def test_age_is_the_mean_of_two_readings(calibration: Calibration) -> None:
-    embedding = np.zeros(128)
-    embedding[:2] = 0.25, -0.5
-    made = dataclasses.replace(
-        calibration,
-        person_network=network(4),
-        person_age_knots_years=[0, 50, 100],
-        person_age_years=[0, 40, 100],
-        person_age_estimates=[0.0, 10.0] + [0.0] * 126,
-    )
-    given = estimates(1.0, 25.0, embedding=embedding)
-    log_odds, age, spread = network(4).read(given)
-    read = made.person(given)
-    assert read.female_prob[0] == pytest.approx(1 / (1 + np.exp(-log_odds[0])))
-    assert read.age_years[0] == pytest.approx((age[0] + 20 - 5) / 2)
-    assert read.spread_years[0] == pytest.approx(spread[0])
-    assert read.apart_years[0] == pytest.approx(abs(age[0] - 15))
+def test_age_is_read_between_knots_and_gender_as_it_is(calibration: Calibration) -> None:
+    made = dataclasses.replace(calibration, age_knots_years=[0, 50, 100], age_years=[0, 40, 100])
+    read = made.person(estimates(1.0, 25.0))
+    assert read.female_prob[0] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert read.age_years[0] == pytest.approx(20)
     # No age is below 0.
-    young = dataclasses.replace(made, person_age_years=[-400, -300, -200])
-    assert young.person(given).age_years[0] == 0
+    young = dataclasses.replace(made, age_years=[-400, -300, -200])
+    assert young.person(estimates(1.0, 25.0)).age_years[0] == 0
 
 
 def test_models_that_were_not_measured_are_not_corrected() -> None:
-    read = Calibration.plain().person(estimates(1.5, 33.0, 4.0, np.zeros(128)))
+    read = Calibration.plain().person(estimates(1.5, 33.0, 4.0, face_px=20, quality=0.1))
     assert read.female_prob[0] == pytest.approx(1 / (1 + np.exp(-1.5))) and read.age_years[0] == 33
-    assert (read.spread_years[0], read.apart_years[0]) == (4, 0)
+    assert read.high_years[0] - read.low_years[0] == pytest.approx(2 * 1.2816 * 4)
+    # Without a spread there is no interval.
+    unknown = Calibration.plain().person(estimates(1.5, 33.0, np.nan))
+    assert unknown.age_years[0] == 33 and np.isnan([unknown.low_years[0], unknown.high_years[0]]).all()
 
 
 def test_people_do_not_influence_each_other(calibration: Calibration) -> None:
     random = np.random.default_rng(2)
-    embedding = random.normal(size=(6, 128)) * 0.08
-    embedding[[1, 4]] = np.nan
-    together = Estimates(random.normal(size=6), random.uniform(0, 80, 6), random.uniform(1, 9, 6), embedding)
+    ends = ((-3, 3), (0, 80), (1, 9), (12, 200), (0, 1))
+    together = Estimates(*(random.uniform(*pair, 6) for pair in ends))
     given = together.log_odds.copy(), together.age_years.copy()
     read = calibration.person(together)
     np.testing.assert_array_equal(together.log_odds, given[0])  # the arguments are not changed
@@ -201,8 +142,8 @@ def test_people_do_not_influence_each_other(calibration: Calibration) -> None:
 
 
 def test_unknown_stays_unknown(calibration: Calibration) -> None:
-    read = calibration.person(estimates(np.nan, np.nan, np.nan))
-    assert np.isnan(list(vars(read).values())[:5]).all()
+    read = calibration.person(estimates(np.nan, np.nan, np.nan, np.nan))
+    assert np.isnan(list(vars(read).values())).all()
 
 
 # --- the interval of age -----------------------------------------------------------------------------
@@ -210,8 +151,8 @@ def test_unknown_stays_unknown(calibration: Calibration) -> None:
 
 def test_interval_holds_its_estimate_and_no_age_below_0(calibration: Calibration) -> None:
     random = np.random.default_rng(5)
-    many = random.normal(size=500), random.uniform(0, 100, 500), random.uniform(0, 25, 500)
-    read = calibration.person(Estimates(*many, random.normal(size=(500, 128)) * 0.12))
+    ends = ((-3, 3), (0, 100), (0, 25), (5, 300), (0, 1))
+    read = calibration.person(Estimates(*(random.uniform(*pair, 500) for pair in ends)))
     assert (read.low_years >= 0).all() and (read.low_years <= read.age_years).all()
     assert (read.age_years <= read.high_years).all()
 
@@ -223,18 +164,20 @@ def test_the_interval_has_the_width_of_the_file(calibration: Calibration) -> Non
         interval_low_years=[2, 6],
         interval_high_years=[4, 12],
         interval_spread=[0.5, 1.0],
-        interval_disagreement=[0.25, 0.125],
+        interval_small_years=[0.25, 0.125],
+        interval_unclear_years=[3.0, 5.0],
+        age_knots_years=[0, 120],
+        age_years=[0, 120],
     )
-    given = estimates(0.0, 60.0, embedding=np.full(128, 0.03))
+    given = estimates(0.0, 60.0, spread=8.0, face_px=20.0, quality=0.6)
     read = made.person(given)
-    age, spread, apart = read.age_years[0], read.spread_years[0], read.apart_years[0]
-    assert age > 20 and spread > 0 and apart > 0
-    assert read.low_years[0] == pytest.approx(age - (2 + 0.04 * age) - 0.5 * spread - 0.25 * apart)
-    assert read.high_years[0] == pytest.approx(age + (4 + 0.08 * age) + spread + 0.125 * apart)
+    small = np.log(80 / 20)
+    assert read.low_years[0] == pytest.approx(60 - (2 + 0.04 * 60) - 0.5 * 8 - 0.25 * small - 0.4 * 3)
+    assert read.high_years[0] == pytest.approx(60 + (4 + 0.08 * 60) + 8 + 0.125 * small + 0.4 * 5)
     # Knots that would leave the estimate outside do not.
     odd = dataclasses.replace(made, interval_low_years=[-99, -99], interval_high_years=[-99, -99])
     read = odd.person(given)
-    assert read.low_years[0] == read.high_years[0] == age
+    assert read.low_years[0] == read.high_years[0] == 60
 
 
 # --- the file ----------------------------------------------------------------------------------------
@@ -265,12 +208,12 @@ def test_a_set_without_a_file_is_not_measured(own: Path, changed: dict[str, str]
 def test_the_key_is_of_every_member() -> None:
     chosen = choose(Settings())
     members = chosen.members()
-    assert members.keys() == {"aligner", "gender", "age", "embedding", "crop", "precision"}
+    assert members.keys() == {"aligner", "gender", "age", "crop", "precision"}
     keys = {key_of(members)}
     for role, member in members.items():
         other = "other" if isinstance(member, str) else member | {"sha256": "0" * 64}
         keys.add(key_of(members | {role: other}))
-    assert len(keys) == 7
+    assert len(keys) == 6
     aligner = members["aligner"]
     assert isinstance(aligner, dict)
     assert key_of(members | {"aligner": aligner | {"name": "renamed"}}) == key_of(members)
@@ -293,7 +236,16 @@ def test_a_users_calibration_is_found_by_its_key(own: Path, file: dict[str, Any]
     assert choose(settings.replace(precision="f32")).calibration().key == key
     assert models_hash(settings) != before, "the same segments would be read by another calibration"
     assert choose(Settings()).calibration().key == DEFAULT_KEY
-    assert not choose(settings.replace(commercial=True)).calibration().measured
+
+
+@pytest.mark.parametrize(("allowed", "used"), [(True, True), (False, False), (None, False)])
+def test_commercial_takes_a_calibration_whose_faces_allow_it(
+    own: Path, file: dict[str, Any], allowed: bool | None, used: bool
+) -> None:
+    settings = Settings(detector="none", attributes="dlib", commercial=True)
+    put(own, settings, file | {"commercial_use": allowed})
+    assert choose(settings).calibration().measured == used
+    assert choose(settings.replace(commercial=False)).calibration().measured
 
 
 def test_a_calibration_of_one_precision_is_preferred_and_holds_for_it_alone(
@@ -339,22 +291,25 @@ def test_every_field_is_explained_in_the_file(file: dict[str, Any]) -> None:
     patterns = [name.strip() for names in file["explained"] for name in names.split(",")]
     for name in file.keys() - {"explained"}:
         known = any(name.startswith(p.removesuffix("*")) if p.endswith("*") else name == p for p in patterns)
-        assert known or name.endswith(("_edges", "_edges_years")) or name == "fitted_on", name
+        assert known or name.endswith(("_edges", "_edges_years")), name
 
 
 def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file: dict[str, Any]) -> None:
-    assert len(calibration.gender) == 6 and len(calibration.person_age_estimates) == 128
-    assert calibration.person_network is not None
-    for name in ("person_age", "interval"):
+    assert len(calibration.gender) == 6
+    for name in ("age", "interval"):
         knots = getattr(calibration, f"{name}_knots_years")
         assert (np.diff(knots) > 0).all()
         for value in ("years", "low_years", "high_years"):
             curve = getattr(calibration, f"{name}_{value}", None)
             assert curve is None or len(curve) == len(knots)
     # An older estimate is an older person.
-    assert (np.diff(calibration.person_age_years) >= 0).all()
+    assert (np.diff(calibration.age_years) >= 0).all()
     # What is less sure is never said more narrowly.
-    for shares in (calibration.interval_spread, calibration.interval_disagreement):
+    for shares in (
+        calibration.interval_spread,
+        calibration.interval_small_years,
+        calibration.interval_unclear_years,
+    ):
         assert len(shares) == 2 and min(shares) >= 0
     assert 0 < calibration.child_years < 30
     for edges in (calibration.seen_gender_edges, calibration.seen_age_edges_years):

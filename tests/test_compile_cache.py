@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings
 from analyzer.vision import compile_cache, registry, runtime
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, DlibModel
+from analyzer.vision.attributes.dlib import DlibModel
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
-from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.preprocessing import DLIB_PIXELS, Pixels
 from analyzer.vision.quantize import Ranges
 from analyzer.vision.runtime import load_model
 
@@ -134,7 +134,7 @@ def test_a_second_process_neither_compiles_nor_imports_onnx(folder: Path) -> Non
     ]
     assert int(seen[0][0]) >= 4 and seen[0][1] == "True"
     assert seen[1] == ["0", "False"]
-    assert len(list(folder.iterdir())) == len(registry.DEFAULTS)
+    assert len(list(folder.iterdir())) == len(registry.NETWORKS)
 
 
 def test_every_input_of_a_model_has_its_own_entry(folder: Path, compilations: list[object]) -> None:

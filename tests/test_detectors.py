@@ -18,7 +18,6 @@ from analyzer.faces import Faces, face_widths, iou
 from analyzer.media.frame import Still
 from analyzer.media.reader import VideoReader
 from analyzer.vision import registry
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.crops import BoxCrop
 from analyzer.vision.detectors import yunet
 from analyzer.vision.detectors.base import Detector
@@ -26,6 +25,7 @@ from analyzer.vision.detectors.load import load_detector
 from analyzer.vision.detectors.opencv import Haar, Ssd
 from analyzer.vision.detectors.whole import WholeImage
 from analyzer.vision.detectors.yunet import YuNet, decode_yunet
+from analyzer.vision.reader import CropReader
 from analyzer.vision.runtime import load_model
 from analyzer.vision.selection import models_hash
 from analyzer.vision.user_model import LEVI_HASSNER
@@ -319,7 +319,7 @@ def test_levi_hassner_is_what_numpy_computes(
     picture = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
     # The box and 20 pixels on each side are 227 pixels: nothing is stretched.
     faces = Faces.build(boxes=[[40, 35, 227, 222], [150, 150, 290, 300]], scores=[0.9, 0.9])
-    attributes = Attributes.load(exact.replace(attributes="levi-hassner"))
+    attributes = CropReader.load(exact.replace(attributes="levi-hassner"), embeddings=False)
     crops = attributes.crops(Still(picture), faces)
     (first,) = crops[0]
     np.testing.assert_array_equal(first, picture[15:242, 20:247])
@@ -327,7 +327,9 @@ def test_levi_hassner_is_what_numpy_computes(
     ranges = np.array([(0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53)], np.float64)
     centers = np.append(ranges.mean(axis=1), 71.7)
     widths = np.append(ranges[:, 1] - ranges[:, 0] + 1, 41)
-    for crop, *answer in zip(crops, *attributes.estimate(crops), strict=True):
+    read = attributes.read(crops)
+    answers = zip(read.female_prob, read.age_years, read.age_std_years, strict=True)
+    for crop, answer in zip(crops, answers, strict=True):
         blob = cv2.dnn.blobFromImage(crop[0], mean=caffe.MEANS_BGR)
         gender, age = (caffe.forward(weights[what], blob) for what in ("gender", "age"))
         mean = age @ centers
@@ -366,7 +368,8 @@ def test_the_classic_set_runs_through_every_step(
     assert names == [detector, "centerface", "levi-hassner-age", "levi-hassner-gender", "dlib-resnet"]
     assert all(model["engine"] for model in run.info["models"])
     assert all(len(model["sha256"]) == 64 for model in run.info["models"])
-    assert run.info["calibration"] == {"key": None, "fitted_on": "", "measured": False}
+    known = run.info["calibration"]
+    assert known["key"] is None and known["measured"] is False and known["fitted_on"] == ""
     faces, people, timeline = run.faces, run.people, run.timeline
     assert len(run.samples) == 5 * SECONDS and len(faces) > len(run.samples)
     # Only those of the aligner.

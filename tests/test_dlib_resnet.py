@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, SIDE_PX, to_onnx
+from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, FEATURES, SIDE_PX, to_onnx
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.runtime import load_model
 from testkit.demo import portraits
@@ -69,7 +69,8 @@ def test_descriptors_are_dlibs(
     network = load_model(
         to_onnx(data), exact.replace(engine=engine), name="resnet", pixels=PIXELS, batch=batch
     )
-    (descriptors,) = network.run(crops)
+    descriptors, features = network.run(crops)
+    assert features.shape == (len(crops), FEATURES)
     assert descriptors.shape == (len(crops), DESCRIPTOR_SIZE) and len(crops) >= 12
     assert descriptors.dtype == np.float32
     np.testing.assert_allclose(descriptors, reference, rtol=0, atol=TOLERANCE)
@@ -92,7 +93,7 @@ def test_model_is_valid_onnx_with_a_free_batch(data: bytes) -> None:
         [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
     ]
-    assert shapes == [["N", 3, SIDE_PX, SIDE_PX], ["N", DESCRIPTOR_SIZE]]
+    assert shapes == [["N", 3, SIDE_PX, SIDE_PX], ["N", DESCRIPTOR_SIZE], ["N", FEATURES]]
     # Affine layers are folded.
     assert len(model.graph.node) < 100
 

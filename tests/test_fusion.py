@@ -62,19 +62,12 @@ def faces_of(rows: list[dict[str, Any]], samples: pd.DataFrame) -> pd.DataFrame:
 def people_of(
     faces: pd.DataFrame,
     samples: pd.DataFrame,
-    embeddings: pd.DataFrame | None = None,
     calibration: Calibration | None = None,
     **changes: Any,
 ) -> pd.DataFrame:
     """Each tracklet is a person."""
     faces["person_id"] = faces["tracklet_id"] + 1
-    looks = empty_table(EMBEDDINGS) if embeddings is None else embeddings
-    return fuse_people(faces, samples, looks, Settings(**changes), calibration or Calibration.load())
-
-
-def looks_of(*rows: tuple[int, int, float, list[float]]) -> pd.DataFrame:
-    """Rows of the embeddings table: person, crops, pixels, vector."""
-    return pd.DataFrame(rows, columns=["person_id", "crops", "crop_px", "embedding"])
+    return fuse_people(faces, samples, Settings(**changes), calibration or Calibration.load())
 
 
 def mean_odds(probabilities: list[float], weights: list[float]) -> float:
@@ -100,13 +93,14 @@ def test_sightings_weigh_by_width_and_quality() -> None:
     ]
     faces = faces_of(rows, samples)
     faces["person_id"] = 7
-    ids, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
+    ids, estimates = fuse_estimates(faces)
     weights = [40 * 0.9, 60 * 0.5, FULL_PX * 0.8, 40 * LEAST_QUALITY, 40 * 0.6]
     assert ids.tolist() == [7]
     assert estimates.log_odds[0] == pytest.approx(mean_odds([0.8, 0.6, 0.1, 0.99, 0.7], weights), rel=1e-5)
     assert estimates.age_years[0] == pytest.approx(np.average([20, 40, 50, 5, 30], weights=weights), rel=1e-5)
     assert estimates.std_years[0] == pytest.approx(np.average([4, 8, 6, 9, 5], weights=weights), rel=1e-5)
-    assert np.isnan(estimates.embeddings).all() and len(estimates.embeddings) == 1
+    assert estimates.face_px[0] == pytest.approx(np.average([40, 60, 240, 40, 40], weights=weights))
+    assert estimates.quality[0] == pytest.approx(np.average([0.9, 0.5, 0.8, 0, 0.6], weights=weights))
 
 
 def test_what_some_sightings_do_not_tell_is_the_mean_of_the_others() -> None:
@@ -115,30 +109,12 @@ def test_what_some_sightings_do_not_tell_is_the_mean_of_the_others() -> None:
     ages = enumerate([40.0, np.nan, 20.0])
     rows = [face(number, 0, female_prob=0.9, age_years=age) for number, age in ages]
     faces = faces_of(rows, samples).assign(person_id=1, age_std_years=np.nan)
-    _, estimates = fuse_estimates(faces, empty_table(EMBEDDINGS))
+    _, estimates = fuse_estimates(faces)
     assert estimates.age_years.tolist() == [pytest.approx(30)]
     assert np.isnan(estimates.std_years).all()
 
 
-def test_looks_of_a_person_are_the_mean_of_its_tracklets() -> None:
-    samples = samples_at([0.0, 0.2])
-    faces = faces_of([face(0, one) for one in range(5)], samples)
-    faces["person_id"] = [2, 3, 5, -1, 9]
-    faces.loc[faces["person_id"] == 9, "female_prob"] = np.nan
-    looks = looks_of(
-        (2, 3, 40.0, [1.0, 0.0]),
-        (5, 1, 30.0, [0.0, 1.0]),
-        (2, 1, 40.0, [0.0, 1.0]),
-        (-1, 5, 90.0, [9.0, 9.0]),
-        (9, 5, 90.0, [8.0, 8.0]),
-    )
-    ids, estimates = fuse_estimates(faces, looks)
-    # Who could not be judged has no row; who has no embedding has no looks.
-    assert ids.tolist() == [2, 3, 5]
-    np.testing.assert_allclose(estimates.embeddings, [[0.75, 0.25], [np.nan, np.nan], [0, 1]])
-
-
-def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
+def test_person_is_the_mean_of_its_sightings() -> None:
     samples = samples_at([0.0, 0.2, 0.4, 3.0, 3.2], end_s=3.4)
     rows = [
         face(0, 0, female_prob=0.8, age_years=20.0, age_std_years=4.0),
@@ -149,8 +125,8 @@ def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     assert set(table) | {"video_id"} == {column.name for column in PEOPLE} and len(table) == 1
     person = table.iloc[0]
     age = (20 * 40 + 40 * 80) / 120
-    mean = np.array([mean_odds([0.8, 0.6], [40, 80])]), np.array([age]), np.array([4.0])
-    read = Calibration.load().person(Estimates(*mean, np.full((1, 1), np.nan)))
+    mean = mean_odds([0.8, 0.6], [40, 80]), age, 4.0, (40 * 40 + 80 * 80) / 120, 0.9
+    read = Calibration.load().person(Estimates(*(np.array([value]) for value in mean)))
     columns = [person[name] for name in ("female_prob", "age_years", "age_low", "age_high")]
     expected = read.female_prob, read.age_years, read.low_years, read.high_years
     assert columns == pytest.approx([one[0] for one in expected], rel=1e-5)
@@ -163,29 +139,11 @@ def test_person_without_embedding_is_the_mean_of_its_sightings() -> None:
     assert person["face_px_median"] == 40
 
 
-def test_person_with_an_embedding_is_read_with_it() -> None:
-    samples = samples_at([0.0, 0.2])
-    rows = [face(s, one, x=200 * one) for s in range(2) for one in range(2)]
-    faces = faces_of(rows, samples)
-    vector = (np.random.default_rng(0).normal(size=128) * 0.08).tolist()
-    without = people_of(faces, samples)
-    table = people_of(faces, samples, looks_of((2, 1, 40.0, vector)))
-    pd.testing.assert_frame_equal(table.iloc[:1], without.iloc[:1])
-    calibration = Calibration.load()
-    _, estimates = fuse_estimates(faces, looks_of((2, 1, 40.0, vector)))
-    read = calibration.person(estimates)
-    np.testing.assert_allclose(table["female_prob"], read.female_prob)
-    np.testing.assert_allclose(table["age_years"], read.age_years)
-    assert abs(read.age_years[1] - read.age_years[0]) > 0.01
-    np.testing.assert_allclose(table["age_low"], read.low_years)
-    np.testing.assert_allclose(table["age_high"], read.high_years)
-
-
 def test_person_who_could_not_be_judged_has_neither_gender_nor_age() -> None:
     samples = samples_at([0.0, 0.2])
     unknown = {"female_prob": np.nan, "age_years": np.nan, "age_std_years": np.nan}
     rows = [face(s, one, x=200 * one, **(unknown if one else {})) for s in range(2) for one in range(2)]
-    table = people_of(faces_of(rows, samples), samples, looks_of((2, 1, 40.0, [0.1] * 128)))
+    table = people_of(faces_of(rows, samples), samples)
     known, person = table.iloc[0], table.iloc[1]
     assert (person["gender"], person["age_band"], person["estimated_samples"]) == ("unknown", "unknown", 0)
     assert person[["female_prob", "age_years", "age_low", "age_high"]].isna().all()
@@ -254,10 +212,10 @@ def test_faces_of_nobody_are_in_no_person() -> None:
     samples = samples_at([0.0, 0.2])
     faces = faces_of([face(0, 0), face(1, 0), face(0, 1, x=300, age_years=80.0)], samples)
     faces["person_id"] = [1, -1, 1]
-    table = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.plain())
+    table = fuse_people(faces, samples, Settings(), Calibration.plain())
     assert table["samples"].tolist() == [2] and table.loc[0, "age_years"] == pytest.approx(30)
     faces["person_id"] = -1
-    assert len(fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.plain())) == 0
+    assert len(fuse_people(faces, samples, Settings(), Calibration.plain())) == 0
 
 
 # --- the timeline ------------------------------------------------------------------------------------
@@ -332,7 +290,7 @@ def test_person_is_there_while_a_picture_is_held() -> None:
     # The tracker begins anew after each long picture.
     faces = faces_of([face(s, tracklet) for s, tracklet in enumerate([0, 0, 0, 1, 1, 1, 2, 2])], samples)
     faces["person_id"] = link_tracklets(faces, samples, empty_table(EMBEDDINGS)).person_ids
-    people = fuse_people(faces, samples, empty_table(EMBEDDINGS), Settings(), Calibration.load())
+    people = fuse_people(faces, samples, Settings(), Calibration.load())
     assert len(people) == 1 and people.loc[0, "on_screen_s"] == pytest.approx(16.0)
     table = timeline(faces, people, samples, Settings())
     assert len(table) == 16 and (table["people"] == 1).all()

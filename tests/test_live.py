@@ -107,7 +107,7 @@ def blind(pause_s: float = 0.0) -> Models:
     """Models that find no face."""
     nothing: Any = None
     detector: Any = _NoFaces(pause_s)
-    return Models(detector, nothing, nothing, Calibration.load(), ())
+    return Models(detector, nothing, Calibration.load(), ())
 
 
 def fetched(source: str, folder: Path, settings: Settings = QUICK, *extractors: Any) -> Video:

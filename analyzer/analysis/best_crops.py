@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -68,8 +67,8 @@ class TrackedSample:
     promise: Float
     """(N,) the same, as far as the detector can tell."""
     estimated: Float
-    """(N, 3) what `AttributeModel.estimate` returned; NaN if it was not called."""
-    crops: dict[int, list[tuple[BestCrops, BestCrop]]] = field(default_factory=dict)
+    """(N, 3) probability of female, age and its standard deviation in years; NaN if not estimated."""
+    crops: dict[int, BestCrop] = field(default_factory=dict)
     """Crops of faces without a tracklet so far, by the row of the face."""
 
     @classmethod
@@ -118,6 +117,10 @@ class TrackedSample:
     def embeddable(self) -> NDArray[np.bool_]:
         """(N,) whether each face is good enough for an embedding."""
         return (self.worth > 0) & (self.widths >= (STILL_EMBEDDED_PX if self.still else EMBEDDED_PX))
+
+    def wide_enough(self, least_px: float) -> NDArray[np.bool_]:
+        """(N,) whether each face is wide enough to estimate its gender and age."""
+        return (self.worth > 0) & (self.widths >= least_px)
 
     def finished(self) -> Faces:
         """Return the faces with their tracklets and estimates."""
@@ -182,29 +185,25 @@ class BestCrop:
         """`Faces.quality`; NaN without an aligner."""
         return float(self.sample.landmarked.quality[self.row])
 
-    @property
-    def width_px(self) -> float:
-        return float(self.sample.widths[self.row])
-
 
 class BestCrops:
     """The best crop of each tracklet in each interval of time.
 
     Args:
         every_s: Length of an interval.
-        doubled_after: Numbers of crops after which the intervals of a tracklet become twice as long.
+        doubled_after: Number of crops after which the intervals of a tracklet become twice as long.
     """
 
-    def __init__(self, every_s: float, doubled_after: Sequence[int] = ()) -> None:
+    def __init__(self, every_s: float, doubled_after: int) -> None:
         self._every_s = every_s - 1e-6
         self._doubled_after = doubled_after
         self._taken: Counter[int] = Counter()
         self._best: dict[int, BestCrop] = {}
-        self.finished: list[tuple[int, BestCrop]] = []
-        """Tracklet and best crop of each interval that has ended."""
+        self.finished: list[BestCrop] = []
+        """The best crop of each interval that has ended."""
 
     def _interval_s(self, tracklet: int) -> float:
-        return self._every_s * 2 ** sum(self._taken[tracklet] >= limit for limit in self._doubled_after)
+        return self._every_s * (2 if self._taken[tracklet] >= self._doubled_after else 1)
 
     def wants(self, sample: TrackedSample, row: int) -> bool:
         """Tell whether a face is worth cropping, or aligning if that was not done."""
@@ -233,5 +232,5 @@ class BestCrops:
             self._close(tracklet)
 
     def _close(self, tracklet: int) -> None:
-        self.finished.append((tracklet, self._best.pop(tracklet)))
+        self.finished.append(self._best.pop(tracklet))
         self._taken[tracklet] += 1

@@ -17,9 +17,9 @@ from analyzer.analysis.best_crops import TrackedSample
 from analyzer.analysis.byte_track import ByteTrack
 from analyzer.analysis.segment import Models
 from analyzer.analysis.shots import ShotDetector, thumbnail
-from analyzer.analysis.tracking import byte_track, lost_after_s
+from analyzer.analysis.tracking import DOUBLED_AFTER, byte_track, lost_after_s
 from analyzer.errors import SettingsError
-from analyzer.faces import AttributeModel, CropSource, EmbeddingModel, FaceAligner, Faces
+from analyzer.faces import CropSource, FaceAligner, FaceEstimates, FaceReader, Faces
 from analyzer.media.arrays import checked_image, checked_time
 from analyzer.media.frame import Frame, Still
 from analyzer.settings import Settings, checked_settings
@@ -41,9 +41,6 @@ _MOST_PEOPLE = 200
 
 _LONGEST_WEIGHT = 20.0
 """An embedding is the running mean of about so many crops."""
-
-_SPREAD = (4, 8)
-"""After so many crops of a track, further ones are taken half as often."""
 
 _BETTER = 1.5
 """A crop this much better than the best so far is used at once."""
@@ -98,14 +95,13 @@ class _Schedule:
     def taken(self, time_s: float, worth: float) -> None:
         self.count += 1
         self.best = max(self.best, worth)
-        self.due_s = time_s + self.every_s * 2 ** sum(self.count >= limit for limit in _SPREAD)
+        self.due_s = time_s + self.every_s * (2 if self.count >= DOUBLED_AFTER else 1)
 
 
 @dataclass(eq=False)
 class _Track:
     person: _Person
-    estimate: _Schedule
-    embed: _Schedule
+    crops: _Schedule
     seen_s: float = 0.0
     doubtful: bool = field(default=False)
     """Whether its last crop looked like somebody else."""
@@ -118,8 +114,8 @@ class OnlineTracker:
     their embeddings, as long as their person is among the `_MOST_PEOPLE` seen last.
 
     Args:
-        embedding: Compares faces; None: people who return are not recognized.
-        attributes: Estimates gender and age; None: nothing is estimated.
+        reader: Compares faces and estimates their gender and age; None: people who return are not
+            recognized, and nothing is estimated.
         settings: Gives how often crops are taken, and from which size on.
         aligner: Finds the landmarks of the faces that are cropped; None: those of the detector are used.
         points_in_box: `FaceDetector.points_in_box`.
@@ -127,14 +123,13 @@ class OnlineTracker:
 
     def __init__(
         self,
-        embedding: EmbeddingModel | None,
-        attributes: AttributeModel | None,
+        reader: FaceReader | None,
         settings: Settings,
         *,
         aligner: FaceAligner | None = None,
         points_in_box: Float | None = None,
     ) -> None:
-        self._embedding, self._attributes, self._settings = embedding, attributes, settings
+        self._reader, self._settings = reader, settings
         self._aligner = aligner
         self._points_in_box = points_in_box
         self._tracker: ByteTrack | None = None
@@ -167,11 +162,10 @@ class OnlineTracker:
                 self._tracks[one] = self._new_track(time_s)
             self._tracks[one].seen_s = time_s
         tracks = [self._tracks[one] for one in ids]
-        if frame is not None:
-            self._embed(seen, tracks, frame)
+        rows, read = self._read(seen, tracks, frame)
+        self._compare(seen, tracks, rows, read)
         self._separate(tracks, time_s)
-        if frame is not None:
-            self._estimate(seen, tracks, frame)
+        self._estimate(seen, tracks, rows, read)
         self._forget(time_s)
         estimates = np.array([track.person.estimates for track in tracks], np.float32).reshape(-1, 3)
         return faces.replace(
@@ -200,34 +194,42 @@ class OnlineTracker:
         return [int(one) for one in self._tracker.update(boxes, time_s)]
 
     def _new_track(self, time_s: float) -> _Track:
-        settings = self._settings
-        person = self._new_person(time_s)
-        return _Track(person, _Schedule(settings.estimate_every_s), _Schedule(settings.embed_every_s))
+        return _Track(self._new_person(time_s), _Schedule(self._settings.estimate_every_s))
 
     def _new_person(self, time_s: float) -> _Person:
         person = self._people[self._next_id] = _Person(self._next_id, time_s)
         self._next_id += 1
         return person
 
-    def _embed(self, seen: TrackedSample, tracks: list[_Track], frame: CropSource) -> None:
-        """Compare the faces that are due with the people seen so far."""
-        if self._embedding is None:
-            return
-        time_s = seen.time_s
+    def _read(
+        self, seen: TrackedSample, tracks: list[_Track], frame: CropSource | None
+    ) -> tuple[list[int], FaceEstimates | None]:
+        """Run the models on the faces that are due; return which these are."""
+        if self._reader is None or frame is None:
+            return [], None
+        usable = seen.embeddable | seen.wide_enough(self._settings.min_estimate_px)
         rows = [
             row
-            for row in np.flatnonzero(seen.embeddable).tolist()
-            if tracks[row].doubtful or tracks[row].embed.is_due(time_s, float(seen.worth[row]))
+            for row in np.flatnonzero(usable).tolist()
+            if tracks[row].doubtful or tracks[row].crops.is_due(seen.time_s, float(seen.worth[row]))
         ]
         if not rows:
-            return
+            return [], None
         seen.align(np.array(rows), frame, self._aligner)
-        side = self._embedding.crop_px
-        transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
-        vectors = self._embedding.embed(frame.crop(transforms, [side] * len(rows), side))
-        for row, vector in zip(rows, vectors, strict=True):
+        for row in rows:
+            tracks[row].crops.taken(seen.time_s, float(seen.worth[row]))
+        return rows, self._reader.read(self._reader.crops(frame, seen.landmarked[np.array(rows)]))
+
+    def _compare(
+        self, seen: TrackedSample, tracks: list[_Track], rows: list[int], read: FaceEstimates | None
+    ) -> None:
+        """Compare faces with the people seen so far."""
+        if read is None or not read.embeddings.shape[1]:
+            return
+        for row, vector in zip(rows, read.embeddings, strict=True):
             track, worth = tracks[row], float(seen.worth[row])
-            track.embed.taken(time_s, worth)
+            if not seen.embeddable[row]:
+                continue
             before = track.person.embedding
             if before is None:
                 track.person = self._recognized(vector, tracks) or track.person
@@ -235,8 +237,8 @@ class OnlineTracker:
                 if not track.doubtful:
                     track.doubtful = True
                     continue
-                track.person = self._recognized(vector, tracks) or self._new_person(time_s)
-                track.estimate = _Schedule(self._settings.estimate_every_s)
+                track.person = self._recognized(vector, tracks) or self._new_person(seen.time_s)
+                track.crops = _Schedule(self._settings.estimate_every_s)
             track.doubtful = False
             track.person.add_embedding(vector, worth)
 
@@ -263,25 +265,18 @@ class OnlineTracker:
             track.person.seen_s = time_s
             present.add(track.person.id)
 
-    def _estimate(self, seen: TrackedSample, tracks: list[_Track], frame: CropSource) -> None:
-        """Estimate gender and age of the faces that are due."""
-        if self._attributes is None:
+    def _estimate(
+        self, seen: TrackedSample, tracks: list[_Track], rows: list[int], read: FaceEstimates | None
+    ) -> None:
+        """Include the estimates of faces that were read in those of their people."""
+        if read is None:
             return
-        usable = (seen.worth > 0) & (seen.widths >= self._settings.min_estimate_px)
-        rows = [
-            row
-            for row in np.flatnonzero(usable).tolist()
-            if not tracks[row].doubtful and tracks[row].estimate.is_due(seen.time_s, float(seen.worth[row]))
-        ]
-        if not rows:
-            return
-        seen.align(np.array(rows), frame, self._aligner)
-        crops = self._attributes.crops(frame, seen.landmarked[np.array(rows)])
-        answers = zip(*self._attributes.estimate(crops), strict=True)
-        for row, (female, age, std) in zip(rows, answers, strict=True):
-            track, worth = tracks[row], float(seen.worth[row])
-            track.estimate.taken(seen.time_s, worth)
-            track.person.add_estimate(float(female), float(age), float(std), worth)
+        wide_enough = seen.wide_enough(self._settings.min_estimate_px)
+        estimates = zip(read.female_prob, read.age_years, read.age_std_years, strict=True)
+        for row, (female, age, std) in zip(rows, estimates, strict=True):
+            if wide_enough[row] and not tracks[row].doubtful:
+                worth = float(seen.worth[row])
+                tracks[row].person.add_estimate(float(female), float(age), float(std), worth)
 
     def _forget(self, time_s: float) -> None:
         patience_s = lost_after_s(self._interval_s)
@@ -329,8 +324,7 @@ class OnlineAnalyzer:
         self._shots = ShotDetector()
         self._last_s = -np.inf
         self._tracker = OnlineTracker(
-            self._models.embedding,
-            self._models.attributes,
+            self._models.reader,
             self._settings,
             aligner=self._models.aligner,
             points_in_box=self._models.detector.points_in_box,

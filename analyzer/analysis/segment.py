@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from analyzer.analysis.detection import DetectedSample, detect_faces
 from analyzer.analysis.tracking import FaceTracker, Tracklets
 from analyzer.errors import ModelError
-from analyzer.faces import AttributeModel, EmbeddingModel, FaceAligner, FaceDetector, Faces
+from analyzer.faces import FaceAligner, FaceDetector, FaceReader, Faces
 from analyzer.media.frame import Sample
 from analyzer.media.readahead import read_ahead
 from analyzer.settings import Settings
 from analyzer.util.timing import StageTimer
 from analyzer.vision.alignment import load_aligner
-from analyzer.vision.attributes.estimate import Attributes
 from analyzer.vision.calibration import Calibration
 from analyzer.vision.detectors.load import load_detector
-from analyzer.vision.embedding import DlibEmbedding
+from analyzer.vision.reader import CropReader
 from analyzer.vision.selection import models_hash
 
 __all__ = [
@@ -51,10 +50,9 @@ class Models:
     """One set of loaded models."""
 
     detector: FaceDetector
-    attributes: AttributeModel
-    embedding: EmbeddingModel
+    reader: FaceReader
     calibration: Calibration
-    """How the estimates of `attributes` are corrected."""
+    """How the estimates of `reader` are corrected."""
     provenance: tuple[dict[str, object], ...]
     """Facts of each model and of its inference engine, for ``run.json``."""
     aligner: FaceAligner | None = None
@@ -73,18 +71,12 @@ class Models:
         # Reading and compiling wait for the disk and for one core each.
         with ThreadPoolExecutor() as pool:
             loading = (
-                pool.submit(DlibEmbedding, settings),
                 pool.submit(load_detector, settings),
-                pool.submit(Attributes.load, settings),
+                pool.submit(CropReader.load, settings),
                 pool.submit(load_aligner, settings),
             )
             try:
-                embedding, detector, attributes, aligner = (
-                    loading[0].result(),
-                    loading[1].result(),
-                    loading[2].result(),
-                    loading[3].result(),
-                )
+                detector, reader, aligner = loading[0].result(), loading[1].result(), loading[2].result()
             except MemoryError as error:
                 raise ModelError(
                     "there is not enough memory to load the models: free some, or raise its limit",
@@ -92,14 +84,12 @@ class Models:
                 ) from error
         return cls(
             detector,
-            attributes,
-            embedding,
-            attributes.calibration,
+            reader,
+            reader.calibration,
             (
                 detector.provenance,
                 *(() if aligner is None else (aligner.provenance,)),
-                *(model.provenance for model in attributes.models),
-                embedding.provenance,
+                *reader.provenance,
             ),
             aligner,
             known_as,
@@ -173,8 +163,7 @@ def analyze_segments(
             done: list[DetectedSample] = []
             # Images are segments of their own, so each face in them is a tracklet of its own.
             tracker = FaceTracker(
-                models.embedding,
-                models.attributes,
+                models.reader,
                 settings,
                 aligner=models.aligner,
                 points_in_box=models.detector.points_in_box,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +17,9 @@ from numpy.typing import NDArray
 from analyzer.analysis.best_crops import BestCrop, BestCrops, TrackedSample
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import (
-    AlignedCrop,
-    AttributeModel,
     CropSource,
-    EmbeddingModel,
     FaceAligner,
+    FaceReader,
     Faces,
     buffered_iou,
     iou,
@@ -56,17 +53,18 @@ _RIVAL = 0.7
 _LEARN = 8
 """Samples from which the usual distance between samples is learned before tracking starts."""
 
-_DOUBLED_AFTER = (4, 8)
-"""After this many estimates of a tracklet, further ones add less and are made half, then a quarter as often.
-Not so embeddings, which show when a tracklet has switched to another person."""
+DOUBLED_AFTER = 4
+"""After this many crops of a face, further ones add less and are taken half as often."""
+
+_EMBEDDED_EVERY_S = 1.0
+"""Of the crops of a tracklet in so much time, the best one counts for its embedding: more of them are nearly
+the same, and hide how far a mean can be trusted."""
 
 _OTHER_PERSON = 0.6
 """Embeddings of one tracklet farther apart than this are two people: the tracker has switched."""
 
 _BATCH = 16
 """Crops that are passed to a model at a time."""
-
-_NO_CROP: AlignedCrop = ()
 
 
 class Tracker(Protocol):
@@ -106,6 +104,21 @@ class Tracklets:
         return len(self.ids)
 
 
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """A face with an embedding."""
+
+    sample: TrackedSample
+    row: int
+    vector: Float
+    since_s: float
+    """Start of the interval of which it is the best crop."""
+
+    @property
+    def worth(self) -> float:
+        return float(self.sample.worth[self.row])
+
+
 @dataclass(eq=False)
 class _Position:
     """The last position of a tracked face: box (4,) in pixels, speed in pixels per second, and time."""
@@ -130,8 +143,7 @@ class FaceTracker:
     one by one in the order of time.
 
     Args:
-        embedding: Computes embeddings of the best crops; None: tracklets only.
-        attributes: Estimates gender and age from the best crops, or all; None: nothing is estimated.
+        reader: Computes embeddings and estimates from the best crops, or all; None: tracklets only.
         settings: How often crops are taken, and of which faces.
         aligner: Finds the landmarks of the faces that are cropped; None: those of the detector are used.
         make_tracker: Makes a tracker, given the usual distance between samples in seconds.
@@ -141,8 +153,7 @@ class FaceTracker:
 
     def __init__(
         self,
-        embedding: EmbeddingModel | None = None,
-        attributes: AttributeModel | None = None,
+        reader: FaceReader | None = None,
         settings: Settings | None = None,
         *,
         aligner: FaceAligner | None = None,
@@ -151,15 +162,14 @@ class FaceTracker:
         stages: StageTimer | None = None,
     ) -> None:
         settings = settings or Settings()
-        self._embedding = embedding
-        self._attributes = attributes
+        self._reader = reader
         self._aligner = aligner
         # Attention depends on the landmarks of every sample.
         self._aligns_all = settings.scene == "audience"
         self._estimated_px = settings.min_estimate_px
-        self._to_embed = BestCrops(settings.embed_every_s)
-        self._best_to_estimate = (
-            BestCrops(settings.estimate_every_s, _DOUBLED_AFTER) if settings.estimate_every_s else None
+        # None: every face is read.
+        self._best_crops = (
+            BestCrops(settings.estimate_every_s, DOUBLED_AFTER) if settings.estimate_every_s else None
         )
         self._make_tracker = make_tracker or byte_track
         self._points_in_box = points_in_box
@@ -170,8 +180,8 @@ class FaceTracker:
         self._interval_s = 0.0
         self._names: dict[int, int] = {}
         self._next_id = 0
-        self._to_estimate: list[tuple[TrackedSample, int, AlignedCrop]] = []
-        self._embedded: dict[int, list[tuple[BestCrop, Float]]] = {}
+        self._to_read: list[BestCrop] = []
+        self._embedded: list[_Embedded] = []
         self._positions: dict[int, _Position] = {}
 
     def add(
@@ -208,7 +218,7 @@ class FaceTracker:
             self._waiting.append(seen)
             if len(self._waiting) > _LEARN:
                 self._begin()
-        self._run_models(_BATCH)
+        self._read(_BATCH)
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
         """Return the results.
@@ -220,9 +230,9 @@ class FaceTracker:
         self._begin()
         if self._samples:
             self._settle(self._samples[-1])
-        for best_crops in self._best_crops:
-            best_crops.keep_only(set())
-        self._run_models(1)
+        if self._best_crops is not None:
+            self._best_crops.keep_only(set())
+        self._read(1)
         tracklets = self._tracklets()
         return [seen.finished() for seen in self._samples], tracklets
 
@@ -234,7 +244,7 @@ class FaceTracker:
         for seen in self._waiting:
             self._step(seen)
             for row in np.flatnonzero(seen.ids >= 0):
-                self._offer(int(seen.ids[row]), seen.crops.pop(int(row), ()))
+                self._offer(int(seen.ids[row]), seen.crops.pop(int(row), None))
         self._waiting = []
 
     def _step(self, seen: TrackedSample) -> None:
@@ -265,8 +275,8 @@ class FaceTracker:
         gone_s = seen.time_s - lost_after_s(self._interval_s) - 1e-6
         self._positions = {one: live for one, live in self._positions.items() if live.time_s >= gone_s}
         alive = {self._names[one] for one in self._positions}
-        for best_crops in self._best_crops:
-            best_crops.keep_only(alive)
+        if self._best_crops is not None:
+            self._best_crops.keep_only(alive)
         self._samples.append(seen)
 
     def _remember(self, tracked: int, seen: TrackedSample, row: int) -> None:
@@ -282,7 +292,7 @@ class FaceTracker:
         Only where faces have embeddings, which then tell who went where.
         """
         alive = list(self._positions)
-        if len(alive) < 2 or self._embedding is None:
+        if len(alive) < 2 or self._reader is None:
             return
         there = np.stack([self._positions[one].at(seen.time_s) for one in alive])
         fits = buffered_iou(there, seen.faces.boxes, _MATCH_MARGIN)
@@ -309,19 +319,15 @@ class FaceTracker:
             tracklet = int(seen.ids[new[column]])
             before.ids[free[row]] = tracklet
             self._remember(int(tracked[new[column]]), before, int(free[row]))
-            self._offer(tracklet, before.crops.pop(int(free[row]), ()))
+            self._offer(tracklet, before.crops.pop(int(free[row]), None))
 
     def _settle(self, seen: TrackedSample) -> None:
         """Make each face without a tracklet one of its own."""
         for row in np.flatnonzero(seen.ids < 0):
             seen.ids[row] = self._next_id
             self._next_id += 1
-            self._offer(int(seen.ids[row]), seen.crops.get(int(row), ()))
+            self._offer(int(seen.ids[row]), seen.crops.get(int(row)))
         seen.crops.clear()
-
-    @property
-    def _best_crops(self) -> list[BestCrops]:
-        return [self._to_embed, *([self._best_to_estimate] if self._best_to_estimate else [])]
 
     def _take_crops(self, seen: TrackedSample, frame: CropSource | None) -> None:
         """Crop the faces that may be the best of their interval."""
@@ -330,103 +336,77 @@ class FaceTracker:
         # What faces without landmarks are worth is known only then.
         first = self._aligns_all | ~np.isfinite(seen.landmarked.landmarks).all(axis=(1, 2))
         self._align(seen, np.flatnonzero(first), frame)
-        estimated = (seen.worth > 0) & (seen.widths >= self._estimated_px)
-        if self._embedding is not None:
-            crops_of = partial(self._embedding_crops, seen, frame)
-            self._fill(self._to_embed, seen, seen.embeddable, frame, crops_of)
-        if self._attributes is None:
+        if self._reader is None:
             return
-        crops_of = partial(self._estimated_crops, seen, frame)
-        if self._best_to_estimate is not None:
-            self._fill(self._best_to_estimate, seen, estimated, frame, crops_of)
-        else:
-            rows = np.flatnonzero(estimated)
+        rows = np.flatnonzero(seen.embeddable | seen.wide_enough(self._estimated_px))
+        best_crops = self._best_crops
+        if best_crops is None:
             self._align(seen, rows, frame)
-            self._to_estimate += [
-                (seen, int(row), crop) for row, crop in zip(rows, crops_of(rows), strict=True)
-            ]
+            self._to_read += self._taken(seen, frame, rows)
+            return
+        rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
+        self._align(seen, rows, frame)
+        rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
+        for crop in self._taken(seen, frame, rows):
+            if seen.ids[crop.row] < 0:
+                seen.crops[crop.row] = crop
+            else:
+                best_crops.offer(int(seen.ids[crop.row]), crop)
 
     def _align(self, seen: TrackedSample, rows: Int, frame: CropSource) -> None:
         if len(rows):
             with self._stages("align"):
                 seen.align(rows, frame, self._aligner)
 
-    def _fill(
-        self,
-        best_crops: BestCrops,
-        seen: TrackedSample,
-        usable: NDArray[np.bool_],
-        frame: CropSource,
-        crops_of: Callable[[Int], list[AlignedCrop]],
-    ) -> None:
-        """Crop the faces that may be the best of their interval, once they are aligned."""
-        rows = np.array(
-            [row for row in np.flatnonzero(usable).tolist() if best_crops.wants(seen, row)], np.int64
-        )
-        self._align(seen, rows, frame)
-        rows = np.array([row for row in rows.tolist() if best_crops.wants(seen, row)], np.int64)
-        for row, crop in zip(rows.tolist(), crops_of(rows), strict=True):
-            best = BestCrop(seen, row, crop, seen.time_s, float(seen.promise[row]))
-            if seen.ids[row] < 0:
-                seen.crops.setdefault(row, []).append((best_crops, best))
-            else:
-                best_crops.offer(int(seen.ids[row]), best)
-
-    def _embedding_crops(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[AlignedCrop]:
-        if self._embedding is None or not len(rows):
+    def _taken(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[BestCrop]:
+        """Crop some of the faces."""
+        if self._reader is None or not len(rows):
             return []
         with self._stages("crops"):
-            transforms = self._embedding.transforms(seen.landmarked.landmarks[rows])
-            side = self._embedding.crop_px
-            return [(crop,) for crop in frame.crop(transforms, [side] * len(rows), side)]
+            crops = self._reader.crops(frame, seen.landmarked[rows])
+        return [
+            BestCrop(seen, row, crop, seen.time_s, float(seen.promise[row]))
+            for row, crop in zip(rows.tolist(), crops, strict=True)
+        ]
 
-    def _estimated_crops(self, seen: TrackedSample, frame: CropSource, rows: Int) -> list[AlignedCrop]:
-        if self._attributes is None or not len(rows):
-            return []
-        with self._stages("crops"):
-            return self._attributes.crops(frame, seen.landmarked[rows])
+    def _offer(self, tracklet: int, crop: BestCrop | None) -> None:
+        if crop is not None and self._best_crops is not None:
+            self._best_crops.offer(tracklet, crop)
 
-    def _offer(self, tracklet: int, crops: Sequence[tuple[BestCrops, BestCrop]]) -> None:
-        for best_crops, crop in crops:
-            best_crops.offer(tracklet, crop)
-
-    def _run_models(self, at_least: int) -> None:
+    def _read(self, at_least: int) -> None:
         """Run the models on the crops taken so far if there are at least so many."""
-        crops = self._to_embed.finished
-        if self._embedding is not None and len(crops) >= at_least:
-            with self._stages("embed"):
-                vectors = self._embedding.embed([best.crop[0] for _, best in crops])
-            for (tracklet, best), vector in zip(crops, vectors, strict=True):
-                best.crop = _NO_CROP
-                self._embedded.setdefault(tracklet, []).append((best, vector))
-            crops.clear()
-        if self._best_to_estimate is not None:
-            crops = self._best_to_estimate.finished
-            self._to_estimate += [(best.sample, best.row, best.crop) for _, best in crops]
-            crops.clear()
-        if self._attributes is not None and len(self._to_estimate) >= at_least:
-            with self._stages("attributes"):
-                answers = self._attributes.estimate([crop for _, _, crop in self._to_estimate])
-            for (seen, row, _), *answer in zip(self._to_estimate, *answers, strict=True):
-                seen.estimated[row] = answer
-            self._to_estimate.clear()
+        if self._best_crops is not None:
+            self._to_read += self._best_crops.finished
+            self._best_crops.finished.clear()
+        if self._reader is None or len(self._to_read) < at_least:
+            return
+        with self._stages("estimate"):
+            read = self._reader.read([one.crop for one in self._to_read])
+        estimates = np.column_stack([read.female_prob, read.age_years, read.age_std_years])
+        for one, vector, estimate in zip(self._to_read, read.embeddings, estimates, strict=True):
+            if one.sample.wide_enough(self._estimated_px)[one.row]:
+                one.sample.estimated[one.row] = estimate
+            if one.sample.embeddable[one.row]:
+                self._embedded.append(_Embedded(one.sample, one.row, vector, one.since_s))
+        self._to_read.clear()
 
     def _tracklets(self) -> Tracklets:
         """Return the embeddings of the tracklets; one that has switched to another person is split."""
+        crops_of: dict[int, list[_Embedded]] = {}
+        for one in sorted(self._embedded, key=lambda one: one.sample.time_s):
+            crops_of.setdefault(int(one.sample.ids[one.row]), []).append(one)
         made: dict[int, tuple[Float, float, int]] = {}
-        for first, crops in self._embedded.items():
+        for first, read in crops_of.items():
+            crops = _best_of_each_interval(read)
             tracklet, part = first, [crops[0]]
             for before, after in itertools.pairwise(crops):
-                if np.linalg.norm(after[1] - before[1]) > _OTHER_PERSON:
+                if np.linalg.norm(after.vector - before.vector) > _OTHER_PERSON:
                     made[tracklet] = _described(part)
-                    tracklet, part = (
-                        self._split(tracklet, before[0].sample.time_s, after[0].sample.time_s),
-                        [],
-                    )
+                    tracklet, part = self._split(tracklet, before.sample.time_s, after.sample.time_s), []
                 part.append(after)
             made[tracklet] = _described(part)
         ids = sorted(made)
-        size = 0 if self._embedding is None else self._embedding.size
+        size = 0 if self._reader is None else self._reader.size
         return Tracklets(
             np.array(ids, np.int64),
             np.array([made[one][0] for one in ids], np.float32).reshape(len(ids), size),
@@ -455,11 +435,23 @@ class FaceTracker:
         return self._next_id - 1
 
 
-def _described(crops: Sequence[tuple[BestCrop, Float]]) -> tuple[Float, float, int]:
+def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
+    """Return the best crop of each `_EMBEDDED_EVERY_S`, from crops in the order of time."""
+    best: list[_Embedded] = []
+    since_s = -np.inf
+    for one in crops:
+        if one.since_s - since_s >= _EMBEDDED_EVERY_S - 1e-6:
+            since_s = one.since_s
+            best.append(one)
+        elif one.worth > best[-1].worth:
+            best[-1] = one
+    return best
+
+
+def _described(crops: Sequence[_Embedded]) -> tuple[Float, float, int]:
     """Return the mean embedding, the width of the widest face, and the number of crops."""
-    weights = [best.worth**2 for best, _ in crops]
-    mean = np.average([vector for _, vector in crops], axis=0, weights=weights)
-    return mean.astype(np.float32), max(best.width_px for best, _ in crops), len(crops)
+    mean = np.average([one.vector for one in crops], axis=0, weights=[one.worth**2 for one in crops])
+    return mean.astype(np.float32), max(float(one.sample.widths[one.row]) for one in crops), len(crops)
 
 
 def track_faces(

@@ -32,6 +32,7 @@ from analyzer.cli.options import (
     USAGE,
     ChoiceList,
     Group,
+    InterruptedCommandError,
     chosen,
     complete_files,
     epilog,
@@ -41,6 +42,7 @@ from analyzer.cli.options import (
     quiet_option,
     settings_options,
 )
+from analyzer.cli.train import train
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
 from analyzer.util.program import NAME, program
@@ -80,6 +82,7 @@ def cli() -> None:
 
 cli.add_command(batch)
 cli.add_command(models)
+cli.add_command(train)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))
@@ -165,6 +168,20 @@ def _not_for_labels(option: Option) -> bool:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the tables of each analysis in this folder.",
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Fit the calibration of the chosen models to labeled images instead, and write it beside your own "
+    "model, or into --out.",
+)
+@click.option(
+    "--license", "license_text", default="", metavar="TEXT", help="License of the images, for --calibrate."
+)
+@click.option(
+    "--commercial-use/--no-commercial-use",
+    default=None,
+    help="Whether that allows commercial use: analyze --commercial uses the calibration only if it does.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table.")
 @quiet_option
 @log_option
@@ -176,6 +193,9 @@ def evaluate(
     out: Path | None,
     limit: int | None,
     keep_runs: Path | None,
+    calibrate: bool,
+    license_text: str,
+    commercial_use: bool | None,
     as_json: bool,
     quiet: bool,
     log_file: Path | None,
@@ -188,15 +208,23 @@ def evaluate(
     age_gender_race_....jpg as in UTKFace (gender 0: male, 1: female); a .csv file with the columns image,
     age_years, gender and optionally x1, y1, x2, y2; a truth.json beside its video; a truth.json that
     describes clips and photographs by eye; or a folder of such files. docs/evaluation.md has an example of
-    each.
+    each. With --calibrate, error bars and shares of the models are fitted to labeled images instead.
 
     \b
     Examples:
       {program} evaluate utkface.tar --limit 1000
       {program} evaluate utkface.tar labeled-clips --out docs
+      {program} evaluate faces.csv --calibrate --attributes mine
     """
     settings = chosen(preset, values, video=False)
+    if calibrate and keep_runs is not None:
+        raise click.UsageError("--calibrate makes no runs: leave --keep-runs out")
+    if not calibrate and (license_text or commercial_use is not None):
+        raise click.UsageError("--license and --commercial-use are for --calibrate")
     with logging_to(log_file):
+        if calibrate:
+            terms = {"license_text": license_text, "commercial_use": commercial_use}
+            sys.exit(_calibrate(paths, settings, out, quiet=quiet, as_json=as_json, limit=limit, **terms))
         how = {"limit": limit, "keep_runs": keep_runs}
         sys.exit(_evaluate(paths, settings, out, quiet=quiet, as_json=as_json, **how))
 
@@ -418,7 +446,7 @@ def _run(
     except AnalyzerError as error:
         console.error(str(error))
     except KeyboardInterrupt as error:
-        raise _InterruptedError(console.interrupted(out)) from error
+        raise InterruptedCommandError(console.interrupted(out)) from error
     finally:
         console.summary(results)
     return max(_exit_code(results), SOME_FAILED) if left else _exit_code(results)
@@ -450,6 +478,28 @@ def _evaluate(
     if not evaluation.usable:
         return NOTHING_USABLE
     return SOME_FAILED if evaluation.failed else DONE
+
+
+def _calibrate(
+    paths: tuple[str, ...], settings: Settings, out: Path | None, *, quiet: bool, as_json: bool, **how: Any
+) -> int:
+    from analyzer.cli.console import Console, describe_calibration
+    from analyzer.evaluation.calibrate import calibrate
+    from analyzer.util.system import few_arenas
+
+    few_arenas()
+    console = Console(quiet=quiet, as_json=as_json, lists_runs=False)
+    try:
+        with console:
+            found = calibrate(paths, settings, out=out, on_event=console.on_event, **how)
+    except AnalyzerError as error:
+        console.error(str(error))
+        return NOTHING_USABLE
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(describe_calibration(found))
+    return DONE
 
 
 def _exit_code(results: list[Any]) -> int:
@@ -492,10 +542,6 @@ def doctor(out: Path, *, as_json: bool) -> None:
     sys.exit(DONE if show_checks(out, as_json=as_json) else SOME_FAILED)
 
 
-class _InterruptedError(Exception):
-    """A signal has ended the command; the message says how much of its work is saved."""
-
-
 def main() -> None:
     """Run the command line: the console script, ``python cli.py`` and ``python -m analyzer``."""
     stopped_by = INTERRUPTED
@@ -519,7 +565,7 @@ def main() -> None:
             raise
         click.echo(f"Error: the output cannot be written ({error.strerror})", err=True)
         sys.exit(NOTHING_USABLE)
-    except _InterruptedError as error:
+    except InterruptedCommandError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(stopped_by)
     except (click.Abort, KeyboardInterrupt):

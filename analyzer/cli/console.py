@@ -38,6 +38,7 @@ from analyzer.util.text import age_interval_words, counted, one_line, shorten
 
 if TYPE_CHECKING:
     from analyzer.evaluation import Evaluation
+    from analyzer.evaluation.calibrate import Calibrated
 
 log = logging.getLogger(__name__)
 
@@ -389,6 +390,42 @@ def describe_evaluation(evaluation: Evaluation, out: Path | None) -> str:
             lines.append(f"  {one_line(source['name'])}: {count}: {one_line(named)}")
     if out is not None:
         lines.append(f"  page:    {out / 'accuracy.md'}")
+    return "\n".join(lines)
+
+
+def describe_calibration(calibrated: Calibrated) -> str:
+    """Describe a calibration that was fitted: the figures before and after, and where its file is."""
+    # Late: the analysis does not need it.
+    from analyzer.evaluation.page import ESTIMATED_FIGURES, figure_text
+
+    document = calibrated.to_dict()
+    before, after = document["before"], document["after"]
+
+    def row(words: str, key: str, way: str, group: str) -> str:
+        unit = ESTIMATED_FIGURES[key][1]
+        texts = [figure_text(one[way][group][key], unit, short=True) for one in (before, after)]
+        return f"  {words:<50}  {texts[0]:>18}  {texts[1]:>18}"
+
+    lines = [
+        f"{counted(calibrated.faces, 'face')}, as in photographs and as in videos "
+        f"({calibrated.left_out} not found)",
+        f"  {'':<50}  {'before':>18}  {'after':>18}",
+    ]
+    for name, words in (("all", "all"), ("13+", "aged 13 and over")):
+        lines += [
+            row(f"{words}: {ESTIMATED_FIGURES[key][0]}", key, "all", name)
+            for key in ("gender_right", "gender_unknown", "age_abs_error", "age_in_interval")
+            if name in after["all"]
+        ]
+    lines += [
+        row(f"{name}: {ESTIMATED_FIGURES['age_in_interval'][0]}", "age_in_interval", "age", name)
+        for name in after["age"]
+    ]
+    ece = [f"{100 * one['gender_ece']:.1f} points" for one in (before, after)]
+    lines.append(f"  {'gender, calibration error':<50}  {ece[0]:>18}  {ece[1]:>18}")
+    if calibrated.missing_bands:
+        lines.append(f"  without labeled faces, so not measured: {', '.join(calibrated.missing_bands)}")
+    lines.append(f"  calibration:  {calibrated.path}")
     return "\n".join(lines)
 
 

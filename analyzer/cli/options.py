@@ -31,6 +31,7 @@ __all__ = [
     "ChoiceList",
     "Command",
     "Group",
+    "InterruptedCommandError",
     "SectionOption",
     "chosen",
     "complete_files",
@@ -52,6 +53,11 @@ EXIT_CODES = {
     INTERRUPTED: "interrupted by Ctrl-C; run the same command again to continue",
     TERMINATED: "terminated by SIGTERM; run the same command again to continue",
 }
+
+
+class InterruptedCommandError(Exception):
+    """A signal has ended the command; the message says how much of its work is saved."""
+
 
 # Click indents the end of the help by two columns and does not wrap its lines.
 _EPILOG_WIDTH = 78

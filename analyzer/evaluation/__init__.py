@@ -7,7 +7,8 @@
     evaluation.save("docs")   # accuracy.json, accuracy.md, accuracy-gender.png, accuracy-age.png
 
 `labels` reads the material, `scoring` analyzes and matches it, `metrics` defines the figures, `page` and
-`charts` present them.
+`charts` present them. `calibrate` fits the calibration of a set of models to labeled faces: `views` shows
+them as videos do (`filmed`), `fitting` fits.
 """
 
 from analyzer.evaluation.scoring import Evaluation, check_out, evaluate

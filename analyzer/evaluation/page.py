@@ -17,7 +17,15 @@ from analyzer.evaluation.metrics import (
 from analyzer.settings import AGE_BANDS
 from analyzer.util.text import counted, one_line
 
-__all__ = ["DESCRIBED_FIGURES", "ESTIMATED_FIGURES", "VIDEO_FIGURES", "figure_text", "page", "sections"]
+__all__ = [
+    "DESCRIBED_FIGURES",
+    "ESTIMATED_FIGURES",
+    "VIDEO_FIGURES",
+    "figure_text",
+    "of_faces",
+    "page",
+    "sections",
+]
 
 Words = dict[str, tuple[str, str]]
 
@@ -170,14 +178,18 @@ def sections(document: dict[str, Any]) -> list[str]:
     if described is not None:
         lines += ["## Real clips and photographs", "", *_of_described(described), ""]
     if faces is not None:
-        lines += ["## Single faces", "", "Labeled images, one sighting of each face."]
-        lines += [*_headline(faces, "faces"), *_group_tables(faces), *_of_bias(faces["bias"]), ""]
+        lines += ["## Single faces", "", "Labeled images, one sighting of each face.", *of_faces(faces), ""]
     if videos is not None:
         lines += ["## Videos", "", *_of_videos(videos), ""]
         if videos["people"] is not None:
             lines += ["## People in videos, one by one"]
             lines += [*_headline(videos["people"], "people"), *_group_tables(videos["people"]), ""]
     return [*lines, _CHARTS, *_of_sources(document), _DEFINITIONS]
+
+
+def of_faces(scores: dict[str, Any]) -> list[str]:
+    """The tables of single faces."""
+    return [*_headline(scores, "faces"), *_group_tables(scores), *_of_bias(scores["bias"])]
 
 
 def _cell(text: object) -> str:
@@ -230,6 +242,7 @@ def _headline(scores: dict[str, Any], noun: str) -> list[str]:
 
 def _group_tables(scores: dict[str, Any]) -> list[str]:
     titles = {"age": "true age", "gender": "true gender", "width": "face width, pixels", "source": "source"}
+    titles["true_race"] = "labeled race"
     lines = []
     for way, title in titles.items():
         keys = _BY_GROUP[1:] if way == "width" else _BY_GROUP

@@ -59,7 +59,7 @@ from analyzer.settings import Settings
 from analyzer.util.atomic import paths_of, writing
 from analyzer.util.text import well_formed
 
-__all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "evaluate"]
+__all__ = ["OUTPUTS", "Evaluation", "central_face", "check_out", "estimated_scores", "evaluate", "plain"]
 
 OUTPUTS = ("accuracy.json", "accuracy.md", "accuracy-gender.png", "accuracy-age.png")
 SCHEMA_VERSION = 1
@@ -464,13 +464,13 @@ class Evaluation:
         if len(self.faces):
             by = "source" if self.faces["source"].nunique() > 1 else None
             columns = {"faces": "face_female_prob", "people": "female_prob"}
-            document["faces"] = _estimated_scores(self.faces, by, columns) | {"bias": bias(self.faces)}
+            document["faces"] = estimated_scores(self.faces, by, columns) | {"bias": bias(self.faces)}
         if len(self.videos):
             columns = {"people": "female_prob"}
-            people = _estimated_scores(self.people, "kind", columns) if len(self.people) else None
+            people = estimated_scores(self.people, "kind", columns) if len(self.people) else None
             document["videos"] = {"kinds": self._kinds(), "people": people}
-        plain: dict[str, Any] = _plain(document)
-        return plain
+        values: dict[str, Any] = plain(document)
+        return values
 
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write `OUTPUTS` into a folder, each under its name only when it is whole; the page comes last.
@@ -504,7 +504,7 @@ class Evaluation:
         matched = estimates_of(self.listed[self.listed["kind"] != "set"])
         return {
             "kinds": {kind: described_scores(*tables) for kind, tables in of.items()},
-            **_estimated_scores(matched, None, {"people": "female_prob"}),
+            **estimated_scores(matched, None, {"people": "female_prob"}),
         }
 
     def _kinds(self) -> dict[str, Any]:
@@ -525,7 +525,14 @@ class Evaluation:
         return scores
 
 
-def _estimated_scores(table: pd.DataFrame, by: str | None, probabilities: dict[str, str]) -> dict[str, Any]:
+def estimated_scores(table: pd.DataFrame, by: str | None, probabilities: dict[str, str]) -> dict[str, Any]:
+    """The figures of a table of estimates: `labeled`, `groups`, `calibration`, as of `Evaluation.to_dict`.
+
+    Args:
+        table: See `analyzer.evaluation.metrics`.
+        by: A further column to group by.
+        probabilities: Names of calibrations -> the column with the probability of female of each.
+    """
     known = table[table["true_gender"].ne("")]
     female = known["true_gender"].eq("female")
     return {
@@ -567,15 +574,15 @@ def check_out(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values: figures as objects, NaN as None, rounded numbers."""
     match value:
         case Figure():
-            return _plain(dataclasses.asdict(value))
+            return plain(dataclasses.asdict(value))
         case dict():
-            return {key: _plain(one) for key, one in value.items()}
+            return {key: plain(one) for key, one in value.items()}
         case list() | tuple():
-            return [_plain(one) for one in value]
+            return [plain(one) for one in value]
         case float():
             return round(value, 5) if math.isfinite(value) else None
     return value

@@ -6,9 +6,9 @@ found and aligned them by the same code as `analyze`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,8 @@ __all__ = ["PHOTOGRAPH", "LabeledFace", "Located", "View", "Viewer"]
 
 Image = NDArray[np.uint8]
 
-PHOTOGRAPH, VIDEO, SHORT_VIDEO = range(3)
-"""How a face is shown."""
+PHOTOGRAPH, VIDEO, SHORT_VIDEO, PLAIN = range(4)
+"""How a face is shown; plain: as it was cut out."""
 _FRAMES = {VIDEO: 3, SHORT_VIDEO: 1}
 """How many frames of a video are estimated."""
 _LAYOUT_SHARES = (0.38, 0.42, 0.2)
@@ -46,6 +46,7 @@ _LAYOUT_SHARES = (0.38, 0.42, 0.2)
 _TOGETHER = 360
 """Faces that are shown at a time."""
 _SIDE_PX = 200
+_MIDDLE = (_SIDE_PX / 2, _SIDE_PX / 2)
 _AT_PLACE = 0.05
 """Landmarks this near their places, as a share of the side: the image is cut out already."""
 
@@ -143,7 +144,7 @@ class Viewer:
         """
         return (one.cut() for one in self.located(labels) if not one.reason)
 
-    def views(self, faces: Iterator[LabeledFace], first: int = 0) -> Iterator[View]:
+    def views(self, faces: Iterator[LabeledFace], first: int = 0, *, plain: bool = False) -> Iterator[View]:
         """Show each face in a photograph and in two videos, one of three frames and one of a single one.
 
         What is drawn depends only on the faces, their order, and `first`.
@@ -151,19 +152,35 @@ class Viewer:
         Args:
             faces: Who is shown.
             first: Another number draws other conditions.
+            plain: Whether each is also shown as it was cut out.
 
         Raises:
             ModelError: A model failed.
         """
         for number, some in enumerate(iter(lambda: list(islice(faces, _TOGETHER)), []), first):
             random = np.random.default_rng(number)
-            for kind, image, centers in _shown(some, random):
-                found = self._found(image)
-                rows = _found_at(centers, found)
-                if rows:
-                    frame = Still(image)
-                    aligned = self._aligned(frame, found[np.array(list(rows.values()), np.int64)])
-                    yield View(frame, kind, tuple(some[one] for one in rows), aligned)
+            unchanged = [(PLAIN, face.image, {place: _MIDDLE}) for place, face in enumerate(some)]
+            for kind, image, centers in chain(unchanged if plain else (), _shown(some, random)):
+                numbers, found = self.find(image, centers)
+                if numbers:
+                    yield View(Still(image), kind, tuple(some[number] for number in numbers), found)
+
+    def find(self, image: Image, centers: Mapping[int, tuple[float, float]]) -> tuple[list[int], Faces]:
+        """Find and align the faces at some places.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            centers: Where the middle of each is, in pixels.
+
+        Returns:
+            The keys of `centers` at which there is a face, and those faces.
+
+        Raises:
+            ModelError: A model failed.
+        """
+        found = self._found(image)
+        rows = _rows_at(centers, found)
+        return list(rows), self._aligned(Still(image), found[np.array(list(rows.values()), np.int64)])
 
     def _read(self, path: Path) -> Image | str:
         """The image, (H, W, 3) uint8 BGR, or why it cannot be read."""
@@ -234,7 +251,7 @@ def _shown(
                     yield kind, image, centers
 
 
-def _found_at(centers: dict[int, tuple[float, float]], faces: Faces) -> dict[int, int]:
+def _rows_at(centers: Mapping[int, tuple[float, float]], faces: Faces) -> dict[int, int]:
     """The row of the best face at each place, by the number of the labeled face."""
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     reach = np.maximum(0.6 * face_widths(faces.boxes), 12)

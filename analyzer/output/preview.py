@@ -77,8 +77,7 @@ class Previewer:
         self._calibration = models.calibration
         self._on_preview = on_preview
         self._tracker = OnlineTracker(
-            models.embedding,
-            models.attributes,
+            models.reader,
             settings,
             aligner=models.aligner,
             points_in_box=models.detector.points_in_box,

@@ -14,9 +14,11 @@ from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
 
 __all__ = [
+    "face_weights",
     "fuse_estimates",
     "fuse_people",
     "images_table",
+    "person_means",
     "stated_genders",
 ]
 
@@ -27,60 +29,75 @@ APPEARANCE_GAP_S = 2.0
 """A longer absence ends an appearance."""
 
 FULL_PX, LEAST_QUALITY = 80.0, 0.05
-"""Weights of faces, see `fuse_estimates`."""
+"""Weights of faces, see `face_weights`."""
 
 
-def fuse_estimates(faces: pd.DataFrame, embeddings: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
-    """Combine the estimates of the faces of each person.
+def fuse_estimates(faces: pd.DataFrame) -> tuple[NDArray[np.int64], Estimates]:
+    """Combine the estimates of the faces of each person: means, weighted by `face_weights`.
 
-    Weighted means. The weight of a face is its width, up to `FULL_PX`, times its quality (at least
-    `LEAST_QUALITY`), or times the detector's score where it was not aligned. The probability of female is
-    averaged as log odds.
+    The probability of female is averaged as log odds.
 
     Args:
         faces: Rows of the faces table with `person_id`.
-        embeddings: Rows of the embeddings table with `person_id`.
 
     Returns:
         (N,) `person_id` of people with estimates, ascending, and the combined estimates.
     """
     estimated = faces[(faces["person_id"] > 0) & faces["female_prob"].notna()]
-    width = (estimated["x2"] - estimated["x1"]).clip(upper=FULL_PX)
-    clarity = estimated["quality"].fillna(estimated["score"]).clip(lower=LEAST_QUALITY)
-    weight = (width * clarity).to_numpy(np.float64)
-    values = {
-        "logit": logit(estimated["female_prob"].to_numpy(np.float64)),
-        "age": estimated["age_years"].to_numpy(np.float64),
-        "std": estimated["age_std_years"].to_numpy(np.float64),
-    }
+    person, weight = estimated["person_id"], face_weights(estimated)
+    values = pd.DataFrame(
+        {
+            "log_odds": logit(estimated["female_prob"].to_numpy(np.float64)),
+            "age": estimated["age_years"].to_numpy(np.float64),
+            "std": estimated["age_std_years"].to_numpy(np.float64),
+            "face_px": _widths(estimated),
+            "quality": _clarity(estimated),
+        }
+    )
+    means = person_means(values, person, weight)
+    return means.index.to_numpy(np.int64), Estimates(*(means[name].to_numpy() for name in values))
+
+
+def person_means(values: pd.DataFrame, person: pd.Series, weight: NDArray[np.float64]) -> pd.DataFrame:
+    """Return the weighted mean of each column for each person.
+
+    Args:
+        values: A row for each face; NaN where unknown.
+        person: (N,) `person_id` of each.
+        weight: (N,) of each.
+
+    Returns:
+        A row for each person, by `person_id`, ascending; NaN where no face has a value.
+    """
     # A model may estimate an age without its standard deviation: what no face has stays unknown.
-    person = estimated["person_id"].to_numpy()
-    weighted = pd.DataFrame({name: value * weight for name, value in values.items()})
-    sums = weighted.groupby(person).sum(min_count=1)
-    weights = weighted.notna().mul(weight, axis=0).groupby(person).sum()
-    ids = sums.index.to_numpy(np.int64)
-    means = {name: (sums[name] / weights[name]).to_numpy(np.float64) for name in values}
-    return ids, Estimates(means["logit"], means["age"], means["std"], _mean_embeddings(embeddings, ids))
+    of = person.to_numpy()
+    sums = values.mul(weight, axis=0).groupby(of).sum(min_count=1)
+    return sums / values.notna().mul(weight, axis=0).groupby(of).sum()
 
 
-def _mean_embeddings(embeddings: pd.DataFrame, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the (N, D) mean embedding of each person, NaN if there is none."""
-    some = embeddings[embeddings["person_id"].isin(ids)]
-    if some.empty:
-        return np.full((len(ids), 1), np.nan)
-    vectors = np.stack(list(some["embedding"])).astype(np.float64)
-    weight = (some["crops"] * some["crop_px"]).to_numpy(np.float64)
-    place = np.searchsorted(ids, some["person_id"].to_numpy())
-    sums = np.zeros((len(ids), vectors.shape[1]))
-    np.add.at(sums, place, vectors * weight[:, None])
-    with np.errstate(invalid="ignore"):
-        return np.asarray(sums / np.bincount(place, weights=weight, minlength=len(ids))[:, None])
+def face_weights(faces: pd.DataFrame) -> NDArray[np.float64]:
+    """Return (N,) how much each face counts for its person.
+
+    Its width, up to `FULL_PX`, times its quality (at least `LEAST_QUALITY`), or times the detector's score
+    where it was not aligned.
+
+    Args:
+        faces: Rows of the faces table.
+    """
+    return _widths(faces).clip(max=FULL_PX) * _clarity(faces).clip(LEAST_QUALITY)
+
+
+def _widths(faces: pd.DataFrame) -> NDArray[np.float64]:
+    return (faces["x2"] - faces["x1"]).to_numpy(np.float64)
+
+
+def _clarity(faces: pd.DataFrame) -> NDArray[np.float64]:
+    return faces["quality"].fillna(faces["score"]).to_numpy(np.float64)
 
 
 def fuse_people(
     faces: pd.DataFrame,
     samples: pd.DataFrame,
-    embeddings: pd.DataFrame,
     settings: Settings,
     calibration: Calibration,
 ) -> pd.DataFrame:
@@ -89,7 +106,6 @@ def fuse_people(
     Args:
         faces: Rows of the faces table with `person_id`.
         samples: Rows of the samples table, with `duration_s`.
-        embeddings: Rows of the embeddings table with `person_id`.
         settings: Define when gender stays unknown, and the age bands.
         calibration: Of the models.
 
@@ -129,7 +145,7 @@ def fuse_people(
             "frontal_share": sightings["frontal"].mean(),
         }
     )
-    ids, estimates = fuse_estimates(seen, embeddings)
+    ids, estimates = fuse_estimates(seen)
     read = calibration.person(estimates)
     columns = {
         "female_prob": read.female_prob,

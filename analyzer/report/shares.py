@@ -24,7 +24,6 @@ from analyzer.report.privacy import suppressed
 from analyzer.report.values import records
 from analyzer.runs.run import Run
 from analyzer.settings import AGE_BANDS, AgeBand, Settings
-from analyzer.vision import registry
 from analyzer.vision.calibration import DEFAULT_KEY, Calibration
 
 __all__ = ["Shares"]
@@ -47,7 +46,7 @@ class Shares:
     @cached_property
     def _calibrations(self) -> list[Calibration]:
         """The calibration of each run, as far as it is on this machine."""
-        return [_calibration_of(run) for run in self._population.corpus.runs]
+        return [Calibration.of_run(run.info) for run in self._population.corpus.runs]
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -221,17 +220,6 @@ class Shares:
         }
         group = max(apart, key=lambda name: apart[name])
         return (group, apart[group]) if apart[group] > _MISFIT else None
-
-
-def _calibration_of(run: Run) -> Calibration:
-    """The calibration of a run; `Calibration.plain` if it has none, or one that is not on this machine."""
-    if "key" in run.info["calibration"]:
-        return Calibration.of_run(run.info)
-    # Runs of schema version 5 or older have no key; only the default models were calibrated then.
-    default = {model.name: model.sha256 for model in (registry.AGE, registry.GENDER, registry.EMBEDDING)}
-    used = {model["name"]: model.get("sha256") for model in run.info["models"]}
-    same = run.measured and all(used.get(name) == sha256 for name, sha256 in default.items())
-    return Calibration.load() if same else Calibration.plain()
 
 
 def _name_of(bands: tuple[AgeBand, ...]) -> str:

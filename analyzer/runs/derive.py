@@ -130,7 +130,7 @@ def derive(
     faces["person_id"] = linked.person_ids
     owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person
     embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
-    people = fuse_people(faces, samples, embeddings, settings, calibration)
+    people = fuse_people(faces, samples, settings, calibration)
     people = people if len(people) else empty_table(people_columns(settings))
     bins = timeline(faces, people, samples, settings)
     bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)

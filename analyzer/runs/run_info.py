@@ -54,7 +54,6 @@ _FORMER_COUNTS = {
 }
 _FORMER_SETTINGS = {
     "min_estimate_px": "min_judged_px",
-    "embed_every_s": "compare_every_s",
     "estimate_every_s": "judge_every_s",
     "reuse_s": "carry_s",
 }
@@ -168,6 +167,8 @@ class Calibrated(TypedDict):
     key: NotRequired[Annotated[str | None, "Key of the set of models it was fitted for; null: none was."]]
     fitted_on: Annotated[str | None, "Faces on which it was fitted."]
     measured: NotRequired[Annotated[bool, "Whether the error rates of the models were measured."]]
+    license: NotRequired[Annotated[str, "License of those faces."]]
+    commercial_use: NotRequired[Annotated[bool | None, "Whether that allows commercial use; null: unclear."]]
 
 
 class AnnotatedFacts(TypedDict):

@@ -1,4 +1,4 @@
-"""Train a network: the same data, settings and processor give the same numbers, interrupted or not.
+"""Train a model: the same data, settings and processor give the same numbers, interrupted or not.
 
 What is saved is saved under its name when it is whole. A checkpoint holds everything that the next batch
 depends on: weights, optimizer, random numbers, place in the epoch, what was best so far. The best weights are
@@ -32,15 +32,25 @@ from analyzer.errors import ModelError, SettingsError
 from analyzer.training.augment import augmented, generator
 from analyzer.training.dataset import PLAIN, Crops
 from analyzer.training.export import model_input
-from analyzer.training.progress import Epoch, OnTraining, Resumed, Step, ignore
+from analyzer.training.progress import Epoch, OnTraining, Preparing, Resumed, Step, ignore
 from analyzer.training.recipes.base import Defaults, Labels, Recipe, Target
-from analyzer.util.atomic import writing
+from analyzer.util.atomic import output_errors, writing
 from analyzer.vision.user_model import AgeOutput, GenderOutput
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CHECKPOINT", "Fitted", "Plan", "answers_of", "chosen_device", "fit"]
+__all__ = [
+    "CHECKPOINT",
+    "CURVES",
+    "SHOWN_VIEW",
+    "Fitted",
+    "Plan",
+    "answers_of",
+    "chosen_device",
+    "estimates_in",
+    "fit",
+]
 
 Float = NDArray[np.float32]
 
@@ -51,8 +61,11 @@ _SAVED_EVERY_S = 60.0
 _PLATEAU_EPOCHS, _PLATEAU_FACTOR = 2, 0.3
 """After so many epochs without a better validation loss, the rate is multiplied by the second."""
 
-_SHOWN_VIEW = 2
-"""The network is chosen by plain crops and by this view, a frame of a video, alike."""
+SHOWN_VIEW = 2
+"""The model is chosen by plain crops and by this view, a frame of a video, alike."""
+
+_FEATURES, _FEATURES_AT_ONCE = 512, 32
+"""Faces in a file of features, and how many are computed together."""
 
 _AHEAD = 2
 """Batches that are prepared ahead, for each thread."""
@@ -85,7 +98,7 @@ class Fitted:
 
 
 class Batches(Protocol):
-    """Where the network's input comes from."""
+    """Where the model's input comes from."""
 
     def train(self, rows: NDArray[np.int64], epoch: int) -> Float:
         """Varied input for some faces in an epoch."""
@@ -118,21 +131,31 @@ class CropBatches:
 
 
 class FeatureBatches:
-    """Features, computed once for each view of a face and for its mirror image, and kept in a file.
+    """Features, computed once for each view of a face and for its mirror image, and kept in files.
 
     Raises:
-        OutputError: The file cannot be written.
+        ModelError: The models that compute them are missing or failed.
+        OutputError: A file cannot be written.
     """
 
-    def __init__(self, recipe: Recipe, crops: Crops, seed: int, path: Path) -> None:
-        self._seed, self._views = seed, crops.views
-        if not path.is_file():
-            features = [
-                self._computed(recipe, crops, rows) for rows in _chunks(np.arange(len(crops.faces)), 64)
-            ]
-            with writing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, np.concatenate(features))
-        self._features = np.load(path, mmap_mode="r")
+    def __init__(self, recipe: Recipe, crops: Crops, plan: Plan, folder: Path, on_event: OnTraining) -> None:
+        self._seed, self._views = plan.seed, crops.views
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        began, parts = time.monotonic(), []
+        computed, total = 0, len(crops.faces)
+        for number, rows in enumerate(_chunks(np.arange(total), _FEATURES)):
+            path = folder / f"{number:05d}.npy"
+            if not path.is_file():
+                some = [self._computed(recipe, crops, few) for few in _chunks(rows, _FEATURES_AT_ONCE)]
+                with writing(path) as temporary, temporary.open("wb") as file:
+                    np.save(file, np.concatenate(some))
+                computed += len(rows)
+            parts.append(np.load(path))
+            done = int(rows[-1]) + 1
+            left = (total - done) * (time.monotonic() - began) / computed if computed else None
+            on_event(Preparing("computing features", done, total, 0, left))
+        self._features = np.concatenate(parts)
 
     @staticmethod
     def _computed(recipe: Recipe, crops: Crops, rows: NDArray[np.int64]) -> NDArray[np.float16]:
@@ -182,7 +205,7 @@ def fit(
     again: bool = False,
     on_event: OnTraining = ignore,
 ) -> Fitted:
-    """Train a network, or continue to.
+    """Train a model, or continue to.
 
     Args:
         recipe: Which one.
@@ -201,9 +224,9 @@ def fit(
     import torch
 
     torch.set_num_threads(plan.threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    if again:
-        for name in (CHECKPOINT, BEST):
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CHECKPOINT, BEST) if again else ():
             (folder / name).unlink(missing_ok=True)
     with _repeatable(plan.seed):
         return _Trainer(recipe, targets, crops, plan, folder, on_event=on_event).run()
@@ -250,7 +273,8 @@ class _Trainer:
         self._labels = _label_arrays(crops.faces)
         self._source: Batches
         if recipe.has_features:
-            self._source = FeatureBatches(recipe, crops, plan.seed, folder / f"features-{self._key}.npy")
+            features = folder / f"features-{_data_key(recipe, crops)}"
+            self._source = FeatureBatches(recipe, crops, plan, features, on_event)
         else:
             self._source = CropBatches(recipe, crops, plan.seed)
         self._network = recipe.build(targets).to(self._device)
@@ -279,7 +303,7 @@ class _Trainer:
         while self._epoch < epochs and not self._ends():
             self._run_epoch(began)
             self._end_epoch(began)
-        self._network.load_state_dict(_load(self._folder / BEST)["network"])
+        self._network.load_state_dict(_load(self._folder / BEST)["model"])
         return Fitted(self._network.eval().cpu(), self._targets, tuple(self._history), self._best)
 
     def _ends(self) -> str:
@@ -396,7 +420,7 @@ class _Trainer:
         if better:
             self._best, self._best_loss = self._epoch + 1, loss
             self._stale = self._stale_at_rate = 0
-            self._store(BEST, {"network": state, "epoch": self._best})
+            self._store(BEST, {"model": state, "epoch": self._best})
         else:
             self._stale += 1
             self._stale_at_rate += 1
@@ -424,7 +448,7 @@ class _Trainer:
         self._network.eval()
         losses: list[tuple[float, int]] = []
         answers: dict[str, list[Float]] = {}
-        views = (PLAIN, _SHOWN_VIEW) if self._crops.views > _SHOWN_VIEW else (PLAIN,)
+        views = (PLAIN, SHOWN_VIEW) if self._crops.views > SHOWN_VIEW else (PLAIN,)
         with torch.inference_mode():
             for view, rows in itertools.product(views, _chunks(self._validate, self._plan.how.batch)):
                 given = self._answer(self._source.exact(rows, view))
@@ -446,7 +470,7 @@ class _Trainer:
 
         state = {
             "key": self._key,
-            "network": self._network.state_dict(),
+            "model": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self._average,
             "random": torch.get_rng_state(),
@@ -473,7 +497,7 @@ class _Trainer:
                 f"{self._folder} holds a training on other data or with other settings: name another folder "
                 "with --out, or start anew with --again"
             )
-        self._network.load_state_dict(state["network"])
+        self._network.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:
             self._average = {name: one.to(self._device) for name, one in state["average"].items()}
@@ -510,9 +534,16 @@ def _key(recipe: Recipe, targets: tuple[Target, ...], crops: Crops, plan: Plan) 
     if plan.how.schedule == "plateau":
         del how["epochs"]  # more epochs continue
     del how["patience"]
-    words = [_VERSION, recipe.name, targets, recipe.crop.text, crops.pad, how, plan.seed, plan.device]
-    digest = hashlib.sha256(repr([*words, dataclasses.asdict(recipe.augmentation)]).encode())
-    digest.update(pd.util.hash_pandas_object(crops.faces.astype(str)).to_numpy().tobytes())
+    words = [_VERSION, targets, how, plan.seed, plan.device, recipe.augmentation, recipe.origins]
+    return hashlib.sha256(repr([*words, _data_key(recipe, crops)]).encode()).hexdigest()[:16]
+
+
+def _data_key(recipe: Recipe, crops: Crops) -> str:
+    """Identifies the crops and their labels."""
+    words = [_VERSION, recipe.name, recipe.crop.text, crops.pad, crops.views]
+    digest = hashlib.sha256(repr(words).encode())
+    faces = crops.faces.drop(columns="path").astype(str)  # archives are unpacked elsewhere each time
+    digest.update(pd.util.hash_pandas_object(faces).to_numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -541,7 +572,7 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 def answers_of(fitted: Fitted, values: Float) -> dict[str, Float]:
-    """A trained network's outputs, by name, for its input."""
+    """A trained model's outputs, by name, for its input."""
     import torch
 
     with torch.inference_mode():
@@ -551,7 +582,7 @@ def answers_of(fitted: Fitted, values: Float) -> dict[str, Float]:
 def estimates_in(
     recipe: Recipe, targets: tuple[Target, ...], answers: Mapping[str, Float]
 ) -> dict[Target, Float]:
-    """The probability of female and the age in years, (N,) float32 each, in a network's outputs."""
+    """The probability of female and the age in years, (N,) float32 each, in a model's outputs."""
     names, arrays = list(answers), list(answers.values())
     estimates: dict[Target, Float] = {}
     for target, output in recipe.outputs(targets).items():

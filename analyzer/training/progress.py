@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Epoch", "Evaluating", "OnTraining", "Preparing", "Resumed", "Step", "TrainingEvent", "ignore"]
+__all__ = [
+    "Epoch",
+    "Evaluating",
+    "OnTraining",
+    "Preparing",
+    "Resumed",
+    "Step",
+    "TrainingEvent",
+    "ignore",
+    "seconds_text",
+]
 
 
 @dataclass(frozen=True)
 class Preparing:
-    """Faces have been cropped, or found in the cache."""
+    """What is made once has been made for more faces, or found in the cache."""
 
+    stage: str
+    """What is done, such as ``cropping``."""
     done: int
     total: int
     skipped: int
@@ -71,7 +84,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """The networks before and after are measured on held-out faces."""
+    """The models before and after are measured on held-out faces."""
 
     what: str
     done: int
@@ -85,3 +98,15 @@ OnTraining = Callable[[TrainingEvent], None]
 def ignore(event: TrainingEvent) -> None:
     """Do nothing with an event."""
     del event
+
+
+def seconds_text(seconds: float) -> str:
+    """A length of time, for people.
+
+    >>> seconds_text(42), seconds_text(150), seconds_text(7300)
+    ('42 s', '3 min', '2 h 2 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -43,7 +43,7 @@ from analyzer.util.csv_text import csv_text
 from analyzer.util.text import well_formed
 from analyzer.util.validation import InvalidValueError, conform
 
-__all__ = ["FORMS", "PARTS", "LabeledSet", "Terms", "read_manifest", "read_sets", "terms_of"]
+__all__ = ["FORMS", "NOT_STATED", "PARTS", "LabeledSet", "Terms", "read_manifest", "read_sets", "terms_of"]
 
 Form = Literal["utkface", "csv", "classes", "celeba", "fairface"]
 FORMS: tuple[Form, ...] = ("utkface", "csv", "classes", "celeba", "fairface")
@@ -51,7 +51,7 @@ Use = Literal["split", "train", "validate", "test"]
 PARTS = ("train", "validate", "test")
 """What faces are used for: to fit the weights, to choose among them, and to measure what was chosen."""
 
-_NOT_STATED = "not stated"
+NOT_STATED = "not stated"
 _LISTS = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 _IDENTITIES = "identity_CelebA.txt"
 _CELEBA_IMAGES = "img_align_celeba"
@@ -77,7 +77,7 @@ class LabeledSet:
     """None: found out from the files."""
     name: str = ""
     """Empty: that of the path."""
-    license: str = _NOT_STATED
+    license: str = NOT_STATED
     commercial_use: bool | None = None
     """Whether the license allows it; None: not stated."""
     source: str = ""
@@ -125,7 +125,7 @@ def terms_of(sets: Sequence[LabeledSet], origins: Iterable[Origin] = ()) -> Term
         license="; ".join(terms),
         commercial_use=False if False in allowed else None if None in allowed else True,
         trained_on=trained_on,
-        source=", ".join(dict.fromkeys(source for *_, source in parts if source)) or _NOT_STATED,
+        source=", ".join(dict.fromkeys(source for *_, source in parts if source)) or NOT_STATED,
     )
 
 

@@ -1,15 +1,14 @@
 """What was measured of sets of models, and how it corrects their answers about gender and age.
 
-Each set of models that was measured has a file ``calibrations/<key>.json`` beside this module, written by
-``benchmarks/fit_calibration.py`` from labeled faces. It holds for its set alone. The key is a hash over the
-members of the set (`key_of`), which the file lists. Users can add files of their own beside their models. A
-set without a file is read as its models answer (`Calibration.plain`).
+A calibration is fitted on labeled faces by ``evaluate --calibrate`` (`analyzer.evaluation.calibrate`), and
+holds for one set of models. Its file is ``<key>.json``; the key is a hash over the members of the set
+(`key_of`), which the file lists. Those that come with this program are in ``calibrations`` beside this
+module; users' own are beside their models. A set without a file is read as its models answer
+(`Calibration.plain`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,12 +30,13 @@ __all__ = [
     "Calibration",
     "Confusion",
     "Estimates",
-    "PersonNetwork",
     "Readings",
     "calibration_file",
     "gender_terms",
+    "interval_terms",
     "key_of",
     "logit",
+    "own_file",
 ]
 
 Real = NDArray[np.float64]
@@ -46,17 +46,14 @@ Member = Mapping[str, str] | str
 ANY_PRECISION = "any"
 """In place of a precision: the calibration holds for all of them."""
 
-DEFAULT_KEY = "3fcb32451703ae0c"
+DEFAULT_KEY = "ca1d3c2f97f95315"
 """Of the default models, in any precision."""
 
 _OWN_FOLDER = Path(__file__).with_name("calibrations")
 _LEAST_PROB = 1e-4
-_EMBEDDING_SIZE = 128
-_NETWORK_INPUTS = _EMBEDDING_SIZE + 3
-_NETWORK_AGES = 101
-# Inputs farther from the mean, in standard deviations, are unlike all that a network was trained on.
-_FARTHEST = 6.0
 _CHILD_YEARS = 12.0
+# Between these widths, in pixels, larger faces show more of an age.
+_SMALL_PX, _LARGE_PX = 12.0, 80.0
 # The middle 80 % of a normal distribution reach this many standard deviations to each side.
 _NORMAL_80 = 1.2816
 
@@ -78,6 +75,15 @@ def gender_terms(log_odds: Real, age_years: Real) -> Real:
     return np.stack([log_odds, log_odds * young, log_odds * old, np.ones_like(log_odds), young, old])
 
 
+def interval_terms(estimates: Estimates) -> Real:
+    """(3, N): what makes the interval of an age wider: spread, smallness, and lack of quality.
+
+    That a person's faces are estimated differently was measured to add nothing.
+    """
+    small = np.log(_LARGE_PX / np.clip(estimates.face_px, _SMALL_PX, _LARGE_PX))
+    return np.stack([estimates.std_years, small, 1 - estimates.quality])
+
+
 def key_of(members: Mapping[str, Member]) -> str:
     """The key of a set of models: 16 hex digits over the hashes of its members; names do not count.
 
@@ -87,6 +93,12 @@ def key_of(members: Mapping[str, Member]) -> str:
     """
     hashes = {role: one if isinstance(one, str) else one["sha256"] for role, one in members.items()}
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def own_file(key: str) -> Path | None:
+    """The file of a calibration that comes with this program."""
+    path = _OWN_FOLDER / f"{key}.json"
+    return path if path.is_file() else None
 
 
 def calibration_file(key: str, folders: Iterable[Path] = ()) -> Path | None:
@@ -116,13 +128,15 @@ class Estimates:
     """The fused estimates of N people, from all their sightings."""
 
     log_odds: Real
-    """(N,) mean log odds of female, calibrated face by face; NaN where no face was estimated."""
+    """(N,) mean log odds of female, calibrated; NaN where no face was estimated."""
     age_years: Real
     """(N,) mean of the age model's expectation."""
     std_years: Real
-    """(N,) mean standard deviation of its distribution."""
-    embeddings: Real
-    """(N, 128) mean embedding, or NaN."""
+    """(N,) mean standard deviation of its distribution; NaN where the model gives an age alone."""
+    face_px: Real
+    """(N,) mean width of the faces, in pixels."""
+    quality: Real
+    """(N,) mean quality of the faces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,86 +151,6 @@ class Readings:
     """(N,) lower end of the 80 % interval of age."""
     high_years: Real
     """(N,) upper end."""
-    spread_years: Real
-    """(N,) standard deviation of the distribution of age."""
-    apart_years: Real
-    """(N,) how far two readings of the age are apart."""
-
-
-@dataclass(frozen=True, eq=False)
-class PersonNetwork:
-    """A small network that reads a person's mean embedding together with the estimates.
-
-    Its inputs are standardized, one hidden layer follows (ReLU), and its outputs are the logits of the ages 0
-    to 100 and the log odds of female. A person without an embedding is read with the average one.
-    """
-
-    mean: Real
-    """(131,) of the inputs: embedding, log odds, age and standard deviation in years."""
-    scale: Real
-    """(131,) by which the inputs, less `mean`, are divided."""
-    hidden: tuple[Real, Real]
-    """Weights (131, H) and biases (H,)."""
-    output: tuple[Real, Real]
-    """Weights (H, 102) and biases (102,)."""
-
-    @classmethod
-    def parsed(cls, text: str) -> Self:
-        """The network in a calibration's file: float16, lowest byte first, in base 64.
-
-        Raises:
-            ValueError: The text is not one.
-        """
-        try:
-            values = np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float64)
-        except binascii.Error as error:
-            raise ValueError("not base 64") from error
-        inputs, outputs = _NETWORK_INPUTS, _NETWORK_AGES + 1
-        width, rest = divmod(len(values) - 2 * inputs - outputs, inputs + outputs + 1)
-        if width < 1 or rest or not np.isfinite(values).all():
-            raise ValueError("not the weights of a network")
-        shapes = [(inputs,), (inputs,), (inputs, width), (width,), (width, outputs), (outputs,)]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
-        mean, scale, one, one_bias, two, two_bias = (
-            part.reshape(shape) for part, shape in zip(np.split(values, ends), shapes, strict=True)
-        )
-        return cls(mean, scale, (one, one_bias), (two, two_bias))
-
-    @property
-    def text(self) -> str:
-        """As `parsed` takes it."""
-        arrays = [self.mean, self.scale, *self.hidden, *self.output]
-        content = np.concatenate([array.ravel() for array in arrays]).astype("<f2").tobytes()
-        return base64.b64encode(content).decode()
-
-    def inputs(self, estimates: Estimates) -> Real:
-        """(N, 131) standardized; what is not known has its average."""
-        return standardized(network_inputs(estimates), self.mean, self.scale)
-
-    def read(self, estimates: Estimates) -> tuple[Real, Real, Real]:
-        """Log odds of female, expected age, and the standard deviation of its distribution; (N,) each."""
-        hidden = np.maximum(self.inputs(estimates) @ self.hidden[0] + self.hidden[1], 0)
-        outputs = hidden @ self.output[0] + self.output[1]
-        logits = outputs[:, :_NETWORK_AGES]
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        ages = np.arange(_NETWORK_AGES)
-        mean = shares @ ages
-        return outputs[:, -1], mean, np.sqrt(np.maximum(shares @ ages**2 - mean**2, 0))
-
-
-def network_inputs(estimates: Estimates) -> Real:
-    """(N, 131) what `PersonNetwork` reads, not standardized; NaN for what is not known."""
-    embeddings = estimates.embeddings
-    if embeddings.shape[1] != _EMBEDDING_SIZE:  # nobody has one
-        embeddings = np.full((len(embeddings), _EMBEDDING_SIZE), np.nan)
-    columns = [estimates.log_odds, estimates.age_years, estimates.std_years]
-    return np.column_stack([embeddings, *columns])
-
-
-def standardized(inputs: Real, mean: Real, scale: Real) -> Real:
-    """Inputs of a network less their mean, in units of `scale`; 0 for what is not known."""
-    return np.nan_to_num(np.clip((inputs - mean) / scale, -_FARTHEST, _FARTHEST))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,16 +161,17 @@ class Calibration:
     """
 
     fitted_on: str
+    license: str
+    commercial_use: bool | None
     gender: Sequence[float]
-    person_network: PersonNetwork | None
-    person_age_knots_years: Sequence[float]
-    person_age_years: Sequence[float]
-    person_age_estimates: Sequence[float]
+    age_knots_years: Sequence[float]
+    age_years: Sequence[float]
     interval_knots_years: Sequence[float]
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
     interval_spread: Sequence[float]
-    interval_disagreement: Sequence[float]
+    interval_small_years: Sequence[float]
+    interval_unclear_years: Sequence[float]
     child_years: float
     seen_gender_edges: Sequence[float]
     seen_gender: dict[str, list[int]]
@@ -244,6 +179,11 @@ class Calibration:
     seen_age: dict[str, list[int]]
     key: str = ""
     """Of the set of models that was measured (`key_of`); empty: nothing was measured (`plain`)."""
+
+    @property
+    def allowed(self) -> bool:
+        """Whether its faces clearly allow commercial use."""
+        return self.commercial_use is True
 
     @property
     def measured(self) -> bool:
@@ -263,16 +203,17 @@ class Calibration:
         as_it_is = (1.0, *[0.0] * 5)
         return cls(
             fitted_on="",
+            license="",
+            commercial_use=None,
             gender=as_it_is,
-            person_network=None,
-            person_age_knots_years=ends_years,
-            person_age_years=ends_years,
-            person_age_estimates=[0.0] * _EMBEDDING_SIZE,
+            age_knots_years=ends_years,
+            age_years=ends_years,
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
             interval_spread=(_NORMAL_80, _NORMAL_80),
-            interval_disagreement=(0.0, 0.0),
+            interval_small_years=(0.0, 0.0),
+            interval_unclear_years=(0.0, 0.0),
             # No model can tell children's gender from their faces.
             child_years=_CHILD_YEARS,
             seen_gender_edges=(),
@@ -294,7 +235,7 @@ class Calibration:
         """
         path = calibration_file(key, folders)
         if path is None:
-            raise ModelError(f"there is no calibration {key}: fit it with benchmarks/fit_calibration.py")
+            raise ModelError(f"there is no calibration {key}: fit it with evaluate --calibrate")
         try:
             found = cls._parsed(path.read_bytes())
         except OSError as error:
@@ -313,8 +254,7 @@ class Calibration:
         values: dict[str, Any] = json.loads(content)
         values.pop("explained", None)
         key = key_of(values.pop("members"))
-        network = PersonNetwork.parsed(values.pop("person_network"))
-        return cls(**values, person_network=network, key=key)
+        return cls(**values, key=key)
 
     @classmethod
     def of_run(cls, info: Mapping[str, Any]) -> Self:
@@ -347,35 +287,28 @@ class Calibration:
     def person(self, estimates: Estimates) -> Readings:
         """Gender and age of people, from all their sightings.
 
-        The embedding that identifies people also carries information on gender and age, and keeps more of it
-        than the models for gender and age where a face is small or soft. A network reads all of it together.
-        Age is the mean of the network's and of a linear reading (least absolute error regression), which
-        trusts the age model more: they err differently.
-
-        The interval is a quantile regression (Koenker and Bassett 1978) of the true age on the estimate, on
-        the spread of the network's distribution, and on how far the two readings are apart.
+        The age is a rising function of the mean estimate, and its interval widens with the standard deviation
+        of the model's distribution, with how small the faces are, and how unclear. How both are fitted is
+        described in `analyzer.evaluation.fitting`.
         """
-        network, age, spread = self.person_network, estimates.age_years, estimates.std_years
-        log_odds, apart = estimates.log_odds, np.zeros_like(age)
-        if network is not None:
-            known = np.isfinite(log_odds) & np.isfinite(age)
-            log_odds, read, spread = (np.where(known, one, np.nan) for one in network.read(estimates))
-            linear = np.interp(age, self.person_age_knots_years, self.person_age_years)
-            embeddings = network_inputs(estimates)[:, :_EMBEDDING_SIZE]
-            embeddings = np.where(np.isnan(embeddings), network.mean[:_EMBEDDING_SIZE], embeddings)
-            linear = linear + embeddings @ np.asarray(self.person_age_estimates)
-            age, apart = (read + linear) / 2, np.abs(read - linear)
-        age = np.clip(age, 0, None)
-        low, high = self._interval(age, spread, apart)
-        return Readings(1 / (1 + np.exp(-log_odds)), age, low, high, spread, apart)
+        age = np.clip(np.interp(estimates.age_years, self.age_knots_years, self.age_years), 0, None)
+        ends = [self._reach(side, age, estimates) for side in (0, 1)]
+        low, high = np.clip(age - ends[0], 0, None), age + ends[1]
+        return Readings(1 / (1 + np.exp(-estimates.log_odds)), age, low, high)
 
-    def _interval(self, age: Real, spread: Real, apart: Real) -> tuple[Real, Real]:
-        ends = []
-        for side, years in enumerate((self.interval_low_years, self.interval_high_years)):
-            reach = np.interp(age, self.interval_knots_years, years)
-            reach = reach + self.interval_spread[side] * spread + self.interval_disagreement[side] * apart
-            ends.append(np.where(reach < 0, 0, reach))  # an interval holds its estimate
-        return np.clip(age - ends[0], 0, None), age + ends[1]
+    def _reach(self, side: int, age: Real, estimates: Estimates) -> Real:
+        """(N,) years from the age to the lower (0) or upper end (1) of its interval."""
+        reach = np.interp(
+            age, self.interval_knots_years, (self.interval_low_years, self.interval_high_years)[side]
+        )
+        for shares, values in zip(
+            (self.interval_spread, self.interval_small_years, self.interval_unclear_years),
+            interval_terms(estimates),
+            strict=True,
+        ):
+            if shares[side]:  # what does not count may be unknown
+                reach = reach + shares[side] * values
+        return np.where(reach < 0, 0, reach)  # an interval holds its estimate
 
     def gender_confusion(self) -> Confusion:
         """What people are seen as by `female_prob`."""

@@ -15,6 +15,8 @@ __all__ = [
     "CROP_LANDMARKS",
     "CROP_PADDING",
     "DLIB_CROP",
+    "EMBEDDING_CROP",
+    "EMBEDDING_CROP_PX",
     "BoxCrop",
     "Crop",
     "LandmarkCrop",
@@ -28,10 +30,13 @@ Image = NDArray[np.uint8]
 Point = tuple[float, float]
 
 _MAX_STEPS = 8
-"""A crop is read at most this many times its own resolution."""
+"""A crop is read at most this many times its own resolution, and at a power of two."""
 
 AGE_CROP_PX = 64
 """Side of the crops of dlib's age model, in pixels."""
+
+EMBEDDING_CROP_PX = 150
+"""Side of the crops of dlib's model for embeddings, in pixels."""
 
 CROP_PADDING = 0.2
 """Margin of these crops around dlib's template of a face, as a share of the template's side."""
@@ -93,10 +98,19 @@ def crop_sides(transforms: Float, size: int = AGE_CROP_PX) -> list[int]:
         size: Side of the finished crops, in pixels.
 
     Returns:
-        Multiples of `size`, up to 8 times, for `CropSource.crop`.
+        `size`, or 2, 4 or 8 times as much, for `CropSource.crop`.
     """
-    pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
-    factors = np.clip(np.round(pixels_across / size), 1, _MAX_STEPS)
+    return _sides(1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6), size)
+
+
+def _sides(pixels_across: NDArray[np.floating], size: int) -> list[int]:
+    """Likewise, of crops that show so many pixels from side to side.
+
+    >>> _sides(np.array([10, 95, 97, 191, 193, 5000], np.float32), 64)
+    [64, 64, 128, 128, 256, 512]
+    """
+    # From one sample to the next it is at most one and a half pixels.
+    factors = 2 ** np.ceil(np.log2(np.clip(pixels_across / (1.5 * size), 1, _MAX_STEPS)))
     return [size * int(factor) for factor in factors]
 
 
@@ -142,10 +156,15 @@ class LandmarkCrop:
         return frame.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
-DLIB_CROP = LandmarkCrop(
-    AGE_CROP_PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in CROP_LANDMARKS)
-)
+def _landmark_crop(size: int, landmarks: Float) -> LandmarkCrop:
+    return LandmarkCrop(size, tuple((round(float(x), 4), round(float(y), 4)) for x, y in landmarks))
+
+
+DLIB_CROP = _landmark_crop(AGE_CROP_PX, CROP_LANDMARKS)
 """Of dlib's age and gender models."""
+
+EMBEDDING_CROP = _landmark_crop(EMBEDDING_CROP_PX, padded_landmarks(0.25))
+"""Of dlib's model for embeddings, with the margin of dlib's own examples, and of the heads that read it."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +225,7 @@ class BoxCrop:
         transforms[:, [0, 1], [0, 1]] = 1 / extents
         # Pixels are squares: the center of the first one lies half a pixel inside the box.
         size = max(self.width, self.height)
-        steps = np.clip(np.round(extents.max(axis=1) / size), 1, _MAX_STEPS).astype(int)
-        sides = [size * int(step) for step in steps]
+        sides = _sides(extents.max(axis=1), size)
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
         return [self._sized(crop) for crop in frame.crop(transforms, sides, size)]

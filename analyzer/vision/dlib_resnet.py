@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DESCRIPTOR_SIZE", "SIDE_PX", "to_onnx"]
+__all__ = ["DESCRIPTOR_SIZE", "FEATURES", "SIDE_PX", "to_onnx"]
 
 Float = NDArray[np.float32]
 Sizes = tuple[int, ...]
@@ -25,6 +25,8 @@ Sizes = tuple[int, ...]
 SIDE_PX = 150
 """Width and height of the model's input."""
 DESCRIPTOR_SIZE = 128
+FEATURES = 256
+"""How many numbers a descriptor is computed from."""
 
 _MEANS = (122.782, 117.001, 104.298)
 _FC_WITHOUT_BIAS = 1
@@ -70,7 +72,7 @@ _LAYERS = [
     *_block(256, down=True),
     # A window of size 0 is the whole image.
     _Layer("avg_pool", (0, 0, 1, 1, 0, 0)),
-    _Layer("fc", (DESCRIPTOR_SIZE, 256)),
+    _Layer("fc", (DESCRIPTOR_SIZE, FEATURES)),
 ]
 
 
@@ -85,7 +87,8 @@ def to_onnx(data: bytes) -> bytes:
     Returns:
         A model (opset 17) that takes ``chips`` (N, 3, 150, 150) float32, N free: planes red, green, blue of
         (value - mean) / 256 with the means 122.782, 117.001, 104.298, which is left to the caller. It returns
-        ``descriptors`` (N, 128) float32, not normalized.
+        ``descriptors`` (N, 128) float32, not normalized, and ``features`` (N, 256) float32, the mean of the
+        last map, of which they are a linear function.
 
     Raises:
         ValueError: The bytes are not this model, or are damaged or truncated. Altered weights that are still
@@ -361,13 +364,18 @@ class _Graph:
 
     def multiply(self, weights: Float) -> None:
         self._node("Flatten", [self._end], (math.prod(self.shape), 1, 1))
+        self._nodes[-1].output[0] = self._end = "features"
         self._node("MatMul", [self._end, self._weight(weights)], (weights.shape[1], 1, 1))
 
     def model(self) -> bytes:
         self._nodes[-1].output[0] = "descriptors"
         ends = [
             self._helper.make_tensor_value_info(name, self._onnx.TensorProto.FLOAT, ["N", *sizes])
-            for name, sizes in (("chips", [3, SIDE_PX, SIDE_PX]), ("descriptors", [DESCRIPTOR_SIZE]))
+            for name, sizes in (
+                ("chips", [3, SIDE_PX, SIDE_PX]),
+                ("descriptors", [DESCRIPTOR_SIZE]),
+                ("features", [FEATURES]),
+            )
         ]
         graph = self._helper.make_graph(self._nodes, "dlib_resnet", ends[:1], ends[1:], self._weights)
         opset = self._helper.make_opsetid("", 17)

@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
-from analyzer.vision.attributes.dlib import DLIB_PIXELS
-from analyzer.vision.crops import crop_transforms, padded_landmarks
-from analyzer.vision.dlib_resnet import to_onnx
+from analyzer.vision.crops import EMBEDDING_CROP
+from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, to_onnx
+from analyzer.vision.preprocessing import DLIB_PIXELS
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
 __all__ = ["DlibEmbedding"]
-
-# As dlib's own examples crop: a margin of a quarter around its template of a face.
-_LANDMARKS = padded_landmarks(0.25)
 
 
 class DlibEmbedding:
@@ -31,8 +28,8 @@ class DlibEmbedding:
     """
 
     model = registry.EMBEDDING
-    crop_px = 150
-    size = 128
+    crop = EMBEDDING_CROP
+    size = DESCRIPTOR_SIZE
 
     def __init__(self, settings: Settings) -> None:
         self._compiled = load_model(
@@ -45,20 +42,22 @@ class DlibEmbedding:
         )
         self.provenance = {**self.model.provenance(), "engine": self._compiled.engine}
 
-    def transforms(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 2, 3) float32 from pixels to shares of a crop's side, from (N, 5, 2) float32 landmarks."""
-        return crop_transforms(landmarks, _LANDMARKS)
-
     def embed(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """(N, 128) float32 for N crops (150, 150, 3) uint8 BGR.
 
         Raises:
             ModelError: The model failed.
         """
-        if not crops:
-            return np.empty((0, self.size), np.float32)
+        return self.read(crops)[0] if crops else np.empty((0, self.size), np.float32)
+
+    def read(self, crops: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """The embeddings of N >= 1 crops, (N, 128), and what they are computed from, (N, 256).
+
+        Raises:
+            ModelError: The model failed.
+        """
         try:
-            return self._compiled.run(crops)[0]
+            return self._compiled.run(crops)
         except RuntimeError as error:
             words = f"comparing {len(crops)} faces failed: {telling_line(error)}"
             raise ModelError(words, no_memory=lacks_memory(error)) from error

@@ -20,11 +20,13 @@ def check_models(settings: Settings) -> None:
         ModelError: A model is missing, altered, unknown, or refused.
     """
     choice = choose(settings)
-    for one in dict.fromkeys((choice.detector, choice.age, choice.gender, choice.embedding)):
-        if isinstance(one, Description) and one.path is not None:
-            read_onnx(one)
-            try_out(one, settings)
-        else:
-            model = one.model if isinstance(one, Description) else one
+    own = [
+        one for one in (choice.age, choice.gender) if isinstance(one, Description) and one.path is not None
+    ]
+    for one in dict.fromkeys(own):
+        read_onnx(one)
+        try_out(one, settings)
+    for model in choice.models:
+        if model not in [one.model for one in own]:
             for file in model.files:
                 registry.read(model, file)

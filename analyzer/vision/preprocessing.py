@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Pixels"]
+__all__ = ["DLIB_PIXELS", "Pixels"]
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,7 @@ class Pixels:
     def even_scale(self) -> float | None:
         """The scale, if it is the same for all colors."""
         return self.scale[0] if len(set(self.scale)) == 1 else None
+
+
+DLIB_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=(256.0,) * 3)
+"""The pixels that dlib's models expect."""

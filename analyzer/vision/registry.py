@@ -33,10 +33,13 @@ __all__ = [
     "EMBEDDING",
     "GENDER",
     "HAAR",
+    "HEADS",
+    "HEADS_FREE",
     "LEVI_HASSNER_AGE",
     "LEVI_HASSNER_GENDER",
     "MODELS",
     "MODELS_VARIABLE",
+    "NETWORKS",
     "NONE",
     "SETS",
     "SSD",
@@ -47,6 +50,7 @@ __all__ = [
     "available",
     "cache_folder",
     "find",
+    "find_attributes",
     "find_detector",
     "find_models",
     "folders",
@@ -131,6 +135,8 @@ class Model:
     known_bias: str
     speed: str = "docs/models.md"
     """As measured by `benchmarks/models.py`, or as published."""
+    reads: tuple[str, ...] = ()
+    """Names of the models whose inner layers it reads; they are part of it."""
 
     @property
     def sha256(self) -> str:
@@ -160,7 +166,8 @@ def _cards() -> dict[str, Model]:
         files = [
             ModelFile(**file | {"sha256": tuple(file.get("sha256", ()))}) for file in card.pop("files", ())
         ]
-        models[name] = Model(name=name, files=tuple(files), **{"commercial_use": None} | card)
+        reads = tuple(card.pop("reads", ()))
+        models[name] = Model(name=name, files=tuple(files), reads=reads, **{"commercial_use": None} | card)
     return models
 
 
@@ -169,14 +176,18 @@ MODELS = _cards()
 
 CENTERFACE, YUNET, SSD, HAAR, NONE = (MODELS[one] for one in ("centerface", "yunet", "ssd", "haar", "none"))
 AGE, GENDER, EMBEDDING = (MODELS[one] for one in ("dlib-age", "dlib-gender", "dlib-resnet"))
+HEADS, HEADS_FREE = MODELS["heads"], MODELS["heads-free"]
 LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi-hassner-gender"]
 
 ALIGNER = CENTERFACE
 """The model that aligns faces, whichever finds them (`analyzer.vision.alignment`)."""
 
-DEFAULTS = (YUNET, CENTERFACE, AGE, GENDER, EMBEDDING)
+DEFAULTS = (YUNET, CENTERFACE, HEADS, AGE, GENDER, EMBEDDING)
 """The models of a run that names none; they come with installed packages. That of YuNet does not exist for
 every Python and processor: CenterFace takes its place then."""
+
+NETWORKS = tuple(model for model in DEFAULTS if not model.reads)
+"""Those of them that an engine runs."""
 
 SETS = {"dlib": (GENDER.name, AGE.name), "levi-hassner": (LEVI_HASSNER_GENDER.name, LEVI_HASSNER_AGE.name)}
 """Names that ``attributes`` accepts for two models: the ones for gender and for age."""
@@ -229,6 +240,16 @@ def find_detector(name: str) -> Model:
     if name != "auto":
         return MODELS[name]
     return YUNET if available(YUNET) else CENTERFACE
+
+
+def find_attributes(name: str, *, commercial: bool) -> tuple[str, str]:
+    """Names of the models for gender and for age that a name stands for.
+
+    ``auto`` is `HEADS`, or `HEADS_FREE` where only models that allow commercial use are wanted.
+    """
+    if name == "auto":
+        name = (HEADS_FREE if commercial else HEADS).name
+    return SETS.get(name, (name, name))
 
 
 def find(file: ModelFile) -> Path | None:

@@ -22,6 +22,7 @@ from analyzer.vision.user_model import Description, described, read_onnx
 
 __all__ = [
     "add",
+    "is_free_name",
     "try_out",
 ]
 
@@ -96,6 +97,15 @@ def main() -> None:
     os._exit(status)
 
 
+def is_free_name(name: str) -> bool:
+    """Whether a user's own model can have this name."""
+    files = {file.name for model in registry.MODELS.values() for file in model.files}
+    taken = name in (*registry.MODELS, *registry.SETS) or not files.isdisjoint(
+        {f"{name}.onnx", f"{name}.toml"}
+    )
+    return bool(_NAME.fullmatch(name)) and not taken
+
+
 def add(path: Path, folder: Path | None = None) -> Description:
     """Copy a user's own model and its description to a folder where models are found by name.
 
@@ -116,10 +126,7 @@ def add(path: Path, folder: Path | None = None) -> Description:
         raise ModelError(f"{path} is a folder: name the .onnx file in it")
     if path.suffix != ".onnx" or not path.is_file():
         raise ModelError(f"{path} is not an .onnx file: only those can be added")
-    files = {file.name for model in registry.MODELS.values() for file in model.files}
-    names = {path.name, f"{path.stem}.toml"}
-    taken = path.stem in (*registry.MODELS, *registry.SETS) or not names.isdisjoint(files)
-    if not _NAME.fullmatch(path.stem) or taken:
+    if not is_free_name(path.stem):
         raise ModelError(
             f"{path.stem!r} cannot be the name of your model: rename the file to letters, digits, - and "
             "_, and to a name that models list does not show"

@@ -10,7 +10,7 @@ from analyzer.errors import ModelError
 from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.calibration import ANY_PRECISION, Calibration, calibration_file, key_of
-from analyzer.vision.crops import DLIB_CROP, BoxCrop, Crop
+from analyzer.vision.crops import DLIB_CROP, EMBEDDING_CROP, BoxCrop, Crop
 from analyzer.vision.registry import ALIGNER, EMBEDDING, MODELS, NONE, SETS, Model
 from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
 
@@ -32,7 +32,7 @@ class Choice:
     precision: str = ANY_PRECISION
     """Of `Settings.precision`."""
     commercial: bool = False
-    """Leaves calibrations out: the faces that ours was fitted on are free for research only."""
+    """Leaves calibrations out that were fitted to faces whose license does not allow commercial use."""
 
     def members(self, precision: str = ANY_PRECISION) -> dict[str, dict[str, str] | str]:
         """What identifies the set of models for a calibration: names and hashes, crop, precision.
@@ -47,7 +47,7 @@ class Choice:
                 for role, one in (
                     *((("detector", self.detector),) if boxed else ()),
                     *((("aligner", self.aligner),) if self.aligner else ()),
-                    *(("gender", self.gender), ("age", self.age), ("embedding", self.embedding)),
+                    *(("gender", self.gender), ("age", self.age)),
                 )
             },
             "crop": " and ".join(dict.fromkeys(one.text for one in crops)),
@@ -56,9 +56,10 @@ class Choice:
 
     def calibration_file(self) -> tuple[str, Path] | None:
         """The key and the file of the set's calibration; None: it was not measured, or is not to be used."""
-        for precision in () if self.commercial else (self.precision, ANY_PRECISION):
+        for precision in (self.precision, ANY_PRECISION):
             key = key_of(self.members(precision))
-            if (path := calibration_file(key, self._folders)) is not None:
+            path = calibration_file(key, self.folders)
+            if path is not None and (not self.commercial or Calibration.load(key, self.folders).allowed):
                 return key, path
         return None
 
@@ -69,10 +70,11 @@ class Choice:
             ModelError: The set has a calibration, but it is damaged.
         """
         found = self.calibration_file()
-        return Calibration.plain() if found is None else Calibration.load(found[0], self._folders)
+        return Calibration.plain() if found is None else Calibration.load(found[0], self.folders)
 
     @property
-    def _folders(self) -> tuple[Path, ...]:
+    def folders(self) -> tuple[Path, ...]:
+        """Of the user's own models among them: their calibrations are there."""
         described = (one for one in (self.gender, self.age) if isinstance(one, Description))
         return tuple(dict.fromkeys(one.path.parent for one in described if one.path is not None))
 
@@ -84,8 +86,14 @@ class Choice:
     @property
     def models(self) -> tuple[Model, ...]:
         """All of them, each once."""
-        others = _model(self.age), _model(self.gender), self.embedding
+        chosen = _model(self.age), _model(self.gender)
+        others = *chosen, *(MODELS[name] for one in chosen for name in one.reads), self.embedding
         return tuple(dict.fromkeys((self.detector, *((self.aligner,) if self.aligner else ()), *others)))
+
+    @property
+    def computes_embeddings(self) -> bool:
+        """Whether a model for gender or age computes embeddings on the way."""
+        return any(self.embedding.name in _model(one).reads for one in (self.gender, self.age))
 
 
 def _model(one: Model | Description) -> Model:
@@ -93,7 +101,9 @@ def _model(one: Model | Description) -> Model:
 
 
 def _crop(one: Model | Description) -> Crop:
-    return one.crop if isinstance(one, Description) else DLIB_CROP
+    if isinstance(one, Description):
+        return one.crop
+    return EMBEDDING_CROP if one.reads else DLIB_CROP
 
 
 def choose(settings: Settings) -> Choice:
@@ -103,7 +113,7 @@ def choose(settings: Settings) -> Choice:
         ModelError: One is unknown, does not estimate what it is chosen for, or `settings.commercial` refuses
             it.
     """
-    names = SETS.get(settings.attributes, (settings.attributes, settings.attributes))
+    names = registry.find_attributes(settings.attributes, commercial=settings.commercial)
     gender = _find(settings.gender_model or names[0], "gender", "--gender-model")
     age = _find(settings.age_model or names[1], "age", "--age-model")
     choice = Choice(
@@ -131,7 +141,7 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     else:
         found = find_description(name)
     if found is None:
-        known = ", ".join([*SETS, *(model.name for model in MODELS.values() if what in model.role)])
+        known = ", ".join(["auto", *SETS, *(model.name for model in MODELS.values() if what in model.role)])
         raise ModelError(
             f"there is no model {name} for {what}: choose one of {known}, or one that models list shows"
         )
@@ -162,9 +172,10 @@ def models_hash(settings: Settings) -> str:
     digest = hashlib.sha256()
     if (found := choice.calibration_file()) is not None:
         digest.update(_read(found[1]))
-    used = choice.detector, *((choice.aligner,) if choice.aligner else ()), choice.age, choice.gender
-    for one in dict.fromkeys((*used, choice.embedding)):
-        digest.update(_identity(one).encode())
+    described = [_model(one) for one in (choice.age, choice.gender) if isinstance(one, Description)]
+    for one in dict.fromkeys((choice.age, choice.gender, *choice.models)):
+        if not (isinstance(one, Model) and one in described):
+            digest.update(_identity(one).encode())
     return digest.hexdigest()[:12]
 
 
@@ -175,10 +186,15 @@ def _identity(one: Model | Description) -> str:
 
 
 def _content(one: Model | Description) -> str:
-    """The hashes of all files; of a user's own model, those of the file and of what its description means."""
+    """The hashes of all files, and of the models that it reads.
+
+    Of a user's own model, those of the file and of what its description means.
+    """
     if isinstance(one, Description) and one.path is not None:
         return registry.sha256((registry.sha256(_read(one.path)) + one.meaning).encode())
-    return "".join(file.sha256[0] if file.sha256 else file.git_blob for file in _model(one).files)
+    model = _model(one)
+    files = [file for part in (model, *(MODELS[name] for name in model.reads)) for file in part.files]
+    return "".join(file.sha256[0] if file.sha256 else file.git_blob for file in files)
 
 
 def _read(path: Path) -> bytes:

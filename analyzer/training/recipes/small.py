@@ -33,7 +33,7 @@ class _Small(Recipe):
     )
     pixels = Pixels(rgb=True, means=(127.5,) * 3, scale=(64.0,) * 3)
     defaults = Defaults(
-        epochs=40,
+        epochs=30,
         batch=64,
         rate=2e-3,
         schedule="cosine",
@@ -41,6 +41,7 @@ class _Small(Recipe):
         patience=10,
         weight_decay=0.02,
         averaging=0.995,
+        bf16=True,
     )
 
     def build(self, targets: tuple[Target, ...]) -> torch.nn.Module:

@@ -34,6 +34,8 @@ class Prediction:
     """(N,) the expectation of the age."""
     std_years: Float | None = None
     """(N,) the standard deviation of its distribution; NaN where the model gives an age alone."""
+    embeddings: Float | None = None
+    """(N, D) of models that compute them on the way."""
 
 
 class AttributeEstimator(Protocol):

