@@ -157,8 +157,9 @@ class CropSource(Protocol):
 
         Args:
             transforms: (N, 2, 3) float32, from pixels of the upright frame to a unit square.
-            sides: Side in pixels at which each crop is sampled, linearly.
-            size: Side of the returned crops in pixels, averaged down from `sides`.
+            sides: For each crop the side in pixels at which it is read: `size`, linearly, or a power of two
+                as much, with that many pixels averaged.
+            size: Side of the returned crops in pixels.
 
         Returns:
             (size, size, 3) uint8 BGR each; black outside the frame.

@@ -277,6 +277,8 @@ def _info(
             "key": calibration.key,
             "fitted_on": calibration.fitted_on,
             "measured": calibration.measured,
+            "license": calibration.license,
+            "commercial_use": calibration.commercial_use,
         },
         "libraries": {},
         "python": "",

@@ -978,3 +978,24 @@ def test_crops_from_planes_equal_those_from_the_whole_frame(turn: int, pix_fmt: 
         # Chroma is interpolated differently, and swscale rounds down: no color differs on the whole.
         assert np.abs(difference).mean() < 2.5
         assert np.abs(difference.mean(axis=(0, 1))).max() < 2
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_crops_of_large_faces_average_every_pixel(factor: int) -> None:
+    image = np.random.default_rng(factor).integers(0, 256, (320, 400, 3), np.uint8)
+    x, y, size = 32, 24, 32
+    side = factor * size
+    transform = np.array([[1, 0, -x], [0, 1, -y]], np.float32) / side
+    (crop,) = Still(image).crop(transform[None], [side], size)
+    shown = image[y : y + side, x : x + side].astype(np.float64)
+    mean = shown.reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
+    assert np.abs(crop - mean).max() < 2  # halving rounds each time
+
+
+def test_crops_reach_over_the_borders_of_small_images() -> None:
+    image = np.full((5, 3, 3), 200, np.uint8)
+    transforms = np.array([[[0.25, 0, 0.25], [0, 0.25, 0.25]], [[0.01, 0, 3], [0, 0.01, 0]]], np.float32)
+    inside, outside = Still(image).crop(transforms, [64, 512], 64)
+    assert inside[20, 20].tolist() == [200] * 3
+    assert not inside[0].any()
+    assert not outside.any()

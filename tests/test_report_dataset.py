@@ -495,7 +495,8 @@ def test_older_tables_show_who_has_an_estimate(tmp_path: Path) -> None:
     people.to_parquet(folder / "people.parquet")
     run_of(tmp_path / "new", 2)
     info = json.loads((tmp_path / "new" / "run.json").read_text("utf-8"))
-    change = json.loads((folder / "run.json").read_text("utf-8")) | {"models": info["models"]}
+    alike = {name: info[name] for name in ("models", "calibration")}
+    change = json.loads((folder / "run.json").read_text("utf-8")) | alike
     (folder / "run.json").write_text(json.dumps(change), "utf-8")
     made = document(tmp_path)
     assert {row["estimated"] for row in made["shares"] if row["by"] == ""} == {5 + 4}

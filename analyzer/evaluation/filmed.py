@@ -80,7 +80,7 @@ def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, ke
             person.draw(frame, number)
         shown.append(frame)
     codec, rate = _rate(random)
-    decoded = _coded(shown, codec, rate)
+    decoded = coded(shown, codec, rate)
     chosen = np.sort(random.choice(len(decoded), keep, replace=False))
     return [decoded[one] for one in chosen]
 
@@ -118,8 +118,14 @@ def _rate(random: np.random.Generator) -> tuple[str, int]:
     return "gif", int(random.choice([64, 128, 256]))
 
 
-def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
-    """Encode and decode (H, W, 3) uint8 BGR frames."""
+def coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
+    """Encode and decode frames.
+
+    Args:
+        frames: (H, W, 3) uint8 BGR each, of even sides.
+        codec: ``libx264``, ``libvpx-vp9``, or ``gif``.
+        rate: Constant quality of the codec; of GIF the number of colors.
+    """
     if codec == "gif":
         return [_few_colors(frame, rate) for frame in frames]
     fast = (
@@ -136,9 +142,9 @@ def _coded(frames: Sequence[Image], codec: str, rate: int) -> list[Image]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         container.mux(stream.encode())
     file.seek(0)
-    with av.open(file, "r") as coded:
-        coded.streams.video[0].codec_context.thread_count = 1
-        return [one.to_ndarray(format="bgr24").astype(np.uint8) for one in coded.decode(video=0)]
+    with av.open(file, "r") as read:
+        read.streams.video[0].codec_context.thread_count = 1
+        return [one.to_ndarray(format="bgr24").astype(np.uint8) for one in read.decode(video=0)]
 
 
 def _few_colors(frame: Image, colors: int) -> Image:

@@ -6,7 +6,7 @@ found and aligned them by the same code as `analyze`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -158,12 +158,26 @@ class Viewer:
         for number, some in enumerate(iter(lambda: list(islice(faces, _TOGETHER)), []), first):
             random = np.random.default_rng(number)
             for kind, image, centers in _shown(some, random):
-                found = self._found(image)
-                rows = _found_at(centers, found)
-                if rows:
-                    frame = Still(image)
-                    aligned = self._aligned(frame, found[np.array(list(rows.values()), np.int64)])
-                    yield View(frame, kind, tuple(some[one] for one in rows), aligned)
+                numbers, found = self.find(image, centers)
+                if numbers:
+                    yield View(Still(image), kind, tuple(some[number] for number in numbers), found)
+
+    def find(self, image: Image, centers: Mapping[int, tuple[float, float]]) -> tuple[list[int], Faces]:
+        """Find and align the faces at some places.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            centers: Where the middle of each is, in pixels.
+
+        Returns:
+            The keys of `centers` at which there is a face, and those faces.
+
+        Raises:
+            ModelError: A model failed.
+        """
+        found = self._found(image)
+        rows = _rows_at(centers, found)
+        return list(rows), self._aligned(Still(image), found[np.array(list(rows.values()), np.int64)])
 
     def _read(self, path: Path) -> Image | str:
         """The image, (H, W, 3) uint8 BGR, or why it cannot be read."""
@@ -234,7 +248,7 @@ def _shown(
                     yield kind, image, centers
 
 
-def _found_at(centers: dict[int, tuple[float, float]], faces: Faces) -> dict[int, int]:
+def _rows_at(centers: Mapping[int, tuple[float, float]], faces: Faces) -> dict[int, int]:
     """The row of the best face at each place, by the number of the labeled face."""
     middles = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
     reach = np.maximum(0.6 * face_widths(faces.boxes), 12)

@@ -253,11 +253,58 @@ class Still:
 
 
 def _warp(image: Image, transform: NDArray[np.floating], side: int, size: int, outside: int) -> Image:
-    border = (outside,) * 3
-    crop = cv2.warpAffine(image, transform * side, (side, side), borderValue=border)
-    if side != size:
-        crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+    """Return a (size, size) crop of an (H, W) or (H, W, 3) image that is read at `side`.
+
+    Pixels are averaged in blocks of side / size / 2, the blocks are sampled at twice the size, and two by two
+    of these samples are averaged: sampling all pixels shows the same, and takes up to three times as long.
+    """
+    if side == size:
+        return _sampled(image, transform * size, size, outside)
+    twice = 2 * size
+    matrix = transform.astype(np.float64) * twice
+    halvings = (side // twice).bit_length() - 1
+    if halvings:
+        image, corner, block = _blocks(image, transform, halvings)
+        # A block lies at the mean of its pixels, and a sample at the mean of what it stands for.
+        middle = corner + (block - 1) / 2
+        matrix[:, 2] += matrix[:, :2] @ middle - (1 - twice / side) / 2
+        matrix[:, :2] *= block
+    crop = cv2.resize(_sampled(image, matrix, twice, outside), (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
+
+
+def _sampled(image: Image, matrix: NDArray[np.floating], side: int, outside: int) -> Image:
+    crop = cv2.warpAffine(image, matrix, (side, side), borderValue=(outside,) * 3)
+    return np.asarray(crop, np.uint8)
+
+
+def _blocks(
+    image: Image, transform: NDArray[np.floating], halvings: int
+) -> tuple[Image, NDArray[np.float64], int]:
+    """Average the pixels of an image that a crop shows.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        transform: (2, 3): pixels to shares of the crop's side.
+        halvings: How many times width and height are halved.
+
+    Returns:
+        The averages, x and y of the first pixel among them, and the side of a block in pixels.
+    """
+    height, width = image.shape[:2]
+    halvings = min(halvings, width.bit_length() - 1, height.bit_length() - 1)
+    block = 1 << halvings
+    corners = np.array([[0, 1, 0, 1], [0, 0, 1, 1]]) - transform[:, 2:]
+    shown = np.linalg.solve(transform[:, :2].astype(np.float64), corners)
+    # Blocks lie at multiples of their side, with one more around what is shown.
+    last = np.array([width, height]) // block
+    first = np.clip(np.floor(shown.min(axis=1) / block) - 1, 0, last - 1).astype(int)
+    end = np.clip(np.ceil(shown.max(axis=1) / block) + 2, first + 1, last).astype(int)
+    (x, y), (right, bottom) = first * block, end * block
+    part = image[y:bottom, x:right]
+    for _ in range(halvings):
+        part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return part, np.array([x, y], np.float64), block
 
 
 # Conversion of 4:2:0 frames from (Y, U, V, 1) to blue, green, red, by AVColorSpace: the weights of red and

@@ -96,6 +96,8 @@ def run_info(
             "key": models.calibration.key or None,
             "fitted_on": models.calibration.fitted_on,
             "measured": models.calibration.measured,
+            "license": models.calibration.license,
+            "commercial_use": models.calibration.commercial_use,
         },
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
         "python": platform.python_version(),

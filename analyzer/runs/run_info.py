@@ -167,6 +167,8 @@ class Calibrated(TypedDict):
     key: NotRequired[Annotated[str | None, "Key of the set of models it was fitted for; null: none was."]]
     fitted_on: Annotated[str | None, "Faces on which it was fitted."]
     measured: NotRequired[Annotated[bool, "Whether the error rates of the models were measured."]]
+    license: NotRequired[Annotated[str, "License of those faces."]]
+    commercial_use: NotRequired[Annotated[bool | None, "Whether that allows commercial use; null: unclear."]]
 
 
 class AnnotatedFacts(TypedDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,16 +82,19 @@ def write_onnx(
     if example is None:
         example = np.zeros((2, *crop_shape(recipe)), np.float32)
     whole = Outputs().eval().cpu()
-    torch.onnx.export(
-        whole,
-        (torch.from_numpy(example),),
-        str(path),
-        input_names=[_INPUT],
-        output_names=names,
-        dynamic_axes={name: {0: "count"} for name in (_INPUT, *names)},
-        opset_version=_OPSET,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # It warns that PyTorch has a newer way, which needs further packages.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            whole,
+            (torch.from_numpy(example),),
+            str(path),
+            input_names=[_INPUT],
+            output_names=names,
+            dynamic_axes={name: {0: "count"} for name in (_INPUT, *names)},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
     onnx.checker.check_model(str(path), full_check=True)
 
 

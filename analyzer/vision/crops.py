@@ -30,7 +30,7 @@ Image = NDArray[np.uint8]
 Point = tuple[float, float]
 
 _MAX_STEPS = 8
-"""A crop is read at most this many times its own resolution."""
+"""A crop is read at most this many times its own resolution, and at a power of two."""
 
 AGE_CROP_PX = 64
 """Side of the crops of dlib's age model, in pixels."""
@@ -98,10 +98,19 @@ def crop_sides(transforms: Float, size: int = AGE_CROP_PX) -> list[int]:
         size: Side of the finished crops, in pixels.
 
     Returns:
-        Multiples of `size`, up to 8 times, for `CropSource.crop`.
+        `size`, or 2, 4 or 8 times as much, for `CropSource.crop`.
     """
-    pixels_across = 1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6)
-    factors = np.clip(np.round(pixels_across / size), 1, _MAX_STEPS)
+    return _sides(1 / np.maximum(np.hypot(transforms[:, 0, 0], transforms[:, 0, 1]), 1e-6), size)
+
+
+def _sides(pixels_across: NDArray[np.floating], size: int) -> list[int]:
+    """Likewise, of crops that show so many pixels from side to side.
+
+    >>> _sides(np.array([10, 95, 97, 191, 193, 5000], np.float32), 64)
+    [64, 64, 128, 128, 256, 512]
+    """
+    # From one sample to the next it is at most one and a half pixels.
+    factors = 2 ** np.ceil(np.log2(np.clip(pixels_across / (1.5 * size), 1, _MAX_STEPS)))
     return [size * int(factor) for factor in factors]
 
 
@@ -216,8 +225,7 @@ class BoxCrop:
         transforms[:, [0, 1], [0, 1]] = 1 / extents
         # Pixels are squares: the center of the first one lies half a pixel inside the box.
         size = max(self.width, self.height)
-        steps = np.clip(np.round(extents.max(axis=1) / size), 1, _MAX_STEPS).astype(int)
-        sides = [size * int(step) for step in steps]
+        sides = _sides(extents.max(axis=1), size)
         for transform, corner, extent, side in zip(transforms, low, extents, sides, strict=True):
             transform[:, 2] = (0.5 - corner) / extent - 0.5 / side
         return [self._sized(crop) for crop in frame.crop(transforms, sides, size)]
