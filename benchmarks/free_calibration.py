@@ -83,7 +83,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         found = [read_labels(path, Path(work) / path.stem, None).faces for path in external(Path(work))]
         labels = pd.concat([one for one in found if one is not None], ignore_index=True)
-        faces = [row for view in viewer.views(viewer.cut(labels)) for row in rows(view, model, heads)]
+        faces = [
+            row for view in viewer.views(viewer.cut(labels), plain=True) for row in rows(view, model, heads)
+        ]
     table = pd.DataFrame(faces)
     members = choose(settings).members()
     number, aged = table["name"].nunique(), np.isfinite(table.drop_duplicates("name")["true_age"]).sum()
@@ -91,8 +93,8 @@ def main() -> None:
         "explained": EXPLAINED,
         "members": members,
         "fitted_on": f"{number:,} portraits of members of the US Congress and of the London Set ({aged} with "
-        f"a known age, {table['true_age'].min():.0f} to {table['true_age'].max():.0f} years), as in "
-        "photographs and videos, each estimated by a model that had not seen it",
+        f"a known age, {table['true_age'].min():.0f} to {table['true_age'].max():.0f} years), as they "
+        "are and as in photographs and videos, each estimated by a model that had not seen it",
         "license": LICENSE,
         "commercial_use": True,
         **fit(People.of(table)),

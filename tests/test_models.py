@@ -893,10 +893,14 @@ def test_commercial_follows_the_description(folders: Path, allowed: str, works: 
             choose(settings)
 
 
-def test_commercial_leaves_out_calibrations_from_research_data() -> None:
+def test_commercial_has_a_calibration_from_free_data_alone() -> None:
+    research = choose(Settings(attributes="dlib"))
+    assert research.calibration().commercial_use is False
+    assert choose(Settings(attributes="dlib", commercial=True)).calibration() is Calibration.plain()
     assert choose(Settings()).calibration() is Calibration.load()
-    assert choose(Settings(commercial=True)).calibration() is Calibration.plain()
-    assert models_hash(Settings()) != models_hash(Settings(commercial=True))
+    free = choose(Settings(commercial=True)).calibration()
+    assert free.measured and free.commercial_use is True and "public domain" in free.license
+    assert "UTKFace" not in free.fitted_on + free.license
 
 
 # --- the commands ------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _CODES = {
-    DONE: "the network is trained, written and measured",
+    DONE: "the model is trained, written and measured",
     USAGE: EXIT_CODES[USAGE],
     NOTHING_USABLE: "the pictures, their labels or the manifest are wrong or too few, PyTorch is missing, or "
     "nothing could be written",
@@ -65,16 +65,15 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
     required=True,
     metavar="NAME",
     callback=_recipes,
-    help="Which network, and how it is trained: small, mobilenetv2, levi-hassner or heads "
-    "(docs/training.md).",
+    help="Which model, and how it is trained: small, mobilenetv2, levi-hassner or heads (docs/training.md).",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the network, its card, and everything that training keeps to continue.",
+    help="Folder for the model, its card, and everything that training keeps to continue.",
 )
-@click.option("--name", metavar="NAME", help="Name of the network.  [default: that of the folder]")
+@click.option("--name", metavar="NAME", help="Name of the model.  [default: that of the folder]")
 @click.option(
     "--license",
     "license_",
@@ -127,11 +126,11 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
     show_default=True,
     help="Also show each face as in photographs and in coded videos: slower to prepare, better on video.",
 )
-@click.option("--int8", is_flag=True, help="Write a second network that computes in eight bits.")
+@click.option("--int8", is_flag=True, help="Write a second model that computes in eight bits.")
 @click.option(
     "--compare",
     metavar="NAME",
-    help="Networks to compare with, as of --attributes in analyze.  [default: those of analyze]",
+    help="Models to compare with, as of --attributes in analyze.  [default: those of analyze]",
 )
 @click.option(
     "--measured",
@@ -155,7 +154,7 @@ def train(
     log_file: Path | None,
     **values: Any,
 ) -> None:
-    """Train a network for gender and age on labeled pictures of your own.
+    """Train a model for gender and age on labeled pictures of your own.
 
     PATH is a folder or .tar of images named age_gender_race_....jpg as in UTKFace; a .csv file as evaluate
     reads it; a folder with two folders of images, female and male; CelebA's list_attr_celeba; FairFace's
@@ -164,9 +163,9 @@ def train(
 
     \b
     Examples:
-      {program} train pictures --recipe small --out networks/mine --int8
-      {program} train sets.toml --recipe mobilenetv2 --out networks/mine
-      {program} models add networks/mine/mine.onnx
+      {program} train pictures --recipe small --out models/mine --int8
+      {program} train sets.toml --recipe mobilenetv2 --out models/mine
+      {program} models add models/mine/mine.onnx
       {program} analyze talk.mp4 --attributes mine
     """
     with logging_to(log_file):
@@ -320,7 +319,7 @@ def describe_training(trained: Trained) -> str:
             for row in rows
         ]
     lines += [f"  license: {one_line(card['terms']['license'])}"]
-    lines += [f"  network: {path}" for path in (trained.onnx, trained.int8) if path is not None]
+    lines += [f"  model:   {path}" for path in (trained.onnx, trained.int8) if path is not None]
     lines += [f"  card:    {trained.folder / 'card.md'}"]
     lines += [f"  use it:  {program()} models add {trained.onnx}"]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Fit the calibration of a set of models on anybody's labeled faces: error bars and shares for any network.
 
-Each face is shown as in a photograph and as in videos (`analyzer.evaluation.views`), found, aligned and
-estimated as by `analyze`. What the figures say "after" is read by calibrations that were fitted to the other
-four fifths of the faces; the one that is written is fitted to all.
+Each face is shown as it is, as in a photograph and as in videos (`analyzer.evaluation.views`), found, aligned
+and estimated as by `analyze`. What the figures say "after" is read by calibrations that were fitted to the
+other four fifths of the faces; the one that is written is fitted to all.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Calibrated:
     missing_bands: tuple[str, ...]
     """Age bands without labeled faces: nothing is known of them."""
     before: pd.DataFrame
-    """A table of estimates (`analyzer.evaluation.metrics`): each face as in a photograph and as in two
-    videos, as the set of models was read until now."""
+    """A table of estimates (`analyzer.evaluation.metrics`): each face as it is, as in a photograph and
+    as in two videos, as the set of models was read until now."""
     after: pd.DataFrame
     """The same, read by calibrations that were fitted to other faces."""
 
@@ -235,7 +235,7 @@ def _fitted_on(faces: pd.DataFrame, names: list[str]) -> str:
     """The faces, in words."""
     low, high = faces["true_age"].min(), faces["true_age"].max()
     of = f"{counted(len(faces), 'face')} of {', '.join(names)} ({low:.0f} to {high:.0f} years)"
-    return f"{of}, as in photographs and videos"
+    return f"{of}, as they are and as in photographs and videos"
 
 
 def _estimated(labels: pd.DataFrame, settings: Settings, on_event: OnEvent) -> Iterator[dict[str, Any]]:
@@ -249,7 +249,7 @@ def _estimated(labels: pd.DataFrame, settings: Settings, on_event: OnEvent) -> I
             done += 1
             yield face
 
-    for view in viewer.views(counting()):
+    for view in viewer.views(counting(), plain=True):
         yield from _rows(view, reader)
         on_event(Progress("", "faces", done, len(labels), done, done, images=True))
 

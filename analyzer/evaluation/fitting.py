@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analyzer.evaluation.metrics import GENDERS
 from analyzer.people.fusion import face_weights, fuse_estimates, person_means, stated_genders
-from analyzer.settings import AGE_BANDS, Settings, assign_band
+from analyzer.settings import Settings
 from analyzer.vision.calibration import (
     Calibration,
     Estimates,
@@ -32,12 +32,21 @@ _AGE_KNOTS_YEARS = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 85.0)
 _INTERVAL_KNOTS_YEARS = (0.0, 4.0, 10.0, 18.0, 26.0, 36.0, 48.0, 60.0, 75.0)
 _GENDER_EDGES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 _AGE_EDGES_YEARS = tuple(float(age) for age in range(3, 81, 3))
-_GENDER_RIDGE = 1e-4
-"""Penalty on the coefficients of gender: without one, a perfect separation has no finite ones."""
+_GROUPS_YEARS = (13.0, 20.0, 50.0)
+"""Between groups of estimated ages in which women and men count alike."""
+_GENDER_RIDGE = 3.0
+"""Penalty on the squares of how far the coefficients of gender are from those that change nothing: it counts
+where there are few people, such as children among officials, or where all are told apart."""
 _CORNER_YEARS = 0.2
 """Over how much the corner of a loss is rounded, so that it has a gradient."""
+_AGE_HABIT, _HABIT = 3.0, 0.05
+"""Price, in years of error of one person, of a squared year by which the curve of ages departs from one that
+changes nothing, and by which the interval differs between neighboring knots: it counts where there are few
+people."""
 _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
+_CELLS_YEARS = (2.0, 5.0, 13.0, 18.0, 25.0, 35.0, 45.0, 55.0, 65.0)
+"""Between bands of true ages of which as many are missed."""
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
 _FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 4.0, 12
@@ -167,14 +176,15 @@ def read_across(people: People) -> Readings:
 
 def _coefficients(people: People) -> dict[str, Any]:
     labeled = people.gender != ""
-    terms = people.terms[:, labeled]
-    gender = _fit_logistic(terms, people.gender[labeled] == "female").round(4)
+    female = people.gender[labeled] == "female"
+    even = _even_weights(female, people.estimates.age_years[labeled])
+    gender = _fit_logistic(people.terms[:, labeled], female, even).round(4)
     aged = people.chosen(np.isfinite(people.age))
     weight = _age_weights(aged.age)
     # Rising from knot to knot: a sum of steps of which none is negative.
     steps = np.tril(np.ones((len(_AGE_KNOTS_YEARS),) * 2))
     hats = _hats(aged.estimates.age_years, _AGE_KNOTS_YEARS) @ steps
-    age = steps @ _fit_median(hats, aged.age, weight, least=0.0)
+    age = steps @ _fit_median(hats, aged.age, weight, np.diff(_AGE_KNOTS_YEARS, prepend=0.0))
     values = {
         "gender": gender.tolist(),
         "age_knots_years": list(_AGE_KNOTS_YEARS),
@@ -194,7 +204,7 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     terms = np.column_stack([_hats(age, _INTERVAL_KNOTS_YEARS), wider])
     # Nothing that says less makes an interval narrower.
     least = np.array([-np.inf] * len(_INTERVAL_KNOTS_YEARS) + [0.0] * wider.shape[1])
-    band = np.array([assign_band(one, AGE_BANDS["youtube"]) for one in people.age])
+    band = np.digitize(people.age, _CELLS_YEARS)
     members = [band == one for one in np.unique(band) if (band == one).sum() >= _FEW]
     price = np.full(len(people), _FIRST_PRICE)
     above = people.age - age
@@ -217,54 +227,81 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     }
 
 
-def _fit_logistic(terms: Real, female: NDArray[np.bool_]) -> Real:
-    """Coefficients of (T, N) terms by maximum likelihood, with a small penalty on each."""
+def _even_weights(female: NDArray[np.bool_], age_years: Real) -> Real:
+    """(N,) weights with which women and men count alike among the young, the grown and the old.
+
+    That most of the labeled old are men is no reason to take an old woman for one. Measured with a version of
+    heads on 408 faces, it makes the accuracy of men and women differ by 3.6 instead of 5.5 points.
+    """
+    weights = np.ones(len(female))
+    group = np.digitize(age_years, _GROUPS_YEARS)
+    for number in range(len(_GROUPS_YEARS) + 1):
+        sides = [(group == number) & (female == side) for side in (False, True)]
+        counts = [int(rows.sum()) for rows in sides]
+        if min(counts) >= _FEW:
+            for rows, count in zip(sides, counts, strict=True):
+                weights[rows] = sum(counts) / 2 / count
+    return weights
+
+
+def _fit_logistic(terms: Real, female: NDArray[np.bool_], weight: Real) -> Real:
+    """Coefficients of (T, N) terms by weighted maximum likelihood; 1, 0, 0, ... where nothing is known."""
     from scipy.optimize import minimize  # late: it takes long
 
     def loss(coefficients: Real) -> tuple[float, Real]:
         log_odds = coefficients @ terms
-        error = 1 / (1 + np.exp(-log_odds)) - female
-        value = (
-            np.mean(np.logaddexp(0, log_odds) - female * log_odds)
-            + _GENDER_RIDGE * coefficients @ coefficients
-        )
-        return float(value), terms @ error / len(female) + 2 * _GENDER_RIDGE * coefficients
+        error = weight * (1 / (1 + np.exp(-log_odds)) - female)
+        odd = _GENDER_RIDGE * (coefficients - start)
+        value = weight @ (np.logaddexp(0, log_odds) - female * log_odds) + odd @ (coefficients - start)
+        return float(value) / len(female), (terms @ error + 2 * odd) / len(female)
 
     start = np.zeros(len(terms))
     start[0] = 1
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x)
 
 
-def _fit_median(terms: Real, target: Real, weight: Real, least: float) -> Real:
-    """Coefficients of (N, T) terms, none below `least`, with the least mean absolute error (weighted)."""
+def _fit_median(terms: Real, target: Real, weight: Real, usual: Real) -> Real:
+    """Coefficients of (N, T) terms with the least mean absolute error.
+
+    Args:
+        terms: Of N rows.
+        target: (N,) what the sums should be.
+        weight: (N,) how much each row counts.
+        usual: (T,) coefficients where few rows say anything else. None is below 0.
+    """
 
     def loss(coefficients: Real) -> tuple[float, Real]:
         error = target - terms @ coefficients
         size = np.sqrt(error**2 + _CORNER_YEARS**2)
-        return float(weight @ size), -(weight * error / size) @ terms
+        odd = coefficients - usual
+        value = weight @ size + _AGE_HABIT * odd @ odd
+        return float(value), 2 * _AGE_HABIT * odd - (weight * error / size) @ terms
 
-    return _minimum(loss, _least_squares(terms, target), least, len(target))
+    return _minimum(loss, np.asarray(usual, np.float64), 0.0, len(target))
 
 
 def _least_reach(terms: Real, target: Real, price: Real, least: Real, start: Real) -> Real:
     """Coefficients of (N, T) terms: the least mean sum, where each year that it falls short has a price.
 
-    With one price p for all this is the regression of the quantile 1 - 1 / p (Koenker and Bassett 1978).
+    With one price p for all this is the regression of the quantile 1 - 1 / p (Koenker and Bassett 1978). The
+    coefficients of neighboring knots are alike where few rows say anything else.
 
     Args:
-        terms: Of N rows.
+        terms: Of N rows; the first ones are of knots.
         target: (N,) what the sums should reach.
         price: (N,) of each.
         least: (T,) lower bounds of the coefficients.
         start: (T,) first coefficients.
     """
+    apart = np.diff(np.eye(len(start))[: len(_INTERVAL_KNOTS_YEARS)], axis=0)
 
     def loss(coefficients: Real) -> tuple[float, Real]:
         reach = terms @ coefficients
         short = (target - reach) / _CORNER_YEARS
+        bends = apart @ coefficients
         value = reach + price * _CORNER_YEARS * np.logaddexp(0, short)
         slope = 1 - price / (1 + np.exp(-np.clip(short, -500, 500)))
-        return float(value.sum()), slope @ terms
+        return float(value.sum() + _HABIT * bends @ bends), slope @ terms + 2 * _HABIT * bends @ apart
 
     return _minimum(loss, start, least, len(target))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,8 @@ __all__ = ["PHOTOGRAPH", "LabeledFace", "Located", "View", "Viewer"]
 
 Image = NDArray[np.uint8]
 
-PHOTOGRAPH, VIDEO, SHORT_VIDEO = range(3)
-"""How a face is shown."""
+PHOTOGRAPH, VIDEO, SHORT_VIDEO, PLAIN = range(4)
+"""How a face is shown; plain: as it was cut out."""
 _FRAMES = {VIDEO: 3, SHORT_VIDEO: 1}
 """How many frames of a video are estimated."""
 _LAYOUT_SHARES = (0.38, 0.42, 0.2)
@@ -46,6 +46,7 @@ _LAYOUT_SHARES = (0.38, 0.42, 0.2)
 _TOGETHER = 360
 """Faces that are shown at a time."""
 _SIDE_PX = 200
+_MIDDLE = (_SIDE_PX / 2, _SIDE_PX / 2)
 _AT_PLACE = 0.05
 """Landmarks this near their places, as a share of the side: the image is cut out already."""
 
@@ -143,7 +144,7 @@ class Viewer:
         """
         return (one.cut() for one in self.located(labels) if not one.reason)
 
-    def views(self, faces: Iterator[LabeledFace], first: int = 0) -> Iterator[View]:
+    def views(self, faces: Iterator[LabeledFace], first: int = 0, *, plain: bool = False) -> Iterator[View]:
         """Show each face in a photograph and in two videos, one of three frames and one of a single one.
 
         What is drawn depends only on the faces, their order, and `first`.
@@ -151,13 +152,15 @@ class Viewer:
         Args:
             faces: Who is shown.
             first: Another number draws other conditions.
+            plain: Whether each is also shown as it was cut out.
 
         Raises:
             ModelError: A model failed.
         """
         for number, some in enumerate(iter(lambda: list(islice(faces, _TOGETHER)), []), first):
             random = np.random.default_rng(number)
-            for kind, image, centers in _shown(some, random):
+            unchanged = [(PLAIN, face.image, {place: _MIDDLE}) for place, face in enumerate(some)]
+            for kind, image, centers in chain(unchanged if plain else (), _shown(some, random)):
                 numbers, found = self.find(image, centers)
                 if numbers:
                     yield View(Still(image), kind, tuple(some[number] for number in numbers), found)

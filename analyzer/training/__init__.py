@@ -1,6 +1,6 @@
-"""Train networks for gender and age from labeled faces: `cli.py train`.
+"""Train models for gender and age from labeled faces: `cli.py train`.
 
-A *recipe* (`recipes`) is a network and how it is trained. `sets` reads labeled pictures and what their
+A *recipe* (`recipes`) is a model and how it is trained. `sets` reads labeled pictures and what their
 licenses allow, `dataset` crops their faces with the product's own code and divides them, `augment` varies the
 crops, `loop` trains, `export` writes an ONNX file with its description, `card` measures what came out, and
 `train` does all of it.

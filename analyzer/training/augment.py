@@ -1,4 +1,4 @@
-"""Vary crops of faces, so that a network learns what stays the same.
+"""Vary crops of faces, so that a model learns what stays the same.
 
 What is drawn for a face depends only on the seed, the epoch and the face: neither on the batch nor on the
 thread. Real video compression is not drawn here: it is in the views that `dataset` keeps.

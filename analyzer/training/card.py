@@ -39,7 +39,7 @@ def parity(
     """How far OpenVINO's estimates are from PyTorch's, for the same crops.
 
     Args:
-        recipe, fitted: The network in PyTorch.
+        recipe, fitted: The model in PyTorch.
         crops: Their held-out faces are compared, or others where there are none.
         files: The ONNX files, by arithmetic; ``f32`` is computed in 32 bits.
         settings: How many threads.
@@ -70,7 +70,7 @@ def parity(
 
 
 def _loaded(path: Path, kind: str, settings: Settings) -> UserModel:
-    """An exported network, in the arithmetic of its file."""
+    """An exported model, in the arithmetic of its file."""
     return UserModel(described(path), settings.replace(precision="f32" if kind == "f32" else "auto"))
 
 
@@ -266,7 +266,7 @@ def comparison(found: dict[str, Any]) -> list[tuple[str, ...]]:
     """The rows of a table of figures before and after; the first is its head."""
     sides = [found[what] for what in ("before", "after")]
     rows: list[tuple[str, ...]] = [
-        ("", *(f"{what}: {found[what]['networks']}" for what in ("before", "after")))
+        ("", *(f"{what}: {found[what]['models']}" for what in ("before", "after")))
     ]
     for group in ("all", "13+"):
         for key, unit in _HEADLINE:

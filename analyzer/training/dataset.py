@@ -2,7 +2,7 @@
 
 Crops are made in blocks. A block is two files, written under their names when they are whole: an array of
 crops, and the table of its faces, which comes last. So preparing continues where it was interrupted, and
-training maps the arrays into memory. Crops are wider than the network's input, so that they can be turned and
+training maps the arrays into memory. Crops are wider than the model's input, so that they can be turned and
 moved without black corners.
 """
 
@@ -40,7 +40,7 @@ Prepared = Callable[[int, int, int], None]
 """Called with the numbers of faces that are done, that there are, and that were left out."""
 
 MARGIN = 0.15
-"""How much wider crops are kept than the network's input, on each side, as a share of it."""
+"""How much wider crops are kept than the model's input, on each side, as a share of it."""
 
 _BLOCK = 120
 """Faces in a block. They are filmed together."""
@@ -74,7 +74,7 @@ class Crops:
         faces: N rows with the columns of `sets.COLUMNS`, and `block`, `place` (of the crop in its
             block), `face_px`, `quality`, `hash`, and after `divided` `part`.
         skipped: `name` and `reason` of each face that was left out.
-        size: Width and height of the network's input in pixels.
+        size: Width and height of the model's input in pixels.
         pad: By how many pixels crops are wider and higher on each side.
     """
 
@@ -415,15 +415,15 @@ def _problem(faces: pd.DataFrame, target: Target) -> str:
         if len(rows) < least:
             return (
                 f"there are {len(rows)} faces with {target} {doing}, and it takes {least} at the least (some "
-                "hundreds for a first try, thousands for a good network): add pictures"
+                "hundreds for a first try, thousands for a good model): add pictures"
             )
         for gender in ("female", "male") if target == "gender" else ():
             count = int((rows["true_gender"] == gender).sum())
             if count < _LEAST_OF_GENDER:
                 return (
-                    f"{count} of the {len(rows)} faces {doing} are labeled {gender}: a network for gender "
+                    f"{count} of the {len(rows)} faces {doing} are labeled {gender}: a model for gender "
                     "needs both, so add pictures of them"
                 )
     if target == "age" and faces.loc[faces["part"] == "train", "true_age"].nunique() < 2:
-        return "all faces have the same age: a network for age needs different ones"
+        return "all faces have the same age: a model for age needs different ones"
     return ""

@@ -1,4 +1,4 @@
-"""Write a trained network as one ONNX file with its description, which `models add` takes as they are."""
+"""Write a trained model as one ONNX file with its description, which `models add` takes as they are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _INPUT = "faces"
 
 
 def model_input(crops: NDArray[np.uint8], pixels: Pixels) -> Float:
-    """Crops as a network takes them: (N, 3, H, W) float32, or (N, H, W, 3) with `channels_last`.
+    """Crops as a model takes them: (N, 3, H, W) float32, or (N, H, W, 3) with `channels_last`.
 
     Args:
         crops: (N, H, W, 3) uint8 BGR.
@@ -49,7 +49,7 @@ def write_onnx(
     path: Path,
     example: Float | None = None,
 ) -> None:
-    """Write a network for any number of faces, and check the file with onnx's own checker.
+    """Write a model for any number of faces, and check the file with onnx's own checker.
 
     The file is written under its name when it is whole.
 
@@ -99,7 +99,7 @@ def write_onnx(
 
 
 def crop_shape(recipe: Recipe) -> tuple[int, int, int]:
-    """The shape of the network's input for one face, without `Recipe.features`."""
+    """The shape of the model's input for one face, without `Recipe.features`."""
     width, height = crop_size(recipe.crop)
     return (height, width, 3) if recipe.pixels.channels_last else (3, height, width)
 
@@ -111,7 +111,7 @@ def quantized(path: Path, target: Path, inputs: Iterable[Float]) -> None:
     Args:
         path: The file in 32 bits.
         target: The file in eight.
-        inputs: The network's input for some faces at a time, to measure ranges on.
+        inputs: The model's input for some faces at a time, to measure ranges on.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -152,7 +152,7 @@ def describe(
     texts: dict[str, str],
     commercial_use: bool | None,
 ) -> str:
-    """The description of a network, in the form of `analyzer.vision.user_model`.
+    """The description of a model, in the form of `analyzer.vision.user_model`.
 
     Args:
         crop: How its faces are cropped.

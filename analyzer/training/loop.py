@@ -1,4 +1,4 @@
-"""Train a network: the same data, settings and processor give the same numbers, interrupted or not.
+"""Train a model: the same data, settings and processor give the same numbers, interrupted or not.
 
 What is saved is saved under its name when it is whole. A checkpoint holds everything that the next batch
 depends on: weights, optimizer, random numbers, place in the epoch, what was best so far. The best weights are
@@ -62,7 +62,7 @@ _PLATEAU_EPOCHS, _PLATEAU_FACTOR = 2, 0.3
 """After so many epochs without a better validation loss, the rate is multiplied by the second."""
 
 SHOWN_VIEW = 2
-"""The network is chosen by plain crops and by this view, a frame of a video, alike."""
+"""The model is chosen by plain crops and by this view, a frame of a video, alike."""
 
 _FEATURES, _FEATURES_AT_ONCE = 512, 32
 """Faces in a file of features, and how many are computed together."""
@@ -98,7 +98,7 @@ class Fitted:
 
 
 class Batches(Protocol):
-    """Where the network's input comes from."""
+    """Where the model's input comes from."""
 
     def train(self, rows: NDArray[np.int64], epoch: int) -> Float:
         """Varied input for some faces in an epoch."""
@@ -134,7 +134,7 @@ class FeatureBatches:
     """Features, computed once for each view of a face and for its mirror image, and kept in files.
 
     Raises:
-        ModelError: The networks that compute them are missing or failed.
+        ModelError: The models that compute them are missing or failed.
         OutputError: A file cannot be written.
     """
 
@@ -205,7 +205,7 @@ def fit(
     again: bool = False,
     on_event: OnTraining = ignore,
 ) -> Fitted:
-    """Train a network, or continue to.
+    """Train a model, or continue to.
 
     Args:
         recipe: Which one.
@@ -303,7 +303,7 @@ class _Trainer:
         while self._epoch < epochs and not self._ends():
             self._run_epoch(began)
             self._end_epoch(began)
-        self._network.load_state_dict(_load(self._folder / BEST)["network"])
+        self._network.load_state_dict(_load(self._folder / BEST)["model"])
         return Fitted(self._network.eval().cpu(), self._targets, tuple(self._history), self._best)
 
     def _ends(self) -> str:
@@ -420,7 +420,7 @@ class _Trainer:
         if better:
             self._best, self._best_loss = self._epoch + 1, loss
             self._stale = self._stale_at_rate = 0
-            self._store(BEST, {"network": state, "epoch": self._best})
+            self._store(BEST, {"model": state, "epoch": self._best})
         else:
             self._stale += 1
             self._stale_at_rate += 1
@@ -470,7 +470,7 @@ class _Trainer:
 
         state = {
             "key": self._key,
-            "network": self._network.state_dict(),
+            "model": self._network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self._average,
             "random": torch.get_rng_state(),
@@ -497,7 +497,7 @@ class _Trainer:
                 f"{self._folder} holds a training on other data or with other settings: name another folder "
                 "with --out, or start anew with --again"
             )
-        self._network.load_state_dict(state["network"])
+        self._network.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average is not None:
             self._average = {name: one.to(self._device) for name, one in state["average"].items()}
@@ -572,7 +572,7 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 def answers_of(fitted: Fitted, values: Float) -> dict[str, Float]:
-    """A trained network's outputs, by name, for its input."""
+    """A trained model's outputs, by name, for its input."""
     import torch
 
     with torch.inference_mode():
@@ -582,7 +582,7 @@ def answers_of(fitted: Fitted, values: Float) -> dict[str, Float]:
 def estimates_in(
     recipe: Recipe, targets: tuple[Target, ...], answers: Mapping[str, Float]
 ) -> dict[Target, Float]:
-    """The probability of female and the age in years, (N,) float32 each, in a network's outputs."""
+    """The probability of female and the age in years, (N,) float32 each, in a model's outputs."""
     names, arrays = list(answers), list(answers.values())
     estimates: dict[Target, Float] = {}
     for target, output in recipe.outputs(targets).items():

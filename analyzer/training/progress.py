@@ -84,7 +84,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """The networks before and after are measured on held-out faces."""
+    """The models before and after are measured on held-out faces."""
 
     what: str
     done: int

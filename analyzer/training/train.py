@@ -63,7 +63,7 @@ class Options:
         filmed: Whether faces are also shown as in photographs and videos.
         int8: Whether a file in eight bits is written too.
         commercial: Refuse sets and first weights that do not clearly allow commercial use.
-        compare: The networks that the new one is compared with, as `Settings.attributes`; None: the default.
+        compare: The models that the new one is compared with, as `Settings.attributes`; None: the default.
         measured: At most this many held-out faces are analyzed before and after; 0: none.
         again: Start anew, whatever the folder holds.
     """
@@ -93,7 +93,7 @@ class Trained:
 
     Attributes:
         folder: Holds everything.
-        onnx: The network; its description is beside it.
+        onnx: The model; its description is beside it.
         int8: The same in eight bits; None: not asked for.
         card: The document of ``card.json``.
     """
@@ -105,7 +105,7 @@ class Trained:
 
 
 def train(sets: Sequence[LabeledSet], options: Options, on_event: OnTraining = ignore) -> Trained:
-    """Train a network on labeled pictures, or continue to where it was interrupted.
+    """Train a model on labeled pictures, or continue to where it was interrupted.
 
     Args:
         sets: The pictures.
@@ -169,7 +169,7 @@ def _name(options: Options) -> str:
     name = options.name or options.out.resolve().name
     if not is_free_name(name):
         raise SettingsError(
-            f"{name!r} cannot be the name of your network: give one with --name, of letters, digits, - and "
+            f"{name!r} cannot be the name of your model: give one with --name, of letters, digits, - and "
             "_, that models list does not show"
         )
     return name
@@ -329,7 +329,7 @@ def _measured(
     targets: tuple[Target, ...],
     on_event: OnTraining,
 ) -> dict[str, Any] | None:
-    """What `evaluate` says of held-out faces with the networks before, and with the new one."""
+    """What `evaluate` says of held-out faces with the models before, and with the new one."""
     held_out = crops.faces.iloc[crops.part("test")]
     if not options.measured or held_out.empty:
         return None
@@ -360,7 +360,7 @@ def _measured(
             found = evaluate(path, chosen, limit=options.measured, on_event=report)
             scores = found.to_dict()["faces"] or {}
             figures[what] = {
-                "networks": options.compare or "default" if what == "before" else onnx.stem,
+                "models": options.compare or "default" if what == "before" else onnx.stem,
                 **scores,
             }
     return {"faces": total, "targets": list(targets), **figures}
