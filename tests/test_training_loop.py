@@ -31,9 +31,10 @@ from analyzer.training.progress import Epoch, Resumed, Step, TrainingEvent
 from analyzer.training.recipes import RECIPES, find_recipe
 from analyzer.training.recipes.base import Defaults, Labels, Recipe, Target, default_loss
 from analyzer.util import atomic
+from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.crops import LandmarkCrop, padded_landmarks
 from analyzer.vision.preprocessing import Pixels
-from analyzer.vision.user_model import AgeOutput, GenderOutput
+from analyzer.vision.user_model import AgeOutput, GenderOutput, described
 from testkit.faces import SHARED
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install 'audience-analyzer[train]'")
@@ -385,6 +386,38 @@ def test_every_recipe_can_be_built_and_written(tmp_path: Path) -> None:
         assert recipe.name == name and recipe.summary
         sizes = {target: output.count for target, output in recipe.outputs(recipe.targets).items()}
         assert set(sizes) == set(recipe.targets), name
+
+
+def test_a_head_is_written_with_the_models_that_it_reads(
+    tmp_path: Path, two_portraits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    recipe, targets = find_recipe("heads"), ("gender", "age")
+    random = np.random.default_rng(0)
+    crops = []
+    for portrait in two_portraits:
+        for _ in range(4):
+            x, y = random.integers(40, 100, 2)
+            crops.append(np.ascontiguousarray(portrait[y : y + 150, x : x + 150, ::-1]))
+    features = recipe.features(np.stack(crops))
+    torch.manual_seed(0)
+    network = recipe.build(targets)
+    for _ in range(30):  # learns how features are spread
+        network(torch.from_numpy(features))
+    network.eval()
+    with torch.inference_mode():
+        wanted = {name: one.numpy() for name, one in network(torch.from_numpy(features)).items()}
+    path = tmp_path / "head.onnx"
+    path.write_bytes(recipe.onnx(network, targets) or b"")
+    text = describe(recipe.crop, recipe.pixels, recipe.outputs(targets), {"license": "x"}, True)
+    path.with_suffix(".toml").write_text(text)
+    found = UserModel(described(path), Settings(precision="f32", threads=1)).estimate(crops)
+    assert found.female is not None and found.age_years is not None
+    female = 1 / (1 + np.exp(-wanted["gender"][:, 0]))
+    shares = np.exp(wanted["age"]) / np.exp(wanted["age"]).sum(axis=1, keepdims=True)
+    # Shrunk crops are rounded to whole numbers only where OpenCV shrinks them.
+    np.testing.assert_allclose(found.female, female, atol=3e-3)
+    np.testing.assert_allclose(found.age_years, shares @ np.arange(101), atol=0.1)
+    assert np.ptp(female) > 0.01
 
 
 def test_features_are_computed_once(tmp_path: Path) -> None:
