@@ -31,6 +31,7 @@ from analyzer.training.progress import Epoch, Resumed, Step, TrainingEvent
 from analyzer.training.recipes import RECIPES, find_recipe
 from analyzer.training.recipes.base import Defaults, Labels, Recipe, Target, default_loss
 from analyzer.util import atomic
+from analyzer.vision.attributes.heads import AGES_YEARS, Head
 from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.crops import LandmarkCrop, padded_landmarks
 from analyzer.vision.preprocessing import Pixels
@@ -418,6 +419,12 @@ def test_a_head_is_written_with_the_models_that_it_reads(
     np.testing.assert_allclose(found.female, female, atol=3e-3)
     np.testing.assert_allclose(found.age_years, shares @ np.arange(101), atol=0.1)
     assert np.ptp(female) > 0.01
+    # The program reads the same head in half precision.
+    alone = Head.parsed(recipe.weights_alone(network, targets) or b"")(features)
+    assert alone.female is not None and alone.age_years is not None
+    np.testing.assert_allclose(alone.female, female, atol=2e-3)
+    np.testing.assert_allclose(alone.age_years, shares @ AGES_YEARS, atol=0.1)
+    assert recipe.weights_alone(network, ("gender",)) is None
 
 
 def test_features_are_computed_once(tmp_path: Path) -> None:

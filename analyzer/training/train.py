@@ -51,6 +51,7 @@ class Options:
     Attributes:
         recipe: Its name.
         out: The folder for everything that comes out.
+        start: What the first weights come from, as `Recipe.started` explains; None: as the recipe has it.
         name: Of the network; None: that of the folder.
         epochs: At most.
         batch: Faces in a step.
@@ -70,6 +71,7 @@ class Options:
 
     recipe: str
     out: Path
+    start: str | None = None
     name: str | None = None
     epochs: int | None = None
     batch: int | None = None
@@ -123,6 +125,8 @@ def train(sets: Sequence[LabeledSet], options: Options, on_event: OnTraining = i
             "training needs PyTorch, which is not installed: pip install 'audience-analyzer[train]'"
         )
     recipe = find_recipe(options.recipe)
+    if options.start is not None:
+        recipe = recipe.started(options.start)
     name = _name(options)
     terms = _terms(sets, recipe, options)
     settings = Settings(threads=options.threads)
@@ -289,9 +293,15 @@ def _finished(
             quantized(onnx, temporary, (model_input(np.stack(chunk), recipe.pixels) for chunk in chunks))
         _describe(int8, recipe, targets, terms, "; computed in eight bits")
     files = {"f32": onnx} | ({"int8": int8} if int8 is not None else {})
+    written = dict(files)
+    weights = recipe.weights_alone(fitted.network, targets)
+    if weights is not None:
+        written["npz"] = onnx.with_suffix(".npz")
+        with writing(written["npz"]) as temporary:
+            temporary.write_bytes(weights)
     card["files"] = {
         kind: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path.read_bytes())}
-        for kind, path in files.items()
+        for kind, path in written.items()
     }
     card["parity"] = parity(recipe, fitted, crops, files, settings)
     card["held_out"] = held_out_figures(crops, files, settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,20 @@ class _Heads(Recipe):
     def onnx(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes:
         """As `Recipe.onnx`: one file from the crop to the answers, the models that are read included."""
         return _whole(network, targets)
+
+    def weights_alone(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes | None:
+        """As `Recipe.weights_alone`: what `analyzer.vision.attributes.heads.Head` reads, in float16."""
+        if set(targets) != set(self.targets):
+            return None
+        (mean, factor), *layers = _layers(network.body)
+        heads = [_layers([network.heads[target]])[0] for target in ("age", "gender")]
+        last = np.concatenate([one[0] for one in heads], axis=1), np.concatenate([one[1] for one in heads])
+        arrays = {"mean": mean, "factor": factor}
+        for number, (weights, biases) in enumerate([*layers, last]):
+            arrays |= {f"w{number}": weights, f"b{number}": biases}
+        file = io.BytesIO()
+        np.savez(file, **{name: array.astype(np.float16) for name, array in arrays.items()})  # type: ignore[arg-type]
+        return file.getvalue()
 
 
 @functools.cache
