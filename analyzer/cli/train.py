@@ -260,7 +260,8 @@ class _Progress:
                 self._reached = self._reached if "epoch" in self._reached else "no epoch is complete yet"
                 self._draw(what, event.batch, event.batches, words)
             case Epoch():
-                self._reached = f"{counted(event.epoch, 'epoch')} of {event.epochs} are complete"
+                verb = "is" if event.epoch == 1 else "are"
+                self._reached = f"{counted(event.epoch, 'epoch')} of {event.epochs} {verb} complete"
                 self._say(_epoch_words(event))
             case Evaluating():
                 self._draw(f"evaluating {event.what}", event.done, event.total, "")
