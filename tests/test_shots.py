@@ -102,6 +102,51 @@ def test_no_shot_boundary_where_a_flash_goes_off(name: str) -> None:
         assert not any(cuts_of([*before, flash, *after]))
 
 
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_no_shot_boundary_where_a_flash_hides_most_of_what_there_is(name: str) -> None:
+    before, shown, after = still(name, 3), still(name, 4)[-1], still(name, 3)
+    for gain, offset in itertools.product((2.5, 3.0, 4.0), (40, 100)):
+        assert not any(cuts_of([*before, lit(shown, gain, offset), *after]))
+
+
+def test_a_shot_that_is_as_bright_as_a_flash_begins_at_most_a_sample_late() -> None:
+    dark = [lit(look, 0.3) for look in still("cat", 4)]
+    bright = [lit(look, 3.0, 60) for look in still("coffee", 6)]
+    found = cuts_of([*dark, *bright])
+    assert sum(found) == 1 and found.index(True) in (4, 5)
+
+
+def dissolve(one: str, other: str, samples: int, phase: float = 0.5) -> list[Image]:
+    """Thumbnails of one shot that dissolves into another in so many samples."""
+    shares = (np.arange(samples) + phase) / samples
+    pairs = zip(still(one, samples), still(other, samples), shares, strict=True)
+    return [cv2.addWeighted(old, 1 - share, new, share, 0).astype(np.uint8) for old, new, share in pairs]
+
+
+@pytest.mark.parametrize("samples", [3, 8, 20])
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_a_dissolve_is_one_shot_boundary_within_it(one: str, other: str, samples: int) -> None:
+    looks = [*still(one, 8), *dissolve(one, other, samples), *still(other, 30)]
+    (boundary,) = np.flatnonzero(cuts_of(looks))
+    # At the latest before the first sample without the old shot.
+    assert 8 < boundary <= 8 + samples
+    # And another one soon after.
+    looks[8 + samples + 3 :] = [*dissolve(other, one, 5), *still(one, 8)]
+    assert sum(cuts_of(looks)) == 2
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_no_shot_boundary_where_light_goes_slowly_or_somebody_walks_in(name: str) -> None:
+    shares = np.linspace(1, 0.25, 12)
+    dimmed = [lit(look, share) for look, share in zip(still(name, 12), shares, strict=True)]
+    assert not any(cuts_of([*dimmed, *dimmed[::-1]]))
+    # Somebody who fills half of the frame in the end.
+    entering = still(name, 12)
+    for number, look in enumerate(entering):
+        look[10:, : 4 * number] = (40, 60, 110)
+    assert not any(cuts_of([*still(name, 4), *entering, *[entering[-1]] * 6]))
+
+
 @pytest.mark.parametrize("level", [0, 255])
 def test_a_black_or_white_sample_ends_no_tracklet(level: int) -> None:
     looks = [*still("cat", 4), np.full((54, 96, 3), level, np.uint8), *still("cat", 4)]

@@ -26,10 +26,21 @@ from analyzer.vision.crops import AGE_CROP_PX, EMBEDDING_CROP
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.preprocessing import DLIB_PIXELS
+from analyzer.vision.quantize import Ranges
 from analyzer.vision.registry import AGE, GENDER, Model
 from analyzer.vision.runtime import BATCHES, load_model
 
-__all__ = ["AGES_YEARS", "FEATURES", "INNER", "MARGIN_PX", "Backbones", "Head", "HeadModel", "with_outputs"]
+__all__ = [
+    "AGES_YEARS",
+    "FEATURES",
+    "INNER",
+    "MARGIN_PX",
+    "Backbones",
+    "Head",
+    "HeadModel",
+    "middle",
+    "with_outputs",
+]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -144,6 +155,8 @@ class Backbones:
                 pixels=DLIB_PIXELS,
                 batch=BATCHES[settings.device][one.role],
                 convert=_with_inner,
+                ranges=Ranges.of(one),
+                rather_bf16=True,
             )
             for one in (AGE, GENDER)
         ]
@@ -165,8 +178,8 @@ class Backbones:
         age, gender = self._inner
         outputs = [
             *self._embedding.read(crops),
-            *run_model(AGE, age, [_middle(crop, AGE_CROP_PX) for crop in crops]),
-            *run_model(GENDER, gender, [_middle(crop, GENDER_CROP_PX) for crop in crops]),
+            *run_model(AGE, age, [middle(crop, AGE_CROP_PX) for crop in crops]),
+            *run_model(GENDER, gender, [middle(crop, GENDER_CROP_PX) for crop in crops]),
         ]
         return np.concatenate([one.reshape(len(crops), -1) for one in outputs], axis=1).astype(np.float32)
 
@@ -197,6 +210,7 @@ class HeadModel:
         return replace(self._head(features), embeddings=features[:, :DESCRIPTOR_SIZE])
 
 
-def _middle(crop: Image, side: int) -> Image:
+def middle(crop: Image, side: int) -> Image:
+    """(`side`, `side`, 3) uint8 BGR: what the networks for gender and age see of (150, 150, 3) uint8."""
     inner = crop[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
     return cv2.resize(inner, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
