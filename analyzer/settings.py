@@ -538,7 +538,8 @@ class Settings:
     precision: str = _field(
         "auto",
         "Arithmetic of the models: auto is bfloat16, and 8 bits for the face detector centerface, where "
-        "engine and processor support it; int8 uses float32 for the others.",
+        "engine and processor support it; int8, which auto is without bfloat16, uses 8 bits for "
+        "dlib's models too and float32 for the others.",
         "machine",
         choices=("auto", "int8", "f32"),
     )

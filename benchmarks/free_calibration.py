@@ -51,7 +51,7 @@ def fold_of(name: str) -> int:
 
 def rows(view: View, model: HeadModel, heads: list[Head]) -> Iterator[dict[str, Any]]:
     """A row for each face of a view, estimated by the head that has not seen it."""
-    features = model.features(model.crop.crop(view.frame, view.faces))
+    features = model.backbones.features(model.crop.crop(view.frame, view.faces))
     answers = [head(features) for head in heads]
     widths = face_widths(view.faces.boxes)
     for row, face in enumerate(view.people):

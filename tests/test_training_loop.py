@@ -31,9 +31,11 @@ from analyzer.training.progress import Epoch, Resumed, Step, TrainingEvent
 from analyzer.training.recipes import RECIPES, find_recipe
 from analyzer.training.recipes.base import Defaults, Labels, Recipe, Target, default_loss
 from analyzer.util import atomic
+from analyzer.vision.attributes.heads import AGES_YEARS, Head
+from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.crops import LandmarkCrop, padded_landmarks
 from analyzer.vision.preprocessing import Pixels
-from analyzer.vision.user_model import AgeOutput, GenderOutput
+from analyzer.vision.user_model import AgeOutput, GenderOutput, described
 from testkit.faces import SHARED
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch: pip install 'audience-analyzer[train]'")
@@ -387,6 +389,44 @@ def test_every_recipe_can_be_built_and_written(tmp_path: Path) -> None:
         assert set(sizes) == set(recipe.targets), name
 
 
+def test_a_head_is_written_with_the_models_that_it_reads(
+    tmp_path: Path, two_portraits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    recipe, targets = find_recipe("heads"), ("gender", "age")
+    random = np.random.default_rng(0)
+    crops = []
+    for portrait in two_portraits:
+        for _ in range(4):
+            x, y = random.integers(40, 100, 2)
+            crops.append(np.ascontiguousarray(portrait[y : y + 150, x : x + 150, ::-1]))
+    features = recipe.features(np.stack(crops))
+    torch.manual_seed(0)
+    network = recipe.build(targets)
+    for _ in range(30):  # learns how features are spread
+        network(torch.from_numpy(features))
+    network.eval()
+    with torch.inference_mode():
+        wanted = {name: one.numpy() for name, one in network(torch.from_numpy(features)).items()}
+    path = tmp_path / "head.onnx"
+    path.write_bytes(recipe.onnx(network, targets) or b"")
+    text = describe(recipe.crop, recipe.pixels, recipe.outputs(targets), {"license": "x"}, True)
+    path.with_suffix(".toml").write_text(text)
+    found = UserModel(described(path), Settings(precision="f32", threads=1)).estimate(crops)
+    assert found.female is not None and found.age_years is not None
+    female = 1 / (1 + np.exp(-wanted["gender"][:, 0]))
+    shares = np.exp(wanted["age"]) / np.exp(wanted["age"]).sum(axis=1, keepdims=True)
+    # Shrunk crops are rounded to whole numbers only where OpenCV shrinks them.
+    np.testing.assert_allclose(found.female, female, atol=3e-3)
+    np.testing.assert_allclose(found.age_years, shares @ np.arange(101), atol=0.1)
+    assert np.ptp(female) > 0.01
+    # The program reads the same head in half precision.
+    alone = Head.parsed(recipe.weights_alone(network, targets) or b"")(features)
+    assert alone.female is not None and alone.age_years is not None
+    np.testing.assert_allclose(alone.female, female, atol=2e-3)
+    np.testing.assert_allclose(alone.age_years, shares @ AGES_YEARS, atol=0.1)
+    assert recipe.weights_alone(network, ("gender",)) is None
+
+
 def test_features_are_computed_once(tmp_path: Path) -> None:
     recipe = OnFeatures()
     calls: list[int] = []
@@ -457,7 +497,6 @@ def until_epoch(command: list[str], number: int, how: signal.Signals) -> tuple[i
 def test_ctrl_c_says_what_is_saved_and_the_same_command_continues(tmp_path: Path) -> None:
     command = [sys.executable, "cli.py", *utkface_run(tmp_path / "mine", "--batch", "16")]
     command[command.index("--epochs") + 1] = "90"
-    command[command.index("--limit") + 1] = "70"
     code, seen = until_epoch(command, 2, signal.SIGINT)
     assert code == INTERRUPTED, seen
     found = re.search(r"interrupted: (\d+) epochs of 90 are complete; run the same command again", seen)

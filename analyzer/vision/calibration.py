@@ -27,6 +27,7 @@ from analyzer.vision import registry
 __all__ = [
     "ANY_PRECISION",
     "DEFAULT_KEY",
+    "NORMAL_80",
     "Calibration",
     "Confusion",
     "Estimates",
@@ -54,8 +55,8 @@ _LEAST_PROB = 1e-4
 _CHILD_YEARS = 12.0
 # Between these widths, in pixels, larger faces show more of an age.
 _SMALL_PX, _LARGE_PX = 12.0, 80.0
-# The middle 80 % of a normal distribution reach this many standard deviations to each side.
-_NORMAL_80 = 1.2816
+NORMAL_80 = 1.2816
+"""The middle 80 % of a normal distribution reach this many standard deviations to each side."""
 
 
 def logit(probability: Real) -> Real:
@@ -211,7 +212,7 @@ class Calibration:
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
-            interval_spread=(_NORMAL_80, _NORMAL_80),
+            interval_spread=(NORMAL_80, NORMAL_80),
             interval_small_years=(0.0, 0.0),
             interval_unclear_years=(0.0, 0.0),
             # No model can tell children's gender from their faces.

@@ -13,6 +13,7 @@ from analyzer.vision import registry
 from analyzer.vision.crops import EMBEDDING_CROP
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE, to_onnx
 from analyzer.vision.preprocessing import DLIB_PIXELS
+from analyzer.vision.quantize import Ranges
 from analyzer.vision.runtime import BATCHES, lacks_memory, load_model, telling_line
 
 __all__ = ["DlibEmbedding"]
@@ -39,6 +40,8 @@ class DlibEmbedding:
             pixels=DLIB_PIXELS,
             batch=BATCHES[settings.device][self.model.role],
             convert=_converted,
+            ranges=Ranges.of(self.model),
+            rather_bf16=True,
         )
         self.provenance = {**self.model.provenance(), "engine": self._compiled.engine}
 

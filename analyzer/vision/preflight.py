@@ -20,9 +20,7 @@ def check_models(settings: Settings) -> None:
         ModelError: A model is missing, altered, unknown, or refused.
     """
     choice = choose(settings)
-    own = [
-        one for one in (choice.age, choice.gender) if isinstance(one, Description) and one.path is not None
-    ]
+    own = [one for one in (choice.age, choice.gender) if isinstance(one, Description) and one.by_user]
     for one in dict.fromkeys(own):
         read_onnx(one)
         try_out(one, settings)

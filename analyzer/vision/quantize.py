@@ -18,11 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError
+from analyzer.vision.registry import Model
 
-__all__ = ["Ranges", "convolutions", "quantize"]
+__all__ = ["Ranges", "convolutions", "quantize", "ranges_file"]
 
 _KINDS = ("Convolution", "GroupConvolution")
 _STEPS = 255
+
+
+def ranges_file(model: Model) -> Path:
+    """Where the ranges of a model are, written by ``benchmarks/fit_int8.py``."""
+    return Path(__file__).with_name("ranges") / f"{model.name}.json"
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class Ranges:
     by_tensor: dict[str, tuple[float, float]]
     key: str
     """Identifies the values, for the records."""
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """The ranges of one of our models; raises as `load`."""
+        return cls.load(ranges_file(model), model.sha256)
 
     @classmethod
     def load(cls, path: Path, model_sha256: str) -> Self:

@@ -94,7 +94,7 @@ class CropReader:
         for model in self.models:
             entries.append(model.provenance)
             if isinstance(model, HeadModel):
-                entries += model.backbones
+                entries += model.backbones.provenance
         if self._embedding is not None:
             entries.append(self._embedding.provenance)
         return tuple({entry["name"]: entry for entry in entries}.values())

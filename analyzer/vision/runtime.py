@@ -90,6 +90,7 @@ def load_model(
     pixels: Pixels | None = None,
     batch: int = 1,
     ranges: Ranges | None = None,
+    rather_bf16: bool = False,
     size: tuple[int, int] | None = None,
     convert: Convert | None = None,
 ) -> CompiledModel:
@@ -106,6 +107,8 @@ def load_model(
         pixels: The pixels that the model expects; by default 0 to 255, blue first.
         batch: How many images are computed together.
         ranges: With them OpenVINO computes in eight bits, unless `settings.precision` says otherwise.
+        rather_bf16: Whether bfloat16 is preferred to them, where `settings.precision` leaves the choice and
+            the processor computes in it.
         size: Width and height of all images; None: the model takes any, whatever its exporter wrote.
         convert: Turns `content` into ONNX; called only where nothing compiled is cached.
 
@@ -116,7 +119,8 @@ def load_model(
     engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
         if engine == "openvino":
-            ranges = None if settings.precision == "f32" else ranges
+            chosen = rather_bf16 and settings.precision == "auto" and _computes_bf16()
+            ranges = None if chosen or settings.precision == "f32" else ranges
             f32 = settings.precision in ("f32", "int8")
             return _OpenVino(content, convert, wanted, ranges, f32=f32, threads=settings.thread_count)
         content = convert(content) if convert else content
@@ -209,6 +213,13 @@ def openvino_core() -> Any:
 @cache
 def _new_core(ov: ModuleType) -> Any:
     return ov.Core()
+
+
+@cache
+def _computes_bf16() -> bool:
+    """Whether OpenVINO chooses bfloat16 on this processor."""
+    name: str = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    return name == "bf16"
 
 
 @cache

@@ -12,7 +12,7 @@ from analyzer.vision import registry
 from analyzer.vision.calibration import ANY_PRECISION, Calibration, calibration_file, key_of
 from analyzer.vision.crops import DLIB_CROP, EMBEDDING_CROP, BoxCrop, Crop
 from analyzer.vision.registry import ALIGNER, EMBEDDING, MODELS, NONE, SETS, Model
-from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description
+from analyzer.vision.user_model import LEVI_HASSNER, Description, find_description, shipped
 
 __all__ = [
     "Choice",
@@ -76,7 +76,9 @@ class Choice:
     def folders(self) -> tuple[Path, ...]:
         """Of the user's own models among them: their calibrations are there."""
         described = (one for one in (self.gender, self.age) if isinstance(one, Description))
-        return tuple(dict.fromkeys(one.path.parent for one in described if one.path is not None))
+        return tuple(
+            dict.fromkeys(one.path.parent for one in described if one.path is not None and one.by_user)
+        )
 
     @property
     def aligner(self) -> Model | None:
@@ -137,7 +139,7 @@ def _find(name: str, what: str, option: str) -> Model | Description:
     if name in LEVI_HASSNER:
         found = LEVI_HASSNER[name]
     elif name in MODELS:
-        found = MODELS[name]
+        found = shipped(MODELS[name]) or MODELS[name]
     else:
         found = find_description(name)
     if found is None:

@@ -15,7 +15,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ __all__ = [
     "descriptions",
     "find_description",
     "read_onnx",
+    "shipped",
 ]
 
 Float = NDArray[np.float32]
@@ -49,6 +50,9 @@ _MAX_BYTES, _MAX_TEXT_BYTES = 1 << 30, 1 << 16
 
 _MAX_NUMBER, _MIN_SCALE = 1e6, 1e-6
 """Limits of means, scales and years."""
+
+_WEIGHTS = Path(__file__).with_name("weights")
+"""Holds the models that this project trained."""
 
 _MAX_BATCH = 64
 _MAX_MARGIN = 3
@@ -168,9 +172,9 @@ class Description:
     gender: GenderOutput | None = None
     age: AgeOutput | None = None
     path: Path | None = None
-    """The ONNX file of a user's own model."""
+    """The ONNX file, of all but the classic models."""
     text: str = field(default="", repr=False)
-    """The TOML file of a user's own model."""
+    """The TOML file beside it."""
     meaning: str = field(default="", repr=False)
     """Its tables that results depend on, as JSON: not the license, and no names."""
 
@@ -178,6 +182,11 @@ class Description:
     def outputs(self) -> tuple[GenderOutput | AgeOutput, ...]:
         """The outputs for gender and age that it has."""
         return tuple(one for one in (self.gender, self.age) if one is not None)
+
+    @property
+    def by_user(self) -> bool:
+        """Whether it is a user's own model, which is not to be trusted."""
+        return self.path is not None and self.path.parent != _WEIGHTS
 
 
 _ADIENCE_RANGES = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
@@ -445,6 +454,15 @@ def descriptions() -> list[Path]:
             if path.is_file():
                 found.setdefault(path.stem, path)
     return [found[name] for name in sorted(found)]
+
+
+def shipped(model: Model) -> Description | None:
+    """The description of a model that comes with this project, in the form of users' own; None: it has none.
+
+    The card is that of the registry.
+    """
+    path = _WEIGHTS / f"{model.name}.onnx"
+    return replace(described(path), model=model) if path.with_suffix(".toml").is_file() else None
 
 
 def find_description(name: str) -> Description | None:

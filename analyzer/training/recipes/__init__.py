@@ -9,7 +9,7 @@ from analyzer.training.recipes.base import Recipe
 
 __all__ = ["RECIPES", "find_recipe"]
 
-RECIPES = {"small": "small"}
+RECIPES = {"small": "small", "mobilenetv2": "mobilenetv2", "levi-hassner": "levi_hassner", "heads": "heads"}
 """Name of each recipe -> its module in this package."""
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import SettingsError
 from analyzer.training.augment import Augmentation
 from analyzer.vision.crops import BoxCrop, LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
@@ -96,6 +97,21 @@ class Recipe(abc.ABC):
     augmentation: Augmentation = Augmentation()
     origins: tuple[Origin, ...] = ()
     """Licenses of its first weights: they count for what comes out, as those of the data do."""
+    start: str = ""
+    """What else its first weights come from, as `started` was told; empty: as the recipe has it."""
+
+    def started(self, start: str) -> Self:
+        """The same recipe with other first weights.
+
+        Args:
+            start: A file, or what else the recipe knows.
+
+        Raises:
+            SettingsError: There are none to choose.
+            ModelError: They are not there.
+        """
+        del start
+        raise SettingsError(f"the recipe {self.name} has no other weights to start from: leave --start out")
 
     @abc.abstractmethod
     def build(self, targets: tuple[Target, ...]) -> torch.nn.Module:
@@ -144,6 +160,11 @@ class Recipe(abc.ABC):
 
         The file takes (N, 3, H, W) as `pixels` says, and has the outputs of `outputs`.
         """
+        del network, targets
+        return None
+
+    def weights_alone(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes | None:
+        """The trained weights as an NPZ file, where the program itself reads such; None: it does not."""
         del network, targets
         return None
 

@@ -13,6 +13,7 @@ from analyzer.vision import registry
 from analyzer.vision.attributes.base import Prediction, run_model
 from analyzer.vision.crops import AGE_CROP_PX, DLIB_CROP
 from analyzer.vision.preprocessing import DLIB_PIXELS
+from analyzer.vision.quantize import Ranges
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import BATCHES, load_model
 
@@ -50,6 +51,8 @@ class DlibModel:
             name=model.name,
             pixels=DLIB_PIXELS,
             batch=BATCHES[settings.device][model.role],
+            ranges=Ranges.of(model),
+            rather_bf16=True,
         )
         self.provenance = {**model.provenance(), "engine": self._compiled.engine}
 

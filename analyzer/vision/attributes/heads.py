@@ -26,10 +26,21 @@ from analyzer.vision.crops import AGE_CROP_PX, EMBEDDING_CROP
 from analyzer.vision.dlib_resnet import DESCRIPTOR_SIZE
 from analyzer.vision.embedding import DlibEmbedding
 from analyzer.vision.preprocessing import DLIB_PIXELS
+from analyzer.vision.quantize import Ranges
 from analyzer.vision.registry import AGE, GENDER, Model
 from analyzer.vision.runtime import BATCHES, load_model
 
-__all__ = ["AGES_YEARS", "FEATURES", "Head", "HeadModel", "with_outputs"]
+__all__ = [
+    "AGES_YEARS",
+    "FEATURES",
+    "INNER",
+    "MARGIN_PX",
+    "Backbones",
+    "Head",
+    "HeadModel",
+    "middle",
+    "with_outputs",
+]
 
 Float = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -37,15 +48,15 @@ Image = NDArray[np.uint8]
 AGES_YEARS = np.arange(101, dtype=np.float32)
 """The ages of a head's classes."""
 
-_INNER = "layer_1_flatten"
+INNER = "layer_1_flatten"
 """What the last layer of dlib's networks for age and gender reads."""
 
 FEATURES = DESCRIPTOR_SIZE + 256 + 81 + 256 + 2 + 16
 """How many numbers a head reads: embedding and mean of its last map, the age network's probabilities and what
 they are computed from, and the gender network's."""
 
-# Of the crop of the embedding, the middle shows what the other two networks were trained on.
-_MARGIN_PX = 5
+MARGIN_PX = 5
+"""Of the crop of the embedding, the middle without this margin shows what the other two were trained on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +135,53 @@ def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
 
 
 def _with_inner(content: bytes) -> bytes:
-    return with_outputs(content, [_INNER])
+    return with_outputs(content, [INNER])
+
+
+class Backbones:
+    """The networks that a head reads.
+
+    Raises:
+        ModelError: One of the files is missing or damaged.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._embedding = DlibEmbedding(settings)
+        self._inner = [
+            load_model(
+                registry.weights(one),
+                settings,
+                name=one.name,
+                pixels=DLIB_PIXELS,
+                batch=BATCHES[settings.device][one.role],
+                convert=_with_inner,
+                ranges=Ranges.of(one),
+                rather_bf16=True,
+            )
+            for one in (AGE, GENDER)
+        ]
+        self.provenance = (
+            self._embedding.provenance,
+            *(
+                {**one.provenance(), "engine": compiled.engine}
+                for one, compiled in zip((AGE, GENDER), self._inner, strict=True)
+            ),
+        )
+        """The entries in ``run.json`` of the networks."""
+
+    def features(self, crops: Sequence[Image]) -> Float:
+        """(N, F) what the three networks compute from N >= 1 crops, (150, 150, 3) uint8 BGR.
+
+        Raises:
+            ModelError: One of them failed.
+        """
+        age, gender = self._inner
+        outputs = [
+            *self._embedding.read(crops),
+            *run_model(AGE, age, [middle(crop, AGE_CROP_PX) for crop in crops]),
+            *run_model(GENDER, gender, [middle(crop, GENDER_CROP_PX) for crop in crops]),
+        ]
+        return np.concatenate([one.reshape(len(crops), -1) for one in outputs], axis=1).astype(np.float32)
 
 
 class HeadModel:
@@ -144,48 +201,16 @@ class HeadModel:
             raise ModelError(
                 f"the model {model.name} is damaged ({error}): install this program again"
             ) from error
-        self._embedding = DlibEmbedding(settings)
-        self._inner = [
-            load_model(
-                registry.weights(one),
-                settings,
-                name=one.name,
-                pixels=DLIB_PIXELS,
-                batch=BATCHES[settings.device][one.role],
-                convert=_with_inner,
-            )
-            for one in (AGE, GENDER)
-        ]
+        self.backbones = Backbones(settings)
         self.provenance: dict[str, Any] = {**model.provenance(), "engine": f"numpy {np.__version__} CPU f32"}
-        self.backbones = (
-            self._embedding.provenance,
-            *(
-                {**one.provenance(), "engine": compiled.engine}
-                for one, compiled in zip((AGE, GENDER), self._inner, strict=True)
-            ),
-        )
-        """The entries in ``run.json`` of the networks that are read."""
 
     def estimate(self, crops: Sequence[Image]) -> Prediction:
         """`AttributeEstimator.estimate`, with embeddings."""
-        features = self.features(crops)
+        features = self.backbones.features(crops)
         return replace(self._head(features), embeddings=features[:, :DESCRIPTOR_SIZE])
 
-    def features(self, crops: Sequence[Image]) -> Float:
-        """(N, F) what the three networks compute from N >= 1 crops, (150, 150, 3) uint8 BGR.
 
-        Raises:
-            ModelError: One of them failed.
-        """
-        age, gender = self._inner
-        outputs = [
-            *self._embedding.read(crops),
-            *run_model(AGE, age, [_middle(crop, AGE_CROP_PX) for crop in crops]),
-            *run_model(GENDER, gender, [_middle(crop, GENDER_CROP_PX) for crop in crops]),
-        ]
-        return np.concatenate([one.reshape(len(crops), -1) for one in outputs], axis=1).astype(np.float32)
-
-
-def _middle(crop: Image, side: int) -> Image:
-    inner = crop[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
+def middle(crop: Image, side: int) -> Image:
+    """(`side`, `side`, 3) uint8 BGR: what the networks for gender and age see of (150, 150, 3) uint8."""
+    inner = crop[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
     return cv2.resize(inner, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,15 +16,11 @@ from analyzer.vision.quantize import Ranges
 from analyzer.vision.runtime import BATCHES, load_model
 
 __all__ = [
-    "RANGES_FILE",
     "CenterFace",
     "decode_centerface",
 ]
 
 Image = NDArray[np.uint8]
-
-RANGES_FILE = Path(__file__).with_name("centerface_int8.json")
-"""Ranges of the quantization, written by ``benchmarks/fit_int8.py``."""
 
 _STRIDE = 4
 
@@ -43,7 +38,7 @@ class CenterFace(InMultiples):
             settings,
             name=self.model.name,
             batch=BATCHES[settings.device][self.model.role],
-            ranges=Ranges.load(RANGES_FILE, self.model.sha256),
+            ranges=Ranges.of(self.model),
         )
         self.engine = self._compiled.engine
 
