@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from analyzer.cli import DONE, NOTHING_USABLE, USAGE, cli
 from analyzer.errors import OutputError, SettingsError, SourceError
+from analyzer.evaluation.labels import read_labels
 from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
@@ -39,6 +40,7 @@ from analyzer.training.dataset import (
 from analyzer.training.export import describe, model_input, quantized
 from analyzer.training.recipes.base import Origin
 from analyzer.training.sets import LabeledSet, read_manifest, read_sets, terms_of
+from analyzer.training.train import evaluated_labels
 from analyzer.vision.attributes.user import UserModel
 from analyzer.vision.crops import CROP_LANDMARKS, BoxCrop, Crop, LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
@@ -638,6 +640,30 @@ def test_held_out_faces_are_measured_with_the_file_that_was_written(tmp_path: Pa
     error = np.abs(found.age_years - (20 + np.arange(40) % 40)).mean()
     assert scores["groups"]["all"]["all"]["age_abs_error"]["value"] == pytest.approx(error, abs=1e-3)
     assert list(scores["groups"]["true_race"]) == ["white"]
+
+
+def test_held_out_faces_are_evaluated_wherever_their_names_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pictures/a.jpg", "pictures/b.jpg"):
+        image(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    faces = made_crops(4, np.random.default_rng(0), true_race="asian").faces
+    faces["path"] = [
+        Path("pictures/a.jpg"),
+        Path("pictures/b.jpg"),
+        Path("pictures/c.jpg"),
+        Path("pictures/c.jpg"),
+    ]
+    faces.loc[1, ["age_low", "age_high"]] = [20.0, 29.0]
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / "held-out.csv"
+    evaluated_labels(faces).to_csv(path, index=False)
+    found = read_labels(path, tmp_path / "work", None).faces
+    assert found is not None and len(found) == 2  # c.jpg shows two, and nobody knows where
+    rows = found.sort_values("name")
+    assert rows["true_gender"].tolist() == ["male", "female"] and rows["true_race"].eq("asian").all()
+    assert rows["true_age"].iloc[0] == 20 and np.isnan(rows["true_age"].iloc[1])  # a range is no age
 
 
 CARD: dict[str, Any] = {

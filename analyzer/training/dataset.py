@@ -403,7 +403,8 @@ def targets_of(crops: Crops, targets: Sequence[Target], needs: Sequence[Target])
         else:
             enough += [] if problem else [target]
     if problems or not enough:
-        words = "; ".join(problems.values()) or f"no face has a label of {' or '.join(targets)}"
+        # The others are mostly the same.
+        words = next(iter(problems.values()), f"no face has a label of {' or '.join(targets)}")
         raise SourceError(words, kind=SourceErrorKind.EMPTY, source="")
     return tuple(enough)
 

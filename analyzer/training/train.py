@@ -35,7 +35,7 @@ from analyzer.util.atomic import writing
 from analyzer.vision.registry import sha256
 from analyzer.vision.sandbox import is_free_name
 
-__all__ = ["Options", "Trained", "train"]
+__all__ = ["Options", "Trained", "evaluated_labels", "train"]
 
 CARD, PAGE, CURVES_PNG = "card.json", "card.md", "curves.png"
 SCHEMA_VERSION = 1
@@ -330,6 +330,24 @@ def _describe(onnx: Path, recipe: Recipe, targets: tuple[Target, ...], terms: Te
         temporary.write_text(text, "utf-8")
 
 
+def evaluated_labels(faces: pd.DataFrame) -> pd.DataFrame:
+    """The labels of faces as `evaluate` reads them from a CSV, wherever that lies.
+
+    Images that show several of the faces are left out, unless all faces have boxes.
+    """
+    boxed = bool(faces["x1"].notna().all())
+    images = faces if boxed else faces.drop_duplicates("path", keep=False)
+    return pd.DataFrame(
+        {
+            "image": images["path"].map(lambda path: str(Path(path).absolute())),
+            "gender": images["true_gender"],
+            "age_years": images["true_age"].where(images["true_age"] == images["age_low"]),
+            **{"race": images["true_race"], "person": images["person"]},
+            **{edge: images[edge] for edge in BOX if boxed},
+        }
+    )
+
+
 def _measured(
     onnx: Path,
     crops: Crops,
@@ -343,16 +361,7 @@ def _measured(
     held_out = crops.faces.iloc[crops.part("test")]
     if not options.measured or held_out.empty:
         return None
-    boxed = bool(held_out["x1"].notna().all())
-    images = held_out if boxed else held_out.drop_duplicates("path", keep=False)
-    table = pd.DataFrame(
-        {
-            **{"image": images["path"].astype(str), "gender": images["true_gender"]},
-            "age_years": images["true_age"].where(images["true_age"] == images["age_low"]),
-            **{"race": images["true_race"], "person": images["person"]},
-            **{edge: images[edge] for edge in BOX if boxed},
-        }
-    )
+    table = evaluated_labels(held_out)
     before = settings if options.compare is None else settings.replace(attributes=options.compare)
     own = {"gender_model": str(onnx)} if targets == ("gender",) else {"age_model": str(onnx)}
     after = settings.replace(**({"attributes": str(onnx)} if len(targets) == 2 else own))
