@@ -327,11 +327,28 @@ def score(network: Any, faces: Faces) -> str:
     return f"gender {right.mean():.2%}, from 13 on {right[grown].mean():.2%}, age {error:.3f} years off"
 
 
+def mirrored(network: torch.nn.Module) -> torch.nn.Module:
+    """A network that also looks at each face's mirror image, and answers with the mean of both."""
+    import torch
+    from torch import nn
+
+    class Mirrored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, faces: torch.Tensor) -> dict[str, torch.Tensor]:
+            answers = self.network(torch.cat([faces, faces.flip(3)]))
+            return {name: one.reshape(2, -1, one.shape[1]).mean(0) for name, one in answers.items()}
+
+    return Mirrored()
+
+
 def export(network: Any, faces: Faces, out: Path) -> None:
     """Write the network, its description, and the network in eight bits."""
     hold_statistics(network, False)
     whole = out / "mobilenetv2-f32.onnx"
-    write_onnx(network.eval(), RECIPE, TARGETS, whole, np.zeros((2, 3, PX, PX), np.float32))
+    write_onnx(mirrored(network.eval()), RECIPE, TARGETS, whole, np.zeros((2, 3, PX, PX), np.float32))
     crops = middle(faces.sized()[:400])
 
     def inputs() -> Iterator[Real]:

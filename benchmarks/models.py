@@ -207,7 +207,7 @@ def made_weights() -> Iterator[None]:
 
 def attribute_rows(name: str, found: Sequence[tuple[LabeledFace, Image, Faces]]) -> tuple[Row, str]:
     """A model or a pair of them on these faces; and why something could not be measured."""
-    known = [MODELS[one] for one in registry.SETS.get(name, ())]
+    known = [MODELS[one] for one in registry.SETS.get(name, (name,)) if one in MODELS]
     if not known:
         description = find_description(name)
         assert description is not None
@@ -283,7 +283,7 @@ def main() -> None:
         if description is not None and len(description.outputs) == 2:
             own.append(path.stem)
     rows = []
-    for name in (*registry.SETS, *own):
+    for name in (*registry.SETS, registry.HEADS.name, registry.MOBILENETV2.name, *own):
         row, why = attribute_rows(name, found)
         rows.append(row)
         if why:

@@ -12,8 +12,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError, SettingsError
+from analyzer.training.dataset import crop_size
+from analyzer.training.export import model_input, write_onnx
 from analyzer.training.recipes import find_recipe
+from analyzer.training.recipes.base import Labels
 from analyzer.training.recipes.mobilenetv2 import MobileNetV2, keras_weights, load_keras, network
+from analyzer.vision.runtime import import_onnxruntime
 from analyzer.vision.user_model import AgeOutput, GenderOutput
 from testkit.caffe import SIDE_PX, forward, made_weights
 
@@ -213,3 +217,36 @@ def test_the_networks_of_levi_and_hassner_are_theirs() -> None:
     outputs = recipe.outputs(("gender", "age"))
     assert isinstance(outputs["gender"], GenderOutput) and outputs["gender"].classes == ("male", "female")
     assert isinstance(outputs["age"], AgeOutput) and len(outputs["age"].ranges) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenetv2", "levi-hassner"])
+def test_faces_are_learned_and_the_file_answers_alike(name: str, tmp_path: Path) -> None:
+    recipe = find_recipe(name)
+    if name == "mobilenetv2":
+        recipe = recipe.started("none")
+    torch.manual_seed(0)
+    made = recipe.build(("gender", "age"))
+    width, height = crop_size(recipe.crop)
+    crops = np.random.default_rng(0).integers(0, 256, (4, height, width, 3), np.uint8)
+    inputs = model_input(crops, recipe.pixels)
+    ages = torch.tensor([20.0, 41.0, np.nan, 70.0])
+    female = torch.tensor([1.0, 0.0, 1.0, np.nan])
+    labels = Labels(female, ages, ages, ages, torch.ones(4))
+    optimizer = torch.optim.AdamW(recipe.groups(made, recipe.defaults.rate))
+    losses = []
+    for _ in range(8):
+        loss = recipe.loss(made(torch.from_numpy(inputs)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert np.isfinite(losses).all() and min(losses[-3:]) < losses[0]
+    path = tmp_path / "model.onnx"
+    write_onnx(made, recipe, ("gender", "age"), path)
+    with torch.inference_mode():
+        wanted = made.eval()(torch.from_numpy(inputs))
+    session = import_onnxruntime().InferenceSession(str(path))
+    names = [one.name for one in session.get_outputs()]
+    for output, found in zip(names, session.run(None, {"faces": inputs}), strict=True):
+        np.testing.assert_allclose(found, wanted[output].numpy(), atol=2e-3)

@@ -96,7 +96,8 @@ def test_run_says_the_range_and_shares_in_words(edited: Path, tmp_path: Path) ->
     assert run.info["counts"]["people_range_reason"]
     # Of two people no share is stated, neither in words nor in the table.
     assert run.info["shares_text"] == "" and run.shares["people_share"].isna().all()
-    assert "UTKFace" in run.info["calibration"]["fitted_on"]
+    assert "utkface" in run.info["calibration"]["fitted_on"]
+    assert run.info["calibration"]["commercial_use"] is False
 
 
 @pytest.mark.shared

@@ -37,6 +37,7 @@ __all__ = [
     "HEADS_FREE",
     "LEVI_HASSNER_AGE",
     "LEVI_HASSNER_GENDER",
+    "MOBILENETV2",
     "MODELS",
     "MODELS_VARIABLE",
     "NETWORKS",
@@ -177,6 +178,7 @@ MODELS = _cards()
 CENTERFACE, YUNET, SSD, HAAR, NONE = (MODELS[one] for one in ("centerface", "yunet", "ssd", "haar", "none"))
 AGE, GENDER, EMBEDDING = (MODELS[one] for one in ("dlib-age", "dlib-gender", "dlib-resnet"))
 HEADS, HEADS_FREE = MODELS["heads"], MODELS["heads-free"]
+MOBILENETV2 = MODELS["mobilenetv2"]
 LEVI_HASSNER_AGE, LEVI_HASSNER_GENDER = MODELS["levi-hassner-age"], MODELS["levi-hassner-gender"]
 
 ALIGNER = CENTERFACE

@@ -61,7 +61,7 @@ def _network(heads: tuple[tuple[str, int], ...]) -> torch.nn.Module:
         ]
         for layer in layers:
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.normal_(layer.weight, std=0.01)  # as the paper says
                 nn.init.zeros_(layer.bias)
         return nn.Sequential(*layers)
 
