@@ -96,7 +96,7 @@ def models(exact: Settings) -> Models:
 
 @pytest.fixture(scope="session")
 def two_portraits() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A woman and another woman whom the networks take for a man: (320, 300, 3) RGB each."""
+    """A woman of about 35 and another one of about 78 in uniform: (320, 300, 3) RGB each."""
     return portraits()
 
 

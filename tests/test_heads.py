@@ -111,7 +111,7 @@ def test_features_are_those_of_the_three_networks(
     image = np.ascontiguousarray(two_portraits[0][:, :, ::-1])
     faces = found_in(image, models)
     (crop,) = EMBEDDING_CROP.crop(Still(image), faces)
-    features = head.features([crop])
+    features = head.backbones.features([crop])
     assert features.shape == (1, FEATURES) and features.dtype == np.float32
     np.testing.assert_allclose(features[0, :128], DlibEmbedding(exact).embed([crop])[0], atol=1e-4)
     # In the order: embedding 128 + 256, ages 81 + 256, genders 2 + 16.

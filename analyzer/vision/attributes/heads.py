@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 Float = NDArray[np.float32]
+Real = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
 AGES_YEARS = np.arange(101, dtype=np.float32)
@@ -61,13 +62,16 @@ MARGIN_PX = 5
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Fully connected layers with ReLU between them, in float32."""
+    """Fully connected layers with ReLU between them.
 
-    mean: Float
+    In float64: its rounding, which depends on how many faces are read together, is lost in float32.
+    """
+
+    mean: Real
     """(F,) of the features."""
-    factor: Float
+    factor: Real
     """(F,) by which the features, less `mean`, are multiplied."""
-    layers: tuple[tuple[Float, Float], ...]
+    layers: tuple[tuple[Real, Real], ...]
     """Weights (I, O) and biases (O,) of each layer; the last one gives the logits of `AGES_YEARS` and the log
     odds of female."""
 
@@ -80,7 +84,7 @@ class Head:
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = {name: file[name].astype(np.float32) for name in file.files}
+                arrays = {name: file[name].astype(np.float64) for name in file.files}
         except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError("not an NPZ file") from error
         count = sum(name.startswith("w") for name in arrays)
@@ -105,14 +109,15 @@ class Head:
         for weights, biases in self.layers[:-1]:
             values = np.maximum(values @ weights + biases, 0)
         weights, biases = self.layers[-1]
-        outputs = (values @ weights + biases).astype(np.float32)
+        outputs = values @ weights + biases
         logits, log_odds = outputs[:, :-1], outputs[:, -1]
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
         mean = shares @ AGES_YEARS
         variance = shares @ AGES_YEARS**2 - mean**2
         female = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
-        return Prediction(female.astype(np.float32), mean, np.sqrt(np.maximum(variance, 0)))
+        spread = np.sqrt(np.maximum(variance, 0))
+        return Prediction(*(one.astype(np.float32) for one in (female, mean, spread)))
 
 
 def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
