@@ -31,7 +31,7 @@ from analyzer.training.augment import Augmentation, augmented, generator
 from analyzer.training.export import describe, model_input, quantized, write_onnx
 from analyzer.training.recipes import find_recipe
 from analyzer.util.atomic import writing
-from analyzer.vision.crops import LandmarkCrop, padded_landmarks
+from analyzer.vision.crops import LandmarkCrop
 from testkit.faces import CHOOSE, FIT, SHARED
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ def _cropped(number: int, folder: Path) -> dict[str, NDArray[Any]]:
     archive = SHARED / "data" / "utkface" / f"utkface-{number:02d}.tar"
     material = read_labels(archive, folder / f"{number:02d}", None)
     assert material.faces is not None
-    places = tuple((float(x), float(y)) for x, y in padded_landmarks(KEPT_PADDING))
-    crop = LandmarkCrop(KEPT_PX, places)
+    crop = LandmarkCrop.padded(KEPT_PX, KEPT_PADDING)
     rows = []
     for one in Viewer(Settings()).located(material.faces):
         if one.frame is None or one.reason:

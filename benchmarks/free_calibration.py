@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyzer.evaluation.calibrate import write_calibration
+from analyzer.evaluation.calibrate import rows_of, write_calibration
 from analyzer.evaluation.fitting import EXPLAINED, People, fit
 from analyzer.evaluation.labels import read_labels
 from analyzer.evaluation.views import View, Viewer
-from analyzer.faces import face_widths
+from analyzer.faces import FaceEstimates
 from analyzer.settings import Settings
 from analyzer.vision import calibration, registry
 from analyzer.vision.attributes.heads import Head, HeadModel
@@ -53,23 +53,13 @@ def rows(view: View, model: HeadModel, heads: list[Head]) -> Iterator[dict[str, 
     """A row for each face of a view, estimated by the head that has not seen it."""
     features = model.backbones.features(model.crop.crop(view.frame, view.faces))
     answers = [head(features) for head in heads]
-    widths = face_widths(view.faces.boxes)
-    for row, face in enumerate(view.people):
-        answer = answers[fold_of(face.name)]
-        assert answer.female is not None and answer.age_years is not None and answer.std_years is not None
-        yield {
-            "name": face.name,
-            "view": view.kind,
-            "true_age": face.age_years,
-            "true_gender": face.gender,
-            "x1": 0.0,
-            "x2": float(widths[row]),
-            "score": float(view.faces.scores[row]),
-            "quality": float(view.faces.quality[row]),
-            "female_prob": float(answer.female[row]),
-            "age_years": float(answer.age_years[row]),
-            "age_std_years": float(answer.std_years[row]),
-        }
+    unseen = np.array([fold_of(face.name) for face in view.people])
+    every = np.arange(len(unseen))
+    female, age, spread = (
+        np.stack([np.asarray(getattr(answer, name)) for answer in answers])[unseen, every]
+        for name in ("female", "age_years", "std_years")
+    )
+    return rows_of(view, FaceEstimates(np.empty((len(every), 0), np.float32), female, age, spread))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from analyzer.evaluation.metrics import GENDERS, Figure, calibration, group_scor
 from analyzer.evaluation.scoring import check_out
 from analyzer.evaluation.views import LabeledFace, View, Viewer
 from analyzer.events import OnEvent, Progress
-from analyzer.faces import face_widths
+from analyzer.faces import FaceEstimates, face_widths
 from analyzer.people.fusion import stated_genders
 from analyzer.settings import AgeBand, Settings, assign_band
 from analyzer.util.atomic import paths_of, writing
@@ -36,7 +36,7 @@ from analyzer.vision.calibration import Calibration, Readings, key_of, own_file
 from analyzer.vision.reader import CropReader
 from analyzer.vision.selection import Choice, choose
 
-__all__ = ["LEAST_OF_A_BAND", "LEAST_OF_A_GENDER", "Calibrated", "calibrate", "write_calibration"]
+__all__ = ["LEAST_OF_A_BAND", "LEAST_OF_A_GENDER", "Calibrated", "calibrate", "rows_of", "write_calibration"]
 
 _NOUNS = dict(zip(GENDERS, ("women", "men"), strict=True))
 LEAST_OF_A_GENDER, LEAST_OF_A_BAND = 100, 30
@@ -250,12 +250,17 @@ def _estimated(labels: pd.DataFrame, settings: Settings, on_event: OnEvent) -> I
             yield face
 
     for view in viewer.views(counting(), plain=True):
-        yield from _rows(view, reader)
+        yield from rows_of(view, reader.read_uncalibrated(reader.crops(view.frame, view.faces)))
         on_event(Progress("", "faces", done, len(labels), done, done, images=True))
 
 
-def _rows(view: View, reader: CropReader) -> Iterator[dict[str, Any]]:
-    read = reader.read_uncalibrated(reader.crops(view.frame, view.faces))
+def rows_of(view: View, read: FaceEstimates) -> Iterator[dict[str, Any]]:
+    """A row for each face of a view, with its label, as `People.of` takes them.
+
+    Args:
+        view: Faces, aligned.
+        read: What is estimated of them, not calibrated.
+    """
     widths = face_widths(view.faces.boxes)
     for row, face in enumerate(view.people):
         yield {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,13 @@ class LandmarkCrop:
     landmarks: tuple[Point, ...]
     """Where the landmarks lie in the crop: five points, x y as shares of its side."""
 
+    @classmethod
+    def padded(cls, size: int, padding: float) -> Self:
+        """A crop with a margin of `padding` around dlib's template, as a share of the template's side."""
+        return cls(
+            size, tuple((round(float(x), 4), round(float(y), 4)) for x, y in padded_landmarks(padding))
+        )
+
     @property
     def text(self) -> str:
         """As `Crop.text`."""
@@ -156,14 +163,10 @@ class LandmarkCrop:
         return frame.crop(transforms, crop_sides(transforms, self.size), self.size)
 
 
-def _landmark_crop(size: int, landmarks: Float) -> LandmarkCrop:
-    return LandmarkCrop(size, tuple((round(float(x), 4), round(float(y), 4)) for x, y in landmarks))
-
-
-DLIB_CROP = _landmark_crop(AGE_CROP_PX, CROP_LANDMARKS)
+DLIB_CROP = LandmarkCrop.padded(AGE_CROP_PX, CROP_PADDING)
 """Of dlib's age and gender models."""
 
-EMBEDDING_CROP = _landmark_crop(EMBEDDING_CROP_PX, padded_landmarks(0.25))
+EMBEDDING_CROP = LandmarkCrop.padded(EMBEDDING_CROP_PX, 0.25)
 """Of dlib's model for embeddings, with the margin of dlib's own examples, and of the heads that read it."""
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analyzer.errors import ModelError
 from analyzer.training.recipes.base import Defaults, Labels, Origin, Recipe, Target, default_loss
 from analyzer.vision import registry
-from analyzer.vision.crops import LandmarkCrop, padded_landmarks
+from analyzer.vision.crops import LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.user_model import AgeOutput, GenderOutput
 
@@ -74,9 +74,7 @@ class MobileNetV2(Recipe):
     summary = "MobileNetV2 from weights of ImageNet, on aligned faces of 112 pixels"
     paper = "Sandler et al. 2018, MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR"
     targets = ("gender", "age")
-    crop = LandmarkCrop(
-        _PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in padded_landmarks(_PADDING))
-    )
+    crop = LandmarkCrop.padded(_PX, _PADDING)
     pixels = Pixels(rgb=True, means=(127.5,) * 3, scale=(127.5,) * 3)
     defaults = Defaults(
         epochs=30,

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from analyzer.training.recipes.base import Defaults, Recipe, Target
-from analyzer.vision.crops import LandmarkCrop, padded_landmarks
+from analyzer.vision.crops import LandmarkCrop
 from analyzer.vision.preprocessing import Pixels
 from analyzer.vision.user_model import AgeOutput, GenderOutput
 
@@ -28,9 +28,7 @@ class _Small(Recipe):
     name = "small"
     summary = "a residual network of 0.6 million weights, from nothing, on aligned faces of 64 pixels"
     targets = ("gender", "age")
-    crop = LandmarkCrop(
-        _PX, tuple((round(float(x), 4), round(float(y), 4)) for x, y in padded_landmarks(_PADDING))
-    )
+    crop = LandmarkCrop.padded(_PX, _PADDING)
     pixels = Pixels(rgb=True, means=(127.5,) * 3, scale=(64.0,) * 3)
     defaults = Defaults(
         epochs=30,
