@@ -117,7 +117,7 @@ def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_p
 
 
 def test_two_people_are_found_and_estimated(finished: tuple[Result, Run]) -> None:
-    result, run = finished
+    _, run = finished
     people = run.people.sort_values("age_years", ignore_index=True)
     assert people["gender"].tolist() == ["female", "female"]
     assert 28 <= people.loc[0, "age_years"] <= 42 and people.loc[1, "age_years"] >= 70

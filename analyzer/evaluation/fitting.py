@@ -218,8 +218,8 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
         for rows in members:
             price[rows] *= np.exp(_ADAPTION * (missed[rows].mean() - _MISSED))
     knots = len(_INTERVAL_KNOTS_YEARS)
-    # No age is below that of the youngest labeled person, or older than the oldest. Unless those are babies,
-    # there are others, so beyond them the interval reaches at least as far as the model's own spread says.
+    # All labeled people lie between the youngest and the oldest. Unless those are babies, there are
+    # others, so beyond them the interval reaches at least as far as the model's own spread says.
     beyond = np.array(_INTERVAL_KNOTS_YEARS)
     youngest, oldest = people.age.min(), people.age.max()
     for end, outside, near in (
