@@ -143,7 +143,8 @@ _NO_MEMORY = re.compile(
     r"\bstd::bad_alloc\b"  # the exception of C++ by its name
     r"|^Failed to allocate \d+ bytes of memory$"  # OpenVINO
     r"|\bFailed to allocate memory for requested buffer of size \d+"  # ONNX Runtime
-    r"|\bout_of_memory\b",  # oneDNN's status by its name
+    r"|\bout_of_memory\b"  # oneDNN's status by its name
+    r"|\bArena alloc failed\b",  # protobuf, which reads ONNX
     re.M,
 )
 _CV2_NO_MEMORY = -4
@@ -153,8 +154,8 @@ _CV2_NO_MEMORY = -4
 def lacks_memory(error: BaseException) -> bool:
     """Whether an engine has failed for want of memory.
 
-    The type of the exception decides where there is one for it. OpenVINO and ONNX Runtime raise one type for
-    every failure, so their messages are searched.
+    The type of the exception decides where there is one for it. OpenVINO, ONNX Runtime and protobuf raise one
+    type for every failure, so their messages are searched.
 
     >>> lacks_memory(MemoryError()), lacks_memory(RuntimeError("unknown allocation policy"))
     (True, False)
@@ -163,7 +164,8 @@ def lacks_memory(error: BaseException) -> bool:
         return True
     if type(error).__module__ == "cv2":
         return getattr(error, "code", 0) == _CV2_NO_MEMORY
-    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    searched = isinstance(error, RuntimeError) or type(error).__module__.startswith("google.protobuf")
+    return searched and _NO_MEMORY.search(str(error)) is not None
 
 
 def _batches(images: Sequence[Image], size: int) -> list[Image]:
