@@ -143,7 +143,9 @@ def display() -> Iterator[str]:
         assert not os.environ.get("ANALYZER_FAIL_WITHOUT_DISPLAY"), "Xvfb or xdotool is not installed"
         pytest.skip("Xvfb or xdotool is not installed")
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x800x24", "-nolisten", "tcp"]
+    # Without -noreset it starts anew when its last client, xdotool, has gone, and refuses others meanwhile.
+    options = ["-screen", "0", "1280x800x24", "-nolisten", "tcp", "-noreset"]
+    command = ["Xvfb", "-displayfd", str(writing), *options]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
         os.close(writing)
         with os.fdopen(reading) as answer:
