@@ -300,7 +300,7 @@ def single_faces(
         "## Single faces, default and commercial",
         "",
         *paragraph(
-            "Faces of UTKFace that no model was fitted to or chosen by. The models of `--commercial` were",
+            "Faces of UTKFace that nothing was fitted to. The models of `--commercial` were",
             "trained on and calibrated with official portraits alone: no children, few women.",
         ),
         *table(["", "default", "`--commercial`"], rows),

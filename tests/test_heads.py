@@ -162,5 +162,6 @@ def test_commercial_runs_use_the_heads_trained_on_free_data() -> None:
     choice = choose(Settings(commercial=True))
     assert choice.age == choice.gender == registry.HEADS_FREE
     assert all(model.commercial_use for model in choice.models)
+    assert choose(Settings(gender_model="auto", commercial=True)).gender == registry.HEADS_FREE
     with pytest.raises(ModelError, match="refuses the model heads,"):
         choose(Settings(commercial=True, attributes="heads"))

@@ -115,9 +115,8 @@ def choose(settings: Settings) -> Choice:
         ModelError: One is unknown, does not estimate what it is chosen for, or `settings.commercial` refuses
             it.
     """
-    names = registry.find_attributes(settings.attributes, commercial=settings.commercial)
-    gender = _find(settings.gender_model or names[0], "gender", "--gender-model")
-    age = _find(settings.age_model or names[1], "age", "--age-model")
+    gender = _find(settings.gender_model, settings, "gender", "--gender-model")
+    age = _find(settings.age_model, settings, "age", "--age-model")
     choice = Choice(
         registry.find_detector(settings.detector),
         gender,
@@ -132,9 +131,9 @@ def choose(settings: Settings) -> Choice:
     return choice
 
 
-def _find(name: str, what: str, option: str) -> Model | Description:
-    if name in SETS:
-        name = SETS[name][0 if what == "gender" else 1]
+def _find(chosen: str | None, settings: Settings, what: str, option: str) -> Model | Description:
+    names = registry.find_attributes(chosen or settings.attributes, commercial=settings.commercial)
+    name = names[0 if what == "gender" else 1]
     found: Model | Description | None
     if name in LEVI_HASSNER:
         found = LEVI_HASSNER[name]
