@@ -113,7 +113,7 @@ class MjpegConnection:
     codec, container = "mjpeg", "multipart"
 
     def __init__(self, stream: Stream, settings: Settings) -> None:
-        self._parts = MultipartFrames(stream.address, settings.timeout_s, stream.headers, stream.proxy)
+        self._parts = MultipartFrames(stream.address, settings.timeout_s, stream.headers)
         self._context = av.CodecContext.create("mjpeg", "r")
         self._context.thread_count = 1
         self._context.options = {"max_pixels": str(padded(settings.max_pixels))}

@@ -23,21 +23,14 @@ class MultipartFrames:
         address: A web address, with or without a login.
         timeout_s: The longest wait for a whole part.
         headers: Added to those of the request.
-        proxy: As of `open_http`.
 
     Raises:
         OSError: On construction, if there is no connection; `TimeoutError` among them.
         ValueError: On construction, if the response is not multipart.
     """
 
-    def __init__(
-        self,
-        address: str,
-        timeout_s: float,
-        headers: Mapping[str, str] | None = None,
-        proxy: str | None = None,
-    ) -> None:
-        self._response = open_http(address, timeout_s, headers, proxy=proxy)
+    def __init__(self, address: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
+        self._response = open_http(address, timeout_s, headers)
         self._timeout_s = timeout_s
         self._buffer = bytearray()
         if self._response.content_type != MULTIPART:

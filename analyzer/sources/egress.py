@@ -135,8 +135,9 @@ def public_source(text: str) -> UrlSource:
     host = parts.hostname or ""
     if "@" in parts.netloc:
         raise refused("The address holds a user name or password: give one that needs none")
-    numeric = _numeric(host)
-    if (numeric is not None and not is_public(numeric)) or _LOCAL_NAME.fullmatch(host):
+    numeric = _numeric(host.rstrip("."))
+    local = "%" in host or _LOCAL_NAME.fullmatch(host) is not None  # % names one of this machine's interfaces
+    if local or (numeric is not None and not is_public(numeric)):
         raise refused("This address is not on the internet: give one that everybody can reach")
     if parts.port is not None and parts.port in _BAD_PORTS:
         raise refused(f"The address names port {parts.port}, which is none of the web")
@@ -238,17 +239,18 @@ class Egress:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._served(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with self._slots, asyncio.timeout(self._limits.whole_s):
                 await self._answer(_Peer(reader, writer))
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError) as error:
             _log.debug("a connection ended: %s", type(error).__name__)
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _answer(self, client: _Peer) -> None:
@@ -256,7 +258,8 @@ class Egress:
         async with asyncio.timeout(self._limits.idle_s):
             head = _Head.parsed(await client.head())
         if not hmac.compare_digest(head.value(b"proxy-authorization"), self._credentials):
-            await client.refuse(407, "Proxy Authentication Required", b"Proxy-Authenticate: Basic\r\n")
+            challenge = b'Proxy-Authenticate: Basic realm="egress"\r\n'
+            await client.refuse(407, "Proxy Authentication Required", challenge)
             return
         tunnel = head.words[0] == b"CONNECT"
         host, port = _target(head.words[1].decode("ascii"), tunnel=tunnel)

@@ -100,8 +100,8 @@ class Fetcher:
         live: Whether cameras and streams are accepted, as videos with a `stream`; otherwise they are refused.
         extractors: Additional yt-dlp extractors, tried before yt-dlp's own, whose names they must not have.
             Prefer classes to instances, which cannot serve two downloads at a time.
-        proxy: Address of an HTTP proxy, such as `Egress.proxy`: all requests go through it, and what cannot
-            (cameras, RTSP) is refused. None: the environment's proxy, if it names one.
+        proxy: Address of an HTTP proxy, such as `Egress.proxy`, which all requests go through; live sources
+            are refused then. None: the environment's proxy, if it names one.
         on_progress: Called in the caller's thread, at most 20 times a second.
     """
 
@@ -116,12 +116,12 @@ class Fetcher:
         on_progress: Callable[[FetchProgress], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._live = live
+        # FFmpeg opens live streams by itself, and with a proxy would still make exceptions: for the hosts in the
+        # variable no_proxy, and for segments at httpproxy:// where https is to work.
+        self._live = live and proxy is None
         self._want_audio = want_audio
         self._extractors = tuple(extractors)
         self._proxy = proxy
-        self._streams = live and proxy is None
-        """Whether cameras and RTSP are accepted, which no proxy reaches."""
         self._on_progress = on_progress
         self._sites: Sites | None = None
 
@@ -154,7 +154,7 @@ class Fetcher:
                 if on_left_out is not None and left_out is not None:
                     on_left_out(left_out)
                 items = iter(found)
-            case StreamSource(name) if self._streams and recognized(name) is not None:
+            case StreamSource(name) if self._live and recognized(name) is not None:
                 items = iter([Item(name, MediaKind.LIVE)])
             case StreamSource(name) | UrlSource(name):
                 check_address(name)
@@ -273,7 +273,7 @@ class Fetcher:
         """
         if item.error is not None:
             raise item.error
-        stream = recognized(item.source) if self._streams and item.kind is MediaKind.LIVE else None
+        stream = recognized(item.source) if self._live and item.kind is MediaKind.LIVE else None
         if stream is not None:
             return _live_video(item, stream)
         item = with_paths(item, self._settings.limit)
@@ -337,12 +337,7 @@ class Fetcher:
 
         def renew() -> Stream:
             session = YtDlpSession(
-                self._settings,
-                item.source,
-                extractors=self._extractors,
-                live=True,
-                proxy=self._proxy,
-                call=Call(),
+                self._settings, item.source, extractors=self._extractors, live=True, call=Call()
             )
             try:
                 session.run(lambda: session.prepare(item, want_audio=False))
@@ -353,9 +348,7 @@ class Fetcher:
             raise source_failure(SourceErrorKind.NOT_FOUND, item.source, "it is no longer live")
 
         signed = not is_generic(live.info.get("extractor_key"))
-        return Stream(
-            StreamForm.HLS, str(live.format["url"]), headers, renew if signed else None, self._proxy
-        )
+        return Stream(StreamForm.HLS, str(live.format["url"]), headers, renew if signed else None)
 
     def _report(self, session: YtDlpSession) -> None:
         progress = session.take_progress()

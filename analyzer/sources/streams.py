@@ -48,8 +48,6 @@ class Stream:
     """Headers of the HTTP requests."""
     renew: Callable[[], Stream] | None = field(default=None, repr=False, compare=False)
     """Asks the site for a fresh address, if addresses expire."""
-    proxy: str | None = field(default=None, repr=False, compare=False)
-    """Address of the HTTP proxy for all requests; None: the connection is direct."""
 
 
 def recognized(source: str) -> Stream | None:
@@ -65,17 +63,17 @@ def recognized(source: str) -> Stream | None:
     return None
 
 
-def probe(address: str, timeout_s: float, proxy: str | None = None) -> Stream | None:
+def probe(address: str, timeout_s: float) -> Stream | None:
     """Return the MJPEG stream at a web address; None if it is something else, or does not answer.
 
     Only the head of the response is read.
     """
     try:
-        with open_http(address, timeout_s, proxy=proxy) as response:
+        with open_http(address, timeout_s) as response:
             multipart = response.content_type == MULTIPART
     except OSError:
         return None
-    return Stream(StreamForm.MJPEG, address, proxy=proxy) if multipart else None
+    return Stream(StreamForm.MJPEG, address) if multipart else None
 
 
 def shown_address(source: str) -> str:

@@ -562,7 +562,7 @@ class YtDlpSession:
     def probe(self) -> Stream | None:
         """Return the MJPEG stream at the session's address; None if there is none."""
         with self._watch:
-            return probe(self._source, self._settings.timeout_s, self._proxy)
+            return probe(self._source, self._settings.timeout_s)
 
     def _refuse_live(self, info: Info) -> None:
         status = info.get("live_status")

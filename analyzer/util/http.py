@@ -107,9 +107,7 @@ class HttpResponse:
         self.close()
 
 
-def open_http(
-    address: str, timeout_s: float, headers: Mapping[str, str] | None = None, *, proxy: str | None = None
-) -> HttpResponse:
+def open_http(address: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """Request a web address; a login in it is used for basic and digest authentication.
 
     Redirects are followed to http and https only, and the login is not sent to another host.
@@ -118,7 +116,6 @@ def open_http(
         address: An http or https address.
         timeout_s: The longest wait for the connection, and for each further byte.
         headers: Added to those of the request.
-        proxy: Address of the HTTP proxy for all requests; that of the environment if None.
 
     Raises:
         HttpTimeoutError: The server did not answer in time.
@@ -131,9 +128,6 @@ def open_http(
     with contextlib.ExitStack() as stack, _errors():
         session = stack.enter_context(requests.Session())
         session.headers.update(_HEADERS)
-        if proxy is not None:
-            session.trust_env = False  # else its no_proxy would make exceptions
-            session.proxies = {"http": proxy, "https": proxy}
         user, password = get_auth_from_url(address)
         parts = urlsplit(address)
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
