@@ -116,8 +116,8 @@ class Fetcher:
         on_progress: Callable[[FetchProgress], None] | None = None,
     ) -> None:
         self._settings = settings
-        # FFmpeg opens live streams by itself, and with a proxy would still make exceptions: for the hosts in the
-        # variable no_proxy, and for segments at httpproxy:// where https is to work.
+        # FFmpeg opens live streams by itself. With a proxy it would still make exceptions: for hosts that the
+        # variable no_proxy names, and for segments at httpproxy:// where https is to work.
         self._live = live and proxy is None
         self._want_audio = want_audio
         self._extractors = tuple(extractors)
