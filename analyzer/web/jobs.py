@@ -1,8 +1,8 @@
 """Jobs: what visitors have sent to be analyzed, and what becomes of it.
 
 A job is a folder: its files and ``job.json``, which says what was asked for. It is registered by renaming the
-folder into place; from then on a kill at any moment loses and doubles nothing. The ledger of a `Scheduler` has
-its state: the job is the source ``job:ID`` there.
+folder into place; from then on a kill at any moment loses and doubles nothing. The ledger of a `Scheduler`
+has its state: the job is the source ``job:ID`` there.
 
 ::
 
@@ -34,7 +34,6 @@ from typing import Any
 from analyzer.batch.config import Jobs, Pace, Retry, Source
 from analyzer.batch.context import Stop
 from analyzer.batch.executors.local import LocalExecutor, slot_count
-from analyzer.batch.failures import state_before
 from analyzer.batch.ledger import CANCELED, FINAL, Ledger, State, Work
 from analyzer.batch.protocol import matching_run
 from analyzer.batch.scheduler import Scheduler
@@ -47,7 +46,7 @@ from analyzer.sources.types import Candidate, FetchProgress, Item, LeftOut, Medi
 from analyzer.sources.types import Source as NamedSource
 from analyzer.util.atomic import sync_folder
 from analyzer.util.text import one_line
-from analyzer.util.urls import host_of, redacted, redacted_text, web_address
+from analyzer.util.urls import redacted, redacted_text, web_address
 from analyzer.vision.selection import models_hash
 from analyzer.web.config import ServeConfig
 from analyzer.web.runs import run_id
@@ -136,6 +135,8 @@ class Record:
     address: str | None = None
     files: tuple[str, ...] = ()
     """Names of the files in the job's folder, in order."""
+    names: tuple[str, ...] = ()
+    """What the visitor calls them; untrusted text."""
     images: bool = False
     size_bytes: int = 0
 
@@ -144,7 +145,7 @@ class Record:
         """Read a record; None: it is damaged."""
         try:
             document = json.loads(path.read_text("utf-8"))
-            return cls(**document | {"files": tuple(document["files"])})
+            return cls(**document | {name: tuple(document[name]) for name in ("files", "names")})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -215,7 +216,8 @@ class Job:
     @property
     def left_s(self) -> float | None:
         """Seconds until the analysis ends, as far as can be said."""
-        if self.stage != "analyzing" or self.began is None or self.fraction - self.began_at < 0.02:
+        running = self.state == JobState.RUNNING and self.stage == "analyzing"
+        if not running or self.began is None or self.fraction - self.began_at < 0.02:
             return None
         elapsed = time.monotonic() - self.began
         return round(elapsed * (1 - self.fraction) / (self.fraction - self.began_at), 1)
@@ -374,7 +376,8 @@ class JobService:
             if record is None or record.id != folder.name:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            self._register(record)
+            with contextlib.suppress(SettingsError, TypeError):  # of a newer version
+                self._register(record)
         for job in list(self._jobs.values()):
             rows = self._ledger.of_origin(_ORIGIN + job.id)
             if rows:
@@ -457,7 +460,9 @@ class JobService:
         """
         unknown = sorted(changes.keys() - set(JOB_SETTINGS))
         if unknown:
-            raise SettingsError(f"{one_line(unknown[0], 60)} cannot be set here: {', '.join(JOB_SETTINGS)} can")
+            raise SettingsError(
+                f"{one_line(unknown[0], 60)} cannot be set here: {', '.join(JOB_SETTINGS)} can"
+            )
         chosen = {"video": False} | dict(changes)
         if chosen.get("blur"):
             chosen["video"] = True
@@ -500,6 +505,7 @@ class JobService:
                 settings.to_dict(),
                 folder,
                 files=tuple(names),
+                names=tuple(each.name for each in files),
                 images=files[0].image,
                 size_bytes=sum(each.size_bytes for each in files),
             )
@@ -585,16 +591,14 @@ class JobService:
         place = self._out / folder
         for (identity, *others), id in self._keys.items():
             other = self._jobs.get(id)
-            if identity == key[0] and others != list(key[1:]) and other is not None:
-                if other.source.folder == place:
-                    return True
+            clashes = identity == key[0] and others != list(key[1:])
+            if clashes and other is not None and other.source.folder == place:
+                return True
         run = run_folder(place, title, key[0])
         return (run / "run.json").exists() and matching_run(run, *key) is None
 
     def _register(self, record: Record, key: tuple[str, str, str] | None = None) -> Job:
-        settings = Settings(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in record.settings.items()}
-        )
+        settings = Settings(**record.settings)
         source = Source(
             name=_ORIGIN + record.id,
             settings=settings,
@@ -689,7 +693,9 @@ class JobService:
             return [
                 job
                 for job in self._jobs.values()
-                if job.work is not None and job.work.state is State.DONE and job.work.run is not None
+                if job.work is not None
+                and job.work.state is State.DONE
+                and job.work.run is not None
                 and Path(os.path.abspath(job.work.run)) == folder.absolute()  # noqa: PTH100
             ]
 
@@ -733,6 +739,8 @@ class JobService:
         if job.work is not None:
             self._ledger.delete(job.work.id)
             self._rows.pop(job.work.id, None)
+            if self._scheduler is not None:
+                self._scheduler.forget(job.source.name, [job.work.id])
         self._jobs.pop(job.id, None)
         self._keys = {key: id for key, id in self._keys.items() if id != job.id}
         self._tell(job)
