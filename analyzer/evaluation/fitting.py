@@ -99,8 +99,8 @@ class People:
 
         Args:
             faces: A row for each face: ``name``, ``view`` (of `views`), ``true_age``, ``true_gender``, and of
-                the columns of the faces table ``x1``, ``x2``, ``score``, ``quality``, ``female_prob`` (not calibrated),
-                ``age_years`` and ``age_std_years``.
+                the columns of the faces table ``x1``, ``x2``, ``score``, ``quality``, ``female_prob`` (not
+                calibrated), ``age_years`` and ``age_std_years``.
         """
         faces = faces.assign(person_id=faces.groupby(["name", "view"]).ngroup() + 1)
         ids, estimates = fuse_estimates(faces)

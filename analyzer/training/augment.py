@@ -124,7 +124,7 @@ _COARSE_PX = 24
 
 def _surrounded(wide: Image) -> Image:
     """Fill what is black up to the edge with the colors beside it."""
-    dark = (wide.max(axis=2) <= _OUTSIDE).astype(np.uint8)
+    dark = cv2.inRange(wide, (0, 0, 0), (_OUTSIDE,) * 3)
     _, label = cv2.connectedComponents(dark)
     edge = np.zeros(label.max() + 1, np.uint8)
     for line in (label[0], label[-1], label[:, 0], label[:, -1]):
@@ -144,9 +144,9 @@ def _surrounded(wide: Image) -> Image:
         mean = cv2.GaussianBlur(color, (0, 0), reach / 2) / np.maximum(near, 1e-6)
         known = np.clip(near * 8, 0, 1)
         filled = filled * (1 - known) + mean * known
-    around = cv2.resize(filled, wide.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    kept = cv2.blur(cv2.erode(inside, np.ones((3, 3), np.uint8)), (3, 3))[:, :, None]
-    return np.clip(wide * kept + around * (1 - kept), 0, 255).astype(np.uint8)
+    around = cv2.resize(filled, wide.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 255)
+    kept = cv2.blur(cv2.erode(inside, np.ones((3, 3), np.uint8)), (3, 3))
+    return cv2.blendLinear(wide, around.astype(np.uint8), kept, 1 - kept).astype(np.uint8)
 
 
 def _coded(frame: Image, random: np.random.Generator) -> Image:

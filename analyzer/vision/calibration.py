@@ -304,7 +304,7 @@ class Calibration:
         at_knots = (self.interval_low_years, self.interval_high_years)[side]
         spread = (self.interval_low_spread, self.interval_high_spread)[side]
         reach = np.interp(age, self.interval_knots_years, at_knots)
-        shares = (
+        shares: tuple[Real | float, ...] = (
             np.interp(age, self.interval_knots_years, spread),
             self.interval_small_years[side],
             self.interval_unclear_years[side],

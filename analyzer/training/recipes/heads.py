@@ -84,7 +84,7 @@ class _Heads(Recipe):
         jpeg=0,
         occlusion=0.07,
     )
-    variants = 6
+    variants = 4
     origins = tuple(
         Origin(one.name, one.license, one.commercial_use, one.source)
         for one in (registry.EMBEDDING, registry.AGE, registry.GENDER)
