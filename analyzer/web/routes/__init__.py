@@ -1,0 +1,13 @@
+"""The routes, a module for each part; each has a `router`."""
+
+from __future__ import annotations
+
+from analyzer.web.routes import health, pages, runs
+
+__all__ = ["ROUTERS"]
+
+ROUTERS = (
+    health.router,
+    pages.router,
+    runs.router,
+)
