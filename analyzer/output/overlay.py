@@ -23,13 +23,15 @@ from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 from analyzer.media.frame import planes_of
 from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, overlap
 from analyzer.util.palette import GENDER_COLORS
-from analyzer.util.text import counted
+from analyzer.util.text import counted, one_line
 
 __all__ = [
     "Marks",
     "Painter",
     "Planes",
+    "caption",
     "hide",
+    "short_caption",
 ]
 
 Image = NDArray[np.uint8]
@@ -41,6 +43,9 @@ Ints = NDArray[np.int64]
 _UNCOUNTED = "#D8D8D8"
 
 _CHILD_YEARS = 13
+
+_MAX_NAME = 24
+"""Characters of a name in a label."""
 
 _GENDERS = tuple(GENDER_COLORS)
 
@@ -147,32 +152,43 @@ def _ink(paper: str) -> str:
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
 
 
-def _caption(person: int, gender: str, age: float) -> str:
+def caption(person: int, gender: str, age: float, name: str = "") -> str:
     """The text of a label.
 
-    >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
+    Args:
+        person: The person's number.
+        gender: Perceived gender.
+        age: Perceived age in years; NaN if it is not known.
+        name: Name, if somebody gave one; it takes the place of the number.
+
+    >>> caption(3, "female", 34.4), caption(4, "male", 8.0), caption(5, "male", math.nan)
     ('#3 woman 34', '#4 boy 8', '#5 man')
-    >>> _caption(6, "unknown", 34.4), _caption(7, "unknown", math.nan)
-    ('#6 age 34', '#7 ?')
+    >>> caption(6, "unknown", 34.4), caption(7, "unknown", math.nan), caption(8, "female", 36.0, "Ada")
+    ('#6 age 34', '#7 ?', 'Ada woman 36')
     """
-    known = math.isfinite(age)
+    who, known = _who(person, name), math.isfinite(age)
     if gender in ("female", "male"):
         child = known and round(age) < _CHILD_YEARS
         word = ("girl" if child else "woman") if gender == "female" else ("boy" if child else "man")
-        return f"#{person} {word} {round(age)}" if known else f"#{person} {word}"
-    return f"#{person} age {round(age)}" if known else f"#{person} ?"
+        return f"{who} {word} {round(age)}" if known else f"{who} {word}"
+    return f"{who} age {round(age)}" if known else f"{who} ?"
 
 
-def _short_caption(person: int, gender: str, age: float) -> str:
-    """The text of a short label.
+def short_caption(person: int, gender: str, age: float, name: str = "") -> str:
+    """The text of a short label; parameters as of `caption`.
 
-    >>> _short_caption(3, "female", 34.4), _short_caption(5, "male", math.nan)
+    >>> short_caption(3, "female", 34.4), short_caption(5, "male", math.nan)
     ('#3 F34', '#5 M')
-    >>> _short_caption(6, "unknown", 8)
-    '#6 ?8'
+    >>> short_caption(6, "unknown", 8), short_caption(8, "female", 36.0, "Ada")
+    ('#6 ?8', 'Ada F36')
     """
     letter = {"female": "F", "male": "M"}.get(gender, "?")
-    return f"#{person} {letter}{round(age)}" if math.isfinite(age) else f"#{person} {letter}"
+    who = _who(person, name)
+    return f"{who} {letter}{round(age)}" if math.isfinite(age) else f"{who} {letter}"
+
+
+def _who(person: int, name: str) -> str:
+    return one_line(name, _MAX_NAME) if name else f"#{person}"
 
 
 @dataclass(frozen=True)
@@ -334,6 +350,9 @@ class Painter:
         ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
         age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
         self._people = {i: (g, a) for i, g, a in zip(ids, gender, age, strict=True)}
+        # Runs of older versions have no names.
+        names = people["name"].fillna("").astype(str).tolist() if "name" in people else [""] * len(ids)
+        self._names = dict(zip(ids, names, strict=True))
         self._sprites: dict[tuple[int, int], _Sprite] = {}
         self._counts: tuple[tuple[int, ...], _Sprite] | None = None
         self._panel = self._panel_box(everywhere)
@@ -385,14 +404,14 @@ class Painter:
     def _label(self, person: int, level: int) -> _Sprite:
         if (person, level) not in self._sprites:
             gender, age = self._people.get(person, ("unknown", math.nan))
-            caption = (_short_caption if level else _caption)(person, gender, age)
+            text = (short_caption if level else caption)(person, gender, age, self._names.get(person, ""))
             points, font = self._fonts[level]
             pad = round(points * (0.25 if level else 0.4))
-            size = round(font.getlength(caption)) + 2 * pad, round(points * (1.25 if level else 1.4))
+            size = round(font.getlength(text)) + 2 * pad, round(points * (1.25 if level else 1.4))
             cap_height = -font.getbbox("0", anchor="ls")[1]
             paper = GENDER_COLORS[self._gender(person)]
-            text = _Text(caption, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
-            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [text], yuv=self._yuv)
+            line = _Text(text, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
+            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [line], yuv=self._yuv)
         return self._sprites[person, level]
 
     def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:

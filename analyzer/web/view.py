@@ -6,6 +6,7 @@ Everything is read from the tables of the run. Nothing here decodes a video.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -215,7 +216,7 @@ def _people(run: Run, spans: dict[int, list[list[float]]]) -> list[PersonView]:
     return rows
 
 
-def _age_text(row: dict[str, Any], confirmed: list[str]) -> str:
+def _age_text(row: Mapping[Any, Any], confirmed: list[str]) -> str:
     age = _known(row.get("age_years"))
     if age is None:
         band = str(row["age_band"])
@@ -235,7 +236,9 @@ def _figures(run: Run) -> list[FigureView]:
         if women.empty:
             return "too few people", ""
         one = women.iloc[0]
-        return figure_text(one[f"{of}_share"], "share"), span_text(one[f"{of}_low"], one[f"{of}_high"], "share")
+        return figure_text(one[f"{of}_share"], "share"), span_text(
+            one[f"{of}_low"], one[f"{of}_high"], "share"
+        )
 
     genders = " · ".join(
         f"{counts[key]} {word}"  # type: ignore[literal-required]
@@ -284,4 +287,4 @@ def _known(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)) else str(value)
+    return value if isinstance(value, str) else ""
