@@ -5,6 +5,7 @@ Everything is read from the tables of the run. Nothing here decodes a video.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -53,6 +54,9 @@ class PersonView(TypedDict):
     corrected: bool
     spans: list[list[float]]
     """[start, end] of each appearance in seconds; of images, of each image."""
+    first_text: str
+    crops: str
+    """Changes with the faces that are the person's, and with nothing else."""
 
 
 class FigureView(TypedDict):
@@ -95,13 +99,14 @@ def run_view(run: Run) -> RunView:
     end_s = float(last["time_s"] + last["duration_s"]) if last is not None else 0.0
     images = run.info["kind"] == "images"
     faces = run.faces
+    spans = _appearances(faces, samples, 0.0 if images else APPEARANCE_GAP_S)
     return {
         "kind": run.info["kind"],
         "title": run.info["title"],
         "fps": float(run.info["settings"].get("fps") or 5.0),
         "start_s": round(start_s, 3),
         "end_s": round(end_s, 3),
-        "people": _people(run, _appearances(faces, samples, 0.0 if images else APPEARANCE_GAP_S)),
+        "people": _people(run, spans, _keys(faces)),
         "figures": _figures(run),
         "images": _images(run) if images else [],
         "uncounted": bool((faces["person_id"] <= 0).any()),
@@ -181,7 +186,16 @@ def _appearances(faces: pd.DataFrame, samples: pd.DataFrame, gap_s: float) -> di
     return found
 
 
-def _people(run: Run, spans: dict[int, list[list[float]]]) -> list[PersonView]:
+def _keys(faces: pd.DataFrame) -> dict[int, str]:
+    """By person: a short name of the tracklets that are theirs."""
+    mine = faces.loc[faces["person_id"] > 0, ["person_id", "tracklet_id", "sample"]]
+    return {
+        int(str(person)): hashlib.sha256(rows.to_numpy(np.int64).tobytes()).hexdigest()[:10]
+        for person, rows in mine.groupby("person_id", sort=False)
+    }
+
+
+def _people(run: Run, spans: dict[int, list[list[float]]], keys: dict[int, str]) -> list[PersonView]:
     images = run.info["kind"] == "images"
     rows: list[PersonView] = []
     for row in run.people.to_dict("records"):
@@ -194,7 +208,7 @@ def _people(run: Run, spans: dict[int, list[list[float]]]) -> list[PersonView]:
             {
                 "person_id": person,
                 "label": caption(person, gender, math.nan if age is None else age, name),
-                "short_label": short_caption(person, gender, math.nan if age is None else age),
+                "short_label": short_caption(person, gender, math.nan if age is None else age, name),
                 "name": name,
                 "gender": gender if gender in GENDER_WORDS else "unknown",
                 "gender_text": GENDER_WORDS.get(gender, GENDER_WORDS["unknown"]),
@@ -211,6 +225,8 @@ def _people(run: Run, spans: dict[int, list[list[float]]]) -> list[PersonView]:
                 "confirmed": confirmed,
                 "corrected": bool(row.get("corrected") or False),
                 "spans": spans.get(person, []),
+                "first_text": clock(row["first_s"], exact=row["first_s"] < 60),
+                "crops": keys.get(person, ""),
             }
         )
     return rows
@@ -265,18 +281,21 @@ def _figures(run: Run) -> list[FigureView]:
 
 
 def _images(run: Run) -> list[dict[str, Any]]:
-    """The readable images: number, name, size and boxes, as `boxes_view` gives them."""
-    spans = boxes_view(run, -math.inf, math.inf)["spans"]
-    at: dict[float, list[list[float]]] = {}
-    for one in spans:
-        at.setdefault(one[0], []).append(one[2:7])
+    """The readable images: number, name, size, and [person id, x1, y1, x2, y2] of each face."""
+    faces = run.faces.merge(run.samples[["sample", "width", "height"]], on="sample")
+    sides = faces[["width", "height", "width", "height"]].to_numpy(np.float64)
+    boxes = np.rint(faces[["x1", "y1", "x2", "y2"]].to_numpy(np.float64) * BOX_SCALE / sides).astype(int)
+    at: dict[int, list[list[int]]] = {}
+    persons = faces["person_id"].tolist()
+    for sample, person, box in zip(faces["sample"].tolist(), persons, boxes.tolist(), strict=True):
+        at.setdefault(sample, []).append([person, *box])
     return [
         {
             "sample": int(row["sample"]),
             "name": str(row["image"]),
             "width": int(row["width"]),
             "height": int(row["height"]),
-            "boxes": at.get(round(float(row["time_s"]), 3), []),
+            "boxes": at.get(int(row["sample"]), []),
         }
         for row in run.samples.to_dict("records")
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, pages, runs
+from analyzer.web.routes import health, pages, runs, view
 
 __all__ = ["ROUTERS"]
 
@@ -10,4 +10,5 @@ ROUTERS = (
     health.router,
     pages.router,
     runs.router,
+    view.router,
 )
