@@ -60,28 +60,27 @@ class CompareView(TypedDict):
     """Runs that could not be read, a phrase each."""
 
 
-def compare(folders: Sequence[Path], *, by: str, min_people: int = 1, timezone: str = "UTC") -> CompareView:
+def compare(folders: Sequence[str | Path], by: str, min_people: int = 1) -> CompareView:
     """Compare groups of runs.
 
     Args:
         folders: The folders of the runs.
         by: One of `GROUPINGS`, or another column of the table of runs.
         min_people: Suppress groups of fewer people.
-        timezone: IANA name of the time zone of days.
 
     Raises:
         OutputError: None of the runs can be read.
-        SettingsError: There is no such time zone or column.
+        SettingsError: There is no such column.
     """
     runs, skipped = [], []
-    for folder in folders:
+    for folder in map(Path, folders):
         try:
             runs.append(Run.load(folder))
         except UnusableRunError as error:
             skipped.append(Skipped(folder, error.reason, fault=True))
     if not runs:
         raise OutputError("none of these runs can be read: choose others")
-    with Corpus.open(Found(tuple(runs), tuple(skipped)), Chosen(timezone=timezone)) as corpus:
+    with Corpus.open(Found(tuple(runs), tuple(skipped)), Chosen()) as corpus:
         if not corpus.runs:
             raise OutputError("none of these runs can be read: choose others")
         population = Population(corpus, by=by, min_people=min_people)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, pages, runs, view
+from analyzer.web.routes import compare, health, pages, runs, view
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
+    compare.router,
     health.router,
     pages.router,
     runs.router,

@@ -123,18 +123,19 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
-def _downloads(run: RunEntry, media: Media) -> list[tuple[str, str]]:
+def _downloads(run: RunEntry, media: Media) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What can be downloaded, in groups: words, and the address of each form."""
     base = f"/api/runs/{run.id}"
-    names = ("people", "timeline", "shares", "faces", "samples")
-    found = [(f"{base}/tables.xlsx", "all tables, as a spreadsheet")]
-    found += [(f"{base}/tables/{name}?format=csv", f"{name}, CSV") for name in names]
-    found += [(f"{base}/tables/{name}?format=parquet", f"{name}, Parquet") for name in names]
+    found = [("All tables", [(f"{base}/tables.xlsx", "spreadsheet")])]
+    for name in ("people", "timeline", "shares", "faces", "samples"):
+        forms = (("csv", "CSV"), ("parquet", "Parquet"), ("json", "JSON"))
+        found.append(
+            (name.capitalize(), [(f"{base}/tables/{name}?format={form}", words) for form, words in forms])
+        )
     if run.kind == "video":
-        found += [
-            (f"{base}/subtitles.ass", "boxes and labels as subtitles for VLC (ASS)"),
-            (f"{base}/subtitles.vtt", "who is on screen, as subtitles (WebVTT)"),
-        ]
+        subtitles = [(f"{base}/subtitles.ass", "ASS, with boxes"), (f"{base}/subtitles.vtt", "WebVTT")]
+        found.append(("Subtitles", subtitles))
         if media.path is not None:
-            found.append((f"{base}/annotated.mp4", "annotated video, made when asked for"))
-    found.append((base, "run.json"))
+            found.append(("Annotated video", [(f"{base}/annotated.mp4", "made now, MP4")]))
+    found.append(("How it was made", [(base, "run.json")]))
     return found
