@@ -227,6 +227,8 @@ class Work:
     state: State
     reason: str | None
     error_kind: str | None
+    error: str | None
+    """Of the last attempt, if it failed."""
     attempts: int
     consecutive_failures: int
     """Attempts since the last progress that failed, without those that are not counted."""
@@ -933,6 +935,7 @@ class Ledger:
             state=State(row["state"]),
             reason=row["reason"],
             error_kind=row["error_kind"],
+            error=row["error"],
             attempts=row["attempts"],
             consecutive_failures=row["consecutive_failures"],
             interrupted=row["interrupted"],

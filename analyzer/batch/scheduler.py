@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -151,6 +151,15 @@ class Scheduler:
         """
         self._orders.cancelled.put(name)
 
+    def forget(self, name: str, ids: Iterable[int]) -> None:
+        """Forget a source whose rows were deleted from the ledger; from any thread.
+
+        Args:
+            name: The source's.
+            ids: Of the rows: new ones may get the same.
+        """
+        self._orders.forgotten.put((name, tuple(ids)))
+
     def run(self, *, until_idle: bool = True) -> Outcome:
         """Work until everything is done.
 
@@ -208,6 +217,7 @@ class _Orders:
     reopened: SimpleQueue[Source] = field(default_factory=SimpleQueue)
     cancelled: SimpleQueue[str] = field(default_factory=SimpleQueue)
     """Names of sources."""
+    forgotten: SimpleQueue[tuple[str, tuple[int, ...]]] = field(default_factory=SimpleQueue)
 
 
 class _Run:
@@ -337,6 +347,11 @@ class _Run:
 
     def _list_added(self) -> None:
         """List the sources that were added since the last step; the first ones are those of the jobs."""
+        for name, ids in _drained(self._orders.forgotten):
+            self._listing.forget(name)
+            self._sources[:] = [source for source in self._sources if source.name != name]
+            for id in ids:
+                self._queue.forget(id)
         for source in _drained(self._orders.reopened):
             for work in self._context.ledger.of_origin(origin_of(source)):
                 if work.state in _REOPENED:

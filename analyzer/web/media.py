@@ -20,6 +20,8 @@ class Media:
 
     paths: tuple[Path, ...] = ()
     """The video; of a run of images, the images in their order."""
+    names: tuple[str, ...] = ()
+    """What a visitor called the files of an upload; untrusted text."""
     reason: str = ""
     """Why there is nothing, in a sentence; empty if there is something."""
 
@@ -29,7 +31,7 @@ class Media:
         return self.paths[0] if self.paths else None
 
 
-def media_of(folder: Path, info: RunInfo, kept: Iterable[Path]) -> Media:
+def media_of(folder: Path, info: RunInfo, kept: Iterable[Path] = (), names: tuple[str, ...] = ()) -> Media:
     """Find the files of a run.
 
     A run of the server's own jobs has them beside it. For one of the command line they are where they were,
@@ -39,13 +41,14 @@ def media_of(folder: Path, info: RunInfo, kept: Iterable[Path]) -> Media:
         folder: The run's.
         info: Its ``run.json``.
         kept: Files of the job that has made the run, if the server has.
+        names: What the visitor called them.
     """
     if info["kind"] == "live":
         return Media(reason="live sources are not recorded")
     suffixes = IMAGE_SUFFIXES if info["kind"] == "images" else VIDEO_SUFFIXES
     found = tuple(path for path in kept if path.suffix.lower() in suffixes)
     if found:
-        return Media(found)
+        return Media(found, names)
     downloaded = tuple(folder / Path(name).name for name in info.get("download") or ())
     if downloaded and all(path.is_file() for path in downloaded):
         return Media(downloaded[:1])

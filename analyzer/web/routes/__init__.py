@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import compare, health, pages, runs, view
+from analyzer.web.routes import compare, health, jobs, pages, runs, view
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
     compare.router,
     health.router,
+    jobs.router,
     pages.router,
     runs.router,
     view.router,
