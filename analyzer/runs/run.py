@@ -38,6 +38,7 @@ _OUTPUTS = (
     "tables.xlsx",
     "samples.parquet",
     "faces.parquet",
+    "links.parquet",
     "embeddings.parquet",
     "annotated.mp4",
     "annotated",
@@ -162,6 +163,11 @@ class Run:
     def faces(self) -> pd.DataFrame:
         """One row for each face: the columns of `FACES`."""
         return self._read("faces")
+
+    @functools.cached_property
+    def links(self) -> pd.DataFrame:
+        """One row for each step of the linking: the columns of `LINKS`."""
+        return self._read("links")
 
     @functools.cached_property
     def samples(self) -> pd.DataFrame:
