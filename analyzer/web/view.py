@@ -21,8 +21,19 @@ from analyzer.output.overlay import caption, short_caption
 from analyzer.people.fusion import APPEARANCE_GAP_S
 from analyzer.report.figures import GENDER_WORDS, clock, figure_text, span_text
 from analyzer.runs.run import Run
+from analyzer.util.text import counted
 
-__all__ = ["BOX_SCALE", "BoxesView", "FigureView", "PersonView", "RunView", "boxes_view", "run_view"]
+__all__ = [
+    "BOX_SCALE",
+    "BoxesView",
+    "FigureView",
+    "PersonView",
+    "RunView",
+    "TrackletView",
+    "boxes_view",
+    "run_view",
+    "tracklets_of",
+]
 
 BOX_SCALE = 10_000
 """Boxes are whole numbers: this many are the width, or the height, of the frame."""
@@ -89,6 +100,15 @@ class BoxesView(TypedDict):
     end_s: float
     spans: list[list[float]]
     """[begin_s, end_s, person id, x1, y1, x2, y2, then the same four at the end if the box moves]."""
+
+
+class TrackletView(TypedDict):
+    """A stretch in which a person was tracked."""
+
+    tracklet_id: int
+    start_s: float
+    end_s: float
+    text: str
 
 
 def run_view(run: Run) -> RunView:
@@ -218,7 +238,7 @@ def _people(run: Run, spans: dict[int, list[list[float]]], keys: dict[int, str])
                 "first_s": float(row["first_s"]),
                 "last_s": float(row["last_s"]),
                 "on_screen_s": round(on_screen_s, 3),
-                "on_screen_text": f"{count} image{'s' * (count != 1)}"
+                "on_screen_text": counted(count, "image")
                 if images
                 else clock(on_screen_s, exact=on_screen_s < 60),
                 "appearances": int(row["appearances"]),
@@ -307,3 +327,24 @@ def _known(value: Any) -> float | None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def tracklets_of(run: Run, person: int) -> list[TrackletView]:
+    """The stretches in which a person was tracked, in the order of time."""
+    lasting = run.samples[["sample", "duration_s"]]
+    mine = run.faces[run.faces["person_id"] == person].merge(lasting, on="sample")
+    mine["end_s"] = mine["time_s"] + mine["duration_s"]
+    mine["width_px"] = mine["x2"] - mine["x1"]
+    stretches = mine.groupby("tracklet_id", as_index=False).agg(
+        start_s=("time_s", "min"), end_s=("end_s", "max"), faces=("sample", "size"), px=("width_px", "median")
+    )
+    found: list[TrackletView] = [
+        {
+            "tracklet_id": int(row["tracklet_id"]),
+            "start_s": round(float(row["start_s"]), 3),
+            "end_s": round(float(row["end_s"]), 3),
+            "text": f"{counted(int(row['faces']), 'face')}, {row['px']:.0f} pixels wide",
+        }
+        for row in stretches.to_dict("records")
+    ]
+    return sorted(found, key=lambda one: one["start_s"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import compare, health, jobs, pages, runs, view
+from analyzer.web.routes import compare, health, jobs, pages, review, runs, view
 
 __all__ = ["ROUTERS"]
 
@@ -11,6 +11,7 @@ ROUTERS = (
     health.router,
     jobs.router,
     pages.router,
+    review.router,
     runs.router,
     view.router,
 )

@@ -259,7 +259,7 @@ function applied(people, correction) {
     }
     case "not_a_person":
     case "drop":
-      return people.filter((person) => !correction.people.includes(person.person_id));
+      return people.filter((person) => person.person_id !== correction.person);
     case "gender": {
       const one = find(correction.person);
       if (one) Object.assign(one, { gender: correction.gender, waiting: true, confirmed: [...new Set([...one.confirmed, "gender"])] });
@@ -347,15 +347,15 @@ function merge(ids) {
   if (ids.length < 2) return;
   const people = [...ids].sort((a, b) => a - b);
   state.selected.clear();
-  correct({ action: "merge", people }, `${numbers(people)} merged into person ${people[0]}`);
+  correct({ action: "merge", people }, `merge ${numbers(people)}`);
   setCurrent(people[0]);
 }
 
 const acts = {
   merge: () => merge(mergeable()),
   split: () => { const [id] = targets(); if (id !== undefined) openSplit(id); },
-  not_a_person: () => { const ids = targets(); if (ids.length) leaving(ids, () => correct({ action: "not_a_person", people: ids }, `${numbers(ids)}: not a person`)); },
-  drop: () => { const ids = targets(); if (ids.length) leaving(ids, () => correct({ action: "drop", people: ids }, `${numbers(ids)} left out`)); },
+  not_a_person: () => { const ids = targets(); if (ids.length) leaving(ids, () => ids.forEach((id) => correct({ action: "not_a_person", person: id }, `${id} is not a person`))); },
+  drop: () => { const ids = targets(); if (ids.length) leaving(ids, () => ids.forEach((id) => correct({ action: "drop", person: id }, `leave out ${id}`))); },
   gender: () => { const ids = targets(); if (ids.length) askGender(ids); },
   age: () => { const ids = targets(); if (ids.length) askAge(ids); },
   name: () => { const [id] = targets(); if (id !== undefined) askName(id); },
@@ -383,8 +383,8 @@ const acts = {
 
 function confirm(person) {
   const id = person.person_id;
-  if (person.gender !== "unknown" && !person.confirmed.includes("gender")) correct({ action: "gender", person: id, gender: person.gender }, `${id}: ${person.gender}, confirmed`);
-  if (person.age_band !== "unknown" && !person.confirmed.includes("age")) correct({ action: "age", person: id, age_band: person.age_band }, `${id}: age ${person.age_band}, confirmed`);
+  if (person.gender !== "unknown" && !person.confirmed.includes("gender")) correct({ action: "gender", person: id, gender: person.gender }, `gender of ${id}: ${person.gender}`);
+  if (person.age_band !== "unknown" && !person.confirmed.includes("age")) correct({ action: "age", person: id, age_band: person.age_band }, `age of ${id}: ${person.age_band}`);
   for (const one of suggestionsOf(id).filter(({ kind }) => kind === "check")) state.dismissed.add(keyOf(one));
 }
 
@@ -430,7 +430,7 @@ $("ask-form").addEventListener("submit", (event) => {
 function askGender(ids) {
   const choose = (gender) => {
     $("ask").close();
-    for (const id of ids) correct({ action: "gender", person: id, gender }, `${id}: ${gender}`);
+    for (const id of ids) correct({ action: "gender", person: id, gender }, `gender of ${id}: ${gender}`);
     state.selected.clear();
     render();
     focusCard();
@@ -451,7 +451,7 @@ function askAge(ids) {
   ask(`Age of ${ids.length === 1 ? titleOf(byId(ids[0])) : `${ids.length} people`}`, fields, () => {
     if (!years.value && !band.value) { years.focus(); return false; }
     const value = years.value ? { age_years: +years.value } : { age_band: band.value };
-    for (const id of ids) correct({ action: "age", person: id, ...value }, `${id}: age ${years.value || band.value}`);
+    for (const id of ids) correct({ action: "age", person: id, ...value }, `age of ${id}: ${years.value || band.value}`);
     state.selected.clear();
     render();
     return true;
@@ -463,7 +463,7 @@ function askName(id) {
   ask(`Name of person ${id}`, [element("label", {}, "Name", name)], () => {
     const given = name.value.trim();
     if (!given) { name.focus(); return false; }
-    correct({ action: "name", person: id, name: given }, `${id}: ${given}`);
+    correct({ action: "name", person: id, name: given }, `name of ${id}: ${given}`);
     return true;
   });
   name.select();
@@ -505,7 +505,7 @@ $("split-form").addEventListener("submit", (event) => {
   $("split").close();
   state.splitFrom = id;
   for (const one of suggestionsOf(id).filter(({ kind }) => kind === "split")) state.dismissed.add(keyOf(one));
-  correct({ action: "split", person: id, tracklets }, `${tracklets.length} of ${boxes.length} stretches of person ${id} are somebody else`);
+  correct({ action: "split", person: id, tracklets }, `split ${id}`);
 });
 
 $("split").addEventListener("keydown", (event) => {
