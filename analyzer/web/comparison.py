@@ -16,18 +16,7 @@ from analyzer.report.trends import Trends
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import UnusableRunError
 
-__all__ = ["GROUPINGS", "CompareView", "compare"]
-
-GROUPINGS = {
-    "channel": "channel",
-    "folder": "folder",
-    "week": "week",
-    "month": "month",
-    "day": "day",
-    "name": "file name",
-    "title": "run",
-}
-"""What runs can be grouped by, and the words for it."""
+__all__ = ["CompareView", "compare"]
 
 _SHOWN = (
     *("videos", "people", "people_per_video", "female_people_share", "female_time_share", "age_median_years"),
@@ -65,7 +54,7 @@ def compare(folders: Sequence[str | Path], by: str, min_people: int = 1) -> Comp
 
     Args:
         folders: The folders of the runs.
-        by: One of `GROUPINGS`, or another column of the table of runs.
+        by: `week`, `name` or another value of the option `--by` of reports.
         min_people: Suppress groups of fewer people.
 
     Raises:

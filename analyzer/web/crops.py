@@ -1,4 +1,4 @@
-"""Pictures for pages: images, and crops of people that are kept in memory for a while and never stored."""
+"""Crops of people for pages, kept in memory for a while and never stored."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
-
-from analyzer.media.images import ImageReader
-from analyzer.output.crops import gallery, tracklet_crops
-from analyzer.settings import Settings
 from analyzer.web.tasks import Tasks
 
-__all__ = ["CropCache", "Cut", "cut_people", "cut_tracklets", "image_jpeg"]
+__all__ = ["CropCache", "Cut"]
 
-CROPS_OF_PERSON = 3
-
-_QUALITY = 85
 _KEPT_S = 900.0
 _KEPT_BYTES = 64 * 2**20
 _AT_ONCE = 12
@@ -65,7 +57,7 @@ class CropCache:
             TaskError, BusyTasksError: They could not be cut.
         """
         names = {who: f"p{who} {key}" for who, key in keys.items()}
-        return await self._get(of, names, person, cut_people)
+        return await self._get(of, names, person, "people")
 
     async def tracklets(self, of: Cut, tracklet: int, others: Sequence[int]) -> Sequence[bytes]:
         """Return a crop of a tracklet, in a list that is empty if there is none; `others` are cut with it.
@@ -74,9 +66,9 @@ class CropCache:
             TaskError, BusyTasksError: They could not be cut.
         """
         names = {one: f"t{one}" for one in (tracklet, *others)}
-        return await self._get(of, names, tracklet, cut_tracklets)
+        return await self._get(of, names, tracklet, "tracklets")
 
-    async def _get(self, of: Cut, names: Mapping[int, str], wanted: int, cut: Callable[..., Any]) -> Jpegs:
+    async def _get(self, of: Cut, names: Mapping[int, str], wanted: int, what: str) -> Jpegs:
         run = of.run
         key = run, names[wanted]
         found = self._find(key)
@@ -90,15 +82,17 @@ class CropCache:
             ]
             start = missing.index(wanted)
             batch = missing[start : start + _AT_ONCE]
-            task = asyncio.create_task(self._cut(of, {one: names[one] for one in batch}, cut))
+            task = asyncio.create_task(self._cut(of, {one: names[one] for one in batch}, what))
             self._pending |= dict.fromkeys(((run, names[one]) for one in batch), task)
         await asyncio.shield(self._pending[key])
         return self._find(key) or []
 
-    async def _cut(self, of: Cut, names: Mapping[int, str], cut: Callable[..., Any]) -> None:
+    async def _cut(self, of: Cut, names: Mapping[int, str], what: str) -> None:
         keys = {one: (of.run, name) for one, name in names.items()}
         try:
-            made = await self._tasks.run(cut, of.folder, of.video, list(names), timeout_s=_TIMEOUT_S)
+            made = await self._tasks.run(
+                f"analyzer.web.cutting:cut_{what}", of.folder, of.video, list(names), timeout_s=_TIMEOUT_S
+            )
             for one, jpegs in zip(names, made, strict=True):
                 self._keep(keys[one], jpegs)
         finally:
@@ -123,36 +117,3 @@ class CropCache:
     def _drop(self) -> None:
         _, (_, jpegs) = self._kept.popitem(last=False)
         self._bytes -= sum(map(len, jpegs))
-
-
-def cut_people(folder: str, video: str, people: Sequence[int]) -> list[Jpegs]:
-    """Cut crops of several people, in their order: a task of the server."""
-    found = gallery(Path(folder), Path(video), list(people), count=CROPS_OF_PERSON)
-    return [[crop.jpeg for crop in found.get(person, [])] for person in people]
-
-
-def cut_tracklets(folder: str, video: str, tracklets: Sequence[int]) -> list[Jpegs]:
-    """Cut a crop of each of several tracklets, in their order: a task of the server."""
-    found = tracklet_crops(Path(folder), Path(video), list(tracklets))
-    return [[found[one].jpeg] if one in found else [] for one in tracklets]
-
-
-def image_jpeg(path: str, longest: int) -> bytes:
-    """Read an image and return it as JPEG.
-
-    Args:
-        path: The image.
-        longest: Greatest length of its longer side, in pixels.
-
-    Raises:
-        MediaError: It cannot be read.
-        SourceError: There is no such image.
-    """
-    with ImageReader([Path(path)], Settings(threads=1)) as reader:
-        image = next(reader.frames()).image()
-    high, wide = image.shape[:2]
-    scale = min(1.0, longest / max(high, wide))
-    if scale < 1:
-        size = max(1, round(wide * scale)), max(1, round(high * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from analyzer.output.captions import caption, short_caption
 from analyzer.output.motion import Motion, Spans
-from analyzer.output.overlay import caption, short_caption
 from analyzer.people.fusion import APPEARANCE_GAP_S
 from analyzer.report.figures import GENDER_WORDS, clock, figure_text, span_text
 from analyzer.runs.run import Run

@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from analyzer.errors import SettingsError
-from analyzer.web.comparison import GROUPINGS, compare
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Served, json_response
 from analyzer.web.runs import RunEntry
@@ -24,6 +23,17 @@ router = APIRouter(tags=["compare"])
 _TIMEOUT_S = 180.0
 
 _MOST_RUNS = 10_000
+
+GROUPINGS = {
+    "channel": "channel",
+    "folder": "folder",
+    "week": "week",
+    "month": "month",
+    "day": "day",
+    "name": "file name",
+    "title": "run",
+}
+"""What the page offers to group runs by, and the words for it."""
 
 Grouping = Literal["channel", "folder", "week", "month", "day", "name", "title"]
 Kind = Literal["video", "images"]
@@ -75,7 +85,9 @@ async def post_compare(wanted: Wanted, service: Served) -> Response:
     if not found:
         raise SettingsError("no run is chosen: relax the filters")
     folders = [run.folder for run in found]
-    made = await service.tasks.run(compare, folders, wanted.by, wanted.min_people, timeout_s=_TIMEOUT_S)
+    made = await service.tasks.run(
+        "analyzer.web.comparison:compare", folders, wanted.by, wanted.min_people, timeout_s=_TIMEOUT_S
+    )
     return json_response(made)
 
 

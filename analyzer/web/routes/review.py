@@ -13,9 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from analyzer.correct import add_corrections, undo_correction
 from analyzer.errors import AnalyzerError
-from analyzer.runs.corrections import Correction, read_corrections
+from analyzer.runs.corrections import read_corrections
 from analyzer.runs.run import Run
 from analyzer.runs.suggestions import suggestions
 from analyzer.web.crops import Cut
@@ -30,6 +29,7 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["review"])
 
+_TASKS = "analyzer.web.cutting"
 _TIMEOUT_S = 300.0
 _MAX_AT_ONCE = 500
 _MAX_CAST = 500
@@ -72,14 +72,14 @@ def get_corrections(run: Chosen) -> Response:
 async def post_corrections(run: Chosen, service: Served, added: Added) -> Response:
     """Correct the people of a run, all corrections or none; tables, figures and report follow. Answers with
     what a review shows then."""
-    await service.tasks.run(_add, run.folder, added.corrections, timeout_s=_TIMEOUT_S)
+    await service.tasks.run(f"{_TASKS}:correct", run.folder, added.corrections, timeout_s=_TIMEOUT_S)
     return json_response(await run_in_threadpool(_review, run, service))
 
 
 @router.delete("/api/runs/{run}/corrections/last")
 async def delete_last_correction(run: Chosen, service: Served) -> Response:
     """Undo the last correction in force. Answers with what a review shows then."""
-    await service.tasks.run(_undo, run.folder, timeout_s=_TIMEOUT_S)
+    await service.tasks.run(f"{_TASKS}:undo", run.folder, timeout_s=_TIMEOUT_S)
     return json_response(await run_in_threadpool(_review, run, service))
 
 
@@ -117,14 +117,6 @@ def _jpeg(jpegs: Sequence[bytes], number: int) -> Response:
     if not 0 <= number < len(jpegs):
         raise HTTPException(404, "there are no more crops")
     return Response(jpegs[number], media_type="image/jpeg")
-
-
-def _add(folder: str, corrections: list[dict[str, Any]]) -> None:
-    add_corrections(folder, [Correction.of(one) for one in corrections])
-
-
-def _undo(folder: str) -> None:
-    undo_correction(folder)
 
 
 def _review(run: RunEntry, service: Service) -> dict[str, Any]:

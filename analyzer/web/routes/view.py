@@ -13,7 +13,6 @@ from analyzer.errors import OutputError
 from analyzer.report.figures import clock
 from analyzer.runs.run import Run
 from analyzer.util.text import counted
-from analyzer.web.crops import image_jpeg
 from analyzer.web.media import Media
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
@@ -75,7 +74,9 @@ async def get_image(run: Chosen, service: Served, sample: int) -> Response:
     from starlette.concurrency import run_in_threadpool
 
     path = await run_in_threadpool(_image_path, run, service.media(run), sample)
-    return Response(await service.tasks.run(image_jpeg, path, _IMAGE_PX), media_type="image/jpeg")
+    return Response(
+        await service.tasks.run("analyzer.web.cutting:image_jpeg", path, _IMAGE_PX), media_type="image/jpeg"
+    )
 
 
 def _image_path(run: RunEntry, media: Media, sample: int) -> Path:
@@ -113,7 +114,7 @@ def header(run: RunEntry, view: RunView, media: Media) -> dict[str, Any]:
         "run": run,
         "title": run.title,
         "view": view,
-        "media": f"/api/runs/{run.id}/media" if media.path is not None and not images else "",
+        "has_video": media.path is not None and not images,
         "gone": gone,
         "meta": [word for word in words if word],
     }
