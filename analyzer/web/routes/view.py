@@ -30,6 +30,8 @@ _IMAGE_PX = 1600
 
 _NOTES = 4
 
+_REPORTS = (("html", "page"), ("xlsx", "spreadsheet"), ("json", "JSON"))
+
 
 @router.get("/runs/{run}", include_in_schema=False)
 def run_page(run: Chosen, service: Served) -> Response:
@@ -44,7 +46,7 @@ def run_page(run: Chosen, service: Served) -> Response:
         **header(run, view, media),
         here_is="run",
         notes=opened.info["notes"][:_NOTES],
-        downloads=_downloads(run, media),
+        downloads=_downloads(run),
     )
 
 
@@ -124,10 +126,10 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
 
 
-def _downloads(run: RunEntry, media: Media) -> list[tuple[str, list[tuple[str, str]]]]:
+def _downloads(run: RunEntry) -> list[tuple[str, list[tuple[str, str]]]]:
     """What can be downloaded, in groups: words, and the address of each form."""
     base = f"/api/runs/{run.id}"
-    found = [("All tables", [(f"{base}/tables.xlsx", "spreadsheet")])]
+    found = [("Report", [(f"{base}/report?format={form}", words) for form, words in _REPORTS])]
     for name in ("people", "timeline", "shares", "faces", "samples"):
         forms = (("csv", "CSV"), ("parquet", "Parquet"), ("json", "JSON"))
         found.append(
@@ -136,7 +138,5 @@ def _downloads(run: RunEntry, media: Media) -> list[tuple[str, list[tuple[str, s
     if run.kind == "video":
         subtitles = [(f"{base}/subtitles.ass", "ASS, with boxes"), (f"{base}/subtitles.vtt", "WebVTT")]
         found.append(("Subtitles", subtitles))
-        if media.path is not None:
-            found.append(("Annotated video", [(f"{base}/annotated.mp4", "made now, MP4")]))
     found.append(("How it was made", [(base, "run.json")]))
     return found

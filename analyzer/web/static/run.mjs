@@ -133,16 +133,74 @@ function mode(player, name) {
   say({ boxes: "Boxes are shown", off: "Boxes are off", blur: "Faces are blurred" }[name]);
 }
 
+/** Have something made on the server; resolves when it is there, and reports how far it is. */
+async function made(path, onProgress) {
+  let state = await api(path, { method: "POST" });
+  while (state.state === "making") {
+    onProgress(state.progress ?? 0);
+    await new Promise((done) => setTimeout(done, 700));
+    state = await api(path);
+  }
+  if (state.state !== "done") throw new Error(state.error || "It could not be made.");
+}
+
+const base = `/api/runs/${run}`, percent = (share) => `${Math.floor(100 * share)} %`;
+
+function lost(sentence) {
+  $("stage").hidden = true;
+  $("preparing").hidden = true;
+  $("gone").hidden = false;
+  $("gone").textContent = `${sentence} Times and figures are below.`;
+}
+
+/** Find what the browser can play: the video, or a version of it that is made now. */
+async function load(video) {
+  try {
+    const { src, playable, reason } = await api(`${base}/player`);
+    if (src) video.src = src;
+    else if (!playable && reason) lost(reason);
+    else await convert(video);
+  } catch (error) {
+    lost(error.message);
+  }
+}
+
+async function convert(video) {
+  $("preparing").hidden = false;
+  await made(`${base}/preview`, (share) => { $("preparing").textContent = `Browsers do not play this video as it is. A version that they play is being made: ${percent(share)}.`; });
+  $("preparing").hidden = true;
+  video.src = `${base}/preview.mp4`;
+}
+
 function openVideo(view) {
   const video = $("video");
   if (!video) return null;
   const player = new Player($("frame"), video, $("boxes"), run, view);
   video.addEventListener("error", () => {
-    $("stage").hidden = true;
-    $("gone").hidden = false;
-    $("gone").textContent = "The video cannot be played here; times and figures are below.";
+    if (video.src.endsWith("/preview.mp4")) lost("The video cannot be played here.");
+    else convert(video).catch((error) => lost(error.message));
   });
+  load(video);
   return player;
+}
+
+for (const button of root.querySelectorAll("[data-make]")) {
+  const path = `${base}/${button.dataset.make}`, words = button.textContent;
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await made(path, (share) => { button.textContent = `${percent(share)} made`; });
+      const address = path.replace("annotated", "annotated.mp4"), link = element("a", { href: `${address}${address.includes("?") ? "&" : "?"}download=1`, download: true }, "Download");
+      button.replaceWith(link);
+      link.focus();
+      say("The annotated video is ready");
+    } catch (error) {
+      button.disabled = false;
+      button.textContent = words;
+      say(error.message);
+      button.after(element("span", { class: "hint" }, error.message));
+    }
+  });
 }
 
 /** A moment from the address: #t=12.5 */
