@@ -183,6 +183,8 @@ class Run:
             # Ids of digits alone must stay text.
             texts = {c.name: str for c in (*PEOPLE, *IMAGES) if c.type == TEXT}
             table = pd.read_csv(self.folder / f"{name}.csv", dtype=texts)
+            if name == "people" and "name" in table:
+                table["name"] = table["name"].fillna("")  # an empty cell of CSV
             if "clock" in table:
                 table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
         if self.info["schema_version"] < SCHEMA_VERSION:
