@@ -87,6 +87,8 @@ class RunView(TypedDict):
     fps: float
     start_s: float
     end_s: float
+    first_frame_s: float | None
+    """Time of the first frame of the file; None: not known, because reading started later."""
     people: list[PersonView]
     figures: list[FigureView]
     images: list[dict[str, Any]]
@@ -126,6 +128,7 @@ def run_view(run: Run) -> RunView:
         "fps": float(run.info["settings"].get("fps") or 5.0),
         "start_s": round(start_s, 3),
         "end_s": round(end_s, 3),
+        "first_frame_s": None if run.info["settings"].get("start_s") else round(start_s, 6),
         "people": _people(run, spans, _keys(faces)),
         "figures": _figures(run),
         "images": _images(run) if images else [],

@@ -1,7 +1,7 @@
 // A video with the boxes of the faces table drawn over it: shown, hidden, or the faces blurred.
 //
-// Boxes come as spans in which each moves at constant speed, the same that annotated videos draw. Times of the
-// tables begin with the first frame of the video, those of the player with the file; `offset` is between them.
+// Boxes come as spans in which each moves at constant speed, the same that annotated videos draw. The times of
+// the tables are those of a player; where a browser counts otherwise, `offset` is between them.
 
 import { api } from "./common.mjs";
 
@@ -157,9 +157,10 @@ export class Player extends EventTarget {
     this.colors = genderColors(frame);
     this.wanted = null;
     const follow = (_, { mediaTime }) => {
-      // The first frame of the file, shown before anything was sought, is where the tables begin.
+      // The first frame of the file, shown before anything was sought, is the first one of the tables.
       if (this.offset === null) {
-        this.offset = mediaTime;
+        const apart = view.first_frame_s === null ? 0 : mediaTime - view.first_frame_s;
+        this.offset = Math.abs(apart) < 0.01 ? 0 : apart;
         if (this.wanted !== null) this.seek(this.wanted);
       }
       this.#at(mediaTime);
