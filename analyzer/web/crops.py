@@ -27,7 +27,8 @@ class Cut(NamedTuple):
     run: str
     """Id of the run."""
     folder: Path
-    video: Path
+    media: tuple[Path, ...]
+    """Its video, or its images."""
 
 
 class CropCache:
@@ -90,8 +91,13 @@ class CropCache:
     async def _cut(self, of: Cut, names: Mapping[int, str], what: str) -> None:
         keys = {one: (of.run, name) for one, name in names.items()}
         try:
+            task = f"analyzer.web.cutting:cut_{what}"
             made = await self._tasks.run(
-                f"analyzer.web.cutting:cut_{what}", of.folder, of.video, list(names), timeout_s=_TIMEOUT_S
+                f"analyzer.web.cutting:cut_{what}",
+                of.folder,
+                list(of.media),
+                list(names),
+                timeout_s=_TIMEOUT_S,
             )
             for one, jpegs in zip(names, made, strict=True):
                 self._keep(keys[one], jpegs)

@@ -42,16 +42,30 @@ def undo(folder: str) -> None:
     undo_correction(folder)
 
 
-def cut_people(folder: str, video: str, people: Sequence[int]) -> list[Jpegs]:
-    """Cut crops of several people, in their order: a task of the server."""
-    found = gallery(Path(folder), Path(video), list(people), count=_CROPS_OF_PERSON)
-    return [[crop.jpeg for crop in found.get(person, [])] for person in people]
+def cut_people(folder: str, media: Sequence[str], people: Sequence[int]) -> list[Jpegs]:
+    """Cut crops of several people, in their order, the best ones of each.
+
+    Args:
+        folder: The run's folder.
+        media: Its video, or its images.
+        people: Their numbers.
+
+    Raises:
+        MediaError: The video cannot be read.
+        SourceError: It is not there.
+    """
+    cut: dict[int, Jpegs] = {person: [] for person in people}
+    for crop in gallery(folder, list(media), list(people), _CROPS_OF_PERSON):
+        cut[crop["person"]].append(crop["jpeg"])
+    return list(cut.values())
 
 
-def cut_tracklets(folder: str, video: str, tracklets: Sequence[int]) -> list[Jpegs]:
-    """Cut a crop of each of several tracklets, in their order: a task of the server."""
-    found = tracklet_crops(Path(folder), Path(video), list(tracklets))
-    return [[found[one].jpeg] if one in found else [] for one in tracklets]
+def cut_tracklets(folder: str, media: Sequence[str], tracklets: Sequence[int]) -> list[Jpegs]:
+    """Cut a crop of each of several tracklets, in their order; otherwise as `cut_people`."""
+    cut: dict[int, Jpegs] = {tracklet: [] for tracklet in tracklets}
+    for crop in tracklet_crops(folder, list(media), list(tracklets)):
+        cut[crop["tracklet_id"]].append(crop["jpeg"])
+    return list(cut.values())
 
 
 def image_jpeg(path: str, longest: int) -> bytes:

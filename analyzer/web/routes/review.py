@@ -90,7 +90,7 @@ async def get_crop(run: Chosen, service: Served, person: int, number: int) -> Re
     keys = {one["person_id"]: one["crops"] for one in view["people"]}
     if person not in keys or media.path is None:
         raise HTTPException(404, media.reason or "there is no such person")
-    jpegs = await service.crops.people(Cut(run.id, run.folder, media.path), person, keys)
+    jpegs = await service.crops.people(Cut(run.id, run.folder, media.paths), person, keys)
     return _jpeg(jpegs, number)
 
 
@@ -109,7 +109,7 @@ async def get_tracklet_crop(run: Chosen, service: Served, person: int, tracklet:
     ids = [row["tracklet_id"] for row in rows]
     if tracklet not in ids or media.path is None:
         raise HTTPException(404, media.reason or "there is no such tracklet")
-    of = Cut(run.id, run.folder, media.path)
+    of = Cut(run.id, run.folder, media.paths)
     return _jpeg(await service.crops.tracklets(of, tracklet, ids), 0)
 
 
