@@ -91,7 +91,6 @@ class CropCache:
     async def _cut(self, of: Cut, names: Mapping[int, str], what: str) -> None:
         keys = {one: (of.run, name) for one, name in names.items()}
         try:
-            task = f"analyzer.web.cutting:cut_{what}"
             made = await self._tasks.run(
                 f"analyzer.web.cutting:cut_{what}",
                 of.folder,

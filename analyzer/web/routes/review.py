@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,14 +16,15 @@ from starlette.responses import Response
 from analyzer.errors import AnalyzerError
 from analyzer.runs.corrections import read_corrections
 from analyzer.runs.run import Run
-from analyzer.runs.suggestions import suggestions
 from analyzer.web.crops import Cut
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
 from analyzer.web.routes.view import header, view_of
 from analyzer.web.runs import RunEntry
 from analyzer.web.service import Service
-from analyzer.web.view import tracklets_of
+
+if TYPE_CHECKING:
+    from analyzer.web.view import TrackletView
 
 __all__ = ["router"]
 
@@ -73,14 +74,14 @@ async def post_corrections(run: Chosen, service: Served, added: Added) -> Respon
     """Correct the people of a run, all corrections or none; tables, figures and report follow. Answers with
     what a review shows then."""
     await service.tasks.run(f"{_TASKS}:correct", run.folder, added.corrections, timeout_s=_TIMEOUT_S)
-    return json_response(await run_in_threadpool(_review, run, service))
+    return json_response(await run_in_threadpool(_after, run, service))
 
 
 @router.delete("/api/runs/{run}/corrections/last")
 async def delete_last_correction(run: Chosen, service: Served) -> Response:
     """Undo the last correction in force. Answers with what a review shows then."""
     await service.tasks.run(f"{_TASKS}:undo", run.folder, timeout_s=_TIMEOUT_S)
-    return json_response(await run_in_threadpool(_review, run, service))
+    return json_response(await run_in_threadpool(_after, run, service))
 
 
 @router.get("/api/runs/{run}/people/{person}/crops/{number}.jpg")
@@ -97,15 +98,13 @@ async def get_crop(run: Chosen, service: Served, person: int, number: int) -> Re
 @router.get("/api/runs/{run}/people/{person}/tracklets")
 def get_tracklets(run: Chosen, person: int) -> Response:
     """The stretches in which a person was tracked, in the order of time."""
-    return json_response(tracklets_of(Run.load(run.folder), person))
+    return json_response(_tracklets(run, person))
 
 
 @router.get("/api/runs/{run}/people/{person}/tracklets/{tracklet}.jpg")
 async def get_tracklet_crop(run: Chosen, service: Served, person: int, tracklet: int) -> Response:
     """The best crop of a stretch in which a person was tracked."""
-    rows, media = await run_in_threadpool(
-        lambda: (tracklets_of(Run.load(run.folder), person), service.media(run))
-    )
+    rows, media = await run_in_threadpool(lambda: (_tracklets(run, person), service.media(run)))
     ids = [row["tracklet_id"] for row in rows]
     if tracklet not in ids or media.path is None:
         raise HTTPException(404, media.reason or "there is no such tracklet")
@@ -113,10 +112,22 @@ async def get_tracklet_crop(run: Chosen, service: Served, person: int, tracklet:
     return _jpeg(await service.crops.tracklets(of, tracklet, ids), 0)
 
 
+def _tracklets(run: RunEntry, person: int) -> list[TrackletView]:
+    from analyzer.web.view import tracklets_of  # late, as in `view`
+
+    return tracklets_of(Run.load(run.folder), person)
+
+
 def _jpeg(jpegs: Sequence[bytes], number: int) -> Response:
     if not 0 <= number < len(jpegs):
         raise HTTPException(404, "there are no more crops")
     return Response(jpegs[number], media_type="image/jpeg")
+
+
+def _after(run: RunEntry, service: Service) -> dict[str, Any]:
+    """What a review shows after a correction, which the list of runs shows too."""
+    service.runs.entries(fresh=True)
+    return _review(run, service)
 
 
 def _review(run: RunEntry, service: Service) -> dict[str, Any]:
@@ -136,16 +147,9 @@ def _review(run: RunEntry, service: Service) -> dict[str, Any]:
 
 
 def _suggested(run: RunEntry) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": one.kind,
-            "people": list(one.people),
-            "reason": one.reason,
-            "score": round(float(one.score), 4),
-            "tracklets": list(one.tracklets),
-        }
-        for one in suggestions(run.folder)
-    ]
+    from analyzer.runs.suggestions import suggestions
+
+    return [one.to_dict() for one in suggestions(run.folder)]
 
 
 def _bands(run: RunEntry) -> list[str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from analyzer.errors import OutputError
-from analyzer.report.figures import clock
 from analyzer.runs.run import Run
 from analyzer.util.text import counted
 from analyzer.web.media import Media
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
 from analyzer.web.runs import RunEntry
-from analyzer.web.view import RunView, boxes_view, run_view
+
+if TYPE_CHECKING:
+    from analyzer.web.view import RunView
 
 __all__ = ["header", "router", "view_of"]
 
@@ -66,6 +67,8 @@ def get_boxes(
     """How boxes move from `start_s` to `end_s`, at most two minutes: rows of start and end in seconds, the
     person's number (-1: none), and the box at the start and, if it moves, at the end: x1, y1, x2, y2 as
     shares of the frame times 10,000."""
+    from analyzer.web.view import boxes_view  # late: it takes half of the server's start
+
     end_s = min(end_s, start_s + _MAX_RANGE_S)
     return json_response(boxes_view(Run.load(run.folder), start_s, end_s, hidden=hidden))
 
@@ -97,12 +100,16 @@ def view_of(run: RunEntry) -> RunView:
 
 @lru_cache(maxsize=16)
 def _view(folder: Path, stamp: int) -> RunView:
+    from analyzer.web.view import run_view
+
     del stamp  # with the folder, it is the key of the cache
     return run_view(Run.load(folder))
 
 
 def header(run: RunEntry, view: RunView, media: Media) -> dict[str, Any]:
     """What all pages of a run show above: values of their templates."""
+    from analyzer.report.figures import clock
+
     images = view["kind"] == "images"
     if images:
         length = counted(len(view["images"]), "image")
