@@ -14,13 +14,16 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 import analyzer
-from analyzer.errors import AnalyzerError
+from analyzer.errors import AnalyzerError, SettingsError, SourceError
 from analyzer.util.text import one_line
+from analyzer.web.jobs import BusyError, Unfinished, UnknownJobError
 from analyzer.web.pages import error_response
 from analyzer.web.routes import ROUTERS
 from analyzer.web.runs import UnknownRunError
 from analyzer.web.security import Guard
 from analyzer.web.service import Service
+from analyzer.web.tasks import BusyTasksError
+from analyzer.web.uploads import UploadError
 
 __all__ = ["create_app"]
 
@@ -29,7 +32,15 @@ log = logging.getLogger(__name__)
 _HERE = Path(__file__).parent
 _REPORT = _HERE.parent / "report" / "assets"
 
-_STATUSES: dict[type[AnalyzerError], int] = {UnknownRunError: 404}
+_STATUSES: dict[type[AnalyzerError], int] = {
+    UnknownRunError: 404,
+    UnknownJobError: 404,
+    Unfinished: 409,
+    BusyError: 429,
+    BusyTasksError: 429,
+    SettingsError: 422,
+    SourceError: 422,
+}
 """Of errors that are not the request's own fault, or not only."""
 
 
@@ -92,7 +103,12 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 async def _analyzer_error(request: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 400)
-    return error_response(request, status, one_line(str(error), 600))
+    if isinstance(error, UploadError):
+        status = error.status
+    response = error_response(request, status, one_line(str(error), 600))
+    if status in (408, 413, 415, 429):
+        response.headers["Connection"] = "close"  # what is left of the request is not read
+    return response
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -27,6 +27,8 @@ class ServeConfig:
     """Names besides this machine's own by which the server is reached, such as that of a reverse proxy."""
     allow_private_addresses: bool = False
     """Whether addresses of private networks and of this machine may be analyzed."""
+    allowed_networks: tuple[str, ...] = ()
+    """Networks that may be reached although they are not public, such as 10.1.2.0/24."""
     cameras: tuple[str, ...] = ()
     """Cameras and streams of the server that visitors may watch."""
     keep_days: float | None = None

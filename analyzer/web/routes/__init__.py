@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, pages, runs
+from analyzer.web.routes import health, jobs, pages, runs
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
     health.router,
+    jobs.router,
     pages.router,
     runs.router,
 )
