@@ -489,8 +489,14 @@ class Ledger:
         return [self._work(row) for row in rows]
 
     def delete(self, id: int) -> None:
-        """Delete a video's row with its attempts and segments, as if it had never been listed."""
-        self._change("DELETE FROM videos WHERE id = ?", id)
+        """Delete a video's row with its attempts and segments, as if it had never been listed.
+
+        Nothing of it is left in the file, nor in the write-ahead log unless another process reads that now.
+        """
+        with self._lock, self._errors():
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._change("DELETE FROM videos WHERE id = ?", id)
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def abandoned(self) -> list[Work]:
         """Return the abandoned rows, oldest first."""

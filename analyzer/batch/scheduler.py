@@ -352,6 +352,7 @@ class _Run:
             self._sources[:] = [source for source in self._sources if source.name != name]
             for id in ids:
                 self._queue.forget(id)
+                self._context.tally.forget(id)
         for source in _drained(self._orders.reopened):
             for work in self._context.ledger.of_origin(origin_of(source)):
                 if work.state in _REOPENED:

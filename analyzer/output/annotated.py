@@ -41,6 +41,7 @@ from analyzer.util.atomic import writing
 
 __all__ = [
     "RenderResult",
+    "convert_video",
     "render_images",
     "render_video",
 ]
@@ -104,6 +105,40 @@ def render_video(
         MediaError: The video cannot be read, or has no frame in the range.
         OutputError: The file cannot be written.
     """
+    film = _Film(faces, people, samples, settings)
+    return _encode(
+        reader, target, film.drawn, settings=settings, audio_path=audio_path, on_progress=on_progress
+    )
+
+
+def convert_video(
+    reader: VideoReader, target: Path, *, settings: Settings, on_progress: Progress | None = None
+) -> RenderResult:
+    """Write the video in the form of an annotated one, which every player and browser plays, undrawn.
+
+    Args:
+        reader: The open video; its frames are read once.
+        target: The file to write, as for `render_video`.
+        settings: ``start_s``, ``end_s`` and ``threads`` are used.
+        on_progress: As for `render_video`.
+
+    Raises:
+        MediaError: The video cannot be read, or has no frame in the range.
+        OutputError: The file cannot be written.
+    """
+    return _encode(reader, target, _Form().plain, settings=settings, audio_path=None, on_progress=on_progress)
+
+
+def _encode(
+    reader: VideoReader,
+    target: Path,
+    made: Callable[[Iterable[Frame]], Generator[tuple[float, av.VideoFrame], None, None]],
+    *,
+    settings: Settings,
+    audio_path: Path | None,
+    on_progress: Progress | None,
+) -> RenderResult:
+    """Write the output frames that `made` makes of the frames of a video."""
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
         shared = audio_path is None
@@ -112,8 +147,7 @@ def render_video(
         )
         if sound is not None:
             stack.callback(sound.close)
-        film = _Film(faces, people, samples, settings)
-        frames = film.drawn(reader.frames(settings.start_s, settings.stop_s))
+        frames = made(reader.frames(settings.start_s, settings.stop_s))
         mp4: Mp4 | None = None
         # Decoding, drawing and encoding run in three threads.
         for time_s, frame in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
@@ -260,14 +294,43 @@ def _fit(image: Image, width: int, height: int) -> Image:
     return framed
 
 
-class _Film:
-    """Turns decoded frames into annotated output frames: yuv420p, BT.709, of one even size."""
+class _Form:
+    """Turns decoded frames into output frames: yuv420p, BT.709, of one even size."""
+
+    def __init__(self) -> None:
+        self._scaler = VideoReformatter()
+
+    def plain(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
+        """Yield time in seconds and output frame of every frame; the first sets the size of all."""
+        size: tuple[int, int] | None = None
+        with closing(read_ahead(frames, _AHEAD)) as ahead:
+            for frame in ahead:
+                size = size or (frame.width + frame.width % 2, frame.height + frame.height % 2)
+                yield frame.time_s, self._output(frame, *size)
+
+    def _output(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
+        """The decoder's own frame if it has the form of the output, else a converted and fitted one."""
+        native = frame.yuv()
+        if native is not None and (native.width, native.height) == (width, height):
+            return native
+        canvas = _fit(frame.image(), width, height)
+        return self._scaler.reformat(
+            av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # otherwise gray turns green
+        )
+
+
+class _Film(_Form):
+    """Draws on the output frames."""
 
     def __init__(
         self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
     ) -> None:
+        super().__init__()
         self._faces, self._people, self._samples, self._settings = faces, people, samples, settings
-        self._scaler = VideoReformatter()
 
     def drawn(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
         """Yield time in seconds and output frame of every frame; the first sets the size of all."""
@@ -288,17 +351,3 @@ class _Film:
                     planes.hide(covers)
                     planes.draw(painter, marks, scratch)
                 yield frame.time_s, output
-
-    def _output(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
-        """The decoder's own frame if it has the form of the output, else a converted and fitted one."""
-        native = frame.yuv()
-        if native is not None and (native.width, native.height) == (width, height):
-            return native
-        canvas = _fit(frame.image(), width, height)
-        return self._scaler.reformat(
-            av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # otherwise gray turns green
-        )

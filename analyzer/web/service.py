@@ -20,6 +20,7 @@ from analyzer.util.locks import is_locked
 from analyzer.util.urls import web_address
 from analyzer.web.config import ServeConfig
 from analyzer.web.jobs import BusyError, JobService
+from analyzer.web.making import Makings
 from analyzer.web.media import Media, media_of
 from analyzer.web.runs import RunEntry, RunIndex
 from analyzer.web.security import Rate
@@ -50,6 +51,7 @@ class Service:
         """Uploads that are being received."""
         self.runs = RunIndex(config.out.absolute())
         self.tasks = Tasks(config)
+        self.makings = Makings(self.tasks)
         self.egress: Egress | None = None
         if not config.allow_private_addresses:
             self.egress = Egress(allowed=[ipaddress.ip_network(one) for one in config.allowed_networks])

@@ -31,14 +31,15 @@ from analyzer.errors import AnalyzerError
 from analyzer.util.system import caller_not_run_again, die_with_parent, few_arenas
 from analyzer.web.config import ServeConfig
 
-__all__ = ["BusyTasksError", "TaskError", "Tasks"]
+__all__ = ["BusyTasksError", "Function", "TaskError", "Tasks"]
 
 _MAX_WAITING = 64
 _MAX_HEADER_BYTES = 16 * 2**20
 _MAX_BLOB_BYTES = 64 * 2**20
 _MAX_BLOBS = 2000
 _BLOB = "$bytes"
-_FUNCTION = Callable[..., Any]
+Function = Callable[..., Any] | str
+"""A function of a module, or its name as ``module:function``, so that the server need not import it."""
 Progress = Callable[[float], None]
 
 
@@ -85,11 +86,11 @@ class Tasks:
         self._waiting = 0
         self._closed = False
 
-    async def run(self, function: _FUNCTION, *args: Any, timeout_s: float | None = None) -> Any:
+    async def run(self, function: Function, *args: Any, timeout_s: float | None = None) -> Any:
         """Run a function in a process.
 
         Args:
-            function: A function of a module.
+            function: A function of a module, or its name as ``module:function``.
             args: JSON values and paths, which arrive as text.
             timeout_s: Its time, in seconds; None: `ServeConfig.task_s`.
 
@@ -103,11 +104,11 @@ class Tasks:
         limit_s = self._config.task_s if timeout_s is None else timeout_s
         return await self._submit(self._short, function, args, limit_s, None)
 
-    async def make(self, function: _FUNCTION, *args: Any, on_progress: Progress | None = None) -> Any:
+    async def make(self, function: Function, *args: Any, on_progress: Progress | None = None) -> Any:
         """Run a function that takes minutes, one at a time, beside the short ones.
 
         Args:
-            function: A function of a module, whose last argument is a function for its progress, from 0 to 1.
+            function: As in `run`; its last argument is a function for its progress, from 0 to 1.
             args: Its other arguments, as in `run`.
             on_progress: Called with the progress, in another thread.
 
@@ -120,7 +121,7 @@ class Tasks:
     async def _submit(
         self,
         pool: ThreadPoolExecutor,
-        function: _FUNCTION,
+        function: Function,
         args: tuple[Any, ...],
         timeout_s: float,
         on_progress: Progress | None,
@@ -137,9 +138,9 @@ class Tasks:
                 self._waiting -= 1
 
     def _run(
-        self, function: _FUNCTION, args: tuple[Any, ...], timeout_s: float, on_progress: Progress | None
+        self, function: Function, args: tuple[Any, ...], timeout_s: float, on_progress: Progress | None
     ) -> Any:
-        name = f"{function.__module__}:{function.__qualname__}"
+        name = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
         order = {"function": name, "args": [_plain(arg) for arg in args], "reports": on_progress is not None}
         with self._lock:
             if self._closed:

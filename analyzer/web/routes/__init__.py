@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, jobs, pages, runs
+from analyzer.web.routes import health, jobs, media, pages, runs
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
     health.router,
     jobs.router,
+    media.router,
     pages.router,
     runs.router,
 )
