@@ -20,6 +20,7 @@ from analyzer.util.locks import is_locked
 from analyzer.util.urls import web_address
 from analyzer.web.config import ServeConfig
 from analyzer.web.jobs import BusyError, JobService
+from analyzer.web.live import LiveSessions
 from analyzer.web.making import Makings
 from analyzer.web.media import Media, media_of
 from analyzer.web.runs import RunEntry, RunIndex
@@ -51,6 +52,7 @@ class Service:
         """Uploads that are being received."""
         self.runs = RunIndex(config.out.absolute())
         self.tasks = Tasks(config)
+        self.live = LiveSessions(config)
         self.makings = Makings(self.tasks)
         self.egress: Egress | None = None
         if not config.allow_private_addresses:
@@ -68,7 +70,9 @@ class Service:
     ) -> None:
         if self._tidying is not None:
             self._tidying.cancel()
-        await asyncio.gather(asyncio.to_thread(self.tasks.close), asyncio.to_thread(self.jobs.stop))
+        await asyncio.gather(
+            self.live.close(), asyncio.to_thread(self.tasks.close), asyncio.to_thread(self.jobs.stop)
+        )
         if self.egress is not None:
             await asyncio.to_thread(self.egress.close)
 

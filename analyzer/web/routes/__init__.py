@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, jobs, media, pages, runs
+from analyzer.web.routes import health, jobs, live, media, pages, runs
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
     health.router,
     jobs.router,
+    live.router,
     media.router,
     pages.router,
     runs.router,
