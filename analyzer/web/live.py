@@ -131,6 +131,11 @@ class LiveSession:
         self._thread = threading.Thread(target=self._run, name="live-session", daemon=True)
         self._thread.start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether its process takes frames or sends them."""
+        return "ready" in self._state
+
     def join(self, viewer: Viewer) -> None:
         """Let a page watch."""
         self.viewers.add(viewer)
@@ -139,7 +144,7 @@ class LiveSession:
 
     async def push(self, frame: bytes) -> None:
         """Analyze a frame; one that waits is dropped for it."""
-        if self._in_flight or "ready" not in self._state:
+        if self._in_flight or not self.ready:
             self._waiting = frame
             return
         self._in_flight = True
@@ -192,7 +197,7 @@ class LiveSession:
             found["run"] = run_id(self._out, Path(found.pop("folder")))
         for viewer in self.viewers:
             viewer.tell(found)
-        if self._waiting is not None and not self._in_flight and "ready" in self._state:
+        if self._waiting is not None and not self._in_flight and self.ready:
             frame, self._waiting = self._waiting, None
             self._pushing = self._loop.create_task(self.push(frame))
 

@@ -86,6 +86,8 @@ class _Conversation:
                 async with asyncio.timeout(self._config.live_idle_s):
                     message = await self._socket.receive()
             except TimeoutError:
+                if not self._session.ready:  # its process may take its time to start
+                    continue
                 await self._leave("nothing came from this page for a while", _IDLE)
                 return
             if message["type"] == "websocket.disconnect":
