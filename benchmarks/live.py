@@ -2,8 +2,8 @@
 
     python -m benchmarks.live --seconds 30
 
-Starts a server, sends it frames of 640x360 pixels with three faces as a page does, one at a time, and prints what
-came back. Wall times mean something on an idle machine only; the processor's time per frame does on any.
+Starts a server, sends it frames of 640x360 pixels with three faces as a page does, one at a time, and prints
+what came back. Wall times mean something on an idle machine only; the processor's time per frame does on any.
 """
 
 from __future__ import annotations

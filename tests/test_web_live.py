@@ -378,6 +378,26 @@ def test_only_what_is_recorded_is_kept_and_a_crash_harms_one(server: RunningServ
         heard(talk, "ready")
 
 
+@pytest.mark.slow
+def test_a_recording_survives_the_server(tmp_path: Path, picture: bytes) -> None:
+    """What was committed before a SIGKILL becomes a run when the next server starts."""
+    with serving(tmp_path) as server:
+        with contextlib.suppress(ConnectionClosed), socket_of(server) as talk:
+            heard(talk, "ready")
+            talk.send(json.dumps({"type": "record", "on": True}))
+            until = time.monotonic() + WAIT_S
+            while not list(tmp_path.glob("*live-*/.parts/**/*.parquet")) and time.monotonic() < until:
+                talk.send(picture)
+                heard(talk, "faces")
+                time.sleep(0.1)
+            server.kill()
+        assert is_soon(lambda: list(tmp_path.glob("*live-*/.parts")))
+    with serving(tmp_path) as server, server.client() as client:
+        assert is_soon(lambda: not list(tmp_path.glob("*live-*/.parts")), WAIT_S)
+        (run,) = client.get("/api/runs").json()["runs"]
+        assert run["people"] == 2 and not run["complete"]
+
+
 def test_a_camera_of_the_server_is_shown_to_all_who_watch(server: RunningServer) -> None:
     with socket_of(server, "?camera=Hall") as first, socket_of(server, "?camera=Hall") as second:
         for talk in (first, second):

@@ -25,7 +25,7 @@ from analyzer.errors import AnalyzerError, SourceError, SourceErrorKind
 from analyzer.faces import Faces
 from analyzer.live.connections import MjpegConnection
 from analyzer.live.reader import LiveReader
-from analyzer.live.run import run_live
+from analyzer.live.run import finish_abandoned, run_live
 from analyzer.media.frame import Frame
 from analyzer.people.fusion import stated_genders
 from analyzer.settings import Settings
@@ -35,7 +35,7 @@ from analyzer.sources.types import Candidate, Item, MediaKind
 from analyzer.util.text import one_line
 from analyzer.web.live import FRAME, JSON
 
-__all__ = ["DamagedFrameError", "decode", "run"]
+__all__ = ["DamagedFrameError", "decode", "finish_recordings", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,11 @@ def run(connection: Connection, order: dict[str, Any]) -> None:
         OSError: The server is gone.
     """
     _Session(connection, order).run()
+
+
+def finish_recordings(out: str) -> int:
+    """Finish the recordings that were going on when a server was killed; return how many there were."""
+    return len(finish_abandoned(Path(out)))
 
 
 class _Session:

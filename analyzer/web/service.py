@@ -128,6 +128,9 @@ class Service:
         return self.config.folder.absolute() / "previews" / run.id
 
     async def _tidy(self) -> None:
+        if any(self.config.out.glob("*live-*/.parts")):  # a recording was killed with the server
+            with contextlib.suppress(AnalyzerError):
+                await self.tasks.run("analyzer.web.live_process:finish_recordings", self.config.out)
         while True:
             with contextlib.suppress(AnalyzerError, OSError):
                 await asyncio.to_thread(self.delete_old)
