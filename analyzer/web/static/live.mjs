@@ -13,6 +13,7 @@ const WIDTHS = [640, 480, 320];
 const LATE_MS = 300;
 const WORDS = { female: "woman", male: "man", unknown: "not stated" };
 const MANY = { female: "women", male: "men", unknown: "not stated" };
+const LABEL_PX = 13;
 
 let socket = null;
 let stream = null;
@@ -156,7 +157,7 @@ function found(message) {
   by("now").textContent = message.faces.length;
   const people = message.people;
   by("total").textContent = people.female + people.male + people.unknown;
-  by("split").textContent = Object.keys(MANY).filter((gender) => people[gender]).map((gender) => `${people[gender]} ${MANY[gender]}`).join(" · ");
+  by("split").textContent = Object.keys(MANY).filter((gender) => people[gender]).map((gender) => `${people[gender]} ${(people[gender] === 1 ? WORDS : MANY)[gender]}`).join(" · ");
   const each = latencies.length ? ` · ${Math.round(median(latencies))} ms from camera to boxes` : "";
   by("state").textContent = `${(answers.length / Math.min(3, Math.max(0.1, (now - answers[0]) / 1000 + 0.001))).toFixed(1)} frames a second${each}`;
   const rows = message.faces.map((face) => element("tr", {}, element("th", { scope: "row" }, `${face.person + 1}`), element("td", {}, WORDS[face.gender]), element("td", {}, face.age === null ? "–" : `about ${face.age}`)));
@@ -170,17 +171,21 @@ function caption(face) {
 }
 
 function draw(message) {
-  const ratio = Math.max(1, Math.min(2, 1280 / message.width));
+  by("screen").style.aspectRatio = `${message.width} / ${message.height}`;
+  const unit = message.width / Math.max(1, by("screen").clientWidth); // a CSS pixel, in those of the frame
+  const ratio = (window.devicePixelRatio || 1) / unit;
   boxes.width = Math.round(message.width * ratio);
   boxes.height = Math.round(message.height * ratio);
-  by("screen").style.aspectRatio = `${message.width} / ${message.height}`;
   const context = boxes.getContext("2d");
   context.scale(ratio, ratio);
-  const unit = message.width / 640;
-  context.font = `600 ${14 * unit}px sans-serif`;
+  context.font = `600 ${LABEL_PX * unit}px sans-serif`;
   context.textBaseline = "bottom";
   for (const face of message.faces) {
     const [x1, y1, x2, y2] = face.box;
+    context.setLineDash([]);
+    context.lineWidth = 4 * unit;
+    context.strokeStyle = "rgb(0 0 0 / 0.6)";
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
     context.lineWidth = 2 * unit;
     context.strokeStyle = color(face.gender);
     context.setLineDash(face.gender === "male" ? [7 * unit, 4 * unit] : []);
@@ -209,7 +214,11 @@ function chart() {
     column.samples += 1;
     for (const gender of Object.keys(MANY)) column[gender] += one[gender];
   }
-  const means = columns.map((one) => Object.fromEntries(Object.keys(MANY).map((gender) => [gender, one.samples ? one[gender] / one.samples : 0])));
+  const means = [];
+  for (const one of columns) {
+    const before = means.at(-1) ?? { female: 0, male: 0, unknown: 0 }; // what was seen last holds until the next answer
+    means.push(one.samples ? Object.fromEntries(Object.keys(MANY).map((gender) => [gender, one[gender] / one.samples])) : before);
+  }
   const top = Math.max(2, ...means.map((one) => one.female + one.male + one.unknown));
   const svg = by("chart");
   const step = 600 / steps;
