@@ -44,6 +44,7 @@ __all__ = [
     "Correction",
     "Corrections",
     "fingerprint",
+    "parts_of",
     "read_corrections",
 ]
 
@@ -693,9 +694,9 @@ class _State:
             if int(a) in mine and int(b) in mine
         ]
         # A merge by hand leaves parts without a link between them: the smaller is split off again.
-        parts = _parts(tracklets, made)
+        parts = parts_of(tracklets, made)
         if len(parts) < 2:
-            parts = _parts(tracklets, made[:-1])
+            parts = parts_of(tracklets, made[:-1])
         sizes = pd.Series(self._tracklet).value_counts()
         return sorted(min(parts, key=lambda part: (sum(sizes[one] for one in part), -min(part))))
 
@@ -824,10 +825,10 @@ class _Finder:
         return int(self._tracklet[low + best]) if overlap[best] >= _SAME_IOU else None
 
 
-def _parts(tracklets: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
+def parts_of(tracklets: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Return the groups of tracklets that are connected by links.
 
-    >>> _parts([1, 2, 5, 9], [(2, 5)])
+    >>> parts_of([1, 2, 5, 9], [(2, 5)])
     [[1], [2, 5], [9]]
     """
     into = {one: one for one in tracklets}
