@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,7 @@ from analyzer.cli.options import (
     NOTHING_USABLE,
     TERMINATED,
     USAGE,
+    ChoiceList,
     Command,
     epilog,
     log_option,
@@ -25,7 +27,12 @@ from analyzer.cli.options import (
 )
 from analyzer.errors import AnalyzerError, SettingsError
 
-__all__ = ["correct"]
+if TYPE_CHECKING:
+    from analyzer.runs.corrections import Applied, Correction
+    from analyzer.runs.run import Run
+    from analyzer.runs.suggestions import Suggestion
+
+__all__ = ["correct", "subtitles"]
 
 _CODES = {
     DONE: "all corrections were made, and tables and report follow",
@@ -75,6 +82,7 @@ class _InOrder(Command):
 @click.pass_context
 def correct(
     ctx: click.Context,
+    /,
     run: Path,
     *,
     lists: bool,
@@ -165,7 +173,7 @@ def _correct(run: Path, wanted: list[dict[str, Any]], *, lists: bool, as_json: b
         healed(run)
         before = read_corrections(run)
         undos = [one.number for one in before.active]
-        made = []
+        made: list[Correction] = []
         for one in wanted:
             if one["action"] == "undo":
                 # Those given before it are undone first, by not making them.
@@ -191,8 +199,8 @@ def _correct(run: Path, wanted: list[dict[str, Any]], *, lists: bool, as_json: b
         document = {
             "run": str(run),
             "people": len(now.people),
-            "corrections": [one.to_dict() | {"in_words": one.in_words()} for one in applied.active],
-            "lost": [one.to_dict() | {"in_words": one.in_words()} for one, _ in applied.lost],
+            "corrections": [_in_json(one) for one in applied.active],
+            "lost": [_in_json(one) for one, _ in applied.lost],
             "suggestions": [one.to_dict() for one in found],
         }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
@@ -201,7 +209,11 @@ def _correct(run: Path, wanted: list[dict[str, Any]], *, lists: bool, as_json: b
     return DONE
 
 
-def _lines(run: Any, applied: Any, found: list[Any], *, listed: bool) -> Iterator[str]:
+def _in_json(one: Correction) -> dict[str, Any]:
+    return one.to_dict(places=False) | {"in_words": one.in_words()}
+
+
+def _lines(run: Run, applied: Applied, found: list[Suggestion], *, listed: bool) -> Iterator[str]:
     from analyzer.util.text import counted, one_line
 
     people = run.people
@@ -217,17 +229,75 @@ def _lines(run: Any, applied: Any, found: list[Any], *, listed: bool) -> Iterato
             yield "  no corrections yet"
         if found:
             yield "suggestions, the likeliest errors first:"
-        for one in found[:_MOST_SUGGESTED]:
-            yield f"  {one.kind:<6}{one.reason}"
+        for each in found[:_MOST_SUGGESTED]:
+            yield f"  {each.kind:<6}{each.reason}"
         if len(found) > _MOST_SUGGESTED:
             yield f"  ... and {len(found) - _MOST_SUGGESTED} more: --json shows all"
         return
-    names = {row.person_id: row for row in people.itertuples() if row.corrected}
-    for person, row in names.items():
-        age = "?" if row.age_years != row.age_years else f"{row.age_years:.0f}"
-        label = f"{one_line(row.name)}, " if row.name else ""
-        sure = [
-            name for name, of in (("gender", row.gender_source), ("age", row.age_source)) if of == "confirmed"
-        ]
+    for row in people[people["corrected"]].to_dict("records"):
+        age = "?" if math.isnan(row["age_years"]) else f"{row['age_years']:.0f}"
+        label = f"{one_line(row['name'])}, " if row["name"] else ""
+        sure = [name for name in ("gender", "age") if row[f"{name}_source"] == "confirmed"]
         confirmed = f" ({' and '.join(sure)} confirmed)" if sure else ""
-        yield f"  {person:>3}  {label}{row.gender}, {age}{confirmed}"
+        yield f"  {row['person_id']:>3}  {label}{row['gender']}, {age}{confirmed}"
+
+
+_SUBTITLE_CODES = {
+    DONE: "the subtitles were written",
+    USAGE: "usage error",
+    NOTHING_USABLE: "there is no such run, or it is of images, or the files cannot be written",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    TERMINATED: "terminated by SIGTERM",
+}
+
+
+@click.command(cls=Command, epilog=epilog(_SUBTITLE_CODES))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "forms",
+    type=ChoiceList(("ass", "vtt")),
+    default="ass,vtt",
+    show_default=True,
+    help="ass: boxes and labels, for VLC and mpv; vtt: WebVTT, the labels of the people on screen.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the files, which are then named like the video; default: the run's folder.",
+)
+@quiet_option
+@log_option
+def subtitles(
+    run: Path, *, forms: tuple[str, ...], out: Path | None, quiet: bool, log_file: Path | None
+) -> None:
+    """Write subtitles of a run: boxes and labels over the original video.
+
+    RUN is the folder of a run. The video is not read. Players load talk.ass by themselves if it lies beside
+    talk.mp4.
+
+    \b
+    Examples:
+      {program} subtitles outputs/talk-file-24ad666ec43b
+      {program} subtitles RUN --format ass --out videos
+    """
+    with logging_to(log_file):
+        sys.exit(_subtitles(run, forms, out, quiet=quiet))
+
+
+def _subtitles(run: Path, forms: tuple[str, ...], out: Path | None, *, quiet: bool) -> int:
+    from analyzer.cli.text import show_error
+    from analyzer.correct import healed
+    from analyzer.output.subtitles import save_subtitles
+    from analyzer.util.text import one_line
+
+    try:
+        info = healed(run).info
+        stem = None if out is None else Path(info["source"]).stem or info["video_id"]
+        written = save_subtitles(run, forms, out=out, stem=stem)
+    except AnalyzerError as error:
+        show_error(str(error))
+        return NOTHING_USABLE
+    if not quiet:
+        click.echo("\n".join(f"written: {one_line(path)}" for path in written))
+    return DONE
