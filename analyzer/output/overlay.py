@@ -21,6 +21,7 @@ from PIL import Image as Pillow
 from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 
 from analyzer.media.frame import planes_of
+from analyzer.output.captions import caption, short_caption
 from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, overlap
 from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted
@@ -44,8 +45,6 @@ Boxes = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 UNCOUNTED_COLOR = "#D8D8D8"
-
-_CHILD_YEARS = 13
 
 _GENDERS = tuple(GENDER_COLORS)
 
@@ -150,34 +149,6 @@ def ink(paper: str) -> str:
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
-
-
-def _caption(person: int, gender: str, age: float) -> str:
-    """The text of a label.
-
-    >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
-    ('#3 woman 34', '#4 boy 8', '#5 man')
-    >>> _caption(6, "unknown", 34.4), _caption(7, "unknown", math.nan)
-    ('#6 age 34', '#7 ?')
-    """
-    known = math.isfinite(age)
-    if gender in ("female", "male"):
-        child = known and round(age) < _CHILD_YEARS
-        word = ("girl" if child else "woman") if gender == "female" else ("boy" if child else "man")
-        return f"#{person} {word} {round(age)}" if known else f"#{person} {word}"
-    return f"#{person} age {round(age)}" if known else f"#{person} ?"
-
-
-def _short_caption(person: int, gender: str, age: float) -> str:
-    """The text of a short label.
-
-    >>> _short_caption(3, "female", 34.4), _short_caption(5, "male", math.nan)
-    ('#3 F34', '#5 M')
-    >>> _short_caption(6, "unknown", 8)
-    '#6 ?8'
-    """
-    letter = {"female": "F", "male": "M"}.get(gender, "?")
-    return f"#{person} {letter}{round(age)}" if math.isfinite(age) else f"#{person} {letter}"
 
 
 @dataclass(frozen=True)
@@ -348,6 +319,9 @@ class Painter:
         ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
         age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
         self._people = {i: (g, a) for i, g, a in zip(ids, gender, age, strict=True)}
+        # Runs of older versions have no names.
+        names = people["name"].fillna("").astype(str).tolist() if "name" in people else [""] * len(ids)
+        self._names = dict(zip(ids, names, strict=True))
         self._sprites: dict[tuple[int, int], _Sprite] = {}
         self._counts: tuple[tuple[int, ...], _Sprite] | None = None
         self._panel = self._panel_box(everywhere)
@@ -399,14 +373,14 @@ class Painter:
     def _label(self, person: int, level: int) -> _Sprite:
         if (person, level) not in self._sprites:
             gender, age = self._people.get(person, ("unknown", math.nan))
-            caption = (_short_caption if level else _caption)(person, gender, age)
+            text = (short_caption if level else caption)(person, gender, age, self._names.get(person, ""))
             points, font = self._fonts[level]
             pad = round(points * (0.25 if level else 0.4))
-            size = round(font.getlength(caption)) + 2 * pad, round(points * (1.25 if level else 1.4))
+            size = round(font.getlength(text)) + 2 * pad, round(points * (1.25 if level else 1.4))
             cap_height = -font.getbbox("0", anchor="ls")[1]
             paper = GENDER_COLORS[self._gender(person)]
-            text = _Text(caption, pad, round((size[1] + cap_height) / 2), font, ink(paper))
-            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [text], yuv=self._yuv)
+            line = _Text(text, pad, round((size[1] + cap_height) / 2), font, ink(paper))
+            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [line], yuv=self._yuv)
         return self._sprites[person, level]
 
     def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:

@@ -85,10 +85,29 @@ class Trends:
                 rows.append(cast(TrendRow, {key: known_value(value) for key, value in row.items()}))
         return {"by": groups.by, "rows": rows}
 
-    def comparison(self) -> Comparison | None:
+    def intervals(self) -> dict[str, list[tuple[float | None, float | None, float | None]]]:
+        """By figure: value and both ends of its interval in each group; None where they are not known."""
+        groups, population = self._population.groups, self._population
+        if groups is None:
+            return {}
+        known: dict[str, list[tuple[float | None, float | None, float | None]]] = {}
+        for one in self._drawn_figures:
+            hidden = population.hidden_groups & one.personal
+            ends = np.where(hidden, np.nan, np.stack([one.value, *one.ends]))
+            known[one.name] = [tuple(map(known_value, each)) for each in ends.T.tolist()]
+        return known
+
+    def words(self) -> dict[str, tuple[str, str]]:
+        """By figure of `intervals`: its words and its unit."""
+        return {one.name: (one.words, one.unit) for one in self._drawn_figures}
+
+    def comparison(self, *, every: bool = False) -> Comparison | None:
         """The differences between any two groups; None if there are fewer than two.
 
         Of more than `MAX_COMPARED` groups those with the most people are compared.
+
+        Args:
+            every: Compare the shares of all ages too, not only the figures of `COMPARED`.
         """
         groups, population = self._population.groups, self._population
         if groups is None or len(groups.names) < 2:
@@ -96,7 +115,7 @@ class Trends:
         sizes = np.bincount(groups.of_run, minlength=len(groups.names))
         people = np.bincount(groups.of_run, population.per_run["people"], len(groups.names))
         largest = sorted(np.argsort(-people, kind="stable")[:MAX_COMPARED].tolist())
-        figures = [one for one in self._drawn_figures if one.name in COMPARED]
+        figures = [one for one in self._drawn_figures if every or one.name in COMPARED]
         rows: list[ComparisonRow] = []
         for first, second in itertools.combinations(largest, 2):
             for one in figures:
