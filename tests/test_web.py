@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from testkit.browser import chromium
+from testkit.servers import serve as serve_files
 from testkit.web import TOKEN, RunningServer, browser_page, serving
 
 ROOT = Path(__file__).parents[1]
@@ -101,3 +103,76 @@ def test_an_unknown_run_is_not_found(client: httpx.Client) -> None:
     assert answer.status_code == 404
     assert "no such run" in answer.json()["error"]
     assert client.get("/api/runs").json() == {"total": 0, "size_bytes": 0, "runs": []}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gender_model": "/etc/passwd"},
+        {"detector": "x"},
+        {"device": "cuda"},
+        {"keep_embeddings": True},
+        {"fps": -1},
+        {"limit": 3},
+        {"no": 1},
+    ],
+)
+def test_settings_cannot_name_what_is_the_servers(client: httpx.Client, settings: dict[str, Any]) -> None:
+    answer = client.post("/api/jobs", json={"url": "https://example.org/a.mp4", "settings": settings})
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("folder", ["../x", "/etc", ".web/media", "a/../b", "a\\b", "~", "x" * 300])
+def test_folders_stay_inside(client: httpx.Client, folder: str) -> None:
+    answer = client.post("/api/jobs", json={"url": "https://example.org/a.mp4", "folder": folder})
+    assert answer.status_code == 422 or folder == "/etc"  # which is the folder etc of the runs
+    if answer.status_code == 201:
+        client.delete(f"/api/jobs/{answer.json()['id']}")
+
+
+def test_addresses_that_are_not_public_are_refused(client: httpx.Client) -> None:
+    with serve_files() as canary:
+        port = canary.server_address[1]
+        hosts = [
+            *("127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0", "[::1]", "localhost"),
+            *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "169.254.169.254", "100.64.0.1"),
+        ]
+        addresses = [f"http://{host}:{port}/a.mp4" for host in hosts]
+        addresses += ["file:///etc/passwd", "ftp://example.org/a.mp4", "data:video/mp4,a", "concat:a|b"]
+        addresses += [
+            "subfile,,start,0,end,9,,:x",
+            "pipe:0",
+            "lavfi",
+            "-o/x",
+            "ytsearch:x",
+            "0",
+            "/etc/passwd",
+        ]
+        for address in addresses:
+            answer = client.post("/api/jobs", json={"url": address})
+            assert answer.status_code == 422, address
+        assert not canary.connections
+
+
+def test_websockets_of_other_sites_are_refused(server: RunningServer) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    address = server.url.replace("http", "ws") + "/api/live"
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    for origin, headers in (("http://evil", token), ("null", token), (server.url, {}), (None, {})):
+        with pytest.raises(InvalidStatus) as told:
+            connect(address, origin=origin, additional_headers=headers)
+        assert told.value.response.status_code == 403
+
+
+def test_many_wrong_tokens_are_slowed_down(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, httpx.Client(base_url=running.url) as stranger:
+        answers = [
+            stranger.get("/api/runs", headers={"Authorization": f"Bearer {number}"}).status_code
+            for number in range(30)
+        ]
+        assert answers[0] == 401 and answers[-1] == 429
+        assert stranger.get("/healthz").status_code == 200
+        assert not [line for line in running.lines if TOKEN in line]

@@ -7,7 +7,7 @@ they become one embedding and are discarded.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,13 @@ the same, and hide how far a mean can be trusted."""
 
 _OTHER_PERSON = 0.6
 """Embeddings of one tracklet farther apart than this are two people: the tracker has switched."""
+
+_POOR = 0.5
+"""A crop that is worth less than this share of the one before or after shows no switch: it may show what
+covers the face."""
+
+_PASSING_S = 2.0
+"""Somebody who covers another face for less time has passed in front of it: the tracker has not switched."""
 
 _BATCH = 16
 """Crops that are passed to a model at a time."""
@@ -397,14 +404,11 @@ class FaceTracker:
             crops_of.setdefault(int(one.sample.ids[one.row]), []).append(one)
         made: dict[int, tuple[Float, float, int]] = {}
         for first, read in crops_of.items():
-            crops = _best_of_each_interval(read)
-            tracklet, part = first, [crops[0]]
-            for before, after in itertools.pairwise(crops):
-                if np.linalg.norm(after.vector - before.vector) > _OTHER_PERSON:
-                    made[tracklet] = _described(part)
-                    tracklet, part = self._split(tracklet, before.sample.time_s, after.sample.time_s), []
-                part.append(after)
-            made[tracklet] = _described(part)
+            tracklet = first
+            for part, since in _of_one_person(_without_passers(read)):
+                if since is not None:
+                    tracklet = self._split(tracklet, since.sample.time_s, part[0].sample.time_s)
+                made[tracklet] = _described(part)
         ids = sorted(made)
         size = 0 if self._reader is None else self._reader.size
         return Tracklets(
@@ -435,6 +439,45 @@ class FaceTracker:
         return self._next_id - 1
 
 
+def _is_other(one: _Embedded, another: _Embedded) -> bool:
+    """Tell whether two crops show two people."""
+    return bool(np.linalg.norm(one.vector - another.vector) > _OTHER_PERSON)
+
+
+def _without_passers(crops: Sequence[_Embedded]) -> list[_Embedded]:
+    """Return the crops of a tracklet, in the order of time, without those of somebody who passes in front.
+
+    The crops before and after such a one show the same person, and it shows another.
+    """
+    kept = list(crops[:1])
+    for one, after in itertools.pairwise(crops[1:]):
+        before = kept[-1]
+        passes = after.sample.time_s - before.sample.time_s <= _PASSING_S + 1e-6
+        if not (passes and _is_other(before, one) and _is_other(one, after) and not _is_other(before, after)):
+            kept.append(one)
+    return [*kept, *crops[1:][-1:]]
+
+
+def _of_one_person(crops: Sequence[_Embedded]) -> Iterator[tuple[list[_Embedded], _Embedded | None]]:
+    """Divide the crops of a tracklet, in the order of time, where it has switched to another person.
+
+    Yields:
+        The crops of one person, and the last one before them that was compared; None for the first person.
+    """
+    worths = [0.0, *(one.worth for one in crops), 0.0]
+    part: list[_Embedded] = []
+    since: _Embedded | None = None
+    compared: _Embedded | None = None
+    for one, before, after in zip(crops, worths[:-2], worths[2:], strict=True):
+        if one.worth >= _POOR * max(before, after):
+            if compared is not None and _is_other(compared, one):
+                yield part, since
+                part, since = [], compared
+            compared = one
+        part.append(one)
+    yield part, since
+
+
 def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
     """Return the best crop of each `_EMBEDDED_EVERY_S`, from crops in the order of time."""
     best: list[_Embedded] = []
@@ -449,9 +492,10 @@ def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
 
 
 def _described(crops: Sequence[_Embedded]) -> tuple[Float, float, int]:
-    """Return the mean embedding, the width of the widest face, and the number of crops."""
-    mean = np.average([one.vector for one in crops], axis=0, weights=[one.worth**2 for one in crops])
-    return mean.astype(np.float32), max(float(one.sample.widths[one.row]) for one in crops), len(crops)
+    """Return the mean embedding, the width of the widest face, and the number of crops that count."""
+    best = _best_of_each_interval(crops)
+    mean = np.average([one.vector for one in best], axis=0, weights=[one.worth**2 for one in best])
+    return mean.astype(np.float32), max(float(one.sample.widths[one.row]) for one in best), len(best)
 
 
 def track_faces(

@@ -44,6 +44,7 @@ __all__ = [
     "Correction",
     "Corrections",
     "fingerprint",
+    "parts_of",
     "read_corrections",
 ]
 
@@ -146,14 +147,16 @@ class Correction:
                 }
         return cls(**values)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return its form in JSON, without what does not apply."""
+    def to_dict(self, *, places: bool = True) -> dict[str, Any]:
+        """Return its form in JSON, without what does not apply; without `places` also without `where`."""
         values = {
             one.name: getattr(self, one.name)
             for one in dataclasses.fields(self)
             if getattr(self, one.name) not in (None, (), {}, "") or one.name == self.action
         }
         values |= {key: list(values[key]) for key in ("people", "tracklets") if key in values}
+        if not places:
+            values.pop("where", None)
         first = {key: values.pop(key) for key in ("number", "at") if values.get(key)}
         return first | {key: value for key, value in values.items() if key != "number"}
 
@@ -213,7 +216,7 @@ def _check(one: Correction) -> None:
     match one.action:
         case "merge" if len(set(one.people)) < 2:
             raise SettingsError("merge needs two or more different people, such as 3,7")
-        case "split" if one.at_s is not None and one.tracklets and not one.number:
+        case "split" if one.at_s is not None and one.tracklets and one.becomes is None:
             raise SettingsError("split takes a time or tracklets, not both")
         case "gender" if one.gender not in GENDERS:
             raise SettingsError(f"gender: {one.gender!r} is none of {', '.join(GENDERS)}")
@@ -693,9 +696,9 @@ class _State:
             if int(a) in mine and int(b) in mine
         ]
         # A merge by hand leaves parts without a link between them: the smaller is split off again.
-        parts = _parts(tracklets, made)
+        parts = parts_of(tracklets, made)
         if len(parts) < 2:
-            parts = _parts(tracklets, made[:-1])
+            parts = parts_of(tracklets, made[:-1])
         sizes = pd.Series(self._tracklet).value_counts()
         return sorted(min(parts, key=lambda part: (sum(sizes[one] for one in part), -min(part))))
 
@@ -824,10 +827,10 @@ class _Finder:
         return int(self._tracklet[low + best]) if overlap[best] >= _SAME_IOU else None
 
 
-def _parts(tracklets: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
+def parts_of(tracklets: Iterable[int], links: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Return the groups of tracklets that are connected by links.
 
-    >>> _parts([1, 2, 5, 9], [(2, 5)])
+    >>> parts_of([1, 2, 5, 9], [(2, 5)])
     [[1], [2, 5], [9]]
     """
     into = {one: one for one in tracklets}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import health, jobs, media, pages, runs
+from analyzer.web.routes import compare, health, jobs, media, pages, review, runs, view
 
 __all__ = ["ROUTERS"]
 
 ROUTERS = (
+    compare.router,
     health.router,
     jobs.router,
     media.router,
     pages.router,
+    review.router,
     runs.router,
+    view.router,
 )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 from sse_starlette.sse import EventSourceResponse
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from analyzer.errors import SettingsError
 from analyzer.settings import PRESETS
@@ -245,4 +245,6 @@ def retry_job(job: ChosenJob, service: Served) -> Response:
 def job_page(job: ChosenJob, service: Served) -> Response:
     """The page of a job."""
     document = _document(service, job)
+    if document["run"] is not None:
+        return RedirectResponse(f"/runs/{document['run']}", status_code=303)
     return page("job.html", title=document["title"], job=document)
