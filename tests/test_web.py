@@ -153,3 +153,26 @@ def test_addresses_that_are_not_public_are_refused(client: httpx.Client) -> None
             answer = client.post("/api/jobs", json={"url": address})
             assert answer.status_code == 422, address
         assert not canary.connections
+
+
+def test_websockets_of_other_sites_are_refused(server: RunningServer) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    address = server.url.replace("http", "ws") + "/api/live"
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    for origin, headers in (("http://evil", token), ("null", token), (server.url, {}), (None, {})):
+        with pytest.raises(InvalidStatus) as told:
+            connect(address, origin=origin, additional_headers=headers)
+        assert told.value.response.status_code == 403
+
+
+def test_many_wrong_tokens_are_slowed_down(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, httpx.Client(base_url=running.url) as stranger:
+        answers = [
+            stranger.get("/api/runs", headers={"Authorization": f"Bearer {number}"}).status_code
+            for number in range(30)
+        ]
+        assert answers[0] == 401 and answers[-1] == 429
+        assert stranger.get("/healthz").status_code == 200
+        assert not [line for line in running.lines if TOKEN in line]

@@ -19,6 +19,7 @@ from analyzer.sources.egress import Egress, public_source
 from analyzer.util.locks import is_locked
 from analyzer.util.urls import web_address
 from analyzer.web.config import ServeConfig
+from analyzer.web.crops import CropCache
 from analyzer.web.jobs import BusyError, JobService
 from analyzer.web.live import LiveSessions
 from analyzer.web.making import Makings
@@ -53,6 +54,7 @@ class Service:
         self.runs = RunIndex(config.out.absolute())
         self.tasks = Tasks(config)
         self.live = LiveSessions(config)
+        self.crops = CropCache(self.tasks)
         self.makings = Makings(self.tasks)
         self.egress: Egress | None = None
         if not config.allow_private_addresses:

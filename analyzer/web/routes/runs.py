@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from analyzer.web.pages import page
 from analyzer.web.runs import RunEntry, public_info
 from analyzer.web.service import Service, service_of
 
@@ -56,10 +55,3 @@ def list_runs(
 def get_run(run: Chosen) -> Response:
     """The `run.json` of a run: what was analyzed, how, and with what result."""
     return json_response(public_info(run.info()))
-
-
-@router.get("/runs/{run}", include_in_schema=False)
-def run_page(request: Request, run: Chosen) -> Response:
-    """The page of a run."""
-    del request
-    return page("run.html", title=run.title, run=run, info=public_info(run.info()))
