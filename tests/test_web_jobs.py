@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -374,3 +378,20 @@ def test_kills_at_ten_moments(tmp_path: Path) -> None:
         assert client.get("/api/runs").json()["total"] == 10
         assert len(client.get("/api/jobs").json()) == 10
         assert len(list((tmp_path / ".web" / "media").iterdir())) == 10
+
+
+def test_the_example_of_the_documentation_works(server: RunningServer, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "web.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    (tmp_path / "talk.mp4").write_bytes(distinct(3))
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env=os.environ | {"ANALYZER_URL": server.url, "ANALYZER_TOKEN": TOKEN},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2"]
+    assert "female" in done.stdout
