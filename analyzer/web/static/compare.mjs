@@ -112,7 +112,7 @@ function showChart() {
   const top = unit === "share" ? 1 : Math.max(1e-9, ...points.map(({ value, high }) => high ?? value));
   const at = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
   const rows = points.map(({ label, value, low, high }) => {
-    const line = element("span", { class: "line" }), mark = element("b");
+    const line = element("span", { class: "bar" }), mark = element("b");
     if (low !== null) {
       const bar = element("i");
       bar.style.left = at(low);
