@@ -106,7 +106,8 @@ function fill(item, person) {
     box.replaceChildren(
       pick, old && old.dataset.key === `${person.crops}` ? old : crops,
       element("h3", {}, element("span", { class: `sign ${person.gender}`, "aria-hidden": "true" }), element("span", {}, titleOf(person)), person.name ? element("small", {}, `person ${person.person_id}`) : null),
-      element("p", { class: "about" }, ...facts.map((words) => element("span", {}, words)), ...sets),
+      element("p", { class: "about" }, ...facts.map((words) => element("span", {}, words))),
+      sets.length ? element("p", { class: "sets" }, ...sets) : null,
       ...mine.map((one) => suggestionBox(person, one)),
     );
     box.querySelector(".crops").after(pick);
