@@ -27,10 +27,15 @@ from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted
 
 __all__ = [
+    "ROUNDNESS",
+    "UNCOUNTED_COLOR",
     "Marks",
     "Painter",
     "Planes",
     "hide",
+    "ink",
+    "line_px",
+    "text_px",
 ]
 
 Image = NDArray[np.uint8]
@@ -39,11 +44,11 @@ Boxes = NDArray[np.float32]
 
 Ints = NDArray[np.int64]
 
-_UNCOUNTED = "#D8D8D8"
+UNCOUNTED_COLOR = "#D8D8D8"
 
 _GENDERS = tuple(GENDER_COLORS)
 
-_ROUNDNESS = 0.4
+ROUNDNESS = 0.4
 """Corner radius of boxes of perceived gender female, as a share of the largest possible radius."""
 
 
@@ -134,10 +139,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _ink(paper: str) -> str:
+def ink(paper: str) -> str:
     """Black or white, whichever is read more easily on a color (WCAG contrast).
 
-    >>> _ink("#F0E442"), _ink("#0072B2")
+    >>> ink("#F0E442"), ink("#0072B2")
     ('#000000', '#FFFFFF')
     """
     parts = [int(paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -202,7 +207,7 @@ class _Outlines:
     def __init__(self, line: int, *, yuv: bool) -> None:
         self._line, self._thin = line, max(1, line // 2)
         self._black = _color("#000000", yuv=yuv)
-        self._gray = _color(_UNCOUNTED, yuv=yuv)
+        self._gray = _color(UNCOUNTED_COLOR, yuv=yuv)
         self._colors = [_color(GENDER_COLORS[gender], yuv=yuv) for gender in _GENDERS]
 
     def people(self, image: Image, boxes: Boxes, genders: Ints) -> None:
@@ -246,7 +251,7 @@ def _rounded(box: Boxes) -> Lines:
 def _radius(box: Boxes) -> int:
     """Radius of rounded corners, in whole pixels."""
     x1, y1, x2, y2 = map(int, box)
-    return int(min(x2 - x1, y2 - y1) / 2 * _ROUNDNESS)
+    return int(min(x2 - x1, y2 - y1) / 2 * ROUNDNESS)
 
 
 def _sharp(box: Boxes) -> Lines:
@@ -264,6 +269,16 @@ def _strokes(box: Boxes, pattern: Callable[[int], list[tuple[int, int]]]) -> Lin
     pieces = [[(begin, y), (min(end, x2 - x1), y)] for begin, end in pattern(x2 - x1) for y in (0, y2 - y1)]
     pieces += [[(x, begin), (x, min(end, y2 - y1))] for begin, end in pattern(y2 - y1) for x in (0, x2 - x1)]
     return [np.array(piece, np.int32) + np.array([x1, y1], np.int32) for piece in pieces]
+
+
+def text_px(short: int) -> int:
+    """Return the size of labels on a frame whose shorter side is `short`, both in pixels."""
+    return max(9, round(8 + short * 0.0165))
+
+
+def line_px(short: int) -> int:
+    """Return the thickness of boxes on a frame whose shorter side is `short`, both in pixels."""
+    return 1 if short < 200 else max(2, round(short / 330))
 
 
 class Painter:
@@ -296,8 +311,7 @@ class Painter:
         self._yuv = yuv
         self._uncounted = uncounted
         self._here = "in this image" if image else "on screen"
-        self._text = max(9, round(8 + short * 0.0165))
-        self._line = 1 if short < 200 else max(2, round(short / 330))
+        self._text, self._line = text_px(short), line_px(short)
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
         tiny = max(8, round(self._text * 0.68))
@@ -365,7 +379,7 @@ class Painter:
             size = round(font.getlength(text)) + 2 * pad, round(points * (1.25 if level else 1.4))
             cap_height = -font.getbbox("0", anchor="ls")[1]
             paper = GENDER_COLORS[self._gender(person)]
-            line = _Text(text, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
+            line = _Text(text, pad, round((size[1] + cap_height) / 2), font, ink(paper))
             self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [line], yuv=self._yuv)
         return self._sprites[person, level]
 

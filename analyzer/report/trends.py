@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import interval
 from analyzer.report.document import Comparison, ComparisonRow, Trend, TrendRow
 from analyzer.report.figures import BY_NAME
@@ -162,7 +163,7 @@ class Trends:
         """The estimated shares of the groups; none if no group states any."""
         population, shares, count = self._population, self._shares, len(groups.names)
         tables = [shares.of_group(number) for number in range(count)]
-        estimated = population.people.loc[population.people["estimated_samples"] > 0, "run_no"].unique()
+        estimated = population.people.loc[known_people(population.people), "run_no"].unique()
         telling = (np.isin(np.arange(len(into)), estimated) & shares.estimated_alike) @ into
         if all(table is None for table in tables) or not telling.any():
             return []
