@@ -90,7 +90,7 @@ function card(person) {
 
 function fill(item, person) {
   const box = item.firstElementChild, mine = suggestionsOf(person.person_id);
-  const facts = [`perceived ${GENDER_WORDS[person.gender]}`, `age ${person.age_text}`, person.on_screen_text];
+  const facts = [`perceived ${GENDER_WORDS[person.gender]}, age ${person.age_text}`, `on screen ${person.on_screen_text}`];
   const what = JSON.stringify([person, mine, state.selected.has(person.person_id), person.waiting]);
   if (drawn.get(person.person_id) !== what) {
     drawn.set(person.person_id, what);
