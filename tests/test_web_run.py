@@ -235,6 +235,7 @@ def test_review_by_mouse(browser: Any, server: RunningServer, out: Path) -> None
     run = _copy(out, server, "mouse")
     with _opened(browser, server, f"/runs/{run}/review") as page:
         assert _figure(page, "people") == "5"
+        assert not {"null", "undefined", "NaN"} & set(page.locator("main").inner_text().split())
         person = '.person[data-person="{}"]'
         _true(page, "[...document.querySelectorAll('.crops img')].every((i) => i.naturalWidth)")
         page.locator(person.format(4)).drag_to(page.locator(person.format(2)))

@@ -103,14 +103,14 @@ function fill(item, person) {
     const pick = element("input", { type: "checkbox", class: "tick", tabindex: "-1", "aria-label": `Select ${titleOf(person)}` });
     pick.checked = state.selected.has(person.person_id);
     const sets = person.confirmed.map((of) => element("span", { class: "set" }, `${of} set`));
-    box.replaceChildren(
-      pick, old && old.dataset.key === `${person.crops}` ? old : crops,
+    const parts = [
+      old && old.dataset.key === `${person.crops}` ? old : crops, pick,
       element("h3", {}, element("span", { class: `sign ${person.gender}`, "aria-hidden": "true" }), element("span", {}, titleOf(person)), person.name ? element("small", {}, `person ${person.person_id}`) : null),
       element("p", { class: "about" }, ...facts.map((words) => element("span", {}, words))),
       sets.length ? element("p", { class: "sets" }, ...sets) : null,
       ...mine.map((one) => suggestionBox(person, one)),
-    );
-    box.querySelector(".crops").after(pick);
+    ];
+    box.replaceChildren(...parts.filter(Boolean));
     const words = [titleOf(person), ...facts, ...mine.map((one) => one.reason), state.selected.has(person.person_id) ? "selected" : ""];
     box.setAttribute("aria-label", words.filter(Boolean).join(", "));
     box.classList.toggle("waiting", Boolean(person.waiting));
