@@ -37,7 +37,7 @@ RED, GREEN = (220, 30, 30), (30, 200, 30)
 
 
 def squares(count: int = 80) -> list[NDArray[np.uint8]]:
-    """(720, 1280, 3) RGB: a red square that moves right, from x = 100 by 10 pixels a frame; a green one rests."""
+    """(720, 1280, 3) RGB: a red square moves right, from x = 100 by 10 pixels a frame; a green one rests."""
     pictures = []
     for number in range(count):
         picture = np.full((720, 1280, 3), 90, np.uint8)
