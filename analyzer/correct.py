@@ -68,6 +68,8 @@ def add_corrections(folder: str | Path, added: Sequence[Correction]) -> Correcti
         with output_errors(path):
             made.mkdir()
         write_again(run, found, corrections, made)
+        if corrections.entries:
+            corrections.write(made)  # a report reads them, too
         _report_again(path, made)
         _subtitles_again(path, made)
         if added:
