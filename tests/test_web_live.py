@@ -203,14 +203,16 @@ def test_no_more_cameras_than_allowed_are_analyzed(idle: list[Idle]) -> None:
         async with sessions.watching("door") as (first, _), sessions.watching("door") as (second, _):
             assert first is second
             async with sessions.watching(None):
-                with pytest.raises(BusyLiveError, match="cameras"):
-                    async with sessions.watching(None):
-                        pass
-                with pytest.raises(BusyLiveError, match="pages"):
-                    async with sessions.watching("door"):
-                        pass
+                for camera in (None, "door"):
+                    with pytest.raises(BusyLiveError, match="pages"):
+                        async with sessions.watching(camera):
+                            pass
             async with sessions.watching(None):  # one has ended
                 pass
+        async with sessions.watching(None), sessions.watching(None):
+            with pytest.raises(BusyLiveError, match="cameras"):
+                async with sessions.watching(None):
+                    pass
         with pytest.raises(SettingsError):
             async with sessions.watching("0"):  # a source is no name
                 pass
