@@ -73,6 +73,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        max_body_size=service.config.max_body_bytes,
         lifespan=lifespan,
     )
     app.state.service = service

@@ -105,9 +105,13 @@ class Service:
                 kept, names = files, job.record.names
         return media_of(run.folder, run.info(), kept, names)
 
-    def size_of(self, run: RunEntry) -> int:
-        """The bytes of a run and what it was made from, as far as the server keeps that."""
-        return run.size_bytes + sum(self.jobs.size_of(job) for job in self.jobs.of_run(run.folder))
+    def sizes(self, runs: list[RunEntry]) -> dict[str, int]:
+        """The bytes of each run, and of what it was made from as far as the server keeps that."""
+        jobs = self.jobs.by_run()
+        return {
+            run.id: run.size_bytes + sum(map(self.jobs.size_of, jobs.get(str(run.folder), ())))
+            for run in runs
+        }
 
     def delete_run(self, run: RunEntry) -> None:
         """Delete everything of a run: its folder, its upload or download, its previews, its jobs.
