@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import EMBEDDED_PX
 from analyzer.analysis.tracking import FaceTracker, Tracklets, track_faces
+from analyzer.errors import ModelError
 from analyzer.faces import AlignedCrop, CropSource, FaceEstimates, Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
@@ -741,12 +743,49 @@ def test_clearest_crop_is_estimated_even_if_it_is_narrower() -> None:
     assert samples_estimated(found) == [2]
 
 
-def test_faces_are_aligned_until_one_is_clear_and_then_only_where_they_promise_more() -> None:
+def test_faces_are_aligned_ever_less_often_until_one_is_clear_and_then_only_where_they_promise_more() -> None:
     # The first eight samples teach how far apart samples are; a face there may begin a tracklet.
-    qualities = [0.3] * 12 + [0.9] + [0.9] * 12
-    found, samples = aligned(qualities, {20: 60}, estimate_every_s=100.0)
-    assert samples == [*range(13), 20]
-    assert samples_estimated(found) == [20]
+    qualities = [0.3] * 20 + [0.9] * 25
+    found, samples = aligned(qualities, {40: 60}, estimate_every_s=100.0)
+    assert samples == [*range(11), 12, 16, 24, 40]
+    assert samples_estimated(found) == [40]
+
+
+def test_after_a_clear_face_the_next_unclear_one_is_soon_tried_again() -> None:
+    qualities = [0.9] * 9 + [0.3] * 3 + [0.9] * 4 + [0.3] * 14
+    _, samples = aligned(qualities, estimate_every_s=1.0)
+    # An interval begins every fifth sample. Those after 10 and 20 are tried after one, two and four more.
+    assert samples == [*range(9), 10, 11, 13, 15, 20, 21, 23, 27]
+
+
+class Waiting(Shades):
+    """Reads nothing before a number of samples was added."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.added, self.in_time, self.fails = threading.Event(), list[bool](), fails
+
+    def read(self, crops: Sequence[AlignedCrop]) -> FaceEstimates:
+        self.in_time.append(self.added.wait(10))
+        if self.fails:
+            raise ModelError("it failed")
+        return super().read(crops)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_crops_are_read_while_tracking_goes_on(fails: bool) -> None:
+    model = Waiting(fails)
+    tracker = FaceTracker(model, Settings(estimate_every_s=0, min_estimate_px=20))
+    for number, faces in enumerate(one_face(24)):
+        tracker.add(faces, number / 5, painted(faces.boxes.tolist(), [(51, number, 0)]))
+    model.added.set()
+    if fails:
+        with pytest.raises(ModelError, match="it failed"):
+            tracker.finish()
+        return
+    found, _ = tracker.finish()
+    assert model.in_time == [True, True] and model.batches == [16, 8]
+    assert [float(faces.age_years[0]) for faces in found] == list(range(24))
 
 
 def test_aligned_faces_have_the_aligners_landmarks_and_quality() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
+import numpy as np
 import pytest
 
 from testkit.browser import chromium
@@ -176,3 +181,54 @@ def test_many_wrong_tokens_are_slowed_down(tmp_path: Path) -> None:
         assert answers[0] == 401 and answers[-1] == 429
         assert stranger.get("/healthz").status_code == 200
         assert not [line for line in running.lines if TOKEN in line]
+
+
+def test_runs_are_found_once_until_they_change(tmp_path: Path) -> None:
+    from analyzer.web.runs import RunIndex, UnknownRunError
+    from testkit.runs import make_run, random_plan
+
+    plan = random_plan(np.random.default_rng(1), length_s=20, people=3, concurrent=1)
+    names = ("b/one", "news/two", "three")
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        make_run(tmp_path / name, plan, title=f"Talk {number}", uploaded=f"2026-11-0{3 - number}")
+    (tmp_path / ".web").mkdir()
+    make_run(tmp_path / ".web" / "hidden", plan)
+    index = RunIndex(tmp_path, clock=iter(range(0, 1000, 10)).__next__)
+    assert [run.title for run in index.find(sort="title", descending=False)] == ["Talk 0", "Talk 1", "Talk 2"]
+    assert [run.day for run in index.find(sort="day")] == ["2026-11-03", "2026-11-02", "2026-11-01"]
+    assert [run.where for run in index.find(search="TALK news", sort="title")] == ["news"]
+    (found,) = index.find(search="2026-11-02")
+    assert index.get(found.id).folder == tmp_path / "news" / "two"
+    with patch("analyzer.web.runs.read_run_info", side_effect=AssertionError("read again")):
+        assert len(index.entries(fresh=True)) == 3
+    (tmp_path / "news" / "two" / "corrections.json").write_text("[]")
+    assert next(run for run in index.entries(fresh=True) if run.id == found.id).corrected
+    (tmp_path / "three" / "run.json").write_text("{")
+    assert len(index.entries(fresh=True)) == 2
+    shutil.rmtree(tmp_path / "news")
+    with pytest.raises(UnknownRunError):
+        index.get(found.id)
+
+
+def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.service import Service
+    from testkit.runs import make_run, random_plan
+
+    plan = random_plan(np.random.default_rng(1), length_s=20, people=3, concurrent=1)
+    ours, theirs, young = (make_run(tmp_path / name, plan) for name in ("ours", "theirs", "young"))
+    for folder in (ours, theirs):
+        info = json.loads((folder / "run.json").read_text("utf-8"))
+        (folder / "run.json").write_text(json.dumps(info | {"analyzed_at": "2026-01-01T00:00:00+00:00"}))
+    info = json.loads((young / "run.json").read_text("utf-8"))
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    (young / "run.json").write_text(json.dumps(info | {"analyzed_at": now}))
+    service = Service(ServeConfig(tmp_path, keep_days=30, allow_private_addresses=True))
+    service.jobs._trash.mkdir(parents=True)
+    made = {str(folder): [object()] for folder in (ours, young)}
+    with patch.object(service.jobs, "by_run", return_value=made), patch.object(service.jobs, "_discard"):
+        assert service.delete_old() == 1
+    service.tasks.close()
+    assert not ours.exists() and theirs.exists() and young.exists()
+    assert not list(service.jobs._trash.iterdir())

@@ -7,7 +7,9 @@ they become one embedding and are discarded.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import (
     CropSource,
     FaceAligner,
+    FaceEstimates,
     FaceReader,
     Faces,
     buffered_iou,
@@ -72,6 +75,9 @@ _PASSING_S = 2.0
 
 _BATCH = 16
 """Crops that are passed to a model at a time."""
+
+_MOST_WAITING = 2
+"""So many batches at most are being read, or wait for it."""
 
 
 class Tracker(Protocol):
@@ -188,6 +194,8 @@ class FaceTracker:
         self._names: dict[int, int] = {}
         self._next_id = 0
         self._to_read: list[BestCrop] = []
+        self._in_thread: ThreadPoolExecutor | None = None
+        self._reading: deque[tuple[list[BestCrop], Future[FaceEstimates]]] = deque()
         self._embedded: list[_Embedded] = []
         self._positions: dict[int, _Position] = {}
 
@@ -225,7 +233,7 @@ class FaceTracker:
             self._waiting.append(seen)
             if len(self._waiting) > _LEARN:
                 self._begin()
-        self._read(_BATCH)
+        self._read_meanwhile()
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
         """Return the results.
@@ -239,7 +247,7 @@ class FaceTracker:
             self._settle(self._samples[-1])
         if self._best_crops is not None:
             self._best_crops.keep_only(set())
-        self._read(1)
+        self._read_rest()
         tracklets = self._tracklets()
         return [seen.finished() for seen in self._samples], tracklets
 
@@ -353,6 +361,8 @@ class FaceTracker:
             return
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
         self._align(seen, rows, frame)
+        for row in rows.tolist():
+            best_crops.tried(seen, row)
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
         for crop in self._taken(seen, frame, rows):
             if seen.ids[crop.row] < 0:
@@ -380,22 +390,50 @@ class FaceTracker:
         if crop is not None and self._best_crops is not None:
             self._best_crops.offer(tracklet, crop)
 
-    def _read(self, at_least: int) -> None:
-        """Run the models on the crops taken so far if there are at least so many."""
+    def _crops_to_read(self, at_least: int) -> list[BestCrop]:
+        """Return the crops taken so far and forget them, if there are at least so many and a reader."""
         if self._best_crops is not None:
             self._to_read += self._best_crops.finished
             self._best_crops.finished.clear()
         if self._reader is None or len(self._to_read) < at_least:
-            return
+            return []
+        crops, self._to_read = self._to_read, []
+        return crops
+
+    def _read_meanwhile(self) -> None:
+        """Run the models on the crops taken so far, while tracking goes on, if they fill a batch."""
+        if crops := self._crops_to_read(_BATCH):
+            if self._in_thread is None:
+                self._in_thread = ThreadPoolExecutor(1, "reading-crops")
+            self._reading.append((crops, self._in_thread.submit(self._estimates, crops)))
+            self._take_estimates(_MOST_WAITING)
+
+    def _read_rest(self) -> None:
+        """Run the models on all that is left."""
+        self._take_estimates(0)
+        if self._in_thread is not None:
+            self._in_thread.shutdown()
+        if crops := self._crops_to_read(1):
+            self._estimated(crops, self._estimates(crops))
+
+    def _take_estimates(self, most_waiting: int) -> None:
+        """Take what was read, until so many batches at most are left."""
+        while len(self._reading) > most_waiting:
+            crops, reading = self._reading.popleft()
+            self._estimated(crops, reading.result())
+
+    def _estimates(self, crops: Sequence[BestCrop]) -> FaceEstimates:
+        assert self._reader is not None
         with self._stages("estimate"):
-            read = self._reader.read([one.crop for one in self._to_read])
+            return self._reader.read([one.crop for one in crops])
+
+    def _estimated(self, crops: Sequence[BestCrop], read: FaceEstimates) -> None:
         estimates = np.column_stack([read.female_prob, read.age_years, read.age_std_years])
-        for one, vector, estimate in zip(self._to_read, read.embeddings, estimates, strict=True):
+        for one, vector, estimate in zip(crops, read.embeddings, estimates, strict=True):
             if one.sample.wide_enough(self._estimated_px)[one.row]:
                 one.sample.estimated[one.row] = estimate
             if one.sample.embeddable[one.row]:
                 self._embedded.append(_Embedded(one.sample, one.row, vector, one.since_s))
-        self._to_read.clear()
 
     def _tracklets(self) -> Tracklets:
         """Return the embeddings of the tracklets; one that has switched to another person is split."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analyzer.web.routes import compare, health, jobs, media, pages, review, runs, view
+from analyzer.web.routes import compare, health, jobs, live, media, pages, review, runs, view
 
 __all__ = ["ROUTERS"]
 
@@ -10,6 +10,7 @@ ROUTERS = (
     compare.router,
     health.router,
     jobs.router,
+    live.router,
     media.router,
     pages.router,
     review.router,

@@ -28,6 +28,8 @@ router = APIRouter(tags=["jobs"])
 _PING_S = 15
 _QUIET_S = 0.2
 """The least time between two events of a job, in seconds."""
+_UNLIMITED = 2**62
+"""`receive` has a limit of its own."""
 _FOLDER = re.compile(r"[\w][\w .-]*(?:/[\w][\w .-]*){0,3}")
 
 
@@ -118,7 +120,9 @@ _BODY = {
 }
 
 
-@router.post("/api/jobs", status_code=201, response_model=NewJobs, openapi_extra=_BODY)
+@router.post(
+    "/api/jobs", status_code=201, response_model=NewJobs, openapi_extra=_BODY, max_body_size=_UNLIMITED
+)
 async def new_job(request: Request, service: Served) -> Any:
     """Analyze files (multipart) or an address (JSON).
 

@@ -46,7 +46,7 @@ def home(
         pages=pages,
         total=len(found),
         runs=shown,
-        sizes={run.id: service.size_of(run) for run in shown},
+        sizes=service.sizes(shown),
         folders=sorted({run.where for run in service.runs.entries() if run.where})[:200],
         used=sum(run.size_bytes for run in found) + space["media_bytes"],
         free=space["free_bytes"],

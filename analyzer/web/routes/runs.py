@@ -46,9 +46,10 @@ def list_runs(
 ) -> Response:
     """List the runs."""
     found = service.runs.find(search=q, sort=sort, descending=order == "desc")
-    listed = [run.document() for run in found[offset : offset + limit]]
+    listed = ", ".join(run.json for run in found[offset : offset + limit])
     total = sum(run.size_bytes for run in found)
-    return json_response({"total": len(found), "size_bytes": total, "runs": listed})
+    text = f'{{"total": {len(found)}, "size_bytes": {total}, "runs": [{listed}]}}'
+    return Response(text, media_type="application/json")
 
 
 @router.get("/api/runs/{run}")
