@@ -36,6 +36,8 @@ from analyzer.people.identity import (
     PERSON_QUALITY,
     PERSON_S,
     PICTURE,
+    PLAIN_PX,
+    PLAIN_QUALITY,
     PLAUSIBLE,
     SLIP,
     SURE_SCORE,
@@ -515,6 +517,19 @@ def test_who_is_counted_depends_on_the_detection_score_too(score: float, quality
         # What is told of it is what `min_quality` is compared with.
         (told,) = result.uncounted["quality"]
         assert 0 <= told < PERSON_QUALITY and places(cast, seconds(20), min_quality=told) == [1]
+
+
+@pytest.mark.parametrize(
+    ("width", "quality", "person"),
+    [
+        (PLAIN_PX, PLAIN_QUALITY, 1),
+        (PLAIN_PX - 1, PLAIN_QUALITY, -1),
+        (PLAIN_PX, PLAIN_QUALITY - 0.01, -1),
+    ],
+)
+def test_a_low_score_takes_nothing_away_from_plain_faces(width: float, quality: float, person: int) -> None:
+    cast = [Seen(range(20), score=0.4, quality=quality, width=width)]
+    assert places(cast, seconds(20)) == [person]
 
 
 @pytest.mark.parametrize(

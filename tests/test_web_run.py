@@ -93,6 +93,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _run(folder, "plain", plain)
     _run(folder, "turned", turned, late_s=LATE_S)
     _run(folder, "gone", None)
+    _run(folder, "few", None, people=1)
     return folder
 
 
@@ -125,7 +126,7 @@ def _opened(browser: Any, server: RunningServer, path: str, **options: Any) -> I
         yield page
 
 
-def _until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, "it did not happen in time"
@@ -234,6 +235,7 @@ def test_review_by_mouse(browser: Any, server: RunningServer, out: Path) -> None
     run = _copy(out, server, "mouse")
     with _opened(browser, server, f"/runs/{run}/review") as page:
         assert _figure(page, "people") == "5"
+        assert not {"null", "undefined", "NaN"} & set(page.locator("main").inner_text().split())
         person = '.person[data-person="{}"]'
         _true(page, "[...document.querySelectorAll('.crops img')].every((i) => i.naturalWidth)")
         page.locator(person.format(4)).drag_to(page.locator(person.format(2)))
@@ -323,10 +325,11 @@ def test_comparison_of_channels(browser: Any, server: RunningServer, out: Path) 
         _true(page, "document.querySelector('#compare').getAttribute('aria-busy') === 'false'")
         _until(lambda: "gone" in page.locator("#groups").inner_text())
         assert page.locator("#differences tbody tr").count() > 5
-        page.get_by_label("Words").fill("turned")
+        page.get_by_label("Words").fill("few")
         _until(lambda: page.locator("#runs-words").inner_text().startswith("1 of 1 "))
         page.get_by_role("button", name="Compare").click()
         _until(lambda: page.locator("#groups tbody tr").count() == 2)
+        assert "nothing to compare" in page.locator("#differences-words").inner_text()
 
 
 # ---- how the pages look

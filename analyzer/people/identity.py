@@ -108,6 +108,10 @@ nothing at the second: the aligner looks at an enlarged crop, the detector at th
 does. The weight is the ratio of both in a logistic regression on detections labeled as faces or not
 (docs/design.md)."""
 
+PLAIN_QUALITY, PLAIN_PX = 0.6, 64
+"""A low score takes nothing away from this quality and width on: the aligner's crop shows no more than the
+frame does, and of labeled detections so clear none was no face, whatever the score."""
+
 _SCORES = 0.05, 0.95
 """Scores beyond these count as these: not all detectors' scores have the same ends."""
 
@@ -401,7 +405,9 @@ def _clearness(quality: Float, faces: pd.DataFrame) -> Float:
     if not faces["quality"].notna().any():
         return quality  # it is the score already
     scores: Real = faces["score"].to_numpy(np.float64).clip(*_SCORES)
-    corrected = quality + SCORE_WEIGHT * (logit(scores) - logit(np.array(SURE_SCORE)))
+    correction = SCORE_WEIGHT * (logit(scores) - logit(np.array(SURE_SCORE)))
+    plain = (quality >= PLAIN_QUALITY) & ((faces["x2"] - faces["x1"]).to_numpy() >= PLAIN_PX)
+    corrected = quality + np.where(plain, correction.clip(min=0), correction)
     return np.where(quality > 0, corrected.clip(0, 1), 0).astype(np.float32)
 
 
