@@ -83,6 +83,7 @@ _PATIENCE_S = _DAY_S
 """A server does not end: it waits for every retry."""
 _RETRY = Retry(attempts=4, base_s=10.0, cap_s=3600.0, patience_s=_PATIENCE_S)
 _PACE = Pace(pause_s=(1.0, 3.0))
+_NICENESS = 10
 _PAUSE_S = 10.0
 """After which the scheduler is started again, if the disk was full or the models could not be loaded."""
 _ANALYSIS_SHARE = 0.9
@@ -415,7 +416,7 @@ class JobService:
     def _work(self) -> None:
         while not self._stopping.is_set():
             jobs = self._batch()
-            executor = LocalExecutor(slot_count(jobs), Settings().thread_count)
+            executor = LocalExecutor(slot_count(jobs), Settings().thread_count, prepare=_step_back)
             try:
                 scheduler = Scheduler(
                     jobs, executor, on_event=self._on_event, stop=self._stop, fetchers=self._fetcher
@@ -822,6 +823,12 @@ class JobService:
         kind = MediaKind.IMAGES if record.images else MediaKind.VIDEO
         source = str(folder if len(paths) > 1 else paths[0])
         return Item(source, kind, paths, title=record.title)
+
+
+def _step_back() -> None:
+    """In an analyzing process: leave the processors to the server when it has something to do."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(_NICENESS)
 
 
 def _reset(job: Job) -> None:
