@@ -166,13 +166,22 @@ def test_who_is_left_out_is_in_no_figure(run: Path, action: str) -> None:
 
 
 def test_confirmed_people_are_known_in_the_shares(run: Path) -> None:
-    women = [Correction("gender", person=number, gender="female") for number in range(1, 8)]
-    add_corrections(run, women)
-    shares = Run.load(run).shares.set_index("group")
-    # What is left are the people who were missed or counted twice.
-    assert shares.loc["female", "people_share"] == pytest.approx(1.0, abs=1e-6)
-    assert shares.loc["male", "people_high"] == pytest.approx(0.0, abs=1e-6)
-    assert make_report([run]).document["total"]["female_people_share"] == pytest.approx(1.0, abs=1e-6)
+    genders = ["female", "male", "male", "female", "female", "male", "female"]
+    some = [Correction("gender", person=n, gender=gender) for n, gender in enumerate(genders, 1)]
+    before = Run.load(run).shares.set_index("group").loc["female"]
+    add_corrections(run, some[:4])
+    part = Run.load(run).shares.set_index("group").loc["female"]
+    assert part["people_high"] - part["people_low"] < before["people_high"] - before["people_low"]
+    add_corrections(run, some[4:])
+    people, row = Run.load(run).people, Run.load(run).shares.set_index("group").loc["female"]
+    ends = [row[f"people_{name}"] for name in ("share", "low", "high")]
+    assert ends == pytest.approx([4 / 7] * 3, abs=1e-6)
+    assert "confirmed by hand" in (Run.load(run).info["shares_text"] or "")
+    of_women = people.loc[people["gender"] == "female", "on_screen_s"].sum() / people["on_screen_s"].sum()
+    assert [row[f"time_{name}"] for name in ("share", "low", "high")] == pytest.approx(
+        [of_women] * 3, abs=1e-6
+    )
+    assert make_report([run]).document["total"]["female_people_share"] == pytest.approx(4 / 7, abs=1e-6)
 
 
 def test_shares_over_several_runs_know_who_is_confirmed(run: Path, original: Path) -> None:
