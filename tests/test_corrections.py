@@ -26,7 +26,7 @@ from analyzer.report.build import make_report
 from analyzer.runs import corrections as module
 from analyzer.runs.corrections import Correction, Corrections, read_corrections
 from analyzer.runs.rederive import found_of, is_current
-from analyzer.runs.run import Run
+from analyzer.runs.run import CORRECTIONS_FILE, Run
 from analyzer.runs.schema import FACES, LINKS, SAMPLES
 from analyzer.runs.suggestions import cast, suggestions
 from analyzer.runs.tables import write_parquet
@@ -223,10 +223,10 @@ def test_undoing_everything_gives_the_same_tables(run: Path, original: Path) -> 
 
 
 def test_the_file_is_only_appended_to(run: Path) -> None:
-    lines = [(run / module.FILE).read_text("utf-8").splitlines()]
+    lines = [(run / CORRECTIONS_FILE).read_text("utf-8").splitlines()]
     for one in MANY:
         add_corrections(run, [one])
-        lines.append((run / module.FILE).read_text("utf-8").splitlines())
+        lines.append((run / CORRECTIONS_FILE).read_text("utf-8").splitlines())
     for fewer, more in itertools.pairwise(lines):
         assert [one.rstrip(",") for one in more[: len(fewer) - 1]] == [one.rstrip(",") for one in fewer[:-1]]
 
@@ -281,10 +281,10 @@ def test_corrections_survive_json(run: Path) -> None:
     add_corrections(run, MANY)
     stored = read_corrections(run)
     assert [Correction.of(json.loads(json.dumps(one))) for one in stored.to_list()] == list(stored.entries)
-    (run / module.FILE).write_text('{"version": 1, "corrections": [{"action": "fly"}]}', "utf-8")
+    (run / CORRECTIONS_FILE).write_text('{"version": 1, "corrections": [{"action": "fly"}]}', "utf-8")
     with pytest.raises(OutputError, match=r"is damaged \(there is no correction 'fly'"):
         read_corrections(run)
-    (run / module.FILE).write_text('{"version": 9}', "utf-8")
+    (run / CORRECTIONS_FILE).write_text('{"version": 9}', "utf-8")
     with pytest.raises(OutputError, match="newer version"):
         read_corrections(run)
 
@@ -371,7 +371,7 @@ def test_killed_at_any_moment_a_run_is_as_before_or_healed(original: Path, tmp_p
 def test_a_report_of_an_interrupted_correction_is_about_the_corrected_people(run: Path) -> None:
     corrected = Path(shutil.copytree(run, run.parent / "corrected"))
     add_corrections(corrected, TWO)
-    shutil.copy(corrected / module.FILE, run / module.FILE)  # killed before its tables followed
+    shutil.copy(corrected / CORRECTIONS_FILE, run / CORRECTIONS_FILE)  # killed before its tables followed
     assert make_report([run]).document["total"]["people"] == 5
     assert is_current(Run.load(run)) and same(content(run), content(corrected))
 
@@ -490,7 +490,7 @@ def test_the_cast_of_a_channel_is_remembered_by_name(original: Path, tmp_path: P
         if names:
             add_corrections(folder, names)
     (tmp_path / "e").mkdir()
-    (tmp_path / "e" / module.FILE).write_text("{", "utf-8")
+    (tmp_path / "e" / CORRECTIONS_FILE).write_text("{", "utf-8")
     assert cast(tmp_path / "d") == ["Ada", "Bo"] and cast(tmp_path / "c") == ["Eve"]
 
 
