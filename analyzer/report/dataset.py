@@ -237,6 +237,13 @@ def _opened(folder: Path) -> Run | Skipped:
     except UnusableRunError as error:
         forbidden = isinstance(error.__cause__, PermissionError)
         return Skipped(folder, _FORBIDDEN if forbidden else error.reason, fault=True)
+    try:
+        if run.may_be_corrected:
+            from analyzer.runs.rederive import heal, is_current  # late: few runs are
+
+            run = run if is_current(run) else heal(folder)
+    except OutputError as error:  # as a rule it is being corrected right now
+        log.info("%s: %s", folder, error)
     problem = _problem(run)
     return run if problem is None else Skipped(folder, problem, fault=True)
 

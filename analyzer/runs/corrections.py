@@ -33,12 +33,12 @@ from analyzer.faces import iou
 from analyzer.people.confirmed import Confirmed
 from analyzer.people.identity import one_face_each
 from analyzer.runs.notes import Note
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.util.atomic import writing
 from analyzer.util.text import counted, one_line
 
 __all__ = [
     "ACTIONS",
-    "FILE",
     "GENDERS",
     "Applied",
     "Correction",
@@ -47,9 +47,6 @@ __all__ = [
     "parts_of",
     "read_corrections",
 ]
-
-FILE = "corrections.json"
-"""Name of the file in the run's folder."""
 
 ACTIONS = ("merge", "split", "not_a_person", "gender", "age", "name", "drop", "undo")
 
@@ -309,7 +306,7 @@ class Corrections:
             OutputError: They cannot be written.
         """
         lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.to_list())
-        with writing(folder / FILE) as temporary:
+        with writing(folder / CORRECTIONS_FILE) as temporary:
             temporary.write_text(f'{{"version": {_FORMAT}, "corrections": [\n{lines}\n]}}\n', "utf-8")
 
     def apply(self, faces: pd.DataFrame, samples: pd.DataFrame) -> Applied:
@@ -408,7 +405,7 @@ def read_corrections(folder: Path) -> Corrections:
     Raises:
         OutputError: The file cannot be read or is damaged.
     """
-    path = folder / FILE
+    path = folder / CORRECTIONS_FILE
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -460,6 +457,8 @@ class Applied:
     """Those that could not be applied, and why."""
     removed: dict[int, str]
     """Numbers of the people that were removed, with the action: drop or not_a_person."""
+    left_out: NDArray[np.bool_]
+    """(faces,) whether each belongs to somebody who was left out by drop."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -468,7 +467,7 @@ class Applied:
         counts = Counter(one.action for one in self.active)
         if counts:
             words = [counted(counts[action], *forms) for action, forms in _WORDS.items() if counts[action]]
-            sentence = f"People were corrected by hand ({FILE}): {', '.join(words)}."
+            sentence = f"People were corrected by hand ({CORRECTIONS_FILE}): {', '.join(words)}."
             notes.append(Note("corrected", len(self.active), sentence))
         if self.lost:
             named = "; ".join(one.in_words() for one, _ in self.lost[:_NAMED])
@@ -538,6 +537,7 @@ class _State:
         self._known: dict[int, Confirmed] = {}
         self._moved: set[int] = set()
         self._removed: dict[int, str] = {}
+        self._dropped: set[int] = set()
         self._last = int(linked.max(initial=0))
         self._places: _Finder | None = None
 
@@ -568,6 +568,7 @@ class _State:
                 assert one.person is not None
                 for tracklet in self.tracklets(one.person):
                     del self._owner[tracklet]
+                    self._dropped |= {tracklet} if one.action == "drop" else set()
                 self._moved.add(one.person)
                 self._removed[one.person] = one.action
             case "gender":
@@ -786,7 +787,8 @@ class _State:
             person_ids[changed] = alone[changed]
         there = set(np.unique(person_ids).tolist())
         known = {person: one for person, one in self._known.items() if person in there}
-        return Applied(person_ids, known, active, lost, dict(self._removed))
+        left_out = np.isin(self._tracklet, list(self._dropped))
+        return Applied(person_ids, known, active, lost, dict(self._removed), left_out)
 
 
 _MOVED = "moved"

@@ -18,12 +18,18 @@ from analyzer.settings import REPORT_FORMATS
 from analyzer.util.atomic import output_errors, sync_folder
 
 __all__ = [
+    "CORRECTIONS_FILE",
     "REPORT_CHARTS",
     "REPORT_TABLES",
+    "SUBTITLE_FILES",
     "Run",
     "publish",
     "report_files",
 ]
+
+CORRECTIONS_FILE = "corrections.json"
+
+SUBTITLE_FILES = "subtitles.ass", "subtitles.vtt"
 
 _OUTPUTS = (
     "run.json",
@@ -42,8 +48,7 @@ _OUTPUTS = (
     "embeddings.parquet",
     "annotated.mp4",
     "annotated",
-    "subtitles.ass",
-    "subtitles.vtt",
+    *SUBTITLE_FILES,
 )
 
 
@@ -134,6 +139,11 @@ class Run:
         """Why the annotated video is missing although it was wanted; otherwise empty."""
         annotated = self.info.get("annotated")
         return annotated.get("error", "") if annotated else ""
+
+    @property
+    def may_be_corrected(self) -> bool:
+        """Whether there are corrections in its folder or in its tables."""
+        return bool(self.info.get("corrections")) or (self.folder / CORRECTIONS_FILE).exists()
 
     @property
     def measured(self) -> bool:
