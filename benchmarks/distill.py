@@ -4,7 +4,8 @@ The network is that of the recipe ``mobilenetv2``, and starts from the same weig
 for fitting it learns labels, and for each face what a teacher says that was not fitted on it: the
 probabilities of ages, that of female, and features (`Teacher`). Statistics of batch normalization are
 measured once on faces and then held, and the first blocks stay as they are: a step takes a third of the time.
-Over the second half of the epochs the rate falls to 0.
+The rate falls to 0 along a cosine. The first epochs are of smaller crops, and the last ones compute with the
+weights that eight bits will leave.
 
 Prints how right it is on the archives for choosing after each epoch, and writes the network as ONNX in 32 and
 in eight bits. Interrupted, it continues after the last epoch.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +45,12 @@ Image = NDArray[np.uint8]
 RECIPE = find_recipe("mobilenetv2")
 assert isinstance(RECIPE.crop, LandmarkCrop)
 TARGETS = RECIPE.targets
-PX = 96
-"""Less than the recipe's: a step takes three quarters of the time."""
-CROP = LandmarkCrop(PX, RECIPE.crop.landmarks)
+CROP = RECIPE.crop
+PX, FIRST_PX = CROP.size, 96
+"""Sides of the network's input, and of that of the first epochs: a step of these takes three quarters of the
+time."""
+LARGE_FROM, ROUNDED_FROM = 0.45, 0.55
+"""Shares of the training: from when the crops are of full size, and the weights those of eight bits."""
 YEARS = np.arange(101, dtype=np.float32)
 
 KEPT_PX, KEPT_PADDING = 160, 0.4
@@ -53,9 +58,9 @@ KEPT_PX, KEPT_PADDING = 160, 0.4
 WIDER = (1 + 2 * KEPT_PADDING) / (1 + 2 * 0.25)
 """How much wider they are than the network's."""
 
-BATCH, RATE, HEADS_RATE, WEIGHT_DECAY = 32, 1.5e-4, 7.5e-4, 0.03
-WARMUP_STEPS = 120
-AVERAGING = 0.998
+BATCH, RATE, HEADS_RATE, WEIGHT_DECAY = 32, 1.8e-4, 7.2e-4, 0.03
+WARMUP_STEPS = 150
+AVERAGING = 0.9985
 FROZEN_BLOCKS = 3
 TAUGHT = 0.65
 """How much the teacher's answers count, beside the labels."""
@@ -81,9 +86,9 @@ class Faces:
     female: Real
     crops: Image
 
-    def sized(self) -> list[Image]:
-        """The crops, scaled so that their middle `PX` pixels are the network's input."""
-        side = round(PX * WIDER)
+    def sized(self, px: int = PX) -> list[Image]:
+        """The crops, scaled so that their middle `px` pixels are the network's input."""
+        side = round(px * WIDER)
         return [
             cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8) for one in self.crops
         ]
@@ -145,10 +150,10 @@ def _cropped(number: int, folder: Path) -> dict[str, NDArray[Any]]:
     }
 
 
-def middle(crops: list[Image]) -> Image:
-    """(N, PX, PX, 3): the network's input as an analysis crops it."""
-    start = (len(crops[0]) - PX) // 2
-    return np.stack([one[start : start + PX, start : start + PX] for one in crops])
+def middle(crops: list[Image], px: int = PX) -> Image:
+    """(N, px, px, 3): the network's input as an analysis crops it."""
+    start = (len(crops[0]) - px) // 2
+    return np.stack([one[start : start + px, start : start + px] for one in crops])
 
 
 def distributions(ages: Real) -> Real:
@@ -161,8 +166,15 @@ def distributions(ages: Real) -> Real:
 # --- the network ---------------------------------------------------------------------------------------
 
 
-def hold_statistics(network: torch.nn.Module, hold: bool) -> None:
-    """Compute convolution and normalization as one, with the statistics that there are; or as before."""
+def hold_statistics(network: torch.nn.Module, hold: bool, rounded: bool = False) -> None:
+    """Compute convolution and normalization as one, with the statistics that there are; or as before.
+
+    Args:
+        network: It is changed.
+        hold: Which of both.
+        rounded: Compute with weights as `quantized` rounds them: in 129 steps for each output channel.
+            Gradients are those of the weights before rounding.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -173,9 +185,14 @@ def hold_statistics(network: torch.nn.Module, hold: bool) -> None:
         def forward(self, values: torch.Tensor) -> torch.Tensor:
             convolution, norm = self[0], self[1]
             factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            weights = convolution.weight * factor[:, None, None, None]
+            if rounded:
+                whole = weights.detach()
+                step = whole.abs().amax((1, 2, 3), keepdim=True) / 64
+                weights = weights + (torch.round(whole / step) * step - whole)
             made = functional.conv2d(
                 values,
-                convolution.weight * factor[:, None, None, None],
+                weights,
                 norm.bias - norm.running_mean * factor,
                 convolution.stride,
                 convolution.padding,
@@ -212,7 +229,7 @@ class Distillation:
         torch.manual_seed(0)
         self.network: Any = RECIPE.build(TARGETS)
         self.features = torch.nn.Linear(1280, teacher.features.shape[1])
-        first = middle(faces.sized()[:384])
+        first = middle(faces.sized(FIRST_PX)[:384], FIRST_PX)
         measure_statistics(self.network, model_input(first, RECIPE.pixels))
         hold_statistics(self.network, True)
         self.network.to(memory_format=torch.channels_last)
@@ -232,6 +249,7 @@ class Distillation:
         self._trained = [*body, *heads]
         self.average: Any = copy.deepcopy(self.network)
         self.epoch = self._step = 0
+        self.px = FIRST_PX
         labels = distributions(faces.ages)
         self._ages = (1 - TAUGHT) * labels + TAUGHT * teacher.age
         self._female = (1 - TAUGHT) * faces.female + TAUGHT * teacher.female
@@ -244,12 +262,16 @@ class Distillation:
                 self._optimizer.load_state_dict(state["optimizer"])
             self.epoch, self._step = state["epoch"], state["step"]
 
-    def train(self, crops: list[Image], epochs: int) -> None:
+    def train(self, faces: Faces, epochs: int) -> None:
         """An epoch of so many."""
+        self.px = PX if self.epoch >= LARGE_FROM * epochs else FIRST_PX
+        for network in (self.network, self.average):
+            hold_statistics(network, True, rounded=self.epoch >= ROUNDED_FROM * epochs)
+        crops = faces.sized(self.px)
         order = np.random.default_rng((7, self.epoch)).permutation(len(crops))
         batches = len(order) // BATCH
         for batch in range(batches):
-            share = min(1.0, 2 - 2 * (self.epoch + batch / batches) / epochs)
+            share = (1 + math.cos(math.pi * (self.epoch + batch / batches) / epochs)) / 2
             for group in self._optimizer.param_groups:
                 group["lr"] = group["rate"] * share * min(1.0, (self._step + 1) / WARMUP_STEPS)
             self._train_on(order[batch * BATCH : (batch + 1) * BATCH], crops)
@@ -259,7 +281,8 @@ class Distillation:
         import torch
         from torch.nn import functional
 
-        shown = [augmented(crops[row], (PX, PX), HOW, generator(7, self.epoch, row)) for row in rows.tolist()]
+        size = (self.px, self.px)
+        shown = [augmented(crops[row], size, HOW, generator(7, self.epoch, row)) for row in rows.tolist()]
         inputs = torch.from_numpy(model_input(np.stack(shown), RECIPE.pixels))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -305,11 +328,11 @@ class Distillation:
             torch.save(state, temporary)
 
 
-def score(network: Any, faces: Faces) -> str:
-    """How right a network is."""
+def score(network: Any, faces: Faces, px: int) -> str:
+    """How right a network is on crops of a size."""
     import torch
 
-    crops = middle(faces.sized())
+    crops = middle(faces.sized(px), px)
     network.eval()
     answers = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -367,7 +390,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's answers, an .npz file")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and networks")
     parser.add_argument("--crops", type=Path, help="folder where crops are kept")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=28)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -376,11 +399,10 @@ def main() -> None:
     load = functools.partial(cropped, cache=options.crops or options.out / "crops")
     faces, others = load(FIT), load(CHOOSE)
     training = Distillation(faces, Teacher.load(options.teacher, faces.names), options.out)
-    crops = faces.sized()
     while training.epoch < options.epochs:
-        training.train(crops, options.epochs)
+        training.train(faces, options.epochs)
         training.save()
-        print(f"epoch {training.epoch}: {score(training.average, others)}", flush=True)
+        print(f"epoch {training.epoch}: {score(training.average, others, training.px)}", flush=True)
     export(training.average, faces, options.out)
 
 
