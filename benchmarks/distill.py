@@ -4,8 +4,7 @@ The network is that of the recipe ``mobilenetv2``, and starts from the same weig
 for fitting it learns labels, and for each face what a teacher says that was not fitted on it: the
 probabilities of ages, that of female, and features (`Teacher`). Statistics of batch normalization are
 measured once on faces and then held, and the first blocks stay as they are: a step takes a third of the time.
-The rate falls to 0 along a cosine. The first epochs are of smaller crops, and the last ones compute with the
-weights that eight bits will leave.
+The rate falls to 0 along a cosine, and the last epochs compute with the weights that eight bits leave.
 
 Prints how right it is on the archives for choosing after each epoch, and writes the network as ONNX in 32 and
 in eight bits. Interrupted, it continues after the last epoch.
@@ -45,12 +44,9 @@ Image = NDArray[np.uint8]
 RECIPE = find_recipe("mobilenetv2")
 assert isinstance(RECIPE.crop, LandmarkCrop)
 TARGETS = RECIPE.targets
-CROP = RECIPE.crop
-PX, FIRST_PX = CROP.size, 96
-"""Sides of the network's input, and of that of the first epochs: a step of these takes three quarters of the
-time."""
-LARGE_FROM, ROUNDED_FROM = 0.45, 0.55
-"""Shares of the training: from when the crops are of full size, and the weights those of eight bits."""
+PX = 96
+"""Less than the recipe's: a step takes three quarters of the time."""
+CROP = LandmarkCrop(PX, RECIPE.crop.landmarks)
 YEARS = np.arange(101, dtype=np.float32)
 
 KEPT_PX, KEPT_PADDING = 160, 0.4
@@ -60,6 +56,8 @@ WIDER = (1 + 2 * KEPT_PADDING) / (1 + 2 * 0.25)
 
 BATCH, RATE, HEADS_RATE, WEIGHT_DECAY = 32, 1.8e-4, 7.2e-4, 0.03
 WARMUP_STEPS = 150
+ROUNDED_FROM = 0.55
+"""From which share of the epochs on the weights are those of eight bits."""
 AVERAGING = 0.9985
 FROZEN_BLOCKS = 3
 TAUGHT = 0.65
@@ -86,9 +84,9 @@ class Faces:
     female: Real
     crops: Image
 
-    def sized(self, px: int = PX) -> list[Image]:
-        """The crops, scaled so that their middle `px` pixels are the network's input."""
-        side = round(px * WIDER)
+    def sized(self) -> list[Image]:
+        """The crops, scaled so that their middle `PX` pixels are the network's input."""
+        side = round(PX * WIDER)
         return [
             cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8) for one in self.crops
         ]
@@ -150,10 +148,10 @@ def _cropped(number: int, folder: Path) -> dict[str, NDArray[Any]]:
     }
 
 
-def middle(crops: list[Image], px: int = PX) -> Image:
-    """(N, px, px, 3): the network's input as an analysis crops it."""
-    start = (len(crops[0]) - px) // 2
-    return np.stack([one[start : start + px, start : start + px] for one in crops])
+def middle(crops: list[Image]) -> Image:
+    """(N, PX, PX, 3): the network's input as an analysis crops it."""
+    start = (len(crops[0]) - PX) // 2
+    return np.stack([one[start : start + PX, start : start + PX] for one in crops])
 
 
 def distributions(ages: Real) -> Real:
@@ -229,7 +227,7 @@ class Distillation:
         torch.manual_seed(0)
         self.network: Any = RECIPE.build(TARGETS)
         self.features = torch.nn.Linear(1280, teacher.features.shape[1])
-        first = middle(faces.sized(FIRST_PX)[:384], FIRST_PX)
+        first = middle(faces.sized()[:384])
         measure_statistics(self.network, model_input(first, RECIPE.pixels))
         hold_statistics(self.network, True)
         self.network.to(memory_format=torch.channels_last)
@@ -249,7 +247,6 @@ class Distillation:
         self._trained = [*body, *heads]
         self.average: Any = copy.deepcopy(self.network)
         self.epoch = self._step = 0
-        self.px = FIRST_PX
         labels = distributions(faces.ages)
         self._ages = (1 - TAUGHT) * labels + TAUGHT * teacher.age
         self._female = (1 - TAUGHT) * faces.female + TAUGHT * teacher.female
@@ -262,12 +259,10 @@ class Distillation:
                 self._optimizer.load_state_dict(state["optimizer"])
             self.epoch, self._step = state["epoch"], state["step"]
 
-    def train(self, faces: Faces, epochs: int) -> None:
+    def train(self, crops: list[Image], epochs: int) -> None:
         """An epoch of so many."""
-        self.px = PX if self.epoch >= LARGE_FROM * epochs else FIRST_PX
         for network in (self.network, self.average):
             hold_statistics(network, True, rounded=self.epoch >= ROUNDED_FROM * epochs)
-        crops = faces.sized(self.px)
         order = np.random.default_rng((7, self.epoch)).permutation(len(crops))
         batches = len(order) // BATCH
         for batch in range(batches):
@@ -281,8 +276,7 @@ class Distillation:
         import torch
         from torch.nn import functional
 
-        size = (self.px, self.px)
-        shown = [augmented(crops[row], size, HOW, generator(7, self.epoch, row)) for row in rows.tolist()]
+        shown = [augmented(crops[row], (PX, PX), HOW, generator(7, self.epoch, row)) for row in rows.tolist()]
         inputs = torch.from_numpy(model_input(np.stack(shown), RECIPE.pixels))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -328,11 +322,11 @@ class Distillation:
             torch.save(state, temporary)
 
 
-def score(network: Any, faces: Faces, px: int) -> str:
-    """How right a network is on crops of a size."""
+def score(network: Any, faces: Faces) -> str:
+    """How right a network is."""
     import torch
 
-    crops = middle(faces.sized(px), px)
+    crops = middle(faces.sized())
     network.eval()
     answers = []
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -390,7 +384,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's answers, an .npz file")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and networks")
     parser.add_argument("--crops", type=Path, help="folder where crops are kept")
-    parser.add_argument("--epochs", type=int, default=28)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -399,10 +393,11 @@ def main() -> None:
     load = functools.partial(cropped, cache=options.crops or options.out / "crops")
     faces, others = load(FIT), load(CHOOSE)
     training = Distillation(faces, Teacher.load(options.teacher, faces.names), options.out)
+    crops = faces.sized()
     while training.epoch < options.epochs:
-        training.train(faces, options.epochs)
+        training.train(crops, options.epochs)
         training.save()
-        print(f"epoch {training.epoch}: {score(training.average, others, training.px)}", flush=True)
+        print(f"epoch {training.epoch}: {score(training.average, others)}", flush=True)
     export(training.average, faces, options.out)
 
 
