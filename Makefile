@@ -6,12 +6,16 @@ INSTALL := pip install --quiet --constraint constraints.txt --editable ".[dev]"
 INSTALL_UV := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt uv
 LINT := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
-.PHONY: demo test test-all lint docs lock bench accuracy clean
+.PHONY: demo serve test test-all lint docs lock bench accuracy clean
 
 demo: $(STAMP)
 	$(BIN)/python -m testkit.demo outputs/demo.mp4
 	$(BIN)/python cli.py analyze outputs/demo.mp4
 	$(BIN)/python cli.py report --format html
+
+# The pages in a browser: open the address that it prints.
+serve: $(STAMP)
+	$(BIN)/python cli.py serve
 
 # All but the tests marked slow. Style, layers and types are checked beside the tests, which often wait; what the
 # checks found is shown after the tests. All must pass.

@@ -55,6 +55,8 @@ class SourceErrorKind(StrEnum):
     """No such file, or HTTP 404/410."""
     UNSUPPORTED = "unsupported"
     """An address or file type that cannot be read."""
+    NOT_PUBLIC = "not_public"
+    """An address, or one that it leads to, of a host that is not on the internet; refused by an `Egress`."""
     PRIVATE_OR_REMOVED = "private_or_removed"
     LOGIN_OR_AGE = "login_or_age"
     GEO_BLOCKED = "geo_blocked"

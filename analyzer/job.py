@@ -34,6 +34,7 @@ from analyzer.media.read_report import ReadReport, joined_report
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.output.preview import OnPreview, Previewer
+from analyzer.runs.corrections import read_corrections
 from analyzer.runs.derive import derive, same_analysis, table_files, work_key, write_spreadsheet, write_tables
 from analyzer.runs.folders import run_folder
 from analyzer.runs.pool import (
@@ -339,7 +340,8 @@ class VideoAnalyzer:
         video, settings, models, read = work.video, work.settings, work.models, (work.reader.info, report)
         timings, stages = work.timings, work.stages
         with timed(timings, "link"), stages("link"):
-            tables = derive(video, work.parts, read, settings, models.calibration)
+            made = read_corrections(folder)
+            tables = derive(video, work.parts, read, settings, models.calibration, made)
         with stages("write"):
             write_tables(staging, tables, settings)
         timings["analysis"] = time.perf_counter() - opened

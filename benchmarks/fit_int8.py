@@ -6,7 +6,8 @@
 The face detector sees frames of made videos (those for choosing, none of those for reporting) in its own
 sizes, and of each tensor the mean over images of its lowest and highest value is taken: of the ways tried
 (extremes, percentiles, means) the one whose boxes stay nearest to those in float32. dlib's networks see
-aligned crops of labeled faces, and the extremes are taken: embeddings stay nearest.
+aligned crops of portraits that anyone may use (`--commercial` computes with these ranges too), sharp and as
+photographs and videos show them, and the extremes are taken: embeddings stay nearest.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer import Settings
-from analyzer.faces import Faces
-from analyzer.media.frame import Still
+from analyzer.evaluation.labels import read_labels
+from analyzer.evaluation.views import Viewer
 from analyzer.media.reader import VideoReader
 from analyzer.vision import registry
-from analyzer.vision.alignment import CropAligner
 from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.attributes.heads import middle
 from analyzer.vision.crops import AGE_CROP_PX, EMBEDDING_CROP, EMBEDDING_CROP_PX
@@ -37,15 +37,18 @@ from analyzer.vision.preprocessing import DLIB_PIXELS, Pixels
 from analyzer.vision.quantize import convolutions, ranges_file
 from analyzer.vision.registry import Model
 from analyzer.vision.runtime import import_openvino, openvino_core
+from benchmarks.accuracy import external
 from testkit.crowd import make
-from testkit.faces import CHOOSE, labeled_faces
+from testkit.faces import CHOOSE
 from testkit.videos import panning
 
 Image = NDArray[np.uint8]
 
 KINDS, SEEDS = ("walking", "edited"), (2000, 2001, 2002, 2003)
 REDUCTIONS = (1.0, 2.0)
-FACES = 300
+PORTRAITS = 150
+"""Of each set."""
+PORTRAIT_CROPS = "crops of portraits of the US Congress and of London"
 BOX = (0.18, 0.14, 0.82, 0.92)
 """Where the face is in a labeled image, as shares of its sides."""
 
@@ -89,14 +92,14 @@ def frames(folder: Path) -> Iterator[Image]:
 
 
 def crops() -> Iterator[Image]:
-    """Crops of labeled faces, as heads read them."""
-    aligner = CropAligner(Settings())
-    for face in labeled_faces(CHOOSE, FACES):
-        height, width = face.image.shape[:2]
-        box = np.array(BOX, np.float32) * (width, height, width, height)
-        faces = aligner.align(Still(face.image), Faces.build(boxes=[box], scores=[1.0]))
-        if np.isfinite(faces.landmarks).all():
-            yield EMBEDDING_CROP.crop(Still(face.image), faces)[0]
+    """Crops of portraits, as heads read them: sharp, as in photographs, and as in videos."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        for number, path in enumerate(external(work)):
+            labels = read_labels(path, work / str(number), PORTRAITS).faces
+            viewer = Viewer(Settings())
+            for view in viewer.views(viewer.cut(labels), plain=True):
+                yield from EMBEDDING_CROP.crop(view.frame, view.faces)
 
 
 def ends(one: Measured, images: Sequence[Image]) -> tuple[list[str], NDArray[np.float64]]:
@@ -167,9 +170,13 @@ def main() -> None:
                 seen = list(frames(options.videos or Path(temporary)))
                 write(one, seen, f"images of made videos, seeds {SEEDS[0]} to {SEEDS[-1]}")
             elif one.side == EMBEDDING_CROP_PX:
-                write(one, faces, "crops of labeled faces")
+                write(one, faces, PORTRAIT_CROPS)
             else:
-                write(one, [middle(crop, one.side) for crop in faces], "crops of labeled faces")
+                write(
+                    one,
+                    [middle(crop, one.side) for crop in faces],
+                    PORTRAIT_CROPS,
+                )
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from analyzer.people.proportions import estimate_proportions, in_words
 from analyzer.people.timeline import sample_durations, timeline
 from analyzer.runs.run_info import SCHEMA_VERSION, Counts, RunInfo
-from analyzer.runs.schema import FACES, PEOPLE, SAMPLES, SHARES, timeline_columns
-from analyzer.runs.tables import no_clock, write_csv, write_json, write_parquet
+from analyzer.runs.schema import FACES, LINKS, PEOPLE, SAMPLES, SHARES, timeline_columns
+from analyzer.runs.tables import empty_table, no_clock, write_csv, write_json, write_parquet
 from analyzer.settings import Settings, assign_band
 from analyzer.vision import registry
 from analyzer.vision.calibration import Calibration, Confusion
@@ -129,6 +129,7 @@ def make_run(
             write_parquet(folder / f"{name}.parquet", frame, columns)
     write_parquet(folder / "faces.parquet", faces, FACES)
     write_parquet(folder / "samples.parquet", samples, SAMPLES)
+    write_parquet(folder / "links.parquet", empty_table(LINKS), LINKS)
     document = _info(video_id, samples, faces, people, settings) | {"shares_text": in_words(table, people)}
     write_json(folder / "run.json", document | info)
     return folder
@@ -161,6 +162,7 @@ def _faces(samples: pd.DataFrame, at: NDArray[np.int64], who: NDArray[np.int64],
             "age_std_years": 6.0,
             "tracklet_id": who,
             "person_id": who + 1,
+            "linked_person_id": who + 1,
         }
     )
 
@@ -189,6 +191,10 @@ def _people(samples: pd.DataFrame, plan: Plan, settings: Settings) -> pd.DataFra
                 "face_px_median": 80.0,
                 "frontal_share": 1.0,
                 "estimated_samples": len(seen),
+                "name": "",
+                "gender_source": "estimated",
+                "age_source": "estimated",
+                "corrected": False,
             }
         )
     return pd.DataFrame(rows, columns=[column.name for column in PEOPLE if column.name != "video_id"])

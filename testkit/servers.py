@@ -53,13 +53,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A server on 127.0.0.1. `requests` are the paths asked for, in order."""
+    """A server on an address of this computer. `requests` are the paths asked for, in order."""
 
     daemon_threads = False
     block_on_close = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Handler)
+        self.connections = 0
+        """How many connections were made, whether or not a request came."""
         self.routes: dict[str, Route] = {}
         self.requests: list[str] = []
         self.ranges: list[str] = []
@@ -67,12 +69,17 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.stopping = threading.Event()
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Count the connection."""
+        self.connections += 1
+        return True
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is part of the tests."""
 
     def url(self, path: str) -> str:
         """The address of a path."""
-        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}{path}"
 
     def count(self, path: str) -> int:
         """How often a path was asked for."""
@@ -205,9 +212,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
+def serve(host: str = "127.0.0.1") -> Iterator[Server]:
     """A running server."""
-    server = Server()
+    server = Server(host)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

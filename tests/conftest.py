@@ -23,7 +23,7 @@ from testkit.faces import SHARED
 from testkit.videos import wall
 
 CLIPS = SHARED / "clips"
-OURS = ("read-ahead", "fetch", "live", "publish_0")
+OURS = ("read-ahead", "fetch", "live", "publish_0", "egress")
 """Names of the threads that the project starts."""
 _LOAD = Models.load
 

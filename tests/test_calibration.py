@@ -163,7 +163,8 @@ def test_the_interval_has_the_width_of_the_file(calibration: Calibration) -> Non
         interval_knots_years=[0, 100],
         interval_low_years=[2, 6],
         interval_high_years=[4, 12],
-        interval_spread=[0.5, 1.0],
+        interval_low_spread=[0.5, 1.5],
+        interval_high_spread=[1.0, 1.0],
         interval_small_years=[0.25, 0.125],
         interval_unclear_years=[3.0, 5.0],
         age_knots_years=[0, 120],
@@ -172,7 +173,7 @@ def test_the_interval_has_the_width_of_the_file(calibration: Calibration) -> Non
     given = estimates(0.0, 60.0, spread=8.0, face_px=20.0, quality=0.6)
     read = made.person(given)
     small = np.log(80 / 20)
-    assert read.low_years[0] == pytest.approx(60 - (2 + 0.04 * 60) - 0.5 * 8 - 0.25 * small - 0.4 * 3)
+    assert read.low_years[0] == pytest.approx(60 - (2 + 0.04 * 60) - 1.1 * 8 - 0.25 * small - 0.4 * 3)
     assert read.high_years[0] == pytest.approx(60 + (4 + 0.08 * 60) + 8 + 0.125 * small + 0.4 * 5)
     # Knots that would leave the estimate outside do not.
     odd = dataclasses.replace(made, interval_low_years=[-99, -99], interval_high_years=[-99, -99])
@@ -299,17 +300,14 @@ def test_every_number_of_the_file_fits_the_others(calibration: Calibration, file
     for name in ("age", "interval"):
         knots = getattr(calibration, f"{name}_knots_years")
         assert (np.diff(knots) > 0).all()
-        for value in ("years", "low_years", "high_years"):
+        for value in ("years", "low_years", "high_years", "low_spread", "high_spread"):
             curve = getattr(calibration, f"{name}_{value}", None)
             assert curve is None or len(curve) == len(knots)
     # An older estimate is an older person.
     assert (np.diff(calibration.age_years) >= 0).all()
     # What is less sure is never said more narrowly.
-    for shares in (
-        calibration.interval_spread,
-        calibration.interval_small_years,
-        calibration.interval_unclear_years,
-    ):
+    assert min(*calibration.interval_low_spread, *calibration.interval_high_spread) >= 0
+    for shares in (calibration.interval_small_years, calibration.interval_unclear_years):
         assert len(shares) == 2 and min(shares) >= 0
     assert 0 < calibration.child_years < 30
     for edges in (calibration.seen_gender_edges, calibration.seen_age_edges_years):

@@ -18,6 +18,7 @@ from analyzer.people import identity
 from analyzer.people.identity import (
     ALONE_S,
     CERTAIN,
+    CHILD_DISTANCE,
     CLEAR_QUALITY,
     CLEAR_SHARE,
     COMPARABLE,
@@ -61,6 +62,7 @@ class Seen:
     crop_px: float = 50.0
     width: float = 40.0
     score: float = SURE_SCORE
+    age_years: float = np.nan
 
 
 def samples_at(
@@ -97,6 +99,7 @@ def tables(cast: Sequence[Seen], samples: pd.DataFrame) -> tuple[pd.DataFrame, p
                     "tracklet_id": tracklet,
                     "score": one.score,
                     "quality": one.quality,
+                    "age_years": one.age_years,
                     **box,
                 }
             )
@@ -562,6 +565,22 @@ IMAGE_LIKELY = IMAGE_HEIGHTS[1]
 @pytest.mark.parametrize(("apart", "people"), [(IMAGE_LIKELY - 0.01, [1, 1]), (IMAGE_LIKELY + 0.01, [1, 2])])
 def test_the_same_face_in_several_images_is_one_person(apart: float, people: list[int]) -> None:
     assert places(in_images(*on_line(0, apart)), images(2)) == people
+
+
+@pytest.mark.parametrize(
+    ("ages", "most"),
+    [
+        ((2.0, 2.0), IMAGE_LIKELY**2 - 2 * CHILD_DISTANCE),
+        ((2.0, 40.0), IMAGE_LIKELY**2 - CHILD_DISTANCE),
+        ((6.5, 6.5), IMAGE_LIKELY**2 - CHILD_DISTANCE),
+        ((10.0, 40.0), IMAGE_LIKELY**2),
+    ],
+)
+def test_in_images_children_must_look_more_alike(ages: tuple[float, float], most: float) -> None:
+    for squared, people in ((most - 0.01, [1, 1]), (most + 0.01, [1, 2])):
+        cast = in_images(*on_line(0, squared**0.5))
+        cast = [dataclasses.replace(one, age_years=age) for one, age in zip(cast, ages, strict=True)]
+        assert places(cast, images(2)) == people
 
 
 def test_many_images_of_one_face_among_others() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from analyzer.people.identity import SURE_SCORE, link_tracklets
 from analyzer.people.timeline import sample_durations
-from analyzer.runs.notes import REASONS, Note, Seen, take_notes
+from analyzer.runs.notes import REASONS, Note, Seen, people_notes, scene_notes
 from analyzer.runs.schema import EMBEDDINGS
 from analyzer.runs.tables import empty_table
 from analyzer.settings import Settings
@@ -66,10 +66,23 @@ def made(*cast: Face, images: bool = False, count: int = 100) -> tuple[pd.DataFr
 def people(*rows: tuple[float, str, float, int]) -> pd.DataFrame:
     """Median width, gender, age, estimated sightings of each."""
     table = pd.DataFrame(rows, columns=["face_px_median", "gender", "age_years", "estimated_samples"])
-    return table.assign(person_id=np.arange(1, len(table) + 1))
+    return table.assign(person_id=np.arange(1, len(table) + 1), gender_source="estimated")
 
 
 EMPTY = people()
+
+
+def take_notes(
+    seen: Seen,
+    faces: pd.DataFrame,
+    table: pd.DataFrame,
+    uncounted: pd.DataFrame,
+    settings: Settings,
+    **of: Any,
+) -> tuple[Note, ...]:
+    larger = {"may_be_larger": seen.may_be_larger}
+    of_people = people_notes(faces, table, settings, **of, **larger) if len(faces) else ()
+    return (*scene_notes(seen, faces, uncounted, settings), *of_people)
 
 
 def uncounted_notes(

@@ -232,7 +232,7 @@ def test_faces_are_learned_and_the_file_answers_alike(name: str, tmp_path: Path)
     inputs = model_input(crops, recipe.pixels)
     ages = torch.tensor([20.0, 41.0, np.nan, 70.0])
     female = torch.tensor([1.0, 0.0, 1.0, np.nan])
-    labels = Labels(female, ages, ages, ages, torch.ones(4))
+    labels = Labels(female, ages, ages, ages, torch.ones(4), torch.ones(4))
     optimizer = torch.optim.AdamW(recipe.groups(made, recipe.defaults.rate))
     losses = []
     for _ in range(8):

@@ -321,7 +321,9 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 def labels(female: list[float], low: list[float], high: list[float], weight: list[float]) -> Labels:
     ends = torch.tensor(low), torch.tensor(high)
-    return Labels(torch.tensor(female), (ends[0] + ends[1]) / 2, *ends, torch.tensor(weight))
+    return Labels(
+        torch.tensor(female), (ends[0] + ends[1]) / 2, *ends, torch.tensor(weight), torch.tensor(weight)
+    )
 
 
 NAN = float("nan")

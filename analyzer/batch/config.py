@@ -301,6 +301,8 @@ class Source:
     tags: tuple[str, ...] = ()
     watched: bool = False
     """Whether files that are still being written are left for the next batch run."""
+    media: Path | None = None
+    """Folder to which a downloaded video is moved when its run is published; None: it is removed."""
 
 
 @dataclass(frozen=True)
@@ -397,6 +399,7 @@ class Jobs(_Checked):
     """
 
     sources: tuple[Source, ...]
+    """More may be added while a batch runs, see `analyzer.batch.scheduler.Scheduler.add`."""
     out: Path
     ledger: Path
     """The ledger: by default `LEDGER_NAME` in `out`."""
@@ -406,6 +409,8 @@ class Jobs(_Checked):
     """Stop after this time, in seconds; None: when everything is done."""
     workers: int = _within(0, 0, 256)
     """Videos that are analyzed in parallel; 0: as many as cores and memory allow."""
+    downloads: int = _within(1, 1, 64)
+    """Downloads at the same time, each from another host."""
     report: tuple[str, ...] = ("html",)
     """Formats of each run's report; empty: none."""
     reserve_mb: int = _within(1000, 0, 1_000_000_000)
@@ -417,8 +422,6 @@ class Jobs(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sources:
-            raise SettingsError("there is no source to analyze")
         report: Any = self.report
         if not isinstance(report, list | tuple):
             raise SettingsError(f'report must be a list such as ["html"], not {brief(report)}')
@@ -482,6 +485,8 @@ def jobs_of(
 
 
 def _jobs(sources: tuple[Source, ...], out: Path, choices: Mapping[str, Any]) -> Jobs:
+    if not sources:
+        raise SettingsError("there is no source to analyze")
     given = {name: value for name, value in choices.items() if value is not None}
     given = {"ledger": out / LEDGER_NAME, "log": out / LOG_NAME} | given
     return Jobs(sources=sources, out=out, **given)

@@ -32,6 +32,7 @@ __all__ = [
     "default_fetcher",
     "library_versions",
     "origin_of",
+    "shown_name",
     "stopped",
 ]
 
@@ -128,7 +129,12 @@ def default_fetcher(settings: Settings, on_progress: Callable[[FetchProgress], N
 
 def origin_of(source: Source) -> str:
     """A source's name as it is stored and shown, without a login."""
-    return without_login(well_formed(source.name))
+    return shown_name(source.name)
+
+
+def shown_name(name: str) -> str:
+    """The name of a source as it is stored and shown, without a login."""
+    return without_login(well_formed(name))
 
 
 @functools.cache

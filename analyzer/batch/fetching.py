@@ -1,4 +1,4 @@
-"""Downloads the videos of a batch run one at a time in a second thread, ahead of their analysis."""
+"""Fetches the videos of a batch run in threads of their own, ahead of their analysis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 import shutil
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from analyzer.batch.folders import download_folder
 from analyzer.batch.ledger import Work
 from analyzer.batch.listing import why_not
 from analyzer.batch.protocol import RunFacts, matching_run
-from analyzer.batch.queue import Entry
+from analyzer.batch.queue import Entry, WorkQueue
 from analyzer.errors import AnalyzerError, OutputError, is_full
 from analyzer.events import Downloading
 from analyzer.runs.folders import run_folder
@@ -74,15 +74,28 @@ class Fetched:
     seconds: float
 
 
+@dataclass(eq=False)
+class _Download:
+    """A video that is being fetched."""
+
+    entry: Entry
+    folder: Path
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    progress: FetchProgress | None = None
+
+
 class Downloads:
-    """A thread that downloads one video at a time. A context manager: leaving it ends the download."""
+    """Threads that fetch videos. A context manager: leaving it ends all downloads.
+
+    Local files are only identified, beside the downloads: a slow site does not keep them waiting.
+    """
 
     def __init__(self, context: BatchContext) -> None:
         self._context = context
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fetch-ahead")
-        self._cancelled = threading.Event()
-        self._current: tuple[Entry, Future[Fetched]] | None = None
-        self._progress: FetchProgress | None = None
+        self._limit = context.jobs.downloads
+        self._pool = ThreadPoolExecutor(self._limit + 1, thread_name_prefix="fetch-ahead")
+        self._running: dict[Future[Fetched], _Download] = {}
+        self._ended = False
 
     def __enter__(self) -> Self:
         return self
@@ -94,17 +107,23 @@ class Downloads:
         self._pool.shutdown()
 
     @property
-    def entry(self) -> Entry | None:
-        """The video that is being downloaded, if any."""
-        return None if self._current is None else self._current[0]
+    def entries(self) -> list[Entry]:
+        """The videos that are being fetched."""
+        return [each.entry for each in self._running.values()]
+
+    def take(self, queue: WorkQueue) -> Entry | None:
+        """Take a video from a queue that can be fetched now; from no host two at a time."""
+        hosts = [each.host for each in self.entries if each.host is not None]
+        local = len(hosts) == len(self._running) and not (self._limit == 1 and hosts)
+        remote = len(hosts) < self._limit and not (self._limit == 1 and self._running)
+        return queue.take(local=local, remote=remote, busy=hosts)
 
     def start(self, entry: Entry) -> None:
-        """Start a download; none may be going on.
+        """Start to fetch a video.
 
         Raises:
             OutputError: Its folder cannot be made.
         """
-        assert self._current is None
         folder = download_folder(self._context.jobs.out, entry.work.id)
         shutil.rmtree(folder, ignore_errors=True)
         try:
@@ -112,60 +131,70 @@ class Downloads:
         except OSError as error:
             message = f"{folder} cannot be made ({error.strerror}): check the disk"
             raise OutputError(message, no_space=is_full(error)) from error
-        self._current = entry, self._pool.submit(self._fetch, entry, folder)
+        download = _Download(entry, folder)
+        if self._ended:
+            download.cancelled.set()
+        self._running[self._pool.submit(self._fetch, download)] = download
 
-    def cancel(self) -> None:
-        """End the download, and every later one at once."""
-        self._cancelled.set()
+    def cancel(self, id: int | None = None) -> bool:
+        """End the download of a video; None: all, and every later one at once.
+
+        Returns:
+            Whether there was one.
+        """
+        self._ended = self._ended or id is None
+        wanted = [each for each in self._running.values() if id in (None, each.entry.work.id)]
+        for each in wanted:
+            each.cancelled.set()
+        return bool(wanted)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for the end of the download."""
-        if self._current is not None:
-            wait([self._current[1]], timeout_s)
+        """Wait for the end of a download."""
+        wait(self._running, timeout_s, FIRST_COMPLETED)
 
-    def collect(self) -> Fetched | None:
-        """Report progress; return the finished download, once."""
-        if self._current is None:
-            return None
-        entry, future = self._current
-        progress, self._progress = self._progress, None
-        if progress is not None:
-            facts = {"received_bytes": progress.received_bytes}
-            self._context.on_event(Downloading.name, entry.work.id, facts)
-        if not future.done():
-            return None
-        self._current = None
-        return future.result()
+    def collect(self) -> list[Fetched]:
+        """Report progress; return the finished downloads, each once."""
+        for each in self._running.values():
+            progress, each.progress = each.progress, None
+            if progress is not None:
+                facts = {"received_bytes": progress.received_bytes, "total_bytes": progress.total_bytes}
+                self._context.on_event(Downloading.name, each.entry.work.id, facts)
+        done = [future for future in self._running if future.done()]
+        for future in done:
+            del self._running[future]
+        return [future.result() for future in done]
 
     def pause_s(self) -> float:
         """How long to wait before the next download from the same host, in seconds: random."""
         return random.uniform(*self._context.jobs.pace.pause_s)
 
-    # -- in the second thread
+    # -- in the threads
 
-    def _fetch(self, entry: Entry, folder: Path) -> Fetched:
+    def _fetch(self, download: _Download) -> Fetched:
+        entry = download.entry
         began = time.monotonic()
         video: Video | None = None
         error: BaseException | None = None
+
+        def on_progress(progress: FetchProgress) -> None:
+            download.progress = progress
+
+        def check_cancelled() -> None:
+            if download.cancelled.is_set():
+                raise stopped()
+
         try:
-            fetcher = self._context.fetcher(entry.source, self._on_progress)
+            fetcher = self._context.fetcher(entry.source, on_progress)
             item = entry.item or self._item(fetcher, entry.work)
             video = fetcher.fetch(
                 item,
-                folder,
+                download.folder,
                 accept=lambda candidate: self._check(entry, candidate),
-                on_wait=self._check_cancelled,
+                on_wait=check_cancelled,
             )
         except Exception as raised:  # noqa: BLE001 - handled by the scheduler's thread
             error = raised
         return Fetched(entry, video, error, time.monotonic() - began)
-
-    def _on_progress(self, progress: FetchProgress) -> None:
-        self._progress = progress
-
-    def _check_cancelled(self) -> None:
-        if self._cancelled.is_set():
-            raise stopped()
 
     @staticmethod
     def _item(fetcher: Fetcher, work: Work) -> Item:

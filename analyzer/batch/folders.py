@@ -12,6 +12,7 @@ from typing import Any
 from analyzer.batch.ledger import Work
 from analyzer.errors import OutputError, is_full
 from analyzer.runs.folders import run_folder
+from analyzer.util.atomic import output_errors
 from analyzer.util.locks import remove_parts
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "download_folder",
     "holds_something",
     "is_complete",
+    "keep_download",
     "make_folder",
     "remove_download",
     "remove_segments",
@@ -39,6 +41,19 @@ def remove_download(out: Path, id: int) -> None:
     shutil.rmtree(download_folder(out, id), ignore_errors=True)
     with contextlib.suppress(OSError):
         (out / DOWNLOADS).rmdir()  # if nothing is left in it
+
+
+def keep_download(out: Path, id: int, folder: Path) -> None:
+    """Move the files of a video's download to a folder, replacing those of the same name.
+
+    Raises:
+        OutputError: They cannot be moved.
+    """
+    source = download_folder(out, id)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in list(source.iterdir()) if source.is_dir() else ():
+            path.replace(folder / path.name)
 
 
 def remove_unknown_downloads(out: Path, ids: Container[str]) -> None:

@@ -35,6 +35,7 @@ from analyzer.util.locks import file_lock, is_locked
 from analyzer.util.system import file_system
 
 __all__ = [
+    "CANCELED",
     "FINAL",
     "LEDGER_NAME",
     "NETWORK_FILE_SYSTEMS",
@@ -76,6 +77,8 @@ class State(StrEnum):
     """It failed for good: only ``batch retry`` tries it again."""
 
 
+CANCELED = "canceled"
+"""Kind of skipped videos that somebody did not want any more."""
 FINAL = (State.DONE, State.SKIPPED, State.ABANDONED)
 """States in which a video needs no more work."""
 RUNNING = (State.DOWNLOADING, State.DOWNLOADED, State.ANALYZING)
@@ -224,6 +227,8 @@ class Work:
     state: State
     reason: str | None
     error_kind: str | None
+    error: str | None
+    """Of the last attempt, if it failed."""
     attempts: int
     consecutive_failures: int
     """Attempts since the last progress that failed, without those that are not counted."""
@@ -478,6 +483,21 @@ class Ledger:
         wanted = None if origins is None else set(origins)
         return [self._work(row) for row in rows if wanted is None or row["origin"] in wanted]
 
+    def of_origin(self, origin: str) -> list[Work]:
+        """Return the rows of a source, oldest first."""
+        rows = self._rows("SELECT * FROM videos WHERE origin = ? ORDER BY id", origin)
+        return [self._work(row) for row in rows]
+
+    def delete(self, id: int) -> None:
+        """Delete a video's row with its attempts and segments, as if it had never been listed.
+
+        Nothing of it is left in the file, nor in the write-ahead log unless another process reads that now.
+        """
+        with self._lock, self._errors():
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._change("DELETE FROM videos WHERE id = ?", id)
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def abandoned(self) -> list[Work]:
         """Return the abandoned rows, oldest first."""
         rows = self._rows("SELECT * FROM videos WHERE state = ? ORDER BY id", State.ABANDONED)
@@ -631,9 +651,9 @@ class Ledger:
             id: The video's row.
             reason: A sentence for people.
             kind: ``filter``: a filter of the jobs, which each batch run checks again; ``duplicate``: another
-                row is the same work; ``gone``: a local file is no longer there. The ledger itself writes
-                ``settings``: they were changed before the video was done, and ``replaced``: a run with other
-                settings took its folder.
+                row is the same work; ``gone``: a local file is no longer there; `CANCELED`. The ledger itself
+                writes ``settings``: they were changed before the video was done, and ``replaced``: a run with
+                other settings took its folder.
         """
         with self._transaction() as db:
             db.execute(
@@ -921,6 +941,7 @@ class Ledger:
             state=State(row["state"]),
             reason=row["reason"],
             error_kind=row["error_kind"],
+            error=row["error"],
             attempts=row["attempts"],
             consecutive_failures=row["consecutive_failures"],
             interrupted=row["interrupted"],

@@ -77,6 +77,10 @@ class Listing:
                 self._context.skip(work, replaced, "gone")
         self._queue.take_turns(sources, start)
 
+    def forget(self, source: str) -> None:
+        """Forget which videos a source has listed, by its name."""
+        self._owners = {key: owner for key, owner in self._owners.items() if owner.name != source}
+
     def _replaced(self, work: Work) -> str | None:
         """What happened to a local file whose path now holds something else, and of which no copy is listed;
         None: nothing."""

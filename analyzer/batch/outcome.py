@@ -190,6 +190,12 @@ class Tally:
         outcome.troubles = [one for one in outcome.troubles if one["video"] != work.id and one is not as_list]
         self._count()
 
+    def forget(self, id: int) -> None:
+        """Forget a video that was deleted from the ledger."""
+        self.outcome.troubles = [one for one in self.outcome.troubles if one["video"] != id]
+        self.outcome.runs = [one for one in self.outcome.runs if one["video"] != id]
+        self._count()
+
     def has_trouble(self, id: int) -> bool:
         """Whether the last attempt at a video failed."""
         return any(one["video"] == id for one in self.outcome.troubles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from analyzer.batch.config import Source
@@ -95,14 +95,27 @@ class WorkQueue:
         new = sorted(self._entries[start:], key=lambda entry: (entry.rank, order[id(entry.source)]))
         self._entries[start:] = new
 
-    def take(self) -> Entry | None:
-        """Remove and return the first video that is due and whose host may be asked."""
+    def take(self, *, local: bool = True, remote: bool = True, busy: Container[str] = ()) -> Entry | None:
+        """Remove and return the first video that is due and whose host may be asked.
+
+        Args:
+            local: Whether it may be a local file.
+            remote: Whether it may have to be downloaded.
+            busy: Hosts that are not asked now.
+        """
         now, moment = self._context.clock.time(), self._context.clock.monotonic()
         for entry in self._entries:
-            if self._due(entry) <= now and self._rested.get(entry.host or "", 0.0) <= moment:
+            wanted = local if entry.host is None else remote and entry.host not in busy
+            if wanted and self._due(entry) <= now and self._rested.get(entry.host or "", 0.0) <= moment:
                 self._entries.remove(entry)
                 return entry
         return None
+
+    def forget(self, id: int) -> None:
+        """Remove a video, so that it can be queued again."""
+        entry = self._queued.pop(id, None)
+        if entry is not None and entry in self._entries:
+            self._entries.remove(entry)
 
     def next_due(self) -> float:
         """When the next video is due, in seconds since 1970; infinity: there is none."""

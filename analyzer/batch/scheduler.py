@@ -1,7 +1,7 @@
 """Works through a batch run: fetches videos, runs their analyses as jobs, and records results in the ledger.
 
-One thread decides, and it alone changes states. A second thread downloads the next video while jobs analyze
-the previous ones in the slots of an executor.
+One thread decides, and it alone changes states. Other threads download the next videos while jobs analyze the
+previous ones in the slots of an executor.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import contextlib
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from analyzer import events
 from analyzer.batch.config import Jobs, Source
@@ -22,6 +24,8 @@ from analyzer.batch.context import (
     Stop,
     default_fetcher,
     library_versions,
+    origin_of,
+    shown_name,
 )
 from analyzer.batch.executors.base import Executor
 from analyzer.batch.failure_policy import Failure, Phase, failure_of
@@ -29,12 +33,13 @@ from analyzer.batch.failures import Failures, state_before
 from analyzer.batch.fetching import AdoptedError, Downloads, ExcludedError, Fetched, NoSpaceError
 from analyzer.batch.folders import (
     is_complete,
+    keep_download,
     make_folder,
     remove_download,
     remove_segments,
     remove_unknown_downloads,
 )
-from analyzer.batch.ledger import Ledger, State, lock_ledger
+from analyzer.batch.ledger import CANCELED, Ledger, State, Work, lock_ledger
 from analyzer.batch.listing import Listing
 from analyzer.batch.log import EventLog, OnEvent, ignore
 from analyzer.batch.outcome import Outcome
@@ -65,6 +70,8 @@ from analyzer.vision.selection import models_hash
 
 __all__ = ["Scheduler"]
 
+_T = TypeVar("_T")
+_REOPENED = (State.FAILED, State.ABANDONED, State.SKIPPED)
 _POLL_S = 0.1
 
 _EXIT_POLLS = 100
@@ -111,7 +118,7 @@ class Scheduler:
         self._stop = stop or Stop()
         self._make_fetcher = fetchers
         self._clock = clock or Clock()
-        self._added: SimpleQueue[Source] = SimpleQueue()
+        self._orders = _Orders()
         self._models: dict[str, str] = {}
         for source in jobs.sources:
             self.add(source)
@@ -123,7 +130,35 @@ class Scheduler:
             ModelError: Its settings name unknown models.
         """
         self._models[source.settings.result_hash()] = models_hash(source.settings)
-        self._added.put(source)
+        self._orders.added.put(source)
+
+    def retry(self, source: Source) -> None:
+        """As `add`; what of the source has failed or was canceled is new again.
+
+        Raises:
+            ModelError: Its settings name unknown models.
+        """
+        self._orders.reopened.put(source)
+        self.add(source)
+
+    def cancel(self, name: str) -> None:
+        """End whatever is done for a source within a second, and skip its videos; from any thread.
+
+        Finished segments are removed. `retry` begins again.
+
+        Args:
+            name: The source's.
+        """
+        self._orders.cancelled.put(name)
+
+    def forget(self, name: str, ids: Iterable[int]) -> None:
+        """Forget a source whose rows were deleted from the ledger; from any thread.
+
+        Args:
+            name: The source's.
+            ids: Of the rows: new ones may get the same.
+        """
+        self._orders.forgotten.put((name, tuple(ids)))
 
     def run(self, *, until_idle: bool = True) -> Outcome:
         """Work until everything is done.
@@ -146,7 +181,7 @@ class Scheduler:
             context = BatchContext(jobs, ledger, log, self._on_event, clock, self._stop, self._make_fetcher)
             number = ledger.begin_batch_run()
             log("batch_started", batch_run=number, sources=len(jobs.sources), slots=self._executor.slots)
-            run = _Run(context, self._executor, self._added, self._models)
+            run = _Run(context, self._executor, self._orders, self._models)
             try:
                 with run:
                     while run.step() or not (until_idle or context.ending):
@@ -174,16 +209,27 @@ class Scheduler:
         return outcome
 
 
+@dataclass(frozen=True)
+class _Orders:
+    """What other threads ask of a scheduler."""
+
+    added: SimpleQueue[Source] = field(default_factory=SimpleQueue)
+    reopened: SimpleQueue[Source] = field(default_factory=SimpleQueue)
+    cancelled: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    """Names of sources."""
+    forgotten: SimpleQueue[tuple[str, tuple[int, ...]]] = field(default_factory=SimpleQueue)
+
+
 class _Run:
     """The state of a batch run. A context manager: leaving it ends the download and all jobs."""
 
     def __init__(
-        self, context: BatchContext, executor: Executor, added: SimpleQueue[Source], models: dict[str, str]
+        self, context: BatchContext, executor: Executor, orders: _Orders, models: dict[str, str]
     ) -> None:
         budget_s = context.jobs.time_budget_s
         self._context = context
         self._executor = executor
-        self._added = added
+        self._orders = orders
         self._sources: list[Source] = []
         self._queue = WorkQueue(context)
         self._failures = Failures(context, self._queue, self._sources)
@@ -198,6 +244,8 @@ class _Run:
         self._deadline = math.inf if budget_s is None else context.clock.monotonic() + budget_s
         self._disk_checked_at = -math.inf
         self._cancelled = False
+        self._unwanted: set[int] = set()
+        """Rows whose job or download was canceled and has not ended yet."""
         self._started = False
 
     def __enter__(self) -> _Run:
@@ -208,11 +256,11 @@ class _Run:
         self._unfinished += self._running.values()
         for job_id in self._running:
             self._executor.cancel(job_id)
-        downloading = self._downloads.entry
+        downloading = self._downloads.entries
         self._downloads.__exit__(None, None, None)
-        if downloading is not None:  # an error of the run says nothing about the video
-            self._unfinished.append(downloading)
-            work = downloading.work
+        for entry in downloading:  # an error of the run says nothing about the video
+            self._unfinished.append(entry)
+            work = entry.work
             with contextlib.suppress(LedgerError):
                 self._context.ledger.release(work.id, state_before(work), next_try=work.next_try)
         for _ in range(_EXIT_POLLS):
@@ -234,6 +282,8 @@ class _Run:
             self._started = True
             self._recover()
         self._list_added()
+        for name in _drained(self._orders.cancelled):
+            self._cancel(name)
         self._check_limits()
         if self._context.ending and not self._cancelled:
             self._cancelled = True
@@ -241,23 +291,22 @@ class _Run:
             self._downloads.cancel()
             for job_id in self._running:
                 self._executor.cancel(job_id)
-        fetched = self._downloads.collect()
-        if fetched is not None:
+        for fetched in self._downloads.collect():
             self._fetched(fetched)
         self._start_jobs()
-        self._start_download()
+        self._start_downloads()
         if self._running:
             for event in self._executor.events(_POLL_S):
                 self._job_event(event)
-        elif self._downloads.entry is not None:
+        elif self._downloads.entries:
             self._downloads.wait(_POLL_S)
         else:
-            return self._has_more() or not self._added.empty()
+            return self._has_more() or not self._orders.added.empty()
         return True
 
     def wait(self) -> None:
         """Wait a moment, if there is neither a job nor a download to wait for."""
-        if not self._running and not self._downloaded and self._downloads.entry is None:
+        if not self._running and not self._downloaded and not self._downloads.entries:
             self._context.clock.sleep(_POLL_S)
 
     def left(self) -> int:
@@ -298,7 +347,18 @@ class _Run:
 
     def _list_added(self) -> None:
         """List the sources that were added since the last step; the first ones are those of the jobs."""
-        new = list(_drained(self._added))
+        for name, ids in _drained(self._orders.forgotten):
+            self._listing.forget(name)
+            self._sources[:] = [source for source in self._sources if source.name != name]
+            for id in ids:
+                self._queue.forget(id)
+                self._context.tally.forget(id)
+        for source in _drained(self._orders.reopened):
+            for work in self._context.ledger.of_origin(origin_of(source)):
+                if work.state in _REOPENED:
+                    self._queue.forget(work.id)
+                    self._context.ledger.reopen(work.id)
+        new = list(_drained(self._orders.added))
         if not new or self._context.ending:
             return
         first = not self._sources
@@ -326,18 +386,39 @@ class _Run:
                     "space, then run the same command again",
                 )
 
+    # -- canceled sources
+
+    def _cancel(self, name: str) -> None:
+        origin = shown_name(name)
+        jobs = {entry.work.id: job_id for job_id, entry in self._running.items()}
+        for work in self._context.ledger.unfinished([origin]):
+            if work.id in jobs:
+                self._executor.cancel(jobs[work.id])
+                self._unwanted.add(work.id)
+            elif self._downloads.cancel(work.id):
+                self._unwanted.add(work.id)
+            else:
+                self._downloaded = deque(each for each in self._downloaded if each.work.id != work.id)
+                self._skip_canceled(work)
+
+    def _skip_canceled(self, work: Work) -> None:
+        self._unwanted.discard(work.id)
+        self._queue.forget(work.id)
+        remove_segments(self._context.ledger.get(work.id))
+        self._context.skip(work, "it was canceled", CANCELED)
+
     # -- downloads
 
-    def _start_download(self) -> None:
+    def _start_downloads(self) -> None:
         context = self._context
-        if context.ending or self._downloads.entry is not None:
-            return
-        if len(self._downloaded) > self._executor.slots:  # enough to keep the executor busy
-            return
-        entry = self._queue.take()
-        if entry is None:
-            return
-        work = entry.work
+        while not context.ending and len(self._downloaded) <= self._executor.slots:  # else it is busy enough
+            entry = self._downloads.take(self._queue)
+            if entry is None:
+                return
+            self._start_download(entry)
+
+    def _start_download(self, entry: Entry) -> None:
+        context, work = self._context, entry.work
         if work.video is not None and is_complete(work.video):  # downloaded by an earlier run
             context.ledger.begin(work.id, library_versions(), state=State.DOWNLOADED)
             self._downloaded.append(entry)
@@ -371,11 +452,16 @@ class _Run:
         context.ledger.downloaded(work.id, video_document(fetched.video), size_bytes=size, fetch_s=seconds)
         context.log("downloaded", work.id, size_bytes=size, seconds=seconds)
         entry.work, entry.fetch_s = context.ledger.get(work.id), fetched.seconds
+        if work.id in self._unwanted:  # it was too late to end it
+            self._skip_canceled(entry.work)
+            return
         self._downloaded.append(entry)
 
     def _not_fetched(self, entry: Entry, error: BaseException) -> None:
         context, work = self._context, entry.work
         match error:
+            case _ if work.id in self._unwanted:
+                self._skip_canceled(work)
             case StoppedError():
                 context.ledger.release(work.id, state_before(work), next_try=work.next_try)
                 self._queue.put_back(entry)
@@ -478,6 +564,8 @@ class _Run:
                 context.ledger.describe(id, duration_s=event.duration_s)  # it is not opened again for that
                 remove_segments(context.ledger.get(id))
                 context.skip(entry.work, event.reason, "filter")
+            case Stopped() | Failed() if id in self._unwanted:
+                self._skip_canceled(context.ledger.get(id))
             case Stopped():
                 context.ledger.release(id, State.DOWNLOADED)
                 entry.work = context.ledger.get(id)
@@ -489,6 +577,10 @@ class _Run:
     def _done(self, entry: Entry, event: Done) -> None:
         context, work, facts = self._context, entry.work, event.facts
         run: Path = entry.source.folder / event.run
+        self._unwanted.discard(work.id)
+        if entry.source.media is not None and entry.host is not None:
+            # Before the row: after a kill the run is adopted, and its video is here.
+            keep_download(context.jobs.out, work.id, entry.source.media)
         context.ledger.done(work.id, run, facts.document(), analysis_s=event.analysis_s)
         remove_download(context.jobs.out, work.id)
         context.tally.done(work, run, facts, event.report_error)
@@ -504,7 +596,7 @@ class _Run:
         )
 
 
-def _drained(queue: SimpleQueue[Source]) -> Iterator[Source]:
+def _drained(queue: SimpleQueue[_T]) -> Iterator[_T]:
     """What a queue holds now."""
     with contextlib.suppress(Empty):
         while True:

@@ -42,6 +42,7 @@ from analyzer.cli.options import (
     quiet_option,
     settings_options,
 )
+from analyzer.cli.serve import serve
 from analyzer.cli.train import train
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.settings import DEFAULT_OUT, REPORT_FORMATS, Option, Settings
@@ -83,6 +84,7 @@ def cli() -> None:
 cli.add_command(batch)
 cli.add_command(models)
 cli.add_command(train)
+cli.add_command(serve)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))

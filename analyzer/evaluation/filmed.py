@@ -79,7 +79,7 @@ def film(faces: Sequence[Image], layout: Layout, random: np.random.Generator, ke
         for person in people:
             person.draw(frame, number)
         shown.append(frame)
-    codec, rate = _rate(random)
+    codec, rate = drawn_codec(random)
     decoded = coded(shown, codec, rate)
     chosen = np.sort(random.choice(len(decoded), keep, replace=False))
     return [decoded[one] for one in chosen]
@@ -108,7 +108,7 @@ def _background(layout: Layout, random: np.random.Generator) -> Image:
     return np.clip(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
 
 
-def _rate(random: np.random.Generator) -> tuple[str, int]:
+def drawn_codec(random: np.random.Generator) -> tuple[str, int]:
     """A codec, and its constant quality, from good to very low; of GIF the number of colors."""
     kind = random.random()
     if kind < 0.6:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.evaluation.metrics import GENDERS
+from analyzer.evaluation.views import PLAIN
 from analyzer.people.fusion import face_weights, fuse_estimates, person_means, stated_genders
 from analyzer.settings import Settings
 from analyzer.vision.calibration import (
@@ -47,7 +48,7 @@ people."""
 _RARE = 0.3
 """How much more than their share rare ages count for: 0 for no more, 1 for as much as all others."""
 _CELLS_YEARS = (2.0, 5.0, 13.0, 18.0, 25.0, 35.0, 45.0, 55.0, 65.0)
-"""Between bands of true ages of which as many are missed."""
+"""Between bands of ages of which as many are missed."""
 _NEAR_YEARS = 5.0
 _MISSED = 0.2
 """Share of the true ages outside of their intervals."""
@@ -66,8 +67,8 @@ EXPLAINED = {
     "gender": "coefficients of log odds, log odds * young, log odds * old, 1, young, old",
     "age_*": "age between knots of the estimate",
     "interval_*": "80 % interval of age: years below and above the age, between knots of the age; plus a "
-    "share of the estimate's spread; plus years times log(80 / width of the face in pixels) below 80 pixels, "
-    "and times 1 - quality",
+    "share of the estimate's spread, likewise; plus years times log(80 / width of the face in pixels) below "
+    "80 pixels, and times 1 - quality",
     "child_years": "perceived age below which fewer than 90 % of the genders are right",
     "seen_gender": "labeled people who look grown up, by true gender and by fused probability of female",
     "seen_age": "labeled people by true age in years and by fused age, between the edges",
@@ -89,15 +90,17 @@ class People:
     """(N,) true age in years; NaN: not labeled."""
     gender: NDArray[np.str_]
     """(N,) true gender; empty: not labeled."""
+    plain: NDArray[np.bool_]
+    """(N,) whether the labeled image was shown as it is."""
 
     @classmethod
     def of(cls, faces: pd.DataFrame) -> People:
         """Fuse the frames of each video like the faces of a person.
 
         Args:
-            faces: A row for each face: ``name``, ``view``, ``true_age``, ``true_gender``, and of the columns
-                of the faces table ``x1``, ``x2``, ``score``, ``quality``, ``female_prob`` (not calibrated),
-                ``age_years`` and ``age_std_years``.
+            faces: A row for each face: ``name``, ``view`` (of `views`), ``true_age``, ``true_gender``, and of
+                the columns of the faces table ``x1``, ``x2``, ``score``, ``quality``, ``female_prob`` (not
+                calibrated), ``age_years`` and ``age_std_years``.
         """
         faces = faces.assign(person_id=faces.groupby(["name", "view"]).ngroup() + 1)
         ids, estimates = fuse_estimates(faces)
@@ -111,6 +114,7 @@ class People:
             labels["name"].to_numpy(str),
             labels["true_age"].to_numpy(np.float64),
             labels["true_gender"].to_numpy(str),
+            labels["view"].to_numpy() == PLAIN,
         )
 
     def __len__(self) -> int:
@@ -119,9 +123,8 @@ class People:
     def chosen(self, rows: NDArray[np.bool_]) -> People:
         """Some of them."""
         arrays = {one.name: getattr(self.estimates, one.name)[rows] for one in fields(Estimates)}
-        return People(
-            Estimates(**arrays), self.terms[:, rows], self.names[rows], self.age[rows], self.gender[rows]
-        )
+        own = {name: getattr(self, name)[rows] for name in ("names", "age", "gender", "plain")}
+        return People(Estimates(**arrays), self.terms[:, rows], **own)
 
     def read(self, calibration: Calibration) -> Readings:
         """What is said about them with a calibration."""
@@ -199,24 +202,28 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
     """Fit how far the interval reaches to both sides of the age.
 
     The least reach, at a price for each year by which a true age is missed. Estimates shrink towards the
-    frequent ages, so that one price would let most of the young and the old be missed; each band of true ages
-    has its own, raised while more than a fifth of its people are missed, and lowered while fewer are.
+    frequent ages, so that one price would let most of the young and the old be missed. So the price is raised
+    for groups of whom more than a fifth are missed, and lowered for those of whom fewer are: bands of true
+    and of perceived ages, and everybody; those who are shown as they are labeled, and those in photographs
+    and videos, apart, as most videos say so much less that they would decide for the others too.
     """
-    wider = np.nan_to_num(interval_terms(people.estimates)).T
-    terms = np.column_stack([_hats(age, _INTERVAL_KNOTS_YEARS), wider])
-    # Nothing that says less makes an interval narrower.
-    least = np.array([-np.inf] * len(_INTERVAL_KNOTS_YEARS) + [0.0] * wider.shape[1])
-    band = np.digitize(people.age, _CELLS_YEARS)
-    members = [band == one for one in np.unique(band) if (band == one).sum() >= _FEW]
+    spread, *wider = np.nan_to_num(interval_terms(people.estimates))
+    hats = _hats(age, _INTERVAL_KNOTS_YEARS)
+    terms = np.column_stack([hats, hats * spread[:, None], *wider])
+    # Nothing that says less makes an interval narrower, and no certainty shrinks it to a point.
+    least = np.zeros(terms.shape[1])
+    bands = (np.digitize(years, _CELLS_YEARS) for years in (people.age, age))
+    ways = [band * 2 + people.plain for band in (*bands, np.zeros(len(people), np.int64))]
+    members = [way == one for way in ways for one in np.unique(way) if (way == one).sum() >= _FEW]
     price = np.full(len(people), _FIRST_PRICE)
     above = people.age - age
-    low, high = (_least_squares(terms, target) for target in (-above, above))
+    low, high = (_least_squares(terms, target).clip(0) for target in (-above, above))
     for _ in range(_ROUNDS):
         low = _least_reach(terms, -above, price, least, low)
         high = _least_reach(terms, above, price, least, high)
-        missed = (-above > (terms @ low).clip(0)) | (above > (terms @ high).clip(0))
+        missed = (-above > terms @ low) | (above > terms @ high)
         for rows in members:
-            price[rows] *= np.exp(_ADAPTION * (missed[rows].mean() - _MISSED))
+            price[rows] *= np.exp(_ADAPTION / len(ways) * (missed[rows].mean() - _MISSED))
     knots = len(_INTERVAL_KNOTS_YEARS)
     # All labeled people lie between the youngest and the oldest. Unless those are babies, there are
     # others, so beyond them the interval reaches at least as far as the model's own spread says.
@@ -226,14 +233,16 @@ def _fit_interval(people: People, age: Real) -> dict[str, Any]:
         (low, (beyond <= youngest) & (youngest > _NEAR_YEARS), age <= youngest + _NEAR_YEARS),
         (high, beyond >= oldest, age >= oldest - _NEAR_YEARS),
     ):
-        own = (NORMAL_80 - end[knots]) * wider[near, 0].mean() if near.any() else 0.0
+        missing = NORMAL_80 - end[knots : 2 * knots][outside]
+        own = missing * spread[near].mean() if near.any() else 0.0
         end[:knots][outside] = np.maximum(end[:knots][outside], own)
-    spread, small, unclear = np.array([low[knots:], high[knots:]]).T.round(3).tolist()
+    small, unclear = np.array([low[2 * knots :], high[2 * knots :]]).T.round(3).tolist()
     return {
         "interval_knots_years": list(_INTERVAL_KNOTS_YEARS),
         "interval_low_years": low[:knots].round(2).tolist(),
         "interval_high_years": high[:knots].round(2).tolist(),
-        "interval_spread": spread,
+        "interval_low_spread": low[knots : 2 * knots].round(3).tolist(),
+        "interval_high_spread": high[knots : 2 * knots].round(3).tolist(),
         "interval_small_years": small,
         "interval_unclear_years": unclear,
     }

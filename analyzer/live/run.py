@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from analyzer.analysis.segment import Models, SegmentResult, analyze_segments
 from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputError
@@ -31,10 +31,10 @@ from analyzer.live.reader import SEGMENT_S, LiveReader
 from analyzer.media.demuxer import VideoInfo
 from analyzer.media.read_report import ReadReport
 from analyzer.output.preview import OnPreview, Previewer
-from analyzer.people.proportions import in_words
+from analyzer.runs.corrections import read_corrections
 from analyzer.runs.derive import Tables, derive, work_key, write_spreadsheet, write_tables
 from analyzer.runs.folders import run_folder
-from analyzer.runs.provenance import audience_facts, counts_of, run_info
+from analyzer.runs.provenance import run_info, table_facts
 from analyzer.runs.run import Run, publish
 from analyzer.runs.run_info import LiveFacts, RunInfo
 from analyzer.runs.segments import Part
@@ -136,7 +136,8 @@ class _Live:
             self.parts.compact()
         read = reader.info, reader.report(over=final)
         with timed(self.timings, "link"), self.stages("link"):
-            tables = derive(self.video, self.parts, read, settings, self.models.calibration)
+            made = read_corrections(self.folder)
+            tables = derive(self.video, self.parts, read, settings, self.models.calibration, made)
         with self.stages("write"):
             write_tables(self.staging, tables, settings)
         info = self._info(tables, read, over=final)
@@ -368,13 +369,11 @@ def _finish(folder: Path, staging: Path) -> bool:
 def _publish_parts(info: RunInfo, parts: CompactingStore, staging: Path, folder: Path) -> None:
     settings = Settings(**info["settings"])
     calibration = Calibration.of_run(info)
-    tables = derive(_video_of(info), parts, _read_of(info), settings, calibration)
+    made = read_corrections(folder)
+    tables = derive(_video_of(info), parts, _read_of(info), settings, calibration, made)
     write_tables(staging, tables, settings)
-    info["counts"], info["notes"] = counts_of(tables), [note.sentence for note in tables.notes]
-    info["shares_text"] = in_words(tables.shares, tables.people)
+    info = cast(RunInfo, {**info, **table_facts(tables, settings)})
     info["complete"], info["incomplete_reason"] = False, _INTERRUPTED
-    if settings.scene == "audience":
-        info["audience"] = audience_facts(tables.people, settings)
     if info["live"] is not None:
         _set_end(info["live"], tables)
     info["reading"]["last_s"] = float(tables.samples["time_s"].iloc[-1])

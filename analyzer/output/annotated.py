@@ -1,7 +1,7 @@
 """The annotated video: a second, fast pass that draws the finished tables over the source.
 
-Top down: `render_video` and `render_images`; the position of each face over time (`_Spans`); the output
-(`_Film`, `Mp4`). `analyzer.output.overlay` draws, and `analyzer.output.audio` handles the audio.
+Top down: `render_video` and `render_images`; the output (`_Film`, `Mp4`). `analyzer.output.motion` says
+where faces are at any time, `analyzer.output.overlay` draws, and `analyzer.output.audio` handles the audio.
 
 The output:
 
@@ -15,12 +15,10 @@ The output:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container, Generator, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import cv2
@@ -30,19 +28,20 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from numpy.typing import NDArray
 
 from analyzer.errors import MediaError, MediaErrorKind, OutputError
-from analyzer.faces import iou
 from analyzer.media.frame import Frame
 from analyzer.media.images import ImageReader
 from analyzer.media.readahead import read_ahead
 from analyzer.media.reader import VideoReader
 from analyzer.output.audio import open_sound
 from analyzer.output.encoder import Mp4
+from analyzer.output.motion import Motion, Placing, Sweep, cover, scaled
 from analyzer.output.overlay import Marks, Painter, Planes, hide
 from analyzer.settings import Settings
 from analyzer.util.atomic import writing
 
 __all__ = [
     "RenderResult",
+    "convert_video",
     "render_images",
     "render_video",
 ]
@@ -60,14 +59,6 @@ Progress = Callable[[float], None]
 _AHEAD = 4
 
 _JPEG_QUALITY = 92
-
-_JOIN_S = 1.0
-"""Boxes move between two sightings at most this far apart, or at most two samples."""
-
-_JOIN_IOU = 0.3
-
-_HIDDEN_S = 0.5
-"""A face is hidden for at least this long before its first and after its last sighting."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +105,40 @@ def render_video(
         MediaError: The video cannot be read, or has no frame in the range.
         OutputError: The file cannot be written.
     """
+    film = _Film(faces, people, samples, settings)
+    return _encode(
+        reader, target, film.drawn, settings=settings, audio_path=audio_path, on_progress=on_progress
+    )
+
+
+def convert_video(
+    reader: VideoReader, target: Path, *, settings: Settings, on_progress: Progress | None = None
+) -> RenderResult:
+    """Write the video in the form of an annotated one, which every player and browser plays, undrawn.
+
+    Args:
+        reader: The open video; its frames are read once.
+        target: The file to write, as for `render_video`.
+        settings: ``start_s``, ``end_s`` and ``threads`` are used.
+        on_progress: As for `render_video`.
+
+    Raises:
+        MediaError: The video cannot be read, or has no frame in the range.
+        OutputError: The file cannot be written.
+    """
+    return _encode(reader, target, _Form().plain, settings=settings, audio_path=None, on_progress=on_progress)
+
+
+def _encode(
+    reader: VideoReader,
+    target: Path,
+    made: Callable[[Iterable[Frame]], Generator[tuple[float, av.VideoFrame], None, None]],
+    *,
+    settings: Settings,
+    audio_path: Path | None,
+    on_progress: Progress | None,
+) -> RenderResult:
+    """Write the output frames that `made` makes of the frames of a video."""
     with ExitStack() as stack:
         part = stack.enter_context(writing(target))
         shared = audio_path is None
@@ -122,8 +147,7 @@ def render_video(
         )
         if sound is not None:
             stack.callback(sound.close)
-        film = _Film(faces, people, samples, settings)
-        frames = film.drawn(reader.frames(settings.start_s, settings.stop_s))
+        frames = made(reader.frames(settings.start_s, settings.stop_s))
         mp4: Mp4 | None = None
         # Decoding, drawing and encoding run in three threads.
         for time_s, frame in stack.enter_context(closing(read_ahead(frames, _AHEAD))):
@@ -200,49 +224,6 @@ def _free_name(folder: Path, stem: str, taken: Container[Path]) -> Path:
     return target
 
 
-@dataclass(frozen=True)
-class _Spans:
-    """N time spans, sorted by start, in each of which a box stands still or moves at constant speed."""
-
-    begin_s: Floats
-    """(N,) start in seconds, inclusive."""
-    end_s: Floats
-    """(N,) end in seconds, exclusive."""
-    first: Boxes
-    """(N, 4) the box at the start, in pixels."""
-    last: Boxes
-    """(N, 4) the box at the end, in pixels."""
-    person: Ints
-    """(N,) person ids, -1 for uncounted faces."""
-
-    @classmethod
-    def of(cls, begin_s: Floats, end_s: Floats, first: Boxes, last: Boxes, person: Ints) -> _Spans:
-        order = np.argsort(begin_s, kind="stable")
-        return cls(begin_s[order], end_s[order], first[order], last[order], person[order])
-
-
-class _Sweep:
-    """The active boxes at increasing times."""
-
-    def __init__(self, spans: _Spans) -> None:
-        self._spans = spans
-        self._read = 0
-        self._active: Ints = np.empty(0, np.int64)
-
-    def at(self, time_s: float) -> tuple[Boxes, Ints]:
-        """(M, 4) boxes and (M,) person ids at `time_s`, which must not decrease between calls."""
-        spans = self._spans
-        now = time_s + 1e-6  # times read from a file may differ in the last digits
-        read = int(np.searchsorted(spans.begin_s, now, "right"))
-        active = np.concatenate([self._active, np.arange(self._read, read)])
-        self._read = read
-        self._active = active = active[spans.end_s[active] > now]
-        begin, end = spans.begin_s[active], spans.end_s[active]
-        way = np.clip((time_s - begin) / (end - begin), 0, 1)[:, None].astype(np.float32)
-        boxes: Boxes = spans.first[active] + (spans.last[active] - spans.first[active]) * way
-        return boxes, spans.person[active]
-
-
 class _Scene:
     """The faces table prepared for drawing: boxes at any time, and the people seen so far."""
 
@@ -261,25 +242,14 @@ class _Scene:
             settings: ``blur`` and the sampling rate are used.
             size: Width and height of the output in pixels; None: each sample's own.
         """
-        table = faces.sort_values(["segment", "tracklet_id", "time_s"], kind="stable")
-        self._time: Floats = table["time_s"].to_numpy(np.float64)
-        boxes: Boxes = table[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        self.boxes = boxes if size is None else _placed(boxes, self._time, samples, size)
-        """(N, 4) pixels of the output."""
-        self._person: Ints = table["person_id"].to_numpy(np.int64)
+        motion = Motion(faces, samples, settings.fps, size)
+        self._time, self.boxes, self._person = motion.times_s, motion.boxes, motion.persons
         self.uncounted = bool((self._person <= 0).any())
         """Whether some faces belong to no person."""
-        self._tracklet: Ints = table["tracklet_id"].to_numpy(np.int64)
-        self._segment: Ints = table["segment"].to_numpy(np.int64)
-        self._sampled: Floats = np.unique(samples["time_s"].to_numpy(np.float64))
-        steps = np.diff(self._sampled)
-        self._step = float(np.median(steps)) if len(steps) else 1 / settings.fps
-        self._limit = max(_JOIN_S, 2 * self._step) + 1e-6
         self._blur = settings.blur
         self._seen: set[int] = set()
-        a, b = self._pairs()
-        self._shown = _Sweep(self._shown_spans(a, b))
-        self._hidden = _Sweep(self._hidden_spans(a, b)) if settings.blur else None
+        self._shown = Sweep(motion.shown())
+        self._hidden = Sweep(motion.hidden()) if settings.blur else None
 
     def at(self, time_s: float, painter: Painter) -> tuple[Boxes, Marks]:
         """(N, 4) bounds of the ellipses to hide at `time_s`, and the marks to draw."""
@@ -298,7 +268,7 @@ class _Scene:
             image=True,
         )
         if self._blur:
-            hide([(image, 1)], _cover(self.boxes[here], np.float32(0)))
+            hide([(image, 1)], cover(self.boxes[here], np.float32(0)))
         painter.draw(image, self._marks(painter, self.boxes[here], self._person[here]))
 
     def _marks(self, painter: Painter, boxes: Boxes, persons: Ints) -> Marks:
@@ -306,176 +276,61 @@ class _Scene:
         self._seen |= now
         return painter.marks(boxes, persons, now, len(self._seen))
 
-    def _pairs(self) -> tuple[Ints, Ints]:
-        """Rows a and b, (P,) each, between which a face was tracked; its box is drawn moving from a to b."""
-        a = np.arange(max(0, len(self._time) - 1))
-        b = a + 1
-        same = (self._segment[a] == self._segment[b]) & (self._tracklet[a] == self._tracklet[b])
-        same &= self._tracklet[a] >= 0
-        c, d = self._meetings(np.r_[True, ~same][: len(self._time)], np.r_[~same, True][: len(self._time)])
-        tracked = same & self._close(a, b)
-        return np.r_[a[tracked], c], np.r_[b[tracked], d]
-
-    def _meetings(self, head: NDArray[np.bool_], tail: NDArray[np.bool_]) -> tuple[Ints, Ints]:
-        """Rows where a tracklet ends, and where the same person's next tracklet begins in the same place.
-
-        Joining them keeps boxes from blinking at segment boundaries.
-
-        Args:
-            head: (N,) whether the row is the first of its tracklet.
-            tail: (N,) whether it is the last.
-        """
-        known = self._person > 0
-        row = np.r_[np.flatnonzero(head & known), np.flatnonzero(tail & known)]
-        ends = np.arange(len(row)) >= np.count_nonzero(head & known)
-        order = np.lexsort((ends, self._time[row], self._person[row]))
-        row, ends = row[order], ends[order]
-        c, d = row[:-1], row[1:]
-        meets = ends[:-1] & ~ends[1:] & (self._person[c] == self._person[d]) & self._close(c, d)
-        overlap = [
-            iou(self.boxes[i : i + 1], self.boxes[j : j + 1]).item()
-            for i, j in zip(c[meets], d[meets], strict=True)
-        ]
-        in_place = np.array(overlap) >= _JOIN_IOU
-        return c[meets][in_place], d[meets][in_place]
-
-    def _close(self, a: Ints, b: Ints) -> NDArray[np.bool_]:
-        gap = self._time[b] - self._time[a]
-        near: NDArray[np.bool_] = (gap > 0) & (gap <= self._limit)
-        return near
-
-    def _shown_spans(self, a: Ints, b: Ints) -> _Spans:
-        """The spans in which boxes are drawn: from sample to sample, and a little beyond the last sighting.
-
-        A face that is missing in the next sample left at some time before it: its box is drawn for half the
-        interval. A face that was not tracked may still be there, and so may all faces after the last sample:
-        their boxes are drawn until the next sample is due.
-        """
-        end = np.setdiff1d(np.arange(len(self._time)), a)
-        stays = (self._tracklet[end] < 0) | (self._time[end] >= self._sampled.max(initial=-math.inf) - 1e-6)
-        hold = np.minimum(self._gaps()[1][end], self._step) * np.where(stays, 1.0, 0.5)
-        return _Spans.of(
-            np.r_[self._time[a], self._time[end]],
-            np.r_[self._time[b], self._time[end] + hold],
-            np.r_[self.boxes[a], self.boxes[end]],
-            np.r_[self.boxes[b], self.boxes[end]],
-            np.r_[self._person[a], self._person[end]],
-        )
-
-    def _hidden_spans(self, a: Ints, b: Ints) -> _Spans:
-        """The spans in which faces are hidden; they start earlier and last longer than those of boxes.
-
-        Between two samples that cannot be joined, both positions are hidden all the time.
-        """
-        rows = np.arange(len(self._time))
-        begin, end = np.setdiff1d(rows, b), np.setdiff1d(rows, a)
-        before, after = (np.maximum(1.5 * gaps, _HIDDEN_S) for gaps in self._gaps())
-        # Speed is not constant: the faster the face, the wider the margin.
-        margin = np.abs(self.boxes[b] - self.boxes[a]).max(axis=1, keepdims=True, initial=0) / 4
-        still = _cover(self.boxes, np.float32(0))
-        return _Spans.of(
-            np.r_[self._time[a], self._time[begin] - before[begin], self._time[end]],
-            np.r_[self._time[b], self._time[begin], self._time[end] + after[end]],
-            np.r_[_cover(self.boxes[a], margin), still[begin], still[end]],
-            np.r_[_cover(self.boxes[b], margin), still[begin], still[end]],
-            np.r_[self._person[a], self._person[begin], self._person[end]],
-        )
-
-    def _gaps(self) -> tuple[Floats, Floats]:
-        """(N,) seconds since the sample before that of each face, and until the sample after it."""
-        padded = np.r_[-math.inf, self._sampled, math.inf]
-        before = self._time - padded[np.searchsorted(self._sampled, self._time - 1e-6, "left")]
-        after = padded[np.searchsorted(self._sampled, self._time + 1e-6, "right") + 1] - self._time
-        return (
-            np.where(np.isfinite(before), before, self._step),
-            np.where(np.isfinite(after), after, self._step),
-        )
-
-
-def _cover(boxes: Boxes, margin: Boxes | np.float32) -> Boxes:
-    """(N, 4) bounds of the ellipses that cover faces: around each box, plus a margin.
-
-    Args:
-        boxes: (N, 4) pixels.
-        margin: (N, 1) pixels, or one number for all.
-    """
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2
-    reach = half * np.float32(1.05 * math.sqrt(2)) + 2 + margin
-    return np.hstack([middle - reach, middle + reach])
-
-
-class _Placing(NamedTuple):
-    """The position of a source frame in the output frame."""
-
-    scale: float
-    left: int
-    top: int
-
-    def boxes(self, boxes: Boxes) -> Boxes:
-        """(N, 4) boxes in pixels of the output."""
-        offset = np.array([self.left, self.top] * 2, np.float32)
-        return boxes * np.float32(self.scale) + offset
-
-    @classmethod
-    def of(cls, wide: int, high: int, width: int, height: int) -> _Placing:
-        """The placing of a frame of `wide` by `high` pixels in an output of `width` by `height` pixels."""
-        if (wide + wide % 2, high + high % 2) == (width, height):
-            return cls(1, 0, 0)
-        scale = min(width / wide, height / high)
-        return cls(scale, (width - _scaled(wide, scale)) // 2, (height - _scaled(high, scale)) // 2)
-
-
-def _scaled(length: int, scale: float) -> int:
-    return max(1, round(length * scale))
-
-
-def _placed(boxes: Boxes, times_s: Floats, samples: pd.DataFrame, size: tuple[int, int]) -> Boxes:
-    """(N, 4) boxes in pixels of the output, from boxes in pixels of their samples.
-
-    Args:
-        boxes: (N, 4) pixels of their samples.
-        times_s: (N,) seconds.
-        samples: The samples table.
-        size: Width and height of the output in pixels.
-    """
-    known = samples.sort_values("time_s")
-    at = np.searchsorted(known["time_s"].to_numpy(np.float64), times_s + 1e-6, "right") - 1
-    sizes = (
-        known[["width", "height"]].to_numpy(np.int64)[np.maximum(at, 0)] if len(known) else np.empty((0, 2))
-    )
-    placed = boxes.copy()
-    for wide, high in np.unique(sizes, axis=0).tolist():
-        these = (sizes == (wide, high)).all(axis=1)
-        placed[these] = _Placing.of(wide, high, *size).boxes(boxes[these])
-    return placed
-
 
 def _fit(image: Image, width: int, height: int) -> Image:
     """The image in the size of the output; the same array if it has that size."""
     high, wide = image.shape[:2]
     if (wide, high) == (width, height):
         return image
-    scale, left, top = _Placing.of(wide, high, width, height)
+    scale, left, top = Placing.of(wide, high, width, height)
     if scale == 1 and not left and not top:
         # A repeated edge keeps other colors from bleeding in through shared chroma samples.
         padded = cv2.copyMakeBorder(image, 0, height - high, 0, width - wide, cv2.BORDER_REPLICATE)
         return padded.astype(np.uint8, copy=False)
-    size = _scaled(wide, scale), _scaled(high, scale)
+    size = scaled(wide, scale), scaled(high, scale)
     framed = np.zeros((height, width, 3), np.uint8)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     framed[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=method)
     return framed
 
 
-class _Film:
-    """Turns decoded frames into annotated output frames: yuv420p, BT.709, of one even size."""
+class _Form:
+    """Turns decoded frames into output frames: yuv420p, BT.709, of one even size."""
+
+    def __init__(self) -> None:
+        self._scaler = VideoReformatter()
+
+    def plain(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
+        """Yield time in seconds and output frame of every frame; the first sets the size of all."""
+        size: tuple[int, int] | None = None
+        with closing(read_ahead(frames, _AHEAD)) as ahead:
+            for frame in ahead:
+                size = size or (frame.width + frame.width % 2, frame.height + frame.height % 2)
+                yield frame.time_s, self._output(frame, *size)
+
+    def _output(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
+        """The decoder's own frame if it has the form of the output, else a converted and fitted one."""
+        native = frame.yuv()
+        if native is not None and (native.width, native.height) == (width, height):
+            return native
+        canvas = _fit(frame.image(), width, height)
+        return self._scaler.reformat(
+            av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # otherwise gray turns green
+        )
+
+
+class _Film(_Form):
+    """Draws on the output frames."""
 
     def __init__(
         self, faces: pd.DataFrame, people: pd.DataFrame, samples: pd.DataFrame, settings: Settings
     ) -> None:
+        super().__init__()
         self._faces, self._people, self._samples, self._settings = faces, people, samples, settings
-        self._scaler = VideoReformatter()
 
     def drawn(self, frames: Iterable[Frame]) -> Generator[tuple[float, av.VideoFrame], None, None]:
         """Yield time in seconds and output frame of every frame; the first sets the size of all."""
@@ -496,17 +351,3 @@ class _Film:
                     planes.hide(covers)
                     planes.draw(painter, marks, scratch)
                 yield frame.time_s, output
-
-    def _output(self, frame: Frame, width: int, height: int) -> av.VideoFrame:
-        """The decoder's own frame if it has the form of the output, else a converted and fitted one."""
-        native = frame.yuv()
-        if native is not None and (native.width, native.height) == (width, height):
-            return native
-        canvas = _fit(frame.image(), width, height)
-        return self._scaler.reformat(
-            av.VideoFrame.from_numpy_buffer(canvas, "bgr24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR | Interpolation.ACCURATE_RND,  # otherwise gray turns green
-        )

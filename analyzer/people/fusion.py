@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analyzer.faces import frontality
 from analyzer.people.attention import attention_table, gazes
+from analyzer.people.confirmed import Confirmed, confirm
 from analyzer.settings import Settings, assign_band
 from analyzer.vision.calibration import Calibration, Estimates, logit
 
@@ -100,6 +101,7 @@ def fuse_people(
     samples: pd.DataFrame,
     settings: Settings,
     calibration: Calibration,
+    confirmed: Mapping[int, Confirmed] | None = None,
 ) -> pd.DataFrame:
     """Return one row for each person, from all faces.
 
@@ -108,6 +110,7 @@ def fuse_people(
         samples: Rows of the samples table, with `duration_s`.
         settings: Define when gender stays unknown, and the age bands.
         calibration: Of the models.
+        confirmed: What is known about people, by `person_id`.
 
     Returns:
         The columns of the people table, with those of an audience in that scene; in the order of
@@ -158,7 +161,9 @@ def fuse_people(
     table["estimated_samples"] = estimated.reindex(table.index, fill_value=0)
     age = table["age_years"].to_numpy(np.float64)
     table["age_band"] = [assign_band(one, settings.bands) for one in age]
-    table["gender"] = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)
+    genders = stated_genders(table["female_prob"].to_numpy(np.float64), age, settings, calibration)
+    table["gender"] = genders.astype(object)
+    table = confirm(table, confirmed or {}, settings)
     if settings.scene == "audience":
         table = table.join(attention_table(sighting, gazes(seen, samples, settings), settings))
     return table.rename_axis("person_id").reset_index()

@@ -8,7 +8,8 @@ draws is the estimate, the middle 95 % are its interval.
 
 The intervals cover three uncertainties: the error rates of the models, which are known from a limited number
 of faces (Dirichlet draws of the confusion); the people of this video they are wrong about (draws of the
-classes, including people who could not be estimated); and the sampling: who was missed, counted twice or
+classes, including people who could not be estimated; those that corrections confirm are known); and the
+sampling: who was missed, counted twice or
 merged with another, and seen for how long (each person's weight is drawn, as in the Bayesian bootstrap of
 Rubin 1981, but with half its variance, because most people of a video are seen). The model of the classes is
 that of multinomial data with misclassification: Swartz et al. 2004, Bayesian identifiability and
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import confirmed_bands, confirmed_genders, known_people
 from analyzer.settings import Settings
 from analyzer.util.text import percent
 from analyzer.vision.calibration import Calibration, Confusion
@@ -82,10 +84,10 @@ def estimate_proportions(people: pd.DataFrame, settings: Settings, calibration: 
         calibration: Of the models.
 
     Returns:
-        The columns of the shares table; no rows with fewer than `FEW_PEOPLE` estimated people, or if the
-        error rates of the models were not measured.
+        The columns of the shares table; no rows with fewer than `FEW_PEOPLE` people whose gender or age was
+        estimated or is confirmed, or if the error rates of the models were not measured.
     """
-    if not calibration.measured or (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
+    if not calibration.measured or known_people(people).sum() < FEW_PEOPLE:
         return pd.DataFrame(columns=list(SHARE_COLUMNS))
     one_group = np.zeros(len(people), np.int64)
     return share_table(draw_proportions(people, settings, calibration, groups=one_group), 0)
@@ -130,15 +132,16 @@ def draw_proportions(
     gendered = estimated.copy()
     if not settings.gender_of_children:
         gendered &= ~(people["age_years"].to_numpy(np.float64) < calibration.child_years)
+    genders, ages = calibration.gender_confusion(), calibration.age_confusion(settings.bands)
     found = []
     # In two threads: most of the work is done outside of Python.
     with ThreadPoolExecutor(2) as pool:
-        for dimension, confusion, column, known in (
-            ("gender", calibration.gender_confusion(), "female_prob", gendered),
-            ("age", calibration.age_confusion(settings.bands), "age_years", estimated),
+        for dimension, confusion, column, known, confirmed in (
+            ("gender", genders, "female_prob", gendered, confirmed_genders(people, genders.classes)),
+            ("age", ages, "age_years", estimated, confirmed_bands(people, settings.bands)),
         ):
             seen = confusion.category(people[column].to_numpy(np.float64))
-            members = _Members(np.where(known, seen, -1), groups, weights, clusters)
+            members = _Members(np.where(known, seen, -1), confirmed, groups, weights, clusters)
             values = pool.submit(_draw, members, confusion, _PRIOR_PEOPLE[dimension])
             found.append((dimension, confusion.classes, values))
     return tuple(ProportionDraws(dimension, classes, values.result()) for dimension, classes, values in found)
@@ -175,7 +178,8 @@ SHARE_COLUMNS = (
 def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False) -> str:
     """Return the share of women in a sentence.
 
-    Empty with fewer than `FEW_PEOPLE` estimated people; `UNMEASURED` if the table is empty nevertheless.
+    Empty with fewer than `FEW_PEOPLE` people who were estimated or are confirmed; `UNMEASURED` if the table
+    is empty nevertheless.
 
     Args:
         shares: Rows of the shares table.
@@ -183,7 +187,7 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False
         images: Whether they are of images, whose number replaces the time on screen.
     """
     of_women = shares[shares["group"] == "female"]
-    if (people["estimated_samples"] > 0).sum() < FEW_PEOPLE:
+    if known_people(people).sum() < FEW_PEOPLE:
         return ""
     if of_women.empty:
         return UNMEASURED
@@ -203,6 +207,8 @@ class _Members:
 
     category: NDArray[np.int64]
     """(N,) estimated class of each; -1 if it could not be estimated."""
+    confirmed: NDArray[np.int64]
+    """(N,) true class of each; -1 if it is not known."""
     groups: NDArray[np.int64]
     weights: Real
     """(W, N) weights by which people are summed."""
@@ -210,16 +216,21 @@ class _Members:
 
     def of(self, chosen: NDArray[np.int64]) -> _Members:
         """Return some of them in an order of their own: by class and time on screen."""
-        order = chosen[np.lexsort((*self.weights[:, chosen], self.category[chosen]))]
+        keys = *self.weights[:, chosen], self.category[chosen], self.confirmed[chosen]
+        order = chosen[np.lexsort(keys)]
         clusters = None
         if self.clusters is not None:
             clusters = np.unique(self.clusters[order], return_inverse=True)[1]
-        return _Members(self.category[order], self.groups[order], self.weights[:, order], clusters)
+        return _Members(
+            self.category[order], self.confirmed[order], self.groups[order], self.weights[:, order], clusters
+        )
 
     @property
     def fingerprint(self) -> int:
         """A number that depends on these people only; times count to the millisecond."""
         content = self.category.astype("<i8").tobytes() + self.weights.round(3).astype("<f8").tobytes()
+        if (self.confirmed >= 0).any():
+            content += self.confirmed.astype("<i8").tobytes()
         return int.from_bytes(hashlib.sha256(content).digest()[:8])
 
 
@@ -257,22 +268,27 @@ def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
     """Return (draws, W, C) proportions of the people of a group, classified as in `seen_as`."""
     steps, chains, classes, categories = seen_as.shape
     random = np.random.default_rng([_SEED, people.fingerprint])
-    known = people.category >= 0
+    confirmed = people.confirmed >= 0
+    known = (people.category >= 0) & ~confirmed
     seen = np.bincount(people.category[known], minlength=categories)
+    sure = np.bincount(people.confirmed[confirmed], minlength=classes)
     there = np.flatnonzero(seen)
     shares = np.tile(prior / prior.sum(), (chains, 1))
-    chances = np.empty((steps - _BURN_IN, chains, categories + 1, classes))
+    rows = categories + 1 + classes
+    chances = np.empty((steps - _BURN_IN, chains, rows, classes))
+    certain = np.broadcast_to(np.eye(classes), (chains, classes, classes))
     for step in range(steps):
         of_class = shares[:, :, None] * seen_as[step]
         of_class = (of_class / of_class.sum(axis=1, keepdims=True)).transpose(0, 2, 1)
-        counts = random.multinomial(seen[there], of_class[:, there]).sum(axis=1)
+        counts = sure + random.multinomial(seen[there], of_class[:, there]).sum(axis=1)
         gammas = random.standard_gamma(counts + prior)
         shares = gammas / gammas.sum(axis=1, keepdims=True)
         if step >= _BURN_IN:
             # People who could not be estimated are distributed like the others.
-            chances[step - _BURN_IN] = np.concatenate([of_class, shares[:, None]], axis=1)
-    borders = np.cumsum(chances.reshape(-1, categories + 1, classes), axis=2)
+            chances[step - _BURN_IN] = np.concatenate([of_class, shares[:, None], certain], axis=1)
+    borders = np.cumsum(chances.reshape(-1, rows, classes), axis=2)
     row = np.where(known, people.category, categories)
+    row[confirmed] = categories + 1 + people.confirmed[confirmed]
     videos = np.random.default_rng(
         [_SEED, people.fingerprint, 1]
     )  # a generator of its own: other draws do not depend on it

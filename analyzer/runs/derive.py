@@ -22,12 +22,14 @@ from analyzer.people.fusion import fuse_people, images_table
 from analyzer.people.identity import link_tracklets
 from analyzer.people.proportions import estimate_proportions
 from analyzer.people.timeline import sample_durations, timeline
-from analyzer.runs.notes import Note, Seen, take_notes
+from analyzer.runs.corrections import Applied, Corrections
+from analyzer.runs.notes import Note, Seen, people_notes, scene_notes
 from analyzer.runs.run_info import SCHEMA_VERSION, RunInfo
 from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
+    LINKS,
     SAMPLES,
     SHARES,
     Column,
@@ -44,8 +46,11 @@ from analyzer.util.text import counted, well_formed
 from analyzer.vision.calibration import Calibration
 
 __all__ = [
+    "Found",
+    "ListedImages",
     "Tables",
     "derive",
+    "derive_people",
     "same_analysis",
     "table_files",
     "work_key",
@@ -61,14 +66,23 @@ _DETERMINING = ("av",)
 class Tables:
     samples: pd.DataFrame
     faces: pd.DataFrame
-    embeddings: pd.DataFrame
+    embeddings: pd.DataFrame | None
+    """None: they are not at hand, because the tables were derived from published ones."""
+    links: pd.DataFrame
     people: pd.DataFrame
     timeline: pd.DataFrame
     shares: pd.DataFrame
     people_range: tuple[int, int, str]
+    """The lowest and the highest number of people, and why they differ."""
     notes: tuple[Note, ...]
     images: pd.DataFrame | None
     """Of images only."""
+    corrections: Corrections
+    """All that were made."""
+    applied: Applied
+    """What they did."""
+    found_range: tuple[int, int, str]
+    """`people_range` before corrections."""
 
 
 def work_key(video: Video, settings: Settings, models: Models) -> str:
@@ -97,13 +111,27 @@ def same_analysis(info: RunInfo, settings: Settings, models_hash: str) -> bool:
     )
 
 
-def derive(
+def derive(  # noqa: PLR0917
     video: Video,
     parts: PartStore,
     read: tuple[VideoInfo, ReadReport],
     settings: Settings,
     calibration: Calibration,
+    corrections: Corrections,
 ) -> Tables:
+    """Link the faces of committed segments, and derive all tables.
+
+    Args:
+        video: The video.
+        parts: Its segments.
+        read: What was read, and how that went.
+        settings: Of the run.
+        calibration: Of the models.
+        corrections: Made by hand, also of an earlier analysis of the video.
+
+    Raises:
+        MediaError: There is nothing to analyze.
+    """
     info, report = read
     recorded = parts.collect()
     samples, faces, embeddings = recorded.samples, recorded.faces, recorded.embeddings
@@ -127,15 +155,7 @@ def derive(
         min_on_screen_s=settings.min_on_screen_s,
         min_quality=None if isinstance(quality, str) else quality,
     )
-    faces["person_id"] = linked.person_ids
-    owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person
-    embeddings["person_id"] = embeddings["tracklet_id"].map(owner)
-    people = fuse_people(faces, samples, settings, calibration)
-    people = people if len(people) else empty_table(people_columns(settings))
-    bins = timeline(faces, people, samples, settings)
-    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
-    shares = estimate_proportions(people, settings, calibration)
-    people["video_id"] = bins["video_id"] = shares["video_id"] = video.video_id
+    faces["linked_person_id"] = linked.person_ids
     seen = Seen(
         images=video.kind is MediaKind.IMAGES,
         samples=len(samples),
@@ -145,16 +165,7 @@ def derive(
         may_be_larger=video.fetched and info.height >= settings.max_height,
         unread_pages=_unread_pages(video, samples),
     )
-    notes = take_notes(
-        seen,
-        faces,
-        people,
-        linked.uncounted,
-        settings,
-        child_years=calibration.child_years,
-        measured=calibration.measured,
-    )
-    images = None
+    listed = None
     if video.kind is MediaKind.IMAGES:
         first, stop = settings.start_s, settings.stop_s
         asked = {
@@ -163,9 +174,96 @@ def derive(
         names = {n: well_formed(name) for n, name in asked.items()}
         unread = asked.keys() - set(samples["segment"])
         problems = {n: image_problem(video.paths[n], settings.max_pixels) for n in unread}
-        images = images_table(names, faces, people, samples, problems).assign(video_id=video.video_id)
-    count = linked.low, linked.high, linked.reason
-    return Tables(samples, faces, embeddings, people, bins, shares, count, notes, images)
+        listed = ListedImages(names, problems)
+    return derive_people(
+        Found(
+            video_id=video.video_id,
+            samples=samples,
+            faces=faces,
+            embeddings=embeddings,
+            links=linked.links.assign(video_id=video.video_id),
+            people_range=(linked.low, linked.high, linked.reason),
+            notes=scene_notes(seen, faces, linked.uncounted, settings),
+            may_be_larger=seen.may_be_larger,
+            images=listed,
+        ),
+        settings,
+        calibration,
+        corrections,
+    )
+
+
+@dataclass(frozen=True)
+class ListedImages:
+    """The images of a run of images."""
+
+    names: Mapping[int, str]
+    """File names by the number of their segment, in the order of the table."""
+    problems: Mapping[int, str]
+    """Why images could not be read, likewise."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the analysis of a video found, before corrections."""
+
+    video_id: str
+    samples: pd.DataFrame
+    faces: pd.DataFrame
+    """With `linked_person_id`; `person_id` is written."""
+    embeddings: pd.DataFrame | None
+    links: pd.DataFrame
+    people_range: tuple[int, int, str]
+    notes: tuple[Note, ...]
+    """Those that do not depend on corrections."""
+    may_be_larger: bool
+    """As of `Seen`."""
+    images: ListedImages | None
+    """Of images only."""
+
+
+def derive_people(
+    found: Found, settings: Settings, calibration: Calibration, corrections: Corrections
+) -> Tables:
+    """Apply corrections, and derive all tables of people.
+
+    Args:
+        found: What the analysis found.
+        settings: Of the run.
+        calibration: Of the models.
+        corrections: Made by hand.
+    """
+    samples, faces, embeddings = found.samples, found.faces, found.embeddings
+    applied = corrections.apply(faces, samples)
+    faces = faces.assign(person_id=applied.person_ids)
+    if embeddings is not None:
+        owner = faces.groupby("tracklet_id")["person_id"].max()  # single faces of it may have no person
+        embeddings = embeddings.assign(person_id=embeddings["tracklet_id"].map(owner))
+    people = fuse_people(faces, samples, settings, calibration, applied.confirmed)
+    people = people if len(people) else empty_table(people_columns(settings))
+    bins = timeline(faces, people, samples, settings)
+    bins["clock"] = bin_clocks(bins["start_s"].to_numpy(), samples)
+    shares = estimate_proportions(people, settings, calibration)
+    people["video_id"] = bins["video_id"] = shares["video_id"] = found.video_id
+    notes = [*applied.notes, *found.notes]
+    if len(faces):
+        notes += people_notes(
+            faces,
+            people,
+            settings,
+            child_years=calibration.child_years,
+            measured=calibration.measured,
+            may_be_larger=found.may_be_larger,
+        )
+    images = None
+    if found.images is not None:
+        images = images_table(found.images.names, faces, people, samples, found.images.problems)
+        images = images.assign(video_id=found.video_id)
+    count = applied.people_range(found.people_range, len(people))
+    return Tables(
+        *(samples, faces, embeddings, found.links, people, bins, shares, count, tuple(notes), images),
+        *(corrections, applied, found.people_range),
+    )
 
 
 def _nothing_in(video: Video, info: VideoInfo, settings: Settings) -> str:
@@ -196,7 +294,7 @@ def _unread_pages(video: Video, samples: pd.DataFrame) -> tuple[tuple[str, int],
 
 def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
     """Write all tables but `tables.xlsx`. Without CSV, Parquet is always written: reports need one of
-    them."""
+    them. Embeddings are written if they are at hand."""
     for name, table, columns in _main_tables(tables, settings):
         if "csv" in settings.formats:
             write_csv(staging / f"{name}.csv", table, columns)
@@ -204,7 +302,8 @@ def write_tables(staging: Path, tables: Tables, settings: Settings) -> None:
             write_parquet(staging / f"{name}.parquet", table, columns)
     write_parquet(staging / "faces.parquet", tables.faces, FACES)
     write_parquet(staging / "samples.parquet", tables.samples, SAMPLES)
-    if settings.keep_embeddings:
+    write_parquet(staging / "links.parquet", tables.links, LINKS)
+    if settings.keep_embeddings and tables.embeddings is not None:
         write_parquet(staging / "embeddings.parquet", tables.embeddings, EMBEDDINGS)
 
 
@@ -222,7 +321,7 @@ def table_files(settings: Settings, *, images: bool) -> list[str]:
     tables = ("timeline", "people", "shares", *(["images"] if images else []))
     names = [f"{table}.{form}" for table in tables for form in forms]
     names += ["tables.xlsx"] if "xlsx" in settings.formats else []
-    names += ["faces.parquet", "samples.parquet"]
+    names += ["faces.parquet", "samples.parquet", "links.parquet"]
     return [*names, *(["embeddings.parquet"] if settings.keep_embeddings else [])]
 
 

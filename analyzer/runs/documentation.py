@@ -11,6 +11,7 @@ from analyzer.runs.schema import (
     EMBEDDINGS,
     FACES,
     IMAGES,
+    LINKS,
     PEOPLE,
     SAMPLES,
     SHARES,
@@ -42,6 +43,11 @@ _TABLES = {
     ),
     "faces": (FACES, "faces.parquet", "One row for each face in a sample."),
     "samples": (SAMPLES, "samples.parquet", "One row for each sample, with or without faces."),
+    "links": (
+        LINKS,
+        "links.parquet",
+        "One row for each step of the linking; they suggest corrections (docs/corrections.md).",
+    ),
     "embeddings": (
         EMBEDDINGS,
         "embeddings.parquet, only with `--keep-embeddings`",

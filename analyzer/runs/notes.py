@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analyzer.people.confirmed import CONFIRMED, known_people
 from analyzer.people.identity import IMAGE_QUALITY, PERSON_QUALITY
 from analyzer.settings import MOST_ENLARGED, Settings
 from analyzer.util.program import program
@@ -20,10 +21,12 @@ from analyzer.vision.registry import YUNET
 
 __all__ = [
     "REASONS",
+    "SCENE_NOTES",
     "UNMEASURED_AGES",
     "Note",
     "Seen",
-    "take_notes",
+    "people_notes",
+    "scene_notes",
 ]
 
 REASONS = (
@@ -31,6 +34,9 @@ REASONS = (
     *("unestimated_narrow", "unestimated_other", "gender_unsure", "gender_of_children"),
 )
 """Why a face is not counted, or a person has no gender and age, or no gender: keys of ``counts``."""
+
+SCENE_NOTES = ("no_face", "replaced_detector", "unread_pages", *REASONS[:3])
+"""What the notes of `scene_notes` are about."""
 
 UNMEASURED_AGES = (
     "Ages and their intervals come from the model as they are: how often such an interval contains the true "
@@ -46,7 +52,8 @@ class Note:
     """Something to know about the numbers of a run."""
 
     reason: str
-    """One of `REASONS`, ``no_face``, ``replaced_detector``, ``unmeasured_ages`` or ``unread_pages``."""
+    """One of `REASONS`, ``no_face``, ``replaced_detector``, ``unmeasured_ages``, ``unread_pages``,
+    ``corrected`` or ``corrections_lost``."""
     count: int
     """Number of faces or people that it concerns."""
     sentence: str
@@ -80,38 +87,46 @@ class Seen:
         return f"{self.seconds:.1f} s of video ({counted(self.samples, 'frame')})"
 
 
-def take_notes(
-    seen: Seen,
+def scene_notes(
+    seen: Seen, faces: pd.DataFrame, uncounted: pd.DataFrame, settings: Settings
+) -> tuple[Note, ...]:
+    """Return what to know about what was analyzed and which faces were not counted; the first notes.
+
+    Args:
+        seen: What was analyzed.
+        faces: The faces table.
+        uncounted: `analyzer.people.identity.Linked.uncounted`.
+        settings: Of the analysis; only options that would change something are suggested.
+    """
+    if faces.empty:
+        return (_no_face(seen, settings), *_replaced(settings), *_unread(seen))
+    return (*_unread(seen), *_replaced(settings), *_uncounted(seen, uncounted, settings))
+
+
+def people_notes(
     faces: pd.DataFrame,
     people: pd.DataFrame,
-    uncounted: pd.DataFrame,
     settings: Settings,
     *,
     child_years: float,
     measured: bool = True,
+    may_be_larger: bool = False,
 ) -> tuple[Note, ...]:
-    """Return what to know about the numbers, the most important first.
+    """Return what to know about the gender and age of people.
 
     Args:
-        seen: What was analyzed.
         faces: The faces table with `person_id`.
         people: The people table.
-        uncounted: `analyzer.people.identity.Linked.uncounted`.
         settings: Of the analysis; only options that would change something are suggested.
         child_years: The gender of people who look younger is not stated.
         measured: `Calibration.measured`.
+        may_be_larger: As of `Seen`.
     """
-    if faces.empty:
-        return (_no_face(seen, settings), *_replaced(settings), *_unread(seen))
-    notes = [
-        *_unread(seen),
-        *_replaced(settings),
-        *_uncounted(seen, uncounted, settings),
-        *_unestimated(seen, faces, people, settings),
+    return (
+        *_unestimated(faces, people, settings, may_be_larger=may_be_larger),
         *_without_gender(people, settings, child_years),
         *([] if measured else _unmeasured(people)),
-    ]
-    return tuple(notes)
+    )
 
 
 def _no_face(seen: Seen, settings: Settings) -> Note:
@@ -200,8 +215,10 @@ def _uncounted(seen: Seen, uncounted: pd.DataFrame, settings: Settings) -> list[
     return notes
 
 
-def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings: Settings) -> list[Note]:
-    without = people.loc[people["estimated_samples"] == 0, "person_id"]
+def _unestimated(
+    faces: pd.DataFrame, people: pd.DataFrame, settings: Settings, *, may_be_larger: bool
+) -> list[Note]:
+    without = people.loc[~known_people(people), "person_id"]
     of_them = faces[faces["person_id"].isin(without)]
     widest = (of_them["x2"] - of_them["x1"]).groupby(of_them["person_id"]).max()
     narrow = widest[widest < settings.min_estimate_px]
@@ -215,7 +232,7 @@ def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings
             f"{max(1, math.floor(medians.min()))} estimates {them} too, with larger errors; "
             "a larger frame is better."
         )
-        sentence += " A larger --max-height downloads more pixels." if seen.may_be_larger else ""
+        sentence += " A larger --max-height downloads more pixels." if may_be_larger else ""
         notes.append(Note("unestimated_narrow", number, sentence))
     if number := len(widest) - len(narrow):
         sentence = f"{_of(number, len(people))} without gender and age: no sighting could be estimated."
@@ -224,7 +241,11 @@ def _unestimated(seen: Seen, faces: pd.DataFrame, people: pd.DataFrame, settings
 
 
 def _without_gender(people: pd.DataFrame, settings: Settings, child_years: float) -> list[Note]:
-    some = people[(people["estimated_samples"] > 0) & (people["gender"] == "unknown")]
+    some = people[
+        (people["estimated_samples"] > 0)
+        & (people["gender"] == "unknown")
+        & people["gender_source"].ne(CONFIRMED)
+    ]
     child = (some["age_years"] < child_years) & (not settings.gender_of_children)
     notes = []
     if number := int(child.sum()):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import platform
 from importlib import metadata
-from typing import cast, get_type_hints
+from typing import Any, cast, get_type_hints
 
-import pandas as pd
+import numpy as np
 
 import analyzer
 from analyzer.analysis.segment import Models
@@ -15,17 +15,27 @@ from analyzer.media.demuxer import VideoInfo
 from analyzer.media.geometry import Geometry
 from analyzer.media.read_report import ReadReport
 from analyzer.people.attention import audience_summary
+from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import in_words
+from analyzer.runs.corrections import FILE
 from analyzer.runs.derive import Tables
 from analyzer.runs.notes import REASONS
-from analyzer.runs.run_info import SCHEMA_VERSION, AudienceFacts, Counts, ModelFacts, RunInfo, VideoFacts
+from analyzer.runs.run_info import (
+    SCHEMA_VERSION,
+    AudienceFacts,
+    CorrectionFacts,
+    Counts,
+    ModelFacts,
+    RunInfo,
+    VideoFacts,
+)
 from analyzer.settings import Settings
 from analyzer.sources.types import MediaKind, Video
 
 __all__ = [
-    "audience_facts",
     "counts_of",
     "run_info",
+    "table_facts",
 ]
 
 _LIBRARIES = (
@@ -68,11 +78,9 @@ def run_info(
         "kind": video.kind.value,
         "complete": report.complete,
         "incomplete_reason": report.reason,
-        "counts": counts_of(tables),
-        "notes": [] if tables is None else [note.sentence for note in tables.notes],
-        "shares_text": None
-        if tables is None
-        else in_words(tables.shares, tables.people, images=tables.images is not None),
+        "counts": counts_of(None),
+        "notes": [],
+        "shares_text": None,
         "analyzed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "video": _video_facts(info),
         "live": None,
@@ -103,9 +111,39 @@ def run_info(
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    if tables is not None and settings.scene == "audience":
-        document["audience"] = audience_facts(tables.people, settings)
+    if tables is not None:
+        document = cast(RunInfo, {**document, **table_facts(tables, settings)})
     return document
+
+
+def table_facts(tables: Tables, settings: Settings) -> dict[str, Any]:
+    """Return what ``run.json`` says about the tables of a run."""
+    facts: dict[str, Any] = {
+        "counts": counts_of(tables),
+        "notes": [note.sentence for note in tables.notes],
+        "note_reasons": [note.reason for note in tables.notes],
+        "shares_text": in_words(tables.shares, tables.people, images=tables.images is not None),
+        "corrections": _correction_facts(tables),
+    }
+    if settings.scene == "audience":
+        facts["audience"] = cast(AudienceFacts, audience_summary(tables.people, settings))
+    return facts
+
+
+def _correction_facts(tables: Tables) -> CorrectionFacts | None:
+    if not tables.corrections.entries:
+        return None
+    low, high, reason = tables.found_range
+    return {
+        "file": FILE,
+        "key": tables.corrections.key,
+        "count": len(tables.applied.active),
+        "lost": len(tables.applied.lost),
+        "people_before": int((np.unique(tables.faces["linked_person_id"]) > 0).sum()),
+        "people_low_before": low,
+        "people_high_before": high,
+        "people_range_reason_before": reason,
+    }
 
 
 def _video_facts(info: VideoInfo) -> VideoFacts:
@@ -123,11 +161,6 @@ def _video_facts(info: VideoInfo) -> VideoFacts:
             "audio_codec": info.audio_codec,
         },
     )
-
-
-def audience_facts(people: pd.DataFrame, settings: Settings) -> AudienceFacts:
-    """Return the figures of an audience from its people table."""
-    return cast(AudienceFacts, audience_summary(people, settings))
 
 
 def counts_of(tables: Tables | None) -> Counts:
@@ -149,7 +182,7 @@ def counts_of(tables: Tables | None) -> Counts:
         "people_low": tables.people_range[0],
         "people_high": tables.people_range[1],
         "people_range_reason": tables.people_range[2],
-        "people_not_estimated": int((people["estimated_samples"] == 0).sum()),
+        "people_not_estimated": int((~known_people(people)).sum()),
         **{name: int(genders.get(name, 0)) for name in ("female", "male")},
         "unknown_gender": int(genders.get("unknown", 0)),
         **{reason: sum(note.count for note in tables.notes if note.reason == reason) for reason in REASONS},

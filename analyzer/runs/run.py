@@ -38,6 +38,7 @@ _OUTPUTS = (
     "tables.xlsx",
     "samples.parquet",
     "faces.parquet",
+    "links.parquet",
     "embeddings.parquet",
     "annotated.mp4",
     "annotated",
@@ -164,6 +165,11 @@ class Run:
         return self._read("faces")
 
     @functools.cached_property
+    def links(self) -> pd.DataFrame:
+        """One row for each step of the linking: the columns of `LINKS`."""
+        return self._read("links")
+
+    @functools.cached_property
     def samples(self) -> pd.DataFrame:
         """One row for each sample: the columns of `SAMPLES`."""
         return self._read("samples")
@@ -177,6 +183,8 @@ class Run:
             # Ids of digits alone must stay text.
             texts = {c.name: str for c in (*PEOPLE, *IMAGES) if c.type == TEXT}
             table = pd.read_csv(self.folder / f"{name}.csv", dtype=texts)
+            if name == "people" and "name" in table:
+                table["name"] = table["name"].fillna("")  # an empty cell of CSV
             if "clock" in table:
                 table["clock"] = pd.to_datetime(table["clock"], utc=True, format="ISO8601").dt.as_unit("ms")
         if self.info["schema_version"] < SCHEMA_VERSION:

@@ -21,6 +21,7 @@ __all__ = [
     "AudienceFacts",
     "Calibrated",
     "ClockJumpFacts",
+    "CorrectionFacts",
     "Counts",
     "LiveFacts",
     "LiveGap",
@@ -33,7 +34,7 @@ __all__ = [
     "read_run_info",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Version of the tables and of ``run.json``. Runs of all older versions can be read."""
 
 FORMER_COLUMNS: dict[str, dict[str, str]] = {
@@ -87,6 +88,19 @@ class Counts(TypedDict):
     gender_unsure: Annotated[int, "People of unknown gender: the estimate is not sure enough."]
     gender_of_children: Annotated[int, "People of unknown gender: they look like children."]
     on_screen_s: Annotated[float, "Total time on screen of all people, in seconds."]
+
+
+class CorrectionFacts(TypedDict):
+    """Corrections by hand that the tables hold, and what they changed."""
+
+    file: Annotated[str, "Name of the file of corrections."]
+    key: Annotated[str, "Hash of its content when the tables were derived."]
+    count: Annotated[int, "Corrections that were applied."]
+    lost: Annotated[int, "Corrections of an earlier analysis whose people were not found again."]
+    people_before: Annotated[int, "People before the corrections."]
+    people_low_before: Annotated[int, "`people_low` before."]
+    people_high_before: Annotated[int, "`people_high` before."]
+    people_range_reason_before: Annotated[str, "`people_range_reason` before."]
 
 
 class VideoFacts(TypedDict):
@@ -227,6 +241,7 @@ class RunInfo(TypedDict):
     incomplete_reason: Annotated[str | None, "Why not; empty if it was."]
     counts: Annotated[Counts, "Counts."]
     notes: Annotated[list[str], "What to know about the numbers, the most important first."]
+    note_reasons: NotRequired[Annotated[list[str], "What each of the notes is about, as a word."]]
     shares_text: Annotated[str | None, "The estimated shares in a sentence; empty if none are stated."]
     analyzed_at: Annotated[str, "When it was analyzed (ISO, UTC)."]
     video: Annotated[VideoFacts, "The video."]
@@ -247,6 +262,9 @@ class RunInfo(TypedDict):
     models_hash: NotRequired[Annotated[str | None, "Hash of the models; likewise."]]
     budget: NotRequired[Annotated[str | None, "The sampling that --budget chose, in a sentence."]]
     annotated: NotRequired[Annotated[AnnotatedFacts | None, "The annotated video; null if not wanted."]]
+    corrections: NotRequired[
+        Annotated[CorrectionFacts | None, "Corrections by hand (docs/corrections.md); null without any."]
+    ]
     resumed_segments: NotRequired[Annotated[int, "Segments taken over from an interrupted analysis."]]
     timings_s: NotRequired[Annotated[dict[str, float], "Wall-clock time of the steps, in seconds."]]
     stages_s: NotRequired[

@@ -15,6 +15,7 @@ __all__ = [
     "FACES",
     "FLOAT",
     "IMAGES",
+    "LINKS",
     "PEOPLE",
     "REAL",
     "SAMPLES",
@@ -134,7 +135,33 @@ FACES = (
     ),
     Column("tracklet_id", _INT, "Track of the face within one shot of one segment."),
     Column("person_id", _INT, "The person of the people table; -1 if the face belongs to none."),
+    Column(
+        "linked_person_id",
+        _INT,
+        "The person before corrections (docs/corrections.md); without corrections the same as `person_id`.",
+    ),
 )
+
+
+LINKS = (
+    Column("video_id", TEXT, "Stable name of the video."),
+    Column("tracklet_id", _INT, "A tracklet of the faces table."),
+    Column("other_tracklet_id", _INT, "One of the tracklets that it was linked with."),
+    Column(
+        "kind",
+        TEXT,
+        "position: the second begins where and when the first ends; appearance: the people they belong to at "
+        "this step look alike.",
+    ),
+    Column(
+        "distance",
+        FLOAT,
+        "appearance: distance of the embeddings of the two, corrected for the noise of few crops. The people "
+        "table has links up to 0.43, in images up to 0.48; longer ones are plausible, but were not made. "
+        "position: distance of the embeddings, empty if one cannot be compared.",
+    ),
+)
+"""The steps of the linking, in the order in which they were made: of positions, then of appearance."""
 
 
 PEOPLE = (
@@ -169,6 +196,17 @@ PEOPLE = (
         "0 to 1",
     ),
     Column("estimated_samples", _INT, "Samples in which gender and age were estimated."),
+    Column(
+        "name", TEXT, "Name that a correction has given the person (docs/corrections.md); otherwise empty."
+    ),
+    Column("gender_source", TEXT, "confirmed: a correction states `gender`; otherwise estimated."),
+    Column(
+        "age_source",
+        TEXT,
+        "confirmed: a correction states the age. `age_low` and `age_high` are then what it states, and "
+        "`age_years` the estimate between the two. Otherwise estimated.",
+    ),
+    Column("corrected", _BOOL, "Whether a correction concerns the person."),
 )
 
 

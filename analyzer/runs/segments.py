@@ -114,6 +114,7 @@ def segment_tables(
             "age_std_years": joined("age_std_years"),
             "tracklet_id": joined("track_ids"),
             "person_id": np.full(len(boxes), -1),
+            "linked_person_id": np.full(len(boxes), -1),
         }
     )
     tracklets = result.tracklets

@@ -15,6 +15,8 @@ from analyzer.util.text import one_line, shorten
 from analyzer.util.urls import redacted, redacted_text
 
 __all__ = [
+    "REFUSED_STATUS",
+    "REFUSED_WORDS",
     "explained",
     "http_status",
     "retry_after_s",
@@ -26,6 +28,11 @@ _log = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER_S = 7 * 86_400.0
 
+REFUSED_STATUS = 470
+"""Status with which an `Egress` refuses a connection: no server uses it, so that the reason is known."""
+
+REFUSED_WORDS = "Not a public address"
+
 _LATER = "trying again later may help"
 
 _NEVER = "trying again will not help"
@@ -34,6 +41,7 @@ _NEVER = "trying again will not help"
 _MEANINGS: dict[SourceErrorKind, tuple[str, str]] = {
     SourceErrorKind.NOT_FOUND: ("There is nothing at this address", _NEVER),
     SourceErrorKind.UNSUPPORTED: ("No video was found at this address", _NEVER),
+    SourceErrorKind.NOT_PUBLIC: ("The address leads to a host that is not on the internet", _NEVER),
     SourceErrorKind.PRIVATE_OR_REMOVED: ("The video is private or has been removed", _NEVER),
     SourceErrorKind.LOGIN_OR_AGE: ("The site shows this video only after signing in", _NEVER),
     SourceErrorKind.GEO_BLOCKED: ("The site does not show this video in this country", _NEVER),
@@ -90,6 +98,7 @@ _RETRY = frozenset(
 # yt-dlp has no classes for most refusals of sites, only words. The order matters: "Private
 # video. Sign in ..." is private, "Sign in to confirm you're not a bot" is a bot check.
 _WORDS: tuple[tuple[SourceErrorKind, str], ...] = (
+    (SourceErrorKind.NOT_PUBLIC, rf"\b{REFUSED_STATUS}\b[:\s]*{REFUSED_WORDS}"),
     (
         SourceErrorKind.BOT_CHECK,
         r"not a bot|captcha|rate.?limit|too many requests|unusual traffic|anti-bot|try again later",
@@ -224,6 +233,8 @@ def explained(error: Exception, source: str) -> AnalyzerError:
         return OutputError(f"The download cannot be written ({first_sentence(str(error))})")
     kind = _classify(error, causes, text)
     _log.debug("Fetching %s failed", redacted(source), exc_info=error)
+    if kind is SourceErrorKind.NOT_PUBLIC:
+        return source_failure(kind, source)
     inner = next((each.orig_msg for each in causes if hasattr(each, "orig_msg")), str(error))
     return source_failure(kind, source, first_sentence(str(inner)) or type(error).__name__)
 

@@ -100,6 +100,8 @@ class Fetcher:
         live: Whether cameras and streams are accepted, as videos with a `stream`; otherwise they are refused.
         extractors: Additional yt-dlp extractors, tried before yt-dlp's own, whose names they must not have.
             Prefer classes to instances, which cannot serve two downloads at a time.
+        proxy: Address of an HTTP proxy, such as `Egress.proxy`, which all requests go through; live sources
+            are refused then. None: the environment's proxy, if it names one.
         on_progress: Called in the caller's thread, at most 20 times a second.
     """
 
@@ -110,12 +112,16 @@ class Fetcher:
         want_audio: bool,
         live: bool = False,
         extractors: Sequence[type[InfoExtractor] | InfoExtractor] = (),
+        proxy: str | None = None,
         on_progress: Callable[[FetchProgress], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._live = live
+        # FFmpeg opens live streams by itself. With a proxy it would still make exceptions: for hosts that the
+        # variable no_proxy names, and for segments at httpproxy:// where https is to work.
+        self._live = live and proxy is None
         self._want_audio = want_audio
         self._extractors = tuple(extractors)
+        self._proxy = proxy
         self._on_progress = on_progress
         self._sites: Sites | None = None
 
@@ -304,6 +310,7 @@ class Fetcher:
             extractors=self._extractors,
             folder=staging,
             live=self._live and item.entry is None,  # a channel that is on air would never end
+            proxy=self._proxy,
             call=call,
         )
         try:
@@ -355,7 +362,12 @@ class Fetcher:
             AnalyzerError: It cannot be opened.
         """
         session = YtDlpSession(
-            self._settings, name, extractors=self._extractors, whole_playlist=True, call=call
+            self._settings,
+            name,
+            extractors=self._extractors,
+            whole_playlist=True,
+            proxy=self._proxy,
+            call=call,
         )
         try:
             raw = session.run(lambda: session.open(entry))

@@ -220,7 +220,7 @@ def _cache_folder() -> str:
     return str(Path(base) / "audience-analyzer" / "yt-dlp")
 
 
-def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> Info:
+def _options(settings: Settings, folder: Path | None, whole_playlist: bool, proxy: str | None) -> Info:
     """Return yt-dlp's options, all that matter: the library's defaults differ from the program's."""
 
     def pause(n: int) -> float:
@@ -253,8 +253,9 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
         "hls_prefer_native": True,
         "external_downloader": None,
         # A folder without an ffmpeg executable, so that formats that need one fail on every machine.
-        "ffmpeg_location": str(folder) if folder is not None else None,
+        "ffmpeg_location": str(folder) if folder is not None else os.devnull,
         "socket_timeout": settings.timeout_s,
+        "proxy": proxy,
         # Blocks of one size, so that a line that becomes slow is not mistaken for a silent one.
         "buffersize": BLOCK_BYTES,
         "noresizebuffer": True,
@@ -276,6 +277,13 @@ def _options(settings: Settings, folder: Path | None, whole_playlist: bool) -> I
         "wait_for_video": None,
         "warn_when_outdated": False,
     }
+
+
+def _forbid_browser() -> None:
+    """Disable PhantomJS, which some extractors start where it is installed: it would not use the proxy."""
+    from yt_dlp.extractor import openload
+
+    openload.check_executable = lambda *_args: False
 
 
 def _forbid_plugins() -> None:
@@ -303,6 +311,7 @@ class YtDlpSession:
         folder: Path | None = None,
         whole_playlist: bool = False,
         live: bool = False,
+        proxy: str | None = None,
         call: Call,
     ) -> None:
         _forbid_plugins()
@@ -312,9 +321,12 @@ class YtDlpSession:
         self._settings = settings
         self._source = source
         self._live = live
+        self._proxy = proxy
+        if proxy is not None:
+            _forbid_browser()
         self._folder = folder
         self._watch = Watchdog(settings.timeout_s)
-        self._ydl = yt_dlp.YoutubeDL(_options(settings, folder, whole_playlist), auto_init=False)
+        self._ydl = yt_dlp.YoutubeDL(_options(settings, folder, whole_playlist, proxy), auto_init=False)
         for each in extractors:
             self._ydl.add_info_extractor(each() if isinstance(each, type) else each)
         self._ydl.add_default_info_extractors()
@@ -411,6 +423,8 @@ class YtDlpSession:
         from yt_dlp.networking.exceptions import HTTPError
 
         self._go_on()
+        if self._proxy is not None:
+            request = _by_proxy(request, self._proxy)
         asked = _asked_range(request)
         if asked is not None and (whole := self._whole.get(request.url)) is not None and whole.holds(*asked):
             return whole.part(*asked)
@@ -701,6 +715,16 @@ class YtDlpSession:
             raise source_failure(
                 SourceErrorKind.TOO_LARGE, self._source, f"more than {self._settings.max_size_mb} MB"
             )
+
+
+def _by_proxy(request: Any, proxy: str) -> Any:
+    """Return a request that goes by the proxy, whatever an extractor has chosen: pages may have their say."""
+    from yt_dlp.networking import Request
+
+    request = Request(request) if isinstance(request, str) else request.copy()
+    request.headers.pop("Ytdl-Request-Proxy", None)
+    request.proxies = {"all": proxy}
+    return request
 
 
 def _asked_range(request: Any) -> tuple[int, int | None] | None:

@@ -1,18 +1,23 @@
 """Vary crops of faces, so that a model learns what stays the same.
 
 What is drawn for a face depends only on the seed, the epoch and the face: neither on the batch nor on the
-thread. Real video compression is not drawn here: it is in the views that `dataset` keeps.
+thread. Video compression takes too long to be drawn in each epoch: it is in the views that `dataset` keeps,
+and in those of `coded_together`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Augmentation", "augmented", "generator"]
+from analyzer.evaluation.filmed import coded, drawn_codec
+
+__all__ = ["Augmentation", "augmented", "coded_together", "generator"]
 
 Image = NDArray[np.uint8]
 
@@ -66,7 +71,102 @@ def augmented(wide: Image, size: tuple[int, int], how: Augmentation, random: np.
     Returns:
         (height, width, 3) uint8 BGR.
     """
-    crop = _moved(wide, size, how, random)
+    return _treated(_moved(wide, size, how, random), how, random)
+
+
+def coded_together(
+    wide: Sequence[Image], size: tuple[int, int], how: Augmentation, random: np.random.Generator
+) -> list[Image]:
+    """Vary crops, and code them together in a frame: as JPEG, in a video, in few colors, or not at all.
+
+    All are drawn equally small first, and are moved last, as landmarks on a small and coded face are off.
+    Faces that fill their picture mostly get soft surroundings: in videos hardly any face ends in black.
+
+    Args:
+        wide: (H, W, 3) uint8 BGR each: crops of one size, with a margin.
+        size: Width and height of the crops without it.
+        how: How far.
+        random: Draws everything.
+
+    Returns:
+        (height, width, 3) uint8 BGR each.
+    """
+    width, height = size
+    shrunk = np.exp(random.uniform(np.log(_LEAST_CODED_PX / width), 0.0))
+    tile = [2 * round(side * shrunk / 2) for side in wide[0].shape[:2]]
+    columns = math.ceil(math.sqrt(len(wide)))
+    rows = math.ceil(len(wide) / columns)
+    frame = np.full((rows * tile[0], columns * tile[1], 3), 110, np.uint8)
+    places = []
+    for number, one in enumerate(wide):
+        row, column = divmod(number, columns)
+        places.append(frame[row * tile[0] : (row + 1) * tile[0], column * tile[1] : (column + 1) * tile[1]])
+        small = cv2.resize(one, (tile[1], tile[0]), interpolation=cv2.INTER_AREA).astype(np.uint8)
+        whole = small if random.random() < _BLACK else _surrounded(small)
+        places[-1][:] = _treated(whole, how, random)
+    frame[:] = _coded(frame, random)
+    zoom = wide[0].shape[1] / tile[1]
+    return [_moved(place, (width, height), how, random, zoom) for place in places]
+
+
+_LEAST_CODED_PX = 20
+"""The smallest width at which crops are coded."""
+_BLACK = 0.12
+"""How often what is outside of the picture stays black."""
+_UNCODED, _AS_JPEG = 0.12, 0.23
+"""How often crops are not coded, or are as JPEG; else in a video, or in few colors."""
+
+
+_OUTSIDE = 6
+"""No channel of a pixel outside of the picture is larger."""
+_COARSE_PX = 24
+
+
+def _surrounded(wide: Image) -> Image:
+    """Fill what is black up to the edge with the colors beside it."""
+    dark = cv2.inRange(wide, (0, 0, 0), (_OUTSIDE,) * 3)
+    _, label = cv2.connectedComponents(dark)
+    edge = np.zeros(label.max() + 1, np.uint8)
+    for line in (label[0], label[-1], label[:, 0], label[:, -1]):
+        edge[line] = 1
+    edge[0] = 0  # what is not dark
+    outside = edge[label]
+    if not outside.any():
+        return wide
+    # The last pixels inside are mixed with black.
+    inside = (1 - cv2.dilate(outside, np.ones((3, 3), np.uint8))).astype(np.float32)
+    coarse = (_COARSE_PX, _COARSE_PX)
+    color = cv2.resize(wide * inside[:, :, None], coarse, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(inside, coarse, interpolation=cv2.INTER_AREA)
+    filled = np.zeros_like(color)
+    for reach in (_COARSE_PX, 8, 4, 2):  # nearer colors replace those from afar
+        near = cv2.GaussianBlur(share, (0, 0), reach / 2)[:, :, None]
+        mean = cv2.GaussianBlur(color, (0, 0), reach / 2) / np.maximum(near, 1e-6)
+        known = np.clip(near * 8, 0, 1)
+        filled = filled * (1 - known) + mean * known
+    around = cv2.resize(filled, wide.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 255)
+    kept = cv2.blur(cv2.erode(inside, np.ones((3, 3), np.uint8)), (3, 3))
+    return cv2.blendLinear(wide, around.astype(np.uint8), kept, 1 - kept).astype(np.uint8)
+
+
+def _coded(frame: Image, random: np.random.Generator) -> Image:
+    kind = random.random()
+    if kind < _UNCODED:
+        return frame
+    if kind < _UNCODED + _AS_JPEG:
+        return _as_jpeg(frame, int(random.integers(25, 97)))
+    # The second frame is coded as how it differs from the first: the camera moves by a pixel.
+    second = np.roll(frame, 1, axis=1)
+    return np.roll(coded([frame, second], *drawn_codec(random))[-1], -1, axis=1)
+
+
+def _as_jpeg(image: Image, quality: int) -> Image:
+    done = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(done, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _treated(crop: Image, how: Augmentation, random: np.random.Generator) -> Image:
+    """A crop in another state, in the same place."""
     # All chances are drawn at once, so that one does not change the others.
     chance = random.random(7)
     if chance[0] < how.soft:
@@ -80,17 +180,23 @@ def augmented(wide: Image, size: tuple[int, int], how: Augmentation, random: np.
     if chance[4] < how.noise:
         crop = _noisy(crop, random)
     if chance[5] < how.jpeg:
-        coded = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 90))])[1]
-        crop = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+        crop = _as_jpeg(crop, int(random.integers(20, 90)))
     if chance[6] < how.occlusion:
         crop = _covered(crop, random)
     return crop
 
 
-def _moved(wide: Image, size: tuple[int, int], how: Augmentation, random: np.random.Generator) -> Image:
+def _moved(
+    wide: Image,
+    size: tuple[int, int],
+    how: Augmentation,
+    random: np.random.Generator,
+    zoom: float = 1.0,
+) -> Image:
+    """Cut a crop out of a wide one, not quite in its place; `zoom` is by how much the wide one was shrunk."""
     width, height = size
     angle, scale, stretch, x, y = random.normal(0, 1, 5).clip(-2.5, 2.5)
-    factor = np.exp(scale * how.scale)
+    factor = zoom * np.exp(scale * how.scale)
     cosine, sine = np.cos(np.radians(angle * how.turn_deg)), np.sin(np.radians(angle * how.turn_deg))
     linear = (
         factor * np.array([[cosine, -sine], [sine, cosine]]) @ np.diag([np.exp(stretch * how.stretch), 1])

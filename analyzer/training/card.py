@@ -52,7 +52,7 @@ def parity(
     rows = rows[:_PARITY_FACES]
     exact = [crops.exact(row) for row in rows.tolist()]
     if recipe.has_features:
-        given = recipe.features(np.stack(exact))
+        given = recipe.features(np.stack(exact), exact=True)
     else:
         given = model_input(np.stack(exact), recipe.pixels)
     wanted = estimates_in(recipe, fitted.targets, answers_of(fitted, given))

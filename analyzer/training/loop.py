@@ -16,6 +16,7 @@ import json
 import math
 import os
 import pickle
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.errors import ModelError, SettingsError
-from analyzer.training.augment import augmented, generator
+from analyzer.training.augment import augmented, coded_together, generator
 from analyzer.training.dataset import PLAIN, Crops
 from analyzer.training.export import model_input
 from analyzer.training.progress import Epoch, OnTraining, Preparing, Resumed, Step, ignore
@@ -55,7 +56,7 @@ __all__ = [
 Float = NDArray[np.float32]
 
 CHECKPOINT, BEST, CURVES = "checkpoint.pt", "best.pt", "curves.csv"
-_VERSION = 1
+_VERSION = 2
 
 _SAVED_EVERY_S = 60.0
 _PLATEAU_EPOCHS, _PLATEAU_FACTOR = 2, 0.3
@@ -66,6 +67,9 @@ SHOWN_VIEW = 2
 
 _FEATURES, _FEATURES_AT_ONCE = 512, 32
 """Faces in a file of features, and how many are computed together."""
+
+_CODED_TOGETHER = 30
+"""Faces in a frame of `augment.coded_together`."""
 
 _AHEAD = 2
 """Batches that are prepared ahead, for each thread."""
@@ -133,13 +137,18 @@ class CropBatches:
 class FeatureBatches:
     """Features, computed once for each view of a face and for its mirror image, and kept in files.
 
+    Faces to train on also have `Recipe.variants` coded views.
+
     Raises:
         ModelError: The models that compute them are missing or failed.
         OutputError: A file cannot be written.
     """
 
     def __init__(self, recipe: Recipe, crops: Crops, plan: Plan, folder: Path, on_event: OnTraining) -> None:
-        self._seed, self._views = plan.seed, crops.views
+        self._seed, self._columns = plan.seed, 2 * crops.views + recipe.variants
+        self._lock = threading.Lock()
+        self._epoch, self._chosen = -1, np.empty(0, np.int64)
+        trained = crops.faces["part"].eq("train").to_numpy()
         with output_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         began, parts = time.monotonic(), []
@@ -148,8 +157,16 @@ class FeatureBatches:
             path = folder / f"{number:05d}.npy"
             if not path.is_file():
                 some = [self._computed(recipe, crops, few) for few in _chunks(rows, _FEATURES_AT_ONCE)]
+                whole = np.concatenate(some)
+                varied = np.zeros((len(rows), recipe.variants, whole.shape[2]), np.float16)
+                places = np.flatnonzero(trained[rows])
+                for variant in range(recipe.variants if len(places) else 0):
+                    random = generator(0, variant, number)
+                    mixed = random.permutation(places)
+                    made = self._varied(recipe, crops, rows[mixed], random)
+                    varied[mixed, variant] = made
                 with writing(path) as temporary, temporary.open("wb") as file:
-                    np.save(file, np.concatenate(some))
+                    np.save(file, np.concatenate([whole, varied], axis=1))
                 computed += len(rows)
             parts.append(np.load(path))
             done = int(rows[-1]) + 1
@@ -166,11 +183,29 @@ class FeatureBatches:
             columns += [recipe.features(exact), recipe.features(np.ascontiguousarray(exact[:, :, ::-1]))]
         return np.stack(columns, axis=1).astype(np.float16)
 
+    @staticmethod
+    def _varied(
+        recipe: Recipe, crops: Crops, rows: NDArray[np.int64], random: np.random.Generator
+    ) -> NDArray[np.float16]:
+        """(N, D) float16: of one coded view of each."""
+
+        def coded(some: NDArray[np.int64]) -> NDArray[np.uint8]:
+            wide = [crops.wide(row, PLAIN) for row in some.tolist()]
+            return np.stack(coded_together(wide, crops.size, recipe.augmentation, random))
+
+        # One thread, so that they draw in their order.
+        with ThreadPoolExecutor(1, "coding") as pool:
+            made = [recipe.features(one) for one in pool.map(coded, _chunks(rows, _CODED_TOGETHER))]
+        return np.concatenate(made).astype(np.float16)
+
     def train(self, rows: NDArray[np.int64], epoch: int) -> Float:
         """As `Batches.train`."""
-        chosen = [
-            int(generator(self._seed, epoch, row).integers(0, 2 * self._views)) for row in rows.tolist()
-        ]
+        with self._lock:
+            if self._epoch != epoch:
+                random = np.random.default_rng((self._seed, epoch, 1))
+                self._epoch = epoch
+                self._chosen = random.integers(0, self._columns, len(self._features))
+            chosen = self._chosen[rows]
         return self._features[rows, chosen].astype(np.float32)
 
     def exact(self, rows: NDArray[np.int64], view: int) -> Float:
@@ -271,6 +306,9 @@ class _Trainer:
         if len(self._train) % how.batch == 1 and self._batches > 1:
             self._batches -= 1  # a batch of one face has no variance to normalize by
         self._labels = _label_arrays(crops.faces)
+        own = recipe.balance(self._labels["female"][self._train], self._labels["age"][self._train])
+        for target, weights in own.items():
+            self._labels[f"{target}_weight"][self._train] *= weights
         self._source: Batches
         if recipe.has_features:
             features = folder / f"features-{_data_key(recipe, crops)}"
@@ -550,6 +588,7 @@ def _key(recipe: Recipe, targets: tuple[Target, ...], crops: Crops, plan: Plan) 
 def _data_key(recipe: Recipe, crops: Crops) -> str:
     """Identifies the crops and their labels."""
     words = [_VERSION, recipe.name, recipe.crop.text, crops.pad, crops.views]
+    words += [recipe.augmentation, recipe.variants] if recipe.has_features else []
     digest = hashlib.sha256(repr(words).encode())
     faces = crops.faces.drop(columns="path").astype(str)  # archives are unpacked elsewhere each time
     digest.update(pd.util.hash_pandas_object(faces).to_numpy().tobytes())
@@ -564,9 +603,10 @@ def _label_arrays(faces: pd.DataFrame) -> dict[str, Float]:
     """(N,) float32 each: the arrays of `Labels`."""
     female = faces["true_gender"].map({"female": 1.0, "male": 0.0})
     weight = faces["weight"] / faces["weight"].mean()
-    names = {"female": female, "age": faces["true_age"], "weight": weight}
+    names = {"female": female, "age": faces["true_age"]}
     names |= {name: faces[name] for name in ("age_low", "age_high")}
-    return {name: values.to_numpy(np.float32) for name, values in names.items()}
+    names |= {f"{target}_weight": weight for target in ("gender", "age")}
+    return {name: values.to_numpy(np.float32, copy=True) for name, values in names.items()}
 
 
 def _computes_bf16(device: torch.device) -> bool:

@@ -170,7 +170,8 @@ class Calibration:
     interval_knots_years: Sequence[float]
     interval_low_years: Sequence[float]
     interval_high_years: Sequence[float]
-    interval_spread: Sequence[float]
+    interval_low_spread: Sequence[float]
+    interval_high_spread: Sequence[float]
     interval_small_years: Sequence[float]
     interval_unclear_years: Sequence[float]
     child_years: float
@@ -212,7 +213,8 @@ class Calibration:
             interval_knots_years=ends_years,
             interval_low_years=(0.0, 0.0),
             interval_high_years=(0.0, 0.0),
-            interval_spread=(NORMAL_80, NORMAL_80),
+            interval_low_spread=(NORMAL_80, NORMAL_80),
+            interval_high_spread=(NORMAL_80, NORMAL_80),
             interval_small_years=(0.0, 0.0),
             interval_unclear_years=(0.0, 0.0),
             # No model can tell children's gender from their faces.
@@ -299,16 +301,17 @@ class Calibration:
 
     def _reach(self, side: int, age: Real, estimates: Estimates) -> Real:
         """(N,) years from the age to the lower (0) or upper end (1) of its interval."""
-        reach = np.interp(
-            age, self.interval_knots_years, (self.interval_low_years, self.interval_high_years)[side]
+        at_knots = (self.interval_low_years, self.interval_high_years)[side]
+        spread = (self.interval_low_spread, self.interval_high_spread)[side]
+        reach = np.interp(age, self.interval_knots_years, at_knots)
+        shares: tuple[Real | float, ...] = (
+            np.interp(age, self.interval_knots_years, spread),
+            self.interval_small_years[side],
+            self.interval_unclear_years[side],
         )
-        for shares, values in zip(
-            (self.interval_spread, self.interval_small_years, self.interval_unclear_years),
-            interval_terms(estimates),
-            strict=True,
-        ):
-            if shares[side]:  # what does not count may be unknown
-                reach = reach + shares[side] * values
+        for share, values in zip(shares, interval_terms(estimates), strict=True):
+            if np.any(share):  # what does not count may be unknown
+                reach = reach + share * values
         return np.where(reach < 0, 0, reach)  # an interval holds its estimate
 
     def gender_confusion(self) -> Confusion:

@@ -37,6 +37,7 @@ from analyzer.batch.protocol import (
     encode,
 )
 from analyzer.batch.worker import AnalyzerFactory, Worker
+from analyzer.settings import Settings
 from analyzer.util.system import available_memory_mb, caller_not_run_again, die_with_parent, few_arenas
 
 __all__ = ["LocalExecutor", "Prepare", "local_executor", "slot_count"]
@@ -72,7 +73,7 @@ def slot_count(jobs: Jobs) -> int:
 
 
 def _threads(jobs: Jobs) -> int:
-    return jobs.sources[0].settings.thread_count
+    return (jobs.sources[0].settings if jobs.sources else Settings()).thread_count
 
 
 def local_executor(jobs: Jobs) -> LocalExecutor:

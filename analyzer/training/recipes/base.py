@@ -71,8 +71,9 @@ class Labels:
     age_low: torch.Tensor
     """(N,) float32: the first and, below, the last year of a labeled range; else both are `age`."""
     age_high: torch.Tensor
-    weight: torch.Tensor
-    """(N,) float32: how much each face counts, 1 on average."""
+    gender_weight: torch.Tensor
+    """(N,) float32: how much each face counts for gender and, below, for age; 1 on average."""
+    age_weight: torch.Tensor
 
 
 class Recipe(abc.ABC):
@@ -97,6 +98,9 @@ class Recipe(abc.ABC):
     augmentation: Augmentation = Augmentation()
     origins: tuple[Origin, ...] = ()
     """Licenses of its first weights: they count for what comes out, as those of the data do."""
+    variants: int = 0
+    """With `features`: of how many varied and coded views of each face (`augment.coded_together`) they are
+    computed, besides those that the crops have."""
     start: str = ""
     """What else its first weights come from, as `started` was told; empty: as the recipe has it."""
 
@@ -139,11 +143,26 @@ class Recipe(abc.ABC):
         """Groups of parameters for the optimizer, each with its rate and whatever else it is to have."""
         return [{"params": [one for one in network.parameters() if one.requires_grad], "lr": rate}]
 
-    def features(self, crops: NDArray[np.uint8]) -> Float:
+    def balance(self, female: Float, age: Float) -> dict[Target, Float]:
+        """How much each of the faces to train on counts for each target, beside the weight of its set.
+
+        Args:
+            female: (N,) as in `Labels`.
+            age: (N,) likewise.
+
+        Returns:
+            (N,) weights; a target that is not there counts alike everywhere.
+        """
+        del female, age
+        return {}
+
+    def features(self, crops: NDArray[np.uint8], *, exact: bool = False) -> Float:
         """The network's input where it is not the crops themselves: (N, D) float32.
 
         Args:
             crops: (N, H, W, 3) uint8 BGR of the size of `crop`.
+            exact: Whether they are computed in float32, to compare with; else as in an analysis on this
+                machine.
 
         Raises:
             NotImplementedError: The network takes the crops.
@@ -173,46 +192,63 @@ def default_loss(
     outputs: Mapping[Target, GenderOutput | AgeOutput],
     answers: Mapping[str, torch.Tensor],
     labels: Labels,
+    *,
+    age_std_years: float | torch.Tensor = 2.0,
+    smoothing: float = 0.0,
+    gender_share: float = 1.0,
 ) -> torch.Tensor:
     """The sum of a loss for each output, over the faces that are labeled.
 
     Gender: cross entropy. Age as years: the distance from the labeled range, in units of ten years. Age as
-    classes: cross entropy with the labeled range, or with a normal distribution around the labeled age
-    (standard deviation of two years) where there is a class for each year.
+    classes: cross entropy with the labeled range, or with a normal distribution around the labeled age where
+    there is a class for each year.
+
+    Args:
+        outputs: What the answers mean.
+        answers: Of the network, by name.
+        labels: Of the faces.
+        age_std_years: Standard deviation of that distribution; or (N,) of each face.
+        smoothing: How far the wanted probabilities of gender stay away from 0 and 1.
+        gender_share: By how much the loss of gender is multiplied.
     """
     import torch
 
-    total = torch.zeros((), device=labels.weight.device)
+    total = torch.zeros((), device=labels.age.device)
     for output in outputs.values():
         answer = answers[str(output.output)].float()
         if isinstance(output, GenderOutput):
-            each, known = _gender_loss(output, answer, labels), ~torch.isnan(labels.female)
+            each, known = _gender_loss(output, answer, labels, smoothing), ~torch.isnan(labels.female)
+            each, weights = each * gender_share, labels.gender_weight * known
         else:
-            each, known = _age_loss(output, answer, labels), ~torch.isnan(labels.age)
-        weights = labels.weight * known
+            each, known = _age_loss(output, answer, labels, age_std_years), ~torch.isnan(labels.age)
+            weights = labels.age_weight * known
         total = total + (torch.where(known, each, 0.0) * weights).sum() / weights.sum().clamp(min=1e-6)
     return total
 
 
-def _gender_loss(output: GenderOutput, answer: torch.Tensor, labels: Labels) -> torch.Tensor:
+def _gender_loss(
+    output: GenderOutput, answer: torch.Tensor, labels: Labels, smoothing: float
+) -> torch.Tensor:
     import torch
     from torch.nn import functional
 
-    female = torch.nan_to_num(labels.female)
+    female = smoothing + (1 - 2 * smoothing) * torch.nan_to_num(labels.female)
     if output.kind == "logit":
         wanted = female if output.of == "female" else 1 - female
         return functional.binary_cross_entropy_with_logits(answer[:, 0], wanted, reduction="none")
     if output.kind != "logits":
         raise NotImplementedError(f"a network is trained on logits, not on {output.kind}")
     number = output.classes.index("female")
-    return functional.cross_entropy(answer, torch.where(female > 0.5, number, 1 - number), reduction="none")
+    shares = torch.stack([1 - female, female] if number else [female, 1 - female], dim=1)
+    return functional.cross_entropy(answer, shares, reduction="none")
 
 
-_AGE_STD_YEARS = 2.0
 _AGE_UNIT_YEARS = 10.0
 
 
-def _age_loss(output: AgeOutput, answer: torch.Tensor, labels: Labels) -> torch.Tensor:
+def _age_loss(
+    output: AgeOutput, answer: torch.Tensor, labels: Labels, std_years: float | torch.Tensor
+) -> torch.Tensor:
     import torch
     from torch.nn import functional
 
@@ -232,6 +268,7 @@ def _age_loss(output: AgeOutput, answer: torch.Tensor, labels: Labels) -> torch.
     loss = -torch.logsumexp(torch.where(within, logs, -torch.inf), dim=1)
     if float(widths.max()) > 1:
         return loss
-    normal = -0.5 * ((middles - torch.nan_to_num(labels.age)[:, None]) / _AGE_STD_YEARS) ** 2
+    spread = torch.as_tensor(std_years, device=answer.device).reshape(-1, 1)
+    normal = -0.5 * ((middles - torch.nan_to_num(labels.age)[:, None]) / spread) ** 2
     wanted = functional.softmax(normal, dim=1)
     return torch.where(low == high, -(wanted * logs).sum(dim=1), loss)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.settings import Settings
+from analyzer.training.augment import Augmentation
 from analyzer.training.recipes.base import Defaults, Labels, Origin, Recipe, Target, default_loss
 from analyzer.vision import registry
 from analyzer.vision.attributes.dlib import GENDER_CROP_PX
@@ -25,13 +26,32 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE"]
 
+Float = NDArray[np.float32]
+
 _WIDTHS = (512, 256)
 _OUTPUTS: dict[Target, GenderOutput | AgeOutput] = {
     "gender": GenderOutput("logit", "gender", of="female"),
     "age": AgeOutput("logits", "age", ranges=tuple((int(year), int(year)) for year in AGES_YEARS)),
 }
-_ERROR_WEIGHT = 0.02
-"""What a year of error of the expected age counts beside the cross entropy of ages."""
+_STD_YEARS, _STD_SHARE, _MOST_STD_YEARS = 0.6, 0.15, 2.5
+"""The wanted distribution of an age has the first and that share of the age as its standard deviation, at
+most the third: a wide one, cut at 0, lifts babies by two years."""
+_ERROR_WEIGHT, _ERROR_CORNER_YEARS = 0.1, 3.0
+"""What a year of error of the expected age counts beside the cross entropy of ages, and below how much error
+it counts ever less."""
+_GENDER_SHARE, _SMOOTHING = 3.0, 0.02
+_CHILD_YEARS, _CHILD_SHARE = 13, 0.35
+"""Genders of children, which faces hardly show, count for less."""
+_BANDS_YEARS = (_CHILD_YEARS, 20, 50)
+"""Between bands in which women and men count more evenly than there are of them."""
+_WOMEN = 1.4
+"""How much more the genders of women count: soft and small, they are taken for men more than the reverse."""
+_RARE_GENDER, _MOST_GENDER_WEIGHT = 0.5, 3.0
+_RARE_AGE, _MOST_AGE_WEIGHT, _AGE_WINDOW_YEARS = 0.3, 4.0, 3.0
+"""How much more than their share rare groups count (0 for no more, 1 for as much as all others); what their
+weights are cut at; and over how many years ages are counted (standard deviation)."""
+_BATCHES = 0.02
+"""Share of a batch in the mean and variance by which features are normalized."""
 _OPSET, _IR = 18, 10
 
 
@@ -43,8 +63,28 @@ class _Heads(Recipe):
     crop = EMBEDDING_CROP
     pixels = DLIB_PIXELS
     defaults = Defaults(
-        epochs=40, batch=128, rate=1e-3, schedule="cosine", patience=12, weight_decay=0.05, averaging=0.99
+        epochs=140,
+        batch=1024,
+        rate=3e-3,
+        schedule="cosine",
+        warmup_epochs=2,
+        patience=50,
+        weight_decay=0.03,
+        averaging=0.99,
+        bf16=True,
     )
+    augmentation = Augmentation(
+        turn_deg=4,
+        shift=0.02,
+        stretch=0.05,
+        blur=0.35,
+        noise=0.5,
+        light=0.8,
+        gray=0.22,
+        jpeg=0,
+        occlusion=0.07,
+    )
+    variants = 4
     origins = tuple(
         Origin(one.name, one.license, one.commercial_use, one.source)
         for one in (registry.EMBEDDING, registry.AGE, registry.GENDER)
@@ -59,10 +99,11 @@ class _Heads(Recipe):
         class Head(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                layers: list[nn.Module] = [nn.BatchNorm1d(FEATURES, affine=False), nn.Dropout(0.2)]
+                normal = nn.BatchNorm1d(FEATURES, affine=False, momentum=_BATCHES)
+                layers: list[nn.Module] = [normal, nn.Dropout(0.1)]
                 width = FEATURES
                 for wide in _WIDTHS:
-                    layers += [nn.Linear(width, wide), nn.ReLU(), nn.Dropout(0.3)]
+                    layers += [nn.Linear(width, wide), nn.ReLU(), nn.Dropout(0.35)]
                     width = wide
                 self.body = nn.Sequential(*layers)
                 self.heads = nn.ModuleDict(
@@ -82,21 +123,58 @@ class _Heads(Recipe):
     def loss(self, answers: Mapping[str, torch.Tensor], labels: Labels) -> torch.Tensor:
         """As `Recipe.loss`: the default, and how far the expected age is off."""
         import torch
+        from torch.nn import functional
 
         targets = tuple(target for target in self.targets if target in answers)
-        total = default_loss(self.outputs(targets), answers, labels)
+        spread = (_STD_YEARS + _STD_SHARE * torch.nan_to_num(labels.age)).clamp(max=_MOST_STD_YEARS)
+        total = default_loss(
+            self.outputs(targets),
+            answers,
+            labels,
+            age_std_years=spread,
+            smoothing=_SMOOTHING,
+            gender_share=_GENDER_SHARE,
+        )
         if "age" not in answers:
             return total
         years = torch.from_numpy(AGES_YEARS).to(labels.age.device)
         expected = answers["age"].softmax(dim=1) @ years
         low, high = torch.nan_to_num(labels.age_low), torch.nan_to_num(labels.age_high)
         off = torch.relu(low - expected) + torch.relu(expected - high)
-        weights = labels.weight * ~torch.isnan(labels.age)
-        return total + _ERROR_WEIGHT * (off * weights).sum() / weights.sum().clamp(min=1e-6)
+        each = functional.smooth_l1_loss(
+            off, torch.zeros_like(off), reduction="none", beta=_ERROR_CORNER_YEARS
+        )
+        weights = labels.age_weight * ~torch.isnan(labels.age)
+        return total + _ERROR_WEIGHT * (each * weights).sum() / weights.sum().clamp(min=1e-6)
 
-    def features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def balance(self, female: Float, age: Float) -> dict[Target, Float]:
+        """As `Recipe.balance`: rare ages, and genders rare at an age, count for more than their share."""
+        known = np.isfinite(age)
+        ages = np.ones(len(age), np.float32)
+        if known.any():
+            years = np.clip(age[known], 0, AGES_YEARS[-1]).astype(int)
+            reach = np.arange(-4 * int(_AGE_WINDOW_YEARS), 4 * int(_AGE_WINDOW_YEARS) + 1)
+            window = np.exp(-0.5 * (reach / _AGE_WINDOW_YEARS) ** 2)
+            counts = np.bincount(years, minlength=len(AGES_YEARS))
+            weights = np.convolve(counts, window / window.sum(), "same")[years] ** -_RARE_AGE
+            weights = np.minimum(weights, _MOST_AGE_WEIGHT * np.median(weights))
+            ages[known] = weights / weights.mean()
+        labeled = np.isfinite(female)
+        genders = np.ones(len(age), np.float32)
+        # Those without an age are a band of their own.
+        group = np.where(known, np.digitize(np.nan_to_num(age), _BANDS_YEARS), -1) * 2 + (female > 0.5)
+        _, place, number = np.unique(group[labeled], return_inverse=True, return_counts=True)
+        if labeled.any():
+            weights = (number[place] / number[place].mean()) ** -_RARE_GENDER
+            weights = np.minimum(weights, _MOST_GENDER_WEIGHT)
+            weights *= np.where(age[labeled] < _CHILD_YEARS, _CHILD_SHARE, 1.0)
+            weights *= np.where(female[labeled] > 0.5, _WOMEN, 1.0)
+            genders[labeled] = weights / weights.mean()
+        return {"gender": genders, "age": ages}
+
+    def features(self, crops: NDArray[np.uint8], *, exact: bool = False) -> Float:
         """As `Recipe.features`."""
-        return _backbones().features(list(crops))
+        return _backbones("f32" if exact else "auto").features(list(crops))
 
     def onnx(self, network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes:
         """As `Recipe.onnx`: one file from the crop to the answers, the models that are read included."""
@@ -118,8 +196,8 @@ class _Heads(Recipe):
 
 
 @functools.cache
-def _backbones() -> Backbones:
-    return Backbones(Settings(precision="f32"))
+def _backbones(precision: str) -> Backbones:
+    return Backbones(Settings(precision=precision))
 
 
 def _whole(network: torch.nn.Module, targets: tuple[Target, ...]) -> bytes:

@@ -141,7 +141,7 @@ class MobileNetV2(Recipe):
         known = ~torch.isnan(labels.age)
         low, high = torch.nan_to_num(labels.age_low), torch.nan_to_num(labels.age_high)
         off = torch.relu(low - expected) + torch.relu(expected - high)
-        weights = labels.weight * known
+        weights = labels.age_weight * known
         return total + _ERROR_WEIGHT * (off * weights).sum() / weights.sum().clamp(min=1e-6)
 
 

@@ -107,9 +107,9 @@ class Head:
         """Read (N, F) features."""
         values = (features - self.mean) * self.factor
         for weights, biases in self.layers[:-1]:
-            values = np.maximum(values @ weights + biases, 0)
+            values = np.maximum(_product(values, weights) + biases, 0)
         weights, biases = self.layers[-1]
-        outputs = values @ weights + biases
+        outputs = _product(values, weights) + biases
         logits, log_odds = outputs[:, :-1], outputs[:, -1]
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -118,6 +118,14 @@ class Head:
         female = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
         spread = np.sqrt(np.maximum(variance, 0))
         return Prediction(*(one.astype(np.float32) for one in (female, mean, spread)))
+
+
+def _product(values: Real, weights: Real) -> Real:
+    """Return `values` @ `weights`, without BLAS.
+
+    NumPy's BLAS spreads it over threads that busy-wait for more, which takes seven times the processor time.
+    """
+    return np.einsum("ij,jk->ik", values, weights)
 
 
 def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
