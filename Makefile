@@ -39,6 +39,7 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.performance
 	$(BIN)/python -m benchmarks.reports
+	$(BIN)/python -m benchmarks.web
 
 accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy

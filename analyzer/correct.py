@@ -71,6 +71,7 @@ def add_corrections(folder: str | Path, added: Sequence[Correction]) -> Correcti
             made.mkdir()
         write_again(run, found, corrections, made)
         _report_again(path, made)
+        _subtitles_again(path, made)
         if added:
             corrections.write(path)
         with output_errors(path):
@@ -143,6 +144,13 @@ def _locked(folder: Path) -> Iterator[Path]:
                     raise
                 time.sleep(0.05)
         yield staging
+
+
+def _subtitles_again(folder: Path, made: Path) -> None:
+    if forms := tuple(form for form in ("ass", "vtt") if (folder / f"subtitles.{form}").exists()):
+        from analyzer.output.subtitles import save_subtitles  # late: it imports the libraries that draw
+
+        save_subtitles(made, forms)
 
 
 def _report_again(folder: Path, made: Path) -> None:

@@ -29,8 +29,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reports import MARKS as REPORT_MARKS
 from benchmarks.reports import kept_section
 from benchmarks.timed import TRACKLETS_A_PERSON
+from benchmarks.web import MARKS as WEB_MARKS
 from testkit.videos import crowd, mostly_still, panning, repeated, talking_heads
 
 ROOT = Path(__file__).parents[1]
@@ -620,8 +622,8 @@ def main() -> None:
     print("\n".join(lines))
     if not options.only and not options.quick and options.seconds == 60:
         path = ROOT / "docs" / "performance.md"
-        reports = kept_section(path.read_text("utf-8"))
-        path.write_text("\n".join(lines) + "\n" + (reports and f"\n{reports}"), encoding="utf-8")
+        kept = [kept_section(path.read_text("utf-8"), marks) for marks in (REPORT_MARKS, WEB_MARKS)]
+        path.write_text("\n".join([*lines, "", *filter(None, kept)]), encoding="utf-8")
         write_readme(measured)
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["TOKEN", "RunningServer", "browser_page", "serving"]
+__all__ = ["TOKEN", "RunningServer", "accessible", "browser_page", "serving"]
 
 _ROOT = Path(__file__).parents[1]
 TOKEN = "token-of-the-tests-0123456789"
@@ -96,13 +98,26 @@ def serving(out: Path, *options: str, program: tuple[str, ...] = ()) -> Iterator
         process.stderr.close()
 
 
+def accessible(page: Any) -> None:
+    """Check a page with axe-core; serious and critical findings fail the test."""
+    sync_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = sync_playwright.Axe().run(page).response["violations"]
+    serious = [
+        f"{one['id']}: {one['help']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious, serious
+
+
 @contextlib.contextmanager
-def browser_page(browser: Any, server: RunningServer, **options: Any) -> Iterator[Any]:
+def browser_page(browser: Any, server: RunningServer, *, fails: bool = True, **options: Any) -> Iterator[Any]:
     """A page of a browser that is logged in; what its console reports as an error fails the test.
 
     Args:
         browser: From `testkit.browser.chromium`.
         server: The server.
+        fails: Whether errors fail the test: browsers report each answer that is an error.
         options: Of the context, such as ``viewport`` and ``color_scheme``.
     """
     context = browser.new_context(**options)
@@ -116,4 +131,4 @@ def browser_page(browser: Any, server: RunningServer, **options: Any) -> Iterato
         yield page
     finally:
         context.close()
-    assert not errors, errors
+    assert not (fails and errors), errors

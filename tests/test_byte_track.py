@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import buffered_iou
 
 Boxes = NDArray[np.float64]
+
+ROOT = Path(__file__).parents[1]
 
 
 def tracker(interval_s: float = 0.2, patience_s: float = 1.0, margin: float = 0.3) -> ByteTrack:
@@ -108,6 +114,32 @@ def test_pairs_are_those_of_all_permutations(seed: int) -> None:
             pairs = best_pairs(matrix, 1e-9)
             assert sum(float(matrix[pair]) for pair in pairs) == pytest.approx(most, abs=1e-6)
             assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_large_assignments_are_those_of_scipy(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for size in (3, 6, 12, 20):
+        fits = random.random((size, size + 2)) * (random.random((size, size + 2)) < 2.5 / size)
+        rows, columns = linear_sum_assignment(fits.astype(np.float32), maximize=True)
+        expected = [
+            (row, column)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+            if fits[row, column]
+        ]
+        assert best_pairs(fits.astype(np.float32), 1e-9) == expected
+
+
+def test_few_faces_that_compete_need_no_scipy() -> None:
+    code = (
+        "import numpy as np, sys; from analyzer.analysis.byte_track import best_pairs;"
+        "one = np.array([[0.9, 0.8, 0], [0.8, 0.1, 0], [0.7, 0.2, 0.3]], np.float32);"
+        "both = np.kron(np.eye(3, dtype=np.float32), one);"
+        "print(best_pairs(both, 0.2), 'scipy' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    pairs = [(row + part, column + part) for part in (0, 3, 6) for row, column in ((0, 1), (1, 0), (2, 2))]
+    assert run.stdout.strip() == f"{pairs} False"
 
 
 def test_buffered_iou_of_boxes_that_do_not_touch() -> None:

@@ -100,6 +100,9 @@ COUNTS = {
 }
 
 
+UNCORRECTED = {"name": "", "gender_source": "estimated", "age_source": "estimated", "corrected": False}
+
+
 def one_video(**changes: Any) -> dict[str, Any]:
     """Two people in six seconds: one from 0 to 3 s and at 5 s, the other from 1 to 4 s; at 4 s nobody."""
     person = {
@@ -109,6 +112,7 @@ def one_video(**changes: Any) -> dict[str, Any]:
         "age_high": 40.0,
         "first_s": 0.0,
         "last_s": 6.0,
+        **UNCORRECTED,
     }
     ages = {band: [0.0] * 6 for band in [*BANDS, "unknown"]}
     ages["25-34"], ages["unknown"] = [1, 1, 1, 0, 0, 1], [0, 1, 1, 1, 0, 0]
@@ -245,7 +249,7 @@ def several_videos(**changes: Any) -> dict[str, Any]:
             people=[
                 {"run": one["run"], "person_id": 1, "gender": "female", "female_prob": 0.9, "age_years": 30.0}
                 | {"age_low": 20.0, "age_high": 40.0, "age_band": "25-34", "first_s": 0.0, "last_s": 6.0}
-                | {"on_screen_s": 4.0, "appearances": 2}
+                | {"on_screen_s": 4.0, "appearances": 2, **UNCORRECTED}
                 for one in videos
             ],
             pairs=None,
@@ -466,10 +470,10 @@ def test_people_have_a_row_for_every_appearance(tmp_path: Path) -> None:
         return (tmp_path / f"report-{name}.csv").read_text("utf-8-sig")
 
     assert text("people") == (
-        "run,title,person_id,gender,female_prob,age_years,age_low,age_high,age_band,first_s,last_s,"
-        "on_screen_s,appearances\n"
-        "talk-1,talk,1,female,0.9,30.0,20.0,40.0,25-34,0.0,6.0,4.0,2\n"
-        "talk-1,talk,2,male,0.9,,20.0,40.0,,0.0,6.0,3.0,1\n"
+        "run,title,person_id,name,gender,female_prob,age_years,age_low,age_high,age_band,gender_source,"
+        "age_source,corrected,first_s,last_s,on_screen_s,appearances\n"
+        "talk-1,talk,1,,female,0.9,30.0,20.0,40.0,25-34,estimated,estimated,False,0.0,6.0,4.0,2\n"
+        "talk-1,talk,2,,male,0.9,,20.0,40.0,,estimated,estimated,False,0.0,6.0,3.0,1\n"
     )
     assert text("appearances") == (
         "run,person_id,start_s,end_s,gender,age_years,age_band\n"

@@ -122,6 +122,7 @@ def document(video: dict[str, Any] | None = None, **changes: Any) -> dict[str, A
             "age_low": 24.1, "age_high": 48.8, "age_band": AGES[person], "first_s": stretches[0][0],
             "last_s": stretches[-1][1], "on_screen_s": sum(end - start for start, end in stretches),
             "appearances": len(stretches), "spans": stretches,
+            "name": "", "gender_source": "estimated", "age_source": "estimated", "corrected": False,
         }
         for person, stretches in STRETCHES.items()
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from analyzer.analysis.best_crops import EMBEDDED_PX
 from analyzer.analysis.tracking import FaceTracker, Tracklets, track_faces
+from analyzer.errors import ModelError
 from analyzer.faces import AlignedCrop, CropSource, FaceEstimates, Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
@@ -328,6 +330,38 @@ def test_tracklet_that_switches_twice_is_three() -> None:
     assert [one[0] for one in result] == [0] * 15 + [1] * 15 + [2] * 15
     np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE, GREEN]) / 255, atol=0.02)
     assert tracklets.crops.tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("width", [40, 60])
+def test_whoever_passes_in_front_ends_no_tracklet(width: int) -> None:
+    # For 0.6 s, in which a crop is taken, a tracked face is covered by another one, as wide or wider.
+    samples = []
+    for number in range(40):
+        passes = 12 <= number < 15
+        side = width if passes else 40
+        samples.append((faces_in([[100, 50, 100 + side, 50 + side]]), [BLUE if passes else RED]))
+    result, tracklets, _ = followed(samples, times_at(5, 40))
+    assert result == [[0]] * 40
+    np.testing.assert_allclose(tracklets.embeddings, [np.array(RED) / 255], atol=0.02)
+    assert tracklets.crops.tolist() == [7]  # none of one of the eight seconds
+
+
+def test_whoever_stays_in_front_has_a_tracklet_of_their_own() -> None:
+    colors = [RED] * 12 + [BLUE] * 16 + [RED] * 12
+    samples = [(faces_in([[100, 50, 140, 90]]), [color]) for color in colors]
+    _, tracklets, _ = followed(samples, times_at(5, 40))
+    np.testing.assert_allclose(tracklets.embeddings, np.array([RED, BLUE, RED]) / 255, atol=0.02)
+
+
+def test_poor_crop_does_not_split_a_tracklet() -> None:
+    # The last crops show something else, and are worth less than half of those before.
+    samples = []
+    for number in range(20):
+        poor = number >= 17
+        faces = faces_in([[100, 50, 140, 90]], score=0.4 if poor else 0.9)
+        samples.append((faces, [BLUE if poor else RED]))
+    result, tracklets, _ = followed(samples, times_at(5, 20))
+    assert result == [[0]] * 20 and len(tracklets) == 1
 
 
 def test_split_of_one_leaves_the_other_as_it_is() -> None:
@@ -709,12 +743,49 @@ def test_clearest_crop_is_estimated_even_if_it_is_narrower() -> None:
     assert samples_estimated(found) == [2]
 
 
-def test_faces_are_aligned_until_one_is_clear_and_then_only_where_they_promise_more() -> None:
+def test_faces_are_aligned_ever_less_often_until_one_is_clear_and_then_only_where_they_promise_more() -> None:
     # The first eight samples teach how far apart samples are; a face there may begin a tracklet.
-    qualities = [0.3] * 12 + [0.9] + [0.9] * 12
-    found, samples = aligned(qualities, {20: 60}, estimate_every_s=100.0)
-    assert samples == [*range(13), 20]
-    assert samples_estimated(found) == [20]
+    qualities = [0.3] * 20 + [0.9] * 25
+    found, samples = aligned(qualities, {40: 60}, estimate_every_s=100.0)
+    assert samples == [*range(11), 12, 16, 24, 40]
+    assert samples_estimated(found) == [40]
+
+
+def test_after_a_clear_face_the_next_unclear_one_is_soon_tried_again() -> None:
+    qualities = [0.9] * 9 + [0.3] * 3 + [0.9] * 4 + [0.3] * 14
+    _, samples = aligned(qualities, estimate_every_s=1.0)
+    # An interval begins every fifth sample. Those after 10 and 20 are tried after one, two and four more.
+    assert samples == [*range(9), 10, 11, 13, 15, 20, 21, 23, 27]
+
+
+class Waiting(Shades):
+    """Reads nothing before a number of samples was added."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.added, self.in_time, self.fails = threading.Event(), list[bool](), fails
+
+    def read(self, crops: Sequence[AlignedCrop]) -> FaceEstimates:
+        self.in_time.append(self.added.wait(10))
+        if self.fails:
+            raise ModelError("it failed")
+        return super().read(crops)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_crops_are_read_while_tracking_goes_on(fails: bool) -> None:
+    model = Waiting(fails)
+    tracker = FaceTracker(model, Settings(estimate_every_s=0, min_estimate_px=20))
+    for number, faces in enumerate(one_face(24)):
+        tracker.add(faces, number / 5, painted(faces.boxes.tolist(), [(51, number, 0)]))
+    model.added.set()
+    if fails:
+        with pytest.raises(ModelError, match="it failed"):
+            tracker.finish()
+        return
+    found, _ = tracker.finish()
+    assert model.in_time == [True, True] and model.batches == [16, 8]
+    assert [float(faces.age_years[0]) for faces in found] == list(range(24))
 
 
 def test_aligned_faces_have_the_aligners_landmarks_and_quality() -> None:
@@ -741,16 +812,16 @@ def test_scene_audience_aligns_every_face() -> None:
 @pytest.mark.parametrize("every_s", [0.0, 0.4, 1.0])
 def test_one_crop_a_second_counts_for_an_embedding(every_s: float) -> None:
     tracker = FaceTracker(Colors(), Settings(estimate_every_s=every_s))
-    # The widest face of the third second is red, all others are green.
+    # The widest face of the third second is brighter than all others.
     for number in range(25):
-        wide = number == 13
-        boxes = [[100.0, 50, 160 if wide else 140, 110 if wide else 90]]
-        tracker.add(faces_in(boxes), number / 5, painted(boxes, [RED if wide else GREEN]))
+        width, red = (60, 130) if number == 13 else (40, 20)
+        boxes = [[100.0, 50, 100 + width, 50 + width]]
+        tracker.add(faces_in(boxes), number / 5, painted(boxes, [(red, 0, 0)]))
     _, tracklets = tracker.finish()
-    # It was among the best: the tracklet is split at the crop that shows another person.
-    assert tracklets.ids.tolist() == [0, 1, 2] and tracklets.crops[1] == 1
-    np.testing.assert_allclose(tracklets.embeddings, np.array([GREEN, RED, GREEN]) / 255, atol=1e-2)
-    assert 4 <= tracklets.crops.sum() <= 5
+    crops = int(tracklets.crops[0])
+    assert tracklets.ids.tolist() == [0] and 4 <= crops <= 5
+    expected = (60**2 * 130 + (crops - 1) * 40**2 * 20) / (60**2 + (crops - 1) * 40**2) / 255
+    np.testing.assert_allclose(tracklets.embeddings, [[expected, 0, 0]], atol=0.01)
 
 
 class Neighbors:

@@ -25,7 +25,7 @@ from analyzer.faces import Faces
 from analyzer.media.frame import Still
 from analyzer.settings import Settings
 from analyzer.training import dataset
-from analyzer.training.augment import Augmentation, augmented, generator
+from analyzer.training.augment import Augmentation, augmented, coded_together, generator
 from analyzer.training.card import card_page, held_out_figures
 from analyzer.training.dataset import (
     SHOWN,
@@ -519,6 +519,24 @@ def test_every_kind_of_variation_changes_a_crop() -> None:
         assert max(np.abs(plain.astype(int) - one).mean() for one in varied) > 0.3, kind
     covering = Augmentation(**vars(still) | {"occlusion": 1.0})
     assert not np.array_equal(augmented(wide.astype(np.uint8), (64, 64), covering, generator(0, 0, 0)), plain)
+
+
+def test_faces_coded_together_stay_in_their_places_and_get_surroundings() -> None:
+    still = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
+    colors = np.random.default_rng(4).integers(60, 200, (7, 3))
+    wide = [np.zeros((78, 78, 3), np.uint8) for _ in colors]
+    for one, color in zip(wide, colors, strict=True):
+        one[20:] = color  # the picture ends above
+    corners = []
+    for number in range(8):
+        crops = coded_together(wide, (60, 60), still, generator(0, number, 0))
+        assert all(crop.shape == (60, 60, 3) and crop.dtype == np.uint8 for crop in crops)
+        for crop, color in zip(crops, colors, strict=True):
+            assert np.abs(crop[35:50, 20:40].mean(axis=(0, 1)) - color).max() < 25
+        corners += [crop[:5, :5].max() for crop in crops]
+        again = coded_together(wide, (60, 60), still, generator(0, number, 0))
+        assert all(map(np.array_equal, crops, again))
+    assert 0.02 < np.mean(np.array(corners) < 40) < 0.4  # few stay black
 
 
 # --- what is written ---------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class OnFeatures(Tiny):
 
         return Network()
 
-    def features(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def features(self, crops: NDArray[np.uint8], *, exact: bool = False) -> NDArray[np.float32]:
         return ((crops.mean(axis=(1, 2)) - 127.5) / 20).astype(np.float32)
 
 
@@ -440,6 +440,32 @@ def test_features_are_computed_once(tmp_path: Path) -> None:
     calls.clear()
     trained(tmp_path, recipe, epochs=9, rate=0.1)
     assert not calls
+    # Coded views of those to train on.
+    recipe.variants = 3
+    trained(tmp_path / "more", recipe, epochs=2, rate=0.1)
+    crops = made_crops()
+    assert sum(calls) == 2 * 2 * len(crops.faces) + 3 * len(crops.part("train"))
+    (whole,) = (np.load(path) for path in (tmp_path / "more").glob("features-*/*.npy"))
+    varied = whole[crops.part("train"), 4:]
+    assert whole.shape[1] == 4 + 3 and (np.ptp(varied[:, :, 2], axis=1) > 0).all()
+    # Each row holds views of its own face: the redness by which genders are made is still there.
+    female = (crops.faces["true_gender"] == "female").to_numpy()[crops.part("train")]
+    assert varied[female, :, 2].mean() > varied[~female, :, 2].mean() + 0.5
+    assert not whole[crops.part("test"), 4:].any()
+
+
+def test_what_is_rare_counts_for_more() -> None:
+    recipe = find_recipe("heads")
+    age = np.array([30.0] * 900 + [70.0] * 50 + [5.0] * 50 + [np.nan] * 4, np.float32)
+    female = np.array(([0.0] * 9 + [1.0]) * 90 + [0.0, 1.0] * 50 + [np.nan, 1.0, 0.0, 1.0], np.float32)
+    weights = recipe.balance(female, age)
+    assert weights["age"][905] > 1.5 * weights["age"][0] > 0
+    assert weights["age"][:1000].mean() == pytest.approx(1, abs=1e-4) and np.all(weights["age"][1000:] == 1)
+    men, women = weights["gender"][0], weights["gender"][9]
+    assert women > 2 * men
+    # Children's genders, which faces hardly show, count for less than those of the old.
+    assert weights["gender"][951] < 0.5 * weights["gender"][901]
+    assert weights["gender"][1000] == 1  # not labeled
 
 
 def utkface_run(out: Path, *more: str) -> list[str]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import httpx
+import numpy as np
 import pytest
 
 from testkit.browser import chromium
+from testkit.servers import serve as serve_files
 from testkit.web import TOKEN, RunningServer, browser_page, serving
 
 ROOT = Path(__file__).parents[1]
@@ -101,3 +108,127 @@ def test_an_unknown_run_is_not_found(client: httpx.Client) -> None:
     assert answer.status_code == 404
     assert "no such run" in answer.json()["error"]
     assert client.get("/api/runs").json() == {"total": 0, "size_bytes": 0, "runs": []}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"gender_model": "/etc/passwd"},
+        {"detector": "x"},
+        {"device": "cuda"},
+        {"keep_embeddings": True},
+        {"fps": -1},
+        {"limit": 3},
+        {"no": 1},
+    ],
+)
+def test_settings_cannot_name_what_is_the_servers(client: httpx.Client, settings: dict[str, Any]) -> None:
+    answer = client.post("/api/jobs", json={"url": "https://example.org/a.mp4", "settings": settings})
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("folder", ["../x", "/etc", ".web/media", "a/../b", "a\\b", "~", "x" * 300])
+def test_folders_stay_inside(client: httpx.Client, folder: str) -> None:
+    answer = client.post("/api/jobs", json={"url": "https://example.org/a.mp4", "folder": folder})
+    assert answer.status_code == 422 or folder == "/etc"  # which is the folder etc of the runs
+    if answer.status_code == 201:
+        client.delete(f"/api/jobs/{answer.json()['id']}")
+
+
+def test_addresses_that_are_not_public_are_refused(client: httpx.Client) -> None:
+    with serve_files() as canary:
+        port = canary.server_address[1]
+        hosts = [
+            *("127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0", "[::1]", "localhost"),
+            *("[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "169.254.169.254", "100.64.0.1"),
+        ]
+        addresses = [f"http://{host}:{port}/a.mp4" for host in hosts]
+        addresses += ["file:///etc/passwd", "ftp://example.org/a.mp4", "data:video/mp4,a", "concat:a|b"]
+        addresses += [
+            "subfile,,start,0,end,9,,:x",
+            "pipe:0",
+            "lavfi",
+            "-o/x",
+            "ytsearch:x",
+            "0",
+            "/etc/passwd",
+        ]
+        for address in addresses:
+            answer = client.post("/api/jobs", json={"url": address})
+            assert answer.status_code == 422, address
+        assert not canary.connections
+
+
+def test_websockets_of_other_sites_are_refused(server: RunningServer) -> None:
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    address = server.url.replace("http", "ws") + "/api/live"
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    for origin, headers in (("http://evil", token), ("null", token), (server.url, {}), (None, {})):
+        with pytest.raises(InvalidStatus) as told:
+            connect(address, origin=origin, additional_headers=headers)
+        assert told.value.response.status_code == 403
+
+
+def test_many_wrong_tokens_are_slowed_down(tmp_path: Path) -> None:
+    with serving(tmp_path) as running, httpx.Client(base_url=running.url) as stranger:
+        answers = [
+            stranger.get("/api/runs", headers={"Authorization": f"Bearer {number}"}).status_code
+            for number in range(30)
+        ]
+        assert answers[0] == 401 and answers[-1] == 429
+        assert stranger.get("/healthz").status_code == 200
+        assert not [line for line in running.lines if TOKEN in line]
+
+
+def test_runs_are_found_once_until_they_change(tmp_path: Path) -> None:
+    from analyzer.web.runs import RunIndex, UnknownRunError
+    from testkit.runs import make_run, random_plan
+
+    plan = random_plan(np.random.default_rng(1), length_s=20, people=3, concurrent=1)
+    names = ("b/one", "news/two", "three")
+    for number, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        make_run(tmp_path / name, plan, title=f"Talk {number}", uploaded=f"2026-11-0{3 - number}")
+    (tmp_path / ".web").mkdir()
+    make_run(tmp_path / ".web" / "hidden", plan)
+    index = RunIndex(tmp_path, clock=iter(range(0, 1000, 10)).__next__)
+    assert [run.title for run in index.find(sort="title", descending=False)] == ["Talk 0", "Talk 1", "Talk 2"]
+    assert [run.day for run in index.find(sort="day")] == ["2026-11-03", "2026-11-02", "2026-11-01"]
+    assert [run.where for run in index.find(search="TALK news", sort="title")] == ["news"]
+    (found,) = index.find(search="2026-11-02")
+    assert index.get(found.id).folder == tmp_path / "news" / "two"
+    with patch("analyzer.web.runs.read_run_info", side_effect=AssertionError("read again")):
+        assert len(index.entries(fresh=True)) == 3
+    (tmp_path / "news" / "two" / "corrections.json").write_text("[]")
+    assert next(run for run in index.entries(fresh=True) if run.id == found.id).corrected
+    (tmp_path / "three" / "run.json").write_text("{")
+    assert len(index.entries(fresh=True)) == 2
+    shutil.rmtree(tmp_path / "news")
+    with pytest.raises(UnknownRunError):
+        index.get(found.id)
+
+
+def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.service import Service
+    from testkit.runs import make_run, random_plan
+
+    plan = random_plan(np.random.default_rng(1), length_s=20, people=3, concurrent=1)
+    ours, theirs, young = (make_run(tmp_path / name, plan) for name in ("ours", "theirs", "young"))
+    for folder in (ours, theirs):
+        info = json.loads((folder / "run.json").read_text("utf-8"))
+        (folder / "run.json").write_text(json.dumps(info | {"analyzed_at": "2026-01-01T00:00:00+00:00"}))
+    info = json.loads((young / "run.json").read_text("utf-8"))
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    (young / "run.json").write_text(json.dumps(info | {"analyzed_at": now}))
+    service = Service(ServeConfig(tmp_path, keep_days=30, allow_private_addresses=True))
+    service.jobs._trash.mkdir(parents=True)
+    made = {str(folder): [object()] for folder in (ours, young)}
+    with patch.object(service.jobs, "by_run", return_value=made), patch.object(service.jobs, "_discard"):
+        assert service.delete_old() == 1
+    service.tasks.close()
+    assert not ours.exists() and theirs.exists() and young.exists()
+    assert not list(service.jobs._trash.iterdir())

@@ -43,7 +43,11 @@ _LANDMARKS_MIDDLE = np.array([0.5, 0.55], np.float32)
 """Where the mean of a face's landmarks lies in its box, as shares of its sides."""
 
 _CLEAR = 0.6
-"""As long as the best crop has a lower `Faces.quality`, every further one is tried."""
+"""As long as the best crop has a lower `Faces.quality`, further ones are tried, ever less often."""
+
+_RETRY_S, _MOST_DOUBLINGS = 0.2, 3
+"""How long the first further try waits after an unclear one; twice as long after each that is unclear too, up
+to so many times: a face that is turned away stays so for longer than one sample."""
 
 
 @dataclass(eq=False)
@@ -199,6 +203,10 @@ class BestCrops:
         self._doubled_after = doubled_after
         self._taken: Counter[int] = Counter()
         self._best: dict[int, BestCrop] = {}
+        self._unclear: Counter[int] = Counter()
+        """How many tries in a row were unclear, of each tracklet."""
+        self._retry_s: dict[int, float] = {}
+        """When a further crop of each of these is tried."""
         self.finished: list[BestCrop] = []
         """The best crop of each interval that has ended."""
 
@@ -212,8 +220,21 @@ class BestCrops:
         if best is None or sample.time_s - best.since_s >= self._interval_s(tracklet):
             return True
         if np.isfinite(best.quality) and np.isnan(sample.landmarked.quality[row]):
-            return best.quality < _CLEAR or bool(sample.worth[row] > _BETTER * best.promise)
+            retries = best.quality < _CLEAR and sample.time_s >= self._retry_s.get(tracklet, -np.inf)
+            return retries or bool(sample.worth[row] > _BETTER * best.promise)
         return bool(sample.worth[row] > _BETTER * best.worth)
+
+    def tried(self, sample: TrackedSample, row: int) -> None:
+        """Learn from a face that was aligned whether, and when, another one of its tracklet should be."""
+        tracklet, quality = int(sample.ids[row]), sample.landmarked.quality[row]
+        if tracklet < 0 or np.isnan(quality):
+            return
+        if quality >= _CLEAR:
+            self._unclear[tracklet] = 0
+            return
+        waits_s = _RETRY_S * 2 ** min(self._unclear[tracklet], _MOST_DOUBLINGS)
+        self._unclear[tracklet] += 1
+        self._retry_s[tracklet] = sample.time_s + waits_s - 1e-6
 
     def offer(self, tracklet: int, crop: BestCrop) -> None:
         """Keep a crop if it is the best of its interval."""

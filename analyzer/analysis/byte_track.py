@@ -9,6 +9,9 @@ Similar Appearances? Make It Easier by Buffering the Matching Space", 2023).
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +27,9 @@ _MEASURED = 0.1
 _DRIFT = 0.01
 # Samples this much nearer or farther apart than usual, in seconds, count as the usual distance.
 _JITTER_S = 0.004
+
+_MOST_TRIED = 400
+"""Of so many assignments each is tried, which spares the import of SciPy: few faces compete for a place."""
 
 Real = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -176,9 +182,36 @@ def best_pairs(fits: NDArray[np.float32], least: float) -> list[tuple[int, int]]
     elif len(set(best := fits.argmax(axis=0).tolist())) == len(columns):
         pairs = sorted((row, column) for column, row in enumerate(best))
     else:
-        from scipy.optimize import (
-            linear_sum_assignment,  # late: it takes long to import, and is seldom needed
-        )
-
-        pairs = list(zip(*linear_sum_assignment(fits, maximize=True), strict=True))
+        pairs = sorted(pair for part in _parts(fits) for pair in _best_of_part(fits, *part))
     return [(int(rows[row]), int(columns[column])) for row, column in pairs if fits[row, column] >= least]
+
+
+def _parts(fits: NDArray[np.float32]) -> Iterator[tuple[Int, Int]]:
+    """Give the rows and the columns of each part of (N, M) `fits` that shares none with another."""
+    left = np.ones(len(fits), bool)
+    while left.any():
+        rows = np.zeros_like(left)
+        more = np.arange(len(fits)) == left.argmax()
+        while (more != rows).any():
+            rows, columns = more, fits[more].any(axis=0)
+            more = fits[:, columns].any(axis=1) | rows
+        left &= ~rows
+        yield np.flatnonzero(rows), np.flatnonzero(columns)
+
+
+def _best_of_part(fits: NDArray[np.float32], rows: Int, columns: Int) -> list[tuple[int, int]]:
+    """Return the pairs of these rows and columns with the largest sum."""
+    part = fits[np.ix_(rows, columns)]
+    if math.perm(max(part.shape), min(part.shape)) > _MOST_TRIED:
+        from scipy.optimize import linear_sum_assignment  # late: it takes long to import
+
+        pairs = list(zip(*linear_sum_assignment(part, maximize=True), strict=True))
+    else:
+        turned = len(rows) > len(columns)
+        values = (part.T if turned else part).astype(float).tolist()
+        best = max(
+            itertools.permutations(range(max(part.shape)), len(values)),
+            key=lambda order: sum(row[column] for row, column in zip(values, order, strict=True)),
+        )
+        pairs = [(column, row) if turned else (row, column) for row, column in enumerate(best)]
+    return [(int(rows[row]), int(columns[column])) for row, column in pairs]

@@ -7,7 +7,9 @@ they become one embedding and are discarded.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from analyzer.analysis.byte_track import ByteTrack, best_pairs
 from analyzer.faces import (
     CropSource,
     FaceAligner,
+    FaceEstimates,
     FaceReader,
     Faces,
     buffered_iou,
@@ -63,8 +66,18 @@ the same, and hide how far a mean can be trusted."""
 _OTHER_PERSON = 0.6
 """Embeddings of one tracklet farther apart than this are two people: the tracker has switched."""
 
+_POOR = 0.5
+"""A crop that is worth less than this share of the one before or after shows no switch: it may show what
+covers the face."""
+
+_PASSING_S = 2.0
+"""Somebody who covers another face for less time has passed in front of it: the tracker has not switched."""
+
 _BATCH = 16
 """Crops that are passed to a model at a time."""
+
+_MOST_WAITING = 2
+"""So many batches at most are being read, or wait for it."""
 
 
 class Tracker(Protocol):
@@ -181,6 +194,8 @@ class FaceTracker:
         self._names: dict[int, int] = {}
         self._next_id = 0
         self._to_read: list[BestCrop] = []
+        self._in_thread: ThreadPoolExecutor | None = None
+        self._reading: deque[tuple[list[BestCrop], Future[FaceEstimates]]] = deque()
         self._embedded: list[_Embedded] = []
         self._positions: dict[int, _Position] = {}
 
@@ -218,7 +233,7 @@ class FaceTracker:
             self._waiting.append(seen)
             if len(self._waiting) > _LEARN:
                 self._begin()
-        self._read(_BATCH)
+        self._read_meanwhile()
 
     def finish(self) -> tuple[list[Faces], Tracklets]:
         """Return the results.
@@ -232,7 +247,7 @@ class FaceTracker:
             self._settle(self._samples[-1])
         if self._best_crops is not None:
             self._best_crops.keep_only(set())
-        self._read(1)
+        self._read_rest()
         tracklets = self._tracklets()
         return [seen.finished() for seen in self._samples], tracklets
 
@@ -346,6 +361,8 @@ class FaceTracker:
             return
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
         self._align(seen, rows, frame)
+        for row in rows.tolist():
+            best_crops.tried(seen, row)
         rows = rows[[best_crops.wants(seen, row) for row in rows.tolist()]]
         for crop in self._taken(seen, frame, rows):
             if seen.ids[crop.row] < 0:
@@ -373,22 +390,50 @@ class FaceTracker:
         if crop is not None and self._best_crops is not None:
             self._best_crops.offer(tracklet, crop)
 
-    def _read(self, at_least: int) -> None:
-        """Run the models on the crops taken so far if there are at least so many."""
+    def _crops_to_read(self, at_least: int) -> list[BestCrop]:
+        """Return the crops taken so far and forget them, if there are at least so many and a reader."""
         if self._best_crops is not None:
             self._to_read += self._best_crops.finished
             self._best_crops.finished.clear()
         if self._reader is None or len(self._to_read) < at_least:
-            return
+            return []
+        crops, self._to_read = self._to_read, []
+        return crops
+
+    def _read_meanwhile(self) -> None:
+        """Run the models on the crops taken so far, while tracking goes on, if they fill a batch."""
+        if crops := self._crops_to_read(_BATCH):
+            if self._in_thread is None:
+                self._in_thread = ThreadPoolExecutor(1, "reading-crops")
+            self._reading.append((crops, self._in_thread.submit(self._estimates, crops)))
+            self._take_estimates(_MOST_WAITING)
+
+    def _read_rest(self) -> None:
+        """Run the models on all that is left."""
+        self._take_estimates(0)
+        if self._in_thread is not None:
+            self._in_thread.shutdown()
+        if crops := self._crops_to_read(1):
+            self._estimated(crops, self._estimates(crops))
+
+    def _take_estimates(self, most_waiting: int) -> None:
+        """Take what was read, until so many batches at most are left."""
+        while len(self._reading) > most_waiting:
+            crops, reading = self._reading.popleft()
+            self._estimated(crops, reading.result())
+
+    def _estimates(self, crops: Sequence[BestCrop]) -> FaceEstimates:
+        assert self._reader is not None
         with self._stages("estimate"):
-            read = self._reader.read([one.crop for one in self._to_read])
+            return self._reader.read([one.crop for one in crops])
+
+    def _estimated(self, crops: Sequence[BestCrop], read: FaceEstimates) -> None:
         estimates = np.column_stack([read.female_prob, read.age_years, read.age_std_years])
-        for one, vector, estimate in zip(self._to_read, read.embeddings, estimates, strict=True):
+        for one, vector, estimate in zip(crops, read.embeddings, estimates, strict=True):
             if one.sample.wide_enough(self._estimated_px)[one.row]:
                 one.sample.estimated[one.row] = estimate
             if one.sample.embeddable[one.row]:
                 self._embedded.append(_Embedded(one.sample, one.row, vector, one.since_s))
-        self._to_read.clear()
 
     def _tracklets(self) -> Tracklets:
         """Return the embeddings of the tracklets; one that has switched to another person is split."""
@@ -397,14 +442,11 @@ class FaceTracker:
             crops_of.setdefault(int(one.sample.ids[one.row]), []).append(one)
         made: dict[int, tuple[Float, float, int]] = {}
         for first, read in crops_of.items():
-            crops = _best_of_each_interval(read)
-            tracklet, part = first, [crops[0]]
-            for before, after in itertools.pairwise(crops):
-                if np.linalg.norm(after.vector - before.vector) > _OTHER_PERSON:
-                    made[tracklet] = _described(part)
-                    tracklet, part = self._split(tracklet, before.sample.time_s, after.sample.time_s), []
-                part.append(after)
-            made[tracklet] = _described(part)
+            tracklet = first
+            for part, since in _of_one_person(_without_passers(read)):
+                if since is not None:
+                    tracklet = self._split(tracklet, since.sample.time_s, part[0].sample.time_s)
+                made[tracklet] = _described(part)
         ids = sorted(made)
         size = 0 if self._reader is None else self._reader.size
         return Tracklets(
@@ -435,6 +477,45 @@ class FaceTracker:
         return self._next_id - 1
 
 
+def _is_other(one: _Embedded, another: _Embedded) -> bool:
+    """Tell whether two crops show two people."""
+    return bool(np.linalg.norm(one.vector - another.vector) > _OTHER_PERSON)
+
+
+def _without_passers(crops: Sequence[_Embedded]) -> list[_Embedded]:
+    """Return the crops of a tracklet, in the order of time, without those of somebody who passes in front.
+
+    The crops before and after such a one show the same person, and it shows another.
+    """
+    kept = list(crops[:1])
+    for one, after in itertools.pairwise(crops[1:]):
+        before = kept[-1]
+        passes = after.sample.time_s - before.sample.time_s <= _PASSING_S + 1e-6
+        if not (passes and _is_other(before, one) and _is_other(one, after) and not _is_other(before, after)):
+            kept.append(one)
+    return [*kept, *crops[1:][-1:]]
+
+
+def _of_one_person(crops: Sequence[_Embedded]) -> Iterator[tuple[list[_Embedded], _Embedded | None]]:
+    """Divide the crops of a tracklet, in the order of time, where it has switched to another person.
+
+    Yields:
+        The crops of one person, and the last one before them that was compared; None for the first person.
+    """
+    worths = [0.0, *(one.worth for one in crops), 0.0]
+    part: list[_Embedded] = []
+    since: _Embedded | None = None
+    compared: _Embedded | None = None
+    for one, before, after in zip(crops, worths[:-2], worths[2:], strict=True):
+        if one.worth >= _POOR * max(before, after):
+            if compared is not None and _is_other(compared, one):
+                yield part, since
+                part, since = [], compared
+            compared = one
+        part.append(one)
+    yield part, since
+
+
 def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
     """Return the best crop of each `_EMBEDDED_EVERY_S`, from crops in the order of time."""
     best: list[_Embedded] = []
@@ -449,9 +530,10 @@ def _best_of_each_interval(crops: Sequence[_Embedded]) -> list[_Embedded]:
 
 
 def _described(crops: Sequence[_Embedded]) -> tuple[Float, float, int]:
-    """Return the mean embedding, the width of the widest face, and the number of crops."""
-    mean = np.average([one.vector for one in crops], axis=0, weights=[one.worth**2 for one in crops])
-    return mean.astype(np.float32), max(float(one.sample.widths[one.row]) for one in crops), len(crops)
+    """Return the mean embedding, the width of the widest face, and the number of crops that count."""
+    best = _best_of_each_interval(crops)
+    mean = np.average([one.vector for one in best], axis=0, weights=[one.worth**2 for one in best])
+    return mean.astype(np.float32), max(float(one.sample.widths[one.row]) for one in best), len(best)
 
 
 def track_faces(

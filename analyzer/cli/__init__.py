@@ -21,6 +21,7 @@ import click
 
 from analyzer import __version__
 from analyzer.cli.batch_commands import batch
+from analyzer.cli.correct import correct, subtitles
 from analyzer.cli.models import models
 from analyzer.cli.options import (
     DONE,
@@ -82,9 +83,11 @@ def cli() -> None:
 
 
 cli.add_command(batch)
+cli.add_command(correct)
 cli.add_command(models)
 cli.add_command(train)
 cli.add_command(serve)
+cli.add_command(subtitles)
 
 
 @cli.command(epilog=epilog(EXIT_CODES))

@@ -62,8 +62,8 @@ _CODES = {
     "--camera",
     "cameras",
     multiple=True,
-    metavar="SOURCE",
-    help="Let visitors watch this camera number or stream; may be repeated.",
+    metavar="[NAME=]SOURCE",
+    help="Let visitors watch this camera, a number or the address of a stream, by its name; may be repeated.",
 )
 @click.option(
     "--keep-days",

@@ -30,7 +30,9 @@ __all__ = [
     "POLL_S",
     "WATCH_S",
     "Arrival",
+    "Connect",
     "Connection",
+    "JpegParts",
     "MjpegConnection",
     "ThreadedConnection",
     "connect",
@@ -98,7 +100,9 @@ def connect(stream: Stream, settings: Settings) -> Connection:
     """
     match stream.form:
         case StreamForm.MJPEG:
-            return MjpegConnection(stream, settings)
+            return MjpegConnection(
+                MultipartFrames(stream.address, settings.timeout_s, stream.headers), settings
+            )
         case StreamForm.CAMERA:
             return _Decoded(open_camera(int(stream.address)), settings, timed=False)
         case StreamForm.RTSP:
@@ -107,13 +111,28 @@ def connect(stream: Stream, settings: Settings) -> Connection:
             return _Hls(stream, settings)
 
 
+class JpegParts(Protocol):
+    """JPEG images that arrive one after another."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the images; raises OSError when the connection breaks."""
+
+    def close(self) -> None:
+        """End the connection, also while another thread waits for an image. May be called twice."""
+
+
 class MjpegConnection:
-    """JPEG images in one HTTP response; only samples are decoded."""
+    """JPEG images, such as those of one HTTP response; only samples are decoded.
+
+    Args:
+        parts: The images; closed with the connection.
+        settings: Limit their size.
+    """
 
     codec, container = "mjpeg", "multipart"
 
-    def __init__(self, stream: Stream, settings: Settings) -> None:
-        self._parts = MultipartFrames(stream.address, settings.timeout_s, stream.headers)
+    def __init__(self, parts: JpegParts, settings: Settings) -> None:
+        self._parts = parts
         self._context = av.CodecContext.create("mjpeg", "r")
         self._context.thread_count = 1
         self._context.options = {"max_pixels": str(padded(settings.max_pixels))}

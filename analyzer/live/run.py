@@ -27,6 +27,7 @@ from analyzer.errors import AnalyzerError, MediaError, MediaErrorKind, OutputErr
 from analyzer.events import LiveProgress, LiveStarted, OnEvent, SamplingChosen, SegmentCommitted, VisibleFace
 from analyzer.faces import Faces
 from analyzer.live.compaction import CompactingStore
+from analyzer.live.connections import Connect, connect
 from analyzer.live.reader import SEGMENT_S, LiveReader
 from analyzer.media.demuxer import VideoInfo
 from analyzer.media.read_report import ReadReport
@@ -235,6 +236,7 @@ def run_live(
     cancelled: Callable[[], bool],
     timings: dict[str, float],
     on_preview: OnPreview | None = None,
+    connect: Connect = connect,
 ) -> Run:
     """Analyze a live source until it ends, `cancelled` returns true, or the requested duration is reached.
 
@@ -248,6 +250,7 @@ def run_live(
         cancelled: Asked some times a second; once true, the run ends as if the source had ended.
         timings: Seconds of earlier steps, for ``run.json``.
         on_preview: Called with each sample in which faces were detected.
+        connect: Makes connections to the source.
 
     Raises:
         SourceError: No frame arrives.
@@ -267,7 +270,9 @@ def run_live(
     parts = CompactingStore(folder, work_key(video, chosen, models))
     opened = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(LiveReader(stream, chosen, name=video.source, cancelled=cancelled))
+        reader = stack.enter_context(
+            LiveReader(stream, chosen, name=video.source, cancelled=cancelled, connect=connect)
+        )
         staging = stack.enter_context(run_lock(folder))
         previewer = Previewer(video.title, chosen, models, on_preview)
         live = _Live(

@@ -21,15 +21,21 @@ from PIL import Image as Pillow
 from PIL import ImageChops, ImageColor, ImageDraw, ImageFont
 
 from analyzer.media.frame import planes_of
+from analyzer.output.captions import caption, short_caption
 from analyzer.output.label_placement import Crowd, LabelPlacement, Rect, overlap
 from analyzer.util.palette import GENDER_COLORS
 from analyzer.util.text import counted
 
 __all__ = [
+    "ROUNDNESS",
+    "UNCOUNTED_COLOR",
     "Marks",
     "Painter",
     "Planes",
     "hide",
+    "ink",
+    "line_px",
+    "text_px",
 ]
 
 Image = NDArray[np.uint8]
@@ -38,13 +44,11 @@ Boxes = NDArray[np.float32]
 
 Ints = NDArray[np.int64]
 
-_UNCOUNTED = "#D8D8D8"
-
-_CHILD_YEARS = 13
+UNCOUNTED_COLOR = "#D8D8D8"
 
 _GENDERS = tuple(GENDER_COLORS)
 
-_ROUNDNESS = 0.4
+ROUNDNESS = 0.4
 """Corner radius of boxes of perceived gender female, as a share of the largest possible radius."""
 
 
@@ -135,44 +139,16 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _ink(paper: str) -> str:
+def ink(paper: str) -> str:
     """Black or white, whichever is read more easily on a color (WCAG contrast).
 
-    >>> _ink("#F0E442"), _ink("#0072B2")
+    >>> ink("#F0E442"), ink("#0072B2")
     ('#000000', '#FFFFFF')
     """
     parts = [int(paper[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#FFFFFF"
-
-
-def _caption(person: int, gender: str, age: float) -> str:
-    """The text of a label.
-
-    >>> _caption(3, "female", 34.4), _caption(4, "male", 8.0), _caption(5, "male", math.nan)
-    ('#3 woman 34', '#4 boy 8', '#5 man')
-    >>> _caption(6, "unknown", 34.4), _caption(7, "unknown", math.nan)
-    ('#6 age 34', '#7 ?')
-    """
-    known = math.isfinite(age)
-    if gender in ("female", "male"):
-        child = known and round(age) < _CHILD_YEARS
-        word = ("girl" if child else "woman") if gender == "female" else ("boy" if child else "man")
-        return f"#{person} {word} {round(age)}" if known else f"#{person} {word}"
-    return f"#{person} age {round(age)}" if known else f"#{person} ?"
-
-
-def _short_caption(person: int, gender: str, age: float) -> str:
-    """The text of a short label.
-
-    >>> _short_caption(3, "female", 34.4), _short_caption(5, "male", math.nan)
-    ('#3 F34', '#5 M')
-    >>> _short_caption(6, "unknown", 8)
-    '#6 ?8'
-    """
-    letter = {"female": "F", "male": "M"}.get(gender, "?")
-    return f"#{person} {letter}{round(age)}" if math.isfinite(age) else f"#{person} {letter}"
 
 
 @dataclass(frozen=True)
@@ -231,7 +207,7 @@ class _Outlines:
     def __init__(self, line: int, *, yuv: bool) -> None:
         self._line, self._thin = line, max(1, line // 2)
         self._black = _color("#000000", yuv=yuv)
-        self._gray = _color(_UNCOUNTED, yuv=yuv)
+        self._gray = _color(UNCOUNTED_COLOR, yuv=yuv)
         self._colors = [_color(GENDER_COLORS[gender], yuv=yuv) for gender in _GENDERS]
 
     def people(self, image: Image, boxes: Boxes, genders: Ints) -> None:
@@ -275,7 +251,7 @@ def _rounded(box: Boxes) -> Lines:
 def _radius(box: Boxes) -> int:
     """Radius of rounded corners, in whole pixels."""
     x1, y1, x2, y2 = map(int, box)
-    return int(min(x2 - x1, y2 - y1) / 2 * _ROUNDNESS)
+    return int(min(x2 - x1, y2 - y1) / 2 * ROUNDNESS)
 
 
 def _sharp(box: Boxes) -> Lines:
@@ -293,6 +269,16 @@ def _strokes(box: Boxes, pattern: Callable[[int], list[tuple[int, int]]]) -> Lin
     pieces = [[(begin, y), (min(end, x2 - x1), y)] for begin, end in pattern(x2 - x1) for y in (0, y2 - y1)]
     pieces += [[(x, begin), (x, min(end, y2 - y1))] for begin, end in pattern(y2 - y1) for x in (0, x2 - x1)]
     return [np.array(piece, np.int32) + np.array([x1, y1], np.int32) for piece in pieces]
+
+
+def text_px(short: int) -> int:
+    """Return the size of labels on a frame whose shorter side is `short`, both in pixels."""
+    return max(9, round(8 + short * 0.0165))
+
+
+def line_px(short: int) -> int:
+    """Return the thickness of boxes on a frame whose shorter side is `short`, both in pixels."""
+    return 1 if short < 200 else max(2, round(short / 330))
 
 
 class Painter:
@@ -325,8 +311,7 @@ class Painter:
         self._yuv = yuv
         self._uncounted = uncounted
         self._here = "in this image" if image else "on screen"
-        self._text = max(9, round(8 + short * 0.0165))
-        self._line = 1 if short < 200 else max(2, round(short / 330))
+        self._text, self._line = text_px(short), line_px(short)
         self._font = _font(self._text)
         self._small = _font(max(9, round(self._text * 0.85)))
         tiny = max(8, round(self._text * 0.68))
@@ -334,6 +319,9 @@ class Painter:
         ids, gender = people["person_id"].tolist(), people["gender"].astype(str).tolist()
         age = people["age_years"].to_numpy(np.float64, na_value=np.nan).tolist()
         self._people = {i: (g, a) for i, g, a in zip(ids, gender, age, strict=True)}
+        # Runs of older versions have no names.
+        names = people["name"].fillna("").astype(str).tolist() if "name" in people else [""] * len(ids)
+        self._names = dict(zip(ids, names, strict=True))
         self._sprites: dict[tuple[int, int], _Sprite] = {}
         self._counts: tuple[tuple[int, ...], _Sprite] | None = None
         self._panel = self._panel_box(everywhere)
@@ -385,14 +373,14 @@ class Painter:
     def _label(self, person: int, level: int) -> _Sprite:
         if (person, level) not in self._sprites:
             gender, age = self._people.get(person, ("unknown", math.nan))
-            caption = (_short_caption if level else _caption)(person, gender, age)
+            text = (short_caption if level else caption)(person, gender, age, self._names.get(person, ""))
             points, font = self._fonts[level]
             pad = round(points * (0.25 if level else 0.4))
-            size = round(font.getlength(caption)) + 2 * pad, round(points * (1.25 if level else 1.4))
+            size = round(font.getlength(text)) + 2 * pad, round(points * (1.25 if level else 1.4))
             cap_height = -font.getbbox("0", anchor="ls")[1]
             paper = GENDER_COLORS[self._gender(person)]
-            text = _Text(caption, pad, round((size[1] + cap_height) / 2), font, _ink(paper))
-            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [text], yuv=self._yuv)
+            line = _Text(text, pad, round((size[1] + cap_height) / 2), font, ink(paper))
+            self._sprites[person, level] = _sprite(size, paper, 1, points * 0.2, [line], yuv=self._yuv)
         return self._sprites[person, level]
 
     def _panel_box(self, faces: Boxes) -> tuple[int, int, int, int] | None:

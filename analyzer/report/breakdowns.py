@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import ESTIMATED
 from analyzer.report.document import (
     ConcurrentRow,
     ImageRow,
@@ -181,9 +182,12 @@ def people_rows(population: Population) -> list[PersonRow] | None:
     """The people of all videos; of a single video with the spans of their appearances."""
     if population.min_people > 1:
         return None
-    columns = ["person_id", "gender", "female_prob", "age_years", "age_low", "age_high", "band"]
-    columns += ["first_s", "last_s", "on_screen_s", "appearances"]
-    people = population.people
+    columns = ["person_id", "name", "gender", "female_prob", "age_years", "age_low", "age_high", "band"]
+    columns += ["gender_source", "age_source", "corrected", "first_s", "last_s", "on_screen_s", "appearances"]
+    # Runs of older versions have no corrections.
+    uncorrected = {"name": "", "gender_source": ESTIMATED, "age_source": ESTIMATED}
+    people = population.people.fillna(uncorrected)
+    people["corrected"] = people["corrected"].eq(True).fillna(False).astype(bool)
     names = population.corpus.table["run"].to_numpy()[people["run_no"].to_numpy(np.int64)]
     rows: list[dict[str, Any]] = [
         {"run": str(name)} | row

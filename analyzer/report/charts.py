@@ -307,9 +307,8 @@ def _people(document: Document) -> Figure | None:
                 spans, (row - 0.36, 0.72), facecolor="none", edgecolor="white", hatch=hatch, linewidth=0
             )
         age = figure_text(one["age_years"], "years")
-        labels.append(
-            " · ".join((f"{one['person_id']}", GENDER_WORDS[one["gender"]], *([age] if age else [])))
-        )
+        who = one.get("name") or f"{one['person_id']}"
+        labels.append(" · ".join((who, GENDER_WORDS[one["gender"]], *([age] if age else []))))
         axes.annotate(
             figure_text(one["on_screen_s"], "clock"),
             (1, row),

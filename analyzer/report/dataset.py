@@ -320,6 +320,10 @@ _PERSON = {
     "age_low": "DOUBLE",
     "age_high": "DOUBLE",
     "estimated_samples": "INTEGER",
+    "name": "VARCHAR",
+    "gender_source": "VARCHAR",
+    "age_source": "VARCHAR",
+    "corrected": "BOOLEAN",
 }
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from analyzer.people.confirmed import CONFIRMED
 from analyzer.people.proportions import FEW_PEOPLE
 from analyzer.report.breakdowns import MOMENT_S
 from analyzer.report.deeplinks import moments_of
@@ -372,14 +373,20 @@ def _timeline_rows(document: Document) -> Row | None:
 
 def _person_words(person: Values) -> str:
     """Such as "person 3 · female · about 34 (24 to 49)"."""
-    words = [f"person {person['person_id']}", _gender_words(person)]
-    if person.get("age_years") is not None:
+    number = f"person {person['person_id']}"
+    words = [f"{person['name']} ({number})" if person.get("name") else number, _gender_words(person)]
+    if person.get("age_years") is not None and person.get("age_source") == CONFIRMED:
+        ages = span_text(round(person["age_low"]), round(person["age_high"]), "years")
+        words.append(ages or figure_text(person["age_years"], "years"))
+    elif person.get("age_years") is not None:
         span = (
             span_text(round(person["age_low"]), round(person["age_high"]), "years") if _ranged(person) else ""
         )
         words.append(f"about {figure_text(person['age_years'], 'years')}" + (f" ({span})" if span else ""))
     else:
         words.append("age unknown")
+    if person.get("corrected"):
+        words.append("corrected by hand")
     return " · ".join(words)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import FEW_PEOPLE, UNMEASURED
 from analyzer.report.figures import runs_words
 from analyzer.report.population import Population
@@ -73,7 +74,7 @@ def _shares_notes(population: Population, shares: Shares) -> list[str]:
     """Notes on the estimated shares."""
     found = []
     people, runs = population.people, population.corpus.runs
-    estimated = int((people["estimated_samples"] > 0).sum())
+    estimated = int(known_people(people).sum())
     unmeasured = [number for number, run in enumerate(runs) if not run.measured]
     if people.loc[people["run_no"].isin(unmeasured), "age_low"].notna().any():
         found.append(UNMEASURED_AGES)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import known_people
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
 from analyzer.report.dataset import RUN_COLUMNS, Corpus
 from analyzer.report.groups import NAME_PATTERN, grouped_runs
@@ -96,7 +97,7 @@ class Population:
             known = self.people.loc[self.people["gender"] == gender].groupby("run_no")["on_screen_s"]
             table[name] = known.size().reindex(range(count), fill_value=0)
             table[f"{gender}_on_screen_s"] = known.sum().reindex(range(count), fill_value=0.0)
-        estimated = self.people[self.people["estimated_samples"] > 0].groupby("run_no").size()
+        estimated = self.people[known_people(self.people)].groupby("run_no").size()
         table["estimated"] = estimated.reindex(range(count), fill_value=0)
         for name in ("people_low", "people_high"):
             table[name] = self.corpus.table[name].fillna(table["people"]).astype(np.int64)
@@ -125,13 +126,13 @@ class Population:
         return longest.set_index("run_no").join(of_person.set_index("run_no"), how="outer")
 
     def estimated(self, members: NDArray[np.bool_]) -> int:
-        """The number of people with an estimate in some runs.
+        """The number of people in some runs whose gender or age was estimated or is confirmed.
 
         Args:
             members: (R,) which runs.
         """
         people = self.people[members[self.people["run_no"]]]
-        return int((people["estimated_samples"] > 0).sum())
+        return int(known_people(people).sum())
 
     @property
     def of_images(self) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import FEW_PEOPLE, ProportionDraws, draw_proportions, share_table
 from analyzer.report.document import ShareRow
 from analyzer.report.population import Population
@@ -108,7 +109,7 @@ class Shares:
         """
         child = self.usable["age_years"].astype(np.float64) < AGE_BANDS["youtube"][1].low - 0.5
         older = self.usable[~child]
-        if (older["estimated_samples"] > 0).sum() < FEW_PEOPLE:
+        if known_people(older).sum() < FEW_PEOPLE:
             return None
         gender, _ = self._draws(older, np.zeros(len(older), np.int64))
         return gender, self.total_draws[1]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import interval
 from analyzer.report.document import Comparison, ComparisonRow, Trend, TrendRow
 from analyzer.report.figures import BY_NAME
@@ -84,10 +85,29 @@ class Trends:
                 rows.append(cast(TrendRow, {key: known_value(value) for key, value in row.items()}))
         return {"by": groups.by, "rows": rows}
 
-    def comparison(self) -> Comparison | None:
+    def intervals(self) -> dict[str, list[tuple[float | None, float | None, float | None]]]:
+        """By figure: value and both ends of its interval in each group; None where they are not known."""
+        groups, population = self._population.groups, self._population
+        if groups is None:
+            return {}
+        known: dict[str, list[tuple[float | None, float | None, float | None]]] = {}
+        for one in self._drawn_figures:
+            hidden = population.hidden_groups & one.personal
+            ends = np.where(hidden, np.nan, np.stack([one.value, *one.ends]))
+            known[one.name] = [tuple(map(known_value, each)) for each in ends.T.tolist()]
+        return known
+
+    def words(self) -> dict[str, tuple[str, str]]:
+        """By figure of `intervals`: its words and its unit."""
+        return {one.name: (one.words, one.unit) for one in self._drawn_figures}
+
+    def comparison(self, *, every: bool = False) -> Comparison | None:
         """The differences between any two groups; None if there are fewer than two.
 
         Of more than `MAX_COMPARED` groups those with the most people are compared.
+
+        Args:
+            every: Compare the shares of all ages too, not only the figures of `COMPARED`.
         """
         groups, population = self._population.groups, self._population
         if groups is None or len(groups.names) < 2:
@@ -95,7 +115,7 @@ class Trends:
         sizes = np.bincount(groups.of_run, minlength=len(groups.names))
         people = np.bincount(groups.of_run, population.per_run["people"], len(groups.names))
         largest = sorted(np.argsort(-people, kind="stable")[:MAX_COMPARED].tolist())
-        figures = [one for one in self._drawn_figures if one.name in COMPARED]
+        figures = [one for one in self._drawn_figures if every or one.name in COMPARED]
         rows: list[ComparisonRow] = []
         for first, second in itertools.combinations(largest, 2):
             for one in figures:
@@ -143,7 +163,7 @@ class Trends:
         """The estimated shares of the groups; none if no group states any."""
         population, shares, count = self._population, self._shares, len(groups.names)
         tables = [shares.of_group(number) for number in range(count)]
-        estimated = population.people.loc[population.people["estimated_samples"] > 0, "run_no"].unique()
+        estimated = population.people.loc[known_people(population.people), "run_no"].unique()
         telling = (np.isin(np.arange(len(into)), estimated) & shares.estimated_alike) @ into
         if all(table is None for table in tables) or not telling.any():
             return []

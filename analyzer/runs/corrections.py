@@ -147,14 +147,16 @@ class Correction:
                 }
         return cls(**values)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return its form in JSON, without what does not apply."""
+    def to_dict(self, *, places: bool = True) -> dict[str, Any]:
+        """Return its form in JSON, without what does not apply; without `places` also without `where`."""
         values = {
             one.name: getattr(self, one.name)
             for one in dataclasses.fields(self)
             if getattr(self, one.name) not in (None, (), {}, "") or one.name == self.action
         }
         values |= {key: list(values[key]) for key in ("people", "tracklets") if key in values}
+        if not places:
+            values.pop("where", None)
         first = {key: values.pop(key) for key in ("number", "at") if values.get(key)}
         return first | {key: value for key, value in values.items() if key != "number"}
 
@@ -214,7 +216,7 @@ def _check(one: Correction) -> None:
     match one.action:
         case "merge" if len(set(one.people)) < 2:
             raise SettingsError("merge needs two or more different people, such as 3,7")
-        case "split" if one.at_s is not None and one.tracklets and not one.number:
+        case "split" if one.at_s is not None and one.tracklets and one.becomes is None:
             raise SettingsError("split takes a time or tracklets, not both")
         case "gender" if one.gender not in GENDERS:
             raise SettingsError(f"gender: {one.gender!r} is none of {', '.join(GENDERS)}")

@@ -42,6 +42,8 @@ _OUTPUTS = (
     "embeddings.parquet",
     "annotated.mp4",
     "annotated",
+    "subtitles.ass",
+    "subtitles.vtt",
 )
 
 

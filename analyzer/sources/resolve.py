@@ -87,6 +87,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Fetcher",
+    "live_video",
     "parse_source",
 ]
 
@@ -275,7 +276,7 @@ class Fetcher:
             raise item.error
         stream = recognized(item.source) if self._live and item.kind is MediaKind.LIVE else None
         if stream is not None:
-            return _live_video(item, stream)
+            return live_video(item, stream)
         item = with_paths(item, self._settings.limit)
         if item.paths:
             video = local_video(item)
@@ -317,7 +318,7 @@ class Fetcher:
             if self._live and item.entry is None and is_generic(self._site_of(url_entry(item.source))[0]):
                 stream = session.run(session.probe)
                 if stream is not None:
-                    return _live_video(item, stream)
+                    return live_video(item, stream)
             plan = session.run(lambda: session.prepare(item, want_audio=self._want_audio))
             if accept is not None:
                 accept(candidate_of(item, plan))
@@ -327,7 +328,7 @@ class Fetcher:
             self._report(session)
             return publish_download(item, info, files, folder)
         except LiveStreamError as live:
-            return _live_video(item, self._stream_of(item, live), live.info)
+            return live_video(item, self._stream_of(item, live), live.info)
         finally:
             session.close()
 
@@ -460,7 +461,7 @@ def _video_item(info: Info, name: str, standalone: bool, entry: Info | None) -> 
     )
 
 
-def _live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
+def live_video(item: Item, stream: Stream, info: Info | None = None) -> Video:
     """Make the video of a live source; each call gives another identity."""
     address = redacted(item.source)
     begun = datetime.datetime.now(datetime.UTC)

@@ -92,7 +92,7 @@ def coded_together(
         (height, width, 3) uint8 BGR each.
     """
     width, height = size
-    shrunk = np.exp(random.uniform(np.log(_LEAST_CODED_PX / width), 0.0))
+    shrunk = np.exp(random.uniform(np.log(min(1.0, _LEAST_CODED_PX / width)), 0.0))
     tile = [2 * round(side * shrunk / 2) for side in wide[0].shape[:2]]
     columns = math.ceil(math.sqrt(len(wide)))
     rows = math.ceil(len(wide) / columns)

@@ -17,6 +17,7 @@ import analyzer
 from analyzer.errors import AnalyzerError, SettingsError, SourceError
 from analyzer.util.text import one_line
 from analyzer.web.jobs import BusyError, Unfinished, UnknownJobError
+from analyzer.web.live import BusyLiveError
 from analyzer.web.pages import error_response
 from analyzer.web.routes import ROUTERS
 from analyzer.web.runs import UnknownRunError
@@ -38,6 +39,7 @@ _STATUSES: dict[type[AnalyzerError], int] = {
     Unfinished: 409,
     BusyError: 429,
     BusyTasksError: 429,
+    BusyLiveError: 429,
     SettingsError: 422,
     SourceError: 422,
 }
@@ -71,6 +73,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/api/openapi.json",
+        max_body_size=service.config.max_body_bytes,
         lifespan=lifespan,
     )
     app.state.service = service

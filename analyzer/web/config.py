@@ -70,6 +70,20 @@ class ServeConfig:
     """Time after which the making of a video is ended."""
     max_sockets: int = 8
     """WebSockets at the same time."""
+    live_sessions: int = 4
+    """Cameras, those of visitors and of the server, that are analyzed at the same time."""
+    live_memory_mb: int = 2000
+    """Memory that the process of each may reserve."""
+    live_idle_s: float = 30.0
+    """A visitor's camera that sends nothing for so long is left, and a page that shows nothing."""
+    live_start_s: float = 120.0
+    """Time for the process of a camera to start."""
+    live_end_s: float = 30.0
+    """Time for it to end, and to finish a recording."""
+    max_frame_bytes: int = 2 * 2**20
+    """Size of a frame of a visitor's camera."""
+    max_frame_pixels: int = 1920 * 1088
+    """Pixels of such a frame, as its header declares."""
 
     @property
     def folder(self) -> Path:

@@ -689,15 +689,16 @@ class JobService:
 
     def of_run(self, folder: Path) -> list[Job]:
         """The jobs that have made the run in a folder."""
+        return self.by_run().get(os.path.abspath(folder), [])  # noqa: PTH100
+
+    def by_run(self) -> dict[str, list[Job]]:
+        """The jobs that have a run, by the absolute path of its folder."""
+        found: dict[str, list[Job]] = {}
         with self._lock:
-            return [
-                job
-                for job in self._jobs.values()
-                if job.work is not None
-                and job.work.state is State.DONE
-                and job.work.run is not None
-                and Path(os.path.abspath(job.work.run)) == folder.absolute()  # noqa: PTH100
-            ]
+            for job in self._jobs.values():
+                if job.work is not None and job.work.state is State.DONE and job.work.run is not None:
+                    found.setdefault(os.path.abspath(job.work.run), []).append(job)  # noqa: PTH100
+        return found
 
     def files_of(self, job: Job) -> list[Path]:
         """The files that a job was made from: its upload, or its download."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
+import functools
 import hashlib
+import json
 import os
 import threading
 import time
@@ -23,6 +26,7 @@ _ID_DIGITS = 12
 _FRESH_S = 0.5
 """How long a look at the folders counts, in seconds: a list is asked for far more often than runs change."""
 _MAX_DEPTH = 6
+_MOST_ANSWERS = 100
 
 
 class UnknownRunError(AnalyzerError):
@@ -83,8 +87,15 @@ class RunEntry:
 
     def document(self) -> dict[str, Any]:
         """As JSON values, without paths of this machine."""
-        return {name: value for name, value in vars(self).items() if name != "folder"}
+        return {field: getattr(self, field) for field in _SHOWN}
 
+    @functools.cached_property
+    def json(self) -> str:
+        """`document` as text."""
+        return json.dumps(self.document(), ensure_ascii=False)
+
+
+_SHOWN = tuple(field.name for field in dataclasses.fields(RunEntry) if field.name != "folder")
 
 SORTS: dict[str, Callable[[RunEntry], Any]] = {
     "analyzed": lambda run: run.analyzed_at,
@@ -121,6 +132,8 @@ class RunIndex:
         self._known: dict[Path, tuple[tuple[int, ...], RunEntry | None]] = {}
         """By folder: the state of its files, and the entry; None: unusable."""
         self._entries: dict[str, RunEntry] = {}
+        self._found: dict[tuple[str, str, bool], list[RunEntry]] = {}
+        """Answers to what was asked since the last change."""
         self._looked_at = -_FRESH_S
 
     def entries(self, *, fresh: bool = False) -> list[RunEntry]:
@@ -163,17 +176,18 @@ class RunIndex:
             sort: A key of `SORTS`.
             descending: Whether the largest comes first.
         """
+        entries, asked = self.entries(), (search, sort, descending)
+        known = self._found.get(asked)
+        if known is not None:
+            return known
         words = search.casefold().split()
-        found = [
-            run
-            for run in self.entries()
-            if all(
-                word in f"{run.title}\n{run.channel or ''}\n{run.where}\n{run.day}".casefold()
-                for word in words
-            )
-        ]
+        found = [run for run in entries if not words or _holds(run, words)]
         key = SORTS[sort]
-        return sorted(found, key=lambda run: (key(run), run.analyzed_at, run.id), reverse=descending)
+        found.sort(key=lambda run: (key(run), run.analyzed_at, run.id), reverse=descending)
+        if len(self._found) >= _MOST_ANSWERS:
+            self._found.clear()
+        self._found[asked] = found
+        return found
 
     def _look(self) -> None:
         known: dict[Path, tuple[tuple[int, ...], RunEntry | None]] = {}
@@ -182,8 +196,10 @@ class RunIndex:
             known[folder] = (
                 before if before is not None and before[0] == state else (state, self._read(folder))
             )
+        if known != self._known:
+            self._entries = {entry.id: entry for _, entry in known.values() if entry is not None}
+            self._found.clear()
         self._known = known
-        self._entries = {entry.id: entry for _, entry in known.values() if entry is not None}
         self._looked_at = self._clock()
 
     def _read(self, folder: Path) -> RunEntry | None:
@@ -214,6 +230,11 @@ class RunIndex:
             corrected="corrections.json" in names,
             size_bytes=sum(names.values()),
         )
+
+
+def _holds(run: RunEntry, words: list[str]) -> bool:
+    text = f"{run.title}\n{run.channel or ''}\n{run.where}\n{run.day}".casefold()
+    return all(word in text for word in words)
 
 
 def _day(moment: str) -> str:

@@ -19,7 +19,9 @@ from analyzer.sources.egress import Egress, public_source
 from analyzer.util.locks import is_locked
 from analyzer.util.urls import web_address
 from analyzer.web.config import ServeConfig
+from analyzer.web.crops import CropCache
 from analyzer.web.jobs import BusyError, JobService
+from analyzer.web.live import LiveSessions
 from analyzer.web.making import Makings
 from analyzer.web.media import Media, media_of
 from analyzer.web.runs import RunEntry, RunIndex
@@ -51,6 +53,8 @@ class Service:
         """Uploads that are being received."""
         self.runs = RunIndex(config.out.absolute())
         self.tasks = Tasks(config)
+        self.live = LiveSessions(config)
+        self.crops = CropCache(self.tasks)
         self.makings = Makings(self.tasks)
         self.egress: Egress | None = None
         if not config.allow_private_addresses:
@@ -68,7 +72,9 @@ class Service:
     ) -> None:
         if self._tidying is not None:
             self._tidying.cancel()
-        await asyncio.gather(asyncio.to_thread(self.tasks.close), asyncio.to_thread(self.jobs.stop))
+        await asyncio.gather(
+            self.live.close(), asyncio.to_thread(self.tasks.close), asyncio.to_thread(self.jobs.stop)
+        )
         if self.egress is not None:
             await asyncio.to_thread(self.egress.close)
 
@@ -99,9 +105,13 @@ class Service:
                 kept, names = files, job.record.names
         return media_of(run.folder, run.info(), kept, names)
 
-    def size_of(self, run: RunEntry) -> int:
-        """The bytes of a run and what it was made from, as far as the server keeps that."""
-        return run.size_bytes + sum(self.jobs.size_of(job) for job in self.jobs.of_run(run.folder))
+    def sizes(self, runs: list[RunEntry]) -> dict[str, int]:
+        """The bytes of each run, and of what it was made from as far as the server keeps that."""
+        jobs = self.jobs.by_run()
+        return {
+            run.id: run.size_bytes + sum(map(self.jobs.size_of, jobs.get(str(run.folder), ())))
+            for run in runs
+        }
 
     def delete_run(self, run: RunEntry) -> None:
         """Delete everything of a run: its folder, its upload or download, its previews, its jobs.
@@ -124,6 +134,9 @@ class Service:
         return self.config.folder.absolute() / "previews" / run.id
 
     async def _tidy(self) -> None:
+        if any(self.config.out.glob("*live-*/.parts")):  # a recording was killed with the server
+            with contextlib.suppress(AnalyzerError):
+                await self.tasks.run("analyzer.web.live_process:finish_recordings", self.config.out)
         while True:
             with contextlib.suppress(AnalyzerError, OSError):
                 await asyncio.to_thread(self.delete_old)

@@ -31,7 +31,7 @@ from analyzer.errors import AnalyzerError
 from analyzer.util.system import caller_not_run_again, die_with_parent, few_arenas
 from analyzer.web.config import ServeConfig
 
-__all__ = ["BusyTasksError", "Function", "TaskError", "Tasks"]
+__all__ = ["BusyTasksError", "Function", "TaskError", "Tasks", "confine"]
 
 _MAX_WAITING = 64
 _MAX_HEADER_BYTES = 16 * 2**20
@@ -252,8 +252,8 @@ def _filled(value: Any, blobs: list[bytes]) -> Any:
 # -- in the process
 
 
-def _main(connection: Connection, memory_mb: int) -> None:
-    """Run tasks until the other end of the pipe is closed."""
+def confine(memory_mb: int) -> None:
+    """Limit the memory of this process, and end it with its parent."""
     die_with_parent()
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
@@ -266,6 +266,11 @@ def _main(connection: Connection, memory_mb: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * 2**20, memory_mb * 2**20))
     few_arenas()
+
+
+def _main(connection: Connection, memory_mb: int) -> None:
+    """Run tasks until the other end of the pipe is closed."""
+    confine(memory_mb)
     with contextlib.suppress(EOFError, OSError):
         while True:
             order = json.loads(connection.recv_bytes())

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 from sse_starlette.sse import EventSourceResponse
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from analyzer.errors import SettingsError
 from analyzer.settings import PRESETS
@@ -28,6 +28,8 @@ router = APIRouter(tags=["jobs"])
 _PING_S = 15
 _QUIET_S = 0.2
 """The least time between two events of a job, in seconds."""
+_UNLIMITED = 2**62
+"""`receive` has a limit of its own."""
 _FOLDER = re.compile(r"[\w][\w .-]*(?:/[\w][\w .-]*){0,3}")
 
 
@@ -118,7 +120,9 @@ _BODY = {
 }
 
 
-@router.post("/api/jobs", status_code=201, response_model=NewJobs, openapi_extra=_BODY)
+@router.post(
+    "/api/jobs", status_code=201, response_model=NewJobs, openapi_extra=_BODY, max_body_size=_UNLIMITED
+)
 async def new_job(request: Request, service: Served) -> Any:
     """Analyze files (multipart) or an address (JSON).
 
@@ -245,4 +249,6 @@ def retry_job(job: ChosenJob, service: Served) -> Response:
 def job_page(job: ChosenJob, service: Served) -> Response:
     """The page of a job."""
     document = _document(service, job)
+    if document["run"] is not None:
+        return RedirectResponse(f"/runs/{document['run']}", status_code=303)
     return page("job.html", title=document["title"], job=document)

@@ -37,6 +37,7 @@ _TYPES = {
 _PLAYED = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
 _PLAYED_CODECS = ("h264", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9")
 _RENDERING = "analyzer.web.rendering"
+_SUBTITLES = {"ass": "analyzer.output.subtitles:ass", "vtt": "analyzer.output.subtitles:webvtt"}
 _SANDBOX = "default-src 'none'; sandbox"
 _FORMS = {
     "html": "text/html; charset=utf-8",
@@ -251,6 +252,19 @@ def _download(content: bytes, kind: str, run: RunEntry, end: str) -> Response:
 def run_people(request: Request, run: Chosen) -> Response:
     """Get the people of a run: the table `people` as JSON."""
     return run_table(request, run, "people")
+
+
+# -- subtitles
+
+
+@router.get("/api/runs/{run}/subtitles.{form}")
+async def run_subtitles(run: Chosen, service: Served, form: Literal["ass", "vtt"]) -> Response:
+    """Get subtitles with boxes and labels for a player: `ass`, for VLC for example, or `vtt` (WebVTT)."""
+    if run.kind != "video":
+        raise HTTPException(404, "only videos have subtitles")
+    text = await service.tasks.run(_SUBTITLES[form], run.folder)
+    kind = "text/vtt" if form == "vtt" else "text/x-ssa"
+    return _download(text.encode(), f"{kind}; charset=utf-8", run, f".{form}")
 
 
 # -- the report

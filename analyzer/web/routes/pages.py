@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Form, Request
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from analyzer.web.pages import error_response, page
+from analyzer.settings import DEFAULT_PRESET, PRESETS
+from analyzer.web.apidocs import described
+from analyzer.web.pages import error_response, page, size_text
+from analyzer.web.routes.runs import Served, Sort
 from analyzer.web.security import cookie_name, cookie_value, token_matches
 
 __all__ = ["router"]
@@ -13,10 +18,50 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 
 
+_PER_PAGE = 100
+
+
 @router.get("/")
-async def home() -> Response:
+def home(
+    *,
+    service: Served,
+    q: Annotated[str, Query(max_length=200)] = "",
+    sort: Sort = "analyzed",
+    order: Literal["asc", "desc"] = "desc",
+    number: Annotated[int, Query(ge=1, alias="page")] = 1,
+) -> Response:
     """All runs, and the form for new jobs."""
-    return page("home.html", here="/")
+    found = service.runs.find(search=q, sort=sort, descending=order == "desc")
+    pages = max(1, -(-len(found) // _PER_PAGE))
+    number = min(number, pages)
+    shown = found[_PER_PAGE * (number - 1) : _PER_PAGE * number]
+    space = service.space()
+    return page(
+        "home.html",
+        here="/",
+        q=q,
+        sort=sort,
+        order=order,
+        page=number,
+        pages=pages,
+        total=len(found),
+        runs=shown,
+        sizes=service.sizes(shown),
+        folders=sorted({run.where for run in service.runs.entries() if run.where})[:200],
+        used=sum(run.size_bytes for run in found) + space["media_bytes"],
+        free=space["free_bytes"],
+        presets=[DEFAULT_PRESET, *(name for name in PRESETS if name != DEFAULT_PRESET)],
+        limit_mb=service.config.max_upload_mb,
+        limit=size_text(service.config.max_upload_mb * 10**6),
+        keep_days=service.config.keep_days,
+        trouble=service.jobs.trouble,
+    )
+
+
+@router.get("/api/docs")
+def api_docs(request: Request) -> Response:
+    """The API, from the description that programs get."""
+    return page("api.html", title="API", here="/api/docs", **described(request.app.openapi()))
 
 
 @router.get("/login")

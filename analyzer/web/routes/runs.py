@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from analyzer.web.pages import page
 from analyzer.web.runs import RunEntry, public_info
 from analyzer.web.service import Service, service_of
 
@@ -47,19 +46,13 @@ def list_runs(
 ) -> Response:
     """List the runs."""
     found = service.runs.find(search=q, sort=sort, descending=order == "desc")
-    listed = [run.document() for run in found[offset : offset + limit]]
+    listed = ", ".join(run.json for run in found[offset : offset + limit])
     total = sum(run.size_bytes for run in found)
-    return json_response({"total": len(found), "size_bytes": total, "runs": listed})
+    text = f'{{"total": {len(found)}, "size_bytes": {total}, "runs": [{listed}]}}'
+    return Response(text, media_type="application/json")
 
 
 @router.get("/api/runs/{run}")
 def get_run(run: Chosen) -> Response:
     """The `run.json` of a run: what was analyzed, how, and with what result."""
     return json_response(public_info(run.info()))
-
-
-@router.get("/runs/{run}", include_in_schema=False)
-def run_page(request: Request, run: Chosen) -> Response:
-    """The page of a run."""
-    del request
-    return page("run.html", title=run.title, run=run, info=public_info(run.info()))
