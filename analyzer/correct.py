@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 from analyzer.errors import AnalyzerError, OutputError, SettingsError
 from analyzer.report.build import make_report
 from analyzer.runs.corrections import Correction, Corrections, read_corrections
-from analyzer.runs.rederive import check_correctable, found_of, write_again
-from analyzer.runs.run import Run, publish, report_files
+from analyzer.runs.rederive import check_correctable, found_of, is_current, replace_outputs, write_again
+from analyzer.runs.run import SUBTITLE_FILES, Run, report_files
 from analyzer.settings import REPORT_FORMATS
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import run_lock
@@ -29,7 +28,6 @@ from analyzer.util.locks import run_lock
 __all__ = [
     "add_corrections",
     "healed",
-    "is_current",
     "undo_correction",
 ]
 
@@ -70,17 +68,13 @@ def add_corrections(folder: str | Path, added: Sequence[Correction]) -> Correcti
         with output_errors(path):
             made.mkdir()
         write_again(run, found, corrections, made)
+        if corrections.entries:
+            corrections.write(made)  # a report reads them, too
         _report_again(path, made)
         _subtitles_again(path, made)
         if added:
             corrections.write(path)
-        with output_errors(path):
-            (path / "annotated.mp4").unlink(missing_ok=True)
-            shutil.rmtree(path / "annotated", ignore_errors=True)
-            for name in report_files():
-                if not (made / name).exists():
-                    (path / name).unlink(missing_ok=True)
-        publish(made, path, grows=True)
+        replace_outputs(made, path)
         return corrections
 
 
@@ -104,16 +98,6 @@ def undo_correction(folder: str | Path, number: int | None = None) -> Correction
     return add_corrections(
         folder, [Correction("undo", undoes=active[-1].number if number is None else number)]
     )
-
-
-def is_current(run: Run) -> bool:
-    """Tell whether the tables of a run hold the corrections in its folder.
-
-    Raises:
-        OutputError: The file of corrections is damaged.
-    """
-    facts = run.info.get("corrections")
-    return read_corrections(run.folder).key == (facts["key"] if facts else "")
 
 
 def healed(folder: str | Path) -> Run:
@@ -147,7 +131,7 @@ def _locked(folder: Path) -> Iterator[Path]:
 
 
 def _subtitles_again(folder: Path, made: Path) -> None:
-    if forms := tuple(form for form in ("ass", "vtt") if (folder / f"subtitles.{form}").exists()):
+    if forms := [Path(name).suffix[1:] for name in SUBTITLE_FILES if (folder / name).exists()]:
         from analyzer.output.subtitles import save_subtitles  # late: it imports the libraries that draw
 
         save_subtitles(made, forms)

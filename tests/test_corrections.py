@@ -19,16 +19,16 @@ import pytest
 from click.testing import CliRunner
 
 from analyzer.cli import cli
-from analyzer.correct import add_corrections, healed, is_current, undo_correction
+from analyzer.correct import add_corrections, healed, undo_correction
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.identity import HEIGHTS
 from analyzer.report.build import make_report
 from analyzer.runs import corrections as module
 from analyzer.runs.corrections import Correction, Corrections, read_corrections
-from analyzer.runs.rederive import found_of
+from analyzer.runs.rederive import found_of, is_current
 from analyzer.runs.run import Run
 from analyzer.runs.schema import FACES, LINKS, SAMPLES
-from analyzer.runs.suggestions import suggestions
+from analyzer.runs.suggestions import cast, suggestions
 from analyzer.runs.tables import write_parquet
 from testkit.runs import Plan, make_run
 
@@ -359,6 +359,14 @@ def test_killed_at_any_moment_a_run_is_as_before_or_healed(original: Path, tmp_p
     assert outcomes >= {(False, True), (True, False)}
 
 
+def test_a_report_of_an_interrupted_correction_is_about_the_corrected_people(run: Path) -> None:
+    corrected = Path(shutil.copytree(run, run.parent / "corrected"))
+    add_corrections(corrected, TWO)
+    shutil.copy(corrected / module.FILE, run / module.FILE)  # killed before its tables followed
+    assert make_report([run]).document["total"]["people"] == 5
+    assert is_current(Run.load(run)) and same(content(run), content(corrected))
+
+
 # --- another analysis --------------------------------------------------------------------------------
 
 
@@ -457,6 +465,24 @@ def test_two_who_were_split_are_not_suggested_again(run: Path) -> None:
     add_corrections(run, [Correction("split", person=2)])
     write_parquet(run / "links.parquet", links((1, 20, 0.45)), LINKS)
     assert not [one for one in suggestions(run) if one.kind == "merge"]
+
+
+def test_the_cast_of_a_channel_is_remembered_by_name(original: Path, tmp_path: Path) -> None:
+    for name, channel, people in (
+        ("a", "Talks", ["Ada", "Bo"]),
+        ("b", "Talks", ["Ada"]),
+        ("c", "Others", ["Eve"]),
+        ("d", "Talks", []),
+    ):
+        folder = Path(shutil.copytree(original, tmp_path / name))
+        info = json.loads((folder / "run.json").read_text("utf-8")) | {"channel": channel}
+        (folder / "run.json").write_text(json.dumps(info), "utf-8")
+        names = [Correction("name", person=number, name=one) for number, one in enumerate(people, 1)]
+        if names:
+            add_corrections(folder, names)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / module.FILE).write_text("{", "utf-8")
+    assert cast(tmp_path / "d") == ["Ada", "Bo"] and cast(tmp_path / "c") == ["Eve"]
 
 
 # --- the command line --------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from analyzer.people.identity import (
     COMPARABLE,
     CONTRADICTION,
     CROP_NOISE,
+    ELSEWHERE,
     FAINT_QUALITY,
     FAINT_TIMES,
     FIRM_QUALITY,
@@ -35,6 +36,8 @@ from analyzer.people.identity import (
     PERSON_QUALITY,
     PERSON_S,
     PICTURE,
+    PLAIN_PX,
+    PLAIN_QUALITY,
     PLAUSIBLE,
     SLIP,
     SURE_SCORE,
@@ -285,7 +288,30 @@ def test_who_comes_back_after_long_is_known_by_looks(cuts: list[int]) -> None:
 def test_looks_reach_so_far_and_no_farther(apart: float, people: int) -> None:
     cast = [Seen(range(10), looks, x=x) for looks, x in zip(on_line(0, apart), (0, 300), strict=True)]
     cast[1] = Seen(range(50, 60), cast[1].looks, x=300)
-    assert len(set(places(cast, seconds(12)))) == people
+    assert len(set(places(cast, seconds(12, [40])))) == people
+
+
+@pytest.mark.parametrize(
+    ("x", "cuts", "height"),
+    [(300, [], np.sqrt(LIKELY**2 - ELSEWHERE)), (300, [40], LIKELY), (0, [], LIKELY), (39, [], LIKELY)],
+)
+def test_who_comes_back_elsewhere_in_a_shot_must_look_more_alike(
+    x: float, cuts: list[int], height: float
+) -> None:
+    for apart, people in ((height - 0.01, 1), (height + 0.01, 2)):
+        one, other = on_line(0, float(apart))
+        cast = [Seen(range(10), one), Seen(range(50, 60), other, x=x)]
+        assert len(set(places(cast, seconds(12, cuts)))) == people
+
+
+def test_who_walks_through_a_shot_is_at_both_ends() -> None:
+    # From 0 to 380; whoever comes back at either end is half at that place.
+    height = float(np.sqrt(LIKELY**2 - ELSEWHERE / 2))
+    for x in (0, 380):
+        for apart, people in ((height - 0.01, 1), (height + 0.01, 2)):
+            one, other = on_line(0, apart)
+            cast = [Seen(range(20), one, step=20), Seen(range(50, 60), other, x=x)]
+            assert len(set(places(cast, seconds(12)))) == people
 
 
 @pytest.mark.parametrize("crops", [(1, 1), (1, 4), (8, 2)])
@@ -294,7 +320,7 @@ def test_fewer_crops_may_be_farther_apart(crops: tuple[int, int]) -> None:
     for height, people in ((LIKELY - 0.01, 1), (LIKELY + 0.01, 2)):
         one, other = on_line(0, float(np.sqrt(height**2 + noise)))
         cast = [Seen(range(10), one, crops=crops[0]), Seen(range(50, 60), other, x=300, crops=crops[1])]
-        assert len(set(places(cast, seconds(12)))) == people
+        assert len(set(places(cast, seconds(12, [40])))) == people
 
 
 def test_faces_that_cannot_be_compared_are_not_found_again() -> None:
@@ -322,7 +348,7 @@ def test_two_in_one_sample_stay_two_through_a_third() -> None:
     values = on_line(0, 0.2, 0.02, 0.19)
     cast = [
         *(Seen(range(10), values[i], x=300 * i) for i in range(2)),
-        *(Seen(range(50, 60), values[i], x=300 * (3 - i)) for i in (2, 3)),
+        *(Seen(range(50, 60), values[i], x=300 * (5 - i)) for i in (2, 3)),
     ]
     assert places(cast, seconds(12)) == [1, 2, 1, 2]
 
@@ -339,9 +365,10 @@ def test_looks_of_a_larger_and_longer_view_weigh_more() -> None:
             Seen(moments[2], right, x=600),
         ]
 
-    assert places(cast((1, 9), (50, 50)), seconds(24)) == [1, 1, 1]
-    assert places(cast((1, 1), (15, 100)), seconds(24)) == [1, 1, 1]
-    assert places(cast((9, 1), (50, 50)), seconds(24)) == [1, 1, 2]
+    samples = seconds(24, [40, 90])
+    assert places(cast((1, 9), (50, 50)), samples) == [1, 1, 1]
+    assert places(cast((1, 1), (15, 100)), samples) == [1, 1, 1]
+    assert places(cast((9, 1), (50, 50)), samples) == [1, 1, 2]
 
 
 @pytest.mark.parametrize(("quality", "people"), [(COMPARABLE - 0.01, 3), (COMPARABLE + 0.01, 2)])
@@ -362,8 +389,8 @@ def test_looks_of_clearer_views_weigh_more() -> None:
             for number, (moment, looks, quality) in enumerate(views)
         ]
 
-    assert places(cast(0.4, 0.9), seconds(24)) == [1, 1, 1]
-    assert places(cast(0.9, 0.4), seconds(24)) == [1, 1, 2]
+    assert places(cast(0.4, 0.9), seconds(24, [40, 90])) == [1, 1, 1]
+    assert places(cast(0.9, 0.4), seconds(24, [40, 90])) == [1, 1, 2]
 
 
 # --- slips -------------------------------------------------------------------------------------------
@@ -419,7 +446,8 @@ def test_a_face_within_another_may_be_the_same(shift: float, people: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("ratio", "apart", "people"), [(0.1, LIKELY - 0.02, 1), (-0.1, 0.0, 2), (0.1, 0.6, 2)]
+    ("ratio", "apart", "people"),
+    [(0.1, np.sqrt(LIKELY**2 - ELSEWHERE) - 0.02, 1), (-0.1, 0.0, 2), (0.1, 0.6, 2)],
 )
 def test_somebody_and_their_picture_on_a_screen_are_one_person(
     ratio: float, apart: float, people: int
@@ -489,6 +517,19 @@ def test_who_is_counted_depends_on_the_detection_score_too(score: float, quality
         # What is told of it is what `min_quality` is compared with.
         (told,) = result.uncounted["quality"]
         assert 0 <= told < PERSON_QUALITY and places(cast, seconds(20), min_quality=told) == [1]
+
+
+@pytest.mark.parametrize(
+    ("width", "quality", "person"),
+    [
+        (PLAIN_PX, PLAIN_QUALITY, 1),
+        (PLAIN_PX - 1, PLAIN_QUALITY, -1),
+        (PLAIN_PX, PLAIN_QUALITY - 0.01, -1),
+    ],
+)
+def test_a_low_score_takes_nothing_away_from_plain_faces(width: float, quality: float, person: int) -> None:
+    cast = [Seen(range(20), score=0.4, quality=quality, width=width)]
+    assert places(cast, seconds(20)) == [person]
 
 
 @pytest.mark.parametrize(
@@ -654,7 +695,7 @@ def test_nobody_at_all() -> None:
 )
 def test_range_says_how_sure_the_links_are(apart: float, expected: tuple[int, int, int], reason: str) -> None:
     one, other = on_line(0, apart)
-    _, result = linked([Seen(range(10), one), Seen(range(50, 60), other, x=300)], seconds(12))
+    _, result = linked([Seen(range(10), one), Seen(range(50, 60), other, x=300)], seconds(12, [40]))
     assert (result.low, result.person_ids.max(), result.high) == expected
     assert reason in result.reason
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from analyzer.analysis.segment import Models
 from analyzer.errors import ModelError
 from analyzer.settings import Settings
-from analyzer.vision import dlib_resnet, registry, yunet_network
+from analyzer.vision import dlib_resnet, registry, runtime, yunet_network
 from analyzer.vision.attributes.dlib import GENDER_CROP_PX
 from analyzer.vision.crops import AGE_CROP_PX
 from analyzer.vision.dlib_resnet import SIDE_PX
@@ -128,6 +128,37 @@ def test_large_batches_are_larger() -> None:
     assert BATCHES.keys() == {"cpu", "cuda"}
     for role, batch in BATCHES["cpu"].items():
         assert BATCHES["cuda"][role] >= 8 * batch
+
+
+def test_of_several_batches_the_largest_that_are_filled_are_taken(
+    exact: Settings, crowd: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, size = registry.weights(registry.ALIGNER), (96, 96)
+    sent = [cv2.resize(image, size).astype(np.uint8) for image in crowd]
+    sent = [np.roll(sent[index % len(sent)], 5 * index, axis=1) for index in range(7)]
+    expected = load_model(content, exact, name="it", size=size).run(sent)
+    several = load_model(content, exact, name="it", batch=(1, 2, 4), size=size)
+    ran: list[tuple[int, int]] = []
+    real = runtime._OpenVino.run
+
+    def run(self: Any, images: Images) -> Any:
+        ran.append((self._batch, len(images)))
+        return real(self, images)
+
+    monkeypatch.setattr(runtime._OpenVino, "run", run)
+    for count, batches in (
+        (1, [(1, 1)]),
+        (2, [(2, 2)]),
+        (3, [(2, 2), (1, 1)]),
+        (7, [(4, 4), (2, 2), (1, 1)]),
+    ):
+        ran.clear()
+        given = several.run(sent[:count])
+        assert ran == batches
+        for ours, theirs in zip(given, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs[:count], rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+    with pytest.raises(ModelError, match="cannot load it"):
+        load_model(b"no model", exact, name="it", batch=(1, 2))
 
 
 def test_cuda_that_does_not_start_is_refused(device: Device, exact: Settings) -> None:

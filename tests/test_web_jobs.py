@@ -281,10 +281,7 @@ def test_a_bomb_costs_its_job_alone(server: RunningServer, client: httpx.Client)
 
 def test_a_job_is_canceled_tried_again_and_deleted(server: RunningServer, client: httpx.Client) -> None:
     id = upload(client, distinct(1), fps="1").json()["id"]
-    until = time.monotonic() + 60
-    while client.get(f"/api/jobs/{id}").json()["stage"] != "analyzing":
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    _until_stage(client, id, "analyzing")
     assert client.post(f"/api/jobs/{id}/retry").status_code == 409
     assert client.delete(f"/api/jobs/{id}").json()["canceling"]
     assert ended(client, id)["state"] == "cancelled"
@@ -341,10 +338,7 @@ def test_a_kill_loses_and_doubles_nothing(tmp_path: Path) -> None:
     (tmp_path / ".web" / "incoming" / "half").mkdir()
     with serving(tmp_path, "--workers", "1") as running, running.client() as client:
         assert not list((tmp_path / ".web" / "incoming").iterdir())
-        until = time.monotonic() + 60
-        while client.get(f"/api/jobs/{id}").json()["stage"] != "analyzing":
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        _until_stage(client, id, "analyzing")
         running.kill()
     with serving(tmp_path, "--workers", "1") as running, running.client() as client:
         assert [job["id"] for job in client.get("/api/jobs").json()] == [id]
@@ -395,3 +389,41 @@ def test_the_example_of_the_documentation_works(server: RunningServer, tmp_path:
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["1", "2"]
     assert "female" in done.stdout
+
+
+def test_a_slow_site_keeps_no_upload_waiting_and_is_canceled(client: httpx.Client) -> None:
+    with serve_files() as site:
+        url = site.add_silent("/silent.mp4")
+        slow = client.post("/api/jobs", json={"url": url}).json()["id"]
+        _until_stage(client, slow, "downloading")
+        quick = upload(client, distinct(9)).json()["id"]
+        _until_stage(client, quick, "analyzing")
+        for id in (slow, quick):
+            client.delete(f"/api/jobs/{id}")
+        assert ended(client, slow)["state"] == ended(client, quick)["state"] == "cancelled"
+        for id in (slow, quick):
+            assert client.delete(f"/api/jobs/{id}").json() == {"deleted": id}
+
+
+def _until_stage(client: httpx.Client, id: str, stage: str) -> None:
+    until = time.monotonic() + 60
+    while (job := client.get(f"/api/jobs/{id}").json())["stage"] != stage:
+        assert time.monotonic() < until and job["state"] not in FINAL, job
+        time.sleep(0.02)
+
+
+def test_messages_hold_no_paths_and_no_logins(tmp_path: Path) -> None:
+    from analyzer.batch.config import Source
+    from analyzer.settings import Settings
+    from analyzer.web.jobs import Job, Record
+
+    record = Record("0" * 12, "Talk", 0.0, {}, "", files=("0001.mp4",))
+    job = Job(record, Source("job:" + record.id, Settings(), tmp_path, media=tmp_path / record.id))
+    texts = {
+        f"{tmp_path}/{record.id}/0001.mp4 is not a video": "Talk is not a video",
+        "cannot open '/etc/secret/key.pem': denied": "cannot open 'key.pem': denied",
+        "https://a:b@example.org/x/y?token=1 answered 404": "https://example.org/x/y?token=*** answered 404",
+        "1/2 of it, 3 MB/s": "1/2 of it, 3 MB/s",
+    }
+    for text, public in texts.items():
+        assert job.public(text) == public

@@ -93,6 +93,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _run(folder, "plain", plain)
     _run(folder, "turned", turned, late_s=LATE_S)
     _run(folder, "gone", None)
+    _run(folder, "few", None, people=1)
     return folder
 
 
@@ -125,7 +126,7 @@ def _opened(browser: Any, server: RunningServer, path: str, **options: Any) -> I
         yield page
 
 
-def _until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def _until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, "it did not happen in time"
@@ -234,6 +235,7 @@ def test_review_by_mouse(browser: Any, server: RunningServer, out: Path) -> None
     run = _copy(out, server, "mouse")
     with _opened(browser, server, f"/runs/{run}/review") as page:
         assert _figure(page, "people") == "5"
+        assert not {"null", "undefined", "NaN"} & set(page.locator("main").inner_text().split())
         person = '.person[data-person="{}"]'
         _true(page, "[...document.querySelectorAll('.crops img')].every((i) => i.naturalWidth)")
         page.locator(person.format(4)).drag_to(page.locator(person.format(2)))
@@ -298,6 +300,20 @@ def test_review_by_keyboard(browser: Any, server: RunningServer, out: Path) -> N
             assert "Grace" in client.get(f"/api/runs/{run}/review").json()["cast"]
 
 
+def test_an_interrupted_correction_is_finished(server: RunningServer, out: Path) -> None:
+    run = _copy(out, server, "interrupted")
+    before = {path.name: path.read_bytes() for path in (out / "interrupted").iterdir() if path.is_file()}
+    with server.client() as client:
+        made = client.post(
+            f"/api/runs/{run}/corrections", json={"corrections": [{"action": "drop", "person": 2}]}
+        )
+        assert [one["person_id"] for one in made.json()["view"]["people"]] == [1, 3, 4, 5]
+        for name, content in before.items():  # as if only corrections.json had been written
+            (out / "interrupted" / name).write_bytes(content)
+        assert "leave out 2" in client.get(f"/api/runs/{run}/review").text
+        assert len(client.get(f"/api/runs/{run}/view").json()["people"]) == 4
+
+
 def test_a_refused_correction_is_taken_back(browser: Any, server: RunningServer, out: Path) -> None:
     run = _copy(out, server, "refused")
     # Not `browser_page`: browsers report a refusal as an error of the page.
@@ -323,10 +339,11 @@ def test_comparison_of_channels(browser: Any, server: RunningServer, out: Path) 
         _true(page, "document.querySelector('#compare').getAttribute('aria-busy') === 'false'")
         _until(lambda: "gone" in page.locator("#groups").inner_text())
         assert page.locator("#differences tbody tr").count() > 5
-        page.get_by_label("Words").fill("turned")
+        page.get_by_label("Words").fill("few")
         _until(lambda: page.locator("#runs-words").inner_text().startswith("1 of 1 "))
         page.get_by_role("button", name="Compare").click()
         _until(lambda: page.locator("#groups tbody tr").count() == 2)
+        assert "nothing to compare" in page.locator("#differences-words").inner_text()
 
 
 # ---- how the pages look

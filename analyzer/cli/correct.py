@@ -100,7 +100,7 @@ def correct(
     \b
     Examples:
       {program} correct outputs/talk-file-24ad666ec43b
-      {program} correct RUN --merge 3,7 --name 3=Ada --gender 5=female --drop 9
+      {program} correct RUN --merge 3,7 --name 3=Ada --drop 9
       {program} correct RUN --split 4 --at 61.5 --age 5=30-39 --undo
     """
     with logging_to(log_file):

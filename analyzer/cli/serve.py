@@ -96,7 +96,7 @@ def serve(*, log_file: Path | None, **values: object) -> None:
     \b
     Examples:
       {program} serve
-      {program} serve --out /srv/runs --host 0.0.0.0 --allow-host runs.example.org
+      {program} serve --out /srv/runs --allow-host runs.example.org
     """
     with logging_to(log_file):
         sys.exit(_serve(values))

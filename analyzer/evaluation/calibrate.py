@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analyzer.errors import OutputError, SettingsError, SourceError, SourceErrorKind
+from analyzer.evaluation.corrected import confirmed_faces
 from analyzer.evaluation.fitting import EXPLAINED, People, fit, read_across
 from analyzer.evaluation.labels import read_labels
 from analyzer.evaluation.metrics import GENDERS, Figure, calibration, group_scores
@@ -190,18 +191,32 @@ def _labels(
                 f"{well_formed(str(path))} could not be unpacked ({error}): "
                 "is there space in the temporary folder (TMPDIR)?"
             ) from error
-        if material.faces is None:
+        faces = material.faces
+        if material.corrected:
+            cut = [
+                confirmed_faces(run, _made(work, number, place))
+                for place, run in enumerate(material.corrected)
+            ]
+            faces = pd.concat(cut, ignore_index=True)
+        if faces is None:
             raise SourceError(
-                f"{well_formed(str(path))}: a calibration is fitted to labeled images, not to videos",
+                f"{well_formed(str(path))}: a calibration is fitted to labeled images or corrected "
+                "runs, not to videos",
                 kind=SourceErrorKind.UNSUPPORTED,
                 source=well_formed(str(path)),
             )
-        tables.append(material.faces)
+        tables.append(faces)
         names.append(material.about["name"])
     if not tables:
         raise SettingsError("there is nothing to calibrate with: give labeled images")
     labels = pd.concat(tables, ignore_index=True)
     return labels.assign(name=labels["name"] + "#" + labels.index.astype(str)), names
+
+
+def _made(work: Path, number: int, place: int) -> Path:
+    folder = work / f"corrected-{number}-{place}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _check_enough(genders: pd.Series, ages: pd.Series, bands: tuple[AgeBand, ...]) -> None:

@@ -308,13 +308,15 @@ def _least_reach(terms: Real, target: Real, price: Real, least: Real, start: Rea
     coefficients of neighboring knots are alike where few rows say anything else.
 
     Args:
-        terms: Of N rows; the first ones are of knots.
+        terms: Of N rows; the first ones are of knots, once for years and once for shares of the spread.
         target: (N,) what the sums should reach.
         price: (N,) of each.
         least: (T,) lower bounds of the coefficients.
         start: (T,) first coefficients.
     """
-    apart = np.diff(np.eye(len(start))[: len(_INTERVAL_KNOTS_YEARS)], axis=0)
+    knots = len(_INTERVAL_KNOTS_YEARS)
+    rows = np.eye(len(start))
+    apart = np.concatenate([np.diff(rows[at : at + knots], axis=0) for at in (0, knots)])
 
     def loss(coefficients: Real) -> tuple[float, Real]:
         reach = terms @ coefficients

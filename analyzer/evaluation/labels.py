@@ -16,6 +16,7 @@
   ``seed``, ``video`` (else the folder's only one), ``on_screen_s`` (else last - first) and ``boxes`` (rows of
   time in seconds, x1, y1, x2, y2 in pixels; of all people or of none) may be left out; ``age_years`` and
   ``gender`` may be null;
+- the folder of a run that was corrected by hand, or a folder of runs;
 - a ``truth.json`` that is a list: clips and photographs described by eye, see
   `analyzer.evaluation.described`.
 
@@ -45,6 +46,7 @@ from analyzer.errors import SourceError, SourceErrorKind
 from analyzer.evaluation.described import Described, read_described
 from analyzer.evaluation.faults import MAX_AGE_YEARS, Faults, number
 from analyzer.evaluation.metrics import GENDERS
+from analyzer.runs.corrections import read_corrections
 from analyzer.sources.local import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from analyzer.util.csv_text import csv_text
 from analyzer.util.text import well_formed
@@ -90,12 +92,14 @@ class Material:
             unknown). None for videos.
         videos: The videos.
         described: The clips and photographs that are described by eye.
+        corrected: Runs that were corrected by hand, see `analyzer.evaluation.corrected`.
     """
 
     about: dict[str, Any]
     faces: pd.DataFrame | None = None
     videos: tuple[TrueVideo, ...] = ()
     described: tuple[Described, ...] = ()
+    corrected: tuple[Path, ...] = ()
 
 
 def read_labels(path: Path, work: Path, limit: int | None) -> Material:
@@ -119,6 +123,8 @@ def read_labels(path: Path, work: Path, limit: int | None) -> Material:
             truths = [each for each in files if each.name == _TRUTH]
             if truths:
                 return _videos(path, truths)
+            if runs := [each.parent for each in files if each.name == "run.json"]:
+                return _corrected(path, runs)
             return _material(path, "images", *_named_faces(files), limit)
         match path.suffix.lower():
             case ".json":
@@ -278,6 +284,15 @@ def _csv_face(folder: Path, row: dict[str, Any], decimal: str) -> dict[str, Any]
 
 
 # --- videos ------------------------------------------------------------------------------------------
+
+
+def _corrected(path: Path, runs: list[Path]) -> Material:
+    corrected = tuple(folder for folder in runs if read_corrections(folder).active)
+    if not corrected:
+        run = "the run has" if len(runs) == 1 else f"the {len(runs)} runs have"
+        raise bad_labels(path, f"{run} no corrections to compare with: review and correct it first")
+    about = {"name": well_formed(path.resolve().name), "kind": "corrected", "unparsed": []}
+    return Material(about | {"labeled": len(runs), "used": len(corrected)}, corrected=corrected)
 
 
 def _videos(path: Path, truths: list[Path]) -> Material:

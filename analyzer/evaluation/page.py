@@ -360,9 +360,12 @@ def _of_sources(document: dict[str, Any]) -> list[str]:
                 "not_estimated", 0
             ),
             "images with several faces found": source.get("images_with_several_faces", 0),
+            "confirmed genders": source.get("confirmed_genders", 0),
+            "confirmed ages": source.get("confirmed_ages", 0),
             "failed, or only analyzed in part": len(failed),
         }
-        noun = {"videos": "videos", "described": "descriptions"}.get(source["kind"], "faces")
+        nouns = {"videos": "videos", "described": "descriptions", "corrected": "runs"}
+        noun = nouns.get(source["kind"], "faces")
         used = f"{source['used']} of {source['labeled']} {noun}"
         text = "; ".join(f"{number} {words}" for words, number in remarks.items() if number)
         rows.append([_cell(source["name"]), source["kind"], used, _cell(text)])

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 import analyzer
 from analyzer.api import analyze_all
 from analyzer.errors import OutputError, SettingsError
+from analyzer.evaluation.corrected import CorrectedRun, corrected_run
 from analyzer.evaluation.described import (
     KINDS,
     Described,
@@ -125,6 +126,12 @@ def evaluate(
                 f"the labeled material could not be laid out ({error}): "
                 "is it readable, and is there space in the temporary folder (TMPDIR)?"
             ) from error
+        for one, about in _corrected_runs(materials, work):
+            provenance = {key: dict(one.before.info)[key] for key in provenance}
+            for table, rows in _score_video(one.truth, one.before, one.settings).items():
+                tables[table].append(rows)
+            for what, count in one.confirmed.items():
+                about[what] = about.get(what, 0) + count
         shown = {str(task.source): task.shown for task in tasks}
         runs = analyze_all(
             shown,
@@ -175,6 +182,16 @@ def _tasks(materials: list[Material], work: Path) -> list[_Task]:
             labels = _linked(material.faces, folder)
             tasks[folder] = _Task(folder, about["name"], about, labels)
     return list(tasks.values())
+
+
+def _corrected_runs(materials: list[Material], work: Path) -> Iterator[tuple[CorrectedRun, dict[str, Any]]]:
+    """Each corrected run with what is said about the path that leads to it; each once."""
+    seen: set[Path] = set()
+    for number, material in enumerate(materials):
+        for place, folder in enumerate(material.corrected):
+            if folder.resolve() not in seen:
+                seen.add(folder.resolve())
+                yield corrected_run(folder, work / f"corrected-{number}-{place}"), material.about
 
 
 def _laid_out(entry: Described, folder: Path) -> Path:

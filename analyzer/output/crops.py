@@ -27,6 +27,8 @@ from analyzer.util.atomic import paths_of
 __all__ = [
     "CROP_PX",
     "Crop",
+    "best_faces",
+    "frames_at",
     "gallery",
     "person_crops",
     "tracklet_crops",
@@ -100,9 +102,7 @@ def gallery(
     faces = run.faces[run.faces["person_id"] > 0]
     if people is not None:
         faces = faces[faces["person_id"].isin(list(people))]
-    faces = faces.assign(worth=_worth(faces))
-    chosen = [_spread(mine, count) for _, mine in faces.groupby("person_id")]
-    return _cut(run, media, pd.concat(chosen) if chosen else faces)
+    return _cut(run, media, best_faces(faces, count))
 
 
 def tracklet_crops(folder: str | Path, media: Paths, tracklets: Sequence[int]) -> list[Crop]:
@@ -123,6 +123,18 @@ def tracklet_crops(folder: str | Path, media: Paths, tracklets: Sequence[int]) -
     faces = faces.assign(worth=_worth(faces))
     best = faces.loc[faces.groupby("tracklet_id")["worth"].idxmax()]
     return sorted(_cut(run, media, best), key=lambda crop: crop["time_s"])
+
+
+def best_faces(faces: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return the faces of each person that show best, spread over the time on screen.
+
+    Args:
+        faces: Rows of the faces table with a person.
+        count: How many of each at most.
+    """
+    faces = faces.assign(worth=_worth(faces))
+    chosen = [_spread(mine, count) for _, mine in faces.groupby("person_id")]
+    return pd.concat(chosen) if chosen else faces
 
 
 def _worth(faces: pd.DataFrame) -> NDArray[np.float64]:
@@ -154,7 +166,7 @@ def _cut(run: Run, media: Paths, faces: pd.DataFrame) -> list[Crop]:
         wanted.setdefault(float(places[sample]) if images else float(time_s), []).append(row)
     boxes = ordered[["x1", "y1", "x2", "y2"]].to_numpy(np.float64)
     crops: list[Crop] = []
-    with contextlib.closing(_frames(media, settings, sorted(wanted), images=images)) as frames:
+    with contextlib.closing(frames_at(media, settings, sorted(wanted), images=images)) as frames:
         for time_s, frame in frames:
             image = frame.image()
             for row in wanted[time_s]:
@@ -173,10 +185,15 @@ def _cut(run: Run, media: Paths, faces: pd.DataFrame) -> list[Crop]:
     return sorted(crops, key=lambda crop: (crop["person"], crop["time_s"]))
 
 
-def _frames(
+def frames_at(
     media: Paths, settings: Settings, times_s: Sequence[float], *, images: bool
 ) -> Generator[tuple[float, Frame], None, None]:
-    """Yield the frames at some times, ascending; those that the video does not have are left out."""
+    """Yield the frames at some times, ascending; those that the video does not have are left out.
+
+    Raises:
+        MediaError: The video cannot be read.
+        SourceError: It is not there.
+    """
     paths = paths_of(media)
     if images:
         with ImageReader(paths, settings) as reader:

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 SUBTITLES = ("ass", "vtt")
-"""Forms of subtitles, and the suffixes of their files ``subtitles.<form>``."""
+"""Forms of subtitles, the suffixes of `SUBTITLE_FILES`."""
 
 _STRAIGHT = 0.03
 """A box moves evenly if it strays from a straight way by this share of its width at most."""

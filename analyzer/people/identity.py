@@ -50,6 +50,10 @@ CROP_NOISE = 0.05
 """By how much each of two crops adds to the squared distance between the people on them. The mean of N crops
 adds an Nth of it; what is expected is subtracted, so that tracklets of any length have the same heights."""
 
+ELSEWHERE = 0.06
+"""Added to the squared distance of two tracklets of one shot that are not at one place: strangers who walk by
+one camera are equally small, dark and blurred, and so alike."""
+
 IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE
 """As `HEIGHTS`, for images of a folder, where the distances of single faces are taken as they are."""
 
@@ -103,6 +107,10 @@ SCORE_WEIGHT, SURE_SCORE = 0.19, 0.83
 nothing at the second: the aligner looks at an enlarged crop, the detector at the whole frame, as a viewer
 does. The weight is the ratio of both in a logistic regression on detections labeled as faces or not
 (docs/design.md)."""
+
+PLAIN_QUALITY, PLAIN_PX = 0.6, 64
+"""A low score takes nothing away from this quality and width on: the aligner's crop shows no more than the
+frame does, and of labeled detections so clear none was no face, whatever the score."""
 
 _SCORES = 0.05, 0.95
 """Scores beyond these count as these: not all detectors' scores have the same ends."""
@@ -162,6 +170,10 @@ class _Nodes:
     """(N, N) int32: in how many samples two nodes are both present, and so are two people."""
     samples: Int
     """(N,) number of samples in which each is present."""
+    shots: sparse.csr_array
+    """(N, shots) float32: the share of its weight that each has in each shot."""
+    places: sparse.csr_array
+    """(N, places) float32: likewise, at each place of a shot (`_places`)."""
 
     def merged(self, into: Int) -> _Nodes:
         """Merge nodes with the same number in `into`, (N,)."""
@@ -175,7 +187,16 @@ class _Nodes:
         square = (gather @ (self.square * self.weight)) / weight
         meets = sparse.csr_array((gather @ self.meets @ gather.T).astype(np.int32))
         samples = np.bincount(into, weights=self.samples).astype(np.int64)
-        return _Nodes(mean.astype(np.float32), square.astype(np.float32), weight, meets, samples)
+        shares = sparse.csr_array((self.weight / weight[into], (into, np.arange(len(into)))), gather.shape)
+        return _Nodes(
+            mean.astype(np.float32),
+            square.astype(np.float32),
+            weight,
+            meets,
+            samples,
+            sparse.csr_array(shares @ self.shots),
+            sparse.csr_array(shares @ self.places),
+        )
 
 
 @dataclass(frozen=True)
@@ -384,7 +405,9 @@ def _clearness(quality: Float, faces: pd.DataFrame) -> Float:
     if not faces["quality"].notna().any():
         return quality  # it is the score already
     scores: Real = faces["score"].to_numpy(np.float64).clip(*_SCORES)
-    corrected = quality + SCORE_WEIGHT * (logit(scores) - logit(np.array(SURE_SCORE)))
+    correction = SCORE_WEIGHT * (logit(scores) - logit(np.array(SURE_SCORE)))
+    plain = (quality >= PLAIN_QUALITY) & ((faces["x2"] - faces["x1"]).to_numpy() >= PLAIN_PX)
+    corrected = quality + np.where(plain, correction.clip(min=0), correction)
     return np.where(quality > 0, corrected.clip(0, 1), 0).astype(np.float32)
 
 
@@ -535,9 +558,9 @@ def _tree(tracklets: _Tracklets, chains: Int, appearance: _Appearance, *, images
     """Cluster chains of tracklets by their embeddings, up to `PLAUSIBLE`.
 
     Average linkage: the distance of two clusters is the mean of the squared distances between their
-    members, infinite if two members are present in one sample. In each round all pairs of mutual nearest
-    neighbors merge, which gives the same tree as one merge at a time (Murtagh 1983), because average linkage
-    is reducible.
+    members, with `ELSEWHERE`; infinite if two members are present in one sample. In each round all pairs of
+    mutual nearest neighbors merge, which gives the same tree as one merge at a time (Murtagh 1983), because
+    average linkage is reducible.
 
     Args:
         tracklets: All.
@@ -640,16 +663,49 @@ def _nodes(
     samples = meets.diagonal().astype(np.int64)
     if not images:
         meets = _apart(meets, tracklets, rows)
-    known = appearance.known
+    known = np.flatnonzero(appearance.known)
     single = _Nodes(
         appearance.vector[known],
         (appearance.vector[known] ** 2).sum(axis=1) - appearance.noise[known],
         appearance.weight[known],
-        sparse.csr_array((int(known.sum()), int(known.sum())), dtype=np.int32),
-        np.zeros(int(known.sum()), np.int64),
+        sparse.csr_array((len(known), len(known)), dtype=np.int32),
+        np.zeros(len(known), np.int64),
+        _shares(tracklets.shot[known, None]),
+        _places(tracklets, known),
     )
     grouped = single.merged(place[chains[known]])
     return dataclasses.replace(grouped, meets=meets, samples=samples)
+
+
+def _shares(of: Int) -> sparse.csr_array:
+    """Return (N, C) float32: how much of each row of (N, K) numbers from 0 to C - 1 each number is."""
+    from scipy import sparse
+
+    rows, each = np.repeat(np.arange(len(of)), of.shape[1]), np.float32(1 / of.shape[1])
+    return sparse.csr_array((np.full(of.size, each), (rows, of.ravel())), shape=(len(of), int(of.max()) + 1))
+
+
+def _places(tracklets: _Tracklets, some: Int) -> sparse.csr_array:
+    """Return (S, places) float32: where each of `some` (S,) tracklets begins and ends, one half each.
+
+    A place is a box of one shot, the first of those that overlap it with `ALONE_MARGIN` around them.
+    """
+    at = np.zeros((len(some), 2), np.int64)
+    of_shot: dict[int, tuple[list[Float], list[int]]] = {}
+    count = 0
+    for row, number in enumerate(some):
+        boxes, places = of_shot.setdefault(int(tracklets.shot[number]), ([], []))
+        for end, box in enumerate((tracklets.first_box[number], tracklets.last_box[number])):
+            overlap = buffered_iou(box[None], np.array(boxes), ALONE_MARGIN)[0] if boxes else np.zeros(1)
+            best = int(overlap.argmax())
+            if overlap[best] >= LINK_IOU:
+                at[row, end] = places[best]
+                continue
+            at[row, end] = count
+            boxes.append(box)
+            places.append(count)
+            count += 1
+    return _shares(at)
 
 
 def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.csr_array:
@@ -692,7 +748,7 @@ def _apart(meets: sparse.csr_array, tracklets: _Tracklets, rows: Int) -> sparse.
 def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: float) -> None:
     """Fill in the nearest node that each of the `wanted` nodes may merge with, and the squared distance.
 
-    The distance is infinite if there is none.
+    The distance includes `ELSEWHERE`, and is infinite if there is none.
     """
     for start in range(0, len(wanted), _BLOCK):
         rows = wanted[start : start + _BLOCK]
@@ -700,6 +756,8 @@ def _find_nearest(nodes: _Nodes, wanted: Int, nearest: Int, apart: Float, slip: 
         both = nodes.meets[rows].tocoo()
         shorter = np.minimum(nodes.samples[rows][both.row], nodes.samples[both.col])
         barred = (both.data > slip * shorter) | (squared[both.row, both.col] > CERTAIN**2)
+        elsewhere = nodes.shots[rows] @ nodes.shots.T - nodes.places[rows] @ nodes.places.T
+        squared += ELSEWHERE * elsewhere.toarray()
         squared[both.row[barred], both.col[barred]] = np.inf
         here = np.arange(len(rows))
         squared[here, rows] = np.inf

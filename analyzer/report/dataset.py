@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
+from analyzer.runs.rederive import heal, is_current
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, UnusableRunError
 from analyzer.runs.schema import (
@@ -237,6 +238,11 @@ def _opened(folder: Path) -> Run | Skipped:
     except UnusableRunError as error:
         forbidden = isinstance(error.__cause__, PermissionError)
         return Skipped(folder, _FORBIDDEN if forbidden else error.reason, fault=True)
+    try:
+        if not is_current(run):
+            run = heal(folder)
+    except OutputError as error:  # as a rule it is being corrected right now
+        log.info("%s: %s", folder, error)
     problem = _problem(run)
     return run if problem is None else Skipped(folder, problem, fault=True)
 

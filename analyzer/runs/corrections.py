@@ -460,6 +460,8 @@ class Applied:
     """Those that could not be applied, and why."""
     removed: dict[int, str]
     """Numbers of the people that were removed, with the action: drop or not_a_person."""
+    left_out: NDArray[np.bool_]
+    """(faces,) whether each belongs to somebody who was left out by drop."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -538,6 +540,7 @@ class _State:
         self._known: dict[int, Confirmed] = {}
         self._moved: set[int] = set()
         self._removed: dict[int, str] = {}
+        self._dropped: set[int] = set()
         self._last = int(linked.max(initial=0))
         self._places: _Finder | None = None
 
@@ -568,6 +571,7 @@ class _State:
                 assert one.person is not None
                 for tracklet in self.tracklets(one.person):
                     del self._owner[tracklet]
+                    self._dropped |= {tracklet} if one.action == "drop" else set()
                 self._moved.add(one.person)
                 self._removed[one.person] = one.action
             case "gender":
@@ -786,7 +790,8 @@ class _State:
             person_ids[changed] = alone[changed]
         there = set(np.unique(person_ids).tolist())
         known = {person: one for person, one in self._known.items() if person in there}
-        return Applied(person_ids, known, active, lost, dict(self._removed))
+        left_out = np.isin(self._tracklet, list(self._dropped))
+        return Applied(person_ids, known, active, lost, dict(self._removed), left_out)
 
 
 _MOVED = "moved"

@@ -5,13 +5,14 @@ Nothing is decoded, and no embeddings are needed: the faces table keeps the peop
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow.parquet as pq
 
 from analyzer.errors import OutputError
-from analyzer.runs.corrections import Corrections
+from analyzer.runs.corrections import Corrections, read_corrections
 from analyzer.runs.derive import (
     Found,
     ListedImages,
@@ -22,19 +23,69 @@ from analyzer.runs.derive import (
 )
 from analyzer.runs.notes import REASONS, SCENE_NOTES, Note
 from analyzer.runs.provenance import table_facts
-from analyzer.runs.run import Run
+from analyzer.runs.run import SUBTITLE_FILES, Run, publish, report_files
 from analyzer.runs.run_info import SCHEMA_VERSION, RunInfo
 from analyzer.runs.tables import write_json
 from analyzer.settings import Settings
+from analyzer.util.atomic import output_errors
+from analyzer.util.locks import run_lock
 from analyzer.vision.calibration import Calibration, calibration_file
 
 __all__ = [
     "check_correctable",
     "found_of",
+    "heal",
+    "is_current",
+    "replace_outputs",
     "write_again",
 ]
 
 _REDRAWN = "the people were corrected after it was drawn: run the same command again, which draws only it"
+
+
+def is_current(run: Run) -> bool:
+    """Tell whether the tables of a run hold the corrections in its folder.
+
+    Raises:
+        OutputError: The file of corrections is damaged.
+    """
+    facts = run.info.get("corrections")
+    return read_corrections(run.folder).key == (facts["key"] if facts else "")
+
+
+def heal(folder: Path) -> Run:
+    """Derive the tables of a run again if a correction was interrupted; a report in its folder is removed.
+
+    Raises:
+        OutputError: The folder cannot be written, or is in use, or the tables cannot be derived again.
+    """
+    with run_lock(folder) as staging:
+        run = Run.load(folder)
+        if is_current(run):
+            return run
+        check_correctable(run)
+        write_again(run, found_of(run), read_corrections(folder), staging)
+        replace_outputs(staging, folder)
+    return Run.load(folder)
+
+
+def replace_outputs(made: Path, folder: Path) -> None:
+    """Publish tables that were derived again; what shows people of before is removed.
+
+    Args:
+        made: Folder of the new files, in the same file system.
+        folder: The run's.
+
+    Raises:
+        OutputError: They cannot be moved.
+    """
+    with output_errors(folder):
+        (folder / "annotated.mp4").unlink(missing_ok=True)
+        shutil.rmtree(folder / "annotated", ignore_errors=True)
+        for name in (*report_files(), *SUBTITLE_FILES):
+            if not (made / name).exists():
+                (folder / name).unlink(missing_ok=True)
+    publish(made, folder, grows=True)
 
 
 def check_correctable(run: Run) -> None:

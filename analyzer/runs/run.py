@@ -20,10 +20,13 @@ from analyzer.util.atomic import output_errors, sync_folder
 __all__ = [
     "REPORT_CHARTS",
     "REPORT_TABLES",
+    "SUBTITLE_FILES",
     "Run",
     "publish",
     "report_files",
 ]
+
+SUBTITLE_FILES = "subtitles.ass", "subtitles.vtt"
 
 _OUTPUTS = (
     "run.json",
@@ -42,8 +45,7 @@ _OUTPUTS = (
     "embeddings.parquet",
     "annotated.mp4",
     "annotated",
-    "subtitles.ass",
-    "subtitles.vtt",
+    *SUBTITLE_FILES,
 )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from analyzer.errors import OutputError
 from analyzer.people.confirmed import CONFIRMED
 from analyzer.people.identity import HEIGHTS, IMAGE_HEIGHTS
-from analyzer.runs.corrections import Applied, Corrections, parts_of, read_corrections
+from analyzer.runs.corrections import FILE, Applied, Corrections, parts_of, read_corrections
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
@@ -18,6 +21,7 @@ from analyzer.util.text import counted
 
 __all__ = [
     "Suggestion",
+    "cast",
     "suggestions",
 ]
 
@@ -74,6 +78,26 @@ def suggestions(folder: str | Path) -> list[Suggestion]:
     tree = _Tree(run, applied)
     found = [*tree.merges(), *tree.splits(corrections), *_checks(run)]
     return sorted(found, key=lambda one: (-one.score, one.people))[:_MOST]
+
+
+def cast(folder: str | Path) -> list[str]:
+    """Return the names that corrections gave to people in the runs of a channel, the most frequent first.
+
+    They complete what is typed in a review: people are remembered by name, not by face.
+
+    Args:
+        folder: A run's folder; the runs beside it of the same channel are read.
+
+    Raises:
+        OutputError: The folder holds no run.
+    """
+    channel = Run.load(folder).info["channel"]
+    names: Counter[str] = Counter()
+    for path in Path(folder).absolute().parent.glob(f"*/{FILE}"):
+        with contextlib.suppress(OutputError):  # of this list, no other run must be a fault
+            if Run.load(path.parent).info["channel"] == channel:
+                names.update({one.name for one in read_corrections(path.parent).active if one.name})
+    return sorted(names, key=lambda name: (-names[name], name.casefold()))
 
 
 class _Tree:

@@ -38,6 +38,9 @@ do than before."""
 _TURNED_QUALITY, _CLEARER = 0.5, 0.1
 """A face is on its side or upside down if, when turned, it has the first quality, and the second one more."""
 
+_BATCHES = {"cpu": (1, 2, 4)}
+"""How many crops are searched together: two take 0.7 and four 0.6 of the time of as many single ones."""
+
 _LEAST_SCORE = 0.05
 _SAME_IOU = 0.2
 """What the model finds in the crop is the face itself if it overlaps the box by this much."""
@@ -58,7 +61,7 @@ class CropAligner:
             registry.weights(ALIGNER),
             settings,
             name=ALIGNER.name,
-            batch=BATCHES[settings.device][ALIGNER.role],
+            batch=_BATCHES.get(settings.device, BATCHES[settings.device][ALIGNER.role]),
             size=(_CROP_PX, _CROP_PX),
         )
 

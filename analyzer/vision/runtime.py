@@ -8,6 +8,7 @@ batch sizes costs hundreds of megabytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
@@ -16,6 +17,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import Any, Protocol
@@ -88,7 +90,7 @@ def load_model(
     *,
     name: str,
     pixels: Pixels | None = None,
-    batch: int = 1,
+    batch: int | tuple[int, ...] = 1,
     ranges: Ranges | None = None,
     rather_bf16: bool = False,
     size: tuple[int, int] | None = None,
@@ -105,7 +107,8 @@ def load_model(
         settings: Gives device, engine, precision and threads; on CUDA it is always ONNX Runtime in float32.
         name: How errors name the model.
         pixels: The pixels that the model expects; by default 0 to 255, blue first.
-        batch: How many images are computed together.
+        batch: How many images are computed together. Of several numbers, ascending, the model is loaded for
+            each, and the largest that the images fill are taken: it costs memory, and 0.1 s of CPU to load.
         ranges: With them OpenVINO computes in eight bits, unless `settings.precision` says otherwise.
         rather_bf16: Whether bfloat16 is preferred to them, where `settings.precision` leaves the choice and
             the processor computes in it.
@@ -115,6 +118,20 @@ def load_model(
     Raises:
         ModelError: The engine cannot load the file, or CUDA is asked for and not available.
     """
+    if isinstance(batch, tuple):
+        load = functools.partial(
+            load_model,
+            content,
+            settings,
+            name=name,
+            pixels=pixels,
+            ranges=ranges,
+            rather_bf16=rather_bf16,
+            size=size,
+            convert=convert,
+        )
+        with ThreadPoolExecutor() as pool:
+            return _Several(dict(zip(batch, pool.map(lambda one: load(batch=one), batch), strict=True)))
     wanted = (pixels or Pixels(), batch, size)
     engine = "onnxruntime" if settings.device == "cuda" else settings.engine
     try:
@@ -182,6 +199,24 @@ def _joined(results: list[Arrays], count: int) -> Arrays:
         np.concatenate([np.atleast_1d(one) for one in outputs])[:count]
         for outputs in zip(*results, strict=True)
     ]
+
+
+class _Several:
+    """One model for several sizes of batches."""
+
+    def __init__(self, by_batch: dict[int, CompiledModel]) -> None:
+        self._by_batch = by_batch
+        self.engine = next(iter(by_batch.values())).engine
+
+    def run(self, images: Sequence[Image]) -> Arrays:
+        results, done = [], 0
+        for batch, compiled in reversed(self._by_batch.items()):
+            left = len(images) - done
+            count = left if batch == min(self._by_batch) else left // batch * batch
+            if count:
+                results.append(compiled.run(images[done : done + count]))
+                done += count
+        return _joined(results, len(images))
 
 
 _importing = threading.Lock()

@@ -52,7 +52,16 @@ from analyzer.web.config import ServeConfig
 from analyzer.web.runs import run_id
 from analyzer.web.uploads import Uploaded, UploadedFile
 
-__all__ = ["JOB_SETTINGS", "BusyError", "Job", "JobService", "JobState", "Unfinished", "UnknownJobError"]
+__all__ = [
+    "JOB_SETTINGS",
+    "BusyError",
+    "Job",
+    "JobService",
+    "JobState",
+    "Unfinished",
+    "UnknownJobError",
+    "ledger_path",
+]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +88,11 @@ _PAUSE_S = 10.0
 _ANALYSIS_SHARE = 0.9
 """Share of the progress that is the analysis, where an annotated video follows."""
 _LIVE_EVENTS = ("downloading", "progress", "rendering", "segment_committed")
+
+
+def ledger_path(out: Path) -> Path:
+    """The ledger of the jobs of a server."""
+    return out / "web.sqlite"
 
 
 class UnknownJobError(AnalyzerError):
@@ -340,7 +354,7 @@ class JobService:
         self._media = config.folder.absolute() / "media"
         self._incoming = config.folder.absolute() / "incoming"
         self._trash = config.folder.absolute() / "trash"
-        self._ledger_path = self._out / "web.sqlite"
+        self._ledger_path = ledger_path(self._out)
         self._lock = threading.RLock()
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str, str], str] = {}

@@ -280,6 +280,8 @@ class LiveSessions:
         """
         if camera is not None and camera not in self.cameras:
             raise SettingsError("there is no such camera on this server")
+        if self._viewers >= self._config.max_sockets:
+            raise BusyLiveError("as many pages as this server allows watch a camera: try again later")
         session = self._shared.get(camera) if camera is not None else None
         if session is None or session.ended.is_set():
             if len(self._sessions) >= self._config.live_sessions:
@@ -288,8 +290,6 @@ class LiveSessions:
             self._sessions.add(session)
             if camera is not None:
                 self._shared[camera] = session
-        if self._viewers >= self._config.max_sockets:
-            raise BusyLiveError("as many pages as this server allows watch a camera: try again later")
         viewer = Viewer()
         session.join(viewer)
         self._viewers += 1

@@ -205,7 +205,7 @@ class RunIndex:
     def _read(self, folder: Path) -> RunEntry | None:
         try:
             info = read_run_info(folder)
-            names = {each.name: each.stat().st_size for each in os.scandir(folder) if each.is_file()}
+            sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
         except (UnusableRunError, OSError):
             return None
         where = folder.parent.relative_to(self._out).as_posix()
@@ -227,8 +227,8 @@ class RunIndex:
             male=counts.get("male", 0),
             complete=info["complete"],
             preset=info["preset"],
-            corrected="corrections.json" in names,
-            size_bytes=sum(names.values()),
+            corrected=folder / "corrections.json" in sizes,
+            size_bytes=sum(sizes.values()),
         )
 
 

@@ -13,11 +13,13 @@ from urllib.parse import quote
 
 import uvicorn
 
+from analyzer.batch.ledger import Ledger
 from analyzer.errors import AnalyzerError, OutputError, is_full
 from analyzer.util.atomic import writing
 from analyzer.util.locks import file_lock
 from analyzer.util.system import few_arenas
 from analyzer.web.config import ServeConfig
+from analyzer.web.jobs import ledger_path
 
 __all__ = ["BusyError", "serve", "token_of"]
 
@@ -40,7 +42,7 @@ def token_of(out: Path) -> str:
         AnalyzerError: The given one is too short.
         OutputError: It cannot be kept.
     """
-    if (given := os.environ.get(_TOKEN_VARIABLE)) is not None:
+    if (given := os.environ.pop(_TOKEN_VARIABLE, None)) is not None:  # not for the processes that decode
         if len(given) < _SHORTEST_TOKEN or not given.isascii() or not given.isprintable() or " " in given:
             raise AnalyzerError(
                 f"{_TOKEN_VARIABLE} must have at least {_SHORTEST_TOKEN} characters, ASCII without blanks"
@@ -81,6 +83,7 @@ def serve(config: ServeConfig, *, on_start: Callable[[str], None]) -> None:
     Raises:
         BusyError: Another server uses the folder, or another program the port.
         OutputError: The folder cannot be written.
+        LedgerError: The ledger of the jobs cannot be used.
         AnalyzerError: The host is unknown, or the token unusable.
     """
     from analyzer.web.app import create_app
@@ -90,6 +93,8 @@ def serve(config: ServeConfig, *, on_start: Callable[[str], None]) -> None:
     with _locked(config), _bound(config) as listening:
         port = listening.getsockname()[1]
         config = dataclasses.replace(config, port=port, token=config.token or token_of(config.out))
+        with Ledger(ledger_path(config.out)):
+            pass  # a damaged one is reported before anything is started
         server = _Server(
             uvicorn.Config(
                 create_app(Service(config)),

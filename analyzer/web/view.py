@@ -226,7 +226,6 @@ def _people(run: Run, spans: dict[int, list[list[float]]], keys: dict[int, str])
         name = _text(row.get("name"))
         confirmed = [of for of in ("gender", "age") if row.get(f"{of}_source") == "confirmed"]
         on_screen_s = float(row["on_screen_s"])
-        count = len(spans.get(person, []))
         rows.append(
             {
                 "person_id": person,
@@ -241,7 +240,7 @@ def _people(run: Run, spans: dict[int, list[list[float]]], keys: dict[int, str])
                 "first_s": float(row["first_s"]),
                 "last_s": float(row["last_s"]),
                 "on_screen_s": round(on_screen_s, 3),
-                "on_screen_text": counted(count, "image")
+                "on_screen_text": counted(int(row["samples"]), "image")
                 if images
                 else clock(on_screen_s, exact=on_screen_s < 60),
                 "appearances": int(row["appearances"]),
@@ -280,8 +279,13 @@ def _figures(run: Run) -> list[FigureView]:
         )
 
     genders = " · ".join(
-        f"{counts[key]} {word}"  # type: ignore[literal-required]
-        for key, word in (("female", "female"), ("male", "male"), ("unknown_gender", "unknown"))
+        f"{number:,} {word}"
+        for number, word in (
+            (counts["female"], "female"),
+            (counts["male"], "male"),
+            (counts["unknown_gender"], "unknown"),
+        )
+        if number
     )
     found: list[FigureView] = [
         {
@@ -290,7 +294,7 @@ def _figures(run: Run) -> list[FigureView]:
             "text": f"{counts['people']:,}",
             "span": span_text(counts.get("people_low"), counts.get("people_high"), "people"),
         },
-        {"name": "genders", "words": "perceived gender", "text": genders, "span": ""},
+        {"name": "genders", "words": "perceived gender", "text": genders or "nobody", "span": ""},
     ]
     for of, words in (("people", "female, share of the people"), ("time", "female, share of the time")):
         text, span = share(of)

@@ -63,12 +63,12 @@ class _Heads(Recipe):
     crop = EMBEDDING_CROP
     pixels = DLIB_PIXELS
     defaults = Defaults(
-        epochs=140,
+        epochs=80,
         batch=1024,
         rate=3e-3,
         schedule="cosine",
         warmup_epochs=2,
-        patience=50,
+        patience=80,
         weight_decay=0.03,
         averaging=0.99,
         bf16=True,
@@ -84,7 +84,7 @@ class _Heads(Recipe):
         jpeg=0,
         occlusion=0.07,
     )
-    variants = 4
+    variants = 6
     origins = tuple(
         Origin(one.name, one.license, one.commercial_use, one.source)
         for one in (registry.EMBEDDING, registry.AGE, registry.GENDER)

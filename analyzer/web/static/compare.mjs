@@ -89,8 +89,8 @@ function options(select, entries, wanted) {
 function show() {
   $("found").hidden = false;
   const known = found.figures.filter((figure) => found.groups.some((group) => group.cells[figure.name].text));
-  const drawn = found.drawn.filter((one) => !known.some((figure) => figure.name === one.name));
-  options($("figure"), [...known, ...drawn].map((figure) => [figure.name, figure.words]), "female_people_share");
+  const drawn = found.drawn.filter((one) => one.values.some(([value]) => value !== null) && !known.some((figure) => figure.name === one.name));
+  options($("figure"), [...known, ...drawn].map((figure) => [figure.name, figure.words]), known.some(({ name }) => name === "female_people_share") ? "female_people_share" : known[0]?.name);
   showChart();
   const head = element("thead", {}, element("tr", {}, element("th", { scope: "col" }, $("by").selectedOptions[0].textContent), ...found.figures.map((figure) => element("th", { scope: "col", class: "n", title: figure.meaning }, figure.words))));
   const rows = [...found.groups.slice(0, 500), found.total].map((group) => element("tr", {}, element("th", { scope: "row", class: "name" }, group.name), ...found.figures.map((figure) => {
@@ -104,6 +104,10 @@ function show() {
 
 function showChart() {
   const name = $("figure").value, figure = found.figures.find((one) => one.name === name), drawn = found.drawn.find((one) => one.name === name);
+  if (!figure && !drawn) {
+    $("chart").replaceChildren(element("p", { class: "hint" }, "There are too few people for a figure."));
+    return;
+  }
   const { unit } = figure ?? drawn;
   const points = found.groups.map((group, i) => {
     const [value, low, high] = drawn ? drawn.values[i] : [group.cells[name].value ?? null, null, null];
@@ -112,7 +116,7 @@ function showChart() {
   const top = unit === "share" ? 1 : Math.max(1e-9, ...points.map(({ value, high }) => high ?? value));
   const at = (value) => `${100 * Math.min(1, Math.max(0, value / top))}%`;
   const rows = points.map(({ label, value, low, high }) => {
-    const line = element("span", { class: "line" }), mark = element("b");
+    const line = element("span", { class: "bar" }), mark = element("b");
     if (low !== null) {
       const bar = element("i");
       bar.style.left = at(low);
@@ -135,8 +139,11 @@ function showChart() {
 function showPairs() {
   const places = [...new Set(found.differences.flatMap(([first, second]) => [first, second]))].sort((a, b) => a - b);
   const few = places.length < 2;
-  document.querySelector("[aria-labelledby=differences-title]").hidden = few;
-  if (few) return;
+  for (const box of document.querySelectorAll("#differences-tools, #differences")) box.hidden = few;
+  if (few) {
+    $("differences-words").textContent = found.groups.length < 2 ? "There is a single group, so nothing to compare: group by something else, or choose more runs." : "The groups have too few people to compare.";
+    return;
+  }
   const entries = places.map((place) => [place, found.groups[place].name]);
   options($("first"), entries, found.timely ? places.at(-2) : places[0]);
   options($("second"), entries, found.timely ? places.at(-1) : places[1]);

@@ -23,8 +23,10 @@ const byId = (id) => state.people.find((person) => person.person_id === id);
 const listed = (words) => words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 const numbers = (ids) => listed(ids.map((id) => String(id)));
 
+// What can be done comes first; a check only asks to look.
 function suggestionsOf(id) {
-  return state.suggestions.filter((one) => one.people.includes(id) && one.people.every((other) => byId(other)) && !state.dismissed.has(keyOf(one)));
+  const mine = state.suggestions.filter((one) => one.people.includes(id) && one.people.every((other) => byId(other)) && !state.dismissed.has(keyOf(one)));
+  return mine.sort((a, b) => (a.kind === "check") - (b.kind === "check") || b.score - a.score);
 }
 const keyOf = (one) => `${one.kind} ${one.people.join(",")}`;
 const cropUrl = (person, n) => `${base}/people/${person.person_id}/crops/${n}.jpg?v=${person.crops ?? ""}`;
@@ -47,7 +49,7 @@ function suggestionBox(person, one) {
   yes.addEventListener("click", (event) => { event.stopPropagation(); accept(person.person_id, one); });
   const no = element("button", { type: "button", tabindex: "-1" }, one.kind === "merge" ? "Two people" : "Right as it is", " ", element("kbd", {}, "K"));
   no.addEventListener("click", (event) => { event.stopPropagation(); dismiss(one); });
-  const line = element("div", { class: "line" });
+  const line = element("div", { class: "why" });
   if (other && pictures) line.append(picture(cropUrl(other, 0), `${titleOf(other)}`, "other"));
   line.append(element("span", {}, one.reason));
   return element("div", { class: "unsure" }, line, element("div", { class: "answers" }, one.kind === "check" ? null : yes, no));
@@ -62,7 +64,7 @@ function card(person) {
   box.addEventListener("click", (event) => {
     if (event.target.closest("button, a")) return;
     setCurrent(person.person_id);
-    if (event.target.closest(".pick") || event.ctrlKey || event.metaKey || event.shiftKey) toggle(person.person_id);
+    if (event.target.closest(".tick") || event.ctrlKey || event.metaKey || event.shiftKey) toggle(person.person_id);
   });
   box.addEventListener("dragstart", (event) => {
     event.dataTransfer.setData("text/plain", String(person.person_id));
@@ -88,7 +90,7 @@ function card(person) {
 
 function fill(item, person) {
   const box = item.firstElementChild, mine = suggestionsOf(person.person_id);
-  const facts = [`perceived ${GENDER_WORDS[person.gender]}`, `age ${person.age_text}`, person.on_screen_text];
+  const facts = [`perceived ${GENDER_WORDS[person.gender]}, age ${person.age_text}`, `on screen ${person.on_screen_text}`];
   const what = JSON.stringify([person, mine, state.selected.has(person.person_id), person.waiting]);
   if (drawn.get(person.person_id) !== what) {
     drawn.set(person.person_id, what);
@@ -98,16 +100,17 @@ function fill(item, person) {
     else if (pictures) for (let n = 0; n < CROPS; n++) crops.append(picture(cropUrl(person, n), n ? "" : `${titleOf(person)}, picture`));
     else crops.append(element("span", { class: "no" }, `seen from ${clock(person.first_s)} to ${clock(person.last_s)}`));
     crops.dataset.key = `${person.crops}`;
-    const pick = element("input", { type: "checkbox", class: "pick", tabindex: "-1", "aria-label": `Select ${titleOf(person)}` });
+    const pick = element("input", { type: "checkbox", class: "tick", tabindex: "-1", "aria-label": `Select ${titleOf(person)}` });
     pick.checked = state.selected.has(person.person_id);
     const sets = person.confirmed.map((of) => element("span", { class: "set" }, `${of} set`));
-    box.replaceChildren(
-      pick, old && old.dataset.key === `${person.crops}` ? old : crops,
+    const parts = [
+      old && old.dataset.key === `${person.crops}` ? old : crops, pick,
       element("h3", {}, element("span", { class: `sign ${person.gender}`, "aria-hidden": "true" }), element("span", {}, titleOf(person)), person.name ? element("small", {}, `person ${person.person_id}`) : null),
-      element("p", { class: "facts" }, ...facts.map((words) => element("span", {}, words)), ...sets),
+      element("p", { class: "about" }, ...facts.map((words) => element("span", {}, words))),
+      sets.length ? element("p", { class: "sets" }, ...sets) : null,
       ...mine.map((one) => suggestionBox(person, one)),
-    );
-    box.querySelector(".crops").after(pick);
+    ];
+    box.replaceChildren(...parts.filter(Boolean));
     const words = [titleOf(person), ...facts, ...mine.map((one) => one.reason), state.selected.has(person.person_id) ? "selected" : ""];
     box.setAttribute("aria-label", words.filter(Boolean).join(", "));
     box.classList.toggle("waiting", Boolean(person.waiting));
@@ -540,7 +543,7 @@ const keys = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]") || event.target.closest("input:not(.pick), select, textarea")) return;
+  if (document.querySelector("dialog[open]") || event.target.closest("input:not(.tick), select, textarea")) return;
   if (event.altKey || event.metaKey) return;
   if (event.ctrlKey) {
     if (event.key === "z") { event.preventDefault(); acts.undo(); }

@@ -56,7 +56,7 @@ function lanes(view, seek) {
       if (here === shown.has(i)) continue;
       if (here) shown.add(i);
       else shown.delete(i);
-      rows[i].classList.toggle("now", here);
+      rows[i].classList.toggle("here", here);
     }
     return [...shown].map((i) => view.people[i]);
   };
