@@ -351,6 +351,6 @@ def test_what_cannot_be_calibrated_is_a_sentence(labeled: Path, tmp_path: Path) 
     (video / "clip.mp4").write_bytes(b"")
     (video / "truth.json").write_text('{"version": 1, "kind": "a", "people": []}')
     result = run(video, "--calibrate", *out)
-    assert result.exit_code == 3 and "labeled images, not to videos" in result.output
+    assert result.exit_code == 3 and "labeled images or corrected runs, not to videos" in result.output
     assert run(labeled, "--calibrate", "--keep-runs", tmp_path).exit_code == 2
     assert run(labeled, "--license", "MIT").exit_code == 2

@@ -103,6 +103,7 @@ def test_whole_run_gives_the_promised_folder(finished: tuple[Result, Run], two_p
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "annotated.mp4",
         "faces.parquet",
+        "links.parquet",
         "people.csv",
         "people.parquet",
         "run.json",

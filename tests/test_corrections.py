@@ -26,7 +26,7 @@ from analyzer.report.build import make_report
 from analyzer.runs import corrections as module
 from analyzer.runs.corrections import Correction, Corrections, read_corrections
 from analyzer.runs.rederive import found_of, is_current
-from analyzer.runs.run import Run
+from analyzer.runs.run import CORRECTIONS_FILE, Run
 from analyzer.runs.schema import FACES, LINKS, SAMPLES
 from analyzer.runs.suggestions import cast, suggestions
 from analyzer.runs.tables import write_parquet
@@ -166,13 +166,22 @@ def test_who_is_left_out_is_in_no_figure(run: Path, action: str) -> None:
 
 
 def test_confirmed_people_are_known_in_the_shares(run: Path) -> None:
-    women = [Correction("gender", person=number, gender="female") for number in range(1, 8)]
-    add_corrections(run, women)
-    shares = Run.load(run).shares.set_index("group")
-    # What is left are the people who were missed or counted twice.
-    assert shares.loc["female", "people_share"] == pytest.approx(1.0, abs=1e-6)
-    assert shares.loc["male", "people_high"] == pytest.approx(0.0, abs=1e-6)
-    assert make_report([run]).document["total"]["female_people_share"] == pytest.approx(1.0, abs=1e-6)
+    genders = ["female", "male", "male", "female", "female", "male", "female"]
+    some = [Correction("gender", person=n, gender=gender) for n, gender in enumerate(genders, 1)]
+    before = Run.load(run).shares.set_index("group").loc["female"]
+    add_corrections(run, some[:4])
+    part = Run.load(run).shares.set_index("group").loc["female"]
+    assert part["people_high"] - part["people_low"] < before["people_high"] - before["people_low"]
+    add_corrections(run, some[4:])
+    people, row = Run.load(run).people, Run.load(run).shares.set_index("group").loc["female"]
+    ends = [row[f"people_{name}"] for name in ("share", "low", "high")]
+    assert ends == pytest.approx([4 / 7] * 3, abs=1e-6)
+    assert "confirmed by hand" in (Run.load(run).info["shares_text"] or "")
+    of_women = people.loc[people["gender"] == "female", "on_screen_s"].sum() / people["on_screen_s"].sum()
+    assert [row[f"time_{name}"] for name in ("share", "low", "high")] == pytest.approx(
+        [of_women] * 3, abs=1e-6
+    )
+    assert make_report([run]).document["total"]["female_people_share"] == pytest.approx(4 / 7, abs=1e-6)
 
 
 def test_shares_over_several_runs_know_who_is_confirmed(run: Path, original: Path) -> None:
@@ -214,10 +223,10 @@ def test_undoing_everything_gives_the_same_tables(run: Path, original: Path) -> 
 
 
 def test_the_file_is_only_appended_to(run: Path) -> None:
-    lines = [(run / module.FILE).read_text("utf-8").splitlines()]
+    lines = [(run / CORRECTIONS_FILE).read_text("utf-8").splitlines()]
     for one in MANY:
         add_corrections(run, [one])
-        lines.append((run / module.FILE).read_text("utf-8").splitlines())
+        lines.append((run / CORRECTIONS_FILE).read_text("utf-8").splitlines())
     for fewer, more in itertools.pairwise(lines):
         assert [one.rstrip(",") for one in more[: len(fewer) - 1]] == [one.rstrip(",") for one in fewer[:-1]]
 
@@ -272,10 +281,10 @@ def test_corrections_survive_json(run: Path) -> None:
     add_corrections(run, MANY)
     stored = read_corrections(run)
     assert [Correction.of(json.loads(json.dumps(one))) for one in stored.to_list()] == list(stored.entries)
-    (run / module.FILE).write_text('{"version": 1, "corrections": [{"action": "fly"}]}', "utf-8")
+    (run / CORRECTIONS_FILE).write_text('{"version": 1, "corrections": [{"action": "fly"}]}', "utf-8")
     with pytest.raises(OutputError, match=r"is damaged \(there is no correction 'fly'"):
         read_corrections(run)
-    (run / module.FILE).write_text('{"version": 9}', "utf-8")
+    (run / CORRECTIONS_FILE).write_text('{"version": 9}', "utf-8")
     with pytest.raises(OutputError, match="newer version"):
         read_corrections(run)
 
@@ -362,7 +371,7 @@ def test_killed_at_any_moment_a_run_is_as_before_or_healed(original: Path, tmp_p
 def test_a_report_of_an_interrupted_correction_is_about_the_corrected_people(run: Path) -> None:
     corrected = Path(shutil.copytree(run, run.parent / "corrected"))
     add_corrections(corrected, TWO)
-    shutil.copy(corrected / module.FILE, run / module.FILE)  # killed before its tables followed
+    shutil.copy(corrected / CORRECTIONS_FILE, run / CORRECTIONS_FILE)  # killed before its tables followed
     assert make_report([run]).document["total"]["people"] == 5
     assert is_current(Run.load(run)) and same(content(run), content(corrected))
 
@@ -481,7 +490,7 @@ def test_the_cast_of_a_channel_is_remembered_by_name(original: Path, tmp_path: P
         if names:
             add_corrections(folder, names)
     (tmp_path / "e").mkdir()
-    (tmp_path / "e" / module.FILE).write_text("{", "utf-8")
+    (tmp_path / "e" / CORRECTIONS_FILE).write_text("{", "utf-8")
     assert cast(tmp_path / "d") == ["Ada", "Bo"] and cast(tmp_path / "c") == ["Eve"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -580,7 +579,7 @@ def test_an_hour_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     source = _Endless(3600, taken)
 
     def reader(*args: Any, **kwargs: Any) -> LiveReader:
-        made = LiveReader(*args, connect=lambda *_: source, now=lambda: source.now_s, **kwargs)
+        made = LiveReader(*args, **kwargs | {"connect": lambda *_: source, "now": lambda: source.now_s})
         readers.append(made)
         return made
 
@@ -690,7 +689,7 @@ def test_clock_and_gaps_are_in_the_tables(tmp_path: Path, monkeypatch: pytest.Mo
 
     def reader(*args: Any, **kwargs: Any) -> LiveReader:
         clocks: dict[str, Any] = {"now": lambda: now[0], "wall": lambda: 1.6e9 + now[0]}
-        readers.append(LiveReader(*args, connect=lambda *_: Source(), **clocks, **kwargs))
+        readers.append(LiveReader(*args, **kwargs | clocks | {"connect": lambda *_: Source()}))
         return readers[0]
 
     monkeypatch.setattr(live_run, "LiveReader", reader)
@@ -894,7 +893,7 @@ def interrupted(tmp_path: Path, count: int = 12) -> Iterator[list[int]]:
             committed.append(event.samples)
 
     def reader(*args: Any, **kwargs: Any) -> LiveReader:
-        return LiveReader(*args, connect=lambda *_: _Camera(count), **kwargs)
+        return LiveReader(*args, **kwargs | {"connect": lambda *_: _Camera(count)})
 
     with pytest.MonkeyPatch.context() as inside, pytest.raises(KeyboardInterrupt):
         inside.setattr(live_run, "LiveReader", reader)
@@ -1033,7 +1032,11 @@ def test_models_are_recorded_as_they_were_loaded(
     models = dataclasses.replace(blind(), models_hash="as it was")
     for module in (live_run, job, selection):
         monkeypatch.setattr(module, "models_hash", gone, raising=False)
-    monkeypatch.setattr(live_run, "LiveReader", functools.partial(LiveReader, connect=lambda *_: _Camera(3)))
+
+    def reader(*args: Any, **kwargs: Any) -> LiveReader:
+        return LiveReader(*args, **kwargs | {"connect": lambda *_: _Camera(3)})
+
+    monkeypatch.setattr(live_run, "LiveReader", reader)
     video = fetched("0", tmp_path)
     how: dict[str, Any] = {"on_event": lambda event: None, "cancelled": lambda: False, "timings": {}}
     run = run_live(video, tmp_path, QUICK, models, **how)

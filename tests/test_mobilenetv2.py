@@ -47,6 +47,12 @@ def test_it_computes_in_eight_bits() -> None:
     assert all(name in eight_bits for name in weights)
 
 
+def test_it_comes_with_a_calibration() -> None:
+    choice = choose(Settings(attributes="mobilenetv2"))
+    assert choice.calibration_file() is not None
+    assert choice.calibration().child_years > 12  # measured: that of a plain one is 12
+
+
 def test_commercial_use_is_refused() -> None:
     with pytest.raises(ModelError, match="--commercial refuses the model mobilenetv2"):
         choose(Settings(attributes="mobilenetv2", commercial=True))

@@ -12,16 +12,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from analyzer import Run, Settings, analyze
+from analyzer import Run, Settings, analyze, analyze_all
 from analyzer.cli import cli
-from analyzer.correct import add_corrections
+from analyzer.correct import add_corrections, undo_correction
 from analyzer.errors import OutputError, SourceError
 from analyzer.evaluation import evaluate
 from analyzer.evaluation.corrected import confirmed_faces
+from analyzer.events import Finished
 from analyzer.output.crops import CROP_PX, gallery, person_crops, tracklet_crops
 from analyzer.output.subtitles import ass, webvtt
 from analyzer.runs.corrections import Correction, read_corrections
@@ -281,3 +283,33 @@ def test_images_have_no_subtitles(tmp_path: Path, moving: tuple[Path, Path]) -> 
     (run / "run.json").write_text(json.dumps(info), "utf-8")
     with pytest.raises(OutputError, match="subtitles need a video"):
         ass(run)
+
+
+def test_images_spreadsheet_and_embeddings_follow(
+    two_portraits: tuple[NDArray[np.uint8], NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    for number, portrait in enumerate((*two_portraits, two_portraits[0])):
+        framed = cv2.copyMakeBorder(portrait, 60, 60, 60, 60, cv2.BORDER_REPLICATE)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), framed[:, :, ::-1])
+    (tmp_path / "3.png").write_bytes(b"no image")
+    paths = sorted(tmp_path.glob("*.png"))
+    settings = Settings(formats=("csv", "xlsx"), keep_embeddings=True, video=False, workers=1)
+    (run,) = analyze_all([tmp_path], settings, out=tmp_path / "out")
+    assert isinstance(run, Finished)
+    before, folder = run.run, run.run.folder
+    assert len(before.people) == 2 and before.images["readable"].tolist() == [True] * 3 + [False]
+    sheet = (folder / "tables.xlsx").read_bytes()
+    add_corrections(folder, [Correction("name", person=1, name="Ada"), Correction("drop", person=2)])
+    after = Run.load(folder)
+    assert after.images["person_id"].tolist() == [1, -1, 1, -1]
+    assert after.images["reason"].tolist()[3] == before.images["reason"].tolist()[3]
+    assert after.images["image"].tolist() == before.images["image"].tolist()
+    embeddings = pd.read_parquet(folder / "embeddings.parquet")
+    assert sorted(embeddings["person_id"]) == [-1, 1, 1]
+    assert (folder / "tables.xlsx").read_bytes() != sheet and not (folder / "people.parquet").exists()
+    crops = gallery(folder, paths, count=2)
+    assert [crop["person"] for crop in crops] == [1, 1]
+    undo_correction(folder)
+    undo_correction(folder)
+    assert Run.load(folder).images.equals(before.images)
+    assert Run.load(folder).info["notes"] == before.info["notes"]

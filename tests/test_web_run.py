@@ -300,6 +300,20 @@ def test_review_by_keyboard(browser: Any, server: RunningServer, out: Path) -> N
             assert "Grace" in client.get(f"/api/runs/{run}/review").json()["cast"]
 
 
+def test_an_interrupted_correction_is_finished(server: RunningServer, out: Path) -> None:
+    run = _copy(out, server, "interrupted")
+    before = {path.name: path.read_bytes() for path in (out / "interrupted").iterdir() if path.is_file()}
+    with server.client() as client:
+        made = client.post(
+            f"/api/runs/{run}/corrections", json={"corrections": [{"action": "drop", "person": 2}]}
+        )
+        assert [one["person_id"] for one in made.json()["view"]["people"]] == [1, 3, 4, 5]
+        for name, content in before.items():  # as if only corrections.json had been written
+            (out / "interrupted" / name).write_bytes(content)
+        assert "leave out 2" in client.get(f"/api/runs/{run}/review").text
+        assert len(client.get(f"/api/runs/{run}/view").json()["people"]) == 4
+
+
 def test_a_refused_correction_is_taken_back(browser: Any, server: RunningServer, out: Path) -> None:
     run = _copy(out, server, "refused")
     # Not `browser_page`: browsers report a refusal as an error of the page.

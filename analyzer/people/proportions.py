@@ -193,6 +193,11 @@ def in_words(shares: pd.DataFrame, people: pd.DataFrame, *, images: bool = False
         return UNMEASURED
     shown = {name: percent(float(of_women.iloc[0][name])) for name in SHARE_COLUMNS[2:]}
     of_time = "sightings are of them" if images else "time on screen is theirs"
+    if (confirmed_genders(people, ("female", "male")) >= 0).all():
+        return (
+            f"{shown['people_share']} of the people are women, and {shown['time_share']} of the {of_time}: "
+            "the gender of everybody was confirmed by hand."
+        )
     return (
         f"About {shown['people_share']} of the people look like women ({shown['people_low']} to "
         f"{shown['people_high']}), and {shown['time_share']} of the {of_time} "
@@ -300,6 +305,7 @@ def _draw_group(people: _Members, seen_as: Real, prior: Real) -> Real:
         for index in range(classes - 1):
             chosen += place >= of_block[:, row, index]
         weight = random.gamma(_WEIGHT_SHAPE, 1 / _WEIGHT_SHAPE, place.shape)
+        weight[:, confirmed] = 1  # whoever confirmed them has seen that each is one person
         drawn = [weight * one for one in people.weights]
         if people.clusters is not None:
             number = int(people.clusters.max(initial=0)) + 1

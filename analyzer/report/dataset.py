@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from analyzer.errors import OutputError, SettingsError
 from analyzer.people.fusion import APPEARANCE_GAP_S as GAP_S
-from analyzer.runs.rederive import heal, is_current
 from analyzer.runs.run import Run
 from analyzer.runs.run_info import FORMER_COLUMNS, SCHEMA_VERSION, UnusableRunError
 from analyzer.runs.schema import (
@@ -239,8 +238,10 @@ def _opened(folder: Path) -> Run | Skipped:
         forbidden = isinstance(error.__cause__, PermissionError)
         return Skipped(folder, _FORBIDDEN if forbidden else error.reason, fault=True)
     try:
-        if not is_current(run):
-            run = heal(folder)
+        if run.may_be_corrected:
+            from analyzer.runs.rederive import heal, is_current  # late: few runs are
+
+            run = run if is_current(run) else heal(folder)
     except OutputError as error:  # as a rule it is being corrected right now
         log.info("%s: %s", folder, error)
     problem = _problem(run)

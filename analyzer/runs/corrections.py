@@ -33,12 +33,12 @@ from analyzer.faces import iou
 from analyzer.people.confirmed import Confirmed
 from analyzer.people.identity import one_face_each
 from analyzer.runs.notes import Note
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.util.atomic import writing
 from analyzer.util.text import counted, one_line
 
 __all__ = [
     "ACTIONS",
-    "FILE",
     "GENDERS",
     "Applied",
     "Correction",
@@ -47,9 +47,6 @@ __all__ = [
     "parts_of",
     "read_corrections",
 ]
-
-FILE = "corrections.json"
-"""Name of the file in the run's folder."""
 
 ACTIONS = ("merge", "split", "not_a_person", "gender", "age", "name", "drop", "undo")
 
@@ -309,7 +306,7 @@ class Corrections:
             OutputError: They cannot be written.
         """
         lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.to_list())
-        with writing(folder / FILE) as temporary:
+        with writing(folder / CORRECTIONS_FILE) as temporary:
             temporary.write_text(f'{{"version": {_FORMAT}, "corrections": [\n{lines}\n]}}\n', "utf-8")
 
     def apply(self, faces: pd.DataFrame, samples: pd.DataFrame) -> Applied:
@@ -408,7 +405,7 @@ def read_corrections(folder: Path) -> Corrections:
     Raises:
         OutputError: The file cannot be read or is damaged.
     """
-    path = folder / FILE
+    path = folder / CORRECTIONS_FILE
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -470,7 +467,7 @@ class Applied:
         counts = Counter(one.action for one in self.active)
         if counts:
             words = [counted(counts[action], *forms) for action, forms in _WORDS.items() if counts[action]]
-            sentence = f"People were corrected by hand ({FILE}): {', '.join(words)}."
+            sentence = f"People were corrected by hand ({CORRECTIONS_FILE}): {', '.join(words)}."
             notes.append(Note("corrected", len(self.active), sentence))
         if self.lost:
             named = "; ".join(one.in_words() for one, _ in self.lost[:_NAMED])

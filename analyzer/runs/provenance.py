@@ -17,9 +17,9 @@ from analyzer.media.read_report import ReadReport
 from analyzer.people.attention import audience_summary
 from analyzer.people.confirmed import known_people
 from analyzer.people.proportions import in_words
-from analyzer.runs.corrections import FILE
 from analyzer.runs.derive import Tables
 from analyzer.runs.notes import REASONS
+from analyzer.runs.run import CORRECTIONS_FILE
 from analyzer.runs.run_info import (
     SCHEMA_VERSION,
     AudienceFacts,
@@ -135,7 +135,7 @@ def _correction_facts(tables: Tables) -> CorrectionFacts | None:
         return None
     low, high, reason = tables.found_range
     return {
-        "file": FILE,
+        "file": CORRECTIONS_FILE,
         "key": tables.corrections.key,
         "count": len(tables.applied.active),
         "lost": len(tables.applied.lost),

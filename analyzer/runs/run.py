@@ -18,6 +18,7 @@ from analyzer.settings import REPORT_FORMATS
 from analyzer.util.atomic import output_errors, sync_folder
 
 __all__ = [
+    "CORRECTIONS_FILE",
     "REPORT_CHARTS",
     "REPORT_TABLES",
     "SUBTITLE_FILES",
@@ -25,6 +26,8 @@ __all__ = [
     "publish",
     "report_files",
 ]
+
+CORRECTIONS_FILE = "corrections.json"
 
 SUBTITLE_FILES = "subtitles.ass", "subtitles.vtt"
 
@@ -136,6 +139,11 @@ class Run:
         """Why the annotated video is missing although it was wanted; otherwise empty."""
         annotated = self.info.get("annotated")
         return annotated.get("error", "") if annotated else ""
+
+    @property
+    def may_be_corrected(self) -> bool:
+        """Whether there are corrections in its folder or in its tables."""
+        return bool(self.info.get("corrections")) or (self.folder / CORRECTIONS_FILE).exists()
 
     @property
     def measured(self) -> bool:

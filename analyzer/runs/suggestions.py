@@ -13,8 +13,8 @@ from typing import Any, Literal
 from analyzer.errors import OutputError
 from analyzer.people.confirmed import CONFIRMED
 from analyzer.people.identity import HEIGHTS, IMAGE_HEIGHTS
-from analyzer.runs.corrections import FILE, Applied, Corrections, parts_of, read_corrections
-from analyzer.runs.run import Run
+from analyzer.runs.corrections import Applied, Corrections, parts_of, read_corrections
+from analyzer.runs.run import CORRECTIONS_FILE, Run
 from analyzer.runs.run_info import SCHEMA_VERSION
 from analyzer.settings import Settings
 from analyzer.util.text import counted
@@ -93,7 +93,7 @@ def cast(folder: str | Path) -> list[str]:
     """
     channel = Run.load(folder).info["channel"]
     names: Counter[str] = Counter()
-    for path in Path(folder).absolute().parent.glob(f"*/{FILE}"):
+    for path in Path(folder).absolute().parent.glob(f"*/{CORRECTIONS_FILE}"):
         with contextlib.suppress(OutputError):  # of this list, no other run must be a fault
             if Run.load(path.parent).info["channel"] == channel:
                 names.update({one.name for one in read_corrections(path.parent).active if one.name})

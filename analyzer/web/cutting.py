@@ -8,13 +8,13 @@ from typing import Any
 
 import cv2
 
-from analyzer.correct import add_corrections, undo_correction
+from analyzer.correct import add_corrections, healed, undo_correction
 from analyzer.media.images import ImageReader
 from analyzer.output.crops import gallery, tracklet_crops
 from analyzer.runs.corrections import Correction
 from analyzer.settings import Settings
 
-__all__ = ["correct", "cut_people", "cut_tracklets", "image_jpeg", "undo"]
+__all__ = ["correct", "cut_people", "cut_tracklets", "heal", "image_jpeg", "undo"]
 
 _CROPS_OF_PERSON = 3
 
@@ -40,6 +40,11 @@ def correct(folder: str, corrections: Sequence[dict[str, Any]]) -> None:
 def undo(folder: str) -> None:
     """Undo the last correction in force; errors as of `correct`."""
     undo_correction(folder)
+
+
+def heal(folder: str) -> None:
+    """Derive the tables of a run again, if a correction was interrupted; errors as of `correct`."""
+    healed(folder)
 
 
 def cut_people(folder: str, media: Sequence[str], people: Sequence[int]) -> list[Jpegs]:

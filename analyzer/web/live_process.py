@@ -22,6 +22,7 @@ from PIL import Image
 from analyzer.analysis.online import OnlineAnalyzer
 from analyzer.analysis.segment import Models
 from analyzer.errors import AnalyzerError, SourceError, SourceErrorKind
+from analyzer.events import Event, LiveStarted
 from analyzer.faces import Faces
 from analyzer.live.connections import MjpegConnection
 from analyzer.live.reader import LiveReader
@@ -307,7 +308,6 @@ class _Recorder:
 
     def _work(self) -> None:
         try:
-            self._tell(type="recording", on=True)
             try:
                 answer = self._recorded()
             except AnalyzerError as error:
@@ -321,6 +321,10 @@ class _Recorder:
         except OSError:
             pass  # the server is gone
 
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, LiveStarted):  # the models are loaded, and the first frame has come
+            self._tell(type="recording", on=True)
+
     def _recorded(self) -> dict[str, Any]:
         settings = Settings(workers=1)
         item = Item("browser", MediaKind.LIVE)
@@ -330,7 +334,7 @@ class _Recorder:
             self._out,
             settings,
             Models.load(settings),
-            on_event=lambda event: None,
+            on_event=self._on_event,
             cancelled=lambda: self.ended,
             timings={},
             connect=lambda stream, asked: MjpegConnection(self._frames, asked),

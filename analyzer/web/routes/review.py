@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
@@ -13,13 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from analyzer.errors import AnalyzerError
 from analyzer.runs.corrections import read_corrections
 from analyzer.runs.run import Run
 from analyzer.web.crops import Cut
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
-from analyzer.web.routes.view import header, view_of
+from analyzer.web.routes.view import finish_corrections, header, view_of
 from analyzer.web.runs import RunEntry
 from analyzer.web.service import Service
 
@@ -45,16 +42,19 @@ class Added(BaseModel):
 
 
 @router.get("/runs/{run}/review", include_in_schema=False)
-def review_page(run: Chosen, service: Served) -> Response:
+async def review_page(run: Chosen, service: Served) -> Response:
     """The page on which people are corrected."""
-    return page("review.html", **header(run, view_of(run), service.media(run)), here_is="review")
+    await finish_corrections(run, service)
+    shown = await run_in_threadpool(lambda: header(run, view_of(run), service.media(run)))
+    return page("review.html", **shown, here_is="review")
 
 
 @router.get("/api/runs/{run}/review")
-def get_review(run: Chosen, service: Served) -> Response:
+async def get_review(run: Chosen, service: Served) -> Response:
     """Everything that a review shows: people, figures, suggestions, the corrections so far, and the names
     that were given in runs of the same channel."""
-    return json_response(_review(run, service))
+    await finish_corrections(run, service)
+    return json_response(await run_in_threadpool(_review, run))
 
 
 @router.get("/api/runs/{run}/suggestions")
@@ -127,10 +127,12 @@ def _jpeg(jpegs: Sequence[bytes], number: int) -> Response:
 def _after(run: RunEntry, service: Service) -> dict[str, Any]:
     """What a review shows after a correction, which the list of runs shows too."""
     service.runs.entries(fresh=True)
-    return _review(run, service)
+    return _review(run)
 
 
-def _review(run: RunEntry, service: Service) -> dict[str, Any]:
+def _review(run: RunEntry) -> dict[str, Any]:
+    from analyzer.runs.suggestions import cast
+
     made = read_corrections(run.folder)
     active = {one.number for one in made.active}
     return {
@@ -141,7 +143,7 @@ def _review(run: RunEntry, service: Service) -> dict[str, Any]:
             | {"undone": one.number not in active}
             for one in made.entries
         ],
-        "cast": _cast(run, service),
+        "cast": cast(run.folder)[:_MAX_CAST],
         "age_bands": _bands(run),
     }
 
@@ -159,16 +161,3 @@ def _bands(run: RunEntry) -> list[str]:
     name = str(run.info()["settings"].get("age_bands") or "")
     bands = AGE_BANDS.get(name) or next(iter(AGE_BANDS.values()))
     return [band.name for band in bands]
-
-
-def _cast(run: RunEntry, service: Service) -> list[str]:
-    """Names that were given in runs of the same channel, or without one of the same folder; not by face."""
-    names: set[str] = set()
-    for other in service.runs.entries():
-        same = other.channel == run.channel if run.channel else other.where == run.where
-        if not other.corrected or not same or len(names) > _MAX_CAST:
-            continue
-        with contextlib.suppress(AnalyzerError, OSError):
-            for one in read_corrections(Path(other.folder)).active:
-                names |= {one.name} if one.action == "name" and one.name else set()
-    return sorted(names, key=str.casefold)

@@ -7,24 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from analyzer.errors import OutputError
+from analyzer.runs.corrections import read_corrections
 from analyzer.runs.run import Run
 from analyzer.util.text import counted
 from analyzer.web.media import Media
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
 from analyzer.web.runs import RunEntry
+from analyzer.web.service import Service
 
 if TYPE_CHECKING:
     from analyzer.web.view import RunView
 
-__all__ = ["header", "router", "view_of"]
+__all__ = ["finish_corrections", "header", "router", "view_of"]
 
 router = APIRouter(tags=["runs"])
 
 _MAX_RANGE_S = 120.0
+
+_HEAL_S = 300.0
 
 _IMAGE_PX = 1600
 """Longest side of an image on the page, in pixels."""
@@ -35,8 +40,13 @@ _REPORTS = (("html", "page"), ("xlsx", "spreadsheet"), ("json", "JSON"))
 
 
 @router.get("/runs/{run}", include_in_schema=False)
-def run_page(run: Chosen, service: Served) -> Response:
+async def run_page(run: Chosen, service: Served) -> Response:
     """The page of a run: player, people, downloads."""
+    await finish_corrections(run, service)
+    return await run_in_threadpool(_run_page, run, service)
+
+
+def _run_page(run: RunEntry, service: Service) -> Response:
     opened, media = Run.load(run.folder), service.media(run)
     view = view_of(run)
     labels = {person["person_id"]: person["label"] for person in view["people"]}
@@ -76,8 +86,6 @@ def get_boxes(
 @router.get("/api/runs/{run}/images/{sample}")
 async def get_image(run: Chosen, service: Served, sample: int) -> Response:
     """An image of a run of images, as JPEG, at most 1600 pixels long."""
-    from starlette.concurrency import run_in_threadpool
-
     path = await run_in_threadpool(_image_path, run, service.media(run), sample)
     return Response(
         await service.tasks.run("analyzer.web.cutting:image_jpeg", path, _IMAGE_PX), media_type="image/jpeg"
@@ -90,6 +98,17 @@ def _image_path(run: RunEntry, media: Media, sample: int) -> Path:
     if place is None or names.get(sample) != place.name:
         raise OutputError(media.reason or "there is no such image")
     return place
+
+
+async def finish_corrections(run: RunEntry, service: Service) -> None:
+    """Derive the tables of a run again, if the program was ended between a correction and its tables."""
+
+    def current() -> bool:
+        facts = run.info().get("corrections")
+        return read_corrections(run.folder).key == (facts["key"] if facts else "")
+
+    if not await run_in_threadpool(current):
+        await service.tasks.run("analyzer.web.cutting:heal", run.folder, timeout_s=_HEAL_S)
 
 
 def view_of(run: RunEntry) -> RunView:

@@ -279,7 +279,7 @@ by("start").addEventListener("click", () => { if (running) stopOrFinish(); else 
 by("record").addEventListener("click", () => {
   const on = by("record").getAttribute("aria-pressed") !== "true";
   by("record").disabled = true;
-  if (!on) by("record").textContent = "Finishing…";
+  by("record").textContent = on ? "Starting…" : "Finishing…";
   socket?.send(JSON.stringify({ type: "record", on }));
 });
 addEventListener("pagehide", () => { if (running) stop(); });
