@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -127,8 +128,12 @@ def main() -> None:
             home = timed_ms(client, "/", 4 * chosen.rounds)
             weights = {path: weight_kb(client, path) for path in _PAGES}
             client.post("/api/jobs", files={"file": video.read_bytes()}).raise_for_status()
+            process = psutil.Process(server.process.pid)
+            before = sum(process.cpu_times()[:2])
             rates = [per_second(server, "/api/runs", chosen.seconds) for _ in range(chosen.rounds)]
-            memory_mb = psutil.Process(server.process.pid).memory_info().rss / 1e6
+            used_s = sum(process.cpu_times()[:2]) - before
+            each_ms = 1000 * used_s / (chosen.seconds * sum(rate for rate, _ in rates))
+            memory_mb = process.memory_info().rss / 1e6
     heaviest = max(weights, key=lambda path: weights[path])
     rows = [
         _row(f"list of {chosen.runs:,} runs, all in one answer", f"under {MOST_LIST_MS:g} ms", listed, "ms"),
@@ -140,6 +145,7 @@ def main() -> None:
             _span([rate for rate, _ in rates], ""),
             _met(statistics.median(rate for rate, _ in rates) >= LEAST_PER_S),
         ),
+        ("processor time of the server for each", "", f"**{each_ms:.1f}** ms", ""),
         ("of these, errors", "0", f"**{sum(failed for _, failed in rates)}**", ""),
         (
             f"heaviest page (`{heaviest}`)",
@@ -159,7 +165,8 @@ def main() -> None:
             "## The server",
             "",
             f"Written by `benchmarks/web.py`: a folder of {chosen.runs:,} made runs, and a server that "
-            f"shares its processors with the clients and the job. Rounds: {chosen.rounds}.",
+            f"shares its processors with the clients and the job. Rounds: {chosen.rounds}. Load of the "
+            f"machine when it ended: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.",
             "",
             "| what | target | measured (lowest to highest) |  |",
             "| --- | --- | --- | --- |",
