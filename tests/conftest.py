@@ -20,6 +20,7 @@ from analyzer.vision.compile_cache import CACHE_VARIABLE
 from analyzer.vision.selection import models_hash
 from testkit.demo import portraits
 from testkit.faces import SHARED
+from testkit.media import numbered, write_video
 from testkit.videos import wall
 
 CLIPS = SHARED / "clips"
@@ -80,6 +81,20 @@ def no_thread_is_left() -> Iterator[None]:
     for thread in left:  # one that was told to end may need a moment on a busy machine
         thread.join(10)
     assert not any(thread.is_alive() for thread in left), f"threads left running: {left}"
+
+
+@pytest.fixture(scope="session")
+def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``index.m3u8`` of three seconds in three parts."""
+    folder = tmp_path_factory.mktemp("hls")
+    write_video(
+        folder / "index.m3u8",
+        numbered(90),
+        options={"g": "30", "sc_threshold": "0", "bf": "0"},
+        format="hls",
+        container_options={"hls_time": "1", "hls_list_size": "0"},
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")

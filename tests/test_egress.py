@@ -75,17 +75,9 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def segments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def segments(hls: Path) -> dict[str, bytes]:
     """The files of an HLS stream: ``index.m3u8`` with three segments."""
-    folder = tmp_path_factory.mktemp("hls")
-    write_video(
-        folder / "index.m3u8",
-        numbered(90),
-        options={"g": "30", "sc_threshold": "0", "bf": "0"},
-        format="hls",
-        container_options={"hls_time": "1", "hls_list_size": "0"},
-    )
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in hls.iterdir()}
 
 
 def client(egress: Egress) -> requests.Session:

@@ -83,20 +83,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", numbered(30), audio_s=1)
 
 
-@pytest.fixture(scope="session")
-def hls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``index.m3u8`` of three seconds in three parts."""
-    folder = tmp_path_factory.mktemp("hls")
-    write_video(
-        folder / "index.m3u8",
-        numbered(90),
-        options={"g": "30", "sc_threshold": "0", "bf": "0"},
-        format="hls",
-        container_options={"hls_time": "1", "hls_list_size": "0"},
-    )
-    return folder
-
-
 def fetcher(*extractors: Any, want_audio: bool = True, **settings: Any) -> Fetcher:
     made = Settings(**{"timeout_s": TIMEOUT_S, **settings})
     return Fetcher(made, want_audio=want_audio, extractors=extractors)
