@@ -25,7 +25,7 @@ def main() -> None:
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "annotated.jpg"
     with tempfile.TemporaryDirectory() as temporary:
         video = Path(temporary) / "demo.mp4"
-        demo.main(video)
+        demo.write_demo(video)
         run = analyze(video, out=temporary)
         with VideoReader(run.folder / "annotated.mp4", Settings()) as reader:
             frame = next(reader.frames(_AT_S))
