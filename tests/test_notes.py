@@ -58,7 +58,11 @@ def made(*cast: Face, images: bool = False, count: int = 100) -> tuple[pd.DataFr
         for number, (where, quality, wide) in enumerate(cast)
         for at in where
     ]
-    faces = pd.DataFrame(rows).assign(y1=0.0, y2=50.0).sort_values("sample", kind="stable", ignore_index=True)
+    faces = (
+        pd.DataFrame(rows)
+        .assign(y1=0.0, y2=50.0, age_years=np.nan)
+        .sort_values("sample", kind="stable", ignore_index=True)
+    )
     faces["time_s"] = times[faces["sample"]]
     return faces, samples
 

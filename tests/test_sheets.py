@@ -47,6 +47,10 @@ def test_csv_is_read_by_pandas_duckdb_and_python(tmp_path: Path) -> None:
         "video_id": "=é",
         "gender": "female",
         "age_band": "65+",
+        "name": "Ada",
+        "gender_source": "confirmed",
+        "age_source": "estimated",
+        "corrected": True,
     }
     write_csv(tmp_path / "people.csv", people, PEOPLE)
     again = Run(tmp_path, {"schema_version": SCHEMA_VERSION}).people
