@@ -208,9 +208,13 @@ def test_runs_are_found_once_until_they_change(tmp_path: Path) -> None:
     assert next(run for run in index.entries(fresh=True) if run.id == found.id).corrected
     (tmp_path / "three" / "run.json").write_text("{")
     assert len(index.entries(fresh=True)) == 2
+    found = index.get(found.id)
+    assert found.stamp() == (tmp_path / "news" / "two" / "run.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "news")
     with pytest.raises(UnknownRunError):
         index.get(found.id)
+    with pytest.raises(UnknownRunError):  # a request that was answered meanwhile
+        found.stamp()
 
 
 def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:

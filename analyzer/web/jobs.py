@@ -365,7 +365,6 @@ class JobService:
         self._stopping = threading.Event()
         self._scheduler: Scheduler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_done: Callable[[Job], None] = lambda job: None
         self.trouble: str | None = None
         """Why nothing is analyzed at the moment, in a sentence."""
 

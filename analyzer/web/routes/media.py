@@ -172,9 +172,8 @@ def _annotated_path(service: Any, run: RunEntry, blur: bool) -> Path:
     if own.is_file() and bool(run.info()["settings"].get("blur")) == blur:
         return own
     # Corrected runs are drawn again.
-    state = (run.folder / "run.json").stat().st_mtime_ns
     folder: Path = service.previews(run)
-    return folder / f"{'blurred' if blur else 'annotated'}.{state}.mp4"
+    return folder / f"{'blurred' if blur else 'annotated'}.{run.stamp()}.mp4"
 
 
 @router.post("/api/runs/{run}/annotated", status_code=202)
@@ -283,7 +282,7 @@ async def run_report(
 
 
 async def _report(service: Any, run: RunEntry, form: str) -> Path:
-    newest = (run.folder / "run.json").stat().st_mtime_ns
+    newest = run.stamp()
     own = run.folder / f"report.{form}"
     if own.is_file() and own.stat().st_mtime_ns >= newest:
         return own
