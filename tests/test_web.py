@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import errno
 import json
 import os
 import shutil
@@ -286,3 +287,22 @@ def test_a_job_that_cannot_be_read_is_left_at_the_start(tmp_path: Path) -> None:
         service.start(loop)
         service.stop()
     assert service.jobs() == [] and (folder / "0001.mp4").read_bytes() == b"upload"
+
+
+def test_an_upload_that_fills_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    from analyzer.settings import Settings
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.jobs import JobService, Record
+    from analyzer.web.uploads import Uploaded, UploadedFile
+
+    service = JobService(ServeConfig(tmp_path))
+    with patch.object(JobService, "_work"), contextlib.closing(asyncio.new_event_loop()) as loop:
+        service.start(loop)
+        path = service.incoming() / "0001.mp4"
+        path.write_bytes(b"upload")
+        uploaded = Uploaded([UploadedFile(path, "talk.mp4", 6, image=False)])
+        full = OSError(errno.ENOSPC, "no space")
+        with patch.object(Record, "write", side_effect=full), pytest.raises(OSError, match="no space"):
+            service.add_upload(uploaded, Settings(), "")
+        service.stop()
+    assert service.jobs() == [] and not list((tmp_path / ".web").rglob("*.mp4"))

@@ -575,11 +575,15 @@ class JobService:
             id = secrets.token_hex(6)
             if self._would_replace(key, title, folder):
                 folder = f"{folder}/{id}" if folder else id
-            record = build(id, folder)
             staging = self._incoming / id
-            record.write(staging / _RECORD)
-            sync_folder(staging)
-            staging.rename(self._media / id)
+            try:
+                record = build(id, folder)
+                record.write(staging / _RECORD)
+                sync_folder(staging)
+                staging.rename(self._media / id)
+            except OSError:  # a full disk: it would stay until the next start
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
             sync_folder(self._media)
             job = self._register(record, key)
             if self._scheduler is not None:
