@@ -246,6 +246,7 @@ def test_a_correction_that_others_build_on_is_undone_after_them(run: Path) -> No
     [
         ([{"action": "merge", "people": [3]}], "two or more different people"),
         ([{"action": "merge", "people": [3, 99]}], "there is no person 99; there are 1-7"),
+        ([{"action": "merge", "people": [3, 99], "person": 3}], "and no single person"),
         ([{"action": "split", "person": 4}], "person 4 has one tracklet"),
         ([{"action": "split", "person": 2, "at_s": 20}], "begin before 20 s; they begin from 2.0 to 7.0 s"),
         ([{"action": "split", "person": 2, "tracklets": [5]}], "tracklet 5 is not one of person 2's"),
@@ -275,6 +276,30 @@ def test_wrong_corrections_are_one_sentence_and_change_nothing(run: Path, wrong:
         add_corrections(run, [Correction.of(one) for one in documents])
     assert "\n" not in str(raised.value)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_what_is_set_on_storing_cannot_be_given(run: Path) -> None:
+    forged = {
+        "becomes": 10**30,
+        "where": {"1": [[0, 0, 0, 1, 1]]},
+        "analysis": "x",
+        "number": 9,
+        "at": "never",
+    }
+    add_corrections(run, [Correction.of({"action": "name", "person": 1, "name": "Ada"} | forged)])
+    (stored,) = read_corrections(run).entries[-1:]
+    assert stored.becomes is None and stored.number != 9 and len(stored.where["1"]) > 1
+    assert stored.analysis != "x" and stored.at != "never"
+    split = add_corrections(run, [Correction("split", person=2)]).active[-1]
+    assert split.becomes == 8
+
+
+def test_who_is_named_twice_in_a_merge_counts_once(run: Path, original: Path) -> None:
+    shutil.copytree(original, run.with_name("once"))
+    add_corrections(run, [Correction("merge", people=(3, 3, 7))])
+    add_corrections(run.with_name("once"), [Correction("merge", people=(3, 7))])
+    ranges = [Run.load(one).info["counts"] for one in (run, run.with_name("once"))]
+    assert ranges[0] == ranges[1]
 
 
 def test_corrections_survive_json(run: Path) -> None:

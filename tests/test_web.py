@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
+import errno
 import json
 import os
 import shutil
@@ -206,9 +209,13 @@ def test_runs_are_found_once_until_they_change(tmp_path: Path) -> None:
     assert next(run for run in index.entries(fresh=True) if run.id == found.id).corrected
     (tmp_path / "three" / "run.json").write_text("{")
     assert len(index.entries(fresh=True)) == 2
+    found = index.get(found.id)
+    assert found.stamp() == (tmp_path / "news" / "two" / "run.json").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "news")
     with pytest.raises(UnknownRunError):
         index.get(found.id)
+    with pytest.raises(UnknownRunError):  # a request that was answered meanwhile
+        found.stamp()
 
 
 def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
@@ -232,3 +239,70 @@ def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
     service.tasks.close()
     assert not ours.exists() and theirs.exists() and young.exists()
     assert not list(service.jobs._trash.iterdir())
+
+
+def test_a_run_is_deleted_with_its_previews_unless_it_is_being_written(tmp_path: Path) -> None:
+    from analyzer.util.locks import run_lock
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.jobs import BusyError
+    from analyzer.web.service import Service
+    from testkit.runs import make_run, random_plan
+
+    make_run(tmp_path / "run", random_plan(np.random.default_rng(1), length_s=20, people=3, concurrent=1))
+    service = Service(ServeConfig(tmp_path, allow_private_addresses=True))
+    service.jobs._trash.mkdir(parents=True)
+    (run,) = service.runs.entries()
+    ours, gone = service.previews(run), service.previews(run).with_name("0" * 12)
+    for folder in (ours, gone):
+        folder.mkdir(parents=True)
+        (folder / "preview.mp4").touch()
+        (folder / ".0123456789ab.mp4").touch()
+    service.remove_old_previews()  # as at the start, after a kill
+    assert not gone.exists() and [path.name for path in ours.iterdir()] == ["preview.mp4"]
+    with run_lock(run.folder), pytest.raises(BusyError, match="being written"):
+        service.delete_run(run)
+    assert run.folder.exists() and ours.exists()
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with patch.object(service.jobs, "delete_run", killed), pytest.raises(KeyboardInterrupt):
+        service.delete_run(run)
+    assert run.folder.exists() and not ours.exists()
+    service.delete_run(run)
+    service.tasks.close()
+    assert not run.folder.exists() and not list(service.jobs._trash.iterdir())
+
+
+def test_a_job_that_cannot_be_read_is_left_at_the_start(tmp_path: Path) -> None:
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.jobs import JobService
+
+    folder = tmp_path / ".web" / "media" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text('{"id": "0123456789ab", "of_a_newer_version": 1}')
+    (folder / "0001.mp4").write_bytes(b"upload")
+    service = JobService(ServeConfig(tmp_path))
+    with patch.object(JobService, "_work"), contextlib.closing(asyncio.new_event_loop()) as loop:
+        service.start(loop)
+        service.stop()
+    assert service.jobs() == [] and (folder / "0001.mp4").read_bytes() == b"upload"
+
+
+def test_an_upload_that_fills_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    from analyzer.settings import Settings
+    from analyzer.web.config import ServeConfig
+    from analyzer.web.jobs import JobService, Record
+    from analyzer.web.uploads import Uploaded, UploadedFile
+
+    service = JobService(ServeConfig(tmp_path))
+    with patch.object(JobService, "_work"), contextlib.closing(asyncio.new_event_loop()) as loop:
+        service.start(loop)
+        path = service.incoming() / "0001.mp4"
+        path.write_bytes(b"upload")
+        uploaded = Uploaded([UploadedFile(path, "talk.mp4", 6, image=False)])
+        full = OSError(errno.ENOSPC, "no space")
+        with patch.object(Record, "write", side_effect=full), pytest.raises(OSError, match="no space"):
+            service.add_upload(uploaded, Settings(), "")
+        service.stop()
+    assert service.jobs() == [] and not list((tmp_path / ".web").rglob("*.mp4"))

@@ -314,6 +314,28 @@ def test_an_interrupted_correction_is_finished(server: RunningServer, out: Path)
         assert len(client.get(f"/api/runs/{run}/view").json()["people"]) == 4
 
 
+def test_answers_about_a_damaged_run_hold_no_paths(server: RunningServer, out: Path) -> None:
+    run = _copy(out, server, "damaged")
+    (out / "damaged" / "corrections.json").write_text("{")
+    drop = {"corrections": [{"action": "drop", "person": 1}]}
+    with server.client() as client:
+        for answer in (
+            client.get(f"/api/runs/{run}/corrections"),
+            client.get(f"/runs/{run}", headers={"Accept": "text/html"}),
+            client.post(f"/api/runs/{run}/corrections", json=drop),
+        ):
+            assert answer.status_code == 400 and "corrections.json is damaged" in answer.text
+            assert str(out) not in answer.text
+
+
+def test_reports_of_earlier_states_are_removed(tmp_path: Path) -> None:
+    from analyzer.web.routes.media import _clear
+
+    for number in (1, 2):
+        _clear(tmp_path / f"report-{number}")
+    assert [path.name for path in tmp_path.iterdir()] == ["report-2"]
+
+
 def test_a_refused_correction_is_taken_back(browser: Any, server: RunningServer, out: Path) -> None:
     run = _copy(out, server, "refused")
     # Not `browser_page`: browsers report a refusal as an error of the page.

@@ -211,6 +211,8 @@ def _check(one: Correction) -> None:
     elif one.action != "merge" and one.person is None:
         raise SettingsError(f"{one.action} needs the number of a person")
     match one.action:
+        case "merge" if one.person is not None:
+            raise SettingsError("merge takes two or more people, such as 3,7, and no single person")
         case "merge" if len(set(one.people)) < 2:
             raise SettingsError("merge needs two or more different people, such as 3,7")
         case "split" if one.at_s is not None and one.tracklets and one.becomes is None:
@@ -357,7 +359,8 @@ class Corrections:
             before = Corrections(tuple(entries))
             state = before._state(faces, samples)
             before._replay(state)
-            stored = state.stored(one, links)
+            # What is set here is nobody else's to say.
+            stored = state.stored(dataclasses.replace(one, becomes=None, where={}), links)
             stored = dataclasses.replace(stored, number=number, at=now, analysis=state.analysis)
             state.step(stored)
             entries.append(stored)
@@ -492,7 +495,7 @@ class Applied:
             return found
         low, high, reason = found
         counts = Counter(one.action for one in self.active)
-        merged = sum(len(one.people) - 1 for one in self.active if one.action == "merge")
+        merged = sum(len(set(one.people)) - 1 for one in self.active if one.action == "merge")
         high -= merged + len(self.removed)
         low += counts["split"] - len(self.removed)
         low, high = max(0, min(low, people)), max(high, people)

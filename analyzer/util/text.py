@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -14,7 +15,11 @@ __all__ = [
     "short_name",
     "shorten",
     "well_formed",
+    "without_paths",
 ]
+
+_PART = r"[^\s/:,;'\")]+"
+"""A part of a path, as far as it can be told in a sentence."""
 
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 """Persian and emoji are written with them."""
@@ -48,6 +53,22 @@ def _visible(char: str) -> str:
     if char.isprintable() or char.isspace() or char in _JOINERS:
         return char
     return "" if unicodedata.category(char) == "Cf" else "\N{REPLACEMENT CHARACTER}"
+
+
+def without_paths(text: str, *roots: Path) -> str:
+    """Remove the folders of absolute paths from a message; the names of files stay.
+
+    Args:
+        text: The message.
+        roots: Absolute folders whose names may hold blanks, by which other paths are taken to end.
+
+    >>> without_paths("/my runs/a/b.json: no such file; see '/etc/x/y.conf'", Path("/my runs"))
+    "b.json: no such file; see 'y.conf'"
+    """
+    for root in map(str, roots):
+        text = re.sub(rf"{re.escape(root)}(?:/(?:{_PART}/)*(?={_PART}))", "", text)
+        text = text.replace(root, Path(root).name)
+    return re.sub(rf"(?<![\w:/])/(?:{_PART}/)*({_PART})", r"\1", text)
 
 
 def shorten(text: str, limit: int, *, tail: int = 0) -> str:

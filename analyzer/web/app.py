@@ -108,7 +108,8 @@ async def _analyzer_error(request: Request, error: Exception) -> Response:
     status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 400)
     if isinstance(error, UploadError):
         status = error.status
-    response = error_response(request, status, one_line(str(error), 600))
+    sentence = request.app.state.service.public(str(error))
+    response = error_response(request, status, one_line(sentence, 600))
     if status in (408, 413, 415, 429):
         response.headers["Connection"] = "close"  # what is left of the request is not read
     return response

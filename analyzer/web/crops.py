@@ -25,7 +25,7 @@ class Cut(NamedTuple):
     """What crops are cut from."""
 
     run: str
-    """Id of the run."""
+    """Names the run and its analysis."""
     folder: Path
     media: tuple[Path, ...]
     """Its video, or its images."""

@@ -45,7 +45,7 @@ from analyzer.sources.resolve import Fetcher
 from analyzer.sources.types import Candidate, FetchProgress, Item, LeftOut, MediaKind, UrlSource, Video
 from analyzer.sources.types import Source as NamedSource
 from analyzer.util.atomic import sync_folder
-from analyzer.util.text import one_line
+from analyzer.util.text import one_line, without_paths
 from analyzer.util.urls import redacted, redacted_text, web_address
 from analyzer.vision.selection import models_hash
 from analyzer.web.config import ServeConfig
@@ -252,7 +252,7 @@ class Job:
         if self.source.media is not None:
             for path in (*(self.source.media / name for name in self.record.files), self.source.media):
                 text = text.replace(str(path), self.record.title)
-        return re.sub(r"(?<![\w:/])/(?:[^\s:,;'\")]+/)*([^\s/:,;'\")]+)", r"\1", one_line(text, 600))
+        return without_paths(one_line(text, 600))
 
     def document(self, out: Path) -> dict[str, Any]:
         """As the API describes it.
@@ -365,7 +365,6 @@ class JobService:
         self._stopping = threading.Event()
         self._scheduler: Scheduler | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_done: Callable[[Job], None] = lambda job: None
         self.trouble: str | None = None
         """Why nothing is analyzed at the moment, in a sentence."""
 
@@ -389,7 +388,8 @@ class JobService:
         for folder in sorted(self._media.iterdir()):
             record = Record.read(folder / _RECORD)
             if record is None or record.id != folder.name:
-                shutil.rmtree(folder, ignore_errors=True)
+                # No kill leaves such a folder. It may hold an upload of a newer version.
+                log.warning("%s holds no job that this version can read: it is left as it is", folder)
                 continue
             with contextlib.suppress(SettingsError, TypeError):  # of a newer version
                 self._register(record)
@@ -575,11 +575,15 @@ class JobService:
             id = secrets.token_hex(6)
             if self._would_replace(key, title, folder):
                 folder = f"{folder}/{id}" if folder else id
-            record = build(id, folder)
             staging = self._incoming / id
-            record.write(staging / _RECORD)
-            sync_folder(staging)
-            staging.rename(self._media / id)
+            try:
+                record = build(id, folder)
+                record.write(staging / _RECORD)
+                sync_folder(staging)
+                staging.rename(self._media / id)
+            except OSError:  # a full disk: it would stay until the next start
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
             sync_folder(self._media)
             job = self._register(record, key)
             if self._scheduler is not None:
@@ -748,7 +752,8 @@ class JobService:
         shutil.rmtree(trash, ignore_errors=True)
 
     def _discard(self, job: Job) -> None:
-        """Delete a job, first its row: a job without a row and without files would begin again."""
+        """Delete a job, first its files: the next start deletes a row without them; without its row, a job
+        would begin again."""
         trash = self._trash / secrets.token_hex(6)
         with contextlib.suppress(OSError):
             (self._media / job.id).rename(trash)

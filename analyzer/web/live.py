@@ -27,7 +27,7 @@ from typing import Any
 
 from analyzer.errors import AnalyzerError, SettingsError
 from analyzer.util.system import caller_not_run_again
-from analyzer.util.text import one_line
+from analyzer.util.text import one_line, without_paths
 from analyzer.web.config import ServeConfig
 from analyzer.web.runs import run_id
 from analyzer.web.tasks import confine
@@ -193,6 +193,8 @@ class LiveSession:
             self._in_flight = False
         elif found["type"] in ("ready", "recording"):
             self._state[found["type"]] = found
+        if isinstance(found.get("error"), str):
+            found["error"] = without_paths(found["error"], self._out)
         if found["type"] == "recorded" and isinstance(found.get("folder"), str):
             found["run"] = run_id(self._out, Path(found.pop("folder")))
         for viewer in self.viewers:

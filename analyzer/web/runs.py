@@ -85,6 +85,17 @@ class RunEntry:
         """
         return read_run_info(self.folder)
 
+    def stamp(self) -> int:
+        """A number that changes whenever the run is analyzed or corrected again.
+
+        Raises:
+            UnknownRunError: It was deleted meanwhile.
+        """
+        try:
+            return (self.folder / "run.json").stat().st_mtime_ns
+        except FileNotFoundError as error:
+            raise UnknownRunError from error
+
     def document(self) -> dict[str, Any]:
         """As JSON values, without paths of this machine."""
         return {field: getattr(self, field) for field in _SHOWN}

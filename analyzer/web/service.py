@@ -16,7 +16,8 @@ from starlette.requests import HTTPConnection
 
 from analyzer.errors import AnalyzerError, SourceError, SourceErrorKind
 from analyzer.sources.egress import Egress, public_source
-from analyzer.util.locks import is_locked
+from analyzer.util.locks import folder_lock
+from analyzer.util.text import without_paths
 from analyzer.util.urls import web_address
 from analyzer.web.config import ServeConfig
 from analyzer.web.crops import CropCache
@@ -63,6 +64,7 @@ class Service:
         self._tidying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.remove_old_previews)
         await asyncio.to_thread(self.jobs.start, asyncio.get_running_loop())
         self._tidying = asyncio.create_task(self._tidy())
         return self
@@ -120,18 +122,35 @@ class Service:
             BusyError: It is being written.
             AnalyzerError: It cannot be deleted.
         """
-        if is_locked(run.folder / ".lock"):
-            raise BusyError("the run is being written: try again when that has ended")
         try:
-            self.jobs.delete_run(run.folder)
+            with folder_lock(run.folder):  # from corrections that would go on writing in it
+                # First what only the run leads to: after a kill the rest is still listed.
+                shutil.rmtree(self.previews(run), ignore_errors=True)
+                self.jobs.delete_run(run.folder)
+        except BlockingIOError as error:
+            raise BusyError("the run is being written: try again when that has ended") from error
         except OSError as error:
             raise AnalyzerError(f"the run cannot be deleted ({error.strerror})") from error
-        shutil.rmtree(self.previews(run), ignore_errors=True)
         self.runs.entries(fresh=True)
 
     def previews(self, run: RunEntry) -> Path:
         """The folder of what was made of a run for browsers."""
         return self.config.folder.absolute() / "previews" / run.id
+
+    def remove_old_previews(self) -> None:
+        """Remove what was made for browsers of runs that are gone, and what a kill has left unfinished."""
+        folders = list((self.config.folder.absolute() / "previews").glob("*"))
+        known = {run.id for run in self.runs.entries(fresh=True)} if folders else set()
+        for folder in folders:
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for part in folder.glob(".*"):
+                part.unlink(missing_ok=True)
+
+    def public(self, text: str) -> str:
+        """A message without paths of this machine."""
+        return without_paths(text, self.config.out.absolute())
 
     async def _tidy(self) -> None:
         if any(self.config.out.glob("*live-*/.parts")):  # a recording was killed with the server

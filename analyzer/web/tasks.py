@@ -29,6 +29,7 @@ from typing import Any
 
 from analyzer.errors import AnalyzerError
 from analyzer.util.system import caller_not_run_again, die_with_parent, few_arenas
+from analyzer.util.text import without_paths
 from analyzer.web.config import ServeConfig
 
 __all__ = ["BusyTasksError", "Function", "TaskError", "Tasks", "confine"]
@@ -162,9 +163,9 @@ class Tasks:
             answer = _answer(process.connection, on_progress or (lambda fraction: None))
             usable = True
             return answer
-        except TaskError:
+        except TaskError as error:
             usable = True
-            raise
+            raise TaskError(without_paths(str(error), self._config.out.absolute())) from error
         except (EOFError, OSError, ValueError) as error:
             late = time.monotonic() - began >= timeout_s
             what = "it took too long" if late else "its process ended unexpectedly"

@@ -18,7 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from analyzer.errors import AnalyzerError, is_full
+from analyzer.errors import AnalyzerError
 from analyzer.sources.local import VIDEO_SUFFIXES
 from analyzer.util.text import one_line
 from analyzer.web.config import ServeConfig
@@ -110,7 +110,8 @@ async def receive(request: Request, folder: Path, config: ServeConfig) -> Upload
         config: The limits.
 
     Raises:
-        UploadError: It is too large, malformed, stalled, or not a video or image; the disk is full.
+        UploadError: It is too large, malformed, stalled, or not a video or image; the disk is almost full.
+        OSError: It cannot be written.
     """
     limit = config.max_upload_mb * 10**6
     declared = request.headers.get("content-length", "")
@@ -152,10 +153,6 @@ async def receive(request: Request, folder: Path, config: ServeConfig) -> Upload
         raise UploadError(400, "the upload is malformed") from error
     except ClientDisconnect as error:
         raise UploadError(400, "the upload was broken off") from error
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise UploadError(507, "the disk of the server is full") from error
     finally:
         receiver.close()
     return receiver.uploaded

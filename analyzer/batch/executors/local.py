@@ -106,7 +106,7 @@ class LocalExecutor:
     Args:
         slots: How many processes.
         threads: Processor threads that they share.
-        prepare: Called in each process first; may return another maker of analyzers; for tests. A function of
+        prepare: Called in each process first; may return another maker of analyzers, for tests. A function of
             a module.
     """
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from sse_starlette.sse import EventSourceResponse
 from starlette.responses import RedirectResponse, Response
 
-from analyzer.errors import SettingsError
+from analyzer.errors import SettingsError, is_full
 from analyzer.settings import PRESETS
 from analyzer.web.jobs import BusyError, Job
 from analyzer.web.pages import page
@@ -152,6 +152,10 @@ async def _upload(request: Request, service: Any) -> list[Job]:
             return await asyncio.to_thread(
                 service.jobs.add_upload, uploaded, settings, _folder(options.folder)
             )
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise UploadError(507, "the disk of the server is full") from error
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 

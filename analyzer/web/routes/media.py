@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, RedirectResponse, Response
 
@@ -138,7 +140,7 @@ def _preview_path(service: Any, run: RunEntry) -> Path:
 @router.post("/api/runs/{run}/preview", status_code=202)
 async def make_preview(run: Chosen, service: Served) -> Response:
     """Make a video that browsers play, H.264, of one that they do not play."""
-    media = service.media(run)
+    media = await run_in_threadpool(service.media, run)
     if media.path is None or run.kind != "video":
         raise HTTPException(404, media.reason or "only videos have a preview")
     return _made(service.makings.start(_preview_path(service, run), f"{_RENDERING}:preview", media.path))
@@ -170,15 +172,14 @@ def _annotated_path(service: Any, run: RunEntry, blur: bool) -> Path:
     if own.is_file() and bool(run.info()["settings"].get("blur")) == blur:
         return own
     # Corrected runs are drawn again.
-    state = (run.folder / "run.json").stat().st_mtime_ns
     folder: Path = service.previews(run)
-    return folder / f"{'blurred' if blur else 'annotated'}.{state}.mp4"
+    return folder / f"{'blurred' if blur else 'annotated'}.{run.stamp()}.mp4"
 
 
 @router.post("/api/runs/{run}/annotated", status_code=202)
 async def make_annotated(run: Chosen, service: Served, blur: bool = False) -> Response:
     """Make the annotated video, with blurred faces if `blur`."""
-    path, media = _annotated_path(service, run, blur), service.media(run)
+    path, media = await run_in_threadpool(lambda: (_annotated_path(service, run, blur), service.media(run)))
     if not path.is_file() and (media.path is None or run.kind != "video"):
         raise HTTPException(404, media.reason or "only videos have an annotated one")
     return _made(service.makings.start(path, f"{_RENDERING}:annotate", run.folder, media.path, blur))
@@ -281,16 +282,24 @@ async def run_report(
 
 
 async def _report(service: Any, run: RunEntry, form: str) -> Path:
-    newest = (run.folder / "run.json").stat().st_mtime_ns
+    newest = run.stamp()
     own = run.folder / f"report.{form}"
     if own.is_file() and own.stat().st_mtime_ns >= newest:
         return own
     folder: Path = service.previews(run) / f"report-{newest}"
     path = folder / f"report.{form}"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        await run_in_threadpool(_clear, folder)
         path = Path(await service.tasks.run(f"{_RENDERING}:write_report", run.folder, form, folder))
     return path
+
+
+def _clear(folder: Path) -> None:
+    """Make a folder for reports, and remove those of earlier states of the run: they show other people."""
+    for other in folder.parent.glob("report-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @router.get("/runs/{run}/report", include_in_schema=False)

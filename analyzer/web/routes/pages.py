@@ -54,7 +54,7 @@ def home(
         limit_mb=service.config.max_upload_mb,
         limit=size_text(service.config.max_upload_mb * 10**6),
         keep_days=service.config.keep_days,
-        trouble=service.jobs.trouble,
+        trouble=service.public(service.jobs.trouble or ""),
     )
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from analyzer.runs.corrections import read_corrections
 from analyzer.runs.run import Run
 from analyzer.web.crops import Cut
+from analyzer.web.media import Media
 from analyzer.web.pages import page
 from analyzer.web.routes.runs import Chosen, Served, json_response
 from analyzer.web.routes.view import finish_corrections, header, view_of
@@ -91,7 +92,7 @@ async def get_crop(run: Chosen, service: Served, person: int, number: int) -> Re
     keys = {one["person_id"]: one["crops"] for one in view["people"]}
     if person not in keys or media.path is None:
         raise HTTPException(404, media.reason or "there is no such person")
-    jpegs = await service.crops.people(Cut(run.id, run.folder, media.paths), person, keys)
+    jpegs = await service.crops.people(_cut(run, media), person, keys)
     return _jpeg(jpegs, number)
 
 
@@ -108,8 +109,12 @@ async def get_tracklet_crop(run: Chosen, service: Served, person: int, tracklet:
     ids = [row["tracklet_id"] for row in rows]
     if tracklet not in ids or media.path is None:
         raise HTTPException(404, media.reason or "there is no such tracklet")
-    of = Cut(run.id, run.folder, media.paths)
-    return _jpeg(await service.crops.tracklets(of, tracklet, ids), 0)
+    return _jpeg(await service.crops.tracklets(_cut(run, media), tracklet, ids), 0)
+
+
+def _cut(run: RunEntry, media: Media) -> Cut:
+    """What crops are cut from; another analysis gives the numbers of tracklets to others."""
+    return Cut(f"{run.id} {run.analyzed_at}", run.folder, media.paths)
 
 
 def _tracklets(run: RunEntry, person: int) -> list[TrackletView]:

@@ -50,8 +50,11 @@ def _run_page(run: RunEntry, service: Service) -> Response:
     opened, media = Run.load(run.folder), service.media(run)
     view = view_of(run)
     labels = {person["person_id"]: person["label"] for person in view["people"]}
-    for image in view["images"]:
-        image["people"] = ", ".join(labels[one[0]] for one in image["boxes"] if one[0] in labels)
+    images = [
+        image | {"people": ", ".join(labels[one[0]] for one in image["boxes"] if one[0] in labels)}
+        for image in view["images"]
+    ]
+    view = {**view, "images": images}  # the other one is kept for others
     return page(
         "run.html",
         **header(run, view, media),
@@ -113,8 +116,7 @@ async def finish_corrections(run: RunEntry, service: Service) -> None:
 
 def view_of(run: RunEntry) -> RunView:
     """What the pages of a run show; kept until the run changes."""
-    stamp = (run.folder / "run.json").stat().st_mtime_ns
-    return _view(run.folder, stamp)
+    return _view(run.folder, run.stamp())
 
 
 @lru_cache(maxsize=16)
