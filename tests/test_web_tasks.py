@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from analyzer.errors import SettingsError
 from analyzer.web.config import ServeConfig
-from analyzer.web.tasks import TaskError, Tasks
+from analyzer.web.tasks import TaskError, Tasks, _Process
 
 
 def parts(text: str, count: int) -> Any:
@@ -84,3 +85,25 @@ def test_tasks_answer_fail_and_exceed_limits_and_the_next_one_works(tasks: Tasks
         assert seen == [0.0, 0.25, 0.5, 0.75]
 
     asyncio.run(work())
+
+
+def test_a_task_whose_process_starts_while_the_server_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Tasks(ServeConfig(tmp_path, tasks=1))
+    started: list[Any] = []
+
+    def start_late(memory_mb: int) -> Any:
+        process = _Process(memory_mb)
+        started.append(process.process)
+        ending.start()
+        while not made._closed:
+            time.sleep(0.01)
+        return process
+
+    monkeypatch.setattr("analyzer.web.tasks._Process", start_late)
+    ending = threading.Thread(target=made.close)
+    with pytest.raises(TaskError, match="the server is ending"):
+        asyncio.run(made.run(slow, 60.0))
+    ending.join(10)
+    assert not ending.is_alive() and not started[0].is_alive()

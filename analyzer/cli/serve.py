@@ -21,6 +21,7 @@ from analyzer.cli.options import (
 from analyzer.cli.text import show_error
 from analyzer.errors import AnalyzerError
 from analyzer.settings import DEFAULT_OUT
+from analyzer.web.config import ServeConfig
 
 __all__ = ["serve"]
 
@@ -34,10 +35,14 @@ _CODES = {
 
 @click.command(cls=Command, epilog=epilog(_CODES))
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address or name to listen on; 0.0.0.0: all."
+    "--host", default=ServeConfig.host, show_default=True, help="Address or name to listen on; 0.0.0.0: all."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=ServeConfig.port,
+    show_default=True,
+    help="Port; 0: a free one.",
 )
 @click.option(
     "--out",
@@ -74,14 +79,14 @@ _CODES = {
 @click.option(
     "--max-upload-mb",
     type=click.IntRange(1),
-    default=4096,
+    default=ServeConfig.max_upload_mb,
     show_default=True,
     help="Largest upload, all its files together.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(0, 256),
-    default=0,
+    default=ServeConfig.workers,
     show_default=True,
     help="Videos that are analyzed in parallel; 0: as many as cores and memory allow.",
 )

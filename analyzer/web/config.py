@@ -6,10 +6,8 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "ServeConfig"]
+__all__ = ["ServeConfig"]
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8765
 _WEB = ".web"
 
 
@@ -19,8 +17,8 @@ class ServeConfig:
 
     out: Path
     """Folder of the runs."""
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
+    host: str = "127.0.0.1"
+    port: int = 8765
     """0: a free one."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     hosts: tuple[str, ...] = ()

@@ -415,9 +415,10 @@ class JobService:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            jobs = self._batch()
-            executor = LocalExecutor(slot_count(jobs), Settings().thread_count, prepare=_step_back)
+            executor: LocalExecutor | None = None
             try:
+                jobs = self._batch()
+                executor = LocalExecutor(slot_count(jobs), Settings().thread_count, prepare=_step_back)
                 scheduler = Scheduler(
                     jobs, executor, on_event=self._on_event, stop=self._stop, fetchers=self._fetcher
                 )
@@ -436,7 +437,8 @@ class JobService:
             finally:
                 with self._lock:
                     self._scheduler = None
-                executor.close()
+                if executor is not None:
+                    executor.close()
             if self.trouble is not None:
                 log.warning("jobs are paused: %s", self.trouble)
             self._stopping.wait(_PAUSE_S)

@@ -152,7 +152,12 @@ class Tasks:
             process = None
         process = process or _Process(self._config.task_memory_mb)
         with self._lock:
-            self._busy.add(process)
+            closed = self._closed  # while the process started
+            if not closed:
+                self._busy.add(process)
+        if closed:
+            process.end()
+            raise TaskError("the server is ending")
         timer = threading.Timer(timeout_s, process.process.kill)
         timer.daemon = True
         timer.start()
