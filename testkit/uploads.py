@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
 
 from testkit.demo import write_demo
 
@@ -19,9 +18,10 @@ def tiny_video() -> bytes:
     """Two people for two seconds, 1280x720, H.264 in mp4."""
     kept = Path(gettempdir()) / "analyzer-tests-tiny.mp4"
     if not kept.exists():
-        part = kept.with_suffix(".part.mp4")
-        write_demo(part, _SECONDS)
-        shutil.move(part, kept)
+        with TemporaryDirectory() as folder:  # several test processes may make it at once
+            made = Path(folder) / kept.name
+            write_demo(made, _SECONDS)
+            made.replace(kept)
     return kept.read_bytes()
 
 
