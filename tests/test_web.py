@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ import httpx
 import numpy as np
 import pytest
 
+from analyzer.web.config import ServeConfig
+from analyzer.web.server import _bound
 from testkit.browser import chromium
 from testkit.servers import serve as serve_files
 from testkit.web import TOKEN, RunningServer, browser_page, serving
@@ -98,6 +101,16 @@ def test_a_port_that_is_taken_is_named(server: RunningServer, tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
     assert done.returncode == 75
     assert f"port {port}" in done.stderr and "--port" in done.stderr
+
+
+def test_answers_are_sent_at_once(tmp_path: Path) -> None:
+    with (
+        _bound(ServeConfig(tmp_path, port=0)) as listening,
+        socket.create_connection(listening.getsockname()),
+    ):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_home_page_in_a_browser(server: RunningServer) -> None:
@@ -219,7 +232,6 @@ def test_runs_are_found_once_until_they_change(tmp_path: Path) -> None:
 
 
 def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
-    from analyzer.web.config import ServeConfig
     from analyzer.web.service import Service
     from testkit.runs import make_run, random_plan
 
@@ -243,7 +255,6 @@ def test_runs_made_here_are_deleted_after_their_time(tmp_path: Path) -> None:
 
 def test_a_run_is_deleted_with_its_previews_unless_it_is_being_written(tmp_path: Path) -> None:
     from analyzer.util.locks import run_lock
-    from analyzer.web.config import ServeConfig
     from analyzer.web.jobs import BusyError
     from analyzer.web.service import Service
     from testkit.runs import make_run, random_plan
@@ -275,7 +286,6 @@ def test_a_run_is_deleted_with_its_previews_unless_it_is_being_written(tmp_path:
 
 
 def test_a_job_that_cannot_be_read_is_left_at_the_start(tmp_path: Path) -> None:
-    from analyzer.web.config import ServeConfig
     from analyzer.web.jobs import JobService
 
     folder = tmp_path / ".web" / "media" / "0123456789ab"
@@ -291,7 +301,6 @@ def test_a_job_that_cannot_be_read_is_left_at_the_start(tmp_path: Path) -> None:
 
 def test_an_upload_that_fills_the_disk_leaves_nothing(tmp_path: Path) -> None:
     from analyzer.settings import Settings
-    from analyzer.web.config import ServeConfig
     from analyzer.web.jobs import JobService, Record
     from analyzer.web.uploads import Uploaded, UploadedFile
 

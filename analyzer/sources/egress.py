@@ -199,6 +199,8 @@ class Egress:
         self._allowed = tuple(allowed)
         self._resolve = resolve or _resolved
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # asyncio does so only for sockets that name their protocol; connections inherit it.
+        self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._port: int = self._listener.getsockname()[1]
         password = secrets.token_urlsafe(24)
         self._credentials = b"Basic " + base64.b64encode(f"egress:{password}".encode())

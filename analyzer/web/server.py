@@ -154,6 +154,9 @@ def _bound(config: ServeConfig) -> Iterator[socket.socket]:
         raise AnalyzerError(f"there is no host {config.host!r}: choose another one with --host") from error
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # asyncio does so only for sockets that name their protocol; connections inherit it. Without it, each
+        # answer takes 40 ms more.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             listening.bind(address)
             listening.listen(128)

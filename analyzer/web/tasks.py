@@ -151,11 +151,7 @@ class Tasks:
             process.end()
             process = None
         process = process or _Process(self._config.task_memory_mb)
-        with self._lock:
-            closed = self._closed  # while the process started
-            if not closed:
-                self._busy.add(process)
-        if closed:
+        if not self._is_open_for(process):  # it was closed while the process started
             process.end()
             raise TaskError("the server is ending")
         timer = threading.Timer(timeout_s, process.process.kill)
@@ -184,6 +180,13 @@ class Tasks:
                     self._idle.append(process)
             if not keep:
                 process.end()
+
+    def _is_open_for(self, process: _Process) -> bool:
+        """Whether tasks may still run; if so, `close` ends this process too."""
+        with self._lock:
+            if not self._closed:
+                self._busy.add(process)
+            return not self._closed
 
     def end_idle(self) -> None:
         """End the processes that have nothing to do, to give back their memory."""
