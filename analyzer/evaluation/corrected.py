@@ -1,6 +1,6 @@
 """Runs that were corrected by hand, as labeled material.
 
-Whoever corrects a run has looked at its people: the corrected people are the truth, and the same tables
+Whoever corrects a run has checked its people: the corrected people are the truth, and the same tables
 without the corrections are what is scored. Nothing is analyzed for that, and the video is not needed.
 Genders and ages are true only where a correction confirms them; whoever was left out counts on neither side.
 For a calibration, confirmed faces are cut from the video.

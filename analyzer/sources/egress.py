@@ -1,4 +1,4 @@
-"""Requests to addresses that strangers name, kept away from the server's own network.
+"""Requests to untrusted addresses, kept away from the server's own network.
 
 Checking an address before it is requested protects nothing: it may redirect, name further addresses in a page
 or playlist, or resolve to another host the next time. So an `Egress` is a forward proxy on the loopback
@@ -113,7 +113,7 @@ def is_public(address: Address) -> bool:
 
 
 def public_source(text: str) -> UrlSource:
-    """Check what a stranger has typed as an address, without any request.
+    """Check what a visitor has typed as an address, without any request.
 
     Only the checks of an `Egress` make it safe to request it: this one refuses early and with a reason what
     could never be requested.

@@ -107,7 +107,7 @@ class LiveSession:
     """A camera that is analyzed, and the pages that watch it.
 
     Args:
-        order: What its process is told to do.
+        order: What its process does.
         config: Of the server.
         loop: Of the server, in which its methods are called.
     """

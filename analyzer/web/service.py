@@ -177,7 +177,7 @@ class Service:
         return deleted
 
     def health(self) -> dict[str, Any]:
-        """Whether jobs are taken and run, without anything that is not for strangers."""
+        """Whether jobs are taken and run, without anything that needs a token."""
         return {"status": "ok" if self.jobs.trouble is None else "paused"}
 
     def space(self) -> dict[str, int]:

@@ -60,7 +60,7 @@ async def get_review(run: Chosen, service: Served) -> Response:
 
 @router.get("/api/runs/{run}/suggestions")
 def get_suggestions(run: Chosen) -> Response:
-    """What should be looked at: merges, splits and checks, the most likely first, each with its reason."""
+    """What to check: merges, splits and checks, the most likely first, each with its reason."""
     return json_response({"suggestions": _suggested(run)})
 
 
