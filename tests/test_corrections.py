@@ -341,7 +341,9 @@ def test_a_stale_annotated_video_is_removed_and_named(run: Path) -> None:
     (run / "annotated.mp4").write_bytes(b"old labels")
     add_corrections(run, [Correction("name", person=2, name="Ada")])
     assert not (run / "annotated.mp4").exists()
-    assert "run the same command again" in Run.load(run).video_error
+    assert "which draws only the video" in Run.load(run).video_error
+    shown = CliRunner().invoke(cli, ["correct", str(run), "--name", "2=Ada Lovelace"])
+    assert "annotated video: it was removed" in shown.output
 
 
 # --- kills -------------------------------------------------------------------------------------------

@@ -240,6 +240,9 @@ def _lines(run: Run, applied: Applied, found: list[Suggestion], *, listed: bool)
         sure = [name for name in ("gender", "age") if row[f"{name}_source"] == "confirmed"]
         confirmed = f" ({' and '.join(sure)} confirmed)" if sure else ""
         yield f"  {row['person_id']:>3}  {label}{row['gender']}, {age}{confirmed}"
+    annotated = run.info.get("annotated")
+    if annotated and annotated["error"]:
+        yield f"  annotated video: {annotated['error']}"
 
 
 _SUBTITLE_CODES = {

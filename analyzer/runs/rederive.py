@@ -40,7 +40,10 @@ __all__ = [
     "write_again",
 ]
 
-_REDRAWN = "the people were corrected after it was drawn: run the same command again, which draws only it"
+_REDRAWN = (
+    "it was removed, because people were corrected: analyze again with the same options, "
+    "which draws only the video"
+)
 
 
 def is_current(run: Run) -> bool:
