@@ -24,7 +24,7 @@ from analyzer.errors import OutputError, SourceError
 from analyzer.evaluation import evaluate
 from analyzer.evaluation.corrected import confirmed_faces
 from analyzer.events import Finished
-from analyzer.output.crops import CROP_PX, gallery, person_crops, tracklet_crops
+from analyzer.output.crops import CROP_PX, gallery, tracklet_crops
 from analyzer.output.subtitles import ass, webvtt
 from analyzer.runs.corrections import Correction, read_corrections
 from analyzer.runs.run import publish
@@ -84,7 +84,9 @@ def test_crops_show_each_person_at_times_spread_over_the_video(moving: tuple[Pat
     for person, end_s in ((1, 8), (2, 5)):
         times = [crop["time_s"] for crop in crops if crop["person"] == person]
         assert [int(4 * time_s / end_s) for time_s in times] == [0, 1, 2, 3]
-    assert person_crops(run, video, 2, 2)[0]["person"] == 2 and person_crops(run, video, 9) == []
+    assert [crop["person"] for crop in gallery(run, video, [2], 2)] == [2, 2] and gallery(
+        run, video, [9]
+    ) == []
     (one,) = tracklet_crops(run, [video], [1])
     assert one["tracklet_id"] == 1 and np.abs(middle_of(one["jpeg"]) - GREEN).max() < 40
 
@@ -263,7 +265,7 @@ def test_another_analysis_of_a_real_video_keeps_corrections(
     (named,) = again.people[again.people["name"] == "Ada"].to_dict("records")
     assert named["person_id"] == left_of(again) and named["age_years"] == 77
     assert again.info["corrections"] and again.info["corrections"]["lost"] == 0
-    crops = person_crops(again.folder, video, named["person_id"], 3)
+    crops = gallery(again.folder, video, [named["person_id"]], 3)
     assert len(crops) == 3
     # Of another stretch in which nobody is where Ada was, nothing is kept but the file.
     nobody = analyze(video, dataclasses.replace(settings, min_face_px=200), out=tmp_path / "out")

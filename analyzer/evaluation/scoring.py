@@ -114,18 +114,7 @@ def evaluate(
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in _TABLES}
     provenance: dict[str, Any] = dict.fromkeys(("models", "libraries", "python"))
     with contextlib.ExitStack() as stack:
-        try:
-            folder = tempfile.TemporaryDirectory(prefix="evaluate-", ignore_cleanup_errors=True)
-            work = Path(stack.enter_context(folder))
-            # A path that is given twice counts once.
-            named = enumerate(dict.fromkeys(path.absolute() for path in paths_of(paths)))
-            materials = [read_labels(path, work / f"tar-{number}", limit) for number, path in named]
-            tasks = _tasks(materials, work)
-        except OSError as error:
-            raise OutputError(
-                f"the labeled material could not be laid out ({error}): "
-                "is it readable, and is there space in the temporary folder (TMPDIR)?"
-            ) from error
+        work, materials, tasks = _prepared(paths, limit, stack)
         for one, about in _corrected_runs(materials, work):
             provenance = {key: dict(one.before.info)[key] for key in provenance}
             for table, rows in _score_video(one.truth, one.before, one.settings).items():
@@ -162,6 +151,31 @@ def evaluate(
             for name, some in tables.items()
         },
     )
+
+
+def _prepared(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    limit: int | None,
+    stack: contextlib.ExitStack,
+) -> tuple[Path, list[Material], list[_Task]]:
+    """Read the material into a temporary folder, which is removed with `stack`.
+
+    Raises:
+        SourceError: A path is not labeled material, or its labels are wrong.
+        OutputError: The folder cannot be written to, or a file cannot be read.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="evaluate-", ignore_cleanup_errors=True)
+        work = Path(stack.enter_context(folder))
+        # A path that is given twice counts once.
+        named = enumerate(dict.fromkeys(path.absolute() for path in paths_of(paths)))
+        materials = [read_labels(path, work / f"tar-{number}", limit) for number, path in named]
+        return work, materials, _tasks(materials, work)
+    except OSError as error:
+        raise OutputError(
+            f"the labeled material could not be laid out ({error}): "
+            "is it readable, and is there space in the temporary folder (TMPDIR)?"
+        ) from error
 
 
 def _tasks(materials: list[Material], work: Path) -> list[_Task]:

@@ -30,7 +30,6 @@ __all__ = [
     "best_faces",
     "frames_at",
     "gallery",
-    "person_crops",
     "tracklet_crops",
 ]
 
@@ -63,23 +62,6 @@ class Crop(TypedDict):
     time_s: float
     jpeg: bytes
     """`CROP_PX` square."""
-
-
-def person_crops(folder: str | Path, media: Paths, person: int, count: int = 6) -> list[Crop]:
-    """Return the best crops of a person, spread over the time on screen, in the order of time.
-
-    Args:
-        folder: The run's folder.
-        media: The video, or the images, of the run.
-        person: The person's number.
-        count: How many at most.
-
-    Raises:
-        OutputError: The folder holds no run.
-        MediaError: The video cannot be read.
-        SourceError: It is not there.
-    """
-    return gallery(folder, media, [person], count)
 
 
 def gallery(

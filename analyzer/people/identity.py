@@ -51,7 +51,7 @@ CROP_NOISE = 0.05
 adds an Nth of it; what is expected is subtracted, so that tracklets of any length have the same heights."""
 
 ELSEWHERE = 0.06
-"""Added to the squared distance of two tracklets of one shot that are not at one place: strangers who walk by
+"""Added to the squared distance of two tracklets of one shot that are not at one place: people who walk by
 one camera are equally small, dark and blurred, and so alike."""
 
 IMAGE_HEIGHTS = 0.38, 0.48, PLAUSIBLE

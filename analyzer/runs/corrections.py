@@ -290,6 +290,11 @@ class Corrections:
         undone = {one.undoes for one in self.entries if one.action == "undo"}
         return tuple(one for one in self.entries if one.action != "undo" and one.number not in undone)
 
+    def are_in(self, info: Mapping[str, Any]) -> bool:
+        """Tell whether the tables that a ``run.json`` describes hold these corrections."""
+        facts = info.get("corrections")
+        return self.key == (facts["key"] if facts else "")
+
     @property
     def key(self) -> str:
         """16 hex digits over the entries, by which tables tell that they were applied; empty without any."""

@@ -52,8 +52,7 @@ def is_current(run: Run) -> bool:
     Raises:
         OutputError: The file of corrections is damaged.
     """
-    facts = run.info.get("corrections")
-    return read_corrections(run.folder).key == (facts["key"] if facts else "")
+    return read_corrections(run.folder).are_in(run.info)
 
 
 def heal(folder: Path) -> Run:

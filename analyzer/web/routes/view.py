@@ -107,8 +107,7 @@ async def finish_corrections(run: RunEntry, service: Service) -> None:
     """Derive the tables of a run again, if the program was ended between a correction and its tables."""
 
     def current() -> bool:
-        facts = run.info().get("corrections")
-        return read_corrections(run.folder).key == (facts["key"] if facts else "")
+        return read_corrections(run.folder).are_in(run.info())
 
     if not await run_in_threadpool(current):
         await service.tasks.run("analyzer.web.cutting:heal", run.folder, timeout_s=_HEAL_S)
