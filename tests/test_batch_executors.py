@@ -510,7 +510,7 @@ class Scripted(LocalExecutor):
     def _start(self, memory_mb: int | None) -> _Child:
         ours, theirs = Pipe()
         self.started.append(Process(theirs))
-        child = _Child(self.started[-1], ours, memory_mb)  # type: ignore[arg-type]
+        child = _Child(1, self.started[-1], ours, memory_mb)  # type: ignore[arg-type]
         self._children.append(child)
         return child
 

@@ -6,9 +6,10 @@ does not have exactly the form below raises a `ProtocolError`, which fails that 
 
 ::
 
-    batch -> worker    JobSpec, Cancel
-    worker -> batch    Ready, Opened, Segment, Progress, Rendering,
-                       and last one of Done, Failed, Rejected, Stopped
+    batch -> worker       JobSpec, Cancel
+    worker -> batch       Ready, Opened, Segment, Progress, Rendering, Logged,
+                          and last one of Done, SegmentsDone, Failed, Rejected, Stopped
+    executor -> batch     Placed, Moved: of executors on several machines
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ __all__ = [
     "Failed",
     "JobEvent",
     "JobSpec",
+    "Logged",
+    "Moved",
     "Opened",
+    "Placed",
     "Progress",
     "ProtocolError",
     "Ready",
@@ -41,6 +45,7 @@ __all__ = [
     "Resources",
     "RunFacts",
     "Segment",
+    "SegmentsDone",
     "Stopped",
     "decode_command",
     "decode_event",
@@ -111,6 +116,9 @@ class JobSpec:
     """The job is rejected if the opened video is at least this long, in seconds."""
     longer_than_s: float | None = None
     """The job is rejected if the opened video is at most this long, in seconds."""
+    segments: tuple[int, int] | None = None
+    """Analyze only these segments, from the first to before the second, and publish nothing; (0, 0): open the
+    video, no more. None: the whole video."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -208,6 +216,39 @@ class Rendering:
 
 
 @dataclass(frozen=True)
+class Logged:
+    """A worker has logged a warning or an error."""
+
+    job_id: int
+    level: str
+    """Name of the level, such as ``WARNING``."""
+    logger: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A machine works on the job, or on segments of it, from now on."""
+
+    job_id: int
+    node: str
+    """Name of the machine."""
+    segments: tuple[int, int] | None = None
+    """As in `JobSpec`."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The machine that worked on the job was lost; the job goes on elsewhere, from its finished segments."""
+
+    job_id: int
+    node: str
+    """Name of the machine that was lost."""
+    reason: str
+    """One sentence."""
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What the ledger stores about a finished run."""
 
@@ -269,6 +310,13 @@ class Done:
 
 
 @dataclass(frozen=True)
+class SegmentsDone:
+    """The segments that `JobSpec.segments` asked for are finished and on the disk."""
+
+    job_id: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """The video could not be analyzed."""
 
@@ -300,9 +348,9 @@ class Stopped:
     job_id: int
 
 
-JobEvent = Ready | Opened | Segment | Progress | Rendering | Done | Failed | Rejected | Stopped
-FINAL = Done | Failed | Rejected | Stopped
+FINAL = Done | SegmentsDone | Failed | Rejected | Stopped
 """The last event of a job is one of these."""
+JobEvent = Ready | Opened | Segment | Progress | Rendering | Logged | Placed | Moved | FINAL
 Command = JobSpec | Cancel
 
 _EVENTS = {kind.__name__.lower(): kind for kind in typing.get_args(JobEvent)}

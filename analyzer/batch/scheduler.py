@@ -49,9 +49,11 @@ from analyzer.batch.protocol import (
     Failed,
     JobEvent,
     JobSpec,
+    Logged,
+    Moved,
     Opened,
+    Placed,
     Progress,
-    Ready,
     Rejected,
     Rendering,
     Resources,
@@ -543,8 +545,6 @@ class _Run:
     def _handle(self, entry: Entry, event: JobEvent) -> None:
         context, id = self._context, entry.work.id
         match event:
-            case Ready():
-                pass
             case Opened():
                 context.ledger.opened(id, event.parts_key, event.completed, event.expected)
                 context.ledger.describe(id, segments=event.expected, duration_s=event.duration_s)
@@ -552,12 +552,6 @@ class _Run:
                 facts = {"samples": event.samples, "faces": event.faces, "size_bytes": event.size_bytes}
                 context.ledger.segment(id, event.segment, **facts)
                 context.log(events.SegmentCommitted.name, id, segment=event.segment, **facts)
-            case Progress():
-                context.on_event(
-                    events.Progress.name, id, {"time_s": event.time_s, "duration_s": event.duration_s}
-                )
-            case Rendering():
-                context.on_event(events.Rendering.name, id, {"fraction": event.share})
             case Done():
                 self._done(entry, event)
             case Rejected():  # its length was not known before it was open
@@ -573,6 +567,25 @@ class _Run:
                 context.log("stopped", id)
             case Failed():
                 self._failures.handle(entry, Failure(event.kind, event.error, event.phase))
+            case _:
+                self._report(id, event)
+
+    def _report(self, id: int, event: JobEvent) -> None:
+        """Pass on an event that changes nothing."""
+        context = self._context
+        match event:
+            case Progress():
+                context.on_event(
+                    events.Progress.name, id, {"time_s": event.time_s, "duration_s": event.duration_s}
+                )
+            case Rendering():
+                context.on_event(events.Rendering.name, id, {"fraction": event.share})
+            case Logged():
+                context.log("logged", id, level=event.level, logger=event.logger, message=event.message)
+            case Placed():
+                context.log("placed", id, node=event.node, segments=event.segments)
+            case Moved():
+                context.log("moved", id, node=event.node, reason=event.reason)
 
     def _done(self, entry: Entry, event: Done) -> None:
         context, work, facts = self._context, entry.work, event.facts

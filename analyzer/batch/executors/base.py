@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from analyzer.batch.protocol import JobEvent, JobSpec
 
-__all__ = ["Executor", "check_capacity"]
+__all__ = ["Executor", "WorkerState", "WorkerStatus", "check_capacity"]
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing."""
+
+    PENDING = "pending"
+    """It waits for a machine with room for it."""
+    STARTING = "starting"
+    """Its models are being loaded, or the video is on its way to it."""
+    IDLE = "idle"
+    WORKING = "working"
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A process that analyzes videos, as ``batch status`` shows it."""
+
+    worker: int
+    """Number of the worker within its executor; one that takes the place of a lost one has a new number."""
+    node: str
+    """Name of its machine; empty while it waits for one."""
+    pid: int | None
+    state: WorkerState
+    job_id: int | None = None
+    segments: tuple[int, int] | None = None
+    """Of the job, as in `JobSpec`."""
+    since_s: float = 0.0
+    """How long it has been in this state, in seconds."""
+    done_s: float = 0.0
+    """Seconds of video that it has analyzed for this job."""
+    expected_s: float | None = None
+    """Seconds of video that it has to analyze for this job; None: unknown."""
 
 
 class Executor(Protocol):
@@ -33,6 +67,9 @@ class Executor(Protocol):
 
         The last event of each job is `Done`, `Failed`, `Rejected` or `Stopped`, whatever happens to it.
         """
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """Return what each worker does now."""
 
     def cancel(self, job_id: int) -> None:
         """End a job within a second: its last event is `Stopped`, unless it ends by itself before.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import threading
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
 
-from analyzer.batch.executors.base import check_capacity
+from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.protocol import (
     FINAL,
@@ -82,6 +84,13 @@ class InlineExecutor:
             thread.join()
             self._idle.append(worker)
         yield event
+
+    def workers(self) -> list[WorkerStatus]:
+        """As in `Executor`; how long and how far is not known."""
+        node, pid = platform.node(), os.getpid()
+        working = [WorkerStatus(n, node, pid, WorkerState.WORKING, job) for n, job in enumerate(self._jobs)]
+        idle = range(len(working), self.slots)
+        return working + [WorkerStatus(n, node, pid, WorkerState.IDLE) for n in idle]
 
     def cancel(self, job_id: int) -> None:
         """As in `Executor`."""

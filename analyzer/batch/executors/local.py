@@ -7,9 +7,11 @@ trusted: a malformed one ends the process and fails its job, and no other.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 import time
@@ -20,7 +22,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors.base import check_capacity
+from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.failure_policy import CRASHES, Phase
 from analyzer.batch.protocol import (
     FINAL,
@@ -29,6 +31,7 @@ from analyzer.batch.protocol import (
     Failed,
     JobEvent,
     JobSpec,
+    Progress,
     ProtocolError,
     Ready,
     Stopped,
@@ -83,6 +86,7 @@ def local_executor(jobs: Jobs) -> LocalExecutor:
 
 @dataclass(eq=False)
 class _Child:
+    number: int
     process: SpawnProcess
     connection: Connection
     memory_mb: int | None
@@ -96,6 +100,10 @@ class _Child:
     restarted: bool = False
     """Whether another process has died before it was ready for the same job."""
     jobs: int = 0
+    done_s: float = 0.0
+    """Seconds of its video that are analyzed."""
+    expected_s: float | None = None
+    """Length of its video, in seconds."""
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
 
@@ -115,6 +123,7 @@ class LocalExecutor:
         self.threads = threads
         self._prepare = prepare
         self._children: list[_Child] = []
+        self._numbers = itertools.count(1)
 
     def submit(self, spec: JobSpec) -> None:
         """As in `Executor`."""
@@ -133,6 +142,7 @@ class LocalExecutor:
     def _begin(child: _Child, spec: JobSpec, *, restarted: bool = False) -> None:
         child.spec, child.ready, child.cancelled_at, child.jobs = spec, False, None, child.jobs + 1
         child.restarted = restarted
+        child.done_s, child.expected_s = 0.0, None
         child.began = child.heard = time.monotonic()
         _send(child, spec)
 
@@ -166,8 +176,11 @@ class LocalExecutor:
         if isinstance(event, Ready):
             child.ready = child.proven = True
             child.began = child.heard  # a slow start is not the video's time
+        elif isinstance(event, Progress):
+            child.done_s, child.expected_s = event.time_s, event.duration_s
         elif isinstance(event, FINAL):
             child.spec = None
+            child.began = child.heard
             if child.jobs >= _MAX_JOBS or (isinstance(event, Failed) and event.kind in _HARMFUL):
                 self._end(child)
         yield event
@@ -227,7 +240,7 @@ class LocalExecutor:
         with caller_not_run_again(signal.SIGTERM):
             process.start()
         theirs.close()
-        child = _Child(process, ours, memory_mb)
+        child = _Child(next(self._numbers), process, ours, memory_mb)
         self._children.append(child)
         return child
 
@@ -237,6 +250,10 @@ class LocalExecutor:
         child.process.join()
         child.process.close()
         child.connection.close()
+
+    def workers(self) -> list[WorkerStatus]:
+        """As in `Executor`; only processes that were started."""
+        return [_status(child) for child in self._children]
 
     def cancel(self, job_id: int) -> None:
         """As in `Executor`."""
@@ -249,6 +266,23 @@ class LocalExecutor:
         """As in `Executor`; processes are killed."""
         for child in list(self._children):
             self._end(child)
+
+
+def _status(child: _Child) -> WorkerStatus:
+    state = WorkerState.WORKING if child.ready else WorkerState.STARTING
+    if child.spec is None:
+        state = WorkerState.IDLE
+    return WorkerStatus(
+        child.number,
+        platform.node(),
+        child.process.pid,
+        state,
+        None if child.spec is None else child.spec.job_id,
+        None if child.spec is None else child.spec.segments,
+        since_s=time.monotonic() - child.began,
+        done_s=child.done_s,
+        expected_s=child.expected_s,
+    )
 
 
 def _send(child: _Child, command: Command) -> None:
