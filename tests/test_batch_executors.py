@@ -28,6 +28,7 @@ from analyzer.batch.protocol import (
     JobEvent,
     JobSpec,
     Opened,
+    Placed,
     Progress,
     ProtocolError,
     Ready,
@@ -334,7 +335,8 @@ def ended(events: list[JobEvent], *specs: JobSpec) -> bool:
 
 
 def of(spec: JobSpec, events: list[JobEvent]) -> list[JobEvent]:
-    return [event for event in events if event.job_id == spec.job_id]
+    """The events of a job; where it runs is of no interest here."""
+    return [event for event in events if event.job_id == spec.job_id and not isinstance(event, Placed)]
 
 
 def at_work(*specs: JobSpec) -> Callable[[list[JobEvent]], bool]:
