@@ -11,7 +11,7 @@
     ├── CrashError                 an analyzing process ended unexpectedly
     ├── StoppedError               the analysis was canceled; the same call continues it
     ├── LedgerError                the ledger of a batch is in use, damaged or cannot be used (temporary)
-    └── ClusterError               a cluster cannot be reached, or its machines differ
+    └── ClusterError               a cluster cannot be reached, or its machines differ from this one
 
 Exceptions of libraries are converted to these in the module that imports the library, with their cause
 (``raise ... from``). Only `analyzer.cli` converts them to exit codes.
@@ -204,7 +204,7 @@ class LedgerError(AnalyzerError):
 
 
 class ClusterError(AnalyzerError):
-    """A cluster cannot be reached, or its machines do not have the same versions and models."""
+    """A cluster cannot be used: it cannot be reached, or its machines differ from this one."""
 
 
 def unexpected(error: BaseException) -> AnalyzerError:

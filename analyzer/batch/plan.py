@@ -11,7 +11,7 @@ from typing import Any
 
 from analyzer.batch.config import Jobs, Source
 from analyzer.batch.context import FetcherMaker, default_fetcher
-from analyzer.batch.executors.local import slot_count
+from analyzer.batch.executors.choice import expected_slots
 from analyzer.batch.ledger import Ledger, State
 from analyzer.errors import AnalyzerError
 from analyzer.sources.types import Item, LeftOut
@@ -50,19 +50,22 @@ class Plan:
     """Sources that cannot be listed, and why."""
     left_out: list[LeftOut] = field(default_factory=list)
     """What folders hold besides, which other settings would list."""
-    places: int = 1
-    """Processes that would analyze videos in parallel."""
+    places: int | None = 1
+    """Workers that would analyze videos in parallel; None: as many as the cluster has room for."""
     past: int = 0
     """How many finished videos the estimate is based on."""
 
     @property
     def estimate_s(self) -> float | None:
-        """How long everything would take, in seconds; None if that is not known."""
+        """How long everything would take, in seconds; None if that is not known.
+
+        Where the number of workers is not known, for one worker.
+        """
         known = [one.estimate_s for one in self.videos if one.estimate_s is not None]
         if not known:
             return None if self.videos else 0.0
         unknown = len(self.videos) - len(known)
-        return (sum(known) + unknown * statistics.fmean(known)) / min(self.places, len(self.videos))
+        return (sum(known) + unknown * statistics.fmean(known)) / min(self.places or 1, len(self.videos))
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -72,6 +75,7 @@ class Plan:
             "rejected": [{"source": source, "reason": reason} for source, reason in self.rejected],
             "failed": [{"source": source, "error": error} for source, error in self.failed],
             "left_out": [vars(one) for one in self.left_out],
+            "workers": self.places,
             "estimate_s": self.estimate_s,
             "past": self.past,
         }
@@ -85,7 +89,7 @@ def make_plan(jobs: Jobs, *, fetchers: FetcherMaker | None = None) -> Plan:
     Raises:
         LedgerError: The ledger cannot be used.
     """
-    plan = Plan(places=slot_count(jobs))
+    plan = Plan(places=expected_slots(jobs))
     make = fetchers or default_fetcher
     with Ledger(jobs.ledger, read_only=True) as ledger:
         seen: set[tuple[str, str]] = set()

@@ -70,7 +70,7 @@ from analyzer.util.clock import Clock
 from analyzer.util.locks import remove_leftovers
 from analyzer.vision.selection import models_hash
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "slots_each"]
 
 _T = TypeVar("_T")
 _REOPENED = (State.FAILED, State.ABANDONED, State.SKIPPED)
@@ -520,7 +520,7 @@ class _Run:
         An executor with one slot leaves both numbers to the settings.
         """
         slots, limits = self._executor.slots, self._context.jobs.limits
-        share = max(1, slots // concurrent)
+        share = slots_each(slots, concurrent)
         threads = min(self._executor.threads, settings.threads or self._executor.threads)
         return Resources(
             workers=share if slots > 1 else 0,
@@ -607,6 +607,11 @@ class _Run:
             resident_mb=event.resident_mb,
             **{name: facts.counts[name] for name in names},
         )
+
+
+def slots_each(slots: int, concurrent: int) -> int:
+    """How many slots each of some concurrent jobs gets: long videos are analyzed in several of them."""
+    return max(1, slots // concurrent)
 
 
 def _drained(queue: SimpleQueue[_T]) -> Iterator[_T]:

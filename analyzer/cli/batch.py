@@ -145,12 +145,12 @@ def run_batch(jobs: Jobs, *, quiet: bool, as_json: bool, on_stop: Callable[[int]
         on_stop: Called with the number of the first signal.
     """
     from analyzer.batch.context import Stop
-    from analyzer.batch.executors.local import local_executor
+    from analyzer.batch.executors.choice import make_executor
     from analyzer.batch.run import run_and_close
     from analyzer.batch.scheduler import Scheduler
 
     stop, console = Stop(), BatchConsole(quiet=quiet, as_json=as_json)
-    executor = local_executor(jobs)
+    executor = make_executor(jobs)
     scheduler = Scheduler(jobs, executor, on_event=console.on_event, stop=stop)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -207,7 +207,9 @@ def describe_plan(plan: Plan) -> str:
     if plan.estimate_s is None:
         head += "; the time can be estimated once a video is done"
     else:
-        head += f"; about {rough_duration(plan.estimate_s)}, going by the last {counted(plan.past, 'video')}"
+        alone = " for one worker" if plan.places is None else ""
+        takes = f"about {rough_duration(plan.estimate_s)}{alone}"
+        head += f"; {takes}, going by the last {counted(plan.past, 'video')}"
     return "\n".join([head, *lines])
 
 
