@@ -225,9 +225,9 @@ class RayExecutor:
             What was found on each machine that can be used.
 
         Raises:
-            ClusterError: A machine has other versions or models than this one, or none has room for a station.
+            ClusterError: A machine has other versions or models, or none has room for a station.
         """
-        return probe(self._needs, {one.result_hash(): one for one in settings}.values())
+        return probe(self._needs, list({one.result_hash(): one for one in settings}.values()))
 
     def submit(self, spec: JobSpec) -> None:
         """As in `Executor`."""

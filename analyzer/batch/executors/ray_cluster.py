@@ -77,8 +77,8 @@ def _why_not(address: str, error: Exception) -> str:
     text = str(error)
     if "ersion" in text and "mismatch" in text:
         return (
-            f"the cluster at {address} has another version of Ray or Python than this machine: install the same "
-            f"on all machines ({_first_line(text)})"
+            f"the cluster at {address} has another version of Ray or Python than this machine: install the "
+            f"same on all machines ({_first_line(text)})"
         )
     if isinstance(error, ImportError):
         return f"addresses such as {address} need Ray's client: pip install 'audience-analyzer[ray]'"
@@ -121,8 +121,8 @@ def differing(found: Facts) -> str | None:
     for name, version in versions().items():
         if found.versions.get(name) != version:
             return (
-                f"{found.node} has {name} {found.versions.get(name)}, this machine {version}: install the same "
-                "version on all machines"
+                f"{found.node} has {name} {found.versions.get(name)}, this machine {version}: install the "
+                "same version on all machines"
             )
     return None
 
@@ -163,8 +163,8 @@ def probe(needs: Needs, settings: Sequence[Settings]) -> list[Facts]:
         for hash_there, hash_here in zip(hashes, wanted, strict=True):
             if hash_there != hash_here:
                 raise ClusterError(
-                    f"{node} has other models ({hash_there}) than this machine ({hash_here}): install the same "
-                    "on all machines"
+                    f"{node} has other models ({hash_there}) than this machine ({hash_here}): install the "
+                    "same on all machines"
                 )
         found.append(here)
     if late:

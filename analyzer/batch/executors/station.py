@@ -1,9 +1,9 @@
 """What runs on the machines of a cluster: an actor that supervises one analyzing process.
 
-A station has no files in common with the batch. It is sent a job with the segments that are finished already,
-lets a `LocalExecutor` run it in a scratch folder under the usual limits, and returns the events, each finished
-segment, and the files of the published run. So a decoder that crashes ends a process of the station and
-neither the station nor any other job.
+A station has no files in common with the batch. It is sent a job with the segments that are finished
+already, lets a `LocalExecutor` run it in a scratch folder under the usual limits, and returns the events, each
+finished segment, and the files of the published run. So a decoder that crashes ends a process of the station,
+and neither the station nor any other job.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Station:
         return None
 
     def poll(self, timeout_s: float, progress_s: float) -> list[Report]:
-        """Return what has happened, as soon as something has; nothing after a time, which shows that it lives.
+        """Return what has happened, as soon as something has; after a time nothing: it is alive.
 
         Args:
             timeout_s: How long to wait, in seconds.
@@ -309,7 +309,8 @@ def _scratch_folder(parent: str | None) -> Iterator[Path]:
             stack.enter_context(file_lock(folder / ".lock"))
         except OSError as error:
             raise OutputError(
-                f"{root} cannot be used on {platform.node()} ({error.strerror}): choose another [executor] scratch"
+                f"{root} cannot be used on {platform.node()} ({error.strerror}): choose another folder with "
+                "[executor] scratch"
             ) from error
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
