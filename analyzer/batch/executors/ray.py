@@ -26,6 +26,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from analyzer.batch.config import Jobs
 from analyzer.batch.executors._stand_in import pack_part, unpack_part, write_piece
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
@@ -63,7 +64,7 @@ from analyzer.settings import Settings
 from analyzer.util.atomic import output_errors
 from analyzer.util.locks import run_lock
 
-__all__ = ["RayExecutor"]
+__all__ = ["RayExecutor", "ray_executor"]
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,30 @@ _PROGRESS_S = 0.5
 _STORING_S = 0.01
 _CALLED_AT_ONCE = 8
 """Calls that a station works on side by side."""
+
+
+def ray_executor(jobs: Jobs) -> RayExecutor:
+    """Make an executor that fits jobs, and check all machines of its cluster.
+
+    Raises:
+        ClusterError: The cluster cannot be used, or its machines differ from this one.
+    """
+    chosen = jobs.executor
+    executor = RayExecutor(
+        jobs.workers,
+        cpus=chosen.cpus,
+        memory_mb=chosen.memory_mb,
+        gpus=chosen.gpus,
+        address=chosen.address,
+        source=chosen.source,
+        scratch=None if chosen.scratch is None else Path(chosen.scratch),
+    )
+    try:
+        executor.check(source.settings for source in jobs.sources)
+    except BaseException:
+        executor.close()
+        raise
+    return executor
 
 
 @dataclass(eq=False)

@@ -1,9 +1,9 @@
 """What runs on the machines of a cluster: an actor that supervises one analyzing process.
 
 A station has no files in common with the batch. It is sent a job with the segments that are finished
-already, lets a `LocalExecutor` run it in a scratch folder under the usual limits, and returns the events, each
-finished segment, and the files of the published run. So a decoder that crashes ends a process of the station,
-and neither the station nor any other job.
+already, lets a `LocalExecutor` run it in a scratch folder under the usual limits, and returns the events, the
+finished segments, and the files of the published run. So a decoder that crashes ends a process of the
+station, and neither the station nor any other job.
 """
 
 from __future__ import annotations
