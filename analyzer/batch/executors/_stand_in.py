@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +14,6 @@ class Piece:
     name: str
     offset: int
     content: bytes
-
-
-def pack_part(folder: Path) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-    return packed.getvalue()
-
-
-def unpack_part(packed: bytes, parts_folder: Path, name: str) -> bool:
-    final = parts_folder / name
-    if final.exists():
-        return False
-    parts_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix="new-", dir=parts_folder))
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(temporary, filter="data")
-    try:
-        temporary.replace(final)
-    except OSError:
-        shutil.rmtree(temporary)
-        return False
-    return True
 
 
 def pieces(run: Path, most: int) -> Iterator[Piece]:

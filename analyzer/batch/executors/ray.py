@@ -27,7 +27,7 @@ import ray
 from ray.exceptions import RayError
 
 from analyzer.batch.config import Jobs
-from analyzer.batch.executors._stand_in import pack_part, unpack_part, write_piece
+from analyzer.batch.executors._stand_in import write_piece
 from analyzer.batch.executors.base import WorkerState, WorkerStatus, check_capacity
 from analyzer.batch.executors.local import Prepare
 from analyzer.batch.executors.ray_cluster import (
@@ -39,7 +39,7 @@ from analyzer.batch.executors.ray_cluster import (
     probe,
     room,
 )
-from analyzer.batch.executors.station import Facts, Report, Station, models_hash_here
+from analyzer.batch.executors.station import Facts, Packed, Report, Station, models_hash_here
 from analyzer.batch.failure_policy import CRASHES, Phase, failure_of
 from analyzer.batch.protocol import (
     FINAL,
@@ -59,9 +59,8 @@ from analyzer.batch.worker import published_run
 from analyzer.errors import OutputError
 from analyzer.runs.folders import run_folder
 from analyzer.runs.run import CORRECTIONS_FILE, publish
-from analyzer.runs.segments import PartStore, is_whole
+from analyzer.runs.segments import PartStore, part_stores
 from analyzer.settings import Settings
-from analyzer.util.atomic import output_errors
 from analyzer.util.locks import run_lock
 
 __all__ = ["RayExecutor", "ray_executor"]
@@ -375,7 +374,6 @@ class RayExecutor:
         threads = min(self._needs.cpus, settings.threads or self._needs.cpus)
         resources = replace(job.spec.resources, workers=1, threads=threads)
         spec = replace(job.spec, resources=resources, segments=unit.segments)
-        parts = [] if unit.segments else _finished_parts(job.folder)
         corrections = job.folder / CORRECTIONS_FILE
         expected = self._models.get(spec.settings_hash)
         if expected is None:
@@ -387,8 +385,7 @@ class RayExecutor:
             encode(spec),
             expected,
             corrections.read_bytes() if corrections.exists() else None,
-            tuple(part.name for part in parts),
-            *(ray.put(pack_part(part)) for part in parts),
+            *([] if unit.segments else (ray.put(part) for part in _finished_parts(job.folder))),
         )
 
     # -- answers
@@ -482,7 +479,7 @@ class RayExecutor:
                 actor.done_s, actor.expected_s = event.time_s, event.duration_s
         if isinstance(event, FINAL):
             if job.ending is None or (isinstance(event, Done) and isinstance(job.ending, Stopped)):
-                self._ended(unit, event)
+                job.ending = event
         elif job.ending is None:
             if isinstance(event, Segment):
                 if event.segment in job.segments:
@@ -490,18 +487,6 @@ class RayExecutor:
                 job.segments.add(event.segment)
                 job.losses = 0
             self._out.append(event)
-
-    def _ended(self, unit: _Unit, event: JobEvent) -> None:
-        job = unit.job
-        if isinstance(event, Done):
-            try:
-                event = replace(event, run=job.folder.name)
-                publish(job.staging, job.folder)
-            except OutputError as error:
-                self._fail(job, error)
-                return
-            PartStore(job.folder, "").clear()
-        job.ending = event
 
     # -- ends of jobs
 
@@ -591,24 +576,28 @@ class RayExecutor:
             self._end(job, Failed(job.id, "start", Phase.LOAD, problem))
 
 
-def _finished_parts(folder: Path) -> list[Path]:
+def _finished_parts(folder: Path) -> Iterator[Packed]:
     """The finished segments in a run's folder, of whatever analysis."""
-    parts = PartStore(folder, "").folder
-    return [part for part in sorted(parts.glob("[!.]*-*")) if part.is_dir() and is_whole(part)]
+    for store in part_stores(folder):
+        for segment in store.segments():
+            yield Packed(store.key, segment, store.pack(segment))
 
 
 def _store(job: _Job, reports: Sequence[Report]) -> tuple[list[JobEvent], Exception | None]:
     """Write what a station has reported to the disk; returns the events up to the first that could not be."""
     events: list[JobEvent] = []
     try:
-        with output_errors(job.folder):
-            for report in reports:
-                if report.piece is not None:
-                    write_piece(job.staging, report.piece)
-                if report.part is not None:
-                    unpack_part(report.part.content, PartStore(job.folder, "").folder, report.part.name)
-                if report.event is not None:
-                    events.append(report.event)
+        for report in reports:
+            if report.piece is not None:
+                write_piece(job.staging, report.piece)
+            if report.part is not None:
+                PartStore(job.folder, report.part.key).unpack(report.part.content, report.part.segment)
+            if isinstance(report.event, Done) and isinstance(job.ending, Stopped | None):
+                publish(job.staging, job.folder)
+                PartStore(job.folder, "").clear()
+                events.append(replace(report.event, run=job.folder.name))
+            elif report.event is not None:
+                events.append(report.event)
     except Exception as error:  # noqa: BLE001 - it fails its job and no other
         return events, error
     return events, None

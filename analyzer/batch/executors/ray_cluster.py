@@ -65,11 +65,16 @@ def connect(address: str, cpus: int) -> bool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     logging.getLogger("ray").setLevel(logging.ERROR)
-    try:
-        with _own_signal_handlers():
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:
-        raise ClusterError(_why_not(address, error)) from error
+    for last in (False, True):
+        try:
+            with _own_signal_handlers():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:
+            if last or address != "local" or "timed out" not in str(error):
+                raise ClusterError(_why_not(address, error)) from error
+            ray.shutdown()  # a busy machine may need longer than the 30 s that Ray waits
+        else:
+            break
     return True
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import analyzer
-from analyzer.batch.executors._stand_in import Piece, pack_part, pieces, unpack_part
+from analyzer.batch.executors._stand_in import Piece, pieces
 from analyzer.batch.executors.local import LocalExecutor, Prepare
 from analyzer.batch.protocol import (
     FINAL,
@@ -40,6 +40,7 @@ from analyzer.batch.protocol import (
 from analyzer.errors import AnalyzerError, OutputError
 from analyzer.runs.folders import run_name
 from analyzer.runs.run import CORRECTIONS_FILE
+from analyzer.runs.segments import PartStore
 from analyzer.settings import Settings
 from analyzer.util.locks import file_lock, is_locked
 
@@ -73,8 +74,9 @@ class Facts:
 class Packed:
     """A finished segment."""
 
-    name: str
-    """Of its folder."""
+    key: str
+    """Of its `PartStore`."""
+    segment: int
     content: bytes
 
 
@@ -132,7 +134,7 @@ class Station:
         self._commands: SimpleQueue[JobSpec | Cancel] = SimpleQueue()
         self._cancelled: set[int] = set()
         self._reports = _Reports()
-        self._key = ""
+        self._run, self._key = Path(), ""
         # The system kills a process when the thread that started it ends, so that thread must not.
         threading.Thread(target=self._supervise, name="station", daemon=True).start()
 
@@ -145,8 +147,7 @@ class Station:
         raw: bytes,
         expected_models: str | None,
         corrections: bytes | None,
-        names: tuple[str, ...],
-        *parts: bytes,
+        *parts: Packed,
     ) -> str | None:
         """Begin a job; the station has none.
 
@@ -154,8 +155,7 @@ class Station:
             raw: An encoded `JobSpec`, with paths that this machine sees.
             expected_models: `models_hash_here` of the batch's machine.
             corrections: The corrections of the run.
-            names: Of the folders of finished segments.
-            parts: These segments, packed.
+            parts: Its finished segments.
 
         Returns:
             Why this machine cannot run it; None: it runs.
@@ -165,10 +165,10 @@ class Station:
         if (here := models_hash_here(spec.settings)) != expected_models:
             return f"it has other models ({here})"
         shutil.rmtree(self._folder / "out", ignore_errors=True)
-        run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
+        run = self._run = self._folder / "out" / run_name(spec.video.title, spec.video.video_id)
         run.mkdir(parents=True)
-        for name, part in zip(names, parts, strict=True):
-            unpack_part(part, run / ".parts", name)
+        for part in parts:
+            PartStore(run, part.key).unpack(part.content, part.segment)
         if corrections is not None:
             (run / CORRECTIONS_FILE).write_bytes(corrections)
         self._commands.put(replace(spec, out=self._folder / "out"))
@@ -227,10 +227,8 @@ class Station:
             case Opened():
                 self._key = event.parts_key
             case Segment():
-                name = f"{self._key}-{event.segment:06d}"
-                found = next(out.glob(f"*/.parts/{name}"), None)
-                if found is not None and found.is_dir():
-                    part = Packed(name, pack_part(found))
+                packed = PartStore(self._run, self._key).pack(event.segment)
+                part = Packed(self._key, event.segment, packed)
             case Done():
                 for piece in pieces(out / event.run, _PIECE_BYTES):
                     self._reports.put(Report(piece=piece), len(piece.content))
