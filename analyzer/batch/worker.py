@@ -39,7 +39,7 @@ from analyzer.settings import Settings
 from analyzer.sources.types import Video
 from analyzer.util.system import give_back_memory, resident_mb
 
-__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker", "published_run"]
 
 log = logging.getLogger(__name__)
 
@@ -106,25 +106,17 @@ class Worker:
             give_back_memory()
 
     def _done(self, job: _Job) -> Done:
-        spec, video = job.spec, job.spec.video
+        spec = job.spec
         began = time.monotonic()
-        folder = run_folder(spec.out, video.title, video.video_id)
-        facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
-        if facts is None:
-            video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        if (published := published_run(spec)) is not None:
             job.be_ready()
-            if job.cancelled():
-                raise StoppedError("the job was canceled")
-            run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
-            folder, facts = run.folder, RunFacts.of(run.info)
-        else:
-            from analyzer.util.locks import remove_leftovers
-
-            job.be_ready()
-            remove_leftovers(folder)
-        report_error = _report(folder, spec.report)
-        took_s = round(time.monotonic() - began, 3)
-        return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
+            return published
+        video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        job.be_ready()
+        if job.cancelled():
+            raise StoppedError("the job was canceled")
+        run = video_analyzer.analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
+        return _finished(spec, run.folder, RunFacts.of(run.info), began)
 
     def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
@@ -141,6 +133,28 @@ class Worker:
 
     def _stopped(self) -> bool:
         return self._job is not None and self._job.cancelled()
+
+
+def published_run(spec: JobSpec) -> Done | None:
+    """The last event of a job whose run is published already; None: it is not.
+
+    What a killed process has left is removed, and the report is written.
+    """
+    began = time.monotonic()
+    folder = run_folder(spec.out, spec.video.title, spec.video.video_id)
+    facts = matching_run(folder, spec.video.video_id, spec.settings_hash, spec.models_hash)
+    if facts is None:
+        return None
+    from analyzer.util.locks import remove_leftovers
+
+    remove_leftovers(folder)
+    return _finished(spec, folder, facts, began)
+
+
+def _finished(spec: JobSpec, folder: Path, facts: RunFacts, began: float) -> Done:
+    report_error = _report(folder, spec.report)
+    took_s = round(time.monotonic() - began, 3)
+    return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
 
 class _Job:
