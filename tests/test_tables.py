@@ -389,7 +389,7 @@ def test_a_part_that_cannot_be_stored_is_one_sentence(
     there, here = PartStore(tmp_path / "there", "key"), PartStore(tmp_path / "here", "key")
     there.commit_empty(0)
     packed = there.pack(0)
-    with pytest.raises(OutputError, match=r"key-000007 cannot be"):
+    with pytest.raises(OutputError, match=r"key-000007 cannot be read"):
         there.pack(7)
 
     def full(descriptor: int) -> None:

@@ -45,7 +45,7 @@ from analyzer.util.system import give_back_memory, resident_mb
 from analyzer.util.text import shorten
 from analyzer.util.urls import redacted_text
 
-__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker"]
+__all__ = ["AnalyzerFactory", "AnalyzerLike", "Emit", "Worker", "published_run"]
 
 log = logging.getLogger(__name__)
 
@@ -125,25 +125,17 @@ class Worker:
             return Failed(id, failure.kind, failure.phase, failure.error)
 
     def _done(self, job: _Job) -> Done:
-        spec, video = job.spec, job.spec.video
+        spec = job.spec
         began = time.monotonic()
-        folder = run_folder(spec.out, video.title, video.video_id)
-        facts = matching_run(folder, video.video_id, spec.settings_hash, spec.models_hash)
-        if facts is None:
-            video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        if (published := published_run(spec)) is not None:
             job.be_ready()
-            if job.cancelled():
-                raise StoppedError("the job was canceled")
-            run = video_analyzer.analyze(video, spec.out, {"fetch": spec.fetch_s})
-            folder, facts = run.folder, RunFacts.of(run.info)
-        else:
-            from analyzer.util.locks import remove_leftovers
-
-            job.be_ready()
-            remove_leftovers(folder)
-        report_error = _report(folder, spec.report)
-        took_s = round(time.monotonic() - began, 3)
-        return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
+            return published
+        video_analyzer = self._loaded(spec.resources.applied_to(spec.settings))
+        job.be_ready()
+        if job.cancelled():
+            raise StoppedError("the job was canceled")
+        run = video_analyzer.analyze(spec.video, spec.out, {"fetch": spec.fetch_s})
+        return _finished(spec, run.folder, RunFacts.of(run.info), began)
 
     def _loaded(self, settings: Settings) -> AnalyzerLike:
         if self._analyzer is None or settings != self._settings:
@@ -191,11 +183,12 @@ class _Forwarder(logging.Handler):
 @contextlib.contextmanager
 def _forwarding(job_id: int, emit: Emit) -> Iterator[Emit]:
     """Emit warnings and errors that are logged meanwhile; yields an `emit` for threads side by side."""
-    lock = threading.RLock()
+    lock, ended = threading.RLock(), False
 
     def emit_one(event: JobEvent) -> None:
         with lock:
-            emit(event)
+            if not ended:
+                emit(event)
 
     handler, root = _Forwarder(job_id, emit_one), logging.getLogger()
     root.addHandler(handler)
@@ -204,6 +197,30 @@ def _forwarding(job_id: int, emit: Emit) -> Iterator[Emit]:
     finally:
         root.removeHandler(handler)
         handler.close()
+        with lock:  # a thread may be about to log
+            ended = True
+
+
+def published_run(spec: JobSpec) -> Done | None:
+    """The last event of a job whose run is published already; None: it is not.
+
+    What a killed process has left is removed, and the report is written.
+    """
+    began = time.monotonic()
+    folder = run_folder(spec.out, spec.video.title, spec.video.video_id)
+    facts = matching_run(folder, spec.video.video_id, spec.settings_hash, spec.models_hash)
+    if facts is None:
+        return None
+    from analyzer.util.locks import remove_leftovers
+
+    remove_leftovers(folder)
+    return _finished(spec, folder, facts, began)
+
+
+def _finished(spec: JobSpec, folder: Path, facts: RunFacts, began: float) -> Done:
+    report_error = _report(folder, spec.report)
+    took_s = round(time.monotonic() - began, 3)
+    return Done(spec.job_id, folder.name, facts, took_s, report_error, resident_mb())
 
 
 class _Job:

@@ -23,7 +23,7 @@ from analyzer.analysis.shots import ShotDetector
 from analyzer.faces import Faces
 from analyzer.runs.schema import EMBEDDINGS, FACES, SAMPLES
 from analyzer.runs.tables import concat_tables, empty_table, no_clock, write_parquet
-from analyzer.util.atomic import output_errors, sync_folder, writing
+from analyzer.util.atomic import output_errors, reading_errors, sync_folder, writing
 from analyzer.util.system import undisturbed
 from analyzer.util.text import well_formed
 
@@ -239,7 +239,7 @@ class PartStore:
         """
         part, packed = self._part(segment), io.BytesIO()
         # Stored as they are: Parquet is compressed already.
-        with output_errors(part), zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        with reading_errors(part), zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for name in _FILES:
                 archive.write(part / name, name)
         return packed.getvalue()
